@@ -1,0 +1,78 @@
+"""The error family: whatever is the user's to mend. A traceback, on the other hand, means a bug in hilsim.
+
+Every message says where, what was found, what was expected and what to do about it. `Fault` is one such
+sentence; the errors carry as many as were found, so that a file is mended in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, in the four parts that every message of hilsim has."""
+
+    file: str
+    place: str  # the path inside the file ("target.unit"), a line, or "" for the file as a whole
+    found: str
+    expected: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.place}" if self.place else self.file
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{where}: found {self.found}; expected {self.expected}.{remedy}"
+
+
+class HilsimError(Exception):
+    """Something the user can mend; `cli` prints it and exits with status 2."""
+
+
+class InputError(HilsimError):
+    """Files, arguments or checkpoints at fault; holds every fault found, not just the first."""
+
+    def __init__(self, faults: Sequence[Fault]):
+        super().__init__(tuple(faults))
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        faults: tuple[Fault, ...] = self.args[0]
+        return faults
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
+class ScenarioError(InputError):
+    """A scenario, chip, link or model description is at fault."""
+
+
+class CheckpointError(InputError):
+    """A stand-in checkpoint folder is at fault."""
+
+
+class PlacementError(HilsimError):
+    """The models do not fit where the scenario puts them; the text is the verdict with its ledger."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+
+
+class SimulationError(HilsimError):
+    """A run met a condition that the chips described cannot live through."""
+
+
+class OutOfMemory(SimulationError):
+    """An allocation during the run went past a chip's cap."""
+
+    def __init__(self, chip: str, what: str, needed_bytes: int, free_bytes: int):
+        super().__init__(chip, what, needed_bytes, free_bytes)
+
+    def __str__(self) -> str:
+        chip, what, needed, free = self.args
+        return (
+            f"{chip}: {what} needs {needed} bytes but {free} are free. "
+            "Lower context_tokens or workload.talkers, or place a model elsewhere."
+        )

@@ -1,0 +1,67 @@
+"""Reading and writing files so that nothing half-written stays and every failure has a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hilsim.errors import Fault, InputError
+
+MAX_TEXT_BYTES = 64 * 2**20
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file; raises `InputError` when it is missing, a folder, unreadable, huge or no text."""
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise InputError(
+                [Fault(str(path), "", f"{path.stat().st_size} bytes", f"a text of at most {MAX_TEXT_BYTES} bytes")]
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:8] if path.parent.is_dir() else []
+        hint = f"That folder holds: {', '.join(near)}." if near else "Check the path."
+        raise InputError([Fault(str(path), "", "no such file", "a readable file", hint)]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError([Fault(str(path), "", reason.lower(), "a readable file")]) from None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            [
+                Fault(
+                    str(path),
+                    f"byte {error.start}",
+                    f"0x{data[error.start]:02x}, which is no UTF-8",
+                    "a text file in UTF-8",
+                    "Is this the right file, and saved as text?",
+                )
+            ]
+        ) from None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to `path` on success, removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except OSError as error:
+            raise InputError(
+                [
+                    Fault(
+                        str(path),
+                        "",
+                        (error.strerror or str(error)).lower(),
+                        "a place that can be written to",
+                        "Choose another folder or make room.",
+                    )
+                ]
+            ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,250 @@
+"""A Llama-family decoder in PyTorch with a key/value cache that can be rewound.
+
+Owns the arithmetic of the network and its cache. Reading and writing checkpoint folders is `checkpoint`'s job.
+One code path serves Llama 2/3, Mistral, Qwen2 and Qwen3: they differ by biases, query/key norms, rotary scaling,
+attention window and whether the output head is the embedding - all of them fields of `NetworkConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for long contexts; fields as in Hugging Face's `rope_parameters`."""
+
+    kind: str  # "linear", "llama3" or "yarn"
+    factor: float
+    original_positions: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    truncate: bool = True
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of one network; names follow Hugging Face's `config.json` where the idea is the same."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_positions: int
+    rms_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = False
+    windows: tuple[int | None, ...] | None = None  # attention window per layer; None: every layer sees everything
+
+
+class KVCache:
+    """Keys and values of a batch of equally long sequences, allocated once and rewound by forgetting.
+
+    `keys` and `values` have shape (layers, batch, kv_heads, capacity, head_dim); positions [0, length) are valid.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, capacity: int, batch: int = 1, dtype: torch.dtype = torch.float32
+    ):
+        shape = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype)
+        self.values = torch.zeros(shape, dtype=dtype)
+        self.capacity = capacity
+        self.length = 0
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on. What lies beyond is overwritten by the next pass."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot rewind a cache of {self.length} positions to {length}")
+        self.length = length
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; query, key and value projections are one matrix, so a decode step is one product."""
+
+    def __init__(self, config: NetworkConfig, window: int | None):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.window = window
+        self.eps = config.rms_eps
+        self.qkv = nn.Linear(
+            config.hidden_size, (config.heads + 2 * config.kv_heads) * config.head_dim, bias=config.qkv_bias
+        )
+        self.output = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=config.output_bias)
+        self.q_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
+        self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, start: int
+    ) -> Tensor:
+        """`x`: (batch, rows, hidden); `keys`, `values`: this layer's cache, or None to attend within `x` alone."""
+        batch, rows, _ = x.shape
+        heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
+        qkv = self.qkv(x).view(batch, rows, heads + 2 * kv_heads, dim)
+        qk, v = qkv[:, :, : heads + kv_heads], qkv[:, :, heads + kv_heads :]
+        if self.q_norm is not None and self.k_norm is not None:
+            q = F.rms_norm(qk[:, :, :heads], (dim,), self.q_norm, self.eps)
+            k = F.rms_norm(qk[:, :, heads:], (dim,), self.k_norm, self.eps)
+            qk = torch.cat((q, k), dim=2)
+        # rotate_half(x) * sin == roll(x, dim/2) * (sin with its first half negated); `sin` comes so prepared.
+        qk = (qk * cos + qk.roll(dim // 2, -1) * sin).transpose(1, 2)
+        v = v.transpose(1, 2)
+        q, k = qk[:, :heads], qk[:, heads:]
+        if keys is None or values is None:
+            mask = None if self.window is None or rows <= self.window else causal_mask(rows, rows, self.window, x)
+            mixed = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=heads != kv_heads
+            )
+            return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
+        end = start + rows
+        keys[:, :, start:end] = k
+        values[:, :, start:end] = v
+        first = 0 if self.window is None else max(0, start + 1 - self.window)
+        # Queries of one group share their key head: fold the group into the rows, one batched product per kv head.
+        group = heads // kv_heads
+        q = q.reshape(batch, kv_heads, group * rows, dim) * (dim**-0.5)
+        scores = (q @ keys[:, :, first:end].transpose(2, 3)).view(batch, kv_heads, group, rows, end - first)
+        if rows > 1:
+            scores = scores + causal_mask(rows, end - first, self.window, scores)
+        weights = scores.softmax(-1).view(batch, kv_heads, group * rows, end - first)
+        mixed = (weights @ values[:, :, first:end]).view(batch, heads, rows, dim)
+        return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
+
+
+def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
+    """Additive mask (rows, width): the last `rows` of `width` positions each see themselves and what came before."""
+    query = torch.arange(width - rows, width)[:, None]
+    key = torch.arange(width)[None, :]
+    hidden = key > query
+    if window is not None:
+        hidden |= key <= query - window
+    return torch.zeros(rows, width, dtype=like.dtype).masked_fill_(hidden, -math.inf)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU feed-forward, each behind an RMS norm and added to the residual stream."""
+
+    def __init__(self, config: NetworkConfig, window: int | None):
+        super().__init__()
+        self.width = (config.hidden_size,)
+        self.eps = config.rms_eps
+        self.attention_norm = nn.Parameter(torch.ones(config.hidden_size))
+        self.attention = Attention(config, window)
+        self.mlp_norm = nn.Parameter(torch.ones(config.hidden_size))
+        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, start: int
+    ) -> Tensor:
+        normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
+        x = x + self.attention(normed, cos, sin, keys, values, start)
+        gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """The whole decoder: token ids in, logits out."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        windows = config.windows or (None,) * config.layers
+        self.blocks = nn.ModuleList(Block(config, window) for window in windows)
+        self.norm = nn.Parameter(torch.ones(config.hidden_size))
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        cos, sin = rotary_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None, last_rows: int | None = None) -> Tensor:
+        """Logits (batch, rows, vocabulary) for `tokens` (batch, rows), which follow what `cache` holds.
+
+        With a cache the new keys and values are appended to it. `last_rows` limits the output head to the last
+        rows, as a runtime does in prefill.
+        """
+        rows = tokens.shape[1]
+        start = 0 if cache is None else cache.length
+        capacity = self.config.max_positions if cache is None else cache.capacity
+        if start + rows > min(capacity, self.config.max_positions):
+            raise ValueError(f"{start} + {rows} positions do not fit into {capacity}")
+        cos, sin = self.cos[start : start + rows], self.sin[start : start + rows]
+        x = self.embedding(tokens)
+        for index, block in enumerate(self.blocks):
+            keys = None if cache is None else cache.keys[index]
+            values = None if cache is None else cache.values[index]
+            x = block(x, cos, sin, keys, values, start)
+        if cache is not None:
+            cache.length = start + rows
+        if last_rows is not None:
+            x = x[:, rows - last_rows :]
+        return self.head(F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_eps))  # type: ignore[no-any-return]
+
+    @property
+    def parameter_count(self) -> int:
+        """Distinct trainable numbers; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def rotary_tables(config: NetworkConfig) -> tuple[Tensor, Tensor]:
+    """Cosine and (half-negated) sine, each (max_positions, 1, head_dim), in float32 as Hugging Face computes them.
+
+    Formulas: RoPE, Su et al. 2021 (arXiv 2104.09864); Llama 3 scaling as in Meta's reference code; YaRN, Peng et al.
+    2023 (arXiv 2309.00071). Both scalings as parametrised by Hugging Face.
+    """
+    half = config.head_dim // 2
+    frequency = 1.0 / config.rope_theta ** (torch.arange(half, dtype=torch.float32) / half)
+    magnitude = 1.0
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.kind == "linear":
+        frequency = frequency / scaling.factor
+    elif scaling is not None and scaling.kind == "llama3":
+        wavelength = 2 * math.pi / frequency
+        low, high = scaling.low_freq_factor, scaling.high_freq_factor
+        smooth = ((scaling.original_positions / wavelength - low) / (high - low)).clamp(0.0, 1.0)
+        frequency = frequency * (smooth + (1.0 - smooth) / scaling.factor)
+    elif scaling is not None and scaling.kind == "yarn":
+        frequency = yarn_frequencies(frequency, scaling, config)
+        default = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1.0 else 1.0
+        magnitude = default if scaling.attention_factor is None else scaling.attention_factor
+    angle = torch.outer(torch.arange(config.max_positions, dtype=torch.float32), frequency)[:, None, :]
+    cos, sin = angle.cos() * magnitude, angle.sin() * magnitude
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+
+def yarn_frequencies(frequency: Tensor, scaling: RopeScaling, config: NetworkConfig) -> Tensor:
+    """Fast-turning frequencies stay, slow ones are stretched by the factor, with a linear ramp between."""
+    half = config.head_dim // 2
+
+    def dimension(turns: float) -> float:
+        ratio = scaling.original_positions / (turns * 2 * math.pi)
+        return config.head_dim * math.log(ratio) / (2 * math.log(config.rope_theta))
+
+    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, config.head_dim - 1)
+    ramp = ((torch.arange(half, dtype=torch.float32) - low) / max(high - low, 0.001)).clamp(0.0, 1.0)
+    return frequency * (1.0 - ramp) + frequency / scaling.factor * ramp
