@@ -1,0 +1,77 @@
+"""A figure: a number that says its unit, where it comes from and how sure it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["datasheet", "measured", "fitted", "assumed"]
+ABSURD = 1e21
+
+
+class Record(BaseModel):
+    """Base of everything described: strict types, no unknown keys, frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Figure(Record):
+    """One number with unit, provenance and, where known, the range it may really lie in."""
+
+    value: float = Field(ge=0, le=ABSURD)
+    unit: str
+    kind: Kind
+    source: str = Field(min_length=3)
+    range: tuple[float, float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_from_list(cls, data: object) -> object:
+        if isinstance(data, dict) and isinstance(data.get("range"), list):
+            return {**data, "range": tuple(data["range"])}
+        return data
+
+    @model_validator(mode="after")
+    def _inside_its_range(self) -> Figure:
+        if self.range is not None and not self.range[0] <= self.value <= self.range[1]:
+            raise ValueError(f"value {self.value:g} outside its own range {self.range[0]:g} to {self.range[1]:g}")
+        return self
+
+    @property
+    def si(self) -> float:
+        """The value in the base unit of its dimension: bytes, bytes/s, seconds, operations/s, watts, ..."""
+        return self.value * FACTORS[self.unit]
+
+
+DIMENSIONS: dict[str, dict[str, float]] = {
+    "size": {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "MB": 1e6, "GB": 1e9},
+    "byte rate": {"B/s": 1, "MB/s": 1e6, "GB/s": 1e9},
+    "weight rate": {"Gweights/s": 1e9},
+    "operation rate": {"GFLOPS": 1e9, "TFLOPS": 1e12, "TOPS": 1e12},
+    "duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
+    "power": {"W": 1, "mW": 1e-3},
+    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1},
+}
+FACTORS = {unit: factor for units in DIMENSIONS.values() for unit, factor in units.items()}
+
+
+def _of(dimension: str, *, positive: bool) -> AfterValidator:
+    def check(figure: Figure) -> Figure:
+        if figure.unit not in DIMENSIONS[dimension]:
+            units = ", ".join(DIMENSIONS[dimension])
+            raise ValueError(f"unit {figure.unit!r} is no unit of {dimension}; use one of {units}")
+        if positive and figure.value == 0:
+            raise ValueError(f"a {dimension} of 0; it must be above 0")
+        return figure
+
+    return AfterValidator(check)
+
+
+Size = Annotated[Figure, _of("size", positive=False)]
+ByteRate = Annotated[Figure, _of("byte rate", positive=True)]
+WeightRate = Annotated[Figure, _of("weight rate", positive=True)]
+OperationRate = Annotated[Figure, _of("operation rate", positive=True)]
+Duration = Annotated[Figure, _of("duration", positive=False)]
+Power = Annotated[Figure, _of("power", positive=False)]
+Count = Annotated[Figure, _of("count", positive=True)]

@@ -1,0 +1,25 @@
+"""A link between two chips: a rate that queues and a delay that does not, the same in both directions."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hilsim.describe.figure import ByteRate, Duration, Power, Record
+
+
+class Link(Record):
+    """One first-in-first-out server per direction (`message_overhead` + bytes over `rate`), then `propagation`.
+
+    `jitter` is the width of a uniform extra delay per message. `on_chip` links join units of one chip, all others
+    join two chips.
+    """
+
+    name: str
+    title: str
+    on_chip: bool = False
+    rate: ByteRate
+    message_overhead: Duration
+    propagation: Duration
+    jitter: Duration | None = None
+    active_power: Power | None = None
+    notes: str = Field(default="")

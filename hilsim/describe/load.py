@@ -1,0 +1,337 @@
+"""From files to records: strict YAML, validation with every fault at once, look-up of chips, links and models."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.conversation import Conversation, read_conversations
+from hilsim.describe.figure import Record
+from hilsim.describe.link import Link
+from hilsim.describe.model import Model
+from hilsim.describe.scenario import Conversations, Placement, Scenario
+from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
+from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.files import read_text
+
+PROJECT = Path(__file__).resolve().parents[2]
+FOLDERS = {"chip": "chips", "link": "chips/links", "model": "models"}
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A role with every name looked up."""
+
+    role: str
+    placement: Placement
+    model: Model
+    chip: Chip
+    unit: Unit
+    stand_in: Path | None
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """The compiled widths in use, or None where any width runs."""
+        if self.unit.widths is None:
+            return None
+        return self.placement.widths or self.unit.widths.value
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A scenario with everything it names: the one input of check and run."""
+
+    file: str
+    scenario: Scenario
+    target: Placed
+    draft: Placed | None
+    link: Link | None
+    application: str
+    conversations: tuple[Conversation, ...]
+    digest: str
+
+    @property
+    def chips(self) -> dict[str, Chip]:
+        """Every chip that takes part, by name, the target's first."""
+        roles = [self.target] if self.draft is None else [self.target, self.draft]
+        return {role.chip.name: role.chip for role in roles}
+
+
+def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
+    """Load a scenario and all it names. Raises `InputError` with every fault of every file."""
+    name = str(file)
+    document = parse(read_text(file), name)
+    data = document.data
+    for override in overrides:
+        data = with_override(data, override)
+    scenario = validated(Scenario, data, document, name)
+    faults: list[Fault] = []
+
+    def look_up(kind: str, record: type[R], value: str, place: str) -> R | None:
+        try:
+            return load_named(kind, record, value, file)
+        except InputError as error:
+            for fault in error.faults:
+                moved = fault.place == kind
+                faults.append(Fault(name, place, fault.found, fault.expected, fault.remedy) if moved else fault)
+            return None
+
+    def place(role: str, placement: Placement) -> Placed | None:
+        model = look_up("model", Model, placement.model, f"{role}.model")
+        chip = look_up("chip", Chip, placement.chip, f"{role}.chip")
+        if model is None or chip is None:
+            return None
+        unit = chip.units.get(placement.unit)
+        if unit is None:
+            units = ", ".join(chip.units)
+            faults.append(Fault(name, f"{role}.unit", repr(placement.unit), f"a unit of {chip.name}: {units}"))
+            return None
+        if reason := unit.refusal(placement.precision):
+            good = [known for known in unit.precisions if unit.refusal(known) is None]
+            remedy = f"Use {' or '.join(good)}." if good else "Choose another unit."
+            where = f"{chip.name}.{placement.unit}"
+            faults.append(Fault(name, f"{role}.precision", reason, f"a precision that {where} runs", remedy))
+            return None
+        if placement.widths is not None and unit.widths is None:
+            faults.append(
+                Fault(name, f"{role}.widths", "widths", f"none: {chip.name}.{placement.unit} takes any width")
+            )
+        stand_in = None if placement.stand_in is None else located(placement.stand_in, file)
+        return Placed(role, placement, model, chip, unit, stand_in)
+
+    target = place("target", scenario.target)
+    draft = None if scenario.draft is None else place("draft", scenario.draft)
+    link = None if scenario.link is None else look_up("link", Link, scenario.link, "link")
+    conversations: tuple[Conversation, ...] = ()
+    if isinstance(scenario.workload, Conversations):
+        try:
+            path = located(scenario.workload.conversations, file)
+            conversations = read_conversations(path, scenario.workload.count, scenario.workload.max_turns)
+        except InputError as error:
+            faults += error.faults
+    if target is not None:
+        faults += cross_faults(scenario, target, draft, link, name)
+    if faults or target is None:
+        raise ScenarioError(faults)
+    setup = Setup(
+        file=name,
+        scenario=scenario,
+        target=target,
+        draft=draft,
+        link=link,
+        application=scenario.application or target.chip.name,
+        conversations=conversations,
+        digest="",
+    )
+    return Setup(**{**vars(setup), "digest": digest(setup)})
+
+
+def cross_faults(
+    scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str
+) -> list[Fault]:
+    """What no single record can see: models, chips and link that do not go together."""
+    faults = []
+    if draft is not None:
+        ours, theirs = target.model.vocabulary, draft.model.vocabulary
+        if ours.name != theirs.name:
+            faults.append(
+                Fault(
+                    file,
+                    "draft.model",
+                    f"{draft.model.name} with vocabulary {theirs.name} ({theirs.entries} entries)",
+                    f"vocabulary {ours.name} ({ours.entries} entries), as {target.model.name} has",
+                    "Draft and target must share token ids: choose a draft of the target's family.",
+                )
+            )
+        same = target.chip.name == draft.chip.name
+        if link is not None and link.on_chip != same:
+            where = "the same chip" if same else "two chips"
+            expected = "an on-chip link" if same else "a link between chips"
+            faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+    names = {placed.chip.name for placed in (target, draft) if placed is not None}
+    if scenario.application is not None and scenario.application not in names:
+        faults.append(Fault(file, "application", repr(scenario.application), f"a chip in use: {', '.join(names)}"))
+    for placed in (target, draft):
+        if placed is not None and scenario.context_tokens > placed.model.architecture.context:
+            faults.append(
+                Fault(
+                    file,
+                    "context_tokens",
+                    f"{scenario.context_tokens}",
+                    f"at most {placed.model.architecture.context}, the limit of {placed.model.name}",
+                )
+            )
+    return faults
+
+
+def load_named(kind: str, record: type[R], value: str, scenario: Path) -> R:
+    """A chip, link or model by name (`chips/NAME.yaml`) or by a path ending in .yaml, relative to the scenario."""
+    if value.endswith((".yaml", ".yml")):
+        return load_record(record, located(value, scenario))
+    folders = [scenario.resolve().parent.parent / FOLDERS[kind], PROJECT / FOLDERS[kind]]
+    if value.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        for folder in folders:
+            if (folder / f"{value}.yaml").is_file():
+                loaded = load_record(record, folder / f"{value}.yaml")
+                if getattr(loaded, "name", value) != value:
+                    raise ScenarioError(
+                        [Fault(str(folder / f"{value}.yaml"), "name", repr(getattr(loaded, "name")), repr(value))]
+                    )
+                return loaded
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    near = difflib.get_close_matches(value, known, 1)
+    remedy = f"Did you mean {near[0]!r}?" if near else "Or give the path of a .yaml file."
+    raise ScenarioError([Fault(str(scenario), kind, repr(value), f"one of {', '.join(known)}", remedy)])
+
+
+def load_record(record: type[R], file: Path) -> R:
+    """One chip, link or model file."""
+    document = parse(read_text(file), str(file))
+    return validated(record, document.data, document, str(file))
+
+
+def located(value: str, scenario: Path) -> Path:
+    """A path in a scenario: absolute, or relative to the scenario's folder or to the project."""
+    beside = scenario.parent / value
+    return beside if beside.exists() or not (PROJECT / value).exists() else PROJECT / value
+
+
+def with_override(data: Any, override: str) -> Any:
+    """`data` with one `PATH=VALUE` applied; the value is read as YAML. The original is left alone."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ScenarioError(
+            [Fault("--set", override, "no PATH=VALUE", "a dotted path and a value, such as policy.draft_tokens=6")]
+        )
+    value = parse(text, f"--set {path}").data if text.strip() else scalar("")
+    copy = json.loads(json.dumps(data))
+    node = copy
+    for key in keys[:-1]:
+        if not isinstance(node, dict):
+            break
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
+    if not isinstance(node, dict):
+        raise ScenarioError([Fault("--set", path, "a place inside a plain value", "a key of the scenario")])
+    node[keys[-1]] = value
+    return copy
+
+
+def validated(record: type[R], data: Any, document: Document, file: str) -> R:
+    """`data` as a record; pydantic's complaints become faults with line, found, expected and remedy."""
+    try:
+        return record.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError([translate(record, item, document, file) for item in error.errors()]) from None
+
+
+def translate(record: type[BaseModel], item: Any, document: Document, file: str) -> Fault:
+    """One pydantic complaint in our words."""
+    # Discriminated unions add their tag to the path; it is no key of the file, so follow only what the data has.
+    path: list[str | int] = []
+    node = document.data
+    for position, part in enumerate(item["loc"]):
+        last = position == len(item["loc"]) - 1
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif not (last and item["type"] in ("missing", "union_tag_not_found")):
+            continue
+        path.append(part)
+    line = document.lines.get(tuple(path)) or document.lines.get(tuple(path[:-1]))
+    place = dotted(tuple(path)) or "top level"
+    where = f"{place} (line {line})" if line else place
+    found = short(item["input"])
+    match item["type"]:
+        case "missing":
+            return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
+        case "extra_forbidden":
+            known = known_keys(record, path[:-1])
+            near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
+            remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
+            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "no such key", remedy)
+        case "value_error":
+            message = str(item["ctx"]["error"])
+            found, _, expected = message.partition("; ")
+            return Fault(file, where, found, expected or "a consistent description")
+        case _:
+            return Fault(file, where, found, expectation(item))
+
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "model_attributes_type": "a block of keys",
+    "tuple_type": "a list",
+}
+
+
+def expectation(item: Any) -> str:
+    """What a pydantic complaint wanted to see."""
+    context = item.get("ctx", {})
+    signs = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    if item["type"] in signs:
+        sign = signs[item["type"]]
+        return f"{words[sign]} {context[sign]:g}"
+    if item["type"] == "literal_error":
+        return f"one of {context['expected']}"
+    if item["type"].startswith("union_tag"):
+        return f"{context.get('discriminator', 'a tag')} to be one of {context.get('expected_tags', 'the known kinds')}"
+    return EXPECTED.get(item["type"]) or str(item["msg"]).replace("Input should be ", "")
+
+
+def known_keys(record: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that a record takes at a path, as far as the path can be followed by field names."""
+    current: Any = record
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        inner = None if field is None else record_inside(field.annotation)
+        if inner is None:
+            return []
+        current = inner
+    return list(current.model_fields)
+
+
+def record_inside(annotation: Any) -> type[BaseModel] | None:
+    """The one record type that an annotation mentions, if there is exactly one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = {found for part in getattr(annotation, "__args__", ()) if (found := record_inside(part)) is not None}
+    return inner.pop() if len(inner) == 1 else None
+
+
+def short(value: object) -> str:
+    """A value as it fits into a message."""
+    if isinstance(value, dict):
+        return f"a block of {len(value)} keys"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def digest(setup: Setup) -> str:
+    """SHA-256 (16 digits) over the scenario and every record it names: equal digests, equal inputs."""
+    records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
+    records += [record for record in (setup.draft and setup.draft.model, setup.link) if record is not None]
+    text = "\n".join(record.model_dump_json() for record in records)
+    text += "\n".join("\t".join(conversation.turns) for conversation in setup.conversations)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,48 @@
+"""A deployed model: the shape that sets bytes, operations, memory and the vocabulary that crosses the link."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hilsim.describe.figure import Kind, Record
+
+
+class Vocabulary(Record):
+    """Models with the same `name` share token ids; `entries` is the width of a logits row."""
+
+    name: str
+    entries: int = Field(ge=2, le=10**7)
+
+
+class Architecture(Record):
+    """Llama-family shape. One provenance covers the block: the numbers come from one published configuration."""
+
+    kind: Kind
+    source: str = Field(min_length=3)
+    layers: int = Field(ge=1, le=1000)
+    hidden: int = Field(ge=1, le=10**6)
+    intermediate: int = Field(ge=1, le=10**7)
+    heads: int = Field(ge=1, le=10**4)
+    kv_heads: int = Field(ge=1, le=10**4)
+    head_dim: int = Field(ge=1, le=10**4)
+    tied_head: bool
+    context: int = Field(ge=1, le=10**8)
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Architecture:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key/value heads; use a divisor")
+        return self
+
+
+class Model(Record):
+    """One language model as it would be deployed."""
+
+    name: str
+    title: str
+    role: Literal["target", "draft", "either"] = "either"
+    vocabulary: Vocabulary
+    architecture: Architecture
+    notes: str = ""

@@ -1,0 +1,194 @@
+"""A scenario: which model runs where, what crosses the link, who talks, and how tokens are chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+from pydantic import Field, field_validator, model_validator
+
+from hilsim.describe.chip import rising
+from hilsim.describe.figure import Record
+
+Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
+
+
+class TableTimer(Record):
+    """Step times typed in from a board or a paper: milliseconds by phase and by rows; the next entry up is charged."""
+
+    prefill: dict[str, Milliseconds] = Field(min_length=1)
+    decode: Milliseconds
+    verify: dict[str, Milliseconds] = Field(default_factory=dict)
+    source: str = Field(min_length=3)
+
+    @field_validator("prefill", "verify")
+    @classmethod
+    def _rows(cls, table: dict[str, float]) -> dict[str, float]:
+        for key in table:
+            if not key.isascii() or not key.isdigit() or not 1 <= int(key) <= 10**6:
+                raise ValueError(f"rows {key!r}; a table maps whole numbers of rows to milliseconds")
+        return table
+
+
+class Placement(Record):
+    """One role: the deployed model, its stand-in, and the unit it runs on."""
+
+    model: str
+    stand_in: str | None = None
+    chip: str
+    unit: str
+    precision: str
+    widths: tuple[int, ...] | None = None
+    timer: TableTimer | None = None
+
+    @field_validator("widths", mode="before")
+    @classmethod
+    def _list(cls, data: object) -> object:
+        return tuple(data) if isinstance(data, list) else data
+
+    @field_validator("widths")
+    @classmethod
+    def _rising(cls, widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if widths is None else rising(widths)
+
+
+class TargetOnly(Record):
+    """The target answers alone."""
+
+    name: Literal["target_only"]
+
+
+class Sync(Record):
+    """Draft `draft_tokens`, verify them in one pass, repeat; each chip waits for the other."""
+
+    name: Literal["sync"]
+    draft_tokens: int = Field(ge=1, le=64)
+
+
+Policy = Annotated[Union[TargetOnly, Sync], Field(discriminator="name")]
+
+
+class Sampling(Record):
+    """How a row of logits becomes a law. Temperature 0 is greedy; top_k and top_p cut the law and renormalise it."""
+
+    temperature: float = Field(default=0.0, ge=0, le=10)
+    top_k: int | None = Field(default=None, ge=1, le=10**7)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _cuts_need_temperature(self) -> Sampling:
+        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
+            raise ValueError("top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature")
+        return self
+
+
+class Live(Record):
+    """Real networks make the logits. float64 passes are rounded to float32: last bits no longer depend on batching."""
+
+    source: Literal["live"]
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class MarkovAcceptance(Record):
+    """Two states, easy and hard text, each with its own acceptance; `stay` is the chance to remain in a state."""
+
+    easy: float = Field(ge=0, le=1)
+    hard: float = Field(ge=0, le=1)
+    stay_easy: float = Field(ge=0, le=1)
+    stay_hard: float = Field(ge=0, le=1)
+
+
+class Synthetic(Record):
+    """No model at all: each drafted token is accepted by chance. The text of such a run is nobody's."""
+
+    source: Literal["synthetic"]
+    acceptance: float | tuple[float, ...] | MarkovAcceptance
+
+    @field_validator("acceptance", mode="before")
+    @classmethod
+    def _list(cls, data: object) -> object:
+        if isinstance(data, list):
+            return tuple(float(item) if type(item) is int else item for item in data)
+        return float(data) if type(data) is int else data
+
+    @field_validator("acceptance")
+    @classmethod
+    def _shares(cls, value: float | tuple[float, ...] | MarkovAcceptance) -> object:
+        shares = (value,) if isinstance(value, float) else value if isinstance(value, tuple) else ()
+        if value == () or any(not 0 <= share <= 1 for share in shares):
+            raise ValueError("an acceptance outside 0 to 1; give one share, a list by position, or a two-state chain")
+        return value
+
+
+Logits = Annotated[Union[Live, Synthetic], Field(discriminator="source")]
+
+
+class Conversations(Record):
+    """Real conversations: the passenger's words from a file, the answers from the target."""
+
+    conversations: str
+    count: int | None = Field(default=None, ge=1, le=10**6)
+    max_turns: int | None = Field(default=None, ge=1, le=1000)
+    max_new_tokens: int = Field(ge=1, le=10**6)
+    pause_ms: Milliseconds
+    talkers: int = Field(default=1, ge=1, le=64)
+
+
+class Lengths(Record):
+    """Requests known only by their lengths, for the synthetic source."""
+
+    requests: int = Field(ge=1, le=10**7)
+    prompt_tokens: int = Field(ge=1, le=10**6)
+    output_tokens: int = Field(ge=1, le=10**6)
+    clause_tokens: int = Field(default=8, ge=1, le=10**6)
+    pause_ms: Milliseconds = 0.0
+    talkers: int = Field(default=1, ge=1, le=64)
+
+
+class Scenario(Record):
+    """Everything one run needs; names of chips, links and models are looked up in their folders."""
+
+    name: str = Field(min_length=1, max_length=200)
+    question: str = ""
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    target: Placement
+    draft: Placement | None = None
+    link: str | None = None
+    application: str | None = None  # the chip where words are heard and spoken; the target's, unless said otherwise
+    context_tokens: int = Field(ge=2, le=10**7)
+    policy: Policy
+    accept: Literal["greedy", "ratio"] = "greedy"
+    payload: Literal["token_ids", "full_rows"]
+    sampling: Sampling = Sampling()
+    logits: Logits
+    workload: Union[Conversations, Lengths]
+
+    @field_validator("workload", mode="before")
+    @classmethod
+    def _kind_of_workload(cls, data: object) -> object:
+        # Decide by the one key that only lengths have, so that a message speaks of the record the user meant.
+        if isinstance(data, dict):
+            return (Lengths if "requests" in data else Conversations).model_validate(data)
+        return data
+
+    @model_validator(mode="after")
+    def _whole(self) -> Scenario:
+        if self.policy.name != "target_only" and self.draft is None:
+            raise ValueError(f"no draft, which policy {self.policy.name} needs; add a draft placement")
+        if self.draft is not None and self.link is None:
+            raise ValueError("a draft but no link; name one of chips/links")
+        greedy = self.sampling.temperature == 0
+        if (self.accept == "greedy") != greedy:
+            raise ValueError(
+                f"accept {self.accept} at temperature {self.sampling.temperature:g}; "
+                "greedy belongs to temperature 0, ratio to temperatures above it"
+            )
+        if self.payload == "token_ids" and not greedy and self.draft is not None:
+            raise ValueError("payload token_ids with the ratio rule, which needs the draft's law; use full_rows")
+        synthetic = self.logits.source == "synthetic"
+        if isinstance(self.workload, Lengths) != synthetic:
+            raise ValueError("lengths go with the synthetic source, conversations with live models; change one of them")
+        if not synthetic:
+            for role, placement in (("target", self.target), ("draft", self.draft)):
+                if placement is not None and placement.stand_in is None:
+                    raise ValueError(f"no {role}.stand_in; live logits need a checkpoint folder")
+        return self

@@ -1,0 +1,97 @@
+"""How fast does hilsim decode next to transformers? `python -m tests.bench_decode [FOLDER] [--threads N]`.
+
+Both decode greedily with the same weights, prompt and threads, in turn (A B A B ...), so that whatever else the machine
+does slows both. Times include the prompt's pass. The table is for people, the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from hilsim.logits.checkpoint import load_network
+from hilsim.logits.network import KVCache
+
+PROMPT_TOKENS, NEW_TOKENS = 64, 128
+
+
+def hilsim_decoder(folder: Path) -> Callable[[torch.Tensor], list[int]]:
+    network = load_network(folder)
+
+    @torch.inference_mode()
+    def decode(prompt: torch.Tensor) -> list[int]:
+        cache = KVCache(network.config, PROMPT_TOKENS + NEW_TOKENS)
+        fed, tokens = prompt, list[int]()
+        while len(tokens) < NEW_TOKENS:
+            best = network(fed, cache, last_rows=1)[0, -1].argmax()
+            tokens.append(int(best))
+            fed = best.view(1, 1)
+        return tokens
+
+    return decode
+
+
+def transformers_decoder(folder: Path) -> Callable[[torch.Tensor], list[int]]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model.generation_config.eos_token_id = None  # neither side stops early, nor pays for looking
+
+    def decode(prompt: torch.Tensor) -> list[int]:
+        told = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            min_new_tokens=NEW_TOKENS,
+            max_new_tokens=NEW_TOKENS,
+        )
+        return told[0, prompt.shape[1] :].tolist()
+
+    return decode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("models/target"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    decoders = {"hilsim": hilsim_decoder(options.folder), "transformers": transformers_decoder(options.folder)}
+    vocabulary = load_network(options.folder).config.vocab_size
+    prompt = torch.randint(vocabulary, (1, PROMPT_TOKENS), generator=torch.Generator().manual_seed(1))
+    tokens = {name: decode(prompt) for name, decode in decoders.items()}  # warms up, too
+    seconds: dict[str, list[float]] = {name: [] for name in decoders}
+    for _ in range(options.repeats):
+        for name, decode in decoders.items():
+            began = time.perf_counter()
+            told = decode(prompt)
+            seconds[name].append(time.perf_counter() - began)
+            assert len(told) == NEW_TOKENS, f"{name} made {len(told)} tokens, not {NEW_TOKENS}"
+
+    rates = {name: [NEW_TOKENS / second for second in runs] for name, runs in seconds.items()}
+    medians = {name: statistics.median(runs) for name, runs in rates.items()}
+    print(f"{'tokens/s':<14}{'median':>8}{'lowest':>8}{'highest':>8}")
+    for name, runs in rates.items():
+        print(f"{name:<14}{medians[name]:>8.0f}{min(runs):>8.0f}{max(runs):>8.0f}")
+    result = {
+        "folder": str(options.folder),
+        "threads": options.threads,
+        "repeats": options.repeats,
+        "new_tokens": NEW_TOKENS,
+        "hilsim_tokens_s": round(medians["hilsim"], 1),
+        "transformers_tokens_s": round(medians["transformers"], 1),
+        "ratio": round(medians["hilsim"] / medians["transformers"], 2),
+        "identical_tokens": tokens["hilsim"] == tokens["transformers"],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
