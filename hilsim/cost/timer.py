@@ -1,0 +1,83 @@
+"""Step timers: one question, `duration_ns(step)`; answered from a chip's figures or from a typed-in table."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
+from hilsim.describe.chip import Unit
+from hilsim.describe.load import Placed
+from hilsim.describe.model import Model
+from hilsim.describe.scenario import TableTimer
+from hilsim.units import NS_PER_MS
+
+
+class StepTimer(Protocol):
+    """How long a step takes on one unit with one model."""
+
+    def duration_ns(self, step: Step) -> int:
+        """Whole nanoseconds; the same step always takes the same time."""
+        ...
+
+    def width(self, step: Step) -> int:
+        """Rows computed in the step's last execution, padding included."""
+        ...
+
+
+class Roofline:
+    """Times from bytes and operations over the unit's rates; remembers steps it has seen."""
+
+    def __init__(self, model: Model, unit: Unit, precision: str, widths: tuple[int, ...] | None, context: int):
+        self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
+        self.widths, self.context = widths, context
+        self._known: dict[tuple[Phase, int, int], int] = {}
+
+    def costs(self, step: Step) -> list[StepCost]:
+        """The executions of a step with their parts, for reports."""
+        return step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
+
+    def duration_ns(self, step: Step) -> int:
+        # With fixed graphs the fill of the cache does not matter: one entry serves every position.
+        key = (step.phase, step.rows, 0 if self.widths is not None else step.cached)
+        if key not in self._known:
+            self._known[key] = duration_ns(self.costs(step))
+        return self._known[key]
+
+    def width(self, step: Step) -> int:
+        return passes(step.rows, self.widths)[-1][1]
+
+
+class Table:
+    """Times typed in by hand: the entry for the next row count up; longer prompts take several of the widest."""
+
+    def __init__(self, table: TableTimer):
+        self.prefill = {int(rows): round(value * NS_PER_MS) for rows, value in sorted_rows(table.prefill)}
+        self.decode_ns = round(table.decode * NS_PER_MS)
+        self.verify = {int(rows): round(value * NS_PER_MS) for rows, value in sorted_rows(table.verify)}
+
+    def entries(self, step: Step) -> dict[int, int]:
+        """The part of the table that a step is looked up in; one row is always a decode step."""
+        if step.phase is Phase.PREFILL:
+            return self.prefill
+        if step.rows == 1 or not self.verify:
+            return {1: self.decode_ns}
+        return {1: self.decode_ns, **self.verify}
+
+    def duration_ns(self, step: Step) -> int:
+        entries = self.entries(step)
+        return sum(entries[width] for _, width in passes(step.rows, tuple(entries)))
+
+    def width(self, step: Step) -> int:
+        return passes(step.rows, tuple(self.entries(step)))[-1][1]
+
+
+def sorted_rows(table: dict[str, float]) -> list[tuple[str, float]]:
+    """Entries by rising row count."""
+    return sorted(table.items(), key=lambda item: int(item[0]))
+
+
+def timer_for(placed: Placed, context: int) -> StepTimer:
+    """The timer that a placement asks for."""
+    if placed.placement.timer is not None:
+        return Table(placed.placement.timer)
+    return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context)

@@ -1,0 +1,221 @@
+"""The live source: two real networks with a key/value cache each, asked position by position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hilsim.describe.conversation import Conversation
+from hilsim.describe.load import Setup
+from hilsim.describe.scenario import Sampling
+from hilsim.errors import CheckpointError, Fault
+from hilsim.logits.accept import Emission, greedy, plain, ratio
+from hilsim.logits.checkpoint import load_network
+from hilsim.logits.network import KVCache, Network
+from hilsim.logits.noise import CONTENT, uniforms
+from hilsim.logits.sampling import Law, as_sent, draw, law_of
+from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
+
+Rows = npt.NDArray[np.float32]
+
+
+class Reader:
+    """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
+
+    def __init__(self, network: Network, capacity: int, clock: Clock):
+        self.network = network
+        self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype)
+        self.held: list[int] = []
+        self.clock = clock
+
+    def rows(self, tokens: Sequence[int], count: int) -> Rows:
+        """Logits (count, vocabulary) after each of the last `count` tokens, as float32.
+
+        The cache is rewound to where it agrees with `tokens`, so a rejected draft leaves no trace.
+        """
+        keep = min(shared_prefix(self.held, tokens), len(tokens) - count)
+        self.cache.rewind(keep)
+        feed = torch.tensor([tokens[keep:]])
+        began = time.perf_counter()
+        logits = self.network(feed, self.cache, last_rows=count)
+        self.clock.seconds += time.perf_counter() - began
+        self.clock.passes += 1
+        self.held = list(tokens)
+        rows: Rows = logits[0].float().numpy()
+        return rows
+
+
+@dataclass
+class Clock:
+    """Wall time spent inside bare forward passes; it measures hilsim's own overhead and nothing else."""
+
+    seconds: float = 0.0
+    passes: int = 0
+
+
+def shared_prefix(held: list[int], tokens: Sequence[int]) -> int:
+    """How many tokens two sequences share from the start."""
+    limit = min(len(held), len(tokens))
+    if held[:limit] == list(tokens[:limit]):
+        return limit
+    return next(index for index in range(limit) if held[index] != tokens[index])
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """The loaded networks and their common tokenizer; both may be shared by many runs."""
+
+    target: Network
+    draft: Network | None
+    tokenizer: ChatTokenizer
+    loaded: tuple[Conversation, ...]
+
+
+def load_stand_ins(setup: Setup) -> StandIns:
+    """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders."""
+    assert setup.scenario.logits.source == "live" and setup.target.stand_in is not None
+    dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
+    target = load_network(setup.target.stand_in, dtype)
+    tokenizer = load_tokenizer(setup.target.stand_in)
+    draft = None
+    context = setup.scenario.context_tokens
+    faults = []
+    if setup.draft is not None and setup.draft.stand_in is not None:
+        draft = load_network(setup.draft.stand_in, dtype)
+        other = load_tokenizer(setup.draft.stand_in)
+        ours, theirs = tokenizer.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+        if ours != theirs:
+            different = sum(ours.get(token) != index for token, index in theirs.items())
+            faults.append(
+                Fault(
+                    setup.file,
+                    "draft.stand_in",
+                    f"a tokenizer of {len(theirs)} entries, {different} of them unlike the target's",
+                    f"the tokenizer of target.stand_in ({len(ours)} entries)",
+                    "Both stand-ins must share token ids.",
+                )
+            )
+    for role, network in (("target", target), ("draft", draft)):
+        if network is not None and network.config.max_positions < context:
+            faults.append(
+                Fault(
+                    setup.file,
+                    "context_tokens",
+                    str(context),
+                    f"at most {network.config.max_positions}, the positions of {role}.stand_in",
+                    "Lower it.",
+                )
+            )
+    for conversation in setup.conversations:
+        length = len(tokenizer.first_turn(conversation.turns[0]))
+        if length >= context:
+            faults.append(
+                Fault(
+                    setup.file,
+                    "workload.conversations",
+                    f"conversation {conversation.id!r} opens with {length} tokens",
+                    f"fewer than context_tokens ({context})",
+                    "Raise context_tokens or leave that conversation out.",
+                )
+            )
+    if faults:
+        raise CheckpointError(faults)
+    return StandIns(target, draft, tokenizer, setup.conversations)
+
+
+class LiveSource:
+    """Answers from the stand-ins; deterministic given the seed."""
+
+    def __init__(self, stand_ins: StandIns, sampling: Sampling, context: int, seed: int):
+        self.stand_ins, self.sampling, self.context, self.seed = stand_ins, sampling, context, seed
+        self.clock = Clock()
+        self._readers: dict[tuple[str, int], Reader] = {}
+        self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
+
+    def prompt(self, conversation: int, turn: int) -> list[int]:
+        text = self.stand_ins.loaded[conversation].turns[turn]
+        tokenizer = self.stand_ins.tokenizer
+        return tokenizer.first_turn(text) if turn == 0 else tokenizer.next_turn(text)
+
+    @torch.inference_mode()
+    def draft(self, prefix: Prefix, count: int) -> Draft:
+        tokens = list(prefix.tokens)
+        start = len(tokens)
+        while len(tokens) - start < count:
+            token = self._drafted(prefix, tokens)
+            tokens.append(token)
+            if self.ends(token):
+                break
+        return Draft(tuple(tokens[start:]))
+
+    @torch.inference_mode()
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        tokens = [*prefix.tokens, *draft.tokens]
+        count = len(draft.tokens) + 1
+        rows = self._reader("target", prefix.conversation).rows(tokens, count)
+        margins = []
+        for offset, row in enumerate(rows):
+            position = len(prefix.tokens) + offset
+            emission = self._emission(prefix, tokens[:position], row)
+            margins.append(emission.margin)
+            if offset == len(draft.tokens) or emission.token != draft.tokens[offset] or not self._stands(emission):
+                return Verdict(offset, emission.token, tuple(margins))
+        raise AssertionError("a verdict has one row more than the draft has tokens")
+
+    @torch.inference_mode()
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        row = self._reader("target", prefix.conversation).rows(prefix.tokens, 1)[0]
+        emission = self._emission(prefix, prefix.tokens, row)
+        return emission.token, emission.margin
+
+    def ends(self, token: int) -> bool:
+        return token in self.stand_ins.tokenizer.end_tokens
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self._decode(tuple(tokens))
+
+    def forget(self, conversation: int) -> None:
+        for role in ("target", "draft"):
+            self._readers.pop((role, conversation), None)
+
+    def _reader(self, role: str, conversation: int) -> Reader:
+        key = (role, conversation)
+        if key not in self._readers:
+            network = self.stand_ins.target if role == "target" else self.stand_ins.draft
+            assert network is not None, "a policy drafts, but the scenario has no draft"
+            self._readers[key] = Reader(network, self.context, self.clock)
+        return self._readers[key]
+
+    def _draft_law(self, prefix: Prefix, tokens: Sequence[int]) -> Law:
+        row = self._reader("draft", prefix.conversation).rows(tokens, 1)[0]
+        return as_sent(law_of(row, self.sampling))
+
+    def _drafted(self, prefix: Prefix, tokens: Sequence[int]) -> int:
+        if self.sampling.temperature == 0:
+            return int(np.argmax(self._reader("draft", prefix.conversation).rows(tokens, 1)[0]))
+        noise = uniforms(self.seed, CONTENT, prefix.index, len(tokens))
+        return draw(self._draft_law(prefix, tokens), noise.draft)[0]
+
+    def _emission(self, prefix: Prefix, tokens: Sequence[int], row: Rows) -> Emission:
+        """The token that follows `tokens`: a function of the position alone, also where a policy calls it the bonus.
+
+        Under the ratio rule that takes the draft's law at every position, drafted there or not; the law of the
+        emitted token is the target's either way. It is content, so no time is charged for it.
+        """
+        if self.sampling.temperature == 0:
+            return greedy(row)
+        noise = uniforms(self.seed, CONTENT, prefix.index, len(tokens))
+        p = law_of(row, self.sampling)
+        if self.stand_ins.draft is None:
+            return plain(p, noise)
+        return ratio(p, self._draft_law(prefix, tokens), noise)[1]
+
+    def _stands(self, emission: Emission) -> bool:
+        return self.sampling.temperature == 0 or emission.accepted

@@ -1,0 +1,62 @@
+"""From logits to laws: temperature, top-k, top-p; and drawing from a law with a given uniform. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.describe.scenario import Sampling
+
+Law = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.float32]
+
+
+def law_of(logits: Logits, sampling: Sampling) -> Law:
+    """The law of the next token, float64, summing to 1. At temperature 0 all mass on the first largest logit.
+
+    Order as in Hugging Face: temperature, then top-k (ties with the k-th stay), then top-p (the smallest set of
+    largest tokens that reaches top_p, the crossing one included), then normalisation.
+    """
+    if sampling.temperature == 0:
+        law = np.zeros(len(logits))
+        law[int(np.argmax(logits))] = 1.0
+        return law
+    scaled = logits.astype(np.float64)
+    scaled = (scaled - scaled.max()) / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < len(scaled):
+        kth = np.partition(scaled, -sampling.top_k)[-sampling.top_k]
+        scaled = np.where(scaled < kth, -np.inf, scaled)
+    law: Law = np.exp(scaled)
+    law /= law.sum()
+    if sampling.top_p is not None and sampling.top_p < 1:
+        order = np.argsort(-law, kind="stable")
+        before = np.cumsum(law[order]) - law[order]
+        law[order[before >= sampling.top_p]] = 0.0
+        law /= law.sum()
+    return law
+
+
+def draw(law: Law, uniform: float) -> tuple[int, float]:
+    """The token whose share of the cumulated law holds `uniform`, and how far `uniform` lies from that share's ends.
+
+    Tokens without mass are never drawn. `law` need not be normalised, but must have some mass.
+    """
+    cumulated = np.cumsum(law)
+    point = uniform * cumulated[-1]
+    token = int(np.searchsorted(cumulated, point, side="right"))
+    if token >= len(law) or law[token] == 0.0:  # rounding carried the point past the last token with mass
+        token = int(np.flatnonzero(law)[-1])
+    low = cumulated[token] - law[token]
+    return token, float(min(point - low, cumulated[token] - point) / cumulated[-1])
+
+
+def as_sent(law: Law) -> Law:
+    """The law that float16 probabilities spell on the wire; both chips decode these numbers to the same float64 law.
+
+    The draft samples from this one. Truncating first and sampling then keeps the ratio rule exact; sampling first
+    and sending a rounded law would not.
+    """
+    sent = law.astype(np.float16).astype(np.float64)
+    total = sent.sum()
+    # float16 holds nothing under 6e-8: a law that is flat over millions of tokens could vanish whole.
+    return sent / total if total > 0 else law

@@ -1,0 +1,82 @@
+"""What a policy may ask about content: the draft's continuation, the target's verdict, the next token alone.
+
+A source answers from the position only: the same conversation so far gives the same tokens, whoever asks and when.
+Rewinding caches after a rejection is the source's job, so a policy cannot forget half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Tokens proposed from a prefix; shorter than asked for where the draft itself ended the turn."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`accepted` drafted tokens stand, then comes `token`, the target's own; one margin per emitted token."""
+
+    accepted: int
+    token: int
+    margins: tuple[float, ...]
+
+    def tokens(self, draft: Draft) -> tuple[int, ...]:
+        """Everything that the round emits."""
+        return (*draft.tokens[: self.accepted], self.token)
+
+
+class Prefix(Protocol):
+    """The part of a request that content depends on."""
+
+    @property
+    def index(self) -> int:
+        """Number of the request in the workload; it keys the noise."""
+        ...
+
+    @property
+    def conversation(self) -> int:
+        """Number of the conversation; it keys the caches."""
+        ...
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """Every token of the conversation so far, prompt and committed answer."""
+        ...
+
+
+class LogitsSource(Protocol):
+    """Where tokens come from: real networks, a transcript, or chance."""
+
+    def prompt(self, conversation: int, turn: int) -> list[int]:
+        """The tokens that ask turn `turn` (from 0), without those of earlier turns."""
+        ...
+
+    def draft(self, prefix: Prefix, count: int) -> Draft:
+        """The draft's continuation by at most `count` tokens, which end after an end-of-turn token."""
+        ...
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        """How far the target agrees, and its own next token."""
+        ...
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        """The target's next token and its margin, one row at a time as without a draft."""
+        ...
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The tokens as words, special tokens left out."""
+        ...
+
+    def forget(self, conversation: int) -> None:
+        """A conversation is over: drop its caches."""
+        ...

@@ -1,0 +1,66 @@
+"""The synthetic source: no model, drafted tokens are accepted by chance. Its text is nobody's, and reports say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hilsim.describe.scenario import Lengths, MarkovAcceptance, Synthetic
+from hilsim.logits.noise import SYNTHETIC, uniforms
+from hilsim.logits.source import Draft, Prefix, Verdict
+
+RIGHT, WRONG = 1, 2
+
+
+class SyntheticSource:
+    """Every position has its own uniform: a drafted token stands if the uniform is under the acceptance there.
+
+    A list of acceptances goes by place in the draft (its last entry goes on); a two-state chain walks along the
+    answer's positions, starting from its stationary law.
+    """
+
+    def __init__(self, synthetic: Synthetic, lengths: Lengths, seed: int):
+        self.acceptance, self.lengths, self.seed = synthetic.acceptance, lengths, seed
+        self._easy: dict[int, list[bool]] = {}
+
+    def prompt(self, conversation: int, turn: int) -> list[int]:
+        return [0] * self.lengths.prompt_tokens
+
+    def draft(self, prefix: Prefix, count: int) -> Draft:
+        start = len(prefix.tokens)
+        return Draft(tuple(RIGHT if self._stands(prefix, start + j, j) else WRONG for j in range(count)))
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        accepted = next((j for j, token in enumerate(draft.tokens) if token != RIGHT), len(draft.tokens))
+        return Verdict(accepted, RIGHT, (math.inf,) * (accepted + 1))
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        return RIGHT, math.inf
+
+    def ends(self, token: int) -> bool:
+        return False
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return "\N{BLACK SQUARE}" * len(tokens)
+
+    def forget(self, conversation: int) -> None:
+        pass
+
+    def _stands(self, prefix: Prefix, position: int, place: int) -> bool:
+        chance = self.acceptance
+        if isinstance(chance, tuple):
+            chance = chance[min(place, len(chance) - 1)]
+        elif isinstance(chance, MarkovAcceptance):
+            chance = chance.easy if self._is_easy(prefix.index, position, chance) else chance.hard
+        return uniforms(self.seed, SYNTHETIC, prefix.index, position).accept < chance
+
+    def _is_easy(self, request: int, position: int, chain: MarkovAcceptance) -> bool:
+        states = self._easy.setdefault(request, [])
+        while len(states) <= position:
+            uniform = uniforms(self.seed, SYNTHETIC, request, len(states)).spare
+            leave_easy, leave_hard = 1 - chain.stay_easy, 1 - chain.stay_hard
+            total = leave_easy + leave_hard
+            stationary = leave_hard / total if total > 0 else 0.5
+            stay = stationary if not states else chain.stay_easy if states[-1] else 1 - chain.stay_hard
+            states.append(uniform < stay)
+        return states[position]
