@@ -15,6 +15,7 @@ class Item:
 
     what: str
     bytes: int
+    per_conversation: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def role_items(placed: Placed, context: int, talkers: int) -> list[Item]:
     items = [
         Item(f"{name}: weights {placed.placement.precision}{graphs}", copies * weight_bytes(placed)),
         Item(f"{name}: embedding table", embedding_bytes(placed)),
-        Item(f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context)),
+        Item(f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context), True),
         Item(f"{name}: activations", activation_bytes(placed, context)),
     ]
     return [item for item in items if item.bytes]

@@ -96,9 +96,7 @@ def execution_cost(
 ) -> StepCost:
     """Cost of one execution of `width` rows that attends to `visible` positions and makes `head_rows` logits rows."""
     shape = model.architecture
-    weight_bytes = (
-        body_weights(shape) * precision.weight_bits.si + head_weights(model) * precision.head_bits.si
-    ) / 8
+    weight_bytes = (body_weights(shape) * precision.weight_bits.si + head_weights(model) * precision.head_bits.si) / 8
     weights_s = weight_bytes / precision.memory_rate.si
     if precision.weight_rate is not None:
         weights_s = max(weights_s, (body_weights(shape) + head_weights(model)) / precision.weight_rate.si)

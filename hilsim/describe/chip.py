@@ -6,7 +6,18 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hilsim.describe.figure import ByteRate, Count, Duration, Figure, Kind, OperationRate, Power, Record, Size, WeightRate
+from hilsim.describe.figure import (
+    ByteRate,
+    Count,
+    Duration,
+    Figure,
+    Kind,
+    OperationRate,
+    Power,
+    Record,
+    Size,
+    WeightRate,
+)
 
 UnitKind = Literal["npu", "gpu", "cpu"]
 Activations = Literal["fp16", "int16", "int8"]

@@ -43,7 +43,9 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
         faults.append(Fault(str(path), "", "no conversation", "one JSON object a line", "Write one."))
     if count is not None and len(found) < count and not faults:
         faults.append(
-            Fault(str(path), "", f"{len(found)} conversations", f"the {count} that workload.count asks for", "Lower it.")
+            Fault(
+                str(path), "", f"{len(found)} conversations", f"the {count} that workload.count asks for", "Lower it."
+            )
         )
     if faults:
         raise ScenarioError(faults)

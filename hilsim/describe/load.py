@@ -135,9 +135,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     return Setup(**{**vars(setup), "digest": digest(setup)})
 
 
-def cross_faults(
-    scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str
-) -> list[Fault]:
+def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:
     """What no single record can see: models, chips and link that do not go together."""
     faults = []
     if draft is not None:
@@ -183,9 +181,7 @@ def load_named(kind: str, record: type[R], value: str, scenario: Path) -> R:
             if (folder / f"{value}.yaml").is_file():
                 loaded = load_record(record, folder / f"{value}.yaml")
                 if getattr(loaded, "name", value) != value:
-                    raise ScenarioError(
-                        [Fault(str(folder / f"{value}.yaml"), "name", repr(getattr(loaded, "name")), repr(value))]
-                    )
+                    raise ScenarioError([Fault(str(folder / f"{value}.yaml"), "name", repr(loaded.name), repr(value))])
                 return loaded
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     near = difflib.get_close_matches(value, known, 1)
@@ -243,9 +239,9 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
     node = document.data
     for position, part in enumerate(item["loc"]):
         last = position == len(item["loc"]) - 1
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
             node = node[part]
         elif not (last and item["type"] in ("missing", "union_tag_not_found")):
             continue
@@ -261,7 +257,9 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             known = known_keys(record, path[:-1])
             near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
             remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
-            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "no such key", remedy)
+            return Fault(
+                file, where, "an unknown key", f"one of {', '.join(known)}" if known else "no such key", remedy
+            )
         case "value_error":
             message = str(item["ctx"]["error"])
             found, _, expected = message.partition("; ")
@@ -330,8 +328,9 @@ def short(value: object) -> str:
 
 def digest(setup: Setup) -> str:
     """SHA-256 (16 digits) over the scenario and every record it names: equal digests, equal inputs."""
+    named = (setup.draft.model if setup.draft is not None else None, setup.link)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
-    records += [record for record in (setup.draft and setup.draft.model, setup.link) if record is not None]
+    records += [record for record in named if record is not None]
     text = "\n".join(record.model_dump_json() for record in records)
     text += "\n".join("\t".join(conversation.turns) for conversation in setup.conversations)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

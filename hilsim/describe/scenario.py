@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -64,7 +64,7 @@ class Sync(Record):
     draft_tokens: int = Field(ge=1, le=64)
 
 
-Policy = Annotated[Union[TargetOnly, Sync], Field(discriminator="name")]
+Policy = Annotated[TargetOnly | Sync, Field(discriminator="name")]
 
 
 class Sampling(Record):
@@ -77,7 +77,9 @@ class Sampling(Record):
     @model_validator(mode="after")
     def _cuts_need_temperature(self) -> Sampling:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
-            raise ValueError("top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature")
+            raise ValueError(
+                "top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature"
+            )
         return self
 
 
@@ -119,7 +121,7 @@ class Synthetic(Record):
         return value
 
 
-Logits = Annotated[Union[Live, Synthetic], Field(discriminator="source")]
+Logits = Annotated[Live | Synthetic, Field(discriminator="source")]
 
 
 class Conversations(Record):
@@ -160,7 +162,7 @@ class Scenario(Record):
     payload: Literal["token_ids", "full_rows"]
     sampling: Sampling = Sampling()
     logits: Logits
-    workload: Union[Conversations, Lengths]
+    workload: Conversations | Lengths
 
     @field_validator("workload", mode="before")
     @classmethod

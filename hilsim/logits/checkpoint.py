@@ -298,8 +298,8 @@ def hugging_face_names(network: Network) -> dict[str, Tensor]:
                 for part, tensor in zip("qkv", fused.detach().split((q, kv, kv)), strict=True):
                     names[f"{prefix}self_attn.{part}_proj.{kind}"] = tensor
             for name, linear in (("self_attn.o_proj", attention.output), ("mlp.down_proj", block.down)):
-                if getattr(linear, kind) is not None:  # type: ignore[arg-type]
-                    names[f"{prefix}{name}.{kind}"] = getattr(linear, kind).detach()  # type: ignore[arg-type]
+                if getattr(linear, kind) is not None:
+                    names[f"{prefix}{name}.{kind}"] = getattr(linear, kind).detach()
             gate_up = getattr(block.gate_up, kind)
             if gate_up is not None:
                 gate, up = gate_up.detach().chunk(2)

@@ -23,7 +23,7 @@ from hilsim.logits.sampling import Law, as_sent, draw, law_of
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 
-Rows = npt.NDArray[np.float32]
+Row = npt.NDArray[np.float32]
 
 
 class Reader:
@@ -33,22 +33,30 @@ class Reader:
         self.network = network
         self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype)
         self.held: list[int] = []
+        self.known: list[Row | None] = []  # logits after each held token, where they were asked for
         self.clock = clock
 
-    def rows(self, tokens: Sequence[int], count: int) -> Rows:
-        """Logits (count, vocabulary) after each of the last `count` tokens, as float32.
+    def rows(self, tokens: Sequence[int], count: int) -> list[Row]:
+        """Logits after each of the last `count` tokens, float32 (vocabulary,).
 
         The cache is rewound to where it agrees with `tokens`, so a rejected draft leaves no trace.
         """
-        keep = min(shared_prefix(self.held, tokens), len(tokens) - count)
+        first = len(tokens) - count
+        shared = shared_prefix(self.held, tokens)
+        if shared == len(tokens):
+            known = [row for row in self.known[first:shared] if row is not None]
+            if len(known) == count:
+                return known
+        keep = min(shared, first)
         self.cache.rewind(keep)
         feed = torch.tensor([tokens[keep:]])
         began = time.perf_counter()
         logits = self.network(feed, self.cache, last_rows=count)
         self.clock.seconds += time.perf_counter() - began
         self.clock.passes += 1
-        self.held = list(tokens)
-        rows: Rows = logits[0].float().numpy()
+        rows: list[Row] = list(logits[0].float().numpy())
+        self.known[keep:] = [*[None] * (first - keep), *rows]
+        self.held[keep:] = tokens[keep:]
         return rows
 
 
@@ -203,7 +211,7 @@ class LiveSource:
         noise = uniforms(self.seed, CONTENT, prefix.index, len(tokens))
         return draw(self._draft_law(prefix, tokens), noise.draft)[0]
 
-    def _emission(self, prefix: Prefix, tokens: Sequence[int], row: Rows) -> Emission:
+    def _emission(self, prefix: Prefix, tokens: Sequence[int], row: Row) -> Emission:
         """The token that follows `tokens`: a function of the position alone, also where a policy calls it the bonus.
 
         Under the ratio rule that takes the draft's law at every position, drafted there or not; the law of the

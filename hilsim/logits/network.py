@@ -59,9 +59,7 @@ class KVCache:
     `keys` and `values` have shape (layers, batch, kv_heads, capacity, head_dim); positions [0, length) are valid.
     """
 
-    def __init__(
-        self, config: NetworkConfig, capacity: int, batch: int = 1, dtype: torch.dtype = torch.float32
-    ):
+    def __init__(self, config: NetworkConfig, capacity: int, batch: int = 1, dtype: torch.dtype = torch.float32):
         shape = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype)
         self.values = torch.zeros(shape, dtype=dtype)
@@ -103,7 +101,7 @@ class Attention(nn.Module):
             k = F.rms_norm(qk[:, :, heads:], (dim,), self.k_norm, self.eps)
             qk = torch.cat((q, k), dim=2)
         # rotate_half(x) * sin == roll(x, dim/2) * (sin with its first half negated); `sin` comes so prepared.
-        qk = (qk * cos + qk.roll(dim // 2, -1) * sin).transpose(1, 2)
+        qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).transpose(1, 2)
         v = v.transpose(1, 2)
         q, k = qk[:, :heads], qk[:, heads:]
         if keys is None or values is None:
@@ -111,19 +109,17 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=heads != kv_heads
             )
-            return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
-        end = start + rows
-        keys[:, :, start:end] = k
-        values[:, :, start:end] = v
-        first = 0 if self.window is None else max(0, start + 1 - self.window)
-        # Queries of one group share their key head: fold the group into the rows, one batched product per kv head.
-        group = heads // kv_heads
-        q = q.reshape(batch, kv_heads, group * rows, dim) * (dim**-0.5)
-        scores = (q @ keys[:, :, first:end].transpose(2, 3)).view(batch, kv_heads, group, rows, end - first)
-        if rows > 1:
-            scores = scores + causal_mask(rows, end - first, self.window, scores)
-        weights = scores.softmax(-1).view(batch, kv_heads, group * rows, end - first)
-        mixed = (weights @ values[:, :, first:end]).view(batch, heads, rows, dim)
+        else:
+            end = start + rows
+            keys[:, :, start:end] = k
+            values[:, :, start:end] = v
+            first = 0 if self.window is None else max(0, start + 1 - self.window)
+            k, v = keys[:, :, first:end], values[:, :, first:end]
+            # Queries of one group share their key head: fold the group into the rows, so that keys are read once.
+            group = heads // kv_heads
+            q = q.reshape(batch, kv_heads, group * rows, dim)
+            mask = None if rows == 1 else causal_mask(rows, end - first, self.window, q).repeat(group, 1)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(batch, heads, rows, dim)
         return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
 
 

@@ -18,9 +18,9 @@ def law_of(logits: Logits, sampling: Sampling) -> Law:
     largest tokens that reaches top_p, the crossing one included), then normalisation.
     """
     if sampling.temperature == 0:
-        law = np.zeros(len(logits))
-        law[int(np.argmax(logits))] = 1.0
-        return law
+        certain = np.zeros(len(logits))
+        certain[int(np.argmax(logits))] = 1.0
+        return certain
     scaled = logits.astype(np.float64)
     scaled = (scaled - scaled.max()) / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < len(scaled):

@@ -73,9 +73,7 @@ def fit(
     `losses` maps a batch (rows, row_tokens + 1) to one loss per network. The state is kept in `work` about once a
     minute and on Ctrl-C; a second call takes up where the first stopped. Losses go to `work`/`name`.csv.
     """
-    epochs = [
-        rows(told, schedule.row_tokens, np.random.default_rng([seed, epoch])) for epoch in range(schedule.epochs)
-    ]
+    epochs = [rows(told, schedule.row_tokens, np.random.default_rng([seed, epoch])) for epoch in range(schedule.epochs)]
     per_epoch = min(len(epoch) for epoch in epochs) // schedule.batch_rows
     steps = per_epoch * schedule.epochs
     optimizers = [

@@ -20,7 +20,7 @@ from hilsim.errors import Fault, InputError
 from hilsim.files import written
 from hilsim.logits.checkpoint import load_network, save_network
 from hilsim.logits.network import KVCache, Network, NetworkConfig
-from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.logits.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream
 from hilsim.training.fitting import Schedule, fit, initialise, round_to_half
 from hilsim.training.vocabulary import save_tokenizer, train_tokenizer
@@ -113,7 +113,7 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
         for file in (work / "tokenizer").iterdir():
             (out / name).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, out / name / file.name)
-        ids = {mark: tokenizer.tokenizer.token_to_id(f"<|{mark}|>") for mark in ("begin", "end", "pad")}
+        ids = {mark: tokenizer.encode(f"<|{mark}|>")[0] for mark in ("begin", "end", "pad")}
         save_network(network, out / name, begin_token=ids["begin"], end_token=ids["end"], pad_token=ids["pad"])
 
     if not (out / TARGET / "model.safetensors").is_file():
@@ -126,8 +126,16 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
                 logits = target(batch[:, :-1])
             return [F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())]
 
-        check = lambda: [mean_loss(target, valid)]  # noqa: E731
-        fit(TARGET, [target], next_token_loss, told, recipe.target, seed=seed, work=work, validate=check)
+        fit(
+            TARGET,
+            [target],
+            next_token_loss,
+            told,
+            recipe.target,
+            seed=seed,
+            work=work,
+            validate=lambda: [mean_loss(target, valid)],
+        )
         finish(TARGET, target)
     target = load_network(out / TARGET)
     if not (work / "spoken.npy").is_file():

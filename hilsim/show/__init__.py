@@ -1,0 +1,1 @@
+"""What a person sees: metrics of a trace, dashboard, report, plots and exports. Nothing here changes a run."""

@@ -1,0 +1,170 @@
+"""The board: units that take turns, links that queue and delay, memories with a cap - as SimPy resources."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from hilsim.cost.memory import ledgers
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import StepTimer, timer_for
+from hilsim.describe.link import Link
+from hilsim.describe.load import Placed, Setup
+from hilsim.errors import OutOfMemory
+from hilsim.logits.noise import JITTER, uniforms
+from hilsim.sim.trace import Level, Span, Trace
+from hilsim.units import NS_PER_S, ns
+
+Process = Generator[simpy.Event, Any, Any]
+
+
+def now_ns(env: simpy.Environment) -> int:
+    """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
+    return int(env.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Whom a span is for."""
+
+    request: int
+    round: int
+
+
+class Seat:
+    """A role's place on a unit: its timer, and the unit's one turn that every model on it shares."""
+
+    def __init__(
+        self, env: simpy.Environment, chip: str, track: str, turn: simpy.Resource, timer: StepTimer, trace: Trace
+    ):
+        self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
+
+    def work(self, step: Step, cause: Cause) -> Process:
+        """Wait for the unit, hold it for as long as the step takes."""
+        asked = now_ns(self.env)
+        with self.turn.request() as turn:
+            yield turn
+            start = now_ns(self.env)
+            yield self.env.timeout(self.timer.duration_ns(step))
+        now = now_ns(self.env)
+        self.trace.add_span(
+            Span(
+                self.track,
+                step.phase.value,
+                start,
+                now,
+                cause.request,
+                cause.round,
+                asked,
+                now,
+                step.rows,
+                self.timer.width(step),
+            )
+        )
+
+    def single_ns(self, cached: int) -> int:
+        """What one plain decode step takes with so many positions in the cache."""
+        return self.timer.duration_ns(Step(Phase.DECODE, 1, cached))
+
+
+class Direction:
+    """One way over a link: a rate that queues, then a delay that does not."""
+
+    def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
+        self.env, self.track, self.seed, self.trace = env, track, seed, trace
+        self.turn = simpy.Resource(env, capacity=1)
+        self.bytes_per_ns = link.rate.si / NS_PER_S
+        self.overhead_ns = ns(link.message_overhead.si)
+        self.propagation_ns = ns(link.propagation.si)
+        self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
+        self.messages = 0
+
+    def send(self, kind: str, nbytes: int, cause: Cause) -> Process:
+        """Queue for the wire, put the bytes on it, and return when they have arrived."""
+        asked = now_ns(self.env)
+        with self.turn.request() as turn:
+            yield turn
+            start = now_ns(self.env)
+            yield self.env.timeout(self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S))
+            end = now_ns(self.env)
+        delay = self.propagation_ns
+        if self.jitter_ns:
+            # Direction and message number, not a stream: one message more on one way moves nothing on the other.
+            request = (self.messages << 1) | self.track.endswith("down")
+            delay += int(uniforms(self.seed, JITTER, request, 0).spare * (self.jitter_ns + 1))
+        self.messages += 1
+        self.trace.add_span(
+            Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, nbytes=nbytes)
+        )
+        yield self.env.timeout(delay)
+
+
+class Memory:
+    """One chip's memory: what is allocated now, never above the cap."""
+
+    def __init__(self, env: simpy.Environment, chip: str, cap_bytes: int, trace: Trace):
+        self.env, self.chip, self.cap_bytes, self.used_bytes, self.trace = env, chip, cap_bytes, 0, trace
+
+    def take(self, what: str, nbytes: int) -> None:
+        """Allocate; raises `OutOfMemory` past the cap."""
+        if self.used_bytes + nbytes > self.cap_bytes:
+            raise OutOfMemory(self.chip, what, nbytes, self.cap_bytes - self.used_bytes)
+        self.used_bytes += nbytes
+        self.trace.levels.append(Level(self.chip, now_ns(self.env), self.used_bytes, what))
+
+    def give_back(self, what: str, nbytes: int) -> None:
+        """Free what was taken."""
+        self.used_bytes -= nbytes
+        self.trace.levels.append(Level(self.chip, now_ns(self.env), self.used_bytes, f"{what} freed"))
+
+
+class Board:
+    """Everything that time passes on. `up` runs from the draft's chip to the target's, `down` back."""
+
+    def __init__(self, env: simpy.Environment, setup: Setup, trace: Trace, *, with_draft: bool):
+        self.env, self.setup, self.trace = env, setup, trace
+        context = setup.scenario.context_tokens
+        turns: dict[str, simpy.Resource] = {}
+
+        def seat(placed: Placed) -> Seat:
+            track = f"{placed.chip.name}.{placed.placement.unit}"
+            turn = turns.setdefault(track, simpy.Resource(env, capacity=1))
+            return Seat(env, placed.chip.name, track, turn, timer_for(placed, context), trace)
+
+        self.target = seat(setup.target)
+        self.draft = seat(setup.draft) if setup.draft is not None and with_draft else None
+        self.up = self.down = None
+        if setup.link is not None and self.draft is not None:
+            self.up = Direction(env, f"{setup.link.name}.up", setup.link, setup.scenario.seed, trace)
+            self.down = Direction(env, f"{setup.link.name}.down", setup.link, setup.scenario.seed, trace)
+        trace.units = tuple(turns)
+        trace.directions = tuple(way.track for way in (self.up, self.down) if way is not None)
+        trace.tracks = (*reversed(trace.units), *trace.directions)
+        self.memories = {}
+        self.conversation_bytes: dict[str, int] = {}
+        for chip, ledger in ledgers(setup).items():
+            memory = self.memories[chip] = Memory(env, chip, ledger.cap_bytes, trace)
+            talkers = setup.scenario.workload.talkers
+            for item in ledger.items:
+                if item.per_conversation:
+                    share = item.bytes // talkers
+                    self.conversation_bytes[chip] = self.conversation_bytes.get(chip, 0) + share
+                else:
+                    memory.take(item.what, item.bytes)
+
+    @property
+    def now(self) -> int:
+        return now_ns(self.env)
+
+    def open_conversation(self) -> None:
+        """Allocate the caches of one more conversation on every chip."""
+        for chip, nbytes in self.conversation_bytes.items():
+            self.memories[chip].take("KV cache of a conversation", nbytes)
+
+    def close_conversation(self) -> None:
+        """Free the caches of a conversation that is over."""
+        for chip, nbytes in self.conversation_bytes.items():
+            self.memories[chip].give_back("KV cache of a conversation", nbytes)

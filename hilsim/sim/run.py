@@ -1,0 +1,153 @@
+"""One run: conversations told over a board by a policy, from the first event to the last. The trace is what is left."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import simpy
+import simpy.rt
+
+from hilsim.describe.load import Setup
+from hilsim.describe.scenario import Conversations, Lengths, Policy, TargetOnly
+from hilsim.logits.source import LogitsSource
+from hilsim.sim.board import Board, Process
+from hilsim.sim.policies.registry import PolicyFunction, policy_function
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk
+from hilsim.sim.trace import Observer, RequestRecord, Trace
+from hilsim.units import NS_PER_S, ns
+
+CLAUSE_END = re.compile(r"[,.?!;:](?=\s|$)")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question in the workload; `index` counts over all conversations and keys the noise."""
+
+    index: int
+    conversation: int
+    number: int
+    user: str
+    max_new_tokens: int
+
+
+def turns_of(setup: Setup) -> list[list[Turn]]:
+    """The workload as conversations of turns. Requests known by length alone are conversations of one turn."""
+    workload = setup.scenario.workload
+    if isinstance(workload, Lengths):
+        return [[Turn(index, index, 0, "", workload.output_tokens)] for index in range(workload.requests)]
+    conversations: list[list[Turn]] = []
+    index = 0
+    for number, conversation in enumerate(setup.conversations):
+        turns = []
+        for turn, user in enumerate(conversation.turns):
+            turns.append(Turn(index, number, turn, user, workload.max_new_tokens))
+            index += 1
+        conversations.append(turns)
+    return conversations
+
+
+def simulate(
+    setup: Setup,
+    source: LogitsSource,
+    policy: Policy | None = None,
+    *,
+    observer: Observer | None = None,
+    realtime: float | None = None,
+) -> Trace:
+    """Run the scenario's workload under `policy` (the scenario's own, unless given) and return its trace.
+
+    `realtime` is wall seconds per simulated second; steps that come late are counted in `trace.overruns`.
+    """
+    policy = policy or setup.scenario.policy
+    env: simpy.Environment = simpy.Environment()
+    if realtime is not None:
+        env = simpy.rt.RealtimeEnvironment(factor=realtime / NS_PER_S, strict=False)
+    trace = Trace(policy.name, (), (), (), observer=observer)
+    board = Board(env, setup, trace, with_draft=not isinstance(policy, TargetOnly))
+    desk = Desk(board, source, setup.scenario.payload, setup.target.model.vocabulary.entries, setup.application)
+    conversations = turns_of(setup)
+    if observer is not None:
+        observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
+    queue = iter(conversations)
+    function = policy_function(policy)
+    for _ in range(setup.scenario.workload.talkers):
+        env.process(talker(desk, function, setup, queue))
+    env.run()
+    trace.end_ns = int(env.now)
+    return trace
+
+
+def talker(desk: Desk, policy: PolicyFunction, setup: Setup, queue: object) -> Process:
+    """One seat in the car: takes the next conversation when the last is over."""
+    for turns in queue:  # type: ignore[attr-defined]
+        desk.board.open_conversation()
+        yield from converse(desk, policy, setup, turns)
+        desk.board.close_conversation()
+        desk.source.forget(turns[0].conversation)
+
+
+def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]) -> Process:
+    """Turn after turn with the caches kept, until the passenger is done or the context is full."""
+    context = setup.scenario.context_tokens
+    tokens: list[int] = []
+    target_cached = draft_cached = 0
+    for turn in turns:
+        prompt = desk.source.prompt(turn.conversation, turn.number)
+        if tokens and desk.source.ends(tokens[-1]):
+            tokens.pop()  # the frame between turns brings the end of the answer itself
+        if len(tokens) + len(prompt) >= context:
+            desk.board.trace.skipped_turns += len(turns) - turn.number
+            return
+        yield desk.board.env.timeout(ns(setup.scenario.workload.pause_ms / 1000))
+        tokens += prompt
+        request = Request(
+            turn.index,
+            turn.conversation,
+            turn.number,
+            turn.user,
+            tokens,
+            turn.max_new_tokens,
+            context,
+            prompt_tokens=len(prompt),
+            target_cached=target_cached,
+            draft_cached=draft_cached,
+            arrived_ns=desk.now,
+        )
+        if desk.board.trace.observer is not None:
+            desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
+        yield from policy(desk, request)
+        target_cached, draft_cached = request.target_cached, request.draft_cached
+        desk.board.trace.add_request(record_of(desk, request, setup))
+
+
+def record_of(desk: Desk, request: Request, setup: Setup) -> RequestRecord:
+    """What remains of a request when it is over."""
+    assert request.finish is not None
+    workload = setup.scenario.workload
+    if isinstance(workload, Conversations):
+        clause = clause_tokens(desk.source, request.answer)
+    else:
+        clause = min(workload.clause_tokens, len(request.answer))
+    return RequestRecord(
+        request.index,
+        request.conversation,
+        request.turn,
+        request.user,
+        desk.source.text(request.answer),
+        request.arrived_ns,
+        request.delivered_ns,
+        request.prompt_tokens,
+        len(request.answer),
+        clause,
+        request.finish,
+    )
+
+
+def clause_tokens(source: LogitsSource, answer: list[int]) -> int:
+    """How many tokens complete the first clause: up to , . ? ! ; or : before a space or the end."""
+    end = CLAUSE_END.search(source.text(answer))
+    if end is None:
+        return len(answer)
+    return next(count for count in range(1, len(answer) + 1) if len(source.text(answer[:count])) >= end.end())

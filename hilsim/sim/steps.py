@@ -1,0 +1,140 @@
+"""The steps that policies are made of: prefill, plain decoding, drafting, verifying, sending, delivering.
+
+Each couples what is said (the source) with what it costs (the board). A policy strings them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilsim.cost.payload import Scheme, draft_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.step import Phase, Step
+from hilsim.logits.source import Draft, LogitsSource, Verdict
+from hilsim.sim.board import Board, Cause, Direction, Process, Seat
+from hilsim.sim.request import Request
+from hilsim.sim.trace import Round
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a policy works with: the board, the source, the payload scheme, and where the words are wanted."""
+
+    board: Board
+    source: LogitsSource
+    payload: Scheme
+    vocabulary: int
+    application: str
+
+    @property
+    def draft(self) -> Seat:
+        assert self.board.draft is not None, "this policy needs a draft"
+        return self.board.draft
+
+    @property
+    def up(self) -> Direction:
+        assert self.board.up is not None, "this policy needs a link"
+        return self.board.up
+
+    @property
+    def down(self) -> Direction:
+        assert self.board.down is not None, "this policy needs a link"
+        return self.board.down
+
+    @property
+    def now(self) -> int:
+        return self.board.now
+
+
+def prefill_target(desk: Desk, request: Request) -> Process:
+    """Read what is new of the conversation on the target; its last row is the first token of the answer."""
+    cause = Cause(request.index, 0)
+    if desk.board.draft is not None and desk.application == desk.draft.chip != desk.board.target.chip:
+        yield from desk.up.send("prompt", prompt_bytes(request.prompt_tokens), cause)
+    rows = len(request.tokens) - request.target_cached
+    yield from desk.board.target.work(Step(Phase.PREFILL, rows, request.target_cached), cause)
+    request.target_cached = len(request.tokens)
+
+
+def prefill_draft(desk: Desk, request: Request) -> Process:
+    """Read what is new of the conversation on the draft's chip, after the words have got there."""
+    cause = Cause(request.index, 0)
+    if desk.application == desk.board.target.chip != desk.draft.chip:
+        yield from desk.down.send("prompt", prompt_bytes(request.prompt_tokens), cause)
+    prompt = len(request.tokens)
+    yield from desk.draft.work(Step(Phase.PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
+    request.draft_cached = prompt
+
+
+def decode(desk: Desk, request: Request) -> Process:
+    """One token by the target alone."""
+    start, cached = desk.now, request.target_cached
+    token, margin = desk.source.next_token(request)
+    yield from desk.board.target.work(Step(Phase.DECODE, len(request.tokens) - cached, cached), cause_of(request))
+    request.target_cached = len(request.tokens)
+    deliver(desk, request, start, (token,), (margin,), single_ns=desk.board.target.single_ns(cached))
+
+
+def draft(desk: Desk, request: Request, count: int) -> tuple[Draft, list[Step]]:
+    """What the draft proposes, and the steps that take: catch-up with its first token, then one row a token."""
+    proposed = desk.source.draft(request, count)
+    cached = request.draft_cached
+    steps = [Step(Phase.DRAFT, len(request.tokens) - cached, cached)]
+    steps += [Step(Phase.DRAFT, 1, len(request.tokens) + place) for place in range(len(proposed.tokens) - 1)]
+    return proposed, steps
+
+
+def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Step]:
+    """The target's verdict, and the one step it takes: the pending token and every drafted one."""
+    cached = request.target_cached
+    rows = len(request.tokens) - cached + len(proposed.tokens)
+    return desk.source.verify(request, proposed), Step(Phase.VERIFY, rows, cached)
+
+
+def send_drafts(desk: Desk, request: Request, proposed: Draft) -> Process:
+    """A block of drafted tokens, with whatever the payload scheme adds."""
+    nbytes = draft_bytes(desk.payload, len(proposed.tokens), desk.vocabulary)
+    yield from desk.up.send("drafts", nbytes, cause_of(request))
+
+
+def send_verdict(desk: Desk, request: Request) -> Process:
+    """The verdict on its way to the draft's chip."""
+    yield from desk.down.send("verdict", verdict_bytes(), cause_of(request))
+
+
+def deliver(
+    desk: Desk,
+    request: Request,
+    start_ns: int,
+    tokens: tuple[int, ...],
+    margins: tuple[float, ...],
+    *,
+    drafted: int = 0,
+    accepted: int = 0,
+    delivered_ns: int | None = None,
+    single_ns: int = 0,
+) -> None:
+    """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
+    ends = {place for place, token in enumerate(tokens) if desk.source.ends(token)}
+    kept = request.extend(tokens, ends)
+    request.delivered_ns = desk.now if delivered_ns is None else delivered_ns
+    closed = Round(
+        request=request.index,
+        number=request.rounds,
+        start_ns=start_ns,
+        end_ns=desk.now,
+        delivered_ns=request.delivered_ns,
+        drafted=drafted,
+        accepted=accepted,
+        emitted=kept,
+        kept_drafts=min(kept, accepted),
+        tokens=tokens[:kept],
+        margins=margins[:kept],
+        single_ns=single_ns,
+    )
+    request.rounds += 1
+    desk.board.trace.add_round(closed, desk.source.text(tokens[:kept]))
+
+
+def cause_of(request: Request) -> Cause:
+    """The request's round that is under way."""
+    return Cause(request.index, request.rounds)

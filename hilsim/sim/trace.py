@@ -1,0 +1,124 @@
+"""The trace: everything that a run did, in whole nanoseconds. Metrics, dashboard, report and exports are functions of it.
+
+Spans on one track never overlap: a track is one serial resource, a unit or one direction of a link. Observers see
+spans, rounds and requests as they close and cannot change the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class Span(NamedTuple):
+    """One occupation of one resource.
+
+    `asked_ns` is when it was wanted (the wait before it is start - asked); `done_ns` is when its effect is there:
+    the end, or for a message the arrival after the link's delay. `rows` and `width` count positions asked for and
+    computed; `nbytes` counts what a message carried.
+    """
+
+    track: str
+    kind: str  # prefill, draft, decode, verify; prompt, drafts, verdict
+    start_ns: int
+    end_ns: int
+    request: int
+    round: int
+    asked_ns: int
+    done_ns: int
+    rows: int = 0
+    width: int = 0
+    nbytes: int = 0
+
+
+class Round(NamedTuple):
+    """One delivery of tokens to the passenger: the first token, a plain decode step, or a verdict.
+
+    `emitted` counts tokens that were kept, of which the first `kept_drafts` were drafted. `single_ns` is what one
+    plain decode step would have taken on the target here: the yardstick of what a round gained.
+    """
+
+    request: int
+    number: int  # 0 is the prefill that makes the first token
+    start_ns: int
+    end_ns: int  # both chips know the verdict
+    delivered_ns: int  # the words are on the application's chip
+    drafted: int
+    accepted: int
+    emitted: int
+    kept_drafts: int
+    tokens: tuple[int, ...]
+    margins: tuple[float, ...]
+    single_ns: int
+
+
+class RequestRecord(NamedTuple):
+    """One question and its answer, when it is over."""
+
+    number: int
+    conversation: int
+    turn: int
+    user: str
+    answer: str
+    arrived_ns: int
+    finished_ns: int
+    prompt_tokens: int
+    output_tokens: int
+    clause_tokens: int  # tokens up to the end of the first clause
+    finish: str  # "end", "length" or "context"
+
+
+class Level(NamedTuple):
+    """Bytes in use on a chip from `at_ns` on."""
+
+    chip: str
+    at_ns: int
+    used_bytes: int
+    what: str
+
+
+class Observer(Protocol):
+    """Sees a run as it unfolds. Exceptions are the observer's own fault: a run never catches them."""
+
+    def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None: ...
+
+    def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None: ...
+
+    def span(self, span: Span) -> None: ...
+
+    def round(self, round: Round, text: str) -> None: ...
+
+    def request(self, record: RequestRecord) -> None: ...
+
+
+@dataclass
+class Trace:
+    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context."""
+
+    policy: str
+    tracks: tuple[str, ...]
+    units: tuple[str, ...]
+    directions: tuple[str, ...]
+    spans: list[Span] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
+    skipped_turns: int = 0
+    overruns: int = 0
+    end_ns: int = 0
+    observer: Observer | None = None
+
+    def add_span(self, span: Span) -> None:
+        self.spans.append(span)
+        if self.observer is not None:
+            self.observer.span(span)
+
+    def add_round(self, round: Round, text: str) -> None:
+        self.rounds.append(round)
+        if self.observer is not None:
+            self.observer.round(round, text)
+
+    def add_request(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+        if self.observer is not None:
+            self.observer.request(record)
