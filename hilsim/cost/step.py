@@ -31,9 +31,15 @@ class Phase(StrEnum):
     """What a step is for; also the kind of its span."""
 
     PREFILL = "prefill"
+    DRAFT_PREFILL = "draft prefill"
     DRAFT = "draft"
     DECODE = "decode"
     VERIFY = "verify"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the step reads a prompt, of which only the last row's logits are wanted."""
+        return self in (Phase.PREFILL, Phase.DRAFT_PREFILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def step_costs(
         cached += used
         fixed_graph = widths is not None
         # A fixed graph computes logits of every row it was compiled for; a GPU only those asked for.
-        wanted = 1 if step.phase is Phase.PREFILL else used
+        wanted = 1 if step.phase.reads else used
         costs.append(
             execution_cost(
                 model,

@@ -57,7 +57,7 @@ class Table:
 
     def entries(self, step: Step) -> dict[int, int]:
         """The part of the table that a step is looked up in; one row is always a decode step."""
-        if step.phase is Phase.PREFILL:
+        if step.phase.reads:
             return self.prefill
         if step.rows == 1 or not self.verify:
             return {1: self.decode_ns}

@@ -72,7 +72,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
     network = Network(config)
     state = fuse({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, config)
     network.load_state_dict(state, strict=True)
-    return network.to(dtype).eval().requires_grad_(False)
+    return network.to(dtype).lay_out().eval().requires_grad_(False)
 
 
 def save_network(network: Network, folder: Path, *, end_token: int, begin_token: int, pad_token: int) -> None:

@@ -41,7 +41,7 @@ from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_S, ms
 
 TIE = 1e-4
-DRAFT, TRANSFERS, TARGET = ("draft",), ("prompt", "drafts", "verdict"), ("decode", "verify", "prefill")
+DRAFT, TRANSFERS, TARGET = ("draft",), ("prompt", "drafts", "verdict"), ("decode", "verify")
 
 
 def statistics(values: Iterable[float]) -> dict[str, float] | None:
@@ -165,9 +165,8 @@ def speculation(trace: Trace) -> dict[str, Any]:
 
 @dataclass
 class Losses:
-    """Nanoseconds by cause; `target` is the track of the target's unit."""
+    """Nanoseconds by cause."""
 
-    target: str
     draft: float = 0.0
     transfer: float = 0.0
     verify: float = 0.0
@@ -185,7 +184,7 @@ class Losses:
         if closed.number == 0:
             # Both chips read the question at once: only what outlasts the target's own reading is lost.
             told = sum(span.done_ns - span.start_ns for span in spans if span.kind == "verdict")
-            read = [s.end_ns for s in spans if s.kind == "prefill" and s.track == self.target]
+            read = [span.end_ns for span in spans if span.kind == "prefill"]
             self.transfer += told
             self.wait += max(0, closed.end_ns - max(read, default=closed.end_ns) - told)
             return
@@ -204,7 +203,7 @@ def where_time_went(trace: Trace) -> dict[str, Any]:
     by_round: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in trace.spans:
         by_round[span.request, span.round].append(span)
-    losses = Losses(trace.units[0])
+    losses = Losses()
     for closed in trace.rounds:
         losses.add(closed, by_round[closed.request, closed.number])
     names = ("draft", "transfer", "verify", "wait", "waste")

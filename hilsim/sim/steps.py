@@ -61,7 +61,7 @@ def prefill_draft(desk: Desk, request: Request) -> Process:
     if desk.application == desk.board.target.chip != desk.draft.chip:
         yield from desk.down.send("prompt", prompt_bytes(request.prompt_tokens), cause)
     prompt = len(request.tokens)
-    yield from desk.draft.work(Step(Phase.PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
+    yield from desk.draft.work(Step(Phase.DRAFT_PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
     request.draft_cached = prompt
 
 

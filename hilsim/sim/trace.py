@@ -19,7 +19,7 @@ class Span(NamedTuple):
     """
 
     track: str
-    kind: str  # prefill, draft, decode, verify; prompt, drafts, verdict
+    kind: str  # a phase (prefill, draft prefill, draft, decode, verify) or a message (prompt, drafts, verdict)
     start_ns: int
     end_ns: int
     request: int
