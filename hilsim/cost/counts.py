@@ -6,7 +6,10 @@ from hilsim.describe.model import Architecture, Model
 
 
 def body_weights(shape: Architecture) -> int:
-    """Matrix weights of all layers: query, key, value, output, gate, up, down. Norms and biases are left out (< 0.1 %)."""
+    """Matrix weights of all layers: query, key, value, output, gate, up, down.
+
+    Norms and biases (< 0.1 %) are left out.
+    """
     query = shape.hidden * shape.heads * shape.head_dim
     key_value = 2 * shape.hidden * shape.kv_heads * shape.head_dim
     feed_forward = 3 * shape.hidden * shape.intermediate

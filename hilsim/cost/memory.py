@@ -1,4 +1,4 @@
-"""The memory ledger of a placement: what lies in each chip's memory, whether it fits, and the cheapest way to make it."""
+"""The memory ledger of a placement: what lies in each chip's memory, and whether it fits."""
 
 from __future__ import annotations
 
@@ -113,7 +113,6 @@ def ledgers(setup: Setup) -> dict[str, Ledger]:
 def describe(ledger: Ledger) -> str:
     """The ledger as text: a line an item, the sum, the cap and the ratio."""
     rows = [f"  {gib(item.bytes):8.3f} GiB  {item.what}" for item in ledger.items]
-    rows.append(
-        f"  {gib(ledger.used_bytes):8.3f} GiB  needed, of {gib(ledger.cap_bytes):.3f} GiB ({ledger.ratio:.2f}x of the cap)"
-    )
+    used, cap = gib(ledger.used_bytes), gib(ledger.cap_bytes)
+    rows.append(f"  {used:8.3f} GiB  needed, of {cap:.3f} GiB ({ledger.ratio:.2f}x of the cap)")
     return "\n".join(rows)

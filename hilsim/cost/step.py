@@ -44,7 +44,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`rows` new positions after `cached` ones. A prefill wants logits of its last row only, all others of every row."""
+    """`rows` new positions after `cached` ones. Reading wants logits of the last row only, all else of every row."""
 
     phase: Phase
     rows: int

@@ -12,6 +12,7 @@ from hilsim.describe.figure import (
     Duration,
     Figure,
     Kind,
+    Named,
     OperationRate,
     Power,
     Record,
@@ -94,7 +95,7 @@ class Ability(Record):
 
 
 class Unit(Record):
-    """One compute unit. `widths` present means fixed graphs: static shapes and the whole compiled context every step."""
+    """One compute unit. With `widths` it runs fixed graphs, which read the whole compiled context every step."""
 
     kind: UnitKind
     title: str = ""
@@ -123,11 +124,9 @@ class Unit(Record):
         return None
 
 
-class Chip(Record):
+class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it."""
 
-    name: str
-    title: str
     memory: Size
     reserve: Size
     peak_memory_rate: ByteRate

@@ -16,6 +16,13 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class Named(Record):
+    """A record with a file of its own: `name` is the file's name, `title` what people call it."""
+
+    name: str
+    title: str
+
+
 class Figure(Record):
     """One number with unit, provenance and, where known, the range it may really lie in."""
 

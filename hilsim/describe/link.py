@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hilsim.describe.figure import ByteRate, Duration, Power, Record
+from hilsim.describe.figure import ByteRate, Duration, Named, Power
 
 
-class Link(Record):
+class Link(Named):
     """One first-in-first-out server per direction (`message_overhead` + bytes over `rate`), then `propagation`.
 
     `jitter` is the width of a uniform extra delay per message. `on_chip` links join units of one chip, all others
     join two chips.
     """
 
-    name: str
-    title: str
     on_chip: bool = False
     rate: ByteRate
     message_overhead: Duration

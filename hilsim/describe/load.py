@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.conversation import Conversation, read_conversations
-from hilsim.describe.figure import Record
+from hilsim.describe.figure import Named, Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Conversations, Placement, Scenario
@@ -25,6 +25,7 @@ from hilsim.files import read_text
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = {"chip": "chips", "link": "chips/links", "model": "models"}
 R = TypeVar("R", bound=Record)
+N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     scenario = validated(Scenario, data, document, name)
     faults: list[Fault] = []
 
-    def look_up(kind: str, record: type[R], value: str, place: str) -> R | None:
+    def look_up(kind: str, record: type[N], value: str, place: str) -> N | None:
         try:
             return load_named(kind, record, value, file)
         except InputError as error:
@@ -171,7 +172,7 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     return faults
 
 
-def load_named(kind: str, record: type[R], value: str, scenario: Path) -> R:
+def load_named(kind: str, record: type[N], value: str, scenario: Path) -> N:
     """A chip, link or model by name (`chips/NAME.yaml`) or by a path ending in .yaml, relative to the scenario."""
     if value.endswith((".yaml", ".yml")):
         return load_record(record, located(value, scenario))
@@ -180,8 +181,9 @@ def load_named(kind: str, record: type[R], value: str, scenario: Path) -> R:
         for folder in folders:
             if (folder / f"{value}.yaml").is_file():
                 loaded = load_record(record, folder / f"{value}.yaml")
-                if getattr(loaded, "name", value) != value:
-                    raise ScenarioError([Fault(str(folder / f"{value}.yaml"), "name", repr(loaded.name), repr(value))])
+                if loaded.name != value:
+                    fault = Fault(str(folder / f"{value}.yaml"), "name", repr(loaded.name), f"{value!r}, as the file is")
+                    raise ScenarioError([fault])
                 return loaded
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     near = difflib.get_close_matches(value, known, 1)

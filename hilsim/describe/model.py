@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hilsim.describe.figure import Kind, Record
+from hilsim.describe.figure import Kind, Named, Record
 
 
 class Vocabulary(Record):
@@ -37,11 +37,9 @@ class Architecture(Record):
         return self
 
 
-class Model(Record):
+class Model(Named):
     """One language model as it would be deployed."""
 
-    name: str
-    title: str
     role: Literal["target", "draft", "either"] = "either"
     vocabulary: Vocabulary
     architecture: Architecture

@@ -260,7 +260,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
         path = folder / Path(str(name)).name
         try:
             with safe_open(path, framework="pt") as shard:
-                for key in shard.keys():
+                for key in shard.keys():  # noqa: SIM118, it is no dictionary
                     tensors[key] = shard.get_tensor(key)
         except FileNotFoundError:
             faults.append(Fault(str(path), "", "no such file", "a shard that the index names"))

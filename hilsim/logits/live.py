@@ -88,7 +88,8 @@ class StandIns:
 
 def load_stand_ins(setup: Setup) -> StandIns:
     """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders."""
-    assert setup.scenario.logits.source == "live" and setup.target.stand_in is not None
+    assert setup.scenario.logits.source == "live"
+    assert setup.target.stand_in is not None
     dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
     target = load_network(setup.target.stand_in, dtype)
     tokenizer = load_tokenizer(setup.target.stand_in)

@@ -8,7 +8,9 @@ attention window and whether the output head is the embedding - all of them fiel
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +74,10 @@ class KVCache:
             raise ValueError(f"cannot rewind a cache of {self.length} positions to {length}")
         self.length = length
 
+    def layers(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of positions [0, end), layer by layer, as views: what is written there stays."""
+        return zip(self.keys[:, :, :, :end].unbind(), self.values[:, :, :, :end].unbind(), strict=True)
+
 
 class Attention(nn.Module):
     """Grouped-query attention; query, key and value projections are one matrix, so a decode step is one product."""
@@ -88,10 +94,9 @@ class Attention(nn.Module):
         self.q_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, start: int
-    ) -> Tensor:
-        """`x`: (batch, rows, hidden); `keys`, `values`: this layer's cache, or None to attend within `x` alone."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
+        """`x`: (batch, rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
+        written, or None to attend within `x` alone."""
         batch, rows, _ = x.shape
         heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
         qkv = self.qkv(x).view(batch, rows, heads + 2 * kv_heads, dim)
@@ -102,24 +107,24 @@ class Attention(nn.Module):
             qk = torch.cat((q, k), dim=2)
         # rotate_half(x) * sin == roll(x, dim/2) * (sin with its first half negated); `sin` comes so prepared.
         qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).transpose(1, 2)
-        v = v.transpose(1, 2)
-        q, k = qk[:, :heads], qk[:, heads:]
-        if keys is None or values is None:
+        q, k, v = qk[:, :heads], qk[:, heads:], v.transpose(1, 2)
+        if cached is None:
             mask = None if self.window is None or rows <= self.window else causal_mask(rows, rows, self.window, x)
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=heads != kv_heads
             )
         else:
-            end = start + rows
-            keys[:, :, start:end] = k
-            values[:, :, start:end] = v
-            first = 0 if self.window is None else max(0, start + 1 - self.window)
-            k, v = keys[:, :, first:end], values[:, :, first:end]
+            keys, values = cached
+            keys[:, :, -rows:] = k
+            values[:, :, -rows:] = v
+            if self.window is not None:
+                seen = rows - 1 + self.window  # by the first row of `x` or a later one
+                keys, values = keys[:, :, -seen:], values[:, :, -seen:]
             # Queries of one group share their key head: fold the group into the rows, so that keys are read once.
             group = heads // kv_heads
             q = q.reshape(batch, kv_heads, group * rows, dim)
-            mask = None if rows == 1 else causal_mask(rows, end - first, self.window, q).repeat(group, 1)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(batch, heads, rows, dim)
+            mask = None if rows == 1 else causal_mask(rows, keys.shape[2], self.window, q).repeat(group, 1)
+            mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).view(batch, heads, rows, dim)
         return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
 
 
@@ -146,11 +151,9 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, start: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
-        x = x + self.attention(normed, cos, sin, keys, values, start)
+        x = x + self.attention(normed, cos, sin, cached)
         gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 
@@ -181,21 +184,20 @@ class Network(nn.Module):
         With a cache the new keys and values are appended to it. `last_rows` limits the output head to the last
         rows, as a runtime does in prefill.
         """
-        rows = tokens.shape[1]
         start = 0 if cache is None else cache.length
-        capacity = self.config.max_positions if cache is None else cache.capacity
-        if start + rows > min(capacity, self.config.max_positions):
-            raise ValueError(f"{start} + {rows} positions do not fit into {capacity}")
-        cos, sin = self.cos[start : start + rows], self.sin[start : start + rows]
+        end = start + tokens.shape[1]
+        room = self.config.max_positions if cache is None else min(cache.capacity, self.config.max_positions)
+        if end > room:
+            raise ValueError(f"{start} + {end - start} positions do not fit into {room}")
+        cos, sin = self.cos[start:end], self.sin[start:end]
+        layers = repeat(None) if cache is None else cache.layers(end)
         x = self.embedding(tokens)
-        for index, block in enumerate(self.blocks):
-            keys = None if cache is None else cache.keys[index]
-            values = None if cache is None else cache.values[index]
-            x = block(x, cos, sin, keys, values, start)
+        for block, cached in zip(self.blocks, layers, strict=False):
+            x = block(x, cos, sin, cached)
         if cache is not None:
-            cache.length = start + rows
+            cache.length = end
         if last_rows is not None:
-            x = x[:, rows - last_rows :]
+            x = x[:, max(0, end - start - last_rows) :]
         return self.head(F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_eps))  # type: ignore[no-any-return]
 
     def lay_out(self) -> Network:

@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "round_gap_ms": statistics(
             ms(later.delivered_ns - earlier.delivered_ns)
             for series in rounds.values()
-            for earlier, later in zip(series, series[1:], strict=False)
+            for earlier, later in pairwise(series)
         ),
         "time_per_output_token_ms": statistics(
             ms(times[-1] - times[0]) / (len(times) - 1) for times in instants.values() if len(times) > 1
@@ -149,7 +150,9 @@ def speculation(trace: Trace) -> dict[str, Any]:
     longest = max((closed.drafted for closed in drafted), default=0)
     offered = [sum(closed.drafted > place for closed in drafted) for place in range(longest)]
     standing = [sum(closed.accepted > place for closed in drafted) for place in range(longest)]
-    reached = [sum(closed.drafted > place and closed.accepted >= place for closed in drafted) for place in range(longest)]
+    reached = [
+        sum(closed.drafted > place and closed.accepted >= place for closed in drafted) for place in range(longest)
+    ]
     return {
         "num_drafts": len(drafted),
         "num_draft_tokens": tokens,

@@ -1,5 +1,6 @@
-"""The trace: everything that a run did, in whole nanoseconds. Metrics, dashboard, report and exports are functions of it.
+"""The trace: everything that a run did, in whole nanoseconds.
 
+Metrics, dashboard, report and exports are functions of it.
 Spans on one track never overlap: a track is one serial resource, a unit or one direction of a link. Observers see
 spans, rounds and requests as they close and cannot change the run.
 """

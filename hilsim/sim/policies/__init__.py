@@ -1,1 +1,1 @@
-"""Policies: who works when. Each is a generator function on one screen; a new one is a function and a line in `registry`."""
+"""Policies: who works when. Each is a generator function on one screen, entered in `registry`."""

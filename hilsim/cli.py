@@ -1,0 +1,152 @@
+"""The command line: arguments, exit status, and the one place where errors become messages.
+
+Exit status: 0 done; 1 ran, and the answer is bad news; 2 the input is at fault; 130 interrupted. Heavy packages are
+imported by the command that needs them, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from hilsim import __version__
+
+DONE, BAD_NEWS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+EXAMPLES = """examples:
+  python simulate.py scenarios/orin_8295.yaml
+  python simulate.py scenarios/orin_8295.yaml --set link=1000base-t1 --set policy.draft_tokens=3
+  python simulate.py scenarios/orin_8295.yaml --json > report.json
+  python simulate.py scenarios/orin_8295.yaml --realtime 1      (at the passenger's pace)
+"""
+
+
+def simulate_main(arguments: Sequence[str]) -> int:
+    """`simulate.py`: run one scenario, live on the terminal, and report."""
+    parser = argparse.ArgumentParser(
+        prog="simulate.py",
+        description="Simulate a language model split over two chips of a car, with real small models and timed chips.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_scenario(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument("--plain", action="store_true", help="plain lines instead of the live dashboard")
+    parser.add_argument("--trace", metavar="FILE", type=Path, help="write a trace that Perfetto opens")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="write report.json, trace.json, rounds.csv, timeline.png, dashboard.svg"
+    )
+    parser.add_argument(
+        "--realtime", metavar="FACTOR", type=pace, help="wall seconds per simulated second: 1 is the passenger's pace"
+    )
+    parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
+    options = parser.parse_args(arguments)
+
+    def command() -> int:
+        from hilsim.app import RunOptions, run_scenario
+
+        run = RunOptions(
+            file=options.scenario,
+            overrides=overrides_of(options),
+            json=options.json,
+            plain=options.plain,
+            trace=options.trace,
+            out=options.out,
+            realtime=options.realtime,
+        )
+        return run_scenario(run)
+
+    return guarded(command)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m hilsim COMMAND`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hilsim", description="Tools around the simulator; to run a scenario use simulate.py."
+    )
+    parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="does the scenario fit? prints the memory ledger of every chip")
+    add_scenario(check)
+    train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
+    train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
+    train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
+    train.add_argument("--work", metavar="DIR", type=Path, help="where unfinished work is kept (default: OUT/work)")
+    train.add_argument("--seed", metavar="N", type=int, default=1)
+    train.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+    train.add_argument("--float32", action="store_true", help="for processors without bfloat16; about twice the time")
+    card = commands.add_parser("card", help="measure the stand-ins' losses and acceptance and write the model card")
+    card.add_argument("--models", metavar="DIR", type=Path, default=Path("models"))
+    card.add_argument("--dialogues", metavar="N", type=int, default=40, help="conversations per part and setting")
+    options = parser.parse_args(arguments)
+
+    def command() -> int:
+        from hilsim import app
+
+        if options.command == "check":
+            return app.check_scenario(options.scenario, overrides_of(options))
+        if options.command == "train":
+            work = options.work or options.out / "work"
+            return app.train(
+                options.corpus, options.out, work, seed=options.seed, quick=options.quick, float32=options.float32
+            )
+        return app.write_card(options.models, options.dialogues)
+
+    return guarded(command)
+
+
+def add_scenario(parser: argparse.ArgumentParser) -> None:
+    """The arguments that every command on a scenario takes."""
+    parser.add_argument("scenario", metavar="SCENARIO", type=Path, help="a scenario file, e.g. scenarios/orin_8295.yaml")
+    parser.add_argument(
+        "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
+    )
+    parser.add_argument("--seed", metavar="N", help="another seed (same as --set seed=N)")
+
+
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """All --set arguments, --seed among them."""
+    seed = [] if options.seed is None else [f"seed={options.seed}"]
+    return [*options.set, *seed]
+
+
+def pace(text: str) -> float:
+    """A positive factor."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < 1e6:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0, such as 1 or 0.1")
+    return factor
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; whatever is the user's to mend becomes a message and a status, never a traceback."""
+    from hilsim.errors import HilsimError
+
+    try:
+        status = command()
+        sys.stdout.flush()
+    except HilsimError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        complain("interrupted; nothing half-written was left behind")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain again when it flushes at exit: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        complain("standard output: found a closed pipe; expected a reader until the end. Write to a file with --out DIR.")
+        return BAD_INPUT
+    return status
+
+
+def complain(text: str) -> None:
+    """One message on standard error, with control characters made harmless."""
+    safe = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    try:
+        print(safe, file=sys.stderr)
+    except (OSError, UnicodeError):
+        print(ascii(safe), file=sys.stderr)

@@ -1,0 +1,129 @@
+"""The verdict on a placement before anything runs: every ledger, and for one that does not fit the cheapest remedies.
+
+Remedies are found by trying: each candidate is one `--set` that a user could type, loaded and measured like the
+scenario itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.cost.counts import body_weights
+from hilsim.cost.memory import Ledger, describe, ledgers
+from hilsim.describe.load import PROJECT, Placed, Setup, load_record, load_setup
+from hilsim.describe.model import Model
+from hilsim.errors import InputError, PlacementError
+
+MOST_REMEDIES = 4
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One change that makes the placement fit; `ratio` is the fullest chip's need over its cap after it."""
+
+    change: str
+    why: str
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What check finds: the ledgers of all chips and, where one overflows, what would help."""
+
+    setup: Setup
+    ledgers: dict[str, Ledger]
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def fits(self) -> bool:
+        return all(ledger.fits for ledger in self.ledgers.values())
+
+    def require(self) -> None:
+        """Raise `PlacementError` unless everything fits."""
+        if not self.fits:
+            raise PlacementError(str(self))
+
+    def __str__(self) -> str:
+        lines = []
+        for chip, ledger in self.ledgers.items():
+            roles = [role for role in (self.setup.target, self.setup.draft) if role and role.chip.name == chip]
+            what = " and ".join(f"{role.role} {role.model.name!r}" for role in roles)
+            verb = "need" if len(roles) > 1 else "needs"
+            state = "fits" if ledger.fits else "does not fit"
+            lines.append(f"{self.setup.file}: {what} {verb} {ledger.ratio:.2f}x of what {chip} has: {state}")
+            lines.append(describe(ledger))
+        if not self.fits:
+            lines.append("Cheapest remedies:" if self.remedies else "No single change makes it fit.")
+            lines += [f"  --set {r.change}  ({r.why}; then {r.ratio:.2f}x of the cap)" for r in self.remedies]
+        return "\n".join(lines)
+
+
+def check(setup: Setup, overrides: Sequence[str] = ()) -> Verdict:
+    """Measure a placement; `overrides` are the --set arguments it was loaded with, so that remedies add to them."""
+    found = ledgers(setup)
+    remedies: list[Remedy] = []
+    if not all(ledger.fits for ledger in found.values()):
+        for placed in (setup.target, setup.draft):
+            if placed is not None and not found[placed.chip.name].fits:
+                remedies += fitting(setup, overrides, placed)
+    return Verdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
+
+
+def fitting(setup: Setup, overrides: Sequence[str], placed: Placed) -> Iterator[Remedy]:
+    """The candidate changes of one role that make every chip fit, cheapest for the passenger first."""
+    for changes, why in candidates(setup, placed):
+        try:
+            changed = load_setup(Path(setup.file), [*overrides, *changes])
+        except InputError:
+            continue  # the change breaks another rule, so it is no remedy
+        after = ledgers(changed)
+        if all(ledger.fits for ledger in after.values()):
+            yield Remedy(" --set ".join(changes), why, max(ledger.ratio for ledger in after.values()))
+
+
+def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
+    """Changes worth trying, in the order of what they cost: context, graphs, precision, place, model."""
+    role, context = placed.role, setup.scenario.context_tokens
+    for smaller in (context // 2, context // 4):
+        if smaller >= 256:
+            yield [f"context_tokens={smaller}"], "a shorter memory of the conversation"
+    widths = placed.widths
+    if widths is not None and len(widths) > 2:
+        for kept in ((1, widths[-1]), widths[:-1]):
+            yield [f"{role}.widths={list(kept)}"], "one graph less, verified or read at another width"
+    precisions = placed.unit.precisions
+    current = precisions[placed.placement.precision].weight_bits.si
+    for name, precision in sorted(precisions.items(), key=lambda item: -item[1].weight_bits.si):
+        if precision.weight_bits.si < current:
+            yield [f"{role}.precision={name}"], "smaller weights, less accurate"
+    for chip in setup.chips.values():
+        if chip.name != placed.chip.name:
+            for unit, record in chip.units.items():
+                if setup.draft is not None:
+                    yield from moved(setup, role, chip.name, unit, list(record.precisions))
+    for model in smaller_models(placed.model):
+        yield [f"{role}.model={model}"], "a smaller model of the same vocabulary"
+
+
+def moved(setup: Setup, role: str, chip: str, unit: str, precisions: list[str]) -> Iterator[tuple[list[str], str]]:
+    """Move one role to another chip; with both roles on one chip the link is the on-chip one."""
+    for precision in precisions:
+        changes = [f"{role}.chip={chip}", f"{role}.unit={unit}", f"{role}.precision={precision}"]
+        other = setup.draft if role == "target" else setup.target
+        if other is not None and other.chip.name == chip:
+            changes.append("link=on-chip")
+        yield changes, f"{chip} has more room"
+
+
+def smaller_models(model: Model) -> list[str]:
+    """Names of described models with the same vocabulary and fewer layers' weights, largest first."""
+    size = body_weights(model.architecture)
+    found = []
+    for file in sorted((PROJECT / "models").glob("*.yaml")):
+        other = load_record(Model, file)
+        weights = body_weights(other.architecture)
+        if other.vocabulary.name == model.vocabulary.name and weights < size and other.role in ("either", model.role):
+            found.append((weights, other.name))
+    return [name for _, name in sorted(found, reverse=True)]

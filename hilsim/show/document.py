@@ -1,0 +1,170 @@
+"""The JSON document of a run: the one thing that report, `--json` and `report.json` show."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import hilsim
+from hilsim.cost.memory import Ledger
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import Roofline, timer_for
+from hilsim.describe.chip import figures
+from hilsim.describe.figure import Figure
+from hilsim.describe.load import Placed, Setup
+from hilsim.show.metrics import compare_texts, speculation, speedup, timing
+from hilsim.sim.trace import Trace
+
+
+def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculative: Trace | None) -> dict[str, Any]:
+    """Everything that a run says, in the keys of the contract; `speculative` is None where the target is alone."""
+    scenario = setup.scenario
+    found: dict[str, Any] = {
+        "scenario": scenario.name,
+        "question": scenario.question,
+        "digest": setup.digest,
+        "seed": scenario.seed,
+        "versions": versions(),
+        "policy": scenario.policy.model_dump(),
+        "accept": scenario.accept,
+        "payload": scenario.payload,
+        "link": scenario.link,
+        "context_tokens": scenario.context_tokens,
+        "roles": {"target": role(setup.target, setup), "draft": setup.draft and role(setup.draft, setup)},
+        "speculative": None,
+        "baseline": timing(baseline, setup.chips, setup.link),
+        "speedup": 1.0,
+        "lossless": None,
+        "memory": {
+            chip: {
+                "cap_bytes": ledger.cap_bytes,
+                "used_bytes": ledger.used_bytes,
+                "peak_bytes": peak(chip, speculative or baseline),
+                "items": [{"what": item.what, "bytes": item.bytes} for item in ledger.items],
+            }
+            for chip, ledger in ledgers.items()
+        },
+        "assumptions": assumptions(setup),
+        "notes": notes(setup, speculative or baseline),
+    }
+    if speculative is not None:
+        found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
+        found["speedup"] = speedup(baseline, speculative)
+        found["lossless"] = compare_texts(baseline, speculative, scenario.accept)
+    return found
+
+
+def role(placed: Placed, setup: Setup) -> dict[str, Any]:
+    """One role in the report: the deployed model that sets the times, the stand-in that makes the words, the unit."""
+    timer = timer_for(placed, setup.scenario.context_tokens)
+    bound = timer.costs(Step(Phase.DECODE, 1, 1))[0].bound if isinstance(timer, Roofline) else "table"
+    return {
+        "model": placed.model.name,
+        "stand_in": None if setup.scenario.logits.source == "synthetic" else placed.placement.stand_in,
+        "chip": placed.chip.name,
+        "unit": placed.placement.unit,
+        "precision": placed.placement.precision,
+        "widths": None if placed.widths is None else list(placed.widths),
+        "decode_step_ms": timer.duration_ns(Step(Phase.DECODE, 1, 1)) / 1e6,
+        "decode_bound_by": bound,
+    }
+
+
+def peak(chip: str, trace: Trace) -> int:
+    """The most that a chip's memory held during the run."""
+    return max((level.used_bytes for level in trace.levels if level.chip == chip), default=0)
+
+
+def versions() -> dict[str, str]:
+    """What ran: hilsim, Python and the packages that numbers could depend on."""
+    found = {"hilsim": hilsim.__version__, "python": platform.python_version()}
+    for package in ("simpy", "numpy", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def assumptions(setup: Setup) -> list[dict[str, Any]]:
+    """Every figure that this run rests on and nobody has measured for it, with its source.
+
+    A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
+    ledger and the energy need.
+    """
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, figure: Any) -> None:
+        if figure.kind != "assumed":
+            return
+        value = f"{figure.value:g} {figure.unit}" if isinstance(figure, Figure) else figure.value
+        line = {"figure": name, "value": value, "kind": figure.kind, "source": figure.source}
+        if isinstance(figure, Figure) and figure.range is not None:
+            line["range"] = list(figure.range)
+        if line not in found:
+            found.append(line)
+
+    for placed in (setup.target, setup.draft):
+        if placed is None:
+            continue
+        chip, unit, precision = placed.chip, placed.placement.unit, placed.placement.precision
+        for path, figure in figures(chip).items():
+            parts = path.split(".")
+            elsewhere = parts[0] == "units" and (
+                parts[1] != unit or (parts[2] == "precisions" and parts[3] != precision)
+            )
+            timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
+            if not elsewhere and not (timed and placed.placement.timer is not None):
+                add(f"{chip.name}.{path}", figure)
+        shape = placed.model.architecture
+        if shape.kind == "assumed":
+            found.append(
+                {
+                    "figure": f"{placed.model.name}.architecture",
+                    "value": f"{shape.layers} layers of {shape.hidden}",
+                    "kind": "assumed",
+                    "source": shape.source,
+                }
+            )
+    if setup.link is not None and setup.draft is not None:
+        for path, figure in figures(setup.link).items():
+            add(f"{setup.link.name}.{path}", figure)
+    workload = setup.scenario.workload
+    found.append(
+        {
+            "figure": "workload.pause_ms",
+            "value": f"{workload.pause_ms:g} ms",
+            "kind": "assumed",
+            "source": f"{setup.scenario.name}: the scenario's own figure",
+        }
+    )
+    return found
+
+
+def notes(setup: Setup, trace: Trace) -> list[str]:
+    """What a reader must know to read the numbers right."""
+    scenario = setup.scenario
+    found = []
+    if scenario.logits.source == "synthetic":
+        found.append("The source is synthetic: acceptance is a figure of the scenario and the text is no model's.")
+    else:
+        roles = [placed for placed in (setup.target, setup.draft) if placed is not None]
+        pairs = "; ".join(f"{placed.model.name} is timed, {placed.placement.stand_in} speaks" for placed in roles)
+        found.append(
+            f"Times are the deployed models', words and acceptance the stand-ins': {pairs}. "
+            "The stand-ins' corpus is regular and flatters small drafts."
+        )
+    for placed in (setup.target, setup.draft):
+        if placed is not None and placed.placement.timer is not None:
+            found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")
+    if scenario.accept == "ratio" and setup.draft is not None:
+        found.append(
+            "Temperature above 0: both runs tell the same text because every draw is keyed by its position; "
+            "its law is the target's."
+        )
+    if trace.skipped_turns:
+        found.append(f"{trace.skipped_turns} turns were left out because the context was full.")
+    if trace.overruns:
+        found.append(f"{trace.overruns} events came later than real time asked.")
+    return found
