@@ -110,3 +110,83 @@ def run_scenario(options: RunOptions) -> int:
 
         render(found, Console())
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+
+
+def prepare(options: RunOptions) -> None:
+    """Refuse places that cannot be written to before a long run, not after it."""
+    faults = []
+    if options.out is not None:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            faults.append(Fault(str(options.out), "--out", reason, "a folder that can be made", "Choose another."))
+    for folder in (options.out, options.trace.parent if options.trace is not None else None):
+        if folder is not None and not faults:
+            try:
+                with written(folder / ".hilsim") as path:
+                    path.touch()
+                (folder / ".hilsim").unlink()
+            except InputError as error:
+                faults += [replace(fault, file=str(folder)) for fault in error.faults]
+    if options.trace is not None and options.trace.is_dir():
+        faults.append(Fault(str(options.trace), "--trace", "a folder", "the name of a file to write"))
+    if faults:
+        raise InputError(faults)
+
+
+def save(options: RunOptions, setup: Setup, outcome: Outcome, document: dict[str, Any], observer: Observer | None) -> None:
+    """Write what --trace and --out ask for, each file whole or not at all."""
+    from hilsim.show.perfetto import trace_events
+
+    traces = {run.policy: run for run in (outcome.baseline, outcome.speculative) if run is not None}
+    targets = [options.trace] if options.trace is not None else []
+    if options.out is not None:
+        targets.append(options.out / "trace.json")
+    if targets:
+        events = json.dumps(trace_events(setup, traces), allow_nan=False)
+        for target in targets:
+            with written(target) as path:
+                path.write_text(events, encoding="utf-8")
+    if options.out is None:
+        return
+    from hilsim.show.rounds import write_rounds
+
+    with written(options.out / "report.json") as path:
+        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with written(options.out / "rounds.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
+        write_rounds(file, outcome.baseline, outcome.speculative)
+    try:
+        from hilsim.show.timeline import draw
+    except ImportError:
+        complain_about_plots()
+    else:
+        with written(options.out / "timeline.png") as path:
+            draw(path, outcome.baseline, outcome.speculative, setup)
+
+
+def check_scenario(file: Path, overrides: list[str]) -> int:
+    """`python -m hilsim check`: the ledger of every chip, and remedies where one overflows."""
+    verdict = check(load_setup(file, overrides), overrides)
+    verdict.require()
+    print(verdict)
+    return 0
+
+
+def train(corpus: Path, out: Path, work: Path, *, seed: int, quick: bool, float32: bool) -> int:
+    """`python -m hilsim train`: tokenizer, target, drafts; stops at Ctrl-C and goes on from there."""
+    from hilsim.training import recipe
+
+    chosen = recipe.QUICK if quick else recipe.FULL
+    if float32:
+        chosen = replace(chosen, bfloat16=False)
+    recipe.train(corpus, out, work, seed=seed, recipe=chosen, say=print)
+    return 0
+
+
+def write_card(models: Path, dialogues: int) -> int:
+    """`python -m hilsim card`: measure the stand-ins and write models/README.md."""
+    from hilsim.training.card import write_card
+
+    write_card(models, dialogues, say=print)
+    return 0

@@ -7,6 +7,8 @@ are opened: a pickle can run code.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from hilsim.files import read_text, written
 from hilsim.logits.network import Network, NetworkConfig, RopeScaling
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+LAYER_TYPES = ("full_attention", "sliding_attention")
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "pytorch_model.bin.index.json")
+IGNORED = "rotary_emb.inv_freq"  # older exports store rotary frequencies, which no network needs
+MISMATCH = "config.json and the weights belong to different models."
 
 
 def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
@@ -29,50 +34,42 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
     config = load_config(folder)
     tensors = load_tensors(folder)
     with torch.device("meta"):
-        network = Network(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in hugging_face_names(network).items()}
-    faults = []
-    if "lm_head.weight" not in tensors and not config.tied:
-        faults.append(
-            Fault(
-                str(folder / CONFIG),
-                "tie_word_embeddings",
-                "false, but the weights hold no lm_head.weight",
-                "an output head, or a tied one",
-                "Set tie_word_embeddings to true or ship the head.",
-            )
-        )
-    for name, shape in expected.items():
-        if name not in tensors:
-            if name != "lm_head.weight":
-                faults.append(Fault(str(folder / WEIGHTS), name, "no such tensor", f"a tensor of shape {shape}"))
-        elif tuple(tensors[name].shape) != shape:
-            faults.append(
-                Fault(
-                    str(folder / WEIGHTS),
-                    name,
-                    f"shape {tuple(tensors[name].shape)}",
-                    f"{shape}",
-                    "config.json and the weights belong to different models.",
-                )
-            )
-    unknown = sorted(name for name in tensors if name not in expected and not ignorable(name))
-    if unknown:
-        faults.append(
-            Fault(
-                str(folder / WEIGHTS),
-                ", ".join(unknown[:3]) + (" ..." if len(unknown) > 3 else ""),
-                f"{len(unknown)} tensor(s) that this network has no place for",
-                "the tensors of a Llama-family decoder",
-                "Is model_type in config.json right?",
-            )
-        )
-    if faults:
-        raise CheckpointError(faults)
+        shapes = {name: tuple(tensor.shape) for name, tensor in hugging_face_names(Network(config)).items()}
+    if config.tied and "lm_head.weight" not in tensors:
+        del shapes["lm_head.weight"]
+    check_tensors(tensors, shapes, folder)
     network = Network(config)
     state = fuse({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, config)
     network.load_state_dict(state, strict=True)
     return network.to(dtype).lay_out().eval().requires_grad_(False)
+
+
+def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
+    """Raise what is missing, misshapen or unknown among `tensors`."""
+    file = str(weights_file(folder) or folder)
+    missing = [name for name in shapes if name not in tensors]
+    misshapen = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
+    unknown = sorted(name for name in tensors if name not in shapes and not name.endswith(IGNORED))
+    faults = []
+    if missing:
+        remedy = "Set tie_word_embeddings to true or ship the head." if missing == ["lm_head.weight"] else MISMATCH
+        found = f"no such tensor ({len(missing)} of {len(shapes)} missing)"
+        faults.append(Fault(file, some(missing), found, f"a tensor of shape {shapes[missing[0]]}", remedy))
+    if misshapen:
+        name = misshapen[0]
+        found = f"shape {tuple(tensors[name].shape)} ({len(misshapen)} of {len(shapes)} misshapen)"
+        faults.append(Fault(file, name, found, f"shape {shapes[name]}", MISMATCH))
+    if unknown:
+        found = f"{len(unknown)} tensor(s) that this network has no place for"
+        expected = "the tensors of a Llama-family decoder"
+        faults.append(Fault(file, some(unknown), found, expected, "Is model_type in config.json right?"))
+    if faults:
+        raise CheckpointError(faults)
+
+
+def some(names: list[str]) -> str:
+    """The first few of a list that may be long."""
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 def save_network(network: Network, folder: Path, *, end_token: int, begin_token: int, pad_token: int) -> None:
@@ -82,6 +79,8 @@ def save_network(network: Network, folder: Path, *, end_token: int, begin_token:
     been rounded to float16 before it was judged, so that nothing changes here.
     """
     config = network.config
+    plain = (config.rope_scaling, config.windows, config.qkv_bias, config.output_bias, config.mlp_bias, config.qk_norm)
+    assert not any(plain), "only a plain Llama can be told in this config.json"
     document = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -132,156 +131,196 @@ def load_config(folder: Path) -> NetworkConfig:
                 )
             ]
         )
+    return parse_config(read_object(path), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds."""
     try:
         document = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise CheckpointError([Fault(str(path), f"line {error.lineno}", error.msg, "a JSON document")]) from None
+    except (ValueError, RecursionError) as error:  # endless digits, endless nesting
+        raise CheckpointError([Fault(str(path), "", str(error), "a JSON document")]) from None
     if not isinstance(document, dict):
-        raise CheckpointError([Fault(str(path), "", type(document).__name__, "a JSON object")])
-    return parse_config(document, str(path))
+        raise CheckpointError([Fault(str(path), "", f"a JSON {type(document).__name__}", "a JSON object")])
+    return document
+
+
+class Fields:
+    """Typed looks into a JSON object: a wrong value becomes a fault and a harmless stand-in, null the default."""
+
+    def __init__(self, document: dict[str, Any], file: str, place: str = "", faults: list[Fault] | None = None):
+        self.document, self.file, self.place = document, file, place
+        self.faults = [] if faults is None else faults
+
+    def object(self, name: str) -> Fields:
+        value = self.document.get(name)
+        if not isinstance(value, dict | None):
+            self.fault(name, "a JSON object")
+            value = None
+        return Fields(value or {}, self.file, f"{self.place}{name}.", self.faults)
+
+    def whole(self, name: str, default: int | None = None, least: int = 1, most: int = 2**22) -> int:
+        value = self._get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        self.fault(name, f"a whole number from {least} to {most}")
+        return least
+
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self._get(name, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 < value < 1e30:
+            return float(value)
+        self.fault(name, "a positive number")
+        return 1.0
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            self.fault(name, "true or false")
+        return value is True
+
+    def choice(self, name: str, default: str | None, choices: Sequence[str], remedy: str = "") -> str:
+        value = self._get(name, default)
+        if value in choices:
+            return str(value)
+        self.fault(name, f"one of {', '.join(choices)}", remedy)
+        return choices[0]
+
+    def fault(self, name: str, expected: str, remedy: str = "") -> None:
+        self.faults.append(Fault(self.file, self.place + name, repr(self.document.get(name)), expected, remedy))
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self.document.get(name)
+        return default if value is None else value
 
 
 def parse_config(document: dict[str, Any], file: str) -> NetworkConfig:
-    """The `NetworkConfig` of a parsed `config.json`; `file` is only for messages."""
-    family = document.get("model_type")
-    faults = []
-    if family not in FAMILIES:
-        faults.append(
-            Fault(
-                file,
-                "model_type",
-                repr(family),
-                f"one of {', '.join(FAMILIES)}",
-                "hilsim runs decoders of the Llama family; choose another stand-in.",
-            )
-        )
-    sizes: dict[str, int] = {}
-    for name in (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "max_position_embeddings",
-    ):
-        value = document.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            faults.append(Fault(file, name, repr(value), "a whole number of at least 1"))
-        else:
-            sizes[name] = value
-    if document.get("hidden_act", "silu") not in ("silu", "swish"):
-        faults.append(Fault(file, "hidden_act", repr(document["hidden_act"]), "silu"))
-    if faults:
-        raise CheckpointError(faults)
-    heads = sizes["num_attention_heads"]
-    kv_heads = int(document.get("num_key_value_heads") or heads)
-    if heads % kv_heads:
-        raise CheckpointError([Fault(file, "num_key_value_heads", str(kv_heads), f"a divisor of {heads} heads")])
-    rope = {**(document.get("rope_parameters") or {}), **(document.get("rope_scaling") or {})}
-    qwen = family in ("qwen2", "qwen3")
-    return NetworkConfig(
-        vocab_size=sizes["vocab_size"],
-        hidden_size=sizes["hidden_size"],
-        intermediate_size=sizes["intermediate_size"],
-        layers=sizes["num_hidden_layers"],
+    """The `NetworkConfig` of a parsed `config.json`, with transformers' defaults; `file` is only for messages."""
+    fields = Fields(document, file)
+    remedy = "hilsim runs decoders of the Llama family; choose another stand-in."
+    family = fields.choice("model_type", None, FAMILIES, remedy)
+    fields.choice("hidden_act", "silu", ("silu", "swish"))
+    hidden, layers = fields.whole("hidden_size"), fields.whole("num_hidden_layers", most=1024)
+    heads = fields.whole("num_attention_heads")
+    kv_heads = fields.whole("num_key_value_heads", heads)
+    if heads % kv_heads and not fields.faults:
+        fields.fault("num_key_value_heads", f"a divisor of {heads} heads")
+    head_dim = fields.whole("head_dim", 128 if family == "qwen3" else hidden // heads)
+    if head_dim % 2 and not fields.faults:
+        fields.fault("head_dim", "an even number, for rotary positions turn pairs")
+    max_positions = fields.whole("max_position_embeddings")
+    rope = fields.object("rope_scaling" if document.get("rope_scaling") else "rope_parameters")
+    bias = family in ("llama", "qwen3") and fields.flag("attention_bias")
+    config = NetworkConfig(
+        vocab_size=fields.whole("vocab_size"),
+        hidden_size=hidden,
+        intermediate_size=fields.whole("intermediate_size"),
+        layers=layers,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=int(document.get("head_dim") or sizes["hidden_size"] // heads),
-        max_positions=sizes["max_position_embeddings"],
-        rms_eps=float(document.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(rope.get("rope_theta") or document.get("rope_theta") or 10_000.0),
-        rope_scaling=parse_rope_scaling(rope, sizes["max_position_embeddings"], file),
-        qkv_bias=family == "qwen2" or bool(document.get("attention_bias", False)),
-        output_bias=family in ("llama", "qwen3") and bool(document.get("attention_bias", False)),
-        mlp_bias=family == "llama" and bool(document.get("mlp_bias", False)),
+        head_dim=head_dim,
+        max_positions=max_positions,
+        rms_eps=fields.number("rms_norm_eps", 1e-6),
+        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10_000.0)),
+        rope_scaling=parse_rope_scaling(rope, max_positions),
+        qkv_bias=family == "qwen2" or bias,
+        output_bias=bias,
+        mlp_bias=family == "llama" and fields.flag("mlp_bias"),
         qk_norm=family == "qwen3",
-        tied=bool(document.get("tie_word_embeddings", False)),
-        windows=parse_windows(document, sizes["num_hidden_layers"], qwen),
+        tied=fields.flag("tie_word_embeddings"),
+        windows=parse_windows(fields, family, layers),
     )
+    if fields.faults:
+        raise CheckpointError(fields.faults)
+    return config
 
 
-def parse_rope_scaling(rope: dict[str, Any], max_positions: int, file: str) -> RopeScaling | None:
+def parse_rope_scaling(rope: Fields, max_positions: int) -> RopeScaling | None:
     """Rotary scaling of a config, or None where positions up to the maximum need none."""
-    kind = str(rope.get("rope_type") or rope.get("type") or "default")
+    spelling = "rope_type" if rope.document.get("rope_type") else "type"
+    kind = rope.choice(spelling, "default", ("default", "linear", "dynamic", "llama3", "yarn"))
     # Dynamic NTK scaling changes nothing up to max_position_embeddings, and hilsim goes no further.
     if kind in ("default", "dynamic"):
         return None
-    if kind not in ("linear", "llama3", "yarn"):
-        raise CheckpointError(
-            [Fault(file, "rope_scaling.rope_type", repr(kind), "default, linear, dynamic, llama3 or yarn")]
-        )
-    attention = rope.get("attention_factor")
+    original = rope.whole("original_max_position_embeddings", max_positions)
+    factor = rope.number("factor", max_positions / original if kind == "yarn" else None)
+    attention = None
+    if rope.document.get("attention_factor") is not None:
+        attention = rope.number("attention_factor")
+    elif rope.document.get("mscale") and rope.document.get("mscale_all_dim"):
+        stretch = 0.1 * math.log(max(factor, 1.0))
+        attention = (stretch * rope.number("mscale") + 1.0) / (stretch * rope.number("mscale_all_dim") + 1.0)
     return RopeScaling(
         kind=kind,
-        factor=float(rope.get("factor", 1.0)),
-        original_positions=int(rope.get("original_max_position_embeddings") or max_positions),
-        low_freq_factor=float(rope.get("low_freq_factor", 1.0)),
-        high_freq_factor=float(rope.get("high_freq_factor", 4.0)),
-        beta_fast=float(rope.get("beta_fast") or 32.0),
-        beta_slow=float(rope.get("beta_slow") or 1.0),
-        attention_factor=None if attention is None else float(attention),
-        truncate=bool(rope.get("truncate", True)),
+        factor=factor,
+        original_positions=original,
+        low_freq_factor=rope.number("low_freq_factor", 1.0),
+        high_freq_factor=rope.number("high_freq_factor", 4.0),
+        beta_fast=rope.number("beta_fast", 32.0),
+        beta_slow=rope.number("beta_slow", 1.0),
+        attention_factor=attention,
+        truncate=rope.flag("truncate", True),
     )
 
 
-def parse_windows(document: dict[str, Any], layers: int, qwen: bool) -> tuple[int | None, ...] | None:
-    """Sliding attention windows per layer: Mistral's hold everywhere, Qwen's where `layer_types` says so."""
-    window = document.get("sliding_window")
-    if window is None or (qwen and not document.get("use_sliding_window", False)):
+def parse_windows(fields: Fields, family: str, layers: int) -> tuple[int | None, ...] | None:
+    """Sliding attention windows per layer: none in Llama, Mistral's everywhere, Qwen's where `layer_types` says so."""
+    if family == "llama" or (family != "mistral" and not fields.flag("use_sliding_window")):
         return None
-    kinds = document.get("layer_types")
-    if kinds is None and qwen:
-        first = int(document.get("max_window_layers", layers))
-        kinds = ["full_attention" if index < first else "sliding_attention" for index in range(layers)]
+    if fields.document.get("sliding_window", 4096) is None:
+        return None
+    window = fields.whole("sliding_window", 4096)
+    if family == "mistral":
+        return (window,) * layers
+    kinds = fields.document.get("layer_types")
     if kinds is None:
-        return (int(window),) * layers
-    return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
+        first = fields.whole("max_window_layers", 28, least=0)
+        return tuple(window if index >= first else None for index in range(layers))
+    if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in LAYER_TYPES for kind in kinds):
+        fields.fault("layer_types", f"a list of {layers} times one of {', '.join(LAYER_TYPES)}")
+        return None
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def weights_file(folder: Path) -> Path | None:
+    """The one file of weights, else the index of a sharded checkpoint, if the folder has either."""
+    return next((folder / name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder's safetensors, sharded or not."""
-    if (folder / INDEX).is_file():
-        try:
-            files = sorted(set(json.loads(read_text(folder / INDEX))["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
-            raise CheckpointError(
-                [Fault(str(folder / INDEX), "weight_map", "no readable map", "tensor names and their files")]
-            ) from None
-    elif (folder / WEIGHTS).is_file():
-        files = [WEIGHTS]
-    else:
+    weights = weights_file(folder)
+    if weights is None:
         pickles = [name for name in PICKLES if (folder / name).exists()]
         remedy = "Save it with safetensors (transformers: save_pretrained)."
         found = f"{pickles[0]}, a pickle, which can run code when opened" if pickles else f"no {WEIGHTS}"
         raise CheckpointError([Fault(str(folder), "", found, "weights in safetensors", remedy)])
+    files = [WEIGHTS]
+    if weights.name == INDEX:
+        shards = read_object(weights).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise CheckpointError(
+                [Fault(str(weights), "weight_map", "no readable map", "tensor names and their files")]
+            )
+        files = sorted(set(shards.values()))
     tensors: dict[str, Tensor] = {}
     faults = []
     for name in files:
-        path = folder / Path(str(name)).name
+        path = folder / Path(name).name
         try:
             with safe_open(path, framework="pt") as shard:
-                for key in shard.keys():  # noqa: SIM118, it is no dictionary
-                    tensors[key] = shard.get_tensor(key)
+                tensors |= {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             faults.append(Fault(str(path), "", "no such file", "a shard that the index names"))
         except (SafetensorError, OSError, ValueError) as error:
-            faults.append(
-                Fault(
-                    str(path),
-                    "",
-                    f"{path.stat().st_size} bytes that are no complete safetensors file ({error})",
-                    "weights in safetensors",
-                    "The file is truncated or a pickle under another name: copy or save it again.",
-                )
-            )
+            found = f"{path.stat().st_size} bytes that are no complete safetensors file ({error})"
+            remedy = "The file is truncated or a pickle under another name: copy or save it again."
+            faults.append(Fault(str(path), "", found, "weights in safetensors", remedy))
     if faults:
         raise CheckpointError(faults)
     return tensors
-
-
-def ignorable(name: str) -> bool:
-    """Tensors that older exports carry and no network needs, such as stored rotary frequencies."""
-    return name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"
 
 
 def hugging_face_names(network: Network) -> dict[str, Tensor]:

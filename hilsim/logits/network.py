@@ -255,5 +255,5 @@ def yarn_frequencies(frequency: Tensor, scaling: RopeScaling, config: NetworkCon
     if scaling.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, config.head_dim - 1)
-    ramp = ((torch.arange(half, dtype=torch.float32) - low) / max(high - low, 0.001)).clamp(0.0, 1.0)
+    ramp = ((torch.arange(half, dtype=torch.float32) - low) / ((high - low) or 0.001)).clamp(0.0, 1.0)
     return frequency * (1.0 - ramp) + frequency / scaling.factor * ramp

@@ -6,7 +6,7 @@ with marker words, so that a later turn costs one encode of its own words and th
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import read_text
+from hilsim.logits.checkpoint import read_object
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ChatFrame:
     between: str
 
 
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")  # what a chat template may ask for
 PLAIN_FRAME = ChatFrame(opening="User: ", answer_cue="\nAssistant:", between="\nUser: ")
 
 
@@ -36,6 +38,7 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         self.frame = frame
         self.end_tokens = end_tokens
+        self._spoken = deaf(tokenizer)
 
     @property
     def vocab_size(self) -> int:
@@ -57,26 +60,19 @@ class ChatTokenizer:
         return self.encode(self.frame.between) + self._words(user) + self.encode(self.frame.answer_cue)
 
     def _words(self, text: str) -> list[int]:
-        # A passenger who says "<|end|>" must not end the turn: special tokens in spoken words are taken apart.
-        ids: list[int] = []
-        special = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
-        rest = [text]
-        for mark in special:
-            rest = [piece for part in rest for piece in split_inside(part, mark)]
-        for piece in rest:
-            ids += self.tokenizer.encode(piece, add_special_tokens=False).ids
-        return ids
+        return list(self._spoken.encode(text, add_special_tokens=False).ids)
 
 
-def split_inside(text: str, mark: str) -> list[str]:
-    """Cut every occurrence of `mark` after its first character, so that no tokenizer sees it whole."""
-    if len(mark) < 2 or mark not in text:
-        return [text]
-    pieces = text.split(mark)
-    cut: list[str] = [pieces[0] + mark[0]]
-    for piece in pieces[1:-1]:
-        cut.append(mark[1:] + piece + mark[0])
-    return [*cut, mark[1:] + pieces[-1]]
+def deaf(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that takes marks apart: a passenger who says "<|end|>" must not end the turn.
+
+    Marks are all added tokens except single characters and runs of blanks, which some tokenizers add as plain text.
+    """
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    added = [token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items())]
+    copy.add_special_tokens([text for text in added if len(text) > 1 and not text.isspace()])
+    copy.encode_special_tokens = True  # the library's name for: encode them as text
+    return copy
 
 
 def load_tokenizer(folder: Path) -> ChatTokenizer:
@@ -89,30 +85,36 @@ def load_tokenizer(folder: Path) -> ChatTokenizer:
         raise CheckpointError(
             [Fault(str(path), "", f"an unreadable tokenizer ({error})", "a tokenizer of the `tokenizers` library")]
         ) from None
-    settings = optional_json(folder / "tokenizer_config.json")
-    template = settings.get("chat_template")
-    if template is None and (folder / "chat_template.jinja").is_file():
-        template = read_text(folder / "chat_template.jinja")
-    special = {name: token_text(settings.get(name)) for name in ("bos_token", "eos_token")}
-    frame = PLAIN_FRAME if not isinstance(template, str) else frame_of(template, special, str(folder))
-    ends: set[int] = set()
-    for file in ("config.json", "generation_config.json"):
-        value = optional_json(folder / file).get("eos_token_id")
-        ends.update(value if isinstance(value, list) else [] if value is None else [value])
+    settings = optional_object(folder / "tokenizer_config.json")
+    special = {name: token_text(settings.get(name)) for name in SPECIAL}
+    template = chat_template(settings, folder)
+    frame = PLAIN_FRAME if template is None else frame_of(template, special, str(folder))
+    ends = set[int]()
+    for path in (folder / "config.json", folder / "generation_config.json"):
+        value = optional_object(path).get("eos_token_id")
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(token, int) for token in ids):
+            raise CheckpointError([Fault(str(path), "eos_token_id", repr(value), "a token id or a list of them")])
+        ends.update(ids)
     if special["eos_token"] and (end := tokenizer.token_to_id(special["eos_token"])) is not None:
         ends.add(end)
     return ChatTokenizer(tokenizer, frame, frozenset(ends))
 
 
-def optional_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or nothing where the file is absent."""
-    if not path.is_file():
-        return {}
-    try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError([Fault(str(path), f"line {error.lineno}", error.msg, "a JSON document")]) from None
-    return document if isinstance(document, dict) else {}
+def optional_object(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the file is absent."""
+    return read_object(path) if path.is_file() else {}
+
+
+def chat_template(settings: dict[str, Any], folder: Path) -> str | None:
+    """The folder's template for conversations without tools; its own file comes first, as in transformers."""
+    if (folder / "chat_template.jinja").is_file():
+        return read_text(folder / "chat_template.jinja")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, each with a name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
 
 
 def token_text(value: Any) -> str:
@@ -135,17 +137,19 @@ def frame_of(template: str, special: dict[str, str], file: str) -> ChatFrame:
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda _: "today"
+    expected = "a template that tells user and assistant turns"
     try:
-        render = environment.from_string(template).render
-        rendered = render(messages=turns, add_generation_prompt=True, **special)
-        opening, rest = rendered.split(first)
-        _, rest = rest.split(answer)
-        between, cue = rest.split(second)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            [Fault(file, "chat_template", f"a template that cannot be rendered ({error})", "user and assistant turns")]
-        ) from None
-    return ChatFrame(opening=opening, answer_cue=cue, between=between)
+        told = environment.from_string(template).render(messages=turns, add_generation_prompt=True, **special)
+    except Exception as error:  # a template is a program: it can raise whatever it likes
+        found = f"one that cannot be rendered ({type(error).__name__}: {error})"
+        raise CheckpointError([Fault(file, "chat_template", found, expected)]) from None
+    parts = re.fullmatch(f"(.*?){first}.*?{answer}(.*?){second}(.*?)", told, re.DOTALL)
+    if parts is None or any(told.count(words) != 1 for words in (first, answer, second)):
+        found = "one that does not tell each of three turns once"
+        raise CheckpointError([Fault(file, "chat_template", found, expected)])
+    return ChatFrame(opening=parts[1], answer_cue=parts[3], between=parts[2])

@@ -137,7 +137,8 @@ class Board:
         self.target = seat(setup.target)
         self.draft = seat(setup.draft) if setup.draft is not None and with_draft else None
         self.up = self.down = None
-        if setup.link is not None and self.draft is not None:
+        elsewhere = setup.application != setup.target.chip.name
+        if setup.link is not None and (with_draft or elsewhere):
             self.up = Direction(env, f"{setup.link.name}.up", setup.link, setup.scenario.seed, trace)
             self.down = Direction(env, f"{setup.link.name}.down", setup.link, setup.scenario.seed, trace)
         trace.units = tuple(turns)

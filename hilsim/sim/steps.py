@@ -41,6 +41,11 @@ class Desk:
         return self.board.down
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the words are heard and spoken on another chip than the target's."""
+        return self.application != self.board.target.chip
+
+    @property
     def now(self) -> int:
         return self.board.now
 
@@ -48,7 +53,7 @@ class Desk:
 def prefill_target(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the target; its last row is the first token of the answer."""
     cause = Cause(request.index, 0)
-    if desk.board.draft is not None and desk.application == desk.draft.chip != desk.board.target.chip:
+    if desk.elsewhere:
         yield from desk.up.send("prompt", prompt_bytes(request.prompt_tokens), cause)
     rows = len(request.tokens) - request.target_cached
     yield from desk.board.target.work(Step(Phase.PREFILL, rows, request.target_cached), cause)
@@ -58,7 +63,7 @@ def prefill_target(desk: Desk, request: Request) -> Process:
 def prefill_draft(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the draft's chip, after the words have got there."""
     cause = Cause(request.index, 0)
-    if desk.application == desk.board.target.chip != desk.draft.chip:
+    if desk.application != desk.draft.chip:
         yield from desk.down.send("prompt", prompt_bytes(request.prompt_tokens), cause)
     prompt = len(request.tokens)
     yield from desk.draft.work(Step(Phase.DRAFT_PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
@@ -71,6 +76,8 @@ def decode(desk: Desk, request: Request) -> Process:
     token, margin = desk.source.next_token(request)
     yield from desk.board.target.work(Step(Phase.DECODE, len(request.tokens) - cached, cached), cause_of(request))
     request.target_cached = len(request.tokens)
+    if desk.elsewhere:
+        yield from send_verdict(desk, request)
     deliver(desk, request, start, (token,), (margin,), single_ns=desk.board.target.single_ns(cached))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +224,3 @@ def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tok
     return np.concatenate(batches)
 
 
-def with_float32(recipe: Recipe) -> Recipe:
-    """The same recipe without bfloat16, for processors that only emulate it."""
-    return replace(recipe, bfloat16=False)

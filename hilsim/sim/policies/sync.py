@@ -49,7 +49,7 @@ def sync(desk: Desk, request: Request, *, draft_tokens: int) -> Process:
             verdict.margins,
             drafted=len(proposed.tokens),
             accepted=verdict.accepted,
-            delivered_ns=verified if desk.application == desk.board.target.chip else desk.now,
+            delivered_ns=desk.now if desk.elsewhere else verified,
             single_ns=desk.board.target.single_ns(step.cached),
         )
         request.after_verdict(before, proposed, verdict)
@@ -70,5 +70,5 @@ def open_both(desk: Desk, request: Request) -> Process:
         start,
         (token,),
         (margin,),
-        delivered_ns=read if desk.application == desk.board.target.chip else None,
+        delivered_ns=desk.now if desk.elsewhere else read,
     )

@@ -1,0 +1,64 @@
+"""How each kind of span is drawn: its colour, and a letter for where there is none. Shared by terminal and plots.
+
+Orange is the draft's hue and blue the target's, in spans, words and bars alike; the pair survives colour blindness.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hilsim.describe.load import Setup
+
+DRAFT, TARGET, READING, GOOD, BAD = "#e69f00", "#3b9ae0", "#9a86d8", "#1fa37a", "#d55e00"
+INK = "#101418"  # letters on a coloured bar
+
+
+class Kind(NamedTuple):
+    """A kind of span as it is drawn."""
+
+    letter: str
+    colour: str
+    message: bool = False
+
+
+KINDS = {
+    "prefill": Kind("P", READING),
+    "draft prefill": Kind("p", "#b8a9ec"),
+    "draft": Kind("d", DRAFT),
+    "verify": Kind("V", TARGET),
+    "decode": Kind("D", "#7cc4f2"),
+    "prompt": Kind("q", READING, message=True),
+    "drafts": Kind("d", DRAFT, message=True),
+    "verdict": Kind("v", TARGET, message=True),
+}
+OTHER = Kind("?", "#8a8a8a")
+
+
+def kind_of(name: str) -> Kind:
+    """How a kind is drawn; kinds that nobody has described are grey."""
+    return KINDS.get(name, OTHER)
+
+
+def lane_order(setup: Setup, tracks: tuple[str, ...]) -> list[str]:
+    """Tracks in the order that the work flows through them: draft, up, down, target, then any others."""
+    target = f"{setup.target.chip.name}.{setup.target.placement.unit}"
+    first = [track for track in tracks if track != target and not is_direction(setup, track)]
+    middle = [track for track in tracks if is_direction(setup, track)]
+    return [*first, *middle, *(track for track in tracks if track == target)]
+
+
+def is_direction(setup: Setup, track: str) -> bool:
+    """Whether a track is one way over the link."""
+    return setup.link is not None and track in (f"{setup.link.name}.up", f"{setup.link.name}.down")
+
+
+def role_of(setup: Setup, track: str) -> str:
+    """What a track is for, in a word: draft, target, both, or the way of a message."""
+    if is_direction(setup, track):
+        return "link ▸" if track.endswith(".up") else "link ◂"
+    roles = [
+        placed.role
+        for placed in (setup.draft, setup.target)
+        if placed is not None and track == f"{placed.chip.name}.{placed.placement.unit}"
+    ]
+    return "both" if len(roles) == 2 else roles[0] if roles else ""

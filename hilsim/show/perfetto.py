@@ -1,0 +1,209 @@
+"""A trace as Chrome JSON, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+
+A process per chip, link and run, a thread per unit or direction, arrows draft -> transfer -> verify -> verdict with one
+id a round, counters for memory and accepted tokens. Times are microseconds, exact to the nanosecond. A message's slice
+is its time on the wire; when it arrived is among its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hilsim
+from hilsim.describe.load import Setup
+from hilsim.show.kinds import KINDS, is_direction, lane_order
+from hilsim.sim.trace import Span, Trace
+from hilsim.units import MIB, NS_PER_US
+
+Event = dict[str, Any]
+# Legacy colour names, the only ones that this format knows.
+COLOURS = {
+    "prefill": "thread_state_iowait",
+    "draft prefill": "thread_state_iowait",
+    "draft": "thread_state_runnable",
+    "verify": "rail_response",
+    "decode": "rail_load",
+    "drafts": "thread_state_runnable",
+    "verdict": "rail_response",
+}
+
+
+def trace_events(setup: Setup, traces: Mapping[str, Trace]) -> dict[str, Any]:
+    """Everything in the traces as one JSON object; `traces` are runs by name, in the order wanted on the screen."""
+    return {"traceEvents": list(events(setup, traces)), **header(setup)}
+
+
+def write_trace(path: Path, setup: Setup, traces: Mapping[str, Trace]) -> None:
+    """The same, written event by event so that a long run needs no second copy of itself."""
+    with path.open("w", encoding="utf-8") as file:
+        start = json.dumps(header(setup), allow_nan=False)
+        file.write(start[:-1] + ', "traceEvents": [')
+        for number, event in enumerate(events(setup, traces)):
+            file.write((",\n" if number else "\n") + json.dumps(event, allow_nan=False))
+        file.write("\n]}\n")
+
+
+def header(setup: Setup) -> dict[str, Any]:
+    """What the file is about."""
+    about = {
+        "scenario": setup.scenario.name,
+        "digest": setup.digest,
+        "seed": setup.scenario.seed,
+        "hilsim": hilsim.__version__,
+    }
+    return {"displayTimeUnit": "ms", "otherData": about}
+
+
+def events(setup: Setup, traces: Mapping[str, Trace]) -> Iterator[Event]:
+    """All events of all runs; those of the target alone say so in their process's name."""
+    pid = flow = 0
+    for name, trace in traces.items():
+        prefix = f"{name}: " if len(traces) > 1 else ""
+        places = Places(setup, trace, prefix, pid)
+        pid += places.count
+        yield from places.metadata()
+        yield from requests(trace, places)
+        yield from slices(trace, places)
+        yield from counters(trace, places)
+        for event in flows(trace, places, flow):
+            flow = max(flow, event["id"])
+            yield event
+
+
+class Places:
+    """Processes and threads of one run. Thread numbers are unique over the whole file, as on a real machine."""
+
+    def __init__(self, setup: Setup, trace: Trace, prefix: str, before: int):
+        self.prefix = prefix
+        groups: dict[str, list[str]] = {"requests": []}
+        for track in lane_order(setup, trace.tracks):
+            owner = track.rsplit(".", 1)[0] if is_direction(setup, track) else track.split(".", 1)[0]
+            groups.setdefault(owner, []).append(track)
+        for level in trace.levels:
+            groups.setdefault(level.chip, [])
+        self.count = len(groups)
+        self.pids = {group: before + place + 1 for place, group in enumerate(groups)}
+        self.groups = groups
+        self.threads = {
+            track: (self.pids[group], 1000 * self.pids[group] + place + 1)
+            for group, tracks in groups.items()
+            for place, track in enumerate(tracks)
+        }
+
+    def metadata(self) -> Iterator[Event]:
+        """Names and order of processes and threads."""
+        for group, pid in self.pids.items():
+            yield self.meta("process_name", pid, pid, {"name": f"{self.prefix}{group}"})
+            yield self.meta("process_sort_index", pid, pid, {"sort_index": pid})
+        for track, (pid, tid) in self.threads.items():
+            yield self.meta("thread_name", pid, tid, {"name": track.rsplit(".", 1)[1]})
+            yield self.meta("thread_sort_index", pid, tid, {"sort_index": tid})
+
+    @staticmethod
+    def meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> Event:
+        return {"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args}
+
+
+def micros(nanoseconds: int) -> float:
+    """Microseconds that come out as the same whole nanoseconds whether a reader rounds or cuts off."""
+    value = nanoseconds / NS_PER_US
+    while int(value * NS_PER_US) < nanoseconds:
+        value = math.nextafter(value, math.inf)
+    return value
+
+
+def slices(trace: Trace, places: Places) -> Iterator[Event]:
+    """Every span on its track, in order of time."""
+    for span in sorted(trace.spans, key=lambda span: (span.start_ns, span.end_ns)):
+        pid, tid = places.threads[span.track]
+        args: dict[str, Any] = {"request": span.request, "round": span.round}
+        if span.rows:
+            args |= {"rows": span.rows, "width": span.width}
+        if span.nbytes:
+            args |= {"nbytes": span.nbytes, "arrived_us": micros(span.done_ns)}
+        args["wait_us"] = micros(span.start_ns - span.asked_ns)
+        event = {"ph": "X", "name": span.kind, "cat": "message" if span.nbytes else "step", "pid": pid, "tid": tid}
+        event |= {"ts": micros(span.start_ns), "dur": micros(span.end_ns - span.start_ns), "args": args}
+        if span.kind in COLOURS:
+            event["cname"] = COLOURS[span.kind]
+        yield event
+
+
+def requests(trace: Trace, places: Places) -> Iterator[Event]:
+    """Each request from question to last word, on as many rows as are answered at once, and its first delivery."""
+    pid = places.pids["requests"]
+    free: list[int] = []  # when each row was last in use
+    first: dict[int, int] = {}
+    for closed in trace.rounds:
+        first.setdefault(closed.request, closed.delivered_ns)
+    for record in sorted(trace.requests, key=lambda record: (record.arrived_ns, record.number)):
+        row = next((row for row, end in enumerate(free) if end <= record.arrived_ns), len(free))
+        if row == len(free):
+            free.append(0)
+            yield places.meta("thread_name", pid, 1000 * pid + row + 1, {"name": f"talker {row + 1}"})
+        free[row] = record.finished_ns
+        args = {
+            "conversation": record.conversation,
+            "turn": record.turn,
+            "user": record.user,
+            "answer": record.answer,
+            "prompt_tokens": record.prompt_tokens,
+            "output_tokens": record.output_tokens,
+            "finish": record.finish,
+        }
+        if record.number in first:
+            args["first_token_us"] = micros(first[record.number])
+        yield {
+            "ph": "X",
+            "name": f"request {record.number}",
+            "cat": "request",
+            "pid": pid,
+            "tid": 1000 * pid + row + 1,
+            "ts": micros(record.arrived_ns),
+            "dur": micros(record.finished_ns - record.arrived_ns),
+            "args": args,
+        }
+
+
+def counters(trace: Trace, places: Places) -> Iterator[Event]:
+    """Memory in use by chip, and what each verdict emitted and accepted."""
+    for level in trace.levels:
+        pid = places.pids[level.chip]
+        args: dict[str, Any] = {"MiB": round(level.used_bytes / MIB, 3)}
+        yield {"ph": "C", "name": "memory used", "pid": pid, "tid": pid, "ts": micros(level.at_ns), "args": args}
+    pid = places.pids["requests"]
+    for closed in trace.rounds:
+        args = {"emitted": closed.emitted}
+        if closed.drafted:
+            args |= {"drafted": closed.drafted, "accepted": closed.accepted}
+        yield {"ph": "C", "name": "tokens", "pid": pid, "tid": pid, "ts": micros(closed.delivered_ns), "args": args}
+
+
+def flows(trace: Trace, places: Places, before: int) -> Iterator[Event]:
+    """Arrows through the spans of each round that had a draft: last draft step, transfer, verify, verdict."""
+    rounds: dict[tuple[int, int], list[Span]] = defaultdict(list)
+    for span in trace.spans:
+        if span.kind in KINDS and span.kind not in ("prefill", "draft prefill", "decode", "prompt"):
+            rounds[span.request, span.round].append(span)
+    for spans in rounds.values():
+        last: dict[str, Span] = {span.kind: span for span in sorted(spans, key=lambda span: span.end_ns)}
+        chain = [last[kind] for kind in ("draft", "drafts", "verify", "verdict") if kind in last]
+        if "verify" not in last or len(chain) < 2:
+            continue
+        before += 1
+        for place, span in enumerate(chain):
+            pid, tid = places.threads[span.track]
+            # In the middle of its slice: an arrow binds to the slice that is open at its instant.
+            instant = (span.start_ns + span.end_ns) // 2
+            event = {"ph": "t", "name": "round", "cat": "round", "id": before, "pid": pid, "tid": tid}
+            event["ts"] = micros(instant)
+            if place == 0:
+                event["ph"] = "s"
+            elif place == len(chain) - 1:
+                event |= {"ph": "f", "bp": "e"}
+            yield event

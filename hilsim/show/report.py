@@ -1,0 +1,225 @@
+"""The final report: a JSON document told to a person, in the words of its own keys. It knows nothing but the document.
+
+Plain text where there is no terminal, ASCII where the encoding knows no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
+from hilsim.show.paint import FRAME, bar, fitted
+from hilsim.show.sentences import headline, lossless_words, where_it_went
+from hilsim.show.words import clean, duration, gibibytes, milliseconds, percent, shortened
+
+Block = dict[str, Any]
+WIDEST = 110
+NAME, FIGURE = 26, 8
+STATISTICS = ("mean", "p50", "p90", "p99")
+TIMES = (
+    "time_to_first_token_ms",
+    "time_to_first_clause_ms",
+    "inter_token_latency_ms",
+    "round_gap_ms",
+    "time_per_output_token_ms",
+    "request_latency_ms",
+)
+LOSSES = ("draft", "transfer", "verify", "wait", "waste")
+PLACES_SHOWN, ASSUMPTIONS_SHOWN = 8, 6
+ASCII = str.maketrans(dict.fromkeys("█▏▎▍▌▋▊▉", "#") | {"·": "-", "–": "-", "…": "~", "→": ">", "⏎": "/"})
+
+
+class Page:
+    """Prints lines that never exceed the page."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.width = min(console.width, WIDEST)
+        self.plain = not console.encoding.lower().startswith("utf")
+
+    def line(self, *parts: Text | str | tuple[str, str]) -> None:
+        """One line, cut at the page's edge."""
+        line = Text.assemble(*parts)
+        line.rstrip()
+        if line.cell_len > self.width:
+            line.truncate(self.width, overflow="ellipsis")
+        if self.plain:
+            encoding = self.console.encoding
+            line = Text(line.plain.translate(ASCII).encode(encoding, "replace").decode(encoding))
+        self.console.print(line, no_wrap=True, overflow="crop", highlight=False)
+
+    def title(self, words: str, aside: str = "") -> None:
+        """The head of a section, with a remark where it fits."""
+        self.line()
+        room = len(words) + 2 + len(aside) <= self.width
+        self.line((words, "bold"), ("  " + aside if room and aside else "", FRAME))
+
+    def paragraph(self, words: Text | str, indent: int = 0, mark: str = "") -> None:
+        """Wrapped text; `mark` stands before its first line."""
+        text = Text(clean(words)) if isinstance(words, str) else words
+        for row, part in enumerate(text.wrap(self.console, max(10, self.width - indent))):
+            part.rstrip()
+            self.line(f"{mark if row == 0 else '':<{indent}}", part)
+
+
+def render(document: Block, console: Console) -> None:
+    """Print the report of one run."""
+    page = Page(console)
+    opening(page, document)
+    times(page, document)
+    speculative = document.get("speculative")
+    if speculative is not None:
+        acceptance(page, speculative)
+        losses(page, document, speculative)
+    if document.get("lossless") is not None:
+        page.title("lossless")
+        words, good = lossless_words(document["lossless"])
+        page.paragraph(Text(words, "" if good else f"bold {BAD}"), 2)
+    memory(page, document["memory"])
+    assumptions(page, document["assumptions"])
+    if document.get("notes"):
+        page.title("notes")
+        for note in document["notes"]:
+            page.paragraph(note, 2)
+
+
+def opening(page: Page, document: Block) -> None:
+    """The question, the answer in a sentence, and who did what where."""
+    if document.get("question"):
+        page.paragraph(Text(clean(document["question"]), "italic"))
+    good = document["speculative"] is None or document["speedup"] >= 1
+    page.paragraph(Text(headline(document), f"bold {GOOD if good else BAD}"))
+    for name, role in document["roles"].items():
+        if role is None:
+            continue
+        where = f"{role['model']} {role['precision']} on {role['chip']}.{role['unit']}"
+        widths = "" if not role["widths"] else f", widths {' '.join(map(str, role['widths']))}"
+        speaker = f", spoken by {role['stand_in']}" if role["stand_in"] else ""
+        if name == "draft" and document["speculative"] is None:
+            page.paragraph(f"{where}, not used by this policy", 8, name)
+            continue
+        step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
+        page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)
+    policy = " ".join(f"{'' if key == 'name' else key} {value}".strip() for key, value in document["policy"].items())
+    link = f", link {document['link']}" if document.get("link") else ""
+    page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
+
+
+def times(page: Page, document: Block) -> None:
+    """Latencies of both runs, then what there is one number of."""
+    runs = [("target_only", document["baseline"])]
+    if document["speculative"] is not None:
+        runs.append(("speculative", document["speculative"]))
+    requests, tokens = runs[-1][1]["requests"], runs[-1][1]["output_tokens"]
+    page.title("times in ms", f"{requests} requests, {tokens} output_tokens")
+    count = max(1, min(4, (page.width - NAME) // FIGURE))
+    side_by_side = len(runs) == 1 or page.width >= NAME + 2 * 4 * FIGURE + 3
+    for group in [runs] if side_by_side else [[run] for run in runs]:
+        gap = "   " if side_by_side else ""
+        if len(runs) > 1:
+            heads = gap.join(f"{name:>{count * FIGURE}}" for name, _ in group)
+            page.line(" " * NAME, (heads, FRAME))
+        page.line(" " * NAME, (gap.join(columns(STATISTICS[:count]) for _ in group), FRAME))
+        for metric in TIMES:
+            cells = [[figure(block[metric], name) for name in STATISTICS[:count]] for _, block in group]
+            strong = "bold" if metric in ("request_latency_ms", "time_to_first_clause_ms") else ""
+            page.line((f"  {metric:<{NAME - 2}}", strong), (gap.join(map(columns, cells)), strong))
+    page.line()
+    column = max(FIGURE - 2, min(13, (page.width - NAME) // len(runs)))
+    page.line(" " * NAME, ("".join(f"{shortened(name, column - 1):>{column}}" for name, _ in runs), FRAME))
+    for name, values in single_figures(runs):
+        page.line(f"  {shortened(name, NAME - 3):<{NAME - 2}}", "".join(f"{value:>{column}}" for value in values))
+
+
+def columns(cells: Iterable[str]) -> str:
+    """Figures in columns of the same width."""
+    return "".join(f"{cell:>{FIGURE}}" for cell in cells)
+
+
+def figure(statistics: dict[str, float] | None, name: str) -> str:
+    """One statistic, or a dash where nothing was measured."""
+    return "–" if statistics is None else milliseconds(statistics[name])
+
+
+def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[str]]]:
+    """Throughput, energy and busy shares by run."""
+    blocks = [block for _, block in runs]
+    rows = [
+        ("output_token_throughput", [f"{block['output_token_throughput']:.2f}" for block in blocks]),
+        ("energy_j", [f"{block['energy_j']:.0f}" for block in blocks]),
+    ]
+    for kind in ("units", "links"):
+        for name in dict.fromkeys(name for block in blocks for name in block[kind]):
+            shares = [percent(block[kind][name]["busy"]) if name in block[kind] else "–" for block in blocks]
+            rows.append((f"{name} busy", shares))
+    return rows
+
+
+def acceptance(page: Page, block: Block) -> None:
+    """How many drafted tokens stood, in all and by place."""
+    page.title("acceptance")
+    for names in (
+        ("num_drafts", "num_draft_tokens", "num_accepted_tokens"),
+        ("draft_acceptance_rate", "mean_acceptance_length"),
+    ):
+        shown = [f"{name} {percent(block[name]) if name.endswith('_rate') else number(block[name])}" for name in names]
+        page.paragraph(", ".join(shown), 2)
+    standing, offered = block["num_accepted_tokens_per_pos"], block["num_draft_tokens_per_pos"]
+    if not standing:
+        return
+    page.line("  num_accepted_tokens_per_pos")
+    room = max(4, min(40, page.width - 34))
+    for place, (stood, tried) in enumerate(zip(standing[:PLACES_SHOWN], offered, strict=False), start=1):
+        share = stood / tried if tried else 0.0
+        page.line(f"  {place:>4} ", bar(share, room, DRAFT), f" {percent(share):>5}  ", (f"{stood} of {tried}", FRAME))
+    if len(standing) > PLACES_SHOWN:
+        page.line((f"       {len(standing) - PLACES_SHOWN} more places in --json", FRAME))
+
+
+def number(value: float) -> str:
+    """A count as it is, a mean with two decimals."""
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+def losses(page: Page, document: Block, block: Block) -> None:
+    """Gains and losses as bars on one scale, and the largest loss in words."""
+    page.title("where the time went", "ms, summed over all rounds, against plain steps of the target")
+    lost = block["lost_ms"]
+    scale = max(block["gained_ms"], *(lost[name] for name in LOSSES), 1e-9)
+    room = max(4, min(40, page.width - 30))
+    rows = [("gained_ms", block["gained_ms"], GOOD)]
+    rows += [(f"lost_ms.{name}", lost[name], BAD) for name in sorted(LOSSES, key=lambda name: -lost[name])]
+    for name, value, style in rows:
+        page.line(f"  {name:<18}{milliseconds(value):>8} ", bar(value / scale, room, style, empty=" "))
+    page.paragraph(where_it_went(document["speedup"], block), 2)
+
+
+def memory(page: Page, chips: Block) -> None:
+    """The ledger of each chip against its cap."""
+    page.title("memory in GiB")
+    room = max(4, min(24, page.width - 52))
+    for name, chip in chips.items():
+        used, cap = chip["used_bytes"], chip["cap_bytes"]
+        style = TARGET if used <= cap else BAD
+        head = Text(f"  {name}: {gibibytes(used)} of {gibibytes(cap)} ({percent(used / cap)})", "bold")
+        page.line(fitted(head, 10 + room) if head.cell_len < 10 + room else head, " ", bar(used / cap, room, style))
+        for item in sorted(chip["items"], key=lambda item: -item["bytes"]):
+            size = item["bytes"]
+            page.line(f"  {gibibytes(size):>7} ", bar(size / cap, room, TARGET, empty=" "), f" {clean(item['what'])}")
+
+
+def assumptions(page: Page, found: Sequence[Block]) -> None:
+    """The assumed figures that the answer rests on, shortened."""
+    assumed = [figure for figure in found if figure["kind"] == "assumed"]
+    if not assumed:
+        return
+    page.title(f"assumptions: {len(assumed)}", "figures that nobody has measured for this; sources in full in --json")
+    for figure in assumed[:ASSUMPTIONS_SHOWN]:
+        name = shortened(clean(figure["figure"]), max(16, page.width // 2 - 4))
+        page.line(f"  {name} = {clean(str(figure['value']))}  ", (clean(figure["source"]), FRAME))
+    if len(assumed) > ASSUMPTIONS_SHOWN:
+        page.line((f"  and {len(assumed) - ASSUMPTIONS_SHOWN} more in --json", FRAME))

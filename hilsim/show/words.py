@@ -1,0 +1,99 @@
+"""Numbers and sentences as a person reads them, and other people's text made harmless. No terminal, no colour."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from hilsim.units import GIB, ms
+
+CAUSES = {
+    "draft": "drafting tokens that were kept",
+    "transfer": "messages on the link",
+    "verify": "verify steps beyond a plain step",
+    "wait": "waiting for a unit, the wire or the draft",
+    "waste": "drafting tokens that were thrown away",
+}
+REMEDIES = {
+    "draft": "A smaller draft, or a faster unit for it, would help.",
+    "transfer": "A faster link, a smaller payload or longer drafts would help.",
+    "verify": "A width compiled near draft_tokens + 1, or fewer draft_tokens, would help.",
+    "wait": "Fewer talkers, or draft and target on units of their own, would help.",
+    "waste": "Fewer draft_tokens, or a draft that agrees more, would help.",
+}
+
+
+def clean(text: str) -> str:
+    """Text from models and files with nothing left that a terminal would obey.
+
+    Control characters become their pictures, line breaks a mark, invisible format characters vanish, and what
+    cannot be shown at all becomes the replacement character.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_harmless, text))
+
+
+def _harmless(character: str) -> str:
+    code = ord(character)
+    if 0x20 <= code < 0x7F:
+        return character
+    if code < 0x20:
+        return {"\n": " ⏎ ", "\t": " "}.get(character, chr(0x2400 + code))
+    match unicodedata.category(character):
+        case "Cf":
+            return ""
+        case "Zl" | "Zp" | "Zs":
+            return " "
+        case "Cc" | "Cs" | "Co" | "Cn":
+            return "␡" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+    return character
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds with three digits that matter: 3562, 81.8, 0.03."""
+    size = abs(value)
+    decimals = 0 if size >= 100 or value == 0 else 1 if size >= 10 else 2
+    return f"{value:.{decimals}f}"
+
+
+def duration(value_ms: float) -> str:
+    """A duration with its unit, in seconds from one second on."""
+    if abs(value_ms) >= 1000:
+        return f"{value_ms / 1000:.{2 if abs(value_ms) < 99_500 else 0}f} s"
+    return f"{milliseconds(value_ms)} ms"
+
+
+def duration_of_ns(value_ns: float) -> str:
+    """A duration in nanoseconds, as `duration` writes it."""
+    return duration(ms(value_ns))
+
+
+def percent(share: float) -> str:
+    """A share between 0 and 1; what is not nothing is never shown as 0."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return f"{100 * share:.0f} %"
+
+
+def gibibytes(size_bytes: float) -> str:
+    """Bytes as GiB with two decimals."""
+    return f"{size_bytes / GIB:.2f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 token, 2 tokens."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def nice_step(at_least: float) -> int:
+    """The next 1, 2 or 5 times a power of ten, for axes."""
+    if at_least <= 1:
+        return 1
+    power = 10 ** math.floor(math.log10(at_least))
+    return int(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= at_least))
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters, the loss marked."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

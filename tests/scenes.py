@@ -1,0 +1,72 @@
+"""Small scenarios for tests: round table times, so that every timeline can be done on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hilsim.describe.load import PROJECT, Setup, load_setup
+from hilsim.describe.scenario import TargetOnly
+from hilsim.logits.source import LogitsSource
+from hilsim.logits.synthetic import SyntheticSource
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Trace
+
+MS = 1_000_000
+# Target: 100 ms to read, 50 ms a token, 60 ms to verify up to 8 rows, 90 ms up to 16. Draft: 20 ms to read, 5 ms a
+# token, the two-row catch-up step included. Link: 2 ms a message, 1 ms on the way, bytes free.
+TABLE = """
+name: table
+seed: 1
+target:
+  model: paper-target
+  chip: paper-target
+  unit: any
+  precision: fp16
+  timer: {prefill: {"64": 100}, decode: 50, verify: {"8": 60, "16": 90}, source: a test's own round numbers}
+draft:
+  model: paper-draft
+  chip: paper-draft
+  unit: any
+  precision: fp16
+  timer: {prefill: {"64": 20}, decode: 5, verify: {"2": 5}, source: a test's own round numbers}
+link: LINK
+context_tokens: 2000
+policy: {name: sync, draft_tokens: 4}
+payload: token_ids
+logits: {source: synthetic, acceptance: 1.0}
+workload: {requests: 1, prompt_tokens: 10, output_tokens: 11}
+"""
+LINK = """
+name: test-link
+title: a test's own round numbers
+rate: {value: 10000000000, unit: GB/s, kind: assumed, source: bytes cost nothing here}
+message_overhead: {value: 2, unit: ms, kind: assumed, source: a round number}
+propagation: {value: 1, unit: ms, kind: assumed, source: a round number}
+"""
+
+
+def table_setup(folder: Path, *overrides: str) -> Setup:
+    """The table scenario with `--set` overrides."""
+    (folder / "link.yaml").write_text(LINK)
+    file = folder / "table.yaml"
+    file.write_text(TABLE.replace("LINK", "link.yaml"))
+    return load_setup(file, overrides)
+
+
+def shipped(name: str, *overrides: str) -> Setup:
+    """A shipped scenario."""
+    return load_setup(PROJECT / "scenarios" / f"{name}.yaml", overrides)
+
+
+def synthetic(setup: Setup) -> SyntheticSource:
+    """The source that a synthetic scenario asks for."""
+    scenario = setup.scenario
+    return SyntheticSource(scenario.logits, scenario.workload, scenario.seed)  # type: ignore[arg-type]
+
+
+def both(setup: Setup, source: type | None = None) -> tuple[Trace, Trace]:
+    """Target alone and the scenario's policy over the same requests."""
+    make = source or (lambda: synthetic(setup))
+    first: LogitsSource = make()
+    second: LogitsSource = make()
+    return simulate(setup, first, TargetOnly(name="target_only")), simulate(setup, second)

@@ -1,0 +1,311 @@
+"""Words to ids and back, and the frame of a conversation, told as `transformers` tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from hilsim.errors import CheckpointError, InputError
+from hilsim.logits.tokenizer import PLAIN_FRAME, ChatFrame, ChatTokenizer, load_tokenizer
+from hilsim.training.corpus import Dialogue, Turn, tell
+from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
+
+SENTENCES = (
+    "Open the window a little, please.",
+    "The window on your side is open.",
+    "How far is it to the next charging station?",
+    "The next charging station is twelve kilometres away.",
+    "Mach bitte die Sitzheizung an, mir ist kühl.",
+)
+LLAMA3 = (
+    "{{- bos_token }}{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim }}"
+    "{{- '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+)
+CHATML = """{%- if messages[0]['role'] != 'system' %}
+    {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role not in ('system', 'user', 'assistant') %}
+        {{- raise_exception('unknown role') }}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- if loop.index > 99 %}{% break %}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+FOREIGN = {  # template, its marks, the frame it gives
+    "llama 3": (
+        LLAMA3,
+        ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
+        ChatFrame(
+            opening="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
+            answer_cue="<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+            between="<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+        ),
+    ),
+    "chatml": (
+        CHATML,
+        ["<|endoftext|>", "<|im_end|>", "<|im_start|>"],
+        ChatFrame(
+            opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+            answer_cue="<|im_end|>\n<|im_start|>assistant\n",
+            between="<|im_end|>\n<|im_start|>user\n",
+        ),
+    ),
+}
+
+
+def trained() -> Tokenizer:
+    turns = tuple(Turn("user", sentence) for sentence in SENTENCES)
+    return train_tokenizer([Dialogue("d", "", turns)], 320)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(trained(), folder, 128)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> ChatTokenizer:
+    return load_tokenizer(folder)
+
+
+def write_foreign(folder: Path, template: str, marks: list[str], *, beside: bool) -> None:
+    """A tokenizer of other hands: marks added later, one blank run as text, the template in either of its places."""
+    tokenizer = trained()
+    tokenizer.add_special_tokens(marks)
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("    ", special=False)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    # transformers 4 wrote tokens as objects, 5 as words; both are read.
+    begin = {"__type": "AddedToken", "content": marks[0], "special": True}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": begin, "eos_token": marks[1]}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(settings | ({} if beside else {"chat_template": template}))
+    )
+    if beside:
+        (folder / "chat_template.jinja").write_text(template)
+
+
+def words_in(tokenizer: ChatTokenizer, text: str) -> list[int]:
+    """The ids of `text` as a user's words: a first turn less its frame."""
+    opening, cue = tokenizer.encode(tokenizer.frame.opening), tokenizer.encode(tokenizer.frame.answer_cue)
+    turn = tokenizer.first_turn(text)
+    assert turn[: len(opening)] == opening
+    assert turn[len(turn) - len(cue) :] == cue
+    return turn[len(opening) : len(turn) - len(cue)]
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(text=st.text())
+def test_any_text_comes_back(tokenizer: ChatTokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text), skip_special=False) == text
+    assert tokenizer.decode(words_in(tokenizer, text)) == text
+
+
+pieces = st.sampled_from([*SPECIAL, "<|", "|>", "<", ">", "|", "end", "user", " ", "<<|end|>|end|>", "window"])
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(text=st.lists(pieces | st.text(max_size=3), max_size=8).map("".join))
+def test_no_words_of_a_user_become_special_tokens(tokenizer: ChatTokenizer, text: str) -> None:
+    words = words_in(tokenizer, text)
+    special = {tokenizer.tokenizer.token_to_id(mark) for mark in SPECIAL}
+    assert not special & set(words)
+    assert tokenizer.decode(words) == text
+
+
+def test_marks_that_overlap_themselves_or_others_are_taken_apart(tmp_path: Path) -> None:
+    marks = ["<<>>", "aba", "<think>", "END"]
+    tokenizer = trained()
+    tokenizer.add_special_tokens(marks[:2])
+    tokenizer.add_tokens([AddedToken(mark, special=False, lstrip=True, rstrip=True) for mark in marks[2:]])
+    loaded = save_tokenizer(tokenizer, tmp_path, 128)
+    ids = {tokenizer.token_to_id(mark) for mark in marks}
+    for text in ("ababa", "<<<>>>>", "<<>>aba<<>>", "<think> END <think>", "abababa<|end|><<>>"):
+        assert not ids & set(words_in(loaded, text))
+        assert loaded.decode(words_in(loaded, text)) == text
+    assert ids <= set(loaded.encode("<<>>aba<think>END"))  # elsewhere they keep their meaning
+
+
+def test_text_tokens_that_were_added_stay_whole_in_spoken_words(tmp_path: Path) -> None:
+    write_foreign(tmp_path, *FOREIGN["chatml"][:2], beside=True)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.tokenizer.token_to_id("    ") in words_in(tokenizer, "window    open")
+
+
+def conversation(turns: int) -> list[dict[str, str]]:
+    return [
+        {"role": "user" if index % 2 == 0 else "assistant", "content": SENTENCES[index % len(SENTENCES)]}
+        for index in range(turns)
+    ]
+
+
+def told_by_hilsim(tokenizer: ChatTokenizer, messages: list[dict[str, str]]) -> list[int]:
+    """As a run tells it: prompts from the tokenizer, answers as a model would have emitted them, end left out."""
+    ids = tokenizer.first_turn(messages[0]["content"])
+    for answer, question in zip(messages[1::2], messages[2::2], strict=True):
+        ids += tokenizer.encode(answer["content"]) + tokenizer.next_turn(question["content"])
+    return ids
+
+
+def told_by_transformers(folder: Path, messages: list[dict[str, str]]) -> list[int]:
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    return list(theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+
+
+@pytest.mark.parametrize("turns", [1, 3, 5, 9])
+def test_conversations_are_told_as_transformers_tells_them(folder: Path, tokenizer: ChatTokenizer, turns: int) -> None:
+    messages = conversation(turns)
+    assert told_by_hilsim(tokenizer, messages) == told_by_transformers(folder, messages)
+
+
+@pytest.mark.parametrize("turns", [1, 3, 5])
+@pytest.mark.parametrize("beside", [False, True], ids=["in tokenizer_config.json", "in chat_template.jinja"])
+@pytest.mark.parametrize(("template", "marks", "frame"), FOREIGN.values(), ids=FOREIGN)
+def test_foreign_templates_are_framed_as_transformers_tells_them(
+    template: str, marks: list[str], frame: ChatFrame, beside: bool, turns: int, tmp_path: Path
+) -> None:
+    write_foreign(tmp_path, template, marks, beside=beside)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.frame == frame
+    assert tokenizer.end_tokens == {tokenizer.tokenizer.token_to_id(marks[1])}
+    messages = conversation(turns)
+    assert told_by_hilsim(tokenizer, messages) == told_by_transformers(tmp_path, messages)
+
+
+def test_a_template_beside_the_settings_comes_first(tmp_path: Path) -> None:
+    write_foreign(tmp_path, *FOREIGN["llama 3"][:2], beside=False)
+    (tmp_path / "chat_template.jinja").write_text(CHATML)
+    assert load_tokenizer(tmp_path).frame == FOREIGN["chatml"][2]
+    assert told_by_transformers(tmp_path, conversation(1)) == told_by_hilsim(load_tokenizer(tmp_path), conversation(1))
+
+
+def test_of_several_named_templates_the_default_is_taken(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": CHATML}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert load_tokenizer(tmp_path).frame == FOREIGN["chatml"][2]
+
+
+def test_without_template_turns_stand_in_a_plain_frame(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.frame == PLAIN_FRAME
+    assert tokenizer.end_tokens == frozenset()
+    told = tokenizer.first_turn("Hello") + tokenizer.encode(" Hi.") + tokenizer.next_turn("Stop")
+    assert tokenizer.decode(told) == "User: Hello\nAssistant: Hi.\nUser: Stop\nAssistant:"
+
+
+def test_a_dialogue_for_training_is_told_as_in_a_run(tokenizer: ChatTokenizer) -> None:
+    turns = conversation(4)
+    dialogue = Dialogue("d", "", tuple(Turn(turn["role"], turn["content"]) for turn in turns))
+    end = tokenizer.encode("<|end|>")
+    expected = told_by_hilsim(tokenizer, turns[:3]) + tokenizer.encode(turns[3]["content"]) + end
+    assert tell(dialogue, tokenizer) == expected
+
+
+def test_the_vocabulary_counts_bytes_marks_and_merges(tokenizer: ChatTokenizer) -> None:
+    assert tokenizer.vocab_size == 320
+    assert tokenizer.tokenizer.token_to_id("<|end|>") == SPECIAL.index("<|end|>")
+    assert tokenizer.end_tokens == {SPECIAL.index("<|end|>")}
+    longest = max(tokenizer.tokenizer.get_vocab(), key=len)
+    assert len(longest) > 1
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "ends"),
+    [
+        ({}, {}, {2}),
+        ({"eos_token_id": 7}, {}, {2, 7}),
+        ({"eos_token_id": [7, 8]}, {"eos_token_id": [8, 9]}, {2, 7, 8, 9}),
+        ({"eos_token_id": None}, {"eos_token_id": 9}, {2, 9}),
+    ],
+)
+def test_every_named_end_token_ends_an_answer(
+    config: dict[str, object], generation: dict[str, object], ends: set[int], tmp_path: Path
+) -> None:
+    save_tokenizer(trained(), tmp_path, 128)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    assert load_tokenizer(tmp_path).end_tokens == ends
+
+
+def write(name: str, content: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return edit
+
+
+def template(text: str) -> Callable[[Path], None]:
+    return write("chat_template.jinja", text)
+
+
+UNRENDERED = ["chat_template: found one that cannot be rendered", "user and assistant turns"]
+UNTOLD = ["chat_template: found one that does not tell each of three turns once", "user and assistant turns"]
+BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["tokenizer.json: found no such file"]),
+    "empty tokenizer": (write("tokenizer.json", ""), ["tokenizer.json: found an unreadable tokenizer", "EOF"]),
+    "tokenizer of another kind": (write("tokenizer.json", '{"model": {"type": "GPT"}}'), ["an unreadable tokenizer"]),
+    "tokenizer is a list": (write("tokenizer.json", "[]"), ["an unreadable tokenizer"]),
+    "half a tokenizer": (
+        lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text()[:2000]),
+        ["an unreadable tokenizer"],
+    ),
+    "settings are no JSON": (write("tokenizer_config.json", "{,}"), ["tokenizer_config.json: line 1", "JSON document"]),
+    "settings are a list": (write("tokenizer_config.json", "[]"), ["tokenizer_config.json: found a JSON list"]),
+    "end token is a word": (
+        write("generation_config.json", '{"eos_token_id": "<|end|>"}'),
+        ["generation_config.json: eos_token_id: found '<|end|>'; expected a token id or a list of them"],
+    ),
+    "end token is an object": (
+        write("config.json", '{"eos_token_id": [{}]}'),
+        ["config.json: eos_token_id: found [{}]"],
+    ),
+    "template breaks off": (template("{% for message in messages %}"), [*UNRENDERED, "TemplateSyntaxError"]),
+    "template has unknown tags": (template("{% fetch 'a' %}"), [*UNRENDERED, "unknown tag 'fetch'"]),
+    "template refuses": (template("{{ raise_exception('system turn needed') }}"), [*UNRENDERED, "system turn needed"]),
+    "template divides by zero": (template("{{ 1 / 0 }}"), [*UNRENDERED, "ZeroDivisionError"]),
+    "template reaches out": (
+        template("{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+        [*UNRENDERED, "SecurityError"],
+    ),
+    "template forgets answers": (
+        template("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"),
+        UNTOLD,
+    ),
+    "template tells the last turn": (template("{{ messages[-1].content }}"), UNTOLD),
+    "template says everything twice": (
+        template("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}"),
+        UNTOLD,
+    ),
+    "template tells backwards": (template("{% for m in messages | reverse %}{{ m.content }}{% endfor %}"), UNTOLD),
+    "template is empty": (template(""), UNTOLD),
+}
+
+
+@pytest.mark.parametrize(("break_it", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_folder_is_named_with_what_was_found_and_expected(
+    break_it: Callable[[Path], None], words: list[str], tmp_path: Path
+) -> None:
+    save_tokenizer(trained(), tmp_path, 128)
+    break_it(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_tokenizer(tmp_path)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert all(fault.file.startswith(str(tmp_path)) and fault.found and fault.expected for fault in caught.value.faults)
+    assert isinstance(caught.value, CheckpointError) or "no such file" in message
