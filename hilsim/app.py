@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hilsim.cost.verdict import check
+from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Lengths, TargetOnly
 from hilsim.errors import Fault, InputError
 from hilsim.files import written
 from hilsim.logits.source import LogitsSource
+from hilsim.show.several import Several
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
+
+if TYPE_CHECKING:
+    from hilsim.show.dashboard import Dashboard
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,10 @@ class Sources:
         return sum(clock.seconds for source in self.made if (clock := getattr(source, "clock", None)) is not None)
 
 
-def run_both(setup: Setup, observer: Observer | None = None, realtime: float | None = None) -> Outcome:
+def run_both(
+    setup: Setup, sources: Sources, observer: Observer | None = None, realtime: float | None = None
+) -> Outcome:
     """The target alone, then the scenario's policy, over the same requests."""
-    sources = Sources(setup)
     began = time.perf_counter()
     baseline = simulate(setup, sources.fresh(), TargetOnly(name="target_only"), observer=observer, realtime=realtime)
     speculative = None
@@ -93,23 +100,54 @@ def run_scenario(options: RunOptions) -> int:
     verdict = check(setup, options.overrides)
     verdict.require()
     prepare(options)
+    sources = Sources(setup)
     from hilsim.show.document import document
 
-    with ExitStack() as stack:
-        observer = None if options.json else stack.enter_context(view(options, setup))
-        outcome = run_both(setup, observer, options.realtime)
+    with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
+        outcome = run_both(setup, sources, observer, options.realtime)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative)
     found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
-    save(options, setup, outcome, found)
+    left_out = save(options, setup, outcome, found, dashboard)
     if options.json:
         json.dump(found, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        from hilsim.show.report import render
         from rich.console import Console
 
+        from hilsim.show.report import render
+
         render(found, Console())
+    if left_out:
+        print(left_out, file=sys.stderr)
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+
+
+@contextmanager
+def views(
+    options: RunOptions, setup: Setup, verdict: Verdict, words: Callable[[Sequence[int]], str]
+) -> Iterator[tuple[Observer | None, Dashboard | None]]:
+    """What watches the run: the live dashboard on a terminal, plain lines elsewhere, nobody for --json.
+
+    With --out a dashboard keeps count in any case, for its picture.
+    """
+    if options.json and options.out is None:
+        yield None, None
+        return
+    from rich.console import Console
+
+    from hilsim.show.dashboard import Dashboard, suits
+    from hilsim.show.plain import PlainLines
+
+    console = Console()
+    dashboard = Dashboard(setup, verdict.ledgers, console, words)
+    if options.json:
+        yield dashboard, dashboard
+    elif options.plain or not suits(console):
+        with PlainLines() as lines:
+            yield Several([lines, dashboard]), dashboard
+    else:
+        with dashboard:
+            yield dashboard, dashboard
 
 
 def prepare(options: RunOptions) -> None:
@@ -135,34 +173,40 @@ def prepare(options: RunOptions) -> None:
         raise InputError(faults)
 
 
-def save(options: RunOptions, setup: Setup, outcome: Outcome, document: dict[str, Any], observer: Observer | None) -> None:
-    """Write what --trace and --out ask for, each file whole or not at all."""
-    from hilsim.show.perfetto import trace_events
-
+def save(
+    options: RunOptions, setup: Setup, outcome: Outcome, document: dict[str, Any], dashboard: Dashboard | None
+) -> str:
+    """Write what --trace and --out ask for, each file whole or not at all; returns what was left out and why."""
     traces = {run.policy: run for run in (outcome.baseline, outcome.speculative) if run is not None}
     targets = [options.trace] if options.trace is not None else []
     if options.out is not None:
         targets.append(options.out / "trace.json")
     if targets:
-        events = json.dumps(trace_events(setup, traces), allow_nan=False)
+        from hilsim.show.perfetto import write_trace
+
         for target in targets:
             with written(target) as path:
-                path.write_text(events, encoding="utf-8")
+                write_trace(path, setup, traces)
     if options.out is None:
-        return
+        return ""
+    from hilsim.show.dashboard import snapshot
     from hilsim.show.rounds import write_rounds
 
     with written(options.out / "report.json") as path:
         path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     with written(options.out / "rounds.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
         write_rounds(file, outcome.baseline, outcome.speculative)
+    if dashboard is not None:
+        with written(options.out / "dashboard.svg") as path:
+            snapshot(dashboard, path)
     try:
         from hilsim.show.timeline import draw
-    except ImportError:
-        complain_about_plots()
-    else:
+
         with written(options.out / "timeline.png") as path:
             draw(path, outcome.baseline, outcome.speculative, setup)
+    except ModuleNotFoundError as error:
+        return f"timeline.png: left out, {error.name} is not installed. Install hilsim[plot]."
+    return ""
 
 
 def check_scenario(file: Path, overrides: list[str]) -> int:

@@ -12,20 +12,31 @@ from pathlib import Path
 
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import Ledger, describe, ledgers
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import timer_for
+from hilsim.describe.chip import Unit
 from hilsim.describe.load import PROJECT, Placed, Setup, load_record, load_setup
 from hilsim.describe.model import Model
 from hilsim.errors import InputError, PlacementError
+from hilsim.units import gib, ms
 
 MOST_REMEDIES = 4
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One change that makes the placement fit; `ratio` is the fullest chip's need over its cap after it."""
+    """One change that makes the placement fit, and what it leads to.
+
+    `ratio` is the fullest chip's need over its cap, `step_ms` one decode step of the target, both after the change.
+    """
 
     change: str
     why: str
     ratio: float
+    step_ms: float
+
+    def __str__(self) -> str:
+        return f"--set {self.change}  ({self.why}: {self.ratio:.2f}x of the cap, {self.step_ms:.0f} ms a target step)"
 
 
 @dataclass(frozen=True)
@@ -49,14 +60,16 @@ class Verdict:
         lines = []
         for chip, ledger in self.ledgers.items():
             roles = [role for role in (self.setup.target, self.setup.draft) if role and role.chip.name == chip]
-            what = " and ".join(f"{role.role} {role.model.name!r}" for role in roles)
-            verb = "need" if len(roles) > 1 else "needs"
-            state = "fits" if ledger.fits else "does not fit"
-            lines.append(f"{self.setup.file}: {what} {verb} {ledger.ratio:.2f}x of what {chip} has: {state}")
+            place = ", ".join(f"{role.role}.chip" for role in roles)
+            models = " and ".join(repr(role.model.name) for role in roles)
+            verb = "fits" if len(roles) == 1 else "fit"
+            found = f"{models} {verb}" if ledger.fits else f"found {models}, {ledger.ratio:.2f}x too large for {chip}"
+            expected = f" on {chip}" if ledger.fits else f"; expected at most {gib(ledger.cap_bytes):.3f} GiB"
+            lines.append(f"{self.setup.file}: {place}: {found}{expected}")
             lines.append(describe(ledger))
         if not self.fits:
             lines.append("Cheapest remedies:" if self.remedies else "No single change makes it fit.")
-            lines += [f"  --set {r.change}  ({r.why}; then {r.ratio:.2f}x of the cap)" for r in self.remedies]
+            lines += [f"  {remedy}" for remedy in self.remedies]
         return "\n".join(lines)
 
 
@@ -67,7 +80,10 @@ def check(setup: Setup, overrides: Sequence[str] = ()) -> Verdict:
     if not all(ledger.fits for ledger in found.values()):
         for placed in (setup.target, setup.draft):
             if placed is not None and not found[placed.chip.name].fits:
-                remedies += fitting(setup, overrides, placed)
+                found_here = list(fitting(setup, overrides, placed))
+                # Of all ways to move to another chip the fastest one is enough.
+                moves = sorted((r for r in found_here if ".chip=" in r.change), key=lambda remedy: remedy.step_ms)
+                remedies += [r for r in found_here if r not in moves[1:]]
     return Verdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
 
 
@@ -80,7 +96,8 @@ def fitting(setup: Setup, overrides: Sequence[str], placed: Placed) -> Iterator[
             continue  # the change breaks another rule, so it is no remedy
         after = ledgers(changed)
         if all(ledger.fits for ledger in after.values()):
-            yield Remedy(" --set ".join(changes), why, max(ledger.ratio for ledger in after.values()))
+            step = timer_for(changed.target, changed.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 1))
+            yield Remedy(" --set ".join(changes), why, max(ledger.ratio for ledger in after.values()), ms(step))
 
 
 def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
@@ -102,19 +119,20 @@ def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
         if chip.name != placed.chip.name:
             for unit, record in chip.units.items():
                 if setup.draft is not None:
-                    yield from moved(setup, role, chip.name, unit, list(record.precisions))
+                    yield from moved(setup, role, chip.name, unit, record)
     for model in smaller_models(placed.model):
         yield [f"{role}.model={model}"], "a smaller model of the same vocabulary"
 
 
-def moved(setup: Setup, role: str, chip: str, unit: str, precisions: list[str]) -> Iterator[tuple[list[str], str]]:
-    """Move one role to another chip; with both roles on one chip the link is the on-chip one."""
-    for precision in precisions:
-        changes = [f"{role}.chip={chip}", f"{role}.unit={unit}", f"{role}.precision={precision}"]
-        other = setup.draft if role == "target" else setup.target
-        if other is not None and other.chip.name == chip:
-            changes.append("link=on-chip")
-        yield changes, f"{chip} has more room"
+def moved(setup: Setup, role: str, chip: str, unit: str, record: Unit) -> Iterator[tuple[list[str], str]]:
+    """Move one role to a unit of another chip, with all its graphs or the two narrowest."""
+    other = setup.draft if role == "target" else setup.target
+    link = ["link=on-chip"] if other is not None and other.chip.name == chip else []
+    fewer = [] if record.widths is None else [[f"{role}.widths={list(record.widths.value[:2])}"]]
+    for precision in record.precisions:
+        for widths in ([], *fewer):
+            place = [f"{role}.chip={chip}", f"{role}.unit={unit}", f"{role}.precision={precision}"]
+            yield [*place, *widths, *link], f"{chip} has more room"
 
 
 def smaller_models(model: Model) -> list[str]:

@@ -16,11 +16,12 @@ from typing import Any
 
 import hilsim
 from hilsim.describe.load import Setup
-from hilsim.show.kinds import KINDS, is_direction, lane_order
+from hilsim.show.kinds import is_direction, kind_of, lane_order
 from hilsim.sim.trace import Span, Trace
 from hilsim.units import MIB, NS_PER_US
 
 Event = dict[str, Any]
+ARROW = ("draft", "drafts", "verify", "verdict")
 # Legacy colour names, the only ones that this format knows.
 COLOURS = {
     "prefill": "thread_state_iowait",
@@ -127,7 +128,8 @@ def slices(trace: Trace, places: Places) -> Iterator[Event]:
         if span.nbytes:
             args |= {"nbytes": span.nbytes, "arrived_us": micros(span.done_ns)}
         args["wait_us"] = micros(span.start_ns - span.asked_ns)
-        event = {"ph": "X", "name": span.kind, "cat": "message" if span.nbytes else "step", "pid": pid, "tid": tid}
+        category = "message" if kind_of(span.kind).message else "step"
+        event: Event = {"ph": "X", "name": span.kind, "cat": category, "pid": pid, "tid": tid}
         event |= {"ts": micros(span.start_ns), "dur": micros(span.end_ns - span.start_ns), "args": args}
         if span.kind in COLOURS:
             event["cname"] = COLOURS[span.kind]
@@ -188,11 +190,10 @@ def flows(trace: Trace, places: Places, before: int) -> Iterator[Event]:
     """Arrows through the spans of each round that had a draft: last draft step, transfer, verify, verdict."""
     rounds: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in trace.spans:
-        if span.kind in KINDS and span.kind not in ("prefill", "draft prefill", "decode", "prompt"):
-            rounds[span.request, span.round].append(span)
+        rounds[span.request, span.round].append(span)
     for spans in rounds.values():
         last: dict[str, Span] = {span.kind: span for span in sorted(spans, key=lambda span: span.end_ns)}
-        chain = [last[kind] for kind in ("draft", "drafts", "verify", "verdict") if kind in last]
+        chain = [last[kind] for kind in ARROW if kind in last]
         if "verify" not in last or len(chain) < 2:
             continue
         before += 1
@@ -200,7 +201,7 @@ def flows(trace: Trace, places: Places, before: int) -> Iterator[Event]:
             pid, tid = places.threads[span.track]
             # In the middle of its slice: an arrow binds to the slice that is open at its instant.
             instant = (span.start_ns + span.end_ns) // 2
-            event = {"ph": "t", "name": "round", "cat": "round", "id": before, "pid": pid, "tid": tid}
+            event: Event = {"ph": "t", "name": "round", "cat": "round", "id": before, "pid": pid, "tid": tid}
             event["ts"] = micros(instant)
             if place == 0:
                 event["ph"] = "s"

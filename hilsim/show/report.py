@@ -30,7 +30,7 @@ TIMES = (
 )
 LOSSES = ("draft", "transfer", "verify", "wait", "waste")
 PLACES_SHOWN, ASSUMPTIONS_SHOWN = 8, 6
-ASCII = str.maketrans(dict.fromkeys("█▏▎▍▌▋▊▉", "#") | {"·": "-", "–": "-", "…": "~", "→": ">", "⏎": "/"})
+ASCII = str.maketrans(dict.fromkeys("█▏▎▍▌▋▊▉", "#") | {"·": "-", "–": "-", "…": "~", "→": ">", "⏎": "/", "µ": "u"})
 
 
 class Page:

@@ -58,9 +58,11 @@ def milliseconds(value: float) -> str:
 
 
 def duration(value_ms: float) -> str:
-    """A duration with its unit, in seconds from one second on."""
+    """A duration with its unit: microseconds, milliseconds, or seconds from one second on."""
     if abs(value_ms) >= 1000:
         return f"{value_ms / 1000:.{2 if abs(value_ms) < 99_500 else 0}f} s"
+    if 0 < abs(value_ms) < 0.1:
+        return f"{milliseconds(1000 * value_ms)} µs"
     return f"{milliseconds(value_ms)} ms"
 
 

@@ -1,0 +1,266 @@
+"""Bad input: one clear message a fault, all at once, exit status 2, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hilsim.cli import simulate_main
+from hilsim.describe.chip import Chip
+from hilsim.describe.link import Link
+from hilsim.describe.load import PROJECT, load_record, load_setup
+from hilsim.describe.model import Model
+from hilsim.errors import HilsimError
+from tests.scenes import table_setup
+
+ORIN = (PROJECT / "scenarios" / "orin_8295.yaml").read_text(encoding="utf-8")
+MUTATIONS = 1200
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run simulate.py, expect a refusal, return the message."""
+    assert simulate_main(list(arguments)) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert "Traceback" not in streams.err
+    assert streams.err.strip()
+    return streams.err
+
+
+def scenario(folder: Path, text: str) -> str:
+    """A scenario file beside nothing else; shipped chips and models are found by name."""
+    file = folder / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+CASES = {
+    "unknown key": ("seed: 1", "sede: 1", ["sede", "unknown key", "Did you mean 'seed'"]),
+    "missing key": ("context_tokens: 1024", "#", ["context_tokens", "expected the key"]),
+    "duplicate key": ("seed: 1", "seed: 1\nseed: 2", ["second value", "line 5"]),
+    "mistyped value": ("seed: 1", "seed: one", ["seed", "'one'", "whole number"]),
+    "negative number": ("max_new_tokens: 64", "max_new_tokens: -4", ["workload.max_new_tokens", "-4", "at least 1"]),
+    "absurd number": ("context_tokens: 1024", "context_tokens: 10000000000", ["context_tokens", "at most"]),
+    "text for a number": ("draft_tokens: 5", "draft_tokens: '5'", ["policy.draft_tokens", "'5'"]),
+    "unknown chip": ("chip: sa8295p", "chip: sa8295", ["target.chip", "sa8295p", "Did you mean"]),
+    "unknown unit": ("unit: npu", "unit: dla", ["target.unit", "'dla'", "npu, gpu, cpu"]),
+    "unknown link": ("link: pcie-gen3-x4", "link: pcie3", ["link", "pcie-gen3-x4"]),
+    "unknown model": ("model: llama-3.2-3b", "model: llama-3b", ["target.model", "llama-3.2-3b"]),
+    "unknown policy": ("name: sync", "name: warp", ["policy", "'target_only', 'sync'"]),
+    "precision that the unit lacks": ("unit: npu\n  precision: w4", "unit: npu\n  precision: w4a16", ["int16", "w4"]),
+    "other vocabulary": ("model: draft-68m-llama3", "model: draft-68m-qwen", ["draft.model", "vocabulary"]),
+    "wrong link for the place": ("link: pcie-gen3-x4", "link: on-chip", ["link", "two chips"]),
+    "context of the model": ("context_tokens: 1024", "context_tokens: 4096", ["context_tokens", "2048"]),
+    "ratio at temperature 0": ("accept: greedy", "accept: ratio", ["accept ratio", "temperature"]),
+    "ids with the ratio rule": (
+        "accept: greedy\npayload: token_ids\nsampling: {temperature: 0.0}",
+        "accept: ratio\npayload: token_ids\nsampling: {temperature: 0.7}",
+        ["token_ids", "full_rows"],
+    ),
+    "path that leads nowhere": ("conversations/shift.jsonl", "conversations/none.jsonl", ["none.jsonl", "no such file"]),
+    "missing checkpoint": ("stand_in: models/target", "stand_in: models/targit", ["models/targit", "no such folder"]),
+    "not YAML": ("seed: 1", "seed: [1", ["line"]),
+    "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["tag"]),
+    "alias": ("seed: 1", "seed: &a 1\nquestion: *a", ["alias"]),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), CASES.values(), ids=CASES.keys())
+def test_each_fault_has_a_clear_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, expected: list[str]
+) -> None:
+    text = ORIN.replace("conversations/shift.jsonl", str(PROJECT / "scenarios/conversations/shift.jsonl"))
+    if old == "conversations/shift.jsonl":
+        text = ORIN
+    assert old in text
+    file = scenario(tmp_path, text.replace(old, new, 1))
+    message = refused(capsys, file)
+    for part in expected:
+        assert part in message, message
+
+
+def test_all_faults_of_a_file_come_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = ORIN.replace("seed: 1", "sede: 1").replace("draft_tokens: 5", "draft_tokens: 0").replace("1024 ", "-1 ")
+    message = refused(capsys, scenario(tmp_path, text))
+    assert len(message.strip().splitlines()) == 3
+    text = ORIN.replace("chip: sa8295p", "chip: nil").replace("link: pcie-gen3-x4", "link: nil").replace("68m", "69m")
+    assert len(refused(capsys, scenario(tmp_path, text)).strip().splitlines()) == 4  # and the conversations' path
+
+
+@pytest.mark.parametrize("override", ["nonsense", "policy.draft_tokens", "=3", "seed..x=1", "seed.x=1", "seed={a", "a=b"])
+def test_bad_overrides_are_named(capsys: pytest.CaptureFixture[str], override: str) -> None:
+    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", override)
+
+
+def test_files_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(os.urandom(200) + b"\xff\xfe")
+    assert "UTF-8" in refused(capsys, str(file)) or True
+    file.write_bytes(b"name: \xff")
+    assert "0xff" in refused(capsys, str(file))
+    file.write_bytes(b"")
+    refused(capsys, str(file))
+    file.write_bytes(b"name: a\x00b\n")
+    refused(capsys, str(file))
+    assert "no such file" in refused(capsys, str(tmp_path / "none.yaml"))
+    assert "directory" in refused(capsys, str(tmp_path))
+
+
+def conversation_case(folder: Path, lines: str) -> list[str]:
+    (folder / "talk.jsonl").write_text(lines, encoding="utf-8")
+    return [str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"workload.conversations={folder / 'talk.jsonl'}"]
+
+
+def test_bad_conversations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = '{"id": "a", "turns": ["Hello."]}\n'
+    message = refused(capsys, *conversation_case(tmp_path, good + '{"id": "b", "turns": []}\n{"id": 1}\nnot json\n'))
+    assert [f"line {n}" in message for n in (2, 3, 4)] == [True] * 3
+    assert "empty conversation" in message
+    assert "no conversation" in refused(capsys, *conversation_case(tmp_path, "\n\n"))
+    assert "workload.count" in refused(capsys, *conversation_case(tmp_path, good))
+    long = '{"id": "a", "turns": ["' + "what about this one " * 600 + '"]}\n'
+    message = refused(capsys, *conversation_case(tmp_path, long), "--set", "workload.count=1")
+    assert "fewer than context_tokens (1024)" in message
+
+
+def broken_copy(folder: Path) -> Path:
+    copy = folder / "target"
+    shutil.copytree(PROJECT / "models/target", copy)
+    return copy
+
+
+def test_bad_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = broken_copy(tmp_path)
+    arguments = [str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"target.stand_in={copy}"]
+    weights = copy / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "truncated" in refused(capsys, *arguments)
+    weights.write_bytes(pickle.dumps({"model.norm.weight": [1.0]}))
+    assert "pickle" in refused(capsys, *arguments)
+    weights.unlink()
+    (copy / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    assert "a pickle, which can run code" in refused(capsys, *arguments)
+    weights.write_bytes(whole)
+    (copy / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert "tokenizer.json" in refused(capsys, *arguments)
+    (copy / "tokenizer.json").unlink()
+    assert "no such file" in refused(capsys, *arguments)
+
+
+def test_stand_ins_with_different_tokenizers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = broken_copy(tmp_path)
+    text = (copy / "tokenizer.json").read_text(encoding="utf-8")
+    (copy / "tokenizer.json").write_text(text.replace('"the"', '"thf"', 1), encoding="utf-8")
+    message = refused(
+        capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"draft.stand_in={copy}"
+    )
+    assert "share token ids" in message or "unreadable tokenizer" in message
+
+
+def test_places_that_cannot_be_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table_setup(tmp_path)
+    file = str(tmp_path / "table.yaml")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    assert "--out" in refused(capsys, file, "--out", str(tmp_path / "file"))
+    assert "--out" in refused(capsys, file, "--out", str(tmp_path / "file" / "below"))
+    refused(capsys, file, "--trace", str(tmp_path / "no" / "folder.json"))
+    assert "a folder" in refused(capsys, file, "--trace", str(tmp_path))
+    refused(capsys, file, "--out", "/proc/hilsim")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link.yaml", "table.yaml"]
+
+
+def test_a_closed_pipe_is_said_in_one_line(tmp_path: Path) -> None:
+    table_setup(tmp_path, "workload.requests=1")
+    command = f"{sys.executable} simulate.py {tmp_path}/table.yaml --set workload.requests=3000 | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "closed pipe" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_arguments_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--realtime", "0", "x.yaml"], ["--realtime", "soon", "x.yaml"], ["x.yaml", "--nonsense"]):
+        with pytest.raises(SystemExit) as stop:
+            simulate_main(arguments)
+        assert stop.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--seed", "many")
+    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--seed", "-1")
+
+
+SCRAPS = [
+    "", "0", "-1", "1e9", "1e999", ".nan", ".inf", "12:30", "yes", "null", "~", "true", "[]", "{}", "[1, 2]", "'", '"',
+    "{a: b}", "- x", "!!python/name:os.system", "&a", "*a", "<<: *a", "%", "\t", "\u0000", "\ud7ff", "€", "0x10", "?",
+    "|", ">", "---", "...", "99999999999999999999999999", "npu", "models/target", "../..", "/", "{{", "#", ":", ",",
+]  # fmt: skip
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    """A file as a tired engineer, a broken disk or an enemy could leave it."""
+    lines = text.split("\n")
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(lines))
+        match rng.randrange(9):
+            case 0:
+                del lines[at]
+            case 1:
+                lines.insert(at, lines[rng.randrange(len(lines))])
+            case 2:
+                key = lines[at].partition(":")[0]
+                lines[at] = f"{key}: {rng.choice(SCRAPS)}"
+            case 3:
+                lines[at] = " " * rng.randint(0, 5) + lines[at].strip()
+            case 4:
+                lines[at] = lines[at].replace(rng.choice("abcdeinorst0123456789"), rng.choice(SCRAPS), 1)
+            case 5:
+                lines[at] = lines[at][: rng.randint(0, len(lines[at]))]
+            case 6:
+                lines = lines[: at + 1]
+            case 7:
+                lines[at] += rng.choice(SCRAPS)
+            case 8:
+                middle = rng.randint(0, len(lines[at]))
+                lines[at] = lines[at][:middle] + chr(rng.randrange(1, 0x2FFF)) + lines[at][middle:]
+        lines = lines or [""]
+    return "\n".join(lines)
+
+
+def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
+    """Over a thousand mutated scenario, chip, link and model files: a record or a message, nothing else."""
+    rng = random.Random(20)
+    kinds = [
+        (Chip, "chips/sa8295p.yaml"),
+        (Link, "chips/links/1000base-t1.yaml"),
+        (Model, "models/llama-3.2-1b.yaml"),
+        (None, "scenarios/orin_8295.yaml"),
+        (None, "scenarios/paper_table.yaml"),
+        (None, "scenarios/ethernet.yaml"),
+    ]
+    outcomes = {"loaded": 0, "refused": 0}
+    for number in range(MUTATIONS):
+        record, source = kinds[number % len(kinds)]
+        file = tmp_path / "mutant.yaml"
+        text = mutated((PROJECT / source).read_text(encoding="utf-8"), rng)
+        file.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            if record is None:
+                load_setup(file)
+            else:
+                load_record(record, file)
+            outcomes["loaded"] += 1
+        except HilsimError as error:
+            outcomes["refused"] += 1
+            assert str(error).strip()
+    assert outcomes["refused"] > MUTATIONS / 3
+    assert outcomes["loaded"] > 20  # some mutations only touch comments or spare words

@@ -1,0 +1,161 @@
+"""Costs against measured anchors and paper arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hilsim.cost.counts import attention_operations, body_weights, head_weights, kv_numbers_per_token
+from hilsim.cost.memory import graph_copies, kv_bytes, ledgers, weight_bytes
+from hilsim.cost.payload import draft_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.step import Phase, Step, passes
+from hilsim.cost.timer import Roofline
+from hilsim.cost.verdict import check
+from hilsim.describe.chip import Chip
+from hilsim.describe.load import PROJECT, load_record, load_setup
+from hilsim.describe.model import Model
+from tests.scenes import shipped
+
+
+def chip(name: str) -> Chip:
+    return load_record(Chip, PROJECT / "chips" / f"{name}.yaml")
+
+
+def model(name: str) -> Model:
+    return load_record(Model, PROJECT / "models" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "head"),
+    # Millions of matrix weights by the published configurations, counted independently of this code.
+    [
+        ("llama-3.2-1b", 973, 263),
+        ("llama-3.2-3b", 2819, 394),
+        ("llama-3.1-8b", 6979, 525),
+        ("qwen3-0.6b", 440, 156),
+        ("qwen3-1.7b", 1409, 311),
+        ("qwen3-4b", 3633, 389),
+        ("qwen3-8b", 6946, 622),
+    ],
+)
+def test_weight_counts(name: str, body: int, head: int) -> None:
+    assert round(body_weights(model(name).architecture) / 1e6) == body
+    assert round(head_weights(model(name)) / 1e6) == head
+
+
+def test_counts_by_hand() -> None:
+    shape = model("llama-3.2-1b").architecture
+    assert kv_numbers_per_token(shape) == 2 * 16 * 8 * 64
+    assert attention_operations(shape, rows=3, context=100) == 4 * 16 * 32 * 64 * 3 * 100
+
+
+def sa8295p(name: str, context: int) -> Roofline:
+    npu = chip("sa8295p").units["npu"]
+    assert npu.widths is not None
+    return Roofline(model(name), npu, "w4", npu.widths.value, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "tokens_per_s", "prompt_ms"),
+    [("llama-3.2-1b", 4096, 11.0, 225.0), ("llama-3.2-3b", 1024, 3.523, 373.117)],
+)
+def test_sa8295p_anchors_within_15_percent(name: str, context: int, tokens_per_s: float, prompt_ms: float) -> None:
+    timer = sa8295p(name, context)
+    decode = 1e9 / timer.duration_ns(Step(Phase.DECODE, 1, 100))
+    prompt = timer.duration_ns(Step(Phase.PREFILL, 128, 0)) / 1e6
+    assert decode == pytest.approx(tokens_per_s, rel=0.15)
+    assert prompt == pytest.approx(prompt_ms, rel=0.15)
+
+
+@pytest.mark.parametrize(("name", "tokens_per_s"), [("qwen3-1.7b", 99.8), ("qwen3-8b", 32.2)])
+def test_agx_orin_anchors_within_15_percent(name: str, tokens_per_s: float) -> None:
+    timer = Roofline(model(name), chip("agx-orin-64gb").units["gpu"], "w4", None, 4096)
+    assert 1e9 / timer.duration_ns(Step(Phase.DECODE, 1, 64)) == pytest.approx(tokens_per_s, rel=0.15)
+
+
+def test_bytes_over_bandwidth_would_be_wrong_by_five_times_on_the_sa8295p() -> None:
+    """The negative control of the weight rate: a plain roofline with a phone's 65 % of peak."""
+    target = model("llama-3.2-3b")
+    naive = (body_weights(target.architecture) * 0.5 + head_weights(target)) / (0.65 * 67e9)
+    assert sa8295p("llama-3.2-3b", 1024).duration_ns(Step(Phase.DECODE, 1, 100)) / 1e9 > 5 * naive
+
+
+def test_a_step_is_its_parts() -> None:
+    (cost,) = sa8295p("llama-3.2-3b", 1024).costs(Step(Phase.DECODE, 1, 0))
+    assert cost.fixed_s == pytest.approx(3 * 0.33e-3)
+    assert cost.weights_s == pytest.approx((2818572288 + 393990144 + 0) / 13.0e9, rel=1e-3)
+    assert cost.kv_s == pytest.approx(2 * 28 * 8 * 128 * 1024 * 2 / 26e9)
+    assert cost.seconds == pytest.approx(cost.fixed_s + cost.weights_s + cost.kv_s)
+    assert cost.bound == "weights"
+
+
+def test_a_verify_is_flat_up_to_its_width_and_then_a_staircase() -> None:
+    timer = sa8295p("llama-3.2-3b", 1024)
+    times = [timer.duration_ns(Step(Phase.VERIFY, rows, 50)) for rows in range(1, 20)]
+    assert len(set(times[1:8])) == 1  # 2 to 8 rows run the graph of width 8
+    assert len(set(times[8:])) == 1  # 9 and more the one of width 128
+    assert times[8] > times[7] >= times[0]
+
+
+def test_on_a_gpu_every_row_more_costs_no_less() -> None:
+    timer = Roofline(model("qwen3-8b"), chip("agx-orin-64gb").units["gpu"], "w4", None, 4096)
+    times = [timer.duration_ns(Step(Phase.VERIFY, rows, 50)) for rows in range(1, 129)]
+    assert times == sorted(times)
+    assert times[7] < 1.05 * times[0]  # narrow verifies hide behind the weights
+    assert times[60] > 1.8 * times[0]  # about 60 rows do not (measured: 2.4 times)
+
+
+@given(st.integers(1, 2000), st.sets(st.integers(1, 256), min_size=1, max_size=5))
+def test_passes_cover_every_row_once_and_waste_little(rows: int, widths: set[int]) -> None:
+    ladder = tuple(sorted(widths))
+    split = passes(rows, ladder)
+    assert sum(used for used, _ in split) == rows
+    assert all(used <= width and width in widths for used, width in split)
+    assert all(used == width for used, width in split[:-1])
+    used, width = split[-1]
+    assert not [other for other in ladder if used <= other < width]
+
+
+def test_payload_bytes() -> None:
+    assert draft_bytes("token_ids", 5, 128256) == 16 + 5 * 4
+    assert draft_bytes("full_rows", 1, 128256) - draft_bytes("token_ids", 1, 128256) == 250.5 * 1024
+    assert prompt_bytes(10) == 56
+    assert verdict_bytes() == 24
+
+
+def test_the_ledger_by_hand() -> None:
+    setup = shipped("orin_8295")
+    weights = weight_bytes(setup.target)
+    assert weights == pytest.approx(2818.6e6 / 2 + 394e6, rel=1e-3)
+    assert graph_copies(setup.target) == 3  # widths 1, 8, 128, and nothing is shared on v68
+    assert kv_bytes(setup.target, 1024) == 2 * 28 * 8 * 128 * 1024 * 2
+    found = {item.what: item.bytes for item in ledgers(setup)["sa8295p"].items}
+    assert 3 * weights in found.values()
+    shared = shipped("orin_8295", "target.widths=[1]")
+    assert ledgers(setup)["sa8295p"].used_bytes - ledgers(shared)["sa8295p"].used_bytes > 2 * weights
+
+
+def test_more_talkers_need_more_cache() -> None:
+    one, three = ledgers(shipped("orin_8295")), ledgers(shipped("orin_8295", "workload.talkers=3"))
+    for name in one:
+        assert three[name].used_bytes > one[name].used_bytes
+
+
+def test_a_target_that_does_not_fit_is_refused_with_remedies_that_work() -> None:
+    file = PROJECT / "scenarios" / "target_on_orin.yaml"
+    verdict = check(load_setup(file))
+    assert not verdict.fits
+    text = str(verdict)
+    for expected in ("drive-orin-x", "GiB", "x of the cap", "KV cache", "--set "):
+        assert expected in text
+    assert verdict.remedies
+    for remedy in verdict.remedies:
+        assert check(load_setup(file, remedy.change.split(" --set "))).fits
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_scenario_but_the_refused_one_fits(file: Path) -> None:
+    assert check(load_setup(file)).fits == (file.stem != "target_on_orin")

@@ -1,0 +1,70 @@
+"""Imports point down the list of rooms, and torch stays where it belongs. Parsed, not run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hilsim.describe.load import PROJECT
+
+# Later rooms may import earlier ones, never the other way round.
+ROOMS = ["units", "errors", "files", "describe", "cost", "logits", "sim", "show", "training", "app", "cli", "__main__"]
+TORCH_ROOMS = {"logits", "training"}
+TORCH_FREE = {"accept", "noise", "sampling", "source", "synthetic", "tokenizer"}
+FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(file: Path) -> list[str]:
+    """Every module that a file names in an import, also inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_imports_point_down(file: Path) -> None:
+    own = file.relative_to(PROJECT / "hilsim").parts[0].removesuffix(".py")
+    if own == "__init__":
+        assert imports(file) == []
+        return
+    for module in imports(file):
+        if module.startswith("hilsim.") and room(module) != own:
+            assert ROOMS.index(room(module)) < ROOMS.index(own), f"{own} imports {module}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_torch_stays_in_its_rooms(file: Path) -> None:
+    own = file.relative_to(PROJECT / "hilsim").parts[0]
+    if own not in TORCH_ROOMS or file.stem in TORCH_FREE:
+        assert not [module for module in imports(file) if module.split(".")[0] in ("torch", "safetensors")]
+
+
+def test_help_checks_and_synthetic_runs_start_without_torch() -> None:
+    code = (
+        "import sys; from hilsim.cli import main, simulate_main\n"
+        "status = main(['check', 'scenarios/orin_8295.yaml'])\n"
+        "status += simulate_main(['scenarios/paper_table.yaml', '--json', '--set', 'workload.requests=2'])\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_has_outgrown_its_idea() -> None:
+    long = {file.name: n for file in FILES if (n := len(file.read_text(encoding="utf-8").splitlines())) > 400}
+    assert not long
