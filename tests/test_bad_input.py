@@ -68,7 +68,7 @@ CASES = {
     "missing checkpoint": ("stand_in: models/target", "stand_in: models/targit", ["models/targit", "no such folder"]),
     "not YAML": ("seed: 1", "seed: [1", ["line"]),
     "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["tag"]),
-    "alias": ("seed: 1", "seed: &a 1\nquestion: *a", ["alias"]),
+    "alias": ("unit: npu", "unit: &a npu\n  notes: *a", ["alias"]),
 }
 
 

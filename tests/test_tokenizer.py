@@ -40,9 +40,8 @@ CHATML = """{%- if messages[0]['role'] != 'system' %}
     {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
     {%- if loop.index > 99 %}{% break %}{% endif %}
 {%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}
+{% if add_generation_prompt %}
+{{ '<|im_start|>assistant\\n' }}{% endif %}
 """
 FOREIGN = {  # template, its marks, the frame it gives
     "llama 3": (

@@ -19,6 +19,8 @@ MAX_DEPTH = 40
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+# What PyYAML guesses for a bare scalar; any other tag was written out.
+IMPLICIT = {"str", "null", "bool", "int", "float", "timestamp", "merge", "value"}
 Path = tuple[str | int, ...]
 
 
@@ -43,42 +45,62 @@ def parse(text: str, file: str) -> Document:
     except (yaml.YAMLError, RecursionError) as error:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"
         raise ScenarioError([Fault(file, "", str(found), "YAML text")]) from None
-    lines: dict[Path, int] = {}
-    data = None if root is None else plain(root, (), lines, faults, file)
-    if faults:
-        raise ScenarioError(faults)
-    return Document(data, lines)
+    walk = Walk(file)
+    data = None if root is None else walk.plain(root, ())
+    if walk.faults:
+        raise ScenarioError(walk.faults)
+    return Document(data, walk.lines)
 
 
-def plain(node: yaml.Node, path: Path, lines: dict[Path, int], faults: list[Fault], file: str) -> Any:
-    """A composed node as dictionaries, lists and scalars; faults are collected, not raised."""
-    line = node.start_mark.line + 1
-    if path in lines or len(path) > MAX_DEPTH:
-        faults.append(Fault(file, f"line {line}", "an alias or too deep a nesting", "the value written out"))
-        return None
-    lines[path] = line
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            key_line = key_node.start_mark.line + 1
-            if key is None:
-                faults.append(Fault(file, f"line {key_line}", "a key that is no plain word", "a name"))
-            elif key in mapping:
-                first = lines[(*path, key)]
-                place = f"{dotted((*path, key))} (line {key_line})"
-                faults.append(Fault(file, place, f"a second value (the first is in line {first})", "each key once"))
-            else:
-                mapping[key] = plain(value_node, (*path, key), lines, faults, file)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [plain(child, (*path, index), lines, faults, file) for index, child in enumerate(node.value)]
-    assert isinstance(node, yaml.ScalarNode)
-    if node.style is None:
-        if not (node.tag or "").startswith("tag:yaml.org,2002:"):
-            faults.append(Fault(file, f"{dotted(path)} (line {line})", f"the tag {node.tag}", "plain data"))
+class Walk:
+    """One pass over the composed nodes; faults are collected, not raised."""
+
+    def __init__(self, file: str):
+        self.file = file
+        self.lines: dict[Path, int] = {}
+        self.faults: list[Fault] = []
+        self.seen: set[int] = set()
+
+    def fault(self, place: str, found: str, expected: str) -> None:
+        self.faults.append(Fault(self.file, place, found, expected))
+
+    def plain(self, node: yaml.Node, path: Path) -> Any:
+        """A node as dictionaries, lists and scalars."""
+        line = node.start_mark.line + 1
+        # An alias is the same node met twice, wherever it stands.
+        if id(node) in self.seen or len(path) > MAX_DEPTH:
+            what = "an alias" if id(node) in self.seen else f"more than {MAX_DEPTH} levels"
+            self.fault(f"{dotted(path)} (line {line})", what, "the value written out")
+            return None
+        self.seen.add(id(node))
+        self.lines[path] = line
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(child, (*path, index)) for index, child in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
+        if node.style is not None:
+            return node.value
+        if (node.tag or "").removeprefix("tag:yaml.org,2002:") not in IMPLICIT:
+            self.fault(f"{dotted(path)} (line {line})", f"the tag {node.tag}", "plain data")
         return scalar(node.value)
-    return node.value
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        """A block of keys, each a plain word and each once."""
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.fault(f"line {line}", "a key that is no plain word", "a name")
+                continue
+            key = key_node.value
+            if key in found:
+                place = f"{dotted((*path, key))} (line {line})"
+                self.fault(place, f"a second value (the first is in line {self.lines[*path, key]})", "each key once")
+                continue
+            found[key] = self.plain(value_node, (*path, key))
+            self.lines.setdefault((*path, key), line)
+        return found
 
 
 def scalar(text: str) -> str | int | float | bool | None:

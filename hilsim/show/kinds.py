@@ -47,6 +47,14 @@ def lane_order(setup: Setup, tracks: tuple[str, ...]) -> list[str]:
     return [*first, *middle, *(track for track in tracks if track == target)]
 
 
+def tracks_of(setup: Setup) -> tuple[str, ...]:
+    """Every track that a speculative run of this scenario uses."""
+    roles = [placed for placed in (setup.draft, setup.target) if placed is not None]
+    units = [f"{placed.chip.name}.{placed.placement.unit}" for placed in roles]
+    ways = [] if setup.link is None or setup.draft is None else [f"{setup.link.name}.{way}" for way in ("up", "down")]
+    return tuple(dict.fromkeys([*units, *ways]))
+
+
 def is_direction(setup: Setup, track: str) -> bool:
     """Whether a track is one way over the link."""
     return setup.link is not None and track in (f"{setup.link.name}.up", f"{setup.link.name}.down")

@@ -6,6 +6,7 @@ Without colour every cell carries the letter of its kind instead.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from rich.text import Text
@@ -74,6 +75,10 @@ def lane(spans: Sequence[Span], window: Window, *, colour: bool, arrow: str = ""
         number = NAMES.index(piece.kind) + 1 if piece.kind in KINDS else 255
         eighths[first:last] = bytes([number]) * (last - first)
     cells = [_cell(eighths[8 * place : 8 * place + 8], arrow) for place in range(window.cells)]
+    for before, piece in pairwise(shown):
+        place = window.eighth(piece.start_ns) // 8
+        if piece.kind == before.kind and place < window.cells and cells[place][1].startswith("on "):
+            cells[place] = ("▏", f"{INK} on {kind_of(piece.kind).colour}")
     for piece in shown:
         _label(cells, piece, window)
     return _joined(cells)

@@ -116,7 +116,7 @@ class Layout:
             answer.append(words[: len(words) - len(core)])
             answer.append(core, DRAFT if drafted else TARGET if alone else OWN)
         if exchange.finished_ns is None:
-            answer.append(" ▌", "bold")
+            answer.append("▌", "bold")
         elif width >= 60:
             answer.append(f"  {duration_of_ns(exchange.finished_ns - exchange.arrived_ns)}", FRAME)
         lines: list[Text] = []
@@ -181,13 +181,15 @@ class Layout:
         """The running speed-up, coloured by which side of 1 it is on."""
         speedup = self.tally.speedup
         if speedup is None:
-            return Text("–"), "the yardstick comes first" if self.tally.alone is None else "after the first answer"
+            return Text("–"), "in pass 2" if self.tally.alone is None else "soon"
         return Text(f"{speedup:.2f}x", f"bold {GOOD if speedup >= 1 else BAD}"), "over target alone"
 
     def figures_line(self, width: int) -> Text:
         """All figures that fit into one line."""
         now = self.tally.current
-        words = [self.speedup_words()[0].append(" speed-up")] if self.tally.expected == 2 else []
+        words = [self.speedup_words()[0].append(" speed-up")] if self.tally.speedup is not None else []
+        if now.active_ns and not words:
+            words = [Text(f"{now.emitted * NS_PER_S / now.active_ns:.1f} tokens/s")]
         if now.drafts:
             words.append(Text(f"{now.tokens_per_round:.2f} tokens/round"))
             words.append(Text(f"{percent(now.accepted / now.drafted)} accepted"))
@@ -255,10 +257,10 @@ class Layout:
         """What the colours, or the letters, of the timeline mean."""
         line = Text()
         for name, kind in KINDS.items():
-            if kind.message or (self.tally.current.policy == "target_only" and name not in ("prefill", "decode")):
+            if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
                 continue
             mark = ("█", kind.colour) if self.colour else (kind.letter, "")
             line.append_text(Text.assemble(mark, (f" {name}  ", FRAME)))
-        if self.tally.current.policy != "target_only" and self.setup.link is not None:
+        if self.tally.expected == 2 and self.setup.link is not None:
             line.append_text(Text.assemble(("▸", DRAFT), (" drafts  ", FRAME), ("◂", TARGET), (" verdict", FRAME)))
         return line

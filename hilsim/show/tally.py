@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hilsim.describe.load import Setup
 from hilsim.describe.scenario import Conversations, TargetOnly
-from hilsim.show.kinds import lane_order
+from hilsim.show.kinds import lane_order, tracks_of
 from hilsim.sim.trace import RequestRecord, Round, Span
 
 Words = Callable[[Sequence[int]], str]
@@ -111,6 +111,9 @@ class Tally:
 
     def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None:
         alone = [before for before in self.passes if before.policy == "target_only"][-1:]
+        if self.expected == 2:
+            # The target alone leaves the other lanes idle; showing them keeps the screen as it will be.
+            tracks = tuple(dict.fromkeys([*tracks, *tracks_of(self.setup)]))
         self.passes = [*alone, Pass(policy, lane_order(self.setup, tracks), requests)]
         self.talk.clear()
         self.open.clear()

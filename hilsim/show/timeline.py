@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Strip:
 
 def draw(path: Path, baseline: Trace, speculative: Trace | None, setup: Setup) -> None:
     """Write the picture as PNG. Raises ImportError where matplotlib is not installed."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -60,11 +62,14 @@ def draw(path: Path, baseline: Trace, speculative: Trace | None, setup: Setup) -
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     number = typical_request(baseline, speculative)
-    if number is None:
-        figure.text(0.5, 0.5, "no request was answered", ha="center", color=GREY, fontsize=14)
-    else:
-        compose(figure, setup, [strip(trace, number) for trace in (baseline, speculative) if trace is not None])
-    figure.savefig(path, format="png")
+    # What people say is no formula, and a character that the font lacks is no reason to complain on the terminal.
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        if number is None:
+            figure.text(0.5, 0.5, "no request was answered", ha="center", color=GREY, fontsize=14)
+        else:
+            compose(figure, setup, [strip(trace, number) for trace in (baseline, speculative) if trace is not None])
+        figure.savefig(path, format="png")
 
 
 def typical_request(baseline: Trace, speculative: Trace | None) -> int | None:
@@ -183,7 +188,7 @@ def milestones(axis: Axes, strip: Strip, latest: float) -> None:
         axis.plot([at], [1.02], marker="v", ms=6, color=colour, zorder=5, clip_on=False, transform=top)
         # A label stands right of its mark where it fits before the next one, else left, else right and pushed on.
         label = f"{name} {duration_of_ns(instant - strip.record.arrived_ns)}"
-        length = 0.0047 * len(label) * latest
+        length = 0.0051 * len(label) * latest
         following = strip.at(instants[place + 1][1]) if place + 1 < len(instants) else edge
         before = max(taken, strip.at(instants[place - 1][1]) if place else -latest)
         fits_right, fits_left = at >= taken and at + gap + length <= following, at - gap - length >= before

@@ -74,9 +74,9 @@ FULL = Recipe(
     dialogues=None,
     target=Schedule(epochs=2, row_tokens=1024, batch_rows=6, peak_rate=3e-3),
     drafts=Schedule(epochs=1, row_tokens=1024, batch_rows=4, peak_rate=4e-3),
-    spoken_rows=3072,
+    spoken_rows=1024,
     spoken_tokens=256,
-    distilled_corpus_share=0.45,
+    distilled_corpus_share=0.35,
     valid_dialogues=40,
     bfloat16=True,
 )
@@ -207,7 +207,7 @@ def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tok
     rng = np.random.default_rng([seed, 1])
     generator = torch.Generator().manual_seed(seed)
     length = recipe.spoken_tokens
-    rows = min(64, recipe.spoken_rows)
+    rows = min(128, recipe.spoken_rows)
     batches = []
     for _ in track(range(recipe.spoken_rows // rows), description="text by the target"):
         opening = int(rng.integers(8, length // 2))
