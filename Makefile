@@ -1,0 +1,35 @@
+# make run: the first scenario, live.  make test: the fast suite.  make check: format, lint, types.  make bench: speed.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test check bench pictures clean
+
+run: $(READY)
+	$(BIN)/python simulate.py scenarios/orin_8295.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench_run
+	$(BIN)/python -m tests.bench_decode
+
+pictures: $(READY)
+	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out docs/orin_8295 > /dev/null
+
+# One environment for everything; made again only when the pins change.
+$(READY): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "hilsim needs Python 3.11: found no '$(PYTHON)'. Install it, or say make PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

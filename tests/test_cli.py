@@ -1,0 +1,133 @@
+"""The command line as a user meets it: statuses, streams, files, and the same numbers every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hilsim.cli import main, simulate_main
+from hilsim.describe.load import PROJECT
+from tests.scenes import table_setup
+
+CONTRACT = {
+    "scenario", "digest", "seed", "versions", "speculative", "baseline", "speedup", "lossless", "memory", "assumptions",
+}  # fmt: skip
+TIMES = (
+    "time_to_first_token_ms", "time_to_first_clause_ms", "inter_token_latency_ms", "time_per_output_token_ms",
+    "request_latency_ms",
+)  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> str:
+    table_setup(tmp_path)
+    return str(tmp_path / "table.yaml")
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    assert simulate_main([*arguments, "--json"]) == 0
+    streams = capsys.readouterr()
+    assert streams.err == ""
+    return json.loads(streams.out)
+
+
+def test_json_is_one_document_with_the_contracts_keys(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_json(capsys, table)
+    assert set(found) >= CONTRACT
+    for run in ("baseline", "speculative"):
+        for name in TIMES:
+            assert set(found[run][name]) == {"mean", "p50", "p90", "p99"}
+        assert {"output_tokens", "output_token_throughput", "energy_j", "links", "units"} <= set(found[run])
+    speculative = found["speculative"]
+    assert set(speculative["lost_ms"]) == {"draft", "transfer", "verify", "wait", "waste"}
+    assert speculative["mean_acceptance_length"] == 5.0  # a perfect draft of four, and the bonus token
+    assert found["lossless"]["checked_tokens"] == 11
+    assert found["speedup"] == pytest.approx(600 / 272)
+
+
+def test_the_same_command_gives_the_same_document(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [run_json(capsys, table, "--set", "logits.acceptance=0.6") for _ in range(2)]
+    for found in runs:
+        del found["wall"]
+    assert runs[0] == runs[1]
+    other = run_json(capsys, table, "--set", "logits.acceptance=0.6", "--seed", "2")
+    assert other["digest"] != runs[0]["digest"]
+
+
+def test_out_writes_every_file_whole(table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert simulate_main([table, "--plain", "--out", str(out), "--trace", str(tmp_path / "t.json")]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "\x1b" not in printed.out
+    names = {path.name for path in out.iterdir()}
+    assert names == {"report.json", "trace.json", "rounds.csv", "timeline.png", "dashboard.svg"}
+    assert json.loads((out / "report.json").read_text())["speedup"] == pytest.approx(600 / 272)
+    assert (out / "trace.json").read_text() == (tmp_path / "t.json").read_text()
+    assert (out / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((out / "rounds.csv").open()))
+    assert len(rows) == 11 + 3
+
+
+def test_a_target_alone_needs_no_draft(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_json(capsys, table, "--set", "policy={name: target_only}")
+    assert found["speculative"] is None
+    assert found["baseline"]["request_latency_ms"]["mean"] == 600
+
+
+def test_check_prints_the_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(PROJECT / "scenarios/orin_8295.yaml")]) == 0
+    assert "x of the cap" in capsys.readouterr().out
+    assert main(["check", str(PROJECT / "scenarios/target_on_orin.yaml")]) == 2
+    assert "Cheapest remedies" in capsys.readouterr().err
+
+
+def test_a_refused_scenario_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert simulate_main([str(PROJECT / "scenarios/target_on_orin.yaml"), "--out", str(out)]) == 2
+    assert not out.exists()
+    assert "1.53x" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_run_cleanly(table: str, tmp_path: Path) -> None:
+    arguments = [table, "--set", "workload.requests=100000", "--plain", "--out", str(tmp_path / "out")]
+    run = subprocess.Popen(
+        [sys.executable, "simulate.py", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    _, complaint = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert "Traceback" not in complaint
+    assert "interrupted" in complaint
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_realtime_paces_the_run(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    assert simulate_main([table, "--plain", "--realtime", "0.5"]) == 0
+    # 600 ms alone and 275 ms with the draft, at half a wall second a simulated one.
+    assert 0.5 * (0.600 + 0.275) <= time.monotonic() - began < 10
+    capsys.readouterr()
+
+
+def test_help_answers_at_once() -> None:
+    """No assertion on time: the import list is what makes it fast, and that is checked."""
+    code = "import sys; from hilsim.cli import simulate_main\ntry: simulate_main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'rich', 'pydantic', 'numpy', 'yaml', 'simpy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--realtime" in done.stdout
