@@ -79,7 +79,7 @@ class Sources:
     @property
     def forward_seconds(self) -> float:
         """Wall time of bare forward passes so far."""
-        return sum(clock.seconds for source in self.made if (clock := getattr(source, "clock", None)) is not None)
+        return sum(source.forward_seconds for source in self.made)
 
 
 def run_both(

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
 from hilsim import __version__
 
 DONE, BAD_NEWS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -98,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def add_scenario(parser: argparse.ArgumentParser) -> None:
     """The arguments that every command on a scenario takes."""
-    parser.add_argument("scenario", metavar="SCENARIO", type=Path, help="a scenario file, e.g. scenarios/orin_8295.yaml")
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", type=Path, help="a scenario file, e.g. scenarios/orin_8295.yaml"
+    )
     parser.add_argument(
         "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
     )
@@ -138,7 +141,9 @@ def guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         # Python would complain again when it flushes at exit: give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        complain("standard output: found a closed pipe; expected a reader until the end. Write to a file with --out DIR.")
+        complain(
+            "standard output: found a closed pipe; expected a reader until the end. Write to a file with --out DIR."
+        )
         return BAD_INPUT
     return status
 

@@ -1,7 +1,7 @@
 """How fast does hilsim decode next to transformers? `python -m tests.bench_decode [FOLDER] [--threads N]`.
 
 Both decode greedily with the same weights, prompt and threads, in turn (A B A B ...), so that whatever else the machine
-does slows both. Times include the prompt's pass. The table is for people, the last line is JSON.
+does slows both. Times include the prompt's pass. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
-from hilsim.logits.checkpoint import load_network
+from hilsim.logits.checkpoint import load_config, load_network
 from hilsim.logits.network import KVCache
 
 PROMPT_TOKENS, NEW_TOKENS = 64, 128
@@ -27,8 +28,7 @@ def hilsim_decoder(folder: Path) -> Callable[[torch.Tensor], list[int]]:
 
     @torch.inference_mode()
     def decode(prompt: torch.Tensor) -> list[int]:
-        cache = KVCache(network.config, PROMPT_TOKENS + NEW_TOKENS)
-        fed, tokens = prompt, list[int]()
+        cache, fed, tokens = KVCache(network.config, PROMPT_TOKENS + NEW_TOKENS), prompt, list[int]()
         while len(tokens) < NEW_TOKENS:
             best = network(fed, cache, last_rows=1)[0, -1].argmax()
             tokens.append(int(best))
@@ -62,18 +62,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    disable_progress_bar()
 
     decoders = {"hilsim": hilsim_decoder(options.folder), "transformers": transformers_decoder(options.folder)}
-    vocabulary = load_network(options.folder).config.vocab_size
-    prompt = torch.randint(vocabulary, (1, PROMPT_TOKENS), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    prompt = torch.randint(load_config(options.folder).vocab_size, (1, PROMPT_TOKENS), generator=generator)
     tokens = {name: decode(prompt) for name, decode in decoders.items()}  # warms up, too
+    assert all(len(told) == NEW_TOKENS for told in tokens.values()), tokens
     seconds: dict[str, list[float]] = {name: [] for name in decoders}
     for _ in range(options.repeats):
         for name, decode in decoders.items():
             began = time.perf_counter()
             told = decode(prompt)
             seconds[name].append(time.perf_counter() - began)
-            assert len(told) == NEW_TOKENS, f"{name} made {len(told)} tokens, not {NEW_TOKENS}"
+            assert told == tokens[name], f"{name} told something else than before"
 
     rates = {name: [NEW_TOKENS / second for second in runs] for name, runs in seconds.items()}
     medians = {name: statistics.median(runs) for name, runs in rates.items()}

@@ -83,7 +83,7 @@ def always_accept(p: Law, q: Law, noise: Uniforms) -> int:
 
 
 def resample_from_p(p: Law, q: Law, noise: Uniforms) -> int:
-    drafted, emission = ratio(p, q, noise)
+    _, emission = ratio(p, q, noise)
     return emission.token if emission.drafted is not None else draw(p, noise.residual)[0]
 
 

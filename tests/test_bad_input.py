@@ -64,7 +64,11 @@ CASES = {
         "accept: ratio\npayload: token_ids\nsampling: {temperature: 0.7}",
         ["token_ids", "full_rows"],
     ),
-    "path that leads nowhere": ("conversations/shift.jsonl", "conversations/none.jsonl", ["none.jsonl", "no such file"]),
+    "path that leads nowhere": (
+        "conversations/shift.jsonl",
+        "conversations/none.jsonl",
+        ["none.jsonl", "no such file"],
+    ),
     "missing checkpoint": ("stand_in: models/target", "stand_in: models/targit", ["models/targit", "no such folder"]),
     "not YAML": ("seed: 1", "seed: [1", ["line"]),
     "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["tag"]),
@@ -94,7 +98,9 @@ def test_all_faults_of_a_file_come_together(tmp_path: Path, capsys: pytest.Captu
     assert len(refused(capsys, scenario(tmp_path, text)).strip().splitlines()) == 4  # and the conversations' path
 
 
-@pytest.mark.parametrize("override", ["nonsense", "policy.draft_tokens", "=3", "seed..x=1", "seed.x=1", "seed={a", "a=b"])
+@pytest.mark.parametrize(
+    "override", ["nonsense", "policy.draft_tokens", "=3", "seed..x=1", "seed.x=1", "seed={a", "a=b"]
+)
 def test_bad_overrides_are_named(capsys: pytest.CaptureFixture[str], override: str) -> None:
     refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", override)
 
@@ -102,7 +108,7 @@ def test_bad_overrides_are_named(capsys: pytest.CaptureFixture[str], override: s
 def test_files_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "x.yaml"
     file.write_bytes(os.urandom(200) + b"\xff\xfe")
-    assert "UTF-8" in refused(capsys, str(file)) or True
+    refused(capsys, str(file))
     file.write_bytes(b"name: \xff")
     assert "0xff" in refused(capsys, str(file))
     file.write_bytes(b"")
@@ -159,9 +165,7 @@ def test_stand_ins_with_different_tokenizers(tmp_path: Path, capsys: pytest.Capt
     copy = broken_copy(tmp_path)
     text = (copy / "tokenizer.json").read_text(encoding="utf-8")
     (copy / "tokenizer.json").write_text(text.replace('"the"', '"thf"', 1), encoding="utf-8")
-    message = refused(
-        capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"draft.stand_in={copy}"
-    )
+    message = refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"draft.stand_in={copy}")
     assert "share token ids" in message or "unreadable tokenizer" in message
 
 
@@ -260,7 +264,7 @@ def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
                 load_record(record, file)
             outcomes["loaded"] += 1
         except HilsimError as error:
-            outcomes["refused"] += 1
-            assert str(error).strip()
+            outcomes["refused"] += 1 if str(error).strip() else 0
+    assert sum(outcomes.values()) == MUTATIONS  # no refusal without words
     assert outcomes["refused"] > MUTATIONS / 3
     assert outcomes["loaded"] > 20  # some mutations only touch comments or spare words

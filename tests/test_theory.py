@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_markov_acceptance_has_the_stationary_mean_and_runs(tmp_path: Path) -> N
     # an accepted draft needs an easy position, and from the chain alone P(easy) = 0.6.
     easy = sum(closed.accepted for closed in drafted) / len(drafted)
     assert 0.45 < easy < 0.75
-    runs = sum(a.accepted != b.accepted for a, b in zip(drafted, drafted[1:], strict=False))
+    runs = sum(a.accepted != b.accepted for a, b in pairwise(drafted))
     independent = 2 * easy * (1 - easy) * len(drafted)
     assert runs < 0.6 * independent  # far fewer changes than independent coins would show
 
@@ -67,13 +68,14 @@ def test_markov_acceptance_has_the_stationary_mean_and_runs(tmp_path: Path) -> N
 def test_leviathans_walltime_comes_out_of_the_simulation(
     tmp_path: Path, acceptance: float, drafted: int, ratio: float, speed: float
 ) -> None:
+    step = 50 * ratio
     setup = table_setup(
         tmp_path,
         "context_tokens=1000000",
         f"logits.acceptance={acceptance}",
         f"policy.draft_tokens={drafted}",
         'target.timer={prefill: {"64": 0}, decode: 50, verify: {"32": 50}, source: Leviathan et al.}',
-        f'draft.timer={{prefill: {{"64": 0}}, decode: {50 * ratio}, verify: {{"2": {50 * ratio}}}, source: Leviathan et al.}}',
+        f'draft.timer={{prefill: {{"64": 0}}, decode: {step}, verify: {{"2": {step}}}, source: Leviathan et al.}}',
         "link=ideal",
         "workload.requests=8",
         "workload.output_tokens=4000",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,6 @@ def test_draft_and_target_on_one_unit_never_overlap(tmp_path: Path) -> None:
     _, trace = both(table_setup(tmp_path, "draft.chip=paper-target", "link=on-chip"))
     assert len(trace.units) == 1
     spans = sorted((s for s in trace.spans if s.track == trace.units[0]), key=lambda span: span.start_ns)
-    assert all(a.end_ns <= b.start_ns for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end_ns <= b.start_ns for a, b in pairwise(spans))
     assert spans[0].kind == "prefill"  # the passenger waits for the target, so it goes first
     assert spans[1].asked_ns < spans[1].start_ns

@@ -182,7 +182,9 @@ def load_named(kind: str, record: type[N], value: str, scenario: Path) -> N:
             if (folder / f"{value}.yaml").is_file():
                 loaded = load_record(record, folder / f"{value}.yaml")
                 if loaded.name != value:
-                    fault = Fault(str(folder / f"{value}.yaml"), "name", repr(loaded.name), f"{value!r}, as the file is")
+                    fault = Fault(
+                        str(folder / f"{value}.yaml"), "name", repr(loaded.name), f"{value!r}, as the file is"
+                    )
                     raise ScenarioError([fault])
                 return loaded
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})

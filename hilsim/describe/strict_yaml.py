@@ -34,7 +34,6 @@ class Document:
 
 def parse(text: str, file: str) -> Document:
     """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found."""
-    faults: list[Fault] = []
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:

@@ -62,7 +62,7 @@ class Reader:
 
 @dataclass
 class Clock:
-    """Wall time spent inside bare forward passes; it measures hilsim's own overhead and nothing else."""
+    """Wall time and number of bare forward passes."""
 
     seconds: float = 0.0
     passes: int = 0
@@ -193,6 +193,10 @@ class LiveSource:
     def forget(self, conversation: int) -> None:
         for role in ("target", "draft"):
             self._readers.pop((role, conversation), None)
+
+    @property
+    def forward_seconds(self) -> float:
+        return self.clock.seconds
 
     def _reader(self, role: str, conversation: int) -> Reader:
         key = (role, conversation)

@@ -80,3 +80,8 @@ class LogitsSource(Protocol):
     def forget(self, conversation: int) -> None:
         """A conversation is over: drop its caches."""
         ...
+
+    @property
+    def forward_seconds(self) -> float:
+        """Wall time spent so far inside bare forward passes; it measures hilsim's own overhead and nothing else."""
+        ...

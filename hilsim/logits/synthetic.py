@@ -46,6 +46,10 @@ class SyntheticSource:
     def forget(self, conversation: int) -> None:
         pass
 
+    @property
+    def forward_seconds(self) -> float:
+        return 0.0
+
     def _stands(self, prefix: Prefix, position: int, place: int) -> bool:
         chance = self.acceptance
         if isinstance(chance, tuple):

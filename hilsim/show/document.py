@@ -163,6 +163,8 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
             "Temperature above 0: both runs tell the same text because every draw is keyed by its position; "
             "its law is the target's."
         )
+    if scenario.workload.talkers > 1 and setup.draft is not None:
+        found.append("With several talkers the target alone queues too; gained_ms and lost_ms leave that out.")
     if trace.skipped_turns:
         found.append(f"{trace.skipped_turns} turns were left out because the context was full.")
     if trace.overruns:

@@ -22,12 +22,14 @@
     verify   = verify step - single
     wait     = the rest of the round: queueing for a unit or the wire, or for the draft to read the question
 
-so that gained minus all losses is what the rounds saved over decoding alone (exactly, where a step's time does not
-depend on how full the cache is).
+so that gained minus all losses is what the rounds saved over decoding alone: exactly where a step's time does not
+depend on how full the cache is, one conversation runs at a time (with more, the target alone queues as well, which
+this account leaves out) and words are wanted on the target's chip.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -239,10 +241,11 @@ def compare_texts(baseline: Trace, speculative: Trace, rule: str) -> dict[str, A
         checked += same + 1
         not_compared += max(0, len(expected) - same - 1)
         parted.add(conversations[number])
-        margin = min((pair[same][1] for pair in (expected, found) if same < len(pair)), default=float("inf"))
+        margin = min((pair[same][1] for pair in (expected, found) if same < len(pair)), default=math.inf)
         ties += margin < TIE
         mismatches += margin >= TIE
-        divergences.append({"request": number, "token": same, "margin": margin})
+        # JSON has no infinity: a source without margins, or an answer that merely ended earlier, leaves null.
+        divergences.append({"request": number, "token": same, "margin": margin if math.isfinite(margin) else None})
     return {
         "rule": rule,
         "checked_tokens": checked,

@@ -28,12 +28,53 @@ from hilsim.show.metrics import deliveries, speculation
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.training.corpus import Dialogue, Tokens, read_dialogues, stream
-from hilsim.training.recipe import DRAFTS, TARGET, mean_loss
+from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 TEMPERATURES = (0.0, 0.7)
 PARTS = ("in", "shift")
 DRAFTED = 5
+
+
+INTRODUCTION = """\
+# Stand-in models
+
+Small Llama-architecture networks that make the logits, while the deployed models' shapes (`*.yaml` here) set times
+and bytes. Hugging Face folders; `transformers` loads them unchanged. Written by `python -m hilsim card`.
+
+**This corpus is regular and flatters small drafts.** Its dialogues were outlined by a simulator and phrased in
+writing: real drivers' speech is less predictable, and real pairs of models (68M to 1B drafting for 3B to 13B) show
+0.5 to 0.75 in open chat. Take an acceptance from here as the friendly end of the range.
+
+## Size and loss
+
+Validation loss in nats per token over whole dialogues (300 `in`, 300 `shift`). `in`: services seen in training;
+`shift`: mostly services that training never saw.
+"""
+ACCEPTANCE = """
+## Acceptance
+
+{dialogues} test dialogues a part; the passenger's words are the corpus', the answers the target's own.
+`sum min(p, q)`: mean chance that a drafted token is accepted at a position of those answers.
+`accepted / drafted`: of synchronous speculation with {drafted} drafted tokens, where all that was drafted behind a
+rejection counts as drafted.
+"""
+MADE = """
+## How they were made
+
+`python -m hilsim train --out DIR` trains all of it from seed 1: a byte-level BPE tokenizer of {entries:,} entries; the
+target on {epochs} passes over the corpus (`corpus/train.jsonl.gz`); then all three drafts at once, on {share} % of the
+corpus and {spoken:,} tokens that the target itself wrote, against the target's distributions (forward KL, weight 0.7)
+and the tokens (0.3). Loss curves: `training-target.csv` and `training-drafts.csv`; the columns `train_i` and `valid_i`
+are smoothed training loss and validation loss of network i (drafts in the order 2m, 0.8m, 0.2m; their training loss
+is the mixed one).
+
+## Licence
+
+Corpus and weights derive from Schema-Guided Dialogue (Rastogi et al., AAAI 2020) and are under CC BY-SA 4.0; see
+`corpus/README.md` and `corpus/LICENSE-SGD-CC-BY-SA-4.0.txt`. `corpus/commands.jsonl.gz` derives from CLINC150
+(Larson et al., EMNLP-IJCNLP 2019) and is under CC BY 3.0: `corpus/LICENSE-CLINC150-CC-BY-3.0.txt`.
+"""
 
 
 @dataclass(frozen=True)
@@ -132,20 +173,7 @@ def card(
 ) -> str:
     """The card as Markdown."""
     lines = [
-        "# Stand-in models",
-        "",
-        "Small Llama-architecture networks that make the logits while the deployed models' shapes (`*.yaml` here) set",
-        "times and bytes. Hugging Face folders; `transformers` loads them unchanged. Written by `python -m hilsim card`.",
-        "",
-        "**This corpus is regular and flatters small drafts.** Its dialogues were outlined by a simulator and phrased in",
-        "writing: real drivers' speech is less predictable, and real pairs of models (68M to 1B drafting for 3B to 13B)",
-        "show 0.5 to 0.75 in open chat. Take an acceptance from here as the friendly end of the range.",
-        "",
-        "## Size and loss",
-        "",
-        "Validation loss in nats per token over whole dialogues (300 `in`, 300 `shift`). `in`: services seen in training;",
-        "`shift`: mostly services that training never saw.",
-        "",
+        INTRODUCTION,
         "| model | parameters | layers x width | loss `in` | loss `shift` |",
         "| --- | ---: | --- | ---: | ---: |",
     ]
@@ -154,13 +182,7 @@ def card(
         both = " | ".join(f"{losses[name, part]:.3f}" for part in PARTS)
         lines.append(f"| `{name}` | {network.parameter_count:,} | {shape} | {both} |")
     lines += [
-        "",
-        "## Acceptance",
-        "",
-        f"{dialogues} test dialogues a part; the passenger's words are the corpus', the answers the target's own.",
-        "`sum min(p, q)`: mean chance that a drafted token is accepted at a position of those answers.",
-        f"`accepted / drafted`: of synchronous speculation with {DRAFTED} drafted tokens.",
-        "",
+        ACCEPTANCE.format(dialogues=dialogues, drafted=DRAFTED),
         "| draft | part | temperature | mean of sum min(p, q) | accepted / drafted | answer tokens |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
@@ -169,22 +191,6 @@ def card(
             f"| `{name}` | `{part}` | {temperature:g} | {acceptance.sum_min:.3f} "
             f"| {acceptance.accepted_over_drafted:.3f} | {acceptance.tokens:,} |"
         )
-    lines += [
-        "",
-        "## How they were made",
-        "",
-        "`python -m hilsim train --out DIR` trains all of it from seed 1: a byte-level BPE tokenizer of 2,048 entries; the",
-        "target on two passes over the corpus (`corpus/train.jsonl.gz`); then all three drafts at once, on 45 % of the",
-        "corpus and on text that the target itself wrote, against the target's distributions (forward KL, weight 0.7) and",
-        "the tokens (0.3). Loss curves: `training-target.csv` and `training-drafts.csv`; columns `train_i` and `valid_i`",
-        "are smoothed training loss and validation loss of network i (drafts in the order 2m, 0.8m, 0.2m; their training",
-        "loss is the mixed one).",
-        "",
-        "## Licence",
-        "",
-        "Corpus and weights derive from Schema-Guided Dialogue (Rastogi et al., AAAI 2020) and are under CC BY-SA 4.0; see",
-        "`corpus/README.md` and `corpus/LICENSE-SGD-CC-BY-SA-4.0.txt`. `corpus/commands.jsonl.gz` derives from CLINC150",
-        "(Larson et al., EMNLP-IJCNLP 2019), CC BY 3.0.",
-        "",
-    ]
-    return "\n".join(lines)
+    share = round(100 * FULL.distilled_corpus_share)
+    spoken = FULL.spoken_rows * FULL.spoken_tokens
+    return "\n".join([*lines, MADE.format(entries=ENTRIES, epochs=FULL.target.epochs, share=share, spoken=spoken)])

@@ -222,5 +222,3 @@ def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tok
             tokens = torch.cat((tokens, feed), 1)
         batches.append(tokens.numpy())
     return np.concatenate(batches)
-
-
