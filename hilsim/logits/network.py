@@ -95,9 +95,10 @@ class Attention(nn.Module):
         self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
-        """`x`: (batch, rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
-        written, or None to attend within `x` alone."""
-        batch, rows, _ = x.shape
+        """`x`: (batch x rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
+        written, or None to attend within `x` alone. `cos` and `sin` have one entry a row."""
+        rows = len(cos)
+        batch = len(x) // rows
         heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
         qkv = self.qkv(x).view(batch, rows, heads + 2 * kv_heads, dim)
         qk, v = qkv[:, :, : heads + kv_heads], qkv[:, :, heads + kv_heads :]
@@ -115,8 +116,8 @@ class Attention(nn.Module):
             )
         else:
             keys, values = cached
-            keys[:, :, -rows:] = k
-            values[:, :, -rows:] = v
+            keys.narrow(2, -rows, rows).copy_(k)
+            values.narrow(2, -rows, rows).copy_(v)
             if self.window is not None:
                 seen = rows - 1 + self.window  # by the first row of `x` or a later one
                 keys, values = keys[:, :, -seen:], values[:, :, -seen:]
@@ -125,7 +126,7 @@ class Attention(nn.Module):
             q = q.reshape(batch, kv_heads, group * rows, dim)
             mask = None if rows == 1 else causal_mask(rows, keys.shape[2], self.window, q).repeat(group, 1)
             mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).view(batch, heads, rows, dim)
-        return self.output(mixed.transpose(1, 2).reshape(batch, rows, heads * dim))  # type: ignore[no-any-return]
+        return self.output(mixed.transpose(1, 2).reshape(batch * rows, heads * dim))  # type: ignore[no-any-return]
 
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -191,11 +192,13 @@ class Network(nn.Module):
             raise ValueError(f"{start} + {end - start} positions do not fit into {room}")
         cos, sin = self.cos[start:end], self.sin[start:end]
         layers = repeat(None) if cache is None else cache.layers(end)
-        x = self.embedding(tokens)
+        # Rows of all sequences lie in one matrix: two dimensions are what a product is fastest with.
+        x = self.embedding(tokens.flatten())
         for block, cached in zip(self.blocks, layers, strict=False):
             x = block(x, cos, sin, cached)
         if cache is not None:
             cache.length = end
+        x = x.view(len(tokens), end - start, self.config.hidden_size)
         if last_rows is not None:
             x = x[:, max(0, end - start - last_rows) :]
         return self.head(F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_eps))  # type: ignore[no-any-return]

@@ -73,10 +73,10 @@ class Recipe:
 FULL = Recipe(
     dialogues=None,
     target=Schedule(epochs=2, row_tokens=1024, batch_rows=6, peak_rate=3e-3),
-    drafts=Schedule(epochs=1, row_tokens=1024, batch_rows=4, peak_rate=4e-3),
+    drafts=Schedule(epochs=1, row_tokens=1024, batch_rows=2, peak_rate=3e-3),
     spoken_rows=1024,
     spoken_tokens=256,
-    distilled_corpus_share=0.35,
+    distilled_corpus_share=0.55,
     valid_dialogues=40,
     bfloat16=True,
 )

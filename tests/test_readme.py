@@ -1,0 +1,51 @@
+"""Every command in the README is run, and what it claims to print is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hilsim.describe.load import PROJECT
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip() and not line.startswith("#")]
+# Each makes the environment that this test runs in, or takes too long for the fast suite; CI runs the first two.
+NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card")
+# The passenger's pace is a minute; two turns of it show the same.
+SHORTER = {"--realtime": ["--set", "workload.count=1", "--set", "workload.max_turns=1"]}
+
+
+def test_the_readme_has_commands() -> None:
+    assert {"make run", "make test"} <= {command.split("  #")[0].strip() for command in COMMANDS}
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        if command.startswith("make "):
+            assert re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith(NOT_HERE)])
+def test_readme_command(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command, comments=True)
+    assert words[0] == "python"
+    for flag, extra in SHORTER.items():
+        if flag in words:
+            words += extra
+    words = [str(tmp_path / word) if word.startswith("out/") else word for word in words]
+    done = subprocess.run([sys.executable, *words[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
+    expected = 2 if "target_on_orin" in command else 0
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_file_and_picture_that_the_readme_names_exists() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (PROJECT / target).exists(), target
