@@ -12,6 +12,23 @@ from hilsim.errors import Fault, InputError
 MAX_TEXT_BYTES = 64 * 2**20
 
 
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8; escapes in YAML and JSON can spell half characters that cannot."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; a name that no file can have, or a folder that cannot be looked into, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file; raises `InputError` when it is missing, a folder, unreadable, huge or no text."""
     try:

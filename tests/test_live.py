@@ -101,13 +101,13 @@ class Checked(LiveSource):
             self.compare(reader)
         return verdict
 
-    @torch.inference_mode()
     def compare(self, reader: Reader) -> None:
-        fresh = Reader(reader.network, self.context, self.clock)
+        fresh = Reader(reader.decoder.network, self.context, self.clock)
         fresh.rows(reader.held, 1)
         length = len(reader.held)
-        assert reader.cache.length == fresh.cache.length == length
-        for ours, theirs in ((reader.cache.keys, fresh.cache.keys), (reader.cache.values, fresh.cache.values)):
+        ours_all, theirs_all = reader.decoder.cache, fresh.decoder.cache
+        assert ours_all.length == theirs_all.length == length
+        for ours, theirs in ((ours_all.keys, theirs_all.keys), (ours_all.values, theirs_all.values)):
             torch.testing.assert_close(ours[:, :, :, :length], theirs[:, :, :, :length], rtol=0, atol=1e-9)
         self.checked += 1
 
@@ -175,12 +175,11 @@ def test_a_full_context_ends_the_conversation() -> None:
 def test_rows_asked_for_twice_are_not_computed_twice() -> None:
     source = source_of(GREEDY)
     reader = Reader(stand_ins_of(*GREEDY).target, 64, source.clock)
-    with torch.inference_mode():
-        first = reader.rows([1, 3, 50, 60, 70], 2)
-        passes = source.clock.passes
-        again = reader.rows([1, 3, 50, 60], 1)
-        assert source.clock.passes == passes
-        np.testing.assert_array_equal(again[0], first[0])
-        other = reader.rows([1, 3, 50, 61], 1)
-        assert source.clock.passes == passes + 1
-        assert not np.array_equal(other[0], first[1])
+    first = reader.rows([1, 3, 50, 60, 70], 2)
+    passes = source.clock.passes
+    again = reader.rows([1, 3, 50, 60], 1)
+    assert source.clock.passes == passes
+    np.testing.assert_array_equal(again[0], first[0])
+    other = reader.rows([1, 3, 50, 61], 1)
+    assert source.clock.passes == passes + 1
+    assert not np.array_equal(other[0], first[1])

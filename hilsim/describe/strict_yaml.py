@@ -14,13 +14,12 @@ from typing import Any
 import yaml
 
 from hilsim.errors import Fault, ScenarioError
+from hilsim.files import is_text
 
 MAX_DEPTH = 40
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
-# What PyYAML guesses for a bare scalar; any other tag was written out.
-IMPLICIT = {"str", "null", "bool", "int", "float", "timestamp", "merge", "value"}
 Path = tuple[str | int, ...]
 
 
@@ -35,6 +34,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found."""
     try:
+        tags = [event for event in yaml.parse(text, Loader=yaml.SafeLoader) if getattr(event, "tag", None) is not None]
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -45,6 +45,8 @@ def parse(text: str, file: str) -> Document:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"
         raise ScenarioError([Fault(file, "", str(found), "YAML text")]) from None
     walk = Walk(file)
+    for event in tags:
+        walk.fault(f"line {event.start_mark.line + 1}", f"the tag {event.tag}", "plain data")
     data = None if root is None else walk.plain(root, ())
     if walk.faults:
         raise ScenarioError(walk.faults)
@@ -78,11 +80,9 @@ class Walk:
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(child, (*path, index)) for index, child in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
-        if node.style is not None:
-            return node.value
-        if (node.tag or "").removeprefix("tag:yaml.org,2002:") not in IMPLICIT:
-            self.fault(f"{dotted(path)} (line {line})", f"the tag {node.tag}", "plain data")
-        return scalar(node.value)
+        if not is_text(node.value):
+            self.fault(f"{dotted(path)} (line {line})", "half a character (a lone surrogate)", "text")
+        return scalar(node.value) if node.style is None else node.value
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         """A block of keys, each a plain word and each once."""

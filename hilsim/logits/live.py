@@ -17,7 +17,8 @@ from hilsim.describe.scenario import Sampling
 from hilsim.errors import CheckpointError, Fault
 from hilsim.logits.accept import Emission, greedy, plain, ratio
 from hilsim.logits.checkpoint import load_network
-from hilsim.logits.network import KVCache, Network
+from hilsim.logits.decoder import Decoder
+from hilsim.logits.network import Network
 from hilsim.logits.noise import CONTENT, uniforms
 from hilsim.logits.sampling import Law, as_sent, draw, law_of
 from hilsim.logits.source import Draft, Prefix, Verdict
@@ -30,8 +31,7 @@ class Reader:
     """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
 
     def __init__(self, network: Network, capacity: int, clock: Clock):
-        self.network = network
-        self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype)
+        self.decoder = Decoder(network, capacity)
         self.held: list[int] = []
         self.known: list[Row | None] = []  # logits after each held token, where they were asked for
         self.clock = clock
@@ -48,13 +48,12 @@ class Reader:
             if len(known) == count:
                 return known
         keep = min(shared, first)
-        self.cache.rewind(keep)
-        feed = torch.tensor([tokens[keep:]])
+        self.decoder.rewind(keep)
         began = time.perf_counter()
-        logits = self.network(feed, self.cache, last_rows=count)
+        logits = self.decoder.feed(tokens[keep:], count)
         self.clock.seconds += time.perf_counter() - began
         self.clock.passes += 1
-        rows: list[Row] = list(logits[0].float().numpy())
+        rows: list[Row] = [row.astype(np.float32, copy=False) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]
         self.held[keep:] = tokens[keep:]
         return rows
@@ -153,7 +152,6 @@ class LiveSource:
         tokenizer = self.stand_ins.tokenizer
         return tokenizer.first_turn(text) if turn == 0 else tokenizer.next_turn(text)
 
-    @torch.inference_mode()
     def draft(self, prefix: Prefix, count: int) -> Draft:
         tokens = list(prefix.tokens)
         start = len(tokens)
@@ -164,7 +162,6 @@ class LiveSource:
                 break
         return Draft(tuple(tokens[start:]))
 
-    @torch.inference_mode()
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         tokens = [*prefix.tokens, *draft.tokens]
         count = len(draft.tokens) + 1
@@ -178,7 +175,6 @@ class LiveSource:
                 return Verdict(offset, emission.token, tuple(margins))
         raise AssertionError("a verdict has one row more than the draft has tokens")
 
-    @torch.inference_mode()
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         row = self._reader("target", prefix.conversation).rows(prefix.tokens, 1)[0]
         emission = self._emission(prefix, prefix.tokens, row)
