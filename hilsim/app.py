@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Lengths, TargetOnly
 from hilsim.errors import Fault, InputError
-from hilsim.files import written
+from hilsim.files import exists, written
 from hilsim.logits.source import LogitsSource
 from hilsim.show.several import Several
 from hilsim.sim.run import simulate
@@ -99,8 +100,8 @@ def run_scenario(options: RunOptions) -> int:
     setup = load_setup(options.file, options.overrides)
     verdict = check(setup, options.overrides)
     verdict.require()
-    prepare(options)
     sources = Sources(setup)
+    prepare(options)
     from hilsim.show.document import document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
@@ -140,9 +141,13 @@ def views(
 
     console = Console()
     dashboard = Dashboard(setup, verdict.ledgers, console, words)
+    plain = options.plain or not suits(console)
     if options.json:
         yield dashboard, dashboard
-    elif options.plain or not suits(console):
+    elif plain and options.out is None:
+        with PlainLines() as lines:
+            yield lines, None
+    elif plain:
         with PlainLines() as lines:
             yield Several([lines, dashboard]), dashboard
     else:
@@ -162,12 +167,11 @@ def prepare(options: RunOptions) -> None:
     for folder in (options.out, options.trace.parent if options.trace is not None else None):
         if folder is not None and not faults:
             try:
-                with written(folder / ".hilsim") as path:
-                    path.touch()
-                (folder / ".hilsim").unlink()
-            except InputError as error:
-                faults += [replace(fault, file=str(folder)) for fault in error.faults]
-    if options.trace is not None and options.trace.is_dir():
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                faults.append(Fault(str(folder), "", reason, "a folder that can be written to", "Choose another."))
+    if options.trace is not None and exists(options.trace) and options.trace.is_dir():
         faults.append(Fault(str(options.trace), "--trace", "a folder", "the name of a file to write"))
     if faults:
         raise InputError(faults)

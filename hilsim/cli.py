@@ -129,6 +129,9 @@ def guarded(command: Callable[[], int]) -> int:
     """Run a command; whatever is the user's to mend becomes a message and a status, never a traceback."""
     from hilsim.errors import HilsimError
 
+    if sys.stdout is None:
+        complain("standard output: found none; expected an open stream. Use --out DIR and > /dev/null.")
+        return BAD_INPUT
     try:
         status = command()
         sys.stdout.flush()
@@ -138,12 +141,13 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         complain("interrupted; nothing half-written was left behind")
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if error.filename is not None:
+            raise  # a file of ours: files.py names those
         # Python would complain again when it flushes at exit: give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        complain(
-            "standard output: found a closed pipe; expected a reader until the end. Write to a file with --out DIR."
-        )
+        found = "a closed pipe" if isinstance(error, BrokenPipeError) else (error.strerror or str(error)).lower()
+        complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
         return BAD_INPUT
     return status
 

@@ -116,6 +116,19 @@ def test_ctrl_c_ends_a_run_cleanly(table: str, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_checkpoint_that_is_missing_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, orin = tmp_path / "out", str(PROJECT / "scenarios/orin_8295.yaml")
+    both = ["--set", "target.stand_in=nowhere", "--set", "draft.stand_in=nowhere/else"]
+    assert simulate_main([orin, *both, "--out", str(out)]) == 2
+    assert not out.exists()
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+
+
+def test_realtime_counts_what_comes_late(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate_main([table, "--json", "--realtime", "0.000001", "--set", "workload.requests=300"]) == 0
+    assert "later than real time asked" in " ".join(json.loads(capsys.readouterr().out)["notes"])
+
+
 def test_realtime_paces_the_run(table: str, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     assert simulate_main([table, "--plain", "--realtime", "0.5"]) == 0

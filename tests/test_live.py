@@ -102,7 +102,7 @@ class Checked(LiveSource):
         return verdict
 
     def compare(self, reader: Reader) -> None:
-        fresh = Reader(reader.decoder.network, self.context, self.clock)
+        fresh = Reader(reader.decoder.network, self.context, reader.vocabulary, self.clock)
         fresh.rows(reader.held, 1)
         length = len(reader.held)
         ours_all, theirs_all = reader.decoder.cache, fresh.decoder.cache
@@ -174,7 +174,7 @@ def test_a_full_context_ends_the_conversation() -> None:
 
 def test_rows_asked_for_twice_are_not_computed_twice() -> None:
     source = source_of(GREEDY)
-    reader = Reader(stand_ins_of(*GREEDY).target, 64, source.clock)
+    reader = Reader(stand_ins_of(*GREEDY).target, 64, 2048, source.clock)
     first = reader.rows([1, 3, 50, 60, 70], 2)
     passes = source.clock.passes
     again = reader.rows([1, 3, 50, 60], 1)

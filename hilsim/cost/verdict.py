@@ -140,7 +140,10 @@ def smaller_models(model: Model) -> list[str]:
     size = body_weights(model.architecture)
     found = []
     for file in sorted((PROJECT / "models").glob("*.yaml")):
-        other = load_record(Model, file)
+        try:
+            other = load_record(Model, file)
+        except InputError:
+            continue  # somebody's unfinished file is no remedy, and not this scenario's fault
         weights = body_weights(other.architecture)
         if other.vocabulary.name == model.vocabulary.name and weights < size and other.role in ("either", model.role):
             found.append((weights, other.name))

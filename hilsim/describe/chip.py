@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.figure import (
+    PLAIN_NAME,
     ByteRate,
     Count,
     Duration,
@@ -131,7 +132,8 @@ class Chip(Named):
     reserve: Size
     peak_memory_rate: ByteRate
     idle_power: Power
-    units: dict[str, Unit] = Field(min_length=1)
+    name: str = Field(pattern=PLAIN_NAME, max_length=100)
+    units: dict[Annotated[str, Field(pattern=PLAIN_NAME)], Unit] = Field(min_length=1)
     notes: str = ""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.errors import Fault, ScenarioError
-from hilsim.files import read_text
+from hilsim.files import is_text, read_text
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
         place = f"line {number}"
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            message = error.msg if isinstance(error, json.JSONDecodeError) else "nesting that is too deep"
+        except (ValueError, RecursionError) as error:  # bad JSON, endless digits, endless nesting
+            message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             faults.append(Fault(str(path), place, message, "a JSON object"))
             continue
         turns = row.get("turns") if isinstance(row, dict) else None
@@ -37,6 +37,8 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
             faults.append(Fault(str(path), place, "no id or no list of turns", '{"id": "...", "turns": ["..."]}'))
         elif not turns or not all(isinstance(turn, str) and turn.strip() for turn in turns):
             faults.append(Fault(str(path), place, "an empty conversation or turn", "at least one turn with words"))
+        elif not all(is_text(turn) for turn in turns):
+            faults.append(Fault(str(path), place, "half a character (a lone surrogate)", "text"))
         else:
             found.append(Conversation(row["id"], tuple(turns[:max_turns])))
     if not found and not faults:

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
 ABSURD = 1e21
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: chip and unit make up the name of a track
 
 
 class Record(BaseModel):
@@ -19,7 +21,7 @@ class Record(BaseModel):
 class Named(Record):
     """A record with a file of its own: `name` is the file's name, `title` what people call it."""
 
-    name: str
+    name: str = Field(pattern=NAME, max_length=100)
     title: str
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +17,10 @@ from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import Conversations, Placement, Scenario
+from hilsim.describe.scenario import Conversations, Lengths, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
-from hilsim.files import read_text
+from hilsim.files import exists, read_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = {"chip": "chips", "link": "chips/links", "model": "models"}
@@ -71,10 +71,9 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     """Load a scenario and all it names. Raises `InputError` with every fault of every file."""
     name = str(file)
     document = parse(read_text(file), name)
-    data = document.data
     for override in overrides:
-        data = with_override(data, override)
-    scenario = validated(Scenario, data, document, name)
+        document = with_override(document, override)
+    scenario = validated(Scenario, document, name)
     faults: list[Fault] = []
 
     def look_up(kind: str, record: type[N], value: str, place: str) -> N | None:
@@ -133,7 +132,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         conversations=conversations,
         digest="",
     )
-    return Setup(**{**vars(setup), "digest": digest(setup)})
+    return replace(setup, digest=digest(setup))
 
 
 def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:
@@ -156,6 +155,12 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
             where = "the same chip" if same else "two chips"
             expected = "an on-chip link" if same else "a link between chips"
             faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+    workload = scenario.workload
+    if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:
+        found = str(workload.prompt_tokens)
+        faults.append(
+            Fault(file, "workload.prompt_tokens", found, f"fewer than context_tokens ({scenario.context_tokens})")
+        )
     names = {placed.chip.name for placed in (target, draft) if placed is not None}
     if scenario.application is not None and scenario.application not in names:
         faults.append(Fault(file, "application", repr(scenario.application), f"a chip in use: {', '.join(names)}"))
@@ -179,7 +184,7 @@ def load_named(kind: str, record: type[N], value: str, scenario: Path) -> N:
     folders = [scenario.resolve().parent.parent / FOLDERS[kind], PROJECT / FOLDERS[kind]]
     if value.replace("-", "").replace("_", "").replace(".", "").isalnum():
         for folder in folders:
-            if (folder / f"{value}.yaml").is_file():
+            if exists(folder / f"{value}.yaml"):
                 loaded = load_record(record, folder / f"{value}.yaml")
                 if loaded.name != value:
                     fault = Fault(
@@ -196,17 +201,17 @@ def load_named(kind: str, record: type[N], value: str, scenario: Path) -> N:
 def load_record(record: type[R], file: Path) -> R:
     """One chip, link or model file."""
     document = parse(read_text(file), str(file))
-    return validated(record, document.data, document, str(file))
+    return validated(record, document, str(file))
 
 
 def located(value: str, scenario: Path) -> Path:
     """A path in a scenario: absolute, or relative to the scenario's folder or to the project."""
     beside = scenario.parent / value
-    return beside if beside.exists() or not (PROJECT / value).exists() else PROJECT / value
+    return beside if exists(beside) or not exists(PROJECT / value) else PROJECT / value
 
 
-def with_override(data: Any, override: str) -> Any:
-    """`data` with one `PATH=VALUE` applied; the value is read as YAML. The original is left alone."""
+def with_override(document: Document, override: str) -> Document:
+    """`document` with one `PATH=VALUE` applied; the value is read as YAML. What it touches has no line any more."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -214,8 +219,8 @@ def with_override(data: Any, override: str) -> Any:
             [Fault("--set", override, "no PATH=VALUE", "a dotted path and a value, such as policy.draft_tokens=6")]
         )
     value = parse(text, f"--set {path}").data if text.strip() else scalar("")
-    copy = json.loads(json.dumps(data))
-    node = copy
+    data = copy.deepcopy(document.data)
+    node = data
     for key in keys[:-1]:
         if not isinstance(node, dict):
             break
@@ -225,15 +230,25 @@ def with_override(data: Any, override: str) -> Any:
     if not isinstance(node, dict):
         raise ScenarioError([Fault("--set", path, "a place inside a plain value", "a key of the scenario")])
     node[keys[-1]] = value
-    return copy
+    lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
+    return Document(data, lines)
 
 
-def validated(record: type[R], data: Any, document: Document, file: str) -> R:
-    """`data` as a record; pydantic's complaints become faults with line, found, expected and remedy."""
+def validated(record: type[R], document: Document, file: str) -> R:
+    """A document as a record; pydantic's complaints become faults with line, found, expected and remedy."""
     try:
-        return record.model_validate(data)
+        return record.model_validate(document.data)
     except ValidationError as error:
-        raise ScenarioError([translate(record, item, document, file) for item in error.errors()]) from None
+        items = [part for item in error.errors() for part in apart(item)]
+        raise ScenarioError([translate(record, item, document, file) for item in items]) from None
+
+
+def apart(item: Any) -> list[Any]:
+    """One complaint of a whole record may hold several faults, joined by " | "; each stands alone in a message."""
+    if item["type"] != "value_error":
+        return [item]
+    parts = str(item["ctx"]["error"]).split(" | ")
+    return [{**item, "ctx": {"error": part}} for part in parts]
 
 
 def translate(record: type[BaseModel], item: Any, document: Document, file: str) -> Fault:
@@ -250,7 +265,8 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
         elif not (last and item["type"] in ("missing", "union_tag_not_found")):
             continue
         path.append(part)
-    line = document.lines.get(tuple(path)) or document.lines.get(tuple(path[:-1]))
+    # A missing key has its block's line; a value from --set has none.
+    line = document.lines.get(tuple(path[:-1] if item["type"] == "missing" else path))
     place = dotted(tuple(path)) or "top level"
     where = f"{place} (line {line})" if line else place
     found = short(item["input"])
@@ -261,9 +277,7 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             known = known_keys(record, path[:-1])
             near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
             remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
-            return Fault(
-                file, where, "an unknown key", f"one of {', '.join(known)}" if known else "no such key", remedy
-            )
+            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "known keys", remedy)
         case "value_error":
             message = str(item["ctx"]["error"])
             found, _, expected = message.partition("; ")
@@ -331,10 +345,15 @@ def short(value: object) -> str:
 
 
 def digest(setup: Setup) -> str:
-    """SHA-256 (16 digits) over the scenario and every record it names: equal digests, equal inputs."""
+    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and the stand-ins' files."""
     named = (setup.draft.model if setup.draft is not None else None, setup.link)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
-    text = "\n".join(record.model_dump_json() for record in records)
-    text += "\n".join("\t".join(conversation.turns) for conversation in setup.conversations)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
+    found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
+    for placed in (setup.target, setup.draft):
+        folder = None if placed is None else placed.stand_in
+        for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+            if file.suffix in (".json", ".safetensors") and file.is_file():
+                found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]

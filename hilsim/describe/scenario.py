@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -25,7 +26,9 @@ class TableTimer(Record):
     def _rows(cls, table: dict[str, float]) -> dict[str, float]:
         for key in table:
             if not key.isascii() or not key.isdigit() or not 1 <= int(key) <= 10**6:
-                raise ValueError(f"rows {key!r}; a table maps whole numbers of rows to milliseconds")
+                raise ValueError(f"rows {key!r}; whole numbers of rows mapped to milliseconds")
+        if len({int(key) for key in table}) < len(table):
+            raise ValueError(f"rows {', '.join(table)}, some of them twice; each number of rows once")
         return table
 
 
@@ -159,7 +162,7 @@ class Scenario(Record):
     context_tokens: int = Field(ge=2, le=10**7)
     policy: Policy
     accept: Literal["greedy", "ratio"] = "greedy"
-    payload: Literal["token_ids", "full_rows"]
+    payload: Literal["token_ids", "full_rows"] = "token_ids"
     sampling: Sampling = Sampling()
     logits: Logits
     workload: Conversations | Lengths
@@ -174,23 +177,35 @@ class Scenario(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Scenario:
-        if self.policy.name != "target_only" and self.draft is None:
-            raise ValueError(f"no draft, which policy {self.policy.name} needs; add a draft placement")
+        if broken := [*self._of_roles(), *self._of_rules()]:
+            raise ValueError(" | ".join(broken))
+        return self
+
+    def _of_roles(self) -> Iterator[str]:
+        """What the placements must have for this policy and source."""
+        if self.policy.name != "target_only":
+            if self.draft is None:
+                yield f"no draft, which policy {self.policy.name} needs; a draft placement"
+            elif self.target.timer is not None and not self.target.timer.verify:
+                yield f"no target.timer.verify, which policy {self.policy.name} needs; milliseconds by rows"
         if self.draft is not None and self.link is None:
-            raise ValueError("a draft but no link; name one of chips/links")
-        greedy = self.sampling.temperature == 0
-        if (self.accept == "greedy") != greedy:
-            raise ValueError(
-                f"accept {self.accept} at temperature {self.sampling.temperature:g}; "
-                "greedy belongs to temperature 0, ratio to temperatures above it"
-            )
-        if self.payload == "token_ids" and not greedy and self.draft is not None:
-            raise ValueError("payload token_ids with the ratio rule, which needs the draft's law; use full_rows")
-        synthetic = self.logits.source == "synthetic"
-        if isinstance(self.workload, Lengths) != synthetic:
-            raise ValueError("lengths go with the synthetic source, conversations with live models; change one of them")
-        if not synthetic:
+            yield "a draft but no link; one of chips/links"
+        if self.draft is None and self.link is not None:
+            yield "a link but no draft at its other end; no link"
+        if self.logits.source == "live":
             for role, placement in (("target", self.target), ("draft", self.draft)):
                 if placement is not None and placement.stand_in is None:
-                    raise ValueError(f"no {role}.stand_in; live logits need a checkpoint folder")
-        return self
+                    yield f"no {role}.stand_in; a checkpoint folder for live logits"
+
+    def _of_rules(self) -> Iterator[str]:
+        """Which accept rule, payload and workload go together."""
+        greedy = self.sampling.temperature == 0
+        if (self.accept == "greedy") != greedy:
+            yield (
+                f"accept {self.accept} at temperature {self.sampling.temperature:g}; "
+                "greedy at temperature 0, ratio above it"
+            )
+        if self.payload == "token_ids" and not greedy and self.draft is not None:
+            yield "payload token_ids with the ratio rule, which needs the draft's law; full_rows"
+        if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
+            yield f"this workload with {self.logits.source} logits; lengths with synthetic, conversations with live"

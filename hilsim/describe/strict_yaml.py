@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found."""
     try:
-        tags = [event for event in yaml.parse(text, Loader=yaml.SafeLoader) if getattr(event, "tag", None) is not None]
+        tags = list(explicit_tags(text))
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -45,12 +46,19 @@ def parse(text: str, file: str) -> Document:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"
         raise ScenarioError([Fault(file, "", str(found), "YAML text")]) from None
     walk = Walk(file)
-    for event in tags:
-        walk.fault(f"line {event.start_mark.line + 1}", f"the tag {event.tag}", "plain data")
+    for line, tag in tags:
+        walk.fault(f"line {line}", f"the tag {tag}", "plain data")
     data = None if root is None else walk.plain(root, ())
     if walk.faults:
         raise ScenarioError(walk.faults)
     return Document(data, walk.lines)
+
+
+def explicit_tags(text: str) -> Iterator[tuple[int, str]]:
+    """Every tag that is written out, with its line; what PyYAML guesses for bare scalars is none."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
+            yield (event.start_mark.line + 1 if event.start_mark is not None else 0), str(event.tag)
 
 
 class Walk:

@@ -14,7 +14,7 @@ import torch
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.load import Setup
 from hilsim.describe.scenario import Sampling
-from hilsim.errors import CheckpointError, Fault
+from hilsim.errors import CheckpointError, Fault, InputError
 from hilsim.logits.accept import Emission, greedy, plain, ratio
 from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decoder import Decoder
@@ -30,8 +30,9 @@ Row = npt.NDArray[np.float32]
 class Reader:
     """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
 
-    def __init__(self, network: Network, capacity: int, clock: Clock):
+    def __init__(self, network: Network, capacity: int, vocabulary: int, clock: Clock):
         self.decoder = Decoder(network, capacity)
+        self.vocabulary = vocabulary
         self.held: list[int] = []
         self.known: list[Row | None] = []  # logits after each held token, where they were asked for
         self.clock = clock
@@ -53,7 +54,7 @@ class Reader:
         logits = self.decoder.feed(tokens[keep:], count)
         self.clock.seconds += time.perf_counter() - began
         self.clock.passes += 1
-        rows: list[Row] = [row.astype(np.float32, copy=False) for row in logits]
+        rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]
         self.held[keep:] = tokens[keep:]
         return rows
@@ -83,6 +84,7 @@ class StandIns:
     draft: Network | None
     tokenizer: ChatTokenizer
     loaded: tuple[Conversation, ...]
+    vocabulary: int  # logits that both networks have; some families pad their heads differently
 
 
 def load_stand_ins(setup: Setup) -> StandIns:
@@ -90,24 +92,41 @@ def load_stand_ins(setup: Setup) -> StandIns:
     assert setup.scenario.logits.source == "live"
     assert setup.target.stand_in is not None
     dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
-    target = load_network(setup.target.stand_in, dtype)
-    tokenizer = load_tokenizer(setup.target.stand_in)
-    draft = None
     context = setup.scenario.context_tokens
-    faults = []
-    if setup.draft is not None and setup.draft.stand_in is not None:
-        draft = load_network(setup.draft.stand_in, dtype)
-        other = load_tokenizer(setup.draft.stand_in)
-        ours, theirs = tokenizer.tokenizer.get_vocab(), other.tokenizer.get_vocab()
-        if ours != theirs:
-            different = sum(ours.get(token) != index for token, index in theirs.items())
+    faults: list[Fault] = []
+    found: dict[str, tuple[Network, ChatTokenizer]] = {}
+    for placed in (setup.target, setup.draft):
+        if placed is not None and placed.stand_in is not None:
+            try:
+                found[placed.role] = load_network(placed.stand_in, dtype), load_tokenizer(placed.stand_in)
+            except InputError as error:
+                faults += error.faults
+    if faults:
+        raise CheckpointError(faults)
+    target, tokenizer = found["target"]
+    draft, other = found.get("draft", (None, tokenizer))
+    ours, theirs = tokenizer.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    if ours != theirs:
+        different = sum(ours.get(token) != index for token, index in theirs.items())
+        faults.append(
+            Fault(
+                setup.file,
+                "draft.stand_in",
+                f"a tokenizer of {len(theirs)} entries, {different} of them unlike the target's",
+                f"the tokenizer of target.stand_in ({len(ours)} entries)",
+                "Both stand-ins must share token ids.",
+            )
+        )
+    sizes = {role: network.config.vocab_size for role, (network, _) in found.items()}
+    for role, size in sizes.items():
+        if size < max(ours.values()) + 1:
             faults.append(
                 Fault(
                     setup.file,
-                    "draft.stand_in",
-                    f"a tokenizer of {len(theirs)} entries, {different} of them unlike the target's",
-                    f"the tokenizer of target.stand_in ({len(ours)} entries)",
-                    "Both stand-ins must share token ids.",
+                    f"{role}.stand_in",
+                    f"a network of {size} logits",
+                    f"one for each of the tokenizer's {max(ours.values()) + 1} ids",
+                    "Network and tokenizer belong to different models.",
                 )
             )
     for role, network in (("target", target), ("draft", draft)):
@@ -135,7 +154,7 @@ def load_stand_ins(setup: Setup) -> StandIns:
             )
     if faults:
         raise CheckpointError(faults)
-    return StandIns(target, draft, tokenizer, setup.conversations)
+    return StandIns(target, draft, tokenizer, setup.conversations, min(sizes.values()))
 
 
 class LiveSource:
@@ -199,7 +218,7 @@ class LiveSource:
         if key not in self._readers:
             network = self.stand_ins.target if role == "target" else self.stand_ins.draft
             assert network is not None, "a policy drafts, but the scenario has no draft"
-            self._readers[key] = Reader(network, self.context, self.clock)
+            self._readers[key] = Reader(network, self.context, self.stand_ins.vocabulary, self.clock)
         return self._readers[key]
 
     def _draft_law(self, prefix: Prefix, tokens: Sequence[int]) -> Law:

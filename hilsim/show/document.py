@@ -15,6 +15,7 @@ from hilsim.describe.figure import Figure
 from hilsim.describe.load import Placed, Setup
 from hilsim.show.metrics import compare_texts, speculation, speedup, timing
 from hilsim.sim.trace import Trace
+from hilsim.units import ms
 
 
 def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculative: Trace | None) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "unit": placed.placement.unit,
         "precision": placed.placement.precision,
         "widths": None if placed.widths is None else list(placed.widths),
-        "decode_step_ms": timer.duration_ns(Step(Phase.DECODE, 1, 1)) / 1e6,
+        "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import simpy
@@ -61,9 +63,7 @@ def simulate(
     `realtime` is wall seconds per simulated second; steps that come late are counted in `trace.overruns`.
     """
     policy = policy or setup.scenario.policy
-    env: simpy.Environment = simpy.Environment()
-    if realtime is not None:
-        env = simpy.rt.RealtimeEnvironment(factor=realtime / NS_PER_S, strict=False)
+    env = simpy.Environment() if realtime is None else Paced(realtime)
     trace = Trace(policy.name, (), (), (), observer=observer)
     board = Board(env, setup, trace, with_draft=not isinstance(policy, TargetOnly))
     desk = Desk(board, source, setup.scenario.payload, setup.target.model.vocabulary.entries, setup.application)
@@ -76,12 +76,28 @@ def simulate(
         env.process(talker(desk, function, setup, queue))
     env.run()
     trace.end_ns = int(env.now)
+    trace.overruns = env.overruns if isinstance(env, Paced) else 0
     return trace
 
 
-def talker(desk: Desk, policy: PolicyFunction, setup: Setup, queue: object) -> Process:
+class Paced(simpy.rt.RealtimeEnvironment):
+    """Events at `factor` wall seconds a simulated second; `overruns` counts those more than 10 ms late."""
+
+    LATE_S = 0.010
+
+    def __init__(self, factor: float):
+        super().__init__(factor=factor / NS_PER_S, strict=False)
+        self.overruns = 0
+
+    def step(self) -> None:
+        due = self.real_start + (self.peek() - self.env_start) * self.factor
+        self.overruns += time.monotonic() - due > self.LATE_S
+        super().step()
+
+
+def talker(desk: Desk, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]) -> Process:
     """One seat in the car: takes the next conversation when the last is over."""
-    for turns in queue:  # type: ignore[attr-defined]
+    for turns in queue:
         desk.board.open_conversation()
         yield from converse(desk, policy, setup, turns)
         desk.board.close_conversation()
