@@ -50,6 +50,8 @@ def kernel() -> dict[str, float]:
     began = time.perf_counter()
     trace = simulate(setup, synthetic(setup))
     wall = time.perf_counter() - began
+    tokens = sum(request.output_tokens for request in trace.requests)
+    assert tokens == sum(closed.emitted for closed in trace.rounds) == 50 * 1200, "less work would be no speed"
     return {
         "events_per_s": events / wall,
         "rounds_per_s": len(trace.rounds) / wall,
@@ -63,6 +65,8 @@ def live() -> dict[str, float]:
     outcome = run_both(setup, Sources(setup))
     runs = [run for run in (outcome.baseline, outcome.speculative) if run is not None]
     tokens = sum(request.output_tokens for run in runs for request in run.requests)
+    assert len(runs) == 2
+    assert tokens > 500
     return {
         "simulated_tokens_per_s": tokens / outcome.run_seconds,
         "run_s": outcome.run_seconds,

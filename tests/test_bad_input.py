@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hilsim.app import Sources, run_both
 from hilsim.cli import simulate_main
 from hilsim.cost.verdict import check
 from hilsim.describe.chip import Chip
+from hilsim.describe.conversation import read_conversations
 from hilsim.describe.link import Link
 from hilsim.describe.load import PROJECT, load_record, load_setup
 from hilsim.describe.model import Model
@@ -288,7 +290,8 @@ def test_arguments_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
 SCRAPS = [
     "", "0", "-1", "1e9", "1e999", ".nan", ".inf", "12:30", "yes", "null", "~", "true", "[]", "{}", "[1, 2]", "'", '"',
     "{a: b}", "- x",
-    "x" * 300, '"\\uD800"', "or.in", "!!str 5", "!!map {}", "!!python/name:os.system", "&a", "*a", "<<: *a", "%", "\t", "\u0000", "\ud7ff", "€", "0x10", "?",
+    "x" * 300, '"\\uD800"', "or.in", "!!str 5", "!!map {}",
+    "!!python/name:os.system", "&a", "*a", "<<: *a", "%", "\t", "\u0000", "\ud7ff", "€", "0x10", "?",
     "|", ">", "---", "...", "99999999999999999999999999", "npu", "models/target", "../..", "/", "{{", "#", ":", ",",
 ]  # fmt: skip
 
@@ -323,34 +326,35 @@ def mutated(text: str, rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def small(workload: Lengths) -> bool:
-    """Whether a mutant's workload is worth running to its end."""
-    return workload.requests * workload.output_tokens < 50_000
+def load_and_run(file: Path) -> None:
+    """A scenario, checked, and run where it needs no models and is soon over."""
+    setup = load_setup(file)
+    verdict = check(setup)
+    workload = setup.scenario.workload
+    if verdict.fits and isinstance(workload, Lengths) and workload.requests * workload.output_tokens < 50_000:
+        run_both(setup, Sources(setup))
 
 
 def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
-    """Over a thousand mutated scenario, chip, link and model files: a record or a message, nothing else."""
+    """Over a thousand mutated scenario, chip, link, model and conversation files: a record, a run or a message."""
     rng = random.Random(20)
-    kinds = [
-        (Chip, "chips/sa8295p.yaml"),
-        (Link, "chips/links/1000base-t1.yaml"),
-        (Model, "models/llama-3.2-1b.yaml"),
-        (None, "scenarios/orin_8295.yaml"),
-        (None, "scenarios/paper_table.yaml"),
-        (None, "scenarios/ethernet.yaml"),
+    kinds: list[tuple[Callable[[Path], object], str]] = [
+        (lambda file: load_record(Chip, file), "chips/sa8295p.yaml"),
+        (lambda file: load_record(Link, file), "chips/links/1000base-t1.yaml"),
+        (lambda file: load_record(Model, file), "models/llama-3.2-1b.yaml"),
+        (lambda file: read_conversations(file, 2, 3), "scenarios/conversations/commands.jsonl"),
+        (load_and_run, "scenarios/orin_8295.yaml"),
+        (load_and_run, "scenarios/paper_table.yaml"),
+        (load_and_run, "scenarios/ethernet.yaml"),
     ]
     outcomes = {"loaded": 0, "refused": 0}
     for number in range(MUTATIONS):
-        record, source = kinds[number % len(kinds)]
+        load, source = kinds[number % len(kinds)]
         file = tmp_path / "mutant.yaml"
         text = mutated((PROJECT / source).read_text(encoding="utf-8"), rng)
         file.write_text(text, encoding="utf-8", errors="replace")
         try:
-            if record is not None:
-                load_record(record, file)
-            elif isinstance((setup := load_setup(file)).scenario.workload, Lengths) and small(setup.scenario.workload):
-                check(setup)
-                run_both(setup, Sources(setup))
+            load(file)
             outcomes["loaded"] += 1
         except HilsimError as error:
             outcomes["refused"] += 1 if str(error).strip() else 0
