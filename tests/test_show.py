@@ -195,6 +195,21 @@ def test_drafted_words_are_told_from_the_targets_own_by_more_than_colour():
     assert any("underline" in style for style in styles)
 
 
+def test_an_answer_is_drawn_with_its_own_words_in_every_pass():
+    setup = talking("workload.count=6")
+    seen = dashboard_of(setup, screen())
+    drawn = 0
+    for policy, words in ((ALONE, HOSTILE), (None, HOSTILE[::-1])):
+        for number in range(3):  # a freed exchange leaves its address to one of the next
+            simulate(setup, Parrot(words[number:]), policy, observer=seen)
+            for exchange in seen.tally.talk:
+                fresh = seen.layout.on(seen.layout.console).wrapped(exchange, 80)
+                assert seen.layout.wrapped(exchange, 80) == fresh
+                assert seen.layout.wrapped(exchange, 30) != fresh
+                drawn += exchange.finished_ns is not None
+    assert drawn == 2 * 3 * 6
+
+
 def test_no_colour_means_no_colour_codes():
     console = screen(no_color=True)
     watched(console)

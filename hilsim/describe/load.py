@@ -8,17 +8,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TypeVar
 
 from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Conversations, Lengths, Placement, Scenario
-from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
+from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import exists, read_text
 
@@ -73,16 +72,17 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     document = parse(read_text(file), name)
     for override in overrides:
         document = with_override(document, override)
-    scenario = validated(Scenario, document, name)
+    try:
+        scenario = validated(Scenario, document, name)
+    except ScenarioError as error:
+        raise ScenarioError([*error.faults, *unknown_names(document, file)]) from None
     faults: list[Fault] = []
 
     def look_up(kind: str, record: type[N], value: str, place: str) -> N | None:
         try:
             return load_named(kind, record, value, file)
         except InputError as error:
-            for fault in error.faults:
-                moved = fault.place == kind
-                faults.append(Fault(name, place, fault.found, fault.expected, fault.remedy) if moved else fault)
+            faults.extend(replace(fault, place=place) if fault.place == kind else fault for fault in error.faults)
             return None
 
     def place(role: str, placement: Placement) -> Placed | None:
@@ -133,6 +133,25 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         digest="",
     )
     return replace(setup, digest=digest(setup))
+
+
+def unknown_names(document: Document, file: Path) -> list[Fault]:
+    """Names in a scenario that is at fault elsewhere: looked up all the same, so that one reading tells it all."""
+    faults: list[Fault] = []
+    data = document.data if isinstance(document.data, dict) else {}
+    wanted: list[tuple[str, type[Named], str, object]] = [("link", Link, "link", data.get("link"))]
+    for role in ("target", "draft"):
+        placement = data.get(role)
+        if isinstance(placement, dict):
+            wanted.append(("model", Model, f"{role}.model", placement.get("model")))
+            wanted.append(("chip", Chip, f"{role}.chip", placement.get("chip")))
+    for kind, record, place, value in wanted:
+        if isinstance(value, str):
+            try:
+                load_named(kind, record, value, file)
+            except InputError as error:
+                faults += [replace(fault, place=place) if fault.place == kind else fault for fault in error.faults]
+    return faults
 
 
 def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:
@@ -232,116 +251,6 @@ def with_override(document: Document, override: str) -> Document:
     node[keys[-1]] = value
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
     return Document(data, lines)
-
-
-def validated(record: type[R], document: Document, file: str) -> R:
-    """A document as a record; pydantic's complaints become faults with line, found, expected and remedy."""
-    try:
-        return record.model_validate(document.data)
-    except ValidationError as error:
-        items = [part for item in error.errors() for part in apart(item)]
-        raise ScenarioError([translate(record, item, document, file) for item in items]) from None
-
-
-def apart(item: Any) -> list[Any]:
-    """One complaint of a whole record may hold several faults, joined by " | "; each stands alone in a message."""
-    if item["type"] != "value_error":
-        return [item]
-    parts = str(item["ctx"]["error"]).split(" | ")
-    return [{**item, "ctx": {"error": part}} for part in parts]
-
-
-def translate(record: type[BaseModel], item: Any, document: Document, file: str) -> Fault:
-    """One pydantic complaint in our words."""
-    # Discriminated unions add their tag to the path; it is no key of the file, so follow only what the data has.
-    path: list[str | int] = []
-    node = document.data
-    for position, part in enumerate(item["loc"]):
-        last = position == len(item["loc"]) - 1
-        if (isinstance(node, dict) and part in node) or (
-            isinstance(node, list) and isinstance(part, int) and part < len(node)
-        ):
-            node = node[part]
-        elif not (last and item["type"] in ("missing", "union_tag_not_found")):
-            continue
-        path.append(part)
-    # A missing key has its block's line; a value from --set has none.
-    line = document.lines.get(tuple(path[:-1] if item["type"] == "missing" else path))
-    place = dotted(tuple(path)) or "top level"
-    where = f"{place} (line {line})" if line else place
-    found = short(item["input"])
-    match item["type"]:
-        case "missing":
-            return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
-        case "extra_forbidden":
-            known = known_keys(record, path[:-1])
-            near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
-            remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
-            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "known keys", remedy)
-        case "value_error":
-            message = str(item["ctx"]["error"])
-            found, _, expected = message.partition("; ")
-            return Fault(file, where, found, expected or "a consistent description")
-        case _:
-            return Fault(file, where, found, expectation(item))
-
-
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "dict_type": "a block of keys",
-    "model_type": "a block of keys",
-    "model_attributes_type": "a block of keys",
-    "tuple_type": "a list",
-}
-
-
-def expectation(item: Any) -> str:
-    """What a pydantic complaint wanted to see."""
-    context = item.get("ctx", {})
-    signs = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    if item["type"] in signs:
-        sign = signs[item["type"]]
-        return f"{words[sign]} {context[sign]:g}"
-    if item["type"] == "literal_error":
-        return f"one of {context['expected']}"
-    if item["type"].startswith("union_tag"):
-        return f"{context.get('discriminator', 'a tag')} to be one of {context.get('expected_tags', 'the known kinds')}"
-    return EXPECTED.get(item["type"]) or str(item["msg"]).replace("Input should be ", "")
-
-
-def known_keys(record: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a path, as far as the path can be followed by field names."""
-    current: Any = record
-    for part in path:
-        field = getattr(current, "model_fields", {}).get(part)
-        inner = None if field is None else record_inside(field.annotation)
-        if inner is None:
-            return []
-        current = inner
-    return list(current.model_fields)
-
-
-def record_inside(annotation: Any) -> type[BaseModel] | None:
-    """The one record type that an annotation mentions, if there is exactly one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = {found for part in getattr(annotation, "__args__", ()) if (found := record_inside(part)) is not None}
-    return inner.pop() if len(inner) == 1 else None
-
-
-def short(value: object) -> str:
-    """A value as it fits into a message."""
-    if isinstance(value, dict):
-        return f"a block of {len(value)} keys"
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def digest(setup: Setup) -> str:
