@@ -25,14 +25,15 @@ from hilsim.show import dashboard as dashboard_module
 from hilsim.show.dashboard import Dashboard, snapshot, suits
 from hilsim.show.document import document
 from hilsim.show.lanes import Window, lane
-from hilsim.show.metrics import speculation, speedup
+from hilsim.show.metrics import Active, busy_ns, speculation, speedup
 from hilsim.show.perfetto import micros, trace_events, write_trace
 from hilsim.show.plain import PlainLines
 from hilsim.show.report import render
 from hilsim.show.rounds import write_rounds
 from hilsim.show.words import clean, duration, nice_step
 from hilsim.sim.run import simulate
-from hilsim.sim.trace import Span
+from hilsim.sim.trace import RequestRecord, Span
+from hilsim.units import GIB
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 LENGTHS = "workload={requests: 3, prompt_tokens: 60, output_tokens: 40, pause_ms: 500}"
@@ -406,6 +407,12 @@ def test_the_report_of_nothing_answered_still_renders(run):
     assert "–" in told(found)
 
 
+def test_the_report_tells_planned_memory_from_its_peak(run):
+    found = document_of(*run)
+    found["memory"]["sa8295p"] |= {"cap_bytes": 4 * GIB, "used_bytes": 3 * GIB, "peak_bytes": 2 * GIB}
+    assert "sa8295p: 3.00 of 4.00 planned, peak 2.00\n     75 % " in told(found)
+
+
 def test_hostile_names_do_not_reach_the_terminal(run):
     found = document_of(*run)
     found["question"] = "[bold]why\x1b[2J?"
@@ -510,6 +517,50 @@ def test_the_parts_of_a_round_make_its_length(application):
     for run_name, trace in (("target_only", alone), ("sync", ours)):
         emitted = sum(int(row["emitted"]) for row in rows if row["run"] == run_name)
         assert emitted == sum(record.output_tokens for record in trace.requests)
+
+
+@pytest.mark.parametrize("application", ["sa8295p", "drive-orin-x"])
+@pytest.mark.parametrize("talkers", [1, 2])
+def test_the_table_of_rounds_sums_to_the_losses(application, talkers):
+    _, alone, ours = both(f"application={application}", f"workload.talkers={talkers}", "link=1000base-t1")
+    out = io.StringIO(newline="")
+    write_rounds(out, alone, ours)
+    rows = [row for row in csv.DictReader(io.StringIO(out.getvalue())) if row["run"] == "sync"]
+    total = {part: sum(float(row[f"{part}_ms"]) for row in rows) for part in ("draft", "transfer", "wait")}
+    lost = speculation(ours)["lost_ms"]
+    lost["draft"] += lost["waste"]
+    assert total == pytest.approx({part: lost[part] for part in total})
+    assert total["draft"] == pytest.approx(sum(float(row["draft_ms"]) for row in rows if int(row["drafted"])))
+    # Round 0 has no drafts; of its messages only those count that it stood still for.
+    opening = [row for row in rows if row["round"] == "0"]
+    assert {row["draft_ms"] for row in opening} == {"0.000000"}
+    messages = {"sa8295p": ("verdict",), "drive-orin-x": ("prompt", "verdict")}[application]
+    sent = sum(span.done_ns - span.start_ns for span in ours.spans if span.round == 0 and span.kind in messages)
+    assert sum(round(1e6 * float(row["transfer_ms"])) for row in opening) == sent
+
+
+def asked_at(arrived_ns, finished_ns):
+    """A request of which only the time matters."""
+    return RequestRecord(0, 0, 0, "", "", arrived_ns, finished_ns, 1, 1, 1, "end")
+
+
+def test_only_what_happens_during_an_answer_counts_as_busy():
+    # Answers from 10 to 40 (two that overlap, one within) and from 60 to 70.
+    active = Active([asked_at(60, 70), asked_at(20, 40), asked_at(10, 30), asked_at(12, 15)])
+    assert active.total_ns == 40
+    spans = [(0, 10), (5, 12), (30, 65), (68, 90), (70, 80)]  # 0, 2, 10 + 5, 2 and 0 within them
+    assert busy_ns([Span("t", "draft", start, end, 0, 1, start, end) for start, end in spans], active) == {"t": 19}
+    assert busy_ns([], Active([])) == {}
+
+
+def test_a_verdict_after_the_last_word_is_not_busy():
+    setup, alone, ours = both("workload.requests=1", "link=1000base-t1")
+    last = max(ours.spans, key=lambda span: span.end_ns)
+    assert (last.kind, last.start_ns) == ("verdict", ours.requests[0].finished_ns)
+    sent = sum(span.end_ns - span.start_ns for span in ours.spans if span.track in ours.directions and span != last)
+    latency = ours.requests[0].finished_ns - ours.requests[0].arrived_ns
+    (link,) = document_of(setup, alone, ours)["speculative"]["links"].values()
+    assert link["busy"] == pytest.approx(sent / 2 / latency)
 
 
 def test_the_timeline_is_a_picture_of_the_promised_size(run, tmp_path):

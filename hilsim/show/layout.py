@@ -7,6 +7,7 @@ conversation and one line of figures always stay.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 from rich.console import Console
 from rich.text import Text
@@ -32,7 +33,7 @@ class Layout:
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger], tally: Tally, console: Console):
         self.setup, self.ledgers, self.tally, self.console = setup, ledgers, tally, console
-        self._wrapped: dict[tuple[int, int], list[Text]] = {}
+        self._wrapped: WeakKeyDictionary[Exchange, tuple[int, list[Text]]] = WeakKeyDictionary()
 
     def on(self, console: Console) -> Layout:
         """The same view for another console."""
@@ -105,9 +106,9 @@ class Layout:
 
     def wrapped(self, exchange: Exchange, width: int) -> list[Text]:
         """One exchange as lines with a name in front; remembered once the answer is over."""
-        key = (id(exchange), width)
-        if exchange.finished_ns is not None and key in self._wrapped:
-            return self._wrapped[key]
+        known = self._wrapped.get(exchange)
+        if known is not None and known[0] == width:
+            return known[1]
         alone = self.tally.current.policy == "target_only"
         answer = Text()
         for text, drafted in self.tally.runs(exchange):
@@ -129,9 +130,7 @@ class Layout:
                 part.rstrip()
                 lines.append(Text.assemble((name if row == 0 else " " * len(name), "bold" if row == 0 else ""), part))
         if exchange.finished_ns is not None:
-            if len(self._wrapped) > 200:
-                self._wrapped.clear()
-            self._wrapped[key] = lines
+            self._wrapped[exchange] = width, lines
         return lines
 
     def column(self, width: int, height: int) -> list[Text]:

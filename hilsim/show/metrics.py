@@ -8,17 +8,20 @@
 | time_per_output_token_ms | (last token - first token delivered) / (tokens - 1), per request                    |
 | request_latency_ms       | last token delivered - request arrived                                              |
 | output_token_throughput  | tokens / seconds in which at least one request was being answered                   |
-| busy                     | share of those seconds in which the unit or direction was occupied                  |
+| units.*.busy             | share of those seconds in which the unit was occupied                               |
+| links.*.busy             | the same of a link's direction, as the mean over both                               |
 | energy_j                 | idle power of the chips in use over those seconds, active power over busy ones      |
 | draft_acceptance_rate    | accepted / drafted                                                                  |
 | mean_acceptance_length   | 1 + accepted / drafts: tokens a round, the target's own included                    |
 
-`lost_ms` and `gained_ms` explain a speed-up round by round against plain decode steps of the target (`single`):
+`lost_ms` and `gained_ms` explain a speed-up round by round against plain decode steps of the target (`single`). They
+sum the parts of rounds that `parts.py` defines and `rounds.csv` shows; round 0 reads the question, as the target alone
+does, and neither gains nor verifies:
 
     gained   = (emitted - 1) x single              target steps saved
     draft    = drafting time of tokens that were kept
     waste    = drafting time of tokens that were rejected or cut off
-    transfer = from the first byte sent to arrival
+    transfer = from the first byte sent to arrival, of messages that the round stood still for
     verify   = verify step - single
     wait     = the rest of the round: queueing for a unit or the wire, or for the draft to read the question
 
@@ -30,9 +33,9 @@ this account leaves out) and words are wanted on the target's chip.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -40,11 +43,11 @@ import numpy as np
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
+from hilsim.show.parts import rounds_in_parts
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_S, ms
 
 TIE = 1e-4
-DRAFT, TRANSFERS, TARGET = ("draft",), ("prompt", "drafts", "verdict"), ("decode", "verify")
 
 
 def statistics(values: Iterable[float]) -> dict[str, float] | None:
@@ -56,20 +59,38 @@ def statistics(values: Iterable[float]) -> dict[str, float] | None:
     return {"mean": float(numbers.mean()), "p50": float(p50), "p90": float(p90), "p99": float(p99)}
 
 
-def active_ns(requests: Sequence[RequestRecord]) -> int:
-    """Time in which at least one request was being answered."""
-    total = end = 0
-    for request in sorted(requests, key=lambda record: record.arrived_ns):
-        total += max(0, request.finished_ns - max(end, request.arrived_ns))
-        end = max(end, request.finished_ns)
-    return total
+class Active:
+    """The time in which at least one request was being answered: disjoint intervals [arrived, finished] in order."""
+
+    def __init__(self, requests: Iterable[RequestRecord]):
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.before: list[int] = []  # nanoseconds in all earlier intervals
+        self.total_ns = 0
+        for request in sorted(requests, key=lambda record: record.arrived_ns):
+            start, end = request.arrived_ns, request.finished_ns
+            if not self.ends or start > self.ends[-1]:
+                self.starts.append(start)
+                self.ends.append(start)
+                self.before.append(self.total_ns)
+            self.total_ns += max(0, end - self.ends[-1])
+            self.ends[-1] = max(end, self.ends[-1])
+
+    def until(self, instant_ns: int) -> int:
+        """How much of it lies before an instant."""
+        last = bisect_right(self.starts, instant_ns) - 1
+        return 0 if last < 0 else self.before[last] + min(instant_ns, self.ends[last]) - self.starts[last]
+
+    def within(self, span: Span) -> int:
+        """How much of it lies within a span."""
+        return self.until(span.end_ns) - self.until(span.start_ns)
 
 
-def busy_ns(spans: Iterable[Span]) -> dict[str, int]:
-    """Occupied time by track."""
+def busy_ns(spans: Iterable[Span], active: Active) -> dict[str, int]:
+    """Occupied time by track, as far as a request was being answered."""
     busy: dict[str, int] = defaultdict(int)
     for span in spans:
-        busy[span.track] += span.end_ns - span.start_ns
+        busy[span.track] += active.within(span)
     return dict(busy)
 
 
@@ -91,12 +112,12 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
     rounds = deliveries(trace)
     finished = [request for request in trace.requests if request.output_tokens]
     instants = {request.number: token_instants(rounds[request.number]) for request in finished}
-    active = active_ns(trace.requests)
-    busy = busy_ns(trace.spans)
+    answering = Active(trace.requests)
+    active, busy = answering.total_ns, busy_ns(trace.spans, answering)
     tokens = sum(request.output_tokens for request in finished)
 
     def share(track: str) -> float:
-        return min(1.0, busy.get(track, 0) / active) if active else 0.0
+        return busy.get(track, 0) / active if active else 0.0
 
     links: dict[str, Any] = {}
     if link is not None and trace.directions:
@@ -168,51 +189,20 @@ def speculation(trace: Trace) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Losses:
-    """Nanoseconds by cause."""
-
-    draft: float = 0.0
-    transfer: float = 0.0
-    verify: float = 0.0
-    wait: float = 0.0
-    waste: float = 0.0
-    gained: float = 0.0
-
-    def add(self, closed: Round, spans: Sequence[Span]) -> None:
-        """Account for one round with the spans that belong to it."""
-
-        def total(kinds: tuple[str, ...]) -> int:
-            return sum(span.done_ns - span.start_ns for span in spans if span.kind in kinds)
-
-        length = closed.end_ns - closed.start_ns
-        if closed.number == 0:
-            # Both chips read the question at once: only what outlasts the target's own reading is lost.
-            told = sum(span.done_ns - span.start_ns for span in spans if span.kind == "verdict")
-            read = [span.end_ns for span in spans if span.kind == "prefill"]
-            self.transfer += told
-            self.wait += max(0, closed.end_ns - max(read, default=closed.end_ns) - told)
-            return
-        draft, transfer, target = total(DRAFT), total(TRANSFERS), total(TARGET)
-        kept = closed.kept_drafts / closed.drafted if closed.drafted else 0.0
-        self.draft += draft * kept
-        self.waste += draft * (1.0 - kept)
-        self.transfer += transfer
-        self.verify += target - closed.single_ns
-        self.wait += length - draft - transfer - target
-        self.gained += (closed.emitted - 1) * closed.single_ns
-
-
 def where_time_went(trace: Trace) -> dict[str, Any]:
     """`lost_ms` by cause and `gained_ms`, summed over all rounds."""
-    by_round: dict[tuple[int, int], list[Span]] = defaultdict(list)
-    for span in trace.spans:
-        by_round[span.request, span.round].append(span)
-    losses = Losses()
-    for closed in trace.rounds:
-        losses.add(closed, by_round[closed.request, closed.number])
-    names = ("draft", "transfer", "verify", "wait", "waste")
-    return {"lost_ms": {name: ms(getattr(losses, name)) for name in names}, "gained_ms": ms(losses.gained)}
+    lost = dict.fromkeys(("draft", "transfer", "verify", "wait", "waste"), 0.0)
+    gained = 0
+    for closed, parts in rounds_in_parts(trace):
+        kept = closed.kept_drafts / closed.drafted if closed.drafted else 0.0
+        lost["draft"] += parts.draft * kept
+        lost["waste"] += parts.draft * (1.0 - kept)
+        lost["transfer"] += parts.transfer
+        lost["wait"] += parts.wait
+        if closed.number:  # reading the question is no loss: the target alone reads it as well
+            lost["verify"] += parts.target - closed.single_ns
+            gained += (closed.emitted - 1) * closed.single_ns
+    return {"lost_ms": {cause: ms(spent) for cause, spent in lost.items()}, "gained_ms": ms(gained)}
 
 
 def compare_texts(baseline: Trace, speculative: Trace, rule: str) -> dict[str, Any]:

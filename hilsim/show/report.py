@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
-from hilsim.show.paint import FRAME, bar, fitted
+from hilsim.show.paint import FRAME, bar
 from hilsim.show.sentences import headline, lossless_words, where_it_went
 from hilsim.show.words import clean, duration, gibibytes, milliseconds, percent, shortened
 
@@ -199,14 +199,15 @@ def losses(page: Page, document: Block, block: Block) -> None:
 
 
 def memory(page: Page, chips: Block) -> None:
-    """The ledger of each chip against its cap."""
+    """The ledger of each chip against its cap, and the most that the run held at once."""
     page.title("memory in GiB")
     room = max(4, min(24, page.width - 52))
     for name, chip in chips.items():
         used, cap = chip["used_bytes"], chip["cap_bytes"]
         style = TARGET if used <= cap else BAD
-        head = Text(f"  {name}: {gibibytes(used)} of {gibibytes(cap)} ({percent(used / cap)})", "bold")
-        page.line(fitted(head, 10 + room) if head.cell_len < 10 + room else head, " ", bar(used / cap, room, style))
+        head = f"{name}: {gibibytes(used)} of {gibibytes(cap)} planned, peak {gibibytes(chip['peak_bytes'])}"
+        page.paragraph(Text(head, "bold"), 2)
+        page.line(f"  {percent(used / cap):>7} ", bar(used / cap, room, style))
         for item in sorted(chip["items"], key=lambda item: -item["bytes"]):
             size = item["bytes"]
             page.line(f"  {gibibytes(size):>7} ", bar(size / cap, room, TARGET, empty=" "), f" {clean(item['what'])}")

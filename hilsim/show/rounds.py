@@ -1,18 +1,19 @@
 """`rounds.csv`: one row per round of both runs, times in milliseconds exact to the nanosecond, no text.
 
-Round 0 of a request is the prefill that makes its first token. `draft_ms`, `transfer_ms` and `verify_ms` are sums over
-the round's spans (transfer to the arrival, verify any step of the target: prefill, decode or verify); `wait_ms` is the
-rest of the round. The draft reads the question while the target does: in round 0 only what outlasts the target waits.
+Round 0 of a request is the prefill that makes its first token. `draft_ms`, `transfer_ms`, `verify_ms` (any step of the
+target: prefill, decode or verify) and `wait_ms` are the parts of a round that `parts.py` defines, and make its length.
+Over the speculative run, `draft_ms`, `transfer_ms` and `wait_ms` sum to the `lost_ms` of the same names, `waste` being
+in `draft_ms`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import TextIO
 
-from hilsim.sim.trace import Round, Span, Trace
+from hilsim.show.parts import rounds_in_parts
+from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_MS
 
 COLUMNS = (
@@ -30,7 +31,6 @@ COLUMNS = (
     "verify_ms",
     "wait_ms",
 )
-TARGET = ("prefill", "decode", "verify")
 
 
 def write_rounds(file: TextIO, baseline: Trace, speculative: Trace | None) -> None:
@@ -44,11 +44,7 @@ def write_rounds(file: TextIO, baseline: Trace, speculative: Trace | None) -> No
 
 def rows(trace: Trace) -> Iterator[tuple[str | int, ...]]:
     """The rows of one run, in the order in which its rounds closed."""
-    spans: dict[tuple[int, int], list[Span]] = defaultdict(list)
-    for span in trace.spans:
-        spans[span.request, span.round].append(span)
-    for closed in trace.rounds:
-        parts = durations(closed, spans[closed.request, closed.number])
+    for closed, parts in rounds_in_parts(trace):
         yield (
             trace.policy,
             closed.request,
@@ -59,20 +55,6 @@ def rows(trace: Trace) -> Iterator[tuple[str | int, ...]]:
             closed.emitted,
             *map(exact_ms, parts),
         )
-
-
-def durations(closed: Round, spans: list[Span]) -> tuple[int, int, int, int]:
-    """Nanoseconds of a round in drafting, in transfer, in the target's step, and the rest."""
-
-    def total(kinds: tuple[str, ...]) -> int:
-        return sum(span.done_ns - span.start_ns for span in spans if span.kind in kinds)
-
-    draft, target = total(("draft",)), total(TARGET)
-    # A prompt on its way to the draft is nobody's wait: the target reads meanwhile. One to the target holds it up.
-    asked = min((span.asked_ns for span in spans if span.kind == "prefill"), default=closed.start_ns)
-    prompts = sum(span.done_ns - span.start_ns for span in spans if span.kind == "prompt" and span.done_ns <= asked)
-    transfer = total(("drafts", "verdict")) + prompts
-    return draft, transfer, target, max(0, closed.end_ns - closed.start_ns - draft - transfer - target)
 
 
 def exact_ms(nanoseconds: int) -> str:

@@ -16,7 +16,7 @@ REMEMBERED = 40
 KEPT_SPANS = 1000  # a track; many more than a few rounds of the longest drafts
 
 
-@dataclass
+@dataclass(eq=False)  # two alike are still two, and what is drawn can be remembered by exchange
 class Exchange:
     """A question and its answer as far as it has got: rounds with their words."""
 
