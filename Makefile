@@ -22,7 +22,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench_decode
 
 pictures: $(READY)
-	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out docs/orin_8295 > /dev/null
+	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out out/pictures > /dev/null
+	mkdir -p docs/orin_8295
+	cp out/pictures/dashboard.svg out/pictures/timeline.png docs/orin_8295/
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt
