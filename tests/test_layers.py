@@ -65,6 +65,19 @@ def test_help_checks_and_synthetic_runs_start_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_live_run_does_not_load_the_compiler() -> None:
+    """PyTorch's compiler takes longer to import than the whole first scenario takes to start."""
+    code = (
+        "import sys; from hilsim.cli import simulate_main\n"
+        "few = ['--set=workload.count=1', '--set=workload.max_turns=1', '--set=workload.max_new_tokens=4']\n"
+        "status = simulate_main(['scenarios/orin_8295.yaml', '--json', *few])\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_module_has_outgrown_its_idea() -> None:
     long = {file.name: n for file in FILES if (n := len(file.read_text(encoding="utf-8").splitlines())) > 400}
     assert not long

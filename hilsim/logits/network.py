@@ -79,6 +79,23 @@ class KVCache:
         return zip(self.keys[:, :, :, :end].unbind(), self.values[:, :, :, :end].unbind(), strict=True)
 
 
+class Linear(nn.Linear):
+    """A linear layer left as memory comes: weights are loaded, or drawn by `training.fitting.initialise`.
+
+    PyTorch's own initialisation would take longer than loading, and pulls in its compiler on the meta device.
+    """
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """An embedding left as memory comes, as `Linear`."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class Attention(nn.Module):
     """Grouped-query attention; query, key and value projections are one matrix, so a decode step is one product."""
 
@@ -87,10 +104,10 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         self.window = window
         self.eps = config.rms_eps
-        self.qkv = nn.Linear(
+        self.qkv = Linear(
             config.hidden_size, (config.heads + 2 * config.kv_heads) * config.head_dim, bias=config.qkv_bias
         )
-        self.output = nn.Linear(config.heads * config.head_dim, config.hidden_size, bias=config.output_bias)
+        self.output = Linear(config.heads * config.head_dim, config.hidden_size, bias=config.output_bias)
         self.q_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
 
@@ -149,8 +166,8 @@ class Block(nn.Module):
         self.attention_norm = nn.Parameter(torch.ones(config.hidden_size))
         self.attention = Attention(config, window)
         self.mlp_norm = nn.Parameter(torch.ones(config.hidden_size))
-        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
+        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
@@ -168,11 +185,11 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
         windows = config.windows or (None,) * config.layers
         self.blocks = nn.ModuleList(Block(config, window) for window in windows)
         self.norm = nn.Parameter(torch.ones(config.hidden_size))
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
         cos, sin = rotary_tables(config)
@@ -223,11 +240,13 @@ class Network(nn.Module):
 def rotary_tables(config: NetworkConfig) -> tuple[Tensor, Tensor]:
     """Cosine and (half-negated) sine, each (max_positions, 1, head_dim), in float32 as Hugging Face computes them.
 
+    Always on the CPU: arithmetic on the meta device, where a checkpoint's shapes are checked, loads PyTorch's compiler.
+
     Formulas: RoPE, Su et al. 2021 (arXiv 2104.09864); Llama 3 scaling as in Meta's reference code; YaRN, Peng et al.
     2023 (arXiv 2309.00071). Both scalings as parametrised by Hugging Face.
     """
     half = config.head_dim // 2
-    frequency = 1.0 / config.rope_theta ** (torch.arange(half, dtype=torch.float32) / half)
+    frequency = 1.0 / config.rope_theta ** (torch.arange(half, dtype=torch.float32, device="cpu") / half)
     magnitude = 1.0
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "linear":
@@ -241,7 +260,7 @@ def rotary_tables(config: NetworkConfig) -> tuple[Tensor, Tensor]:
         frequency = yarn_frequencies(frequency, scaling, config)
         default = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1.0 else 1.0
         magnitude = default if scaling.attention_factor is None else scaling.attention_factor
-    angle = torch.outer(torch.arange(config.max_positions, dtype=torch.float32), frequency)[:, None, :]
+    angle = torch.outer(torch.arange(config.max_positions, dtype=torch.float32, device="cpu"), frequency)[:, None, :]
     cos, sin = angle.cos() * magnitude, angle.sin() * magnitude
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
@@ -258,5 +277,5 @@ def yarn_frequencies(frequency: Tensor, scaling: RopeScaling, config: NetworkCon
     if scaling.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, config.head_dim - 1)
-    ramp = ((torch.arange(half, dtype=torch.float32) - low) / ((high - low) or 0.001)).clamp(0.0, 1.0)
+    ramp = ((torch.arange(half, dtype=torch.float32, device="cpu") - low) / ((high - low) or 0.001)).clamp(0.0, 1.0)
     return frequency * (1.0 - ramp) + frequency / scaling.factor * ramp
