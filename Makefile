@@ -1,5 +1,5 @@
 # make run: the first scenario, live.  make test: the fast suite.  make check: format, lint, types.  make bench: speed.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -28,7 +28,8 @@ pictures: $(READY)
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt
-	@command -v $(PYTHON) >/dev/null || { echo "hilsim needs Python 3.11: found no '$(PYTHON)'. Install it, or say make PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "hilsim needs Python 3.11 or newer: '$(PYTHON)' is none. Install it, or say make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
