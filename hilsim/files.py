@@ -43,7 +43,8 @@ def read_text(path: Path) -> str:
         raise InputError([Fault(str(path), "", "no such file", "a readable file", hint)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError([Fault(str(path), "", reason.lower(), "a readable file")]) from None
+        found = "a folder (directory)" if isinstance(error, IsADirectoryError) else reason.lower()
+        raise InputError([Fault(str(path), "", found, "a readable file")]) from None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

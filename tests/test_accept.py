@@ -190,7 +190,8 @@ def test_a_law_is_a_law_and_keeps_the_largest(
     law = law_of(row, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
     assert law.sum() == pytest.approx(1)
     assert (law >= 0).all()
-    assert law[int(np.argmax(row))] > 0
+    whole = law_of(row, Sampling(temperature=temperature))
+    assert law[whole == whole.max()].any()  # one of the likeliest; logits may differ by less than a law can show
     if top_k is not None and len(set(row.tolist())) == len(row):
         assert np.count_nonzero(law) <= top_k
 

@@ -58,7 +58,7 @@ class Precision(Record):
     def _ascending(self) -> Precision:
         rows = [point.rows for point in self.operation_rates]
         if rows != sorted(set(rows)):
-            raise ValueError(f"operation_rates at rows {rows}; rows must rise")
+            raise ValueError(f"operation_rates at rows {rows}; rising rows")
         return self
 
 
@@ -83,7 +83,7 @@ class Widths(Record):
 def rising(widths: tuple[int, ...]) -> tuple[int, ...]:
     """The widths as given; raises `ValueError` unless they rise from at least 1."""
     if any(width < 1 for width in widths) or list(widths) != sorted(set(widths)):
-        raise ValueError(f"widths {list(widths)}; they must rise and be at least 1")
+        raise ValueError(f"widths {list(widths)}; rising numbers of rows, at least 1")
     return widths
 
 

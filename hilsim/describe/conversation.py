@@ -29,7 +29,7 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:  # bad JSON, endless digits, endless nesting
-            message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            message = f"unreadable JSON ({error.msg if isinstance(error, json.JSONDecodeError) else error})"
             faults.append(Fault(str(path), place, message, "a JSON object"))
             continue
         turns = row.get("turns") if isinstance(row, dict) else None

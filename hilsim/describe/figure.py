@@ -43,8 +43,11 @@ class Figure(Record):
 
     @model_validator(mode="after")
     def _inside_its_range(self) -> Figure:
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError(f"range {self.range[0]:g} to {self.range[1]:g}; the lower end first")
         if self.range is not None and not self.range[0] <= self.value <= self.range[1]:
-            raise ValueError(f"value {self.value:g} outside its own range {self.range[0]:g} to {self.range[1]:g}")
+            inside = f"range {self.range[0]:g} to {self.range[1]:g}"
+            raise ValueError(f"value {self.value:g} outside its own {inside}; a value inside it, or another range")
         return self
 
     @property
@@ -69,9 +72,9 @@ def _of(dimension: str, *, positive: bool) -> AfterValidator:
     def check(figure: Figure) -> Figure:
         if figure.unit not in DIMENSIONS[dimension]:
             units = ", ".join(DIMENSIONS[dimension])
-            raise ValueError(f"unit {figure.unit!r} is no unit of {dimension}; use one of {units}")
+            raise ValueError(f"unit {figure.unit!r} is no unit of {dimension}; one of {units}")
         if positive and figure.value == 0:
-            raise ValueError(f"a {dimension} of 0; it must be above 0")
+            raise ValueError(f"a {dimension} of 0; one above 0")
         return figure
 
     return AfterValidator(check)

@@ -225,8 +225,10 @@ def load_record(record: type[R], file: Path) -> R:
 
 def located(value: str, scenario: Path) -> Path:
     """A path in a scenario: absolute, or relative to the scenario's folder or to the project."""
-    beside = scenario.parent / value
-    return beside if exists(beside) or not exists(PROJECT / value) else PROJECT / value
+    beside, inside = scenario.parent / value, PROJECT / value
+    # Where neither is there, the message should name the folder that the user most likely meant.
+    missing_here = exists(inside.parent) and not exists(beside.parent)
+    return inside if not exists(beside) and (exists(inside) or missing_here) else beside
 
 
 def with_override(document: Document, override: str) -> Document:

@@ -40,7 +40,7 @@ class Placement(Record):
     chip: str
     unit: str
     precision: str
-    widths: tuple[int, ...] | None = None
+    widths: tuple[int, ...] | None = Field(default=None, min_length=1)
     timer: TableTimer | None = None
 
     @field_validator("widths", mode="before")

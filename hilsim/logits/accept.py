@@ -48,12 +48,13 @@ def ratio(p: Law, q: Law, noise: Uniforms) -> tuple[int, Emission]:
     draw the very same token again.
     """
     drafted, drafted_margin = draw(q, noise.draft)
-    chance = p[drafted] / q[drafted] if q[drafted] > 0 else float(p[drafted] > 0)
-    if noise.accept < chance:
-        return drafted, Emission(drafted, drafted, min(drafted_margin, chance - noise.accept))
+    # uniform < p / q without the division, which would overflow where q is next to nothing.
+    gap = float(p[drafted] - noise.accept * q[drafted])
+    if gap > 0:
+        return drafted, Emission(drafted, drafted, min(drafted_margin, gap))
     residual = np.maximum(p - q, 0.0)
     token, margin = draw(residual if residual.sum() > 0 else p, noise.residual)
-    return drafted, Emission(token, None, min(drafted_margin, noise.accept - chance, margin))
+    return drafted, Emission(token, None, min(drafted_margin, -gap, margin))
 
 
 def plain(p: Law, noise: Uniforms) -> Emission:

@@ -166,8 +166,11 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         )
     if scenario.workload.talkers > 1 and setup.draft is not None:
         found.append("With several talkers the target alone queues too; gained_ms and lost_ms leave that out.")
+    if setup.target.widths is not None and setup.target.widths[0] > 1:
+        width = setup.target.widths[0]
+        found.insert(0, f"No graph of width 1: the target alone runs {width} rows a token, so speedup flatters.")
     if trace.skipped_turns:
-        found.append(f"{trace.skipped_turns} turns were left out because the context was full.")
+        found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if trace.overruns:
         found.append(f"{trace.overruns} events came later than real time asked.")
     return found
