@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hilsim.cost.memory import largest_context
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Lengths, TargetOnly
@@ -213,9 +214,17 @@ def save(
     return ""
 
 
-def check_scenario(file: Path, overrides: list[str]) -> int:
-    """`python -m hilsim check`: the ledger of every chip, and remedies where one overflows."""
-    verdict = check(load_setup(file, overrides), overrides)
+def check_scenario(file: Path, overrides: list[str], *, largest: bool = False) -> int:
+    """`python -m hilsim check`: the ledger of every chip, and remedies where one overflows.
+
+    With `largest` also the longest context that fits, which is an answer even where the one asked for does not.
+    """
+    setup = load_setup(file, overrides)
+    verdict = check(setup, overrides)
+    if largest:
+        longest = largest_context(setup)
+        found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
+        print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
     verdict.require()
     print(verdict)
     return 0

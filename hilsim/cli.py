@@ -70,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="does the scenario fit? prints the memory ledger of every chip")
     add_scenario(check)
+    check.add_argument("--largest-context", action="store_true", help="also the longest context that still fits")
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
     train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
@@ -80,13 +81,45 @@ def main(arguments: Sequence[str]) -> int:
     card = commands.add_parser("card", help="measure the stand-ins' losses and acceptance and write the model card")
     card.add_argument("--models", metavar="DIR", type=Path, default=Path("models"))
     card.add_argument("--dialogues", metavar="N", type=int, default=40, help="conversations per part and setting")
+    validate = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
+    validate.add_argument("--csv", metavar="FILE", type=Path, help="a team's own figures instead of the shipped ones")
+    validate.add_argument("--plot", metavar="FILE", type=Path, help="also a scatter plot (PNG, SVG or PDF)")
+    validate.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    validate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
+    calibrate = commands.add_parser("calibrate", help="fit a chip's constants to measurements and write its file")
+    calibrate.add_argument("csv", metavar="CSV", nargs="?", type=Path, help="measurements (default: the shipped ones)")
+    subject = calibrate.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file, with rows of its own")
+    subject.add_argument("--family", metavar="NAME", help="the family to fit, over all its chips")
+    calibrate.add_argument("--out", metavar="FILE", type=Path, help="where the fitted file goes")
+    calibrate.add_argument(
+        "--fit", metavar="NAME", action="append", default=[], help="a further constant of the chip; repeatable"
+    )
+    calibrate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
     options = parser.parse_args(arguments)
 
     def command() -> int:
         from hilsim import app
 
+        if options.command == "validate":
+            from hilsim import app_fidelity
+
+            return app_fidelity.validate(
+                options.csv, plot=options.plot, as_json=options.json, skip_bad=options.skip_bad
+            )
+        if options.command == "calibrate":
+            from hilsim import app_fidelity
+
+            return app_fidelity.calibrate(
+                options.csv,
+                chip=options.chip,
+                family=options.family,
+                out=options.out,
+                fit=options.fit,
+                skip_bad=options.skip_bad,
+            )
         if options.command == "check":
-            return app.check_scenario(options.scenario, overrides_of(options))
+            return app.check_scenario(options.scenario, overrides_of(options), largest=options.largest_context)
         if options.command == "train":
             work = options.work or options.out / "work"
             return app.train(

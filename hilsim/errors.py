@@ -7,7 +7,7 @@ sentence; the errors carry as many as were found, so that a file is mended in on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Fault:
         where = f"{self.file}: {self.place}" if self.place else self.file
         remedy = f" {self.remedy}" if self.remedy else ""
         return f"{where}: found {self.found}; expected {self.expected}.{remedy}"
+
+    def at(self, place: str) -> Fault:
+        """The same fault where it matters to the reader: the place that named the thing at fault."""
+        return replace(self, place=place)
 
 
 class HilsimError(Exception):

@@ -19,7 +19,8 @@ from rich.table import Table
 from hilsim.app import Sources
 from hilsim.cli import guarded
 from hilsim.cost.verdict import check
-from hilsim.describe.load import PROJECT, Setup, load_setup
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import TargetOnly
 from hilsim.show.metrics import speculation, speedup
 from hilsim.sim.run import simulate

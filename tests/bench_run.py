@@ -22,7 +22,8 @@ from rich.console import Console
 
 from hilsim.app import Sources, run_both
 from hilsim.cost.memory import ledgers
-from hilsim.describe.load import PROJECT, load_setup
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import load_setup
 from hilsim.show.dashboard import Dashboard
 from hilsim.sim.run import simulate
 from tests.scenes import synthetic, table_setup

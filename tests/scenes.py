@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hilsim.describe.load import PROJECT, Setup, load_setup
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import TargetOnly
 from hilsim.logits.source import LogitsSource
 from hilsim.logits.synthetic import SyntheticSource

@@ -22,7 +22,8 @@ from hilsim.cost.verdict import check
 from hilsim.describe.chip import Chip
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.link import Link
-from hilsim.describe.load import PROJECT, load_record, load_setup
+from hilsim.describe.catalogue import PROJECT, load_record
+from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Lengths
 from hilsim.errors import HilsimError

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.cli import main, simulate_main
-from hilsim.describe.load import PROJECT
+from hilsim.describe.catalogue import PROJECT
 from tests.scenes import table_setup
 
 CONTRACT = {

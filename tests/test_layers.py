@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.load import PROJECT
+from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = ["units", "errors", "files", "describe", "cost", "logits", "sim", "show", "training", "app", "cli", "__main__"]

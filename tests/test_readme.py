@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.load import PROJECT
+from hilsim.describe.catalogue import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)

@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from hilsim.cost.memory import ledgers
-from hilsim.describe.load import PROJECT, load_setup
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import load_setup
 from hilsim.describe.scenario import TargetOnly
 from hilsim.logits.source import Draft, Verdict
 from hilsim.logits.synthetic import SyntheticSource

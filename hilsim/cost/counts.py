@@ -31,6 +31,6 @@ def matmul_operations(model: Model, rows: int, head_rows: int) -> int:
     return 2 * (body_weights(model.architecture) * rows + head_weights(model) * head_rows)
 
 
-def attention_operations(shape: Architecture, rows: int, context: int) -> int:
-    """Scores and mixing: 2 x 2 operations per layer, query head, head dimension, row and visible position."""
+def attention_operations(shape: Architecture, rows: int, context: float) -> float:
+    """Scores and mixing: 2 x 2 operations per layer, query head, head dimension, row and visible position (mean)."""
     return 4 * shape.layers * shape.heads * shape.head_dim * rows * context

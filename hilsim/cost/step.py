@@ -1,12 +1,14 @@
 """One execution on a unit: what is asked for (`Step`) and what it costs there (`StepCost`), by a roofline with parts.
 
-    time = fixed + max(memory, compute)
-    fixed   = graphs x graph overhead + step overhead
-    memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / memory rate
+    time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it
+    fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more of it when reading a prompt)
+    memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / cache rate
     compute = weight operations / operation rate(rows) + attention operations / attention rate
 
 The weight rate is what 4-bit decoding on Hexagon v68 is bound by: unpacking, not bandwidth. Units with compiled
-widths run the next width up and read the whole compiled context every step, whatever is in it.
+widths run the next width up and read the whole compiled context every step, whatever is in it. Units without take any
+number of rows: up to `narrow_rows` matrix-vector kernels stream the weights and arithmetic hides behind them; beyond,
+matrix kernels unpack a tile of weights, then multiply a tile of rows, so that the two add up.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from math import ceil
 
 from hilsim.cost.counts import (
     attention_operations,
@@ -23,6 +26,7 @@ from hilsim.cost.counts import (
     matmul_operations,
 )
 from hilsim.describe.chip import Precision, Unit
+from hilsim.describe.figure import Figure
 from hilsim.describe.model import Model
 from hilsim.units import ns
 
@@ -44,16 +48,23 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`rows` new positions after `cached` ones. Reading wants logits of the last row only, all else of every row."""
+    """`rows` new positions after `cached` ones, of each of `sequences` computed together.
+
+    Reading wants logits of the last row only, all else of every row.
+    """
 
     phase: Phase
     rows: int
     cached: int
+    sequences: int = 1
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one graph execution by part. `width` is the number of rows really computed."""
+    """Seconds of one graph execution by part. `width` is the number of rows really computed.
+
+    `overlap` is the share of the shorter of memory and compute time that hides behind the longer.
+    """
 
     width: int
     fixed_s: float
@@ -61,10 +72,12 @@ class StepCost:
     kv_s: float
     matmul_s: float
     attention_s: float
+    overlap: float = 1.0
 
     @property
     def seconds(self) -> float:
-        return self.fixed_s + max(self.weights_s + self.kv_s, self.matmul_s + self.attention_s)
+        memory, compute = self.weights_s + self.kv_s, self.matmul_s + self.attention_s
+        return self.fixed_s + max(memory, compute) + (1 - self.overlap) * min(memory, compute)
 
     @property
     def bound(self) -> str:
@@ -97,26 +110,64 @@ def operation_rate(precision: Precision, rows: int) -> float:
     return points[-1][1]
 
 
+def graphs_run(model: Model, unit: Unit, precision: Precision) -> int:
+    """Graphs run one after another in a step: as many as the size limit makes of the layers and of the head.
+
+    Published pipelines cut like this (qualcomm/ai-hub-models NUM_SPLITS: 3 for Llama-3.2-1B and 3B, 5 for
+    Llama-3.1-8B); `graphs_per_step` is the least.
+    """
+    least = round(unit.graphs_per_step.si) if unit.graphs_per_step is not None else 1
+    if unit.graph_limit is None:
+        return least
+    body_bytes = body_weights(model.architecture) * precision.weight_bits.si / 8
+    head_bytes = head_weights(model) * precision.head_bits.si / 8
+    return max(least, ceil(body_bytes / unit.graph_limit.si) + ceil(head_bytes / unit.graph_limit.si))
+
+
+def si(figure: Figure | None, otherwise: float = 0.0) -> float:
+    """A figure's value in base units, or what stands for an absent one."""
+    return figure.si if figure is not None else otherwise
+
+
 def execution_cost(
-    model: Model, unit: Unit, precision: Precision, *, width: int, visible: int, head_rows: int
+    model: Model,
+    unit: Unit,
+    precision: Precision,
+    *,
+    rows: int,
+    stored: int,
+    visible: float,
+    head_rows: int,
+    reading: bool = False,
+    sequences: int = 1,
 ) -> StepCost:
-    """Cost of one execution of `width` rows that attends to `visible` positions and makes `head_rows` logits rows."""
+    """Cost of one execution of `rows` rows for each of `sequences`; `reading` where they are a prompt's.
+
+    `stored` positions of cache are read, a row attends to `visible` of them on average, and `head_rows` logits rows
+    are made; all of these per sequence. Weights are read once whatever the number of rows and sequences.
+    """
     shape = model.architecture
-    weight_bytes = (body_weights(shape) * precision.weight_bits.si + head_weights(model) * precision.head_bits.si) / 8
-    weights_s = weight_bytes / precision.memory_rate.si
+    body, head = body_weights(shape), head_weights(model)
+    all_rows = rows * sequences
+    wide = all_rows > si(unit.narrow_rows, 1)
+    tile = round(si(unit.tile_rows, 1)) if wide else 1
+    computed = ceil(all_rows / tile) * tile
+    memory_rate = precision.memory_rate.si
+    weights_s = (body * precision.weight_bits.si + head * precision.head_bits.si) / 8 / memory_rate
     if precision.weight_rate is not None:
-        weights_s = max(weights_s, (body_weights(shape) + head_weights(model)) / precision.weight_rate.si)
-    kv_bytes = kv_numbers_per_token(shape) * visible * precision.kv_bits.si / 8
-    rate = operation_rate(precision, width)
-    attention_rate = precision.attention_rate.si if precision.attention_rate is not None else rate
-    graphs = unit.graphs_per_step.si if unit.graphs_per_step is not None else 1
+        weights_s = max(weights_s, (body + head) / precision.weight_rate.si)
+    kv_bytes = sequences * kv_numbers_per_token(shape) * stored * precision.kv_bits.si / 8
+    rate = operation_rate(precision, computed)
+    layer_s = si(unit.layer_overhead) + (si(unit.prompt_layer_overhead) if wide and reading else 0.0)
+    graphs_s = graphs_run(model, unit, precision) * si(unit.graph_overhead)
     return StepCost(
-        width=width,
-        fixed_s=graphs * unit.graph_overhead.si + unit.step_overhead.si,
+        width=rows,
+        fixed_s=graphs_s + si(unit.step_overhead) + shape.layers * layer_s,
         weights_s=weights_s,
-        kv_s=kv_bytes / precision.memory_rate.si,
-        matmul_s=matmul_operations(model, width, head_rows) / rate,
-        attention_s=attention_operations(shape, width, visible) / attention_rate,
+        kv_s=kv_bytes / si(precision.cache_rate, memory_rate),
+        matmul_s=matmul_operations(model, computed, head_rows * sequences) / rate,
+        attention_s=attention_operations(shape, all_rows, visible) / si(precision.attention_rate, rate),
+        overlap=si(unit.overlap, 1.0) if wide else 1.0,
     )
 
 
@@ -128,17 +179,24 @@ def step_costs(
     cached = step.cached
     for used, width in passes(step.rows, widths):
         cached += used
-        fixed_graph = widths is not None
-        # A fixed graph computes logits of every row it was compiled for; a GPU only those asked for.
-        wanted = 1 if step.phase.reads else used
+        if widths is not None:
+            # A fixed graph reads its whole context and computes logits of every row it was compiled for.
+            stored, visible, head_rows = context, float(context), width
+        else:
+            # Others read what is there, skip the future, and make only the logits that are wanted.
+            stored, visible, head_rows = cached, cached - (used - 1) / 2, 1 if step.phase.reads else used
         costs.append(
             execution_cost(
                 model,
                 unit,
                 precision,
-                width=width,
-                visible=context if fixed_graph else cached,
-                head_rows=width if fixed_graph else wanted,
+                rows=width,
+                stored=stored,
+                visible=visible,
+                head_rows=head_rows,
+                # A verify on a unit of fixed graphs runs the very graph that prompts run.
+                reading=step.phase.reads or widths is not None,
+                sequences=step.sequences,
             )
         )
     return costs

@@ -30,7 +30,7 @@ class Roofline:
     def __init__(self, model: Model, unit: Unit, precision: str, widths: tuple[int, ...] | None, context: int):
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
         self.widths, self.context = widths, context
-        self._known: dict[tuple[Phase, int, int], int] = {}
+        self._known: dict[tuple[Phase, int, int, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
@@ -38,7 +38,7 @@ class Roofline:
 
     def duration_ns(self, step: Step) -> int:
         # With fixed graphs the fill of the cache does not matter: one entry serves every position.
-        key = (step.phase, step.rows, 0 if self.widths is not None else step.cached)
+        key = (step.phase, step.rows, 0 if self.widths is not None else step.cached, step.sequences)
         if key not in self._known:
             self._known[key] = duration_ns(self.costs(step))
         return self._known[key]

@@ -14,8 +14,9 @@ from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import Ledger, describe, ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
+from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.chip import Unit
-from hilsim.describe.load import PROJECT, Placed, Setup, load_record, load_setup
+from hilsim.describe.load import Placed, Setup, load_setup
 from hilsim.describe.model import Model
 from hilsim.errors import InputError, PlacementError
 from hilsim.units import gib, ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,12 +12,13 @@ from hilsim.describe.figure import (
     ByteRate,
     Count,
     Duration,
-    Figure,
+    Frequency,
     Kind,
     Named,
     OperationRate,
     Power,
     Record,
+    Share,
     Size,
     WeightRate,
 )
@@ -35,9 +37,11 @@ class RatePoint(Record):
 class Precision(Record):
     """One number format on one unit: how many bits each part takes and how fast the unit gets through it.
 
-    A step reads `weight_bits` a body weight, `head_bits` a head weight and `kv_bits` a cached number at `memory_rate`;
-    where decoding is bound by unpacking weights, `weight_rate` caps it. `operation_rates` are points of a curve over
-    rows (straight between points, flat outside); attention runs at `attention_rate`, or with the rest where absent.
+    A step reads `weight_bits` a body weight, `head_bits` a head weight and `kv_bits` a cached number at `memory_rate`
+    (the cache at `cache_rate` where given); where decoding is bound by unpacking weights, `weight_rate` caps it.
+    `operation_rates` are points of a curve over rows (straight between points, flat outside); attention runs at
+    `attention_rate`, or with the rest where absent. A network that is no language model also pays `pass_overhead`:
+    what feeding and fetching its tensors costs.
     """
 
     activations: Activations
@@ -46,8 +50,10 @@ class Precision(Record):
     kv_bits: Count
     memory_rate: ByteRate
     weight_rate: WeightRate | None = None
+    cache_rate: ByteRate | None = None
     operation_rates: tuple[RatePoint, ...] = Field(min_length=1)
     attention_rate: OperationRate | None = None
+    pass_overhead: Duration | None = None
 
     @field_validator("operation_rates", mode="before")
     @classmethod
@@ -59,6 +65,11 @@ class Precision(Record):
         rows = [point.rows for point in self.operation_rates]
         if rows != sorted(set(rows)):
             raise ValueError(f"operation_rates at rows {rows}; rising rows")
+        for low, high in pairwise(self.operation_rates):
+            if high.rows / high.rate.si < low.rows / low.rate.si:
+                raise ValueError(
+                    f"operation_rates make {high.rows} rows quicker than {low.rows}; a wider pass is never cheaper"
+                )
         return self
 
 
@@ -95,20 +106,64 @@ class Ability(Record):
     source: str = Field(min_length=3)
 
 
+class Fallback(Record):
+    """What it costs when operators leave the unit for another one: `penalty` times the operator's own time there,
+
+    and `crossing` for each run of operators that leaves and comes back.
+    """
+
+    penalty: Count
+    crossing: Duration
+
+
 class Unit(Record):
-    """One compute unit. With `widths` it runs fixed graphs, which read the whole compiled context every step."""
+    """One compute unit. With `widths` it runs fixed graphs, which read the whole compiled context every step.
+
+    Every pass costs `step_overhead`, and `layer_overhead` a layer; one that reads a prompt of more than `narrow_rows`
+    rows `prompt_layer_overhead` a layer on top, as it is launched kernel by kernel. Any pass of more than
+    `narrow_rows` rows uses matrix instead of matrix-vector kernels: rows are rounded up to `tile_rows`, and of the
+    shorter of memory and compute time only the share `overlap` hides behind the longer. Where these are absent: no
+    overhead, no rounding, all of it hidden.
+
+    With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
+    operations) and `clock`.
+    """
 
     kind: UnitKind
     title: str = ""
+    family: str | None = None
+    peak_operation_rate: OperationRate | None = None
+    clock: Frequency | None = None
     widths: Widths | None = None
     shared_weights: Ability | None = None
     graphs_per_step: Count | None = None
-    graph_overhead: Duration
-    step_overhead: Duration
+    graph_limit: Size | None = None
+    context_limit: Size | None = None
+    graph_overhead: Duration | None = None
+    step_overhead: Duration | None = None
+    layer_overhead: Duration | None = None
+    prompt_layer_overhead: Duration | None = None
+    operator_overhead: Duration | None = None
+    overlap: Share | None = None
+    narrow_rows: Count | None = None
+    tile_rows: Count | None = None
     reserve: Size
     active_power: Power
     refused_matmuls: tuple[Literal["int16 x int16"], ...] = ()
-    precisions: dict[str, Precision] = Field(min_length=1)
+    fallback: Fallback | None = None
+    precisions: dict[str, Precision] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Unit:
+        if self.family is None:
+            needed = {"graph_overhead": self.graph_overhead, "step_overhead": self.step_overhead}
+            missing = [name for name, figure in needed.items() if figure is None]
+            missing += [] if self.precisions else ["precisions"]
+            if missing:
+                raise ValueError(f"neither family nor {', '.join(missing)}; a family, or these keys")
+        if self.overlap is not None and self.overlap.si > 1:
+            raise ValueError(f"overlap {self.overlap.value:g}; a share of at most 1")
+        return self
 
     @field_validator("refused_matmuls", mode="before")
     @classmethod
@@ -125,8 +180,29 @@ class Unit(Record):
         return None
 
 
+class ModeUnit(Record):
+    """What a power mode changes about one unit."""
+
+    peak_operation_rate: OperationRate | None = None
+    clock: Frequency | None = None
+
+
+class Mode(Record):
+    """A power mode: the datasheet figures that differ from the chip's own."""
+
+    peak_memory_rate: ByteRate | None = None
+    units: dict[str, ModeUnit] = Field(default_factory=dict)
+
+
 class Chip(Named):
-    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it."""
+    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
+
+    `modes` are its other power modes, named `CHIP@MODE` where a chip is asked for. `known_as` are the names that
+    measurements use for it, and `group` the class in which they are summed up.
+    """
+
+    known_as: tuple[str, ...] = ()
+    group: str = ""
 
     memory: Size
     reserve: Size
@@ -134,7 +210,21 @@ class Chip(Named):
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     units: dict[Annotated[str, Field(pattern=PLAIN_NAME)], Unit] = Field(min_length=1)
+    modes: dict[str, Mode] = Field(default_factory=dict)
+    residuals: str = ""
     notes: str = ""
+
+    @field_validator("known_as", mode="before")
+    @classmethod
+    def _list(cls, data: object) -> object:
+        return tuple(data) if isinstance(data, list) else data
+
+    @model_validator(mode="after")
+    def _modes_change_units_here(self) -> Chip:
+        for name, mode in self.modes.items():
+            if strangers := sorted(set(mode.units) - set(self.units)):
+                raise ValueError(f"mode {name} for {', '.join(strangers)}; units of this chip: {', '.join(self.units)}")
+        return self
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Chip:
@@ -144,24 +234,3 @@ class Chip(Named):
                 f"({self.memory.value:g} {self.memory.unit})"
             )
         return self
-
-
-def figures(record: Record, prefix: str = "") -> dict[str, Figure | Widths | Ability]:
-    """Every figure inside a record by its dotted path, for lists of assumptions."""
-    found: dict[str, Figure | Widths | Ability] = {}
-    for name in type(record).model_fields:
-        value = getattr(record, name)
-        path = f"{prefix}.{name}" if prefix else name
-        if isinstance(value, (Figure, Widths, Ability)):
-            found[path] = value
-        elif isinstance(value, Record):
-            found |= figures(value, path)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                if isinstance(item, Record):
-                    found |= figures(item, f"{path}.{key}")
-        elif isinstance(value, tuple):
-            for index, item in enumerate(value):
-                if isinstance(item, Record):
-                    found |= figures(item, f"{path}[{index}]")
-    return found

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
+KINDS: tuple[Kind, ...] = ("datasheet", "measured", "fitted", "assumed")  # from the surest to the least sure
 ABSURD = 1e21
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: chip and unit make up the name of a track
@@ -63,7 +64,11 @@ DIMENSIONS: dict[str, dict[str, float]] = {
     "operation rate": {"GFLOPS": 1e9, "TFLOPS": 1e12, "TOPS": 1e12},
     "duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
     "power": {"W": 1, "mW": 1e-3},
-    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1},
+    "frequency": {"GHz": 1e9, "MHz": 1e6},
+    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1, "times": 1},
+    # Of a family of chips: what it is relative to follows from the unit.
+    "relative rate": {"share": 1, "B/kop": 1e-3, "weights/kop": 1e-3},
+    "relative duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "Mcycles": 1e6, "Gop": 1e9},
 }
 FACTORS = {unit: factor for units in DIMENSIONS.values() for unit, factor in units.items()}
 
@@ -86,4 +91,8 @@ WeightRate = Annotated[Figure, _of("weight rate", positive=True)]
 OperationRate = Annotated[Figure, _of("operation rate", positive=True)]
 Duration = Annotated[Figure, _of("duration", positive=False)]
 Power = Annotated[Figure, _of("power", positive=False)]
+Frequency = Annotated[Figure, _of("frequency", positive=True)]
+RelativeRate = Annotated[Figure, _of("relative rate", positive=True)]
+RelativeDuration = Annotated[Figure, _of("relative duration", positive=False)]
+Share = Annotated[Figure, _of("count", positive=False)]
 Count = Annotated[Figure, _of("count", positive=True)]

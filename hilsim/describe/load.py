@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hilsim.describe.catalogue import load_chip, load_named, located
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
-from hilsim.describe.figure import Named, Record
+from hilsim.describe.figure import Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Conversations, Lengths, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
-from hilsim.files import exists, read_text
+from hilsim.files import read_text
 
-PROJECT = Path(__file__).resolve().parents[2]
-FOLDERS = {"chip": "chips", "link": "chips/links", "model": "models"}
-R = TypeVar("R", bound=Record)
-N = TypeVar("N", bound=Named)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,16 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         raise ScenarioError([*error.faults, *unknown_names(document, file)]) from None
     faults: list[Fault] = []
 
-    def look_up(kind: str, record: type[N], value: str, place: str) -> N | None:
+    def look_up(kind: str, load: Callable[[], T], place: str) -> T | None:
         try:
-            return load_named(kind, record, value, file)
+            return load()
         except InputError as error:
-            faults.extend(replace(fault, place=place) if fault.place == kind else fault for fault in error.faults)
+            faults.extend(fault.at(place) if fault.place == kind else fault for fault in error.faults)
             return None
 
     def place(role: str, placement: Placement) -> Placed | None:
-        model = look_up("model", Model, placement.model, f"{role}.model")
-        chip = look_up("chip", Chip, placement.chip, f"{role}.chip")
+        model = look_up("model", lambda: load_named("model", Model, placement.model, file), f"{role}.model")
+        chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{role}.chip")
         if model is None or chip is None:
             return None
         unit = chip.units.get(placement.unit)
@@ -110,7 +107,8 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
 
     target = place("target", scenario.target)
     draft = None if scenario.draft is None else place("draft", scenario.draft)
-    link = None if scenario.link is None else look_up("link", Link, scenario.link, "link")
+    named = scenario.link
+    link = None if named is None else look_up("link", lambda: load_named("link", Link, named, file), "link")
     conversations: tuple[Conversation, ...] = ()
     if isinstance(scenario.workload, Conversations):
         try:
@@ -139,18 +137,22 @@ def unknown_names(document: Document, file: Path) -> list[Fault]:
     """Names in a scenario that is at fault elsewhere: looked up all the same, so that one reading tells it all."""
     faults: list[Fault] = []
     data = document.data if isinstance(document.data, dict) else {}
-    wanted: list[tuple[str, type[Named], str, object]] = [("link", Link, "link", data.get("link"))]
+    load: dict[str, Callable[[str], object]] = {
+        "model": lambda value: load_named("model", Model, value, file),
+        "chip": lambda value: load_chip(value, file),
+        "link": lambda value: load_named("link", Link, value, file),
+    }
+    wanted: list[tuple[str, str, object]] = [("link", "link", data.get("link"))]
     for role in ("target", "draft"):
         placement = data.get(role)
         if isinstance(placement, dict):
-            wanted.append(("model", Model, f"{role}.model", placement.get("model")))
-            wanted.append(("chip", Chip, f"{role}.chip", placement.get("chip")))
-    for kind, record, place, value in wanted:
+            wanted += [(kind, f"{role}.{kind}", placement.get(kind)) for kind in ("model", "chip")]
+    for kind, place, value in wanted:
         if isinstance(value, str):
             try:
-                load_named(kind, record, value, file)
+                load[kind](value)
             except InputError as error:
-                faults += [replace(fault, place=place) if fault.place == kind else fault for fault in error.faults]
+                faults += [fault.at(place) if fault.place == kind else fault for fault in error.faults]
     return faults
 
 
@@ -194,41 +196,6 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
                 )
             )
     return faults
-
-
-def load_named(kind: str, record: type[N], value: str, scenario: Path) -> N:
-    """A chip, link or model by name (`chips/NAME.yaml`) or by a path ending in .yaml, relative to the scenario."""
-    if value.endswith((".yaml", ".yml")):
-        return load_record(record, located(value, scenario))
-    folders = [scenario.resolve().parent.parent / FOLDERS[kind], PROJECT / FOLDERS[kind]]
-    if value.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        for folder in folders:
-            if exists(folder / f"{value}.yaml"):
-                loaded = load_record(record, folder / f"{value}.yaml")
-                if loaded.name != value:
-                    fault = Fault(
-                        str(folder / f"{value}.yaml"), "name", repr(loaded.name), f"{value!r}, as the file is"
-                    )
-                    raise ScenarioError([fault])
-                return loaded
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    near = difflib.get_close_matches(value, known, 1)
-    remedy = f"Did you mean {near[0]!r}?" if near else "Or give the path of a .yaml file."
-    raise ScenarioError([Fault(str(scenario), kind, repr(value), f"one of {', '.join(known)}", remedy)])
-
-
-def load_record(record: type[R], file: Path) -> R:
-    """One chip, link or model file."""
-    document = parse(read_text(file), str(file))
-    return validated(record, document, str(file))
-
-
-def located(value: str, scenario: Path) -> Path:
-    """A path in a scenario: absolute, or relative to the scenario's folder or to the project."""
-    beside, inside = scenario.parent / value, PROJECT / value
-    # Where neither is there, the message should name the folder that the user most likely meant.
-    missing_here = exists(inside.parent) and not exists(beside.parent)
-    return inside if not exists(beside) and (exists(inside) or missing_here) else beside
 
 
 def with_override(document: Document, override: str) -> Document:

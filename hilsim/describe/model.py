@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.figure import Kind, Named, Record
 
@@ -38,9 +38,15 @@ class Architecture(Record):
 
 
 class Model(Named):
-    """One language model as it would be deployed."""
+    """One language model as it would be deployed. `known_as` are beginnings of the names that measurements use."""
 
+    known_as: tuple[str, ...] = ()
     role: Literal["target", "draft", "either"] = "either"
     vocabulary: Vocabulary
     architecture: Architecture
     notes: str = ""
+
+    @field_validator("known_as", mode="before")
+    @classmethod
+    def _list(cls, data: object) -> object:
+        return tuple(data) if isinstance(data, list) else data

@@ -10,8 +10,8 @@ import hilsim
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, timer_for
-from hilsim.describe.chip import figures
 from hilsim.describe.figure import Figure
+from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, Setup
 from hilsim.show.metrics import compare_texts, speculation, speedup, timing
 from hilsim.sim.trace import Trace

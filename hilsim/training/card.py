@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hilsim.describe.load import PROJECT, load_setup
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import load_setup
 from hilsim.files import written
 from hilsim.logits.checkpoint import load_network
 from hilsim.logits.live import LiveSource, load_stand_ins

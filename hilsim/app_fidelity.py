@@ -1,0 +1,130 @@
+"""The commands about trust: `validate` compares the chips with measurements, `calibrate` fits them to some."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hilsim.describe.catalogue import PROJECT, file_of, written_chip
+from hilsim.describe.family import Family
+from hilsim.describe.write import to_yaml, with_changed_figures
+from hilsim.errors import Fault, InputError
+from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
+from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, described, resolve
+from hilsim.fidelity.measurements import read_measurements
+from hilsim.fidelity.speculation import speed_ups
+from hilsim.fidelity.validate import Progress, compared
+from hilsim.files import read_text, written
+
+
+def families() -> dict[str, Family]:
+    """All shipped families by name."""
+    return {family.name: family for family in described("family", Family)}
+
+
+def cases_of(file: Path, *, skip_bad: bool = False) -> tuple[list[Case], list[LeftOut]]:
+    """A CSV's rows as cases and those left out. Rows at fault stop everything, unless they are to be skipped."""
+    cases, left, faults = resolve(read_measurements(file))
+    if faults and not skip_bad:
+        raise InputError(faults)
+    for fault in faults:
+        print(f"skipped: {fault}", file=sys.stderr)
+    return cases, left
+
+
+def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: bool) -> int:
+    """`python -m hilsim validate`: predicted against measured, three ways."""
+    from rich.console import Console
+
+    from hilsim.show import fidelity
+
+    known = families()
+    basis, left = cases_of(SHIPPED)
+    cases = basis
+    if file is not None:
+        cases, left = cases_of(file, skip_bad=skip_bad)
+        if not cases:
+            reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
+            raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
+    with progress() as say:
+        rows = compared([case for case in cases if case.kind != "speculation"], known, fitting(basis), say)
+    speculation = speed_ups(cases, known)
+    if plot is not None:
+        from hilsim.show.scatter import draw
+
+        with written(plot) as temporary:
+            draw(rows, temporary)
+    if as_json:
+        json.dump(fidelity.as_json(rows, speculation, left), sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        fidelity.print_validation(Console(), rows, speculation, left, str(file or SHIPPED.relative_to(PROJECT)))
+    return 0
+
+
+def fitting(cases: Sequence[Case]) -> list[Case]:
+    """The rows that constants may be fitted to: all but speculation, which combines steps."""
+    return [case for case in cases if case.kind != "speculation"]
+
+
+def calibrate(
+    file: Path | None, *, chip: str | None, family: str | None, out: Path | None, fit: Sequence[str], skip_bad: bool
+) -> int:
+    """`python -m hilsim calibrate`: fit a chip's or a family's constants and write its file."""
+    source = file or SHIPPED
+    cases, _ = cases_of(source, skip_bad=skip_bad)
+    known = families()
+    if family is not None:
+        if family not in known:
+            raise InputError([Fault("--family", "", repr(family), f"one of {', '.join(known)}")])
+        path = file_of("family", family, PROJECT / "chips" / "_.yaml")
+        found = calibrate_family(known[family], fitting(cases), str(source))
+        changed = with_changed_figures(read_text(path), str(path), found.figures)
+        text = with_residuals(changed, found.residuals)
+    else:
+        if chip is None:
+            raise InputError([Fault("calibrate", "", "neither --chip nor --family", "one of the two")])
+        written_one = written_chip(chip, source)
+        found = calibrate_chip(written_one, fitting(cases), known, str(source), fit)
+        name = out.stem if out is not None else written_one.name
+        text = to_yaml(found.record.model_copy(update={"name": name, "known_as": ()}))
+    if out is not None:
+        with written(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    report(found, out)
+    return 0
+
+
+def with_residuals(text: str, residuals: str) -> str:
+    """A family file's text with its line of residuals renewed, or added at the end."""
+    line = f'residuals: "{residuals}"'
+    kept = [old for old in text.splitlines() if not old.startswith("residuals:")]
+    return "\n".join([*kept, line]) + "\n"
+
+
+def report(found: Calibration, out: Path | None) -> None:
+    """What was fitted, how well it is known and how well it predicts."""
+    from rich.console import Console
+
+    from hilsim.show.fidelity import calibration_table
+
+    console = Console()
+    console.print(calibration_table(found))
+    console.print(f"\n{found.residuals}")
+    console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A line on standard error that says what is being fitted, where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("fitting") as status:
+        yield lambda text: status.update(f"fitting {text}")

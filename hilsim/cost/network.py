@@ -1,0 +1,45 @@
+"""A network without a language model - perception, speech, embedding - as a scalar: so many operations and parameters.
+
+    time = graph overhead + pass overhead + operators x operator overhead
+         + the longer of 2 x GMACs / operation rate and parameter bytes / memory rate
+
+Operators that a unit lacks run elsewhere: `fallback_seconds` says what their leaving costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilsim.cost.step import operation_rate, si
+from hilsim.describe.chip import Precision, Unit
+
+ALL_ROWS = 10**6  # networks fill the unit: the plateau of the rate's curve
+
+
+@dataclass(frozen=True)
+class NetworkLoad:
+    """One pass of a network: multiply-accumulates in 10^9, parameters in 10^9, operators (layers as compiled)."""
+
+    gmacs: float
+    params_b: float
+    operators: int
+
+
+def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> float:
+    """Seconds of one pass that stays on the unit."""
+    compute_s = 2e9 * load.gmacs / operation_rate(precision, ALL_ROWS)
+    memory_s = 1e9 * load.params_b * precision.weight_bits.si / 8 / precision.memory_rate.si
+    fixed_s = si(unit.graph_overhead) + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
+    return fixed_s + max(compute_s, memory_s)
+
+
+def fallback_seconds(load: NetworkLoad, unit: Unit, precision: Precision, *, share: float, crossings: int) -> float:
+    """Seconds of one pass when `share` of its work leaves the unit, in `crossings` runs of operators.
+
+    The part that leaves takes `fallback.penalty` times as long as here, and every crossing copies and waits.
+    Raises `ValueError` for a unit whose file has no fallback.
+    """
+    if unit.fallback is None:
+        raise ValueError("a unit without fallback figures; one that has them")
+    here_s = network_seconds(load, unit, precision)
+    return here_s * (1 - share + share * unit.fallback.penalty.si) + crossings * unit.fallback.crossing.si

@@ -1,0 +1,128 @@
+"""From a family's relative constants and a chip's datasheet to the rates and times that its unit is reckoned with."""
+
+from __future__ import annotations
+
+from hilsim.describe.chip import Chip, Mode, Precision, RatePoint, Unit
+from hilsim.describe.family import Family, FamilyPrecision
+from hilsim.describe.figure import KINDS, Figure
+
+# In which unit a derived figure is written, so that people can read it.
+WRITTEN = {"B/s": ("GB/s", 1e9), "op/s": ("TOPS", 1e12), "weights/s": ("Gweights/s", 1e9), "s": ("ms", 1e-3)}
+
+
+class MissingPeakError(ValueError):
+    """A family's constant has nothing to be relative to."""
+
+
+def derived(family: Family, chip: Chip, name: str, unit: Unit) -> Unit:
+    """The unit with all that its file leaves open filled in from the family. Raises `MissingPeakError`."""
+    reckon = Reckoning(family, chip, name, unit)
+    own = {field: value for field in Unit.model_fields if (value := getattr(unit, field)) is not None}
+    given = {field: getattr(family, field) for field in FROM_FAMILY if getattr(family, field) is not None}
+    durations = {field: reckon.duration(value) for field in DURATIONS if (value := getattr(family, field)) is not None}
+    precisions = {key: reckon.precision(value) for key, value in family.precisions.items()} | unit.precisions
+    # Both halves were validated; a fit calls this many times, so it is not done again.
+    return Unit.model_construct(**{**given, **durations, **own, "precisions": precisions})
+
+
+FROM_FAMILY = ("overlap", "narrow_rows", "tile_rows", "graphs_per_step", "graph_limit", "context_limit")
+DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
+
+
+class Reckoning:
+    """One unit's datasheet, against which relative figures are reckoned."""
+
+    def __init__(self, family: Family, chip: Chip, name: str, unit: Unit):
+        self.family, self.name = family, name
+        self.measured_here = chip.name.partition("@")[0] in family.measured_on
+        self.peaks = {
+            "memory": chip.peak_memory_rate,
+            "operations": unit.peak_operation_rate,
+            "clock": unit.clock,
+        }
+
+    def peak(self, what: str) -> Figure:
+        """A datasheet figure that a constant needs."""
+        figure = self.peaks[what]
+        if figure is None:
+            key = {"operations": "peak_operation_rate", "clock": "clock", "memory": "peak_memory_rate"}[what]
+            raise MissingPeakError(f"no {key}; family {self.family.name} is relative to it")
+        return figure
+
+    def rate(self, relative: Figure, *, of: str, dimension: str) -> Figure:
+        """A share of a peak, or so many bytes or weights an operation, as an absolute rate."""
+        peak = self.peak("operations" if relative.unit != "share" else of)
+        return self.figure(relative, peak, dimension, relative.si * peak.si, relative_bounds(relative, peak))
+
+    def duration(self, relative: Figure) -> Figure:
+        """Clock cycles or operations as a time; a duration in seconds stays what it is."""
+        if relative.unit not in ("Mcycles", "Gop"):
+            return relative
+        peak = self.peak("clock" if relative.unit == "Mcycles" else "operations")
+        low, high = bounds(relative)
+        slow, fast = bounds(peak)
+        ends = None if relative.range is None and peak.range is None else (low / fast, high / slow)
+        return self.figure(relative, peak, "s", relative.si / peak.si, ends)
+
+    def figure(
+        self, relative: Figure, peak: Figure, dimension: str, si: float, ends: tuple[float, float] | None
+    ) -> Figure:
+        """The product with its provenance: as sure as the less sure of its two factors."""
+        unit, factor = WRITTEN[dimension]
+        kind = max(relative.kind, peak.kind, key=KINDS.index)
+        there = "" if self.measured_here else ", not measured on this chip"
+        if relative.kind == "fitted" and not self.measured_here:
+            kind = "assumed"
+        source = (
+            f"{relative.value:.4g} {relative.unit} of {peak.value:g} {peak.unit} ({peak.kind}), "
+            f"family {self.family.name}{there}: {relative.source}"
+        )
+        value = si / factor
+        span = None if ends is None else (min(ends[0] / factor, value), max(ends[1] / factor, value))
+        return Figure.model_construct(value=value, unit=unit, kind=kind, source=source, range=span)
+
+    def precision(self, relative: FamilyPrecision) -> Precision:
+        """One number format with absolute rates."""
+
+        def rate(figure: Figure | None, of: str, dimension: str) -> Figure | None:
+            return None if figure is None else self.rate(figure, of=of, dimension=dimension)
+
+        operations = self.rate(relative.operations, of="operations", dimension="op/s")
+        return Precision.model_construct(
+            activations=relative.activations,
+            weight_bits=relative.weight_bits,
+            head_bits=relative.head_bits,
+            kv_bits=relative.kv_bits,
+            memory_rate=self.rate(relative.memory, of="memory", dimension="B/s"),
+            weight_rate=rate(relative.weights, "operations", "weights/s"),
+            cache_rate=rate(relative.cache, "memory", "B/s"),
+            operation_rates=(RatePoint.model_construct(rows=1, rate=operations),),
+            attention_rate=rate(relative.attention, "operations", "op/s"),
+            pass_overhead=None if relative.pass_overhead is None else self.duration(relative.pass_overhead),
+        )
+
+
+def bounds(figure: Figure) -> tuple[float, float]:
+    """The ends of a figure's range in SI, or its value twice."""
+    low, high = figure.range if figure.range is not None else (figure.value, figure.value)
+    scale = figure.si / figure.value if figure.value else 1.0
+    return low * scale, high * scale
+
+
+def relative_bounds(relative: Figure, peak: Figure) -> tuple[float, float] | None:
+    """Both ranges multiplied, where there is one."""
+    if relative.range is None and peak.range is None:
+        return None
+    return bounds(relative)[0] * bounds(peak)[0], bounds(relative)[1] * bounds(peak)[1]
+
+
+def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:
+    """The chip as it is in one of its power modes, `CHIP@MODE`."""
+    units = dict(chip.units)
+    for key, change in mode.units.items():
+        changed = {field: value for field, value in change if value is not None}
+        units[key] = units[key].model_copy(update=changed)
+    update: dict[str, object] = {"units": units, "name": f"{chip.name}@{name}", "title": f"{chip.title}, mode {name}"}
+    if mode.peak_memory_rate is not None:
+        update["peak_memory_rate"] = mode.peak_memory_rate
+    return chip.model_copy(update=update)

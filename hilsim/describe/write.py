@@ -1,0 +1,90 @@
+"""From records back to YAML: a figure on one line, as people write them; and figures changed inside a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import yaml
+
+from hilsim.describe.figure import Figure, Record
+from hilsim.describe.strict_yaml import parse
+
+WIDTH = 10_000  # a figure never breaks its line
+
+
+class _Inline(dict[str, object]):
+    """A mapping written in one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Keeps the order of keys and writes figures in one line."""
+
+
+def _inline(dumper: _Dumper, value: _Inline) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True)
+
+
+_Dumper.add_representer(_Inline, _inline)
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
+
+
+def to_yaml(record: Record) -> str:
+    """A described thing as the text of its file; what is absent is not written."""
+    return yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)
+
+
+def figure_text(figure: Figure) -> str:
+    """One figure as a line of YAML writes it."""
+    return yaml.dump(plain(figure), Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True).strip()
+
+
+def plain(value: object) -> object:
+    """A record as mappings; anything with a provenance (`source`) and no parts goes on one line."""
+    if isinstance(value, Record):
+        fields = {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        found = {name: item for name, item in fields.items() if not absent(item)}
+        flat = all(not isinstance(item, dict) for item in found.values())
+        return _Inline(found) if "source" in found and flat else found
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple) and any(isinstance(item, Record) for item in value):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
+        return int(value)
+    return tuple(map(plain, value)) if isinstance(value, tuple) else value
+
+
+def absent(item: object) -> bool:
+    """Whether a field is as if it had not been written."""
+    return item is None or item in ("", (), {})
+
+
+def with_changed_figures(text: str, file: str, changed: Mapping[str, Figure]) -> str:
+    """A file's text with some of its figures replaced; comments and everything else stay as they are.
+
+    Each figure must be a mapping in braces behind its key (`name: {value: ...}`), on as many lines as it likes.
+    """
+    document = parse(text, file)
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    edits = []
+    for path, figure in changed.items():
+        place = tuple(path.split("."))
+        begin = text.index("{", starts[document.lines[place] - 1])
+        edits.append((begin, end_of_braces(text, begin), figure_text(figure)))
+    for begin, end, new in sorted(edits, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
+
+
+def end_of_braces(text: str, begin: int) -> int:
+    """The position behind the brace that closes the one at `begin`; quoted text does not count."""
+    depth = 0
+    for found in re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'|[{}]').finditer(text, begin):
+        depth += {"{": 1, "}": -1}.get(found.group(), 0)
+        if depth == 0:
+            return found.end()
+    raise ValueError("braces that never close")

@@ -1,0 +1,274 @@
+"""From a measurement to what the simulator says about it: which chip, unit, precision, model and step it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from hilsim.cost.counts import body_weights, head_weights
+from hilsim.cost.network import NetworkLoad, network_seconds
+from hilsim.cost.step import Phase, Step, step_costs
+from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named, load_record, written_chip
+from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.derive import derived
+from hilsim.describe.family import Family
+from hilsim.describe.figure import Named
+from hilsim.describe.model import Model
+from hilsim.describe.runtime import Runtime
+from hilsim.errors import Fault, InputError
+from hilsim.fidelity.measurements import Measurement
+from hilsim.files import exists, read_text
+
+N = TypeVar("N", bound=Named)
+DATA = PROJECT / "chips" / "measurements"
+SHIPPED = DATA / "measured.csv"
+# Precisions that published figures use and no chip file describes: known, and left out.
+NOT_MODELLED = re.compile(r"mixed|w16a16|/|^w4a\?$|^\?$")
+# Where a row does not say: tokens in the cache, or the context compiled.
+CONTEXT = 1024
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement that can be predicted. `model_group` is what leave-one-model-out leaves out."""
+
+    measurement: Measurement
+    chip: Chip
+    unit_name: str
+    precision: str
+    model: Model | None
+    load: NetworkLoad | None
+    runtime: Runtime | None
+    estimated: str = ""  # what had to be assumed to predict it
+
+    @property
+    def measured(self) -> float:
+        """Seconds of one step, one prompt or one pass."""
+        row = self.measurement
+        if row.metric == "tok_s":
+            tokens = row.batch if row.kind != "llm_prefill" else self.prompt_rows * row.batch
+            return tokens / row.value
+        return row.value / 1000
+
+    @property
+    def kind(self) -> str:
+        return {"llm_decode": "decode", "llm_prefill": "prefill", "spec_decode": "speculation"}.get(
+            self.measurement.kind, "network"
+        )
+
+    @property
+    def device(self) -> str:
+        """What leave-one-device-out leaves out: a chip, whatever boards it sits on."""
+        return self.chip.name
+
+    @property
+    def model_group(self) -> str:
+        return self.model.name if self.model is not None else self.measurement.model
+
+    @property
+    def label(self) -> str:
+        """The class a summary puts it in."""
+        return "networks" if self.kind == "network" else f"{self.chip.group or self.chip.name} {self.kind}"
+
+    @property
+    def family(self) -> str | None:
+        """The family whose constants decide this case: none where the chip's own file gives the precision."""
+        unit = self.chip.units[self.unit_name]
+        return None if self.precision in unit.precisions else unit.family
+
+    @property
+    def fixed_graphs(self) -> bool:
+        return self.chip.units[self.unit_name].widths is not None
+
+    @property
+    def prompt_rows(self) -> int:
+        row = self.measurement
+        return row.prompt_tokens if self.fixed_graphs else (row.context or 128)
+
+    def unit(self, families: Mapping[str, Family]) -> Unit:
+        """The unit with its family's constants as they stand in `families`."""
+        written = self.chip.units[self.unit_name]
+        if written.family is None:
+            return written
+        return derived(families[written.family], self.chip, self.unit_name, written)
+
+    def seconds(self, unit: Unit) -> float:
+        """What the simulator says, by the same functions that time a simulated step."""
+        if self.load is not None:
+            return network_seconds(self.load, unit, unit.precisions[self.precision])
+        if self.model is None:
+            raise ValueError("a case is a model's or a network's")
+        return self.timed(self.model, unit, self.step())
+
+    def timed(self, model: Model, unit: Unit, step: Step) -> float:
+        """Seconds of a step of `model` on this case's unit, stored and compiled as its measurement was."""
+        precision = unit.precisions[self.precision]
+        if self.runtime is not None:
+            unit, precision = self.runtime.on(unit, precision)
+        widths = tuple(sorted({1, self.measurement.prompt_tokens})) if self.fixed_graphs else None
+        context = self.measurement.context or CONTEXT
+        return sum(cost.seconds for cost in step_costs(model, unit, precision, step, widths, context))
+
+    def step(self) -> Step:
+        """The step that was measured."""
+        row = self.measurement
+        if row.kind == "llm_prefill":
+            return Step(Phase.PREFILL, self.prompt_rows, 0, row.batch)
+        return Step(Phase.DECODE, 1, (row.context or CONTEXT) - 1, row.batch)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that takes no part, and why."""
+
+    measurement: Measurement
+    reason: str
+
+
+def resolve(rows: Sequence[Measurement]) -> tuple[list[Case], list[LeftOut], list[Fault]]:
+    """Cases to compare, rows left out with the reason, and rows at fault (unknown device or precision)."""
+    cases: list[Case] = []
+    left: list[LeftOut] = []
+    faults: list[Fault] = []
+    for row in rows:
+        found = case_of(row)
+        if isinstance(found, Case):
+            cases.append(found)
+        elif isinstance(found, Fault):
+            faults.append(found)
+        else:
+            left.append(LeftOut(row, found))
+    return cases, left, faults
+
+
+def case_of(row: Measurement) -> Case | Fault | str:
+    """The case of one row; or the fault in it; or the reason why it is left out."""
+    try:
+        chip = chip_of(row.device, row.file)
+    except InputError as error:
+        return Fault(row.file, f"line {row.line}, device", error.faults[0].found, error.faults[0].expected,
+                     "Name a chip file in this column, or describe the chip in chips/.")  # fmt: skip
+    if row.forbidden:
+        return row.forbidden
+    unit_name = next(iter(chip.units))
+    runtime = known_as(row.runtime, "runtime", Runtime)
+    precision = row.precision
+    if precision == "w4a?" and runtime is not None and runtime.activations == "fp16":
+        precision = "w4"
+    if NOT_MODELLED.search(precision):
+        return f"precision {precision} is not modelled" if "?" not in precision else "its precision is not stated"
+    written = chip.units[unit_name]
+    family = None if written.family is None else load_family(written.family)
+    unit = written if family is None else derived(family, chip, unit_name, written)
+    if reason := unit.refusal(precision) if not row.is_network else missing(unit, precision):
+        known = ", ".join(unit.precisions)
+        place = f"line {row.line}, weight_bits/act_bits"
+        return Fault(row.file, place, reason, f"a precision that {chip.name}.{unit_name} has: {known}")
+    if row.is_network:
+        load = load_of(row)
+        if isinstance(load, str):
+            return load
+        return Case(row, chip, unit_name, precision, None, load, None)
+    if unit.widths is not None and row.kind == "llm_prefill" and row.metric == "tok_s" and row.context is None:
+        return "the length of its prompts is not stated"
+    model, estimated = model_of(row)
+    if model is None:
+        return "its model is not described and no parameter count is given"
+    if row.context is None:
+        estimated = ", ".join([*([estimated] if estimated else []), f"{CONTEXT} tokens of context assumed"])
+    return Case(row, chip, unit_name, precision, model, None, runtime, estimated)
+
+
+def missing(unit: Unit, precision: str) -> str | None:
+    """Why a network in this precision cannot be reckoned, or None."""
+    return None if precision in unit.precisions else f"no figures for precision {precision!r}"
+
+
+def normal(name: str) -> str:
+    """A name as aliases are written: lower case, every run of other characters one '-'."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def known_as(name: str, kind: str, record: type[N]) -> N | None:
+    """The described thing of which an alias is the longest beginning of `name`, or None."""
+    wanted = normal(name) + "-"
+    best, found = 0, None
+    for thing in described(kind, record):
+        for alias in (normal(thing.name), *getattr(thing, "known_as", ())):
+            if len(alias) > best and wanted.startswith(alias + "-"):
+                best, found = len(alias), thing
+    return found
+
+
+@cache
+def described(kind: str, record: type[N]) -> tuple[N, ...]:
+    """All files of a kind in the project; somebody's unfinished one is not this row's fault."""
+    found = []
+    for file in sorted((PROJECT / FOLDERS[kind]).glob("*.yaml")):
+        try:
+            found.append(load_record(record, file))
+        except InputError:
+            continue
+    return tuple(found)
+
+
+@cache
+def chip_of(device: str, file: str) -> Chip:
+    """The chip that a device column means: a chip file, a name, `NAME@MODE`, or a board that a chip is known as."""
+    path = device.partition("@")[0]
+    if not path.endswith((".yaml", ".yml")) and not exists(PROJECT / "chips" / f"{path}.yaml"):
+        found = known_as(device, "chip", Chip)
+        device = found.name if found is not None else device
+    load_chip(device, Path(file))  # whatever its families lack is told now
+    return written_chip(device, Path(file))
+
+
+@cache
+def load_family(name: str) -> Family:
+    """A shipped family."""
+    return load_named("family", Family, name, PROJECT / "chips" / "_.yaml")
+
+
+def model_of(row: Measurement) -> tuple[Model | None, str]:
+    """The described model of a row; or one of its size with layers to match, and the words that say so."""
+    found = known_as(row.model, "model", Model)
+    if found is not None:
+        return found, ""
+    if row.params_b is None:
+        return None, ""
+    wanted = row.params_b * 1e9
+
+    def size(model: Model) -> int:
+        head = head_weights(model)
+        return body_weights(model.architecture) + head * (1 if model.architecture.tied_head else 2)
+
+    nearest = min(described("model", Model), key=lambda model: abs(size(model) / wanted - 1))
+    shape = nearest.architecture
+    per_layer = body_weights(shape) / shape.layers
+    layers = max(1, round(shape.layers + (wanted - size(nearest)) / per_layer))
+    scaled = nearest.model_copy(update={"name": row.model, "architecture": shape.model_copy(update={"layers": layers})})
+    return scaled, f"shape of {nearest.name} with {layers} layers assumed"
+
+
+@cache
+def network_table() -> dict[str, tuple[float, float | None]]:
+    """Operation and parameter counts of networks whose measurements do not state them (network_gmacs.csv)."""
+    rows = csv.DictReader(io.StringIO(read_text(DATA / "network_gmacs.csv")))
+    return {row["model"]: (float(row["gmacs"]), float(row["params_b"]) if row["params_b"] else None) for row in rows}
+
+
+def load_of(row: Measurement) -> NetworkLoad | str:
+    """A network's load, or why it cannot be told."""
+    gmacs, params = network_table().get(row.model, (None, None))
+    gmacs, params = row.gmacs or gmacs, row.params_b or params
+    if gmacs is None:
+        return "its number of operations is not known"
+    if params is None:
+        return "its number of parameters is not known"
+    return NetworkLoad(gmacs, params, sum(row.layers))

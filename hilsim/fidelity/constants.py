@@ -1,0 +1,63 @@
+"""The constants that a fit may move, and where they would lie if nothing were known of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hilsim.describe.figure import Figure
+
+# Where each constant would lie if nothing were known of it, by its name and unit, and how far it may really lie from
+# there (a factor). Data outweigh this as soon as they say anything; it keeps what they leave open physical.
+PRIOR_FACTOR = 3.0
+PRIORS: dict[tuple[str, str], float] = {
+    ("memory", "share"): 0.7,  # of the peak: what streaming kernels reach
+    ("memory", "B/kop"): 1.0,
+    ("weights", "weights/kop"): 0.5,
+    ("cache", "share"): 0.7,
+    ("cache", "B/kop"): 0.5,
+    ("operations", "share"): 0.25,
+    ("attention", "share"): 0.05,
+    ("step_overhead", "Mcycles"): 1.0,  # 1 ms at 1 GHz
+    ("layer_overhead", "Mcycles"): 0.05,  # ten kernels of 5 us at 1 GHz
+    ("prompt_layer_overhead", "Mcycles"): 0.2,
+    ("prompt_layer_overhead", "Gop"): 30.0,  # 0.6 ms at 50 TOPS
+    ("step_overhead", "Gop"): 100.0,  # 2 ms at 50 TOPS
+    ("pass_overhead", "Gop"): 10.0,  # 0.2 ms at 50 TOPS
+    ("operator_overhead", "Gop"): 0.1,  # 2 us at 50 TOPS
+    # The same things in absolute units, for a chip that is described without a family.
+    ("memory_rate", "GB/s"): 50.0,
+    ("cache_rate", "GB/s"): 50.0,
+    ("weight_rate", "Gweights/s"): 30.0,
+    ("rate", "TFLOPS"): 5.0,
+    ("rate", "TOPS"): 10.0,
+    ("rate", "GFLOPS"): 300.0,
+    ("attention_rate", "TFLOPS"): 2.0,
+    ("attention_rate", "TOPS"): 4.0,
+    ("step_overhead", "ms"): 2.0,
+    ("layer_overhead", "ms"): 0.05,
+    ("prompt_layer_overhead", "ms"): 0.2,
+    ("pass_overhead", "ms"): 0.3,
+    ("operator_overhead", "ms"): 0.005,
+    ("operator_overhead", "us"): 5.0,
+}
+
+
+def prior(path: str, figure: Figure) -> float:
+    """The prior centre of a constant in its own unit; its value where none is written down."""
+    return PRIORS.get((path.rpartition(".")[2], figure.unit), figure.value)
+
+
+def movable(found: Mapping[str, object]) -> dict[str, Figure]:
+    """Of a record's figures those of kind `fitted`, by path."""
+    return {path: figure for path, figure in found.items() if isinstance(figure, Figure) and figure.kind == "fitted"}
+
+
+def span(value: float, deviation: float) -> tuple[float, float]:
+    """Two standard deviations of the logarithm either way, four digits."""
+    return digits(value * math.exp(-2 * deviation)), digits(value * math.exp(2 * deviation))
+
+
+def digits(value: float, count: int = 4) -> float:
+    """Rounded to significant digits."""
+    return float(f"{value:.{count}g}")

@@ -1,0 +1,146 @@
+"""Predicted against measured, three ways: in-sample, without the row's model, without the row's device.
+
+In-sample is what the shipped constants make of the rows they were fitted to. The other two fit again without every
+row of that model, or of that chip, and predict what was left out: what to expect of a model or a chip that nobody has
+measured yet. A family of which nothing is left borrows its sibling's constants, as one would for a new silicon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from hilsim.describe.family import Family
+from hilsim.describe.figures import figures
+from hilsim.fidelity.cases import Case
+from hilsim.fidelity.constants import movable
+from hilsim.fidelity.fit import Fitted, fit
+
+COLUMNS = ("in-sample", "without its model", "without its device")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row and what was predicted for it, in seconds, by column."""
+
+    case: Case
+    predicted: tuple[float, float, float]
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Predicted over measured, less one, by column."""
+        return tuple(seconds / self.case.measured - 1 for seconds in self.predicted)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Errors of a set of rows in one column, as shares."""
+
+    rows: int
+    mean: float
+    median: float
+    worst: float
+    bias: float
+
+
+def summary(errors: Sequence[float]) -> Summary:
+    """Mean, median and worst absolute error, and the mean with its sign."""
+    sizes = [abs(error) for error in errors]
+    return Summary(len(errors), fmean(sizes), median(sizes), max(sizes), fmean(errors))
+
+
+def compared(
+    cases: Sequence[Case], families: Mapping[str, Family], basis: Sequence[Case], progress: Progress = lambda _: None
+) -> list[Comparison]:
+    """Every case three ways. `basis` are the rows that constants may be fitted to (the shipped ones).
+
+    In-sample uses `families` as they are shipped; the other two columns fit again from `basis`.
+    """
+    predict_here = Predictor(families)
+    without: dict[tuple[str, str], Predictor] = {}
+    rows = []
+    for case in cases:
+        left = []
+        for column, key in (("model", case.model_group), ("device", case.device)):
+            if (column, key) not in without:
+                kept = [other for other in basis if key != (other.model_group if column == "model" else other.device)]
+                if len(kept) == len(basis):
+                    without[column, key] = predict_here
+                else:
+                    progress(f"without {column} {key}")
+                    # Families that lost no row stay; but a family may borrow from any that did.
+                    kept_ids = {id(other) for other in kept}
+                    touched = {other.family for other in basis if id(other) not in kept_ids}
+                    without[column, key] = Predictor(fitted_families(kept, families, only=touched, near=True))
+            left.append(without[column, key](case))
+        rows.append(Comparison(case, (predict_here(case), left[0], left[1])))
+    return rows
+
+
+class Predictor:
+    """Seconds of a case by given constants; derives each chip's unit once."""
+
+    def __init__(self, families: Mapping[str, Family]):
+        self.families = families
+        self._units: dict[tuple[str, str], object] = {}
+
+    def __call__(self, case: Case) -> float:
+        return case.seconds(case.unit(self.families))
+
+
+def fitted_families(
+    cases: Sequence[Case],
+    families: Mapping[str, Family],
+    only: Iterable[str | None] | None = None,
+    *,
+    near: bool = False,
+) -> dict[str, Family]:
+    """Families with their constants fitted to `cases`; those not in `only` stay as they are.
+
+    A family, or one of its precisions, without a single row takes over its sibling's constants.
+    """
+    done = dict(families)
+    wanted = set(families) if only is None else set(only)
+    for name in families:
+        rows = [case for case in cases if case.family == name]
+        if name in wanted and rows:
+            done[name] = fit_family(families[name], rows, near=near).record
+    for name, family in families.items():
+        sibling = done.get(family.sibling or "")
+        if name in wanted and sibling is not None:
+            done[name] = with_borrowed(done[name], sibling, [case for case in cases if case.family == name])
+    return done
+
+
+def fit_family(family: Family, cases: Sequence[Case], *, near: bool = False) -> Fitted[Family]:
+    """One family's constants fitted to its cases; with `near` its present ones were fitted to almost the same."""
+
+    def predict(candidate: Family) -> list[float]:
+        known = {candidate.name: candidate}
+        units = {}
+        seconds = []
+        for case in cases:
+            key = (case.chip.name, case.unit_name)
+            if key not in units:
+                units[key] = case.unit(known)
+            seconds.append(case.seconds(units[key]))
+        return seconds
+
+    free = movable(figures(family))
+    return fit(family, free, predict, [case.measured for case in cases], free if near else None)
+
+
+def with_borrowed(family: Family, sibling: Family, cases: Sequence[Case]) -> Family:
+    """The sibling under the family's name where the family has no row; its precisions where those have none."""
+    if not cases:
+        return sibling.model_copy(update={"name": family.name})
+    measured = {case.precision for case in cases}
+    theirs = {name: precision for name, precision in sibling.precisions.items() if name in family.precisions}
+    return family.model_copy(
+        update={
+            "precisions": family.precisions
+            | {name: precision for name, precision in theirs.items() if name not in measured}
+        }
+    )
