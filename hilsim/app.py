@@ -18,6 +18,7 @@ from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Lengths, TargetOnly
 from hilsim.errors import Fault, InputError
 from hilsim.files import exists, written
+from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
 from hilsim.show.several import Several
 from hilsim.sim.run import simulate
@@ -38,6 +39,7 @@ class RunOptions:
     trace: Path | None = None
     out: Path | None = None
     realtime: float | None = None
+    uncertainty: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Outcome:
 class Sources:
     """Makes fresh sources for the runs of one scenario; networks are loaded once."""
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup, *, remember: bool = False):
         self.setup = setup
         self.made: list[LogitsSource] = []
+        self.memory = Memory() if remember else None
         scenario = setup.scenario
         if scenario.logits.source == "live":
             from hilsim.logits.live import load_stand_ins
@@ -76,7 +79,7 @@ class Sources:
             assert isinstance(scenario.workload, Lengths)
             source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
         self.made.append(source)
-        return source
+        return source if self.memory is None else Remembered(source, self.memory)
 
     @property
     def forward_seconds(self) -> float:
@@ -101,13 +104,15 @@ def run_scenario(options: RunOptions) -> int:
     setup = load_setup(options.file, options.overrides)
     verdict = check(setup, options.overrides)
     verdict.require()
-    sources = Sources(setup)
+    sources = Sources(setup, remember=options.uncertainty > 0)
     prepare(options)
     from hilsim.show.document import document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
         outcome = run_both(setup, sources, observer, options.realtime)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative)
+    if options.uncertainty:
+        found["uncertainty"] = error_bars(setup, sources, options.uncertainty)
     found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
     left_out = save(options, setup, outcome, found, dashboard)
     if options.json:
@@ -122,6 +127,27 @@ def run_scenario(options: RunOptions) -> int:
     if left_out:
         print(left_out, file=sys.stderr)
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+
+
+def error_bars(setup: Setup, sources: Sources, draws: int) -> dict[str, Any]:
+    """The run's timing replayed with figures drawn from their ranges; what was said is remembered, not computed."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hilsim.show.metrics import headline_numbers
+    from hilsim.study.uncertainty import as_json, uncertainty
+
+    def replay(drawn: Setup) -> dict[str, float]:
+        outcome = run_both(drawn, sources)
+        return headline_numbers(outcome.baseline, outcome.speculative, drawn.chips, drawn.link)
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("replaying with other figures")
+        found = uncertainty(
+            setup, replay, draws, setup.scenario.seed, lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    return as_json(found)
 
 
 @contextmanager

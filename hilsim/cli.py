@@ -41,6 +41,9 @@ def simulate_main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--realtime", metavar="FACTOR", type=pace, help="wall seconds per simulated second: 1 is the passenger's pace"
     )
+    parser.add_argument(
+        "--uncertainty", metavar="N", type=draws, default=0, help="error bars: replay with N sets of figures drawn"
+    )
     parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
     options = parser.parse_args(arguments)
 
@@ -55,6 +58,7 @@ def simulate_main(arguments: Sequence[str]) -> int:
             trace=options.trace,
             out=options.out,
             realtime=options.realtime,
+            uncertainty=options.uncertainty,
         )
         return run_scenario(run)
 
@@ -156,6 +160,14 @@ def pace(text: str) -> float:
     if not 0 < factor < 1e6:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0, such as 1 or 0.1")
     return factor
+
+
+def draws(text: str) -> int:
+    """A number of draws that says something about an interval."""
+    count = int(text) if text.isdecimal() else 0
+    if not 10 <= count <= 100_000:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of draws from 10 to 100000, such as 200")
+    return count
 
 
 def guarded(command: Callable[[], int]) -> int:

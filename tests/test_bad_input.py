@@ -19,10 +19,10 @@ import torch
 from hilsim.app import Sources, run_both
 from hilsim.cli import simulate_main
 from hilsim.cost.verdict import check
+from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.chip import Chip
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.link import Link
-from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Lengths

@@ -14,8 +14,8 @@ from hilsim.cost.payload import draft_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step, passes
 from hilsim.cost.timer import Roofline
 from hilsim.cost.verdict import check
-from hilsim.describe.chip import Chip
 from hilsim.describe.catalogue import PROJECT, load_record
+from hilsim.describe.chip import Chip
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from tests.scenes import shipped

@@ -9,11 +9,11 @@ import pytest
 
 from hilsim.app import Sources, run_both
 from hilsim.cost.memory import ledgers
+from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.chip import Chip, figures
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.figure import Figure
 from hilsim.describe.link import Link
-from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Lengths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hilsim.describe.chip import Chip, Mode, Precision, RatePoint, Unit
 from hilsim.describe.family import Family, FamilyPrecision
 from hilsim.describe.figure import KINDS, Figure
@@ -34,7 +36,7 @@ class Reckoning:
 
     def __init__(self, family: Family, chip: Chip, name: str, unit: Unit):
         self.family, self.name = family, name
-        self.measured_here = chip.name.partition("@")[0] in family.measured_on
+        self.measured_here = chip.name in family.measured_on  # a power mode is another machine
         self.peaks = {
             "memory": chip.peak_memory_rate,
             "operations": unit.peak_operation_rate,
@@ -52,7 +54,11 @@ class Reckoning:
     def rate(self, relative: Figure, *, of: str, dimension: str) -> Figure:
         """A share of a peak, or so many bytes or weights an operation, as an absolute rate."""
         peak = self.peak("operations" if relative.unit != "share" else of)
-        return self.figure(relative, peak, dimension, relative.si * peak.si, relative_bounds(relative, peak))
+        # Nothing streams faster than the memory; ranges and siblings may say so.
+        most = self.peak("memory").si if dimension == "B/s" else math.inf
+        ends = self.ends(relative, peak)
+        capped = None if ends is None else (min(ends[0], most), min(ends[1], most))
+        return self.figure(relative, peak, dimension, min(relative.si * peak.si, most), capped)
 
     def duration(self, relative: Figure) -> Figure:
         """Clock cycles or operations as a time; a duration in seconds stays what it is."""
@@ -60,9 +66,22 @@ class Reckoning:
             return relative
         peak = self.peak("clock" if relative.unit == "Mcycles" else "operations")
         low, high = bounds(relative)
-        slow, fast = bounds(peak)
-        ends = None if relative.range is None and peak.range is None else (low / fast, high / slow)
+        slow, fast = self.peak_bounds(peak)
+        ranged = relative.range is not None or slow < fast
+        ends = (low / fast, high / slow) if ranged else None
         return self.figure(relative, peak, "s", relative.si / peak.si, ends)
+
+    def peak_bounds(self, peak: Figure) -> tuple[float, float]:
+        """The ends of a datasheet figure. Where constants were fitted on this very chip it cancels out of them."""
+        return (peak.si, peak.si) if self.measured_here else bounds(peak)
+
+    def ends(self, relative: Figure, peak: Figure) -> tuple[float, float] | None:
+        """Both ranges multiplied, where there is one."""
+        slow, fast = self.peak_bounds(peak)
+        if relative.range is None and slow == fast:
+            return None
+        low, high = bounds(relative)
+        return low * slow, high * fast
 
     def figure(
         self, relative: Figure, peak: Figure, dimension: str, si: float, ends: tuple[float, float] | None
@@ -107,13 +126,6 @@ def bounds(figure: Figure) -> tuple[float, float]:
     low, high = figure.range if figure.range is not None else (figure.value, figure.value)
     scale = figure.si / figure.value if figure.value else 1.0
     return low * scale, high * scale
-
-
-def relative_bounds(relative: Figure, peak: Figure) -> tuple[float, float] | None:
-    """Both ranges multiplied, where there is one."""
-    if relative.range is None and peak.range is None:
-        return None
-    return bounds(relative)[0] * bounds(peak)[0], bounds(relative)[1] * bounds(peak)[1]
 
 
 def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:

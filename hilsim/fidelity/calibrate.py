@@ -60,7 +60,7 @@ def calibrate_family(family: Family, cases: Sequence[Case], file: str) -> Calibr
         units: dict[tuple[str, str], Unit] = {}
         return [case.seconds(units.setdefault((case.chip.name, case.unit_name), case.unit(known))) for case in rows]
 
-    fitted = fit(family, free, predict, [case.measured for case in rows])
+    fitted = fit(family, free, predict, [case.measured for case in rows], [case.kind for case in rows])
     found = checked(fitted, rows, file, untouched_is_fault=False)
     chips = tuple(sorted({case.chip.name.partition("@")[0] for case in rows}))
     record = with_figures(family, found).model_copy(update={"measured_on": chips})
@@ -95,7 +95,7 @@ def calibrate_chip(
         placed = replace(rows[0], chip=candidate).unit(families)
         return [case.seconds(placed) for case in rows]
 
-    fitted = fit(begun, free, predict, [case.measured for case in rows])
+    fitted = fit(begun, free, predict, [case.measured for case in rows], [case.kind for case in rows])
     found = checked(fitted, rows, file, untouched_is_fault=True)
     return finished(with_figures(begun, found), rows, fitted, found)
 

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.figures import with_figures
@@ -23,9 +23,10 @@ R = TypeVar("R", bound=Record)
 Vector = npt.NDArray[np.float64]
 # Residuals beyond this (20 %, what releases of one runtime differ by) count linearly instead of squared.
 SCALE = 0.2
-STARTS = 4
+FARTHEST = 5.0
+IDLE = 0.3
 # Data that narrow a constant to less than this share of its prior's width determine it.
-DETERMINED = 0.5
+DETERMINED = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Fitted(Generic[R]):
     """A record with its constants fitted, and how well the data hold them.
 
     `deviations` are standard deviations of each constant's logarithm. `undetermined` are constants that the data
-    narrow to no less than half of what was assumed beforehand; `untouched` those on which no row depends at all.
+    narrow to no less than two thirds of what was assumed beforehand; `untouched` those on which no row depends at all.
     """
 
     record: R
@@ -49,12 +50,14 @@ def fit(
     free: Mapping[str, Figure],
     predict: Callable[[R], Sequence[float]],
     measured: Sequence[float],
+    kinds: Sequence[str],
     near: Mapping[str, Figure] | None = None,
 ) -> Fitted[R]:
     """Move the `free` figures of `record` so that `predict(record)` meets `measured` (seconds).
 
-    Their present values play no part: starts are drawn around the priors. `near` is the solution of almost the same
-    rows; it takes the place of the random starts, as it lies in the right valley more often than they do.
+    `kinds` names what each row measures: rows of one kind scatter alike, those of another may scatter more. Present
+    values of the figures play no part: the solver starts at the priors, and where given at `near`, the solution of
+    almost the same rows.
     """
     target = np.log(np.asarray(measured, dtype=np.float64))
     paths = list(free)
@@ -76,23 +79,12 @@ def fit(
         return np.concatenate([errors(logs), SCALE * (logs - centre) / width])
 
     touched = touching(errors, centre)
-    # The longer of two times decides, so the objective has kinks and more than one valley: several starts, fixed.
-    chance = np.random.Generator(np.random.Philox(0))
-    if near is None:
-        starts = [centre, *(centre + chance.uniform(-width, width, len(paths)) for _ in range(STARTS - 1))]
-    else:
-        starts = [centre, np.log([near[path].value for path in paths])]
-    solutions = [
-        least_squares(objective, begin, loss="soft_l1", f_scale=SCALE, bounds=(centre - 5, centre + 5))
-        for begin in starts
-    ]
-    solved = min(solutions, key=lambda solution: solution.cost)
+    solved = lowest(objective, centre, None if near is None else np.log([near[path].value for path in paths]))
     figures = placed(solved.x)
     residuals = errors(solved.x)
     # Of the data alone, at the solution: how well each constant would be known without the prior.
-    slopes = jacobian(errors, solved.x)
-    spread = max(float(np.median(np.abs(residuals))) * 1.4826, 0.01)
-    information = slopes.T @ slopes / spread**2 + np.eye(len(paths)) / width**2
+    slopes = jacobian(errors, solved.x) / scatter(residuals, kinds)[:, None]
+    information = slopes.T @ slopes + np.eye(len(paths)) / width**2
     deviations = np.sqrt(np.diag(np.linalg.inv(information)))
     undetermined = tuple(
         path
@@ -107,6 +99,39 @@ def fit(
         undetermined=undetermined,
         untouched=tuple(path for path, touch in zip(paths, touched, strict=True) if not touch),
     )
+
+
+def lowest(objective: Callable[[Vector], Vector], centre: Vector, near: Vector | None) -> OptimizeResult:
+    """The lowest valley found from the priors, from `near`, and from where a constant begins to matter.
+
+    The longer of two times decides a step, so a rate may lie where it decides nothing and its slope is zero. From
+    there no solver finds back: each such constant is moved to where it does decide, and the solver starts again
+    (not where a solution `near` by is known, whose valley is right already).
+    """
+
+    def solve(begin: Vector) -> OptimizeResult:
+        inside = np.clip(begin, centre - FARTHEST, centre + FARTHEST)
+        bounds = (centre - FARTHEST - 1e-9, centre + FARTHEST + 1e-9)
+        return least_squares(objective, inside, loss="soft_l1", f_scale=SCALE, bounds=bounds)
+
+    found = [solve(begin) for begin in (centre, near) if begin is not None]
+    best = min(found, key=lambda solution: solution.cost)
+    for index in range(len(centre) if near is None else 0):
+        # The prior alone gives a slope of SCALE / width; data that matter give far more.
+        if np.linalg.norm(best.jac[:, index]) < IDLE:
+            for shift in (-1.5, -3.0):
+                begin = best.x.copy()
+                begin[index] += shift
+                again = solve(begin)
+                best = again if again.cost < best.cost * (1 - 1e-6) else best
+    return best
+
+
+def scatter(residuals: Vector, kinds: Sequence[str]) -> Vector:
+    """Each row's standard deviation: that of its kind, from the median so that outliers do not decide; at least 2 %."""
+    names = np.asarray(kinds)
+    typical = {kind: 1.4826 * float(np.median(np.abs(residuals[names == kind]))) for kind in set(kinds)}
+    return np.asarray([max(typical[kind], 0.02) for kind in kinds])
 
 
 def jacobian(errors: Callable[[Vector], Vector], at: Vector, step: float = 1e-4) -> Vector:

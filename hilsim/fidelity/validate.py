@@ -7,7 +7,9 @@ measured yet. A family of which nothing is left borrows its sibling's constants,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -51,43 +53,54 @@ def summary(errors: Sequence[float]) -> Summary:
     return Summary(len(errors), fmean(sizes), median(sizes), max(sizes), fmean(errors))
 
 
+Left = tuple[str, str]  # "model" or "device", and which one
+
+
 def compared(
     cases: Sequence[Case], families: Mapping[str, Family], basis: Sequence[Case], progress: Progress = lambda _: None
 ) -> list[Comparison]:
     """Every case three ways. `basis` are the rows that constants may be fitted to (the shipped ones).
 
-    In-sample uses `families` as they are shipped; the other two columns fit again from `basis`.
+    In-sample uses `families` as they are shipped; the other two columns fit again from `basis`, on all processors.
     """
-    predict_here = Predictor(families)
-    without: dict[tuple[str, str], Predictor] = {}
+    wanted = dict.fromkeys(left for case in cases for left in (("model", case.model_group), ("device", case.device)))
+    known: dict[Left, Mapping[str, Family]] = {}
+    jobs: dict[Left, list[Case]] = {}
+    for left in wanted:
+        kept = [case for case in basis if not concerns(left, case)]
+        if len(kept) == len(basis):
+            known[left] = families
+        else:
+            jobs[left] = kept
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1) or 1) as pool:
+        running = {pool.submit(without, kept, basis, families): left for left, kept in jobs.items()}
+        try:
+            for done, future in enumerate(as_completed(running), 1):
+                column, name = running[future]
+                known[column, name] = future.result()
+                progress(f"without {column} {name.split(' / ')[-1]} ({done} of {len(running)})")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     rows = []
     for case in cases:
-        left = []
-        for column, key in (("model", case.model_group), ("device", case.device)):
-            if (column, key) not in without:
-                kept = [other for other in basis if key != (other.model_group if column == "model" else other.device)]
-                if len(kept) == len(basis):
-                    without[column, key] = predict_here
-                else:
-                    progress(f"without {column} {key}")
-                    # Families that lost no row stay; but a family may borrow from any that did.
-                    kept_ids = {id(other) for other in kept}
-                    touched = {other.family for other in basis if id(other) not in kept_ids}
-                    without[column, key] = Predictor(fitted_families(kept, families, only=touched, near=True))
-            left.append(without[column, key](case))
-        rows.append(Comparison(case, (predict_here(case), left[0], left[1])))
+        three = (families, known["model", case.model_group], known["device", case.device])
+        shipped, no_model, no_device = (case.seconds(case.unit(constants)) for constants in three)
+        rows.append(Comparison(case, (shipped, no_model, no_device)))
     return rows
 
 
-class Predictor:
-    """Seconds of a case by given constants; derives each chip's unit once."""
+def concerns(left: Left, case: Case) -> bool:
+    """Whether a case is of the model or the device that is left out."""
+    column, name = left
+    return name == (case.model_group if column == "model" else case.device)
 
-    def __init__(self, families: Mapping[str, Family]):
-        self.families = families
-        self._units: dict[tuple[str, str], object] = {}
 
-    def __call__(self, case: Case) -> float:
-        return case.seconds(case.unit(self.families))
+def without(kept: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
+    """Families fitted to the rows kept; those that lost none stay as they are."""
+    ids = {case.measurement.case_id for case in kept}
+    touched = {case.family for case in basis if case.measurement.case_id not in ids}
+    return fitted_families(kept, families, only=touched, near=True)
 
 
 def fitted_families(
@@ -129,7 +142,9 @@ def fit_family(family: Family, cases: Sequence[Case], *, near: bool = False) -> 
         return seconds
 
     free = movable(figures(family))
-    return fit(family, free, predict, [case.measured for case in cases], free if near else None)
+    return fit(
+        family, free, predict, [case.measured for case in cases], [case.kind for case in cases], free if near else None
+    )
 
 
 def with_borrowed(family: Family, sibling: Family, cases: Sequence[Case]) -> Family:

@@ -253,3 +253,15 @@ def speedup(baseline: Trace, speculative: Trace) -> float:
         return sum(request.finished_ns - request.arrived_ns for request in trace.requests)
 
     return total(baseline) / total(speculative) if total(speculative) else 1.0
+
+
+def headline_numbers(
+    baseline: Trace, speculative: Trace | None, chips: dict[str, Chip], link: Link | None
+) -> dict[str, float]:
+    """The few numbers that a deployment is judged by: of the policy's run, and the speed-up over the target alone."""
+    found = timing(speculative or baseline, chips, link)
+    numbers = {} if speculative is None else {"speedup": speedup(baseline, speculative)}
+    for name in ("time_to_first_token_ms", "time_to_first_clause_ms", "request_latency_ms"):
+        if found[name] is not None:
+            numbers[f"{name} p50"] = found[name]["p50"]
+    return numbers | {name: found[name] for name in ("output_token_throughput", "energy_j")}

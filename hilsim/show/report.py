@@ -79,6 +79,8 @@ def render(document: Block, console: Console) -> None:
         page.title("lossless")
         words, good = lossless_words(document["lossless"])
         page.paragraph(Text(words, "" if good else f"bold {BAD}"), 2)
+    if document.get("uncertainty") is not None:
+        error_bars(page, document["uncertainty"])
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])
     if document.get("notes"):
@@ -107,6 +109,24 @@ def opening(page: Page, document: Block) -> None:
     policy = " ".join(f"{'' if key == 'name' else key} {value}".strip() for key, value in document["policy"].items())
     link = f", link {document['link']}" if document.get("link") else ""
     page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
+
+
+def error_bars(page: Page, found: Block) -> None:
+    """Each headline number with its interval, and the figure that moves it most."""
+    drawn = f"{found['draws']} draws of {len(found['figures_drawn'])} figures that have a range"
+    page.title("error bars", f"{drawn}, {found['interval']}")
+    for name, interval in found["headline"].items():
+        spread = f"{three_digits(interval['low'])} to {three_digits(interval['high'])}"
+        page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread}")
+        if interval["moved_most_by"]:
+            mover = interval["moved_most_by"][0]
+            ends = f"{three_digits(mover['at_low'])} and {three_digits(mover['at_high'])} at its ends"
+            page.paragraph(f"most by {mover['figure']}: {ends}", 4)
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent for what people meet."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def times(page: Page, document: Block) -> None:

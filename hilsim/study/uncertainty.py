@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -83,6 +83,29 @@ def uncertainty(
         low, median, high = np.quantile([one[name] for one in drawn], (0.05, 0.5, 0.95))
         intervals[name] = Interval(value, float(low), float(median), float(high), tuple(m for m in movers if m.swing))
     return Uncertainty(draws, len(used), tuple(ranged), intervals)
+
+
+def as_json(found: Uncertainty, movers: int = 3) -> dict[str, Any]:
+    """As the document of a run has it: the interval of each headline number and what moves it."""
+    return {
+        "draws": found.draws,
+        "figures_in_use": found.in_use,
+        "figures_drawn": list(found.ranged),
+        "interval": "5 % to 95 % of the draws",
+        "headline": {
+            name: {
+                "nominal": interval.nominal,
+                "low": interval.low,
+                "median": interval.median,
+                "high": interval.high,
+                "moved_most_by": [
+                    {"figure": mover.figure, "at_low": mover.at_low, "at_high": mover.at_high}
+                    for mover in interval.movers[:movers]
+                ],
+            }
+            for name, interval in found.intervals.items()
+        },
+    }
 
 
 def ends(figure: Figure) -> tuple[float, float]:
