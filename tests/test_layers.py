@@ -12,9 +12,12 @@ import pytest
 from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
-ROOMS = ["units", "errors", "files", "describe", "cost", "logits", "sim", "show", "training", "app", "cli", "__main__"]
+ROOMS = [
+    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "sim", "study", "show", "training", "app",
+    "app_fidelity", "cli", "__main__",
+]  # fmt: skip
 TORCH_ROOMS = {"logits", "training"}
-TORCH_FREE = {"accept", "noise", "sampling", "source", "synthetic", "tokenizer"}
+TORCH_FREE = {"accept", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer"}
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 
 
@@ -53,12 +56,20 @@ def test_torch_stays_in_its_rooms(file: Path) -> None:
         assert not [module for module in imports(file) if module.split(".")[0] in ("torch", "safetensors")]
 
 
-def test_help_checks_and_synthetic_runs_start_without_torch() -> None:
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_scipy_stays_in_fidelity_and_matplotlib_in_show(file: Path) -> None:
+    packages = {module.split(".")[0] for module in imports(file)}
+    own = file.relative_to(PROJECT / "hilsim").parts[0]
+    assert "scipy" not in packages or own == "fidelity"
+    assert "matplotlib" not in packages or own == "show"
+
+
+def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
     code = (
         "import sys; from hilsim.cli import main, simulate_main\n"
         "status = main(['check', 'scenarios/orin_8295.yaml'])\n"
         "status += simulate_main(['scenarios/paper_table.yaml', '--json', '--set', 'workload.requests=2'])\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules), 'torch, scipy or matplotlib was imported'\n"
         "sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -9,27 +9,76 @@ import pytest
 
 from hilsim.app import Sources, run_both
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT, load_record
-from hilsim.describe.chip import Chip, figures
+from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.chip import Chip
 from hilsim.describe.conversation import read_conversations
-from hilsim.describe.figure import Figure
+from hilsim.describe.family import Family
+from hilsim.describe.figure import DIMENSIONS, KINDS, Figure, Record
+from hilsim.describe.figures import figures
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
+from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Lengths
 from hilsim.show.document import document
 
 SCENARIOS = sorted((PROJECT / "scenarios").glob("*.yaml"))
+UNITS = {unit for units in DIMENSIONS.values() for unit in units}
+CHIPS = sorted((PROJECT / "chips").glob("*.yaml"))
+FAMILIES = sorted((PROJECT / "chips/families").glob("*.yaml"))
+RUNTIMES = sorted((PROJECT / "chips/runtimes").glob("*.yaml"))
+NAMES = [name for file in CHIPS for name in (file.stem, *(f"{file.stem}@{m}" for m in load_record(Chip, file).modes))]
 RUNNABLE = [file for file in SCENARIOS if file.stem != "target_on_orin"]
 
 
-@pytest.mark.parametrize("file", sorted((PROJECT / "chips").glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_chip_loads_and_every_figure_has_a_source(file: Path) -> None:
-    chip = load_record(Chip, file)
-    assert chip.name == file.stem
-    found = figures(chip)
-    assert len(found) > 10
-    assert all(len(figure.source) > 10 for figure in found.values())
+def complete(record: Record) -> int:
+    """How many figures a record holds, each with a unit, a kind and a source one can look up."""
+    found = figures(record)
+    for path, figure in found.items():
+        assert figure.kind in KINDS, path
+        assert len(figure.source) > 10, path
+        if isinstance(figure, Figure):
+            assert figure.unit in UNITS, path
+            assert figure.range is None or figure.range[0] <= figure.value <= figure.range[1], path
+            assert figure.value > 0 or "rate" not in path, path
+    return len(found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_chip_and_power_mode_loads_and_every_figure_has_a_source(name: str) -> None:
+    chip = load_chip(name, PROJECT / "scenarios" / "x.yaml")
+    assert chip.name == name
+    assert complete(chip) > 10
+    for unit in chip.units.values():
+        # Whatever families leave out, what a step is reckoned with is there.
+        assert unit.precisions
+        assert unit.graph_overhead is not None
+        assert unit.step_overhead is not None
+
+
+@pytest.mark.parametrize("file", CHIPS, ids=lambda file: file.stem)
+def test_what_a_chips_own_file_says_outweighs_its_family(file: Path) -> None:
+    written, settled = load_record(Chip, file), load_chip(file.stem, PROJECT / "scenarios" / "x.yaml")
+    known = figures(settled)
+    assert all(known[path] == figure for path, figure in figures(written).items() if not path.startswith("modes."))
+
+
+@pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
+def test_every_family_loads_and_names_chips_and_families_that_exist(file: Path) -> None:
+    family = load_record(Family, file)
+    assert family.name == file.stem
+    assert complete(family) > 10
+    assert family.sibling is None or (file.parent / f"{family.sibling}.yaml").exists()
+    members = {chip.name for path in CHIPS for chip in [load_record(Chip, path)] for unit in chip.units.values()
+               if unit.family == family.name}  # fmt: skip
+    assert set(family.measured_on) <= members
+
+
+@pytest.mark.parametrize("file", RUNTIMES, ids=lambda file: file.stem)
+def test_every_runtime_loads(file: Path) -> None:
+    runtime = load_record(Runtime, file)
+    assert runtime.name == file.stem
+    assert complete(runtime) > 0
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "chips/links").glob("*.yaml")), ids=lambda file: file.stem)

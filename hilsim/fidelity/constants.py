@@ -25,27 +25,16 @@ PRIORS: dict[tuple[str, str], float] = {
     ("step_overhead", "Gop"): 100.0,  # 2 ms at 50 TOPS
     ("pass_overhead", "Gop"): 10.0,  # 0.2 ms at 50 TOPS
     ("operator_overhead", "Gop"): 0.1,  # 2 us at 50 TOPS
-    # The same things in absolute units, for a chip that is described without a family.
-    ("memory_rate", "GB/s"): 50.0,
-    ("cache_rate", "GB/s"): 50.0,
-    ("weight_rate", "Gweights/s"): 30.0,
-    ("rate", "TFLOPS"): 5.0,
-    ("rate", "TOPS"): 10.0,
-    ("rate", "GFLOPS"): 300.0,
-    ("attention_rate", "TFLOPS"): 2.0,
-    ("attention_rate", "TOPS"): 4.0,
-    ("step_overhead", "ms"): 2.0,
-    ("layer_overhead", "ms"): 0.05,
-    ("prompt_layer_overhead", "ms"): 0.2,
-    ("pass_overhead", "ms"): 0.3,
-    ("operator_overhead", "ms"): 0.005,
-    ("operator_overhead", "us"): 5.0,
 }
 
 
-def prior(path: str, figure: Figure) -> float:
-    """The prior centre of a constant in its own unit; its value where none is written down."""
-    return PRIORS.get((path.rpartition(".")[2], figure.unit), figure.value)
+def priors(free: Mapping[str, Figure]) -> dict[str, float]:
+    """The prior centre of each constant in its own unit.
+
+    A family's from the table, so that nothing of an earlier fit leaks into one that leaves rows out; others, and
+    those of a chip's own file, start from what is written there.
+    """
+    return {path: PRIORS.get((path.rpartition(".")[2], figure.unit), figure.value) for path, figure in free.items()}
 
 
 def movable(found: Mapping[str, object]) -> dict[str, Figure]:

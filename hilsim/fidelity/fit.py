@@ -17,12 +17,14 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.figures import with_figures
-from hilsim.fidelity.constants import PRIOR_FACTOR, prior
+from hilsim.fidelity.constants import PRIOR_FACTOR, priors
 
 R = TypeVar("R", bound=Record)
 Vector = npt.NDArray[np.float64]
 # Residuals beyond this (20 %, what releases of one runtime differ by) count linearly instead of squared.
 SCALE = 0.2
+# One width away from its prior a constant weighs as much as an error of this size in one row.
+PRIOR_WEIGHT = 0.2
 FARTHEST = 5.0
 IDLE = 0.3
 # Data that narrow a constant to less than this share of its prior's width determine it.
@@ -55,13 +57,12 @@ def fit(
 ) -> Fitted[R]:
     """Move the `free` figures of `record` so that `predict(record)` meets `measured` (seconds).
 
-    `kinds` names what each row measures: rows of one kind scatter alike, those of another may scatter more. Present
-    values of the figures play no part: the solver starts at the priors, and where given at `near`, the solution of
-    almost the same rows.
+    `kinds` names what each row measures: rows of one kind scatter alike, those of another may scatter more. The solver
+    starts at the priors, and where given at `near`, the solution of almost the same rows.
     """
     target = np.log(np.asarray(measured, dtype=np.float64))
     paths = list(free)
-    centre = np.log([prior(path, free[path]) for path in paths])
+    centre = np.log(list(priors(free).values()))
 
     def placed(logs: Vector) -> dict[str, Figure]:
         return {
@@ -75,8 +76,7 @@ def fit(
     width = np.log(PRIOR_FACTOR)
 
     def objective(logs: Vector) -> Vector:
-        # The prior's residuals are scaled so that one of its widths weighs as much as one SCALE of one row.
-        return np.concatenate([errors(logs), SCALE * (logs - centre) / width])
+        return np.concatenate([errors(logs), PRIOR_WEIGHT * (logs - centre) / width])
 
     touched = touching(errors, centre)
     solved = lowest(objective, centre, None if near is None else np.log([near[path].value for path in paths]))
@@ -117,7 +117,7 @@ def lowest(objective: Callable[[Vector], Vector], centre: Vector, near: Vector |
     found = [solve(begin) for begin in (centre, near) if begin is not None]
     best = min(found, key=lambda solution: solution.cost)
     for index in range(len(centre) if near is None else 0):
-        # The prior alone gives a slope of SCALE / width; data that matter give far more.
+        # The prior alone gives a slope of PRIOR_WEIGHT / width; data that matter give far more.
         if np.linalg.norm(best.jac[:, index]) < IDLE:
             for shift in (-1.5, -3.0):
                 begin = best.x.copy()

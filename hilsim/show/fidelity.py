@@ -11,126 +11,117 @@ from rich.text import Text
 from hilsim.fidelity.calibrate import Calibration
 from hilsim.fidelity.cases import LeftOut
 from hilsim.fidelity.speculation import SpeedUp
-from hilsim.fidelity.validate import COLUMNS, Comparison, Summary, summary
+from hilsim.fidelity.validate import COLUMNS, Comparison, summary
 
 GOOD, FAIR = 0.10, 0.25
+SHORT = ("in", "-model", "-device")
+COLUMNS_HEAD = ("in-sample", "without model", "without device")
 
 
-def percent(error: float, *, sign: bool = True) -> Text:
+def percent(error: float, width: int = 7) -> Text:
     """An error as a coloured percentage: within 10 %, within 25 %, beyond."""
     style = "green" if abs(error) <= GOOD else "yellow" if abs(error) <= FAIR else "red"
-    return Text(f"{error:+.0%}" if sign else f"{error:.0%}", style=style)
+    return Text(f"{error:>+{width}.0%}", style=style)
 
 
-def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    """A table with text columns first and number columns after them."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in left:
-        made.add_column(name, overflow="fold")
-    for name in right:
-        made.add_column(name, justify="right", no_wrap=True)
-    return made
-
-
-def rows_table(rows: Sequence[Comparison]) -> Table:
-    """Every compared row: what it is, measured and predicted time, error by column."""
-    made = table(
-        "Every row (milliseconds of one step, prompt or pass)",
-        ("chip", "model", "what"),
-        ("measured", "predicted", *COLUMNS),
-    )
-    for row in sorted(rows, key=lambda row: (row.case.label, row.case.device, row.case.model_group)):
+def rows_table(rows: Sequence[Comparison]) -> Group:
+    """Every compared row under its class and device: measured and predicted time, error by column."""
+    lines: list[Text] = [Text("Every row: milliseconds of one step, prompt or pass", style="bold")]
+    names = "".join(f"{name:>7}" for name in SHORT)
+    lines.append(Text(f"{'':<39}{'measured':>9}{'predicted':>10}{names}", style="dim"))
+    heading = ""
+    order = sorted(rows, key=lambda row: (row.case.label, row.case.device, row.case.model_group, what(row)))
+    for row in order:
         case = row.case
-        star = "*" if case.estimated else ""
-        made.add_row(
-            case.device,
-            case.model_group.split(" / ")[-1] + star,
-            what(row),
-            f"{case.measured * 1000:.4g}",
-            f"{row.predicted[0] * 1000:.4g}",
-            *(percent(error) for error in row.errors),
+        if heading != (heading := f"{case.label}, {case.device}"):
+            lines.append(Text(heading, style="bold"))
+        name = f"{case.model_group.split(' / ')[-1]}{'*' if case.estimated else ''}"
+        lines.append(
+            Text.assemble(
+                f"  {name[:18]:<19}{what(row)[:17]:<18}",
+                f"{case.measured * 1000:>9.4g}{row.predicted[0] * 1000:>10.4g}",
+                *(percent(error) for error in row.errors),
+            )
         )
-    return made
+    return Group(*lines)
 
 
 def what(row: Comparison) -> str:
-    """Kind, precision and size of what was timed."""
+    """Precision and size of what was timed."""
     case, measured = row.case, row.case.measurement
     if case.kind == "network":
-        return f"{measured.precision} network"
-    tokens = f" of {case.prompt_rows}" if case.kind == "prefill" else ""
-    batch = f", batch {measured.batch}" if measured.batch > 1 else ""
-    context = f", context {measured.context}" if measured.context else ""
-    return f"{measured.precision} {case.kind}{tokens}{context}{batch}"
+        return f"{case.precision} {measured.runtime.split()[0]}" if measured.runtime else case.precision
+    batch = f" batch {measured.batch}" if measured.batch > 1 else ""
+    if case.kind == "prefill":
+        return f"{case.precision} {case.prompt_rows} tokens{batch}"
+    context = f" at {measured.context}" if measured.context else ""
+    return f"{case.precision}{context}{batch}"
 
 
-def summary_table(rows: Sequence[Comparison]) -> Table:
+def summary_table(rows: Sequence[Comparison]) -> Group:
     """Mean, median and worst absolute error and bias of every class and device, in three columns."""
-    made = table(
-        "Absolute error: mean / median / worst, bias",
-        ("class", "device"),
-        ("rows", *COLUMNS),
-    )
+    lines = [
+        Text("Absolute error: mean, median, worst; then the mean with its sign; in %", style="bold"),
+        Text(f"{'':<22}{'rows':>5}" + "".join(f"{name:>17}" for name in COLUMNS_HEAD), style="dim"),
+    ]
     for label in sorted({row.case.label for row in rows}):
         inside = [row for row in rows if row.case.label == label]
-        made.add_row(Text(label, style="bold"), "all", *cells(inside))
         devices = sorted({row.case.device for row in inside})
+        lines.append(Text(label, style="bold"))
+        lines.append(summary_line("all" if len(devices) > 1 else devices[0], inside))
         for device in devices if len(devices) > 1 else ():
-            made.add_row("", device, *cells([row for row in inside if row.case.device == device]))
-    return made
+            lines.append(summary_line(device, [row for row in inside if row.case.device == device]))
+    return Group(*lines)
 
 
-def cells(rows: Sequence[Comparison]) -> list[RenderableType]:
-    """Number of rows and one summary a column."""
-    by_column = zip(*(row.errors for row in rows), strict=True)
-    return [str(len(rows)), *(summed(summary(list(errors))) for errors in by_column)]
+def summary_line(name: str, rows: Sequence[Comparison]) -> Text:
+    """One class or device: rows, then a summary a column."""
+    line = Text(f"  {name[:20]:<20}{len(rows):>5}")
+    for errors in zip(*(row.errors for row in rows), strict=True):
+        of = summary(list(errors))
+        line.append("  ").append(f"{100 * of.mean:>3.0f}", percent(of.mean).style)
+        line.append(f"{100 * of.median:>3.0f}{100 * of.worst:>4.0f}{100 * of.bias:>+5.0f}")
+    return line
 
 
-def summed(of: Summary) -> Text:
-    """A summary as mean / median / worst, bias."""
-    return Text.assemble(percent(of.mean, sign=False), f" / {of.median:.0%} / {of.worst:.0%}, {of.bias:+.0%}")
-
-
-def speculation_table(rows: Sequence[SpeedUp]) -> Table:
-    """Published speed-ups against those that the chip's own step times make."""
-    made = table(
-        "Speculation on measured chips: tokens a step x t(1) / (t(n) + draft)",
-        ("chip", "target", "method"),
-        ("t(1) ms", "t(n) ms", "draft ms", "tokens/step", "published", "predicted", "error"),
-    )
+def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
+    """Published speed-ups against those that the chip's own step times make; two lines a row."""
+    lines = [Text("Speculation on measured chips: tokens a step x t(1) / (t(n) + draft), times in ms", style="bold")]
     for row in rows:
-        predicted = row.predicted
-        made.add_row(
-            row.case.device,
-            row.case.model_group + ("*" if row.case.estimated else ""),
-            row.method.name if row.method is not None else "",
-            f"{row.one_row_s * 1000:.1f}",
-            f"{row.verify_s * 1000:.1f}",
-            f"{row.draft_s * 1000:.1f}",
-            f"{row.tokens_per_step:.2f}" if row.tokens_per_step is not None else f"needs {row.needed:.1f}",
-            f"{row.published:.2f}x",
-            "not stated" if predicted is None else f"{predicted:.2f}x",
-            "" if predicted is None else percent(predicted / row.published - 1),
-        )
-    return made
+        star = "*" if row.case.estimated else ""
+        method = row.method.name if row.method is not None else "method not named"
+        lines.append(Text(f"{row.case.device}, {row.case.model_group}{star}, {method}"))
+        tokens = f"{row.tokens_per_step:.2f} tokens a step" if row.tokens_per_step is not None else ""
+        times = f"  t(1) {row.one_row_s * 1000:.1f}, t(n) {row.verify_s * 1000:.1f}, draft {row.draft_s * 1000:.1f}"
+        if row.predicted is None:
+            answer = Text(f"; published {row.published:.2f}x would take {row.needed:.1f} tokens a step (not stated)")
+        else:
+            answer = Text.assemble(
+                f"; {tokens}; published {row.published:.2f}x, predicted {row.predicted:.2f}x",
+                percent(row.predicted / row.published - 1, 6),
+            )
+        lines.append(Text(times).append_text(answer))
+    return Group(*lines)
 
 
 def calibration_table(found: Calibration) -> Table:
     """Fitted constants with their ranges, two standard deviations of the logarithm either way."""
-    made = table(f"{found.record.title}: fitted constants", ("constant",), ("value", "range", "unit"))
+    made = Table(title=f"{found.record.title}: fitted constants", title_justify="left", box=None, pad_edge=False)
+    for name, side in (("constant", "left"), ("value", "right"), ("range", "right"), ("unit", "left")):
+        made.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     for path, figure in found.figures.items():
         low, high = figure.range or (figure.value, figure.value)
         made.add_row(path, f"{figure.value:.4g}", f"{low:.4g} to {high:.4g}", figure.unit)
     return made
 
 
-def left_out_table(left: Sequence[LeftOut]) -> Table:
+def left_out_lines(left: Sequence[LeftOut]) -> Group:
     """Rows that took no part, by reason, with their lines in the file."""
-    made = table(f"Left out: {len(left)} rows", ("why", "lines"), ("rows",))
+    lines = [Text(f"Left out: {len(left)} rows", style="bold")]
     for reason in sorted({row.reason for row in left}):
-        lines = [row.measurement.line for row in left if row.reason == reason]
-        made.add_row(reason, ranges(lines), str(len(lines)))
-    return made
+        numbers = [row.measurement.line for row in left if row.reason == reason]
+        lines.append(Text(f"  {len(numbers):>3} {reason}: lines {ranges(numbers)}"))
+    return Group(*lines)
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -158,9 +149,9 @@ def print_validation(
     if rows:
         parts += [rows_table(rows), estimates(rows), Text("")]
     if left:
-        parts += [left_out_table(left), Text("")]
+        parts += [left_out_lines(left), Text("")]
     if speculation:
-        parts += [speculation_table(speculation), Text("")]
+        parts += [speculation_lines(speculation), Text("")]
     if rows:
         parts += [summary_table(rows)]
     console.print(Text(f"{file}: {len(rows)} rows compared, {len(left)} left out", style="bold"), Text(""))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from hilsim.fidelity.validate import COLUMNS, Comparison, summary
 
+NETWORKS = "0.6"  # many, and scattered: a grey ground for the others
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BAND = 0.25
@@ -29,13 +30,14 @@ def draw(rows: Sequence[Comparison], path: Path) -> None:
             color="0.92", linewidth=0, label=f"within {BAND:.0%}",
         )  # fmt: skip
         axes.plot([low, high], [low, high], color="0.4", linewidth=1)
-        for index, label in enumerate(labels):
+        for index, label in enumerate(sorted(labels, key=lambda label: label != "networks")):
             inside = [row for row in rows if row.case.label == label]
+            colour = NETWORKS if label == "networks" else COLOURS[index % len(COLOURS)]
             error = summary([row.errors[column] for row in inside]).mean
             axes.scatter(
                 [1000 * row.case.measured for row in inside],
                 [1000 * row.predicted[column] for row in inside],
-                s=22, alpha=0.75, linewidths=0, color=COLOURS[index % len(COLOURS)],
+                s=22, alpha=0.75, linewidths=0, color=colour,
                 marker=MARKERS[index % len(MARKERS)], label=f"{label}: {error:.0%}",
             )  # fmt: skip
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=f"{name}: mean absolute error")
