@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT, file_of, written_chip
+from hilsim.cost.network import NetworkLoad
+from hilsim.describe.catalogue import PROJECT, file_of, load_chip, load_named, written_chip
 from hilsim.describe.family import Family
+from hilsim.describe.model import Model
 from hilsim.describe.write import to_yaml, with_changed_figures
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
 from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, described, resolve
-from hilsim.fidelity.measurements import read_measurements
+from hilsim.fidelity.measurements import Measurement, read_measurements
+from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.validate import Progress, compared
 from hilsim.files import read_text, written
@@ -25,9 +28,9 @@ def families() -> dict[str, Family]:
     return {family.name: family for family in described("family", Family)}
 
 
-def cases_of(file: Path, *, skip_bad: bool = False) -> tuple[list[Case], list[LeftOut]]:
-    """A CSV's rows as cases and those left out. Rows at fault stop everything, unless they are to be skipped."""
-    cases, left, faults = resolve(read_measurements(file))
+def cases_of(rows: Sequence[Measurement], *, skip_bad: bool = False) -> tuple[list[Case], list[LeftOut]]:
+    """Rows as cases and those left out. Rows at fault stop everything, unless they are to be skipped."""
+    cases, left, faults = resolve(rows)
     if faults and not skip_bad:
         raise InputError(faults)
     for fault in faults:
@@ -42,26 +45,29 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
     from hilsim.show import fidelity
 
     known = families()
-    basis, left = cases_of(SHIPPED)
+    measured = read_measurements(SHIPPED)
+    basis, left = cases_of(measured)
     cases = basis
     if file is not None:
-        cases, left = cases_of(file, skip_bad=skip_bad)
+        measured = read_measurements(file)
+        cases, left = cases_of(measured, skip_bad=skip_bad)
         if not cases:
             reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
             raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
     with progress() as say:
         rows = compared([case for case in cases if case.kind != "speculation"], known, fitting(basis), say)
-    speculation = speed_ups(cases, known)
+    speculation, ratios = speed_ups(cases, known), list(batch_ratios(measured, known))
     if plot is not None:
         from hilsim.show.scatter import draw
 
         with written(plot) as temporary:
             draw(rows, temporary)
     if as_json:
-        json.dump(fidelity.as_json(rows, speculation, left), sys.stdout, indent=2, allow_nan=False)
+        json.dump(fidelity.as_json(rows, speculation, ratios, left), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        fidelity.print_validation(Console(), rows, speculation, left, str(file or SHIPPED.relative_to(PROJECT)))
+        name = str(file or SHIPPED.relative_to(PROJECT))
+        fidelity.print_validation(Console(), rows, speculation, ratios, left, name)
     return 0
 
 
@@ -75,7 +81,7 @@ def calibrate(
 ) -> int:
     """`python -m hilsim calibrate`: fit a chip's or a family's constants and write its file."""
     source = file or SHIPPED
-    cases, _ = cases_of(source, skip_bad=skip_bad)
+    cases, _ = cases_of(read_measurements(source), skip_bad=skip_bad)
     known = families()
     if family is not None:
         if family not in known:
@@ -95,6 +101,18 @@ def calibrate(
         with written(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
     report(found, out)
+    return 0
+
+
+def show_chip(name: str, model: str | None, context: int, network: NetworkLoad | None) -> int:
+    """`python -m hilsim chip`: a chip's figures, or what a model or a network would take on it."""
+    from rich.console import Console
+
+    from hilsim.show.chip_card import print_card
+
+    here = Path("--chip")
+    chip = load_chip(name, here)
+    print_card(Console(), chip, None if model is None else load_named("model", Model, model, here), context, network)
     return 0
 
 

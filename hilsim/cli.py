@@ -100,11 +100,22 @@ def main(arguments: Sequence[str]) -> int:
         "--fit", metavar="NAME", action="append", default=[], help="a further constant of the chip; repeatable"
     )
     calibrate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
+    chip = commands.add_parser("chip", help="a chip's figures and sources, or what a model or network takes on it")
+    chip.add_argument("chip", metavar="NAME", help="a chip by name, NAME@MODE or file")
+    chip.add_argument("--model", metavar="NAME", help="time the steps of this model on every unit")
+    chip.add_argument("--context", metavar="N", type=count, default=1024, help="context compiled or filled by half")
+    chip.add_argument(
+        "--network", metavar="GMACS,PARAMS_M,OPERATORS", type=network, help="time a network, e.g. 4.35,3.2,254"
+    )
     options = parser.parse_args(arguments)
 
     def command() -> int:
         from hilsim import app
 
+        if options.command == "chip":
+            from hilsim import app_fidelity
+
+            return app_fidelity.show_chip(options.chip, options.model, options.context, options.network)
         if options.command == "validate":
             from hilsim import app_fidelity
 
@@ -168,6 +179,27 @@ def draws(text: str) -> int:
     if not 10 <= count <= 100_000:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of draws from 10 to 100000, such as 200")
     return count
+
+
+def count(text: str) -> int:
+    """A whole number of tokens."""
+    if not text.isdecimal() or not 2 <= int(text) <= 10**7:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 2 to 10000000")
+    return int(text)
+
+
+def network(text: str) -> object:
+    """A network as GMACS,PARAMS_M,OPERATORS."""
+    from hilsim.cost.network import NetworkLoad
+
+    try:
+        gmacs, params_m, operators = (float(part) for part in text.split(","))
+    except ValueError:
+        gmacs = params_m = operators = -1.0
+    if not (0 < gmacs < 1e9 and 0 <= params_m < 1e9 and 0 <= operators < 1e9 and operators == int(operators)):
+        expected = "GMACs, millions of parameters and operators, such as 4.35,3.2,254"
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
+    return NetworkLoad(gmacs, params_m / 1000, int(operators))
 
 
 def guarded(command: Callable[[], int]) -> int:

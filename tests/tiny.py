@@ -77,12 +77,13 @@ def chip(units: dict[str, Unit], name: str = "tiny-chip", **given: Any) -> Chip:
 def member(**given: Any) -> Unit:
     """A unit that leaves its rates to family `silicon`: 50 TOPS and 2 GHz by its datasheet."""
     base = {
+        "family": "silicon",
         "peak_operation_rate": figure(50, "TOPS", "datasheet"),
         "clock": figure(2, "GHz", "datasheet"),
         "reserve": figure(1000, "B"),
         "active_power": figure(1, "W"),
     }
-    return Unit(kind="gpu", family="silicon", **(base | given))
+    return Unit(kind="gpu", **(base | given))
 
 
 def family(measured_on: tuple[str, ...] = (), number_format: dict[str, Any] | None = None, **given: Any) -> Family:

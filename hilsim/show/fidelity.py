@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hilsim.fidelity.calibrate import Calibration
 from hilsim.fidelity.cases import LeftOut
+from hilsim.fidelity.ratios import Ratio
 from hilsim.fidelity.speculation import SpeedUp
 from hilsim.fidelity.validate import COLUMNS, Comparison, summary
 
@@ -86,21 +87,30 @@ def summary_line(name: str, rows: Sequence[Comparison]) -> Text:
 
 def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
     """Published speed-ups against those that the chip's own step times make; two lines a row."""
-    lines = [Text("Speculation on measured chips: tokens a step x t(1) / (t(n) + draft), times in ms", style="bold")]
+    lines = [Text("Speculation: t(1) / (t(n) + drafting) x tokens a step, milliseconds", style="bold")]
     for row in rows:
         star = "*" if row.case.estimated else ""
         method = row.method.name if row.method is not None else "method not named"
         lines.append(Text(f"{row.case.device}, {row.case.model_group}{star}, {method}"))
-        tokens = f"{row.tokens_per_step:.2f} tokens a step" if row.tokens_per_step is not None else ""
-        times = f"  t(1) {row.one_row_s * 1000:.1f}, t(n) {row.verify_s * 1000:.1f}, draft {row.draft_s * 1000:.1f}"
+        times = f"  {row.one_row_s * 1000:.1f} / ({row.verify_s * 1000:.1f} + {row.draft_s * 1000:.1f})"
         if row.predicted is None:
-            answer = Text(f"; published {row.published:.2f}x would take {row.needed:.1f} tokens a step (not stated)")
+            answer = Text(f"; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
         else:
             answer = Text.assemble(
-                f"; {tokens}; published {row.published:.2f}x, predicted {row.predicted:.2f}x",
+                f" x {row.tokens_per_step:.2f} = {row.predicted:.2f}x, published {row.published:.2f}x",
                 percent(row.predicted / row.published - 1, 6),
             )
         lines.append(Text(times).append_text(answer))
+    return Group(*lines)
+
+
+def ratio_lines(rows: Sequence[Ratio]) -> Group:
+    """What a step of several sequences costs over a step of one, where only ratios may be compared."""
+    lines = [Text("Batching as ratios: a step of several sequences over a step of one", style="bold")]
+    for row in rows:
+        where = f"  {row.case.device[:18]:<19}{row.case.model_group[:14]:<15}{row.batch} over 1"
+        numbers = f"  measured {row.measured:.2f}, predicted {row.predicted:.2f}"
+        lines.append(Text.assemble(where, numbers, percent(row.error)))
     return Group(*lines)
 
 
@@ -142,7 +152,12 @@ def estimates(rows: Sequence[Comparison]) -> Text:
 
 
 def print_validation(
-    console: Console, rows: Sequence[Comparison], speculation: Sequence[SpeedUp], left: Sequence[LeftOut], file: str
+    console: Console,
+    rows: Sequence[Comparison],
+    speculation: Sequence[SpeedUp],
+    ratios: Sequence[Ratio],
+    left: Sequence[LeftOut],
+    file: str,
 ) -> None:
     """The whole answer of `python -m hilsim validate`, the summary last where the eye is."""
     parts: list[RenderableType] = []
@@ -150,6 +165,8 @@ def print_validation(
         parts += [rows_table(rows), estimates(rows), Text("")]
     if left:
         parts += [left_out_lines(left), Text("")]
+    if ratios:
+        parts += [ratio_lines(ratios), Text("")]
     if speculation:
         parts += [speculation_lines(speculation), Text("")]
     if rows:
@@ -158,7 +175,9 @@ def print_validation(
     console.print(Group(*parts))
 
 
-def as_json(rows: Sequence[Comparison], speculation: Sequence[SpeedUp], left: Sequence[LeftOut]) -> dict[str, object]:
+def as_json(
+    rows: Sequence[Comparison], speculation: Sequence[SpeedUp], ratios: Sequence[Ratio], left: Sequence[LeftOut]
+) -> dict[str, object]:
     """The same as one document."""
     return {
         "rows": [
@@ -191,6 +210,15 @@ def as_json(rows: Sequence[Comparison], speculation: Sequence[SpeedUp], left: Se
                 "tokens_needed": row.needed,
             }
             for row in speculation
+        ],
+        "batch_ratios": [
+            {
+                "case": row.case.measurement.case_id,
+                "batch": row.batch,
+                "measured": row.measured,
+                "predicted": row.predicted,
+            }
+            for row in ratios
         ],
         "left_out": [{"line": row.measurement.line, "reason": row.reason} for row in left],
     }

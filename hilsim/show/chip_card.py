@@ -1,0 +1,83 @@
+"""A chip on one page: its figures by kind, what a model's steps take on each unit, what a network would take there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from hilsim.cost.network import NetworkLoad, fallback_seconds, network_seconds
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import Roofline
+from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.figure import KINDS, Figure
+from hilsim.describe.figures import figures
+from hilsim.describe.model import Model
+from hilsim.units import ms
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+SHARES = (0.1, 0.5, 1.0)
+
+
+def print_card(console: Console, chip: Chip, model: Model | None, context: int, load: NetworkLoad | None) -> None:
+    """The whole card."""
+    console.print(Text(f"{chip.name}: {chip.title}", style="bold"))
+    for line in sections(chip, model, context, load):
+        console.print(Text(line), soft_wrap=True)
+
+
+def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | None) -> Iterator[str]:
+    """Figures; then steps and networks where they are asked for."""
+    if model is None and load is None:
+        yield from figure_lines(chip)
+    for name, unit in chip.units.items():
+        if model is not None:
+            yield from step_lines(chip, name, unit, model, context)
+        if load is not None:
+            yield from network_lines(name, unit, load)
+
+
+def figure_lines(chip: Chip) -> Iterator[str]:
+    """Every figure, the surest kinds first, with range and source."""
+    found = figures(chip)
+    for kind in KINDS:
+        inside = {path: figure for path, figure in found.items() if figure.kind == kind}
+        yield f"\n{kind}: {len(inside)} figures"
+        for path, figure in inside.items():
+            value = f"{figure.value:.4g} {figure.unit}" if isinstance(figure, Figure) else str(figure.value)
+            ends = figure.range if isinstance(figure, Figure) else None
+            span = f" [{ends[0]:.4g} to {ends[1]:.4g}]" if ends is not None else ""
+            yield f"  {path} = {value}{span}  {figure.source}"
+
+
+def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) -> Iterator[str]:
+    """What steps of a model take in every precision that this unit runs."""
+    for precision in unit.precisions:
+        if unit.refusal(precision) is not None:
+            yield f"\n{name} {precision}: refused, {unit.refusal(precision)}"
+            continue
+        timer = Roofline(model, unit, precision, None if unit.widths is None else unit.widths.value, context)
+        decode = Step(Phase.DECODE, 1, context // 2)
+        cost = timer.costs(decode)[0]
+        took = ms(timer.duration_ns(decode))
+        yield f"\n{name} {precision}: {model.name} at context {context} on {chip.name}"
+        yield f"  decode {took:.4g} ms, {1000 / took:.4g} tokens/s, bound by {cost.bound}"
+        verifies = (f"{rows}: {ms(timer.duration_ns(Step(Phase.VERIFY, rows, context // 2))):.4g}" for rows in ROWS)
+        yield f"  verify of n rows, ms   {'  '.join(verifies)}"
+        lengths = [length for length in (128, 512, 2048) if length <= context]
+        prompts = (f"{length}: {ms(timer.duration_ns(Step(Phase.PREFILL, length, 0))):.4g}" for length in lengths)
+        yield f"  prompt of n tokens, ms {'  '.join(prompts)}"
+
+
+def network_lines(name: str, unit: Unit, load: NetworkLoad) -> Iterator[str]:
+    """What one pass of a network takes in every precision, and what parts of it leaving the unit would cost."""
+    for key, precision in unit.precisions.items():
+        line = f"  {name} {key}: {1000 * network_seconds(load, unit, precision):.4g} ms"
+        if unit.fallback is not None:
+            costs = (
+                f"{share:.0%}: {1000 * fallback_seconds(load, unit, precision, share=share, crossings=1):.4g}"
+                for share in SHARES
+            )
+            line += f"; with a share of it fallen back to CPU or GPU, ms   {'  '.join(costs)}"
+        yield line
