@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from hilsim.cost.memory import largest_context
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Lengths, TargetOnly
-from hilsim.errors import Fault, InputError
-from hilsim.files import exists, written
+from hilsim.errors import InputError
+from hilsim.files import folder_faults, place_faults, written
 from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
 from hilsim.show.several import Several
@@ -184,22 +183,9 @@ def views(
 
 def prepare(options: RunOptions) -> None:
     """Refuse places that cannot be written to before a long run, not after it."""
-    faults = []
-    if options.out is not None:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            faults.append(Fault(str(options.out), "--out", reason, "a folder that can be made", "Choose another."))
-    for folder in (options.out, options.trace.parent if options.trace is not None else None):
-        if folder is not None and not faults:
-            try:
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                faults.append(Fault(str(folder), "", reason, "a folder that can be written to", "Choose another."))
-    if options.trace is not None and exists(options.trace) and options.trace.is_dir():
-        faults.append(Fault(str(options.trace), "--trace", "a folder", "the name of a file to write"))
+    faults = [] if options.out is None else folder_faults(options.out, "--out")
+    if options.trace is not None:
+        faults += place_faults(options.trace, "--trace")
     if faults:
         raise InputError(faults)
 

@@ -20,7 +20,7 @@ from hilsim.fidelity.measurements import Measurement, read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.validate import Progress, compared
-from hilsim.files import read_text, written
+from hilsim.files import place_faults, read_text, written
 
 
 def families() -> dict[str, Family]:
@@ -44,6 +44,8 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
 
     from hilsim.show import fidelity
 
+    if plot is not None:
+        require_place(plot, "--plot")
     known = families()
     measured = read_measurements(SHIPPED)
     basis, left = cases_of(measured)
@@ -71,6 +73,12 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
     return 0
 
 
+def require_place(file: Path, option: str) -> None:
+    """Refuse a place that cannot be written to before the work, not after it."""
+    if faults := place_faults(file, option):
+        raise InputError(faults)
+
+
 def fitting(cases: Sequence[Case]) -> list[Case]:
     """The rows that constants may be fitted to: all but speculation, which combines steps."""
     return [case for case in cases if case.kind != "speculation"]
@@ -80,6 +88,8 @@ def calibrate(
     file: Path | None, *, chip: str | None, family: str | None, out: Path | None, fit: Sequence[str], skip_bad: bool
 ) -> int:
     """`python -m hilsim calibrate`: fit a chip's or a family's constants and write its file."""
+    if out is not None:
+        require_place(out, "--out")
     source = file or SHIPPED
     cases, _ = cases_of(read_measurements(source), skip_bad=skip_bad)
     known = families()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,3 +84,21 @@ def written(path: Path) -> Iterator[Path]:
             ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def place_faults(file: Path, option: str) -> list[Fault]:
+    """What would keep a file from being written, found before a long run and not after it; makes missing folders."""
+    if exists(file) and file.is_dir():
+        return [Fault(str(file), option, "a folder", "the name of a file to write")]
+    return folder_faults(file.parent, option)
+
+
+def folder_faults(folder: Path, option: str) -> list[Fault]:
+    """What would keep files from being written into a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return [Fault(str(folder), option, reason, "a folder that can be written to", "Choose another.")]
+    return []

@@ -7,6 +7,8 @@ position takes 4 x 2 x 2 x 4 = 64 operations of attention.
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 from hilsim.describe.chip import Chip, Precision, Unit
@@ -103,3 +105,21 @@ def family(measured_on: tuple[str, ...] = (), number_format: dict[str, Any] | No
     }
     return Family(name="silicon", title="Silicon", kind="gpu", measured_on=measured_on, precisions={"p": p},
                   **(base | given))  # type: ignore[arg-type]  # fmt: skip
+
+
+ROW = {
+    "case_id": "", "device": "orin-nx-16gb", "model": "our-own", "params_b": "3", "weight_bits": "4",
+    "act_bits": "fp16", "kind": "llm_decode", "context_len": "1024", "batch": "1", "metric": "tok_s", "value": "30",
+    "runtime": "", "source": "", "gmacs": "", "layers_npu": "", "layers_gpu": "", "layers_cpu": "", "note": "",
+}  # fmt: skip
+
+
+def csv_file(folder: Path, *rows: dict[str, str], without: str = "") -> Path:
+    """Measurements as a file: each row is ROW with some values changed. A model and device that no fit has seen."""
+    columns = [column for column in ROW if column != without]
+    file = folder / "measured.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(ROW | row for row in rows)
+    return file

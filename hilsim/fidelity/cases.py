@@ -153,7 +153,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
         chip = chip_of(row.device, row.file)
     except InputError as error:
         return Fault(row.file, f"line {row.line}, device", error.faults[0].found, error.faults[0].expected,
-                     "Name a chip file in this column, or describe the chip in chips/.")  # fmt: skip
+                     "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad.")  # fmt: skip
     if row.forbidden:
         return row.forbidden
     unit_name = next(iter(chip.units))

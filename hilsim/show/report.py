@@ -113,8 +113,12 @@ def opening(page: Page, document: Block) -> None:
 
 def error_bars(page: Page, found: Block) -> None:
     """Each headline number with its interval, and the figure that moves it most."""
-    drawn = f"{found['draws']} draws of {len(found['figures_drawn'])} figures that have a range"
-    page.title("error bars", f"{drawn}, {found['interval']}")
+    drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
+    page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
+    if not drawn:
+        page.paragraph("No figure in use has a range, so nothing could be drawn: this says nothing about trust.", 2)
+        return
+    page.paragraph(f"{fixed} more figures in use have no range and stayed as they are.", 2)
     for name, interval in found["headline"].items():
         spread = f"{three_digits(interval['low'])} to {three_digits(interval['high'])}"
         page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread}")
