@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,13 +100,13 @@ def calibrate(
         path = file_of("family", family, PROJECT / "chips" / "_.yaml")
         found = calibrate_family(known[family], fitting(cases), str(source))
         changed = with_changed_figures(read_text(path), str(path), found.figures)
-        text = with_residuals(changed, found.residuals)
+        text = with_account(changed, found)
     else:
         if chip is None:
             raise InputError([Fault("calibrate", "", "neither --chip nor --family", "one of the two")])
         written_one = written_chip(chip, source)
         found = calibrate_chip(written_one, fitting(cases), known, str(source), fit)
-        name = out.stem if out is not None else written_one.name
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or written_one.name
         text = to_yaml(found.record.model_copy(update={"name": name, "known_as": ()}))
     if out is not None:
         with written(out) as temporary:
@@ -126,11 +127,15 @@ def show_chip(name: str, model: str | None, context: int, network: NetworkLoad |
     return 0
 
 
-def with_residuals(text: str, residuals: str) -> str:
-    """A family file's text with its line of residuals renewed, or added at the end."""
-    line = f'residuals: "{residuals}"'
-    kept = [old for old in text.splitlines() if not old.startswith("residuals:")]
-    return "\n".join([*kept, line]) + "\n"
+def with_account(text: str, found: Calibration) -> str:
+    """A family file's text with what the fit says of itself renewed: the chips that took part, and the residuals."""
+    chips = ", ".join(sorted({case.chip.name for case in found.cases}))
+    lines = [
+        f"measured_on: [{chips}]" if line.startswith("measured_on:") else line
+        for line in text.splitlines()
+        if not line.startswith("residuals:")
+    ]
+    return "\n".join([*lines, f'residuals: "{found.residuals}"']) + "\n"
 
 
 def report(found: Calibration, out: Path | None) -> None:

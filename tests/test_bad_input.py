@@ -262,7 +262,7 @@ def test_places_that_cannot_be_written_to(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     assert "--out" in refused(capsys, file, "--out", str(tmp_path / "file"))
     assert "--out" in refused(capsys, file, "--out", str(tmp_path / "file" / "below"))
-    refused(capsys, file, "--trace", str(tmp_path / "no" / "folder.json"))
+    refused(capsys, file, "--trace", str(tmp_path / "file" / "trace.json"))
     assert "a folder" in refused(capsys, file, "--trace", str(tmp_path))
     refused(capsys, file, "--out", "/proc/hilsim")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link.yaml", "table.yaml"]

@@ -13,6 +13,7 @@ from hilsim.describe.chip import Chip, Mode, ModeUnit, Unit
 from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import FACTORS, Figure
+from hilsim.describe.runtime import Runtime
 from hilsim.describe.write import to_yaml
 from hilsim.errors import InputError
 from tests.tiny import chip, family, figure, member, precision
@@ -212,3 +213,19 @@ def test_a_shipped_mode_is_slower_in_proportion_to_its_clock_and_peak() -> None:
     assert slow.layer_overhead is not None
     assert slow.layer_overhead.si / full.layer_overhead.si == pytest.approx(1.3 / 0.816)
     assert slow.precisions["w4"].memory_rate.si == full.precisions["w4"].memory_rate.si
+
+
+def test_a_runtime_stores_and_streams_in_its_own_way() -> None:
+    """4.5 bits instead of 4, half the memory's rate, matrix-vector kernels up to 16 rows; all else is the unit's."""
+    runtime = Runtime(
+        name="ours", title="Ours", weight_bits=figure(4.5, "bits"), memory_share=figure(0.5, "share"),
+        narrow_rows=figure(16, "rows"),
+    )  # fmt: skip
+    unit = settled(FULL, chip({"u": member()}))
+    on, p = runtime.on(unit, unit.precisions["p"])
+    assert on == unit.model_copy(update={"narrow_rows": runtime.narrow_rows})
+    assert value(p.memory_rate, "GB/s") == pytest.approx(0.5 * 80)
+    assert p.weight_bits.value == 4.5
+    own = {"weight_bits": unit.precisions["p"].weight_bits, "memory_rate": unit.precisions["p"].memory_rate}
+    assert p.model_copy(update=own) == unit.precisions["p"]
+    assert Runtime(name="plain", title="Plain").on(unit, unit.precisions["p"]) == (unit, unit.precisions["p"])

@@ -56,6 +56,15 @@ def test_every_chip_and_power_mode_loads_and_every_figure_has_a_source(name: str
         assert unit.step_overhead is not None
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_unit_streams_faster_than_its_chips_memory(name: str) -> None:
+    chip = load_chip(name, PROJECT / "scenarios" / "x.yaml")
+    for unit in chip.units.values():
+        for precision in unit.precisions.values():
+            for rate in (precision.memory_rate, precision.cache_rate):
+                assert rate is None or rate.si <= chip.peak_memory_rate.si
+
+
 @pytest.mark.parametrize("file", CHIPS, ids=lambda file: file.stem)
 def test_what_a_chips_own_file_says_outweighs_its_family(file: Path) -> None:
     written, settled = load_record(Chip, file), load_chip(file.stem, PROJECT / "scenarios" / "x.yaml")

@@ -8,6 +8,7 @@ position takes 4 x 2 x 2 x 4 = 64 operations of attention.
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hilsim.describe.chip import Chip, Precision, Unit
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Figure
 from hilsim.describe.model import Architecture, Model, Vocabulary
+from hilsim.fidelity.measurements import Measurement
 
 BODY, HEAD, CACHED, ATTENTION = 1152, 80, 16, 64
 Range = tuple[float, float] | None
@@ -123,3 +125,13 @@ def csv_file(folder: Path, *rows: dict[str, str], without: str = "") -> Path:
         writer.writeheader()
         writer.writerows(ROW | row for row in rows)
     return file
+
+
+def measured(kind: str, context: int, value: float, number: int, metric: str = "", **given: Any) -> Measurement:
+    """One row as it would come from a file; milliseconds unless another metric is named."""
+    plain = Measurement(
+        file="x.csv", line=number, case_id=str(number), device="", model="", kind=kind, value=value,
+        metric=metric or ("ttft_ms" if kind == "llm_prefill" else "latency_ms"), precision="p", params_b=None,
+        context=context, batch=1, runtime="", gmacs=None, layers=(0, 0, 0), note="", source="", forbidden="",
+    )  # fmt: skip
+    return replace(plain, **given)

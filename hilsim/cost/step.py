@@ -166,7 +166,7 @@ def execution_cost(
         weights_s=weights_s,
         kv_s=kv_bytes / si(precision.cache_rate, memory_rate),
         matmul_s=matmul_operations(model, computed, head_rows * sequences) / rate,
-        attention_s=attention_operations(shape, all_rows, visible) / si(precision.attention_rate, rate),
+        attention_s=attention_operations(shape, computed, visible) / si(precision.attention_rate, rate),
         overlap=si(unit.overlap, 1.0) if wide else 1.0,
     )
 

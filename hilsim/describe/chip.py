@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import (
     PLAIN_NAME,
@@ -15,12 +15,14 @@ from hilsim.describe.figure import (
     Frequency,
     Kind,
     Named,
+    Names,
     OperationRate,
     Power,
     Record,
     Share,
     Size,
     WeightRate,
+    as_tuple,
 )
 
 UnitKind = Literal["npu", "gpu", "cpu"]
@@ -51,14 +53,9 @@ class Precision(Record):
     memory_rate: ByteRate
     weight_rate: WeightRate | None = None
     cache_rate: ByteRate | None = None
-    operation_rates: tuple[RatePoint, ...] = Field(min_length=1)
+    operation_rates: Annotated[tuple[RatePoint, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     attention_rate: OperationRate | None = None
     pass_overhead: Duration | None = None
-
-    @field_validator("operation_rates", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
 
     @model_validator(mode="after")
     def _ascending(self) -> Precision:
@@ -76,14 +73,9 @@ class Precision(Record):
 class Widths(Record):
     """The row counts for which graphs are compiled; a step runs the next one up."""
 
-    value: tuple[int, ...] = Field(min_length=1, max_length=16)
+    value: Annotated[tuple[int, ...], BeforeValidator(as_tuple)] = Field(min_length=1, max_length=16)
     kind: Kind
     source: str = Field(min_length=3)
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
 
     @model_validator(mode="after")
     def _ascending(self) -> Widths:
@@ -149,7 +141,7 @@ class Unit(Record):
     tile_rows: Count | None = None
     reserve: Size
     active_power: Power
-    refused_matmuls: tuple[Literal["int16 x int16"], ...] = ()
+    refused_matmuls: Annotated[tuple[Literal["int16 x int16"], ...], BeforeValidator(as_tuple)] = ()
     fallback: Fallback | None = None
     precisions: dict[str, Precision] = Field(default_factory=dict)
 
@@ -164,11 +156,6 @@ class Unit(Record):
         if self.overlap is not None and self.overlap.si > 1:
             raise ValueError(f"overlap {self.overlap.value:g}; a share of at most 1")
         return self
-
-    @field_validator("refused_matmuls", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
 
     def refusal(self, precision: str) -> str | None:
         """Why a transformer in this precision does not run here, or None."""
@@ -201,7 +188,7 @@ class Chip(Named):
     measurements use for it, and `group` the class in which they are summed up.
     """
 
-    known_as: tuple[str, ...] = ()
+    known_as: Names = ()
     group: str = ""
 
     memory: Size
@@ -213,11 +200,6 @@ class Chip(Named):
     modes: dict[str, Mode] = Field(default_factory=dict)
     residuals: str = ""
     notes: str = ""
-
-    @field_validator("known_as", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
 
     @model_validator(mode="after")
     def _modes_change_units_here(self) -> Chip:

@@ -15,10 +15,10 @@ any chip measured, and siblings differ by their clocks.
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hilsim.describe.chip import Activations, UnitKind
-from hilsim.describe.figure import Count, Named, Record, RelativeDuration, RelativeRate, Share, Size
+from hilsim.describe.figure import Count, Named, Names, Record, RelativeDuration, RelativeRate, Share, Size
 
 
 class FamilyPrecision(Record):
@@ -44,7 +44,7 @@ class Family(Named):
     """
 
     kind: UnitKind
-    measured_on: tuple[str, ...] = ()
+    measured_on: Names = ()
     sibling: str | None = None
     graph_overhead: RelativeDuration
     step_overhead: RelativeDuration
@@ -60,8 +60,3 @@ class Family(Named):
     precisions: dict[str, FamilyPrecision] = Field(min_length=1)
     residuals: str = ""
     notes: str = ""
-
-    @field_validator("measured_on", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
 KINDS: tuple[Kind, ...] = ("datasheet", "measured", "fitted", "assumed")  # from the surest to the least sure
 ABSURD = 1e21
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: chip and unit make up the name of a track
+
+
+def as_tuple(data: object) -> object:
+    """YAML has lists, frozen records have tuples."""
+    return tuple(data) if isinstance(data, list) else data
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 
 class Record(BaseModel):

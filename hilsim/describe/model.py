@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from hilsim.describe.figure import Kind, Named, Record
+from hilsim.describe.figure import Kind, Named, Names, Record
 
 
 class Vocabulary(Record):
@@ -40,13 +40,8 @@ class Architecture(Record):
 class Model(Named):
     """One language model as it would be deployed. `known_as` are beginnings of the names that measurements use."""
 
-    known_as: tuple[str, ...] = ()
+    known_as: Names = ()
     role: Literal["target", "draft", "either"] = "either"
     vocabulary: Vocabulary
     architecture: Architecture
     notes: str = ""
-
-    @field_validator("known_as", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
-
 from hilsim.describe.chip import Activations, Precision, Unit
-from hilsim.describe.figure import Count, Named
+from hilsim.describe.figure import Count, Named, Names
 
 
 class Runtime(Named):
@@ -15,18 +13,13 @@ class Runtime(Named):
     memory rate that its kernels reach, where that was fitted on quicker ones.
     """
 
-    known_as: tuple[str, ...] = ()
+    known_as: Names = ()
     activations: Activations | None = None
     weight_bits: Count | None = None
     head_bits: Count | None = None
     kv_bits: Count | None = None
     narrow_rows: Count | None = None
     memory_share: Count | None = None
-
-    @field_validator("known_as", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
 
     def on(self, unit: Unit, precision: Precision) -> tuple[Unit, Precision]:
         """The unit and the number format as this runtime uses them."""

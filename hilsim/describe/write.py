@@ -9,6 +9,7 @@ import yaml
 
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.strict_yaml import parse
+from hilsim.errors import Fault, ScenarioError
 
 WIDTH = 10_000  # a figure never breaks its line
 
@@ -63,7 +64,8 @@ def absent(item: object) -> bool:
 def with_changed_figures(text: str, file: str, changed: Mapping[str, Figure]) -> str:
     """A file's text with some of its figures replaced; comments and everything else stay as they are.
 
-    Each figure must be a mapping in braces behind its key (`name: {value: ...}`), on as many lines as it likes.
+    Each figure must be a mapping in braces behind its key (`name: {value: ...}`), on as many lines as it likes; raises
+    `ScenarioError` where one is not.
     """
     document = parse(text, file)
     lines = text.splitlines(keepends=True)
@@ -73,7 +75,12 @@ def with_changed_figures(text: str, file: str, changed: Mapping[str, Figure]) ->
     edits = []
     for path, figure in changed.items():
         place = tuple(path.split("."))
-        begin = text.index("{", starts[document.lines[place] - 1])
+        number = document.lines[place]
+        brace = re.compile(rf"\s*{re.escape(place[-1])}\s*:\s*(?={{)").match(text, starts[number - 1])
+        if brace is None:
+            expected = "it in braces behind its key ({value: ...})"
+            raise ScenarioError([Fault(file, f"{path} (line {number})", "a figure written out in lines", expected)])
+        begin = brace.end()
         edits.append((begin, end_of_braces(text, begin), figure_text(figure)))
     for begin, end, new in sorted(edits, reverse=True):
         text = text[:begin] + new + text[end:]

@@ -152,8 +152,9 @@ def case_of(row: Measurement) -> Case | Fault | str:
     try:
         chip = chip_of(row.device, row.file)
     except InputError as error:
-        return Fault(row.file, f"line {row.line}, device", error.faults[0].found, error.faults[0].expected,
-                     "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad.")  # fmt: skip
+        first = error.faults[0]
+        remedy = "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad."
+        return Fault(row.file, f"line {row.line}, device", first.found, first.expected, remedy)
     if row.forbidden:
         return row.forbidden
     unit_name = next(iter(chip.units))
@@ -191,17 +192,22 @@ def missing(unit: Unit, precision: str) -> str | None:
 
 
 def normal(name: str) -> str:
-    """A name as aliases are written: lower case, every run of other characters one '-'."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """A name as aliases are written: lower case, every run of other characters one '-', sizes without a gap (8gb)."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub(r"(\d)-gb(?=-|$)", r"\1gb", plain)
 
 
 def known_as(name: str, kind: str, record: type[N]) -> N | None:
-    """The described thing of which an alias is the longest beginning of `name`, or None."""
+    """The described thing of which an alias is the longest beginning of `name`, or None.
+
+    What follows the beginning may be anything but a size: a board of another memory is another board.
+    """
     wanted = normal(name) + "-"
     best, found = 0, None
     for thing in described(kind, record):
-        for alias in (normal(thing.name), *getattr(thing, "known_as", ())):
-            if len(alias) > best and wanted.startswith(alias + "-"):
+        for alias in map(normal, (thing.name, *getattr(thing, "known_as", ()))):
+            rest = wanted[len(alias) :]
+            if len(alias) > best and wanted.startswith(alias + "-") and not re.search(r"-\d+gb-", rest):
                 best, found = len(alias), thing
     return found
 

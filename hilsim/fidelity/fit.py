@@ -23,8 +23,11 @@ R = TypeVar("R", bound=Record)
 Vector = npt.NDArray[np.float64]
 # Residuals beyond this (20 %, what releases of one runtime differ by) count linearly instead of squared.
 SCALE = 0.2
-# One width away from its prior a constant weighs as much as an error of this size in one row.
+# One width away from its prior a constant weighs as much as one standard deviation of a row; as long as that is not
+# known, as much as an error of this size.
 PRIOR_WEIGHT = 0.2
+# Before anything is known of a kind of rows they are taken to scatter by this much, with the weight of so many rows.
+PRIOR_SCATTER, PRIOR_ROWS = 0.10, 4
 FARTHEST = 5.0
 IDLE = 0.3
 # Data that narrow a constant to less than this share of its prior's width determine it.
@@ -75,11 +78,15 @@ def fit(
 
     width = np.log(PRIOR_FACTOR)
 
-    def objective(logs: Vector) -> Vector:
-        return np.concatenate([errors(logs), PRIOR_WEIGHT * (logs - centre) / width])
+    def weighed(spread: float) -> Callable[[Vector], Vector]:
+        return lambda logs: np.concatenate([errors(logs), spread * (logs - centre) / width])
 
     touched = touching(errors, centre)
-    solved = lowest(objective, centre, None if near is None else np.log([near[path].value for path in paths]))
+    begin = None if near is None else np.log([near[path].value for path in paths])
+    # How much a prior may pull depends on how far the rows scatter, which the first solution tells.
+    first = lowest(weighed(PRIOR_WEIGHT), centre, begin)
+    spread = float(np.median(scatter(errors(first.x), kinds)))
+    solved = lowest(weighed(spread), centre, first.x)
     figures = placed(solved.x)
     residuals = errors(solved.x)
     # Of the data alone, at the solution: how well each constant would be known without the prior.
@@ -128,10 +135,17 @@ def lowest(objective: Callable[[Vector], Vector], centre: Vector, near: Vector |
 
 
 def scatter(residuals: Vector, kinds: Sequence[str]) -> Vector:
-    """Each row's standard deviation: that of its kind, from the median so that outliers do not decide; at least 2 %."""
+    """Each row's standard deviation: that of its kind, from the median so that outliers do not decide.
+
+    Few rows fitted by as many constants seem not to scatter at all, so a kind begins with rows that do.
+    """
     names = np.asarray(kinds)
-    typical = {kind: 1.4826 * float(np.median(np.abs(residuals[names == kind]))) for kind in set(kinds)}
-    return np.asarray([max(typical[kind], 0.02) for kind in kinds])
+    found = {}
+    for kind in set(kinds):
+        here = np.abs(residuals[names == kind])
+        squares = len(here) * (1.4826 * float(np.median(here))) ** 2 + PRIOR_ROWS * PRIOR_SCATTER**2
+        found[kind] = (squares / (len(here) + PRIOR_ROWS)) ** 0.5
+    return np.asarray([found[kind] for kind in kinds])
 
 
 def jacobian(errors: Callable[[Vector], Vector], at: Vector, step: float = 1e-4) -> Vector:

@@ -31,10 +31,26 @@ METRICS = {
     "spec_decode": ("tok_s",),
 } | dict.fromkeys(NETWORK_KINDS, ("latency_ms",))
 NEEDED = ("device", "model", "kind", "metric", "value")
-NUMBERS = ("value", "params_b", "context_len", "batch", "gmacs", "layers_npu", "layers_gpu", "layers_cpu")
+# Largest numbers that can be meant: beyond, a column or a unit was mistaken.
+NUMBERS = {
+    "value": 1e9,
+    "params_b": 1e4,
+    "context_len": 1e8,
+    "batch": 1e5,
+    "gmacs": 1e7,
+    "layers_npu": 1e7,
+    "layers_gpu": 1e7,
+    "layers_cpu": 1e7,
+}
+SMALLEST = 1e-9
 MAY_BE_ZERO = ("layers_npu", "layers_gpu", "layers_cpu")
 # Two figures of one case further apart than this contradict each other.
 SAME = 0.01
+# What the note of a speculative row tells.
+SPECULATION = {
+    "vanilla rate": re.compile(r"vanilla ([\d.]+)"),
+    "tokens per verify step": re.compile(r"tokens per verify step ([\d.]+)"),
+}
 # What a note may say that takes a row out of every fit and comparison.
 FORBIDDING = (
     (r"SUSPECT", "its note calls it suspect"),
@@ -78,19 +94,26 @@ class Measurement:
     @property
     def prompt_tokens(self) -> int:
         """Tokens of one prompt pass on fixed graphs: the "N-token" or "AR-N" of name or note, or 128."""
-        found = re.search(r"\b(\d+)-token|AR-(\d+)", f"{self.model} {self.note}")
-        return int(found.group(1) or found.group(2)) if found else 128
+        return prompt_tokens(self.model, self.note)
+
+    def noted(self, what: str) -> float | None:
+        """A number of a speculative row that its note tells (a key of SPECULATION), or None."""
+        found = SPECULATION[what].search(self.note)
+        return None if found is None else number_in(found.group(1))
 
 
 def read_measurements(file: Path) -> list[Measurement]:
     """Every row of a CSV file. Raises `ScenarioError` with all faults by line: nothing is used if anything is wrong."""
-    text, name = read_text(file), str(file)
+    text, name = read_text(file).removeprefix("\ufeff"), str(file)
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", strict=True)
     try:
         columns = reader.fieldnames or []
         if missing := [column for column in NEEDED if column not in columns]:
             found = f"columns {', '.join(columns[:8]) or 'none'}"
             raise ScenarioError([Fault(name, "line 1", found, f"also {', '.join(missing)}")])
+        if twice := sorted({column for column in columns if columns.count(column) > 1}):
+            found = f"{', '.join(map(repr, twice))} more than once"
+            raise ScenarioError([Fault(name, "line 1", found, "every column once")])
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise ScenarioError([Fault(name, f"line {reader.line_num}", str(error), "comma-separated values")]) from None
@@ -129,6 +152,9 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         if not math.isfinite(number) or number < 0 or (number == 0 and column not in MAY_BE_ZERO):
             fault(column, text[column], "a finite number above 0")
             continue
+        if number > NUMBERS[column] or 0 < number < SMALLEST:
+            fault(column, text[column], f"a number from {SMALLEST:g} to {NUMBERS[column]:g}", "Is it the unit?")
+            continue
         numbers[column] = number
     for column in ("context_len", "batch"):
         whole = numbers[column]
@@ -140,6 +166,13 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
     elif kind and metric and metric not in METRICS[kind]:
         remedy = "The metric carries the unit." if metric not in {m for some in METRICS.values() for m in some} else ""
         fault("metric", repr(metric), f"for {kind} {' or '.join(METRICS[kind])}", remedy)
+    if prompt_tokens(text.get("model", ""), text.get("note", "")) == 0:
+        fault("note", "a prompt of 0 tokens", "at least 1")
+    if kind == "spec_decode":
+        for what, pattern in SPECULATION.items():
+            said = pattern.search(text.get("note", ""))
+            if said is not None and not 0 < number_in(said.group(1)) < 1e6:
+                fault("note", f"{what} {said.group(1)}", "a number above 0")
     if len(faults) > before:
         return None
     layers = tuple(int(numbers[column] or 0) for column in MAY_BE_ZERO)
@@ -169,6 +202,20 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         source=text.get("source", ""),
         forbidden=forbidden,
     )
+
+
+def prompt_tokens(model: str, note: str) -> int:
+    """The "N-token" or "AR-N" that a name or note tells of, at most 10^8, or 128."""
+    found = re.search(r"\b(\d{1,8})-token|AR-(\d{1,8})\b", f"{model} {note}")
+    return int(found.group(1) or found.group(2)) if found else 128
+
+
+def number_in(text: str) -> float:
+    """A number in a note, or 0 where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def precision_name(weight_bits: str, act_bits: str) -> str:

@@ -74,10 +74,9 @@ def speed_ups(cases: Sequence[Case], families: Mapping[str, Family]) -> list[Spe
 def speed_up(case: Case, unit: Unit) -> SpeedUp | None:
     """One row, from the chip's own step times."""
     row = case.measurement
-    vanilla = re.search(r"vanilla ([\d.]+)", row.note)
+    vanilla = row.noted("vanilla rate")
     if vanilla is None or case.model is None:
         return None
-    tokens = re.search(r"tokens per verify step ([\d.]+)", row.note)
     method = method_of(case, case.model)
     cached = (row.context or CONTEXT) - 1
 
@@ -88,8 +87,8 @@ def speed_up(case: Case, unit: Unit) -> SpeedUp | None:
     return SpeedUp(
         case=case,
         method=method,
-        published=row.value / float(vanilla.group(1)),
-        tokens_per_step=float(tokens.group(1)) if tokens is not None else None,
+        published=row.value / vanilla,
+        tokens_per_step=row.noted("tokens per verify step"),
         one_row_s=seconds(case.model, 1),
         verify_s=seconds(case.model, method.positions),
         draft_s=method.drafts * seconds(method.draft, 1),

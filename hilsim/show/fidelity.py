@@ -108,7 +108,7 @@ def ratio_lines(rows: Sequence[Ratio]) -> Group:
     """What a step of several sequences costs over a step of one, where only ratios may be compared."""
     lines = [Text("Batching as ratios: a step of several sequences over a step of one", style="bold")]
     for row in rows:
-        where = f"  {row.case.device[:18]:<19}{row.case.model_group[:14]:<15}{row.batch} over 1"
+        where = f"  {row.case.device[:16]:<17}{row.case.model_group[:14]:<15}{row.batch} over 1"
         numbers = f"  measured {row.measured:.2f}, predicted {row.predicted:.2f}"
         lines.append(Text.assemble(where, numbers, percent(row.error)))
     return Group(*lines)

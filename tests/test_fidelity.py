@@ -1,0 +1,273 @@
+"""Predicted against measured: the shipped constants' errors, what leaving out leaves out, speculation on paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from hilsim.app_fidelity import families, fitting
+from hilsim.cli import main
+from hilsim.describe.figure import Figure
+from hilsim.describe.figures import figures
+from hilsim.fidelity.calibrate import calibrate_family
+from hilsim.fidelity.cases import SHIPPED, Case, resolve
+from hilsim.fidelity.measurements import read_measurements
+from hilsim.fidelity.ratios import batch_ratios
+from hilsim.fidelity.speculation import SpeedUp, speed_up, speed_ups
+from hilsim.fidelity.validate import compared, summary, without
+from tests.benches import DECODE, ORIN, PROMPT, TRUE, made, times
+from tests.tiny import chip, csv_file, figure, measured, member, model, precision, unit
+
+SECOND = chip({"u": member(peak_operation_rate=figure(80, "TOPS"))}, name="second")
+
+
+@pytest.fixture(scope="module")
+def basis() -> list[Case]:
+    """The shipped measurements that constants are fitted to."""
+    cases, _, faults = resolve(read_measurements(SHIPPED))
+    assert faults == []
+    return fitting(cases)
+
+
+@pytest.mark.parametrize(
+    ("label", "most"),
+    [
+        ("NVIDIA Orin decode", 0.10),
+        ("NVIDIA Orin prefill", 0.15),
+        ("Qualcomm automotive decode", 0.15),
+        ("Qualcomm automotive prefill", 0.20),
+    ],
+)
+def test_the_shipped_constants_explain_what_they_were_fitted_to(label: str, most: float, basis: list[Case]) -> None:
+    known = families()
+    inside = [case for case in basis if case.label == label]
+    assert len(inside) >= 4
+    assert fmean(abs(case.seconds(case.unit(known)) / case.measured - 1) for case in inside) < most
+
+
+def fitted_again(name: str, basis: list[Case]) -> None:
+    """The constants of a shipped file are those that `calibrate --family` makes of the shipped measurements."""
+    shipped = families()[name]
+    found = calibrate_family(shipped, basis, "measured.csv")
+    now = figures(shipped)
+    for path, constant in found.figures.items():
+        written = now[path]
+        assert isinstance(written, Figure)
+        assert constant.value == pytest.approx(written.value, rel=0.02), path
+        assert (written.kind, written.source) == (constant.kind, constant.source)
+    assert found.residuals == shipped.residuals
+
+
+def test_the_shipped_orin_is_what_calibrate_makes_of_the_shipped_measurements(basis: list[Case]) -> None:
+    fitted_again("orin-gpu", basis)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hexagon-v68", "hexagon-v73", "hexagon-v75"])
+def test_the_shipped_hexagons_are_what_calibrate_makes_of_the_shipped_measurements(
+    name: str, basis: list[Case]
+) -> None:
+    fitted_again(name, basis)
+
+
+@pytest.mark.parametrize("name", ["hexagon-v68", "hexagon-v73", "hexagon-v75", "orin-gpu"])
+def test_a_family_says_which_chips_took_part_in_its_fit(name: str, basis: list[Case]) -> None:
+    assert set(families()[name].measured_on) == {case.chip.name for case in basis if case.family == name}
+
+
+def two_devices(noise: float = 0.03) -> list[Case]:
+    """Two models, decoded and read, on two chips of one silicon."""
+    return made(
+        [ORIN, SECOND], noise=noise, models=["llama-3.2-1b", "llama-3.2-3b", "qwen3-8b"], kinds=[DECODE, PROMPT]
+    )
+
+
+def test_three_columns_are_the_shipped_constants_and_two_fits_without_the_row() -> None:
+    """In-sample by the constants given; the others by fits to what is kept, so within the noise of 3 % and a prior."""
+    cases, known = two_devices(), {"silicon": TRUE}
+    told: list[str] = []
+    rows = compared(cases, known, cases, told.append)
+    assert [row.case for row in rows] == cases
+    for row in rows:
+        assert row.predicted[0] == row.case.seconds(row.case.unit(known))
+        assert row.errors == tuple(seconds / row.case.measured - 1 for seconds in row.predicted)
+    by_column = [summary([row.errors[column] for row in rows]) for column in range(3)]
+    assert all(column.mean < 0.08 for column in by_column)
+    assert len({column.mean for column in by_column}) == 3  # three sets of constants, indeed
+    assert len(told) == 5  # three models and two devices, each fitted once
+    # A row of a model and a device that no constant was fitted to has one answer.
+    stranger = replace(cases[0], chip=chip({"u": member()}, "new"), model=model(layers=30, hidden=512))
+    ((one, two, three),) = (row.predicted for row in compared([stranger], known, cases))
+    assert one == two == three
+
+
+@pytest.mark.parametrize("column", ["model", "device"])
+def test_what_is_left_out_has_no_say_in_its_own_prediction(column: str) -> None:
+    """Measurements of the one left out ten times as large: the prediction of it stays; one of a row kept moves."""
+    cases = two_devices()
+
+    def mine(case: Case) -> bool:
+        return (case.model_group if column == "model" else case.device) == (
+            "qwen3-8b" if column == "model" else "second"
+        )
+
+    def predicted(rows: list[Case], kept: Callable[[Case], bool]) -> list[float]:
+        known = without([case for case in rows if kept(case)], rows, {"silicon": TRUE})
+        return [case.seconds(case.unit(known)) for case in rows if mine(case)]
+
+    slowed = [times(case, 10 if mine(case) else 1) for case in cases]
+    honest = predicted(cases, lambda case: not mine(case))
+    assert predicted(slowed, lambda case: not mine(case)) == honest
+    # The control: with all but one of its rows kept, it would have had a say.
+    last = slowed[-1].measurement.case_id
+    assert predicted(slowed, lambda case: case.measurement.case_id != last)[0] > 1.1 * honest[0]
+
+
+def test_a_summary_by_hand() -> None:
+    found = summary([0.1, -0.2, 0.3, -0.6])
+    assert (found.rows, found.worst) == (4, 0.6)
+    assert found.mean == pytest.approx(0.3)
+    assert found.median == pytest.approx(0.25)
+    assert found.bias == pytest.approx(-0.1)
+
+
+def validated(capsys: pytest.CaptureFixture[str], file: Path) -> dict:
+    assert main(["validate", "--csv", str(file), "--json"]) == 0
+    streams = capsys.readouterr()
+    assert streams.err == ""
+    return json.loads(streams.out)
+
+
+def test_validate_json_is_one_document_of_rows_summaries_and_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One device of the shipped figures, so that a fit without it is made; the measured time of a row is by hand."""
+    file = csv_file(
+        tmp_path, {"device": "orin-nano-8gb"}, {"note": "SUSPECT"}, {"device": "orin-nano-8gb", "value": "25"} | {
+            "context_len": "2048"},
+    )  # fmt: skip
+    found = validated(capsys, file)
+    assert set(found) >= {"rows", "columns", "summaries", "speculation", "left_out"}
+    assert found["columns"] == ["in-sample", "without its model", "without its device"]
+    assert found["left_out"] == [{"line": 3, "reason": "its note calls it suspect"}]
+    assert [row["measured_ms"] for row in found["rows"]] == pytest.approx([1000 / 30, 1000 / 25])
+    for row in found["rows"]:
+        assert row["device"] == "orin-nano-8gb"
+        shipped, no_model, no_device = row["predicted_ms"]
+        assert shipped == no_model  # nobody's model
+        assert shipped != no_device
+        assert row["errors"] == [pytest.approx(ms / row["measured_ms"] - 1) for ms in row["predicted_ms"]]
+    (summaries,) = found["summaries"].values()
+    assert summaries[0]["mean"] == pytest.approx(fmean(abs(row["errors"][0]) for row in found["rows"]))
+
+
+def test_validate_prints_what_json_says_and_draws_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, plot = csv_file(tmp_path, {}, {"note": "SUSPECT"}), tmp_path / "scatter.png"
+    (row,) = validated(capsys, file)["rows"]
+    assert main(["validate", "--csv", str(file), "--plot", str(plot)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 rows compared, 1 left out" in printed
+    assert f"{row['errors'][0]:+.0%}" in printed
+    assert f"{row['predicted_ms'][0]:.4g}" in printed
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", [["validate", "--csv"], ["calibrate", "--chip", "orin-nx-16gb"]])
+def test_bad_rows_end_with_status_two_one_message_a_fault_and_no_traceback(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = csv_file(tmp_path, {"value": "0"}, {}, {"kind": "guess"})
+    assert main([*command, str(file)]) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert [line.split(": found")[0] for line in streams.err.splitlines()] == [
+        f"{file}: line 2, value", f"{file}: line 4, kind"
+    ]  # fmt: skip
+
+
+def test_rows_that_allow_ratios_only_are_compared_as_ratios(tmp_path: Path) -> None:
+    """Eight sequences at 100 tok/s together against one at 25: a step of 80 ms over one of 40."""
+    note = {"note": "slow release, use ratios only"}
+    rows = [note | {"value": "25"}, note | {"value": "100", "batch": "8"}, note | {"value": "90", "batch": "4"} | {
+        "context_len": "4096"}, {"value": "50", "batch": "2"}]  # fmt: skip
+    measurements = read_measurements(csv_file(tmp_path, *rows))
+    assert len(resolve(measurements)[0]) == 1  # in no comparison of absolutes
+    (found,) = batch_ratios(measurements, families())
+    assert (found.batch, found.measured) == (8, pytest.approx(2.0))
+    assert found.error == pytest.approx(found.predicted / 2 - 1)
+    assert 1 < found.predicted < 8
+
+
+# Speculation on paper: 656 bytes of weights and 32 bytes of cache a position at 100 B/s; arithmetic costs nothing.
+FREE = unit(None, precision(operation_rates=[{"rows": 1, "rate": figure(1e6, "TOPS")}]))
+TINY = chip({"u": FREE})
+
+
+def speculation(name: str, note: str, tokens_per_s: float = 0.3) -> Case:
+    row = measured("spec_decode", 11, tokens_per_s, 2, "tok_s", model=name, note=note)
+    return Case(row, TINY, "u", "p", model(), None, None)
+
+
+def step_s(rows: int, weights: float = 656, cached: int = 32) -> float:
+    """A pass of `rows` after ten positions."""
+    return (weights + cached * (10 + rows)) / 100
+
+
+def found_speed_up(name: str, note: str) -> SpeedUp:
+    (found,) = speed_ups([speculation(name, note)], {})
+    return found
+
+
+def test_a_published_speed_up_by_hand() -> None:
+    """MTP, three drafts: one layer of 288 bytes, the head's 80, half the cache; four positions verified."""
+    found = found_speed_up("tiny + MTP 3 drafts", "tokens per verify step 2.5; vanilla 0.2 -> speed-up 1.5x")
+    assert found.published == pytest.approx(0.3 / 0.2)
+    assert found.one_row_s == pytest.approx(step_s(1))
+    assert found.verify_s == pytest.approx(step_s(4))
+    draft = 3 * step_s(1, weights=288 + 80, cached=16)
+    assert found.draft_s == pytest.approx(draft)
+    assert found.predicted == pytest.approx(2.5 * step_s(1) / (step_s(4) + draft))
+    assert found.needed == pytest.approx(1.5 * (step_s(4) + draft) / step_s(1))
+    # As many tokens as needed make the published speed-up, by the definition of either.
+    assert found.needed / 2.5 * found.predicted == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("name", "positions"), [("tiny + EAGLE3", 60), ("tiny + EAGLE3 tree 24", 24), ("tiny", 60)])
+def test_eagle_runs_one_layer_with_a_small_head_six_times_and_verifies_its_tree(name: str, positions: int) -> None:
+    found = found_speed_up(name, "vanilla 0.2")
+    assert found.verify_s == pytest.approx(step_s(positions))
+    assert found.draft_s == pytest.approx(6 * step_s(1, weights=288 + 32_000 * 8, cached=16))
+    assert found.tokens_per_step is None
+    assert found.predicted is None  # tokens per step are not published: only how many it would take
+
+
+def test_a_draft_model_is_looked_up_and_rows_without_a_vanilla_rate_are_left_out() -> None:
+    named = found_speed_up("tiny", "token tree, llama-3.2-1b draft; vanilla 0.2")
+    assert named.method is not None
+    assert named.method.draft.name == "llama-3.2-1b"
+    assert speed_up(speculation("tiny", "tokens per verify step 3"), FREE) is None
+
+
+def test_an_ideal_draft_reaches_the_tokens_per_step_and_none_goes_beyond() -> None:
+    found = found_speed_up("tiny + MTP 3 drafts", "tokens per verify step 2.5; vanilla 0.2")
+    free = replace(found, draft_s=0.0, verify_s=found.one_row_s)
+    assert free.predicted == 2.5
+    assert found.predicted is not None
+    assert found.predicted < 2.5
+
+
+def test_the_published_speed_ups_on_orin_are_met_within_a_fifth() -> None:
+    """Qwen3-1.7B 1.60x and 8B 1.80x with EAGLE3 (TensorRT Edge-LLM 0.8.0); the table's own columns, no fit."""
+    cases, _, _ = resolve(read_measurements(SHIPPED))
+    rows = [row for row in speed_ups(cases, families()) if "EAGLE3" in row.case.measurement.model]
+    assert sorted(round(row.published, 2) for row in rows) == [1.60, 1.80]
+    for row in rows:
+        assert row.predicted is not None
+        assert abs(row.predicted / row.published - 1) < 0.2
