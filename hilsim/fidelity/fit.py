@@ -78,14 +78,14 @@ def fit(
 
     width = np.log(PRIOR_FACTOR)
 
-    def weighed(spread: float) -> Callable[[Vector], Vector]:
+    def weighed(spread: float | Vector) -> Callable[[Vector], Vector]:
         return lambda logs: np.concatenate([errors(logs), spread * (logs - centre) / width])
 
     touched = touching(errors, centre)
     begin = None if near is None else np.log([near[path].value for path in paths])
-    # How much a prior may pull depends on how far the rows scatter, which the first solution tells.
+    # How far a constant's prior may pull depends on how far its rows scatter, which the first solution tells.
     first = lowest(weighed(PRIOR_WEIGHT), centre, begin)
-    spread = float(np.median(scatter(errors(first.x), kinds)))
+    spread = scatter_of_each(jacobian(errors, first.x), scatter(errors(first.x), kinds))
     solved = lowest(weighed(spread), centre, first.x)
     figures = placed(solved.x)
     residuals = errors(solved.x)
@@ -146,6 +146,12 @@ def scatter(residuals: Vector, kinds: Sequence[str]) -> Vector:
         squares = len(here) * (1.4826 * float(np.median(here))) ** 2 + PRIOR_ROWS * PRIOR_SCATTER**2
         found[kind] = (squares / (len(here) + PRIOR_ROWS)) ** 0.5
     return np.asarray([found[kind] for kind in kinds])
+
+
+def scatter_of_each(slopes: Vector, deviations: Vector) -> Vector:
+    """The scatter of the rows that tell of each constant: the median over those that move with it."""
+    found = [deviations[np.abs(column) > 1e-3] for column in slopes.T]
+    return np.asarray([float(np.median(of)) if len(of) else PRIOR_WEIGHT for of in found])
 
 
 def jacobian(errors: Callable[[Vector], Vector], at: Vector, step: float = 1e-4) -> Vector:
