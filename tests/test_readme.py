@@ -17,8 +17,12 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip() and not line.startswith("#")]
 # Each makes the environment that this test runs in, or takes too long for the fast suite; CI runs the first two.
 NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card")
-# The passenger's pace takes minutes; one short answer of it shows the same.
-SHORTER = {"--realtime": [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=8")]}
+# The passenger's pace takes minutes, and so does fitting again without every model and device; one short answer, and a
+# file of a few rows, show the same.
+SHORTER = {
+    "--realtime": [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=8")],
+    "--plot": ["--csv=chips/measurements/example.csv"],
+}
 
 
 def test_the_readme_has_commands() -> None:
