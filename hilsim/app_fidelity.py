@@ -104,7 +104,7 @@ def calibrate(
     else:
         if chip is None:
             raise InputError([Fault("calibrate", "", "neither --chip nor --family", "one of the two")])
-        written_one = written_chip(chip, source)
+        written_one = written_chip(chip, Path("--chip"))
         found = calibrate_chip(written_one, fitting(cases), known, str(source), fit)
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or written_one.name
         text = to_yaml(found.record.model_copy(update={"name": name, "known_as": ()}))
@@ -130,11 +130,11 @@ def show_chip(name: str, model: str | None, context: int, network: NetworkLoad |
 def with_account(text: str, found: Calibration) -> str:
     """A family file's text with what the fit says of itself renewed: the chips that took part, and the residuals."""
     chips = ", ".join(sorted({case.chip.name for case in found.cases}))
-    lines = [
-        f"measured_on: [{chips}]" if line.startswith("measured_on:") else line
-        for line in text.splitlines()
-        if not line.startswith("residuals:")
-    ]
+    lines = [line for line in text.splitlines() if not line.startswith("residuals:")]
+    named = [index for index, line in enumerate(lines) if line.startswith("measured_on:")]
+    for index in named:
+        lines[index] = f"measured_on: [{chips}]"
+    lines += [] if named else [f"measured_on: [{chips}]"]
     return "\n".join([*lines, f'residuals: "{found.residuals}"']) + "\n"
 
 

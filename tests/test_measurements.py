@@ -270,6 +270,8 @@ def test_a_networks_load_is_its_operations_parameters_and_layers(tmp_path: Path)
         ("SA8295P ADP", "sa8295p"),
         ("Jetson Orin Nano 8GB (original)", "orin-nano-8gb"),
         ("Jetson Orin Nano 8GB (102 GB/s)", "orin-nano-super-8gb"),  # the longest alias wins
+        ("SA8295P ADP 16GB", "sa8295p"),  # a size where no name of the chip has one
+        ("Jetson AGX Orin Developer Kit 64GB", "agx-orin-64gb"),
     ],
 )
 def test_boards_are_known_by_their_names(column: str, chip: str) -> None:

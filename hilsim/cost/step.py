@@ -129,6 +129,14 @@ def si(figure: Figure | None, otherwise: float = 0.0) -> float:
     return figure.si if figure is not None else otherwise
 
 
+def in_tiles(rows: int, unit: Unit) -> int:
+    """Rows that a kernel computes for `rows`: as many where matrix-vector kernels do it, whole tiles beyond."""
+    if rows <= si(unit.narrow_rows, 1):
+        return rows
+    tile = round(si(unit.tile_rows, 1))
+    return ceil(rows / tile) * tile
+
+
 def execution_cost(
     model: Model,
     unit: Unit,
@@ -150,8 +158,7 @@ def execution_cost(
     body, head = body_weights(shape), head_weights(model)
     all_rows = rows * sequences
     wide = all_rows > si(unit.narrow_rows, 1)
-    tile = round(si(unit.tile_rows, 1)) if wide else 1
-    computed = ceil(all_rows / tile) * tile
+    computed, head_computed = in_tiles(all_rows, unit), in_tiles(head_rows * sequences, unit)
     memory_rate = precision.memory_rate.si
     weights_s = (body * precision.weight_bits.si + head * precision.head_bits.si) / 8 / memory_rate
     if precision.weight_rate is not None:
@@ -165,7 +172,7 @@ def execution_cost(
         fixed_s=graphs_s + si(unit.step_overhead) + shape.layers * layer_s,
         weights_s=weights_s,
         kv_s=kv_bytes / si(precision.cache_rate, memory_rate),
-        matmul_s=matmul_operations(model, computed, head_rows * sequences) / rate,
+        matmul_s=matmul_operations(model, computed, head_computed) / rate,
         attention_s=attention_operations(shape, computed, visible) / si(precision.attention_rate, rate),
         overlap=si(unit.overlap, 1.0) if wide else 1.0,
     )

@@ -20,7 +20,7 @@ def derived(family: Family, chip: Chip, name: str, unit: Unit) -> Unit:
     """The unit with all that its file leaves open filled in from the family. Raises `MissingPeakError`."""
     reckon = Reckoning(family, chip, name, unit)
     own = {field: value for field in Unit.model_fields if (value := getattr(unit, field)) is not None}
-    given = {field: getattr(family, field) for field in FROM_FAMILY if getattr(family, field) is not None}
+    given = {field: reckon.as_it_is(value) for field in FROM_FAMILY if (value := getattr(family, field)) is not None}
     durations = {field: reckon.duration(value) for field in DURATIONS if (value := getattr(family, field)) is not None}
     precisions = {key: reckon.precision(value) for key, value in family.precisions.items()} | unit.precisions
     # Both halves were validated; a fit calls this many times, so it is not done again.
@@ -63,13 +63,19 @@ class Reckoning:
     def duration(self, relative: Figure) -> Figure:
         """Clock cycles or operations as a time; a duration in seconds stays what it is."""
         if relative.unit not in ("Mcycles", "Gop"):
-            return relative
+            return self.as_it_is(relative)
         peak = self.peak("clock" if relative.unit == "Mcycles" else "operations")
         low, high = bounds(relative)
         slow, fast = self.peak_bounds(peak)
         ranged = relative.range is not None or slow < fast
         ends = (low / fast, high / slow) if ranged else None
         return self.figure(relative, peak, "s", relative.si / peak.si, ends)
+
+    def as_it_is(self, figure: Figure) -> Figure:
+        """A figure that is relative to nothing; fitted on siblings it is an assumption here."""
+        if self.measured_here or figure.kind != "fitted":
+            return figure
+        return figure.model_copy(update={"kind": "assumed", "source": f"not measured on this chip: {figure.source}"})
 
     def peak_bounds(self, peak: Figure) -> tuple[float, float]:
         """The ends of a datasheet figure. Where constants were fitted on this very chip it cancels out of them."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import yaml
 
 from hilsim.describe.figure import Figure, Record
-from hilsim.describe.strict_yaml import parse
+from hilsim.describe.strict_yaml import dotted, parse
 from hilsim.errors import Fault, ScenarioError
 
 WIDTH = 10_000  # a figure never breaks its line
@@ -73,10 +73,11 @@ def with_changed_figures(text: str, file: str, changed: Mapping[str, Figure]) ->
     for line in lines:
         starts.append(starts[-1] + len(line))
     edits = []
+    places = {dotted(place): place for place in document.lines}
     for path, figure in changed.items():
-        place = tuple(path.split("."))
+        place = places[path]
         number = document.lines[place]
-        brace = re.compile(rf"\s*{re.escape(place[-1])}\s*:\s*(?={{)").match(text, starts[number - 1])
+        brace = re.compile(rf"\s*{re.escape(str(place[-1]))}\s*:\s*(?={{)").match(text, starts[number - 1])
         if brace is None:
             expected = "it in braces behind its key ({value: ...})"
             raise ScenarioError([Fault(file, f"{path} (line {number})", "a figure written out in lines", expected)])

@@ -62,7 +62,7 @@ def calibrate_family(family: Family, cases: Sequence[Case], file: str) -> Calibr
 
     fitted = fit(family, free, predict, [case.measured for case in rows], [case.kind for case in rows])
     found = checked(fitted, rows, file, untouched_is_fault=False)
-    chips = tuple(sorted({case.chip.name.partition("@")[0] for case in rows}))
+    chips = tuple(sorted({case.chip.name for case in rows}))
     record = with_figures(family, found).model_copy(update={"measured_on": chips})
     return finished(record, rows, fitted, found)
 
@@ -76,6 +76,7 @@ def calibrate_chip(
         devices = ", ".join(sorted({case.chip.name for case in cases})) or "none that can be used"
         raise ScenarioError([Fault(file, "device", f"rows of {devices}", f"rows of {chip.name}")])
     unit_name = rows[0].unit_name
+    rows = [case for case in rows if case.unit_name == unit_name]
     unit = rows[0].unit(families)
     precisions = {name: unit.precisions[name] for name in sorted({case.precision for case in rows})}
     wanted = default_constants(rows, precisions) | {path_of(name, unit_name, precisions, file) for name in extra}
@@ -116,9 +117,19 @@ def path_of(name: str, unit: str, precisions: Mapping[str, Precision], file: str
     if name in OVERHEADS:
         return f"units.{unit}.{name}"
     precision, _, rate = name.rpartition(".")
-    if precision in precisions and rate in RATES:
-        return f"units.{unit}.precisions.{precision}.{'operation_rates[0].rate' if rate == 'operation_rate' else rate}"
-    known = [*OVERHEADS, *(f"{precision}.{rate}" for precision in precisions for rate in RATES)]
+    if precision in precisions and rate == "operation_rate":
+        return f"units.{unit}.precisions.{precision}.operation_rates[0].rate"
+    if precision in precisions and rate in RATES and getattr(precisions[precision], rate) is not None:
+        return f"units.{unit}.precisions.{precision}.{rate}"
+    known = [
+        *OVERHEADS,
+        *(
+            f"{key}.{rate}"
+            for key, precision in precisions.items()
+            for rate in RATES
+            if rate == "operation_rate" or getattr(precision, rate) is not None
+        ),
+    ]
     raise ScenarioError([Fault(file, "--fit", repr(name), f"one of {', '.join(known)}")])
 
 

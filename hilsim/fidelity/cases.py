@@ -154,19 +154,22 @@ def case_of(row: Measurement) -> Case | Fault | str:
     except InputError as error:
         first = error.faults[0]
         remedy = "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad."
-        return Fault(row.file, f"line {row.line}, device", first.found, first.expected, remedy)
+        found = first.found if repr(row.device) in first.found else f"{row.device!r}: {first.found}"
+        return Fault(row.file, f"line {row.line}, device", found, first.expected, remedy)
     if row.forbidden:
         return row.forbidden
-    unit_name = next(iter(chip.units))
+    unit_name = unit_of(row, chip)
+    if unit_name is None:
+        return f"the chip has no {row.unit_kind} described"
     runtime = known_as(row.runtime, "runtime", Runtime)
     precision = row.precision
     if precision == "w4a?" and runtime is not None and runtime.activations == "fp16":
         precision = "w4"
     if NOT_MODELLED.search(precision):
         return f"precision {precision} is not modelled" if "?" not in precision else "its precision is not stated"
-    written = chip.units[unit_name]
-    family = None if written.family is None else load_family(written.family)
-    unit = written if family is None else derived(family, chip, unit_name, written)
+    unit = chip.units[unit_name]
+    if unit.family is not None:
+        unit = derived(load_family(unit.family), chip, unit_name, unit)
     if reason := unit.refusal(precision) if not row.is_network else missing(unit, precision):
         known = ", ".join(unit.precisions)
         place = f"line {row.line}, weight_bits/act_bits"
@@ -186,6 +189,13 @@ def case_of(row: Measurement) -> Case | Fault | str:
     return Case(row, chip, unit_name, precision, model, None, runtime, estimated)
 
 
+def unit_of(row: Measurement, chip: Chip) -> str | None:
+    """The unit that a row means: of the kind it names, else the chip's NPU, else its GPU, else its CPU."""
+    kinds = (row.unit_kind,) if row.unit_kind else ("npu", "gpu", "cpu")
+    by_kind = {unit.kind: name for name, unit in reversed(chip.units.items())}
+    return next((by_kind[kind] for kind in kinds if kind in by_kind), None)
+
+
 def missing(unit: Unit, precision: str) -> str | None:
     """Why a network in this precision cannot be reckoned, or None."""
     return None if precision in unit.precisions else f"no figures for precision {precision!r}"
@@ -200,16 +210,26 @@ def normal(name: str) -> str:
 def known_as(name: str, kind: str, record: type[N]) -> N | None:
     """The described thing of which an alias is the longest beginning of `name`, or None.
 
-    What follows the beginning may be anything but a size: a board of another memory is another board.
+    What follows the beginning may be anything but another size: a board of another memory is another board.
     """
     wanted = normal(name) + "-"
     best, found = 0, None
     for thing in described(kind, record):
-        for alias in map(normal, (thing.name, *getattr(thing, "known_as", ()))):
-            rest = wanted[len(alias) :]
-            if len(alias) > best and wanted.startswith(alias + "-") and not re.search(r"-\d+gb-", rest):
+        for alias in names_of(thing):
+            if len(alias) > best and wanted.startswith(alias + "-") and same_size(wanted[len(alias) :], thing):
                 best, found = len(alias), thing
     return found
+
+
+def same_size(rest: str, thing: Named) -> bool:
+    """Whether what follows an alias names no memory size, or one that the thing's own names have, or they have none."""
+    named, own = (set(re.findall(r"\b\d+gb\b", text)) for text in (rest, " ".join(names_of(thing))))
+    return not named or not own or bool(named & own)
+
+
+def names_of(thing: Named) -> tuple[str, ...]:
+    """Its own name and what it is known as, in the form that is compared."""
+    return tuple(map(normal, (thing.name, *getattr(thing, "known_as", ()))))
 
 
 @cache
@@ -231,7 +251,12 @@ def chip_of(device: str, file: str) -> Chip:
     if not path.endswith((".yaml", ".yml")) and not exists(PROJECT / "chips" / f"{path}.yaml"):
         found = known_as(device, "chip", Chip)
         device = found.name if found is not None else device
-    load_chip(device, Path(file))  # whatever its families lack is told now
+    settled = load_chip(device, Path(file))  # whatever its families lack is told now
+    shipped = {family.name for family in described("family", Family)}
+    if any(unit.family not in (None, *shipped) for unit in settled.units.values()):
+        # A team's own family is no part of any fit here: the chip is taken with its figures as they are.
+        plain = {name: unit.model_copy(update={"family": None}) for name, unit in settled.units.items()}
+        return settled.model_copy(update={"units": plain})
     return written_chip(device, Path(file))
 
 

@@ -66,7 +66,10 @@ FORBIDDING = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row: what was measured, in base units. `seconds` is one step, prompt or pass, whatever the row's metric."""
+    """One row as it was published: `value` in the unit that `metric` names; "" or None where a column is empty.
+
+    `unit_kind` is "npu", "gpu" or "cpu" where the row says, and `forbidden` why it may not be used, or "".
+    """
 
     file: str
     line: int
@@ -83,6 +86,7 @@ class Measurement:
     runtime: str
     gmacs: float | None
     layers: tuple[int, int, int]
+    unit_kind: str
     note: str
     source: str
     forbidden: str
@@ -166,6 +170,8 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
     elif kind and metric and metric not in METRICS[kind]:
         remedy = "The metric carries the unit." if metric not in {m for some in METRICS.values() for m in some} else ""
         fault("metric", repr(metric), f"for {kind} {' or '.join(METRICS[kind])}", remedy)
+    if text.get("primary_unit", "").lower() not in ("", "npu", "gpu", "cpu"):
+        fault("primary_unit", repr(text["primary_unit"]), "NPU, GPU, CPU or nothing")
     if prompt_tokens(text.get("model", ""), text.get("note", "")) == 0:
         fault("note", "a prompt of 0 tokens", "at least 1")
     if kind == "spec_decode":
@@ -198,6 +204,7 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         runtime=text.get("runtime", ""),
         gmacs=numbers["gmacs"],
         layers=(layers[0], layers[1], layers[2]),
+        unit_kind=text.get("primary_unit", "").lower(),
         note=note,
         source=text.get("source", ""),
         forbidden=forbidden,
