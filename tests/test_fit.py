@@ -209,7 +209,8 @@ def test_rows_and_constants_that_are_not_there_are_named() -> None:
     message = refusal(lambda: calibrate_chip(OWN, own_cases(), {}, "x.csv", ["speed"]))
     assert "--fit: found 'speed'; expected one of step_overhead, layer_overhead" in message
     message = refusal(lambda: calibrate_chip(OWN, own_cases(), {}, "x.csv", ["p.weight_rate"]))
-    assert "units.u.precisions.p.weight_rate: found no such constant" in message
+    assert "--fit: found 'p.weight_rate'; expected one of" in message
+    assert "p.memory_rate" in message
 
 
 def nx_rows(folder: Path, factor: float = 1.3) -> list[dict[str, str]]:
