@@ -57,15 +57,16 @@ class Sources:
     def __init__(self, setup: Setup, *, remember: bool = False):
         self.setup = setup
         self.made: list[LogitsSource] = []
-        self.memory = Memory() if remember else None
+        # One a run, so that what the target says alone is never taken for what it says while verifying.
+        self.memories: dict[str, Memory] | None = {} if remember else None
         scenario = setup.scenario
         if scenario.logits.source == "live":
             from hilsim.logits.live import load_stand_ins
 
             self.stand_ins = load_stand_ins(setup)
 
-    def fresh(self) -> LogitsSource:
-        """A source with empty caches."""
+    def fresh(self, run: str = "") -> LogitsSource:
+        """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
         scenario = self.setup.scenario
         source: LogitsSource
         if scenario.logits.source == "live":
@@ -78,7 +79,9 @@ class Sources:
             assert isinstance(scenario.workload, Lengths)
             source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
         self.made.append(source)
-        return source if self.memory is None else Remembered(source, self.memory)
+        if self.memories is None:
+            return source
+        return Remembered(source, self.memories.setdefault(run, Memory()))
 
     @property
     def forward_seconds(self) -> float:
@@ -91,10 +94,12 @@ def run_both(
 ) -> Outcome:
     """The target alone, then the scenario's policy, over the same requests."""
     began = time.perf_counter()
-    baseline = simulate(setup, sources.fresh(), TargetOnly(name="target_only"), observer=observer, realtime=realtime)
+    baseline = simulate(
+        setup, sources.fresh("baseline"), TargetOnly(name="target_only"), observer=observer, realtime=realtime
+    )
     speculative = None
     if setup.scenario.policy.name != "target_only":
-        speculative = simulate(setup, sources.fresh(), observer=observer, realtime=realtime)
+        speculative = simulate(setup, sources.fresh("policy"), observer=observer, realtime=realtime)
     return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from hilsim.cost.network import NetworkLoad
@@ -22,6 +23,8 @@ from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.validate import Progress, compared
 from hilsim.files import place_faults, read_text, written
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def families() -> dict[str, Family]:
@@ -46,7 +49,7 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
     from hilsim.show import fidelity
 
     if plot is not None:
-        require_place(plot, "--plot")
+        require_plot(plot)
     known = families()
     measured = read_measurements(SHIPPED)
     basis, left = cases_of(measured)
@@ -59,12 +62,14 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
             raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
     with progress() as say:
         rows = compared([case for case in cases if case.kind != "speculation"], known, fitting(basis), say)
+    if plot is not None and not rows:
+        raise InputError([Fault(str(plot), "--plot", "no row that is compared by its time", "at least one")])
     speculation, ratios = speed_ups(cases, known), list(batch_ratios(measured, known))
     if plot is not None:
         from hilsim.show.scatter import draw
 
         with written(plot) as temporary:
-            draw(rows, temporary)
+            draw(rows, temporary, plot.suffix[1:])
     if as_json:
         json.dump(fidelity.as_json(rows, speculation, ratios, left), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -80,6 +85,16 @@ def require_place(file: Path, option: str) -> None:
         raise InputError(faults)
 
 
+def require_plot(file: Path) -> None:
+    """Refuse a picture that could not be drawn before the work, not after it."""
+    if file.suffix not in PICTURES:
+        found = repr(file.suffix) if file.suffix else "no ending"
+        raise InputError([Fault(str(file), "--plot", found, f"a name that ends in {', '.join(PICTURES)}")])
+    if find_spec("matplotlib") is None:
+        raise InputError([Fault("--plot", "", "no matplotlib", "it installed", "Install hilsim[plot].")])
+    require_place(file, "--plot")
+
+
 def fitting(cases: Sequence[Case]) -> list[Case]:
     """The rows that constants may be fitted to: all but speculation, which combines steps."""
     return [case for case in cases if case.kind != "speculation"]
@@ -90,9 +105,11 @@ def calibrate(
 ) -> int:
     """`python -m hilsim calibrate`: fit a chip's or a family's constants and write its file."""
     if out is not None:
+        if out.suffix not in (".yaml", ".yml") or "@" in out.name:
+            raise InputError([Fault(str(out), "--out", "a name that no chip file may have", "NAME.yaml, without '@'")])
         require_place(out, "--out")
     source = file or SHIPPED
-    cases, _ = cases_of(read_measurements(source), skip_bad=skip_bad)
+    cases, left = cases_of(read_measurements(source), skip_bad=skip_bad)
     known = families()
     if family is not None:
         if family not in known:
@@ -102,16 +119,16 @@ def calibrate(
         changed = with_changed_figures(read_text(path), str(path), found.figures)
         text = with_account(changed, found)
     else:
-        if chip is None:
-            raise InputError([Fault("calibrate", "", "neither --chip nor --family", "one of the two")])
+        assert chip is not None  # the arguments ask for one of the two
         written_one = written_chip(chip, Path("--chip"))
         found = calibrate_chip(written_one, fitting(cases), known, str(source), fit)
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or written_one.name
-        text = to_yaml(found.record.model_copy(update={"name": name, "known_as": ()}))
+        # Its rates are absolute now, so the figures of other power modes would change nothing: they are left out.
+        text = to_yaml(found.record.model_copy(update={"name": name, "known_as": (), "modes": {}}))
     if out is not None:
         with written(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    report(found, out)
+    report(found, left if file is not None else [], out)
     return 0
 
 
@@ -138,15 +155,17 @@ def with_account(text: str, found: Calibration) -> str:
     return "\n".join([*lines, f'residuals: "{found.residuals}"']) + "\n"
 
 
-def report(found: Calibration, out: Path | None) -> None:
+def report(found: Calibration, left: Sequence[LeftOut], out: Path | None) -> None:
     """What was fitted, how well it is known and how well it predicts."""
     from rich.console import Console
 
-    from hilsim.show.fidelity import calibration_table
+    from hilsim.show.fidelity import calibration_table, left_out_lines
 
     console = Console()
     console.print(calibration_table(found))
     console.print(f"\n{found.residuals}")
+    if left:
+        console.print(left_out_lines(left))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
 
 

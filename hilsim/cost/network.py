@@ -29,7 +29,9 @@ def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> floa
     """Seconds of one pass that stays on the unit."""
     compute_s = 2e9 * load.gmacs / operation_rate(precision, ALL_ROWS)
     memory_s = 1e9 * load.params_b * precision.weight_bits.si / 8 / precision.memory_rate.si
-    fixed_s = si(unit.graph_overhead) + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
+    # Where there is no graph call, a pass has the host loop of a step instead.
+    call_s = si(unit.graph_overhead) if unit.widths is not None else si(unit.step_overhead)
+    fixed_s = call_s + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
     return fixed_s + max(compute_s, memory_s)
 
 

@@ -133,7 +133,7 @@ def in_tiles(rows: int, unit: Unit) -> int:
     """Rows that a kernel computes for `rows`: as many where matrix-vector kernels do it, whole tiles beyond."""
     if rows <= si(unit.narrow_rows, 1):
         return rows
-    tile = round(si(unit.tile_rows, 1))
+    tile = max(1, round(si(unit.tile_rows, 1)))
     return ceil(rows / tile) * tile
 
 
@@ -165,7 +165,9 @@ def execution_cost(
         weights_s = max(weights_s, (body + head) / precision.weight_rate.si)
     kv_bytes = sequences * kv_numbers_per_token(shape) * stored * precision.kv_bits.si / 8
     rate = operation_rate(precision, computed)
-    layer_s = si(unit.layer_overhead) + (si(unit.prompt_layer_overhead) if wide and reading else 0.0)
+    layer_s = si(unit.layer_overhead) + (
+        si(unit.prompt_layer_overhead) if reading and rows > si(unit.narrow_rows, 1) else 0.0
+    )
     graphs_s = graphs_run(model, unit, precision) * si(unit.graph_overhead)
     return StepCost(
         width=rows,

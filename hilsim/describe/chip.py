@@ -14,6 +14,7 @@ from hilsim.describe.figure import (
     Duration,
     Frequency,
     Kind,
+    Limit,
     Named,
     Names,
     OperationRate,
@@ -129,8 +130,8 @@ class Unit(Record):
     widths: Widths | None = None
     shared_weights: Ability | None = None
     graphs_per_step: Count | None = None
-    graph_limit: Size | None = None
-    context_limit: Size | None = None
+    graph_limit: Limit | None = None
+    context_limit: Limit | None = None
     graph_overhead: Duration | None = None
     step_overhead: Duration | None = None
     layer_overhead: Duration | None = None

@@ -18,7 +18,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hilsim.describe.chip import Activations, UnitKind
-from hilsim.describe.figure import Count, Named, Names, Record, RelativeDuration, RelativeRate, Share, Size
+from hilsim.describe.figure import Count, Limit, Named, Names, Record, RelativeDuration, RelativeRate, Share
 
 
 class FamilyPrecision(Record):
@@ -55,8 +55,8 @@ class Family(Named):
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
     graphs_per_step: Count | None = None
-    graph_limit: Size | None = None
-    context_limit: Size | None = None
+    graph_limit: Limit | None = None
+    context_limit: Limit | None = None
     precisions: dict[str, FamilyPrecision] = Field(min_length=1)
     residuals: str = ""
     notes: str = ""

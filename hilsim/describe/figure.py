@@ -88,6 +88,8 @@ def _of(dimension: str, *, positive: bool) -> AfterValidator:
             raise ValueError(f"unit {figure.unit!r} is no unit of {dimension}; one of {units}")
         if positive and figure.value == 0:
             raise ValueError(f"a {dimension} of 0; one above 0")
+        if positive and figure.range is not None and figure.range[0] <= 0:
+            raise ValueError(f"a range from {figure.range[0]:g}; one that begins above 0")
         return figure
 
     return AfterValidator(check)
@@ -102,5 +104,6 @@ Power = Annotated[Figure, _of("power", positive=False)]
 Frequency = Annotated[Figure, _of("frequency", positive=True)]
 RelativeRate = Annotated[Figure, _of("relative rate", positive=True)]
 RelativeDuration = Annotated[Figure, _of("relative duration", positive=False)]
+Limit = Annotated[Figure, _of("size", positive=True)]
 Share = Annotated[Figure, _of("count", positive=False)]
 Count = Annotated[Figure, _of("count", positive=True)]

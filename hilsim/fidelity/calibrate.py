@@ -22,6 +22,7 @@ from hilsim.errors import Fault, ScenarioError
 from hilsim.fidelity.cases import Case
 from hilsim.fidelity.constants import digits, movable, span
 from hilsim.fidelity.fit import Fitted, fit
+from hilsim.fidelity.validate import fit_family
 
 R = TypeVar("R", bound=Record)
 OVERHEADS = ("step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
@@ -55,12 +56,7 @@ def calibrate_family(family: Family, cases: Sequence[Case], file: str) -> Calibr
     free = movable(figures(family))
     require_rows(rows, free, file, f"family {family.name}")
 
-    def predict(candidate: Family) -> list[float]:
-        known = {candidate.name: candidate}
-        units: dict[tuple[str, str], Unit] = {}
-        return [case.seconds(units.setdefault((case.chip.name, case.unit_name), case.unit(known))) for case in rows]
-
-    fitted = fit(family, free, predict, [case.measured for case in rows], [case.kind for case in rows])
+    fitted = fit_family(family, rows)
     found = checked(fitted, rows, file, untouched_is_fault=False)
     chips = tuple(sorted({case.chip.name for case in rows}))
     record = with_figures(family, found).model_copy(update={"measured_on": chips})
@@ -79,8 +75,12 @@ def calibrate_chip(
     rows = [case for case in rows if case.unit_name == unit_name]
     unit = rows[0].unit(families)
     precisions = {name: unit.precisions[name] for name in sorted({case.precision for case in rows})}
+    unit, precisions = in_runtime(rows, unit, precisions, file)
+    # What the runtime decides stands in the chip now.
+    rows = [replace(case, runtime=None) for case in rows]
     wanted = default_constants(rows, precisions) | {path_of(name, unit_name, precisions, file) for name in extra}
     overheads = {name: getattr(unit, name) for name in OVERHEADS if f"units.{unit_name}.{name}" in wanted}
+    overheads["narrow_rows"] = unit.narrow_rows
     own = chip.units[unit_name].model_copy(
         update={"precisions": chip.units[unit_name].precisions | precisions} | overheads
     )
@@ -98,7 +98,42 @@ def calibrate_chip(
 
     fitted = fit(begun, free, predict, [case.measured for case in rows], [case.kind for case in rows])
     found = checked(fitted, rows, file, untouched_is_fault=True)
+    require_below_peak(found, chip, file)
     return finished(with_figures(begun, found), rows, fitted, found)
+
+
+def in_runtime(
+    rows: Sequence[Case], unit: Unit, precisions: Mapping[str, Precision], file: str
+) -> tuple[Unit, dict[str, Precision]]:
+    """The unit and its number formats as the rows' runtime stores them and computes; one runtime at a time."""
+    runtimes = {case.runtime.name: case.runtime for case in rows if case.runtime is not None}
+    stored = {case.runtime.name if case.runtime is not None else "" for case in rows if case.load is None}
+    if len(stored) > 1:
+        found = ", ".join(name or "one that is not described" for name in sorted(stored))
+        raise ScenarioError([Fault(file, "runtime", found, "one runtime at a time", "They store weights differently.")])
+    changed = dict(precisions)
+    for runtime in runtimes.values():
+        for name in {case.precision for case in rows if case.runtime is not None}:
+            unit, changed[name] = runtime.on(unit, precisions[name])
+    return unit, changed
+
+
+def require_below_peak(found: Mapping[str, Figure], chip: Chip, file: str) -> None:
+    """Refuse rates that the chip's memory cannot have: then rows or datasheet are wrong."""
+    peak = chip.peak_memory_rate
+    faults = [
+        Fault(
+            file,
+            path,
+            f"{figure.value:g} {figure.unit}",
+            f"at most the peak of {chip.name}, {peak.value:g} {peak.unit}",
+            "Is a row's unit, model or precision wrong?",
+        )
+        for path, figure in found.items()
+        if path.endswith(("memory_rate", "cache_rate")) and figure.si > peak.si
+    ]
+    if faults:
+        raise ScenarioError(faults)
 
 
 def default_constants(rows: Sequence[Case], precisions: Mapping[str, Precision]) -> set[str]:

@@ -16,7 +16,7 @@ from hilsim.cost.network import NetworkLoad, network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
 from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named, load_record, written_chip
 from hilsim.describe.chip import Chip, Unit
-from hilsim.describe.derive import derived
+from hilsim.describe.derive import derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named
 from hilsim.describe.model import Model
@@ -64,8 +64,8 @@ class Case:
 
     @property
     def device(self) -> str:
-        """What leave-one-device-out leaves out: a chip, whatever boards it sits on."""
-        return self.chip.name
+        """What leave-one-device-out leaves out: a chip, whatever boards it sits on and in whatever mode it runs."""
+        return self.chip.name.partition("@")[0]
 
     @property
     def model_group(self) -> str:
@@ -156,6 +156,11 @@ def case_of(row: Measurement) -> Case | Fault | str:
         remedy = "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad."
         found = first.found if repr(row.device) in first.found else f"{row.device!r}: {first.found}"
         return Fault(row.file, f"line {row.line}, device", found, first.expected, remedy)
+    mode = mode_of(row, chip)
+    if mode is None:
+        known = ", ".join(chip.modes) or "none is described"
+        return Fault(row.file, f"line {row.line}, power_mode", repr(row.power_mode), f"a mode of {chip.name}: {known}")
+    chip = in_mode(chip, mode, chip.modes[mode]) if mode else chip
     if row.forbidden:
         return row.forbidden
     unit_name = unit_of(row, chip)
@@ -171,7 +176,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
     if unit.family is not None:
         unit = derived(load_family(unit.family), chip, unit_name, unit)
     if reason := unit.refusal(precision) if not row.is_network else missing(unit, precision):
-        known = ", ".join(unit.precisions)
+        known = ", ".join(key for key in unit.precisions if unit.refusal(key) is None)
         place = f"line {row.line}, weight_bits/act_bits"
         return Fault(row.file, place, reason, f"a precision that {chip.name}.{unit_name} has: {known}")
     if row.is_network:
@@ -179,14 +184,28 @@ def case_of(row: Measurement) -> Case | Fault | str:
         if isinstance(load, str):
             return load
         return Case(row, chip, unit_name, precision, None, load, None)
-    if unit.widths is not None and row.kind == "llm_prefill" and row.metric == "tok_s" and row.context is None:
+    if row.kind == "llm_prefill" and row.context is None and (unit.widths is None or row.metric == "tok_s"):
         return "the length of its prompts is not stated"
+    if row.kind == "spec_decode" and row.noted("vanilla rate") is None:
+        return "its note tells no vanilla rate"
     model, estimated = model_of(row)
     if model is None:
         return "its model is not described and no parameter count is given"
     if row.context is None:
         estimated = ", ".join([*([estimated] if estimated else []), f"{CONTEXT} tokens of context assumed"])
     return Case(row, chip, unit_name, precision, model, None, runtime, estimated)
+
+
+def mode_of(row: Measurement, chip: Chip) -> str | None:
+    """The power mode that a row names: "" for the chip as its file has it, None for one that is not described.
+
+    Only watts name a mode; "MAXN" and what is not stated are the chip's own file, as are watts in its title.
+    """
+    watts = re.match(r"(\d+) ?W\b", row.power_mode, re.IGNORECASE)
+    if watts is None or "@" in chip.name:
+        return ""
+    name = f"{watts.group(1)}W"
+    return name if name in chip.modes else "" if name in chip.title else None
 
 
 def unit_of(row: Measurement, chip: Chip) -> str | None:

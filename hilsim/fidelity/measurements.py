@@ -48,8 +48,8 @@ MAY_BE_ZERO = ("layers_npu", "layers_gpu", "layers_cpu")
 SAME = 0.01
 # What the note of a speculative row tells.
 SPECULATION = {
-    "vanilla rate": re.compile(r"vanilla ([\d.]+)"),
-    "tokens per verify step": re.compile(r"tokens per verify step ([\d.]+)"),
+    "vanilla rate": re.compile(r"vanilla (\d[\d.]*\d|\d)"),
+    "tokens per verify step": re.compile(r"tokens per verify step (\d[\d.]*\d|\d)"),
 }
 # What a note may say that takes a row out of every fit and comparison.
 FORBIDDING = (
@@ -87,6 +87,7 @@ class Measurement:
     gmacs: float | None
     layers: tuple[int, int, int]
     unit_kind: str
+    power_mode: str
     note: str
     source: str
     forbidden: str
@@ -205,6 +206,7 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         gmacs=numbers["gmacs"],
         layers=(layers[0], layers[1], layers[2]),
         unit_kind=text.get("primary_unit", "").lower(),
+        power_mode=text.get("power_mode", ""),
         note=note,
         source=text.get("source", ""),
         forbidden=forbidden,
@@ -244,7 +246,7 @@ def contradictions(rows: Sequence[Measurement], file: str) -> list[Fault]:
     for row in rows:
         key = (
             row.device, row.model, row.precision, row.kind, row.context, row.batch, row.metric, row.runtime,
-            row.source, row.note,
+            row.power_mode, row.source, row.note,
         )  # fmt: skip
         for mark in (key, row.case_id):
             other = seen.setdefault(mark, row)
@@ -255,7 +257,7 @@ def contradictions(rows: Sequence[Measurement], file: str) -> list[Fault]:
                         f"line {row.line}",
                         f"{row.value:g} {row.metric} for the same case as line {other.line}, which has {other.value:g}",
                         "one value a case",
-                        "Keep the right one, or tell them apart by case_id, runtime, source or note.",
+                        "Keep the right one, or tell them apart by runtime, power_mode, source or note.",
                     )
                 )
                 break

@@ -8,9 +8,10 @@ measured yet. A family of which nothing is left borrows its sibling's constants,
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import Pool
 from statistics import fmean, median
 
 from hilsim.describe.family import Family
@@ -21,6 +22,7 @@ from hilsim.fidelity.fit import Fitted, fit
 
 COLUMNS = ("in-sample", "without its model", "without its device")
 Progress = Callable[[str], None]
+QUIET = (signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,12 @@ def compared(
             known[left] = families
         else:
             jobs[left] = kept
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1) or 1) as pool:
-        running = {pool.submit(without, kept, basis, families): left for left, kept in jobs.items()}
-        try:
-            for done, future in enumerate(as_completed(running), 1):
-                column, name = running[future]
-                known[column, name] = future.result()
-                progress(f"without {column} {name.split(' / ')[-1]} ({done} of {len(running)})")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    # A pool ends with its block, whatever ends that: Ctrl-C reaches this process alone, and no fit outlives it.
+    with Pool(max(1, min(len(jobs), os.cpu_count() or 1)), initializer=signal.signal, initargs=QUIET) as pool:
+        tasks = [(left, kept, basis, families) for left, kept in jobs.items()]
+        for done, (left, found) in enumerate(pool.imap_unordered(without, tasks), 1):
+            known[left] = found
+            progress(f"without {left[0]} {left[1].split(' / ')[-1]} ({done} of {len(jobs)})")
     rows = []
     for case in cases:
         three = (families, known["model", case.model_group], known["device", case.device])
@@ -96,11 +94,15 @@ def concerns(left: Left, case: Case) -> bool:
     return name == (case.model_group if column == "model" else case.device)
 
 
-def without(kept: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
+Task = tuple[Left, Sequence[Case], Sequence[Case], Mapping[str, Family]]
+
+
+def without(task: Task) -> tuple[Left, dict[str, Family]]:
     """Families fitted to the rows kept; those that lost none stay as they are."""
+    left, kept, basis, families = task
     ids = {case.measurement.case_id for case in kept}
     touched = {case.family for case in basis if case.measurement.case_id not in ids}
-    return fitted_families(kept, families, only=touched, near=True)
+    return left, fitted_families(kept, families, only=touched, near=True)
 
 
 def fitted_families(

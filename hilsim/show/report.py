@@ -118,7 +118,9 @@ def error_bars(page: Page, found: Block) -> None:
     if not drawn:
         page.paragraph("No figure in use has a range, so nothing could be drawn: this says nothing about trust.", 2)
         return
-    page.paragraph(f"{fixed} more figures in use have no range and stayed as they are.", 2)
+    page.paragraph(
+        f"{fixed} more figures in use have no range and stayed as they are, and so did words and acceptance.", 2
+    )
     for name, interval in found["headline"].items():
         spread = f"{three_digits(interval['low'])} to {three_digits(interval['high'])}"
         page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread}")

@@ -16,8 +16,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BAND = 0.25
 
 
-def draw(rows: Sequence[Comparison], path: Path) -> None:
-    """Three panels, one a column of the comparison; classes by colour and mark."""
+def draw(rows: Sequence[Comparison], path: Path, kind: str) -> None:
+    """Three panels, one a column of the comparison; classes by colour and mark. `kind` is png, svg or pdf."""
     figure = Figure(figsize=(15, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     labels = sorted({row.case.label for row in rows})
@@ -45,10 +45,4 @@ def draw(rows: Sequence[Comparison], path: Path) -> None:
         axes.set_ylabel("predicted, ms" if column == 0 else "")
         axes.grid(True, which="major", color="0.88", linewidth=0.6)
         axes.legend(loc="upper left", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=120, format=path_format(path))
-
-
-def path_format(path: Path) -> str:
-    """The picture format that a name asks for; temporary names end otherwise, so it is the last known suffix."""
-    known = [suffix.lstrip(".") for suffix in path.suffixes if suffix in (".png", ".svg", ".pdf")]
-    return known[-1] if known else "png"
+    figure.savefig(path, dpi=120, format=kind)

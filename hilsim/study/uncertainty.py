@@ -132,6 +132,9 @@ def in_use(setup: Setup) -> dict[str, Figure]:
         mine = f"{other}{role.placement.precision}."
         for path, figure in figures(role.chip).items():
             outside = path.startswith(other) and not path.startswith(mine)
+            # Sizes decide whether it fits, not how long it takes; a peak only what a family derives from it.
+            outside |= path.endswith(("reserve", "limit", "peak_operation_rate", "clock", "operator_overhead"))
+            outside |= ".fallback." in path
             timed = role.placement.timer is None or path.endswith("power")
             if isinstance(figure, Figure) and timed and path.startswith(tuple(wanted)) and not outside:
                 found[f"{role.chip.name}/{path}"] = figure
