@@ -132,7 +132,7 @@ def measured(kind: str, context: int, value: float, number: int, metric: str = "
     plain = Measurement(
         file="x.csv", line=number, case_id=str(number), device="", model="", kind=kind, value=value,
         metric=metric or ("ttft_ms" if kind == "llm_prefill" else "latency_ms"), precision="p", params_b=None,
-        context=context, batch=1, runtime="", gmacs=None, layers=(0, 0, 0), unit_kind="", note="",
+        context=context, batch=1, runtime="", gmacs=None, layers=(0, 0, 0), unit_kind="", power_mode="", note="",
         source="", forbidden="",
     )  # fmt: skip
     return replace(plain, **given)

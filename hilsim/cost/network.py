@@ -29,8 +29,8 @@ def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> floa
     """Seconds of one pass that stays on the unit."""
     compute_s = 2e9 * load.gmacs / operation_rate(precision, ALL_ROWS)
     memory_s = 1e9 * load.params_b * precision.weight_bits.si / 8 / precision.memory_rate.si
-    # Where there is no graph call, a pass has the host loop of a step instead.
-    call_s = si(unit.graph_overhead) if unit.widths is not None else si(unit.step_overhead)
+    # Units without fixed graphs have the host loop of a step.
+    call_s = si(unit.graph_overhead) + (si(unit.step_overhead) if unit.widths is None else 0.0)
     fixed_s = call_s + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
     return fixed_s + max(compute_s, memory_s)
 

@@ -77,7 +77,7 @@ def compared(
     # A pool ends with its block, whatever ends that: Ctrl-C reaches this process alone, and no fit outlives it.
     with Pool(max(1, min(len(jobs), os.cpu_count() or 1)), initializer=signal.signal, initargs=QUIET) as pool:
         tasks = [(left, kept, basis, families) for left, kept in jobs.items()]
-        for done, (left, found) in enumerate(pool.imap_unordered(without, tasks), 1):
+        for done, (left, found) in enumerate(pool.imap_unordered(run, tasks), 1):
             known[left] = found
             progress(f"without {left[0]} {left[1].split(' / ')[-1]} ({done} of {len(jobs)})")
     rows = []
@@ -97,12 +97,17 @@ def concerns(left: Left, case: Case) -> bool:
 Task = tuple[Left, Sequence[Case], Sequence[Case], Mapping[str, Family]]
 
 
-def without(task: Task) -> tuple[Left, dict[str, Family]]:
-    """Families fitted to the rows kept; those that lost none stay as they are."""
+def run(task: Task) -> tuple[Left, dict[str, Family]]:
+    """One fit in a process of its own: what was left out, and the families without it."""
     left, kept, basis, families = task
+    return left, without(kept, basis, families)
+
+
+def without(kept: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
+    """Families fitted to the rows kept; those that lost none stay as they are."""
     ids = {case.measurement.case_id for case in kept}
     touched = {case.family for case in basis if case.measurement.case_id not in ids}
-    return left, fitted_families(kept, families, only=touched, near=True)
+    return fitted_families(kept, families, only=touched, near=True)
 
 
 def fitted_families(
