@@ -163,7 +163,7 @@ def test_validate_json_is_one_document_of_rows_summaries_and_what_was_left_out(
         assert shipped != no_device
         assert row["errors"] == [pytest.approx(ms / row["measured_ms"] - 1) for ms in row["predicted_ms"]]
     (summaries,) = found["summaries"].values()
-    assert summaries[0]["mean"] == pytest.approx(fmean(abs(row["errors"][0]) for row in found["rows"]))
+    assert summaries["all"][0]["mean"] == pytest.approx(fmean(abs(row["errors"][0]) for row in found["rows"]))
 
 
 def test_validate_prints_what_json_says_and_draws_when_asked(

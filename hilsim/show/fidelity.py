@@ -66,12 +66,11 @@ def summary_table(rows: Sequence[Comparison]) -> Group:
         Text(f"{'':<22}{'rows':>5}" + "".join(f"{name:>17}" for name in COLUMNS_HEAD), style="dim"),
     ]
     for label in sorted({row.case.label for row in rows}):
-        inside = [row for row in rows if row.case.label == label]
-        devices = sorted({row.case.device for row in inside})
+        groups = grouped(rows, label)
         lines.append(Text(label, style="bold"))
-        lines.append(summary_line("all" if len(devices) > 1 else devices[0], inside))
-        for device in devices if len(devices) > 1 else ():
-            lines.append(summary_line(device, [row for row in inside if row.case.device == device]))
+        # A class of one device needs no line for all.
+        shown = groups if len(groups) > 2 else dict(list(groups.items())[1:])
+        lines += [summary_line(name, inside) for name, inside in shown.items()]
     return Group(*lines)
 
 
@@ -175,6 +174,18 @@ def print_validation(
     console.print(Group(*parts))
 
 
+def grouped(rows: Sequence[Comparison], label: str) -> dict[str, list[Comparison]]:
+    """The rows of a class: all of them, then those of each device."""
+    inside = [row for row in rows if row.case.label == label]
+    devices = sorted({row.case.device for row in inside})
+    return {"all": inside} | {device: [row for row in inside if row.case.device == device] for device in devices}
+
+
+def sums(rows: Sequence[Comparison]) -> list[dict[str, float]]:
+    """One summary a column."""
+    return [vars(summary(list(errors))) for errors in zip(*(row.errors for row in rows), strict=True)]
+
+
 def as_json(
     rows: Sequence[Comparison], speculation: Sequence[SpeedUp], ratios: Sequence[Ratio], left: Sequence[LeftOut]
 ) -> dict[str, object]:
@@ -195,10 +206,7 @@ def as_json(
         ],
         "columns": list(COLUMNS),
         "summaries": {
-            f"{label}": [
-                vars(summary(list(errors)))
-                for errors in zip(*(row.errors for row in rows if row.case.label == label), strict=True)
-            ]
+            label: {name: sums(inside) for name, inside in grouped(rows, label).items()}
             for label in sorted({row.case.label for row in rows})
         },
         "speculation": [
