@@ -10,7 +10,7 @@ from rich.text import Text
 from hilsim.cost.network import NetworkLoad, fallback_seconds, network_seconds
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
-from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.chip import Chip, Precision, Unit
 from hilsim.describe.figure import KINDS, Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.model import Model
@@ -63,11 +63,24 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         took = ms(timer.duration_ns(decode))
         yield f"\n{name} {precision}: {model.name} at context {context} on {chip.name}"
         yield f"  decode {took:.4g} ms, {1000 / took:.4g} tokens/s, bound by {cost.bound}"
+        yield f"  rests on {rested_on(unit.precisions[precision])}"
         verifies = (f"{rows}: {ms(timer.duration_ns(Step(Phase.VERIFY, rows, context // 2))):.4g}" for rows in ROWS)
         yield f"  verify of n rows, ms   {'  '.join(verifies)}"
         lengths = [length for length in (128, 512, 2048) if length <= context]
         prompts = (f"{length}: {ms(timer.duration_ns(Step(Phase.PREFILL, length, 0))):.4g}" for length in lengths)
         yield f"  prompt of n tokens, ms {'  '.join(prompts)}"
+
+
+def rested_on(precision: Precision) -> str:
+    """The rates of a number format with their kinds: what is worth more than a guess."""
+    rates = {
+        "memory_rate": precision.memory_rate,
+        "weight_rate": precision.weight_rate,
+        "cache_rate": precision.cache_rate,
+        "operation_rate": precision.operation_rates[-1].rate,
+        "attention_rate": precision.attention_rate,
+    }
+    return ", ".join(f"{name} {figure.kind}" for name, figure in rates.items() if figure is not None)
 
 
 def network_lines(name: str, unit: Unit, load: NetworkLoad) -> Iterator[str]:
