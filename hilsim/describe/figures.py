@@ -33,7 +33,7 @@ def figures(record: Record, prefix: str = "") -> dict[str, Figure | Widths | Abi
 
 
 def with_figures(record: R, changed: Mapping[str, Figure]) -> R:
-    """The record with other figures at some of its paths (as `describe.chip.figures` names them)."""
+    """The record with other figures at some of its paths (as `figures` names them)."""
     here: dict[str, object] = {}
     below: dict[str, dict[str, Figure]] = {}
     for path, figure in changed.items():

@@ -41,7 +41,7 @@ class SpeedUp:
     """
 
     case: Case
-    method: Method | None
+    method: Method
     published: float
     tokens_per_step: float | None
     one_row_s: float

@@ -89,8 +89,7 @@ def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
     lines = [Text("Speculation: t(1) / (t(n) + drafting) x tokens a step, milliseconds", style="bold")]
     for row in rows:
         star = "*" if row.case.estimated else ""
-        method = row.method.name if row.method is not None else "method not named"
-        lines.append(Text(f"{row.case.device}, {row.case.model_group}{star}, {method}"))
+        lines.append(Text(f"{row.case.device}, {row.case.model_group}{star}, {row.method.name}"))
         times = f"  {row.one_row_s * 1000:.1f} / ({row.verify_s * 1000:.1f} + {row.draft_s * 1000:.1f})"
         if row.predicted is None:
             answer = Text(f"; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
@@ -116,8 +115,10 @@ def ratio_lines(rows: Sequence[Ratio]) -> Group:
 def calibration_table(found: Calibration) -> Table:
     """Fitted constants with their ranges, two standard deviations of the logarithm either way."""
     made = Table(title=f"{found.record.title}: fitted constants", title_justify="left", box=None, pad_edge=False)
-    for name, side in (("constant", "left"), ("value", "right"), ("range", "right"), ("unit", "left")):
-        made.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    made.add_column("constant", overflow="fold")
+    made.add_column("value", justify="right")
+    made.add_column("range", justify="right")
+    made.add_column("unit")
     for path, figure in found.figures.items():
         low, high = figure.range or (figure.value, figure.value)
         made.add_row(path, f"{figure.value:.4g}", f"{low:.4g} to {high:.4g}", figure.unit)
