@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hilsim.cost.memory import largest_context
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
-from hilsim.describe.scenario import Lengths, TargetOnly
+from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Lengths
 from hilsim.errors import InputError
 from hilsim.files import folder_faults, place_faults, written
 from hilsim.logits.remembered import Memory, Remembered
@@ -72,7 +73,15 @@ class Sources:
         if scenario.logits.source == "live":
             from hilsim.logits.live import LiveSource
 
-            source = LiveSource(self.stand_ins, scenario.sampling, scenario.context_tokens, scenario.seed)
+            source = LiveSource(
+                self.stand_ins,
+                scenario.sampling,
+                scenario.context_tokens,
+                scenario.seed,
+                scenario.accept,
+                scenario.payload,
+                scenario.verify_at,
+            )
         else:
             from hilsim.logits.synthetic import SyntheticSource
 

@@ -21,6 +21,8 @@ from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, described, resolve
 from hilsim.fidelity.measurements import Measurement, read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
+from hilsim.fidelity.step_log import read_log
+from hilsim.fidelity.two_device import replayed
 from hilsim.fidelity.validate import Progress, compared
 from hilsim.files import place_faults, read_text, written
 
@@ -76,6 +78,28 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
     else:
         name = str(file or SHIPPED.relative_to(PROJECT))
         fidelity.print_validation(Console(), rows, speculation, ratios, left, name)
+    return 0
+
+
+def validate_trace(file: Path, *, beside: Sequence[str], as_json: bool) -> int:
+    """`python -m hilsim validate --trace`: the step log of a real two-device run, replayed and predicted.
+
+    `beside` are the options given that belong to measured figures, not to a log.
+    """
+    from rich.console import Console
+
+    from hilsim.show import two_device
+
+    if beside:
+        found = f"{', '.join(beside)} beside it"
+        raise InputError([Fault("--trace", "", found, "--trace FILE alone or with --json", "Run validate twice.")])
+    prompts = read_log(file)
+    replays = [replayed(runs, file) for runs in prompts if runs.sync is not None]
+    if as_json:
+        json.dump(two_device.as_json(prompts, replays, str(file)), sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        two_device.print_log(Console(), prompts, replays, str(file))
     return 0
 
 

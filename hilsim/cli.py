@@ -87,6 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     card.add_argument("--dialogues", metavar="N", type=int, default=40, help="conversations per part and setting")
     validate = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
     validate.add_argument("--csv", metavar="FILE", type=Path, help="a team's own figures instead of the shipped ones")
+    validate.add_argument(
+        "--trace", metavar="FILE", type=Path, help="instead: a step log of a real two-device run (JSON), replayed"
+    )
     validate.add_argument("--plot", metavar="FILE", type=Path, help="also a scatter plot (PNG, SVG or PDF)")
     validate.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     validate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
@@ -119,6 +122,10 @@ def main(arguments: Sequence[str]) -> int:
         if options.command == "validate":
             from hilsim import app_fidelity
 
+            if options.trace is not None:
+                given = {"--csv": options.csv, "--plot": options.plot, "--skip-bad": options.skip_bad}
+                beside = [name for name, value in given.items() if value]
+                return app_fidelity.validate_trace(options.trace, beside=beside, as_json=options.json)
             return app_fidelity.validate(
                 options.csv, plot=options.plot, as_json=options.json, skip_bad=options.skip_bad
             )

@@ -21,7 +21,7 @@ from hilsim.cli import guarded
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
-from hilsim.describe.scenario import TargetOnly
+from hilsim.describe.policy import TargetOnly
 from hilsim.show.metrics import speculation, speedup
 from hilsim.sim.run import simulate
 

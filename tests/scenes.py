@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
-from hilsim.describe.scenario import TargetOnly
+from hilsim.describe.policy import TargetOnly
 from hilsim.logits.source import LogitsSource
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.sim.run import simulate

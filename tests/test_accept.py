@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.describe.scenario import Sampling
+from hilsim.describe.decoding import Sampling
 from hilsim.logits.accept import greedy, plain, ratio
 from hilsim.logits.noise import CONTENT, Uniforms, uniforms
 from hilsim.logits.sampling import Law, as_sent, draw, law_of

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from hilsim.cost.counts import attention_operations, body_weights, head_weights, kv_numbers_per_token
 from hilsim.cost.memory import graph_copies, kv_bytes, ledgers, weight_bytes
-from hilsim.cost.payload import draft_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.payload import answer_bytes, draft_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step, passes
 from hilsim.cost.timer import Roofline
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record
 from hilsim.describe.chip import Chip
+from hilsim.describe.decoding import FullRows, OneHot, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from tests.scenes import shipped
@@ -136,10 +137,26 @@ def test_passes_cover_every_row_once_and_waste_little(rows: int, widths: set[int
 
 
 def test_payload_bytes() -> None:
-    assert draft_bytes("token_ids", 5, 128256) == 16 + 5 * 4
-    assert draft_bytes("full_rows", 1, 128256) - draft_bytes("token_ids", 1, 128256) == 250.5 * 1024
+    assert draft_bytes(TokenIds(), 5, 128256) == draft_bytes(OneHot(), 5, 128256) == 16 + 5 * 4
+    assert draft_bytes(FullRows(), 1, 128256) - draft_bytes(TokenIds(), 1, 128256) == 250.5 * 1024
+    assert draft_bytes(FullRows(format="counts8"), 2, 1000) == 16 + 2 * (4 + 1000)
+    assert draft_bytes(FullRows(format="fp32"), 2, 1000) == 16 + 2 * (4 + 4000 + 8)
+    assert draft_bytes(TopK(k=64), 5, 128256) == 16 + 5 * (4 + 64 * 6)
+    assert draft_bytes(TopK(k=64), 5, 10) == 16 + 5 * (4 + 10 * 6)
+    assert draft_bytes(Scalar(), 5, 128256) == 16 + 5 * (4 + 2 + 8)
+    assert draft_bytes(FullRows(), 5, 128256, "draft") == 36
     assert prompt_bytes(10) == 56
     assert verdict_bytes() == 24
+
+
+def test_what_comes_back_depends_on_the_verdict() -> None:
+    cold, warm = Sampling(), Sampling(temperature=0.7, top_k=40)
+    assert answer_bytes(TokenIds(), cold, "target", 5, 2, 1000) == verdict_bytes()
+    assert answer_bytes(Scalar(), warm, "target", 5, 5, 1000) == verdict_bytes()
+    assert answer_bytes(Scalar(), warm, "target", 5, 4, 1000) == verdict_bytes() + 2000
+    assert answer_bytes(Scalar(down="support"), warm, "target", 5, 4, 1000) == verdict_bytes() + 40 * 6
+    assert answer_bytes(FullRows(), warm, "draft", 5, 4, 1000) == 16 + 6 * 2000
+    assert answer_bytes(TopK(k=40), warm, "draft", 5, 4, 1000) == 16 + 6 * 240
 
 
 def test_the_ledger_by_hand() -> None:

@@ -17,7 +17,9 @@ ROOMS = [
     "app_fidelity", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "training"}
-TORCH_FREE = {"accept", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer"}
+TORCH_FREE = {
+    "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
+}  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 
 

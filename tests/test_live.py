@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from hilsim.describe.load import Setup
-from hilsim.describe.scenario import TargetOnly
+from hilsim.describe.policy import TargetOnly
 from hilsim.logits.live import LiveSource, Reader, StandIns, load_stand_ins
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.show.metrics import compare_texts, speculation
@@ -52,7 +53,7 @@ def test_the_text_is_bit_for_bit_the_same_whatever_the_draft_length(overrides: t
     setup = setup_of(*overrides, f"policy.draft_tokens={drafted}")
     trace = simulate(setup, source_of(overrides))
     assert answers(trace) == answers(alone)
-    found = compare_texts(alone, trace, setup.scenario.accept)
+    found = compare_texts(alone, trace, setup.scenario.accept.rule)
     assert found["mismatches"] == found["numerical_ties"] == 0
     assert found["checked_tokens"] == sum(map(len, answers(alone))) > 50
 
@@ -76,7 +77,7 @@ def test_a_draft_that_is_the_target_is_always_accepted(overrides: tuple[str, ...
 class Hostile(LiveSource):
     """Drafts the one token that the target is sure not to say next."""
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         wrong = (self.next_token(prefix)[0] + 1) % 2048
         return Draft((wrong,) * count)
 
@@ -137,9 +138,9 @@ def test_the_deployed_caches_are_charged_as_the_real_ones_are_fed() -> None:
 class Ending(LiveSource):
     """A draft that always ends the turn after its second token."""
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         end = min(self.stand_ins.tokenizer.end_tokens)
-        return Draft((*super().draft(prefix, count).tokens[:1], end)[:count])
+        return Draft((*super().draft(prefix, count, after).tokens[:1], end)[:count])
 
 
 def test_an_end_of_turn_inside_a_draft_is_the_targets_to_decide() -> None:

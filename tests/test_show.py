@@ -19,7 +19,7 @@ from rich.console import Console
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
-from hilsim.describe.scenario import TargetOnly
+from hilsim.describe.policy import TargetOnly
 from hilsim.logits.source import Draft, Verdict
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.show import dashboard as dashboard_module

@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.chip import rising
+from hilsim.describe.decoding import Accept, Greedy, Payload, Sampling, TokenIds, VerifyAt, faults, rule_faults
 from hilsim.describe.figure import Record
+from hilsim.describe.policy import Policy
+from hilsim.describe.published import Published
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
 
@@ -52,38 +55,6 @@ class Placement(Record):
     @classmethod
     def _rising(cls, widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if widths is None else rising(widths)
-
-
-class TargetOnly(Record):
-    """The target answers alone."""
-
-    name: Literal["target_only"]
-
-
-class Sync(Record):
-    """Draft `draft_tokens`, verify them in one pass, repeat; each chip waits for the other."""
-
-    name: Literal["sync"]
-    draft_tokens: int = Field(ge=1, le=64)
-
-
-Policy = Annotated[TargetOnly | Sync, Field(discriminator="name")]
-
-
-class Sampling(Record):
-    """How a row of logits becomes a law. Temperature 0 is greedy; top_k and top_p cut the law and renormalise it."""
-
-    temperature: float = Field(default=0.0, ge=0, le=10)
-    top_k: int | None = Field(default=None, ge=1, le=10**7)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-
-    @model_validator(mode="after")
-    def _cuts_need_temperature(self) -> Sampling:
-        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
-            raise ValueError(
-                "top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature"
-            )
-        return self
 
 
 class Live(Record):
@@ -161,11 +132,13 @@ class Scenario(Record):
     application: str | None = None  # the chip where words are heard and spoken; the target's, unless said otherwise
     context_tokens: int = Field(ge=2, le=10**7)
     policy: Policy
-    accept: Literal["greedy", "ratio"] = "greedy"
-    payload: Literal["token_ids", "full_rows"] = "token_ids"
+    accept: Accept = Greedy()
+    payload: Payload = TokenIds()
+    verify_at: VerifyAt = "target"
     sampling: Sampling = Sampling()
     logits: Logits
     workload: Conversations | Lengths
+    published: Published | None = None
 
     @field_validator("workload", mode="before")
     @classmethod
@@ -183,11 +156,12 @@ class Scenario(Record):
 
     def _of_roles(self) -> Iterator[str]:
         """What the placements must have for this policy and source."""
-        if self.policy.name != "target_only":
-            if self.draft is None:
-                yield f"no draft, which policy {self.policy.name} needs; a draft placement"
-            elif self.target.timer is not None and not self.target.timer.verify:
-                yield f"no target.timer.verify, which policy {self.policy.name} needs; milliseconds by rows"
+        if self.policy.needs_draft and self.draft is None:
+            yield f"no draft, which policy {self.policy.name} needs; a draft placement"
+        elif self.policy.name != "target_only" and self.target.timer is not None and not self.target.timer.verify:
+            yield f"no target.timer.verify, which policy {self.policy.name} needs; milliseconds by rows"
+        if self.policy.live_only and self.logits.source != "live":
+            yield f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's; live logits"
         if self.draft is not None and self.link is None:
             yield "a draft but no link; one of chips/links"
         if self.draft is None and self.link is not None:
@@ -199,13 +173,9 @@ class Scenario(Record):
 
     def _of_rules(self) -> Iterator[str]:
         """Which accept rule, payload and workload go together."""
-        greedy = self.sampling.temperature == 0
-        if (self.accept == "greedy") != greedy:
-            yield (
-                f"accept {self.accept} at temperature {self.sampling.temperature:g}; "
-                "greedy at temperature 0, ratio above it"
-            )
-        if self.payload == "token_ids" and not greedy and self.draft is not None:
-            yield "payload token_ids with the ratio rule, which needs the draft's law; full_rows"
+        if self.draft is None:
+            yield from rule_faults(self.accept, self.sampling)
+        else:
+            yield from faults(self.accept, self.payload, self.sampling, self.verify_at)
         if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
             yield f"this workload with {self.logits.source} logits; lengths with synthetic, conversations with live"

@@ -12,15 +12,13 @@ import numpy.typing as npt
 import torch
 
 from hilsim.describe.conversation import Conversation
+from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
 from hilsim.describe.load import Setup
-from hilsim.describe.scenario import Sampling
 from hilsim.errors import CheckpointError, Fault, InputError
-from hilsim.logits.accept import Emission, greedy, plain, ratio
 from hilsim.logits.checkpoint import load_network
+from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.network import Network
-from hilsim.logits.noise import CONTENT, uniforms
-from hilsim.logits.sampling import Law, as_sent, draw, law_of
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 
@@ -158,10 +156,23 @@ def load_stand_ins(setup: Setup) -> StandIns:
 
 
 class LiveSource:
-    """Answers from the stand-ins; deterministic given the seed."""
+    """Answers from the stand-ins: their rows, and `Decisions` about them. Deterministic given the seed."""
 
-    def __init__(self, stand_ins: StandIns, sampling: Sampling, context: int, seed: int):
-        self.stand_ins, self.sampling, self.context, self.seed = stand_ins, sampling, context, seed
+    def __init__(
+        self,
+        stand_ins: StandIns,
+        sampling: Sampling,
+        context: int,
+        seed: int,
+        accept: Accept | None = None,
+        payload: Payload | None = None,
+        verify_at: VerifyAt = "target",
+    ):
+        """Without `accept` and `payload`: greedy by ids at temperature 0, the ratio rule on full rows above it."""
+        self.stand_ins, self.context = stand_ins, context
+        usual = Rules.usual(sampling)
+        rules = Rules(accept or usual.accept, payload or usual.payload, sampling, verify_at)
+        self.decisions = Decisions(self, rules, seed, self.ends)
         self.clock = Clock()
         self._readers: dict[tuple[str, int], Reader] = {}
         self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
@@ -171,33 +182,14 @@ class LiveSource:
         tokenizer = self.stand_ins.tokenizer
         return tokenizer.first_turn(text) if turn == 0 else tokenizer.next_turn(text)
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
-        tokens = list(prefix.tokens)
-        start = len(tokens)
-        while len(tokens) - start < count:
-            token = self._drafted(prefix, tokens)
-            tokens.append(token)
-            if self.ends(token):
-                break
-        return Draft(tuple(tokens[start:]))
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        return self.decisions.draft(prefix, count, after)
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        tokens = [*prefix.tokens, *draft.tokens]
-        count = len(draft.tokens) + 1
-        rows = self._reader("target", prefix.conversation).rows(tokens, count)
-        margins = []
-        for offset, row in enumerate(rows):
-            position = len(prefix.tokens) + offset
-            emission = self._emission(prefix, tokens[:position], row)
-            margins.append(emission.margin)
-            if offset == len(draft.tokens) or emission.token != draft.tokens[offset] or not self._stands(emission):
-                return Verdict(offset, emission.token, tuple(margins))
-        raise AssertionError("a verdict has one row more than the draft has tokens")
+        return self.decisions.verify(prefix, draft)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        row = self._reader("target", prefix.conversation).rows(prefix.tokens, 1)[0]
-        emission = self._emission(prefix, prefix.tokens, row)
-        return emission.token, emission.margin
+        return self.decisions.next_token(prefix)
 
     def ends(self, token: int) -> bool:
         return token in self.stand_ins.tokenizer.end_tokens
@@ -213,6 +205,16 @@ class LiveSource:
     def forward_seconds(self) -> float:
         return self.clock.seconds
 
+    @property
+    def drafts(self) -> bool:
+        return self.stand_ins.draft is not None
+
+    def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Row]:
+        return self._reader("target", conversation).rows(tokens, count)
+
+    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Row:
+        return self._reader("draft", conversation).rows(tokens, 1)[0]
+
     def _reader(self, role: str, conversation: int) -> Reader:
         key = (role, conversation)
         if key not in self._readers:
@@ -220,30 +222,3 @@ class LiveSource:
             assert network is not None, "a policy drafts, but the scenario has no draft"
             self._readers[key] = Reader(network, self.context, self.stand_ins.vocabulary, self.clock)
         return self._readers[key]
-
-    def _draft_law(self, prefix: Prefix, tokens: Sequence[int]) -> Law:
-        row = self._reader("draft", prefix.conversation).rows(tokens, 1)[0]
-        return as_sent(law_of(row, self.sampling))
-
-    def _drafted(self, prefix: Prefix, tokens: Sequence[int]) -> int:
-        if self.sampling.temperature == 0:
-            return int(np.argmax(self._reader("draft", prefix.conversation).rows(tokens, 1)[0]))
-        noise = uniforms(self.seed, CONTENT, prefix.index, len(tokens))
-        return draw(self._draft_law(prefix, tokens), noise.draft)[0]
-
-    def _emission(self, prefix: Prefix, tokens: Sequence[int], row: Row) -> Emission:
-        """The token that follows `tokens`: a function of the position alone, also where a policy calls it the bonus.
-
-        Under the ratio rule that takes the draft's law at every position, drafted there or not; the law of the
-        emitted token is the target's either way. It is content, so no time is charged for it.
-        """
-        if self.sampling.temperature == 0:
-            return greedy(row)
-        noise = uniforms(self.seed, CONTENT, prefix.index, len(tokens))
-        p = law_of(row, self.sampling)
-        if self.stand_ins.draft is None:
-            return plain(p, noise)
-        return ratio(p, self._draft_law(prefix, tokens), noise)[1]
-
-    def _stands(self, emission: Emission) -> bool:
-        return self.sampling.temperature == 0 or emission.accepted

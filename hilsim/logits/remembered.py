@@ -1,7 +1,7 @@
-"""A source that is asked once: what it said at a position it says again, whatever the clock shows.
+"""A source that is asked once: what it said after some words it says again, whatever the clock shows.
 
-Content depends on the position alone, so a run whose timing changes and whose policy does not look at the clock asks
-the same questions again. Replays with other chip figures cost no forward pass then.
+Content depends on the conversation alone, so a run whose timing changes and whose policy does not look at the clock
+asks the same questions again. Replays with other chip figures cost no forward pass then.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Memory:
         return self.answers[question]  # type: ignore[return-value]
 
 
+def so_far(prefix: Prefix) -> tuple[int, int]:
+    """The request and what its conversation says: under block and lossy rules the draft can change the text."""
+    return prefix.index, hash(tuple(prefix.tokens))
+
+
 class Remembered:
     """`LogitsSource` that puts to `source` only what `memory` does not know yet."""
 
@@ -39,16 +44,16 @@ class Remembered:
     def prompt(self, conversation: int, turn: int) -> list[int]:
         return list(self.memory.recall(("prompt", conversation, turn), lambda: self.source.prompt(conversation, turn)))
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
-        question = ("draft", prefix.index, len(prefix.tokens), count)
-        return self.memory.recall(question, lambda: self.source.draft(prefix, count))
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        question = ("draft", *so_far(prefix), count, tuple(after))
+        return self.memory.recall(question, lambda: self.source.draft(prefix, count, after))
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        question = ("verify", prefix.index, len(prefix.tokens), draft.tokens)
+        question = ("verify", *so_far(prefix), draft.tokens)
         return self.memory.recall(question, lambda: self.source.verify(prefix, draft))
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        question = ("next", prefix.index, len(prefix.tokens))
+        question = ("next", *so_far(prefix))
         return self.memory.recall(question, lambda: self.source.next_token(prefix))
 
     def ends(self, token: int) -> bool:

@@ -1,22 +1,27 @@
-"""From logits to laws: temperature, top-k, top-p; and drawing from a law with a given uniform. NumPy only."""
+"""From logits to laws: penalty, temperature, top-k, top-p; and drawing from a law with a given uniform. NumPy only."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.describe.scenario import Sampling
+from hilsim.describe.decoding import Sampling
 
 Law = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
+Row = TypeVar("Row", bound=npt.NDArray[Any])
 
 
-def law_of(logits: Logits, sampling: Sampling) -> Law:
-    """The law of the next token, float64, summing to 1. At temperature 0 all mass on the first largest logit.
+def law_of(logits: Logits, sampling: Sampling, tokens: Sequence[int] = ()) -> Law:
+    """The law of the token after `tokens`, float64, summing to 1. At temperature 0 all mass on the first largest logit.
 
-    Order as in Hugging Face: temperature, then top-k (ties with the k-th stay), then top-p (the smallest set of
-    largest tokens that reaches top_p, the crossing one included), then normalisation.
+    Order as in Hugging Face: repetition penalty, temperature, then top-k (ties with the k-th stay), then top-p (the
+    smallest set of largest tokens that reaches top_p, the crossing one included), then normalisation.
     """
+    logits = penalised(logits, sampling, tokens)
     if sampling.temperature == 0:
         certain = np.zeros(len(logits))
         certain[int(np.argmax(logits))] = 1.0
@@ -36,18 +41,32 @@ def law_of(logits: Logits, sampling: Sampling) -> Law:
     return law
 
 
+def penalised(logits: Row, sampling: Sampling, tokens: Sequence[int]) -> Row:
+    """The logits with the repetition penalty on every token that `tokens` holds, drafted ones included."""
+    penalty = sampling.repetition_penalty
+    if penalty is None or penalty == 1 or not tokens:
+        return logits
+    said = np.unique(np.asarray(tokens))
+    said = said[said < len(logits)]
+    changed = logits.copy()
+    changed[said] = np.where(changed[said] > 0, changed[said] / penalty, changed[said] * penalty)
+    return changed
+
+
 def draw(law: Law, uniform: float) -> tuple[int, float]:
     """The token whose share of the cumulated law holds `uniform`, and how far `uniform` lies from that share's ends.
 
     Tokens without mass are never drawn. `law` need not be normalised, but must have some mass.
     """
-    cumulated = np.cumsum(law)
-    point = uniform * cumulated[-1]
-    token = int(np.searchsorted(cumulated, point, side="right"))
+    cumulated = law.cumsum()
+    whole = float(cumulated[-1])
+    point = uniform * whole
+    token = int(cumulated.searchsorted(point, side="right"))
     if token >= len(law) or law[token] == 0.0:  # rounding carried the point past the last token with mass
         token = int(np.flatnonzero(law)[-1])
-    low = cumulated[token] - law[token]
-    return token, float(min(point - low, cumulated[token] - point) / cumulated[-1])
+    high = float(cumulated[token])
+    low = high - float(law[token])
+    return token, min(point - low, high - point) / whole
 
 
 def as_sent(law: Law) -> Law:

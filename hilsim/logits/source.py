@@ -13,9 +13,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Tokens proposed from a prefix; shorter than asked for where the draft itself ended the turn."""
+    """Tokens proposed from a prefix; shorter than asked for where the draft itself ended the turn.
+
+    Of each token its probability under the law it was drawn from, and that law's entropy in nats, for drafts that stop
+    by themselves. Where the draft takes its likeliest token, both are of its law at temperature 1.
+    """
 
     tokens: tuple[int, ...]
+    confidences: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,11 @@ class LogitsSource(Protocol):
         """The tokens that ask turn `turn` (from 0), without those of earlier turns."""
         ...
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
-        """The draft's continuation by at most `count` tokens, which end after an end-of-turn token."""
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        """The draft's continuation by at most `count` tokens, which end after an end-of-turn token.
+
+        It continues `prefix` and the drafted tokens `after` it, which are on their way and not verified yet.
+        """
         ...
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:

@@ -26,9 +26,11 @@ class SyntheticSource:
     def prompt(self, conversation: int, turn: int) -> list[int]:
         return [0] * self.lengths.prompt_tokens
 
-    def draft(self, prefix: Prefix, count: int) -> Draft:
-        start = len(prefix.tokens)
-        return Draft(tuple(RIGHT if self._stands(prefix, start + j, j) else WRONG for j in range(count)))
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        start, places = len(prefix.tokens), range(len(after), len(after) + count)
+        tokens = tuple(RIGHT if self._stands(prefix, start + place, place) else WRONG for place in places)
+        chances = tuple(self._chance(prefix, start + place, place) for place in places)
+        return Draft(tokens, chances, (0.0,) * count)
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         accepted = next((j for j, token in enumerate(draft.tokens) if token != RIGHT), len(draft.tokens))
@@ -51,12 +53,17 @@ class SyntheticSource:
         return 0.0
 
     def _stands(self, prefix: Prefix, position: int, place: int) -> bool:
+        noise = uniforms(self.seed, SYNTHETIC, prefix.index, position)
+        return noise.accept < self._chance(prefix, position, place)
+
+    def _chance(self, prefix: Prefix, position: int, place: int) -> float:
+        """The acceptance at a position that is drafted at `place` of its block."""
         chance = self.acceptance
         if isinstance(chance, tuple):
-            chance = chance[min(place, len(chance) - 1)]
-        elif isinstance(chance, MarkovAcceptance):
-            chance = chance.easy if self._is_easy(prefix.index, position, chance) else chance.hard
-        return uniforms(self.seed, SYNTHETIC, prefix.index, position).accept < chance
+            return chance[min(place, len(chance) - 1)]
+        if isinstance(chance, MarkovAcceptance):
+            return chance.easy if self._is_easy(prefix.index, position, chance) else chance.hard
+        return chance
 
     def _is_easy(self, request: int, position: int, chain: MarkovAcceptance) -> bool:
         states = self._easy.setdefault(request, [])

@@ -27,9 +27,9 @@ def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculat
         "digest": setup.digest,
         "seed": scenario.seed,
         "versions": versions(),
-        "policy": scenario.policy.model_dump(),
-        "accept": scenario.accept,
-        "payload": scenario.payload,
+        "policy": scenario.policy.model_dump(exclude_none=True),
+        "accept": scenario.accept.model_dump(),
+        "payload": scenario.payload.model_dump(),
         "link": scenario.link,
         "context_tokens": scenario.context_tokens,
         "roles": {"target": role(setup.target, setup), "draft": setup.draft and role(setup.draft, setup)},
@@ -52,7 +52,7 @@ def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculat
     if speculative is not None:
         found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
         found["speedup"] = speedup(baseline, speculative)
-        found["lossless"] = compare_texts(baseline, speculative, scenario.accept)
+        found["lossless"] = compare_texts(baseline, speculative, scenario.accept.rule)
     return found
 
 
@@ -159,7 +159,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
             found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")
-    if scenario.accept == "ratio" and setup.draft is not None:
+    if scenario.accept.rule == "ratio" and setup.draft is not None:
         found.append(
             "Temperature above 0: both runs tell the same text because every draw is keyed by its position; "
             "its law is the target's."

@@ -64,7 +64,7 @@ class Layout:
     def header(self, width: int, *, full: bool) -> list[Text]:
         """Which question is being answered, how, and how far it has got."""
         tally, now, scenario = self.tally, self.tally.current, self.setup.scenario
-        policy = scenario.policy.model_dump()
+        policy = scenario.policy.model_dump(exclude_none=True)
         if now.policy == "target_only" and tally.expected == 2:
             what = "first the target alone"
         else:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hilsim.describe.load import Setup
-from hilsim.describe.scenario import Conversations, TargetOnly
+from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Conversations
 from hilsim.show.kinds import lane_order, tracks_of
 from hilsim.sim.trace import RequestRecord, Round, Span
 

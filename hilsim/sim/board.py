@@ -43,12 +43,18 @@ class Seat:
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
 
     def work(self, step: Step, cause: Cause) -> Process:
-        """Wait for the unit, hold it for as long as the step takes."""
+        """Wait for the unit, hold it for as long as the step takes, or until interrupted."""
         asked = now_ns(self.env)
         with self.turn.request() as turn:
             yield turn
             start = now_ns(self.env)
-            yield self.env.timeout(self.timer.duration_ns(step))
+            try:
+                yield self.env.timeout(self.timer.duration_ns(step))
+            finally:  # a step that is interrupted has held the unit as well
+                self.record(step, cause, asked, start)
+
+    def record(self, step: Step, cause: Cause, asked: int, start: int) -> None:
+        """Enter a step that ends now into the trace."""
         now = now_ns(self.env)
         self.trace.add_span(
             Span(
@@ -64,6 +70,10 @@ class Seat:
                 self.timer.width(step),
             )
         )
+
+    def duration_ns(self, step: Step) -> int:
+        """What a step takes once the unit is free."""
+        return self.timer.duration_ns(step)
 
     def single_ns(self, cached: int) -> int:
         """What one plain decode step takes with so many positions in the cache."""
@@ -82,13 +92,21 @@ class Direction:
         self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
         self.messages = 0
 
+    def wire_ns(self, nbytes: int) -> int:
+        """How long a message holds the wire."""
+        return self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S)
+
+    def transfer_ns(self, nbytes: int) -> int:
+        """From the first byte to arrival on a free wire, without jitter."""
+        return self.wire_ns(nbytes) + self.propagation_ns
+
     def send(self, kind: str, nbytes: int, cause: Cause) -> Process:
         """Queue for the wire, put the bytes on it, and return when they have arrived."""
         asked = now_ns(self.env)
         with self.turn.request() as turn:
             yield turn
             start = now_ns(self.env)
-            yield self.env.timeout(self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S))
+            yield self.env.timeout(self.wire_ns(nbytes))
             end = now_ns(self.env)
         delay = self.propagation_ns
         if self.jitter_ns:

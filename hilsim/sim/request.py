@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hilsim.logits.source import Draft, Verdict
@@ -29,11 +30,23 @@ class Request:
     rounds: int = 0
     arrived_ns: int = 0
     delivered_ns: int = 0
+    watch: Callable[[int, int], None] | None = None  # told of every round: tokens emitted, a plain step's time
+    resting: bool = False  # speculation does not pay at the moment: the target goes on alone
     finish: str | None = None
 
     @property
     def done(self) -> bool:
         return self.finish is not None
+
+    @property
+    def speculates(self) -> bool:
+        """Whether a policy should begin another round."""
+        return not self.done and not self.resting
+
+    @property
+    def limit(self) -> int:
+        """The length of the conversation at which the answer must stop."""
+        return len(self.tokens) + self.room
 
     @property
     def room(self) -> int:
@@ -57,6 +70,10 @@ class Request:
                 self.finish = "length" if len(self.answer) >= self.max_new_tokens else "context"
                 break
         return kept
+
+    def after_block(self, before: int, fed: int, accepted: int) -> None:
+        """Rewind the target's cache alone: it fed what was committed `before` and `fed` drafted tokens."""
+        self.target_cached = min(before + min(fed, accepted), len(self.tokens) - 1)
 
     def after_verdict(self, before: int, draft: Draft, verdict: Verdict) -> None:
         """Rewind both caches: the target fed the pending token and every draft, the draft all but its last token.

@@ -11,12 +11,14 @@ import simpy
 import simpy.rt
 
 from hilsim.describe.load import Setup
-from hilsim.describe.scenario import Conversations, Lengths, Policy, TargetOnly
+from hilsim.describe.policy import Policy
+from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.logits.source import LogitsSource
 from hilsim.sim.board import Board, Process
-from hilsim.sim.policies.registry import PolicyFunction, policy_function
+from hilsim.sim.policies.fallback import PolicyFunction
+from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk
+from hilsim.sim.steps import Desk, open_both, open_target
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.units import NS_PER_S, ns
 
@@ -65,7 +67,7 @@ def simulate(
     policy = policy or setup.scenario.policy
     env = simpy.Environment() if realtime is None else Paced(realtime)
     trace = Trace(policy.name, (), (), (), observer=observer)
-    board = Board(env, setup, trace, with_draft=not isinstance(policy, TargetOnly))
+    board = Board(env, setup, trace, with_draft=policy.needs_draft)
     desk = Desk(board, source, setup.scenario.payload, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     if observer is not None:
@@ -133,6 +135,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
         )
         if desk.board.trace.observer is not None:
             desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
+        yield from (open_target if desk.board.draft is None else open_both)(desk, request)
         yield from policy(desk, request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
         desk.board.trace.add_request(record_of(desk, request, setup))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hilsim.cost.payload import Scheme, draft_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.payload import draft_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step
+from hilsim.describe.decoding import Payload
 from hilsim.logits.source import Draft, LogitsSource, Verdict
 from hilsim.sim.board import Board, Cause, Direction, Process, Seat
 from hilsim.sim.request import Request
@@ -21,7 +22,7 @@ class Desk:
 
     board: Board
     source: LogitsSource
-    payload: Scheme
+    payload: Payload
     vocabulary: int
     application: str
 
@@ -49,6 +50,46 @@ class Desk:
     def now(self) -> int:
         return self.board.now
 
+    def commit(
+        self,
+        request: Request,
+        start_ns: int,
+        tokens: tuple[int, ...],
+        margins: tuple[float, ...],
+        *,
+        drafted: int = 0,
+        accepted: int = 0,
+        single_ns: int = 0,
+    ) -> Round:
+        """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
+        ends = {place for place, token in enumerate(tokens) if self.source.ends(token)}
+        kept = request.extend(tokens, ends)
+        opened = Round(
+            request=request.index,
+            number=request.rounds,
+            start_ns=start_ns,
+            end_ns=self.now,
+            delivered_ns=self.now,
+            drafted=drafted,
+            accepted=accepted,
+            emitted=kept,
+            kept_drafts=min(kept, accepted),
+            tokens=tokens[:kept],
+            margins=margins[:kept],
+            single_ns=single_ns,
+        )
+        request.rounds += 1
+        if request.watch is not None:
+            request.watch(kept, single_ns)
+        return opened
+
+    def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
+        """Both chips know, and at `delivered_ns` the words can be spoken: the round goes to the trace."""
+        request.delivered_ns = delivered_ns
+        closed = opened._replace(end_ns=self.now, delivered_ns=delivered_ns)
+        self.board.trace.add_round(closed, self.source.text(closed.tokens))
+        return closed
+
 
 def prefill_target(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the target; its last row is the first token of the answer."""
@@ -68,6 +109,28 @@ def prefill_draft(desk: Desk, request: Request) -> Process:
     prompt = len(request.tokens)
     yield from desk.draft.work(Step(Phase.DRAFT_PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
     request.draft_cached = prompt
+
+
+def open_target(desk: Desk, request: Request) -> Process:
+    """The target reads the question; its last row is the first token of the answer."""
+    start = desk.now
+    token, margin = desk.source.next_token(request)
+    yield from prefill_target(desk, request)
+    if desk.elsewhere:
+        yield from send_verdict(desk, request)
+    deliver(desk, request, start, (token,), (margin,))
+
+
+def open_both(desk: Desk, request: Request) -> Process:
+    """Both chips read the question at once; the target's last row is the first token, which the draft is told."""
+    start = desk.now
+    token, margin = desk.source.next_token(request)
+    reading = desk.board.env.process(prefill_draft(desk, request))
+    yield from prefill_target(desk, request)
+    read = desk.now
+    yield from send_verdict(desk, request)
+    yield reading
+    deliver(desk, request, start, (token,), (margin,), delivered_ns=desk.now if desk.elsewhere else read)
 
 
 def decode(desk: Desk, request: Request) -> Process:
@@ -103,6 +166,12 @@ def send_drafts(desk: Desk, request: Request, proposed: Draft) -> Process:
     yield from desk.up.send("drafts", nbytes, cause_of(request))
 
 
+def round_trip_ns(desk: Desk, drafted: int) -> int:
+    """What drafts up and verdict down take on a link where nothing queues, jitter left out."""
+    up = draft_bytes(desk.payload, drafted, desk.vocabulary)
+    return desk.up.transfer_ns(up) + desk.down.transfer_ns(verdict_bytes())
+
+
 def send_verdict(desk: Desk, request: Request) -> Process:
     """The verdict on its way to the draft's chip."""
     yield from desk.down.send("verdict", verdict_bytes(), cause_of(request))
@@ -119,27 +188,10 @@ def deliver(
     accepted: int = 0,
     delivered_ns: int | None = None,
     single_ns: int = 0,
-) -> None:
+) -> Round:
     """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
-    ends = {place for place, token in enumerate(tokens) if desk.source.ends(token)}
-    kept = request.extend(tokens, ends)
-    request.delivered_ns = desk.now if delivered_ns is None else delivered_ns
-    closed = Round(
-        request=request.index,
-        number=request.rounds,
-        start_ns=start_ns,
-        end_ns=desk.now,
-        delivered_ns=request.delivered_ns,
-        drafted=drafted,
-        accepted=accepted,
-        emitted=kept,
-        kept_drafts=min(kept, accepted),
-        tokens=tokens[:kept],
-        margins=margins[:kept],
-        single_ns=single_ns,
-    )
-    request.rounds += 1
-    desk.board.trace.add_round(closed, desk.source.text(tokens[:kept]))
+    opened = desk.commit(request, start_ns, tokens, margins, drafted=drafted, accepted=accepted, single_ns=single_ns)
+    return desk.close(request, opened, delivered_ns=desk.now if delivered_ns is None else delivered_ns)
 
 
 def cause_of(request: Request) -> Cause:

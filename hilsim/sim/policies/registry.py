@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
-from hilsim.describe.scenario import Policy
+from hilsim.describe.policy import Policy
 from hilsim.sim.board import Process
+from hilsim.sim.policies.adaptive import adaptive
+from hilsim.sim.policies.asynchronous import asynchronous
+from hilsim.sim.policies.fallback import PolicyFunction, with_fallback
+from hilsim.sim.policies.pearl import pearl
+from hilsim.sim.policies.pipelined import pipelined
+from hilsim.sim.policies.prompt_lookup import prompt_lookup
 from hilsim.sim.policies.sync import sync
 from hilsim.sim.policies.target_only import target_only
 from hilsim.sim.request import Request
 from hilsim.sim.steps import Desk
 
-PolicyFunction = Callable[[Desk, Request], Process]
-POLICIES: dict[str, Callable[..., Process]] = {
+POLICIES: dict[str, Callable[[Desk, Request, Any], Process]] = {
     "target_only": target_only,
     "sync": sync,
+    "adaptive": adaptive,
+    "pearl": pearl,
+    "async": asynchronous,
+    "pipelined": pipelined,
+    "prompt_lookup": prompt_lookup,
 }
 
 
 def policy_function(policy: Policy) -> PolicyFunction:
-    """The generator function of a scenario's policy, its parameters bound."""
-    return partial(POLICIES[policy.name], **policy.model_dump(exclude={"name"}))
+    """The generator function of a scenario's policy, its parameters bound; watched, where it may fall back."""
+    function = POLICIES[policy.name]
+
+    def bound(desk: Desk, request: Request) -> Process:
+        yield from function(desk, request, policy)
+
+    fallback = getattr(policy, "fallback", None)
+    return bound if fallback is None else with_fallback(bound, fallback)

@@ -1,0 +1,230 @@
+"""How tokens are chosen and checked: sampling, accept rules, what crosses the link for them, and what that may claim.
+
+A plain name is shorthand for a record without parameters: `payload: full_rows` is `payload: {scheme: full_rows}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from hilsim.describe.figure import Record
+
+RowFormat = Literal["fp32", "fp16", "counts8"]
+FloatFormat = Literal["fp32", "fp16"]
+VerifyAt = Literal["target", "draft"]
+Entries = Annotated[int, Field(ge=1, le=10**7)]
+
+
+class Sampling(Record):
+    """How a row of logits becomes a law. Temperature 0 is greedy; top_k and top_p cut the law and renormalise it.
+
+    A repetition penalty divides the positive logits of tokens that the conversation already has, and multiplies the
+    negative ones, before anything else (as in Hugging Face).
+    """
+
+    temperature: float = Field(default=0.0, ge=0, le=10)
+    top_k: int | None = Field(default=None, ge=1, le=10**7)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _cuts_need_temperature(self) -> Sampling:
+        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
+            raise ValueError(
+                "top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature"
+            )
+        return self
+
+
+class TokenIds(Record):
+    """The drafted tokens and nothing else."""
+
+    scheme: Literal["token_ids"] = "token_ids"
+
+
+class OneHot(Record):
+    """The draft's likeliest token, so its law is known from the token alone."""
+
+    scheme: Literal["one_hot"] = "one_hot"
+
+
+class FullRows(Record):
+    """A row of the draft's law with every drafted token; the draft samples from what the row's numbers spell."""
+
+    scheme: Literal["full_rows"] = "full_rows"
+    format: RowFormat = "fp16"
+
+
+class TopK(Record):
+    """The draft's `k` likeliest tokens: cut and rounded first, then sampled from (QSV, arXiv 2507.00605)."""
+
+    scheme: Literal["top_k"] = "top_k"
+    k: Entries
+    format: RowFormat = "fp16"
+
+
+class Scalar(Record):
+    """The drafted token's probability alone; on a rejection the target's law comes down and the draft's chip resamples.
+
+    `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must know the
+    target's law by the same numbers, so it is rounded to `format` before anything is decided.
+    """
+
+    scheme: Literal["scalar"] = "scalar"
+    format: FloatFormat = "fp16"
+    down: Literal["row", "support"] = "row"
+
+
+class TopKAfter(Record):
+    """The draft samples from its whole law and sends `k` entries of it, renormalised or not. Lossy under `ratio`."""
+
+    scheme: Literal["top_k_after"] = "top_k_after"
+    k: Entries
+    renormalised: bool = True
+
+
+class Greedy(Record):
+    """The target's likeliest token; a drafted token stands if it is that one."""
+
+    rule: Literal["greedy"] = "greedy"
+
+
+class Ratio(Record):
+    """Leviathan et al. (arXiv 2211.17192), Chen et al. (arXiv 2302.01318)."""
+
+    rule: Literal["ratio"] = "ratio"
+
+
+class GumbelMatch(Record):
+    """Both chips add the same noise to their log laws and take the largest (Daliri et al., arXiv 2408.07978)."""
+
+    rule: Literal["gumbel"] = "gumbel"
+
+
+class SampleMatch(Record):
+    """The target draws its own token; a drafted token stands if it is that one."""
+
+    rule: Literal["sample_match"] = "sample_match"
+
+
+class Block(Record):
+    """Tokens are accepted jointly over a block (Sun et al., arXiv 2403.10444)."""
+
+    rule: Literal["block"] = "block"
+
+
+class Lenient(Record):
+    """`ratio` against the draft's law times `lenience`: accepts more, no token beyond 1 / lenience of its share."""
+
+    rule: Literal["lenient"] = "lenient"
+    lenience: float = Field(gt=0, le=1)
+
+
+class Typical(Record):
+    """Medusa's rule: a drafted token stands where p(x) > min(epsilon, delta exp(-entropy of p))."""
+
+    rule: Literal["typical"] = "typical"
+    epsilon: float = Field(default=0.09, gt=0, le=1)
+    delta: float = Field(default=0.3, gt=0, le=1)
+
+
+def shorthand(key: str) -> Callable[[object], object]:
+    """A plain name as the record whose `key` it is."""
+    return lambda data: {key: data} if isinstance(data, str) else data
+
+
+Payload = Annotated[
+    TokenIds | OneHot | FullRows | TopK | Scalar | TopKAfter,
+    Field(discriminator="scheme"),
+    BeforeValidator(shorthand("scheme")),
+]
+Accept = Annotated[
+    Greedy | Ratio | GumbelMatch | SampleMatch | Block | Lenient | Typical,
+    Field(discriminator="rule"),
+    BeforeValidator(shorthand("rule")),
+]
+
+MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's law
+
+
+class Claim(NamedTuple):
+    """What may be said of a run's text: `text` - the target's own, token by token; `law` - another text of the same
+    law; `none` - another law.
+    """
+
+    level: Literal["text", "law", "none"]
+    why: str
+
+
+WHY = {
+    "greedy": "every token is the target's likeliest",
+    "ratio": "the law tested against is the one that was drawn from, and every draw is keyed by its position",
+    "gumbel": "every token is the target's, by noise that only the position decides",
+    "sample_match": "every token is the target's own draw, by a uniform that only the position decides",
+}
+
+
+def claim(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Claim:
+    """What a combination without faults may claim against the target alone."""
+    if accept.rule == "lenient" and accept.lenience < 1:
+        return Claim("none", f"lenience {accept.lenience:g} accepts more than the target's law allows")
+    if accept.rule == "typical":
+        return Claim("none", "typical acceptance lets plausible drafts stand more often than the target says them")
+    if payload.scheme == "top_k_after" and accept.rule not in MATCHING:
+        return Claim("none", f"the draft draws from its whole law, the target tests against {payload.k} entries of it")
+    rounded = payload.scheme == "scalar" or verify_at == "draft"
+    as_spelled = (
+        f"; the target's law is the one that {payload.format} spells" if rounded and hasattr(payload, "format") else ""
+    )
+    if accept.rule == "block":
+        return Claim("law", "acceptance depends on the block, so the same law tells another text" + as_spelled)
+    return Claim("text", WHY.get(accept.rule, WHY["ratio"]) + as_spelled)
+
+
+def rule_faults(accept: Accept, sampling: Sampling) -> Iterator[str]:
+    """Whether the accept rule goes with the temperature."""
+    cold, greedy = sampling.temperature == 0, accept.rule == "greedy"
+    if cold != greedy:
+        yield (
+            f"accept {accept.rule} at temperature {sampling.temperature:g}; "
+            "greedy at temperature 0, ratio, gumbel, sample_match or block above it"
+        )
+
+
+def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Iterator[str]:
+    """Combinations that make no sense, as "found; expected"."""
+    yield from rule_faults(accept, sampling)
+    if sampling.temperature == 0 and accept.rule != "greedy":
+        return  # one fault is enough; the rest depends on which of the two is meant
+    rule, scheme = accept.rule, payload.scheme
+    if verify_at == "draft":
+        yield from faults_at_the_draft(accept, payload, sampling)
+        return
+    if rule == "block" and scheme not in ("full_rows", "top_k"):
+        yield f"payload {scheme} with the block rule, which needs the draft's rows; full_rows or top_k"
+    elif rule not in MATCHING and scheme == "token_ids":
+        yield f"payload token_ids with the {rule} rule, which needs laws; full_rows, top_k, scalar or one_hot"
+    if rule in MATCHING and scheme in ("scalar", "top_k_after"):
+        yield f"payload {scheme} with the {rule} rule, which asks for no law; token_ids"
+    if payload.scheme == "scalar" and payload.down == "support" and sampling.top_k is None:
+        yield "payload scalar with down support but no sampling.top_k to make it small; down row, or a top_k"
+
+
+def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) -> Iterator[str]:
+    """What is wrong where the target's rows come down and the draft's chip verifies."""
+    if accept.rule in ("greedy", "gumbel", "sample_match"):
+        yield f"verify_at draft with the {accept.rule} rule, which needs no row of the target; target"
+        return
+    if payload.scheme not in ("full_rows", "top_k"):
+        yield f"verify_at draft with payload {payload.scheme}, which has no rows to send down; full_rows or top_k"
+        return
+    if payload.format == "counts8":
+        yield "verify_at draft with rows of counts8, which would coarsen the target's own law; fp16 or fp32"
+    if payload.scheme == "top_k" and (sampling.top_k is None or sampling.top_k > payload.k):
+        yield (
+            f"verify_at draft with {payload.k} entries of the target's law, which has more; "
+            f"full_rows, or sampling.top_k at most {payload.k}"
+        )

@@ -1,0 +1,27 @@
+"""What a paper printed for the set-up that a scenario types in. It is compared with and never reckoned with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from hilsim.describe.figure import Record
+
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class Published(Record):
+    """Printed figures: measured over the target alone, measured a token, and what the paper's own formula gives."""
+
+    speedup: Positive | None = None
+    per_token_ms: Positive | None = None
+    expected: Positive | None = None
+    source: str = Field(min_length=3)
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Published:
+        if self.speedup is None and self.per_token_ms is None and self.expected is None:
+            raise ValueError("no figure; speedup, per_token_ms or expected, as printed")
+        return self

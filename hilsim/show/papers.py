@@ -1,0 +1,103 @@
+"""Set-ups from papers as a CSV and as a picture: what was printed, what the closed form gives, what the run came to."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from hilsim.study.papers import Case
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+COLUMNS = (
+    "scenario", "unit", "published", "expected", "closed_form", "simulated", "simulated_over_closed_form",
+    "simulated_over_published", "speedup_published", "speedup_simulated", "per_token_ms_published",
+    "per_token_ms_simulated", "source", "note",
+)  # fmt: skip
+BLUE, ORANGE = "#0072b2", "#d55e00"
+
+
+def unit(case: Case) -> str:
+    """What the case is compared in."""
+    return "ms/token" if case.in_ms else "speed-up"
+
+
+def write_csv(cases: Sequence[Case], file: TextIO) -> None:
+    """One row a set-up; ratios, not per cents; an empty cell is a figure that nobody printed."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for case in cases:
+        published, ratio = case.published, case.from_published
+        row = (
+            case.name, unit(case), case.printed, published.expected, case.of(case.closed), case.of(case.simulated),
+            1 + case.from_closed_form, None if ratio is None else 1 + ratio, published.speedup,
+            case.simulated.speedup, published.per_token_ms, case.simulated.per_token_ms, published.source,
+            published.note,
+        )  # fmt: skip
+        writer.writerow(["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row])
+
+
+def draw(cases: Sequence[Case], path: Path, kind: str) -> None:
+    """A row a set-up, a panel a unit. `kind` is png, svg or pdf. Raises ImportError where matplotlib is missing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [panel for panel in ([c for c in cases if not c.in_ms], [c for c in cases if c.in_ms]) if panel]
+    heights = [len(panel) + 2 for panel in panels]
+    figure = Figure(figsize=(10, 1.6 + 0.3 * sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    columns = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+    for axes, panel in zip(columns[:, 0], panels, strict=True):
+        draw_panel(axes, panel)
+    marks: dict[str, Artist] = {}
+    for axes in columns[:, 0]:
+        handles, labels = axes.get_legend_handles_labels()
+        marks |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(marks.values()), list(marks), loc="outside upper center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=120, format=kind)
+
+
+def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
+    """Simulated as a dot on the closed form's tick, published as a diamond with its distance, expected as a ring."""
+    for place, case in enumerate(cases):
+        ran, printed, ratio = case.of(case.simulated), case.printed, case.from_published
+        if printed is not None and ratio is not None:
+            axes.plot([printed, ran], [place, place], color="0.75", linewidth=1.2, zorder=1)
+            # On the far side of the pair, where nothing else lies.
+            side = 1 if printed >= ran else -1
+            axes.annotate(
+                f"{ratio:+.0%}", (printed, place), (9 * side, 0), textcoords="offset points", fontsize=8, color="0.35",
+                va="center", ha="left" if side > 0 else "right",
+            )  # fmt: skip
+    rows = range(len(cases))
+    axes.plot(
+        [case.of(case.closed) for case in cases], rows, "|", label="closed form",
+        color="black", markersize=15, markeredgewidth=1.4, zorder=2,
+    )  # fmt: skip
+    expected = [(c.published.expected, row) for row, c in enumerate(cases) if c.published.expected and not c.in_ms]
+    if expected:
+        axes.plot(
+            *zip(*expected, strict=True), "o", label="paper's own formula",
+            color="0.4", markerfacecolor="none", markersize=11, zorder=2,
+        )  # fmt: skip
+    measured = [(case.printed, row) for row, case in enumerate(cases) if case.printed is not None]
+    if measured:
+        axes.plot(
+            *zip(*measured, strict=True), "D", label="published measurement", color=ORANGE, markersize=6.5, zorder=3
+        )
+    ran_at = [case.of(case.simulated) for case in cases]
+    axes.plot(ran_at, rows, "o", label="simulated", color=BLUE, markersize=6.5, zorder=4)
+    axes.set_yticks(rows, [case.name for case in cases], fontsize=9)
+    axes.set_ylim(len(cases) - 0.4, -0.6)
+    axes.margins(x=0.09)
+    in_ms = cases[0].in_ms
+    title = "milliseconds a token" if in_ms else "speed-up over the target alone"
+    axes.set_xlabel(f"{title}   (per cent: simulated over published, less one)", fontsize=9)
+    axes.grid(True, axis="x", color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,185 @@
+"""A log of two devices on the terminal and as JSON: measured, replayed or predicted, and the step times used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
+from hilsim.fidelity.two_device import Replay
+from hilsim.units import NS_PER_S, ms
+
+GOOD, FAIR = 0.05, 0.10
+WITHOUT = {
+    "greedy": "no greedy run: one row is charged as a full verify step, the start as nothing, and no speed-up is known",
+    "sd": "no sd run: nothing can be replayed or predicted",
+    "amusd": "no amusd run: its prediction has nothing to be compared with",
+}
+
+
+def deviation(predicted: float, measured: float | None) -> float | None:
+    """Relative error with its sign, or None where nothing was measured."""
+    return None if measured is None else predicted / measured - 1
+
+
+def totals(replay: Replay) -> list[tuple[str, float | None, float, int]]:
+    """What was compared: its name, measured and predicted seconds, and tokens."""
+    sync, asynchronous = replay.runs.sync, replay.runs.asynchronous
+    assert sync is not None
+    measured = None if asynchronous is None else asynchronous.total_s
+    return [
+        ("sync, recorded steps replayed", sync.total_s, replay.sync_replayed_s, sync.tokens),
+        ("sync, predicted from medians", sync.total_s, replay.sync_predicted_s, sync.tokens),
+        ("async, predicted from sync", measured, replay.async_predicted_s, replay.tokens),
+    ]
+
+
+def speed_up(replay: Replay, total_s: float | None, tokens: int) -> float | None:
+    """Tokens a second over those of the target alone, whose time is always the measured one."""
+    greedy = replay.runs.greedy
+    return None if greedy is None or total_s is None else greedy.total_s / greedy.tokens / (total_s / tokens)
+
+
+def totals_table(replay: Replay) -> Table:
+    """Seconds and speed-ups, measured beside predicted."""
+    made = Table(box=None, pad_edge=False)
+    made.add_column("")
+    for name in ("measured s", "predicted s", "deviation", "speed-up", "predicted"):
+        made.add_column(name, justify="right")
+    for name, measured, predicted, tokens in totals(replay):
+        error = deviation(predicted, measured)
+        made.add_row(
+            name,
+            number(measured, 3),
+            number(predicted, 3),
+            Text("-") if error is None else Text(f"{error:+.1%}", style=style(error)),
+            number(speed_up(replay, measured, tokens), 2),
+            number(speed_up(replay, predicted, tokens), 2),
+        )
+    return made
+
+
+def style(error: float) -> str:
+    """Green within 5 %, yellow within 10 %, red beyond."""
+    return "green" if abs(error) <= GOOD else "yellow" if abs(error) <= FAIR else "red"
+
+
+def number(value: float | None, places: int) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def lines(replay: Replay) -> Iterable[str]:
+    """The step times used, acceptance, and what the asynchronous run is predicted to look like."""
+    times, walk, sync = replay.times, replay.walk, replay.runs.sync
+    assert sync is not None
+    yield (
+        f"Medians: draft step {ms(times.draft_ns):.2f} ms, verify step of {1 + times.draft_tokens} rows"
+        f" {ms(times.verify_ns):.2f} ms, of one row {ms(times.one_row_ns):.2f} ms (v = {ratio(replay):.2f})"
+    )
+    yield (
+        f"First steps {ms(times.first_draft_ns):.1f} and {ms(times.first_verify_ns):.1f} ms, handshake"
+        f" {ms(times.handshake_ns):.3f} ms a step, start {ms(times.start_ns):.0f} ms a device"
+    )
+    groups = ", ".join(f"{count} in {rounds} rounds" for count, rounds in replay.drafts_per_round.items())
+    yield f"Sync: {sync.tokens} tokens, {rounds_line(sync.accepted)}; alpha {replay.alpha:.3f}; draft steps: {groups}"
+    yield (
+        f"Async, predicted: {replay.tokens} tokens, {rounds_line(walk.accepted)}; {walk.rollbacks} rollbacks,"
+        f" {walk.stale_rounds} rounds on stale drafts"
+    )
+    if replay.runs.asynchronous is not None:
+        yield f"Async, measured: {rounds_line(replay.runs.asynchronous.accepted)}"
+
+
+def ratio(replay: Replay) -> float:
+    """v(n): a verify step of all rows over one of a single row."""
+    return replay.times.verify_ns / replay.times.one_row_ns
+
+
+def rounds_line(accepted: Sequence[int]) -> str:
+    """Rounds, tokens a round and their histogram."""
+    counts = ", ".join(f"{made}: {rounds}" for made, rounds in sorted(Counter(accepted).items()))
+    return f"{len(accepted)} rounds of {sum(accepted) / len(accepted):.2f} tokens ({counts})"
+
+
+def print_log(console: Console, prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str) -> None:
+    """The whole answer of `python -m hilsim validate --trace`."""
+    console.print(Text(f"{file}: {len(replays)} of {len(prompts)} prompts compared", style="bold"))
+    by_index = {replay.runs.index: replay for replay in replays}
+    for runs in prompts:
+        console.print(Text(f"\nSample {runs.index}", style="bold"))
+        replay = by_index.get(runs.index)
+        if replay is not None:
+            console.print(totals_table(replay), *(Text(line) for line in lines(replay)), sep="\n")
+        for name in runs.missing:
+            console.print(Text(WITHOUT[name], style="yellow"))
+
+
+def as_json(prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str) -> dict[str, object]:
+    """The same as one document."""
+    return {
+        "file": file,
+        "samples": [sample(replay) for replay in replays],
+        "missing": {str(runs.index): list(runs.missing) for runs in prompts if runs.missing},
+    }
+
+
+def sample(replay: Replay) -> dict[str, object]:
+    """One prompt: totals, step times, acceptance and rounds."""
+    times, walk, sync, asynchronous = replay.times, replay.walk, replay.runs.sync, replay.runs.asynchronous
+    assert sync is not None
+    names = ("sync_replayed", "sync_predicted", "async_predicted")
+    return {
+        "sample_index": replay.runs.index,
+        **{
+            name: {
+                "measured_s": measured,
+                "predicted_s": predicted,
+                "deviation": deviation(predicted, measured),
+                "tokens": tokens,
+                "speedup_measured": speed_up(replay, measured, tokens),
+                "speedup_predicted": speed_up(replay, predicted, tokens),
+            }
+            for name, (_, measured, predicted, tokens) in zip(names, totals(replay), strict=True)
+        },
+        "step_times_ms": {
+            "draft": ms(times.draft_ns),
+            "verify": ms(times.verify_ns),
+            "one_row": ms(times.one_row_ns),
+            "first_draft": ms(times.first_draft_ns),
+            "first_verify": ms(times.first_verify_ns),
+            "handshake": ms(times.handshake_ns),
+            "start": ms(times.start_ns),
+        },
+        "draft_tokens": times.draft_tokens,
+        "verify_ratio": ratio(replay),
+        "alpha": replay.alpha,
+        "drafts_per_round": {str(count): rounds for count, rounds in replay.drafts_per_round.items()},
+        "sync_rounds": rounds(sync),
+        "async_rounds_measured": None if asynchronous is None else rounds(asynchronous),
+        "async_rounds_predicted": histogram(walk.accepted)
+        | {
+            "draft_steps": walk.draft_steps,
+            "rollbacks": walk.rollbacks,
+            "stale_rounds": walk.stale_rounds,
+            "total_s": walk.total_ns / NS_PER_S,
+        },
+    }
+
+
+def rounds(run: SpeculativeRun) -> dict[str, object]:
+    """A measured run's rounds."""
+    return histogram(run.accepted) | {"draft_steps": len(run.draft_s)}
+
+
+def histogram(accepted: Sequence[int]) -> dict[str, object]:
+    """Rounds, tokens a round, and how many rounds made how many tokens."""
+    return {
+        "rounds": len(accepted),
+        "tokens_per_round": sum(accepted) / len(accepted),
+        "histogram": {str(made): count for made, count in sorted(Counter(accepted).items())},
+    }

@@ -1,0 +1,144 @@
+"""Drafting ahead of the verdict: what the draft's chip believes, what it has shipped, what has arrived at the target.
+
+`Request.tokens` is what the target has committed. The draft's chip knows of a prefix of it (`told`) and has its own
+unverified tokens after that (`ahead`). Every shipment carries the draft's whole guess since `told`, so the target can
+see for itself whether it rests on tokens that stand; a real runtime numbers its rollbacks to the same effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from hilsim.cost.step import Phase, Step
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, send_drafts, send_verdict
+from hilsim.sim.trace import Round
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The part of a request's conversation that the draft's chip has been told; a `Prefix` for the source."""
+
+    index: int
+    conversation: int
+    tokens: list[int]
+
+
+@dataclass
+class Lead:
+    """The draft's chip in one request."""
+
+    env: simpy.Environment
+    request: Request
+    told: int
+    cached: int
+    news: simpy.Event
+    ahead: list[int] = field(default_factory=list)
+    shipped: list[int] = field(default_factory=list)  # where each shipment ends, in tokens of the conversation
+    ended: bool = False  # the last token ahead ends the turn
+    over: bool = False  # told that the answer is complete
+
+    @staticmethod
+    def of(desk: Desk, request: Request) -> Lead:
+        """A draft's chip that knows all that is committed."""
+        env = desk.board.env
+        return Lead(env, request, len(request.tokens), request.draft_cached, env.event())
+
+    @property
+    def length(self) -> int:
+        """Tokens of the conversation as the draft's chip believes it to be."""
+        return self.told + len(self.ahead)
+
+    @property
+    def unanswered(self) -> int:
+        """Shipments whose last token has no verdict yet."""
+        return sum(end > self.told for end in self.shipped)
+
+    def room(self, *, bonus: bool) -> int:
+        """Tokens that may still be drafted; one less where the target adds a token of its own."""
+        return 0 if self.ended or self.over else self.request.limit - bonus - self.length
+
+    def learn(self, length: int) -> bool:
+        """Take notice of what is committed up to `length` tokens; True where it contradicts what was drafted."""
+        new = self.request.tokens[self.told : length]
+        same = next((i for i, (a, b) in enumerate(zip(new, self.ahead, strict=False)) if a != b), None)
+        if same is None:
+            self.ahead = self.ahead[len(new) :]
+            self.ended = self.ended and bool(self.ahead)
+        else:
+            self.cached = min(self.cached, self.told + same)
+            self.ahead, self.shipped, self.ended = [], [], False
+        self.told = max(self.told, length)
+        return same is not None
+
+    def tell(self) -> None:
+        """Wake up who waits for news."""
+        self.news.succeed()
+        self.news = self.env.event()
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Drafted tokens on their way: the guess since `told`, and whether the draft stops here until it hears more."""
+
+    told: int
+    tokens: tuple[int, ...]
+    last: bool
+
+
+class Inbox:
+    """What has arrived at the target's chip; only the newest shipment counts."""
+
+    def __init__(self, env: simpy.Environment):
+        self.env, self.newest, self.arrival = env, Shipment(0, (), False), env.event()
+
+    def put(self, shipment: Shipment) -> None:
+        self.newest = shipment
+        self.arrival.succeed()
+        self.arrival = self.env.event()
+
+    def fresh(self, request: Request) -> tuple[int, ...]:
+        """Tokens that follow what is committed; none where the shipment rests on a token that was rejected."""
+        known = request.tokens[self.newest.told :]
+        if list(self.newest.tokens[: len(known)]) != known:
+            return ()
+        return self.newest.tokens[len(known) :]
+
+
+def draft_one(desk: Desk, lead: Lead) -> Process:
+    """Draft one token more; what was committed meanwhile wins over it."""
+    request, position = lead.request, lead.length
+    known = request.tokens if lead.told == len(request.tokens) else request.tokens[: lead.told]
+    view = View(request.index, request.conversation, known)
+    (token,) = desk.source.draft(view, 1, tuple(lead.ahead)).tokens
+    yield from desk.draft.work(Step(Phase.DRAFT, position - lead.cached, lead.cached), cause_of(request))
+    lead.cached = position
+    if lead.told <= position:
+        lead.ahead.append(token)
+        lead.ended = desk.source.ends(token)
+
+
+def ship(desk: Desk, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
+    """Send the last `count` drafted tokens on their way."""
+    lead.shipped = [end for end in lead.shipped if end > lead.told] + [lead.length]
+    shipment = Shipment(lead.told, tuple(lead.ahead), last)
+
+    def under_way() -> Process:
+        yield from send_drafts(desk, lead.request, Draft(shipment.tokens[-count:]))
+        inbox.put(shipment)
+
+    lead.env.process(under_way())
+
+
+def announce(desk: Desk, request: Request, opened: Round) -> Generator[simpy.Event, Any, tuple[int, bool]]:
+    """The verdict on its way to the draft's chip; returns the committed length it tells of, and if that is all."""
+    length, done = len(request.tokens), request.done
+    yield from send_verdict(desk, request)
+    desk.close(request, opened, delivered_ns=desk.now if desk.elsewhere else opened.delivered_ns)
+    return length, done

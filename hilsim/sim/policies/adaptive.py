@@ -1,0 +1,94 @@
+"""`sync` with a draft that knows when to stop: by a schedule, its own confidence or entropy, or the expected gain.
+
+Every rule decides after a token is drafted and submits that token: whether it is sent may not depend on what it is, or
+the ratio rule would be biased (facts of the rejection test; `tests/test_exact.py` has the control that drops it).
+"""
+
+from __future__ import annotations
+
+import math
+
+from hilsim.cost.step import Phase, Step
+from hilsim.describe.policy import Adaptive
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.policies.sync import verified
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, decode, round_trip_ns
+from hilsim.sim.trace import Round
+
+
+def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
+    """Draft until the rule says stop, verify, and learn from the verdict."""
+    length = policy.draft_tokens
+    sure = 0.7  # how often a drafted token stands, before the first verdict says so
+    while request.speculates:
+        room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
+        start, cached = desk.now, request.draft_cached
+        proposed = Draft(())
+        while len(proposed.tokens) < room and goes_on(desk, request, policy, proposed, sure, room):
+            more = desk.source.draft(request, 1, proposed.tokens)
+            fed = len(request.tokens) + len(proposed.tokens)
+            yield from desk.draft.work(Step(Phase.DRAFT, fed - cached, cached), cause_of(request))
+            cached = fed
+            proposed = joined(proposed, more)
+            if desk.source.ends(proposed.tokens[-1]):
+                break
+        if not proposed.tokens:
+            yield from decode(desk, request)
+            continue
+        closed: Round = yield from verified(desk, request, start, proposed)
+        whole = closed.accepted == closed.drafted
+        length = min(policy.most, length + 2) if whole else max(1, length - 1)
+        tested = closed.accepted + (not whole)
+        sure += (closed.accepted / tested - sure) * min(0.5, 0.05 * tested)
+
+
+def goes_on(desk: Desk, request: Request, policy: Adaptive, proposed: Draft, sure: float, room: int) -> bool:
+    """Whether one more token should be drafted."""
+    match policy.rule:
+        case "confidence":
+            return not proposed.tokens or proposed.confidences[-1] >= policy.threshold
+        case "entropy":
+            # Under this bound the next token stands with a chance of at least 1 - sqrt(k H).
+            return not proposed.tokens or 1 - math.sqrt(policy.factor * proposed.entropies[-1]) >= policy.threshold
+        case "expected":
+            return expects_more(desk, request, proposed, sure, room)
+        case _:
+            return True
+
+
+def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, room: int) -> bool:
+    """Whether some longer draft promises more tokens a second than stopping here.
+
+    Tokens of a round: 1 + the running products of the draft's confidences, and of `sure` for tokens not drafted yet.
+    Time: draft steps, the step of so many rows on the target (a staircase on an NPU), and the link both ways.
+    """
+    drafted = len(proposed.tokens)
+    standing, tokens = 1.0, 1.0
+    for confidence in proposed.confidences:
+        standing *= confidence
+        tokens += standing
+    step_ns = desk.draft.duration_ns(Step(Phase.DRAFT, 1, len(request.tokens)))
+    here = tokens / round_ns(desk, request, drafted, step_ns)
+    for longer in range(drafted + 1, room + 1):
+        standing *= sure
+        tokens += standing
+        if tokens / round_ns(desk, request, longer, step_ns) > here:
+            return True
+    return False
+
+
+def round_ns(desk: Desk, request: Request, drafted: int, step_ns: int) -> int:
+    """What a round of so many drafted tokens takes where nothing queues."""
+    cached = request.target_cached
+    rows = len(request.tokens) - cached + drafted
+    if not drafted:
+        return desk.board.target.duration_ns(Step(Phase.DECODE, rows, cached))
+    verify_ns = desk.board.target.duration_ns(Step(Phase.VERIFY, rows, cached))
+    return drafted * step_ns + verify_ns + round_trip_ns(desk, drafted)
+
+
+def joined(first: Draft, more: Draft) -> Draft:
+    """A draft and its continuation."""
+    return Draft(first.tokens + more.tokens, first.confidences + more.confidences, first.entropies + more.entropies)

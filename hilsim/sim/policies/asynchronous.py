@@ -1,0 +1,87 @@
+"""Continuous drafting (AMUSD, McDanel 2410.17375): neither chip waits for the other.
+
+draft chip   ▓d1▓d2▓d3▓d4▓d5▓d6▓d7▓ ...          goes on until it hears of a contradiction, at a step's end
+link            ▸  ▸  ▸  ▸  ▸      ◂verdict◂
+target chip           ▓verify d1 d2▓verify d3 d4 d5▓   takes what has arrived, `min_batch` at least
+
+With `min_batch` 0 the target never waits: where nothing has arrived it runs one row.
+"""
+
+from __future__ import annotations
+
+from hilsim.cost.step import Phase, Step
+from hilsim.describe.policy import Async
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.lead import Inbox, Lead, announce, draft_one, ship
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, decode
+from hilsim.sim.trace import Round
+from hilsim.units import ns
+
+
+def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
+    """Verify whatever has arrived, until the request is answered."""
+    env = desk.board.env
+    lead, inbox = Lead.of(desk, request), Inbox(env)
+    heard: list[tuple[int, bool]] = []
+    drafter = env.process(draft_on(desk, lead, inbox, heard, policy))
+    told = None
+    while request.speculates:
+        if request.room == 1:
+            yield from decode(desk, request)
+            heard.append((len(request.tokens), request.done))
+            continue
+        fresh = inbox.fresh(request)
+        enough = len(fresh) >= min(policy.min_batch, request.room - 1) or (fresh and inbox.newest.last)
+        if not enough:
+            yield inbox.arrival
+            continue
+        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        proposed = Draft(fresh)
+        verdict = desk.source.verify(request, proposed)
+        step = Step(Phase.VERIFY if fresh else Phase.DECODE, before - cached + len(fresh), cached)
+        yield from desk.board.target.work(step, cause_of(request))
+        opened = desk.commit(
+            request,
+            start,
+            verdict.tokens(proposed),
+            verdict.margins,
+            drafted=len(fresh),
+            accepted=verdict.accepted,
+            single_ns=desk.board.target.single_ns(cached),
+        )
+        request.after_block(before, len(fresh), verdict.accepted)
+        told = env.process(hear(desk, request, lead, heard, opened))
+    if told is not None:
+        yield told
+    lead.over = True
+    lead.tell()
+    yield drafter
+    request.draft_cached = min(lead.cached, len(request.tokens) - 1)
+
+
+def draft_on(desk: Desk, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]], policy: Async) -> Process:
+    """Draft and ship token after token; look for verdicts between two steps."""
+    while not lead.over:
+        room = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead))
+        if room > 0:
+            yield from draft_one(desk, lead)
+        elif not heard:
+            yield lead.news
+        contradicted = False
+        while heard:
+            length, done = heard.pop(0)
+            contradicted |= lead.learn(length)
+            lead.over |= done
+        if contradicted:
+            yield lead.env.timeout(ns(policy.handshake_ms / 1000))
+        elif room > 0 and lead.ahead and not lead.over:
+            last = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead)) <= 0
+            ship(desk, lead, 1, inbox, last=last)
+
+
+def hear(desk: Desk, request: Request, lead: Lead, heard: list[tuple[int, bool]], opened: Round) -> Process:
+    """The verdict lies ready at the draft's chip."""
+    heard.append((yield from announce(desk, request, opened)))
+    lead.tell()

@@ -1,0 +1,79 @@
+"""PEARL (Liu et al. 2408.11850): the draft writes the next block while the target verifies the last one.
+
+              pre               post                     post
+draft chip   ▓block 1▓         ▓block 2▓                ▓block 3▓
+target chip  ▓1 row: its first ▓verify: rest of block 1, ▓rest of block 2, first of block 3 ...
+                     token?▓    first of block 2▓
+
+Each slot ends when both are ready. No bonus token: the row after the last pending token judges the first of the next
+block. Slots without a link: a rejection gives 1 token and goes to pre; see `study/closed_forms.py`.
+"""
+
+from __future__ import annotations
+
+import simpy
+
+from hilsim.cost.step import Phase, Step
+from hilsim.describe.policy import Pearl
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.lead import Lead, announce, draft_one
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, send_drafts
+
+
+def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
+    """Slots of drafting and verifying at once, until the request is answered."""
+    env = desk.board.env
+    lead = Lead.of(desk, request)
+    pending: tuple[int, ...] = ()
+    told = env.process(nothing(desk))
+    while request.speculates:
+        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        drafting = env.process(block(desk, lead, policy.draft_tokens, told))
+        rows = before - cached + len(pending)
+        step = Step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
+        yield from desk.board.target.work(step, cause_of(request))
+        new: tuple[int, ...] = yield drafting
+        proposed = Draft((*pending, *new[:1]))
+        verdict = desk.source.verify(request, proposed)
+        stands = verdict.accepted == len(proposed.tokens)
+        # Where the draft had nothing to add, the last row is free to be the target's own token.
+        tokens = proposed.tokens if stands and new else verdict.tokens(proposed)
+        opened = desk.commit(
+            request,
+            start,
+            tokens,
+            verdict.margins[: len(tokens)],
+            drafted=len(proposed.tokens),
+            accepted=verdict.accepted,
+            single_ns=desk.board.target.single_ns(cached),
+        )
+        request.after_block(before, len(pending), verdict.accepted)
+        pending = new[1:] if stands else ()
+        told = env.process(hear(desk, request, lead, opened))
+    yield told
+    request.draft_cached = min(lead.cached, len(request.tokens) - 1)
+
+
+def block(desk: Desk, lead: Lead, count: int, told: simpy.Event) -> Process:
+    """The draft's half of a slot: hear the last verdict, draft a block, send it."""
+    yield told
+    before = lead.length
+    while lead.length - before < count and lead.room(bonus=False) > 0:
+        yield from draft_one(desk, lead)
+    new = tuple(lead.ahead[before - lead.told :])
+    if new:
+        yield from send_drafts(desk, lead.request, Draft(new))
+    return new
+
+
+def hear(desk: Desk, request: Request, lead: Lead, opened: object) -> Process:
+    """The verdict reaches the draft's chip."""
+    length, _ = yield from announce(desk, request, opened)  # type: ignore[arg-type]
+    lead.learn(length)
+
+
+def nothing(desk: Desk) -> Process:
+    """No verdict to wait for yet."""
+    yield desk.board.env.timeout(0)

@@ -1,0 +1,92 @@
+"""Blocks in flight (PicoSpec): the draft ships a block and drafts the next at once, assuming that the first stands.
+
+draft chip   ▓block 1▓▓block 2▓ wait ▓block 3▓╳ interrupted   ▓new block▓
+link                 ▸1▸      ◂stands◂▸2▸    ◂rejected◂                  ▸ ...
+target chip             ▓verify 1▓      ▓verify 2▓▓one row▓
+
+No bonus token: the next block is on its way already. After a rejection the idle target runs one row (`pre_verify`).
+"""
+
+from __future__ import annotations
+
+import simpy
+
+from hilsim.cost.step import Phase, Step
+from hilsim.describe.policy import Pipelined
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.lead import Inbox, Lead, announce, draft_one, ship
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of
+from hilsim.sim.trace import Round
+
+
+def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
+    """Verify block after block, until the request is answered."""
+    env = desk.board.env
+    lead, inbox = Lead.of(desk, request), Inbox(env)
+    drafter = env.process(draft_blocks(desk, lead, inbox, policy))
+    told = None
+    idle = policy.pre_verify  # one row while the draft starts (again), not one after the other
+    while request.speculates:
+        fresh = inbox.fresh(request)
+        if not fresh and not idle:
+            yield inbox.arrival
+            continue
+        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        proposed = Draft(fresh)
+        verdict = desk.source.verify(request, proposed)
+        # The last drafted token is judged by the row before it; its own row would only make a bonus token.
+        rows = before - cached + max(0, len(fresh) - 1)
+        yield from desk.board.target.work(
+            Step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached), cause_of(request)
+        )
+        stands = bool(fresh) and verdict.accepted == len(fresh)
+        tokens = fresh if stands else verdict.tokens(proposed)
+        opened = desk.commit(
+            request,
+            start,
+            tokens,
+            verdict.margins[: len(tokens)],
+            drafted=len(fresh),
+            accepted=verdict.accepted,
+            single_ns=desk.board.target.single_ns(cached),
+        )
+        request.after_block(before, len(fresh) - 1, verdict.accepted)
+        idle = policy.pre_verify and bool(fresh) and not stands
+        told = env.process(hear(desk, request, lead, drafter, opened))
+    if told is not None:
+        yield told
+    if drafter.is_alive:
+        drafter.interrupt("over")
+    request.draft_cached = min(lead.cached, len(request.tokens) - 1)
+
+
+def draft_blocks(desk: Desk, lead: Lead, inbox: Inbox, policy: Pipelined) -> Process:
+    """Draft and ship blocks; start again where a verdict contradicts what was drafted."""
+    while not lead.over:
+        try:
+            before = lead.length
+            while lead.length - before < policy.draft_tokens and lead.room(bonus=False) > 0:
+                yield from draft_one(desk, lead)
+            while lead.unanswered >= policy.blocks_in_flight:
+                yield lead.news
+            new = lead.length - max(before, lead.told)
+            if new > 0:
+                ship(desk, lead, new, inbox, last=False)
+            elif lead.room(bonus=False) <= 0:
+                yield lead.news
+        except simpy.Interrupt as interrupt:
+            if interrupt.cause == "over":
+                return
+
+
+def hear(desk: Desk, request: Request, lead: Lead, drafter: simpy.Process, opened: Round) -> Process:
+    """The verdict reaches the draft's chip, and stops it where it contradicts what was drafted."""
+    length, lead.over = yield from announce(desk, request, opened)
+    if not drafter.is_alive:
+        return
+    if lead.learn(length) or lead.over:
+        drafter.interrupt("over" if lead.over else "rejected")
+    else:
+        lead.tell()

@@ -1,0 +1,52 @@
+"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): what followed these words when they were last said?
+
+No draft model and no link: the target's own chip looks the words up, at no cost that counts beside a step of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hilsim.describe.policy import PromptLookup
+from hilsim.logits.source import Draft
+from hilsim.sim.board import Process
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, decode, deliver, send_verdict, verify
+
+
+def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process:
+    """Verify what the conversation itself proposes; where it proposes nothing, decode."""
+    while request.speculates:
+        most = min(policy.draft_tokens, request.room - 1)
+        proposed = Draft(looked_up(request.tokens, most, policy.longest_match))
+        if not proposed.tokens:
+            yield from decode(desk, request)
+            continue
+        start, before = desk.now, len(request.tokens)
+        verdict, step = verify(desk, request, proposed)
+        yield from desk.board.target.work(step, cause_of(request))
+        if desk.elsewhere:
+            yield from send_verdict(desk, request)
+        deliver(
+            desk,
+            request,
+            start,
+            verdict.tokens(proposed),
+            verdict.margins,
+            drafted=len(proposed.tokens),
+            accepted=verdict.accepted,
+            single_ns=desk.board.target.single_ns(step.cached),
+        )
+        request.after_block(before, len(proposed.tokens), verdict.accepted)
+
+
+def looked_up(tokens: Sequence[int], most: int, longest_match: int) -> tuple[int, ...]:
+    """At most `most` tokens that followed the last occurrence of the longest run of words at the end, or none."""
+    if most <= 0:
+        return ()
+    for size in range(min(longest_match, len(tokens) - 1), 0, -1):
+        wanted = list(tokens[-size:])
+        for start in range(len(tokens) - size - 1, -1, -1):
+            if list(tokens[start : start + size]) == wanted:
+                return tuple(tokens[start + size : start + size + most])
+    return ()

@@ -1,0 +1,112 @@
+"""Set-ups from papers: what the closed forms make of a scenario's own table, to hold against its run and the print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilsim.cost.payload import draft_bytes, verdict_bytes
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import Table
+from hilsim.describe.load import Setup
+from hilsim.describe.published import Published
+from hilsim.errors import Fault, ScenarioError
+from hilsim.sim.trace import Trace
+from hilsim.study.closed_forms import sync_round, tokens_a_round
+from hilsim.units import ms, ns
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Decoding speed: over the target alone, and milliseconds a token."""
+
+    speedup: float
+    per_token_ms: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set-up: what is published of it, what its closed form gives, and what the run came to."""
+
+    name: str
+    published: Published
+    closed: Speed
+    simulated: Speed
+
+    @property
+    def in_ms(self) -> bool:
+        """Compared in milliseconds a token where those are published: a speed-up mixes in how the baseline was run."""
+        return self.published.per_token_ms is not None
+
+    @property
+    def printed(self) -> float | None:
+        """The measured figure that the comparison is with, if any."""
+        return self.published.per_token_ms or self.published.speedup
+
+    def of(self, speed: Speed) -> float:
+        """A speed in the unit of the comparison."""
+        return speed.per_token_ms if self.in_ms else speed.speedup
+
+    @property
+    def from_closed_form(self) -> float:
+        """Simulated over closed form, less one."""
+        return self.of(self.simulated) / self.of(self.closed) - 1
+
+    @property
+    def from_published(self) -> float | None:
+        """Simulated over published, less one; None where nothing measured is published."""
+        return None if self.printed is None else self.of(self.simulated) / self.printed - 1
+
+
+def case_of(setup: Setup, baseline: Trace, speculative: Trace) -> Case:
+    """A set-up after its two runs."""
+    return Case(setup.scenario.name, published_of(setup), closed_form(setup), simulated(baseline, speculative))
+
+
+def simulated(baseline: Trace, speculative: Trace) -> Speed:
+    """Decoding speed of the runs, first token delivered to last: reading the prompt is in no closed form."""
+    alone, per_token = decoding_ns(baseline), decoding_ns(speculative)
+    return Speed(alone / per_token, ms(per_token))
+
+
+def decoding_ns(trace: Trace) -> float:
+    """Nanoseconds a token after the first, over all requests."""
+    first = {closed.request: closed for closed in trace.rounds if closed.number == 0}
+    taken = sum(request.finished_ns - first[request.number].delivered_ns for request in trace.requests)
+    return taken / sum(request.output_tokens - first[request.number].emitted for request in trace.requests)
+
+
+def published_of(setup: Setup) -> Published:
+    """What the scenario says is printed; a scenario that says nothing has no place among papers."""
+    if setup.scenario.published is None:
+        raise ScenarioError([Fault(setup.file, "published", "nothing", "what the paper printed, with its source")])
+    return setup.scenario.published
+
+
+def closed_form(setup: Setup) -> Speed:
+    """The decoding speed of a synchronous scenario with table timers and one acceptance, on paper."""
+    scenario = setup.scenario
+    acceptance = scenario.logits.acceptance if scenario.logits.source == "synthetic" else None
+    if scenario.policy.name != "sync" or not isinstance(acceptance, float):
+        found = f"{scenario.policy.name} with {scenario.logits.source} logits"
+        expected = "what has a closed form here: sync with synthetic logits of one acceptance"
+        raise ScenarioError([Fault(setup.file, "policy", found, expected)])
+    if scenario.target.timer is None or scenario.draft is None or scenario.draft.timer is None:
+        raise ScenarioError([Fault(setup.file, "timer", "a role without one", "step times typed in for both roles")])
+    target, draft = Table(scenario.target.timer), Table(scenario.draft.timer)
+    drafted, single = scenario.policy.draft_tokens, target.decode_ns
+    verify = target.duration_ns(Step(Phase.VERIFY, drafted + 1, 1))
+    one, two = (draft.duration_ns(Step(Phase.DRAFT, rows, 1)) for rows in (1, 2))
+    away = round_trip_ns(setup, drafted)
+    length = sync_round(acceptance, drafted, one, away, verify, two - one)
+    per_token = length / tokens_a_round(acceptance, drafted)
+    return Speed(single / per_token, ms(per_token))
+
+
+def round_trip_ns(setup: Setup, drafted: int) -> int:
+    """A block of drafts up and its verdict down, without jitter and with the wire free."""
+    link = setup.link
+    if link is None:
+        return 0
+    up = draft_bytes(setup.scenario.payload, drafted, setup.target.model.vocabulary.entries)
+    fixed = ns(link.message_overhead.si) + ns(link.propagation.si)
+    return sum(fixed + ns(nbytes / link.rate.si) for nbytes in (up, verdict_bytes()))

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Does the simulator come to what papers printed? Every set-up of scenarios/papers, next to its closed form.
+
+python scripts/papers.py [SCENARIO ...] [--plot FILE] [--csv FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from hilsim.app import Sources, run_both
+from hilsim.app_fidelity import require_place, require_plot
+from hilsim.cli import guarded
+from hilsim.cost.verdict import check
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import Setup, load_setup
+from hilsim.files import written
+from hilsim.show.papers import draw, unit, write_csv
+from hilsim.study.papers import Case, case_of, closed_form, published_of
+
+WIDTH = 125  # where nobody's terminal says how wide it is
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", type=Path, metavar="SCENARIO", help="default: all of scenarios/papers")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV")
+    options = parser.parse_args()
+    if options.plot is not None:
+        require_plot(options.plot)
+    if options.csv is not None:
+        require_place(options.csv, "--csv")
+    setups = [comparable(file) for file in options.scenarios or shipped()]
+    cases = [run(setup) for setup in track(setups, "papers", console=Console(stderr=True), transient=True)]
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table_of(cases))
+    if options.plot is not None:
+        with written(options.plot) as path:
+            draw(cases, path, options.plot.suffix[1:])
+    if options.csv is not None:
+        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write_csv(cases, file)
+    return 0
+
+
+def shipped() -> list[Path]:
+    """Leviathan's first, as the founding paper and the one that fixes the formula."""
+    files = (PROJECT / "scenarios" / "papers").glob("*.yaml")
+    return sorted(files, key=lambda file: (not file.stem.startswith("leviathan"), file.stem))
+
+
+def comparable(file: Path) -> Setup:
+    """A set-up that fits, says what is published and has a closed form; refused before the runs, not after them."""
+    setup = load_setup(file)
+    check(setup, []).require()
+    published_of(setup)
+    closed_form(setup)
+    return setup
+
+
+def run(setup: Setup) -> Case:
+    """The target alone, then the policy."""
+    outcome = run_both(setup, Sources(setup))
+    assert outcome.speculative is not None
+    return case_of(setup, outcome.baseline, outcome.speculative)
+
+
+def table_of(cases: list[Case]) -> Table:
+    """One row a set-up."""
+    table = Table()
+    for name in ("scenario", "in"):
+        table.add_column(name, no_wrap=True)
+    for name in ("published", "expected", "closed form", "simulated", "vs closed form", "vs published"):
+        table.add_column(name, justify="right")
+    for case in cases:
+        off = case.from_published
+        table.add_row(
+            case.name,
+            unit(case),
+            "-" if case.printed is None else f"{case.printed:.2f}",
+            "-" if case.published.expected is None else f"{case.published.expected:.2f}",
+            f"{case.of(case.closed):.3f}",
+            f"{case.of(case.simulated):.3f}",
+            f"{case.from_closed_form:+.2%}",
+            "-" if off is None else f"{off:+.1%}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
