@@ -151,12 +151,12 @@ def test_payload_bytes() -> None:
 
 def test_what_comes_back_depends_on_the_verdict() -> None:
     cold, warm = Sampling(), Sampling(temperature=0.7, top_k=40)
-    assert answer_bytes(TokenIds(), cold, "target", 5, 2, 1000) == verdict_bytes()
-    assert answer_bytes(Scalar(), warm, "target", 5, 5, 1000) == verdict_bytes()
-    assert answer_bytes(Scalar(), warm, "target", 5, 4, 1000) == verdict_bytes() + 2000
-    assert answer_bytes(Scalar(down="support"), warm, "target", 5, 4, 1000) == verdict_bytes() + 40 * 6
-    assert answer_bytes(FullRows(), warm, "draft", 5, 4, 1000) == 16 + 6 * 2000
-    assert answer_bytes(TopK(k=40), warm, "draft", 5, 4, 1000) == 16 + 6 * 240
+    assert answer_bytes(TokenIds(), cold, "target", 5, 2, 6, 1000) == verdict_bytes()
+    assert answer_bytes(Scalar(), warm, "target", 5, 5, 6, 1000) == verdict_bytes()
+    assert answer_bytes(Scalar(), warm, "target", 5, 4, 6, 1000) == verdict_bytes() + 2000
+    assert answer_bytes(Scalar(down="support"), warm, "target", 5, 4, 6, 1000) == verdict_bytes() + 40 * 6
+    assert answer_bytes(FullRows(), warm, "draft", 5, 4, 6, 1000) == 16 + 6 * 2000
+    assert answer_bytes(TopK(k=40), warm, "draft", 5, 4, 6, 1000) == 16 + 6 * 240
 
 
 def test_the_ledger_by_hand() -> None:

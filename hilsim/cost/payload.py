@@ -65,12 +65,23 @@ def verdict_bytes() -> int:
     return HEADER_BYTES + 2 * ID_BYTES
 
 
+def draft_decides(payload: Payload, verify_at: VerifyAt, drafted: int, accepted: int) -> bool:
+    """Whether the draft's chip has a round's last word, which the target must then be told."""
+    return drafted > 0 and (verify_at == "draft" or (payload.scheme == "scalar" and accepted < drafted))
+
+
 def answer_bytes(
-    payload: Payload, sampling: Sampling, verify_at: VerifyAt, drafted: int, accepted: int, vocabulary: int
+    payload: Payload,
+    sampling: Sampling,
+    verify_at: VerifyAt,
+    drafted: int,
+    accepted: int,
+    rows: int,
+    vocabulary: int,
 ) -> int:
-    """What the target's chip sends back for `drafted` tokens, `accepted` of which stand."""
-    if verify_at == "draft":
-        return rows_bytes(payload, drafted + 1, vocabulary)
+    """What the target's chip sends back for `drafted` tokens, `accepted` of which stand; `rows` were computed."""
+    if verify_at == "draft" and drafted:
+        return rows_bytes(payload, rows, vocabulary)
     if payload.scheme != "scalar" or accepted == drafted:
         return verdict_bytes()
     if payload.down == "row" or sampling.top_k is None:

@@ -16,10 +16,10 @@ recorded total is the host's own work between the steps.
 
 **The protocol** is AMUSD's (arXiv:2410.17375) as its program runs it. The draft never stops. The target, when idle,
 waits for two unverified drafts, takes all, verifies and publishes. The draft looks at its own step boundary, after its
-step was published: where its history differs it crops and answers a rollback, but what it last published stays up until its
-next step ends. So a target that looks at once meets stale drafts; it then decodes one row. Rollbacks are two counters,
-requests and responses. A wrong guess of the bonus token is answered without a request; such a credit lets a later
-conflict pass without a wait. Equal instants: a verdict comes before the draft's boundary.
+step was published: where its history differs it crops and answers a rollback, but what it last published stays up
+until its next step ends. So a target that looks at once meets stale drafts; it then decodes one row. Rollbacks are two
+counters, requests and responses. A wrong guess of the bonus token is answered without a request; such a credit lets a
+later conflict pass without a wait. Equal instants: a verdict comes before the draft's boundary.
 
 **Content** is the same greedy text, so a draft token depends on its position alone as long as all before it were right.
 After a round of the synchronous run that was not full, its last token is where the draft errs. After a wrong token

@@ -7,9 +7,7 @@ see for itself whether it rests on tokens that stand; a real runtime numbers its
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
 
 import simpy
 
@@ -17,8 +15,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, send_drafts, send_verdict
-from hilsim.sim.trace import Round
+from hilsim.sim.steps import Desk, cause_of, send_drafts
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +131,3 @@ def ship(desk: Desk, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> Non
         inbox.put(shipment)
 
     lead.env.process(under_way())
-
-
-def announce(desk: Desk, request: Request, opened: Round) -> Generator[simpy.Event, Any, tuple[int, bool]]:
-    """The verdict on its way to the draft's chip; returns the committed length it tells of, and if that is all."""
-    length, done = len(request.tokens), request.done
-    yield from send_verdict(desk, request)
-    desk.close(request, opened, delivered_ns=desk.now if desk.elsewhere else opened.delivered_ns)
-    return length, done

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import simpy
+
 from hilsim.logits.source import Draft, Verdict
 
 
@@ -31,6 +33,7 @@ class Request:
     arrived_ns: int = 0
     delivered_ns: int = 0
     watch: Callable[[int, int], None] | None = None  # told of every round: tokens emitted, a plain step's time
+    settled: simpy.Event | None = None  # the target knows how the last round ended
     resting: bool = False  # speculation does not pay at the moment: the target goes on alone
     finish: str | None = None
 

@@ -18,7 +18,7 @@ from hilsim.sim.board import Board, Process
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, open_both, open_target
+from hilsim.sim.steps import Desk, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.units import NS_PER_S, ns
 
@@ -68,7 +68,7 @@ def simulate(
     env = simpy.Environment() if realtime is None else Paced(realtime)
     trace = Trace(policy.name, (), (), (), observer=observer)
     board = Board(env, setup, trace, with_draft=policy.needs_draft)
-    desk = Desk(board, source, setup.scenario.payload, setup.target.model.vocabulary.entries, setup.application)
+    desk = Desk(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     if observer is not None:
         observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
@@ -137,6 +137,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
             desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
         yield from (open_target if desk.board.draft is None else open_both)(desk, request)
         yield from policy(desk, request)
+        yield from settled(request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
         desk.board.trace.add_request(record_of(desk, request, setup))
 

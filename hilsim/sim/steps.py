@@ -5,11 +5,14 @@ Each couples what is said (the source) with what it costs (the board). A policy 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from hilsim.cost.payload import draft_bytes, prompt_bytes, verdict_bytes
+import simpy
+
+from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step
-from hilsim.describe.decoding import Payload
+from hilsim.describe.scenario import Scenario
 from hilsim.logits.source import Draft, LogitsSource, Verdict
 from hilsim.sim.board import Board, Cause, Direction, Process, Seat
 from hilsim.sim.request import Request
@@ -18,11 +21,11 @@ from hilsim.sim.trace import Round
 
 @dataclass(frozen=True)
 class Desk:
-    """What a policy works with: the board, the source, the payload scheme, and where the words are wanted."""
+    """What a policy works with: the board, the source, the scenario's rules, and where the words are wanted."""
 
     board: Board
     source: LogitsSource
-    payload: Payload
+    scenario: Scenario
     vocabulary: int
     application: str
 
@@ -137,7 +140,7 @@ def decode(desk: Desk, request: Request) -> Process:
     """One token by the target alone."""
     start, cached = desk.now, request.target_cached
     token, margin = desk.source.next_token(request)
-    yield from desk.board.target.work(Step(Phase.DECODE, len(request.tokens) - cached, cached), cause_of(request))
+    yield from target_step(desk, request, Step(Phase.DECODE, len(request.tokens) - cached, cached))
     request.target_cached = len(request.tokens)
     if desk.elsewhere:
         yield from send_verdict(desk, request)
@@ -160,21 +163,79 @@ def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Step
     return desk.source.verify(request, proposed), Step(Phase.VERIFY, rows, cached)
 
 
+def target_step(desk: Desk, request: Request, step: Step) -> Process:
+    """A step on the target, which must first know what the last one came to."""
+    yield from settled(request)
+    yield from desk.board.target.work(step, cause_of(request))
+
+
+def settled(request: Request) -> Process:
+    """Until the target knows how the last round ended, where the draft's chip had the last word."""
+    if request.settled is not None:
+        yield request.settled
+        request.settled = None
+
+
 def send_drafts(desk: Desk, request: Request, proposed: Draft) -> Process:
     """A block of drafted tokens, with whatever the payload scheme adds."""
-    nbytes = draft_bytes(desk.payload, len(proposed.tokens), desk.vocabulary)
+    rules = desk.scenario
+    nbytes = draft_bytes(rules.payload, len(proposed.tokens), desk.vocabulary, rules.verify_at)
     yield from desk.up.send("drafts", nbytes, cause_of(request))
 
 
 def round_trip_ns(desk: Desk, drafted: int) -> int:
-    """What drafts up and verdict down take on a link where nothing queues, jitter left out."""
-    up = draft_bytes(desk.payload, drafted, desk.vocabulary)
-    return desk.up.transfer_ns(up) + desk.down.transfer_ns(verdict_bytes())
+    """What drafts up and their answer down take on a link where nothing queues, jitter left out."""
+    rules = desk.scenario
+    up = draft_bytes(rules.payload, drafted, desk.vocabulary, rules.verify_at)
+    down = answer_bytes(rules.payload, rules.sampling, rules.verify_at, drafted, drafted, drafted + 1, desk.vocabulary)
+    return desk.up.transfer_ns(up) + desk.down.transfer_ns(down)
 
 
 def send_verdict(desk: Desk, request: Request) -> Process:
-    """The verdict on its way to the draft's chip."""
+    """A bare verdict on its way to the draft's chip."""
     yield from desk.down.send("verdict", verdict_bytes(), cause_of(request))
+
+
+def announce(
+    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
+) -> simpy.Process:
+    """Tell the draft's chip how a round ended, and close it; nobody waits for this but who asks to.
+
+    `learn` is called there with the length that is committed and whether that is all. `rows` are the rows of the target
+    that were needed: what comes down where the draft's chip tests. Where it has the last word, its word goes up again,
+    and the target's next step waits for it.
+    """
+    rules, length, done = desk.scenario, len(request.tokens), request.done
+    last_word_below = draft_decides(rules.payload, rules.verify_at, opened.drafted, opened.accepted)
+    cause = Cause(request.index, opened.number)
+
+    def under_way() -> Process:
+        nbytes = answer_bytes(
+            rules.payload, rules.sampling, rules.verify_at, opened.drafted, opened.accepted, rows, desk.vocabulary
+        )
+        yield from desk.down.send("verdict", nbytes, cause)
+        delivered_ns = desk.now if desk.elsewhere else opened.delivered_ns
+        learn(length, done)
+        if last_word_below:
+            yield from desk.up.send("verdict", verdict_bytes(), cause)
+            delivered_ns = delivered_ns if desk.elsewhere else desk.now
+        desk.close(request, opened, delivered_ns=delivered_ns)
+
+    telling = desk.board.env.process(under_way())
+    if last_word_below:
+        request.settled = telling
+    return telling
+
+
+def tell(desk: Desk, request: Request, opened: Round, rows: int) -> Process:
+    """As `announce`; returns when the draft's chip knows."""
+    heard = desk.board.env.event()
+
+    def learn(length: int, done: bool) -> None:
+        heard.succeed()
+
+    announce(desk, request, opened, rows, learn)
+    yield heard
 
 
 def deliver(

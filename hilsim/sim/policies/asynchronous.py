@@ -13,10 +13,9 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.policy import Async
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
-from hilsim.sim.lead import Inbox, Lead, announce, draft_one, ship
+from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode
-from hilsim.sim.trace import Round
+from hilsim.sim.steps import Desk, announce, decode, settled, target_step
 from hilsim.units import ns
 
 
@@ -27,7 +26,13 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
     heard: list[tuple[int, bool]] = []
     drafter = env.process(draft_on(desk, lead, inbox, heard, policy))
     told = None
+
+    def hear(length: int, done: bool) -> None:
+        heard.append((length, done))
+        lead.tell()
+
     while request.speculates:
+        yield from settled(request)
         if request.room == 1:
             yield from decode(desk, request)
             heard.append((len(request.tokens), request.done))
@@ -41,7 +46,7 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
         proposed = Draft(fresh)
         verdict = desk.source.verify(request, proposed)
         step = Step(Phase.VERIFY if fresh else Phase.DECODE, before - cached + len(fresh), cached)
-        yield from desk.board.target.work(step, cause_of(request))
+        yield from target_step(desk, request, step)
         opened = desk.commit(
             request,
             start,
@@ -52,7 +57,7 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
             single_ns=desk.board.target.single_ns(cached),
         )
         request.after_block(before, len(fresh), verdict.accepted)
-        told = env.process(hear(desk, request, lead, heard, opened))
+        told = announce(desk, request, opened, len(fresh) + 1, hear)
     if told is not None:
         yield told
     lead.over = True
@@ -79,9 +84,3 @@ def draft_on(desk: Desk, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]]
         elif room > 0 and lead.ahead and not lead.over:
             last = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead)) <= 0
             ship(desk, lead, 1, inbox, last=last)
-
-
-def hear(desk: Desk, request: Request, lead: Lead, heard: list[tuple[int, bool]], opened: Round) -> Process:
-    """The verdict lies ready at the draft's chip."""
-    heard.append((yield from announce(desk, request, opened)))
-    lead.tell()

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from hilsim.cost.payload import prompt_bytes
 from hilsim.describe.policy import Fallback
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode
+from hilsim.sim.steps import Desk, cause_of, decode
 
 PolicyFunction = Callable[[Desk, Request], Process]
 
@@ -41,5 +42,8 @@ def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
                 yield from decode(desk, request)
                 alone += 1
             request.resting = False
+            if alone and desk.board.draft is not None and not desk.elsewhere and not request.done:
+                # The draft's chip has not heard what was said meanwhile; elsewhere it was told word by word.
+                yield from desk.down.send("prompt", prompt_bytes(alone), cause_of(request))
 
     return watched

@@ -11,15 +11,17 @@ block. Slots without a link: a rejection gives 1 token and goes to pre; see `stu
 
 from __future__ import annotations
 
+from functools import partial
+
 import simpy
 
 from hilsim.cost.step import Phase, Step
 from hilsim.describe.policy import Pearl
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
-from hilsim.sim.lead import Lead, announce, draft_one
+from hilsim.sim.lead import Lead, draft_one
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, send_drafts
+from hilsim.sim.steps import Desk, announce, send_drafts, target_step
 
 
 def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
@@ -27,13 +29,14 @@ def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
     env = desk.board.env
     lead = Lead.of(desk, request)
     pending: tuple[int, ...] = ()
-    told = env.process(nothing(desk))
+    told: simpy.Event = env.timeout(0)
+    heard = told
     while request.speculates:
         start, before, cached = desk.now, len(request.tokens), request.target_cached
-        drafting = env.process(block(desk, lead, policy.draft_tokens, told))
+        drafting = env.process(block(desk, lead, policy.draft_tokens, heard))
         rows = before - cached + len(pending)
         step = Step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
-        yield from desk.board.target.work(step, cause_of(request))
+        yield from target_step(desk, request, step)
         new: tuple[int, ...] = yield drafting
         proposed = Draft((*pending, *new[:1]))
         verdict = desk.source.verify(request, proposed)
@@ -51,14 +54,15 @@ def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
         )
         request.after_block(before, len(pending), verdict.accepted)
         pending = new[1:] if stands else ()
-        told = env.process(hear(desk, request, lead, opened))
+        heard = env.event()
+        told = announce(desk, request, opened, len(proposed.tokens), partial(hear, lead, heard))
     yield told
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def block(desk: Desk, lead: Lead, count: int, told: simpy.Event) -> Process:
+def block(desk: Desk, lead: Lead, count: int, heard: simpy.Event) -> Process:
     """The draft's half of a slot: hear the last verdict, draft a block, send it."""
-    yield told
+    yield heard
     before = lead.length
     while lead.length - before < count and lead.room(bonus=False) > 0:
         yield from draft_one(desk, lead)
@@ -68,12 +72,7 @@ def block(desk: Desk, lead: Lead, count: int, told: simpy.Event) -> Process:
     return new
 
 
-def hear(desk: Desk, request: Request, lead: Lead, opened: object) -> Process:
-    """The verdict reaches the draft's chip."""
-    length, _ = yield from announce(desk, request, opened)  # type: ignore[arg-type]
+def hear(lead: Lead, heard: simpy.Event, length: int, done: bool) -> None:
+    """The verdict has reached the draft's chip."""
     lead.learn(length)
-
-
-def nothing(desk: Desk) -> Process:
-    """No verdict to wait for yet."""
-    yield desk.board.env.timeout(0)
+    heard.succeed()

@@ -15,10 +15,9 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.policy import Pipelined
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
-from hilsim.sim.lead import Inbox, Lead, announce, draft_one, ship
+from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of
-from hilsim.sim.trace import Round
+from hilsim.sim.steps import Desk, announce, settled, target_step
 
 
 def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
@@ -27,8 +26,20 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
     lead, inbox = Lead.of(desk, request), Inbox(env)
     drafter = env.process(draft_blocks(desk, lead, inbox, policy))
     told = None
+
+    def hear(length: int, done: bool) -> None:
+        """The verdict reaches the draft's chip, and stops it where it contradicts what was drafted."""
+        lead.over = done
+        if not drafter.is_alive:
+            return
+        if lead.learn(length) or done:
+            drafter.interrupt("over" if done else "rejected")
+        else:
+            lead.tell()
+
     idle = policy.pre_verify  # one row while the draft starts (again), not one after the other
     while request.speculates:
+        yield from settled(request)
         fresh = inbox.fresh(request)
         if not fresh and not idle:
             yield inbox.arrival
@@ -38,9 +49,7 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
         verdict = desk.source.verify(request, proposed)
         # The last drafted token is judged by the row before it; its own row would only make a bonus token.
         rows = before - cached + max(0, len(fresh) - 1)
-        yield from desk.board.target.work(
-            Step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached), cause_of(request)
-        )
+        yield from target_step(desk, request, Step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached))
         stands = bool(fresh) and verdict.accepted == len(fresh)
         tokens = fresh if stands else verdict.tokens(proposed)
         opened = desk.commit(
@@ -54,7 +63,7 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
         )
         request.after_block(before, len(fresh) - 1, verdict.accepted)
         idle = policy.pre_verify and bool(fresh) and not stands
-        told = env.process(hear(desk, request, lead, drafter, opened))
+        told = announce(desk, request, opened, len(fresh), hear)
     if told is not None:
         yield told
     if drafter.is_alive:
@@ -79,14 +88,3 @@ def draft_blocks(desk: Desk, lead: Lead, inbox: Inbox, policy: Pipelined) -> Pro
         except simpy.Interrupt as interrupt:
             if interrupt.cause == "over":
                 return
-
-
-def hear(desk: Desk, request: Request, lead: Lead, drafter: simpy.Process, opened: Round) -> Process:
-    """The verdict reaches the draft's chip, and stops it where it contradicts what was drafted."""
-    length, lead.over = yield from announce(desk, request, opened)
-    if not drafter.is_alive:
-        return
-    if lead.learn(length) or lead.over:
-        drafter.interrupt("over" if lead.over else "rejected")
-    else:
-        lead.tell()

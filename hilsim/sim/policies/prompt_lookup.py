@@ -11,7 +11,7 @@ from hilsim.describe.policy import PromptLookup
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, deliver, send_verdict, verify
+from hilsim.sim.steps import Desk, decode, deliver, send_verdict, target_step, verify
 
 
 def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process:
@@ -24,7 +24,7 @@ def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process
             continue
         start, before = desk.now, len(request.tokens)
         verdict, step = verify(desk, request, proposed)
-        yield from desk.board.target.work(step, cause_of(request))
+        yield from target_step(desk, request, step)
         if desk.elsewhere:
             yield from send_verdict(desk, request)
         deliver(

@@ -11,7 +11,7 @@ from hilsim.describe.policy import Sync
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, deliver, draft, send_drafts, send_verdict, verify
+from hilsim.sim.steps import Desk, cause_of, decode, draft, send_drafts, target_step, tell, verify
 
 
 def sync(desk: Desk, request: Request, policy: Sync) -> Process:
@@ -30,23 +30,20 @@ def sync(desk: Desk, request: Request, policy: Sync) -> Process:
 
 
 def verified(desk: Desk, request: Request, start_ns: int, proposed: Draft) -> Process:
-    """The rest of a round in step: drafts up, one verify, verdict down. Returns the closed `Round`."""
-    before = len(request.tokens)
+    """The rest of a round in step: drafts up, one verify, verdict down. Returns the `Round`."""
+    before, drafted = len(request.tokens), len(proposed.tokens)
     yield from send_drafts(desk, request, proposed)
     verdict, step = verify(desk, request, proposed)
-    yield from desk.board.target.work(step, cause_of(request))
-    decided = desk.now
-    yield from send_verdict(desk, request)
-    closed = deliver(
-        desk,
+    yield from target_step(desk, request, step)
+    opened = desk.commit(
         request,
         start_ns,
         verdict.tokens(proposed),
         verdict.margins,
-        drafted=len(proposed.tokens),
+        drafted=drafted,
         accepted=verdict.accepted,
-        delivered_ns=desk.now if desk.elsewhere else decided,
         single_ns=desk.board.target.single_ns(step.cached),
     )
     request.after_verdict(before, proposed, verdict)
-    return closed
+    yield from tell(desk, request, opened, drafted + 1)
+    return opened
