@@ -20,6 +20,7 @@ from hilsim.errors import InputError
 from hilsim.files import folder_faults, place_faults, written
 from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
+from hilsim.show.progress import saying
 from hilsim.show.several import Several
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
@@ -90,12 +91,27 @@ class Sources:
         self.made.append(source)
         if self.memories is None:
             return source
-        return Remembered(source, self.memories.setdefault(run, Memory()))
+        by_position = scenario.logits.source == "live" and self.setup.claim.level == "text"
+        return Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
+
+    def replaying(self, changed: Setup) -> Sources:
+        """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
+        return self if spoken_by(changed) == spoken_by(self.setup) else Sources(changed, remember=True)
 
     @property
     def forward_seconds(self) -> float:
         """Wall time of bare forward passes so far."""
         return sum(source.forward_seconds for source in self.made)
+
+
+def spoken_by(setup: Setup) -> tuple[object, ...]:
+    """Everything that what is said depends on."""
+    said, speakers = (
+        setup.scenario,
+        [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)],
+    )
+    rules = (said.accept, said.payload, said.sampling, said.verify_at)
+    return (said.seed, said.logits, said.workload, said.context_tokens, *rules, *speakers)
 
 
 def run_both(
@@ -117,13 +133,15 @@ def run_scenario(options: RunOptions) -> int:
     setup = load_setup(options.file, options.overrides)
     verdict = check(setup, options.overrides)
     verdict.require()
-    sources = Sources(setup, remember=options.uncertainty > 0)
+    sources = Sources(setup, remember=setup.scenario.logits.source == "live" or options.uncertainty > 0)
     prepare(options)
     from hilsim.show.document import document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
         outcome = run_both(setup, sources, observer, options.realtime)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative)
+    if outcome.speculative is not None and found["speedup"] < 1:
+        found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
         found["uncertainty"] = error_bars(setup, sources, options.uncertainty)
     found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
@@ -140,6 +158,19 @@ def run_scenario(options: RunOptions) -> int:
     if left_out:
         print(left_out, file=sys.stderr)
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+
+
+def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str, Any]:
+    """The cheapest change that makes a losing speculation win, by replays."""
+    from hilsim.show.metrics import speedup
+    from hilsim.study.remedies import as_json, cheapest_remedy
+
+    def replay(changed: Setup) -> float:
+        outcome = run_both(changed, sources.replaying(changed))
+        return 1.0 if outcome.speculative is None else speedup(outcome.baseline, outcome.speculative)
+
+    with saying("replaying with") as say:
+        return as_json(cheapest_remedy(setup, overrides, replay, say))
 
 
 def error_bars(setup: Setup, sources: Sources, draws: int) -> dict[str, Any]:
@@ -221,12 +252,13 @@ def save(
     if options.out is None:
         return ""
     from hilsim.show.dashboard import snapshot
-    from hilsim.show.rounds import write_rounds
+    from hilsim.show.tables import write_requests, write_rounds
 
     with written(options.out / "report.json") as path:
         path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    with written(options.out / "rounds.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        write_rounds(file, outcome.baseline, outcome.speculative)
+    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
+        with written(options.out / name) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write(file, outcome.baseline, outcome.speculative)
     if dashboard is not None:
         with written(options.out / "dashboard.svg") as path:
             snapshot(dashboard, path)

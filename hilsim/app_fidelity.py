@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from hilsim.cost.network import NetworkLoad
-from hilsim.describe.catalogue import PROJECT, file_of, load_chip, load_named, written_chip
+from hilsim.describe.catalogue import PROJECT, described, file_of, load_chip, load_named, written_chip
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
 from hilsim.describe.write import to_yaml, with_changed_figures
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
-from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, described, resolve
+from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, resolve
 from hilsim.fidelity.measurements import Measurement, read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replayed
-from hilsim.fidelity.validate import Progress, compared
+from hilsim.fidelity.validate import compared
 from hilsim.files import place_faults, read_text, written
+from hilsim.show.progress import saying
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -62,7 +62,7 @@ def validate(file: Path | None, *, plot: Path | None, as_json: bool, skip_bad: b
         if not cases:
             reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
             raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
-    with progress() as say:
+    with saying("fitting") as say:
         rows = compared([case for case in cases if case.kind != "speculation"], known, fitting(basis), say)
     if plot is not None and not rows:
         raise InputError([Fault(str(plot), "--plot", "no row that is compared by its time", "at least one")])
@@ -191,16 +191,3 @@ def report(found: Calibration, left: Sequence[LeftOut], out: Path | None) -> Non
     if left:
         console.print(left_out_lines(left))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """A line on standard error that says what is being fitted, where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("fitting") as status:
-        yield lambda text: status.update(f"fitting {text}")

@@ -36,7 +36,7 @@ def simulate_main(arguments: Sequence[str]) -> int:
     parser.add_argument("--plain", action="store_true", help="plain lines instead of the live dashboard")
     parser.add_argument("--trace", metavar="FILE", type=Path, help="write a trace that Perfetto opens")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="write report.json, trace.json, rounds.csv, timeline.png, dashboard.svg"
+        "--out", metavar="DIR", type=Path, help="write report.json, trace.json, tables (CSV) and pictures"
     )
     parser.add_argument(
         "--realtime", metavar="FACTOR", type=pace, help="wall seconds per simulated second: 1 is the passenger's pace"

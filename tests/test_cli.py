@@ -68,7 +68,7 @@ def test_out_writes_every_file_whole(table: str, tmp_path: Path, capsys: pytest.
     assert printed.err == ""
     assert "\x1b" not in printed.out
     names = {path.name for path in out.iterdir()}
-    assert names == {"report.json", "trace.json", "rounds.csv", "timeline.png", "dashboard.svg"}
+    assert names == {"report.json", "trace.json", "rounds.csv", "requests.csv", "timeline.png", "dashboard.svg"}
     assert json.loads((out / "report.json").read_text())["speedup"] == pytest.approx(600 / 272)
     assert (out / "trace.json").read_text() == (tmp_path / "t.json").read_text()
     assert (out / "timeline.png").read_bytes().startswith(b"\x89PNG")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -30,7 +29,6 @@ from hilsim.show.metrics import Active, busy_ns, speculation, speedup
 from hilsim.show.perfetto import micros, trace_events, write_trace
 from hilsim.show.plain import PlainLines
 from hilsim.show.report import render
-from hilsim.show.rounds import write_rounds
 from hilsim.show.words import clean, duration, nice_step
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import RequestRecord, Span
@@ -381,12 +379,12 @@ def test_a_lost_bet_is_explained_by_its_largest_loss():
         *both("logits.acceptance=0.0", "link=1000base-t1", "payload=full_rows", "policy.draft_tokens=7")
     )
     lost = found["speculative"]["lost_ms"]
-    largest = max(lost, key=lost.get)
+    largest = max((name for name in lost if name != "verify"), key=lost.get)
     text = " ".join(told(found).split())
     assert found["speedup"] < 1
     assert "slower" in text
     assert f"is {largest}: " in text
-    assert found["speculative"]["gained_ms"] == 0
+    assert lost["draft"] == 0
 
 
 def test_a_report_of_mismatches_is_loud(run):
@@ -503,41 +501,6 @@ def test_a_streamed_trace_is_the_same_document(run, tmp_path):
 def test_microseconds_are_exact_however_they_are_read(nanoseconds):
     value = json.loads(json.dumps(micros(nanoseconds)))
     assert int(value * 1000) == round(value * 1000) == nanoseconds
-
-
-@pytest.mark.parametrize("application", ["sa8295p", "drive-orin-x"])
-def test_the_parts_of_a_round_make_its_length(application):
-    _, alone, ours = both(f"application={application}")
-    out = io.StringIO(newline="")
-    write_rounds(out, alone, ours)
-    rows = list(csv.DictReader(io.StringIO(out.getvalue())))
-    assert len(rows) == len(alone.rounds) + len(ours.rounds)
-    for row in rows:
-        parts = sum(round(1e6 * float(row[name])) for name in ("draft_ms", "transfer_ms", "verify_ms", "wait_ms"))
-        assert parts == round(1e6 * float(row["end_ms"])) - round(1e6 * float(row["start_ms"]))
-    for run_name, trace in (("target_only", alone), ("sync", ours)):
-        emitted = sum(int(row["emitted"]) for row in rows if row["run"] == run_name)
-        assert emitted == sum(record.output_tokens for record in trace.requests)
-
-
-@pytest.mark.parametrize("application", ["sa8295p", "drive-orin-x"])
-@pytest.mark.parametrize("talkers", [1, 2])
-def test_the_table_of_rounds_sums_to_the_losses(application, talkers):
-    _, alone, ours = both(f"application={application}", f"workload.talkers={talkers}", "link=1000base-t1")
-    out = io.StringIO(newline="")
-    write_rounds(out, alone, ours)
-    rows = [row for row in csv.DictReader(io.StringIO(out.getvalue())) if row["run"] == "sync"]
-    total = {part: sum(float(row[f"{part}_ms"]) for row in rows) for part in ("draft", "transfer", "wait")}
-    lost = speculation(ours)["lost_ms"]
-    lost["draft"] += lost["waste"]
-    assert total == pytest.approx({part: lost[part] for part in total})
-    assert total["draft"] == pytest.approx(sum(float(row["draft_ms"]) for row in rows if int(row["drafted"])))
-    # Round 0 has no drafts; of its messages only those count that it stood still for.
-    opening = [row for row in rows if row["round"] == "0"]
-    assert {row["draft_ms"] for row in opening} == {"0.000000"}
-    messages = {"sa8295p": ("verdict",), "drive-orin-x": ("prompt", "verdict")}[application]
-    sent = sum(span.done_ns - span.start_ns for span in ours.spans if span.round == 0 and span.kind in messages)
-    assert sum(round(1e6 * float(row["transfer_ms"])) for row in opening) == sent
 
 
 def asked_at(arrived_ns, finished_ns):

@@ -20,7 +20,7 @@ class StepTimer(Protocol):
         ...
 
     def width(self, step: Step) -> int:
-        """Rows computed in the step's last execution, padding included."""
+        """Rows computed, padding included, over all executions of the step."""
         ...
 
 
@@ -44,7 +44,7 @@ class Roofline:
         return self._known[key]
 
     def width(self, step: Step) -> int:
-        return passes(step.rows, self.widths)[-1][1]
+        return sum(width for _, width in passes(step.rows, self.widths))
 
 
 class Table:
@@ -68,7 +68,7 @@ class Table:
         return sum(entries[width] for _, width in passes(step.rows, tuple(entries)))
 
     def width(self, step: Step) -> int:
-        return passes(step.rows, tuple(self.entries(step)))[-1][1]
+        return sum(width for _, width in passes(step.rows, tuple(self.entries(step))))
 
 
 def sorted_rows(table: dict[str, float]) -> list[tuple[str, float]]:

@@ -14,7 +14,7 @@ from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import Ledger, describe, ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
-from hilsim.describe.catalogue import PROJECT, load_record
+from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Unit
 from hilsim.describe.load import Placed, Setup, load_setup
 from hilsim.describe.model import Model
@@ -140,11 +140,7 @@ def smaller_models(model: Model) -> list[str]:
     """Names of described models with the same vocabulary and fewer layers' weights, largest first."""
     size = body_weights(model.architecture)
     found = []
-    for file in sorted((PROJECT / "models").glob("*.yaml")):
-        try:
-            other = load_record(Model, file)
-        except InputError:
-            continue  # somebody's unfinished file is no remedy, and not this scenario's fault
+    for other in described("model", Model):
         weights = body_weights(other.architecture)
         if other.vocabulary.name == model.vocabulary.name and weights < size and other.role in ("either", model.role):
             found.append((weights, other.name))

@@ -13,6 +13,7 @@ from hilsim.describe.catalogue import load_chip, load_named, located
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
+from hilsim.describe.decoding import Claim, claim
 from hilsim.describe.figure import Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
@@ -55,6 +56,14 @@ class Setup:
     application: str
     conversations: tuple[Conversation, ...]
     digest: str
+
+    @property
+    def claim(self) -> Claim:
+        """What the scenario's rules may claim against the target alone."""
+        scenario = self.scenario
+        if self.draft is None:  # what is proposed is drawn from no law, so every rule emits the target's own draw
+            return Claim("text", "every token is the target's own, by noise that only the position decides")
+        return claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
 
     @property
     def chips(self) -> dict[str, Chip]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from hilsim.cost.counts import body_weights, head_weights
 from hilsim.cost.network import NetworkLoad, network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
-from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named, load_record, written_chip
+from hilsim.describe.catalogue import PROJECT, described, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.derive import derived, in_mode
 from hilsim.describe.family import Family
@@ -252,17 +252,6 @@ def names_of(thing: Named) -> tuple[str, ...]:
 
 
 @cache
-def described(kind: str, record: type[N]) -> tuple[N, ...]:
-    """All files of a kind in the project; somebody's unfinished one is not this row's fault."""
-    found = []
-    for file in sorted((PROJECT / FOLDERS[kind]).glob("*.yaml")):
-        try:
-            found.append(load_record(record, file))
-        except InputError:
-            continue
-    return tuple(found)
-
-
 @cache
 def chip_of(device: str, file: str) -> Chip:
     """The chip that a device column means: a chip file, a name, `NAME@MODE`, or a board that a chip is known as."""

@@ -13,8 +13,30 @@ from typing import Protocol
 
 import numpy as np
 
-from hilsim.describe.decoding import Accept, FullRows, Greedy, Payload, Ratio, Sampling, TokenIds, VerifyAt
-from hilsim.logits.accept import Emission, entropy, greedy, gumbel, lenient, plain, ratio, typical
+from hilsim.describe.decoding import (
+    Accept,
+    Claim,
+    FullRows,
+    Greedy,
+    Payload,
+    Ratio,
+    Sampling,
+    TokenIds,
+    VerifyAt,
+    claim,
+)
+from hilsim.logits.accept import (
+    Emission,
+    emitted_law,
+    entropy,
+    greedy,
+    gumbel,
+    lenient,
+    plain,
+    ratio,
+    total_variation,
+    typical,
+)
 from hilsim.logits.block import block
 from hilsim.logits.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
 from hilsim.logits.sampling import Law, Logits, draw, law_of, penalised
@@ -48,6 +70,11 @@ class Rules:
     sampling: Sampling
     verify_at: VerifyAt = "target"
 
+    @property
+    def claim(self) -> Claim:
+        """What these rules may claim against the target alone."""
+        return claim(self.accept, self.payload, self.sampling, self.verify_at)
+
     @classmethod
     def usual(cls, sampling: Sampling) -> Rules:
         """Greedy by ids at temperature 0, the ratio rule on full rows above it."""
@@ -59,6 +86,7 @@ class Decisions:
 
     def __init__(self, rows: Rows, rules: Rules, seed: int, ends: Callable[[int], bool]):
         self.rows, self.rules, self.seed, self.ends = rows, rules, seed, ends
+        self.lossy = rows.drafts and rules.claim.level == "none"
         # What confidences speak of where the token drafted is simply the likeliest.
         self._warm = (
             rules.sampling if rules.sampling.temperature > 0 else rules.sampling.model_copy(update={"temperature": 1.0})
@@ -98,14 +126,16 @@ class Decisions:
         rows = self.rows.target_rows(prefix.conversation, tokens, len(draft.tokens) + 1)
         if self.rules.accept.rule == "block" and draft.tokens and self.rows.drafts:
             return self.verify_block(prefix, draft, rows)
-        margins = []
+        margins, distances = [], []
         for offset, row in enumerate(rows):
             history = tokens[: len(prefix.tokens) + offset]
             proposed = draft.tokens[offset] if offset < len(draft.tokens) else None
             emission = self.emission(prefix, history, row, proposed)
             margins.append(emission.margin)
+            if self.lossy and proposed is not None:
+                distances.append(self.distance(prefix, history, row))
             if emission.token != proposed:
-                return Verdict(offset, emission.token, tuple(margins))
+                return Verdict(offset, emission.token, tuple(margins), tuple(distances))
         raise AssertionError("a verdict has one row more than the draft has tokens")
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
@@ -157,6 +187,14 @@ class Decisions:
             noises.append(self.noise(prefix, start + offset))
         accepted, token, margin = block(ps, qs, draft.tokens, noises)
         return Verdict(accepted, token, (margin,) * (accepted + 1))
+
+    def distance(self, prefix: Prefix, tokens: Sequence[int], row: Logits) -> float:
+        """Total variation between what is emitted at a drafted position and the target's own law there."""
+        p = self.spoken_law(row, tokens)
+        natural = self.own_law("draft", self.rows.draft_row(prefix.conversation, tokens), tokens)
+        drawn, known = self.sent_law(natural, tokens)
+        p, drawn, known = padded(p, drawn, drawn if known is None else known)
+        return total_variation(emitted_law(self.rules.accept, p, drawn, known), p)
 
     def own_law(self, role: str, row: Logits, tokens: Sequence[int]) -> Law:
         """A model's own law after `tokens`, before anything is cut or rounded for the wire."""

@@ -26,11 +26,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`accepted` drafted tokens stand, then comes `token`, the target's own; one margin per emitted token."""
+    """`accepted` drafted tokens stand, then comes `token`, the target's own; one margin per emitted token.
+
+    Of lossy rules also how far the law of the token emitted at each drafted position is from the target's, as total
+    variation distance.
+    """
 
     accepted: int
     token: int
     margins: tuple[float, ...]
+    distances: tuple[float, ...] = ()
 
     def tokens(self, draft: Draft) -> tuple[int, ...]:
         """Everything that the round emits."""

@@ -14,20 +14,9 @@
 | draft_acceptance_rate    | accepted / drafted                                                                  |
 | mean_acceptance_length   | 1 + accepted / drafts: tokens a round, the target's own included                    |
 
-`lost_ms` and `gained_ms` explain a speed-up round by round against plain decode steps of the target (`single`). They
-sum the parts of rounds that `parts.py` defines and `rounds.csv` shows; round 0 reads the question, as the target alone
-does, and neither gains nor verifies:
-
-    gained   = (emitted - 1) x single              target steps saved
-    draft    = drafting time of tokens that were kept
-    waste    = drafting time of tokens that were rejected or cut off
-    transfer = from the first byte sent to arrival, of messages that the round stood still for
-    verify   = verify step - single
-    wait     = the rest of the round: queueing for a unit or the wire, or for the draft to read the question
-
-so that gained minus all losses is what the rounds saved over decoding alone: exactly where a step's time does not
-depend on how full the cache is, one conversation runs at a time (with more, the target alone queues as well, which
-this account leaves out) and words are wanted on the target's chip.
+`lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
+parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` tells what is in
+them: `reading` of verify (the target reads the question), `unused_rows` and `thrown_away` of waste.
 """
 
 from __future__ import annotations
@@ -43,7 +32,7 @@ import numpy as np
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
-from hilsim.show.parts import rounds_in_parts
+from hilsim.show.parts import added, requests_in_parts
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_S, ms
 
@@ -150,6 +139,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "energy_j": energy_j(trace, chips, link, busy, active),
         "links": links,
         "units": {track: {"busy": share(track)} for track in trace.units},
+        **where_time_went(trace),
     }
 
 
@@ -185,27 +175,35 @@ def speculation(trace: Trace) -> dict[str, Any]:
         "conditional_acceptance": [good / seen if seen else None for good, seen in zip(standing, reached, strict=True)],
         "draft_acceptance_rate": accepted / tokens if tokens else 0.0,
         "mean_acceptance_length": 1 + accepted / len(drafted) if drafted else 1.0,
-        **where_time_went(trace),
     }
 
 
 def where_time_went(trace: Trace) -> dict[str, Any]:
-    """`lost_ms` by cause and `gained_ms`, summed over all rounds."""
-    lost = dict.fromkeys(("draft", "transfer", "verify", "wait", "waste"), 0.0)
-    gained = 0
-    for closed, parts in rounds_in_parts(trace):
-        kept = closed.kept_drafts / closed.drafted if closed.drafted else 0.0
-        lost["draft"] += parts.draft * kept
-        lost["waste"] += parts.draft * (1.0 - kept)
-        lost["transfer"] += parts.transfer
-        lost["wait"] += parts.wait
-        if closed.number:  # reading the question is no loss: the target alone reads it as well
-            lost["verify"] += parts.target - closed.single_ns
-            gained += (closed.emitted - 1) * closed.single_ns
-    return {"lost_ms": {cause: ms(spent) for cause, spent in lost.items()}, "gained_ms": ms(gained)}
+    """`lost_ms` by cause over all requests, and what is in its parts."""
+    spent = added(parts for _, rounds in requests_in_parts(trace) for _, parts in rounds)
+    inside = ("reading", "unused_rows", "thrown_away")
+    return {
+        "lost_ms": {cause: ms(ns) for cause, ns in spent.losses().items()},
+        "of_which_ms": {name: ms(getattr(spent, name)) for name in inside},
+    }
 
 
-def compare_texts(baseline: Trace, speculative: Trace, rule: str) -> dict[str, Any]:
+def by_request(trace: Trace) -> list[dict[str, Any]]:
+    """Each request's time and what it was spent on."""
+    return [
+        {
+            "request": record.number,
+            "conversation": record.conversation,
+            "turn": record.turn,
+            "output_tokens": record.output_tokens,
+            "request_latency_ms": ms(record.finished_ns - record.arrived_ns),
+            "lost_ms": {name: ms(ns) for name, ns in added(parts for _, parts in rounds).losses().items()},
+        }
+        for record, rounds in requests_in_parts(trace)
+    ]
+
+
+def compare_texts(baseline: Trace, speculative: Trace) -> dict[str, Any]:
     """Token by token against the target alone: `checked_tokens`, `mismatches`, and which of those are last-bit ties.
 
     A conversation is compared up to its first difference: what follows answers another history. A difference whose
@@ -237,7 +235,6 @@ def compare_texts(baseline: Trace, speculative: Trace, rule: str) -> dict[str, A
         # JSON has no infinity: a source without margins, or an answer that merely ended earlier, leaves null.
         divergences.append({"request": number, "token": same, "margin": margin if math.isfinite(margin) else None})
     return {
-        "rule": rule,
         "checked_tokens": checked,
         "mismatches": mismatches,
         "numerical_ties": ties,

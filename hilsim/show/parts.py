@@ -1,40 +1,137 @@
-"""What the length of a round was spent on: the one account behind `lost_ms` and `rounds.csv`."""
+"""What the time of a request was spent on: the one account behind `lost_ms`, `requests.csv` and `rounds.csv`.
+
+Every nanosecond from a request's arrival to its last word is given to the first of these that was going on for it:
+
+| part     | what was going on                                                                                      |
+| verify   | a step of the target: reading the question, plain steps, verify steps as far as their rows were needed |
+| waste    | a verify step's share for rows that nobody needed: padding up to the graph's width, rejected drafts    |
+| draft    | a step of the draft: reading the question, drafting tokens that were kept                              |
+| waste    | a step of the draft for a token that was thrown away                                                   |
+| transfer | a message between its first byte on the wire and its arrival                                           |
+| wait     | nothing: queueing for a unit or the wire behind other requests, handshakes                             |
+
+So the parts add up to the whole exactly, and what hides behind a step of the target costs nothing. A round has the time
+since the delivery before it (round 0 since arrival); rounds add up to requests, requests to the run.
+
+A verify step would have taken a plain step's time for one row. What it took beyond that goes to its other rows alike,
+so padding that costs nothing, where weights bound the step, is no waste.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hilsim.sim.trace import Round, Span, Trace
+from hilsim.sim.trace import RequestRecord, Round, Span, Trace
+
+LOSSES = ("draft", "transfer", "verify", "wait", "waste")
+# Leaves of the account, the first that is going on counts; what is left is waiting.
+READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, WAITING = range(7)
 
 
 class Parts(NamedTuple):
-    """Nanoseconds of one round; together they are its length."""
+    """Nanoseconds by what they were spent on; together they are all of the time in question."""
 
-    draft: int  # the draft's steps
-    transfer: int  # messages that the round stood still for, from the first byte sent to arrival
-    target: int  # the target's step: prefill, decode or verify
-    wait: int  # the rest: queueing for a unit or the wire, or for the draft to read the question
+    reading: int = 0  # the target reads the question
+    verifying: int = 0  # its plain steps, and verify steps less the rows that nobody needed
+    unused_rows: int = 0
+    drafting: int = 0
+    thrown_away: int = 0
+    transfer: int = 0
+    wait: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    def losses(self) -> dict[str, int]:
+        """The five parts of the contract."""
+        waste, verify = self.unused_rows + self.thrown_away, self.reading + self.verifying
+        return dict(zip(LOSSES, (self.drafting, self.transfer, verify, self.wait, waste), strict=True))
 
 
-def rounds_in_parts(trace: Trace) -> Iterator[tuple[Round, Parts]]:
-    """Every round of a run, in the order in which they closed, with what it was spent on."""
-    spans: dict[tuple[int, int], list[Span]] = defaultdict(list)
+def added(parts: Iterable[Parts]) -> Parts:
+    """The sum, part by part."""
+    return Parts(*map(sum, zip(Parts(), *parts, strict=True)))
+
+
+def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[Round, Parts]]]]:
+    """Every request of a run, and its rounds in order with what each was spent on."""
+    spans, rounds = defaultdict(list), defaultdict(list)
     for span in trace.spans:
-        spans[span.request, span.round].append(span)
+        spans[span.request].append(span)
     for closed in trace.rounds:
-        yield closed, parts_of(closed, spans[closed.request, closed.number])
+        rounds[closed.request].append(closed)
+    for record in trace.requests:
+        mine = rounds[record.number]
+        windows = windows_in_parts(record, mine, spans[record.number])
+        yield record, list(zip(mine, windows, strict=True))
 
 
-def parts_of(closed: Round, spans: Sequence[Span]) -> Parts:
-    """What one round was spent on, given the spans that belong to it."""
+def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequence[Span]) -> list[Parts]:
+    """The parts of the time before each round's delivery and after the one before it."""
+    first, last = record.arrived_ns, record.finished_ns
+    changes: list[tuple[int, int, int]] = []  # (instant, leaf, +1 or -1)
+    for start, end, leaf in occupations(rounds, spans):
+        start, end = max(start, first), min(end, last)
+        if start < end:
+            changes += [(start, leaf, 1), (end, leaf, -1)]
+    changes.sort()
+    going_on, found, now, change = [0] * WAITING, [], first, 0
+    for closed in rounds:
+        spent = [0] * len(Parts._fields)
+        while now < closed.delivered_ns:
+            while change < len(changes) and changes[change][0] <= now:
+                going_on[changes[change][1]] += changes[change][2]
+                change += 1
+            until = min(closed.delivered_ns, changes[change][0] if change < len(changes) else last)
+            leaf = next((leaf for leaf in range(WAITING) if going_on[leaf]), WAITING)
+            spent[leaf] += until - now
+            now = until
+        found.append(Parts(*spent))
+    return found
 
-    def total(*kinds: str) -> int:
-        return sum(span.done_ns - span.start_ns for span in spans if span.kind in kinds)
 
-    # The target reads while the question is on its way to the draft, but not while it is on its way to the target.
-    asked = min((span.asked_ns for span in spans if span.kind == "prefill"), default=closed.start_ns)
-    told = sum(span.done_ns - span.start_ns for span in spans if span.kind == "prompt" and span.done_ns <= asked)
-    draft, transfer, target = total("draft"), told + total("drafts", "verdict"), total("prefill", "decode", "verify")
-    return Parts(draft, transfer, target, closed.end_ns - closed.start_ns - draft - transfer - target)
+def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tuple[int, int, int]]:
+    """What was going on for one request: start, end and leaf."""
+    by_number = {closed.number: closed for closed in rounds}
+    kept = kept_steps(rounds, spans)
+    for span in spans:
+        match span.kind:
+            case "prefill":
+                yield span.start_ns, span.end_ns, READING
+            case "decode" | "verify":
+                unused = unused_ns(span, by_number.get(span.round))
+                yield span.start_ns, span.end_ns - unused, VERIFYING
+                yield span.end_ns - unused, span.end_ns, UNUSED_ROWS
+            case "draft prefill":
+                yield span.start_ns, span.end_ns, DRAFTING
+            case "draft":
+                yield span.start_ns, span.end_ns, DRAFTING if id(span) in kept else THROWN_AWAY
+            case _:
+                yield span.start_ns, span.done_ns, UNDER_WAY
+
+
+def unused_ns(span: Span, closed: Round | None) -> int:
+    """How much of a verify step went to padded rows and rejected drafts."""
+    if closed is None or span.width <= 1:
+        return 0
+    pending = closed.position - span.cached
+    fed = span.rows - pending
+    unused = span.width - pending - min(fed, closed.kept_drafts)
+    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (span.width - 1)
+
+
+def kept_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:
+    """The draft steps (by `id`) whose token became part of the answer: the last at its position before the verdict."""
+    by_position: dict[int, list[Span]] = defaultdict(list)
+    for span in spans:
+        if span.kind == "draft":
+            by_position[span.position].append(span)
+    kept: set[int] = set()
+    for closed in rounds:
+        for position in range(closed.position, closed.position + closed.kept_drafts):
+            made = [span for span in by_position[position] if span.end_ns <= closed.end_ns]
+            kept.update(id(span) for span in made[-1:])
+    return kept

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.paint import FRAME, bar
-from hilsim.show.sentences import headline, lossless_words, where_it_went
+from hilsim.show.parts import LOSSES
+from hilsim.show.sentences import headline, lossless_words, remedy_words, where_it_went
 from hilsim.show.words import clean, duration, gibibytes, milliseconds, percent, shortened
 
 Block = dict[str, Any]
@@ -28,8 +29,8 @@ TIMES = (
     "time_per_output_token_ms",
     "request_latency_ms",
 )
-LOSSES = ("draft", "transfer", "verify", "wait", "waste")
 PLACES_SHOWN, ASSUMPTIONS_SHOWN = 8, 6
+INSIDE = {"verify": ("reading",), "waste": ("unused_rows", "thrown_away")}
 ASCII = str.maketrans(dict.fromkeys("█▏▎▍▌▋▊▉", "#") | {"·": "-", "–": "-", "…": "~", "→": ">", "⏎": "/", "µ": "u"})
 
 
@@ -106,9 +107,23 @@ def opening(page: Page, document: Block) -> None:
             continue
         step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
         page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)
-    policy = " ".join(f"{'' if key == 'name' else key} {value}".strip() for key, value in document["policy"].items())
+    policy = told(document["policy"], "name")
     link = f", link {document['link']}" if document.get("link") else ""
     page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
+    if document["speculative"] is not None and document.get("link"):
+        at = ", verified on the draft's chip" if document["verify_at"] == "draft" else ""
+        rules = f"{told(document['accept'], 'rule')}, payload {told(document['payload'], 'scheme')}{at}"
+        page.paragraph(rules, 8, "accept")
+
+
+def told(record: Block, name: str) -> str:
+    """A record of the scenario in a line: its name, then its parameters."""
+    inside = [
+        f"{key} ({told(value, '')})" if isinstance(value, dict) else f"{key} {value}"
+        for key, value in record.items()
+        if key != name
+    ]
+    return " ".join([str(record[name]), *inside] if name else inside)
 
 
 def error_bars(page: Page, found: Block) -> None:
@@ -212,16 +227,22 @@ def number(value: float) -> str:
 
 
 def losses(page: Page, document: Block, block: Block) -> None:
-    """Gains and losses as bars on one scale, and the largest loss in words."""
-    page.title("where the time went", "ms, summed over all rounds, against plain steps of the target")
-    lost = block["lost_ms"]
-    scale = max(block["gained_ms"], *(lost[name] for name in LOSSES), 1e-9)
-    room = max(4, min(40, page.width - 30))
-    rows = [("gained_ms", block["gained_ms"], GOOD)]
-    rows += [(f"lost_ms.{name}", lost[name], BAD) for name in sorted(LOSSES, key=lambda name: -lost[name])]
+    """What the time of all requests was spent on, in bars on the scale of the target alone, and in words."""
+    page.title("where the time went", "lost_ms: the time of all requests, by what was going on")
+    alone = sum(document["baseline"]["lost_ms"].values())
+    lost, inside = block["lost_ms"], block["of_which_ms"]
+    total = sum(lost.values())
+    scale = max(alone, total, 1e-9)
+    room = max(4, min(40, page.width - 34))
+    rows = [("target_only", alone, TARGET), ("speculative", total, GOOD if total <= alone else BAD)]
+    for name in sorted(LOSSES, key=lambda name: -lost[name]):
+        rows.append((f"  {name}", lost[name], TARGET if name == "verify" else BAD))
+        rows += [(f"    {part}", inside[part], FRAME) for part in INSIDE.get(name, ()) if inside[part]]
     for name, value, style in rows:
-        page.line(f"  {name:<18}{milliseconds(value):>8} ", bar(value / scale, room, style, empty=" "))
-    page.paragraph(where_it_went(document["speedup"], block), 2)
+        page.line(f"  {name:<20}{milliseconds(value):>8}  ", bar(value / scale, room, style, empty=" "))
+    page.paragraph(where_it_went(document), 2)
+    if document.get("remedy") is not None:
+        page.paragraph(Text(remedy_words(document["remedy"]), "bold"), 2)
 
 
 def memory(page: Page, chips: Block) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hilsim.show.words import CAUSES, REMEDIES, clean, counted, duration, percent
+from hilsim.show.words import CAUSES, clean, counted, duration, percent
 
 EVEN = 0.02
 
@@ -37,34 +37,60 @@ def median(block: dict[str, Any], metric: str) -> float | None:
     return None if statistics is None else float(statistics["p50"])
 
 
-def where_it_went(speedup: float, block: dict[str, Any]) -> str:
-    """The largest loss by name; where speculation lost, why, and what would help."""
-    lost, gained = block["lost_ms"], block["gained_ms"]
-    largest = max(lost, key=lambda name: float(lost[name]))
-    total = sum(value for value in lost.values() if value > 0)
+def where_it_went(document: dict[str, Any]) -> str:
+    """What the target spends alone and with the draft, what speculation costs beside that, and the largest of it."""
+    alone, ours = document["baseline"], document["speculative"]
+    lost = ours["lost_ms"]
+    total = sum(lost.values())
     if total <= 0:
-        return f"Rounds saved {duration(gained)} of target steps, and nothing was lost."
-    share = lost[largest] / total
-    if speedup < 1 - EVEN:
-        return (
-            f"Speculation lost time: it saved {duration(gained)} of target steps and spent {duration(total)} on it. "
-            f"{percent(share)} of that, {duration(lost[largest])}, is {largest}: {CAUSES[largest]}. {REMEDIES[largest]}"
-        )
-    given_back = f" and gave {percent(total / gained)} of it back" if gained > 0 else ""
-    return (
-        f"Rounds saved {duration(gained)} of target steps{given_back}. "
-        f"The largest loss is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
+        return "Nothing was answered."
+    steps, beside = lost["verify"], total - lost["verify"]
+    plain = sum(alone["lost_ms"].values())
+    words = (
+        f"Alone the target needs {duration(plain)} for these answers. With speculation its steps take"
+        f" {duration(steps)}, and {duration(beside)} come on top."
     )
+    largest = max((name for name in lost if name != "verify"), key=lambda name: float(lost[name]))
+    if lost[largest] > 0:
+        words += f" The largest of that is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
+    if document["speedup"] < 1 - EVEN and steps > plain:
+        words += " The target's steps alone take longer than before: each verify costs more than its tokens save."
+    return words
+
+
+def remedy_words(found: dict[str, Any]) -> str:
+    """The cheapest change that makes a losing speculation win, or what came closest."""
+    tried = counted(found["tried"], "change")
+    best = found["best"]
+    if best is None:
+        return f"None of {tried} that were replayed fits and can be judged; the target alone is the answer here."
+    change = f"{clean(best['change'])}: speedup {best['speedup']:.2f} by replay ({' '.join(best['set'])})"
+    if found["wins"]:
+        return f"Cheapest change that wins, of {tried} replayed: {change}. It costs {best['cost']}."
+    return f"None of {tried} that were replayed wins; the nearest is {change}. Let the target answer alone."
 
 
 def lossless_words(block: dict[str, Any]) -> tuple[str, bool]:
     """Whether the words are those of the target alone, and whether that is good news."""
+    rule, why = f"rule {block['rule']}", block["why"]
+    if block["claim"] == "law":
+        return f"{rule}: the target's law, and another text of it ({why}).", True
+    if block["claim"] == "none":
+        distance = block["total_variation"]
+        words = f"{rule}: LOSSY, not the target's law: {why}."
+        if distance["mean"] is None:
+            return words, False
+        return (
+            f"{words} Total variation from it, by exact sums over the {counted(distance['positions'], 'position')}"
+            f" tested: mean {distance['mean']:.3f}, largest {distance['max']:.3f}.",
+            False,
+        )
     checked, mismatches, ties = block["checked_tokens"], block["mismatches"], block["numerical_ties"]
-    counts = f"rule {block['rule']}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
+    counts = f"{rule}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
     if mismatches:
         answers = counted(mismatches, "answer")
         return f"{counts}: NOT lossless, {answers} left the target's own words for no numerical reason.", False
     if ties:
         after = counted(block.get("not_compared_tokens", 0), "token")
         return f"{counts}: equal up to last-bit ties; {after} after a tie answer another history.", True
-    return f"{counts}: every token is what the target alone would say.", True
+    return f"{counts}: every token is what the target alone would say ({why}).", True

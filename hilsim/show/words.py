@@ -10,16 +10,9 @@ from hilsim.units import GIB, ms
 CAUSES = {
     "draft": "drafting tokens that were kept",
     "transfer": "messages on the link",
-    "verify": "verify steps beyond a plain step",
-    "wait": "waiting for a unit, the wire or the draft",
-    "waste": "drafting tokens that were thrown away",
-}
-REMEDIES = {
-    "draft": "A smaller draft, or a faster unit for it, would help.",
-    "transfer": "A faster link, a smaller payload or longer drafts would help.",
-    "verify": "A width compiled near draft_tokens + 1, or fewer draft_tokens, would help.",
-    "wait": "Fewer talkers, or draft and target on units of their own, would help.",
-    "waste": "Fewer draft_tokens, or a draft that agrees more, would help.",
+    "verify": "steps of the target",
+    "wait": "waiting for a unit, the wire or a handshake",
+    "waste": "tokens drafted and thrown away, and verify rows that nobody needed",
 }
 
 

@@ -28,10 +28,11 @@ def now_ns(env: simpy.Environment) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Whom a span is for."""
+    """Whom a span is for, and of a draft step which position of the conversation it proposes a token for."""
 
     request: int
     round: int
+    position: int = -1
 
 
 class Seat:
@@ -68,6 +69,8 @@ class Seat:
                 now,
                 step.rows,
                 self.timer.width(step),
+                cached=step.cached,
+                position=cause.position,
             )
         )
 
@@ -91,6 +94,7 @@ class Direction:
         self.propagation_ns = ns(link.propagation.si)
         self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
         self.messages = 0
+        self.arrived_ns = 0
 
     def wire_ns(self, nbytes: int) -> int:
         """How long a message holds the wire."""
@@ -114,6 +118,9 @@ class Direction:
             request = (self.messages << 1) | self.track.endswith("down")
             delay += int(uniforms(self.seed, JITTER, request, 0).spare * (self.jitter_ns + 1))
         self.messages += 1
+        # A link delivers in order: what dawdles holds up what was sent after it.
+        delay = max(delay, self.arrived_ns - end)
+        self.arrived_ns = end + delay
         self.trace.add_span(
             Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, nbytes=nbytes)
         )

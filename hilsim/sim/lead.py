@@ -114,7 +114,7 @@ def draft_one(desk: Desk, lead: Lead) -> Process:
     known = request.tokens if lead.told == len(request.tokens) else request.tokens[: lead.told]
     view = View(request.index, request.conversation, known)
     (token,) = desk.source.draft(view, 1, tuple(lead.ahead)).tokens
-    yield from desk.draft.work(Step(Phase.DRAFT, position - lead.cached, lead.cached), cause_of(request))
+    yield from desk.draft.work(Step(Phase.DRAFT, position - lead.cached, lead.cached), cause_of(request, position))
     lead.cached = position
     if lead.told <= position:
         lead.ahead.append(token)

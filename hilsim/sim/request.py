@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from hilsim.logits.source import Draft, Verdict
+from hilsim.sim.trace import Round
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Request:
     settled: simpy.Event | None = None  # the target knows how the last round ended
     resting: bool = False  # speculation does not pay at the moment: the target goes on alone
     finish: str | None = None
+    undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
+    closed: int = 0
 
     @property
     def done(self) -> bool:

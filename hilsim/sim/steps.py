@@ -63,9 +63,11 @@ class Desk:
         drafted: int = 0,
         accepted: int = 0,
         single_ns: int = 0,
+        distances: tuple[float, ...] = (),
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
         ends = {place for place, token in enumerate(tokens) if self.source.ends(token)}
+        position = len(request.tokens)
         kept = request.extend(tokens, ends)
         opened = Round(
             request=request.index,
@@ -80,18 +82,44 @@ class Desk:
             tokens=tokens[:kept],
             margins=margins[:kept],
             single_ns=single_ns,
+            position=position,
+            distances=distances,
         )
         request.rounds += 1
         if request.watch is not None:
             request.watch(kept, single_ns)
         return opened
 
+    def judge(
+        self, request: Request, start_ns: int, proposed: Draft, verdict: Verdict, cached: int, *, bonus: bool = True
+    ) -> Round:
+        """Commit what a verdict says: the drafts that stand, then the target's own token.
+
+        Without `bonus` that token comes after a rejection only: where all drafts stand it has no row of its own.
+        `cached` is what the target's cache held before.
+        """
+        whole = verdict.accepted == len(proposed.tokens)
+        tokens = proposed.tokens if whole and not bonus else verdict.tokens(proposed)
+        return self.commit(
+            request,
+            start_ns,
+            tokens,
+            verdict.margins[: len(tokens)],
+            drafted=len(proposed.tokens),
+            accepted=verdict.accepted,
+            single_ns=self.board.target.single_ns(cached),
+            distances=verdict.distances,
+        )
+
     def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
-        """Both chips know, and at `delivered_ns` the words can be spoken: the round goes to the trace."""
-        request.delivered_ns = delivered_ns
-        closed = opened._replace(end_ns=self.now, delivered_ns=delivered_ns)
-        self.board.trace.add_round(closed, self.source.text(closed.tokens))
-        return closed
+        """Both chips know, and at `delivered_ns` the words can be spoken: the round goes to the trace, in its turn."""
+        ended = opened._replace(end_ns=self.now, delivered_ns=delivered_ns)
+        request.undelivered[ended.number] = ended
+        while (closed := request.undelivered.pop(request.closed, None)) is not None:
+            request.closed += 1
+            request.delivered_ns = closed.delivered_ns
+            self.board.trace.add_round(closed, self.source.text(closed.tokens))
+        return ended
 
 
 def prefill_target(desk: Desk, request: Request) -> Process:
@@ -245,16 +273,14 @@ def deliver(
     tokens: tuple[int, ...],
     margins: tuple[float, ...],
     *,
-    drafted: int = 0,
-    accepted: int = 0,
     delivered_ns: int | None = None,
     single_ns: int = 0,
 ) -> Round:
     """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
-    opened = desk.commit(request, start_ns, tokens, margins, drafted=drafted, accepted=accepted, single_ns=single_ns)
+    opened = desk.commit(request, start_ns, tokens, margins, single_ns=single_ns)
     return desk.close(request, opened, delivered_ns=desk.now if delivered_ns is None else delivered_ns)
 
 
-def cause_of(request: Request) -> Cause:
-    """The request's round that is under way."""
-    return Cause(request.index, request.rounds)
+def cause_of(request: Request, position: int = -1) -> Cause:
+    """The request's round that is under way; `position` is that of the token a draft step proposes."""
+    return Cause(request.index, request.rounds, position)

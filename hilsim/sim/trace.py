@@ -15,8 +15,9 @@ class Span(NamedTuple):
     """One occupation of one resource.
 
     `asked_ns` is when it was wanted (the wait before it is start - asked); `done_ns` is when its effect is there:
-    the end, or for a message the arrival after the link's delay. `rows` and `width` count positions asked for and
-    computed; `nbytes` counts what a message carried.
+    the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
+    `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
+    token for; `nbytes` counts what a message carried.
     """
 
     track: str
@@ -30,13 +31,15 @@ class Span(NamedTuple):
     rows: int = 0
     width: int = 0
     nbytes: int = 0
+    cached: int = 0
+    position: int = -1
 
 
 class Round(NamedTuple):
     """One delivery of tokens to the passenger: the first token, a plain decode step, or a verdict.
 
     `emitted` counts tokens that were kept, of which the first `kept_drafts` were drafted. `single_ns` is what one
-    plain decode step would have taken on the target here: the yardstick of what a round gained.
+    plain decode step would have taken on the target here. `position` is the length of the conversation before.
     """
 
     request: int
@@ -51,6 +54,8 @@ class Round(NamedTuple):
     tokens: tuple[int, ...]
     margins: tuple[float, ...]
     single_ns: int
+    position: int = 0
+    distances: tuple[float, ...] = ()  # lossy rules: total variation from the target's law, by drafted position
 
 
 class RequestRecord(NamedTuple):

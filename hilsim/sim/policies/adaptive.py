@@ -29,7 +29,7 @@ def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
         while len(proposed.tokens) < room and goes_on(desk, request, policy, proposed, sure, room):
             more = desk.source.draft(request, 1, proposed.tokens)
             fed = len(request.tokens) + len(proposed.tokens)
-            yield from desk.draft.work(Step(Phase.DRAFT, fed - cached, cached), cause_of(request))
+            yield from desk.draft.work(Step(Phase.DRAFT, fed - cached, cached), cause_of(request, fed))
             cached = fed
             proposed = joined(proposed, more)
             if desk.source.ends(proposed.tokens[-1]):

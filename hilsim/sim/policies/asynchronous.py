@@ -47,15 +47,7 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
         verdict = desk.source.verify(request, proposed)
         step = Step(Phase.VERIFY if fresh else Phase.DECODE, before - cached + len(fresh), cached)
         yield from target_step(desk, request, step)
-        opened = desk.commit(
-            request,
-            start,
-            verdict.tokens(proposed),
-            verdict.margins,
-            drafted=len(fresh),
-            accepted=verdict.accepted,
-            single_ns=desk.board.target.single_ns(cached),
-        )
+        opened = desk.judge(request, start, proposed, verdict, cached)
         request.after_block(before, len(fresh), verdict.accepted)
         told = announce(desk, request, opened, len(fresh) + 1, hear)
     if told is not None:

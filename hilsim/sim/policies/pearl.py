@@ -42,16 +42,7 @@ def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
         verdict = desk.source.verify(request, proposed)
         stands = verdict.accepted == len(proposed.tokens)
         # Where the draft had nothing to add, the last row is free to be the target's own token.
-        tokens = proposed.tokens if stands and new else verdict.tokens(proposed)
-        opened = desk.commit(
-            request,
-            start,
-            tokens,
-            verdict.margins[: len(tokens)],
-            drafted=len(proposed.tokens),
-            accepted=verdict.accepted,
-            single_ns=desk.board.target.single_ns(cached),
-        )
+        opened = desk.judge(request, start, proposed, verdict, cached, bonus=not new)
         request.after_block(before, len(pending), verdict.accepted)
         pending = new[1:] if stands else ()
         heard = env.event()

@@ -51,16 +51,7 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
         rows = before - cached + max(0, len(fresh) - 1)
         yield from target_step(desk, request, Step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached))
         stands = bool(fresh) and verdict.accepted == len(fresh)
-        tokens = fresh if stands else verdict.tokens(proposed)
-        opened = desk.commit(
-            request,
-            start,
-            tokens,
-            verdict.margins[: len(tokens)],
-            drafted=len(fresh),
-            accepted=verdict.accepted,
-            single_ns=desk.board.target.single_ns(cached),
-        )
+        opened = desk.judge(request, start, proposed, verdict, cached, bonus=not fresh)
         request.after_block(before, len(fresh) - 1, verdict.accepted)
         idle = policy.pre_verify and bool(fresh) and not stands
         told = announce(desk, request, opened, len(fresh), hear)

@@ -11,7 +11,7 @@ from hilsim.describe.policy import PromptLookup
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode, deliver, send_verdict, target_step, verify
+from hilsim.sim.steps import Desk, decode, send_verdict, target_step, verify
 
 
 def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process:
@@ -27,16 +27,8 @@ def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process
         yield from target_step(desk, request, step)
         if desk.elsewhere:
             yield from send_verdict(desk, request)
-        deliver(
-            desk,
-            request,
-            start,
-            verdict.tokens(proposed),
-            verdict.margins,
-            drafted=len(proposed.tokens),
-            accepted=verdict.accepted,
-            single_ns=desk.board.target.single_ns(step.cached),
-        )
+        opened = desk.judge(request, start, proposed, verdict, step.cached)
+        desk.close(request, opened, delivered_ns=desk.now)
         request.after_block(before, len(proposed.tokens), verdict.accepted)
 
 

@@ -24,8 +24,8 @@ def sync(desk: Desk, request: Request, policy: Sync) -> Process:
             continue
         start = desk.now
         proposed, steps = draft(desk, request, count)
-        for step in steps:
-            yield from desk.draft.work(step, cause_of(request))
+        for place, step in enumerate(steps):
+            yield from desk.draft.work(step, cause_of(request, len(request.tokens) + place))
         yield from verified(desk, request, start, proposed)
 
 
@@ -35,15 +35,7 @@ def verified(desk: Desk, request: Request, start_ns: int, proposed: Draft) -> Pr
     yield from send_drafts(desk, request, proposed)
     verdict, step = verify(desk, request, proposed)
     yield from target_step(desk, request, step)
-    opened = desk.commit(
-        request,
-        start_ns,
-        verdict.tokens(proposed),
-        verdict.margins,
-        drafted=drafted,
-        accepted=verdict.accepted,
-        single_ns=desk.board.target.single_ns(step.cached),
-    )
+    opened = desk.judge(request, start_ns, proposed, verdict, step.cached)
     request.after_verdict(before, proposed, verdict)
     yield from tell(desk, request, opened, drafted + 1)
     return opened

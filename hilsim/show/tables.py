@@ -1,0 +1,85 @@
+"""`rounds.csv` and `requests.csv`: one row per round and per request of both runs, exact to the nanosecond, no text.
+
+Times are in milliseconds. `draft_ms` to `waste_ms` are the parts that `parts.py` defines: of a request they make
+`request_latency_ms`; of a round the time since the delivery before it (round 0, which reads the question, since the
+request arrived), so that the rounds of a request sum to it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import TextIO
+
+from hilsim.show.parts import LOSSES, Parts, added, requests_in_parts
+from hilsim.sim.trace import Trace
+from hilsim.units import NS_PER_MS
+
+SPENT = tuple(f"{name}_ms" for name in LOSSES)
+ROUNDS = ("run", "request", "round", "start_ms", "end_ms", "delivered_ms", "drafted", "accepted", "emitted", *SPENT)
+REQUESTS = (
+    "run", "request", "conversation", "turn", "arrived_ms", "finished_ms", "prompt_tokens", "output_tokens", "finish",
+    "request_latency_ms", *SPENT,
+)  # fmt: skip
+Row = tuple[str | int, ...]
+
+
+def write_rounds(file: TextIO, *runs: Trace | None) -> None:
+    """Write the rounds of each run; None stands for a run that did not take place."""
+    write(file, ROUNDS, (row for trace in runs if trace is not None for row in round_rows(trace)))
+
+
+def write_requests(file: TextIO, *runs: Trace | None) -> None:
+    """Write the requests of each run."""
+    write(file, REQUESTS, (row for trace in runs if trace is not None for row in request_rows(trace)))
+
+
+def write(file: TextIO, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
+    """A header and its rows."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def round_rows(trace: Trace) -> Iterator[Row]:
+    """The rounds of one run, request by request."""
+    for _, rounds in requests_in_parts(trace):
+        for closed, parts in rounds:
+            yield (
+                trace.policy,
+                closed.request,
+                closed.number,
+                *map(exact_ms, (closed.start_ns, closed.end_ns, closed.delivered_ns)),
+                closed.drafted,
+                closed.accepted,
+                closed.emitted,
+                *spent(parts),
+            )
+
+
+def request_rows(trace: Trace) -> Iterator[Row]:
+    """The requests of one run, in the order in which they ended."""
+    for record, rounds in requests_in_parts(trace):
+        yield (
+            trace.policy,
+            record.number,
+            record.conversation,
+            record.turn,
+            *map(exact_ms, (record.arrived_ns, record.finished_ns)),
+            record.prompt_tokens,
+            record.output_tokens,
+            record.finish,
+            exact_ms(record.finished_ns - record.arrived_ns),
+            *spent(added(parts for _, parts in rounds)),
+        )
+
+
+def spent(parts: Parts) -> Iterator[str]:
+    """The five parts as cells."""
+    return map(exact_ms, parts.losses().values())
+
+
+def exact_ms(nanoseconds: int) -> str:
+    """Milliseconds with all six decimals that nanoseconds have."""
+    whole, rest = divmod(abs(nanoseconds), NS_PER_MS)
+    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:06d}"

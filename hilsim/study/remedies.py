@@ -1,0 +1,205 @@
+"""When speculation loses: the cheapest change of the scenario that would make it win, found by replaying each.
+
+Changes are grouped by what they cost an engineer, cheapest first. Groups are replayed in that order until one holds a
+change that wins; of that group the fastest is named. No change weakens what the rules claim, and none is offered that
+does not fit into memory.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.cost.counts import body_weights
+from hilsim.cost.memory import ledgers
+from hilsim.describe.catalogue import PROJECT, described
+from hilsim.describe.link import Link
+from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.model import Model
+from hilsim.errors import InputError
+
+LENGTHS = (1, 2, 3, 4, 5, 7, 10)
+OTHER_POLICIES = (
+    "{name: adaptive, rule: expected}",
+    "{name: async}",
+    "{name: pearl, draft_tokens: 4}",
+    "{name: pipelined, draft_tokens: 3}",
+    "{name: prompt_lookup, draft_tokens: 4}",
+)
+WIDTHS = (4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a scenario: in words, what it costs, and as values of `--set`."""
+
+    what: str
+    cost: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A change and the speed-up over the target alone that it comes to."""
+
+    change: Change
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """The best change found in the cheapest group that has a winner, or the best of all; None where nothing fits."""
+
+    best: Replayed | None
+    tried: int
+
+    @property
+    def wins(self) -> bool:
+        return self.best is not None and self.best.speedup > 1
+
+
+def cheapest_remedy(
+    setup: Setup, overrides: Sequence[str], replay: Callable[[Setup], float], progress: Callable[[str], None]
+) -> Remedy:
+    """Replay changes group by group until one wins. `replay` gives the speed-up of a changed set-up."""
+    tried = 0
+    best: Replayed | None = None
+    for group in changes(setup):
+        for change in group:
+            changed = feasible(setup, [*overrides, *change.overrides])
+            if changed is None:
+                continue
+            progress(change.what)
+            found = Replayed(change, replay(changed))
+            tried += 1
+            if best is None or found.speedup > best.speedup:
+                best = found
+        if best is not None and best.speedup > 1:
+            break
+    return Remedy(best, tried)
+
+
+def feasible(setup: Setup, overrides: Sequence[str]) -> Setup | None:
+    """The set-up with these overrides, if it is sound and fits."""
+    try:
+        changed = load_setup(Path(setup.file), overrides)
+    except InputError:
+        return None
+    return changed if all(ledger.fits for ledger in ledgers(changed).values()) else None
+
+
+def changes(setup: Setup) -> Iterator[list[Change]]:
+    """Groups of changes, cheapest first."""
+    yield list(settings(setup))
+    yield list(payloads(setup))
+    yield list(compilations(setup))
+    yield list(units(setup))
+    yield list(drafts(setup))
+    yield list(links(setup))
+
+
+def settings(setup: Setup) -> Iterator[Change]:
+    """The policy's own parameters, and other policies."""
+    cost = "a setting"
+    policy = setup.scenario.policy
+    now = getattr(policy, "draft_tokens", None)
+    if now is not None:
+        for length in LENGTHS:
+            if length != now:
+                yield Change(f"draft_tokens {length} instead of {now}", cost, (f"policy.draft_tokens={length}",))
+    for other in OTHER_POLICIES:
+        name = other[7:].split(",")[0].rstrip("}")
+        if name != policy.name:
+            yield Change(f"policy {name} instead of {policy.name}", cost, (f"policy={other}",))
+    if getattr(policy, "fallback", None) is None:
+        yield Change(f"{policy.name} with fallback", cost, ("policy.fallback={}",))
+
+
+def payloads(setup: Setup) -> Iterator[Change]:
+    """Smaller payloads that keep the law of the text."""
+    scenario, cost = setup.scenario, "a change of the protocol between the chips"
+    if scenario.draft is None or scenario.accept.rule != "ratio":
+        return
+    for payload in ("{scheme: top_k, k: 64}", "{scheme: scalar, down: support}", "scalar", "one_hot"):
+        yield Change(f"payload {payload}", cost, (f"payload={payload}", "verify_at=target"))
+    yield Change("shared Gumbel noise and token ids", cost, ("accept=gumbel", "payload=token_ids", "verify_at=target"))
+
+
+def compilations(setup: Setup) -> Iterator[Change]:
+    """One graph more for the target, just wide enough for a verify."""
+    widths = setup.target.widths
+    if widths is None or not hasattr(setup.scenario.policy, "draft_tokens"):
+        return
+    for width in WIDTHS:
+        if width not in widths:
+            listed = ", ".join(map(str, sorted((*widths, width))))
+            yield Change(
+                f"a target graph of width {width} and draft_tokens {width - 1}",
+                "another compilation of the target and its memory",
+                (f"target.widths=[{listed}]", f"policy.draft_tokens={width - 1}"),
+            )
+
+
+def units(setup: Setup) -> Iterator[Change]:
+    """The draft on another unit of its chip."""
+    if setup.draft is None:
+        return
+    chip, now = setup.draft.chip, setup.draft.placement
+    for name, unit in chip.units.items():
+        for precision in unit.precisions:
+            if name != now.unit and unit.refusal(precision) is None:
+                yield Change(
+                    f"the draft on {chip.name}.{name} in {precision}",
+                    "porting the draft to another unit",
+                    (f"draft.unit={name}", f"draft.precision={precision}", "draft.widths=null"),
+                )
+
+
+def drafts(setup: Setup) -> Iterator[Change]:
+    """The next smaller and the next larger draft, model and stand-in alike; live logits only, as acceptance moves."""
+    if setup.draft is None or setup.draft.stand_in is None or setup.scenario.logits.source != "live":
+        return
+    vocabulary = setup.target.model.vocabulary.name
+    models = [model for model in described("model", Model) if model.role == "draft"]
+    models = [model for model in models if model.vocabulary.name == vocabulary]
+    names = [model.name for model in sorted(models, key=lambda model: body_weights(model.architecture))]
+    folders = sorted((PROJECT / "models").glob("draft-*m"), key=lambda folder: float(folder.name[6:-1]))
+    if setup.draft.model.name not in names or setup.draft.stand_in not in folders:
+        return
+    model, folder = names.index(setup.draft.model.name), folders.index(setup.draft.stand_in)
+    for step, word in ((-1, "smaller"), (1, "larger")):
+        if 0 <= model + step < len(names) and 0 <= folder + step < len(folders):
+            other, speaker = names[model + step], folders[folder + step]
+            yield Change(
+                f"the next {word} draft, {other}, spoken by {speaker.name}",
+                "another draft to train and to port",
+                (f"draft.model={other}", f"draft.stand_in={speaker}"),
+            )
+
+
+def links(setup: Setup) -> Iterator[Change]:
+    """A faster link between the chips."""
+    if setup.link is None or setup.link.on_chip:
+        return
+    for link in described("link", Link):
+        if not link.on_chip and link.rate.si > setup.link.rate.si:
+            yield Change(f"link {link.name}", "other hardware between the chips", (f"link={link.name}",))
+
+
+def as_json(found: Remedy) -> dict[str, object]:
+    """As the report and `--json` show it."""
+    best = found.best
+    return {
+        "wins": found.wins,
+        "tried": found.tried,
+        "best": None
+        if best is None
+        else {
+            "change": best.change.what,
+            "cost": best.change.cost,
+            "set": [f"--set {shlex.quote(override)}" for override in best.change.overrides],
+            "speedup": best.speedup,
+        },
+    }
