@@ -65,6 +65,11 @@ def verdict_bytes() -> int:
     return HEADER_BYTES + 2 * ID_BYTES
 
 
+def path_bytes(nodes: int) -> int:
+    """Which nodes of a token tree stand, beside the verdict."""
+    return ID_BYTES * nodes
+
+
 def draft_decides(payload: Payload, verify_at: VerifyAt, drafted: int, accepted: int) -> bool:
     """Whether the draft's chip has a round's last word, which the target must then be told."""
     return drafted > 0 and (verify_at == "draft" or (payload.scheme == "scalar" and accepted < drafted))

@@ -129,6 +129,7 @@ class Unit(Record):
     clock: Frequency | None = None
     widths: Widths | None = None
     shared_weights: Ability | None = None
+    tree_attention: Ability | None = None  # whether a fixed graph takes a mask that is no triangle
     graphs_per_step: Count | None = None
     graph_limit: Limit | None = None
     context_limit: Limit | None = None

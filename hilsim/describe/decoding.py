@@ -213,6 +213,14 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
         yield "payload scalar with down support but no sampling.top_k to make it small; down row, or a top_k"
 
 
+def tree_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[str]:
+    """What a token tree cannot be verified by: rules that test one draft a position, and payloads other than ids."""
+    if accept.rule not in ("greedy", "gumbel", "sample_match"):
+        yield f"policy tree with the {accept.rule} rule, which tests one draft a position; gumbel or sample_match"
+    if payload.scheme != "token_ids" or verify_at == "draft":
+        yield f"policy tree with payload {payload.scheme} and verify_at {verify_at}; token_ids and target"
+
+
 def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) -> Iterator[str]:
     """What is wrong where the target's rows come down and the draft's chip verifies."""
     if accept.rule in ("greedy", "gumbel", "sample_match"):

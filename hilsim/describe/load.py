@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from hilsim.describe.decoding import Claim, claim
 from hilsim.describe.figure import Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
+from hilsim.describe.policy import Tree
 from hilsim.describe.scenario import Conversations, Lengths, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -185,6 +187,7 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
             where = "the same chip" if same else "two chips"
             expected = "an on-chip link" if same else "a link between chips"
             faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+    faults += [*tree_faults(scenario, target, file), *([] if draft is None else tree_faults(scenario, draft, file))]
     workload = scenario.workload
     if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:
         found = str(workload.prompt_tokens)
@@ -205,6 +208,35 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
                 )
             )
     return faults
+
+
+def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault]:
+    """A token tree needs a graph that takes any mask, and one that takes all of it at once."""
+    policy = scenario.policy
+    if not isinstance(policy, Tree) or placed.widths is None:
+        return
+    where = f"{placed.chip.name}.{placed.placement.unit}"
+    able = placed.unit.tree_attention
+    if able is None or not able.value:
+        why = "an unknown ability" if able is None else able.source
+        yield Fault(
+            file,
+            "policy",
+            f"tree, with {placed.role} on {where}, whose graphs take no tree mask ({why})",
+            "a chain of drafts, or a unit with tree_attention",
+            "Use sync or adaptive; or describe a chip of your own with tree_attention where your export has it.",
+        )
+    # The target computes a row for the last committed token too; the draft at most one whole level.
+    rows = policy.nodes + 1 if placed.role == "target" else math.prod(policy.branches[:-1])
+    if rows > placed.widths[-1]:
+        widths = " ".join(map(str, placed.widths))
+        yield Fault(
+            file,
+            f"{placed.role}.widths",
+            f"a tree of {policy.nodes} nodes, {rows} rows in one pass, and graphs of widths {widths}",
+            f"a graph at least {rows} wide",
+            "Add that width, or use fewer branches.",
+        )
 
 
 def with_override(document: Document, override: str) -> Document:

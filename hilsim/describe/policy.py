@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from hilsim.describe.figure import Record
+from hilsim.describe.figure import Record, as_tuple
 
 DraftTokens = Annotated[int, Field(ge=1, le=64)]
 
@@ -116,4 +118,30 @@ class PromptLookup(Speculative):
     longest_match: int = Field(default=3, ge=1, le=16)
 
 
-Policy = Annotated[TargetOnly | Sync | Adaptive | Pearl | Async | Pipelined | PromptLookup, Field(discriminator="name")]
+class Tree(Speculative):
+    """A token tree of fixed shape, verified in one masked pass; each node of depth d has `branches[d]` children.
+
+    The target walks down from the root as long as its own token is a child (SpecInfer's greedy walk, OPT-Tree).
+    """
+
+    live_only: ClassVar[bool] = True
+    name: Literal["tree"]
+    branches: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], BeforeValidator(as_tuple)] = Field(
+        min_length=1, max_length=16
+    )
+
+    @property
+    def nodes(self) -> int:
+        """Drafted tokens: all nodes below the root, which is the last committed token."""
+        return sum(accumulate(self.branches, mul))
+
+    @model_validator(mode="after")
+    def _small(self) -> Tree:
+        if self.nodes > 256:
+            raise ValueError(f"branches {list(self.branches)} make {self.nodes} nodes; at most 256")
+        return self
+
+
+Policy = Annotated[
+    TargetOnly | Sync | Adaptive | Pearl | Async | Pipelined | PromptLookup | Tree, Field(discriminator="name")
+]

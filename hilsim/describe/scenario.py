@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.chip import rising
-from hilsim.describe.decoding import Accept, Greedy, Payload, Sampling, TokenIds, VerifyAt, faults, rule_faults
+from hilsim.describe.decoding import (
+    Accept,
+    Greedy,
+    Payload,
+    Sampling,
+    TokenIds,
+    VerifyAt,
+    faults,
+    rule_faults,
+    tree_faults,
+)
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Policy
 from hilsim.describe.published import Published
@@ -173,6 +183,8 @@ class Scenario(Record):
 
     def _of_rules(self) -> Iterator[str]:
         """Which accept rule, payload and workload go together."""
+        if self.policy.name == "tree":
+            yield from tree_faults(self.accept, self.payload, self.verify_at)
         if self.draft is None:
             yield from rule_faults(self.accept, self.sampling)
         else:

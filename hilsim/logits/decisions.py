@@ -40,7 +40,7 @@ from hilsim.logits.accept import (
 from hilsim.logits.block import block
 from hilsim.logits.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
 from hilsim.logits.sampling import Law, Logits, draw, law_of, penalised
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict
 from hilsim.logits.wire import Drafted, drafted_law, target_law
 
 
@@ -58,6 +58,10 @@ class Rows(Protocol):
 
     def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
         """The draft's logits after the last token."""
+        ...
+
+    def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
+        """The target's logits after the last token and after every node of a tree below it, from one pass."""
         ...
 
 
@@ -137,6 +141,48 @@ class Decisions:
             if emission.token != proposed:
                 return Verdict(offset, emission.token, tuple(margins), tuple(distances))
         raise AssertionError("a verdict has one row more than the draft has tokens")
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        """For every node the tokens that the draft thinks likeliest there; under gumbel, with the position's noise."""
+        tokens: list[int] = []
+        parents: list[int] = []
+        level = [-1]
+        for width in branches:
+            below = []
+            for parent in level:
+                tree = TokenTree(tuple(tokens), tuple(parents))
+                history = [*prefix.tokens, *(tokens[place] for place in tree.path(parent))]
+                for token in self.likeliest(prefix, history, width):
+                    below.append(len(tokens))
+                    tokens.append(token)
+                    parents.append(parent)
+            level = below
+        return TokenTree(tuple(tokens), tuple(parents))
+
+    def likeliest(self, prefix: Prefix, tokens: Sequence[int], count: int) -> list[int]:
+        """The `count` tokens most worth proposing after `tokens`, the best first."""
+        row = self.rows.draft_row(prefix.conversation, tokens)
+        if self.rules.accept.rule == "gumbel":
+            law = self.own_law("draft", row, tokens)
+            with np.errstate(divide="ignore"):
+                scores = np.log(law) + self.shared_noise(prefix, len(tokens), len(law))
+        else:
+            scores = penalised(row, self.rules.sampling, tokens).astype(np.float64)
+        return np.argsort(-scores, kind="stable")[:count].tolist()  # type: ignore[no-any-return]
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        """The target's own tokens, followed down the tree as long as they are there: exact whatever the tree is."""
+        rows = self.rows.tree_rows(prefix.conversation, prefix.tokens, tree)
+        place, history, margins = -1, list(prefix.tokens), []
+        while True:
+            emission = self.emission(prefix, history, rows[place + 1], None)
+            margins.append(emission.margin)
+            below = tree.child(place, emission.token)
+            if below is None:
+                path = tuple(history[len(prefix.tokens) :])
+                return Draft(path), Verdict(len(path), emission.token, tuple(margins))
+            place = below
+            history.append(emission.token)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         """The target's next token without a draft, and its margin."""

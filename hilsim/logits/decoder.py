@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hilsim.logits.network import Attention, Block, KVCache, Network
+from hilsim.logits.network import Attention, Block, KVCache, Network, layout_of
 
 Array = npt.NDArray[np.floating]
 
@@ -151,3 +151,19 @@ class Decoder:
         if len(tokens) == 1:
             return [self.single_row(tokens[0], self.cache)]
         return list(view(self.network(torch.tensor([tokens]), self.cache, last_rows=count)[0]))
+
+    @torch.inference_mode()
+    def feed_tree(self, tokens: Sequence[int], nodes: Sequence[int], parents: Sequence[int]) -> list[Array]:
+        """Append `tokens`; logits (vocabulary,) after the last of them and after each of the `nodes` below it.
+
+        A node sees the cache, `tokens` and its own ancestors; `parents` are places in `nodes`, -1 the last of `tokens`.
+        The nodes are forgotten again.
+        """
+        start, chain = self.length, len(tokens)
+        fed = [*tokens, *nodes]
+        seen = [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
+        layout = layout_of(start, seen)
+        self.cache.reserve(start + len(fed))
+        rows = self.network(torch.tensor([fed]), self.cache, last_rows=len(nodes) + 1, layout=layout)[0]
+        self.rewind(start + chain)
+        return list(view(rows))

@@ -19,7 +19,7 @@ from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.network import Network
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict
 from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 
 Row = npt.NDArray[np.float32]
@@ -54,6 +54,23 @@ class Reader:
         self.clock.passes += 1
         rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]
+        self.held[keep:] = tokens[keep:]
+        return rows
+
+    def tree_rows(self, tokens: Sequence[int], tree: TokenTree) -> list[Row]:
+        """Logits after the last of `tokens` and after every node of a tree below it, in one masked pass.
+
+        The cache keeps `tokens` alone: what stands of the tree is read again, which a deployed runtime saves by moving
+        the keys and values of the path together.
+        """
+        keep = min(shared_prefix(self.held, tokens), len(tokens) - 1)
+        self.decoder.rewind(keep)
+        began = time.perf_counter()
+        logits = self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
+        self.clock.seconds += time.perf_counter() - began
+        self.clock.passes += 1
+        rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
+        self.known[keep:] = [*[None] * (len(tokens) - keep - 1), rows[0]]
         self.held[keep:] = tokens[keep:]
         return rows
 
@@ -188,6 +205,12 @@ class LiveSource:
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         return self.decisions.verify(prefix, draft)
 
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        return self.decisions.draft_tree(prefix, branches)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        return self.decisions.verify_tree(prefix, tree)
+
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         return self.decisions.next_token(prefix)
 
@@ -211,6 +234,9 @@ class LiveSource:
 
     def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Row]:
         return self._reader("target", conversation).rows(tokens, count)
+
+    def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Row]:
+        return self._reader("target", conversation).tree_rows(tokens, tree)
 
     def draft_row(self, conversation: int, tokens: Sequence[int]) -> Row:
         return self._reader("draft", conversation).rows(tokens, 1)[0]

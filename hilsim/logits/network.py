@@ -8,7 +8,7 @@ attention window and whether the output head is the embedding - all of them fiel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -74,6 +74,12 @@ class KVCache:
             raise ValueError(f"cannot rewind a cache of {self.length} positions to {length}")
         self.length = length
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for at least `capacity` positions."""
+        if capacity > self.capacity:
+            more = (0, 0, 0, capacity - self.capacity)
+            self.keys, self.values, self.capacity = F.pad(self.keys, more), F.pad(self.values, more), capacity
+
     def layers(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values of positions [0, end), layer by layer, as views: what is written there stays."""
         return zip(self.keys[:, :, :, :end].unbind(), self.values[:, :, :, :end].unbind(), strict=True)
@@ -111,9 +117,17 @@ class Attention(nn.Module):
         self.q_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        cached: tuple[Tensor, Tensor] | None,
+        layout: Layout | None = None,
+    ) -> Tensor:
         """`x`: (batch x rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
-        written, or None to attend within `x` alone. `cos` and `sin` have one entry a row."""
+        written, or None to attend within `x` alone. `cos` and `sin` have one entry a row. A `layout` says what each
+        row sees where that is not all before it."""
         rows = len(cos)
         batch = len(x) // rows
         heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
@@ -135,15 +149,49 @@ class Attention(nn.Module):
             keys, values = cached
             keys.narrow(2, -rows, rows).copy_(k)
             values.narrow(2, -rows, rows).copy_(v)
-            if self.window is not None:
+            if self.window is not None and layout is None:
                 seen = rows - 1 + self.window  # by the first row of `x` or a later one
                 keys, values = keys[:, :, -seen:], values[:, :, -seen:]
             # Queries of one group share their key head: fold the group into the rows, so that keys are read once.
             group = heads // kv_heads
             q = q.reshape(batch, kv_heads, group * rows, dim)
-            mask = None if rows == 1 else causal_mask(rows, keys.shape[2], self.window, q).repeat(group, 1)
+            if layout is not None:
+                mask = layout.mask(self.window, q).repeat(group, 1)
+            else:
+                mask = None if rows == 1 else causal_mask(rows, keys.shape[2], self.window, q).repeat(group, 1)
             mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).view(batch, heads, rows, dim)
         return self.output(mixed.transpose(1, 2).reshape(batch * rows, heads * dim))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of a pass stand when they are no plain sequence: their positions, and what each of them sees."""
+
+    positions: Tensor  # (rows,)
+    key_positions: Tensor  # (cached + rows,)
+    visible: Tensor  # (rows, cached + rows), bool
+
+    def mask(self, window: int | None, like: Tensor) -> Tensor:
+        """Additive mask (rows, cached + rows)."""
+        visible = self.visible
+        if window is not None:
+            visible = visible & (self.key_positions[None, :] > self.positions[:, None] - window)
+        return torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -math.inf)
+
+
+def layout_of(cached: int, parents: Sequence[int]) -> Layout:
+    """Rows below `cached` positions; each sees these, itself and its ancestors. `parents` are rows, -1 the cache."""
+    rows = len(parents)
+    visible = torch.zeros(rows, cached + rows, dtype=torch.bool)
+    visible[:, :cached] = True
+    depths: list[int] = []
+    for row, parent in enumerate(parents):
+        depths.append(0 if parent < 0 else depths[parent] + 1)
+        if parent >= 0:
+            visible[row] |= visible[parent]
+        visible[row, cached + row] = True
+    positions = cached + torch.tensor(depths)
+    return Layout(positions, torch.cat((torch.arange(cached), positions)), visible)
 
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -169,9 +217,16 @@ class Block(nn.Module):
         self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
         self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cached: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        cached: tuple[Tensor, Tensor] | None,
+        layout: Layout | None = None,
+    ) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
-        x = x + self.attention(normed, cos, sin, cached)
+        x = x + self.attention(normed, cos, sin, cached, layout)
         gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 
@@ -196,23 +251,33 @@ class Network(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, tokens: Tensor, cache: KVCache | None = None, last_rows: int | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        last_rows: int | None = None,
+        layout: Layout | None = None,
+    ) -> Tensor:
         """Logits (batch, rows, vocabulary) for `tokens` (batch, rows), which follow what `cache` holds.
 
         With a cache the new keys and values are appended to it. `last_rows` limits the output head to the last
-        rows, as a runtime does in prefill.
+        rows, as a runtime does in prefill. With a `layout` (and a cache) the rows are a tree; their keys and values
+        are appended in the order of `tokens`, so only a rewind to the tree's root makes the cache a sequence again.
         """
         start = 0 if cache is None else cache.length
         end = start + tokens.shape[1]
         room = self.config.max_positions if cache is None else min(cache.capacity, self.config.max_positions)
+        if layout is not None and cache is not None:  # a tree holds more rows than it reaches positions
+            room = cache.capacity if int(layout.positions.max()) < self.config.max_positions else 0
         if end > room:
             raise ValueError(f"{start} + {end - start} positions do not fit into {room}")
-        cos, sin = self.cos[start:end], self.sin[start:end]
+        where = slice(start, end) if layout is None else layout.positions
+        cos, sin = self.cos[where], self.sin[where]
         layers = repeat(None) if cache is None else cache.layers(end)
         # Rows of all sequences lie in one matrix: two dimensions are what a product is fastest with.
         x = self.embedding(tokens.flatten())
         for block, cached in zip(self.blocks, layers, strict=False):
-            x = block(x, cos, sin, cached)
+            x = block(x, cos, sin, cached, layout)
         if cache is not None:
             cache.length = end
         x = x.view(len(tokens), end - start, self.config.hidden_size)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from hilsim.logits.source import Draft, LogitsSource, Prefix, Verdict
+from hilsim.logits.source import Draft, LogitsSource, Prefix, TokenTree, TreeSource, Verdict
 
 T = TypeVar("T")
 
@@ -92,6 +92,19 @@ class Remembered:
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         question = ("next", *so_far(prefix))
         return self.memory.recall(question, lambda: self.source.next_token(prefix))
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        question = ("draft tree", *so_far(prefix), tuple(branches))
+        return self.memory.recall(question, lambda: self.grower.draft_tree(prefix, branches))
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        question = ("verify tree", *so_far(prefix), tree)
+        return self.memory.recall(question, lambda: self.grower.verify_tree(prefix, tree))
+
+    @property
+    def grower(self) -> TreeSource:
+        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        return self.source
 
     def ends(self, token: int) -> bool:
         return self.source.ends(token)

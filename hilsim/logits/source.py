@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,23 @@ class Verdict:
     def tokens(self, draft: Draft) -> tuple[int, ...]:
         """Everything that the round emits."""
         return (*draft.tokens[: self.accepted], self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """Tokens proposed as a tree below a prefix, level by level; `parents` are places in `tokens`, -1 the prefix."""
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+
+    def child(self, parent: int, token: int) -> int | None:
+        """Where `token` stands among the children of `parent`, or None."""
+        nodes = zip(self.parents, self.tokens, strict=True)
+        return next((place for place, node in enumerate(nodes) if node == (parent, token)), None)
+
+    def path(self, place: int) -> tuple[int, ...]:
+        """Places from the first level down to `place`."""
+        return () if place < 0 else (*self.path(self.parents[place]), place)
 
 
 class Prefix(Protocol):
@@ -98,4 +115,17 @@ class LogitsSource(Protocol):
     @property
     def forward_seconds(self) -> float:
         """Wall time spent so far inside bare forward passes; it measures hilsim's own overhead and nothing else."""
+        ...
+
+
+@runtime_checkable
+class TreeSource(Protocol):
+    """What a source of real networks can do besides: propose and verify token trees."""
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        """The draft's likeliest continuations: `branches[d]` children for every node of depth d."""
+        ...
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        """The path that stands, as a draft of its own, and the target's token after it."""
         ...

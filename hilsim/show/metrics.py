@@ -160,12 +160,10 @@ def speculation(trace: Trace) -> dict[str, Any]:
     """What only a speculative run has: drafts, acceptance, and where the time went."""
     drafted = [closed for closed in trace.rounds if closed.drafted]
     tokens, accepted = sum(r.drafted for r in drafted), sum(r.accepted for r in drafted)
-    longest = max((closed.drafted for closed in drafted), default=0)
-    offered = [sum(closed.drafted > place for closed in drafted) for place in range(longest)]
+    longest = max((closed.depth for closed in drafted), default=0)
+    offered = [sum(closed.depth > place for closed in drafted) for place in range(longest)]
     standing = [sum(closed.accepted > place for closed in drafted) for place in range(longest)]
-    reached = [
-        sum(closed.drafted > place and closed.accepted >= place for closed in drafted) for place in range(longest)
-    ]
+    reached = [sum(closed.depth > place and closed.accepted >= place for closed in drafted) for place in range(longest)]
     return {
         "num_drafts": len(drafted),
         "num_draft_tokens": tokens,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import simpy
 
-from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, prompt_bytes, verdict_bytes
+from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, path_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step
 from hilsim.describe.scenario import Scenario
-from hilsim.logits.source import Draft, LogitsSource, Verdict
+from hilsim.logits.source import Draft, LogitsSource, TokenTree, TreeSource, Verdict
 from hilsim.sim.board import Board, Cause, Direction, Process, Seat
 from hilsim.sim.request import Request
 from hilsim.sim.trace import Round
@@ -45,6 +45,12 @@ class Desk:
         return self.board.down
 
     @property
+    def trees(self) -> TreeSource:
+        """The source, where it knows token trees."""
+        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        return self.source
+
+    @property
     def elsewhere(self) -> bool:
         """Whether the words are heard and spoken on another chip than the target's."""
         return self.application != self.board.target.chip
@@ -62,6 +68,7 @@ class Desk:
         *,
         drafted: int = 0,
         accepted: int = 0,
+        depth: int = 0,
         single_ns: int = 0,
         distances: tuple[float, ...] = (),
     ) -> Round:
@@ -83,6 +90,7 @@ class Desk:
             margins=margins[:kept],
             single_ns=single_ns,
             position=position,
+            depth=depth,
             distances=distances,
         )
         request.rounds += 1
@@ -107,6 +115,7 @@ class Desk:
             verdict.margins[: len(tokens)],
             drafted=len(proposed.tokens),
             accepted=verdict.accepted,
+            depth=len(proposed.tokens),
             single_ns=self.board.target.single_ns(cached),
             distances=verdict.distances,
         )
@@ -204,8 +213,8 @@ def settled(request: Request) -> Process:
         request.settled = None
 
 
-def send_drafts(desk: Desk, request: Request, proposed: Draft) -> Process:
-    """A block of drafted tokens, with whatever the payload scheme adds."""
+def send_drafts(desk: Desk, request: Request, proposed: Draft | TokenTree) -> Process:
+    """Drafted tokens, with whatever the payload scheme adds; the shape of a tree is known to both chips."""
     rules = desk.scenario
     nbytes = draft_bytes(rules.payload, len(proposed.tokens), desk.vocabulary, rules.verify_at)
     yield from desk.up.send("drafts", nbytes, cause_of(request))
@@ -225,20 +234,20 @@ def send_verdict(desk: Desk, request: Request) -> Process:
 
 
 def announce(
-    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
+    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None], path: int = 0
 ) -> simpy.Process:
     """Tell the draft's chip how a round ended, and close it; nobody waits for this but who asks to.
 
     `learn` is called there with the length that is committed and whether that is all. `rows` are the rows of the target
     that were needed: what comes down where the draft's chip tests. Where it has the last word, its word goes up again,
-    and the target's next step waits for it.
+    and the target's next step waits for it. Of a tree, `path` nodes are named.
     """
     rules, length, done = desk.scenario, len(request.tokens), request.done
     last_word_below = draft_decides(rules.payload, rules.verify_at, opened.drafted, opened.accepted)
     cause = Cause(request.index, opened.number)
 
     def under_way() -> Process:
-        nbytes = answer_bytes(
+        nbytes = path_bytes(path) + answer_bytes(
             rules.payload, rules.sampling, rules.verify_at, opened.drafted, opened.accepted, rows, desk.vocabulary
         )
         yield from desk.down.send("verdict", nbytes, cause)
@@ -255,14 +264,14 @@ def announce(
     return telling
 
 
-def tell(desk: Desk, request: Request, opened: Round, rows: int) -> Process:
+def tell(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """As `announce`; returns when the draft's chip knows."""
     heard = desk.board.env.event()
 
     def learn(length: int, done: bool) -> None:
         heard.succeed()
 
-    announce(desk, request, opened, rows, learn)
+    announce(desk, request, opened, rows, learn, path)
     yield heard
 
 

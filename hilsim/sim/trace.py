@@ -55,6 +55,7 @@ class Round(NamedTuple):
     margins: tuple[float, ...]
     single_ns: int
     position: int = 0
+    depth: int = 0  # the longest row of drafts that could have stood: `drafted`, or the levels of a tree
     distances: tuple[float, ...] = ()  # lossy rules: total variation from the target's law, by drafted position
 
 

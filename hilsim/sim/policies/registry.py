@@ -15,6 +15,7 @@ from hilsim.sim.policies.pipelined import pipelined
 from hilsim.sim.policies.prompt_lookup import prompt_lookup
 from hilsim.sim.policies.sync import sync
 from hilsim.sim.policies.target_only import target_only
+from hilsim.sim.policies.tree import tree
 from hilsim.sim.request import Request
 from hilsim.sim.steps import Desk
 
@@ -26,6 +27,7 @@ POLICIES: dict[str, Callable[[Desk, Request, Any], Process]] = {
     "async": asynchronous,
     "pipelined": pipelined,
     "prompt_lookup": prompt_lookup,
+    "tree": tree,
 }
 
 

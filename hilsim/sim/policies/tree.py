@@ -1,0 +1,54 @@
+"""A token tree of fixed shape (SpecInfer 2305.09781, Sequoia 2402.12374): more guesses a round, one masked verify.
+
+draft chip   ▓root▓▓level 1▓▓level 2▓       a pass a level, as many rows as the level above has nodes
+link                                 ▸ids▸           ◂path and token◂
+target chip                                ▓all nodes▓
+
+Tokens are the target's own, followed down the tree, so any rule that emits those is exact whatever the tree proposes.
+Both chips keep the keys and values of the path that stands; moving them together is charged no time.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import mul
+
+from hilsim.cost.step import Phase, Step
+from hilsim.describe.policy import Tree
+from hilsim.sim.board import Process
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk, cause_of, decode, send_drafts, target_step, tell
+
+
+def tree(desk: Desk, request: Request, policy: Tree) -> Process:
+    """Draft a tree, verify it whole, keep one path, until the request is answered."""
+    nodes = list(accumulate(policy.branches, mul))  # of each level
+    while request.speculates:
+        # The target adds a token of its own, so deeper levels could not stand; the graph's shape is fixed all the same.
+        depth = min(len(policy.branches), request.room - 1)
+        if depth == 0:
+            yield from decode(desk, request)
+            continue
+        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        proposed = desk.trees.draft_tree(request, policy.branches[:depth])
+        rows, read = before - request.draft_cached, request.draft_cached
+        for level in range(depth):
+            yield from desk.draft.work(Step(Phase.DRAFT, rows, read), cause_of(request, before + level))
+            rows, read = nodes[level], read + rows
+        yield from send_drafts(desk, request, proposed)
+        path, verdict = desk.trees.verify_tree(request, proposed)
+        yield from target_step(desk, request, Step(Phase.VERIFY, before - cached + policy.nodes, cached))
+        opened = desk.commit(
+            request,
+            start,
+            verdict.tokens(path),
+            verdict.margins,
+            drafted=len(proposed.tokens),
+            accepted=verdict.accepted,
+            depth=depth,
+            single_ns=desk.board.target.single_ns(cached),
+        )
+        standing = before + verdict.accepted
+        request.target_cached = min(standing, len(request.tokens) - 1)
+        request.draft_cached = min(standing, before + depth - 1, len(request.tokens) - 1)
+        yield from tell(desk, request, opened, policy.nodes + 1, path=verdict.accepted)
