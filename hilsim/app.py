@@ -22,6 +22,7 @@ from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
 from hilsim.show.progress import saying
 from hilsim.show.several import Several
+from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
 
@@ -128,6 +129,26 @@ def run_both(
     return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
 
 
+def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Setup], tuple[Trace, Trace]]]:
+    """A scenario, and a function that runs versions of it: the target alone, and their policy.
+
+    What a version says is asked once for each set of rules and speakers and remembered for the next version.
+    """
+    setup = load_setup(file, overrides)
+    check(setup, list(overrides)).require()
+    known = [Sources(setup, remember=True)]
+
+    def run(changed: Setup) -> tuple[Trace, Trace]:
+        sources = next((made for made in known if made.replaying(changed) is made), None)
+        if sources is None:
+            sources = known[0].replaying(changed)
+            known.append(sources)
+        outcome = run_both(changed, sources)
+        return outcome.baseline, outcome.speculative or outcome.baseline
+
+    return setup, run
+
+
 def run_scenario(options: RunOptions) -> int:
     """`simulate.py`: check, run, show. Returns 1 where the speculative text is not the target's."""
     setup = load_setup(options.file, options.overrides)
@@ -135,6 +156,7 @@ def run_scenario(options: RunOptions) -> int:
     verdict.require()
     sources = Sources(setup, remember=setup.scenario.logits.source == "live" or options.uncertainty > 0)
     prepare(options)
+    policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
     from hilsim.show.document import document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):

@@ -142,6 +142,17 @@ class Tree(Speculative):
         return self
 
 
+class Own(Speculative):
+    """A policy of your own: a generator function in a Python file, named FILE.py:FUNCTION, and what it is given.
+
+    The file is looked for beside the scenario, then in the project; docs/tutorials/policy.md builds one.
+    """
+
+    name: Literal["own"]
+    function: str = Field(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$", max_length=500)
+    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
 Policy = Annotated[
-    TargetOnly | Sync | Adaptive | Pearl | Async | Pipelined | PromptLookup | Tree, Field(discriminator="name")
+    TargetOnly | Sync | Adaptive | Pearl | Async | Pipelined | PromptLookup | Tree | Own, Field(discriminator="name")
 ]

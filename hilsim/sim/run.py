@@ -73,7 +73,7 @@ def simulate(
     if observer is not None:
         observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
     queue = iter(conversations)
-    function = policy_function(policy)
+    function = policy_function(policy, setup.file)
     for _ in range(setup.scenario.workload.talkers):
         env.process(talker(desk, function, setup, queue))
     env.run()

@@ -184,13 +184,14 @@ def decode(desk: Desk, request: Request) -> Process:
     deliver(desk, request, start, (token,), (margin,), single_ns=desk.board.target.single_ns(cached))
 
 
-def draft(desk: Desk, request: Request, count: int) -> tuple[Draft, list[Step]]:
-    """What the draft proposes, and the steps that take: catch-up with its first token, then one row a token."""
-    proposed = desk.source.draft(request, count)
-    cached = request.draft_cached
-    steps = [Step(Phase.DRAFT, len(request.tokens) - cached, cached)]
-    steps += [Step(Phase.DRAFT, 1, len(request.tokens) + place) for place in range(len(proposed.tokens) - 1)]
-    return proposed, steps
+def draft(desk: Desk, request: Request, count: int) -> Process:
+    """At most `count` tokens, a step each, the first of which also reads what the cache lacks. Returns the `Draft`."""
+    proposed, cached = desk.source.draft(request, count), request.draft_cached
+    for place in range(len(proposed.tokens)):
+        known = len(request.tokens) + place
+        yield from desk.draft.work(Step(Phase.DRAFT, known - cached, cached), cause_of(request, known))
+        cached = known
+    return proposed
 
 
 def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Step]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from hilsim.describe.policy import Policy
+from hilsim.describe.policy import Own, Policy
 from hilsim.sim.board import Process
 from hilsim.sim.policies.adaptive import adaptive
 from hilsim.sim.policies.asynchronous import asynchronous
 from hilsim.sim.policies.fallback import PolicyFunction, with_fallback
+from hilsim.sim.policies.own import loaded
 from hilsim.sim.policies.pearl import pearl
 from hilsim.sim.policies.pipelined import pipelined
 from hilsim.sim.policies.prompt_lookup import prompt_lookup
@@ -31,12 +33,19 @@ POLICIES: dict[str, Callable[[Desk, Request, Any], Process]] = {
 }
 
 
-def policy_function(policy: Policy) -> PolicyFunction:
-    """The generator function of a scenario's policy, its parameters bound; watched, where it may fall back."""
-    function = POLICIES[policy.name]
+def policy_function(policy: Policy, scenario: str) -> PolicyFunction:
+    """The generator function of a policy, its parameters bound; watched, where it may fall back.
 
-    def bound(desk: Desk, request: Request) -> Process:
-        yield from function(desk, request, policy)
-
+    `scenario` is the file that names it. Raises `InputError` for a faulty policy of one's own.
+    """
+    if isinstance(policy, Own):
+        bound: PolicyFunction = partial(loaded(policy, scenario), **policy.parameters)
+    else:
+        bound = partial(call, POLICIES[policy.name], policy)
     fallback = getattr(policy, "fallback", None)
     return bound if fallback is None else with_fallback(bound, fallback)
+
+
+def call(function: Callable[[Desk, Request, Any], Process], policy: Policy, desk: Desk, request: Request) -> Process:
+    """A shipped policy with its record."""
+    return function(desk, request, policy)

@@ -11,7 +11,7 @@ from hilsim.describe.policy import Sync
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, draft, send_drafts, target_step, tell, verify
+from hilsim.sim.steps import Desk, decode, draft, send_drafts, target_step, tell, verify
 
 
 def sync(desk: Desk, request: Request, policy: Sync) -> Process:
@@ -23,9 +23,7 @@ def sync(desk: Desk, request: Request, policy: Sync) -> Process:
             yield from decode(desk, request)
             continue
         start = desk.now
-        proposed, steps = draft(desk, request, count)
-        for place, step in enumerate(steps):
-            yield from desk.draft.work(step, cause_of(request, len(request.tokens) + place))
+        proposed = yield from draft(desk, request, count)
         yield from verified(desk, request, start, proposed)
 
 

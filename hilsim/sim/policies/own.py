@@ -1,0 +1,47 @@
+"""A policy from a user's own file: loaded, and held against its parameters before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from hilsim.describe.catalogue import located
+from hilsim.describe.policy import Own
+from hilsim.errors import Fault, InputError
+from hilsim.sim.board import Process
+
+
+def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
+    """The function of a policy of one's own. Raises `InputError` where it is not there or does not take its parameters.
+
+    What the file itself raises while it is read becomes a message as well; what the function raises later is its
+    author's to see whole.
+    """
+    name, _, function_name = policy.function.rpartition(":")
+    file = located(name, Path(scenario))
+
+    def fault(found: str, expected: str, remedy: str = "") -> InputError:
+        return InputError([Fault(scenario, "policy.function", f"{policy.function!r}, {found}", expected, remedy)])
+
+    if not file.is_file():
+        raise fault("and no such file", "a Python file beside the scenario or in the project")
+    spec = importlib.util.spec_from_file_location(f"own_policy_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever somebody's file does
+        raise fault(f"which fails with {type(error).__name__}: {error}", "a file that Python can read") from error
+    function = getattr(module, function_name, None)
+    if not inspect.isgeneratorfunction(function):
+        known = [name for name, value in vars(module).items() if inspect.isgeneratorfunction(value)]
+        raise fault("which is no generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield.")
+    try:
+        inspect.signature(function).bind(None, None, **policy.parameters)
+    except TypeError as error:
+        expected = f"what {function_name}{inspect.signature(function)} takes"
+        raise InputError([Fault(scenario, "policy.parameters", str(error), expected)]) from None
+    return function

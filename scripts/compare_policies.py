@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Which policy for this scenario? Every policy with a handful of settings, over the same conversations.
+
+python scripts/compare_policies.py [SCENARIO] [--set PATH=VALUE]... [--all] [--plot FILE] [--csv FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from hilsim.app import replayer
+from hilsim.app_fidelity import require_place, require_plot
+from hilsim.cli import guarded
+from hilsim.describe.catalogue import PROJECT
+from hilsim.files import written
+from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
+from hilsim.show.progress import counting
+from hilsim.show.words import duration, percent
+from hilsim.study.variants import Ran, Refused, policies, tried
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "orin_8295.yaml")
+    parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
+    parser.add_argument("--all", action="store_true", help="every setting that was tried, not the best of each policy")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV with every setting")
+    options = parser.parse_args()
+    if options.plot is not None:
+        require_plot(options.plot)
+    if options.csv is not None:
+        require_place(options.csv, "--csv")
+    setup, run = replayer(options.scenario, options.set)
+    variants = policies()
+    found = list(counting("policies", tried(options.scenario, options.set, variants, run), len(variants)))
+    lines = [line_of(ran) for ran in found if isinstance(ran, Ran)]
+    shown = sorted(lines, key=lambda line: -line.speedup) if options.all else best_of_each(lines)
+    console = Console()
+    console.print(table_of(shown))
+    for group, why in {out.variant.group: out.why for out in found if isinstance(out, Refused)}.items():
+        console.print(f"{group}, not here: {why}", style="dim", highlight=False, markup=False)
+    console.print(f"\nFastest: {shown[0].overrides}", highlight=False, markup=False)
+    if options.plot is not None:
+        with written(options.plot) as path:
+            draw_policies(shown, f"{setup.scenario.name}, link {setup.scenario.link}", path, options.plot.suffix[1:])
+    if options.csv is not None:
+        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write_csv([(setup.scenario.link or "", line) for line in lines], file)
+    return 0
+
+
+def table_of(lines: list[Line]) -> Table:
+    """One row a policy: speed, what the passenger hears, and shares of the request time by what it was spent on."""
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for name in ("policy", "speed", "clause", "request", "tok/rd", "J", "verify", "draft", "waste", "link", "wait"):
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for line in lines:
+        lost = line.lost_ms
+        table.add_row(
+            line.label,
+            f"{line.speedup:.2f}",
+            "-" if line.first_clause_ms is None else duration(line.first_clause_ms),
+            duration(line.request_ms),
+            f"{line.tokens_a_round:.2f}",
+            f"{line.energy_j:.0f}",
+            *(percent(lost[name] / line.request_ms) for name in ("verify", "draft", "waste", "transfer", "wait")),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What should cross this link? Every accept rule with every payload it can use, over several links.
+
+python scripts/payloads.py [SCENARIO] [--set PATH=VALUE]... [--links NAME,NAME] [--plot FILE] [--csv FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from hilsim.app import replayer
+from hilsim.app_fidelity import require_place, require_plot
+from hilsim.cli import guarded
+from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.link import Link
+from hilsim.describe.load import Setup
+from hilsim.errors import Fault, ScenarioError
+from hilsim.files import written
+from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
+from hilsim.show.progress import counting
+from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "ethernet.yaml")
+    parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
+    parser.add_argument("--links", default="1000base-t1,2.5gbase-t1,10gbase-t1,pcie-gen3-x4")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV")
+    options = parser.parse_args()
+    if options.plot is not None:
+        require_plot(options.plot)
+    if options.csv is not None:
+        require_place(options.csv, "--csv")
+    setup, run = replayer(options.scenario, options.set)
+    require_a_choice(setup)
+    links = {name: load_named("link", Link, name, Path("--links")) for name in options.links.split(",")}
+    # All links of a scheme one after the other: what is said does not depend on the link and is remembered.
+    variants = [
+        Variant(name, scheme.name, (*scheme.overrides, f"link={name}"))
+        for scheme in payloads(setup.scenario.sampling.top_k)
+        for name in links
+    ]
+    found = list(counting("payloads", tried(options.scenario, options.set, variants, run), len(variants)))
+    by_link: dict[str, list[Line]] = {name: [] for name in links}
+    for outcome in found:
+        if isinstance(outcome, Ran):
+            by_link[outcome.variant.group].append(line_of(outcome))
+    console = Console()
+    console.print(table_of(by_link))
+    for refused in (outcome for outcome in found if isinstance(outcome, Refused)):
+        console.print(f"{refused.variant.name}: {refused.why}", style="dim", highlight=False, markup=False)
+    if options.plot is not None:
+        rates = {name: link.rate.si / 1e9 for name, link in links.items()}
+        with written(options.plot) as path:
+            draw_payloads(by_link, rates, f"{setup.scenario.name}: what should cross the link?", path,
+                          options.plot.suffix[1:])  # fmt: skip
+    if options.csv is not None:
+        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write_csv([(name, line) for name, lines in by_link.items() for line in lines], file)
+    return 0
+
+
+def require_a_choice(setup: Setup) -> None:
+    """At temperature 0 token ids are all that needs to cross, and without a draft nothing does."""
+    if setup.draft is None:
+        raise ScenarioError([Fault(setup.file, "draft", "none", "a draft on another chip, behind a link")])
+    if setup.scenario.sampling.temperature == 0:
+        found, expected = "temperature 0, where token ids are all that must cross", "a temperature above 0"
+        raise ScenarioError([Fault(setup.file, "sampling", found, expected, "Add --set sampling.temperature=0.7.")])
+
+
+def table_of(by_link: dict[str, list[Line]]) -> Table:
+    """One row a scheme: what it claims, what it costs on the link, what it accepts, and the speed-up over each link."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("rule, payload", "text", "KB up", "KB down", "tok/round", "TV", *by_link):
+        table.add_column(name, justify="left" if name in ("rule, payload", "text") else "right", no_wrap=True)
+    first = next(iter(by_link.values()))
+    words = {"text": "the target's", "law": "same law", "none": "LOSSY"}
+    for line in sorted(first, key=lambda line: (line.claim == "none", -line.speedup)):
+        speeds = (next((o.speedup for o in lines if o.name == line.name), None) for lines in by_link.values())
+        table.add_row(
+            line.name,
+            words[line.claim],
+            f"{line.bytes_up / 1000:.2f}",
+            f"{line.bytes_down / 1000:.2f}",
+            f"{line.tokens_a_round:.2f}",
+            "0" if line.total_variation is None else f"{line.total_variation:.3f}",
+            *("-" if speed is None else f"{speed:.2f}" for speed in speeds),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

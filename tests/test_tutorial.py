@@ -1,0 +1,74 @@
+"""The tutorial is run: its function is saved as it says, its commands are run, and what it claims is what comes out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hilsim.app import Sources
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.policy import TargetOnly
+from hilsim.errors import InputError
+from hilsim.show.metrics import compare_texts
+from hilsim.sim.run import simulate
+from tests.scenes import shipped, synthetic, table_setup
+
+TEXT = (PROJECT / "docs" / "tutorials" / "policy.md").read_text(encoding="utf-8")
+(FUNCTION,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+(COMMANDS,) = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
+    file = tmp_path / "streak.py"
+    file.write_text(FUNCTION, encoding="utf-8")
+    claimed = re.findall(r"a speedup of (\d\.\d\d), against (\d\.\d\d)", TEXT)[0]
+    printed = []
+    for command in COMMANDS.splitlines():
+        words = shlex.split(command.replace("streak.py", str(file)))
+        done = subprocess.run([sys.executable, *words[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "mismatches 0" in done.stdout
+        printed.append(re.findall(r"speedup (\d\.\d\d)", done.stdout)[0])
+    assert printed[0] == claimed[0]
+
+
+def test_it_says_the_targets_words_under_the_ratio_rule(tmp_path: Path) -> None:
+    file = tmp_path / "streak.py"
+    file.write_text(FUNCTION, encoding="utf-8")
+    setup = shipped(
+        "ethernet", f"policy={{name: own, function: {file}:streak}}", "workload.count=1", "workload.max_turns=2",
+        "logits.dtype=float64",
+    )  # fmt: skip
+    sources = Sources(setup)
+    plain, ours = simulate(setup, sources.fresh(), TargetOnly(name="target_only")), simulate(setup, sources.fresh())
+    assert compare_texts(plain, ours)["mismatches"] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "policy", "words"),
+    [
+        ("", "function: nowhere.py:f", "no such file"),
+        ("def f(desk, request): return None", "function: FILE:f", "no generator function"),
+        ("def f(desk, request):\n    yield", "function: FILE:g", "one of f"),
+        ("1 / 0", "function: FILE:f", "ZeroDivisionError"),
+        ("def f(desk request)", "function: FILE:f", "SyntaxError"),
+        ("def f(desk, request, *, most):\n    yield", "function: FILE:f", "missing a required argument: 'most'"),
+        ("def f(desk, request):\n    yield", "function: FILE:f, parameters: {least: 1}", "unexpected keyword"),
+        ("", "function: no colon", "pattern"),
+    ],
+)  # fmt: skip
+def test_a_faulty_policy_is_refused_with_its_place(tmp_path: Path, source: str, policy: str, words: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(source, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        run(tmp_path, f"policy={{name: own, {policy.replace('FILE', str(file))}}}")
+
+
+def run(folder: Path, policy: str) -> None:
+    setup = table_setup(folder, policy)
+    simulate(setup, synthetic(setup))
