@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the simulator come to what papers printed? Every set-up of scenarios/papers, next to its closed form.
+"""Does the simulator come to what papers printed? All of scenarios/papers, next to closed forms where they have one.
 
 python scripts/papers.py [SCENARIO ...] [--plot FILE] [--csv FILE]
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,7 +25,7 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
 from hilsim.files import written
 from hilsim.show.papers import draw, unit, write_csv
-from hilsim.study.papers import Case, case_of, closed_form, published_of
+from hilsim.study.papers import Case, case_of, published_of
 
 WIDTH = 125  # where nobody's terminal says how wide it is
 
@@ -59,11 +60,10 @@ def shipped() -> list[Path]:
 
 
 def comparable(file: Path) -> Setup:
-    """A set-up that fits, says what is published and has a closed form; refused before the runs, not after them."""
+    """A set-up that fits and says what is published; refused before the runs, not after them."""
     setup = load_setup(file)
     check(setup, []).require()
     published_of(setup)
-    closed_form(setup)
     return setup
 
 
@@ -75,25 +75,35 @@ def run(setup: Setup) -> Case:
 
 
 def table_of(cases: list[Case]) -> Table:
-    """One row a set-up."""
+    """One row a set-up, a rule between papers."""
     table = Table()
     for name in ("scenario", "in"):
         table.add_column(name, no_wrap=True)
     for name in ("published", "expected", "closed form", "simulated", "vs closed form", "vs published"):
         table.add_column(name, justify="right")
-    for case in cases:
-        off = case.from_published
+    for case, after in zip_longest(cases, cases[1:]):
         table.add_row(
             case.name,
             unit(case),
-            "-" if case.printed is None else f"{case.printed:.2f}",
-            "-" if case.published.expected is None else f"{case.published.expected:.2f}",
-            f"{case.of(case.closed):.3f}",
-            f"{case.of(case.simulated):.3f}",
-            f"{case.from_closed_form:+.2%}",
-            "-" if off is None else f"{off:+.1%}",
+            shown(case.printed, ".2f"),
+            shown(case.published.expected, ".2f"),
+            shown(None if case.closed is None else case.of(case.closed), ".3f"),
+            shown(case.of(case.simulated), ".3f"),
+            shown(case.from_closed_form, "+.2%"),
+            shown(case.from_published, "+.1%"),
+            end_section=after is not None and paper(after) != paper(case),
         )
     return table
+
+
+def paper(case: Case) -> str:
+    """Files are named after their paper."""
+    return case.name.split("_")[0]
+
+
+def shown(figure: float | None, how: str) -> str:
+    """A dash where there is no figure."""
+    return "-" if figure is None else format(figure, how)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, TARGET, role_of
 from hilsim.show.lanes import Window, axis, lane
 from hilsim.show.paint import FRAME, bar, beside, fitted, panel, spread
 from hilsim.show.tally import Exchange, Tally
-from hilsim.show.words import clean, duration_of_ns, gibibytes, nice_step, percent, shortened
+from hilsim.show.words import clean, described, duration_of_ns, gibibytes, nice_step, percent, shortened
 from hilsim.units import NS_PER_MS, NS_PER_S
 
 COLUMN = 42
@@ -64,11 +64,10 @@ class Layout:
     def header(self, width: int, *, full: bool) -> list[Text]:
         """Which question is being answered, how, and how far it has got."""
         tally, now, scenario = self.tally, self.tally.current, self.setup.scenario
-        policy = scenario.policy.model_dump(exclude_none=True)
         if now.policy == "target_only" and tally.expected == 2:
             what = "first the target alone"
         else:
-            what = ", ".join([now.policy, *(f"{key} {value}" for key, value in policy.items() if key != "name")])
+            what = described(scenario.policy.model_dump(), "name")
         left = Text.assemble((" hilsim ", f"bold {GOOD} reverse"), " ", (clean(scenario.name), "bold"), "  ", what)
         lines = [spread(left, Text(f"simulated {duration_of_ns(now.now_ns)} ", "bold"), width)]
         if full and scenario.question:

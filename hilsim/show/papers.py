@@ -27,14 +27,15 @@ def unit(case: Case) -> str:
 
 
 def write_csv(cases: Sequence[Case], file: TextIO) -> None:
-    """One row a set-up; ratios, not per cents; an empty cell is a figure that nobody printed."""
+    """One row a set-up; ratios, not per cents; an empty cell is a figure that there is not."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for case in cases:
-        published, ratio = case.published, case.from_published
+        published, off, away = case.published, case.from_closed_form, case.from_published
         row = (
-            case.name, unit(case), case.printed, published.expected, case.of(case.closed), case.of(case.simulated),
-            1 + case.from_closed_form, None if ratio is None else 1 + ratio, published.speedup,
+            case.name, unit(case), case.printed, published.expected,
+            None if case.closed is None else case.of(case.closed), case.of(case.simulated),
+            None if off is None else 1 + off, None if away is None else 1 + away, published.speedup,
             case.simulated.speedup, published.per_token_ms, case.simulated.per_token_ms, published.source,
             published.note,
         )  # fmt: skip
@@ -70,14 +71,16 @@ def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
             # On the far side of the pair, where nothing else lies.
             side = 1 if printed >= ran else -1
             axes.annotate(
-                f"{ratio:+.0%}", (printed, place), (9 * side, 0), textcoords="offset points", fontsize=8, color="0.35",
+                f"{ratio:+.1%}", (printed, place), (9 * side, 0), textcoords="offset points", fontsize=8, color="0.35",
                 va="center", ha="left" if side > 0 else "right",
             )  # fmt: skip
     rows = range(len(cases))
-    axes.plot(
-        [case.of(case.closed) for case in cases], rows, "|", label="closed form",
-        color="black", markersize=15, markeredgewidth=1.4, zorder=2,
-    )  # fmt: skip
+    closed = [(case.of(case.closed), row) for row, case in enumerate(cases) if case.closed is not None]
+    if closed:
+        axes.plot(
+            *zip(*closed, strict=True), "|", label="closed form",
+            color="black", markersize=15, markeredgewidth=1.4, zorder=2,
+        )  # fmt: skip
     expected = [(c.published.expected, row) for row, c in enumerate(cases) if c.published.expected and not c.in_ms]
     if expected:
         axes.plot(

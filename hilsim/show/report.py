@@ -15,7 +15,7 @@ from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
 from hilsim.show.sentences import headline, lossless_words, remedy_words, where_it_went
-from hilsim.show.words import clean, duration, gibibytes, milliseconds, percent, shortened
+from hilsim.show.words import clean, described, duration, gibibytes, milliseconds, percent, shortened
 
 Block = dict[str, Any]
 WIDEST = 110
@@ -107,23 +107,13 @@ def opening(page: Page, document: Block) -> None:
             continue
         step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
         page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)
-    policy = told(document["policy"], "name")
+    policy = described(document["policy"], "name")
     link = f", link {document['link']}" if document.get("link") else ""
     page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
     if document["speculative"] is not None and document.get("link"):
         at = ", verified on the draft's chip" if document["verify_at"] == "draft" else ""
-        rules = f"{told(document['accept'], 'rule')}, payload {told(document['payload'], 'scheme')}{at}"
+        rules = f"{described(document['accept'], 'rule')}, payload {described(document['payload'], 'scheme')}{at}"
         page.paragraph(rules, 8, "accept")
-
-
-def told(record: Block, name: str) -> str:
-    """A record of the scenario in a line: its name, then its parameters."""
-    inside = [
-        f"{key} ({told(value, '')})" if isinstance(value, dict) else f"{key} {value}"
-        for key, value in record.items()
-        if key != name
-    ]
-    return " ".join([str(record[name]), *inside] if name else inside)
 
 
 def error_bars(page: Page, found: Block) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hilsim.describe.load import Setup
 from hilsim.show.kinds import BAD, GOOD, INK, KINDS, kind_of, lane_order, role_of
-from hilsim.show.words import clean, duration_of_ns, shortened
+from hilsim.show.words import clean, described, duration_of_ns, shortened
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_MS, NS_PER_S
 
@@ -121,8 +121,7 @@ def compose(figure: Figure, setup: Setup, strips: Sequence[Strip]) -> None:
         axes.append(axis)
     axes[0].set_title("target alone", loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=16)
     if len(strips) > 1:
-        policy = setup.scenario.policy.model_dump()
-        words = ", ".join([policy.pop("name"), *(f"{key} {value}" for key, value in policy.items())])
+        words = described(setup.scenario.policy.model_dump(), "name")
         axes[1].set_title(f"with speculation: {words}", loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=16)
         sooner(axes[1], strips)
         enlarge(figure.add_subplot(grid[2]), axes[1], setup, lanes[1], strips[1])
@@ -186,17 +185,21 @@ def milestones(axis: Axes, strip: Strip, latest: float) -> None:
         at = strip.at(instant)
         axis.plot([at, at], [0, 1.02], color=colour, lw=1.4, zorder=4, clip_on=False, transform=top)
         axis.plot([at], [1.02], marker="v", ms=6, color=colour, zorder=5, clip_on=False, transform=top)
-        # A label stands right of its mark where it fits before the next one, else left, else right and pushed on.
+        # A label stands right of its mark where it fits before the next one, else left, else right and pushed on; where
+        # that would leave the picture, a line higher at its edge.
         label = f"{name} {duration_of_ns(instant - strip.record.arrived_ns)}"
         length = 0.0051 * len(label) * latest
         following = strip.at(instants[place + 1][1]) if place + 1 < len(instants) else edge
         before = max(taken, strip.at(instants[place - 1][1]) if place else -latest)
         fits_right, fits_left = at >= taken and at + gap + length <= following, at - gap - length >= before
         left = at - gap - length if fits_left and not fits_right else max(at, taken) + gap
+        above = left + length > edge * 1.02
+        where, lift, side = (edge, 14, "right") if above else (left, 1, "left")
         axis.annotate(
-            label, (left, 1.02), (0, 1), top, "offset points", fontsize=9, color=colour, annotation_clip=False
-        )
-        taken = max(at, left + length)
+            label, (where, 1.02), (0, lift), top, "offset points", ha=side, fontsize=9, color=colour,
+            annotation_clip=False,
+        )  # fmt: skip
+        taken = max(at, taken if above else left + length)
     target = [row for row, text in enumerate(axis.get_yticklabels()) if text.get_text().startswith(("target", "both"))]
     steps = {span.round: span for span in strip.spans if span.kind in ("verify", "prefill", "decode")}
     for closed in strip.rounds if target else []:

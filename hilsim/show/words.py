@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import Any
 
 from hilsim.units import GIB, ms
 
@@ -92,3 +93,18 @@ def nice_step(at_least: float) -> int:
 def shortened(text: str, width: int) -> str:
     """At most `width` characters, the loss marked."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def described(record: dict[str, Any], name: str) -> str:
+    """A record of the scenario in a line: what stands under `name`, then its parameters."""
+    inside = [
+        f"{key} ({described(value, '')})" if isinstance(value, dict) else f"{key} {listed(value)}"
+        for key, value in record.items()
+        if key != name and value is not None
+    ]
+    return ", ".join([str(record[name]), *inside] if name else inside)
+
+
+def listed(value: object) -> str:
+    """A value of the scenario, lists without their brackets."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

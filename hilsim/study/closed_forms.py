@@ -108,9 +108,20 @@ def pearl_tokens_a_slot(acceptance: float, drafted: int) -> float:
     return run_of(acceptance, drafted) / (1 + acceptance - acceptance**drafted)
 
 
+def pearl_slot(acceptance: float, drafted: int, draft: float, link: float = 0.0, verify: float = 1.0) -> float:
+    """Mean length of a slot: both chips work at once, so the longer of the two counts.
+
+    The draft hears the last verdict, drafts and sends, g c + l; the target, which need not wait for its own verdict,
+    takes a single row in pre-verify and v in post-verify.
+    """
+    post = acceptance / (1 + acceptance - acceptance**drafted)
+    drafting = drafted * draft + link
+    return (1 - post) * max(drafting, 1.0) + post * max(drafting, verify)
+
+
 def pearl_speedup(acceptance: float, drafted: int, draft: float, link: float = 0.0, verify: float = 1.0) -> float:
-    """Both chips work at once, so a slot takes max(g c, v), and the exchange between slots `link`."""
-    return pearl_tokens_a_slot(acceptance, drafted) / (max(drafted * draft, verify) + link)
+    """Tokens a slot over its length."""
+    return pearl_tokens_a_slot(acceptance, drafted) / pearl_slot(acceptance, drafted, draft, link, verify)
 
 
 def pipelined_speedup(acceptance: float, drafted: int, draft: float, link: float = 0.0, verify: float = 1.0) -> float:

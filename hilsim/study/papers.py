@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hilsim.cost.payload import draft_bytes, verdict_bytes
+from hilsim.cost.payload import draft_bytes, draft_decides, verdict_bytes
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Table
 from hilsim.describe.load import Setup
+from hilsim.describe.policy import Pearl, Pipelined, Sync
 from hilsim.describe.published import Published
 from hilsim.errors import Fault, ScenarioError
 from hilsim.sim.trace import Trace
-from hilsim.study.closed_forms import sync_round, tokens_a_round
+from hilsim.study.closed_forms import pearl_speedup, pipelined_speedup, sync_speedup
 from hilsim.units import ms, ns
 
 
@@ -25,11 +26,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Case:
-    """One set-up: what is published of it, what its closed form gives, and what the run came to."""
+    """One set-up: what is published of it, what its closed form gives if there is one, and what the run came to."""
 
     name: str
     published: Published
-    closed: Speed
+    closed: Speed | None
     simulated: Speed
 
     @property
@@ -47,9 +48,9 @@ class Case:
         return speed.per_token_ms if self.in_ms else speed.speedup
 
     @property
-    def from_closed_form(self) -> float:
-        """Simulated over closed form, less one."""
-        return self.of(self.simulated) / self.of(self.closed) - 1
+    def from_closed_form(self) -> float | None:
+        """Simulated over closed form, less one; None where there is no closed form."""
+        return None if self.closed is None else self.of(self.simulated) / self.of(self.closed) - 1
 
     @property
     def from_published(self) -> float | None:
@@ -76,30 +77,45 @@ def decoding_ns(trace: Trace) -> float:
 
 
 def published_of(setup: Setup) -> Published:
-    """What the scenario says is printed; a scenario that says nothing has no place among papers."""
+    """What the scenario says is printed of its speculation; one that says nothing has no place among papers."""
     if setup.scenario.published is None:
         raise ScenarioError([Fault(setup.file, "published", "nothing", "what the paper printed, with its source")])
+    if setup.scenario.policy.name == "target_only":
+        raise ScenarioError([Fault(setup.file, "policy", "target_only", "a policy that speculates")])
     return setup.scenario.published
 
 
-def closed_form(setup: Setup) -> Speed:
-    """The decoding speed of a synchronous scenario with table timers and one acceptance, on paper."""
-    scenario = setup.scenario
+def closed_form(setup: Setup) -> Speed | None:
+    """The decoding speed on paper; None where none is known, as for drafting that never stops.
+
+    Known are table times with one acceptance and the target's word as the last.
+    """
+    scenario, policy = setup.scenario, setup.scenario.policy
     acceptance = scenario.logits.acceptance if scenario.logits.source == "synthetic" else None
-    if scenario.policy.name != "sync" or not isinstance(acceptance, float):
-        found = f"{scenario.policy.name} with {scenario.logits.source} logits"
-        expected = "what has a closed form here: sync with synthetic logits of one acceptance"
-        raise ScenarioError([Fault(setup.file, "policy", found, expected)])
+    if not isinstance(acceptance, float) or draft_decides(scenario.payload, scenario.verify_at, 1, 0):
+        return None
     if scenario.target.timer is None or scenario.draft is None or scenario.draft.timer is None:
-        raise ScenarioError([Fault(setup.file, "timer", "a role without one", "step times typed in for both roles")])
-    target, draft = Table(scenario.target.timer), Table(scenario.draft.timer)
-    drafted, single = scenario.policy.draft_tokens, target.decode_ns
-    verify = target.duration_ns(Step(Phase.VERIFY, drafted + 1, 1))
-    one, two = (draft.duration_ns(Step(Phase.DRAFT, rows, 1)) for rows in (1, 2))
-    away = round_trip_ns(setup, drafted)
-    length = sync_round(acceptance, drafted, one, away, verify, two - one)
-    per_token = length / tokens_a_round(acceptance, drafted)
-    return Speed(single / per_token, ms(per_token))
+        return None
+    if scenario.target.timer.decode == 0:  # the unit of all closed forms
+        return None
+    if not isinstance(policy, Sync | Pearl | Pipelined) or policy.fallback is not None:
+        return None
+    target, draft, drafted = Table(scenario.target.timer), Table(scenario.draft.timer), policy.draft_tokens
+    single, one = target.decode_ns, draft.decode_ns / target.decode_ns
+    # Without a bonus token the last drafted one needs no row of its own.
+    rows = drafted + isinstance(policy, Sync)
+    verify = target.duration_ns(Step(Phase.VERIFY, rows, 1)) / single
+    away = round_trip_ns(setup, drafted) / single
+    if isinstance(policy, Sync):
+        catch_up = draft.duration_ns(Step(Phase.DRAFT, 2, 1)) / single - one
+        speedup = sync_speedup(acceptance, drafted, one, away, verify, catch_up)
+    elif isinstance(policy, Pearl):
+        speedup = pearl_speedup(acceptance, drafted, one, away, verify)
+    elif policy.pre_verify or policy.blocks_in_flight > 1:
+        return None
+    else:
+        speedup = pipelined_speedup(acceptance, drafted, one, away, verify)
+    return Speed(speedup, ms(single / speedup))
 
 
 def round_trip_ns(setup: Setup, drafted: int) -> int:
