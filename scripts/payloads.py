@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from string import ascii_uppercase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,6 +26,7 @@ from hilsim.errors import Fault, ScenarioError
 from hilsim.files import written
 from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
 from hilsim.show.progress import counting
+from hilsim.show.words import three_digits
 from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
 
 
@@ -56,6 +58,7 @@ def main() -> int:
             by_link[outcome.variant.group].append(line_of(outcome))
     console = Console()
     console.print(table_of(by_link))
+    console.print("text: own - the target's own words; law - other words of the same law; TV - distance from that law")
     for refused in (outcome for outcome in found if isinstance(outcome, Refused)):
         console.print(f"{refused.variant.name}: {refused.why}", style="dim", highlight=False, markup=False)
     if options.plot is not None:
@@ -79,21 +82,25 @@ def require_a_choice(setup: Setup) -> None:
 
 
 def table_of(by_link: dict[str, list[Line]]) -> Table:
-    """One row a scheme: what it claims, what it costs on the link, what it accepts, and the speed-up over each link."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("rule, payload", "text", "KB up", "KB down", "tok/round", "TV", *by_link):
+    """One row a scheme: whose text it tells, what a round costs on the link, and the speed-up over each link."""
+    letters = ascii_uppercase[: len(by_link)]
+    legend = ", ".join(f"{letter} {name}" for letter, name in zip(letters, by_link, strict=True))
+    table = Table(
+        box=None, pad_edge=False, collapse_padding=True, caption=f"speedup over {legend}", caption_justify="left"
+    )
+    for name in ("rule, payload", "text", "KB up", "KB dn", "tok/rd", "TV", *letters):
         table.add_column(name, justify="left" if name in ("rule, payload", "text") else "right", no_wrap=True)
     first = next(iter(by_link.values()))
-    words = {"text": "the target's", "law": "same law", "none": "LOSSY"}
+    words = {"text": "own", "law": "law", "none": "LOSSY"}
     for line in sorted(first, key=lambda line: (line.claim == "none", -line.speedup)):
         speeds = (next((o.speedup for o in lines if o.name == line.name), None) for lines in by_link.values())
         table.add_row(
             line.name,
             words[line.claim],
-            f"{line.bytes_up / 1000:.2f}",
-            f"{line.bytes_down / 1000:.2f}",
+            three_digits(line.bytes_up / 1000),
+            three_digits(line.bytes_down / 1000),
             f"{line.tokens_a_round:.2f}",
-            "0" if line.total_variation is None else f"{line.total_variation:.3f}",
+            "" if line.total_variation is None else f"{line.total_variation:.3f}",
             *("-" if speed is None else f"{speed:.2f}" for speed in speeds),
         )
     return table

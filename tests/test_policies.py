@@ -197,6 +197,18 @@ def test_overlap_hides_the_draft_only_where_it_is_slow(tmp_path: Path) -> None:
         assert (rates["pearl"] > rates["sync"]) == overlap_wins
 
 
+def test_drafts_that_wait_for_the_wire_go_together(tmp_path: Path) -> None:
+    """A message takes 20 ms of the wire, a draft 5: after the first token four go at a time, and no queue grows."""
+    setup = timed(tmp_path, "{name: async, max_ahead: 64}", 1.0, 0.1, 20.0, "workload.output_tokens=200",
+                  "workload.requests=1")  # fmt: skip
+    trace = simulate(setup, synthetic(setup))
+    messages = [span for span in trace.spans if span.kind == "drafts"]
+    tokens = [(span.nbytes - 16) // 4 for span in messages]
+    assert tokens[0] == 1
+    assert set(tokens[1:-2]) <= {3, 4, 5}
+    assert max(span.start_ns - span.asked_ns for span in messages) == 0
+
+
 def test_a_losing_draft_is_given_up_and_tried_again(tmp_path: Path) -> None:
     """Drafts that never stand: with a fallback the time lies near the target alone's, without it far above."""
     loss = {}

@@ -213,6 +213,13 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
         yield "payload scalar with down support but no sampling.top_k to make it small; down row, or a top_k"
 
 
+def lookup_faults(accept: Accept, payload: Payload) -> Iterator[str]:
+    """Words that are looked up were drawn from no law, so nothing may be tested against the draft's."""
+    if accept.rule in ("block", "lenient", "typical") or payload.scheme == "top_k_after":
+        found = f"policy prompt_lookup with accept {accept.rule} and payload {payload.scheme}"
+        yield f"{found}, which test against a law that its words were not drawn from; sample_match with token_ids"
+
+
 def tree_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[str]:
     """What a token tree cannot be verified by: rules that test one draft a position, and payloads other than ids."""
     if accept.rule not in ("greedy", "gumbel", "sample_match"):

@@ -16,6 +16,7 @@ from hilsim.describe.decoding import (
     TokenIds,
     VerifyAt,
     faults,
+    lookup_faults,
     rule_faults,
     tree_faults,
 )
@@ -183,6 +184,8 @@ class Scenario(Record):
 
     def _of_rules(self) -> Iterator[str]:
         """Which accept rule, payload and workload go together."""
+        if self.policy.name == "prompt_lookup":
+            yield from lookup_faults(self.accept, self.payload)
         if self.policy.name == "tree":
             yield from tree_faults(self.accept, self.payload, self.verify_at)
         if self.draft is None:

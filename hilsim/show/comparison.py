@@ -156,7 +156,8 @@ def draw_payloads(by_link: dict[str, list[Line]], rates: dict[str, float], title
         )  # fmt: skip
     left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round (mean_acceptance_length)")
     right.set(xscale="log", xlabel="rate of the link, GB/s", ylabel="speedup over the target alone")
-    right.axhline(1, color="0.5", linewidth=0.8)
+    if any(line.speedup < 1.2 for lines in by_link.values() for line in lines):
+        right.axhline(1, color="0.5", linewidth=0.8)
     for link in links:
         right.annotate(link, (rates[link], 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=8,
                        color="0.45", ha="right", va="bottom")  # fmt: skip

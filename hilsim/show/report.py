@@ -15,7 +15,7 @@ from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
 from hilsim.show.sentences import headline, lossless_words, remedy_words, where_it_went
-from hilsim.show.words import clean, described, duration, gibibytes, milliseconds, percent, shortened
+from hilsim.show.words import clean, described, duration, gibibytes, milliseconds, percent, shortened, three_digits
 
 Block = dict[str, Any]
 WIDEST = 110
@@ -133,11 +133,6 @@ def error_bars(page: Page, found: Block) -> None:
             mover = interval["moved_most_by"][0]
             ends = f"{three_digits(mover['at_low'])} and {three_digits(mover['at_high'])} at its ends"
             page.paragraph(f"most by {mover['figure']}: {ends}", 4)
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent for what people meet."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def times(page: Page, document: Block) -> None:

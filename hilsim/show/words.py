@@ -51,6 +51,11 @@ def milliseconds(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent for what people meet."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def duration(value_ms: float) -> str:
     """A duration with its unit: microseconds, milliseconds, or seconds from one second on."""
     if abs(value_ms) >= 1000:

@@ -104,14 +104,16 @@ class Direction:
         """From the first byte to arrival on a free wire, without jitter."""
         return self.wire_ns(nbytes) + self.propagation_ns
 
-    def send(self, kind: str, nbytes: int, cause: Cause) -> Process:
-        """Queue for the wire, put the bytes on it, and return when they have arrived."""
+    def send(self, kind: str, nbytes: int, cause: Cause, left: simpy.Event | None = None) -> Process:
+        """Queue for the wire, put the bytes on it, return when they have arrived; `left` tells when they are gone."""
         asked = now_ns(self.env)
         with self.turn.request() as turn:
             yield turn
             start = now_ns(self.env)
             yield self.env.timeout(self.wire_ns(nbytes))
             end = now_ns(self.env)
+        if left is not None:
+            left.succeed()
         delay = self.propagation_ns
         if self.jitter_ns:
             # Direction and message number, not a stream: one message more on one way moves nothing on the other.

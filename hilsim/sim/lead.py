@@ -38,7 +38,10 @@ class Lead:
     news: simpy.Event
     ahead: list[int] = field(default_factory=list)
     shipped: list[int] = field(default_factory=list)  # where each shipment ends, in tokens of the conversation
+    unsent: int = 0  # tokens at the end of `ahead` that no message carries yet
+    sending: bool = False  # a message of drafts is waiting for the wire or on it
     ended: bool = False  # the last token ahead ends the turn
+    last: bool = False  # nothing more is drafted until there is news
     over: bool = False  # told that the answer is complete
 
     @staticmethod
@@ -70,7 +73,7 @@ class Lead:
             self.ended = self.ended and bool(self.ahead)
         else:
             self.cached = min(self.cached, self.told + same)
-            self.ahead, self.shipped, self.ended = [], [], False
+            self.ahead, self.shipped, self.unsent, self.ended = [], [], 0, False
         self.told = max(self.told, length)
         return same is not None
 
@@ -122,12 +125,28 @@ def draft_one(desk: Desk, lead: Lead) -> Process:
 
 
 def ship(desk: Desk, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
-    """Send the last `count` drafted tokens on their way."""
+    """Send the last `count` drafted tokens on their way; what is drafted while the wire is taken goes together."""
     lead.shipped = [end for end in lead.shipped if end > lead.told] + [lead.length]
-    shipment = Shipment(lead.told, tuple(lead.ahead), last)
+    lead.unsent, lead.last = lead.unsent + count, last
+    if not lead.sending:
+        lead.sending = True
+        lead.env.process(empty(desk, lead, inbox))
 
-    def under_way() -> Process:
-        yield from send_drafts(desk, lead.request, Draft(shipment.tokens[-count:]))
-        inbox.put(shipment)
 
-    lead.env.process(under_way())
+def empty(desk: Desk, lead: Lead, inbox: Inbox) -> Process:
+    """Message after message until all that is drafted has left; each arrives by itself."""
+    while lead.unsent and lead.ahead:
+        shipment = Shipment(lead.told, tuple(lead.ahead), lead.last)
+        fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0
+        left = lead.env.event()
+        lead.env.process(arrive(desk, lead, inbox, shipment, fresh, left))
+        yield left
+    lead.sending = False
+
+
+def arrive(
+    desk: Desk, lead: Lead, inbox: Inbox, shipment: Shipment, fresh: tuple[int, ...], left: simpy.Event
+) -> Process:
+    """One message from the draft's chip into the target's inbox."""
+    yield from send_drafts(desk, lead.request, Draft(fresh), left)
+    inbox.put(shipment)

@@ -214,11 +214,11 @@ def settled(request: Request) -> Process:
         request.settled = None
 
 
-def send_drafts(desk: Desk, request: Request, proposed: Draft | TokenTree) -> Process:
+def send_drafts(desk: Desk, request: Request, proposed: Draft | TokenTree, left: simpy.Event | None = None) -> Process:
     """Drafted tokens, with whatever the payload scheme adds; the shape of a tree is known to both chips."""
     rules = desk.scenario
     nbytes = draft_bytes(rules.payload, len(proposed.tokens), desk.vocabulary, rules.verify_at)
-    yield from desk.up.send("drafts", nbytes, cause_of(request))
+    yield from desk.up.send("drafts", nbytes, cause_of(request), left)
 
 
 def round_trip_ns(desk: Desk, drafted: int) -> int:

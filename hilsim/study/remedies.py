@@ -15,6 +15,7 @@ from pathlib import Path
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, described
+from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.model import Model
@@ -120,6 +121,8 @@ def settings(setup: Setup) -> Iterator[Change]:
 def payloads(setup: Setup) -> Iterator[Change]:
     """Smaller payloads that keep the law of the text."""
     scenario, cost = setup.scenario, "a change of the protocol between the chips"
+    if scenario.accept.rule in MATCHING and scenario.payload.scheme != "token_ids":
+        yield Change("token ids alone", cost, ("payload=token_ids",))
     if scenario.draft is None or scenario.accept.rule != "ratio":
         return
     for payload in ("{scheme: top_k, k: 64}", "{scheme: scalar, down: support}", "scalar", "one_hot"):

@@ -81,20 +81,20 @@ def payloads(top_k: int | None) -> list[Variant]:
             ("full_rows counts8", "{scheme: full_rows, format: counts8}")]  # fmt: skip
     cut = [(f"top_k {k}", f"{{scheme: top_k, k: {k}}}") for k in (64, 16)]
     found = [("exact", f"ratio, {name}", "ratio", text, "target") for name, text in (*full, *cut)]
-    found.append(("exact", "ratio, scalar, row down", "ratio", "scalar", "target"))
+    found.append(("exact", "ratio, scalar, row", "ratio", "scalar", "target"))
     if top_k is not None:
         text = "{scheme: scalar, down: support}"
-        found.append(("exact", "ratio, scalar, support down", "ratio", text, "target"))
+        found.append(("exact", "ratio, scalar, support", "ratio", text, "target"))
     found += [
         ("exact", "ratio, one_hot", "ratio", "one_hot", "target"),
         ("exact", "gumbel, token_ids", "gumbel", "token_ids", "target"),
         ("exact", "sample_match, token_ids", "sample_match", "token_ids", "target"),
         ("exact", "block, top_k 64", "block", "{scheme: top_k, k: 64}", "target"),
-        ("exact", "ratio at the draft, rows down", "ratio", "full_rows", "draft"),
+        ("exact", "ratio at draft, full_rows", "ratio", "full_rows", "draft"),
     ]
     if top_k is not None:
         text = f"{{scheme: top_k, k: {top_k}}}"
-        found.append(("exact", f"ratio at the draft, top_k {top_k} down", "ratio", text, "draft"))
+        found.append(("exact", f"ratio at draft, top_k {top_k}", "ratio", text, "draft"))
     found += [
         ("lossy", "ratio, top_k_after 16", "ratio", "{scheme: top_k_after, k: 16}", "target"),
         ("lossy", "lenient 0.5, top_k 64", "{rule: lenient, lenience: 0.5}", "{scheme: top_k, k: 64}", "target"),
