@@ -136,14 +136,13 @@ def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Set
     """
     setup = load_setup(file, overrides)
     check(setup, list(overrides)).require()
-    known = [Sources(setup, remember=True)]
+    known: dict[object, Sources] = {}
 
     def run(changed: Setup) -> tuple[Trace, Trace]:
-        sources = next((made for made in known if made.replaying(changed) is made), None)
-        if sources is None:
-            sources = known[0].replaying(changed)
-            known.append(sources)
-        outcome = run_both(changed, sources)
+        said = spoken_by(changed)
+        if said not in known:
+            known[said] = Sources(changed, remember=True)
+        outcome = run_both(changed, known[said])
         return outcome.baseline, outcome.speculative or outcome.baseline
 
     return setup, run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
     return loaded
 
 
+@cache
 def described(kind: str, record: type[N]) -> tuple[N, ...]:
     """All files of a kind in the project; somebody's unfinished one is not the reader's fault."""
     found = []

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -32,8 +33,12 @@ class Document:
     lines: dict[Path, int]
 
 
+@lru_cache(maxsize=256)
 def parse(text: str, file: str) -> Document:
-    """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found."""
+    """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found.
+
+    Studies read the same chips for every version of a scenario, so what was read is kept; nobody changes a `Document`.
+    """
     try:
         tags = list(explicit_tags(text))
         root = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -252,7 +252,6 @@ def names_of(thing: Named) -> tuple[str, ...]:
 
 
 @cache
-@cache
 def chip_of(device: str, file: str) -> Chip:
     """The chip that a device column means: a chip file, a name, `NAME@MODE`, or a board that a chip is known as."""
     path = device.partition("@")[0]
