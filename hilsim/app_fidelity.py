@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from hilsim.cost.network import NetworkLoad
@@ -23,10 +22,9 @@ from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replayed
 from hilsim.fidelity.validate import compared
-from hilsim.files import place_faults, read_text, written
+from hilsim.files import read_text, written
+from hilsim.show.outputs import require_place, require_plot
 from hilsim.show.progress import saying
-
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def families() -> dict[str, Family]:
@@ -101,22 +99,6 @@ def validate_trace(file: Path, *, beside: Sequence[str], as_json: bool) -> int:
     else:
         two_device.print_log(Console(), prompts, replays, str(file))
     return 0
-
-
-def require_place(file: Path, option: str) -> None:
-    """Refuse a place that cannot be written to before the work, not after it."""
-    if faults := place_faults(file, option):
-        raise InputError(faults)
-
-
-def require_plot(file: Path) -> None:
-    """Refuse a picture that could not be drawn before the work, not after it."""
-    if file.suffix not in PICTURES:
-        found = repr(file.suffix) if file.suffix else "no ending"
-        raise InputError([Fault(str(file), "--plot", found, f"a name that ends in {', '.join(PICTURES)}")])
-    if find_spec("matplotlib") is None:
-        raise InputError([Fault("--plot", "", "no matplotlib", "it installed", "Install hilsim[plot].")])
-    require_place(file, "--plot")
 
 
 def fitting(cases: Sequence[Case]) -> list[Case]:

@@ -16,11 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hilsim.app import replayer
-from hilsim.app_fidelity import require_place, require_plot
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT
-from hilsim.files import written
 from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
+from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.progress import counting
 from hilsim.show.words import duration, percent
 from hilsim.study.variants import Ran, Refused, policies, tried
@@ -31,13 +30,9 @@ def main() -> int:
     parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "orin_8295.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     parser.add_argument("--all", action="store_true", help="every setting that was tried, not the best of each policy")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV with every setting")
+    add_outputs(parser)
     options = parser.parse_args()
-    if options.plot is not None:
-        require_plot(options.plot)
-    if options.csv is not None:
-        require_place(options.csv, "--csv")
+    require_outputs(options)
     setup, run = replayer(options.scenario, options.set)
     variants = policies()
     found = list(counting("policies", tried(options.scenario, options.set, variants, run), len(variants)))
@@ -48,12 +43,12 @@ def main() -> int:
     for group, why in {out.variant.group: out.why for out in found if isinstance(out, Refused)}.items():
         console.print(f"{group}, not here: {why}", style="dim", highlight=False, markup=False)
     console.print(f"\nFastest: {shown[0].overrides}", highlight=False, markup=False)
-    if options.plot is not None:
-        with written(options.plot) as path:
-            draw_policies(shown, f"{setup.scenario.name}, link {setup.scenario.link}", path, options.plot.suffix[1:])
-    if options.csv is not None:
-        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write_csv([(setup.scenario.link or "", line) for line in lines], file)
+    title = f"{setup.scenario.name}, link {setup.scenario.link}"
+    write_outputs(
+        options,
+        lambda path, kind: draw_policies(shown, title, path, kind),
+        lambda file: write_csv([(setup.scenario.link or "", line) for line in lines], file),
+    )
     return 0
 
 

@@ -18,12 +18,11 @@ from rich.progress import track
 from rich.table import Table
 
 from hilsim.app import Sources, run_both
-from hilsim.app_fidelity import require_place, require_plot
 from hilsim.cli import guarded
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
-from hilsim.files import written
+from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.papers import draw, unit, write_csv
 from hilsim.study.papers import Case, case_of, published_of
 
@@ -33,23 +32,14 @@ WIDTH = 125  # where nobody's terminal says how wide it is
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", type=Path, metavar="SCENARIO", help="default: all of scenarios/papers")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV")
+    add_outputs(parser)
     options = parser.parse_args()
-    if options.plot is not None:
-        require_plot(options.plot)
-    if options.csv is not None:
-        require_place(options.csv, "--csv")
+    require_outputs(options)
     setups = [comparable(file) for file in options.scenarios or shipped()]
     cases = [run(setup) for setup in track(setups, "papers", console=Console(stderr=True), transient=True)]
     console = Console()
     (console if console.is_terminal else Console(width=WIDTH)).print(table_of(cases))
-    if options.plot is not None:
-        with written(options.plot) as path:
-            draw(cases, path, options.plot.suffix[1:])
-    if options.csv is not None:
-        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write_csv(cases, file)
+    write_outputs(options, lambda path, kind: draw(cases, path, kind), lambda file: write_csv(cases, file))
     return 0
 
 

@@ -17,14 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hilsim.app import replayer
-from hilsim.app_fidelity import require_place, require_plot
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
 from hilsim.errors import Fault, ScenarioError
-from hilsim.files import written
 from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
+from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.progress import counting
 from hilsim.show.words import three_digits
 from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
@@ -35,13 +34,9 @@ def main() -> int:
     parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "ethernet.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     parser.add_argument("--links", default="1000base-t1,2.5gbase-t1,10gbase-t1,pcie-gen3-x4")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV")
+    add_outputs(parser)
     options = parser.parse_args()
-    if options.plot is not None:
-        require_plot(options.plot)
-    if options.csv is not None:
-        require_place(options.csv, "--csv")
+    require_outputs(options)
     setup, run = replayer(options.scenario, options.set)
     require_a_choice(setup)
     links = {name: load_named("link", Link, name, Path("--links")) for name in options.links.split(",")}
@@ -61,14 +56,13 @@ def main() -> int:
     console.print("text: own - the target's own words; law - other words of the same law; TV - distance from that law")
     for refused in (outcome for outcome in found if isinstance(outcome, Refused)):
         console.print(f"{refused.variant.name}: {refused.why}", style="dim", highlight=False, markup=False)
-    if options.plot is not None:
-        rates = {name: link.rate.si / 1e9 for name, link in links.items()}
-        with written(options.plot) as path:
-            draw_payloads(by_link, rates, f"{setup.scenario.name}: what should cross the link?", path,
-                          options.plot.suffix[1:])  # fmt: skip
-    if options.csv is not None:
-        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write_csv([(name, line) for name, lines in by_link.items() for line in lines], file)
+    rates = {name: link.rate.si / 1e9 for name, link in links.items()}
+    title = f"{setup.scenario.name}: what should cross the link?"
+    write_outputs(
+        options,
+        lambda path, kind: draw_payloads(by_link, rates, title, path, kind),
+        lambda file: write_csv([(name, line) for name, lines in by_link.items() for line in lines], file),
+    )
     return 0
 
 
