@@ -25,6 +25,8 @@ pictures: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml --plain --out out/pictures > /dev/null
 	mkdir -p docs/orin_8295
 	cp out/pictures/dashboard.svg out/pictures/timeline.png docs/orin_8295/
+	$(BIN)/python scripts/compare_policies.py --plot docs/comparisons/policies.png > /dev/null
+	$(BIN)/python scripts/payloads.py --plot docs/comparisons/payloads.png > /dev/null
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

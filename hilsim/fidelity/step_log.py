@@ -11,16 +11,16 @@ The format is that of AMUSD's benchmark (arXiv:2410.17375), and simple enough to
 All need total_time and tokens_generated as well. `token_times`, `draft_times` and `verify_times` have one entry a step,
 in order. `accepted_tokens` has one entry a verify step: the tokens it made final, the target's own among them, so at
 least 1. The passes over the prompt are no steps: they yield the first token, and only greedy and amusd count them in
-`total_time`. The last step may overshoot the end of the text. A log may lack strategies; other keys (gpustats,
-time_per_token) are not read.
+`total_time`. Where `token_times` has as many entries as there are tokens, its first is that pass. The first verify
+entry of amusd begins with the target's first token, so it also holds the wait for the draft's pass. The last step may
+overshoot the end of the text. A log may lack strategies; other keys (gpustats, time_per_token) are not read.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError
@@ -87,7 +87,7 @@ class Reader:
         """A time in seconds, or None after a fault."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fault(place, shown(value), "a time in seconds")
-        elif not math.isfinite(value) or not SHORTEST_S <= value <= LONGEST_S:
+        elif not SHORTEST_S <= value <= LONGEST_S:
             self.fault(place, shown(value), f"seconds from {SHORTEST_S:g} to {LONGEST_S:g}", "Is it the unit?")
         else:
             return float(value)
@@ -138,7 +138,7 @@ class Reader:
         if strategy == "greedy":
             greedy = GreedyRun(lists["token_times"], total, tokens)
             self.check_greedy(greedy, place)
-            return greedy
+            return greedy if len(greedy.token_s) < max(2, tokens) else replace(greedy, token_s=greedy.token_s[1:])
         accepted = tuple(count for count in counts if count is not None)
         speculative = SpeculativeRun(lists["draft_times"], lists["verify_times"], accepted, total, tokens)
         self.check_speculative(speculative, strategy, place)

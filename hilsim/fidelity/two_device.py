@@ -1,18 +1,25 @@
-"""Two devices against their own log: the synchronous run replayed, the asynchronous run predicted from it alone.
+"""Two devices against their own log: the synchronous run replayed, the asynchronous predicted from it and the prefills.
 
 **Replay.** The recorded draft and verify steps one after another, in whole nanoseconds. What is missing from the
 recorded total is the host's own work between the steps.
 
-**Prediction.** No recorded time of the asynchronous run is used. From the synchronous and the greedy run come
+**Prediction.** No recorded step of the asynchronous run is used. From the synchronous and the greedy run come
 
-- a draft step and a verify step of all drafts: medians; a verify step of one row: the greedy median, and in between a
-  straight line, because a pass of few rows streams the weights once and adds a little a row;
-- the first step of each device: its first entry, which also waits for what the pass over the prompt left in the queue;
+- a draft step and a verify step of all drafts: medians. From two rows on a verify step costs as all do: the second row
+  is what brings in the comparison and the crop, and a few rows stream the weights once. Beyond all, a straight line;
+- a verify step of one row: the greedy median, and the wait for the device that the greedy total holds a token beyond
+  its steps, as a step launches its work and does not wait for its end; at most a verify step of all drafts;
 - the handshake: fetching a step's tokens from the device, comparing and publishing them. It is what the synchronous
   run's total holds beyond its steps, a round; never more than the greedy run's remainder a token. It is charged after
-  every verdict and after every draft step, as an asynchronous draft is published token by token; its polling is in it;
-- the start: the pass over the prompt with the warming-up of a fresh process, which the greedy total holds beyond its
-  steps and handshakes. Both devices pay it, one after the other: the draft waits for the target's first token.
+  every verdict and after every draft step, as an asynchronous draft is published token by token; its polling is in it.
+
+The prefills are in no synchronous step. The start is a pass over the prompt with the warming-up of a fresh process;
+both devices pay it, one after the other, as the draft waits for the target's first token. The asynchronous run's first
+verify entry, which is no step, shows it: from the target's first token to its first verdict it holds the draft's start,
+two draft steps and a verify step. Without that run, or where the entry holds no more than steps, the start is what the
+greedy total holds beyond its steps and handshakes: the most it can be, far too much where the steps' times leave out
+most of the wait for the device. A first synchronous step waits for what the passes over the prompt left in the queue;
+the start has that, so no first entry is charged here.
 
 **The protocol** is AMUSD's (arXiv:2410.17375) as its program runs it. The draft never stops. The target, when idle,
 waits for two unverified drafts, takes all, verifies and publishes. The draft looks at its own step boundary, after its
@@ -57,11 +64,14 @@ class StepTimes:
     first_verify_ns: int
     handshake_ns: int
     start_ns: int  # of one device
+    start_from: str | None  # the run that shows it, amusd or greedy; None where neither is in the log
 
     def rows_ns(self, rows: int) -> int:
-        """A verify step of so many rows: a straight line through one row and all rows."""
-        slope = max(0, self.verify_ns - self.one_row_ns)
-        return min(self.one_row_ns, self.verify_ns) + slope * (rows - 1) // self.draft_tokens
+        """A verify step of so many rows: as all from two on; beyond all a straight line through one row and all."""
+        if rows == 1:
+            return min(self.one_row_ns, self.verify_ns)
+        beyond = max(0, rows - 1 - self.draft_tokens)
+        return self.verify_ns + max(0, self.verify_ns - self.one_row_ns) * beyond // self.draft_tokens
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,11 @@ def replayed(runs: PromptRuns, file: Path) -> Replay:
     """Replay and predict one prompt that has a synchronous run."""
     sync = runs.sync
     assert sync is not None  # those without are told apart before
-    times = step_times(sync, runs.greedy)
+    times = step_times(sync, runs.greedy, runs.asynchronous)
     groups = drafts_per_round(sync, times.draft_tokens)
     tokens = sync.tokens if runs.asynchronous is None else runs.asynchronous.tokens
-    verify_ns = max(times.rows_ns(1 + times.draft_tokens), times.first_verify_ns)
-    if (tokens * verify_ns + 2 * times.start_ns) // times.draft_ns > MOST_DRAFT_STEPS:
-        found = f"draft steps of {times.draft_ns / 1e6:g} ms beside verify steps of {verify_ns / 1e6:g} ms"
+    if (tokens * times.verify_ns + 2 * times.start_ns) // times.draft_ns > MOST_DRAFT_STEPS:
+        found = f"draft steps of {times.draft_ns / 1e6:g} ms beside verify steps of {times.verify_ns / 1e6:g} ms"
         raise InputError([Fault(str(file), f"sample {runs.index}", found, "times of one kind", "Is it the unit?")])
     return Replay(
         runs=runs,
@@ -116,24 +125,32 @@ def replayed(runs: PromptRuns, file: Path) -> Replay:
     )
 
 
-def step_times(sync: SpeculativeRun, greedy: GreedyRun | None) -> StepTimes:
-    """Medians, first entries, handshake, start; without a greedy run one row costs as many, and the start nothing."""
+def step_times(sync: SpeculativeRun, greedy: GreedyRun | None, asynchronous: SpeculativeRun | None) -> StepTimes:
+    """Medians, first entries, handshake, start; without a greedy run one row costs as many."""
+    draft_s, verify_s = median(sync.draft_s), median(sync.verify_s)
     beyond_s = sync.total_s - sum(sync.draft_s) - sum(sync.verify_s)
     handshake_s = max(0.0, beyond_s) / len(sync.verify_s)
-    start_s = 0.0
+    one_row_s, start_s, start_from = verify_s, 0.0, None
     if greedy is not None:
         handshake_s = min(handshake_s, greedy.untimed_s / len(greedy.token_s))
-        start_s = max(0.0, greedy.untimed_s - handshake_s * len(greedy.token_s))
-    verify_s = median(sync.verify_s)
+        start_s, start_from = max(0.0, greedy.untimed_s - handshake_s * len(greedy.token_s)), "greedy"
+    steps_s = LEAST_DRAFTS * (draft_s + handshake_s) + verify_s + handshake_s
+    if asynchronous is not None and asynchronous.verify_s[0] > steps_s:
+        start_s, start_from = asynchronous.verify_s[0] - steps_s, "amusd"
+    if greedy is not None:
+        one_row_s = median(greedy.token_s)
+        wait_s = (greedy.untimed_s - start_s) / len(greedy.token_s) - handshake_s
+        one_row_s += max(0.0, min(wait_s, verify_s - one_row_s))
     return StepTimes(
-        draft_ns=ns(median(sync.draft_s)),
+        draft_ns=ns(draft_s),
         verify_ns=ns(verify_s),
-        one_row_ns=ns(verify_s if greedy is None else median(greedy.token_s)),
+        one_row_ns=ns(one_row_s),
         draft_tokens=draft_tokens(sync),
         first_draft_ns=ns(sync.draft_s[0]),
         first_verify_ns=ns(sync.verify_s[0]),
         handshake_ns=ns(handshake_s),
         start_ns=ns(start_s),
+        start_from=start_from,
     )
 
 
@@ -199,7 +216,7 @@ def walk(times: StepTimes, wrong: frozenset[int], period: int, tokens: int) -> W
     verified = seen = 1
     requests = responses = stale = steps = 0
     accepted: list[int] = []
-    boundary_ns = 2 * times.start_ns + times.first_draft_ns + times.handshake_ns
+    boundary_ns = 2 * times.start_ns + draft_ns
     verdict_ns, rows, made = None, 0, 0
     now_ns = 2 * times.start_ns
     while verified < tokens:
@@ -209,8 +226,7 @@ def walk(times: StepTimes, wrong: frozenset[int], period: int, tokens: int) -> W
                 rows, made = 1 + stays - verified, min(first_wrong, stays) - verified + 1
             else:
                 rows, made, stale = 1, 1, stale + 1
-            cost_ns = times.rows_ns(rows) if accepted else times.first_verify_ns
-            verdict_ns = now_ns + cost_ns + times.handshake_ns
+            verdict_ns = now_ns + times.rows_ns(rows) + times.handshake_ns
         if verdict_ns is not None and verdict_ns <= boundary_ns:
             now_ns, verdict_ns = verdict_ns, None
             requests += made != rows

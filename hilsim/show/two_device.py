@@ -15,9 +15,14 @@ from hilsim.units import NS_PER_S, ms
 
 GOOD, FAIR = 0.05, 0.10
 WITHOUT = {
-    "greedy": "no greedy run: one row is charged as a full verify step, the start as nothing, and no speed-up is known",
+    "greedy": "no greedy run: one row is charged as a full verify step, and no speed-up is known",
     "sd": "no sd run: nothing can be replayed or predicted",
     "amusd": "no amusd run: its prediction has nothing to be compared with",
+}
+START = {
+    "amusd": "from the amusd run's first verify entry",
+    "greedy": "from the greedy run's total, the most it can be",
+    None: "unknown without an amusd or a greedy run",
 }
 
 
@@ -32,9 +37,9 @@ def totals(replay: Replay) -> list[tuple[str, float | None, float, int]]:
     assert sync is not None
     measured = None if asynchronous is None else asynchronous.total_s
     return [
-        ("sync, recorded steps replayed", sync.total_s, replay.sync_replayed_s, sync.tokens),
-        ("sync, predicted from medians", sync.total_s, replay.sync_predicted_s, sync.tokens),
-        ("async, predicted from sync", measured, replay.async_predicted_s, replay.tokens),
+        ("sync, replayed", sync.total_s, replay.sync_replayed_s, sync.tokens),
+        ("sync, from medians", sync.total_s, replay.sync_predicted_s, sync.tokens),
+        ("async, predicted", measured, replay.async_predicted_s, replay.tokens),
     ]
 
 
@@ -82,8 +87,9 @@ def lines(replay: Replay) -> Iterable[str]:
         f" {ms(times.verify_ns):.2f} ms, of one row {ms(times.one_row_ns):.2f} ms (v = {ratio(replay):.2f})"
     )
     yield (
-        f"First steps {ms(times.first_draft_ns):.1f} and {ms(times.first_verify_ns):.1f} ms, handshake"
-        f" {ms(times.handshake_ns):.3f} ms a step, start {ms(times.start_ns):.0f} ms a device"
+        f"Handshake {ms(times.handshake_ns):.3f} ms a step; start {ms(times.start_ns):.0f} ms a device,"
+        f" {START[times.start_from]}; first sync steps {ms(times.first_draft_ns):.1f} and"
+        f" {ms(times.first_verify_ns):.1f} ms"
     )
     groups = ", ".join(f"{count} in {rounds} rounds" for count, rounds in replay.drafts_per_round.items())
     yield f"Sync: {sync.tokens} tokens, {rounds_line(sync.accepted)}; alpha {replay.alpha:.3f}; draft steps: {groups}"
@@ -155,6 +161,7 @@ def sample(replay: Replay) -> dict[str, object]:
             "handshake": ms(times.handshake_ns),
             "start": ms(times.start_ns),
         },
+        "start_from": times.start_from,
         "draft_tokens": times.draft_tokens,
         "verify_ratio": ratio(replay),
         "alpha": replay.alpha,
