@@ -55,7 +55,7 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
         case "missing":
             return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
         case "extra_forbidden":
-            known = known_keys(record, path[:-1])
+            known = known_keys(record, item["loc"][:-1])
             near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
             remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
             return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "known keys", remedy)
@@ -63,6 +63,12 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             message = str(item["ctx"]["error"])
             found, _, expected = message.partition("; ")
             return Fault(file, where, found, expected or "a consistent description")
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
+            near = difflib.get_close_matches(item["ctx"]["tag"], tags, 1)
+            remedy = f"Did you mean {near[0]!r}?" if near else ""
+            key = item["ctx"]["discriminator"].strip("'")
+            return Fault(file, where, f"{key} {item['ctx']['tag']!r}", f"one of {', '.join(tags)}", remedy)
         case _:
             return Fault(file, where, found, expectation(item))
 
@@ -95,24 +101,29 @@ def expectation(item: Any) -> str:
     return EXPECTED.get(item["type"]) or str(item["msg"]).replace("Input should be ", "")
 
 
-def known_keys(record: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a path, as far as the path can be followed by field names."""
-    current: Any = record
-    for part in path:
-        field = getattr(current, "model_fields", {}).get(part)
-        inner = None if field is None else record_inside(field.annotation)
-        if inner is None:
-            return []
-        current = inner
-    return list(current.model_fields)
+def known_keys(record: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """The keys that a record takes at a location, as far as it can be followed by field names and tags of unions."""
+    inside = [record]
+    for part in location:
+        fields = inside[0].model_fields if len(inside) == 1 else {}
+        if part in fields:
+            inside = records_inside(fields[str(part)].annotation)
+        else:
+            inside = [other for other in inside if part in tags_of(other)]
+    return list(inside[0].model_fields) if len(inside) == 1 else []
 
 
-def record_inside(annotation: Any) -> type[BaseModel] | None:
-    """The one record type that an annotation mentions, if there is exactly one."""
+def records_inside(annotation: Any) -> list[type[BaseModel]]:
+    """The record types that an annotation mentions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = {found for part in getattr(annotation, "__args__", ()) if (found := record_inside(part)) is not None}
-    return inner.pop() if len(inner) == 1 else None
+        return [annotation]
+    found = [record for part in getattr(annotation, "__args__", ()) for record in records_inside(part)]
+    return list(dict.fromkeys(found))
+
+
+def tags_of(record: type[BaseModel]) -> set[object]:
+    """The plain words that tell a record from the others of its union."""
+    return {word for field in record.model_fields.values() for word in getattr(field.annotation, "__args__", ())}
 
 
 def short(value: object) -> str:
