@@ -28,6 +28,8 @@ from hilsim.show.progress import counting
 from hilsim.show.words import three_digits
 from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
 
+REMEDY = "Add --set sampling.temperature=0.7 --set accept=ratio --set payload=full_rows."
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,11 +70,11 @@ def main() -> int:
 
 def require_a_choice(setup: Setup) -> None:
     """At temperature 0 token ids are all that needs to cross, and without a draft nothing does."""
-    if setup.draft is None:
-        raise ScenarioError([Fault(setup.file, "draft", "none", "a draft on another chip, behind a link")])
+    if setup.draft is None or (setup.link is not None and setup.link.on_chip):
+        raise ScenarioError([Fault(setup.file, "draft", "none behind a link", "a draft on another chip")])
     if setup.scenario.sampling.temperature == 0:
         found, expected = "temperature 0, where token ids are all that must cross", "a temperature above 0"
-        raise ScenarioError([Fault(setup.file, "sampling", found, expected, "Add --set sampling.temperature=0.7.")])
+        raise ScenarioError([Fault(setup.file, "sampling", found, expected, REMEDY)])
 
 
 def table_of(by_link: dict[str, list[Line]]) -> Table:

@@ -237,3 +237,54 @@ def test_lookup_proposes_what_followed_last_time() -> None:
     assert looked_up([5, 1, 7, 5, 1, 8, 5, 1], 5, 3) == (8, 5, 1)  # the latest occurrence, not the first
     assert looked_up([1, 2, 3], 4, 3) == ()
     assert looked_up([], 4, 3) == looked_up([1], 4, 3) == looked_up([1, 1], 0, 2) == ()
+
+
+def test_a_fallback_learns_over_many_short_answers(tmp_path: Path) -> None:
+    """Six tokens an answer, a window of six rounds: the watch and the rest go on from one answer to the next."""
+    speeds = []
+    for extra in ("", ", fallback: {window: 6, rest_tokens: 200}"):
+        policy = f"{{name: sync, draft_tokens: 4{extra}}}"
+        setup = timed(tmp_path, policy, 0.0, 0.2, 5.0, "workload.output_tokens=6", "workload.requests=200")
+        speeds.append(speedup(*both(setup)))
+    assert speeds[0] < 0.65
+    assert speeds[1] > 0.9
+
+
+def test_a_fallback_does_not_take_a_queue_for_a_loss(tmp_path: Path) -> None:
+    """Four talkers queue for one target; speculation wins for all of them, and stays on."""
+    speeds = []
+    for extra in ("", ", fallback: {}"):
+        policy = f"{{name: sync, draft_tokens: 4{extra}}}"
+        setup = timed(tmp_path, policy, 0.9, 0.1, 1.0, "workload.output_tokens=100", "workload.requests=8",
+                      "workload.talkers=4")  # fmt: skip
+        speeds.append(speedup(*both(setup)))
+    assert speeds[1] == pytest.approx(speeds[0], rel=0.02)
+
+
+def test_expected_value_tries_again_after_giving_up(tmp_path: Path) -> None:
+    """A draft that is always right and costs three quarters of a step: what is thought of it at first forbids it."""
+    setup = timed(tmp_path, "{name: adaptive, rule: expected, most: 8}", 1.0, 0.75, 0.5, "workload.output_tokens=300",
+                  "workload.requests=1")  # fmt: skip
+    alone, ours = both(setup)
+    assert any(closed.drafted for closed in ours.rounds)
+    assert speedup(alone, ours) > 1.1
+
+
+def test_the_drafts_chip_is_told_what_the_target_said_alone(tmp_path: Path) -> None:
+    """After every rest a message brings the tokens, and no draft step begins before it has arrived."""
+    policy = "{name: sync, draft_tokens: 2, fallback: {window: 1, rest_tokens: 3, margin: 9}}"
+    setup = timed(tmp_path, policy, 0.5, 0.1, 4.0, "workload.output_tokens=20", "workload.requests=1")
+    trace = simulate(setup, synthetic(setup))
+    told = [span for span in trace.spans if span.kind == "prompt"][1:]
+    assert told
+    assert {(span.nbytes - 16) // 4 for span in told} == {3}
+    first = {span.round: span.start_ns for span in reversed(trace.spans) if span.kind == "draft"}
+    for span in told:
+        assert first[span.round] == span.done_ns
+
+
+def test_words_are_spoken_before_a_slow_draft_has_read_the_question(tmp_path: Path) -> None:
+    """Heard and spoken on the draft's chip: 3 ms up, 100 to read, 3 down; the draft reads for 500."""
+    setup = table_setup(tmp_path, "application=paper-draft", 'draft.timer.prefill={"64": 500}')
+    trace = simulate(setup, synthetic(setup))
+    assert trace.rounds[0].delivered_ns == 106 * MS

@@ -213,8 +213,10 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
         yield "payload scalar with down support but no sampling.top_k to make it small; down row, or a top_k"
 
 
-def lookup_faults(accept: Accept, payload: Payload) -> Iterator[str]:
-    """Words that are looked up were drawn from no law, so nothing may be tested against the draft's."""
+def lookup_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[str]:
+    """Words that are looked up were drawn from no law and cross no link, so there is nothing to test elsewhere."""
+    if verify_at == "draft":
+        yield "policy prompt_lookup with verify_at draft, where no draft is; target"
     if accept.rule in ("block", "lenient", "typical") or payload.scheme == "top_k_after":
         found = f"policy prompt_lookup with accept {accept.rule} and payload {payload.scheme}"
         yield f"{found}, which test against a law that its words were not drawn from; sample_match with token_ids"

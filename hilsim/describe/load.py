@@ -63,6 +63,8 @@ class Setup:
     def claim(self) -> Claim:
         """What the scenario's rules may claim against the target alone."""
         scenario = self.scenario
+        if scenario.logits.source == "synthetic":
+            return Claim("text", "of a synthetic source, which never asks the rule")
         if self.draft is None:  # what is proposed is drawn from no law, so every rule emits the target's own draw
             return Claim("text", "every token is the target's own, by noise that only the position decides")
         return claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)

@@ -185,7 +185,7 @@ class Scenario(Record):
     def _of_rules(self) -> Iterator[str]:
         """Which accept rule, payload and workload go together."""
         if self.policy.name == "prompt_lookup":
-            yield from lookup_faults(self.accept, self.payload)
+            yield from lookup_faults(self.accept, self.payload, self.verify_at)
         if self.policy.name == "tree":
             yield from tree_faults(self.accept, self.payload, self.verify_at)
         if self.draft is None:

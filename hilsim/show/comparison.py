@@ -61,7 +61,7 @@ def line_of(ran: Ran) -> Line:
         speedup=speedup(ran.baseline, ours),
         first_clause_ms=None if found["time_to_first_clause_ms"] is None else found["time_to_first_clause_ms"]["p50"],
         request_ms=sum(found["lost_ms"].values()) / requests,
-        tokens_a_round=counts["mean_acceptance_length"],
+        tokens_a_round=counts["tokens_per_round"],
         acceptance=counts["draft_acceptance_rate"],
         bytes_up=link["bytes_up"] / rounds,
         bytes_down=link["bytes_down"] / rounds,

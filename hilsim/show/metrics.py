@@ -12,7 +12,9 @@
 | links.*.busy             | the same of a link's direction, as the mean over both                               |
 | energy_j                 | idle power of the chips in use over those seconds, active power over busy ones      |
 | draft_acceptance_rate    | accepted / drafted                                                                  |
-| mean_acceptance_length   | 1 + accepted / drafts: tokens a round, the target's own included                    |
+| mean_acceptance_length   | 1 + accepted / drafts, as if every verify brought a token of the target's own       |
+| tokens_per_round         | emitted / rounds after the one that reads the question, plain steps among them      |
+| num_draft_tokens         | drafts that were verified; those thrown away before are in `thrown_away` of waste   |
 
 `lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
 parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` tells what is in
@@ -159,6 +161,8 @@ def energy_j(trace: Trace, chips: dict[str, Chip], link: Link | None, busy: dict
 def speculation(trace: Trace) -> dict[str, Any]:
     """What only a speculative run has: drafts, acceptance, and where the time went."""
     drafted = [closed for closed in trace.rounds if closed.drafted]
+    later = [closed for closed in trace.rounds if closed.number]
+    emitted = sum(closed.emitted for closed in later)
     tokens, accepted = sum(r.drafted for r in drafted), sum(r.accepted for r in drafted)
     longest = max((closed.depth for closed in drafted), default=0)
     offered = [sum(closed.depth > place for closed in drafted) for place in range(longest)]
@@ -172,6 +176,7 @@ def speculation(trace: Trace) -> dict[str, Any]:
         "num_draft_tokens_per_pos": offered,
         "conditional_acceptance": [good / seen if seen else None for good, seen in zip(standing, reached, strict=True)],
         "draft_acceptance_rate": accepted / tokens if tokens else 0.0,
+        "tokens_per_round": emitted / len(later) if later else 1.0,
         "mean_acceptance_length": 1 + accepted / len(drafted) if drafted else 1.0,
     }
 

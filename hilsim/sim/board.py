@@ -42,6 +42,7 @@ class Seat:
         self, env: simpy.Environment, chip: str, track: str, turn: simpy.Resource, timer: StepTimer, trace: Trace
     ):
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
+        self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
     def work(self, step: Step, cause: Cause) -> Process:
         """Wait for the unit, hold it for as long as the step takes, or until interrupted."""
@@ -49,6 +50,7 @@ class Seat:
         with self.turn.request() as turn:
             yield turn
             start = now_ns(self.env)
+            self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
             try:
                 yield self.env.timeout(self.timer.duration_ns(step))
             finally:  # a step that is interrupted has held the unit as well
@@ -186,6 +188,11 @@ class Board:
     @property
     def now(self) -> int:
         return now_ns(self.env)
+
+    def queued_ns(self, request: int) -> int:
+        """How long the steps of a request have waited for units that others held."""
+        seats = [seat for seat in (self.target, self.draft) if seat is not None]
+        return sum(seat.queued_ns.get(request, 0) for seat in seats)
 
     def open_conversation(self) -> None:
         """Allocate the caches of one more conversation on every chip."""

@@ -70,6 +70,7 @@ class Lead:
         same = next((i for i, (a, b) in enumerate(zip(new, self.ahead, strict=False)) if a != b), None)
         if same is None:
             self.ahead = self.ahead[len(new) :]
+            self.unsent = min(self.unsent, len(self.ahead))
             self.ended = self.ended and bool(self.ahead)
         else:
             self.cached = min(self.cached, self.told + same)

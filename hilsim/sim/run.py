@@ -110,7 +110,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
     """Turn after turn with the caches kept, until the passenger is done or the context is full."""
     context = setup.scenario.context_tokens
     tokens: list[int] = []
-    target_cached = draft_cached = 0
+    target_cached = draft_cached = draft_heard = 0
     for turn in turns:
         prompt = desk.source.prompt(turn.conversation, turn.number)
         if tokens and desk.source.ends(tokens[-1]):
@@ -131,6 +131,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
             prompt_tokens=len(prompt),
             target_cached=target_cached,
             draft_cached=draft_cached,
+            draft_heard=min(draft_heard, len(tokens) - len(prompt)),
             arrived_ns=desk.now,
         )
         if desk.board.trace.observer is not None:
@@ -139,6 +140,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
         yield from policy(desk, request)
         yield from settled(request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
+        draft_heard = request.draft_heard
         desk.board.trace.add_request(record_of(desk, request, setup))
 
 

@@ -144,9 +144,10 @@ def prefill_target(desk: Desk, request: Request) -> Process:
 def prefill_draft(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the draft's chip, after the words have got there."""
     cause = Cause(request.index, 0)
-    if desk.application != desk.draft.chip:
-        yield from desk.down.send("prompt", prompt_bytes(request.prompt_tokens), cause)
     prompt = len(request.tokens)
+    if desk.application != desk.draft.chip:
+        yield from desk.down.send("prompt", prompt_bytes(prompt - request.draft_heard), cause)
+    request.draft_heard = prompt
     yield from desk.draft.work(Step(Phase.DRAFT_PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
     request.draft_cached = prompt
 
@@ -169,8 +170,10 @@ def open_both(desk: Desk, request: Request) -> Process:
     yield from prefill_target(desk, request)
     read = desk.now
     yield from send_verdict(desk, request)
+    told = desk.now
     yield reading
-    deliver(desk, request, start, (token,), (margin,), delivered_ns=desk.now if desk.elsewhere else read)
+    deliver(desk, request, start, (token,), (margin,), delivered_ns=told if desk.elsewhere else read)
+    request.draft_heard = len(request.tokens)
 
 
 def decode(desk: Desk, request: Request) -> Process:
@@ -182,10 +185,21 @@ def decode(desk: Desk, request: Request) -> Process:
     if desk.elsewhere:
         yield from send_verdict(desk, request)
     deliver(desk, request, start, (token,), (margin,), single_ns=desk.board.target.single_ns(cached))
+    if desk.elsewhere:
+        request.draft_heard = len(request.tokens)
+
+
+def inform(desk: Desk, request: Request) -> Process:
+    """Tell the draft's chip what the target has said alone since it was last told; nothing where it knows."""
+    untold = len(request.tokens) - request.draft_heard
+    if untold > 0:
+        yield from desk.down.send("prompt", prompt_bytes(untold), cause_of(request))
+        request.draft_heard = len(request.tokens)
 
 
 def draft(desk: Desk, request: Request, count: int) -> Process:
     """At most `count` tokens, a step each, the first of which also reads what the cache lacks. Returns the `Draft`."""
+    yield from inform(desk, request)
     proposed, cached = desk.source.draft(request, count), request.draft_cached
     for place in range(len(proposed.tokens)):
         known = len(request.tokens) + place
@@ -253,6 +267,7 @@ def announce(
         )
         yield from desk.down.send("verdict", nbytes, cause)
         delivered_ns = desk.now if desk.elsewhere else opened.delivered_ns
+        request.draft_heard = max(request.draft_heard, length)
         learn(length, done)
         if last_word_below:
             yield from desk.up.send("verdict", verdict_bytes(), cause)

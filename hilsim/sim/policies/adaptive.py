@@ -14,19 +14,26 @@ from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, round_trip_ns
+from hilsim.sim.steps import Desk, cause_of, decode, inform, round_trip_ns
 from hilsim.sim.trace import Round
+
+PROBE = 8  # plain tokens after which one is drafted all the same, to see whether drafting pays again
 
 
 def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
     """Draft until the rule says stop, verify, and learn from the verdict."""
     length = policy.draft_tokens
     sure = 0.7  # how often a drafted token stands, before the first verdict says so
+    plain = 0
     while request.speculates:
         room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
         start, cached = desk.now, request.draft_cached
         proposed = Draft(())
-        while len(proposed.tokens) < room and goes_on(desk, request, policy, proposed, sure, room):
+        probe = plain >= PROBE
+        while len(proposed.tokens) < room and (probe or goes_on(desk, request, policy, proposed, sure, room)):
+            probe = False
+            if not proposed.tokens:
+                yield from inform(desk, request)
             more = desk.source.draft(request, 1, proposed.tokens)
             fed = len(request.tokens) + len(proposed.tokens)
             yield from desk.draft.work(Step(Phase.DRAFT, fed - cached, cached), cause_of(request, fed))
@@ -36,7 +43,9 @@ def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
                 break
         if not proposed.tokens:
             yield from decode(desk, request)
+            plain += 1
             continue
+        plain = 0
         closed: Round = yield from verified(desk, request, start, proposed)
         whole = closed.accepted == closed.drafted
         length = min(policy.most, length + 2) if whole else max(1, length - 1)

@@ -15,12 +15,13 @@ from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, decode, settled, target_step
+from hilsim.sim.steps import Desk, announce, decode, inform, settled, target_step
 from hilsim.units import ns
 
 
 def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
     """Verify whatever has arrived, until the request is answered."""
+    yield from inform(desk, request)
     env = desk.board.env
     lead, inbox = Lead.of(desk, request), Inbox(env)
     heard: list[tuple[int, bool]] = []

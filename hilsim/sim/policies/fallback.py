@@ -8,42 +8,48 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from hilsim.cost.payload import prompt_bytes
 from hilsim.describe.policy import Fallback
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode
+from hilsim.sim.steps import Desk, decode
 
 PolicyFunction = Callable[[Desk, Request], Process]
 
 
 def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
-    """`policy` until its last rounds were slower than plain steps, then the target alone, then `policy` again."""
+    """`policy` until its last rounds were slower than plain steps, then the target alone, then `policy` again.
+
+    A round is held against plain steps without the time it queued for a unit: behind others plain steps queue as well.
+    """
     gains: deque[tuple[int, int]] = deque(maxlen=fallback.window)  # plain time of a round's tokens, time it took
+    rest = 0  # tokens that the target still says alone, in this request or the next
 
     def watched(desk: Desk, request: Request) -> Process:
-        since = desk.now
+        nonlocal rest
+        since = 0
+
+        def clock() -> int:
+            return desk.now - desk.board.queued_ns(request.index)
 
         def watch(emitted: int, single_ns: int) -> None:
             nonlocal since
-            gains.append((emitted * single_ns, desk.now - since))
-            since = desk.now
+            gains.append((emitted * single_ns, clock() - since))
+            since = clock()
             plain, took = (sum(column) for column in zip(*gains, strict=True))
             request.resting = len(gains) == fallback.window and plain < fallback.margin * took
 
         while not request.done:
-            request.watch = watch
-            since = desk.now
-            yield from policy(desk, request)
-            request.watch = None
-            gains.clear()
-            alone = 0
-            while not request.done and alone < fallback.rest_tokens:
+            if rest == 0:
+                request.watch, since = watch, clock()
+                yield from policy(desk, request)
+                request.watch = None
+                if request.resting:
+                    rest, request.resting = fallback.rest_tokens, False
+                    gains.clear()
+            for _ in range(rest):
+                if request.done:
+                    break
                 yield from decode(desk, request)
-                alone += 1
-            request.resting = False
-            if alone and desk.board.draft is not None and not desk.elsewhere and not request.done:
-                # The draft's chip has not heard what was said meanwhile; elsewhere it was told word by word.
-                yield from desk.down.send("prompt", prompt_bytes(alone), cause_of(request))
+                rest -= 1
 
     return watched

@@ -21,11 +21,12 @@ from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.lead import Lead, draft_one
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, send_drafts, target_step
+from hilsim.sim.steps import Desk, announce, inform, send_drafts, target_step
 
 
 def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
     """Slots of drafting and verifying at once, until the request is answered."""
+    yield from inform(desk, request)
     env = desk.board.env
     lead = Lead.of(desk, request)
     pending: tuple[int, ...] = ()

@@ -17,11 +17,12 @@ from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, settled, target_step
+from hilsim.sim.steps import Desk, announce, inform, settled, target_step
 
 
 def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
     """Verify block after block, until the request is answered."""
+    yield from inform(desk, request)
     env = desk.board.env
     lead, inbox = Lead.of(desk, request), Inbox(env)
     drafter = env.process(draft_blocks(desk, lead, inbox, policy))

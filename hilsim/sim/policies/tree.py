@@ -17,7 +17,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.policy import Tree
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, send_drafts, target_step, tell
+from hilsim.sim.steps import Desk, cause_of, decode, inform, send_drafts, target_step, tell
 
 
 def tree(desk: Desk, request: Request, policy: Tree) -> Process:
@@ -29,6 +29,7 @@ def tree(desk: Desk, request: Request, policy: Tree) -> Process:
         if depth == 0:
             yield from decode(desk, request)
             continue
+        yield from inform(desk, request)
         start, before, cached = desk.now, len(request.tokens), request.target_cached
         proposed = desk.trees.draft_tree(request, policy.branches[:depth])
         rows, read = before - request.draft_cached, request.draft_cached
