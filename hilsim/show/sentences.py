@@ -66,7 +66,7 @@ def remedy_words(found: dict[str, Any]) -> str:
         return f"None of {tried} that were replayed fits and can be judged; the target alone is the answer here."
     change = f"{clean(best['change'])}: speedup {best['speedup']:.2f} by replay ({' '.join(best['set'])})"
     if found["wins"]:
-        return f"Cheapest change that wins, of {tried} replayed: {change}. It costs {best['cost']}."
+        return f"Of {tried} replayed, cheapest kind first, this wins: {change}. It costs {best['cost']}."
     return f"None of {tried} that were replayed wins; the nearest is {change}. Let the target answer alone."
 
 

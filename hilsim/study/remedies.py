@@ -1,4 +1,4 @@
-"""When speculation loses: the cheapest change of the scenario that would make it win, found by replaying each.
+"""When speculation loses: the cheapest kind of change of the scenario that would make it win, found by replaying.
 
 Changes are grouped by what they cost an engineer, cheapest first. Groups are replayed in that order until one holds a
 change that wins; of that group the fastest is named. No change weakens what the rules claim, and none is offered that

@@ -39,17 +39,15 @@ def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
             request.resting = len(gains) == fallback.window and plain < fallback.margin * took
 
         while not request.done:
-            if rest == 0:
+            if rest <= 0:
                 request.watch, since = watch, clock()
                 yield from policy(desk, request)
                 request.watch = None
                 if request.resting:
                     rest, request.resting = fallback.rest_tokens, False
                     gains.clear()
-            for _ in range(rest):
-                if request.done:
-                    break
+            while rest > 0 and not request.done:
+                rest -= 1  # before the step: other talkers' requests draw on the same rest
                 yield from decode(desk, request)
-                rest -= 1
 
     return watched
