@@ -161,7 +161,8 @@ class Claim(NamedTuple):
 
 WHY = {
     "greedy": "every token is the target's likeliest",
-    "ratio": "the law tested against is the one that was drawn from, and every draw is keyed by its position",
+    "ratio": "the law tested against is the one that was drawn from, and every draw is keyed by its position, "
+    "the target's alone by this draft's law as well: another draft brings other words of the same law",
     "gumbel": "every token is the target's, by noise that only the position decides",
     "sample_match": "every token is the target's own draw, by a uniform that only the position decides",
 }
