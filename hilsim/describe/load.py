@@ -189,6 +189,9 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
             where = "the same chip" if same else "two chips"
             expected = "an on-chip link" if same else "a link between chips"
             faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+    if (kept := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
+        expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
+        faults.append(Fault(file, "payload.k", str(kept), expected, "For all of them full_rows needs no ids."))
     faults += [*tree_faults(scenario, target, file), *([] if draft is None else tree_faults(scenario, draft, file))]
     workload = scenario.workload
     if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:

@@ -168,7 +168,7 @@ class Decisions:
                 scores = np.log(law) + self.shared_noise(prefix, len(tokens), len(law))
         else:
             scores = penalised(row, self.rules.sampling, tokens).astype(np.float64)
-        return np.argsort(-scores, kind="stable")[:count].tolist()  # type: ignore[no-any-return]
+        return [int(token) for token in np.argsort(-scores, kind="stable")[:count]]
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         """The target's own tokens, followed down the tree as long as they are there: exact whatever the tree is."""

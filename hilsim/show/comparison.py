@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from hilsim.show.kinds import DRAFT, READING, TARGET
 from hilsim.show.metrics import speculation, speedup, timing
@@ -168,9 +168,9 @@ def draw_payloads(by_link: dict[str, list[Line]], rates: dict[str, float], title
     figure.savefig(path, dpi=120, format=kind)
 
 
-def plain(axes: Axes, grid: str) -> None:
+def plain(axes: Axes, grid: Literal["x", "both"]) -> None:
     """Light grid, no frame."""
-    axes.grid(True, axis=grid, color="0.9", linewidth=0.7)  # type: ignore[arg-type]
+    axes.grid(True, axis=grid, color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)

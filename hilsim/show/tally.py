@@ -61,7 +61,7 @@ class Pass:
     drafts: int = 0
     drafted: int = 0
     accepted: int = 0
-    verdicts: Counter[tuple[int, int]] = field(default_factory=Counter)  # rounds by (drafted, accepted)
+    verdicts: Counter[tuple[int, int]] = field(default_factory=Counter)  # rounds by (depth, accepted)
     now_ns: int = 0
     answering_ns: int = 0
     answering_since: int | None = None
@@ -158,7 +158,7 @@ class Tally:
             now.drafts += 1
             now.drafted += closed.drafted
             now.accepted += closed.accepted
-            now.verdicts[closed.drafted, closed.accepted] += 1
+            now.verdicts[closed.depth, closed.accepted] += 1
         exchange = self.open.get(closed.request)
         if exchange is not None:
             exchange.rounds.append((closed, text))

@@ -1,23 +1,27 @@
-"""A policy from a user's own file: loaded, and held against its parameters before anything runs."""
+"""A policy from a user's own file: loaded, held against its parameters before anything runs, its failures told."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import simpy
+
 from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Own
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.sim.board import Process
+from hilsim.sim.request import Request
+from hilsim.sim.steps import Desk
 
 
 def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
     """The function of a policy of one's own. Raises `InputError` where it is not there or does not take its parameters.
 
-    What the file itself raises while it is read becomes a message as well; what the function raises later is its
-    author's to see whole.
+    What the file raises while it is read becomes a message as well, and what the function raises later (`watched`).
     """
     name, _, function_name = policy.function.rpartition(":")
     file = located(name, Path(scenario))
@@ -44,4 +48,27 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
     except TypeError as error:
         expected = f"what {function_name}{inspect.signature(function)} takes"
         raise InputError([Fault(scenario, "policy.parameters", str(error), expected)]) from None
-    return function
+    return watched(function, policy, scenario)
+
+
+def watched(function: Callable[..., Process], policy: Own, scenario: str) -> Callable[..., Process]:
+    """The function, its failures told as faults of the scenario: the line that failed, or an answer not finished."""
+
+    def fault(found: str, expected: str) -> InputError:
+        return InputError([Fault(scenario, "policy.function", f"{policy.function!r}, {found}", expected)])
+
+    def run(desk: Desk, request: Request) -> Process:
+        try:
+            yield from function(desk, request, **policy.parameters)
+        except (HilsimError, GeneratorExit, simpy.Interrupt):
+            raise
+        except (Exception, SystemExit) as error:  # whatever somebody's function does
+            lines = [
+                frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == function.__name__
+            ]
+            where = f" in line {lines[-1]}" if lines else ""
+            raise fault(f"which fails{where} with {type(error).__name__}: {error}", "a function that runs") from error
+        if request.speculates:
+            raise fault("which ends before the answer does", "a loop while request.speculates")
+
+    return run

@@ -39,7 +39,7 @@ def policy_function(policy: Policy, scenario: str) -> PolicyFunction:
     `scenario` is the file that names it. Raises `InputError` for a faulty policy of one's own.
     """
     if isinstance(policy, Own):
-        bound: PolicyFunction = partial(loaded(policy, scenario), **policy.parameters)
+        bound: PolicyFunction = loaded(policy, scenario)
     else:
         bound = partial(call, POLICIES[policy.name], policy)
     fallback = getattr(policy, "fallback", None)
