@@ -1,4 +1,4 @@
-"""The catalogue: chips, families, links, models and runtimes by name or by file."""
+"""The catalogue: chips, families, links, models, rule profiles and runtimes by name or by file."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ FOLDERS = {
     "family": "chips/families",
     "link": "chips/links",
     "model": "models",
+    "profile": "chips/profiles",
     "runtime": "chips/runtimes",
 }
 R = TypeVar("R", bound=Record)

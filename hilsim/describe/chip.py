@@ -145,6 +145,7 @@ class Unit(Record):
     active_power: Power
     refused_matmuls: Annotated[tuple[Literal["int16 x int16"], ...], BeforeValidator(as_tuple)] = ()
     fallback: Fallback | None = None
+    profiles: Names = ()  # rule profiles of compilers for this unit, the usual one first
     precisions: dict[str, Precision] = Field(default_factory=dict)
 
     @model_validator(mode="after")

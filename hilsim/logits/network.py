@@ -117,6 +117,21 @@ class Attention(nn.Module):
         self.q_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(config.head_dim)) if config.qk_norm else None
 
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (batch, heads, rows, head_dim), keys and values (batch, kv_heads, rows, head_dim), rotated."""
+        rows = len(cos)
+        batch = len(x) // rows
+        heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
+        qkv = self.qkv(x).view(batch, rows, heads + 2 * kv_heads, dim)
+        qk, v = qkv[:, :, : heads + kv_heads], qkv[:, :, heads + kv_heads :]
+        if self.q_norm is not None and self.k_norm is not None:
+            q = F.rms_norm(qk[:, :, :heads], (dim,), self.q_norm, self.eps)
+            k = F.rms_norm(qk[:, :, heads:], (dim,), self.k_norm, self.eps)
+            qk = torch.cat((q, k), dim=2)
+        # rotate_half(x) * sin == roll(x, dim/2) * (sin with its first half negated); `sin` comes so prepared.
+        qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).transpose(1, 2)
+        return qk[:, :heads], qk[:, heads:], v.transpose(1, 2)
+
     def forward(
         self,
         x: Tensor,
@@ -131,15 +146,7 @@ class Attention(nn.Module):
         rows = len(cos)
         batch = len(x) // rows
         heads, kv_heads, dim = self.heads, self.kv_heads, self.head_dim
-        qkv = self.qkv(x).view(batch, rows, heads + 2 * kv_heads, dim)
-        qk, v = qkv[:, :, : heads + kv_heads], qkv[:, :, heads + kv_heads :]
-        if self.q_norm is not None and self.k_norm is not None:
-            q = F.rms_norm(qk[:, :, :heads], (dim,), self.q_norm, self.eps)
-            k = F.rms_norm(qk[:, :, heads:], (dim,), self.k_norm, self.eps)
-            qk = torch.cat((q, k), dim=2)
-        # rotate_half(x) * sin == roll(x, dim/2) * (sin with its first half negated); `sin` comes so prepared.
-        qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).transpose(1, 2)
-        q, k, v = qk[:, :heads], qk[:, heads:], v.transpose(1, 2)
+        q, k, v = self.project(x, cos, sin)
         if cached is None:
             mask = None if self.window is None or rows <= self.window else causal_mask(rows, rows, self.window, x)
             mixed = F.scaled_dot_product_attention(
@@ -226,7 +233,10 @@ class Block(nn.Module):
         layout: Layout | None = None,
     ) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
-        x = x + self.attention(normed, cos, sin, cached, layout)
+        return self.feed_forward(x + self.attention(normed, cos, sin, cached, layout))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The second half of the block, residual included."""
         gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 

@@ -1,0 +1,41 @@
+"""A finding: one node, or one whole graph, against one rule of one profile."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hilsim.describe.profile import Evidence, Severity
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`node`, `operator`, `module`, `line` are empty where the finding is about the graph as a whole.
+
+    `rewrites` are the names of passes that could mend it, `remedy` is advice in words.
+    """
+
+    graph: str
+    rule: str
+    severity: Severity
+    profile: str
+    reason: str
+    source: str
+    evidence: Evidence
+    remedy: str = ""
+    rewrites: tuple[str, ...] = ()
+    node: str = ""
+    operator: str = ""
+    module: str = ""
+    call: int = 0
+    line: str = ""
+
+    @property
+    def place(self) -> str:
+        """Node, module path and call, and source line, as far as there are any."""
+        call = f" call {self.call + 1}" if self.call else ""
+        parts = [self.node, f"{self.module}{call}" if self.module else "", self.line]
+        return ", ".join(part for part in parts if part)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,132 @@
+"""What a node of an exported graph tells about itself: its operator, its place in the user's code, its shapes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from hilsim.describe.catalogue import PROJECT
+
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
+CALL = re.compile(r"@(\d+)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node comes from: `module` is a path such as "blocks.0.attention", `call` counts from 0, `line` a file's."""
+
+    node: str
+    operator: str
+    module: str
+    call: int
+    line: str
+
+
+def operator_of(node: fx.Node) -> str:
+    """The operator as the table spells it."""
+    target = node.target
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return target.name()
+    return str(target)
+
+
+def place_of(node: fx.Node) -> Place:
+    """The node's place; empty where the export did not keep one."""
+    module, call = module_call(node)
+    return Place(node.name, operator_of(node), module, call, line_of(node))
+
+
+def module_call(node: fx.Node) -> tuple[str, int]:
+    """Path of the innermost module that the node belongs to, and which call of it or of one around it this is."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", 0
+    key, (path, _) = list(stack.items())[-1]
+    calls = [int(found) for found in CALL.findall(f"{key} {path}")]
+    return CALL.sub("", path), max(calls, default=0)
+
+
+def line_of(node: fx.Node) -> str:
+    """The line of the user's code: the innermost frame that is not PyTorch's."""
+    torch_folder = str(Path(torch.__file__).parent)
+    frames = FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not frame[0].startswith(torch_folder)]
+    if not own:
+        return ""
+    file, line, _ = own[-1]
+    path = Path(file)
+    return f"{path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path}:{line}"
+
+
+def value_of(node: fx.Node) -> Any:
+    """What the node yields: a fake tensor, a number, or a tuple of these."""
+    return node.meta.get("val")
+
+
+def tensors_of(node: fx.Node) -> list[Tensor]:
+    """Every tensor that a node yields."""
+    value = value_of(node)
+    found = value if isinstance(value, (tuple, list)) else [value]
+    return [item for item in found if isinstance(item, Tensor)]
+
+
+def operands(node: fx.Node) -> list[Tensor]:
+    """Every tensor that a node takes."""
+    return [tensor for source in node.all_input_nodes for tensor in tensors_of(source)]
+
+
+def fixed(size: object) -> int:
+    """A dimension as a number; a dynamic one counts as its example."""
+    if isinstance(size, torch.SymInt):
+        hint = size.node.maybe_as_int()
+        if hint is None:
+            hint = size.node.hint if size.node.has_hint() else 1
+        return int(hint)
+    return int(size)  # type: ignore[call-overload]
+
+
+def numel(tensor: Tensor) -> int:
+    """Numbers in a tensor, dynamic dimensions at their example."""
+    count = 1
+    for size in tensor.shape:
+        count *= fixed(size)
+    return count
+
+
+def constants_of(program: ExportedProgram) -> set[fx.Node]:
+    """Nodes whose values no input decides: parameters and what is folded out of them when the graph is built."""
+    inputs = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
+    changed = set(program.graph_signature.buffers_to_mutate.values())
+    held = {placeholder for placeholder, buffer in program.graph_signature.inputs_to_buffers.items() if buffer in changed}
+    found: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name not in inputs and node.name not in held:
+                found.add(node)
+        elif node.op == "get_attr" or (
+            node.op == "call_function"
+            and all(source in found for source in node.all_input_nodes)
+            and not is_random(node)
+        ):
+            found.add(node)
+    return found
+
+
+def is_random(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers, so that it cannot be folded."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def parameters_of(program: ExportedProgram) -> dict[str, Tensor]:
+    """Placeholders of parameters and buffers, and their values."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    held = {**program.state_dict, **program.constants}
+    return {placeholder: held[name] for placeholder, name in names.items() if name in held}

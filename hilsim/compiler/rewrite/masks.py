@@ -1,0 +1,1 @@
+REMEDIES: dict[str, str] = {}

@@ -1,0 +1,178 @@
+"""A rule profile: what one compiler takes, as data - a column of the operator table, conditions, rulings, switches.
+
+The table (`chips/operators/table.csv`) has a row per operator and a column per toolchain; `spellings.yaml` says how
+ATen overloads that have no row of their own are read. A profile chooses a column and adds what a cell cannot say.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from hilsim.describe.catalogue import PROJECT, load_named, load_record
+from hilsim.describe.chip import Activations, UnitKind
+from hilsim.describe.figure import Named, Names, Record, as_tuple
+from hilsim.errors import Fault, ScenarioError
+from hilsim.files import read_text
+
+Standing = Literal["supported", "partial", "unknown", "unsupported"]
+STANDINGS: tuple[Standing, ...] = ("supported", "partial", "unknown", "unsupported")  # from good to bad
+# documented: a vendor or project states it; reported: a user's claim; assumed: nobody said it, we had to choose.
+Evidence = Literal["documented", "reported", "assumed"]
+Severity = Literal["error", "warning", "note"]
+Column = Literal["snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla"]
+TABLE = PROJECT / "chips/operators/table.csv"
+SPELLINGS = PROJECT / "chips/operators/spellings.yaml"
+
+
+class Ruling(Record):
+    """What a profile says of an operator against, or beyond, the table's cell."""
+
+    operators: Names = Field(min_length=1)
+    standing: Standing
+    evidence: Evidence
+    why: str = Field(min_length=3)
+    source: str = Field(min_length=3)
+    remedy: str = ""
+
+
+class Condition(Record):
+    """Where an operator runs: all that is set here must hold, or the node is a finding of this `severity`.
+
+    `axis`: the operator's axis is the last one, or one of the last four. `rank`, `size`, `batch`: at most so many
+    dimensions, numbers along a dimension, numbers along the first one. `axis_size`, `axis_size_alone`: numbers along
+    the operator's axis, and where every other dimension is 1. `k`: at most. `constant`: this operand (from 0) is no
+    activation. `except_constant`: where this operand is none, the condition says nothing. `activations`: number formats
+    it runs in. `largest`, `sorted`: arguments that must be true.
+    `never`: no form is known to run.
+    """
+
+    rule: str = Field(pattern=r"^[a-z0-9-]+$")
+    operators: Names = Field(min_length=1)
+    severity: Severity = "error"
+    axis: Literal["last", "last four"] | None = None
+    rank: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    axis_size: int | None = Field(default=None, ge=1)
+    axis_size_alone: int | None = Field(default=None, ge=1)
+    k: int | None = Field(default=None, ge=1)
+    constant: int | None = Field(default=None, ge=0)
+    except_constant: int | None = Field(default=None, ge=0)
+    activations: Annotated[tuple[Activations, ...] | None, BeforeValidator(as_tuple)] = None
+    largest: bool | None = None
+    sorted: bool | None = None
+    never: bool = False
+    why: str = Field(min_length=3)
+    source: str = Field(min_length=3)
+    remedy: str = ""
+
+
+class Switch(Record):
+    """A yes or no about a compiler, with what it rests on."""
+
+    value: bool
+    evidence: Evidence
+    source: str = Field(min_length=3)
+
+
+class Profile(Named):
+    """One compiler's rules.
+
+    `release` is the TensorRT version that "yes (from X)" is held against. `elsewhere` is where an operator runs that
+    this compiler refuses, "nowhere" where the build fails. `integers` says what becomes of int64.
+    """
+
+    units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
+    column: Column
+    release: float | None = None
+    elsewhere: Literal["cpu", "gpu", "nowhere"]
+    integers: Literal["native", "become int32", "refused"]
+    dynamic_shapes: Switch
+    shared_calls: Switch  # one module called twice in one graph: a siamese network
+    shared_context: Switch  # several graphs of one context that share weights
+    rulings: Annotated[tuple[Ruling, ...], BeforeValidator(as_tuple)] = ()
+    conditions: Annotated[tuple[Condition, ...], BeforeValidator(as_tuple)] = ()
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _knows_its_operators(self) -> Profile:
+        known = set(operators()) | set(spellings())
+        named = [name for entry in (*self.rulings, *self.conditions) for name in entry.operators]
+        if strangers := sorted({name for name in named if name not in known and name != "*"}):
+            raise ValueError(f"rules for {', '.join(strangers)}; operators of the table or of spellings.yaml, or *")
+        return self
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A row of the table."""
+
+    name: str
+    onnx: str
+    cells: dict[str, str]
+    limits: str
+    workaround: str
+    source: str
+
+
+class Spelling(Record):
+    """How an overload without a row, or with a blank cell, is read: as other operators together, or as none at all."""
+
+    operators: Names = Field(min_length=1)
+    reads: Names = ()  # empty: no operator, only another view of the same numbers
+    why: str = Field(min_length=3)
+
+
+class Spellings(Record):
+    """The file of spellings."""
+
+    spellings: Annotated[tuple[Spelling, ...], BeforeValidator(as_tuple)]
+
+
+@cache
+def operators() -> dict[str, Operator]:
+    """The table by ATen overload, as `str(node.target)` spells it. Raises `InputError` where it is damaged."""
+    rows = csv.DictReader(read_text(TABLE).splitlines())
+    columns = ("snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla")
+    wanted = {"aten_op", "onnx_op", *columns, "limits", "workaround", "source"}
+    if missing := wanted - set(rows.fieldnames or ()):
+        found = f"no column {', '.join(sorted(missing))}"
+        raise ScenarioError([Fault(str(TABLE), "line 1", found, f"the columns {', '.join(sorted(wanted))}")])
+    found_rows = {}
+    for row in rows:
+        cells = {column: row[column] for column in columns}
+        found_rows[row["aten_op"]] = Operator(
+            row["aten_op"], row["onnx_op"], cells, row["limits"], row["workaround"], row["source"]
+        )
+    return found_rows
+
+
+@cache
+def spellings() -> dict[str, Spelling]:
+    """How overloads without a row are read."""
+    found = load_record(Spellings, SPELLINGS)
+    return {name: spelling for spelling in found.spellings for name in spelling.operators}
+
+
+def standing_of(cell: str, release: float | None) -> Standing:
+    """What a cell of the table means; `release` is the version that "yes (from X)" is held against."""
+    if since := re.fullmatch(r"yes \(from ([0-9.]+)\)", cell):
+        return "supported" if release is not None and release >= float(since[1]) else "unsupported"
+    if cell in ("listed", "yes", "native"):
+        return "supported"
+    if cell in ("unlisted", "no", "none", "none (DLA SW only)"):
+        return "unsupported"
+    # "partial", "reconstruction", "build-time only", "native, constant 2nd input only", "yes (SDK 2.45+)"
+    return "partial" if cell else "unknown"
+
+
+def load_profile(value: str, asked_in: Path) -> Profile:
+    """A profile by name or file. Raises `InputError`."""
+    return load_named("profile", Profile, value, asked_in)
