@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hilsim.cost.memory import largest_context
+from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
+from hilsim.compiler.plan import Plan
+from hilsim.compiler.ways_out import ways_out
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.policy import TargetOnly
@@ -134,8 +136,9 @@ def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Set
 
     What a version says is asked once for each set of rules and speakers and remembered for the next version.
     """
-    setup = load_setup(file, overrides)
-    check(setup, list(overrides)).require()
+    with saying("compiling") as say:
+        setup = load_compiled(file, overrides, say)
+    check(setup, list(overrides), load_compiled).require()
     known: dict[object, Sources] = {}
 
     def run(changed: Setup) -> tuple[Trace, Trace]:
@@ -148,10 +151,22 @@ def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Set
     return setup, run
 
 
+def through_the_gate(file: Path, overrides: Sequence[str]) -> tuple[Setup, dict[int, Plan]]:
+    """A scenario whose models compile, and how. Raises `CompileError` with the cheapest ways out where they do not."""
+    setup = load_setup(file, overrides)
+    with saying("compiling") as say:
+        plans = plans_of(setup, say)
+    if any(plan.outcome == "refused" for plan in plans.values()):
+        with saying("looking for a way out"):
+            ways = ways_out(setup, overrides, plans)
+        require(setup, plans, ways)
+    return with_plans(setup, plans), plans
+
+
 def run_scenario(options: RunOptions) -> int:
     """`simulate.py`: check, run, show. Returns 1 where the speculative text is not the target's."""
-    setup = load_setup(options.file, options.overrides)
-    verdict = check(setup, options.overrides)
+    setup, plans = through_the_gate(options.file, options.overrides)
+    verdict = check(setup, options.overrides, load_compiled)
     verdict.require()
     sources = Sources(setup, remember=setup.scenario.logits.source == "live" or options.uncertainty > 0)
     prepare(options)
@@ -160,7 +175,7 @@ def run_scenario(options: RunOptions) -> int:
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
         outcome = run_both(setup, sources, observer, options.realtime)
-    found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative)
+    found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
     if outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
@@ -291,22 +306,6 @@ def save(
     except ModuleNotFoundError as error:
         return f"timeline.png: left out, {error.name} is not installed. Install hilsim[plot]."
     return ""
-
-
-def check_scenario(file: Path, overrides: list[str], *, largest: bool = False) -> int:
-    """`python -m hilsim check`: the ledger of every chip, and remedies where one overflows.
-
-    With `largest` also the longest context that fits, which is an answer even where the one asked for does not.
-    """
-    setup = load_setup(file, overrides)
-    verdict = check(setup, overrides)
-    if largest:
-        longest = largest_context(setup)
-        found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
-        print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
-    verdict.require()
-    print(verdict)
-    return 0
 
 
 def train(corpus: Path, out: Path, work: Path, *, seed: int, quick: bool, float32: bool) -> int:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.cost.network import NetworkLoad
 from hilsim.describe.catalogue import PROJECT, described, file_of, load_chip, load_named, written_chip
+from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
 from hilsim.describe.write import to_yaml, with_changed_figures

@@ -11,8 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hilsim import __version__
+
+if TYPE_CHECKING:
+    from hilsim.app_compile import CheckOptions
 
 DONE, BAD_NEWS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 EXAMPLES = """examples:
@@ -72,9 +76,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="does the scenario fit? prints the memory ledger of every chip")
-    add_scenario(check)
+    check = commands.add_parser("check", help="does it compile, does it fit? findings, rewrites, the memory ledger")
+    add_scenario(check, optional=True)
     check.add_argument("--largest-context", action="store_true", help="also the longest context that still fits")
+    check.add_argument("--profile", metavar="NAME", help="hold units against this compiler's rules (chips/profiles)")
+    check.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    check.add_argument("--write", metavar="DIR", type=Path, help="save the rewritten programs, compared first")
+    check.add_argument("--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY of your own")
+    check.add_argument("--chip", metavar="NAME", help="where the module goes")
+    check.add_argument("--unit", metavar="NAME", help="which unit of the chip (default: the first that fits)")
+    check.add_argument("--precision", metavar="NAME", help="number format there (default: the first that runs)")
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
     train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
@@ -114,6 +125,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def command() -> int:
         from hilsim import app
+        from hilsim.app_compile import check_command
 
         if options.command == "chip":
             from hilsim import app_fidelity
@@ -141,7 +153,7 @@ def main(arguments: Sequence[str]) -> int:
                 skip_bad=options.skip_bad,
             )
         if options.command == "check":
-            return app.check_scenario(options.scenario, overrides_of(options), largest=options.largest_context)
+            return check_command(check_options(options))
         if options.command == "train":
             work = options.work or options.out / "work"
             return app.train(
@@ -152,10 +164,42 @@ def main(arguments: Sequence[str]) -> int:
     return guarded(command)
 
 
-def add_scenario(parser: argparse.ArgumentParser) -> None:
+def check_options(options: argparse.Namespace) -> CheckOptions:
+    """What `check` was asked for. Raises `InputError` where that is neither a scenario nor a module, or both."""
+    from hilsim.app_compile import CheckOptions
+    from hilsim.errors import Fault, InputError
+
+    only_module = {"--chip": options.chip, "--unit": options.unit, "--precision": options.precision}
+    if (options.scenario is None) == (options.module is None):
+        found = "neither a scenario nor --module" if options.module is None else "a scenario and --module"
+        raise InputError([Fault("check", "", found, "one of the two")])
+    if options.module is None and (stray := [name for name, value in only_module.items() if value is not None]):
+        raise InputError([Fault("check", ", ".join(stray), "a scenario, which says that itself", "--set, or --module")])
+    if options.module is not None and options.largest_context:
+        raise InputError([Fault("check", "--largest-context", "a module, which has no context", "a scenario")])
+    pinned = [] if options.profile is None or options.module is not None else [f"compile.profile={options.profile}"]
+    return CheckOptions(
+        scenario=options.scenario,
+        overrides=[*overrides_of(options), *pinned],
+        largest=options.largest_context,
+        json=options.json,
+        write=options.write,
+        module=options.module,
+        chip=options.chip,
+        unit=options.unit,
+        precision=options.precision,
+        profile=options.profile,
+    )
+
+
+def add_scenario(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """The arguments that every command on a scenario takes."""
     parser.add_argument(
-        "scenario", metavar="SCENARIO", type=Path, help="a scenario file, e.g. scenarios/orin_8295.yaml"
+        "scenario",
+        metavar="SCENARIO",
+        nargs="?" if optional else None,
+        type=Path,
+        help="a scenario file, e.g. scenarios/orin_8295.yaml",
     )
     parser.add_argument(
         "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
@@ -197,7 +241,7 @@ def count(text: str) -> int:
 
 def network(text: str) -> object:
     """A network as GMACS,PARAMS_M,OPERATORS."""
-    from hilsim.cost.network import NetworkLoad
+    from hilsim.describe.compiled import NetworkLoad
 
     try:
         gmacs, params_m, operators = (float(part) for part in text.split(","))

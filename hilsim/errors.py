@@ -64,6 +64,16 @@ class PlacementError(HilsimError):
         super().__init__(text)
 
 
+class CompileError(HilsimError):
+    """A compiler refuses a model where the scenario puts it; holds one text a model, each with its reasons."""
+
+    def __init__(self, texts: Sequence[str]):
+        super().__init__(tuple(texts))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args[0])
+
+
 class SimulationError(HilsimError):
     """A run met a condition that the chips described cannot live through."""
 

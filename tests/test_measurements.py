@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.cli import main
-from hilsim.cost.network import NetworkLoad
+from hilsim.describe.compiled import NetworkLoad
 from hilsim.errors import InputError
 from hilsim.fidelity.cases import SHIPPED, Case, chip_of, resolve
 from hilsim.fidelity.measurements import precision_name, read_measurements

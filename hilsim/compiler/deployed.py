@@ -5,7 +5,7 @@ pytorch/executorch `static_llama.py`). Which positions a row sees is an additive
 graph serves prompts, decoding and verifying at its width.
 
 A twin is a stand-in's module at the deployed model's sizes, made of fake tensors: shapes without numbers, so that an 8B
-model is checked in the memory of a laptop. Layers are alike, so it keeps the stand-in's number of them.
+model is checked in the memory of a laptop. Layers are alike, so it has two of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hilsim.describe.model import Model
 from hilsim.logits.heads import TopKSampling, head_of
 from hilsim.logits.network import Attention, Block, Network, NetworkConfig
 
+TWIN_LAYERS = 2
 HIDDEN_SCORE = -3e4  # added to what a row must not see: finite, as toolchains want it, and within fp16
 
 
@@ -97,9 +98,7 @@ class StaticAttention(nn.Module):
         return self.heads.output(mixed.transpose(0, 1).reshape(rows, heads * dim)), k, v
 
 
-def static_inputs(
-    config: NetworkConfig, rows: int, context: int, head: nn.Module | None
-) -> tuple[Tensor, ...]:
+def static_inputs(config: NetworkConfig, rows: int, context: int, head: nn.Module | None) -> tuple[Tensor, ...]:
     """Example inputs of a pass of `rows` rows with a cache that makes up `context` with them: an empty cache."""
     cached = max(context - rows, 0)
     past = (config.layers, config.kv_heads, cached, config.head_dim)
@@ -111,7 +110,7 @@ def static_inputs(
 
 
 def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) -> NetworkConfig:
-    """The deployed model's sizes with the stand-in's features and number of layers (two, without a stand-in)."""
+    """The deployed model's sizes with the stand-in's features - biases, norms of queries and keys - where there is one."""
     shape = model.architecture
     sizes = {
         "vocab_size": model.vocabulary.entries,
@@ -123,10 +122,9 @@ def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) 
         "max_positions": context,
         "tied": shape.tied_head,
         "windows": None,
+        "layers": min(TWIN_LAYERS, shape.layers),
     }
-    if stand_in is None:
-        return NetworkConfig(layers=min(2, shape.layers), **sizes)  # type: ignore[arg-type]
-    return replace(stand_in, layers=min(stand_in.layers, shape.layers), **sizes)  # type: ignore[arg-type]
+    return NetworkConfig(**sizes) if stand_in is None else replace(stand_in, **sizes)  # type: ignore[arg-type]
 
 
 def twin(name: str, config: NetworkConfig, rows: int, context: int, head: Head) -> Subject:

@@ -104,7 +104,9 @@ def constants_of(program: ExportedProgram) -> set[fx.Node]:
     """Nodes whose values no input decides: parameters and what is folded out of them when the graph is built."""
     inputs = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
     changed = set(program.graph_signature.buffers_to_mutate.values())
-    held = {placeholder for placeholder, buffer in program.graph_signature.inputs_to_buffers.items() if buffer in changed}
+    held = {
+        placeholder for placeholder, buffer in program.graph_signature.inputs_to_buffers.items() if buffer in changed
+    }
     found: set[fx.Node] = set()
     for node in program.graph.nodes:
         if node.op == "placeholder":

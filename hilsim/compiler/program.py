@@ -46,9 +46,7 @@ def exported(subject: Subject) -> ExportedProgram:
     """The subject's graph. Raises `InputError` with the user's own line where it cannot be exported."""
     try:
         with quiet(), torch.no_grad():
-            program = export(
-                subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False
-            )
+            program = export(subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False)
             return program.run_decompositions(decompositions())
     except Exception as error:  # a user's module may fail in any way
         raise InputError([fault_of(error, subject.name)]) from None
@@ -89,7 +87,11 @@ def quiet() -> Iterator[None]:
 
 
 REASONS = (
-    ("GuardOnDataDependent", "control flow or a size that depends on the data", "torch.where or torch.cond, or fixed sizes"),
+    (
+        "GuardOnDataDependent",
+        "control flow or a size that depends on the data",
+        "torch.where or torch.cond, or fixed sizes",
+    ),
     ("Could not guard on data-dependent", "control flow that depends on the data", "torch.where or torch.cond"),
     ("data-dependent", "control flow or a size that depends on the data", "torch.where or torch.cond, or fixed sizes"),
 )
@@ -126,7 +128,9 @@ def subject_of(spec: str) -> Subject:
     package, colon, factory = spec.partition(":")
     if not colon or not package or not factory:
         remedy = "The factory takes nothing and returns (module, inputs)."
-        raise InputError([Fault("--module", spec, "no PACKAGE.MODULE:FACTORY", "such as my_models.intent:build", remedy)])
+        raise InputError(
+            [Fault("--module", spec, "no PACKAGE.MODULE:FACTORY", "such as my_models.intent:build", remedy)]
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     expected = "an importable module with that factory"

@@ -223,7 +223,9 @@ class RuleBook:
             self.profile.name,
             f"{len(wide)} tensors of int64, from {wide[0].name} on; "
             + ("the unit has no integers" if refused else "the converter makes them int32"),
-            "pytorch/executorch _passes/i64_to_i32.py" if not refused else "NVIDIA/Deep-Learning-Accelerator-SW: FP16 and INT8 only",
+            "pytorch/executorch _passes/i64_to_i32.py"
+            if not refused
+            else "NVIDIA/Deep-Learning-Accelerator-SW: FP16 and INT8 only",
             "documented",
             "keep values below 2^31; cast once at the inputs" if not refused else "ship embeddings instead of ids",
             ("int64_to_int32",) if not refused else (),

@@ -7,6 +7,7 @@ from math import ceil
 
 from hilsim.cost.counts import body_weights, head_weights, kv_numbers_per_token
 from hilsim.cost.step import graphs_run
+from hilsim.describe.compiled import Compiled
 from hilsim.describe.load import Placed, Setup
 from hilsim.units import gib
 
@@ -129,8 +130,14 @@ def role_items(placed: Placed, context: int, talkers: int) -> list[Item]:
         Item(f"{name}: embedding table", embedding_bytes(placed)),
         Item(f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context), True),
         Item(f"{name}: activations", activation_bytes(placed, context)),
+        *compiled_items(name, placed.compiled),
     ]
     return [item for item in items if item.bytes]
+
+
+def compiled_items(name: str, compiled: Compiled | None) -> list[Item]:
+    """What rewrites keep in memory, and of a network its parameters."""
+    return [] if compiled is None else [Item(f"{name}: {what}", nbytes) for what, nbytes in compiled.items]
 
 
 def ledgers(setup: Setup) -> dict[str, Ledger]:
@@ -141,16 +148,20 @@ def ledgers(setup: Setup) -> dict[str, Ledger]:
     for name, chip in setup.chips.items():
         items = [Item("system reserve", round(chip.reserve.si))]
         here = [placed for placed in roles if placed.chip.name == name]
-        for unit in dict.fromkeys(placed.placement.unit for placed in here):
+        beside = [network.placement.unit for network in setup.networks if network.chip.name == name]
+        for unit in dict.fromkeys([*(placed.placement.unit for placed in here), *beside]):
             contexts = sum(
                 split(placed, scenario.context_tokens, scenario.workload.talkers).contexts
                 for placed in here
                 if placed.placement.unit == unit
-            )
+            ) + beside.count(unit)
             times = f" x {contexts} contexts" if contexts > 1 else ""
             items.append(Item(f"{unit} runtime{times}", contexts * round(chip.units[unit].reserve.si)))
         for placed in here:
             items += role_items(placed, scenario.context_tokens, scenario.workload.talkers)
+        for network in setup.networks:
+            if network.chip.name == name:
+                items += compiled_items(f"network {network.placement.name}", network.compiled)
         found[name] = Ledger(name, round(chip.memory.si), tuple(item for item in items if item.bytes))
     return found
 

@@ -8,21 +8,11 @@ Operators that a unit lacks run elsewhere: `fallback_seconds` says what their le
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hilsim.cost.step import operation_rate, si
 from hilsim.describe.chip import Precision, Unit
+from hilsim.describe.compiled import NetworkLoad
 
 ALL_ROWS = 10**6  # networks fill the unit: the plateau of the rate's curve
-
-
-@dataclass(frozen=True)
-class NetworkLoad:
-    """One pass of a network: multiply-accumulates in 10^9, parameters in 10^9, operators (layers as compiled)."""
-
-    gmacs: float
-    params_b: float
-    operators: int
 
 
 def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> float:

@@ -1,6 +1,6 @@
 """One execution on a unit: what is asked for (`Step`) and what it costs there (`StepCost`), by a roofline with parts.
 
-    time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it
+    time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it + extra
     fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more of it when reading a prompt)
     memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / cache rate
     compute = weight operations / operation rate(rows) + attention operations / attention rate
@@ -73,11 +73,12 @@ class StepCost:
     matmul_s: float
     attention_s: float
     overlap: float = 1.0
+    extra_s: float = 0.0  # what the compile gate found beyond the plain decoder: head, rewrites, fallback
 
     @property
     def seconds(self) -> float:
         memory, compute = self.weights_s + self.kv_s, self.matmul_s + self.attention_s
-        return self.fixed_s + max(memory, compute) + (1 - self.overlap) * min(memory, compute)
+        return self.fixed_s + self.extra_s + max(memory, compute) + (1 - self.overlap) * min(memory, compute)
 
     @property
     def bound(self) -> str:

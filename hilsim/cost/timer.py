@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
+from hilsim.cost.extra import extra_at
+from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
 from hilsim.describe.chip import Unit
-from hilsim.describe.load import Placed
+from hilsim.describe.compiled import Extra
+from hilsim.describe.load import Placed, PlacedNetwork
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import TableTimer
-from hilsim.units import NS_PER_MS
+from hilsim.units import NS_PER_MS, ns
 
 
 class StepTimer(Protocol):
@@ -27,14 +31,26 @@ class StepTimer(Protocol):
 class Roofline:
     """Times from bytes and operations over the unit's rates; remembers steps it has seen."""
 
-    def __init__(self, model: Model, unit: Unit, precision: str, widths: tuple[int, ...] | None, context: int):
+    def __init__(
+        self,
+        model: Model,
+        unit: Unit,
+        precision: str,
+        widths: tuple[int, ...] | None,
+        context: int,
+        extras: tuple[tuple[int, Extra], ...] = (),
+    ):
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
-        self.widths, self.context = widths, context
+        self.widths, self.context, self.extras = widths, context, extras
         self._known: dict[tuple[Phase, int, int, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
-        return step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
+        costs = step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
+        if not self.extras:
+            return costs
+        extra = [extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
+        return [replace(cost, extra_s=extra_s) for cost, extra_s in zip(costs, extra, strict=True)]
 
     def duration_ns(self, step: Step) -> int:
         # With fixed graphs the fill of the cache does not matter: one entry serves every position.
@@ -80,4 +96,14 @@ def timer_for(placed: Placed, context: int) -> StepTimer:
     """The timer that a placement asks for."""
     if placed.placement.timer is not None:
         return Table(placed.placement.timer)
-    return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context)
+    extras = () if placed.compiled is None else placed.compiled.extras
+    return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras)
+
+
+def network_ns(network: PlacedNetwork) -> int:
+    """Whole nanoseconds of one pass of a network beside the language model; 0 before the gate has measured it."""
+    compiled = network.compiled
+    if compiled is None or compiled.load is None:
+        return 0
+    unit, precision = network.unit, network.unit.precisions[network.placement.precision]
+    return ns(network_seconds(compiled.load, unit, precision) + extra_at(compiled.extras, 1, unit, precision))

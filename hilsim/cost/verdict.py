@@ -6,7 +6,7 @@ scenario itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Unit
 from hilsim.describe.load import Placed, Setup, load_setup
 from hilsim.describe.model import Model
-from hilsim.errors import InputError, PlacementError
+from hilsim.errors import CompileError, InputError, PlacementError
 from hilsim.units import gib, ms
 
 MOST_REMEDIES = 4
+Load = Callable[[Path, Sequence[str]], Setup]
 
 
 @dataclass(frozen=True)
@@ -74,26 +75,29 @@ class Verdict:
         return "\n".join(lines)
 
 
-def check(setup: Setup, overrides: Sequence[str] = ()) -> Verdict:
-    """Measure a placement; `overrides` are the --set arguments it was loaded with, so that remedies add to them."""
+def check(setup: Setup, overrides: Sequence[str] = (), load: Load = load_setup) -> Verdict:
+    """Measure a placement; `overrides` are the --set arguments it was loaded with, so that remedies add to them.
+
+    `load` is how a changed scenario is loaded: with or without the compile gate, as this one was.
+    """
     found = ledgers(setup)
     remedies: list[Remedy] = []
     if not all(ledger.fits for ledger in found.values()):
         for placed in (setup.target, setup.draft):
             if placed is not None and not found[placed.chip.name].fits:
-                found_here = list(fitting(setup, overrides, placed))
+                found_here = list(fitting(setup, overrides, placed, load))
                 # Of all ways to move to another chip the fastest one is enough.
                 moves = sorted((r for r in found_here if ".chip=" in r.change), key=lambda remedy: remedy.step_ms)
                 remedies += [r for r in found_here if r not in moves[1:]]
     return Verdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
 
 
-def fitting(setup: Setup, overrides: Sequence[str], placed: Placed) -> Iterator[Remedy]:
+def fitting(setup: Setup, overrides: Sequence[str], placed: Placed, load: Load) -> Iterator[Remedy]:
     """The candidate changes of one role that make every chip fit, cheapest for the passenger first."""
     for changes, why in candidates(setup, placed):
         try:
-            changed = load_setup(Path(setup.file), [*overrides, *changes])
-        except InputError:
+            changed = load(Path(setup.file), [*overrides, *changes])
+        except (InputError, CompileError):
             continue  # the change breaks another rule, so it is no remedy
         after = ledgers(changed)
         if all(ledger.fits for ledger in after.values()):

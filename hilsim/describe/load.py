@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from hilsim.describe.catalogue import load_chip, load_named, located
 from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.compiled import Compiled
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.decoding import Claim, claim
@@ -19,7 +20,8 @@ from hilsim.describe.figure import Record
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.policy import Tree
-from hilsim.describe.scenario import Conversations, Lengths, Placement, Scenario
+from hilsim.describe.profile import load_profile
+from hilsim.describe.scenario import Conversations, Lengths, NetworkPlacement, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
@@ -37,6 +39,7 @@ class Placed:
     chip: Chip
     unit: Unit
     stand_in: Path | None
+    compiled: Compiled | None = None  # what the compile gate found; None where it was not asked, or has no rules
 
     @property
     def widths(self) -> tuple[int, ...] | None:
@@ -44,6 +47,21 @@ class Placed:
         if self.unit.widths is None:
             return None
         return self.placement.widths or self.unit.widths.value
+
+
+@dataclass(frozen=True)
+class PlacedNetwork:
+    """A network beside the language model with every name looked up."""
+
+    placement: NetworkPlacement
+    chip: Chip
+    unit: Unit
+    compiled: Compiled | None = None
+
+    @property
+    def track(self) -> str:
+        """The unit it takes turns on."""
+        return f"{self.chip.name}.{self.placement.unit}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Setup:
     application: str
     conversations: tuple[Conversation, ...]
     digest: str
+    networks: tuple[PlacedNetwork, ...] = ()
 
     @property
     def claim(self) -> Claim:
@@ -74,6 +93,11 @@ class Setup:
         """Every chip that takes part, by name, the target's first."""
         roles = [self.target] if self.draft is None else [self.target, self.draft]
         return {role.chip.name: role.chip for role in roles}
+
+    @property
+    def parts(self) -> tuple[Placed | PlacedNetwork, ...]:
+        """Everything that is compiled: both roles, then the networks beside them."""
+        return (self.target, *(() if self.draft is None else (self.draft,)), *self.networks)
 
 
 def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
@@ -118,8 +142,22 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         stand_in = None if placement.stand_in is None else located(placement.stand_in, file)
         return Placed(role, placement, model, chip, unit, stand_in)
 
+    def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
+        where = f"networks.{index}"
+        chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{where}.chip")
+        if chip is None:
+            return None
+        unit = chip.units.get(placement.unit)
+        if unit is None or placement.precision not in unit.precisions:
+            known = ", ".join(chip.units if unit is None else unit.precisions)
+            place, found = ("unit", placement.unit) if unit is None else ("precision", placement.precision)
+            faults.append(Fault(name, f"{where}.{place}", repr(found), f"one of {chip.name}'s: {known}"))
+            return None
+        return PlacedNetwork(placement, chip, unit)
+
     target = place("target", scenario.target)
     draft = None if scenario.draft is None else place("draft", scenario.draft)
+    networks = [beside(index, placement) for index, placement in enumerate(scenario.networks)]
     named = scenario.link
     link = None if named is None else look_up("link", lambda: load_named("link", Link, named, file), "link")
     conversations: tuple[Conversation, ...] = ()
@@ -131,6 +169,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             faults += error.faults
     if target is not None:
         faults += cross_faults(scenario, target, draft, link, name)
+        faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
     if faults or target is None:
         raise ScenarioError(faults)
     setup = Setup(
@@ -142,6 +181,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         application=scenario.application or target.chip.name,
         conversations=conversations,
         digest="",
+        networks=tuple(network for network in networks if network is not None),
     )
     return replace(setup, digest=digest(setup))
 
@@ -215,6 +255,30 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     return faults
 
 
+def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], file: Path) -> Iterator[Fault]:
+    """A profile that is not there or is nobody's, and networks on chips that take no part."""
+    roles = {part.chip.name for part in parts if isinstance(part, Placed)}
+    for index, network in enumerate(part for part in parts if isinstance(part, PlacedNetwork)):
+        if network.chip.name not in roles:
+            expected = f"a chip in use: {', '.join(sorted(roles))}"
+            yield Fault(str(file), f"networks.{index}.chip", repr(network.chip.name), expected)
+    names = [network.name for network in scenario.networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield Fault(str(file), "networks", f"{', '.join(twice)} twice", "a name for each network")
+    pinned = scenario.compile.profile
+    if pinned is None:
+        return
+    try:
+        load_profile(pinned, file)
+    except InputError as error:
+        yield from (fault.at("compile.profile") if fault.place == "profile" else fault for fault in error.faults)
+        return
+    listed = sorted({profile for part in parts for profile in part.unit.profiles})
+    if pinned not in listed:
+        expected = f"a profile that a unit in use lists: {', '.join(listed) or 'none does'}"
+        yield Fault(str(file), "compile.profile", repr(pinned), expected, "Units name theirs under `profiles`.")
+
+
 def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault]:
     """A token tree needs a graph that takes any mask, and one that takes all of it at once."""
     policy = scenario.policy
@@ -256,9 +320,12 @@ def with_override(document: Document, override: str) -> Document:
     data = copy.deepcopy(document.data)
     node = data
     for key in keys[:-1]:
+        if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            node = node[int(key)]
+            continue
         if not isinstance(node, dict):
             break
-        if not isinstance(node.get(key), dict):
+        if not isinstance(node.get(key), (dict, list)):
             node[key] = {}
         node = node[key]
     if not isinstance(node, dict):
@@ -275,6 +342,7 @@ def digest(setup: Setup) -> str:
     records += [record for record in named if record is not None]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
     found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
+    found.update(repr([part.compiled for part in setup.parts]).encode())
     for placed in (setup.target, setup.draft):
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():

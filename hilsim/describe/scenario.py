@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hilsim.describe.chip import rising
 from hilsim.describe.decoding import (
@@ -20,7 +20,8 @@ from hilsim.describe.decoding import (
     rule_faults,
     tree_faults,
 )
-from hilsim.describe.figure import Record
+from hilsim.describe.figure import PLAIN_NAME, Names, Record, as_tuple
+from hilsim.describe.head import Head, LogitsHead, head_faults
 from hilsim.describe.policy import Policy
 from hilsim.describe.published import Published
 
@@ -55,6 +56,7 @@ class Placement(Record):
     unit: str
     precision: str
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
+    head: Head = LogitsHead()
     timer: TableTimer | None = None
 
     @field_validator("widths", mode="before")
@@ -66,6 +68,30 @@ class Placement(Record):
     @classmethod
     def _rising(cls, widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if widths is None else rising(widths)
+
+
+class NetworkPlacement(Record):
+    """A network beside the language model: the module that PACKAGE.MODULE:FACTORY makes, run once a question."""
+
+    name: str = Field(pattern=PLAIN_NAME, max_length=100)
+    module: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    chip: str
+    unit: str
+    precision: str
+
+
+class Compile(Record):
+    """What the compile gate may do.
+
+    `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` says whether
+    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, none, or these; `avoid` takes
+    some away.
+    """
+
+    profile: str | None = None
+    fallback: Literal["allow", "forbid"] = "allow"
+    rewrites: Literal["auto", "none"] | Names = "auto"
+    avoid: Names = ()
 
 
 class Live(Record):
@@ -142,6 +168,8 @@ class Scenario(Record):
     link: str | None = None
     application: str | None = None  # the chip where words are heard and spoken; the target's, unless said otherwise
     context_tokens: int = Field(ge=2, le=10**7)
+    networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
+    compile: Compile = Compile()
     policy: Policy
     accept: Accept = Greedy()
     payload: Payload = TokenIds()
@@ -192,5 +220,8 @@ class Scenario(Record):
             yield from rule_faults(self.accept, self.sampling)
         else:
             yield from faults(self.accept, self.payload, self.sampling, self.verify_at)
+        for role, placement in (("target", self.target), ("draft", self.draft)):
+            if placement is not None:
+                yield from head_faults(role, placement.head, self.accept, self.sampling)
         if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
             yield f"this workload with {self.logits.source} logits; lengths with synthetic, conversations with live"

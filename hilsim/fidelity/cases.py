@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from hilsim.cost.counts import body_weights, head_weights
-from hilsim.cost.network import NetworkLoad, network_seconds
+from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
 from hilsim.describe.catalogue import PROJECT, described, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.derive import derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from hilsim.cost.network import NetworkLoad, fallback_seconds, network_seconds
+from hilsim.cost.network import fallback_seconds, network_seconds
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
 from hilsim.describe.chip import Chip, Precision, Unit
+from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.figure import KINDS, Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.model import Model

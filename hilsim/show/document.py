@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from typing import Any
 
 import hilsim
+from hilsim.compiler.plan import Plan
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, timer_for
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, Setup
+from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.sim.trace import Trace
 from hilsim.units import ms
 
 
-def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculative: Trace | None) -> dict[str, Any]:
-    """Everything that a run says, in the keys of the contract; `speculative` is None where the target is alone."""
+def document(
+    setup: Setup,
+    ledgers: dict[str, Ledger],
+    baseline: Trace,
+    speculative: Trace | None,
+    plans: Sequence[Plan] = (),
+) -> dict[str, Any]:
+    """Everything that a run says, in the keys of the contract; `speculative` is None where the target is alone.
+
+    `plans` are the compile gate's, told in short; `check --json` has all of them.
+    """
     scenario = setup.scenario
     found: dict[str, Any] = {
         "scenario": scenario.name,
@@ -47,7 +59,8 @@ def document(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, speculat
             }
             for chip, ledger in ledgers.items()
         },
-        "assumptions": assumptions(setup),
+        "compile": [plan_in_short(plan) for plan in plans],
+        "assumptions": [*assumptions(setup), *assumed_rules(plans)],
         "notes": notes(setup, speculative or baseline),
     }
     if speculative is not None:

@@ -23,6 +23,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "prefill": Kind("P", READING),
+    "network": Kind("N", "#56b4a9"),
     "draft prefill": Kind("p", "#b8a9ec"),
     "draft": Kind("d", DRAFT),
     "verify": Kind("V", TARGET),

@@ -3,7 +3,7 @@
 Every nanosecond from a request's arrival to its last word is given to the first of these that was going on for it:
 
 | part     | what was going on                                                                                      |
-| verify   | a step of the target: reading the question, plain steps, verify steps as far as their rows were needed |
+| verify   | a step of the target, or a network beside it: reading the question, plain steps, verify steps as far as their rows were needed |
 | waste    | a verify step's share for rows that nobody needed: padding up to the graph's width, rejected drafts    |
 | draft    | a step of the draft: reading the question, drafting tokens that were kept                              |
 | waste    | a step of the draft for a token that was thrown away                                                   |
@@ -33,7 +33,7 @@ READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, WAITING = ran
 class Parts(NamedTuple):
     """Nanoseconds by what they were spent on; together they are all of the time in question."""
 
-    reading: int = 0  # the target reads the question
+    reading: int = 0  # the target, and networks beside it, read the question
     verifying: int = 0  # its plain steps, and verify steps less the rows that nobody needed
     unused_rows: int = 0
     drafting: int = 0
@@ -99,7 +99,7 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
     kept = kept_steps(rounds, spans)
     for span in spans:
         match span.kind:
-            case "prefill":
+            case "prefill" | "network":
                 yield span.start_ns, span.end_ns, READING
             case "decode" | "verify":
                 unused = unused_ns(span, by_number.get(span.round))

@@ -82,6 +82,12 @@ def gibibytes(size_bytes: float) -> str:
     return f"{size_bytes / GIB:.2f}"
 
 
+def mebibytes(size_bytes: float) -> str:
+    """Bytes as MiB, or KiB where that is less than a tenth."""
+    mib = size_bytes / 2**20
+    return f"{mib:.1f} MiB" if mib >= 0.1 else f"{size_bytes / 2**10:.1f} KiB"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 token, 2 tokens."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

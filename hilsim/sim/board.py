@@ -10,9 +10,9 @@ import simpy
 
 from hilsim.cost.memory import ledgers
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import StepTimer, timer_for
+from hilsim.cost.timer import StepTimer, network_ns, timer_for
 from hilsim.describe.link import Link
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.logits.noise import JITTER, uniforms
 from hilsim.sim.trace import Level, Span, Trace
@@ -83,6 +83,24 @@ class Seat:
     def single_ns(self, cached: int) -> int:
         """What one plain decode step takes with so many positions in the cache."""
         return self.timer.duration_ns(Step(Phase.DECODE, 1, cached))
+
+
+class Watcher:
+    """A network beside the language model: it takes its unit's turn once a question."""
+
+    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: simpy.Resource, trace: Trace):
+        self.env, self.track, self.turn, self.trace = env, network.track, turn, trace
+        self.pass_ns = network_ns(network)
+
+    def work(self, cause: Cause) -> Process:
+        """Wait for the unit and hold it for one pass."""
+        asked = now_ns(self.env)
+        with self.turn.request() as turn:
+            yield turn
+            start = now_ns(self.env)
+            yield self.env.timeout(self.pass_ns)
+            now = now_ns(self.env)
+        self.trace.add_span(Span(self.track, "network", start, now, cause.request, cause.round, asked, now, 1, 1))
 
 
 class Direction:
@@ -163,6 +181,10 @@ class Board:
             turn = turns.setdefault(track, simpy.Resource(env, capacity=1))
             return Seat(env, placed.chip.name, track, turn, timer_for(placed, context), trace)
 
+        self.networks = [
+            Watcher(env, network, turns.setdefault(network.track, simpy.Resource(env, capacity=1)), trace)
+            for network in setup.networks
+        ]
         self.target = seat(setup.target)
         self.draft = seat(setup.draft) if setup.draft is not None and with_draft else None
         self.up = self.down = None

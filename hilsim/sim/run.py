@@ -18,7 +18,7 @@ from hilsim.sim.board import Board, Process
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, open_both, open_target, settled
+from hilsim.sim.steps import Desk, cause_of, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.units import NS_PER_S, ns
 
@@ -136,6 +136,8 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
         )
         if desk.board.trace.observer is not None:
             desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
+        for network in desk.board.networks:
+            yield from network.work(cause_of(request))
         yield from (open_target if desk.board.draft is None else open_both)(desk, request)
         yield from policy(desk, request)
         yield from settled(request)

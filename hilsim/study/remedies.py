@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hilsim.compiler.gate import load_compiled
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, described
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
-from hilsim.errors import InputError
+from hilsim.errors import CompileError, InputError
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
 OTHER_POLICIES = (
@@ -85,8 +86,8 @@ def cheapest_remedy(
 def feasible(setup: Setup, overrides: Sequence[str]) -> Setup | None:
     """The set-up with these overrides, if it is sound and fits."""
     try:
-        changed = load_setup(Path(setup.file), overrides)
-    except InputError:
+        changed = load_compiled(Path(setup.file), overrides)
+    except (InputError, CompileError):
         return None
     return changed if all(ledger.fits for ledger in ledgers(changed).values()) else None
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.figures import figures, with_figures
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.load import Placed, PlacedNetwork, Setup
 
 R = TypeVar("R", bound=Record)
+P = TypeVar("P", Placed, PlacedNetwork)
 Headline = dict[str, float]
 Replay = Callable[[Setup], Headline]
 LINK = "link"
@@ -153,14 +154,15 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
         changed.setdefault(owner, {})[inside] = figure.model_copy(update={"value": value, "range": None})
     chips = {name: moved(chip, changed.get(name, {})) for name, chip in setup.chips.items()}
 
-    def again(role: Placed) -> Placed:
-        chip = chips[role.chip.name]
-        return replace(role, chip=chip, unit=chip.units[role.placement.unit])
+    def again(part: P) -> P:
+        chip = chips[part.chip.name]
+        return replace(part, chip=chip, unit=chip.units[part.placement.unit])
 
     return replace(
         setup,
         target=again(setup.target),
         draft=None if setup.draft is None else again(setup.draft),
+        networks=tuple(map(again, setup.networks)),
         link=None if setup.link is None else moved(setup.link, changed.get(LINK, {})),
     )
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hilsim.compiler.gate import load_compiled
 from hilsim.cost.verdict import check
-from hilsim.describe.load import Setup, load_setup
-from hilsim.errors import InputError, PlacementError
+from hilsim.describe.load import Setup
+from hilsim.errors import CompileError, InputError, PlacementError
 from hilsim.sim.trace import Trace
 
 Run = Callable[[Setup], tuple[Trace, Trace]]
@@ -46,12 +47,12 @@ def tried(file: Path, overrides: Sequence[str], variants: Iterable[Variant], run
     for variant in variants:
         changed = [*overrides, *variant.overrides]
         try:
-            setup = load_setup(file, changed)
-            check(setup, changed).require()
+            setup = load_compiled(file, changed)
+            check(setup, changed, load_compiled).require()
         except InputError as error:
             yield Refused(variant, error.faults[0].found)
             continue
-        except PlacementError as error:
+        except (CompileError, PlacementError) as error:
             yield Refused(variant, str(error).splitlines()[0])
             continue
         yield Ran(variant, setup, *run(setup))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -25,7 +25,7 @@ WHOLE = ("scaled_dot_product_attention", "einsum", "rms_norm", "linear")
 @cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Core ATen decompositions without the operators that stay whole; the table that programs are exported with."""
-    table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions().items())
+    table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions().items())  # type: ignore[no-untyped-call]
     for name in WHOLE:
         table.pop(getattr(torch.ops.aten, name).default, None)
     return table
@@ -54,8 +54,10 @@ def traced(rewrite: Rewrite, node: fx.Node) -> fx.GraphModule:
 
 def trace(function: Callable[..., Any], values: Sequence[Any]) -> fx.GraphModule:
     """Graph of a plain function of tensors (real or fake), in core ATen."""
-    dynamic = any(isinstance(size, torch.SymInt) for entry in values for size in (getattr(entry, "shape", None) or [entry]))
-    with torch.no_grad():
+    dynamic = any(
+        isinstance(size, torch.SymInt) for entry in values for size in (getattr(entry, "shape", None) or [entry])
+    )
+    with torch.no_grad(), unset_fake_temporarily():  # the program has a fake mode of its own
         made = make_fx(function, dict(decompositions()), tracing_mode="symbolic" if dynamic else "fake")
         graph_module = made(*one_mode(values))
     graph_module.graph.eliminate_dead_code()
@@ -67,7 +69,7 @@ def trace(function: Callable[..., Any], values: Sequence[Any]) -> fx.GraphModule
 
 
 def one_mode(values: Sequence[Any]) -> list[Any]:
-    """The values under one fake mode. Fakes of several (a program pieced together) are made anew, with their strides."""
+    """The values under one fake mode. Fakes of several modes are made anew, with their strides."""
     modes = {id(entry.fake_mode) for entry in values if isinstance(entry, FakeTensor)}
     if len(modes) < 2:
         return list(values)
@@ -83,8 +85,8 @@ def one_mode(values: Sequence[Any]) -> list[Any]:
 def insert(program: ExportedProgram, node: fx.Node, graph_module: fx.GraphModule, name: str) -> list[fx.Node]:
     """Splice a traced graph in place of a node; changes the program in place and returns the nodes that came in.
 
-    They carry the replaced node's origin (`stack_trace`, `nn_module_stack`) and `meta["rewritten"]`: the rewrite and the
-    node it replaced. Output names of the signature follow.
+    They carry the replaced node's origin (`stack_trace`, `nn_module_stack`) and `meta["rewritten"]`: the rewrite and
+    the node it replaced. Output names of the signature follow.
     """
     graph = program.graph
     known: dict[fx.Node, fx.Node] = {}
@@ -111,7 +113,7 @@ def insert(program: ExportedProgram, node: fx.Node, graph_module: fx.GraphModule
 
 
 def substitute(program: ExportedProgram, node: fx.Node, results: Any) -> None:
-    """Make everything that used a node, or a part of its tuple, use the results instead; the signature's outputs too."""
+    """Make what used a node, or a part of its tuple, use the results instead; the signature's outputs too."""
     if isinstance(node.meta.get("val"), tuple | list):
         for user in list(node.users):
             if user.target is not operator.getitem:

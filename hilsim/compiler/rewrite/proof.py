@@ -38,13 +38,12 @@ class Proof:
     detail: str  # the first case that failed, or "" if none
 
 
-def prove(
-    rewrite: Rewrite, *args: Any, cases: int = 1000, seed: int = 0, target: str = "", **kwargs: Any
-) -> Proof:
+def prove(rewrite: Rewrite, *args: Any, cases: int = 1000, seed: int = 0, target: str = "", **kwargs: Any) -> Proof:
     """Run an operator and its rewrite on `cases` inputs of the shapes and types of the example arguments.
 
-    Floats are drawn anew from the rewrite's domain; integers from the range the example spans, so that indices stay
-    in range; booleans as coins. `target` names the operator where a rewrite replaces several.
+    Floats are drawn anew from the rewrite's domain (single numbers stay, they are constants); integers from the range
+    that the example spans, so that indices stay in range; booleans as coins. `target` names the operator where a
+    rewrite replaces several.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -62,7 +61,7 @@ def prove(
     examples = [leaves[place] for place in places]
     replacement = trace(bound(rewrite.function), examples)
     original = bound(overload(target or rewrite.operators[0]))
-    judge = Judge(rewrite.exactness, rewrite.bound, strict_nan=rewrite.domain == "any")
+    judge = Judge(rewrite.exactness, rewrite.bound, strict_nan=rewrite.domain == "any", in_order=in_order(args, kwargs))
     with torch.no_grad():
         for kinds, tensors in draws(examples, rewrite.domain, cases, seed):
             judge.look(original(*tensors), replacement(*tensors), tensors[0], kinds)
@@ -80,7 +79,8 @@ def prove_programs(
 ) -> Proof:
     """Run two programs on inputs like the example arguments. Parameters must hold values, so not for a model of fakes.
 
-    With "values", integer outputs may differ in cases made of ties, and in no other.
+    Integers are compared by value, whatever their width. With "values", integer outputs may
+    differ in cases made of ties, and in no other.
     """
     leaves, spec = pytree.tree_flatten(tuple(args))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -99,8 +99,11 @@ def prove_programs(
 class Judge:
     """Compares outputs case by case and remembers the worst."""
 
-    def __init__(self, exactness: Exactness, bound: float, strict_nan: bool, whole: bool = False):
+    def __init__(
+        self, exactness: Exactness, bound: float, strict_nan: bool, whole: bool = False, in_order: bool = True
+    ):
         self.exactness, self.bound, self.strict_nan, self.whole = exactness, bound, strict_nan, whole
+        self.in_order = in_order
         self.worst, self.ties, self.detail = 0.0, 0, ""
 
     def proof(self, name: str, cases: int) -> Proof:
@@ -120,16 +123,19 @@ class Judge:
             self.detail = f"{why} (inputs: {', '.join(kinds)})"
 
     def choice(self, wanted: Sequence[Tensor], given: Sequence[Tensor], source: Tensor) -> str:
-        """Values and indices into the last axis of the source: same values, from where the indices say, no index twice."""
-        if fault := self.pair(wanted[0], given[0], ()):
+        """Values and indices into the source's last axis: same values, from where the indices say, none twice."""
+        values = [x if self.in_order else torch.sort(x, -1).values for x in (wanted[0], given[0])]
+        if fault := self.pair(values[0], values[1], ()):
             return f"values: {fault}"
+        if given[1].dim() < source.dim():  # max along an axis that is not kept
+            wanted, given = ([x.unsqueeze(-1) for x in parts] for parts in (wanted, given))
         indices = given[1]
         if indices.shape != wanted[1].shape or indices.dtype != wanted[1].dtype:
             return f"indices are {tuple(indices.shape)} {indices.dtype}"
         if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= source.shape[-1]):
             return "an index is out of range"
-        in_order = torch.sort(indices, -1).values
-        if bool((in_order[..., 1:] == in_order[..., :-1]).any()):
+        rising = torch.sort(indices, -1).values
+        if bool((rising[..., 1:] == rising[..., :-1]).any()):
             return "an index is given twice"
         if not torch.equal(torch.gather(source, -1, indices), given[0]):
             return "an index points at another value"
@@ -138,6 +144,8 @@ class Judge:
 
     def pair(self, wanted: Tensor, given: Tensor, kinds: Sequence[str]) -> str:
         """What is wrong with one output, or ""."""
+        if self.whole and not wanted.dtype.is_floating_point and not given.dtype.is_floating_point:
+            given = given.to(wanted.dtype)
         if wanted.shape != given.shape or wanted.dtype != given.dtype:
             return f"{tuple(given.shape)} {given.dtype} instead of {tuple(wanted.shape)} {wanted.dtype}"
         if not wanted.dtype.is_floating_point:
@@ -171,6 +179,11 @@ def tensors_of(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
+def in_order(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether the values stand in order: a top-k with sorted=False may give them in any."""
+    return bool(kwargs.get("sorted", args[4] if len(args) > 4 and isinstance(args[4], bool) else True))
+
+
 def overload(name: str) -> Callable[..., Any]:
     """The operator of a target's name, such as "aten.topk.default"."""
     space, packet, variant = name.split(".")
@@ -202,8 +215,10 @@ def draw(example: Tensor, kind: str, domain: Domain, generator: torch.Generator)
         if kind in ("equal", "zeros"):
             return torch.full(shape, low if kind == "zeros" else high, dtype=example.dtype)
         return torch.randint(low, high + 1, shape, generator=generator).to(example.dtype)
+    if not shape:
+        return example  # single numbers are constants: a fill, a floor
     made = torch.randn(shape, generator=generator)
-    huge = 100.0 if domain == "moderate" else math.sqrt(torch.finfo(example.dtype).max) / 16
+    huge = 30.0 if domain == "moderate" else math.sqrt(torch.finfo(example.dtype).max) / 16
     if kind == "scaled":
         made = made * (4.0 if domain == "moderate" else 1000.0)
     elif kind == "small":
@@ -211,13 +226,13 @@ def draw(example: Tensor, kind: str, domain: Domain, generator: torch.Generator)
     elif kind == "ties":
         made = torch.randint(-3, 4, shape, generator=generator).float()
     elif kind == "equal":
-        made = made[..., :1].expand(shape) if made.dim() else made
+        made = made[..., :1].expand(shape)
     elif kind == "zeros":
         made = torch.where(uniform < 0.5, 0.0, -0.0)
-    elif kind == "duplicates" and made.dim():
+    elif kind == "duplicates":
         half = made.shape[-1] // 2
         made = torch.cat([made[..., :half], made[..., :half], made[..., 2 * half :]], -1)
-    elif kind == "outlier" and made.dim():
+    elif kind == "outlier":
         made = torch.where(torch.arange(shape[-1]) == int(uniform.sum()) % max(shape[-1], 1), made * huge, made)
     return with_infinities(made, uniform, kind).to(example.dtype).clone()
 
@@ -232,5 +247,5 @@ def with_infinities(made: Tensor, uniform: Tensor, kind: str) -> Tensor:
         made = torch.where(uniform > 0.9, math.inf, made)
     if kind == "row of -inf":
         made = made.clone()
-        made.reshape(-1, made.shape[-1] if made.dim() else 1)[0] = -math.inf
+        made.reshape(-1, made.shape[-1])[0] = -math.inf
     return made

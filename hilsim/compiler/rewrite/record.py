@@ -17,7 +17,7 @@ class Rewrite:
     """One operator as plainer ones.
 
     `exactness`: "bits" gives the same bits (zeros may differ in sign); "values" the same values, but among equal ones
-    other indices; "rounding" the same up to float rounding, plus `bound` where the technique itself is an approximation.
+    other indices; "rounding" the same up to float rounding, plus `bound` where the technique is an approximation.
     """
 
     name: str  # what users write in a scenario

@@ -1,17 +1,26 @@
-"""Every rewrite that the compile gate can offer, by name and by operator. Each is proven by a test that iterates them."""
+"""Every rewrite that the compile gate can offer, by name and by operator. A test proves each of them."""
 
 from __future__ import annotations
 
-from hilsim.compiler.rewrite import topk
+from hilsim.compiler.rewrite import activations, indexing, masks, products, sums, topk, writing
+from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.record import Rewrite
 
-__all__ = ["REWRITES", "Rewrite", "by_name", "rewrites_for"]
+__all__ = ["REMEDIES", "REWRITES", "Rewrite", "by_name", "rewrites_for"]
 
-REWRITES: tuple[Rewrite, ...] = (*topk.REWRITES,)
+REWRITES: tuple[Rewrite, ...] = (
+    *topk.REWRITES,
+    *indexing.REWRITES,
+    *writing.REWRITES,
+    *sums.REWRITES,
+    *products.REWRITES,
+    *activations.REWRITES,
+    *masks.REWRITES,
+)
 
 
 def rewrites_for(operator: str) -> tuple[Rewrite, ...]:
-    """Rewrites of an operator, `str(node.target)`, the most exact and cheapest first."""
+    """Rewrites of an operator, `str(node.target)`, in order of preference: each narrows to where it pays (`fits`)."""
     return tuple(rewrite for rewrite in REWRITES if operator in rewrite.operators)
 
 

@@ -21,7 +21,7 @@ def lowest(dtype: torch.dtype) -> float | int:
 
 
 def rounds(row: Tensor, k: int, closed: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """k rounds of maxima: values and indices (..., k) of `row` (..., n), in falling order, leaving `closed` positions out.
+    """k rounds of maxima: values and indices (..., k) of `row` (..., n), falling, leaving `closed` positions out.
 
     Which positions are taken is kept apart from the values. A row may hold more -inf than n - k: from then on a maximum
     over the masked row would find taken positions again, so the index is looked for among the open ones that equal it.
@@ -54,7 +54,7 @@ def by_rounds(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bo
 
 
 def chunk_length(n: int, k: int) -> int:
-    """Length of a chunk: about sqrt(n / k), where chunks and candidates cost the same; a divisor of n if one is near."""
+    """Length of a chunk: about sqrt(n / k), where chunks and candidates weigh the same; a divisor of n if near."""
     wanted = max(2, round(math.sqrt(n / k)))
     near = [length for length in range(max(2, wanted // 2), 2 * wanted + 1) if n % length == 0]
     return min(near, key=lambda length: abs(length - wanted), default=wanted)
@@ -118,7 +118,7 @@ def count(mask: Tensor) -> Tensor:
 
 
 def by_threshold(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:
-    """The k-th largest in every place of the values; the indices mean nothing. Only where just the last value is used."""
+    """The k-th largest in every place of the values; the indices mean nothing. Where only the last is used."""
     cut = threshold(x if largest else -x, k)
     cut = (cut if largest else -cut).expand(*x.shape[:-1], k)
     return cut, torch.zeros(1, dtype=torch.int64, device=x.device).expand(*x.shape[:-1], k)
@@ -135,7 +135,10 @@ def fits_row(node: fx.Node) -> str:
         return "the length of its rows is only known at run time"
     if not argument(node, 3, "largest", True) and not x.dtype.is_floating_point:
         return "the smallest of integers cannot be found by their negatives"
-    if argument(node, 1, "k") == 0:
+    k = argument(node, 1, "k")
+    if not isinstance(k, int):
+        return "k is only known at run time"
+    if k == 0:
         return "k is 0"
     return "" if x.dtype is not torch.bool else "it is over booleans"
 
@@ -194,16 +197,6 @@ TIES = "among equal values other indices may be given; not for rows with NaN"
 
 REWRITES = (
     Rewrite(
-        "topk_by_rounds",
-        "k rounds of maximum, its position, and closing that position",
-        ("aten.topk.default",),
-        "values",
-        TIES,
-        "general technique",
-        fits_rounds,
-        by_rounds,
-    ),
-    Rewrite(
         "topk_by_chunks",
         "maxima of chunks, the k best chunks pulled out, rounds over what they hold",
         ("aten.topk.default",),
@@ -214,12 +207,22 @@ REWRITES = (
         by_chunks,
     ),
     Rewrite(
+        "topk_by_rounds",
+        "k rounds of maximum, its position, and closing that position",
+        ("aten.topk.default",),
+        "values",
+        TIES,
+        "general technique",
+        fits_rounds,
+        by_rounds,
+    ),
+    Rewrite(
         "topk_by_threshold",
         "the k-th largest value by bisection, where only the cut is used",
         ("aten.topk.default",),
         "values",
-        f"after {STEPS} halvings values closer than range / 2^{STEPS} are not told apart (only rows whose values thin out "
-        "geometrically get there); a cut at the value keeps more than k where values tie with it; not for NaN",
+        f"after {STEPS} halvings values closer than range / 2^{STEPS} are not told apart (only rows whose values thin "
+        "out geometrically get there); a cut at the value keeps more than k where values tie with it; not for NaN",
         "general technique (bisection on the count)",
         fits_threshold,
         by_threshold,

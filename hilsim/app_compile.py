@@ -1,0 +1,207 @@
+"""`python -m hilsim check`: does it compile, does it fit - for a scenario, or for a module of somebody's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
+from hilsim.compiler.plan import Plan
+from hilsim.compiler.ways_out import WayOut, ways_out
+from hilsim.cost.memory import largest_context
+from hilsim.cost.verdict import Verdict, check
+from hilsim.describe.catalogue import load_chip
+from hilsim.describe.chip import Unit
+from hilsim.describe.complaints import validated
+from hilsim.describe.load import Setup, load_setup, with_override
+from hilsim.describe.profile import Profile, load_profile
+from hilsim.describe.scenario import Compile
+from hilsim.describe.strict_yaml import parse
+from hilsim.errors import CompileError, Fault, InputError
+from hilsim.files import folder_faults
+from hilsim.show.progress import saying
+
+HERE = Path("command line")
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What the user asked `check` for; with `module` the scenario is None and the chip's fields count."""
+
+    scenario: Path | None
+    overrides: list[str]
+    largest: bool = False
+    json: bool = False
+    write: Path | None = None
+    module: str | None = None
+    chip: str | None = None
+    unit: str | None = None
+    precision: str | None = None
+    profile: str | None = None
+
+
+def check_command(options: CheckOptions) -> int:
+    """Print a plan or a refusal. Raises `InputError`, `CompileError` or `PlacementError`, all of them status 2."""
+    if options.write is not None and (faults := folder_faults(options.write, "--write")):
+        raise InputError(faults)
+    if options.scenario is None:
+        return check_module(options)
+    return check_scenario(options, options.scenario)
+
+
+def check_scenario(options: CheckOptions, file: Path) -> int:
+    """Plans and ledgers of a scenario, and what would help where it does not compile or fit."""
+    setup = load_setup(file, options.overrides)
+    with saying("compiling") as say:
+        plans = plans_of(setup, say)
+    ways: list[WayOut] = []
+    if any(plan.outcome == "refused" for plan in plans.values()):
+        with saying("looking for a way out"):
+            ways = ways_out(setup, options.overrides, plans)
+        show(list(plans.values()), [], options, file=str(file), ways=ways)
+        require(setup, plans, ways)
+    setup = with_plans(setup, plans)
+    verdict = check(setup, options.overrides, load_compiled)
+    show(list(plans.values()), unchecked(setup, plans), options, verdict, str(file))
+    if options.largest and not options.json:
+        longest = largest_context(setup)
+        found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
+        print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
+    verdict.require()
+    if not options.json:
+        print(verdict)
+    if options.write is not None:
+        from hilsim.compiler.written import write_scenario
+
+        with saying("writing") as say:
+            paths = write_scenario(setup, plans, options.write, say)
+        told(paths, options)
+    return 0
+
+
+def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
+    """Parts whose units have no profile."""
+    return [
+        f"{part.chip.name}.{part.placement.unit}: no rule profile, so nothing was checked there"
+        for index, part in enumerate(setup.parts)
+        if index not in plans
+    ]
+
+
+def check_module(options: CheckOptions) -> int:
+    """The plan of a module that the user names, on a chip that the user names."""
+    from hilsim.compiler.choose import Place
+    from hilsim.compiler.planner import plan_module
+    from hilsim.compiler.program import subject_of
+
+    assert options.module is not None
+    chip_name, unit_name, unit, profile = asked_for(options)
+    precision = options.precision or next((name for name in unit.precisions if unit.refusal(name) is None), "")
+    if precision not in unit.precisions:
+        raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(unit.precisions)}")])
+    allowed = compile_options(options.overrides)
+    with saying("compiling") as say:
+        subject = subject_of(options.module)
+        place = Place(unit, unit.precisions[precision], profile, allowed)
+        plan, program = plan_module(subject, place, say, unit=f"{chip_name}.{unit_name}", precision=precision)
+    show([plan], [], options, file=options.module)
+    if plan.outcome == "refused":
+        raise CompileError(
+            [f"{options.module}: does not compile for {plan.unit} under {plan.profile}:", *plan.refusals]
+        )
+    if options.write is not None:
+        from hilsim.compiler.written import write_module
+
+        with saying("writing") as say:
+            paths = write_module(subject, plan, program, options.write, say)
+        told(paths, options)
+    return 0
+
+
+def asked_for(options: CheckOptions) -> tuple[str, str, Unit, Profile]:
+    """Chip, unit and profile from the command line: the chip's first unit with profiles, the profile's first chip."""
+    if options.chip is None:
+        raise InputError([Fault("--chip", "", "none", "the name of a chip, such as sa8295p", "See chips/.")])
+    chip = load_chip(options.chip, HERE)
+    profile = None if options.profile is None else load_profile(options.profile, HERE)
+    if options.unit is not None and options.unit not in chip.units:
+        raise InputError([Fault("--unit", "", repr(options.unit), f"a unit of {chip.name}: {', '.join(chip.units)}")])
+    fitting = {
+        name: unit
+        for name, unit in chip.units.items()
+        if options.unit in (None, name) and (unit.profiles if profile is None else unit.kind in profile.units)
+    }
+    if not fitting:
+        of = f"{chip.name}{'' if options.unit is None else f'.{options.unit}'}"
+        expected = "a unit with profiles" if profile is None else f"a unit of kind {' or '.join(profile.units)}"
+        raise InputError(
+            [Fault("--chip", "", f"{of}, which has none that fits", expected, "Name --profile or --unit.")]
+        )
+    name, unit = next(iter(fitting.items()))
+    return chip.name, name, unit, profile or load_profile(unit.profiles[0], HERE)
+
+
+def compile_options(overrides: Sequence[str]) -> Compile:
+    """The `compile` part of a scenario out of --set arguments alone. Raises `InputError` for any other key."""
+    document = parse("{}", "--set")
+    for override in overrides:
+        document = with_override(document, override)
+    data = document.data if isinstance(document.data, dict) else {}
+    if strange := [key for key in data if key != "compile"]:
+        raise InputError([Fault("--set", ", ".join(strange), "a key of a scenario", "compile.fallback and its like")])
+    return validated(Compile, parse(json.dumps(data.get("compile") or {}), "--set compile"), "--set compile")
+
+
+def show(
+    plans: Sequence[Plan],
+    remarks: Sequence[str],
+    options: CheckOptions,
+    verdict: Verdict | None = None,
+    file: str = "",
+    ways: Sequence[WayOut] = (),
+) -> None:
+    """Print the plans, as a document with --json."""
+    if options.json:
+        found: dict[str, Any] = {
+            "checked": file,
+            "compiles": all(plan.outcome != "refused" for plan in plans),
+            "fits": None if verdict is None else verdict.fits,
+            "plans": [plan.as_json() for plan in plans],
+            "unchecked": list(remarks),
+            "ways_out": [{"set": way.change, "why": way.why, "step_ms": way.step_ms} for way in ways],
+            "memory": {} if verdict is None else memory_of(verdict),
+        }
+        json.dump(found, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    from hilsim.show.compile import render_plans
+
+    console = Console()
+    render_plans(plans, console)
+    for remark in remarks:
+        console.print(remark, style="dim", highlight=False, markup=False)
+    console.print()
+
+
+def memory_of(verdict: Verdict) -> dict[str, Any]:
+    """Every chip's ledger as plain data."""
+    return {
+        chip: {
+            "cap_bytes": ledger.cap_bytes,
+            "used_bytes": ledger.used_bytes,
+            "items": [{"what": item.what, "bytes": item.bytes} for item in ledger.items],
+        }
+        for chip, ledger in verdict.ledgers.items()
+    }
+
+
+def told(paths: Sequence[str], options: CheckOptions) -> None:
+    """Say what was written, out of the way of a document."""
+    for path in paths:
+        print(path, file=sys.stderr if options.json else sys.stdout)

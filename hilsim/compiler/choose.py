@@ -1,0 +1,246 @@
+"""From findings to a plan of one graph: which rewrites mend what, at what price, and what has to leave the unit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import fx
+from torch.export import ExportedProgram
+
+from hilsim.compiler.findings import Finding
+from hilsim.compiler.islands import Islands, islands_of
+from hilsim.compiler.nodes import constants_of, operands, operator_of, place_of
+from hilsim.compiler.plan import Chosen, GraphPlan, Option
+from hilsim.compiler.prices import constant_numbers, work_of, work_of_all, working_set
+from hilsim.compiler.rewrite.apply import insert, traced
+from hilsim.compiler.rewrite.record import Rewrite
+from hilsim.compiler.rewrite.registry import rewrites_for
+from hilsim.compiler.rules import RuleBook
+from hilsim.cost.extra import ACTIVATION_BITS, extra_seconds, work_seconds
+from hilsim.describe.chip import Precision, Unit
+from hilsim.describe.compiled import Extra, Work
+from hilsim.describe.profile import Profile
+from hilsim.describe.scenario import Compile
+
+EXACTNESS = ("bits", "values", "rounding")  # from the most exact on: what is exact needs no new accuracy test
+HEAD = "sampler"  # the module of a decoder that comes after its logits
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a graph goes: a unit at a precision, under a profile, and what the user allows there."""
+
+    unit: Unit
+    precision: Precision
+    profile: Profile
+    allowed: Compile
+
+    @property
+    def book(self) -> RuleBook:
+        return RuleBook(self.profile, self.precision.activations)
+
+    def seconds(self, work: Work, rows: int = 1) -> float:
+        """What some work takes here."""
+        return work_seconds(work, self.unit, self.precision, rows)
+
+    def bytes(self, numbers: int) -> int:
+        """What so many activations take in memory."""
+        return numbers * ACTIVATION_BITS[self.precision.activations] // 8
+
+    def may_use(self, rewrite: str) -> bool:
+        """Whether the user lets a rewrite be used."""
+        allowed = self.allowed.rewrites
+        listed = allowed == "auto" or (allowed != "none" and rewrite in allowed)
+        return listed and rewrite not in self.allowed.avoid
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A rewrite traced over one node's shapes, with its price."""
+
+    rewrite: Rewrite
+    graph: fx.GraphModule
+    more: Work
+    seconds: float
+    bytes: int
+    worries: int  # operators of its own that nobody vouches for
+
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """Known before unknown, exact before rounded, quick before slow."""
+        return self.worries, EXACTNESS.index(self.rewrite.exactness), self.seconds
+
+    @property
+    def option(self) -> Option:
+        return Option(self.rewrite.name, self.seconds, self.bytes, self.rewrite.exactness, self.rewrite.caveat)
+
+
+def plan_graph(
+    name: str, rows: int, program: ExportedProgram, place: Place, *, repeats: float = 1.0, layers: str = ""
+) -> GraphPlan:
+    """Plan one graph and rewrite `program` in place accordingly.
+
+    Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model.
+    """
+    book, nodes = place.book, len(program.graph.nodes)
+    findings = book.findings(program, name)
+    chosen, extra = mend(program, place, [found for found in findings if found.severity == "error"], repeats, layers)
+    left = [found for found in book.findings(program, name) if found.severity == "error"]
+    wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
+    islands = islands_of(program, wrong)
+    refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, place)]
+    constants = constants_of(program)
+    head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
+    many = round(repeats) if layers and any(module_of(program, node).startswith(layers) for node in wrong) else 1
+    extra = Extra(extra + head, islands.away * many, islands.crossings * many)
+    seconds = 0.0 if refusals else extra_seconds(extra, place.unit, place.precision, rows)
+    return GraphPlan(
+        name,
+        rows,
+        nodes,
+        repeats,
+        tuple(findings),
+        tuple(chosen),
+        islands.pieces,
+        islands.crossings * many,
+        islands.nodes,
+        islands.operators,
+        head,
+        extra,
+        seconds,
+        tuple(refusals),
+    )
+
+
+def mend(
+    program: ExportedProgram, place: Place, errors: Iterable[Finding], repeats: float, layers: str
+) -> tuple[list[Chosen], Work]:
+    """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""
+    by_name = {node.name: node for node in program.graph.nodes}
+    constants = constants_of(program)
+    known: dict[object, list[Candidate]] = {}
+    uses: dict[tuple[str, str], list[tuple[fx.Node, Candidate, list[Option]]]] = defaultdict(list)
+    extra = Work()
+    for node in dict.fromkeys(by_name[found.node] for found in errors if found.node in by_name):
+        if node.op != "call_function":
+            continue
+        key = signature_of(node)
+        if key not in known:
+            known[key] = sorted(candidates(node, place, constants), key=lambda candidate: candidate.rank)
+        if not known[key]:
+            continue
+        best, *others = known[key]
+        module = place_of(node).module
+        uses[best.rewrite.name, operator_of(node)].append((node, best, [other.option for other in others]))
+        if not module.startswith(HEAD):
+            extra = extra + best.more * (round(repeats) if layers and module.startswith(layers) else 1)
+        insert(program, node, best.graph, best.rewrite.name)
+    return [use_of(name, operator, entries, layers, repeats) for (name, operator), entries in uses.items()], extra
+
+
+def use_of(
+    name: str,
+    operator: str,
+    entries: list[tuple[fx.Node, Candidate, list[Option]]],
+    layers: str,
+    repeats: float,
+) -> Chosen:
+    """All uses of one rewrite on one operator, as one line of the plan."""
+    first = entries[0][1]
+    work, seconds = Work(), 0.0
+    for node, candidate, _ in entries:
+        times = round(repeats) if layers and place_of(node).module.startswith(layers) else 1
+        work, seconds = work + candidate.more * times, seconds + candidate.seconds * times
+    return Chosen(
+        name,
+        first.rewrite.title,
+        operator,
+        place_of(entries[0][0]).module,
+        len(entries),
+        first.rewrite.exactness,
+        first.rewrite.caveat,
+        first.rewrite.source,
+        work,
+        seconds,
+        max(candidate.bytes for _, candidate, _ in entries),
+        tuple(entries[0][2]),
+    )
+
+
+def candidates(node: fx.Node, place: Place, constants: set[fx.Node]) -> Iterable[Candidate]:
+    """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes."""
+    for rewrite in rewrites_for(operator_of(node)):
+        if not place.may_use(rewrite.name) or rewrite.fits(node):
+            continue
+        try:
+            graph = traced(rewrite, node)
+        except (ValueError, RuntimeError, NotImplementedError):
+            continue  # a shape that the rewrite has no form for
+        own = [inner for inner in graph.graph.nodes if inner.op == "call_function"]
+        folded = folded_in(graph, node, constants)
+        errors = [found for inner in own if inner not in folded for found in place.book.about(inner, folded, "")]
+        if any(found.severity == "error" for found in errors):
+            continue
+        more = work_of_all(own, folded) - work_of(node, constants)
+        nbytes = place.bytes(working_set(own, folded) + constant_numbers(own, folded))
+        worries = len({found.operator for found in errors if found.rule == "operator-unknown"})
+        yield Candidate(rewrite, graph, more, place.seconds(more), nbytes, worries)
+
+
+def folded_in(graph: fx.GraphModule, node: fx.Node, constants: set[fx.Node]) -> set[fx.Node]:
+    """What of a traced rewrite is known when the graph is built."""
+    sources = node.all_input_nodes
+    found: set[fx.Node] = set()
+    place = 0
+    for inner in graph.graph.nodes:
+        if inner.op == "placeholder":
+            if place < len(sources) and sources[place] in constants:
+                found.add(inner)
+            place += 1
+        elif inner.op == "get_attr" or (
+            inner.op == "call_function" and all(source in found for source in inner.all_input_nodes)
+        ):
+            found.add(inner)
+    return found
+
+
+def signature_of(node: fx.Node) -> object:
+    """Nodes of equal signature are rewritten alike: operator, shapes, other arguments, who uses which output."""
+    shapes = tuple((tuple(map(str, tensor.shape)), str(tensor.dtype)) for tensor in operands(node))
+    plain = fx.node.map_arg((node.args, dict(node.kwargs)), lambda source: "tensor")
+    users = tuple(sorted((str(user.target), str(user.args[1:])) for user in node.users))
+    return operator_of(node), shapes, str(plain), users
+
+
+def module_of(program: ExportedProgram, name: str) -> str:
+    """The module path of a node by its name."""
+    return next((place_of(node).module for node in program.graph.nodes if node.name == name), "")
+
+
+def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:
+    """Errors about the graph as a whole, which no island helps."""
+    for found in errors:
+        if not found.node or found.rule == "dynamic-shape":
+            yield f"{found.graph}: {found.reason}. {found.remedy[:1].upper()}{found.remedy[1:]}."
+
+
+def away_refusals(errors: Iterable[Finding], islands: Islands, place: Place) -> Iterable[str]:
+    """Why operators cannot leave the unit, where they would have to."""
+    if not islands.nodes:
+        return
+    if place.allowed.fallback == "forbid":
+        why = "and the scenario forbids fallback"
+    elif place.profile.elsewhere == "nowhere":
+        why = f"and {place.profile.name} has nowhere else to run it"
+    elif place.unit.fallback is None:
+        why = "and the unit's file has no fallback figures"
+    else:
+        return
+    told: set[str] = set()
+    for found in errors:
+        if found.node in islands.nodes and found.operator not in told:
+            told.add(found.operator)
+            remedy = f" {found.remedy[:1].upper()}{found.remedy[1:]}." if found.remedy else ""
+            yield f"{found.operator} at {found.place}: {found.reason}, no rewrite applies, {why}.{remedy}"

@@ -1,0 +1,64 @@
+"""Plans that were made before, kept between runs: exporting a model takes seconds, and says the same every time.
+
+A plan is kept under a digest of everything it depends on; where the folder cannot be written nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from hilsim.compiler.plan import Plan
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.profile import SPELLINGS, TABLE
+
+KNOWN: dict[str, Plan] = {}
+SOURCES = ("compiler", "logits", "describe", "cost")
+
+
+def folder() -> Path:
+    """Where plans are kept: HILSIM_CACHE, else the user's cache folder."""
+    own = os.environ.get("HILSIM_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"
+
+
+@cache
+def makers() -> str:
+    """Digest of what makes plans: these sources, the operator table, PyTorch's release."""
+    found = hashlib.sha256(importlib.metadata.version("torch").encode())
+    files = [file for room in SOURCES for file in sorted((PROJECT / "hilsim" / room).rglob("*.py"))]
+    for file in (*files, TABLE, SPELLINGS):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
+    """The plan that `parts` determine: known, read, or made and kept."""
+    key = hashlib.sha256("\n".join((makers(), *parts)).encode()).hexdigest()[:32]
+    if key in KNOWN:
+        return KNOWN[key]
+    file = folder() / "plans" / f"{key}.json"
+    try:
+        plan = Plan.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        plan = make()
+        keep(file, plan)
+    KNOWN[key] = plan
+    return plan
+
+
+def keep(file: Path, plan: Plan) -> None:
+    """Write a plan whole, or not at all; that it cannot be written is nobody's fault."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        beside.write_text(plan.dumps(), encoding="utf-8")
+        beside.replace(file)
+    except OSError:
+        pass

@@ -1,0 +1,57 @@
+"""Size rules: what one graph and one context may hold, as findings; the cuts that follow are the ledger's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from hilsim.compiler.findings import Finding
+from hilsim.cost.counts import body_weights
+from hilsim.cost.memory import split, weight_bytes
+from hilsim.describe.chip import Unit
+from hilsim.describe.load import Placed
+from hilsim.units import gib
+
+
+def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> Iterator[Finding]:
+    """Whether a language model has to be cut up, and whether it can be: between layers, and along the head's rows."""
+    unit, graph = placed.unit, "all graphs"
+    precision = unit.precisions[placed.placement.precision]
+    cut = split(placed, context, talkers)
+    if unit.graph_limit is not None:
+        limit, shape = unit.graph_limit, placed.model.architecture
+        layer = body_weights(shape) / shape.layers * precision.weight_bits.si / 8
+        if layer > limit.si:
+            reason = f"one layer of {gib(round(layer)):.2f} GiB, and {limit.value:g} {limit.unit} a graph"
+            yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, "fewer bits a weight")
+        elif cut.graphs > 1:
+            whole = gib(weight_bytes(placed))
+            reason = (
+                f"{whole:.2f} GiB of weights, and {limit.value:g} {limit.unit} a graph: cut into {cut.graphs} parts"
+            )
+            yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source)
+    if unit.context_limit is not None and cut.contexts > 1:
+        limit = unit.context_limit
+        reason = f"more than {limit.value:g} {limit.unit} to map: {cut.contexts} contexts, each with its runtime"
+        yield limit_finding(graph, "context-size", "note", profile, reason, limit.source)
+
+
+def module_limits(nbytes: int, largest: int, unit: Unit, profile: str, graph: str) -> Iterator[Finding]:
+    """The same for any module: bytes of all its parameters, and of the largest one, which no cut divides."""
+    limit = unit.graph_limit
+    if limit is None or nbytes <= limit.si:
+        return
+    allowed = f"{limit.value:g} {limit.unit} a graph"
+    if largest > limit.si:
+        reason = f"one parameter of {gib(largest):.2f} GiB, and {allowed}"
+        yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, "split that parameter")
+    else:
+        reason = f"{gib(nbytes):.2f} GiB of parameters, and {allowed}: cut into {ceil(nbytes / limit.si)} parts"
+        yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source)
+
+
+def limit_finding(
+    graph: str, rule: str, severity: str, profile: str, reason: str, source: str, remedy: str = ""
+) -> Finding:
+    """A finding about sizes; what a limit rests on is told with the chip's figures."""
+    return Finding(graph, rule, severity, profile, reason, source, "documented", remedy)  # type: ignore[arg-type]

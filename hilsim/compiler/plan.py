@@ -1,0 +1,154 @@
+"""A plan: how one model gets onto one unit under one profile, or why it does not. Records only; no graph, no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from hilsim.compiler.findings import Finding
+from hilsim.describe.compiled import Compiled, Extra, NetworkLoad, Work
+
+
+@dataclass(frozen=True)
+class Option:
+    """A rewrite that would mend something: what a pass of the graph would pay, in seconds, and in bytes of memory."""
+
+    name: str
+    seconds: float
+    bytes: int
+    exactness: str
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A rewrite that is used: on how many nodes of which operator in the exported graph, and what else there was.
+
+    `work` and `seconds` count every layer of the deployed model.
+    """
+
+    name: str
+    title: str
+    operator: str
+    module: str
+    nodes: int
+    exactness: str
+    caveat: str
+    source: str
+    work: Work
+    seconds: float
+    bytes: int
+    others: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """One compiled graph: `rows` positions a pass. `repeats` says how many layers stand for one that was exported."""
+
+    name: str
+    rows: int
+    nodes: int
+    repeats: float
+    findings: tuple[Finding, ...]
+    chosen: tuple[Chosen, ...]
+    pieces: int
+    crossings: int
+    away: tuple[str, ...]
+    away_operators: tuple[str, ...]
+    head: Work
+    extra: Extra
+    extra_s: float
+    refusals: tuple[str, ...]
+
+
+Outcome = Literal["as it is", "rewritten", "in pieces", "refused"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All graphs of one model on one unit.
+
+    `subject` says whose: "target llama-3.2-3b", "network intent", or a module's own name. `items` are further bytes in
+    memory, `load` a network's own size.
+    """
+
+    subject: str
+    role: str
+    unit: str
+    precision: str
+    activations: str
+    profile: str
+    title: str
+    elsewhere: str
+    graphs: tuple[GraphPlan, ...]
+    items: tuple[tuple[str, int], ...] = ()
+    load: NetworkLoad | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)  # wall time of export and check
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.refusals:
+            return "refused"
+        if any(graph.crossings for graph in self.graphs):
+            return "in pieces"
+        return "rewritten" if any(graph.chosen for graph in self.graphs) else "as it is"
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why it does not compile, each reason once."""
+        return tuple(dict.fromkeys(reason for graph in self.graphs for reason in graph.refusals))
+
+    def compiled(self) -> Compiled:
+        """The plan in numbers, for the clock and the ledger."""
+        extras = tuple((graph.rows, graph.extra) for graph in self.graphs if graph.extra != Extra())
+        # A graph without extras between others that have them still is a point of the curve.
+        if extras and len(extras) < len(self.graphs):
+            extras = tuple((graph.rows, graph.extra) for graph in self.graphs)
+        return Compiled(self.profile, extras, self.items, self.load, self.outcome)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as plain data, its outcome and refusals told."""
+        data = asdict(self)
+        return {"outcome": self.outcome, "refusals": list(self.refusals), **data}
+
+    def dumps(self) -> str:
+        """For keeping: `loads` reads it again."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def loads(text: str) -> Plan:
+        """A kept plan. Raises `ValueError`, `KeyError` or `TypeError` where it is not one."""
+        data = json.loads(text)
+        graphs = tuple(graph_from(graph) for graph in data.pop("graphs"))
+        load = data.pop("load")
+        items = tuple((str(what), int(nbytes)) for what, nbytes in data.pop("items"))
+        notes = tuple(data.pop("notes"))
+        return Plan(graphs=graphs, load=None if load is None else NetworkLoad(**load), items=items, notes=notes, **data)
+
+
+def graph_from(data: dict[str, Any]) -> GraphPlan:
+    """A graph's plan from plain data."""
+    findings = tuple(Finding(**{**found, "rewrites": tuple(found["rewrites"])}) for found in data.pop("findings"))
+    chosen = tuple(
+        Chosen(
+            **{
+                **use,
+                "work": Work(**use["work"]),
+                "others": tuple(Option(**option) for option in use["others"]),
+            }
+        )
+        for use in data.pop("chosen")
+    )
+    extra = data.pop("extra")
+    return GraphPlan(
+        findings=findings,
+        chosen=chosen,
+        head=Work(**data.pop("head")),
+        extra=Extra(Work(**extra["here"]), Work(**extra["away"]), extra["crossings"]),
+        away=tuple(data.pop("away")),
+        away_operators=tuple(data.pop("away_operators")),
+        refusals=tuple(data.pop("refusals")),
+        **data,
+    )

@@ -1,0 +1,94 @@
+"""What nodes of a graph cost: launches, numbers moved, operations. Shapes only; a unit's figures make seconds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import fx
+
+from hilsim.compiler.nodes import numel, operands, operator_of, tensors_of
+from hilsim.describe.compiled import Work
+from hilsim.describe.profile import spellings
+
+# Another view of the same numbers: compilers fold these into what reads them.
+VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "view.default", "expand.default", "unsqueeze.default", "squeeze.dims", "squeeze.dim", "select.int",
+        "slice.Tensor", "split_with_sizes.default",
+    )
+)  # fmt: skip
+PRODUCTS = {
+    "aten.mm.default": (0, 1),
+    "aten.bmm.default": (0, 1),
+    "aten.addmm.default": (1, 2),
+    "aten.baddbmm.default": (1, 2),
+    "aten.linear.default": (0, 1),
+    "aten.convolution.default": (0, 1),
+    "aten.einsum.default": (0, 1),
+    "aten.scaled_dot_product_attention.default": (0, 1),
+}
+
+
+def is_free(node: fx.Node) -> bool:
+    """Whether a node computes nothing: inputs, views, other names of the same numbers."""
+    operator = operator_of(node)
+    spelling = spellings().get(operator)
+    return node.op != "call_function" or operator in VIEWS or (spelling is not None and not spelling.reads)
+
+
+def work_of(node: fx.Node, constants: set[fx.Node]) -> Work:
+    """One node's work; nothing where it is folded when the graph is built."""
+    if node in constants or is_free(node):
+        return Work()
+    numbers = sum(map(numel, operands(node))) + sum(map(numel, tensors_of(node)))
+    if operator_of(node) in ("aten.embedding.default", "aten.index_select.default"):
+        numbers = 2 * sum(map(numel, tensors_of(node)))  # rows of the table that are read, not all of it
+    return Work(1, numbers, operations_of(node))
+
+
+def operations_of(node: fx.Node) -> int:
+    """Multiplications and additions; of an elementwise operator one a number."""
+    made = sum(map(numel, tensors_of(node)))
+    operator, taken = operator_of(node), operands(node)
+    if operator not in PRODUCTS or len(taken) < 2:
+        return max(made, max(map(numel, taken), default=0))
+    first = taken[min(PRODUCTS[operator][0], len(taken) - 1)]
+    if operator == "aten.scaled_dot_product_attention.default":
+        return 4 * numel(first) * int(taken[1].shape[-2])
+    if operator == "aten.convolution.default":
+        return 2 * made * numel(taken[1]) // max(1, int(taken[1].shape[0]))
+    if operator == "aten.einsum.default":
+        # The summed-up dimensions: what both operands have and the result lacks.
+        shared = max(1, round((numel(first) * numel(taken[1]) / max(1, made)) ** 0.5))
+        return 2 * made * shared
+    return 2 * made * int(first.shape[-1])
+
+
+def work_of_all(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> Work:
+    """The work of several nodes."""
+    total = Work()
+    for node in nodes:
+        total = total + work_of(node, constants)
+    return total
+
+
+def products_of(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
+    """Operations of matrix products and convolutions alone."""
+    return sum(operations_of(node) for node in nodes if node not in constants and operator_of(node) in PRODUCTS)
+
+
+def working_set(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
+    """Numbers that one of these nodes reads and writes at most: what must lie in memory beside everything else."""
+    most = (
+        sum(map(numel, operands(node))) + sum(map(numel, tensors_of(node)))
+        for node in nodes
+        if node not in constants and not is_free(node)
+    )
+    return max(most, default=0)
+
+
+def constant_numbers(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
+    """Numbers that are folded into the graph by these nodes and read by others: tables, triangles, masks."""
+    read = [node for node in nodes if node in constants and any(user not in constants for user in node.users)]
+    return sum(numel(tensor) for node in read for tensor in tensors_of(node))

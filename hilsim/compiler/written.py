@@ -1,0 +1,153 @@
+"""Rewritten programs on disk: each is compared with its original over random inputs before it is saved."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from hilsim.compiler.choose import Place, plan_graph
+from hilsim.compiler.deployed import stand_in_program
+from hilsim.compiler.gate import profile_of
+from hilsim.compiler.plan import Plan
+from hilsim.compiler.planner import graph_rows, plan_module
+from hilsim.compiler.program import Subject, exported, quiet, subject_of
+from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.describe.load import Placed, Setup
+from hilsim.errors import CompileError
+from hilsim.files import written
+from hilsim.logits.checkpoint import load_network
+
+CASES = 32
+CLOSE = 1e-3  # of the largest number: two float32 programs of the same sums in another order stay far below
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two programs over `cases` inputs: the largest relative difference, and integers that differ of all."""
+
+    cases: int
+    relative: float
+    different: int
+    integers: int
+
+    @property
+    def good(self) -> bool:
+        """Floats agree; integers may differ at near-ties alone."""
+        return self.relative <= CLOSE and self.different <= 0.01 * self.integers
+
+    def __str__(self) -> str:
+        tokens = f", {self.different} of {self.integers} integers differ" if self.integers else ""
+        return f"{self.cases} random inputs: largest relative difference {self.relative:.1e}{tokens}"
+
+
+def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say) -> list[str]:
+    """Save the stand-ins' graphs and the networks beside them as rewritten; returns a line a file."""
+    context, told = setup.scenario.context_tokens, []
+    for index, part in enumerate(setup.parts):
+        profile = profile_of(setup, part)
+        if index not in plans or profile is None:
+            continue
+        place = Place(part.unit, part.unit.precisions[part.placement.precision], profile, setup.scenario.compile)
+        if not isinstance(part, Placed):
+            subject = replace(subject_of(part.placement.module), name=f"network {part.placement.name}")
+            plan, program = plan_module(
+                subject, place, say, unit=part.track, precision=part.placement.precision, role="network"
+            )
+            told += write_module(subject, plan, program, folder, say, part.placement.name)
+        elif part.stand_in is not None:
+            told += write_decoder(part, place, min(context, 1024), folder, say)
+            told.append(write_plan(plans[index], folder, part.role))
+        else:
+            told.append(f"{part.role}: no stand-in, so there is no program to write")
+    return told
+
+
+def write_decoder(placed: Placed, place: Place, context: int, folder: Path, say: Say) -> Iterator[str]:
+    """Every graph of a stand-in, weights and all."""
+    assert placed.stand_in is not None
+    network = load_network(placed.stand_in)
+    for name, rows in graph_rows(placed, context).items():
+        say(f"{placed.role}: {name}")
+        subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.placement.head)
+        program = exported(subject)
+        plan_graph(name, rows, program, place)
+        vocabulary = network.config.vocab_size
+        agreement = compared(exported(subject), program, lambda seed, s=subject: decoder_inputs(s, vocabulary, seed))
+        yield saved(program, folder / f"{placed.role}-{name.replace(' ', '-')}.pt2", agreement)
+
+
+def decoder_inputs(subject: Subject, vocabulary: int, seed: int) -> tuple[Any, ...]:
+    """Random tokens over a random cache at the example's positions and mask."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens, positions, mask, keys, values, *extra = subject.inputs
+    drawn = torch.randint(vocabulary, tokens.shape, generator=generator)
+    past = [torch.randn(cache.shape, generator=generator) * 0.3 for cache in (keys, values)]
+    open_mask = torch.where(torch.rand(mask.shape, generator=generator) < 0.5, 0.0, mask) if seed % 2 else mask
+    noise = [torch.rand(extra[0].shape, generator=generator), extra[1]] if extra else []
+    return (drawn, positions, open_mask, *past, *noise)
+
+
+def compared(
+    original: ExportedProgram, rewritten: ExportedProgram, inputs: Callable[[int], tuple[Any, ...]], cases: int = CASES
+) -> Agreement:
+    """Run both over `inputs(seed)`. Raises `CompileError` where they disagree."""
+    before, after = original.module(), rewritten.module()
+    relative, different, integers = 0.0, 0, 0
+    with torch.no_grad():
+        for seed in range(cases):
+            given = inputs(seed)
+            for ours, theirs in zip(tensors_of(before(*given)), tensors_of(after(*given)), strict=True):
+                if ours.dtype.is_floating_point:
+                    size = ours.abs().max().clamp_min(1e-9)
+                    relative = max(relative, ((ours - theirs).abs().max() / size).item())
+                else:
+                    different += int((ours != theirs).sum())
+                    integers += ours.numel()
+    found = Agreement(cases, relative, different, integers)
+    if not found.good:
+        raise CompileError([f"the rewritten program disagrees with its original; {found}. Nothing was written for it."])
+    return found
+
+
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """Outputs as a flat list."""
+    return [outputs] if isinstance(outputs, Tensor) else [leaf for leaf in outputs if isinstance(leaf, Tensor)]
+
+
+def write_module(
+    subject: Subject, plan: Plan, program: ExportedProgram, folder: Path, say: Say, name: str = "module"
+) -> list[str]:
+    """Save a module's rewritten program beside its plan."""
+    say(name)
+    proof = prove_programs(exported(subject), program, subject.inputs, cases=CASES, exactness="rounding")
+    if not proof.passed:
+        raise CompileError([f"the rewritten program disagrees with its original: {proof.detail}. Nothing was written."])
+    agreement = f"{proof.cases} random inputs: largest difference {proof.worst_difference:.1e}"
+    return [saved(program, folder / f"{name}.pt2", agreement), write_plan(plan, folder, name)]
+
+
+def saved(program: ExportedProgram, file: Path, agreement: object) -> str:
+    """Write one program whole; a line about it."""
+    buffer = io.BytesIO()
+    with quiet():
+        torch.export.save(program, buffer)
+    with written(file) as path:
+        path.write_bytes(buffer.getvalue())
+    return f"{file}: {len(buffer.getvalue()) / 2**20:.1f} MiB; {agreement}"
+
+
+def write_plan(plan: Plan, folder: Path, name: str) -> str:
+    """The plan beside its programs."""
+    file = folder / f"{name}-plan.json"
+    with written(file) as path:
+        path.write_text(json.dumps(plan.as_json(), indent=2) + "\n", encoding="utf-8")
+    return str(file)

@@ -1,0 +1,54 @@
+"""What rewritten, added and displaced operators cost: launches, numbers moved, arithmetic; and the way to another unit.
+
+    time = launches x operator overhead + the longer of numbers x activation bits / memory rate and operations / rate
+
+The plain decoder's formula counts weights, cache and matrix products; operators between them are in its fixed costs. So
+what a rewrite adds is counted here, operator by operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hilsim.cost.step import operation_rate, si
+from hilsim.describe.chip import Precision, Unit
+from hilsim.describe.compiled import Extra, Work
+
+ACTIVATION_BITS = {"fp16": 16, "int16": 16, "int8": 8}
+
+
+def work_seconds(work: Work, unit: Unit, precision: Precision, rows: int = 1) -> float:
+    """Seconds of some work on a unit; negative where it is work saved."""
+    moved_s = work.numbers * ACTIVATION_BITS[precision.activations] / 8 / precision.memory_rate.si
+    computed_s = work.operations / operation_rate(precision, rows)
+    longer_s = max(moved_s, computed_s) if work.numbers >= 0 else min(moved_s, computed_s)
+    return work.launches * si(unit.operator_overhead) + longer_s
+
+
+def extra_seconds(extra: Extra, unit: Unit, precision: Precision, rows: int = 1) -> float:
+    """Seconds that one pass takes beyond the plain decoder's.
+
+    Raises `ValueError` where work leaves a unit whose file does not say what that costs.
+    """
+    here_s = work_seconds(extra.here, unit, precision, rows)
+    if extra.away == Work() and not extra.crossings:
+        return here_s
+    if unit.fallback is None:
+        raise ValueError("a unit without fallback figures; one that has them")
+    away_s = work_seconds(extra.away, unit, precision, rows) * unit.fallback.penalty.si
+    return here_s + away_s + extra.crossings * unit.fallback.crossing.si
+
+
+def extra_at(extras: Sequence[tuple[int, Extra]], rows: int, unit: Unit, precision: Precision) -> float:
+    """Extra seconds of a pass of `rows`: between graphs that were checked straight, beyond the widest in proportion."""
+    known = [(width, extra_seconds(extra, unit, precision, width)) for width, extra in extras]
+    if not known:
+        return 0.0
+    if rows <= known[0][0]:
+        return known[0][1]
+    for (low, low_s), (high, high_s) in pairwise(known):
+        if rows <= high:
+            return low_s + (high_s - low_s) * (rows - low) / (high - low)
+    widest, widest_s = known[-1]
+    return widest_s * rows / widest

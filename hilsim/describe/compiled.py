@@ -1,0 +1,52 @@
+"""What the compile gate found out about a placement, in numbers: work beyond the plain decoder, and further memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Work:
+    """So many operator launches, numbers read and written, multiplications and additions."""
+
+    launches: int = 0
+    numbers: int = 0
+    operations: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.launches + other.launches, self.numbers + other.numbers, self.operations + other.operations)
+
+    def __sub__(self, other: Work) -> Work:
+        return self + other * -1
+
+    def __mul__(self, times: int) -> Work:
+        return Work(self.launches * times, self.numbers * times, self.operations * times)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What one pass costs beyond the plain decoder: work `here`, work done `away`, and `crossings` there and back."""
+
+    here: Work = Work()
+    away: Work = Work()
+    crossings: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkLoad:
+    """One pass of a network: multiply-accumulates in 10^9, parameters in 10^9, operators (layers as compiled)."""
+
+    gmacs: float
+    params_b: float
+    operators: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A placement after the gate: extras by rows of the graph, rising; memory as (what, bytes); a network's load."""
+
+    profile: str
+    extras: tuple[tuple[int, Extra], ...] = ()
+    items: tuple[tuple[str, int], ...] = ()
+    load: NetworkLoad | None = None
+    plan: str = ""  # in a few words

@@ -1,0 +1,211 @@
+"""Compile plans as people and programs read them: in short for a run's document, in full for `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hilsim.compiler.findings import Finding
+from hilsim.compiler.plan import Chosen, Plan
+from hilsim.show.kinds import BAD, GOOD
+from hilsim.show.page import Page
+from hilsim.show.paint import FRAME
+from hilsim.show.words import counted, duration, mebibytes
+
+EXACT = {
+    "bits": "the same bits",
+    "values": "the same values, among equal ones perhaps others",
+    "rounding": "the same up to rounding",
+}
+SEVERITIES = {"error": ("refused", BAD), "warning": ("unsure", "#e69f00"), "note": ("note", FRAME)}
+
+
+def plan_in_short(plan: Plan) -> dict[str, Any]:
+    """What a run's document says of a plan."""
+    return {
+        "subject": plan.subject,
+        "unit": plan.unit,
+        "precision": plan.precision,
+        "profile": plan.profile,
+        "outcome": plan.outcome,
+        "refused_operators": refused_operators(plan),
+        "rewrites": [
+            {"name": use.name, "for": use.operator, "in": use.module, "exactness": use.exactness, "bytes": use.bytes}
+            for use in first_uses(plan)
+        ],
+        "graphs": [
+            {
+                "name": graph.name,
+                "extra_ms": graph.extra_s * 1000,
+                "rewrites_ms": sum(use.seconds for use in graph.chosen) * 1000,
+                "crossings": graph.crossings,
+            }
+            for graph in plan.graphs
+        ],
+        "memory": [{"what": what, "bytes": nbytes} for what, nbytes in plan.items],
+    }
+
+
+def refused_operators(plan: Plan) -> list[str]:
+    """Operators, or modules called again, with an error; each once."""
+    errors = [found for graph in plan.graphs for found in graph.findings if found.severity == "error"]
+    return list(dict.fromkeys(found.operator or f"{found.rule} {found.module}" for found in errors))
+
+
+def first_uses(plan: Plan) -> list[Chosen]:
+    """Each rewrite of each operator once, as the first graph has it."""
+    found: dict[tuple[str, str], Chosen] = {}
+    for graph in plan.graphs:
+        for use in graph.chosen:
+            found.setdefault((use.name, use.operator), use)
+    return list(found.values())
+
+
+def assumed_rules(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Rules that made findings and that no vendor or project documents."""
+    found = []
+    for plan in plans:
+        for graph in plan.graphs:
+            for finding in graph.findings:
+                if finding.evidence == "documented" or finding.severity != "error":
+                    continue
+                line = {
+                    "figure": f"{plan.profile}.{finding.operator or finding.rule}",
+                    "value": "refused",
+                    "kind": finding.evidence,
+                    "source": finding.source,
+                }
+                if line not in found:
+                    found.append(line)
+    return found
+
+
+def render_plans(plans: Iterable[Plan], console: Console, *, notes: bool = True) -> None:
+    """Every plan in full: graphs, findings with their places, rewrites with their prices, what leaves the unit."""
+    page = Page(console)
+    for plan in plans:
+        opening(page, plan)
+        for group in grouped(plan):
+            if notes or group.first.severity != "note":
+                finding(page, group)
+        rewrites(page, plan)
+        ending(page, plan)
+
+
+def opening(page: Page, plan: Plan) -> None:
+    """Who goes where under which rules, and how that ends."""
+    page.line()
+    colour = {"refused": BAD, "in pieces": "#e69f00"}.get(plan.outcome, GOOD)
+    page.paragraph(
+        Text.assemble((plan.subject, "bold"), f" on {plan.unit}, {plan.precision}: ", (plan.outcome, f"bold {colour}"))
+    )
+    page.paragraph(f"profile {plan.profile}, {plan.title}; what it refuses runs {where(plan)}", 2)
+    page.line(
+        (
+            f"  {'graph':<14}{'nodes':>7}{'refused':>9}{'rewritten':>11}{'leave':>7}{'pieces':>8}{'costs more':>12}",
+            FRAME,
+        )
+    )
+    for graph in plan.graphs:
+        errors = len({found.node for found in graph.findings if found.severity == "error"})
+        rewritten = sum(use.nodes for use in graph.chosen)
+        more = graph.extra_s if plan.load is None else sum(use.seconds for use in graph.chosen)
+        page.line(
+            f"  {graph.name:<14}{graph.nodes:>7}{errors:>9}{rewritten:>11}{len(graph.away):>7}{graph.pieces:>8}"
+            f"{duration(more * 1000):>12}"
+        )
+    if plan.load is not None:
+        size = f"{plan.load.params_b * 1000:.1f} million parameters, {plan.load.gmacs:.3g} GMACs, {plan.load.operators} operators"
+        page.paragraph(size, 2)
+
+
+def where(plan: Plan) -> str:
+    """Where refused operators run."""
+    return {"cpu": "on the CPU", "gpu": "on the GPU"}.get(plan.elsewhere, "nowhere: the build fails")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same rule against the same operator at several nodes."""
+
+    first: Finding
+    nodes: int
+    graphs: tuple[str, ...]
+
+
+def grouped(plan: Plan) -> list[Group]:
+    """Findings by rule and operator, errors first."""
+    found: dict[tuple[str, str, str], list[Finding]] = {}
+    for graph in plan.graphs:
+        for one in graph.findings:
+            found.setdefault((one.severity, one.rule, one.operator or one.module), []).append(one)
+    groups = [
+        Group(same[0], len({(one.graph, one.node) for one in same}), tuple(dict.fromkeys(one.graph for one in same)))
+        for same in found.values()
+    ]
+    return sorted(groups, key=lambda group: list(SEVERITIES).index(group.first.severity))
+
+
+def finding(page: Page, group: Group) -> None:
+    """One finding with its place, reason, source and remedy; notes in short."""
+    one = group.first
+    word, colour = SEVERITIES[one.severity]
+    what = one.operator or one.module or "the whole"
+    if one.severity == "note":
+        page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{word:<10}")
+        return
+    several = f"  {counted(group.nodes, 'node')} in {', '.join(group.graphs)}" if group.nodes > 1 else ""
+    page.line()
+    page.paragraph(Text.assemble((what, f"bold {colour}"), f"  {one.rule}", (several, FRAME)), 10, f"{word:<10}")
+    if one.place:
+        page.paragraph(f"at {one.place}", 10)
+    page.paragraph(one.reason, 10)
+    page.paragraph(Text(f"[{one.evidence}] {one.source}", FRAME), 10)
+    if one.remedy:
+        page.paragraph(f"remedy: {one.remedy}", 10)
+
+
+def rewrites(page: Page, plan: Plan) -> None:
+    """Every rewrite that is used: price a graph, what it keeps exact, and what else there was."""
+    for use in first_uses(plan):
+        prices = [
+            f"{graph.name} {duration(same.seconds * 1000)}"
+            for graph in plan.graphs
+            for same in graph.chosen
+            if (same.name, same.operator) == (use.name, use.operator)
+        ]
+        page.line()
+        head = Text.assemble((use.name, f"bold {GOOD}"), f" for {use.operator}: {use.title}")
+        page.paragraph(head, 10, "rewrite   ")
+        memory = f"; {mebibytes(use.bytes)} of memory" if use.bytes else ""
+        page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)
+        if use.caveat:
+            page.paragraph(f"mind: {use.caveat}", 10)
+        for option in use.others:
+            page.paragraph(
+                Text(
+                    f"instead: {option.name} {duration(option.seconds * 1000)}, {mebibytes(option.bytes)}, {EXACT[option.exactness]}",
+                    FRAME,
+                ),
+                10,
+            )
+
+
+def ending(page: Page, plan: Plan) -> None:
+    """What leaves the unit, what refuses it, remarks."""
+    for graph in plan.graphs:
+        if graph.crossings:
+            page.paragraph(
+                f"{graph.name}: {', '.join(graph.away_operators)} {where(plan)}: "
+                f"{counted(graph.crossings, 'crossing')}, {duration(graph.extra_s * 1000)} more a pass",
+                10,
+                "leaves    ",
+            )
+    for reason in plan.refusals:
+        page.paragraph(Text(reason, BAD), 10, "refused   ")
+    for note in plan.notes:
+        page.paragraph(Text(note, FRAME), 2)
