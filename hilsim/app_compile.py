@@ -107,7 +107,7 @@ def check_module(options: CheckOptions) -> int:
     with saying("compiling") as say:
         subject = subject_of(options.module)
         place = Place(unit, unit.precisions[precision], profile, allowed)
-        plan, program = plan_module(subject, place, say, unit=f"{chip_name}.{unit_name}", precision=precision)
+        plan, prepared = plan_module(subject, place, say, unit=f"{chip_name}.{unit_name}", precision=precision)
     show([plan], [], options, file=options.module)
     if plan.outcome == "refused":
         raise CompileError(
@@ -117,7 +117,7 @@ def check_module(options: CheckOptions) -> int:
         from hilsim.compiler.written import write_module
 
         with saying("writing") as say:
-            paths = write_module(subject, plan, program, options.write, say)
+            paths = write_module(plan, prepared, options.write, say)
         told(paths, options)
     return 0
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.app_compile import CheckOptions, check_command
 from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "sim", "study", "show", "training", "app",
-    "app_fidelity", "cli", "__main__",
+    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show", "training",
+    "app", "app_compile", "app_fidelity", "cli", "__main__",
 ]  # fmt: skip
-TORCH_ROOMS = {"logits", "training"}
+TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
+    "findings", "gate", "kept", "limits", "plan", "ways_out",
 }  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 
@@ -67,6 +69,8 @@ def test_scipy_stays_in_fidelity_and_matplotlib_in_show(file: Path) -> None:
 
 
 def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
+    """A check exports its models once; after that the plan is read."""
+    assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
     code = (
         "import sys; from hilsim.cli import main, simulate_main\n"
         "status = main(['check', 'scenarios/orin_8295.yaml'])\n"
@@ -79,7 +83,8 @@ def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
 
 
 def test_a_live_run_does_not_load_the_compiler() -> None:
-    """PyTorch's compiler takes longer to import than the whole first scenario takes to start."""
+    """PyTorch's compiler takes longer to import than the whole first scenario takes to start; plans are kept."""
+    assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
     code = (
         "import sys; from hilsim.cli import simulate_main\n"
         "few = ['--set=workload.count=1', '--set=workload.max_turns=1', '--set=workload.max_new_tokens=4']\n"

@@ -38,6 +38,13 @@ class Place:
     allowed: Compile
 
     @property
+    def unit_with_fallback(self) -> Unit:
+        """The unit, with the profile's cost of leaving it where its own file has none."""
+        if self.unit.fallback is not None or self.profile.fallback is None:
+            return self.unit
+        return self.unit.model_copy(update={"fallback": self.profile.fallback})
+
+    @property
     def book(self) -> RuleBook:
         return RuleBook(self.profile, self.precision.activations)
 
@@ -86,7 +93,7 @@ def plan_graph(
     """
     book, nodes = place.book, len(program.graph.nodes)
     findings = book.findings(program, name)
-    chosen, extra = mend(program, place, [found for found in findings if found.severity == "error"], repeats, layers)
+    chosen, mended = mend(program, place, [found for found in findings if found.severity == "error"], repeats, layers)
     left = [found for found in book.findings(program, name) if found.severity == "error"]
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
     islands = islands_of(program, wrong)
@@ -94,8 +101,8 @@ def plan_graph(
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     many = round(repeats) if layers and any(module_of(program, node).startswith(layers) for node in wrong) else 1
-    extra = Extra(extra + head, islands.away * many, islands.crossings * many)
-    seconds = 0.0 if refusals else extra_seconds(extra, place.unit, place.precision, rows)
+    extra = Extra(mended + head, islands.away * many, islands.crossings * many)
+    seconds = 0.0 if refusals else extra_seconds(extra, place.unit_with_fallback, place.precision, rows)
     return GraphPlan(
         name,
         rows,
@@ -234,7 +241,7 @@ def away_refusals(errors: Iterable[Finding], islands: Islands, place: Place) -> 
         why = "and the scenario forbids fallback"
     elif place.profile.elsewhere == "nowhere":
         why = f"and {place.profile.name} has nowhere else to run it"
-    elif place.unit.fallback is None:
+    elif place.unit_with_fallback.fallback is None:
         why = "and the unit's file has no fallback figures"
     else:
         return

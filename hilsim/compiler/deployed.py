@@ -33,7 +33,7 @@ class StaticDecoder(nn.Module):
     def __init__(self, network: Network, head: nn.Module | None):
         super().__init__()
         self.network = network
-        self.layers = nn.ModuleList(StaticLayer(block) for block in network.blocks)
+        self.layers = nn.ModuleList(StaticLayer(block) for block in network.blocks)  # type: ignore[arg-type]
         self.sampler = head
 
     def forward(
@@ -110,7 +110,7 @@ def static_inputs(config: NetworkConfig, rows: int, context: int, head: nn.Modul
 
 
 def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) -> NetworkConfig:
-    """The deployed model's sizes with the stand-in's features - biases, norms of queries and keys - where there is one."""
+    """The deployed model's sizes with the features of a stand-in: biases, norms of queries and keys."""
     shape = model.architecture
     sizes = {
         "vocab_size": model.vocabulary.entries,

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hilsim.compiler.kept import kept
 from hilsim.compiler.plan import Plan
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, digest, load_setup
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.errors import CompileError, Fault, InputError
+
+if TYPE_CHECKING:
+    from hilsim.compiler.choose import Place
 
 Say = Callable[[str], None]
 
@@ -90,11 +94,6 @@ def plan_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile, say: S
     scenario = setup.scenario
     common = (profile.model_dump_json(), part.unit.model_dump_json(), scenario.compile.model_dump_json())
 
-    def place() -> object:
-        from hilsim.compiler.choose import Place
-
-        return Place(part.unit, part.unit.precisions[part.placement.precision], profile, scenario.compile)
-
     if isinstance(part, Placed):
         talkers = scenario.workload.talkers
         config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
@@ -103,28 +102,30 @@ def plan_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile, say: S
         def decoder() -> Plan:
             from hilsim.compiler.planner import plan_decoder
 
-            return plan_decoder(part, place(), scenario.context_tokens, talkers, say)  # type: ignore[arg-type]
+            return plan_decoder(part, place_of(setup, part, profile), scenario.context_tokens, talkers, say)
 
         return kept((*common, *own, part.chip.name, str(scenario.context_tokens), str(talkers)), decoder)
-    network = part.placement
+    network = part
 
     def module() -> Plan:
         from hilsim.compiler.planner import plan_module
         from hilsim.compiler.program import subject_of
 
-        subject = replace(subject_of(network.module), name=f"network {network.name}")
-        plan, _ = plan_module(
-            subject,
-            place(),
-            say,
-            role="network",
-            unit=part.track,
-            precision=network.precision,  # type: ignore[arg-type]
-        )
+        subject = replace(subject_of(network.placement.module), name=f"network {network.placement.name}")
+        place, precision = place_of(setup, network, profile), network.placement.precision
+        plan, _ = plan_module(subject, place, say, role="network", unit=network.track, precision=precision)
         return plan
 
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
-    return kept((*common, network.model_dump_json()), module) if network.module.startswith("hilsim.") else module()
+    ours = network.placement.module.startswith("hilsim.")
+    return kept((*common, network.placement.model_dump_json()), module) if ours else module()
+
+
+def place_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile) -> Place:
+    """Where a part's graphs go."""
+    from hilsim.compiler.choose import Place
+
+    return Place(part.unit, part.unit.precisions[part.placement.precision], profile, setup.scenario.compile)
 
 
 def text_of(file: Path) -> str:
@@ -142,10 +143,10 @@ def check_names(setup: Setup) -> None:
     names += [("compile.rewrites", name) for name in chosen.rewrites] if isinstance(chosen.rewrites, tuple) else []
     if not names:
         return
-    from hilsim.compiler.planner import SIAMESE
+    from hilsim.compiler.calls_apart import WAYS
     from hilsim.compiler.rewrite.registry import REWRITES
 
-    known = [*(rewrite.name for rewrite in REWRITES), *SIAMESE]
+    known = [*(rewrite.name for rewrite in REWRITES), *WAYS, "fixed_widths", "int64_to_int32"]
     if wrong := [(place, name) for place, name in names if name not in known]:
         expected = f"rewrites: {', '.join(known)}"
         raise InputError([Fault(setup.file, place, repr(name), expected) for place, name in wrong])

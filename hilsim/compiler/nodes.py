@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils._pytree import tree_leaves
 
 from hilsim.describe.catalogue import PROJECT
 
@@ -20,7 +21,7 @@ CALL = re.compile(r"@(\d+)")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node comes from: `module` is a path such as "blocks.0.attention", `call` counts from 0, `line` a file's."""
+    """Where a node comes from: `module` is a path ("blocks.0.attention"), `call` counts from 0, `line` is a file's."""
 
     node: str
     operator: str
@@ -49,15 +50,20 @@ def module_call(node: fx.Node) -> tuple[str, int]:
     if not stack:
         return "", 0
     key, (path, _) = list(stack.items())[-1]
+    if path.startswith("_empty_nn_module_stack"):  # torch's own nodes: sizes of inputs, checks
+        return "", 0
     calls = [int(found) for found in CALL.findall(f"{key} {path}")]
     return CALL.sub("", path), max(calls, default=0)
 
 
 def line_of(node: fx.Node) -> str:
-    """The line of the user's code: the innermost frame that is not PyTorch's."""
-    torch_folder = str(Path(torch.__file__).parent)
+    """The line of the user's code: the innermost frame that is neither PyTorch's nor of code that it generated.
+
+    PyTorch keeps frames of `forward` methods alone, so what a function does is at the line that calls it.
+    """
+    foreign = (str(Path(torch.__file__).parent), "torch/", "<")
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith(torch_folder)]
+    own = [frame for frame in frames if not frame[0].startswith(foreign)]
     if not own:
         return ""
     file, line, _ = own[-1]
@@ -75,6 +81,11 @@ def tensors_of(node: fx.Node) -> list[Tensor]:
     value = value_of(node)
     found = value if isinstance(value, (tuple, list)) else [value]
     return [item for item in found if isinstance(item, Tensor)]
+
+
+def sources_of(node: fx.Node) -> list[fx.Node]:
+    """The nodes that a node takes, in the order of its arguments; one that is taken twice is there twice."""
+    return [leaf for leaf in tree_leaves((node.args, node.kwargs)) if isinstance(leaf, fx.Node)]
 
 
 def operands(node: fx.Node) -> list[Tensor]:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import EXACTNESS, Place, plan_graph
+from hilsim.compiler.calls_apart import calls_apart
+from hilsim.compiler.choose import Place, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
+from hilsim.compiler.lengths import fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
-from hilsim.compiler.plan import Chosen, GraphPlan, Option, Plan
+from hilsim.compiler.plan import GraphPlan, Plan
 from hilsim.compiler.prices import products_of, work_of_all, working_set
 from hilsim.compiler.program import Subject, exported
-from hilsim.compiler.rewrite.siamese import one_call, two_encoders, two_graphs
-from hilsim.compiler.shared import Shared, shared_in
 from hilsim.describe.compiled import NetworkLoad, Work
 from hilsim.describe.load import Placed
 from hilsim.logits.checkpoint import load_config
 
 PROMPT_ROWS = 128  # checked beside single rows where a unit takes any number of them
-SIAMESE = {
-    "two_encoders": ("a second copy of the parameters for the second call", "bits", ""),
-    "one_call": ("both inputs in one call, a batch of two", "rounding", "a batch of two may round otherwise than one"),
-    "two_graphs": ("a graph for each call, in one context that shares weights", "bits", ""),
-}
 
 
 def graph_rows(placed: Placed, context: int) -> dict[str, int]:
@@ -74,34 +69,25 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
 
 def plan_module(
     subject: Subject, place: Place, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
-) -> tuple[Plan, ExportedProgram]:
-    """One graph of any module, and the program as rewritten. Raises `InputError` where it cannot be exported."""
+) -> tuple[Plan, dict[str, Prepared]]:
+    """The graphs of any module, and their programs as rewritten. Raises `InputError` where it cannot be exported.
+
+    One graph, or one a width where the module takes any length and the compiler does not.
+    """
     began = time.perf_counter()
     say(subject.name)
-    program = exported(subject)
-    findings = place.book.findings(program, "whole")
-    program, siamese = one_by_one(
-        subject, program, place, [found for found in findings if found.rule == "shared-calls"]
-    )
-    graph = plan_graph("whole", 1, program, place)
-    # What was found before the calls were told apart belongs to the story.
-    told = [found for found in findings if found.rule == "shared-calls" and found.severity == "error"]
-    parameters = parameters_of(program)
-    bits = place.precision.weight_bits.si
-    nbytes = round(sum(map(numel, parameters.values())) * bits / 8)
-    largest = round(max(map(numel, parameters.values()), default=0) * bits / 8)
-    sizes = tuple(module_limits(nbytes, largest, place.unit, place.profile.name, "whole"))
-    graph = with_findings(graph, (*(found for found in told if found not in graph.findings), *sizes))
-    graph = replace(graph, chosen=(*siamese, *graph.chosen))
-    constants = constants_of(program)
-    here = [node for node in program.graph.nodes if node.name not in graph.away and node.op == "call_function"]
-    work = work_of_all(here, constants)
-    load = NetworkLoad(products_of(here, constants) / 2e9, sum(map(numel, parameters.values())) / 1e9, work.launches)
-    # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
-    graph = replace(graph, extra=replace(graph.extra, here=Work()))
-    doubled = sum(use.bytes for use in siamese)
-    items = [("parameters", nbytes - doubled), ("second copy of shared parameters", doubled)]
-    items.append(("activations", place.bytes(working_set(here, constants))))
+    whole = exported(subject)
+    lengths = fixed_lengths(subject, whole, place)
+    prepared: dict[str, Prepared] = {}
+    graphs = []
+    for name, (rows, sized) in lengths.sized.items():
+        say(f"{subject.name}: {name}")
+        program = whole if sized is subject else exported(sized)
+        graph, prepared[name] = plan_sized(name, rows, sized, program, place)
+        graphs.append(with_findings(graph, lengths.findings) if not prepared.keys() - {name} else graph)
+    if lengths.refusal:
+        graphs[0] = replace(graphs[0], refusals=(lengths.refusal, *graphs[0].refusals))
+    example = next((part for part in prepared.values() if part.rows >= lengths.example), list(prepared.values())[-1])
     plan = Plan(
         subject.name,
         role,
@@ -111,72 +97,64 @@ def plan_module(
         place.profile.name,
         place.profile.title,
         place.profile.elsewhere,
-        (graph,),
-        tuple(item for item in items if item[1]),
-        load,
-        (),
+        tuple(graphs),
+        items_of(list(prepared.values()), place),
+        example.load,
+        lengths.notes,
         time.perf_counter() - began,
     )
-    return plan, program
+    return plan, prepared
 
 
-def one_by_one(
-    subject: Subject, program: ExportedProgram, place: Place, findings: list[Finding]
-) -> tuple[ExportedProgram, tuple[Chosen, ...]]:
-    """The program without modules that are called twice, where they are refused; most exact way first."""
-    chosen: list[Chosen] = []
-    for found in findings:
-        if found.severity != "error":
-            continue
-        shared = next((part for part in shared_in(program) if part.modules[0] == found.module), None)
-        if shared is None:
-            continue
-        made = [entry for name in found.rewrites if (entry := siamese_way(name, subject, program, place, shared))]
-        if not made:
-            continue
-        made.sort(key=lambda entry: (EXACTNESS.index(entry[1].exactness), entry[1].seconds, entry[1].bytes))
-        (program, first), others = made[0], made[1:]
-        options = tuple(Option(use.name, use.seconds, use.bytes, use.exactness, use.caveat) for _, use in others)
-        chosen.append(replace(first, others=options))
-    return program, tuple(chosen)
+@dataclass(frozen=True)
+class Prepared:
+    """A module's graph at one size: what it was made of, the program as rewritten, its load and its memory."""
+
+    rows: int
+    subject: Subject
+    program: ExportedProgram
+    load: NetworkLoad
+    parameter_bytes: int
+    doubled_bytes: int
+    activation_bytes: int
 
 
-def siamese_way(
-    name: str, subject: Subject, program: ExportedProgram, place: Place, shared: Shared
-) -> tuple[ExportedProgram, Chosen] | None:
-    """One way to tell calls of a module apart, and its price against leaving it as it is; None where it cannot."""
-    if not place.may_use(name):
-        return None
-    path, before = shared.modules[0], work_of_all(program.graph.nodes, constants_of(program))
-    numbers = sum(
-        numel(tensor) for held, tensor in parameters_of(program).items() if held_name(program, held) in shared.names
-    )
-    doubled = round(numbers * place.precision.weight_bits.si / 8) * (shared.calls - 1)
-    try:
-        if name == "one_call":
-            made, nbytes = one_call(subject.module, subject.inputs, path), 0
-        else:
-            made = exported(subject)
-            if name == "two_graphs":
-                two_graphs(made, path)  # that it can be cut; in numbers it is two encoders with one copy of weights
-            two_encoders(made, path)
-            nbytes = doubled if name == "two_encoders" else 0
-    except ValueError:
-        return None
-    after = work_of_all(made.graph.nodes, constants_of(made))
-    title, exactness, caveat = SIAMESE[name]
-    more = after - before
-    source = "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique"
-    use = Chosen(
-        name, title, "module call", path, shared.calls, exactness, caveat, source, more, place.seconds(more), nbytes
-    )
-    return made, use
+def plan_sized(
+    name: str, rows: int, subject: Subject, program: ExportedProgram, place: Place
+) -> tuple[GraphPlan, Prepared]:
+    """Plan one graph of a module: calls told apart first, then node by node."""
+    calls = [found for found in place.book.findings(program, name) if found.rule == "shared-calls"]
+    refused = [found for found in calls if found.severity == "error"]
+    program, apart = calls_apart(subject, program, place, refused)
+    graph = plan_graph(name, rows, program, place)
+    parameters = parameters_of(program)
+    bits = place.precision.weight_bits.si
+    nbytes = round(sum(map(numel, parameters.values())) * bits / 8)
+    largest = round(max(map(numel, parameters.values()), default=0) * bits / 8)
+    sizes = module_limits(nbytes, largest, place.unit, place.profile.name, name)
+    # What was found before the calls were told apart belongs to the story.
+    graph = with_findings(graph, (*(found for found in refused if found not in graph.findings), *sizes))
+    constants = constants_of(program)
+    here = [node for node in program.graph.nodes if node.name not in graph.away and node.op == "call_function"]
+    work = work_of_all(here, constants)
+    load = NetworkLoad(products_of(here, constants) / 2e9, sum(map(numel, parameters.values())) / 1e9, work.launches)
+    # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
+    graph = replace(graph, chosen=(*apart, *graph.chosen), extra=replace(graph.extra, here=Work()))
+    doubled = sum(use.bytes for use in apart)
+    used = place.bytes(working_set(here, constants))
+    return graph, Prepared(rows, subject, program, load, nbytes - doubled, doubled, used)
 
 
-def held_name(program: ExportedProgram, placeholder: str) -> str:
-    """A parameter's own name by its placeholder's."""
-    signature = program.graph_signature
-    return {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.get(placeholder, placeholder)
+def items_of(parts: list[Prepared], place: Place) -> tuple[tuple[str, int], ...]:
+    """What a module keeps in memory: parameters once a graph, unless the compiler's graphs share them."""
+    copies = 1 if place.profile.shared_context.value else len(parts)
+    times = f" x {copies} graphs" if copies > 1 else ""
+    items = [
+        (f"parameters{times}", copies * parts[0].parameter_bytes),
+        (f"second copy of shared parameters{times}", copies * parts[0].doubled_bytes),
+        ("activations", max(part.activation_bytes for part in parts)),
+    ]
+    return tuple(item for item in items if item[1])
 
 
 def with_findings(graph: GraphPlan, more: tuple[Finding, ...]) -> GraphPlan:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from hilsim.compiler.nodes import numel, operands, operator_of, tensors_of
+from hilsim.compiler.nodes import numel, operands, operator_of, sources_of, tensors_of
 from hilsim.describe.compiled import Work
 from hilsim.describe.profile import spellings
 
@@ -50,7 +50,7 @@ def work_of(node: fx.Node, constants: set[fx.Node]) -> Work:
 def operations_of(node: fx.Node) -> int:
     """Multiplications and additions; of an elementwise operator one a number."""
     made = sum(map(numel, tensors_of(node)))
-    operator, taken = operator_of(node), operands(node)
+    operator, taken = operator_of(node), [tensor for source in sources_of(node) for tensor in tensors_of(source)]
     if operator not in PRODUCTS or len(taken) < 2:
         return max(made, max(map(numel, taken), default=0))
     first = taken[min(PRODUCTS[operator][0], len(taken) - 1)]

@@ -6,13 +6,15 @@ whether they have to be taken apart.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import io
 import logging
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def exported(subject: Subject) -> ExportedProgram:
         with quiet(), torch.no_grad():
             program = export(subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False)
             return program.run_decompositions(decompositions())
-    except Exception as error:  # a user's module may fail in any way
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way
         raise InputError([fault_of(error, subject.name)]) from None
 
 
@@ -75,13 +77,14 @@ def rolled(x: Tensor, shifts: list[int], dims: list[int] | tuple[int, ...] = ())
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Export warns and logs about itself; what matters to a user comes as an error."""
+    """Export warns, logs and prints about itself; what matters to a user comes as an error."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                yield
     finally:
         logging.disable(before)
 
@@ -97,7 +100,7 @@ REASONS = (
 )
 
 
-def fault_of(error: Exception, name: str) -> Fault:
+def fault_of(error: BaseException, name: str) -> Fault:
     """What went wrong in a module, in the user's terms: the line of theirs that did it, and what would export."""
     text = f"{type(error).__name__}: {error}"
     # The export's own explanation repeats the place it knows better than the traceback does.
@@ -110,7 +113,7 @@ def fault_of(error: Exception, name: str) -> Fault:
     return Fault(name, place_in(error), f"an export that failed ({first})", "a module that torch.export can take")
 
 
-def place_in(error: Exception) -> str:
+def place_in(error: BaseException) -> str:
     """The innermost line outside of PyTorch and hilsim's own export."""
     inside = (str(Path(torch.__file__).parent), str(Path(__file__)))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
@@ -135,22 +138,26 @@ def subject_of(spec: str) -> Subject:
         sys.path.insert(0, str(Path.cwd()))
     expected = "an importable module with that factory"
     try:
-        made = getattr(importlib.import_module(package), factory)
+        holder = importlib.import_module(package)
     except ModuleNotFoundError as error:
         remedy = "Run from the folder that holds it, or install it."
         raise InputError([Fault(spec, "", f"no module {error.name!r}", expected, remedy)]) from None
-    except AttributeError as error:
-        raise InputError([Fault(spec, "", str(error).lower(), expected)]) from None
-    except Exception as error:  # a user's module may fail in any way
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way
         found = f"an import that failed ({type(error).__name__}: {error})"
         raise InputError([Fault(spec, place_in(error), found, expected)]) from None
+    made = getattr(holder, factory, None)
+    if made is None:
+        known = [name for name, made in vars(holder).items() if callable(made) and not name.startswith("_")]
+        near = difflib.get_close_matches(factory, known, 1)
+        remedy = f"Did you mean {near[0]!r}?" if near else "The factory takes nothing and returns (module, inputs)."
+        raise InputError([Fault(spec, "", f"no {factory!r} in {package}", expected, remedy)])
     if not callable(made):
         raise InputError([Fault(spec, "", f"a {type(made).__name__}", "a function that returns (module, inputs)")])
     try:
         parts = made()
     except InputError:
         raise
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         found = f"a factory that failed ({type(error).__name__}: {error})"
         raise InputError([Fault(spec, place_in(error), found, "(module, inputs)")]) from None
     if not isinstance(parts, tuple) or len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.findings import Finding
-from hilsim.compiler.nodes import constants_of, fixed, operands, operator_of, place_of, tensors_of, value_of
+from hilsim.compiler.nodes import (
+    constants_of,
+    fixed,
+    is_random,
+    operands,
+    operator_of,
+    place_of,
+    sources_of,
+    tensors_of,
+    value_of,
+)
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.shared import shared_in
@@ -52,6 +62,7 @@ class RuleBook:
         for node in program.graph.nodes:
             if node.op == "call_function" and node not in constants:
                 found += self.about(node, constants, graph)
+                found += self.inside(node, program.graph_module, constants, graph)
         return [*found, *self.about_shapes(program, graph), *self.about_integers(program, constants, graph),
                 *self.about_sharing(program, graph)]  # fmt: skip
 
@@ -90,6 +101,8 @@ class RuleBook:
     def about(self, node: fx.Node, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node."""
         operator = operator_of(node)
+        if (spelling := spellings().get(operator)) and not spelling.reads:
+            return  # no operation: whatever there is to say was said of the numbers that it names
         judgement = self.judgement(operator)
         mending = mending_of(node)
         conditions = list(self.conditions_of(operator))
@@ -108,14 +121,35 @@ class RuleBook:
                 stated = stated if not assumed else Judgement("partial", "assumed", why, rule.source, rule.remedy)
                 yield self.finding(node, graph, rule.rule, rule.severity, stated, mending)
         if sizes := unbacked(node):
+            taken = self.profile.dynamic_shapes.value
+            why = f"the size of {operator}'s result depends on the data ({', '.join(sizes)})"
             said = Judgement(
-                "unsupported",
+                "partial" if taken else "unsupported",
                 "documented",
-                f"the size of {operator}'s result depends on the data ({', '.join(sizes)})",
-                self.profile.dynamic_shapes.source,
+                why + ("; what it costs is counted for a size of 1" if taken else ""),
+                judgement.source if taken else self.profile.dynamic_shapes.source,
                 REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host"),
             )
-            yield self.finding(node, graph, "data-dependent-size", "error", said, mending)
+            yield self.finding(node, graph, "data-dependent-size", "warning" if taken else "error", said, mending)
+
+    def inside(self, node: fx.Node, module: torch.nn.Module, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
+        """Findings about the graphs that a branch or a loop holds, told of its own node: it moves as a whole."""
+        place = place_of(node)
+        for source in node.all_input_nodes:
+            held = getattr(module, str(source.target), None) if source.op == "get_attr" else None
+            if not isinstance(held, fx.GraphModule):
+                continue
+            known = folded_inside(node, held, constants)
+            for inner in held.graph.nodes:
+                if inner.op == "call_function" and inner not in known:
+                    for found in (*self.about(inner, known, graph), *self.inside(inner, held, known, graph)):
+                        yield replace(
+                            found,
+                            node=node.name,
+                            module=found.module or place.module,
+                            line=found.line or place.line,
+                            rewrites=(),
+                        )
 
     def conditions_of(self, operator: str) -> Iterator[Condition]:
         """The profile's conditions on an operator, also under the names it is read as."""
@@ -129,7 +163,7 @@ class RuleBook:
 
     def broken(self, rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str:
         """What a node does that a condition does not allow, or "" where it holds."""
-        sources = node.all_input_nodes
+        sources = sources_of(node)
         shapes = [tuple(fixed(size) for size in tensor.shape) for tensor in (*operands(node), *tensors_of(node))]
         if rule.except_constant is not None and is_constant(sources, rule.except_constant, constants):
             return ""
@@ -145,8 +179,11 @@ class RuleBook:
             large = [size for shape in shapes for size in shape if size > rule.size]
             if large:
                 return f"a dimension of {max(large)}"
-        if rule.batch is not None and (large := [shape[0] for shape in shapes if shape and shape[0] > rule.batch]):
-            return f"a batch of {max(large)}"
+        if rule.batch is not None:  # of activations: the first dimension of a weight is no batch
+            computed = [source for source in (*sources, node) if source not in constants]
+            firsts = [fixed(tensor.shape[0]) for source in computed for tensor in tensors_of(source) if tensor.dim()]
+            if firsts and max(firsts) > rule.batch:
+                return f"a batch of {max(firsts)}"
         return self.broken_arguments(rule, node)
 
     def broken_arguments(self, rule: Condition, node: fx.Node) -> str:
@@ -239,7 +276,9 @@ class RuleBook:
     def about_sharing(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
         """Parameters with several uses: one module called twice, one tensor in two modules."""
         switch = self.profile.shared_calls
+        ways = ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ()))
         for shared in shared_in(program):
+            again = f"is called {shared.calls} times with the same {len(shared.names)} parameters"
             if shared.kind == "tied tensor":
                 where = " and ".join(shared.modules)
                 yield Finding(
@@ -254,12 +293,12 @@ class RuleBook:
                 "shared-calls",
                 "note" if switch.value else "error",
                 self.profile.name,
-                f"module {shared.modules[0]} is called {shared.calls} times with the same {len(shared.names)} parameters"
+                f"module {shared.modules[0]} {again}"
                 + ("" if switch.value else f" ({switch.evidence}: siamese networks are refused)"),
                 switch.source,
                 switch.evidence,
                 "" if switch.value else "two encoders, one call with a batch of two, or two graphs",
-                () if switch.value else ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ())),
+                () if switch.value else ways,
                 "",
                 "",
                 shared.modules[0],
@@ -273,6 +312,9 @@ class RuleBook:
         """A finding about a node, with its place."""
         place = place_of(node)
         remedy = said.remedy or REMEDIES.get(place.operator, "")
+        if not remedy and not mending and severity != "note":
+            away = self.profile.elsewhere
+            remedy = "say it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
             graph,
             rule,
@@ -291,6 +333,19 @@ class RuleBook:
         )
 
 
+def folded_inside(node: fx.Node, held: fx.GraphModule, constants: set[fx.Node]) -> set[fx.Node]:
+    """What is known when the graph is built, in a graph that a branch (or a loop, whose numbers change) holds."""
+    inputs = [inner for inner in held.graph.nodes if inner.op == "placeholder"]
+    given = sources_of(node)[len(sources_of(node)) - len(inputs) :] if operator_of(node) == "cond" else []
+    found = {inner for inner, source in zip(inputs, given, strict=False) if source in constants}
+    for inner in held.graph.nodes:
+        if inner.op == "get_attr" or (
+            inner.op == "call_function" and not is_random(inner) and all(at in found for at in inner.all_input_nodes)
+        ):
+            found.add(inner)
+    return found
+
+
 def mending_of(node: fx.Node) -> tuple[str, ...]:
     """Names of the rewrites that fit a node."""
     return tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
@@ -302,8 +357,8 @@ def is_constant(sources: list[fx.Node], index: int, constants: set[fx.Node]) -> 
 
 
 def is_float(node: fx.Node) -> bool:
-    """Whether a node computes with numbers that a precision quantises."""
-    return any(tensor.dtype.is_floating_point for tensor in (*operands(node), *tensors_of(node)))
+    """Whether a node computes with numbers that a precision quantises, or with truth values made of these."""
+    return any(tensor.dtype.is_floating_point or tensor.dtype == torch.bool for tensor in (*operands(node), *tensors_of(node)))
 
 
 def arguments(node: fx.Node) -> dict[str, object]:

@@ -5,7 +5,6 @@ A scalar used in many places is neither.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +29,8 @@ class Shared:
 def shared_in(program: ExportedProgram) -> list[Shared]:
     """What is shared in a graph; the parameters of one module that is called again are one entry."""
     held = parameters_of(program)
-    again: dict[tuple[str, int], list[tuple[str, str, Tensor, fx.Node]]] = {}
+    one = one_name(program)
+    again: dict[tuple[str, int], list[tuple[str, Tensor, fx.Node]]] = {}
     tied = []
     for node in program.graph.nodes:
         tensor = held.get(node.name)
@@ -38,19 +38,18 @@ def shared_in(program: ExportedProgram) -> list[Shared]:
             continue
         users = users_of(node)
         uses = {module_call(user) for user in users}
-        modules = sorted({module for module, _ in uses})
+        modules = sorted({one.get(module, module) for module, _ in uses})
         if len(uses) > len(modules):
-            calls = max(sum(1 for module, _ in uses if module == name) for name in modules)
-            last = max(users, key=lambda user: module_call(user)[1])
-            again.setdefault((repeated_module(users), calls), []).append((node.name, modules[0], tensor, last))
+            calls = max(sum(1 for module, _ in uses if one.get(module, module) == name) for name in modules)
+            again.setdefault((repeated_module(users, one), calls), []).append((node.name, tensor, users[-1]))
         elif len(modules) > 1:
             size = tensor.numel() * tensor.element_size()
             tied.append(Shared("tied tensor", (parameter_name(program, node.name),), tuple(modules), 1, size))
     found = []
     for (path, calls), entries in again.items():
-        size = sum(tensor.numel() * tensor.element_size() for _, _, tensor, _ in entries)
-        names = tuple(parameter_name(program, name) for name, _, _, _ in entries)
-        found.append(Shared("module called again", names, (path,), calls, size, line_of(entries[0][3])))
+        size = sum(tensor.numel() * tensor.element_size() for _, tensor, _ in entries)
+        names = tuple(parameter_name(program, name) for name, _, _ in entries)
+        found.append(Shared("module called again", names, (path,), calls, size, line_of(entries[0][2])))
     return [*found, *tied]
 
 
@@ -65,14 +64,34 @@ def users_of(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def repeated_module(users: list[fx.Node]) -> str:
+def one_name(program: ExportedProgram) -> dict[str, str]:
+    """Modules that are called under several names, by path: the first name that each of them goes by.
+
+    A graph does not keep which module a name meant. Of one class and with the very same parameters is the same module.
+    """
+    held = {**program.state_dict, **program.constants}
+    first: dict[object, str] = {}
+    found: dict[str, str] = {}
+    for node in program.graph.nodes:
+        for key, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
+            if not path or path in found or "@" in key:
+                continue
+            inside = f"{path}."
+            own = {name[len(inside) :]: id(tensor) for name, tensor in held.items() if name.startswith(inside)}
+            if own:
+                found[path] = first.setdefault((str(kind), frozenset(own.items())), path)
+    return found
+
+
+def repeated_module(users: list[fx.Node], one: dict[str, str]) -> str:
     """The outermost module that is called again around these uses."""
     for user in users:
         for key, (path, _) in (user.meta.get("nn_module_stack") or {}).items():
+            if one.get(path, path) != path:
+                return one[path]
             if "@" in key or "@" in path:
                 return path.partition("@")[0] if "@" in path else path
-    names = [module_call(user)[0] for user in users]
-    return os.path.commonprefix(names).rstrip(".")
+    return module_call(users[0])[0]
 
 
 def parameter_name(program: ExportedProgram, placeholder: str) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from torch.export import ExportedProgram
 
 from hilsim.compiler.choose import Place, plan_graph
 from hilsim.compiler.deployed import stand_in_program
-from hilsim.compiler.gate import profile_of
+from hilsim.compiler.gate import place_of, profile_of
 from hilsim.compiler.plan import Plan
-from hilsim.compiler.planner import graph_rows, plan_module
+from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import Subject, exported, quiet, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs
 from hilsim.describe.load import Placed, Setup
@@ -56,13 +57,13 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
         profile = profile_of(setup, part)
         if index not in plans or profile is None:
             continue
-        place = Place(part.unit, part.unit.precisions[part.placement.precision], profile, setup.scenario.compile)
+        place = place_of(setup, part, profile)
         if not isinstance(part, Placed):
             subject = replace(subject_of(part.placement.module), name=f"network {part.placement.name}")
-            plan, program = plan_module(
+            plan, prepared = plan_module(
                 subject, place, say, unit=part.track, precision=part.placement.precision, role="network"
             )
-            told += write_module(subject, plan, program, folder, say, part.placement.name)
+            told += write_module(plan, prepared, folder, say, part.placement.name)
         elif part.stand_in is not None:
             told += write_decoder(part, place, min(context, 1024), folder, say)
             told.append(write_plan(plans[index], folder, part.role))
@@ -80,8 +81,8 @@ def write_decoder(placed: Placed, place: Place, context: int, folder: Path, say:
         subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.placement.head)
         program = exported(subject)
         plan_graph(name, rows, program, place)
-        vocabulary = network.config.vocab_size
-        agreement = compared(exported(subject), program, lambda seed, s=subject: decoder_inputs(s, vocabulary, seed))
+        inputs = partial(decoder_inputs, subject, network.config.vocab_size)
+        agreement = compared(exported(subject), program, inputs)
         yield saved(program, folder / f"{placed.role}-{name.replace(' ', '-')}.pt2", agreement)
 
 
@@ -123,16 +124,20 @@ def tensors_of(outputs: Any) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else [leaf for leaf in outputs if isinstance(leaf, Tensor)]
 
 
-def write_module(
-    subject: Subject, plan: Plan, program: ExportedProgram, folder: Path, say: Say, name: str = "module"
-) -> list[str]:
-    """Save a module's rewritten program beside its plan."""
-    say(name)
-    proof = prove_programs(exported(subject), program, subject.inputs, cases=CASES, exactness="rounding")
-    if not proof.passed:
-        raise CompileError([f"the rewritten program disagrees with its original: {proof.detail}. Nothing was written."])
-    agreement = f"{proof.cases} random inputs: largest difference {proof.worst_difference:.1e}"
-    return [saved(program, folder / f"{name}.pt2", agreement), write_plan(plan, folder, name)]
+def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: Say, name: str = "module") -> list[str]:
+    """Save a module's rewritten programs beside their plan."""
+    told = []
+    for graph, part in prepared.items():
+        say(f"{name}: {graph}")
+        given = part.subject.inputs
+        proof = prove_programs(exported(part.subject), part.program, given, cases=CASES, exactness="rounding")
+        if not proof.passed:
+            why = f"the rewritten program disagrees with its original: {proof.detail}"
+            raise CompileError([f"{name}, {graph}: {why}. Nothing was written for it."])
+        suffix = "" if graph == "whole" else f"-{graph.replace(' ', '-')}"
+        agreement = f"{proof.cases} random inputs: largest difference {proof.worst_difference:.1e}"
+        told.append(saved(part.program, folder / f"{name}{suffix}.pt2", agreement))
+    return [*told, write_plan(plan, folder, name)]
 
 
 def saved(program: ExportedProgram, file: Path, agreement: object) -> str:

@@ -200,6 +200,10 @@ def unknown_names(document: Document, file: Path) -> list[Fault]:
         placement = data.get(role)
         if isinstance(placement, dict):
             wanted += [(kind, f"{role}.{kind}", placement.get(kind)) for kind in ("model", "chip")]
+    networks = data.get("networks")
+    for index, network in enumerate(networks if isinstance(networks, list) else ()):
+        if isinstance(network, dict):
+            wanted.append(("chip", f"networks.{index}.chip", network.get("chip")))
     for kind, place, value in wanted:
         if isinstance(value, str):
             try:

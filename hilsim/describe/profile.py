@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.catalogue import PROJECT, load_named, load_record
-from hilsim.describe.chip import Activations, UnitKind
+from hilsim.describe.chip import Activations, Fallback, UnitKind
 from hilsim.describe.figure import Named, Names, Record, as_tuple
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import read_text
@@ -86,7 +86,7 @@ class Profile(Named):
     """One compiler's rules.
 
     `release` is the TensorRT version that "yes (from X)" is held against. `elsewhere` is where an operator runs that
-    this compiler refuses, "nowhere" where the build fails. `integers` says what becomes of int64.
+    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, for units whose file does not say. `integers` says what becomes of int64.
     """
 
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
@@ -97,6 +97,7 @@ class Profile(Named):
     dynamic_shapes: Switch
     shared_calls: Switch  # one module called twice in one graph: a siamese network
     shared_context: Switch  # several graphs of one context that share weights
+    fallback: Fallback | None = None
     rulings: Annotated[tuple[Ruling, ...], BeforeValidator(as_tuple)] = ()
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(as_tuple)] = ()
     notes: str = ""
@@ -104,7 +105,8 @@ class Profile(Named):
     @model_validator(mode="after")
     def _knows_its_operators(self) -> Profile:
         known = set(operators()) | set(spellings())
-        named = [name for entry in (*self.rulings, *self.conditions) for name in entry.operators]
+        named = [name for ruling in self.rulings for name in ruling.operators]
+        named += [name for condition in self.conditions for name in condition.operators]
         if strangers := sorted({name for name in named if name not in known and name != "*"}):
             raise ValueError(f"rules for {', '.join(strangers)}; operators of the table or of spellings.yaml, or *")
         return self

@@ -34,7 +34,7 @@ def plan_in_short(plan: Plan) -> dict[str, Any]:
         "outcome": plan.outcome,
         "refused_operators": refused_operators(plan),
         "rewrites": [
-            {"name": use.name, "for": use.operator, "in": use.module, "exactness": use.exactness, "bytes": use.bytes}
+            {"name": use.name, "for": target_of(use), "in": use.module, "exactness": use.exactness, "bytes": use.bytes}
             for use in first_uses(plan)
         ],
         "graphs": [
@@ -58,11 +58,16 @@ def refused_operators(plan: Plan) -> list[str]:
 
 def first_uses(plan: Plan) -> list[Chosen]:
     """Each rewrite of each operator once, as the first graph has it."""
-    found: dict[tuple[str, str], Chosen] = {}
+    found: dict[tuple[str, str, str], Chosen] = {}
     for graph in plan.graphs:
         for use in graph.chosen:
-            found.setdefault((use.name, use.operator), use)
+            found.setdefault(key_of(use), use)
     return list(found.values())
+
+
+def key_of(use: Chosen) -> tuple[str, str, str]:
+    """What makes two uses the same: rewrite, operator, and the module where that is what is rewritten."""
+    return use.name, use.operator, use.module if use.operator == "module call" else ""
 
 
 def assumed_rules(plans: Sequence[Plan]) -> list[dict[str, Any]]:
@@ -101,7 +106,12 @@ def opening(page: Page, plan: Plan) -> None:
     page.line()
     colour = {"refused": BAD, "in pieces": "#e69f00"}.get(plan.outcome, GOOD)
     page.paragraph(
-        Text.assemble((plan.subject, "bold"), f" on {plan.unit}, {plan.precision}: ", (plan.outcome, f"bold {colour}"))
+        Text.assemble(
+            (plan.subject, "bold"),
+            f" on {plan.unit}, {plan.precision}: ",
+            (plan.outcome, f"bold {colour}"),
+            unsure(plan),
+        )
     )
     page.paragraph(f"profile {plan.profile}, {plan.title}; what it refuses runs {where(plan)}", 2)
     page.line(
@@ -111,7 +121,7 @@ def opening(page: Page, plan: Plan) -> None:
         )
     )
     for graph in plan.graphs:
-        errors = len({found.node for found in graph.findings if found.severity == "error"})
+        errors = len({(found.node, found.module) for found in graph.findings if found.severity == "error"})
         rewritten = sum(use.nodes for use in graph.chosen)
         more = graph.extra_s if plan.load is None else sum(use.seconds for use in graph.chosen)
         page.line(
@@ -119,8 +129,14 @@ def opening(page: Page, plan: Plan) -> None:
             f"{duration(more * 1000):>12}"
         )
     if plan.load is not None:
-        size = f"{plan.load.params_b * 1000:.1f} million parameters, {plan.load.gmacs:.3g} GMACs, {plan.load.operators} operators"
+        size = f"{round(plan.load.params_b * 1e9):,} parameters, {plan.load.gmacs:.3g} GMACs, {plan.load.operators} operators"
         page.paragraph(size, 2)
+
+
+def unsure(plan: Plan) -> str:
+    """How much of it nobody vouches for."""
+    found = {one.operator for graph in plan.graphs for one in graph.findings if one.severity == "warning"}
+    return f", {counted(len(found), 'operator')} unsure" if found else ""
 
 
 def where(plan: Plan) -> str:
@@ -169,6 +185,11 @@ def finding(page: Page, group: Group) -> None:
         page.paragraph(f"remedy: {one.remedy}", 10)
 
 
+def target_of(use: Chosen) -> str:
+    """What is rewritten."""
+    return f"module {use.module}" if use.operator == "module call" else use.operator
+
+
 def rewrites(page: Page, plan: Plan) -> None:
     """Every rewrite that is used: price a graph, what it keeps exact, and what else there was."""
     for use in first_uses(plan):
@@ -176,10 +197,10 @@ def rewrites(page: Page, plan: Plan) -> None:
             f"{graph.name} {duration(same.seconds * 1000)}"
             for graph in plan.graphs
             for same in graph.chosen
-            if (same.name, same.operator) == (use.name, use.operator)
+            if key_of(same) == key_of(use)
         ]
         page.line()
-        head = Text.assemble((use.name, f"bold {GOOD}"), f" for {use.operator}: {use.title}")
+        head = Text.assemble((use.name, f"bold {GOOD}"), f" for {target_of(use)}: {use.title}")
         page.paragraph(head, 10, "rewrite   ")
         memory = f"; {mebibytes(use.bytes)} of memory" if use.bytes else ""
         page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)

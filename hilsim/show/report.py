@@ -16,7 +16,18 @@ from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
 from hilsim.show.sentences import headline, lossless_words, remedy_words, where_it_went
-from hilsim.show.words import clean, described, duration, gibibytes, milliseconds, percent, shortened, three_digits
+from hilsim.show.words import (
+    clean,
+    counted,
+    described,
+    duration,
+    gibibytes,
+    mebibytes,
+    milliseconds,
+    percent,
+    shortened,
+    three_digits,
+)
 
 Block = dict[str, Any]
 NAME, FIGURE = 26, 8
@@ -48,6 +59,7 @@ def render(document: Block, console: Console) -> None:
         page.paragraph(Text(words, "" if good else f"bold {BAD}"), 2)
     if document.get("uncertainty") is not None:
         error_bars(page, document["uncertainty"])
+    compilation(page, document.get("compile", []))
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])
     if document.get("notes"):
@@ -99,6 +111,29 @@ def error_bars(page: Page, found: Block) -> None:
             mover = interval["moved_most_by"][0]
             ends = f"{three_digits(mover['at_low'])} and {three_digits(mover['at_high'])} at its ends"
             page.paragraph(f"most by {mover['figure']}: {ends}", 4)
+
+
+def compilation(page: Page, plans: Sequence[Block]) -> None:
+    """Which compiler took what, what had to be rewritten, and what that costs."""
+    if not plans:
+        return
+    page.title("compile", "python -m hilsim check SCENARIO has all findings")
+    for plan in plans:
+        page.paragraph(f"{plan['subject']} on {plan['unit']}, {plan['profile']}: {plan['outcome']}", 2)
+        if plan["refused_operators"]:
+            page.paragraph(f"refused: {', '.join(plan['refused_operators'])}", 4)
+        if plan["rewrites"]:
+            used = ", ".join(f"{use['name']} for {use['for']}" for use in plan["rewrites"])
+            page.paragraph(f"rewritten: {used}", 4)
+        # A network's rewrites are in its own time; a decoder's come on top of the plain step.
+        costs = [(graph["name"], graph["extra_ms"] or graph["rewrites_ms"]) for graph in plan["graphs"]]
+        more = ", ".join(f"{name} +{duration(cost)}" for name, cost in costs if abs(cost) >= 0.005)
+        held = sum(item["bytes"] for item in plan["memory"])
+        if more or held:
+            page.paragraph(f"costs {more or 'no time'}{f', {mebibytes(held)} of memory' if held else ''}", 4)
+        crossings = max(graph["crossings"] for graph in plan["graphs"])
+        if crossings:
+            page.paragraph(f"leaves the unit {counted(crossings, 'time')} a pass", 4)
 
 
 def times(page: Page, document: Block) -> None:

@@ -15,6 +15,7 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from hilsim.compiler.rewrite.record import Rewrite
 
@@ -47,9 +48,25 @@ def traced(rewrite: Rewrite, node: fx.Node) -> fx.GraphModule:
         known = dict(zip(inputs, tensors, strict=True))
         args = fx.node.map_arg(node.args, lambda entry: known[entry])
         kwargs = fx.node.map_arg(node.kwargs, lambda entry: known[entry])
-        return rewrite.function(*args, **kwargs)
+        return laid_out(rewrite.function(*args, **kwargs), node.meta.get("val"))
 
     return trace(plain, values)
+
+
+def laid_out(results: Any, likes: Any) -> Any:
+    """The results with their axes in memory in the order of the values they replace.
+
+    A view further down the graph was recorded for that order and fails on another; a clone costs nothing where a
+    compiler plans its own memory.
+    """
+    if isinstance(likes, tuple | list):
+        return tuple(laid_out(result, like) for result, like in zip(results, likes, strict=True))
+    sizes = list(zip(results.shape, results.stride(), likes.stride(), strict=True))
+    if all(statically_known_true(own == other) for size, own, other in sizes if size != 1):
+        return results
+    order = sorted(range(likes.dim()), key=lambda axis: -likes.stride(axis))
+    dense = results.permute(order).clone(memory_format=torch.contiguous_format)
+    return dense.permute([order.index(axis) for axis in range(likes.dim())])
 
 
 def trace(function: Callable[..., Any], values: Sequence[Any]) -> fx.GraphModule:

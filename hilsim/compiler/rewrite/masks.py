@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from hilsim.compiler.rewrite.record import Rewrite, always, argument
+from hilsim.compiler.rewrite.record import Rewrite, always, argument, value
 
 FULL_LENGTH = "its length depends on the data: keep the mask and its full length, and cut on the host"
 
@@ -37,6 +37,11 @@ def gate(mask: Tensor, like: Tensor) -> Tensor:
 def where_additive(mask: Tensor, scores: Tensor, fill: Tensor) -> Tensor:
     """Scores where the mask is true, a finite low number elsewhere."""
     return scores + gate(mask, scores)
+
+
+def where_additive_first(mask: Tensor, fill: Tensor, scores: Tensor) -> Tensor:
+    """The same where the fill is the first of the two, as `masked_fill` exports."""
+    return fill_additive(scores, mask, 0.0)
 
 
 def fill_additive(scores: Tensor, mask: Tensor, number: float) -> Tensor:
@@ -95,18 +100,24 @@ def is_low(number: float | None, dtype: torch.dtype) -> bool:
 
 
 def fits_where_low(node: fx.Node) -> str:
-    dtype = node.meta["val"].dtype
-    if not is_low(constant(node.args[2]), dtype):
+    return fits_fill(node, fill=2, scores=1)
+
+
+def fits_where_low_first(node: fx.Node) -> str:
+    return fits_fill(node, fill=1, scores=2)
+
+
+def fits_fill(node: fx.Node, fill: int, scores: int) -> str:
+    """Whether one branch means "masked", the other is whole, and only a softmax looks at the result."""
+    if not is_low(constant(node.args[fill]), node.meta["val"].dtype):
         return "what it fills in is not -inf or the type's lowest number"
-    if argument(node, 1, "self").shape != node.meta["val"].shape:
+    if value(node.args[scores]).shape != node.meta["val"].shape:
         return "its scores are stretched to the mask"
     return "" if softmaxes(node) else "something other than a softmax uses its result"
 
 
 def fits_fill_low(node: fx.Node) -> str:
-    if not is_low(constant(node.args[2]), node.meta["val"].dtype):
-        return "what it fills in is not -inf or the type's lowest number"
-    return "" if softmaxes(node) else "something other than a softmax uses its result"
+    return fits_fill(node, fill=2, scores=0)
 
 
 def fits_floats(node: fx.Node) -> str:
@@ -143,6 +154,18 @@ REWRITES = (
         GENERAL,
         fits_where_low,
         where_additive,
+        "moderate",
+        used=soft,
+    ),
+    Rewrite(
+        "where_first_by_additive_mask",
+        "scores plus a float mask",
+        ("aten.where.self",),
+        "rounding",
+        MASKED,
+        GENERAL,
+        fits_where_low_first,
+        where_additive_first,
         "moderate",
         used=soft,
     ),

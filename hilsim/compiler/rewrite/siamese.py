@@ -194,9 +194,17 @@ def same_shapes(traced: fx.GraphModule, sites: Sequence[fx.Node], args: Sequence
                 given[n] = self.fetch_args_kwargs_from_env(n)
             return super().run_node(n)
 
+    fault: Exception | None = None
     fakes = [x for x in [*args, *traced.parameters(), *traced.buffers()] if isinstance(x, FakeTensor)]
     with torch.no_grad(), fakes[0].fake_mode if fakes else nullcontext():
-        Watch(traced).run(*[fakes[0].fake_mode.from_tensor(x) if fakes and isinstance(x, Tensor) else x for x in args])
+        try:
+            Watch(traced).run(
+                *[fakes[0].fake_mode.from_tensor(x) if fakes and isinstance(x, Tensor) else x for x in args]
+            )
+        except RuntimeError as found:  # often the very shapes that are compared below
+            fault = found
+    if len(given) < len(sites):
+        raise ValueError(f"the traced module does not run: {fault}")
     described = [
         [(tuple(x.shape), x.dtype) if isinstance(x, Tensor) else x for x in pytree.tree_leaves(given[site])]
         for site in sites
@@ -208,6 +216,8 @@ def same_shapes(traced: fx.GraphModule, sites: Sequence[fx.Node], args: Sequence
             )
     if not any(isinstance(x, tuple) and x[0] for x in described[0]):
         raise ValueError("its calls are given no tensors with a batch axis")
+    if fault:
+        raise ValueError(f"the traced module does not run: {fault}")
 
 
 def merge(graph: fx.Graph, sites: Sequence[fx.Node]) -> None:
