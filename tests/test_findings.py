@@ -17,7 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
-from hilsim.compiler.nodes import place_of
+from hilsim.compiler.nodes import constants_of, place_of
+from hilsim.compiler.prices import products_of
 from hilsim.compiler.program import Subject, exported, subject_of
 from hilsim.compiler.rules import RuleBook
 from hilsim.describe.catalogue import FOLDERS, PROJECT, load_named
@@ -158,6 +159,7 @@ CASES = {
     "tied weights, biases apart": Case(small.TiedWeights(), (x(2, 4),), dict.fromkeys(NAMES, "note tied-tensor first")),
     "a scalar in many places": Case(small.ScalarEverywhere(), (x(2, 4),), EVERYWHERE),
     "a scalar of one dimension in many places": Case(small.ScalarEverywhere(1), (x(2, 4),), EVERYWHERE),
+    "roll": Case(Plain(lambda x: x.roll(3, -1)), (x(2, 8),), EVERYWHERE),  # two slices and a cat, no gather
     "cumsum": Case(
         Plain(lambda x: x.cumsum(-1)), (x(2, 8),),
         {**EVERYWHERE, Y2023: "error operator-missing cumsum", DLA: "warning operator-unknown cumsum"},
@@ -486,6 +488,33 @@ def test_fixed_shapes_are_asked_for_once_a_dimension(of: str) -> None:
     assert Counter(finding.rule for finding in found) == {"dynamic-shape": 2}
     assert all(finding.node == "x" and finding.rewrites == ("fixed_widths",) for finding in found)
     assert not RuleBook(profile(TRT10), "fp16").findings(program, "g")
+
+
+@pytest.mark.parametrize(
+    ("shifts", "dims"), [(3, -1), (-3, 1), (5, ()), (9, 1), (0, 0), ((1, 2), (0, 1)), ((1, -4), (1, 1))]
+)  # fmt: skip
+def test_rolls_stay_what_they_were(shifts: Any, dims: Any) -> None:
+    numbers = torch.arange(28.0).view(4, 7)
+    module = exported(Subject("roll", Plain(lambda x: x.roll(shifts, dims)), (numbers,))).module()
+    assert torch.equal(module(numbers), numbers.roll(shifts, dims))
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [
+        ("einsum of activations", 2 * 2 * 3 * 4 * 5),  # bij,bjk->bik: a multiplication and an addition for each bijk
+        ("einsum with a weight", 2 * 2 * 4 * 4),
+        ("product of activations", 2 * 2 * 3 * 4 * 5),
+        ("product of an activation with itself", 2 * 4 * 4 * 4),
+        ("addmm with a weight", 2 * 4 * 4 * 4),
+        ("linear", 2 * 3 * 4 * 5),
+        ("attention with a boolean mask", 2 * 2 * (2 * 3 * 5 * 4)),  # two heads; two products
+    ],
+)
+def test_products_cost_what_they_multiply(name: str, operations: int) -> None:
+    program = program_of(name)
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    assert products_of(nodes, constants_of(program)) == operations
 
 
 def test_a_word_of_the_team_can_be_taken_back() -> None:

@@ -1,1 +1,1 @@
-"""Will it compile: exported graphs, the rules of a compiler, findings, rewrites that are proven equal, and their price."""
+"""Will it compile: exported graphs, a compiler's rules, findings, rewrites that are proven equal, and their price."""

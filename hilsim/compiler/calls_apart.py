@@ -12,7 +12,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.plan import Chosen, Option
 from hilsim.compiler.prices import work_of_all
-from hilsim.compiler.program import Subject, exported
+from hilsim.compiler.program import Subject, exported, quiet
 from hilsim.compiler.rewrite.siamese import one_call, two_encoders, two_graphs
 from hilsim.compiler.shared import Shared, parameter_name, shared_in
 
@@ -40,7 +40,8 @@ def calls_apart(
         ways.sort(key=lambda way: (EXACTNESS.index(way.exactness), way.seconds, way.bytes))
         first, *others = ways
         if first.name == "one_call":
-            program = one_call(subject.module, subject.inputs, shared.modules[0])
+            with quiet():
+                program = one_call(subject.module, subject.inputs, shared.modules[0])
         else:
             two_encoders(program, shared.modules[0])
         options = tuple(Option(way.name, way.seconds, way.bytes, way.exactness, way.caveat) for way in others)
@@ -57,7 +58,8 @@ def way_of(name: str, subject: Subject, place: Place, shared: Shared) -> Chosen 
     doubled = round(sum(map(numel, held)) * place.precision.weight_bits.si / 8) * (shared.calls - 1)
     try:
         if name == "one_call":
-            made = one_call(subject.module, subject.inputs, path)
+            with quiet():
+                made = one_call(subject.module, subject.inputs, path)
         else:
             made = exported(subject)
             if name == "two_graphs":

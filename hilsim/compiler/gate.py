@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from hilsim.compiler.kept import kept
 from hilsim.compiler.plan import Plan
+from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, digest, load_setup
 from hilsim.describe.profile import Profile, load_profile
+from hilsim.describe.scenario import Compile
 from hilsim.errors import CompileError, Fault, InputError
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import Place
 
 Say = Callable[[str], None]
+INTENT = PROJECT / "models/intent/config.json"  # the sizes of the one module of ours that is loaded from a file
 
 
 def silent(text: str) -> None:
@@ -74,7 +77,9 @@ def plans_of(setup: Setup, say: Say = silent) -> dict[int, Plan]:
         if profile is None:
             continue
         try:
-            found[index] = plan_of(setup, part, profile, say)
+            context, talkers = setup.scenario.context_tokens, setup.scenario.workload.talkers
+            allowed = setup.scenario.compile
+            found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, say=say)
         except InputError as error:
             faults += error.faults
     if faults:
@@ -89,22 +94,27 @@ def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
     return None if name is None else load_profile(name, Path(setup.file))
 
 
-def plan_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile, say: Say) -> Plan:
-    """One part's plan, kept or made."""
-    scenario = setup.scenario
-    common = (profile.model_dump_json(), part.unit.model_dump_json(), scenario.compile.model_dump_json())
-
+def plan_of(
+    part: Placed | PlacedNetwork,
+    profile: Profile,
+    allowed: Compile,
+    *,
+    context: int,
+    talkers: int = 1,
+    say: Say = silent,
+) -> Plan:
+    """One part's plan, kept or made; `context` and `talkers` count for a language model alone."""
+    common = (profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name)
     if isinstance(part, Placed):
-        talkers = scenario.workload.talkers
         config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
         own = (part.role, part.model.model_dump_json(), part.placement.model_dump_json(exclude={"timer"}), config)
 
         def decoder() -> Plan:
             from hilsim.compiler.planner import plan_decoder
 
-            return plan_decoder(part, place_of(setup, part, profile), scenario.context_tokens, talkers, say)
+            return plan_decoder(part, place_of(part, profile, allowed), context, talkers, say)
 
-        return kept((*common, *own, part.chip.name, str(scenario.context_tokens), str(talkers)), decoder)
+        return kept((*common, *own, str(context), str(talkers)), decoder)
     network = part
 
     def module() -> Plan:
@@ -112,20 +122,21 @@ def plan_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile, say: S
         from hilsim.compiler.program import subject_of
 
         subject = replace(subject_of(network.placement.module), name=f"network {network.placement.name}")
-        place, precision = place_of(setup, network, profile), network.placement.precision
+        place, precision = place_of(network, profile, allowed), network.placement.precision
         plan, _ = plan_module(subject, place, say, role="network", unit=network.track, precision=precision)
         return plan
 
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
-    ours = network.placement.module.startswith("hilsim.")
-    return kept((*common, network.placement.model_dump_json()), module) if ours else module()
+    if not network.placement.module.startswith("hilsim."):
+        return module()
+    return kept((*common, network.placement.model_dump_json(), text_of(INTENT)), module)
 
 
-def place_of(setup: Setup, part: Placed | PlacedNetwork, profile: Profile) -> Place:
+def place_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Place:
     """Where a part's graphs go."""
     from hilsim.compiler.choose import Place
 
-    return Place(part.unit, part.unit.precisions[part.placement.precision], profile, setup.scenario.compile)
+    return Place(part.unit, part.unit.precisions[part.placement.precision], profile, allowed)
 
 
 def text_of(file: Path) -> str:

@@ -12,7 +12,7 @@ from torch.export.graph_signature import InputKind
 from hilsim.compiler.choose import Place
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
-from hilsim.compiler.program import Subject
+from hilsim.compiler.program import Subject, quiet
 from hilsim.compiler.rewrite.widths import resize, to_fixed_widths
 
 WIDTHS = (8, 32, 128)  # as language models are compiled; the module's own bounds cut them
@@ -44,7 +44,8 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, place: Place) -> L
     example = next(subject.inputs[position].shape[axis] for position, axis in axes.items())
     widths = widths_for(program, example)
     try:
-        to_fixed_widths(subject.module, subject.inputs, axes, widths).prove()
+        with quiet():
+            to_fixed_widths(subject.module, subject.inputs, axes, widths).prove()
     except (ValueError, RuntimeError) as error:
         return Lengths(as_it_is, refusal=f"fixed widths do not do: {str(error).splitlines()[0]}")
     sized = {}
@@ -54,7 +55,8 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, place: Place) -> L
             for position, given in enumerate(subject.inputs)
         )
         sized[f"width {width}"] = (width, replace(subject, inputs=inputs, dynamic_shapes=None))
-    note = f"Any length becomes {len(widths)} graphs, {', '.join(map(str, widths))} wide, padded; real positions do not see it."
+    wide = ", ".join(map(str, widths))
+    note = f"Any length becomes {len(widths)} graphs, {wide} wide, padded; real positions do not see it."
     return Lengths(sized, example, findings, (note,))
 
 

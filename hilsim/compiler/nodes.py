@@ -34,7 +34,7 @@ def operator_of(node: fx.Node) -> str:
     """The operator as the table spells it."""
     target = node.target
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return target.name()
+        return str(target.name())  # type: ignore[no-untyped-call]
     return str(target)
 
 
@@ -100,7 +100,7 @@ def fixed(size: object) -> int:
         if hint is None:
             hint = size.node.hint if size.node.has_hint() else 1
         return int(hint)
-    return int(size)  # type: ignore[call-overload]
+    return int(size)  # type: ignore[call-overload,no-any-return]
 
 
 def numel(tensor: Tensor) -> int:

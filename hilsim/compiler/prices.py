@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod, sqrt
 
-from torch import fx
+from torch import Tensor, fx
 
-from hilsim.compiler.nodes import numel, operands, operator_of, sources_of, tensors_of
+from hilsim.compiler.nodes import fixed, numel, operands, operator_of, sources_of, tensors_of
 from hilsim.describe.compiled import Work
 from hilsim.describe.profile import spellings
 
@@ -55,14 +56,23 @@ def operations_of(node: fx.Node) -> int:
         return max(made, max(map(numel, taken), default=0))
     first = taken[min(PRODUCTS[operator][0], len(taken) - 1)]
     if operator == "aten.scaled_dot_product_attention.default":
-        return 4 * numel(first) * int(taken[1].shape[-2])
+        return 4 * numel(first) * fixed(taken[1].shape[-2])
     if operator == "aten.convolution.default":
         return 2 * made * numel(taken[1]) // max(1, int(taken[1].shape[0]))
     if operator == "aten.einsum.default":
-        # The summed-up dimensions: what both operands have and the result lacks.
-        shared = max(1, round((numel(first) * numel(taken[1]) / max(1, made)) ** 0.5))
-        return 2 * made * shared
-    return 2 * made * int(first.shape[-1])
+        return 2 * summands(str(node.args[0]), taken, made)
+    return 2 * made * fixed(first.shape[-1])
+
+
+def summands(equation: str, taken: list[Tensor], made: int) -> int:
+    """Products that an einsum sums up: one for every setting of its letters."""
+    sides = equation.replace(" ", "").partition("->")[0].split(",")
+    if "." in equation or len(sides) != len(taken):
+        # Without batches: the summed-up dimensions are what both operands have and the result lacks.
+        return made * max(1, round(sqrt(numel(taken[0]) * numel(taken[1]) / max(1, made))))
+    pairs = zip(sides, taken, strict=True)
+    sizes = {letter: fixed(size) for side, of in pairs for letter, size in zip(side, of.shape, strict=True)}
+    return prod(sizes.values())
 
 
 def work_of_all(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> Work:

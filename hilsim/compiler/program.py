@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,13 @@ def exported(subject: Subject) -> ExportedProgram:
     try:
         with quiet(), torch.no_grad():
             program = export(subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False)
-            return program.run_decompositions(decompositions())
+            made: ExportedProgram = program.run_decompositions(decompositions())
+            return made
     except (Exception, SystemExit) as error:  # a user's module may fail in any way
         raise InputError([fault_of(error, subject.name)]) from None
 
 
+@cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """PyTorch's table without what stays whole, and with a roll made of slices, as deployed decoders have it."""
     table = dict(default_decompositions())

@@ -358,7 +358,8 @@ def is_constant(sources: list[fx.Node], index: int, constants: set[fx.Node]) -> 
 
 def is_float(node: fx.Node) -> bool:
     """Whether a node computes with numbers that a precision quantises, or with truth values made of these."""
-    return any(tensor.dtype.is_floating_point or tensor.dtype == torch.bool for tensor in (*operands(node), *tensors_of(node)))
+    tensors = (*operands(node), *tensors_of(node))
+    return any(tensor.dtype.is_floating_point or tensor.dtype == torch.bool for tensor in tensors)
 
 
 def arguments(node: fx.Node) -> dict[str, object]:

@@ -86,7 +86,8 @@ def one_name(program: ExportedProgram) -> dict[str, str]:
 def repeated_module(users: list[fx.Node], one: dict[str, str]) -> str:
     """The outermost module that is called again around these uses."""
     for user in users:
-        for key, (path, _) in (user.meta.get("nn_module_stack") or {}).items():
+        stack: dict[str, tuple[str, object]] = user.meta.get("nn_module_stack") or {}
+        for key, (path, _) in stack.items():
             if one.get(path, path) != path:
                 return one[path]
             if "@" in key or "@" in path:
@@ -97,5 +98,5 @@ def repeated_module(users: list[fx.Node], one: dict[str, str]) -> str:
 def parameter_name(program: ExportedProgram, placeholder: str) -> str:
     """The parameter's own name."""
     signature = program.graph_signature
-    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    names: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     return names.get(placeholder, placeholder)

@@ -21,7 +21,7 @@ MOST = 4
 
 @dataclass(frozen=True)
 class WayOut:
-    """A change that makes everything compile and fit; `step_ms` is a decode step of the target and its networks' pass."""
+    """A change that makes everything compile and fit; `step_ms` is the target's decode step and its networks' passes."""
 
     change: str
     why: str

@@ -57,7 +57,7 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
         profile = profile_of(setup, part)
         if index not in plans or profile is None:
             continue
-        place = place_of(setup, part, profile)
+        place = place_of(part, profile, setup.scenario.compile)
         if not isinstance(part, Placed):
             subject = replace(subject_of(part.placement.module), name=f"network {part.placement.name}")
             plan, prepared = plan_module(
@@ -101,7 +101,8 @@ def compared(
     original: ExportedProgram, rewritten: ExportedProgram, inputs: Callable[[int], tuple[Any, ...]], cases: int = CASES
 ) -> Agreement:
     """Run both over `inputs(seed)`. Raises `CompileError` where they disagree."""
-    before, after = original.module(), rewritten.module()
+    with quiet():
+        before, after = original.module(), rewritten.module()
     relative, different, integers = 0.0, 0, 0
     with torch.no_grad():
         for seed in range(cases):
@@ -130,7 +131,8 @@ def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: S
     for graph, part in prepared.items():
         say(f"{name}: {graph}")
         given = part.subject.inputs
-        proof = prove_programs(exported(part.subject), part.program, given, cases=CASES, exactness="rounding")
+        with quiet():
+            proof = prove_programs(exported(part.subject), part.program, given, cases=CASES, exactness="rounding")
         if not proof.passed:
             why = f"the rewritten program disagrees with its original: {proof.detail}"
             raise CompileError([f"{name}, {graph}: {why}. Nothing was written for it."])

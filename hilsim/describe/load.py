@@ -236,6 +236,10 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     if (kept := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
         faults.append(Fault(file, "payload.k", str(kept), expected, "For all of them full_rows needs no ids."))
+    for placed in (target, draft):
+        if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
+            expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
+            faults.append(Fault(file, f"{placed.role}.head.k", str(wanted), expected))
     faults += [*tree_faults(scenario, target, file), *([] if draft is None else tree_faults(scenario, draft, file))]
     workload = scenario.workload
     if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:

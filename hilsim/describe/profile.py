@@ -86,7 +86,8 @@ class Profile(Named):
     """One compiler's rules.
 
     `release` is the TensorRT version that "yes (from X)" is held against. `elsewhere` is where an operator runs that
-    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, for units whose file does not say. `integers` says what becomes of int64.
+    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, for units whose file does not say.
+    `integers` says what becomes of int64.
     """
 
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)

@@ -84,8 +84,8 @@ class Compile(Record):
     """What the compile gate may do.
 
     `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` says whether
-    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, none, or these; `avoid` takes
-    some away.
+    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, none, or among these; `avoid`
+    takes some away.
     """
 
     profile: str | None = None

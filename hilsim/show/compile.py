@@ -129,8 +129,8 @@ def opening(page: Page, plan: Plan) -> None:
             f"{duration(more * 1000):>12}"
         )
     if plan.load is not None:
-        size = f"{round(plan.load.params_b * 1e9):,} parameters, {plan.load.gmacs:.3g} GMACs, {plan.load.operators} operators"
-        page.paragraph(size, 2)
+        size = f"{round(plan.load.params_b * 1e9):,} parameters, {plan.load.gmacs:.3g} GMACs"
+        page.paragraph(f"{size}, {plan.load.operators} operators", 2)
 
 
 def unsure(plan: Plan) -> str:
@@ -207,13 +207,8 @@ def rewrites(page: Page, plan: Plan) -> None:
         if use.caveat:
             page.paragraph(f"mind: {use.caveat}", 10)
         for option in use.others:
-            page.paragraph(
-                Text(
-                    f"instead: {option.name} {duration(option.seconds * 1000)}, {mebibytes(option.bytes)}, {EXACT[option.exactness]}",
-                    FRAME,
-                ),
-                10,
-            )
+            price = f"{duration(option.seconds * 1000)}, {mebibytes(option.bytes)}"
+            page.paragraph(Text(f"instead: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
 
 
 def ending(page: Page, plan: Plan) -> None:

@@ -3,7 +3,8 @@
 Every nanosecond from a request's arrival to its last word is given to the first of these that was going on for it:
 
 | part     | what was going on                                                                                      |
-| verify   | a step of the target, or a network beside it: reading the question, plain steps, verify steps as far as their rows were needed |
+| verify   | a step of the target: reading the question, plain steps, verify steps as far as their rows were needed |
+| verify   | a network that looks at the question before the target does                                            |
 | waste    | a verify step's share for rows that nobody needed: padding up to the graph's width, rejected drafts    |
 | draft    | a step of the draft: reading the question, drafting tokens that were kept                              |
 | waste    | a step of the draft for a token that was thrown away                                                   |

@@ -21,7 +21,7 @@ class Span(NamedTuple):
     """
 
     track: str
-    kind: str  # a phase (prefill, draft prefill, draft, decode, verify), "network", or a message (prompt, drafts, verdict)
+    kind: str  # a phase (prefill, draft prefill, draft, decode, verify), a network, a message (prompt, drafts, verdict)
     start_ns: int
     end_ns: int
     request: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,19 +16,8 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from hilsim.compiler.program import decompositions
 from hilsim.compiler.rewrite.record import Rewrite
-
-# Vendors have these four as one operator each; decomposing them would hide what they offer.
-WHOLE = ("scaled_dot_product_attention", "einsum", "rms_norm", "linear")
-
-
-@cache
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Core ATen decompositions without the operators that stay whole; the table that programs are exported with."""
-    table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions().items())  # type: ignore[no-untyped-call]
-    for name in WHOLE:
-        table.pop(getattr(torch.ops.aten, name).default, None)
-    return table
 
 
 def traced(rewrite: Rewrite, node: fx.Node) -> fx.GraphModule:

@@ -27,7 +27,8 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.rewrite.apply import decompositions, tidy
+from hilsim.compiler.program import decompositions
+from hilsim.compiler.rewrite.apply import tidy
 from hilsim.compiler.rewrite.proof import prove_programs
 
 HELD = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)

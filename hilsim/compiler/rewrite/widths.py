@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.rewrite.apply import decompositions
+from hilsim.compiler.program import decompositions
 from hilsim.compiler.rewrite.proof import Judge, Proof, draw, tensors_of
 
 FILLS = (0.0, 1.0, -3.0, 50.0)

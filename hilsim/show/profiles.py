@@ -1,0 +1,72 @@
+"""Models against compilers as a table's cells, a CSV and a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from hilsim.show.compile import refused_operators
+from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
+from hilsim.show.words import duration
+from hilsim.study.profiles import Cell
+
+COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused": BAD}
+
+
+MARKS = {"as it is": "ok", "rewritten": "r", "in pieces": "p", "refused": "refused"}
+LEGEND = (
+    "ok: as it is; r: so many operators rewritten; p: in pieces, so many operators elsewhere; "
+    "and what that costs a pass of 8 rows (of one question, for a network)"
+)
+
+
+def in_short(cell: Cell) -> str:
+    """A cell in a dozen letters: refused operators, outcome, price."""
+    plan = cell.plan
+    if plan.outcome in ("as it is", "refused"):
+        return MARKS[plan.outcome]
+    return f"{len(refused_operators(plan))}{MARKS[plan.outcome]} +{duration(cell.more_ms)}"
+
+
+def write_csv(cells: Sequence[Cell], file: TextIO) -> None:
+    """One row a model and profile."""
+    table = csv.writer(file)
+    table.writerow(
+        ["model", "profile", "chip", "precision", "outcome", "refused", "rewrites", "crossings", "pieces", "more_ms"]
+    )
+    for cell in cells:
+        plan, graph = cell.plan, cell.plan.graphs[-1]
+        rewrites = " ".join(dict.fromkeys(use.name for use in graph.chosen))
+        table.writerow(
+            [cell.model, cell.profile, cell.chip, plan.precision, plan.outcome, " ".join(refused_operators(plan)),
+             rewrites, graph.crossings, graph.pieces, "" if plan.outcome == "refused" else f"{cell.more_ms:.4f}"]
+        )  # fmt: skip
+
+
+def draw(cells: Sequence[Cell], profiles: Sequence[str], path: Path, kind: str) -> None:
+    """A grid coloured by outcome, with the price of an 8-row pass in it."""
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    figure, axes = plt.subplots(figsize=(1.6 * len(profiles) + 2.4, 0.28 * len(models) + 1.4), layout="constrained")
+    for cell in cells:
+        x, y = profiles.index(cell.profile), models.index(cell.model)
+        axes.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome], alpha=0.85))
+        axes.text(x, y, in_short(cell), ha="center", va="center", fontsize=7, color="white")
+    axes.set_xlim(-0.55, len(profiles) - 0.45)
+    axes.set_ylim(len(models) - 0.45, -0.55)
+    axes.set_xticks(range(len(profiles)), profiles, fontsize=8)
+    axes.set_yticks(range(len(models)), [model.rpartition(":")[2] for model in models], fontsize=7)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.legend(
+        handles=[Patch(color=colour, label=outcome) for outcome, colour in COLOURS.items()],
+        loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=4, frameon=False, fontsize=8,
+    )  # fmt: skip
+    figure.savefig(path, format=kind, dpi=130)
+    plt.close(figure)

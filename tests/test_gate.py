@@ -1,0 +1,427 @@
+"""The compile gate: the story of a sampling head and a siamese encoder, prices on paper, refusals with a way out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hilsim.cli import main, simulate_main
+from hilsim.compiler import kept as keeping
+from hilsim.compiler.choose import Place
+from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
+from hilsim.compiler.gate import compiled, load_compiled, plans_of, with_plans
+from hilsim.compiler.plan import Plan
+from hilsim.compiler.planner import Prepared, plan_module
+from hilsim.compiler.program import exported, subject_of
+from hilsim.compiler.ways_out import ways_out
+from hilsim.compiler.written import compared
+from hilsim.cost.extra import extra_at, extra_seconds
+from hilsim.cost.memory import ledgers
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import network_ns, timer_for
+from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.compiled import Extra, Work
+from hilsim.describe.head import LogitsHead
+from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.profile import Profile, load_profile
+from hilsim.describe.scenario import Compile
+from hilsim.errors import CompileError, InputError
+from hilsim.logits.checkpoint import load_network
+from hilsim.logits.network import KVCache
+from hilsim.logits.synthetic import SyntheticSource
+from hilsim.sim.run import simulate
+from tests.tiny import figure, precision, unit
+
+ORIN = PROJECT / "scenarios/orin_8295.yaml"
+THEN = "compile.profile=sa8295_2023"
+FEW = ["workload.count=1", "workload.max_turns=1", "workload.max_new_tokens=6"]
+SYNTHETIC = [
+    "logits={source: synthetic, acceptance: 1.0}",
+    "workload={requests: 2, prompt_tokens: 10, output_tokens: 6}",
+]
+
+
+def plans(*overrides: str) -> tuple[Setup, dict[int, Plan]]:
+    setup = load_setup(ORIN, overrides)
+    return setup, plans_of(setup)
+
+
+def place(profile: Profile | str, **allowed: Any) -> Place:
+    """The NPU of the SA8295P at 8 bits."""
+    npu = load_chip("sa8295p", ORIN).units["npu"]
+    known = load_profile(profile, ORIN) if isinstance(profile, str) else profile
+    return Place(npu, npu.precisions["w8a8"], known, Compile(**allowed))
+
+
+def planned(factory: str, where: Place) -> tuple[Plan, dict[str, Prepared]]:
+    subject = subject_of(f"tests.gate_modules:{factory}")
+    return plan_module(subject, where, lambda _: None, unit="sa8295p.npu", precision="w8a8")
+
+
+def refused_by(plan: Plan) -> set[str]:
+    errors = [found for graph in plan.graphs for found in graph.findings if found.severity == "error"]
+    return {found.operator or f"{found.rule} {found.module}" for found in errors}
+
+
+# The story.
+
+
+def test_then_the_head_is_rewritten_and_the_encoder_split() -> None:
+    _, found = plans(THEN)
+    target, _, network = found.values()
+    assert target.outcome == network.outcome == "rewritten"
+    head = {"aten.topk.default", "aten.cumsum.default", "aten.gather.default"}
+    assert refused_by(target) == head | {"aten.rms_norm.default"}
+    assert refused_by(network) == {"shared-calls encoder", "aten.rms_norm.default"}
+    assert {use.operator for use in target.graphs[0].chosen} == refused_by(target)
+    assert "two_encoders" in {use.name for use in network.graphs[0].chosen}
+    assert not any(graph.crossings for plan in found.values() for graph in plan.graphs)
+
+
+def test_now_everything_compiles_as_it_is() -> None:
+    _, found = plans()
+    assert [plan.outcome for plan in found.values()] == ["as it is"] * 3
+    assert not any(refused_by(plan) for plan in found.values())
+
+
+def test_the_story_costs_time_and_memory() -> None:
+    then, now = load_compiled(ORIN, [THEN]), load_compiled(ORIN)
+    for rows, phase in ((1, Phase.DECODE), (6, Phase.VERIFY), (100, Phase.PREFILL)):
+        step = Step(phase, rows, 0)
+        assert timer_for(then.target, 1024).duration_ns(step) > timer_for(now.target, 1024).duration_ns(step)
+    assert network_ns(then.networks[0]) > network_ns(now.networks[0]) > 0
+    copies = [item for item in ledgers(then)["sa8295p"].items if "second copy" in item.what]
+    parameters = [item for item in ledgers(then)["sa8295p"].items if item.what == "network intent: parameters"]
+    assert copies[0].bytes == parameters[0].bytes  # counted twice, and no more
+    assert not any("second copy" in item.what for item in ledgers(now)["sa8295p"].items)
+    more = ledgers(then)["sa8295p"].used_bytes - ledgers(now)["sa8295p"].used_bytes
+    rewrites = sum(nbytes for part in then.parts if part.compiled for what, nbytes in part.compiled.items if "rewr" in what)
+    assert more == copies[0].bytes + rewrites
+
+
+def test_a_run_tells_the_story(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [f"--set={one}" for one in (THEN, *FEW)]
+    assert simulate_main([str(ORIN), "--json", *sets]) == 0
+    document = json.loads(capsys.readouterr().out)
+    target, draft, network = document["compile"]
+    assert (target["profile"], target["outcome"]) == ("sa8295_2023", "rewritten")
+    assert draft["profile"] == "orin_trt_10"
+    assert "shared-calls encoder" in network["refused_operators"]
+    assert all(graph["extra_ms"] > 0 for graph in target["graphs"])
+    claims = [line for line in document["assumptions"] if line["kind"] == "reported"]
+    assert {line["figure"] for line in claims} == {"sa8295_2023.aten.topk.default", "sa8295_2023.shared-calls"}
+    assert simulate_main([str(ORIN), "--plain", *sets]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "refused: aten.rms_norm.default, aten.topk.default" in told
+    assert "two_encoders for module encoder" in told
+
+
+def test_the_network_takes_its_unit_before_the_target_reads() -> None:
+    setup = compiled(load_setup(ORIN, SYNTHETIC))
+    source = SyntheticSource(setup.scenario.logits, setup.scenario.workload, 1)  # type: ignore[arg-type]
+    trace = simulate(setup, source)
+    mine = [span for span in trace.spans if span.kind == "network"]
+    assert [span.request for span in mine] == [0, 1]
+    assert {span.end_ns - span.start_ns for span in mine} == {network_ns(setup.networks[0])}
+    for span in mine:
+        reading = next(one for one in trace.spans if one.kind == "prefill" and one.request == span.request)
+        assert (reading.track, reading.start_ns) == (span.track, span.end_ns)
+
+
+# Prices on paper.
+
+
+def test_what_an_extra_costs() -> None:
+    """2 launches of 3 s; 50 numbers of 16 bits at 100 B/s take 1 s, 4e6 operations at 1e6/s four: 6 + 4."""
+    plain = unit(operator_overhead=figure(3, "s"))
+    assert extra_seconds(Extra(Work(2, 50, 4_000_000)), plain, precision()) == pytest.approx(10)
+    assert extra_seconds(Extra(Work(2, 500, 4_000_000)), plain, precision()) == pytest.approx(16)
+    with pytest.raises(ValueError, match="fallback"):
+        extra_seconds(Extra(Work(), Work(1, 1, 1), 1), plain, precision())
+
+
+def test_what_leaving_the_unit_costs() -> None:
+    """Work of 10 s here takes 4 times as long elsewhere, and two ways there and back half a second each."""
+    away = unit(
+        operator_overhead=figure(3, "s"),
+        fallback={"penalty": figure(4, "times"), "crossing": figure(0.5, "s")},
+    )
+    assert extra_seconds(Extra(Work(), Work(2, 50, 4_000_000), 2), away, precision()) == pytest.approx(41)
+
+
+def test_extras_between_and_beyond_the_graphs_that_were_checked() -> None:
+    plain = unit(operator_overhead=figure(1, "s"))
+    extras = ((1, Extra(Work(2))), (11, Extra(Work(12))))
+    assert [extra_at(extras, rows, plain, precision()) for rows in (1, 6, 11, 22)] == pytest.approx([2, 7, 12, 24])
+    assert extra_at((), 5, plain, precision()) == 0
+
+
+def test_a_step_grows_by_exactly_its_extra() -> None:
+    setup, found = plans(THEN)
+    before, after = timer_for(setup.target, 1024), timer_for(with_plans(setup, found).target, 1024)
+    for graph in found[0].graphs:
+        step = Step(Phase.VERIFY, graph.rows, 0)
+        more = after.duration_ns(step) - before.duration_ns(step)
+        assert more == pytest.approx(graph.extra_s * 1e9, abs=2)
+
+
+def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
+    """5 RMS norms in a twin of 2 layers stand for 2 x 28 + 1."""
+    _, found = plans(THEN)
+    norms = next(use for use in found[0].graphs[0].chosen if use.operator == "aten.rms_norm.default")
+    assert norms.nodes == 5
+    each = norms.work.launches / 57
+    assert each == int(each)
+
+
+# What the user allows.
+
+
+def test_rewrites_can_be_avoided_and_chosen() -> None:
+    names = []
+    for allowed in ("compile.avoid=[topk_by_chunks]", "compile.rewrites=[topk_by_rounds, rms_norm_by_parts]"):
+        _, found = plans(THEN, allowed)
+        names.append({use.name for use in found[0].graphs[0].chosen})
+    assert "topk_by_rounds" in names[0]
+    assert "cumsum_by_matmul" in names[0]
+    assert names[1] == {"topk_by_rounds", "rms_norm_by_parts"}
+
+
+def test_quick_and_exact_rewrites_come_first() -> None:
+    _, found = plans(THEN)
+    uses = [use for plan in found.values() for graph in plan.graphs for use in graph.chosen]
+    rank = ("bits", "values", "rounding").index
+    for use in uses:
+        for option in use.others:
+            assert rank(use.exactness) <= rank(option.exactness)
+            assert use.seconds <= option.seconds or rank(use.exactness) < rank(option.exactness)
+    split = next(use for use in uses if use.name == "two_encoders")
+    assert "one_call" in {option.name for option in split.others}  # quicker and smaller, but it rounds otherwise
+
+
+def test_without_rewrites_operators_leave_the_unit() -> None:
+    _, found = plans(THEN, "compile.rewrites=none", "networks=[]")
+    target = found[0]
+    assert target.outcome == "in pieces"
+    assert all(graph.crossings > 0 and graph.pieces > 1 for graph in target.graphs)
+    assert set(target.graphs[0].away_operators) == refused_by(target)
+    _, rewritten = plans(THEN, "networks=[]")
+    assert target.graphs[0].extra_s > rewritten[0].graphs[0].extra_s
+
+
+def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [THEN, "compile.rewrites=none", "compile.fallback=forbid"]
+    assert simulate_main([str(ORIN), *[f"--set={one}" for one in sets]]) == 2
+    message = capsys.readouterr().err
+    for part in ("aten.topk.default", "sampler", "heads.py:", "aten.cumsum.default", "encoder", "forbids fallback"):
+        assert part in message
+    assert "--set compile.rewrites=auto" in message
+    assert "Traceback" not in message
+
+
+def test_every_way_out_leads_out() -> None:
+    sets = [THEN, "compile.fallback=forbid", "compile.rewrites=[two_encoders, rms_norm_by_parts]"]
+    setup, found = plans(*sets)
+    with pytest.raises(CompileError):
+        compiled(setup)
+    ways = ways_out(setup, sets, found)
+    assert any("target.head=logits" in way.change for way in ways)
+    assert [way.step_ms for way in ways] == sorted(way.step_ms for way in ways)
+    for way in ways:
+        load_compiled(ORIN, [*sets, *way.change.split(" --set ")])
+
+
+def test_a_context_that_shares_weights_needs_no_second_copy() -> None:
+    known = load_profile("sa8295_2023", ORIN)
+    sharing = known.model_copy(update={"shared_context": known.shared_context.model_copy(update={"value": True})})
+    split, _ = planned("siamese", place(known))
+    shared, _ = planned("siamese", place(sharing))
+    assert [use.name for use in split.graphs[0].chosen] == ["two_encoders"]
+    assert dict(split.items)["second copy of shared parameters"] == 12
+    assert [use.name for use in shared.graphs[0].chosen] == ["two_graphs"]
+    assert "second copy of shared parameters" not in dict(shared.items)
+    batched, prepared = planned("siamese", place(known, avoid=("two_encoders",)))
+    assert [use.name for use in batched.graphs[0].chosen] == ["one_call"]
+    module, inputs = prepared["whole"].subject.module, prepared["whole"].subject.inputs
+    assert torch.allclose(prepared["whole"].program.module()(*inputs), module(*inputs))
+
+
+# Graphs.
+
+
+def test_a_deployed_graph_says_what_the_network_says() -> None:
+    """Eight tokens through one graph, then one more through another on the cache that the first gave out."""
+    network = load_network(PROJECT / "models/draft-0.8m")
+    tokens = torch.randint(network.config.vocab_size, (9,), generator=torch.Generator().manual_seed(1))
+    decoder, head, context = StaticDecoder(network, None), LogitsHead(), 32
+    expected = network(tokens[None], KVCache(network.config, context))[0]
+    _, positions, mask, keys, values = static_inputs(network.config, 8, context, None)
+    logits, new_keys, new_values = decoder(tokens[:8], positions, mask, keys, values)
+    assert torch.allclose(logits, expected[:8], atol=1e-4)
+    empty = torch.zeros(*new_keys.shape[:2], context - 9, new_keys.shape[3])
+    mask = torch.cat((torch.full((1, context - 9), HIDDEN_SCORE), torch.zeros(1, 9)), 1)
+    cached = [torch.cat((empty, new), 2) for new in (new_keys, new_values)]
+    last, *_ = decoder(tokens[8:], torch.tensor([8]), mask, *cached)
+    assert torch.allclose(last, expected[8:], atol=1e-4)
+    # Seeing the future is a different answer, so the mask is really looked at.
+    seen, *_ = decoder(tokens[:8], positions, torch.zeros_like(static_inputs(network.config, 8, context, None)[2]), keys, values)
+    assert not torch.allclose(seen, expected[:8], atol=1e-1)
+    assert stand_in_program("x", network, 8, context, head).inputs[0].shape == (8,)
+
+
+def test_fixed_widths_where_padding_does_not_show() -> None:
+    plan, prepared = planned("causal", place("sa8295_today"))
+    assert plan.outcome == "as it is"
+    assert list(prepared) == ["width 8", "width 32", "width 64"]
+    assert dict(plan.items)["parameters x 3 graphs"] == 3 * (50 * 16 + 16 * 16 + 16)
+    plan, _ = planned("mean", place("sa8295_today"))
+    assert plan.outcome == "refused"
+    assert "padding" in plan.refusals[0]
+    plan, prepared = planned("causal", place("orin_trt_10"))
+    assert list(prepared) == ["whole"]
+
+
+def test_an_island_between_two_pieces() -> None:
+    plan, _ = planned("draws", place("sa8295_today"))
+    graph = plan.graphs[0]
+    assert (plan.outcome, graph.pieces, graph.crossings) == ("in pieces", 2, 1)
+    assert graph.away_operators == ("aten.multinomial.default",)
+    crossing = place("sa8295_today").unit.fallback
+    assert crossing is not None
+    assert graph.extra_s > crossing.crossing.si
+    plan, _ = planned("draws", place("sa8295_today", fallback="forbid"))
+    assert plan.outcome == "refused"
+
+
+def test_a_program_that_disagrees_is_not_written() -> None:
+    subject = subject_of("tests.gate_modules:siamese")
+    right, wrong = exported(subject), exported(replace(subject, module=subject_of("tests.gate_modules:siamese").module))
+    assert compared(right, exported(subject), lambda seed: subject.inputs).good
+    with pytest.raises(CompileError, match="disagrees"):
+        compared(right, wrong, lambda seed: subject.inputs)
+
+
+# Plans are kept.
+
+
+def test_plans_are_read_again_and_damaged_ones_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILSIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(keeping, "KNOWN", {})
+    plan, _ = planned("siamese", place("sa8295_2023"))
+    made: list[int] = []
+
+    def make() -> Plan:
+        made.append(1)
+        return plan
+
+    assert keeping.kept(("a",), make) == plan
+    keeping.KNOWN.clear()
+    assert keeping.kept(("a",), make) == plan  # through JSON and back
+    assert len(made) == 1
+    keeping.KNOWN.clear()
+    (file,) = (tmp_path / "plans").iterdir()
+    file.write_text('{"graphs": [1]}')
+    assert keeping.kept(("a",), make) == plan
+    assert keeping.kept(("b",), make) == plan  # another question
+    assert len(made) == 3
+    keeping.KNOWN.clear()
+    monkeypatch.setenv("HILSIM_CACHE", "/dev/null/nowhere")
+    assert keeping.kept(("a",), make) == plan
+
+
+# The command.
+
+
+def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["check", *arguments])
+    found = capsys.readouterr()
+    assert "Traceback" not in found.err
+    return status, found.out, found.err
+
+
+def test_check_prints_plan_and_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = checked(capsys, str(ORIN), "--profile", "sa8295_2023")
+    told = " ".join(out.split())
+    assert status == 0
+    for part in ("target llama-3.2-3b on sa8295p.npu", "topk_by_chunks", "instead: topk_by_rounds", "[reported]"):
+        assert part in told
+    assert "network intent: second copy of shared parameters" in told
+
+
+def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json")
+    document = json.loads(out)
+    assert (status, document["compiles"], document["fits"]) == (0, True, True)
+    finding = next(one for one in document["plans"][0]["graphs"][0]["findings"] if one["operator"] == "aten.topk.default")
+    assert {"node", "module", "call", "line", "rule", "profile", "reason", "source", "evidence", "remedy"} <= set(finding)
+    assert finding["module"] == "sampler"
+    assert finding["line"].startswith("hilsim/logits/heads.py:")
+    sets = ["--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
+    status, out, err = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json", *sets)
+    assert status == 2
+    assert json.loads(out)["ways_out"][0]["set"] in err
+
+
+def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    spec = ["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--profile", "sa8295_2023"]
+    status, out, _ = checked(capsys, *spec, "--write", str(tmp_path / "out"))
+    assert status == 0
+    assert "two_encoders" in out
+    program = torch.export.load(tmp_path / "out/module.pt2")
+    assert sum(p.numel() for p in program.state_dict.values()) == 24  # 12 parameters, twice
+    assert json.loads((tmp_path / "out/module-plan.json").read_text())["outcome"] == "rewritten"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["neither a scenario nor --module"]),
+        (["--module", "tests.gate_modules:siamese"], ["--chip"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295"], ["sa8295p"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--unit", "tpu"], ["--unit", "npu"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--precision", "w3"], ["w8a8"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--profile", "x"], ["sa8295_2023"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--set=seed=1"], ["seed", "compile"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "paper-target"], ["profiles"]),
+        (["--module", "tests.gate_modules:branches", "--chip", "sa8295p"], ["gate_modules.py:", "torch.where"]),
+        (["--module", "tests.gate_modules:raises", "--chip", "sa8295p"], ["gate_modules.py:", "no weights here"]),
+        (["--module", "tests.gate_modules:rubbish", "--chip", "sa8295p"], ["str", "(module, inputs)"]),
+        (["--module", "tests.gate_modules:absent", "--chip", "sa8295p"], ["absent"]),
+        (["--module", "no_such_package:x", "--chip", "sa8295p"], ["no_such_package"]),
+        (["--module", "nonsense", "--chip", "sa8295p"], ["PACKAGE.MODULE:FACTORY"]),
+        ([str(ORIN), "--module", "a:b"], ["one of the two"]),
+        ([str(ORIN), "--chip", "sa8295p"], ["--chip"]),
+        ([str(ORIN), "--profile", "orin_dla"], ["compile.profile", "sa8295_2023"]),
+        ([str(ORIN), "--profile", "sa8295_2032"], ["compile.profile", "Did you mean 'sa8295_2023'"]),
+        ([str(ORIN), "--set", "compile.rewrites=[topk]"], ["compile.rewrites", "topk_by_rounds"]),
+        ([str(ORIN), "--set", "compile.avoid=[topk]"], ["compile.avoid", "topk_by_rounds"]),
+        ([str(ORIN), "--set", "compile.fallback=maybe"], ["compile.fallback", "forbid"]),
+        ([str(ORIN), "--set", "networks.0.chip=sa8255p"], ["networks.0.chip", "a chip in use"]),
+        ([str(ORIN), "--set", "networks.0.unit=tpu"], ["networks.0.unit", "npu"]),
+        ([str(ORIN), "--set", "networks.0.precision=w3"], ["networks.0.precision", "w8a8"]),
+        ([str(ORIN), "--set", "networks.0.module=nonsense"], ["networks.0.module"]),
+        ([str(ORIN), "--set", "networks.0.module=tests.gate_modules:raises"], ["no weights here"]),
+        ([str(ORIN), "--set", "target.head.k=200000"], ["target.head", "128256"]),
+        ([str(ORIN), "--set", "target.head=top"], ["target.head", "argmax"]),
+        ([str(ORIN), "--set", "accept=ratio", "--set", "sampling.temperature=0.7", "--set", "payload=full_rows"],
+         ["target.head", "logits"]),
+        ([str(ORIN), "--write", "/dev/null/x"], ["--write"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
+    status, _, message = checked(capsys, *arguments)
+    assert status == 2, message
+    for part in parts:
+        assert part in message
+
+
+def test_faults_of_all_parts_come_together() -> None:
+    setup = load_setup(ORIN, ["networks.0.module=tests.gate_modules:raises", "target.stand_in=models"])
+    with pytest.raises(InputError) as error:
+        plans_of(setup)
+    assert len(error.value.faults) == 2
