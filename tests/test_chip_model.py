@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hilsim.cost.network import fallback_seconds, network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, graphs_run, operation_rate, step_costs
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record
-from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.chip import Fallback, Unit
+from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures, with_figures
 from hilsim.describe.model import Model

@@ -39,6 +39,7 @@ from tests.tiny import figure, precision, unit
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
 THEN = "compile.profile=sa8295_2023"
+SMALL = "networks[0].module=hilsim.logits.intent:matcher"  # quicker to export than the one of 22 million parameters
 FEW = ["workload.count=1", "workload.max_turns=1", "workload.max_new_tokens=6"]
 SYNTHETIC = [
     "logits={source: synthetic, acceptance: 1.0}",
@@ -100,7 +101,9 @@ def test_the_story_costs_time_and_memory() -> None:
     assert copies[0].bytes == parameters[0].bytes  # counted twice, and no more
     assert not any("second copy" in item.what for item in ledgers(now)["sa8295p"].items)
     more = ledgers(then)["sa8295p"].used_bytes - ledgers(now)["sa8295p"].used_bytes
-    rewrites = sum(nbytes for part in then.parts if part.compiled for what, nbytes in part.compiled.items if "rewr" in what)
+    rewrites = sum(
+        nbytes for part in then.parts if part.compiled for what, nbytes in part.compiled.items if "rewr" in what
+    )
     assert more == copies[0].bytes + rewrites
 
 
@@ -184,8 +187,9 @@ def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
 
 def test_rewrites_can_be_avoided_and_chosen() -> None:
     names = []
+    alone = ["networks=[]", "target.widths=[8]"]
     for allowed in ("compile.avoid=[topk_by_chunks]", "compile.rewrites=[topk_by_rounds, rms_norm_by_parts]"):
-        _, found = plans(THEN, allowed)
+        _, found = plans(THEN, allowed, *alone)
         names.append({use.name for use in found[0].graphs[0].chosen})
     assert "topk_by_rounds" in names[0]
     assert "cumsum_by_matmul" in names[0]
@@ -215,7 +219,7 @@ def test_without_rewrites_operators_leave_the_unit() -> None:
 
 
 def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
-    sets = [THEN, "compile.rewrites=none", "compile.fallback=forbid"]
+    sets = [THEN, SMALL, "compile.rewrites=none", "compile.fallback=forbid"]
     assert simulate_main([str(ORIN), *[f"--set={one}" for one in sets]]) == 2
     message = capsys.readouterr().err
     for part in ("aten.topk.default", "sampler", "heads.py:", "aten.cumsum.default", "encoder", "forbids fallback"):
@@ -225,7 +229,7 @@ def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[
 
 
 def test_every_way_out_leads_out() -> None:
-    sets = [THEN, "compile.fallback=forbid", "compile.rewrites=[two_encoders, rms_norm_by_parts]"]
+    sets = [THEN, SMALL, "compile.fallback=forbid", "compile.rewrites=[two_encoders, rms_norm_by_parts]"]
     setup, found = plans(*sets)
     with pytest.raises(CompileError):
         compiled(setup)
@@ -269,7 +273,9 @@ def test_a_deployed_graph_says_what_the_network_says() -> None:
     last, *_ = decoder(tokens[8:], torch.tensor([8]), mask, *cached)
     assert torch.allclose(last, expected[8:], atol=1e-4)
     # Seeing the future is a different answer, so the mask is really looked at.
-    seen, *_ = decoder(tokens[:8], positions, torch.zeros_like(static_inputs(network.config, 8, context, None)[2]), keys, values)
+    seen, *_ = decoder(
+        tokens[:8], positions, torch.zeros_like(static_inputs(network.config, 8, context, None)[2]), keys, values
+    )
     assert not torch.allclose(seen, expected[:8], atol=1e-1)
     assert stand_in_program("x", network, 8, context, head).inputs[0].shape == (8,)
 
@@ -357,8 +363,12 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json")
     document = json.loads(out)
     assert (status, document["compiles"], document["fits"]) == (0, True, True)
-    finding = next(one for one in document["plans"][0]["graphs"][0]["findings"] if one["operator"] == "aten.topk.default")
-    assert {"node", "module", "call", "line", "rule", "profile", "reason", "source", "evidence", "remedy"} <= set(finding)
+    finding = next(
+        one for one in document["plans"][0]["graphs"][0]["findings"] if one["operator"] == "aten.topk.default"
+    )
+    assert {"node", "module", "call", "line", "rule", "profile", "reason", "source", "evidence", "remedy"} <= set(
+        finding
+    )
     assert finding["module"] == "sampler"
     assert finding["line"].startswith("hilsim/logits/heads.py:")
     sets = ["--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
@@ -401,10 +411,10 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
         ([str(ORIN), "--set", "compile.rewrites=[topk]"], ["compile.rewrites", "topk_by_rounds"]),
         ([str(ORIN), "--set", "compile.avoid=[topk]"], ["compile.avoid", "topk_by_rounds"]),
         ([str(ORIN), "--set", "compile.fallback=maybe"], ["compile.fallback", "forbid"]),
-        ([str(ORIN), "--set", "networks.0.chip=sa8255p"], ["networks.0.chip", "a chip in use"]),
-        ([str(ORIN), "--set", "networks.0.unit=tpu"], ["networks.0.unit", "npu"]),
-        ([str(ORIN), "--set", "networks.0.precision=w3"], ["networks.0.precision", "w8a8"]),
-        ([str(ORIN), "--set", "networks.0.module=nonsense"], ["networks.0.module"]),
+        ([str(ORIN), "--set", "networks.0.chip=sa8255p"], ["networks[0].chip", "a chip in use"]),
+        ([str(ORIN), "--set", "networks.0.unit=tpu"], ["networks[0].unit", "npu"]),
+        ([str(ORIN), "--set", "networks.0.precision=w3"], ["networks[0].precision", "w8a8"]),
+        ([str(ORIN), "--set", "networks.0.module=nonsense"], ["networks[0].module", "PACKAGE.MODULE:FACTORY"]),
         ([str(ORIN), "--set", "networks.0.module=tests.gate_modules:raises"], ["no weights here"]),
         ([str(ORIN), "--set", "target.head.k=200000"], ["target.head", "128256"]),
         ([str(ORIN), "--set", "target.head=top"], ["target.head", "argmax"]),

@@ -14,7 +14,8 @@ from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show", "training",
+    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show",
+    "training",
     "app", "app_compile", "app_fidelity", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}

@@ -34,7 +34,7 @@ def calls_apart(
             continue
         # Only one module at a time can be batched; copies can be made of several.
         names = [name for name in found.rewrites if name != "one_call" or len(refused) == 1]
-        ways = [way for name in names if (way := way_of(name, subject, place, shared)) is not None]
+        ways = [way for name in names if (way := way_of(name, subject, program, place, shared)) is not None]
         if not ways:
             continue
         ways.sort(key=lambda way: (EXACTNESS.index(way.exactness), way.seconds, way.bytes))
@@ -49,11 +49,11 @@ def calls_apart(
     return program, tuple(chosen)
 
 
-def way_of(name: str, subject: Subject, place: Place, shared: Shared) -> Chosen | None:
+def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, shared: Shared) -> Chosen | None:
     """One way to tell calls apart, and its price against leaving them as they are; None where it does not work."""
     if not place.may_use(name):
         return None
-    path, before = shared.modules[0], exported(subject)
+    path = shared.modules[0]
     held = [tensor for key, tensor in parameters_of(before).items() if parameter_name(before, key) in shared.names]
     doubled = round(sum(map(numel, held)) * place.precision.weight_bits.si / 8) * (shared.calls - 1)
     try:

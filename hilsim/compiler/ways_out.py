@@ -21,7 +21,7 @@ MOST = 4
 
 @dataclass(frozen=True)
 class WayOut:
-    """A change that makes everything compile and fit; `step_ms` is the target's decode step and its networks' passes."""
+    """A change that makes everything compile and fit; `step_ms` is the target's plain step and the networks' passes."""
 
     change: str
     why: str
@@ -32,19 +32,18 @@ class WayOut:
 
 
 def ways_out(setup: Setup, overrides: Sequence[str], plans: dict[int, Plan]) -> list[WayOut]:
-    """The cheapest changes; none where no single one helps."""
-    found = []
-    tried: set[str] = set()
-    for index, plan in plans.items():
-        if plan.outcome != "refused":
-            continue
-        for changes, why in candidates(setup, setup.parts[index], index):
-            if (change := " --set ".join(changes)) in tried:
-                continue
-            tried.add(change)
-            if way := way_out(setup, [*overrides, *changes], change, why):
-                found.append(way)
-    return sorted(found, key=lambda way: way.step_ms)[:MOST]
+    """The cheapest changes: of what the gate may do, else of number formats, else of places; none where none helps."""
+    refused = [index for index, plan in plans.items() if plan.outcome == "refused"]
+    for kind in (permissions, formats, places):
+        found: dict[str, WayOut] = {}
+        for index in refused:
+            for changes, why in kind(setup, setup.parts[index], index):
+                change = " --set ".join(changes)
+                if change not in found and (way := way_out(setup, [*overrides, *changes], change, why)):
+                    found[change] = way
+        if found:
+            return sorted(found.values(), key=lambda way: way.step_ms)[:MOST]
+    return []
 
 
 def way_out(setup: Setup, overrides: Sequence[str], change: str, why: str) -> WayOut | None:
@@ -63,8 +62,12 @@ def way_out(setup: Setup, overrides: Sequence[str], change: str, why: str) -> Wa
     return WayOut(change, why, ms(step + sum(map(network_ns, changed.networks))))
 
 
-def candidates(setup: Setup, part: Placed | PlacedNetwork, index: int) -> Iterator[tuple[list[str], str]]:
-    """Changes worth trying for one refused part."""
+Part = Placed | PlacedNetwork
+Changes = Iterator[tuple[list[str], str]]
+
+
+def permissions(setup: Setup, part: Part, index: int) -> Changes:
+    """What the scenario could allow, another release of the tools, a host that samples."""
     chosen = setup.scenario.compile
     if chosen.rewrites != "auto" or chosen.avoid:
         yield ["compile.rewrites=auto", "compile.avoid=[]"], "every rewrite that is proven"
@@ -73,19 +76,32 @@ def candidates(setup: Setup, part: Placed | PlacedNetwork, index: int) -> Iterat
     for profile in part.unit.profiles:
         if profile != chosen.profile:
             yield [f"compile.profile={profile}"], "another release of the tools"
-    if isinstance(part, Placed):
-        if part.placement.head.name != "logits":
-            yield [f"{part.role}.head=logits"], "the host samples"
-        for precision in part.unit.precisions:
-            if precision != part.placement.precision:
-                yield [f"{part.role}.precision={precision}"], "other number formats"
-        for chip in setup.chips.values():
-            for unit, record in chip.units.items():
-                if (chip.name, unit) != (part.chip.name, part.placement.unit) and setup.draft is not None:
-                    yield from moved(setup, part.role, chip.name, unit, record)
-        return
-    place = f"networks.{index - len(setup.parts) + len(setup.networks)}"
-    for unit, record in part.chip.units.items():
-        for precision in record.precisions:
-            if (unit, precision) != (part.placement.unit, part.placement.precision):
-                yield [f"{place}.unit={unit}", f"{place}.precision={precision}"], "another unit of the chip"
+    if isinstance(part, Placed) and part.placement.head.name != "logits":
+        yield [f"{part.role}.head=logits"], "the host samples"
+
+
+def formats(setup: Setup, part: Part, index: int) -> Changes:
+    """Other number formats of the same unit."""
+    place = path_of(setup, part, index)
+    for precision in part.unit.precisions:
+        if precision != part.placement.precision:
+            yield [f"{place}.precision={precision}"], "another number format"
+
+
+def places(setup: Setup, part: Part, index: int) -> Changes:
+    """Other units: of any chip in use for a language model, of the same chip for a network beside it."""
+    for chip in setup.chips.values():
+        for unit, record in chip.units.items():
+            if (chip.name, unit) == (part.chip.name, part.placement.unit):
+                continue
+            if isinstance(part, Placed) and setup.draft is not None:
+                yield from moved(setup, part.role, chip.name, unit, record)
+            elif chip.name == part.chip.name:
+                place = path_of(setup, part, index)
+                for precision in record.precisions:
+                    yield [f"{place}.unit={unit}", f"{place}.precision={precision}"], "another unit of the chip"
+
+
+def path_of(setup: Setup, part: Part, index: int) -> str:
+    """Where a part stands in the scenario."""
+    return part.role if isinstance(part, Placed) else f"networks[{index - len(setup.parts) + len(setup.networks)}]"

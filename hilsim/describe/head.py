@@ -27,14 +27,14 @@ class TopKHead(Record):
     """The k likeliest tokens of each row and their logits leave the graph; the host samples from these."""
 
     name: Literal["top_k"]
-    k: int = Field(ge=1, le=10_000)
+    k: int = Field(ge=1, le=10**6)
 
 
 class TopKSamplingHead(Record):
     """One token of each row leaves the graph, drawn from the k likeliest; the host sends the random numbers in."""
 
     name: Literal["top_k_sampling"]
-    k: int = Field(ge=2, le=10_000)
+    k: int = Field(ge=2, le=10**6)
 
 
 def from_name(data: object) -> object:

@@ -143,7 +143,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         return Placed(role, placement, model, chip, unit, stand_in)
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
-        where = f"networks.{index}"
+        where = f"networks[{index}]"
         chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{where}.chip")
         if chip is None:
             return None
@@ -203,7 +203,7 @@ def unknown_names(document: Document, file: Path) -> list[Fault]:
     networks = data.get("networks")
     for index, network in enumerate(networks if isinstance(networks, list) else ()):
         if isinstance(network, dict):
-            wanted.append(("chip", f"networks.{index}.chip", network.get("chip")))
+            wanted.append(("chip", f"networks[{index}].chip", network.get("chip")))
     for kind, place, value in wanted:
         if isinstance(value, str):
             try:
@@ -269,7 +269,7 @@ def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], 
     for index, network in enumerate(part for part in parts if isinstance(part, PlacedNetwork)):
         if network.chip.name not in roles:
             expected = f"a chip in use: {', '.join(sorted(roles))}"
-            yield Fault(str(file), f"networks.{index}.chip", repr(network.chip.name), expected)
+            yield Fault(str(file), f"networks[{index}].chip", repr(network.chip.name), expected)
     names = [network.name for network in scenario.networks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield Fault(str(file), "networks", f"{', '.join(twice)} twice", "a name for each network")
@@ -319,7 +319,7 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
 def with_override(document: Document, override: str) -> Document:
     """`document` with one `PATH=VALUE` applied; the value is read as YAML. What it touches has no line any more."""
     path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
+    keys = path.strip().replace("[", ".").replace("]", "").split(".")
     if not equals or not all(keys):
         raise ScenarioError(
             [Fault("--set", override, "no PATH=VALUE", "a dotted path and a value, such as policy.draft_tokens=6")]

@@ -86,7 +86,7 @@ class Profile(Named):
     """One compiler's rules.
 
     `release` is the TensorRT version that "yes (from X)" is held against. `elsewhere` is where an operator runs that
-    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, for units whose file does not say.
+    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, where no unit's file says.
     `integers` says what becomes of int64.
     """
 

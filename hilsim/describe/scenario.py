@@ -74,18 +74,26 @@ class NetworkPlacement(Record):
     """A network beside the language model: the module that PACKAGE.MODULE:FACTORY makes, run once a question."""
 
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
-    module: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    module: str
     chip: str
     unit: str
     precision: str
+
+    @field_validator("module")
+    @classmethod
+    def _names_a_factory(cls, value: str) -> str:
+        package, colon, factory = value.partition(":")
+        if not colon or not all(part.isidentifier() for part in (*package.split("."), factory)):
+            raise ValueError(f"module {value!r}; PACKAGE.MODULE:FACTORY, such as my_models.intent:build")
+        return value
 
 
 class Compile(Record):
     """What the compile gate may do.
 
     `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` says whether
-    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, none, or among these; `avoid`
-    takes some away.
+    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, or none, or among these;
+    `avoid` takes some away.
     """
 
     profile: str | None = None

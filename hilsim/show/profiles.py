@@ -15,10 +15,12 @@ from hilsim.study.profiles import Cell
 COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused": BAD}
 
 
+PRICED = ("as it is", "rewritten")  # what leaves the unit counts on no unit's clock here
 MARKS = {"as it is": "ok", "rewritten": "r", "in pieces": "p", "refused": "refused"}
 LEGEND = (
-    "ok: as it is; r: so many operators rewritten; p: in pieces, so many operators elsewhere; "
-    "and what that costs a pass of 8 rows (of one question, for a network)"
+    "ok: as it is; r: so many operators rewritten, and what a pass of 8 rows pays (of one question, for a network); "
+    "p: so many operators elsewhere, and how often a pass leaves. Models are Llama-family decoders of their sizes: "
+    "caps, further norms and biases of their own are left out."
 )
 
 
@@ -27,6 +29,8 @@ def in_short(cell: Cell) -> str:
     plan = cell.plan
     if plan.outcome in ("as it is", "refused"):
         return MARKS[plan.outcome]
+    if plan.outcome == "in pieces":
+        return f"{len(refused_operators(plan))}p {plan.graphs[-1].crossings}x"
     return f"{len(refused_operators(plan))}{MARKS[plan.outcome]} +{duration(cell.more_ms)}"
 
 
@@ -41,20 +45,20 @@ def write_csv(cells: Sequence[Cell], file: TextIO) -> None:
         rewrites = " ".join(dict.fromkeys(use.name for use in graph.chosen))
         table.writerow(
             [cell.model, cell.profile, cell.chip, plan.precision, plan.outcome, " ".join(refused_operators(plan)),
-             rewrites, graph.crossings, graph.pieces, "" if plan.outcome == "refused" else f"{cell.more_ms:.4f}"]
+             rewrites, graph.crossings, graph.pieces, f"{cell.more_ms:.4f}" if plan.outcome in PRICED else ""]
         )  # fmt: skip
 
 
 def draw(cells: Sequence[Cell], profiles: Sequence[str], path: Path, kind: str) -> None:
     """A grid coloured by outcome, with the price of an 8-row pass in it."""
     import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
+    from matplotlib.patches import Patch, Rectangle
 
     models = list(dict.fromkeys(cell.model for cell in cells))
     figure, axes = plt.subplots(figsize=(1.6 * len(profiles) + 2.4, 0.28 * len(models) + 1.4), layout="constrained")
     for cell in cells:
         x, y = profiles.index(cell.profile), models.index(cell.model)
-        axes.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome], alpha=0.85))
+        axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome], alpha=0.85))
         axes.text(x, y, in_short(cell), ha="center", va="center", fontsize=7, color="white")
     axes.set_xlim(-0.55, len(profiles) - 0.45)
     axes.set_ylim(len(models) - 0.45, -0.55)
