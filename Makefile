@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A handful for the picture; without names the script takes every model.
+COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
 
 .PHONY: run test check bench pictures clean
 
@@ -27,6 +29,7 @@ pictures: $(READY)
 	cp out/pictures/dashboard.svg out/pictures/timeline.png docs/orin_8295/
 	$(BIN)/python scripts/compare_policies.py --plot docs/comparisons/policies.png > /dev/null
 	$(BIN)/python scripts/payloads.py --plot docs/comparisons/payloads.png > /dev/null
+	$(BIN)/python scripts/compile_profiles.py $(COMPILED) --plot docs/comparisons/profiles.png > /dev/null
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

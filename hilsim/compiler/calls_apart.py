@@ -43,7 +43,7 @@ def calls_apart(
             with quiet():
                 program = one_call(subject.module, subject.inputs, shared.modules[0])
         else:
-            two_encoders(program, shared.modules[0])
+            two_encoders(program, shared.modules)
         options = tuple(Option(way.name, way.seconds, way.bytes, way.exactness, way.caveat) for way in others)
         chosen.append(replace(first, others=options))
     return program, tuple(chosen)
@@ -63,8 +63,8 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, s
         else:
             made = exported(subject)
             if name == "two_graphs":
-                two_graphs(made, path)  # that it can be cut; in numbers it is two encoders with one copy of weights
-            two_encoders(made, path)
+                two_graphs(made, shared.modules)  # that it can be cut; in numbers it is two encoders with one copy of weights
+            two_encoders(made, shared.modules)
     except ValueError:
         return None
     more = work_of_all(made.graph.nodes, constants_of(made)) - work_of_all(before.graph.nodes, constants_of(before))

@@ -27,6 +27,7 @@ from torch.export import ExportedProgram, default_decompositions, export
 from hilsim.errors import Fault, InputError
 
 aten = torch.ops.aten
+SAME_MODULES = "same modules"  # where a program keeps which paths name one module
 KEPT = (
     aten.scaled_dot_product_attention.default,
     aten.einsum.default,
@@ -51,9 +52,16 @@ def exported(subject: Subject) -> ExportedProgram:
         with quiet(), torch.no_grad():
             program = export(subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False)
             made: ExportedProgram = program.run_decompositions(decompositions())
+            made.graph_module.meta[SAME_MODULES] = same_modules(subject.module)
             return made
     except (Exception, SystemExit) as error:  # a user's module may fail in any way
         raise InputError([fault_of(error, subject.name)]) from None
+
+
+def same_modules(module: nn.Module) -> dict[str, str]:
+    """By path, the first path of the same module, for modules that have several."""
+    first: dict[int, str] = {}
+    return {path: first.setdefault(id(part), path) for path, part in module.named_modules(remove_duplicate=False)}
 
 
 @cache

@@ -12,11 +12,12 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import line_of, module_call, parameters_of
+from hilsim.compiler.program import SAME_MODULES
 
 
 @dataclass(frozen=True)
 class Shared:
-    """`names` of the parameters; the one module called `calls` times, or the several `modules` of a tied tensor."""
+    """`names` of the parameters; the one module called `calls` times, by all its names, or the `modules` of a tie."""
 
     kind: Literal["module called again", "tied tensor"]
     names: tuple[str, ...]
@@ -49,7 +50,8 @@ def shared_in(program: ExportedProgram) -> list[Shared]:
     for (path, calls), entries in again.items():
         size = sum(tensor.numel() * tensor.element_size() for _, tensor, _ in entries)
         names = tuple(parameter_name(program, name) for name, _, _ in entries)
-        found.append(Shared("module called again", names, (path,), calls, size, line_of(entries[0][2])))
+        paths = (path, *sorted(name for name, first in one.items() if first == path != name))
+        found.append(Shared("module called again", names, paths, calls, size, line_of(entries[0][2])))
     return [*found, *tied]
 
 
@@ -65,22 +67,9 @@ def users_of(node: fx.Node) -> list[fx.Node]:
 
 
 def one_name(program: ExportedProgram) -> dict[str, str]:
-    """Modules that are called under several names, by path: the first name that each of them goes by.
-
-    A graph does not keep which module a name meant. Of one class and with the very same parameters is the same module.
-    """
-    held = {**program.state_dict, **program.constants}
-    first: dict[object, str] = {}
-    found: dict[str, str] = {}
-    for node in program.graph.nodes:
-        for key, (path, kind) in (node.meta.get("nn_module_stack") or {}).items():
-            if not path or path in found or "@" in key:
-                continue
-            inside = f"{path}."
-            own = {name[len(inside) :]: id(tensor) for name, tensor in held.items() if name.startswith(inside)}
-            if own:
-                found[path] = first.setdefault((str(kind), frozenset(own.items())), path)
-    return found
+    """Modules that go by several names, by path: the first name of each. A graph does not keep it; `exported` does."""
+    names: dict[str, str] = program.graph_module.meta.get(SAME_MODULES, {})
+    return names
 
 
 def repeated_module(users: list[fx.Node], one: dict[str, str]) -> str:

@@ -11,10 +11,10 @@ import hilsim
 from hilsim.compiler.plan import Plan
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import Roofline, timer_for
+from hilsim.cost.timer import Roofline, network_ns, timer_for
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.sim.trace import Trace
@@ -46,6 +46,7 @@ def document(
         "link": scenario.link,
         "context_tokens": scenario.context_tokens,
         "roles": {"target": role(setup.target, setup), "draft": setup.draft and role(setup.draft, setup)},
+        "networks": [beside(network) for network in setup.networks],
         "speculative": None,
         "baseline": timing(baseline, setup.chips, setup.link),
         "speedup": 1.0,
@@ -106,6 +107,13 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,
     }
+
+
+def beside(network: PlacedNetwork) -> dict[str, Any]:
+    """A network beside the language model, and what it takes once a question."""
+    own = network.placement
+    where = {"chip": network.chip.name, "unit": own.unit, "precision": own.precision}
+    return {"name": own.name, "module": own.module, **where, "pass_ms": ms(network_ns(network))}
 
 
 def peak(chip: str, trace: Trace) -> int:

@@ -85,6 +85,11 @@ def opening(page: Page, document: Block) -> None:
             continue
         step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
         page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)
+    for network in document.get("networks", []):
+        where = f"{network['precision']} on {network['chip']}.{network['unit']}"
+        page.paragraph(
+            f"{network['module']} {where}, {duration(network['pass_ms'])} a question", 8, network["name"][:7]
+        )
     policy = described(document["policy"], "name")
     link = f", link {document['link']}" if document.get("link") else ""
     page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
