@@ -86,7 +86,7 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
 def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
     """Parts whose units have no profile."""
     return [
-        f"{part.chip.name}.{part.placement.unit}: no rule profile, so nothing was checked there"
+        f"{part.track}: no rule profile, so nothing was checked there"
         for index, part in enumerate(setup.parts)
         if index not in plans
     ]

@@ -185,6 +185,16 @@ def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
 # What the user allows.
 
 
+def test_a_rule_that_needs_laws_gets_logits() -> None:
+    warm = "sampling={temperature: 0.7, top_k: 20}"
+    for rule, head in (("ratio", "logits"), ("gumbel", "logits"), ("sample_match", "top_k_sampling")):
+        setup, found = plans(f"accept={rule}", warm, "payload=full_rows" if rule == "ratio" else "payload=token_ids")
+        assert setup.target.head.name == head
+        assert any("ends in logits" in note for note in found[0].notes) == (head == "logits")
+    setup, _ = plans("accept=sample_match", "sampling={temperature: 0.7}")  # from more than the head's 40 tokens
+    assert setup.target.head.name == "logits"
+
+
 def test_rewrites_can_be_avoided_and_chosen() -> None:
     names = []
     alone = ["networks=[]", "target.widths=[8]"]
@@ -290,6 +300,17 @@ def test_fixed_widths_where_padding_does_not_show() -> None:
     assert "padding" in plan.refusals[0]
     plan, prepared = planned("causal", place("orin_trt_10"))
     assert list(prepared) == ["whole"]
+
+
+def test_integers_are_narrowed_where_that_is_asked_for() -> None:
+    sets = [THEN, "networks=[]", "target.widths=[8]"]
+    names = "int64_to_int32, rms_norm_by_parts, topk_by_chunks, cumsum_by_matmul, gather_by_mask"
+    everything = f"compile.rewrites=[{names}]"
+    _, found = plans(*sets, everything)
+    assert "int64_to_int32" in [use.name for use in found[0].graphs[0].chosen]
+    assert found[0].outcome == "rewritten"
+    _, found = plans(*sets)
+    assert "int64_to_int32" not in [use.name for use in found[0].graphs[0].chosen]
 
 
 def test_an_island_between_two_pieces() -> None:
@@ -418,8 +439,6 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
         ([str(ORIN), "--set", "networks.0.module=tests.gate_modules:raises"], ["no weights here"]),
         ([str(ORIN), "--set", "target.head.k=200000"], ["target.head", "128256"]),
         ([str(ORIN), "--set", "target.head=top"], ["target.head", "argmax"]),
-        ([str(ORIN), "--set", "accept=ratio", "--set", "sampling.temperature=0.7", "--set", "payload=full_rows"],
-         ["target.head", "logits"]),
         ([str(ORIN), "--write", "/dev/null/x"], ["--write"]),
     ],
 )  # fmt: skip

@@ -73,12 +73,14 @@ def test_contexts_are_as_many_as_the_limit_makes_of_all_that_is_mapped() -> None
 
 
 def test_every_context_needs_its_own_runtime() -> None:
-    setup = shipped("orin_8295")
+    setup = shipped("orin_8295", "networks=[]")
     npu = setup.target.chip.units["npu"]
     parts = split(setup.target, setup.scenario.context_tokens).contexts
     runtime = {item.what: item.bytes for item in ledgers(setup)["sa8295p"].items}[f"npu runtime x {parts} contexts"]
     assert parts == 2
     assert runtime == 2 * npu.reserve.si
+    beside = {item.what: item.bytes for item in ledgers(shipped("orin_8295"))["sa8295p"].items}
+    assert beside["npu runtime x 3 contexts"] == 3 * npu.reserve.si  # a network has a context of its own
 
 
 def with_memory(setup: Setup, size_bytes: float) -> Setup:

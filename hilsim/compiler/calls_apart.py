@@ -63,7 +63,7 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, s
         else:
             made = exported(subject)
             if name == "two_graphs":
-                two_graphs(made, shared.modules)  # that it can be cut; in numbers it is two encoders with one copy of weights
+                two_graphs(made, shared.modules)  # that it can be cut; in numbers it is two encoders, weights once
             two_encoders(made, shared.modules)
     except ValueError:
         return None

@@ -15,6 +15,8 @@ from hilsim.compiler.nodes import constants_of, operands, operator_of, place_of
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.prices import constant_numbers, work_of, work_of_all, working_set
 from hilsim.compiler.rewrite.apply import insert, traced
+from hilsim.compiler.rewrite.integers import CAVEAT, int64_to_int32
+from hilsim.compiler.rewrite.integers import NAME as NARROW
 from hilsim.compiler.rewrite.record import Rewrite
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.rules import RuleBook
@@ -52,9 +54,20 @@ class Place:
         """What some work takes here."""
         return work_seconds(work, self.unit, self.precision, rows)
 
+    def prices(self, extra: Extra, rows: int) -> tuple[float, float, float]:
+        """Seconds of all of an extra, of its work elsewhere, and of its ways there and back."""
+        unit = self.unit_with_fallback
+        parts = (extra, Extra(away=extra.away), Extra(crossings=extra.crossings))
+        total, away, crossing = (extra_seconds(part, unit, self.precision, rows) for part in parts)
+        return total, away, crossing
+
     def bytes(self, numbers: int) -> int:
         """What so many activations take in memory."""
         return numbers * ACTIVATION_BITS[self.precision.activations] // 8
+
+    def asks_for(self, rewrite: str) -> bool:
+        """Whether the user names a rewrite that is not used of itself."""
+        return isinstance(self.allowed.rewrites, tuple) and rewrite in self.allowed.rewrites
 
     def may_use(self, rewrite: str) -> bool:
         """Whether the user lets a rewrite be used."""
@@ -94,6 +107,8 @@ def plan_graph(
     book, nodes = place.book, len(program.graph.nodes)
     findings = book.findings(program, name)
     chosen, mended = mend(program, place, [found for found in findings if found.severity == "error"], repeats, layers)
+    if place.profile.integers != "native" and place.asks_for(NARROW):
+        chosen.append(narrowed(program))
     left = [found for found in book.findings(program, name) if found.severity == "error"]
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
     islands = islands_of(program, wrong)
@@ -102,7 +117,7 @@ def plan_graph(
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     many = round(repeats) if layers and any(module_of(program, node).startswith(layers) for node in wrong) else 1
     extra = Extra(mended + head, islands.away * many, islands.crossings * many)
-    seconds = 0.0 if refusals else extra_seconds(extra, place.unit_with_fallback, place.precision, rows)
+    seconds, away_s, crossing_s = (0.0, 0.0, 0.0) if refusals else place.prices(extra, rows)
     return GraphPlan(
         name,
         rows,
@@ -117,6 +132,8 @@ def plan_graph(
         head,
         extra,
         seconds,
+        away_s,
+        crossing_s,
         tuple(refusals),
     )
 
@@ -145,6 +162,13 @@ def mend(
             extra = extra + best.more * (round(repeats) if layers and module.startswith(layers) else 1)
         insert(program, node, best.graph, best.rewrite.name)
     return [use_of(name, operator, entries, layers, repeats) for (name, operator), entries in uses.items()], extra
+
+
+def narrowed(program: ExportedProgram) -> Chosen:
+    """64-bit integers made 32-bit ones, in place; converters do it too, so it is done here only where asked for."""
+    changed = int64_to_int32(program)
+    title, source = "one cast behind each input, 32 bits inside", "pytorch/executorch _passes/i64_to_i32.py"
+    return Chosen(NARROW, title, "int64", "", changed, "bits", CAVEAT, source, Work(), 0.0, 0)
 
 
 def use_of(

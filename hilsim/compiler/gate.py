@@ -107,7 +107,8 @@ def plan_of(
     common = (profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name)
     if isinstance(part, Placed):
         config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
-        own = (part.role, part.model.model_dump_json(), part.placement.model_dump_json(exclude={"timer"}), config)
+        placement = part.placement.model_dump_json(exclude={"timer"})
+        own = (part.role, part.model.model_dump_json(), placement, repr(part.head), config)
 
         def decoder() -> Plan:
             from hilsim.compiler.planner import plan_decoder
@@ -122,21 +123,23 @@ def plan_of(
         from hilsim.compiler.program import subject_of
 
         subject = replace(subject_of(network.placement.module), name=f"network {network.placement.name}")
-        place, precision = place_of(network, profile, allowed), network.placement.precision
+        place, precision = place_of(network, profile, allowed), network.precision
         plan, _ = plan_module(subject, place, say, role="network", unit=network.track, precision=precision)
         return plan
 
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
     if not network.placement.module.startswith("hilsim."):
         return module()
-    return kept((*common, network.placement.model_dump_json(), text_of(INTENT)), module)
+    return kept(
+        (*common, network.placement.model_dump_json(), network.track, network.precision, text_of(INTENT)), module
+    )
 
 
 def place_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Place:
     """Where a part's graphs go."""
     from hilsim.compiler.choose import Place
 
-    return Place(part.unit, part.unit.precisions[part.placement.precision], profile, allowed)
+    return Place(part.unit, part.unit.precisions[part.precision], profile, allowed)
 
 
 def text_of(file: Path) -> str:

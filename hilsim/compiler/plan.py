@@ -44,7 +44,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """One compiled graph: `rows` positions a pass. `repeats` says how many layers stand for one that was exported."""
+    """One compiled graph: `rows` positions a pass. `repeats` says how many layers stand for one that was exported.
+
+    `extra` is all that a pass costs beyond the plain decoder, `extra_s` the same in seconds.
+    """
 
     name: str
     rows: int
@@ -59,6 +62,8 @@ class GraphPlan:
     head: Work
     extra: Extra
     extra_s: float
+    away_s: float  # of it, the work elsewhere
+    crossing_s: float  # of it, the ways there and back
     refusals: tuple[str, ...]
 
 

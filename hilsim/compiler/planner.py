@@ -41,15 +41,18 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
     subject, graphs = f"{placed.role} {placed.model.name}", []
     for name, rows in graph_rows(placed, context).items():
         say(f"{subject}: {name}")
-        program = exported(twin(f"{subject}, {name}", config, rows, context, placed.placement.head))
+        program = exported(twin(f"{subject}, {name}", config, rows, context, placed.head))
         graphs.append(plan_graph(name, rows, program, place, repeats=repeats, layers="layers"))
     sizes = tuple(decoder_limits(placed, place.profile.name, context, talkers))
     graphs[0] = with_findings(graphs[0], sizes)
     what = f"working set of rewrites ({', '.join(dict.fromkeys(use.name for graph in graphs for use in graph.chosen))})"
     most = max((use.bytes for graph in graphs for use in graph.chosen), default=0)
-    notes = [
-        f"Checked at the deployed size with {config.layers} of {placed.model.architecture.layers} layers, all alike."
-    ]
+    notes = []
+    if placed.head_note:
+        notes.append(f"The graph ends in logits instead of {placed.placement.head.name}: {placed.head_note}.")
+    if repeats > 1:
+        layers = placed.model.architecture.layers
+        notes.append(f"Checked at the deployed size with {config.layers} of {layers} layers, all alike.")
     return Plan(
         subject,
         placed.role,
@@ -62,7 +65,7 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
         tuple(graphs),
         ((what, most),) if most else (),
         None,
-        tuple(notes if repeats > 1 else []),
+        tuple(notes),
         time.perf_counter() - began,
     )
 

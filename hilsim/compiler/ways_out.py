@@ -76,7 +76,7 @@ def permissions(setup: Setup, part: Part, index: int) -> Changes:
     for profile in part.unit.profiles:
         if profile != chosen.profile:
             yield [f"compile.profile={profile}"], "another release of the tools"
-    if isinstance(part, Placed) and part.placement.head.name != "logits":
+    if isinstance(part, Placed) and part.head.name != "logits":
         yield [f"{part.role}.head=logits"], "the host samples"
 
 
@@ -84,7 +84,7 @@ def formats(setup: Setup, part: Part, index: int) -> Changes:
     """Other number formats of the same unit."""
     place = path_of(setup, part, index)
     for precision in part.unit.precisions:
-        if precision != part.placement.precision:
+        if precision != part.precision:
             yield [f"{place}.precision={precision}"], "another number format"
 
 
@@ -92,7 +92,7 @@ def places(setup: Setup, part: Part, index: int) -> Changes:
     """Other units: of any chip in use for a language model, of the same chip for a network beside it."""
     for chip in setup.chips.values():
         for unit, record in chip.units.items():
-            if (chip.name, unit) == (part.chip.name, part.placement.unit):
+            if (chip.name, unit) == (part.chip.name, part.unit_name):
                 continue
             if isinstance(part, Placed) and setup.draft is not None:
                 yield from moved(setup, part.role, chip.name, unit, record)

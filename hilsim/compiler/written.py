@@ -60,9 +60,7 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
         place = place_of(part, profile, setup.scenario.compile)
         if not isinstance(part, Placed):
             subject = replace(subject_of(part.placement.module), name=f"network {part.placement.name}")
-            plan, prepared = plan_module(
-                subject, place, say, unit=part.track, precision=part.placement.precision, role="network"
-            )
+            plan, prepared = plan_module(subject, place, say, unit=part.track, precision=part.precision, role="network")
             told += write_module(plan, prepared, folder, say, part.placement.name)
         elif part.stand_in is not None:
             told += write_decoder(part, place, min(context, 1024), folder, say)
@@ -78,7 +76,7 @@ def write_decoder(placed: Placed, place: Place, context: int, folder: Path, say:
     network = load_network(placed.stand_in)
     for name, rows in graph_rows(placed, context).items():
         say(f"{placed.role}: {name}")
-        subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.placement.head)
+        subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.head)
         program = exported(subject)
         plan_graph(name, rows, program, place)
         inputs = partial(decoder_inputs, subject, network.config.vocab_size)

@@ -148,7 +148,7 @@ def ledgers(setup: Setup) -> dict[str, Ledger]:
     for name, chip in setup.chips.items():
         items = [Item("system reserve", round(chip.reserve.si))]
         here = [placed for placed in roles if placed.chip.name == name]
-        beside = [network.placement.unit for network in setup.networks if network.chip.name == name]
+        beside = [network.unit_name for network in setup.networks if network.chip.name == name]
         for unit in dict.fromkeys([*(placed.placement.unit for placed in here), *beside]):
             contexts = sum(
                 split(placed, scenario.context_tokens, scenario.workload.talkers).contexts

@@ -105,5 +105,5 @@ def network_ns(network: PlacedNetwork) -> int:
     compiled = network.compiled
     if compiled is None or compiled.load is None:
         return 0
-    unit, precision = network.unit, network.unit.precisions[network.placement.precision]
+    unit, precision = network.unit, network.unit.precisions[network.precision]
     return ns(network_seconds(compiled.load, unit, precision) + extra_at(compiled.extras, 1, unit, precision))

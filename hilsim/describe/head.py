@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -37,6 +36,9 @@ class TopKSamplingHead(Record):
     k: int = Field(ge=2, le=10**6)
 
 
+LOGITS = LogitsHead()
+
+
 def from_name(data: object) -> object:
     """`head: argmax` is `head: {name: argmax}`."""
     return {"name": data} if isinstance(data, str) else data
@@ -48,13 +50,14 @@ Head = Annotated[
 ]
 
 
-def head_faults(role: str, head: Head, accept: Accept, sampling: Sampling) -> Iterator[str]:
-    """Heads that keep back what the accept rule needs, as "found; expected"."""
+def head_for(head: Head, accept: Accept, sampling: Sampling) -> tuple[Head, str]:
+    """The head that goes with the rules: the one asked for, or logits where it keeps back what they need; and why."""
     if head.name == "logits" or accept.rule == "greedy":
-        return
+        return head, ""
     if head.name == "argmax":
-        yield f"{role}.head argmax with accept {accept.rule}, which needs more than the likeliest token; logits"
-    elif head.name == "top_k_sampling" and accept.rule != "sample_match":
-        yield f"{role}.head top_k_sampling with accept {accept.rule}, which needs laws; logits, or accept sample_match"
-    elif sampling.top_k is None or sampling.top_k > head.k:
-        yield f"{role}.head of {head.k} tokens, and sampling from more; sampling.top_k of at most {head.k}, or logits"
+        return LOGITS, f"accept {accept.rule} needs more than the likeliest token"
+    if head.name == "top_k_sampling" and accept.rule != "sample_match":
+        return LOGITS, f"accept {accept.rule} needs whole laws"
+    if sampling.top_k is None or sampling.top_k > head.k:
+        return LOGITS, f"sampling is from more than {head.k} tokens"
+    return head, ""

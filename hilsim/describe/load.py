@@ -17,6 +17,7 @@ from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.decoding import Claim, claim
 from hilsim.describe.figure import Record
+from hilsim.describe.head import LOGITS, Head, head_for
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.policy import Tree
@@ -27,6 +28,7 @@ from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
 T = TypeVar("T")
+EIGHT_BITS = ("w8a8", "fp16")  # of networks that say nothing: 8 bits, or the next best thing
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,24 @@ class Placed:
     chip: Chip
     unit: Unit
     stand_in: Path | None
+    head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
+    head_note: str = ""
     compiled: Compiled | None = None  # what the compile gate found; None where it was not asked, or has no rules
+
+    @property
+    def unit_name(self) -> str:
+        """Its unit's name on the chip."""
+        return self.placement.unit
+
+    @property
+    def precision(self) -> str:
+        """The number format it is held in."""
+        return self.placement.precision
+
+    @property
+    def track(self) -> str:
+        """The unit it takes turns on."""
+        return f"{self.chip.name}.{self.placement.unit}"
 
     @property
     def widths(self) -> tuple[int, ...] | None:
@@ -55,13 +74,15 @@ class PlacedNetwork:
 
     placement: NetworkPlacement
     chip: Chip
+    unit_name: str
     unit: Unit
+    precision: str
     compiled: Compiled | None = None
 
     @property
     def track(self) -> str:
         """The unit it takes turns on."""
-        return f"{self.chip.name}.{self.placement.unit}"
+        return f"{self.chip.name}.{self.unit_name}"
 
 
 @dataclass(frozen=True)
@@ -140,20 +161,32 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
                 Fault(name, f"{role}.widths", "widths", f"none: {chip.name}.{placement.unit} takes any width")
             )
         stand_in = None if placement.stand_in is None else located(placement.stand_in, file)
-        return Placed(role, placement, model, chip, unit, stand_in)
+        head, head_note = head_for(placement.head, scenario.accept, scenario.sampling)
+        return Placed(role, placement, model, chip, unit, stand_in, head, head_note)
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
-        where = f"networks[{index}]"
-        chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{where}.chip")
+        if placement.chip is None and target is None:
+            return None  # what is wrong with the target's place is told there
+        where, home = f"networks[{index}]", scenario.target
+        chip_name = placement.chip or home.chip
+        chip = look_up("chip", lambda: load_chip(chip_name, file), f"{where}.chip")
         if chip is None:
             return None
-        unit = chip.units.get(placement.unit)
-        if unit is None or placement.precision not in unit.precisions:
-            known = ", ".join(chip.units if unit is None else unit.precisions)
-            place, found = ("unit", placement.unit) if unit is None else ("precision", placement.precision)
-            faults.append(Fault(name, f"{where}.{place}", repr(found), f"one of {chip.name}'s: {known}"))
+        at_home = chip_name == home.chip and home.unit in chip.units
+        unit_name = placement.unit or (home.unit if at_home else next(iter(chip.units)))
+        unit = chip.units.get(unit_name)
+        if unit is None:
+            faults.append(
+                Fault(name, f"{where}.unit", repr(unit_name), f"a unit of {chip.name}: {', '.join(chip.units)}")
+            )
             return None
-        return PlacedNetwork(placement, chip, unit)
+        eight = next((known for known in EIGHT_BITS if known in unit.precisions), next(iter(unit.precisions)))
+        precision = placement.precision or eight
+        if precision not in unit.precisions:
+            known = f"a precision of {chip.name}.{unit_name}: {', '.join(unit.precisions)}"
+            faults.append(Fault(name, f"{where}.precision", repr(precision), known))
+            return None
+        return PlacedNetwork(placement, chip, unit_name, unit, precision)
 
     target = place("target", scenario.target)
     draft = None if scenario.draft is None else place("draft", scenario.draft)

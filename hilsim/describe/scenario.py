@@ -21,7 +21,7 @@ from hilsim.describe.decoding import (
     tree_faults,
 )
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, as_tuple
-from hilsim.describe.head import Head, LogitsHead, head_faults
+from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.policy import Policy
 from hilsim.describe.published import Published
 
@@ -56,7 +56,7 @@ class Placement(Record):
     unit: str
     precision: str
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
-    head: Head = LogitsHead()
+    head: Head = LOGITS
     timer: TableTimer | None = None
 
     @field_validator("widths", mode="before")
@@ -71,13 +71,16 @@ class Placement(Record):
 
 
 class NetworkPlacement(Record):
-    """A network beside the language model: the module that PACKAGE.MODULE:FACTORY makes, run once a question."""
+    """A network beside the language model: the module that PACKAGE.MODULE:FACTORY makes, run once a question.
+
+    Without a chip and unit it sits on the target's, without a precision it takes 8 bits where the unit has them.
+    """
 
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     module: str
-    chip: str
-    unit: str
-    precision: str
+    chip: str | None = None
+    unit: str | None = None
+    precision: str | None = None
 
     @field_validator("module")
     @classmethod
@@ -228,8 +231,5 @@ class Scenario(Record):
             yield from rule_faults(self.accept, self.sampling)
         else:
             yield from faults(self.accept, self.payload, self.sampling, self.verify_at)
-        for role, placement in (("target", self.target), ("draft", self.draft)):
-            if placement is not None:
-                yield from head_faults(role, placement.head, self.accept, self.sampling)
         if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
             yield f"this workload with {self.logits.source} logits; lengths with synthetic, conversations with live"

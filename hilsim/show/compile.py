@@ -11,6 +11,8 @@ from rich.text import Text
 
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.plan import Chosen, Plan
+from hilsim.cost.extra import ACTIVATION_BITS
+from hilsim.describe.compiled import Work
 from hilsim.show.kinds import BAD, GOOD
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME
@@ -204,6 +206,7 @@ def rewrites(page: Page, plan: Plan) -> None:
         page.paragraph(head, 10, "rewrite   ")
         memory = f"; {mebibytes(use.bytes)} of memory" if use.bytes else ""
         page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)
+        page.paragraph(f"a pass of {plan.graphs[0].name}: {work_in_words(use.work, plan.activations)}", 10)
         if use.caveat:
             page.paragraph(f"mind: {use.caveat}", 10)
         for option in use.others:
@@ -211,16 +214,21 @@ def rewrites(page: Page, plan: Plan) -> None:
             page.paragraph(Text(f"instead: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
 
 
+def work_in_words(work: Work, activations: str) -> str:
+    """Launches, bytes and operations more, or less."""
+    moved = mebibytes(abs(work.numbers) * ACTIVATION_BITS[activations] / 8)
+    sign = "-" if work.numbers < 0 else "+"
+    return f"{work.launches:+,} launches, {sign}{moved} moved, {work.operations:+,} operations"
+
+
 def ending(page: Page, plan: Plan) -> None:
     """What leaves the unit, what refuses it, remarks."""
     for graph in plan.graphs:
         if graph.crossings:
-            page.paragraph(
-                f"{graph.name}: {', '.join(graph.away_operators)} {where(plan)}: "
-                f"{counted(graph.crossings, 'crossing')}, {duration(graph.extra_s * 1000)} more a pass",
-                10,
-                "leaves    ",
-            )
+            ways = f"{counted(graph.crossings, 'crossing')} {duration(graph.crossing_s * 1000)}"
+            work = f"the work there {duration(graph.away_s * 1000)}"
+            left = f"{graph.name}: {', '.join(graph.away_operators)} {where(plan)}; {ways}, {work}"
+            page.paragraph(left, 10, "leaves    ")
     for reason in plan.refusals:
         page.paragraph(Text(reason, BAD), 10, "refused   ")
     for note in plan.notes:

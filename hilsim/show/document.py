@@ -112,7 +112,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
 def beside(network: PlacedNetwork) -> dict[str, Any]:
     """A network beside the language model, and what it takes once a question."""
     own = network.placement
-    where = {"chip": network.chip.name, "unit": own.unit, "precision": own.precision}
+    where = {"chip": network.chip.name, "unit": network.unit_name, "precision": network.precision}
     return {"name": own.name, "module": own.module, **where, "pass_ms": ms(network_ns(network))}
 
 

@@ -10,7 +10,7 @@ from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import FOLDERS, PROJECT, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
 from hilsim.describe.head import Head
-from hilsim.describe.load import Placed, PlacedNetwork
+from hilsim.describe.load import EIGHT_BITS, Placed, PlacedNetwork
 from hilsim.describe.model import Model
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile, NetworkPlacement, Placement
@@ -81,9 +81,9 @@ def placed(
 ) -> Placed | PlacedNetwork:
     """A model, or a network, on a unit: in 4 bits a model, in 8 a network where the unit has them."""
     if model is None:
-        precision = "w8a8" if "w8a8" in unit.precisions else next(iter(unit.precisions))
-        placement = NetworkPlacement(name="network", module=name, chip=chip.name, unit=unit_name, precision=precision)
-        return PlacedNetwork(placement, chip, unit)
+        precision = next(known for known in (*EIGHT_BITS, *unit.precisions) if known in unit.precisions)
+        placement = NetworkPlacement(name="network", module=name)
+        return PlacedNetwork(placement, chip, unit_name, unit, precision)
     precision = next(known for known in ("w4", "w4a16", *unit.precisions) if unit.refusal(known) is None)
     unit = unit.model_copy(update={"widths": ROWS})
     own = Placement(
@@ -93,4 +93,4 @@ def placed(
         precision=precision,
         head=head,
     )
-    return Placed("target", own, model, chip, unit, None)
+    return Placed("target", own, model, chip, unit, None, head)

@@ -156,7 +156,7 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
 
     def again(part: P) -> P:
         chip = chips[part.chip.name]
-        return replace(part, chip=chip, unit=chip.units[part.placement.unit])
+        return replace(part, chip=chip, unit=chip.units[part.unit_name])
 
     return replace(
         setup,
