@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
-from hilsim.compiler.plan import Plan
+from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.compiler.ways_out import WayOut, ways_out
-from hilsim.cost.memory import largest_context
+from hilsim.cost.memory import Largest, largest_context
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
@@ -58,38 +58,37 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
     setup = load_setup(file, options.overrides)
     with saying("compiling") as say:
         plans = plans_of(setup, say)
+    refused = any(plan.outcome == "refused" for plan in plans.values())
     ways: list[WayOut] = []
-    if any(plan.outcome == "refused" for plan in plans.values()):
+    if refused:
         with saying("looking for a way out"):
             ways = ways_out(setup, options.overrides, plans)
-        show(list(plans.values()), [], options, file=str(file), ways=ways)
-        require(setup, plans, ways)
-    setup = with_plans(setup, plans)
-    verdict = check(setup, options.overrides, load_compiled)
-    show(list(plans.values()), unchecked(setup, plans), options, verdict, str(file))
-    if options.largest and not options.json:
-        longest = largest_context(setup)
+    compiled = with_plans(setup, plans)
+    verdict = check(compiled, options.overrides, load_compiled)
+    longest = largest_context(compiled) if options.largest else None
+    show(list(plans.values()), unchecked(setup, plans), options, verdict, str(file), ways, longest)
+    if longest is not None and not options.json:
         found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
         print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
-    verdict.require()
-    if not options.json:
+    if not options.json and (refused or verdict.fits):
         print(verdict)
+    require(setup, plans, ways, reasons=False)
+    verdict.require()
     if options.write is not None:
         from hilsim.compiler.written import write_scenario
 
         with saying("writing") as say:
-            paths = write_scenario(setup, plans, options.write, say)
+            paths = write_scenario(compiled, plans, options.write, say)
         told(paths, options)
     return 0
 
 
 def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
-    """Parts whose units have no profile."""
-    return [
-        f"{part.track}: no rule profile, so nothing was checked there"
-        for index, part in enumerate(setup.parts)
-        if index not in plans
+    """Units without a profile, where nothing could be checked."""
+    open_ended = [
+        part.track for index, part in enumerate(setup.parts) if index not in plans or plans[index].profile == UNCHECKED
     ]
+    return [f"{track}: no rule profile, so nothing was checked there" for track in dict.fromkeys(open_ended)]
 
 
 def check_module(options: CheckOptions) -> int:
@@ -163,6 +162,7 @@ def show(
     verdict: Verdict | None = None,
     file: str = "",
     ways: Sequence[WayOut] = (),
+    longest: Largest | None = None,
 ) -> None:
     """Print the plans, as a document with --json."""
     if options.json:
@@ -175,6 +175,8 @@ def show(
             "ways_out": [{"set": way.change, "why": way.why, "step_ms": way.step_ms} for way in ways],
             "memory": {} if verdict is None else memory_of(verdict),
         }
+        if longest is not None:
+            found["largest_context"] = {"tokens": longest.tokens, "stopped_by": longest.stopped_by}
         json.dump(found, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
         return

@@ -18,9 +18,10 @@ from rich.table import Table
 
 from hilsim.app import Sources
 from hilsim.cli import guarded
+from hilsim.compiler.gate import load_compiled
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.show.metrics import speculation, speedup
 from hilsim.sim.run import simulate
@@ -51,8 +52,8 @@ def main() -> int:
 def setup_of(scenario: Path, link: str, length: str) -> Setup:
     """One cell of the grid, which must fit."""
     overrides = [f"link={link}", f"policy.draft_tokens={length}"]
-    setup = load_setup(scenario, overrides)
-    check(setup, overrides).require()
+    setup = load_compiled(scenario, overrides)
+    check(setup, overrides, load_compiled).require()
     return setup
 
 

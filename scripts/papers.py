@@ -19,9 +19,10 @@ from rich.table import Table
 
 from hilsim.app import Sources, run_both
 from hilsim.cli import guarded
+from hilsim.compiler.gate import load_compiled
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import Setup
 from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.papers import draw, unit, write_csv
 from hilsim.study.papers import Case, case_of, published_of
@@ -51,8 +52,8 @@ def shipped() -> list[Path]:
 
 def comparable(file: Path) -> Setup:
     """A set-up that fits and says what is published; refused before the runs, not after them."""
-    setup = load_setup(file)
-    check(setup, []).require()
+    setup = load_compiled(file)
+    check(setup, [], load_compiled).require()
     published_of(setup)
     return setup
 

@@ -88,3 +88,43 @@ def raises() -> Made:
 
 def rubbish() -> str:
     return "a module, honestly"
+
+
+class TwoCuts(nn.Module):
+    """Two cuts by a mask: one may become an additive mask, as a softmax hides what differs; the other may not."""
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        hidden = torch.softmax(torch.where(mask, x, torch.full_like(x, -torch.inf)), -1)
+        return hidden + torch.softmax(torch.where(mask, y, torch.zeros_like(y)), -1)
+
+
+class TwoSums(nn.Module):
+    """One equation over the same shapes, the operands in another order."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.einsum("ij,jk,kl->il", a, b, b) + torch.einsum("ij,jk,kl->il", a, b, a)
+
+
+class Tied(nn.Module):
+    """40 parameters under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(10, 4), nn.Linear(4, 10, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.table(ids))
+        return answer
+
+
+def two_cuts() -> Made:
+    return TwoCuts(), (torch.randn(4, 6), torch.randn(4, 6), torch.rand(4, 6) < 0.5)
+
+
+def two_sums() -> Made:
+    return TwoSums(), (torch.randn(3, 3), torch.randn(3, 3))
+
+
+def tied() -> Made:
+    return Tied(), (torch.arange(3),)

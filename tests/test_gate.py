@@ -35,6 +35,7 @@ from hilsim.logits.checkpoint import load_network
 from hilsim.logits.network import KVCache
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.sim.run import simulate
+from tests.gate_modules import siamese
 from tests.tiny import figure, precision, unit
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
@@ -160,7 +161,9 @@ def test_what_leaving_the_unit_costs() -> None:
 def test_extras_between_and_beyond_the_graphs_that_were_checked() -> None:
     plain = unit(operator_overhead=figure(1, "s"))
     extras = ((1, Extra(Work(2))), (11, Extra(Work(12))))
-    assert [extra_at(extras, rows, plain, precision()) for rows in (1, 6, 11, 22)] == pytest.approx([2, 7, 12, 24])
+    assert [extra_at(extras, rows, plain, precision()) for rows in (1, 6, 11, 22)] == pytest.approx([2, 7, 12, 12])
+    moved = ((11, Extra(Work(2, 550))),)  # 2 s, and 11 s for 1,100 bytes: twice the rows, twice the bytes
+    assert extra_at(moved, 22, plain, precision()) == pytest.approx(24)
     assert extra_at((), 5, plain, precision()) == 0
 
 
@@ -258,7 +261,11 @@ def test_a_context_that_shares_weights_needs_no_second_copy() -> None:
     assert [use.name for use in split.graphs[0].chosen] == ["two_encoders"]
     assert dict(split.items)["second copy of shared parameters"] == 12
     assert [use.name for use in shared.graphs[0].chosen] == ["two_graphs"]
+    assert dict(shared.items)["parameters"] == dict(split.items)["parameters"] == 12
     assert "second copy of shared parameters" not in dict(shared.items)
+    assert shared.load is not None
+    assert split.load is not None
+    assert (shared.load.params_b, split.load.params_b) == (12e-9, 24e-9)
     batched, prepared = planned("siamese", place(known, avoid=("two_encoders",)))
     assert [use.name for use in batched.graphs[0].chosen] == ["one_call"]
     module, inputs = prepared["whole"].subject.module, prepared["whole"].subject.inputs
@@ -292,7 +299,8 @@ def test_a_deployed_graph_says_what_the_network_says() -> None:
 
 def test_fixed_widths_where_padding_does_not_show() -> None:
     plan, prepared = planned("causal", place("sa8295_today"))
-    assert plan.outcome == "as it is"
+    assert plan.outcome == "rewritten"
+    assert [use.name for use in plan.graphs[0].chosen] == ["fixed_widths"]
     assert list(prepared) == ["width 8", "width 32", "width 64"]
     assert dict(plan.items)["parameters x 3 graphs"] == 3 * (50 * 16 + 16 * 16 + 16)
     plan, _ = planned("mean", place("sa8295_today"))
@@ -325,9 +333,43 @@ def test_an_island_between_two_pieces() -> None:
     assert plan.outcome == "refused"
 
 
+@pytest.mark.parametrize(("factory", "profile"), [("two_cuts", "orin_dla"), ("two_sums", "sa8295_2023")])
+def test_nodes_that_look_alike_are_not_rewritten_alike(factory: str, profile: str) -> None:
+    """The same operator and shapes, but another constant, or another order of operands."""
+    _, prepared = planned(factory, place(profile))
+    part = prepared["whole"]
+    given = [[torch.randn_like(x) if x.is_floating_point() else x for x in part.subject.inputs] for _ in range(20)]
+    assert compared(exported(part.subject), part.program, lambda seed: tuple(given[seed]), cases=20).good
+
+
+def test_layers_multiply_what_leaves_in_them_and_nothing_else() -> None:
+    """Per layer two norms leave, beside them the last norm and three operators of the head in one run: 2 x 28 + 2."""
+    avoid = "compile.avoid=[rms_norm_by_parts, topk_by_chunks, topk_by_rounds]"
+    _, found = plans(THEN, avoid, "networks=[]", "target.widths=[1]")
+    graph = found[0].graphs[0]
+    assert set(graph.away_operators) == {"aten.rms_norm.default", "aten.topk.default"}
+    assert graph.crossings == 2 * 28 + 2
+    assert graph.extra.away.launches == 2 * 28 + 2
+
+
+def test_a_network_where_nobody_knows_the_rules_is_measured_all_the_same() -> None:
+    for unit_name in ("cpu", "gpu"):
+        setup = load_compiled(ORIN, [f"networks[0].unit={unit_name}", SMALL])
+        assert network_ns(setup.networks[0]) > 100_000
+        assert any(item.what == "network intent: parameters" for item in ledgers(setup)["sa8295p"].items)
+
+
+def test_tied_parameters_count_once_and_tables_are_no_activations() -> None:
+    plan, _ = planned("tied", place("sa8295_today"))
+    assert plan.load is not None
+    assert plan.load.params_b * 1e9 == 40
+    assert dict(plan.items)["parameters"] == 40
+    assert dict(plan.items)["activations"] <= 3 * (4 + 10)
+
+
 def test_a_program_that_disagrees_is_not_written() -> None:
     subject = subject_of("tests.gate_modules:siamese")
-    right, wrong = exported(subject), exported(replace(subject, module=subject_of("tests.gate_modules:siamese").module))
+    right, wrong = exported(subject), exported(replace(subject, module=siamese()[0]))
     assert compared(right, exported(subject), lambda seed: subject.inputs).good
     with pytest.raises(CompileError, match="disagrees"):
         compared(right, wrong, lambda seed: subject.inputs)

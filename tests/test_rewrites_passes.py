@@ -227,7 +227,7 @@ class Causal(nn.Module):
 
 def test_fixed_widths_answer_like_any_length_where_padding_is_not_seen() -> None:
     args = normal(1, 7, 4), torch.arange(7).unsqueeze(0)
-    padded = to_fixed_widths(Causal(True), args, {0: 1, 1: 1}, (4, 8))
+    padded = to_fixed_widths(Causal(True), args, {0: (1,), 1: (1,)}, (4, 8))
     assert padded.prove().passed
     assert [padded.width(n) for n in (1, 4, 5, 8)] == [4, 4, 8, 8]
     assert padded(normal(1, 3, 4), torch.arange(3).unsqueeze(0))[0].shape == (1, 3, 4)
@@ -238,4 +238,63 @@ def test_fixed_widths_answer_like_any_length_where_padding_is_not_seen() -> None
 def test_fixed_widths_are_refused_where_real_positions_see_the_padding() -> None:
     args = normal(1, 7, 4), torch.arange(7).unsqueeze(0)
     with pytest.raises(ValueError, match="real positions see the padding"):
-        to_fixed_widths(Causal(False), args, {0: 1, 1: 1}, (4, 8)).prove()
+        to_fixed_widths(Causal(False), args, {0: (1,), 1: (1,)}, (4, 8)).prove()
+
+
+class Square(nn.Module):
+    """A sum over what came before; the width of the data is the only width of the programs."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int]:
+        assert x.shape[0] >= 3
+        return torch.tril(mask) @ x, torch.tril(mask), 3
+
+
+def test_a_square_mask_is_padded_along_both_axes_and_lengths_keep_their_minimum() -> None:
+    padded = to_fixed_widths(Square(), (normal(5, 8), normal(5, 5)), {0: (0,), 1: (0, 1)}, (8,), shortest=3)
+    assert padded.out_axes == [(0,), (0, 1), ()]
+    assert padded.prove().passed
+    assert [tuple(x.shape) for x in padded(normal(4, 8), normal(4, 4))[:2]] == [(4, 8), (4, 4)]
+    with pytest.raises(AssertionError):
+        to_fixed_widths(Square(), (normal(5, 8), normal(5, 5)), {0: (0,), 1: (0, 1)}, (8, 9)).prove()
+
+
+class Writing(nn.Module):
+    """Changes its input and a buffer of its own."""
+
+    def __init__(self, by: float = 2.0) -> None:
+        super().__init__()
+        self.by = by
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        answer = x * 2
+        x.mul_(self.by)
+        return answer
+
+
+def test_what_a_module_writes_does_not_reach_the_other_run() -> None:
+    given = normal(3, 4)
+    kept, module = given.clone(), Writing()
+    assert prove_programs(export(module, given), export(module, given), (given,), exactness="bits").passed
+    proof = prove_programs(export(module, given), export(Writing(3.0), given), (given,))
+    assert "as the programs left them" in proof.detail
+    assert to_fixed_widths(module, (given,), {0: (0,)}, (4, 8)).prove().passed
+    assert torch.equal(given, kept)
+    assert module.runs == 0
+
+
+class WritingPair(Pair):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        answer = super().forward(x.clone(), y)
+        x.add_(1)
+        return answer
+
+
+def test_one_call_leaves_the_example_inputs_alone() -> None:
+    views = normal(3, 4), normal(3, 4)
+    kept = views[0].clone()
+    one_call(WritingPair(), views, "encoder")
+    assert torch.equal(views[0], kept)
+    with pytest.raises(ValueError, match="keyword inputs"):
+        one_call(Pair(), VIEWS, "encoder", kwargs={"scale": 1.0})

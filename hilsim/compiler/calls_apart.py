@@ -80,5 +80,6 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, s
         "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique",
         more,
         place.seconds(more),
+        0,
         doubled if name == "two_encoders" else 0,
     )

@@ -55,8 +55,10 @@ class Place:
         return work_seconds(work, self.unit, self.precision, rows)
 
     def prices(self, extra: Extra, rows: int) -> tuple[float, float, float]:
-        """Seconds of all of an extra, of its work elsewhere, and of its ways there and back."""
+        """Seconds of all of an extra, of its work elsewhere, and of its ways there and back; 0 where nobody knows."""
         unit = self.unit_with_fallback
+        if unit.fallback is None and extra.crossings:
+            return 0.0, 0.0, 0.0
         parts = (extra, Extra(away=extra.away), Extra(crossings=extra.crossings))
         total, away, crossing = (extra_seconds(part, unit, self.precision, rows) for part in parts)
         return total, away, crossing
@@ -84,7 +86,8 @@ class Candidate:
     graph: fx.GraphModule
     more: Work
     seconds: float
-    bytes: int
+    working_bytes: int
+    held_bytes: int  # constants that lie in the graph
     worries: int  # operators of its own that nobody vouches for
 
     @property
@@ -94,7 +97,8 @@ class Candidate:
 
     @property
     def option(self) -> Option:
-        return Option(self.rewrite.name, self.seconds, self.bytes, self.rewrite.exactness, self.rewrite.caveat)
+        nbytes = self.working_bytes + self.held_bytes
+        return Option(self.rewrite.name, self.seconds, nbytes, self.rewrite.exactness, self.rewrite.caveat)
 
 
 def plan_graph(
@@ -111,13 +115,12 @@ def plan_graph(
         chosen.append(narrowed(program))
     left = [found for found in book.findings(program, name) if found.severity == "error"]
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
-    islands = islands_of(program, wrong)
+    islands = islands_of(program, wrong, layers, round(repeats))
     refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, place)]
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
-    many = round(repeats) if layers and any(module_of(program, node).startswith(layers) for node in wrong) else 1
-    extra = Extra(mended + head, islands.away * many, islands.crossings * many)
-    seconds, away_s, crossing_s = (0.0, 0.0, 0.0) if refusals else place.prices(extra, rows)
+    extra = Extra(mended + head, islands.away, islands.crossings)
+    seconds, away_s, crossing_s = place.prices(extra, rows)
     return GraphPlan(
         name,
         rows,
@@ -126,7 +129,7 @@ def plan_graph(
         tuple(findings),
         tuple(chosen),
         islands.pieces,
-        islands.crossings * many,
+        islands.crossings,
         islands.nodes,
         islands.operators,
         head,
@@ -150,7 +153,7 @@ def mend(
     for node in dict.fromkeys(by_name[found.node] for found in errors if found.node in by_name):
         if node.op != "call_function":
             continue
-        key = signature_of(node)
+        key = signature_of(node, constants)
         if key not in known:
             known[key] = sorted(candidates(node, place, constants), key=lambda candidate: candidate.rank)
         if not known[key]:
@@ -168,7 +171,7 @@ def narrowed(program: ExportedProgram) -> Chosen:
     """64-bit integers made 32-bit ones, in place; converters do it too, so it is done here only where asked for."""
     changed = int64_to_int32(program)
     title, source = "one cast behind each input, 32 bits inside", "pytorch/executorch _passes/i64_to_i32.py"
-    return Chosen(NARROW, title, "int64", "", changed, "bits", CAVEAT, source, Work(), 0.0, 0)
+    return Chosen(NARROW, title, "int64", "", changed, "bits", CAVEAT, source, Work(), 0.0, 0, 0)
 
 
 def use_of(
@@ -180,10 +183,11 @@ def use_of(
 ) -> Chosen:
     """All uses of one rewrite on one operator, as one line of the plan."""
     first = entries[0][1]
-    work, seconds = Work(), 0.0
+    work, seconds, held = Work(), 0.0, 0
     for node, candidate, _ in entries:
         times = round(repeats) if layers and place_of(node).module.startswith(layers) else 1
         work, seconds = work + candidate.more * times, seconds + candidate.seconds * times
+        held += candidate.held_bytes * times
     return Chosen(
         name,
         first.rewrite.title,
@@ -195,7 +199,8 @@ def use_of(
         first.rewrite.source,
         work,
         seconds,
-        max(candidate.bytes for _, candidate, _ in entries),
+        max(candidate.working_bytes for _, candidate, _ in entries),
+        held,
         tuple(entries[0][2]),
     )
 
@@ -215,9 +220,9 @@ def candidates(node: fx.Node, place: Place, constants: set[fx.Node]) -> Iterable
         if any(found.severity == "error" for found in errors):
             continue
         more = work_of_all(own, folded) - work_of(node, constants)
-        nbytes = place.bytes(working_set(own, folded) + constant_numbers(own, folded))
+        working, held = place.bytes(working_set(own, folded)), place.bytes(constant_numbers(own, folded))
         worries = len({found.operator for found in errors if found.rule == "operator-unknown"})
-        yield Candidate(rewrite, graph, more, place.seconds(more), nbytes, worries)
+        yield Candidate(rewrite, graph, more, place.seconds(more), working, held, worries)
 
 
 def folded_in(graph: fx.GraphModule, node: fx.Node, constants: set[fx.Node]) -> set[fx.Node]:
@@ -237,17 +242,21 @@ def folded_in(graph: fx.GraphModule, node: fx.Node, constants: set[fx.Node]) -> 
     return found
 
 
-def signature_of(node: fx.Node) -> object:
-    """Nodes of equal signature are rewritten alike: operator, shapes, other arguments, who uses which output."""
-    shapes = tuple((tuple(map(str, tensor.shape)), str(tensor.dtype)) for tensor in operands(node))
-    plain = fx.node.map_arg((node.args, dict(node.kwargs)), lambda source: "tensor")
+def signature_of(node: fx.Node, constants: set[fx.Node]) -> object:
+    """Nodes of equal signature are rewritten alike: operator, shapes, which argument is which, who uses which output.
+
+    What fits is part of it, as that may hang on more than shapes: the value of a fill.
+    """
+    sources = node.all_input_nodes
+    shapes = tuple((*map(str, tensor.shape), str(tensor.dtype), str(tensor.stride())) for tensor in operands(node))
+
+    def argument(source: fx.Node) -> str:
+        return f"%{sources.index(source)}{' known' if source in constants else ''}"
+
+    plain = fx.node.map_arg((node.args, dict(node.kwargs)), argument)
     users = tuple(sorted((str(user.target), str(user.args[1:])) for user in node.users))
-    return operator_of(node), shapes, str(plain), users
-
-
-def module_of(program: ExportedProgram, name: str) -> str:
-    """The module path of a node by its name."""
-    return next((place_of(node).module for node in program.graph.nodes if node.name == name), "")
+    fitting = tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
+    return operator_of(node), shapes, str(plain), users, fitting
 
 
 def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:

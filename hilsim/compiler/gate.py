@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from hilsim.compiler.kept import kept
-from hilsim.compiler.plan import Plan
+from hilsim.compiler.kept import digest_of, kept
+from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, digest, load_setup
-from hilsim.describe.profile import Profile, load_profile
+from hilsim.describe.profile import Profile, Switch, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.errors import CompileError, Fault, InputError
 
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from hilsim.compiler.choose import Place
 
 Say = Callable[[str], None]
-INTENT = PROJECT / "models/intent/config.json"  # the sizes of the one module of ours that is loaded from a file
+P = TypeVar("P", bound=Placed | PlacedNetwork)
+NO_RULES = Profile(
+    name=UNCHECKED,
+    title="no rules: nothing is checked",
+    units=("cpu", "gpu", "npu"),
+    column="qnn_htp_2025",
+    elsewhere="nowhere",
+    integers="native",
+    dynamic_shapes=Switch(value=True, evidence="assumed", source="nobody's rules"),
+    shared_calls=Switch(value=True, evidence="assumed", source="nobody's rules"),
+    shared_context=Switch(value=True, evidence="assumed", source="nobody's rules"),
+)
 
 
 def silent(text: str) -> None:
@@ -41,45 +52,54 @@ def compiled(setup: Setup, say: Say = silent) -> Setup:
     return with_plans(setup, plans)
 
 
-def require(setup: Setup, plans: dict[int, Plan], ways: Sequence[object] = ()) -> None:
-    """Raises `CompileError` where a plan is refused; `ways` out are told with it."""
-    refused = [refusal(setup, plan) for plan in plans.values() if plan.outcome == "refused"]
+def require(setup: Setup, plans: dict[int, Plan], ways: Sequence[object] = (), *, reasons: bool = True) -> None:
+    """Raises `CompileError` where a plan is refused, with the ways out; without `reasons` where they were told."""
+    refused = [refusal(setup, plan, reasons) for plan in plans.values() if plan.outcome == "refused"]
     if refused:
         remedies = ["Cheapest ways out:", *(f"  {way}" for way in ways)] if ways else []
         raise CompileError([*refused, *remedies])
 
 
-def refusal(setup: Setup, plan: Plan) -> str:
-    """Why a model does not get onto its unit."""
-    reasons = "\n".join(f"  {reason}" for reason in plan.refusals)
-    return f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}:\n{reasons}"
+def refusal(setup: Setup, plan: Plan, reasons: bool) -> str:
+    """That a model does not get onto its unit, and why."""
+    told = f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}"
+    return told + ":" + "".join(f"\n  {reason}" for reason in plan.refusals) if reasons else told
 
 
 def with_plans(setup: Setup, plans: dict[int, Plan]) -> Setup:
     """The setup with plans in numbers; `plans` by place among the setup's parts."""
-    parts = [
-        part if index not in plans else replace(part, compiled=plans[index].compiled())
-        for index, part in enumerate(setup.parts)
-    ]
+    parts = [with_plan(setup, part, plans.get(index)) for index, part in enumerate(setup.parts)]
     roles = [part for part in parts if isinstance(part, Placed)]
     networks = tuple(part for part in parts if isinstance(part, PlacedNetwork))
     changed = replace(setup, target=roles[0], draft=roles[1] if len(roles) > 1 else None, networks=networks)
     return replace(changed, digest=digest(changed))
 
 
+def with_plan(setup: Setup, part: P, plan: Plan | None) -> P:
+    """One part with its plan in numbers, and with what leaving its unit costs where only the profile says so."""
+    if plan is None:
+        return part
+    profile = profile_of(setup, part)
+    unit = part.unit
+    if profile is not None and unit.fallback is None and profile.fallback is not None:
+        unit = unit.model_copy(update={"fallback": profile.fallback})
+    return replace(part, compiled=plan.compiled(), unit=unit)
+
+
 def plans_of(setup: Setup, say: Say = silent) -> dict[int, Plan]:
-    """The plan of every part whose unit has a profile, by its place among the parts. Raises `InputError`."""
+    """The plan of every part whose unit has a profile, and of every network. Raises `InputError`."""
     check_names(setup)
     found: dict[int, Plan] = {}
     faults: list[Fault] = []
     for index, part in enumerate(setup.parts):
         profile = profile_of(setup, part)
-        if profile is None:
-            continue
+        context, talkers = setup.scenario.context_tokens, setup.scenario.workload.talkers
+        allowed, folder = setup.scenario.compile, Path(setup.file).parent
         try:
-            context, talkers = setup.scenario.context_tokens, setup.scenario.workload.talkers
-            allowed = setup.scenario.compile
-            found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, say=say)
+            if isinstance(part, PlacedNetwork):
+                found[index] = network_plan(part, profile, allowed, folder, say)
+            elif profile is not None:
+                found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, say=say)
         except InputError as error:
             faults += error.faults
     if faults:
@@ -95,44 +115,48 @@ def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
 
 
 def plan_of(
-    part: Placed | PlacedNetwork,
-    profile: Profile,
-    allowed: Compile,
-    *,
-    context: int,
-    talkers: int = 1,
-    say: Say = silent,
+    part: Placed, profile: Profile, allowed: Compile, *, context: int, talkers: int = 1, say: Say = silent
 ) -> Plan:
-    """One part's plan, kept or made; `context` and `talkers` count for a language model alone."""
-    common = (profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name)
-    if isinstance(part, Placed):
-        config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
-        placement = part.placement.model_dump_json(exclude={"timer"})
-        own = (part.role, part.model.model_dump_json(), placement, repr(part.head), config)
+    """A language model's plan, kept or made."""
+    config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
+    placement = part.placement.model_dump_json(exclude={"timer"}) + str(part.placement.timer is not None)
+    own = (part.role, part.model.model_dump_json(), placement, repr(part.head), part.head_note, config)
 
-        def decoder() -> Plan:
-            from hilsim.compiler.planner import plan_decoder
+    def make() -> Plan:
+        from hilsim.compiler.planner import plan_decoder
 
-            return plan_decoder(part, place_of(part, profile, allowed), context, talkers, say)
+        return plan_decoder(part, place_of(part, profile, allowed), context, talkers, say)
 
-        return kept((*common, *own, str(context), str(talkers)), decoder)
-    network = part
+    return kept((*shared_key(part, profile, allowed), *own, str(context), str(talkers)), make)
 
-    def module() -> Plan:
-        from hilsim.compiler.planner import plan_module
+
+def network_plan(
+    part: PlacedNetwork, profile: Profile | None, allowed: Compile, folder: Path, say: Say = silent
+) -> Plan:
+    """A network's plan, kept or made. Without a profile it is measured all the same: it takes time and memory."""
+    name = f"network {part.placement.name}"
+
+    def make() -> Plan:
+        from hilsim.compiler.planner import measured, plan_module
         from hilsim.compiler.program import subject_of
 
-        subject = replace(subject_of(network.placement.module), name=f"network {network.placement.name}")
-        place, precision = place_of(network, profile, allowed), network.precision
-        plan, _ = plan_module(subject, place, say, role="network", unit=network.track, precision=precision)
-        return plan
+        subject = replace(subject_of(part.placement.module, folder), name=name)
+        place = place_of(part, profile or NO_RULES, allowed)
+        given = {"role": "network", "unit": part.track, "precision": part.precision}
+        return (
+            measured(subject, place, say, **given) if profile is None else plan_module(subject, place, say, **given)[0]
+        )
 
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
-    if not network.placement.module.startswith("hilsim."):
-        return module()
-    return kept(
-        (*common, network.placement.model_dump_json(), network.track, network.precision, text_of(INTENT)), module
-    )
+    if not part.placement.module.startswith("hilsim."):
+        return make()
+    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(PROJECT / "models/intent"))
+    return kept((*shared_key(part, profile or NO_RULES, allowed), *own), make)
+
+
+def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> tuple[str, ...]:
+    """What every plan depends on."""
+    return profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name
 
 
 def place_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Place:

@@ -10,14 +10,17 @@ from torch.export import ExportedProgram
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
-from hilsim.compiler.nodes import constants_of, operator_of
-from hilsim.compiler.prices import work_of_all
+from hilsim.compiler.nodes import constants_of, operator_of, place_of
+from hilsim.compiler.prices import work_of
 from hilsim.describe.compiled import Work
 
 
 @dataclass(frozen=True)
 class Islands:
-    """`pieces` of the graph stay on the unit, `crossings` runs of `nodes` leave it; `away` is their work."""
+    """`pieces` of the exported graph stay on the unit, runs of `nodes` leave it.
+
+    `crossings` and `away`, the ways there and back and the work there, count every layer of the deployed model.
+    """
 
     pieces: int
     crossings: int
@@ -27,7 +30,7 @@ class Islands:
 
 
 class Named(OperatorSupportBase):
-    """Nodes by name, those folded at build time always among them."""
+    """Nodes by name."""
 
     def __init__(self, names: set[str]):
         self.names = names
@@ -36,23 +39,29 @@ class Named(OperatorSupportBase):
         return node.name in self.names
 
 
-def islands_of(program: ExportedProgram, refused: set[str]) -> Islands:
-    """The islands that the `refused` nodes make."""
+def islands_of(program: ExportedProgram, refused: set[str], layers: str = "", repeats: int = 1) -> Islands:
+    """The islands that the `refused` nodes make; those in modules that begin with `layers` count `repeats` times."""
     constants = constants_of(program)
     nodes = [node for node in program.graph.nodes if node.op == "call_function" and node not in constants]
     away = [node for node in nodes if node.name in refused]
     if not away:
         return Islands(1, 0, (), (), Work())
 
-    def parts(names: set[str]) -> int:
+    def parts(names: set[str]) -> list[list[fx.Node]]:
         partitioner = CapabilityBasedPartitioner(program.graph_module, Named(names), allows_single_node_partition=True)
-        return len(partitioner.propose_partitions())
+        return [list(part.nodes) for part in partitioner.propose_partitions()]
+
+    def times(node: fx.Node) -> int:
+        return repeats if layers and place_of(node).module.startswith(layers) else 1
 
     here = {node.name for node in nodes if node.name not in refused}
+    work = Work()
+    for node in away:
+        work = work + work_of(node, constants) * times(node)
     return Islands(
-        parts(here),
-        parts(refused),
+        len(parts(here)),
+        sum(max(map(times, part)) for part in parts(refused)),
         tuple(node.name for node in away),
         tuple(dict.fromkeys(map(operator_of, away))),
-        work_of_all(away, constants),
+        work,
     )

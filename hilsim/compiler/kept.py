@@ -17,7 +17,6 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.profile import SPELLINGS, TABLE
 
 KNOWN: dict[str, Plan] = {}
-SOURCES = ("compiler", "logits", "describe", "cost")
 
 
 def folder() -> Path:
@@ -30,11 +29,20 @@ def folder() -> Path:
 
 @cache
 def makers() -> str:
-    """Digest of what makes plans: these sources, the operator table, PyTorch's release."""
+    """Digest of what makes plans: our sources, the operator table, PyTorch's release."""
     found = hashlib.sha256(importlib.metadata.version("torch").encode())
-    files = [file for room in SOURCES for file in sorted((PROJECT / "hilsim" / room).rglob("*.py"))]
-    for file in (*files, TABLE, SPELLINGS):
+    for file in (*sorted((PROJECT / "hilsim").rglob("*.py")), TABLE, SPELLINGS):
         found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+@cache
+def digest_of(folder: Path) -> str:
+    """Digest of the files of a folder; of none where there is no such folder."""
+    found = hashlib.sha256()
+    for file in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if file.is_file():
+            found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
 
 from hilsim.compiler.choose import Place
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
 from hilsim.compiler.program import Subject, quiet
-from hilsim.compiler.rewrite.widths import resize, to_fixed_widths
+from hilsim.compiler.rewrite.widths import resized, to_fixed_widths
 
 WIDTHS = (8, 32, 128)  # as language models are compiled; the module's own bounds cut them
 
@@ -41,34 +42,36 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, place: Place) -> L
     axes, symbols = lengths_of(program)
     if len(symbols) != 1:
         return Lengths(as_it_is, refusal=f"{len(symbols)} dimensions vary independently; fix all but one of them")
-    example = next(subject.inputs[position].shape[axis] for position, axis in axes.items())
-    widths = widths_for(program, example)
+    (symbol,) = symbols
+    if not symbol.isidentifier():
+        return Lengths(as_it_is, refusal=f"a dimension is computed from a length ({symbol}); make it the length itself")
+    place_of_first, (axis, *_) = next(iter(axes.items()))
+    example = pytree.tree_leaves((subject.inputs, subject.kwargs))[place_of_first].shape[axis]
+    shortest, longest = bounds_of(program, symbol)
+    widths = widths_for(shortest, longest, example)
     try:
         with quiet():
-            to_fixed_widths(subject.module, subject.inputs, axes, widths).prove()
+            to_fixed_widths(subject.module, subject.inputs, axes, widths, shortest, subject.kwargs).prove()
     except (ValueError, RuntimeError) as error:
         return Lengths(as_it_is, refusal=f"fixed widths do not do: {str(error).splitlines()[0]}")
     sized = {}
     for width in widths:
-        inputs = tuple(
-            resize(given, axes[position], width) if position in axes else given
-            for position, given in enumerate(subject.inputs)
-        )
-        sized[f"width {width}"] = (width, replace(subject, inputs=inputs, dynamic_shapes=None))
+        inputs, kwargs = resized((subject.inputs, subject.kwargs), axes, width)
+        sized[f"width {width}"] = (width, replace(subject, inputs=inputs, kwargs=kwargs, dynamic_shapes=None))
     wide = ", ".join(map(str, widths))
     note = f"Any length becomes {len(widths)} graphs, {wide} wide, padded; real positions do not see it."
     return Lengths(sized, example, findings, (note,))
 
 
-def lengths_of(program: ExportedProgram) -> tuple[dict[int, int], set[str]]:
-    """By place among the inputs the axis that varies, and the symbols that such axes have."""
-    axes: dict[int, int] = {}
+def lengths_of(program: ExportedProgram) -> tuple[dict[int, tuple[int, ...]], set[str]]:
+    """By leaf of the inputs the axes that vary, and the symbols that such axes have."""
+    axes: dict[int, tuple[int, ...]] = {}
     symbols: set[str] = set()
-    for position, (_, sizes) in enumerate(user_inputs(program)):
-        for axis, size in enumerate(sizes):
-            if isinstance(size, torch.SymInt):
-                axes[position] = axis
-                symbols.add(str(size))
+    for place, (_, sizes) in enumerate(user_inputs(program)):
+        varying = tuple(axis for axis, size in enumerate(sizes) if isinstance(size, torch.SymInt))
+        if varying:
+            axes[place] = varying
+            symbols |= {str(sizes[axis]) for axis in varying}
     return axes, symbols
 
 
@@ -81,10 +84,16 @@ def user_inputs(program: ExportedProgram) -> Iterator[tuple[str, tuple[object, .
             yield spec.arg.name, tuple(found[0].shape) if found else ()
 
 
-def widths_for(program: ExportedProgram, example: int) -> list[int]:
-    """A few lengths within the bounds that the module was exported with, the longest of them included."""
-    bounds = [(int(found.lower), found.upper) for found in program.range_constraints.values()]
-    low = max((lower for lower, _ in bounds), default=1)
-    uppers = [int(upper) for _, upper in bounds if str(upper).isdecimal() and int(upper) <= 8192]
-    longest = min(uppers) if uppers else max(example, WIDTHS[-1])
-    return sorted({width for width in WIDTHS if low <= width < longest} | {longest})
+def bounds_of(program: ExportedProgram, symbol: str) -> tuple[int, int | None]:
+    """The shortest and the longest that a length may be, as the module was exported; None without a limit."""
+    for key, found in program.range_constraints.items():
+        if str(key) == symbol:
+            return max(1, int(found.lower)), int(found.upper) if str(found.upper).isdecimal() else None
+    return 1, None
+
+
+def widths_for(shortest: int, longest: int | None, example: int) -> list[int]:
+    """A few lengths within the bounds, the longest of them included; one that nobody could mean is no bound."""
+    if longest is None or longest > 8192:
+        longest = max(example, WIDTHS[-1])
+    return sorted({width for width in WIDTHS if shortest <= width < longest} | {longest})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hilsim.compiler.findings import Finding
@@ -25,7 +25,7 @@ class Option:
 class Chosen:
     """A rewrite that is used: on how many nodes of which operator in the exported graph, and what else there was.
 
-    `work` and `seconds` count every layer of the deployed model.
+    `work`, `seconds` and `held_bytes` count every layer of the deployed model.
     """
 
     name: str
@@ -38,8 +38,14 @@ class Chosen:
     source: str
     work: Work
     seconds: float
-    bytes: int
+    working_bytes: int  # what its widest operator reads and writes
+    held_bytes: int  # constants in the graph, and copies of parameters
     others: tuple[Option, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self.working_bytes + self.held_bytes
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class GraphPlan:
     refusals: tuple[str, ...]
 
 
+UNCHECKED = "unchecked"  # the profile's name where nobody's rules are known
 Outcome = Literal["as it is", "rewritten", "in pieces", "refused"]
 
 
@@ -90,7 +97,7 @@ class Plan:
     items: tuple[tuple[str, int], ...] = ()
     load: NetworkLoad | None = None
     notes: tuple[str, ...] = ()
-    seconds: float = field(default=0.0, compare=False)  # wall time of export and check
+    rows: int = 1  # of the graph that a network's load is of
 
     @property
     def outcome(self) -> Outcome:
@@ -111,7 +118,7 @@ class Plan:
         # A graph without extras between others that have them still is a point of the curve.
         if extras and len(extras) < len(self.graphs):
             extras = tuple((graph.rows, graph.extra) for graph in self.graphs)
-        return Compiled(self.profile, extras, self.items, self.load, self.outcome)
+        return Compiled(self.profile, extras, self.items, self.load, self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as plain data, its outcome and refusals told."""

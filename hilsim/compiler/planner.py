@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
@@ -12,13 +11,13 @@ from hilsim.compiler.calls_apart import calls_apart
 from hilsim.compiler.choose import Place, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
-from hilsim.compiler.lengths import fixed_lengths
+from hilsim.compiler.lengths import Lengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
-from hilsim.compiler.nodes import constants_of, numel, parameters_of
-from hilsim.compiler.plan import GraphPlan, Plan
-from hilsim.compiler.prices import products_of, work_of_all, working_set
+from hilsim.compiler.nodes import constants_of
+from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
+from hilsim.compiler.prices import parameter_sizes, products_of, work_of_all, working_set
 from hilsim.compiler.program import Subject, exported
-from hilsim.describe.compiled import NetworkLoad, Work
+from hilsim.describe.compiled import Extra, NetworkLoad, Work
 from hilsim.describe.load import Placed
 from hilsim.logits.checkpoint import load_config
 
@@ -34,7 +33,6 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
 
 def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: Callable[[str], None]) -> Plan:
     """Every graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
-    began = time.perf_counter()
     stand_in = None if placed.stand_in is None else load_config(placed.stand_in)
     config = deployed_config(placed.model, stand_in, context)
     repeats = placed.model.architecture.layers / config.layers
@@ -45,11 +43,11 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
         graphs.append(plan_graph(name, rows, program, place, repeats=repeats, layers="layers"))
     sizes = tuple(decoder_limits(placed, place.profile.name, context, talkers))
     graphs[0] = with_findings(graphs[0], sizes)
-    what = f"working set of rewrites ({', '.join(dict.fromkeys(use.name for graph in graphs for use in graph.chosen))})"
-    most = max((use.bytes for graph in graphs for use in graph.chosen), default=0)
     notes = []
     if placed.head_note:
         notes.append(f"The graph ends in logits instead of {placed.placement.head.name}: {placed.head_note}.")
+    if placed.placement.timer is not None:
+        notes.append("Step times are typed in, so what compiling costs is taken to be in them.")
     if repeats > 1:
         layers = placed.model.architecture.layers
         notes.append(f"Checked at the deployed size with {config.layers} of {layers} layers, all alike.")
@@ -63,11 +61,19 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
         place.profile.title,
         place.profile.elsewhere,
         tuple(graphs),
-        ((what, most),) if most else (),
+        rewrite_items([use for graph in graphs for use in graph.chosen]),
         None,
         tuple(notes),
-        time.perf_counter() - began,
     )
+
+
+def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
+    """What rewrites keep in memory: the widest one's working set, and the constants of all."""
+    items = [
+        ("working set of rewrites", max((use.working_bytes for use in uses), default=0)),
+        ("constants of rewrites", sum(use.held_bytes for use in uses if use.operator != "module call")),
+    ]
+    return tuple(item for item in items if item[1])
 
 
 def plan_module(
@@ -77,7 +83,6 @@ def plan_module(
 
     One graph, or one a width where the module takes any length and the compiler does not.
     """
-    began = time.perf_counter()
     say(subject.name)
     whole = exported(subject)
     lengths = fixed_lengths(subject, whole, place)
@@ -88,6 +93,8 @@ def plan_module(
         program = whole if sized is subject else exported(sized)
         graph, prepared[name] = plan_sized(name, rows, sized, program, place)
         graphs.append(with_findings(graph, lengths.findings) if not prepared.keys() - {name} else graph)
+    if len(lengths.sized) > 1 and not lengths.refusal:
+        graphs[0] = replace(graphs[0], chosen=(padded(lengths), *graphs[0].chosen))
     if lengths.refusal:
         graphs[0] = replace(graphs[0], refusals=(lengths.refusal, *graphs[0].refusals))
     example = next((part for part in prepared.values() if part.rows >= lengths.example), list(prepared.values())[-1])
@@ -104,18 +111,27 @@ def plan_module(
         items_of(list(prepared.values()), place),
         example.load,
         lengths.notes,
-        time.perf_counter() - began,
+        example.rows,
     )
     return plan, prepared
 
 
+def padded(lengths: Lengths) -> Chosen:
+    """Fixed widths, told as the rewrite that they are; what the further graphs hold is in the module's own items."""
+    title = f"{len(lengths.sized)} graphs of fixed width, inputs padded to the next"
+    caveat = "proven on random lengths: real positions do not see the padding"
+    source = "pytorch/executorch llama README (AR-N graphs)"
+    return Chosen("fixed_widths", title, "dynamic-shape", "", 1, "rounding", caveat, source, Work(), 0.0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A module's graph at one size: what it was made of, the program as rewritten, its load and its memory."""
+    """A module's graph at one size: what it was made of, the program as rewritten and by what, its load and memory."""
 
     rows: int
     subject: Subject
     program: ExportedProgram
+    uses: tuple[Chosen, ...]
     load: NetworkLoad
     parameter_bytes: int
     doubled_bytes: int
@@ -126,26 +142,56 @@ def plan_sized(
     name: str, rows: int, subject: Subject, program: ExportedProgram, place: Place
 ) -> tuple[GraphPlan, Prepared]:
     """Plan one graph of a module: calls told apart first, then node by node."""
+    whole = program
     calls = [found for found in place.book.findings(program, name) if found.rule == "shared-calls"]
     refused = [found for found in calls if found.severity == "error"]
+    if refused:
+        whole = exported(subject)  # taking calls apart changes the program
     program, apart = calls_apart(subject, program, place, refused)
     graph = plan_graph(name, rows, program, place)
-    parameters = parameters_of(program)
-    bits = place.precision.weight_bits.si
-    nbytes = round(sum(map(numel, parameters.values())) * bits / 8)
-    largest = round(max(map(numel, parameters.values()), default=0) * bits / 8)
+    nbytes, largest = parameter_bytes(whole, place)
     sizes = module_limits(nbytes, largest, place.unit, place.profile.name, name)
     # What was found before the calls were told apart belongs to the story.
     graph = with_findings(graph, (*(found for found in refused if found not in graph.findings), *sizes))
-    constants = constants_of(program)
-    here = [node for node in program.graph.nodes if node.name not in graph.away and node.op == "call_function"]
-    work = work_of_all(here, constants)
-    load = NetworkLoad(products_of(here, constants) / 2e9, sum(map(numel, parameters.values())) / 1e9, work.launches)
     # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
-    graph = replace(graph, chosen=(*apart, *graph.chosen), extra=replace(graph.extra, here=Work()))
-    doubled = sum(use.bytes for use in apart)
-    used = place.bytes(working_set(here, constants))
-    return graph, Prepared(rows, subject, program, load, nbytes - doubled, doubled, used)
+    extra = replace(graph.extra, here=Work())
+    seconds, *_ = place.prices(extra, rows)
+    graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
+    doubled = sum(use.held_bytes for use in apart)
+    load, used = load_of(program, place, set(graph.away))
+    if not doubled:  # a context that shares weights holds them once, in however many graphs they are
+        load = replace(load, params_b=sum(parameter_sizes(whole)) / 1e9)
+    return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
+
+
+def parameter_bytes(program: ExportedProgram, place: Place) -> tuple[int, int]:
+    """Bytes of all parameters, and of the largest."""
+    sizes, bits = parameter_sizes(program), place.precision.weight_bits.si
+    return round(sum(sizes) * bits / 8), round(max(sizes, default=0) * bits / 8)
+
+
+def load_of(program: ExportedProgram, place: Place, away: set[str]) -> tuple[NetworkLoad, int]:
+    """A program's load without what runs elsewhere, and the bytes of its widest operator."""
+    constants = constants_of(program)
+    here = [node for node in program.graph.nodes if node.name not in away and node.op == "call_function"]
+    work, products = work_of_all(here, constants), products_of(here, constants)
+    load = NetworkLoad(products / 2e9, sum(parameter_sizes(program)) / 1e9, work.launches)
+    return load, place.bytes(working_set(here, constants))
+
+
+def measured(
+    subject: Subject, place: Place, say: Callable[[str], None], *, role: str, unit: str, precision: str
+) -> Plan:
+    """The plan of a module where nobody's rules are known: its load and its memory, and no findings."""
+    say(subject.name)
+    program = exported(subject)
+    load, used = load_of(program, place, set())
+    graph = GraphPlan("whole", 1, len(program.graph.nodes), 1, (), (), 1, 0, (), (), Work(), Extra(), 0.0, 0.0, 0.0, ())
+    items = (("parameters", parameter_bytes(program, place)[0]), ("activations", used))
+    return Plan(
+        subject.name, role, unit, precision, place.precision.activations, UNCHECKED, "no rules: nothing was checked",
+        "nowhere", (graph,), items, load,
+    )  # fmt: skip
 
 
 def items_of(parts: list[Prepared], place: Place) -> tuple[tuple[str, int], ...]:
@@ -157,6 +203,8 @@ def items_of(parts: list[Prepared], place: Place) -> tuple[tuple[str, int], ...]
         (f"second copy of shared parameters{times}", copies * parts[0].doubled_bytes),
         ("activations", max(part.activation_bytes for part in parts)),
     ]
+    held = sum(use.held_bytes for part in parts for use in part.uses if use.operator != "module call")
+    items.append(("constants of rewrites", held))
     return tuple(item for item in items if item[1])
 
 

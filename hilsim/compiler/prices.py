@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from math import prod, sqrt
 
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
-from hilsim.compiler.nodes import fixed, numel, operands, operator_of, sources_of, tensors_of
+from hilsim.compiler.nodes import fixed, numel, operands, operator_of, parameters_of, sources_of, tensors_of
 from hilsim.describe.compiled import Work
 from hilsim.describe.profile import spellings
 
@@ -89,13 +90,24 @@ def products_of(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
 
 
 def working_set(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
-    """Numbers that one of these nodes reads and writes at most: what must lie in memory beside everything else."""
+    """Numbers that one of these nodes reads and writes at most, constants left out: what must lie in memory for it."""
     most = (
-        sum(map(numel, operands(node))) + sum(map(numel, tensors_of(node)))
+        sum(map(numel, inputs_of(node, constants))) + sum(map(numel, tensors_of(node)))
         for node in nodes
         if node not in constants and not is_free(node)
     )
     return max(most, default=0)
+
+
+def inputs_of(node: fx.Node, constants: set[fx.Node]) -> list[Tensor]:
+    """The tensors that a node takes and that are computed."""
+    return [tensor for source in node.all_input_nodes if source not in constants for tensor in tensors_of(source)]
+
+
+def parameter_sizes(program: ExportedProgram) -> list[int]:
+    """Numbers in each parameter and buffer that is used; a tied one counts once, as the other name has no users."""
+    used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+    return [numel(tensor) for name, tensor in parameters_of(program).items() if name in used]
 
 
 def constant_numbers(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:

@@ -11,11 +11,12 @@ import importlib
 import io
 import logging
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch.export import ExportedProgram, default_decompositions, export
 from hilsim.errors import Fault, InputError
 
 aten = torch.ops.aten
+PARTS = ("module", "args", "kwargs", "dynamic_shapes")  # what a factory may return by name
 SAME_MODULES = "same modules"  # where a program keeps which paths name one module
 KEPT = (
     aten.scaled_dot_product_attention.default,
@@ -44,13 +46,20 @@ class Subject:
     module: nn.Module
     inputs: tuple[Any, ...]
     dynamic_shapes: Any = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 def exported(subject: Subject) -> ExportedProgram:
     """The subject's graph. Raises `InputError` with the user's own line where it cannot be exported."""
     try:
         with quiet(), torch.no_grad():
-            program = export(subject.module.eval(), subject.inputs, dynamic_shapes=subject.dynamic_shapes, strict=False)
+            program = export(
+                subject.module.eval(),
+                subject.inputs,
+                subject.kwargs or None,
+                dynamic_shapes=subject.dynamic_shapes,
+                strict=False,
+            )
             made: ExportedProgram = program.run_decompositions(decompositions())
             made.graph_module.meta[SAME_MODULES] = same_modules(subject.module)
             return made
@@ -125,54 +134,114 @@ def fault_of(error: BaseException, name: str) -> Fault:
 
 
 def place_in(error: BaseException) -> str:
-    """The innermost line outside of PyTorch and hilsim's own export."""
-    inside = (str(Path(torch.__file__).parent), str(Path(__file__)))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
-    frames = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
-    if not frames:
-        return ""
-    return f"{frames[-1].filename}:{frames[-1].lineno}"
+    """The innermost line of the user's own; "" where only PyTorch, other packages or Python itself were running."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if of_the_user(frame.filename)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
-def subject_of(spec: str) -> Subject:
-    """The module that `package.module:factory` makes; the factory returns (module, inputs[, dynamic shapes]).
+def of_the_user(file: str) -> bool:
+    """Whether a file is neither installed, nor Python's or PyTorch's, nor generated, nor this one."""
+    if file.startswith("<"):
+        return False
+    path = Path(file).resolve()
+    library = (sysconfig.get_paths()["stdlib"], str(Path(torch.__file__).parent), __file__)
+    within = any(path.is_relative_to(Path(root).resolve()) for root in library)
+    return not within and not {"site-packages", "dist-packages"} & {*path.parts}
 
-    Raises `InputError` where there is no such thing, or it returns something else.
+
+def subject_of(spec: str, folder: Path | None = None) -> Subject:
+    """The module that `package.module:factory` makes, from a folder, the current one, or what is installed.
+
+    The factory returns (module, inputs[, dynamic shapes]) or a dictionary of `PARTS`. It runs once a process and
+    spec, and what it prints goes to standard error. Raises `InputError` where there is no such thing, or it returns
+    something else.
     """
-    package, colon, factory = spec.partition(":")
-    if not colon or not package or not factory:
+    return made_by(spec, None if folder is None else folder.resolve())
+
+
+@cache
+def made_by(spec: str, folder: Path | None) -> Subject:
+    """What the factory makes, kept; a failure is not, for a cache keeps no exceptions."""
+    with beside(folder), redirect_stdout(sys.stderr):  # standard output may be a document
+        factory = factory_of(spec, folder)
+        try:
+            parts = factory()
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:  # a user's module may fail in any way
+            found = f"a factory that failed ({type(error).__name__}: {error})"
+            raise InputError([Fault(spec, place_in(error), found, "(module, inputs)")]) from None
+    return subject_from(spec, parts)
+
+
+@contextmanager
+def beside(folder: Path | None) -> Iterator[None]:
+    """Lets imports find what lies in the folder or the current one, before anything else.
+
+    Takes back what it put there and no more: user code that extends the path itself may need that later on.
+    """
+    places = [str(place) for place in (folder, Path.cwd()) if place is not None]
+    sys.path[:0] = places
+    try:
+        yield
+    finally:
+        for place in places:
+            if place in sys.path:
+                sys.path.remove(place)
+
+
+def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
+    """The function that a spec names. Raises `InputError` where it cannot be had."""
+    package, colon, name = spec.partition(":")
+    if not colon or not package or not name:
         remedy = "The factory takes nothing and returns (module, inputs)."
         raise InputError(
             [Fault("--module", spec, "no PACKAGE.MODULE:FACTORY", "such as my_models.intent:build", remedy)]
         )
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     expected = "an importable module with that factory"
     try:
         holder = importlib.import_module(package)
+        factory = getattr(holder, name, None)
     except ModuleNotFoundError as error:
-        remedy = "Run from the folder that holds it, or install it."
+        put = "" if folder is None else f"Put it into {folder}. Else: "
+        remedy = f"{put}Run from the folder that holds it, or install it."
         raise InputError([Fault(spec, "", f"no module {error.name!r}", expected, remedy)]) from None
     except (Exception, SystemExit) as error:  # a user's module may fail in any way
         found = f"an import that failed ({type(error).__name__}: {error})"
         raise InputError([Fault(spec, place_in(error), found, expected)]) from None
-    made = getattr(holder, factory, None)
-    if made is None:
-        known = [name for name, made in vars(holder).items() if callable(made) and not name.startswith("_")]
-        near = difflib.get_close_matches(factory, known, 1)
+    if factory is None:
+        known = [key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")]
+        near = difflib.get_close_matches(name, known, 1)
         remedy = f"Did you mean {near[0]!r}?" if near else "The factory takes nothing and returns (module, inputs)."
-        raise InputError([Fault(spec, "", f"no {factory!r} in {package}", expected, remedy)])
-    if not callable(made):
-        raise InputError([Fault(spec, "", f"a {type(made).__name__}", "a function that returns (module, inputs)")])
-    try:
-        parts = made()
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # as above
-        found = f"a factory that failed ({type(error).__name__}: {error})"
-        raise InputError([Fault(spec, place_in(error), found, "(module, inputs)")]) from None
-    if not isinstance(parts, tuple) or len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module):
-        found = f"a factory that returns {type(parts).__name__}"
-        raise InputError([Fault(spec, "", found, "(module, inputs) or (module, inputs, dynamic shapes)")])
-    inputs = parts[1] if isinstance(parts[1], tuple) else (parts[1],)
-    return Subject(spec, parts[0], inputs, parts[2] if len(parts) == 3 else None)
+        raise InputError([Fault(spec, "", f"no {name!r} in {package}", expected, remedy)])
+    if not callable(factory):
+        raise InputError([Fault(spec, "", f"a {type(factory).__name__}", "a function that returns (module, inputs)")])
+    made: Callable[[], Any] = factory
+    return made
+
+
+def subject_from(spec: str, parts: Any) -> Subject:
+    """What a factory returned as a subject. Raises `InputError` for anything else than it may return."""
+    named: dict[Any, Any] = {}
+    if isinstance(parts, dict):
+        named = parts
+        faults = [fault_of_part(spec, key) for key in parts if key not in PARTS]
+        if faults:
+            raise InputError(faults)
+    elif isinstance(parts, tuple) and len(parts) in (2, 3):
+        named = dict(zip(("module", "args", "dynamic_shapes"), parts, strict=False))
+    if not isinstance(named.get("module"), nn.Module):
+        found = f"a factory that returns {type(parts).__name__}" + (" without a module" if named is parts else "")
+        expected = f"(module, inputs), (module, inputs, dynamic shapes) or a dictionary of {', '.join(PARTS)}"
+        raise InputError([Fault(spec, "", found, expected)])
+    inputs, kwargs = named.get("args", ()), named.get("kwargs", {})
+    if not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+        raise InputError([Fault(spec, "kwargs", f"a {type(kwargs).__name__}", "a dictionary of inputs by name")])
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    return Subject(spec, named["module"], inputs, named.get("dynamic_shapes"), dict(kwargs))
+
+
+def fault_of_part(spec: str, key: object) -> Fault:
+    near = difflib.get_close_matches(str(key), PARTS, 1)
+    remedy = f"Did you mean {near[0]!r}?" if near else ""
+    return Fault(spec, "", f"a factory that returns the key {key!r}", f"the keys {', '.join(PARTS)}", remedy)

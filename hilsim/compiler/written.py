@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 
 from hilsim.compiler.choose import Place, plan_graph
@@ -19,8 +18,9 @@ from hilsim.compiler.deployed import stand_in_program
 from hilsim.compiler.gate import place_of, profile_of
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, graph_rows, plan_module
-from hilsim.compiler.program import Subject, exported, quiet, subject_of
-from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
+from hilsim.compiler.rewrite.proof import prove_programs, tensors_of
+from hilsim.compiler.rewrite.siamese import two_graphs
 from hilsim.describe.load import Placed, Setup
 from hilsim.errors import CompileError
 from hilsim.files import written
@@ -59,7 +59,9 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
             continue
         place = place_of(part, profile, setup.scenario.compile)
         if not isinstance(part, Placed):
-            subject = replace(subject_of(part.placement.module), name=f"network {part.placement.name}")
+            subject = replace(
+                subject_of(part.placement.module, Path(setup.file).parent), name=f"network {part.placement.name}"
+            )
             plan, prepared = plan_module(subject, place, say, unit=part.track, precision=part.precision, role="network")
             told += write_module(plan, prepared, folder, say, part.placement.name)
         elif part.stand_in is not None:
@@ -118,11 +120,6 @@ def compared(
     return found
 
 
-def tensors_of(outputs: Any) -> list[Tensor]:
-    """Outputs as a flat list."""
-    return [outputs] if isinstance(outputs, Tensor) else [leaf for leaf in outputs if isinstance(leaf, Tensor)]
-
-
 def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: Say, name: str = "module") -> list[str]:
     """Save a module's rewritten programs beside their plan."""
     told = []
@@ -136,8 +133,20 @@ def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: S
             raise CompileError([f"{name}, {graph}: {why}. Nothing was written for it."])
         suffix = "" if graph == "whole" else f"-{graph.replace(' ', '-')}"
         agreement = f"{proof.cases} random inputs: largest difference {proof.worst_difference:.1e}"
-        told.append(saved(part.program, folder / f"{name}{suffix}.pt2", agreement))
+        for place, program in enumerate(pieces(part), 1):
+            stage = "" if program is part.program else f"-stage-{place}"
+            told.append(saved(program, folder / f"{name}{suffix}{stage}.pt2", agreement))
     return [*told, write_plan(plan, folder, name)]
+
+
+def pieces(part: Prepared) -> list[ExportedProgram]:
+    """The program, or its stages where each call of a module is a graph of its own."""
+    apart = [use.module for use in part.uses if use.name == "two_graphs"]
+    if len(apart) != 1:
+        return [part.program]
+    names = part.program.graph_module.meta.get(SAME_MODULES, {})
+    paths = [path for path, first in names.items() if first == apart[0]] or apart
+    return [stage.program for stage in two_graphs(part.program, paths).stages]
 
 
 def saved(program: ExportedProgram, file: Path, agreement: object) -> str:

@@ -41,7 +41,7 @@ def extra_seconds(extra: Extra, unit: Unit, precision: Precision, rows: int = 1)
 
 
 def extra_at(extras: Sequence[tuple[int, Extra]], rows: int, unit: Unit, precision: Precision) -> float:
-    """Extra seconds of a pass of `rows`: between graphs that were checked straight, beyond the widest in proportion."""
+    """Extra seconds of a pass of `rows`: straight between graphs that were checked, as many launches beyond."""
     known = [(width, extra_seconds(extra, unit, precision, width)) for width, extra in extras]
     if not known:
         return 0.0
@@ -50,5 +50,11 @@ def extra_at(extras: Sequence[tuple[int, Extra]], rows: int, unit: Unit, precisi
     for (low, low_s), (high, high_s) in pairwise(known):
         if rows <= high:
             return low_s + (high_s - low_s) * (rows - low) / (high - low)
-    widest, widest_s = known[-1]
-    return widest_s * rows / widest
+    widest, extra = extras[-1]
+    beyond = Extra(wider(extra.here, rows, widest), wider(extra.away, rows, widest), extra.crossings)
+    return extra_seconds(beyond, unit, precision, rows)
+
+
+def wider(work: Work, rows: int, than: int) -> Work:
+    """The same launches with more rows in each."""
+    return Work(work.launches, work.numbers * rows // than, work.operations * rows // than)

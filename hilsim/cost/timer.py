@@ -106,4 +106,6 @@ def network_ns(network: PlacedNetwork) -> int:
     if compiled is None or compiled.load is None:
         return 0
     unit, precision = network.unit, network.unit.precisions[network.precision]
-    return ns(network_seconds(compiled.load, unit, precision) + extra_at(compiled.extras, 1, unit, precision))
+    return ns(
+        network_seconds(compiled.load, unit, precision) + extra_at(compiled.extras, compiled.rows, unit, precision)
+    )

@@ -49,4 +49,4 @@ class Compiled:
     extras: tuple[tuple[int, Extra], ...] = ()
     items: tuple[tuple[str, int], ...] = ()
     load: NetworkLoad | None = None
-    plan: str = ""  # in a few words
+    rows: int = 1  # of the graph that the load is of

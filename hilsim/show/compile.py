@@ -49,6 +49,7 @@ def plan_in_short(plan: Plan) -> dict[str, Any]:
             for graph in plan.graphs
         ],
         "memory": [{"what": what, "bytes": nbytes} for what, nbytes in plan.items],
+        "notes": list(plan.notes),
     }
 
 
@@ -133,6 +134,8 @@ def opening(page: Page, plan: Plan) -> None:
     if plan.load is not None:
         size = f"{round(plan.load.params_b * 1e9):,} parameters, {plan.load.gmacs:.3g} GMACs"
         page.paragraph(f"{size}, {plan.load.operators} operators", 2)
+    if plan.items:
+        page.paragraph("memory: " + ", ".join(f"{what} {mebibytes(nbytes)}" for what, nbytes in plan.items), 2)
 
 
 def unsure(plan: Plan) -> str:

@@ -133,9 +133,12 @@ def compilation(page: Page, plans: Sequence[Block]) -> None:
         # A network's rewrites are in its own time; a decoder's come on top of the plain step.
         costs = [(graph["name"], graph["extra_ms"] or graph["rewrites_ms"]) for graph in plan["graphs"]]
         more = ", ".join(f"{name} +{duration(cost)}" for name, cost in costs if abs(cost) >= 0.005)
-        held = sum(item["bytes"] for item in plan["memory"])
+        held = sum(use["bytes"] for use in plan["rewrites"])
         if more or held:
             page.paragraph(f"costs {more or 'no time'}{f', {mebibytes(held)} of memory' if held else ''}", 4)
+        for note in plan["notes"]:
+            if "typed in" in note or "ends in" in note:
+                page.paragraph(note, 4)
         crossings = max(graph["crossings"] for graph in plan["graphs"])
         if crossings:
             page.paragraph(f"leaves the unit {counted(crossings, 'time')} a pass", 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hilsim.compiler.gate import plan_of
+from hilsim.compiler.gate import network_plan, plan_of
 from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import FOLDERS, PROJECT, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
@@ -67,7 +67,10 @@ def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator
             chip = load_chip(CHIPS[profile_name], HERE)
             unit_name, unit = unit_for(chip, profile)
             part = placed(name, by_name.get(name), chip, unit_name, unit, head)
-            plan = plan_of(part, profile, Compile(), context=CONTEXT)
+            if isinstance(part, Placed):
+                plan = plan_of(part, profile, Compile(), context=CONTEXT)
+            else:
+                plan = network_plan(part, profile, Compile(), PROJECT)
             yield Cell(name, profile_name, chip.name, plan)
 
 

@@ -117,7 +117,7 @@ def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float)
             words = [turn.text for turn in dialogue.turns if turn.role == "user"]
             file.write(json.dumps({"id": dialogue.id, "turns": words}) + "\n")
         file.flush()
-        setup = load_setup(
+        setup = load_setup(  # acceptance alone: no time is measured, so nothing has to compile
             SCENARIO,
             [
                 f"target.stand_in={(models / TARGET).resolve()}",

@@ -13,7 +13,8 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from hilsim.compiler.rewrite.apply import tidy
 
 CAVEAT = (
-    "values above 2^31 - 1 wrap around: token numbers and positions do not get there, hashes and milliseconds do, "
+    "the answers are the same only while no value passes 2^31 - 1, above which values wrap around: token numbers and "
+    "positions do not get there, hashes and milliseconds do, "
     "and so does a linear index into a tensor of more elements; "
     "integer outputs become int32 unless they are kept"
 )

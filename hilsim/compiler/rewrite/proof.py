@@ -6,7 +6,7 @@ The replacement is run as the graph that would be inserted, not as the Python fu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,14 +77,20 @@ def prove_programs(
     exactness: Exactness = "rounding",
     domain: Domain = "moderate",
     slack: float = 1.0,
+    kwargs: Mapping[str, Any] | None = None,
 ) -> Proof:
     """Run two programs on inputs like the example arguments. Parameters must hold values, so not for a model of fakes.
+
+    Keyword inputs are like those that the original was exported with, unless `kwargs` says otherwise. Each program
+    gets inputs of its own, and has to leave them alike.
 
     Integers are compared by value, whatever their width. Except with
     "bits", integer outputs may differ in cases made of ties, and in no other. `slack` multiplies the rounding allowed:
     a deep network adds its own to every layer's.
     """
-    leaves, spec = pytree.tree_flatten(tuple(args))
+    if kwargs is None:
+        kwargs = (original.example_inputs or ((), {}))[1]
+    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     before, after = original.module(), rewritten.module()
     judge = Judge(exactness, 0.0, strict_nan=True, whole=True, slack=slack)
@@ -93,8 +99,9 @@ def prove_programs(
             filled = list(leaves)
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor
-            inner = pytree.tree_unflatten(filled, spec)
-            judge.look(before(*inner), after(*inner), None, kinds)
+            (ours, our_names), (theirs, their_names) = (cloned(pytree.tree_unflatten(filled, spec)) for _ in range(2))
+            judge.look(before(*ours, **our_names), after(*theirs, **their_names), None, kinds)
+            judge.look((ours, our_names), (theirs, their_names), None, [*kinds, "as the programs left them"])
     return judge.proof("program", cases)
 
 
@@ -185,6 +192,11 @@ class Judge:
 def tensors_of(outputs: Any) -> list[Tensor]:
     """The tensors among outputs, in order."""
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def cloned(inputs: Any) -> Any:
+    """The same inputs in memory of their own, for a program that writes into them."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
 
 
 def in_order(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +27,10 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.program import decompositions
+from hilsim.compiler.program import SAME_MODULES, Subject, exported, same_modules
 from hilsim.compiler.rewrite.apply import tidy
-from hilsim.compiler.rewrite.proof import prove_programs
+from hilsim.compiler.rewrite.proof import cloned, prove_programs
+from hilsim.errors import InputError
 
 HELD = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -135,13 +136,17 @@ def share(outputs: Any, place: int, count: int) -> Any:
     return pytree.tree_map(cut, outputs)
 
 
-def one_call(module: nn.Module, args: Sequence[Any], path: str, cases: int = 20) -> ExportedProgram:
+def one_call(
+    module: nn.Module, args: Sequence[Any], path: str, cases: int = 20, kwargs: Mapping[str, Any] | None = None
+) -> ExportedProgram:
     """The module exported with one call of `path` in place of several, their inputs joined along the batch.
 
-    Raises ValueError with the reason where the module cannot be traced, a call needs another's output, inputs differ
-    in shape, or the outputs change because rows of a batch see each other. The last is tried on `cases` inputs, which
-    needs parameters that hold values; with fakes it is left out.
+    Raises ValueError with the reason where the module cannot be traced or exported so, it has keyword inputs, a call
+    needs another's output, inputs differ in shape, or the outputs change because rows of a batch see each other. The
+    last is tried on `cases` inputs, which needs parameters that hold values; with fakes it is left out.
     """
+    if kwargs:
+        raise ValueError(f"keyword inputs ({', '.join(kwargs)}): calls are joined for positional ones only")
     try:
         graph = Whole(path).trace(module)
     except Exception as fault:  # whatever the module's own Python raises on symbols
@@ -157,19 +162,17 @@ def one_call(module: nn.Module, args: Sequence[Any], path: str, cases: int = 20)
     merge(graph, sites)
     graph.lint()
     traced.recompile()
-    program = exported(traced, args)
+    try:
+        program = exported(Subject("joined", traced, tuple(args)))
+    except InputError as fault:
+        raise ValueError(f"the module with one call cannot be exported: {fault}") from fault
+    program.graph_module.meta[SAME_MODULES] = same_modules(module)  # tracing drops modules, and with them names
     held = [*module.parameters(), *module.buffers()]
     if not any(isinstance(x, FakeTensor) or x.is_meta for x in held):
-        proof = prove_programs(exported(module, args), program, args, cases)
+        proof = prove_programs(exported(Subject("apart", module, tuple(args))), program, args, cases)
         if not proof.passed:
             raise ValueError(f"rows of one batch of {path} see each other: {proof.detail}")
     return program
-
-
-def exported(module: nn.Module, args: Sequence[Any]) -> ExportedProgram:
-    program: ExportedProgram = torch.export.export(module, tuple(args), strict=False)
-    core: ExportedProgram = program.run_decompositions(decompositions())
-    return core
 
 
 def depends(node: fx.Node, earlier: fx.Node) -> bool:
@@ -200,7 +203,7 @@ def same_shapes(traced: fx.GraphModule, sites: Sequence[fx.Node], args: Sequence
     with torch.no_grad(), fakes[0].fake_mode if fakes else nullcontext():
         try:
             Watch(traced).run(
-                *[fakes[0].fake_mode.from_tensor(x) if fakes and isinstance(x, Tensor) else x for x in args]
+                *[fakes[0].fake_mode.from_tensor(x) if fakes and isinstance(x, Tensor) else cloned(x) for x in args]
             )
         except RuntimeError as found:  # often the very shapes that are compared below
             fault = found
