@@ -17,12 +17,12 @@ from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
-from hilsim.describe.load import Setup, load_setup, with_override
+from hilsim.describe.load import EIGHT_BITS, Setup, load_setup, with_override
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
 from hilsim.errors import CompileError, Fault, InputError
-from hilsim.files import folder_faults
+from hilsim.files import all_or_nothing, folder_faults
 from hilsim.show.progress import saying
 
 HERE = Path("command line")
@@ -77,9 +77,9 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
     if options.write is not None:
         from hilsim.compiler.written import write_scenario
 
-        with saying("writing") as say:
-            paths = write_scenario(compiled, plans, options.write, say)
-        told(paths, options)
+        with saying("writing") as say, all_or_nothing(options.write) as folder:
+            lines = write_scenario(compiled, plans, folder, say)
+        told(lines, options, options.write)
     return 0
 
 
@@ -99,7 +99,9 @@ def check_module(options: CheckOptions) -> int:
 
     assert options.module is not None
     chip_name, unit_name, unit, profile = asked_for(options)
-    precision = options.precision or next((name for name in unit.precisions if unit.refusal(name) is None), "")
+    precision = options.precision or next(
+        known for known in (*EIGHT_BITS, *unit.precisions) if known in unit.precisions
+    )
     if precision not in unit.precisions:
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(unit.precisions)}")])
     allowed = compile_options(options.overrides)
@@ -115,9 +117,9 @@ def check_module(options: CheckOptions) -> int:
     if options.write is not None:
         from hilsim.compiler.written import write_module
 
-        with saying("writing") as say:
-            paths = write_module(plan, prepared, options.write, say)
-        told(paths, options)
+        with saying("writing") as say, all_or_nothing(options.write) as folder:
+            lines = write_module(plan, prepared, folder, say)
+        told(lines, options, options.write)
     return 0
 
 
@@ -132,7 +134,7 @@ def asked_for(options: CheckOptions) -> tuple[str, str, Unit, Profile]:
     fitting = {
         name: unit
         for name, unit in chip.units.items()
-        if options.unit in (None, name) and (unit.profiles if profile is None else unit.kind in profile.units)
+        if options.unit in (None, name) and (unit.profiles if profile is None else profile.suits(unit))
     }
     if not fitting:
         of = f"{chip.name}{'' if options.unit is None else f'.{options.unit}'}"
@@ -203,7 +205,7 @@ def memory_of(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def told(paths: Sequence[str], options: CheckOptions) -> None:
-    """Say what was written, out of the way of a document."""
-    for path in paths:
-        print(path, file=sys.stderr if options.json else sys.stdout)
+def told(lines: Sequence[str], options: CheckOptions, folder: Path) -> None:
+    """Say what was written where, out of the way of a document."""
+    for line in lines:
+        print(folder / line, file=sys.stderr if options.json else sys.stdout)

@@ -86,6 +86,15 @@ def written(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder` to write several files to; they move up together on success."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as temporary:
+        yield Path(temporary)
+        for file in sorted(Path(temporary).iterdir()):
+            os.replace(file, folder / file.name)
+
+
 def place_faults(file: Path, option: str) -> list[Fault]:
     """What would keep a file from being written, found before a long run and not after it; makes missing folders."""
     if exists(file) and file.is_dir():

@@ -101,7 +101,91 @@ class Tied(nn.Module):
         self.head.weight = self.embedding.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.head(self.embedding(ids))
+        return self.head(self.embedding(ids))  # at tied
+
+
+class TiedInside(nn.Module):
+    """A table that one function looks up and multiplies by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(32, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.linear(F.embedding(ids, self.table), self.table)
+
+
+class Turned(nn.Module):
+    """Queries and keys turned by one table of constants."""
+
+    cosines: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cosines", torch.ones(4))
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        return q * self.cosines + k * self.cosines
+
+
+class Frozen(nn.Module):
+    """A weight that is no parameter, as a frozen one may be, at work twice."""
+
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(4, 4))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.linear(x, self.weight) * F.linear(y, self.weight)
+
+
+class Unrolled(nn.Module):
+    """An LSTM, which an export spells out step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(4, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0]  # at unrolled
+
+
+class SelfAttention(nn.Module):
+    """One parameter that is split into three weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.MultiheadAttention(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.heads(x, x, x, need_weights=False)[0]
+
+
+class Memory(nn.Module):
+    """Attention over keys, or keys and values, that are parameters."""
+
+    def __init__(self, *, values: bool) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.ones(1, 2, 5, 4))
+        self.values = nn.Parameter(torch.ones(1, 2, 5, 4)) if values else None
+
+    def forward(self, q: Tensor, *given: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, self.keys, given[0] if self.values is None else self.values)
+
+
+class Indexed(nn.Module):
+    """Columns chosen by constants."""
+
+    columns: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.tensor([3, 1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.columns]
 
 
 class TiedWeights(nn.Module):
@@ -173,7 +257,7 @@ class WithWeight(nn.Module):
         self.weight = nn.Parameter(torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, self.weight)
+        return self.function(x, self.weight)  # at with weight
 
 
 class Normed(nn.Module):

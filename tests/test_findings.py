@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +18,17 @@ from torch.export import Dim, ExportedProgram
 
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
+from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of, place_of
 from hilsim.compiler.prices import products_of
 from hilsim.compiler.program import Subject, exported, subject_of
 from hilsim.compiler.rules import RuleBook
-from hilsim.describe.catalogue import FOLDERS, PROJECT, load_named
+from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named
 from hilsim.describe.head import ArgMaxHead, Head, LogitsHead, TopKHead, TopKSamplingHead
+from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.profile import STANDINGS, Profile, Standing, load_profile, operators, spellings
-from hilsim.errors import InputError
+from hilsim.errors import InputError, ScenarioError
 from hilsim.logits.network import NetworkConfig
 from tests import modules_for_findings as small
 from tests.modules_for_findings import Plain, WithWeight
@@ -52,7 +55,7 @@ def short(text: str) -> set[str]:
 
 
 def shortened(found: list[Finding]) -> set[str]:
-    return {line.replace(" aten.", " ").removesuffix(".default") for line in told(found)}
+    return {line.replace(" aten.", " ").removesuffix(".default").strip() for line in told(found)}
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,31 @@ CASES = {
         {**dict.fromkeys(NAMES, "note shared-calls said"), Y2023: "error shared-calls said"},
     ),
     "two encoders": Case(small.TwoEncoders(), (x(2, 4), x(2, 4)), EVERYWHERE),
+    "siamese by function": Case(
+        WithWeight(lambda x, w: F.linear(x, w) - F.linear(2 * x, w), 4, 4), (x(2, 4),),
+        {**dict.fromkeys(NAMES, "note shared-calls"), Y2023: "warning shared-calls"},
+    ),
+    "siamese by function, the weight turned twice": Case(
+        WithWeight(lambda x, w: x @ w.t() - (2 * x) @ w.t(), 4, 4), (x(2, 4),), {Y2023: "warning shared-calls"}
+    ),
+    "siamese by function, the weight scaled once": Case(
+        WithWeight(lambda x, w: (lambda v: F.linear(x, v) - F.linear(2 * x, v))(w * 0.5), 4, 4), (x(2, 4),),
+        {Y2023: "warning shared-calls"},
+    ),
+    "two halves of a weight": Case(  # each half is at work once
+        WithWeight(lambda x, w: F.linear(x, w[:2]) - F.linear(2 * x, w[2:]), 4, 4), (x(2, 4),), EVERYWHERE
+    ),
+    "one weight of two parameters": Case(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), (x(2, 4),),
+                                         {Y2023: "", TODAY: ""}),
+    "a table looked up and multiplied": Case(small.TiedInside(), (ids(3),), {TODAY: "note int64 ids"}),
+    "a table of cosines used twice": Case(small.Turned(), (x(2, 4), x(2, 4)), EVERYWHERE),
+    "a frozen weight used twice": Case(small.Frozen(), (x(2, 4), x(2, 4)), {Y2023: "warning shared-calls"}),
+    "an unrolled LSTM": Case(
+        small.Unrolled(), (x(1, 3, 4),),
+        {Y2023: "warning shared-calls rnn", TODAY: "note shared-calls rnn"},
+    ),
+    "an LSTM of one step": Case(small.Unrolled(), (x(1, 1, 4),), {Y2023: "", TODAY: ""}),
+    "attention of one input": Case(small.SelfAttention(), (x(3, 4),), {Y2023: "", TODAY: ""}),
     "one layer in a loop": Case(
         small.Repeated(), (x(2, 4),),
         {**dict.fromkeys(NAMES, "note shared-calls layer"), Y2023: "error shared-calls layer"},
@@ -153,7 +181,7 @@ CASES = {
         {
             Y2023: "note gather-indices embedding; note int64 ids; note tied-tensor embedding",
             TODAY: "note int64 ids; note tied-tensor embedding", TRT10: "note tied-tensor embedding",
-            DLA: "error reconstruction embedding; error int64 ids; note tied-tensor embedding",
+            DLA: "error reconstruction embedding; error int64 embedding; note int64 ids; note tied-tensor embedding",
         },
     ),
     "tied weights, biases apart": Case(small.TiedWeights(), (x(2, 4),), dict.fromkeys(NAMES, "note tied-tensor first")),
@@ -168,22 +196,40 @@ CASES = {
         Plain(lambda x, places: x.gather(-1, places)), (x(2, 8), ids(2, 3)),
         {
             Y2023: "error operator-missing gather; note int64 inputs_1", TODAY: "note int64 inputs_1", TRT10: "",
-            TRT8: "note int64 inputs_1", DLA: "warning operator-unknown gather; error int64 inputs_1",
+            TRT8: "note int64 inputs_1",
+            DLA: "warning operator-unknown gather; error int64 gather; note int64 inputs_1",
         },
     ),
     "cache by index_put": Case(
         small.Cache(), (x(2, 4), ids(2)),
         {
             Y2023: "error operator-missing index_put; note int64 place", TODAY: "note int64 place", TRT10: "",
-            DLA: "warning operator-unknown index_put; error int64 place",
+            DLA: "warning operator-unknown index_put; error int64 index_put; note int64 place",
         },
     ),
     "cache by scatter": Case(
         Plain(lambda cache, places, keys: cache.scatter(0, places, keys)), (x(8, 4), ids(2, 4), x(2, 4)),
         {
             Y2023: "error operator-missing scatter.src; note int64 inputs_1", TODAY: "note int64 inputs_1", TRT10: "",
-            DLA: "error reconstruction scatter.src; error int64 inputs_1",
+            DLA: "error reconstruction scatter.src; error int64 scatter.src; note int64 inputs_1",
         },
+    ),
+    # A product of one-hot rows adds up; ScatterND of TensorRT 10 does not.
+    "adding by index_put": Case(
+        Plain(lambda x, places, y: x.index_put((places,), y, accumulate=True)), (x(8, 4), ids(2), x(2, 4)),
+        {TRT10: "error scatter-reduction index_put", TRT8: "note int64 inputs_1", TODAY: "note int64 inputs_1"},
+    ),
+    "adding by index_add": Case(  # exported as index_put
+        Plain(lambda x, places, y: x.index_add(0, places, y)), (x(8, 4), ids(2), x(2, 4)),
+        {TRT10: "error scatter-reduction index_put"},
+    ),
+    "scatter_add": Case(
+        Plain(lambda x, places, y: x.scatter_add(0, places, y)), (x(8, 4), ids(2, 4), x(2, 4)),
+        {TRT10: "warning scatter-reduction scatter_add", TRT8: "note int64 inputs_1"},
+    ),
+    "scatter_reduce": Case(
+        Plain(lambda x, places, y: x.scatter_reduce(0, places, y, "amax")), (x(8, 4), ids(2, 4), x(2, 4)),
+        {TRT10: "warning scatter-reduction scatter_reduce.two"},
     ),
     "scatter of a number": Case(
         Plain(lambda cache, places: cache.scatter(0, places, 2.0)), (x(8, 4), ids(2, 4)),
@@ -203,8 +249,36 @@ CASES = {
             f"{TODAY} int16": "error no-16x16-matmul einsum", f"{TODAY} int8": "", f"{V73} int16": "",
         },
     ),
+    "einsum with an ellipsis": Case(
+        Plain(lambda x, y: torch.einsum("...ij,...jk->...ik", x, y)), (x(2, 3, 4), x(2, 4, 5)),
+        {TRT8: "error einsum-equation einsum", TRT10: "", TODAY: ""},
+    ),
+    "einsum along a diagonal": Case(
+        Plain(lambda x, y: torch.einsum("ii, ij -> ij", x, y)), (x(4, 4), x(4, 4)),
+        {TRT8: "error einsum-equation einsum", TRT10: ""},
+    ),
+    "einsum that stretches": Case(
+        Plain(lambda x, y: torch.einsum("bij,bjk->bik", x, y)), (x(1, 3, 4), x(2, 4, 5)),
+        {TRT8: "error einsum-equation einsum", TRT10: ""},
+    ),
+    "einsum with a weight first": Case(
+        WithWeight(lambda x, w: torch.einsum("ij,jk->ik", w, x), 4, 4), (x(4, 2),),
+        {f"{TODAY} int16": "", f"{Y2023} int16": "error operator-missing einsum"},
+    ),
+    "einsum of two activations and a weight": Case(
+        WithWeight(lambda x, w: torch.einsum("ij,jk,kl->il", w, x, x), 4, 4), (x(4, 4),),
+        {f"{TODAY} int16": "error no-16x16-matmul einsum", f"{TODAY} int8": ""},
+    ),
     "einsum with a weight": Case(
         WithWeight(lambda x, w: torch.einsum("ij,jk->ik", x, w), 4, 4), (x(2, 4),), {f"{TODAY} int16": ""}
+    ),
+    # The number is told as one that leaves the graph, not as a size.
+    "a number for the host": Case(
+        Plain(lambda x: x * x.sum().item()), (x(2, 4),),
+        {
+            TODAY: "warning operator-unknown _local_scalar_dense; error value-to-host _local_scalar_dense",
+            TRT10: "warning operator-unknown _local_scalar_dense; warning value-to-host _local_scalar_dense",
+        },
     ),
     # Blank but for today's v68; read as bmm, mul, add, softmax elsewhere.
     "attention with a boolean mask": Case(
@@ -230,6 +304,44 @@ CASES = {
     ),
     "product with a weight": Case(
         WithWeight(torch.matmul, 4, 5), (x(3, 4),), {**EVERYWHERE, f"{Y2023} int16": "", f"{TODAY} int16": ""}
+    ),
+    "product with a weight first": Case(
+        WithWeight(lambda x, w: w @ x, 4, 4), (x(4, 3),),
+        {f"{Y2023} int16": "", f"{TODAY} int16": "", DLA: "error constant-second-operand mm"},
+    ),
+    "addmm of activations onto a weight": Case(  # what is added is no factor
+        WithWeight(lambda x, w: torch.addmm(w, x, x), 4, 4), (x(4, 4),),
+        {f"{Y2023} int16": "error no-16x16-matmul addmm", f"{TODAY} int16": "error no-16x16-matmul addmm"},
+    ),
+    "linear of activations": Case(
+        Plain(F.linear), (x(3, 4), x(5, 4)),
+        {
+            **dict.fromkeys((Y2023, TODAY, V73, TRT8, TRT10), ""), f"{TODAY} int8": "error constant-weight linear",
+            f"{TODAY} int16": "error constant-weight linear", f"{Y2023} int16": "error no-16x16-matmul linear",
+            f"{Y2023} int8": "",
+        },
+    ),
+    "linear of a weight by an activation": Case(
+        WithWeight(lambda x, w: F.linear(w, x), 5, 4), (x(3, 4),),
+        {f"{TODAY} int8": "error constant-weight linear", TODAY: "", f"{Y2023} int16": ""},
+    ),
+    "attention over constant keys": Case(  # the second product is of two activations all the same
+        small.Memory(values=False), (x(1, 2, 3, 4), x(1, 2, 5, 4)),
+        {f"{TODAY} int16": "error no-16x16-matmul scaled_dot_product_attention", TODAY: ""},
+    ),
+    "attention over constant keys and values": Case(
+        small.Memory(values=True), (x(1, 2, 3, 4),), {f"{TODAY} int16": "", TODAY: ""}
+    ),
+    "truth values and": Case(
+        Plain(lambda x, y: (x > 0) & (y > 0)), (x(3, 4), x(3, 4)),
+        {
+            TODAY: "", f"{TODAY} int8": "error bitwise-fp bitwise_and.Tensor",
+            f"{TODAY} int16": "error bitwise-fp bitwise_and.Tensor", Y2023: "error operator-missing bitwise_and.Tensor",
+        },
+    ),
+    "integers and": Case(
+        Plain(lambda x, y: x & y), (ids(3).int(), ids(3).int()),
+        {f"{TODAY}{of}": "error bitwise-fp bitwise_and.Tensor" for of in ("", " int8", " int16")},
     ),
     "product with a turned weight": Case(
         WithWeight(lambda x, w: x @ w.t(), 5, 4), (x(3, 4),), {**EVERYWHERE, f"{Y2023} int16": "", f"{TODAY} int16": ""}
@@ -317,8 +429,22 @@ CASES = {
     ),
     "int64 inputs": Case(
         Plain(lambda places: places * 2), (ids(3),),
-        {**dict.fromkeys((Y2023, TODAY, V73, TRT8), "note int64 inputs_0"), TRT10: "", DLA: "error int64 inputs_0"},
+        {
+            **dict.fromkeys((Y2023, TODAY, V73, TRT8), "note int64 inputs_0"), TRT10: "",
+            DLA: "error int64 mul.Tensor; note int64 inputs_0",
+        },
     ),
+    # What the DLA cannot do is told at every node; a mask that was made of ids is none of them, nor a constant index.
+    "work on ids": Case(
+        Plain(lambda x, ids: torch.where(((ids + 1) * 2 > 3).view(1, 3), x, 0.0)), (x(2, 3), ids(3)),
+        {
+            TODAY: "note int64 inputs_1",
+            DLA: "error int64 add.Tensor; error int64 mul.Tensor; error int64 gt.Scalar; error operator-missing "
+            "gt.Scalar; error reconstruction where.self; note int64 inputs_1",
+        },
+    ),
+    "ids that nothing reads": Case(Plain(lambda x, ids: x * 2), (x(2, 3), ids(3)), {DLA: "note int64 inputs_1"}),
+    "a constant index": Case(small.Indexed(), (x(2, 8),), {DLA: "warning operator-unknown index.Tensor", TRT8: ""}),
     "int32 inputs": Case(Plain(lambda places: places * 2), (ids(3).int(),), EVERYWHERE),
     "layer norm": Case(
         nn.LayerNorm(4), (x(3, 4),),
@@ -448,6 +574,46 @@ def test_a_module_called_again_is_one_finding_with_its_calls(name: str, module: 
     assert f"{module} call {calls}" in found.place
 
 
+def test_a_parameter_used_twice_is_named_with_its_later_use() -> None:
+    found = one("siamese by function", Y2023, "shared-calls")
+    assert found.reason.startswith("weight is used 2 times within one call of the module itself: ")
+    assert (found.module, found.call, found.line) == ("", 0, line_of("with weight"))
+    assert found.place == f"the module itself, {line_of('with weight')}"
+    assert not found.rewrites  # modules can be told apart, uses inside of one cannot
+    cell = one("an unrolled LSTM", Y2023, "shared-calls")  # of three steps; the first is known when the graph is built
+    assert "rnn.weight_hh_l0 and rnn.bias_hh_l0 are used 2 times within one call of rnn" in cell.reason
+    assert cell.place == f"rnn, {line_of('unrolled')}"
+
+
+def test_a_module_called_again_is_not_told_of_its_parameters_too() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = WithWeight(lambda x, w: F.linear(F.linear(x, w), w), 4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pair(self.pair(x))
+
+    (found,) = RuleBook(profile(Y2023), "fp16").findings(exported(Subject("twice", Twice(), (x(2, 4),))), "g")
+    assert "module pair is called 2 times" in found.reason
+
+
+def test_a_tie_inside_of_which_one_use_repeats_is_both() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(F.linear(self.first(x), self.first.weight), self.first.weight)
+
+    found = RuleBook(profile(TODAY), "fp16").findings(exported(Subject("both", Both(), (x(2, 4),))), "g")
+    assert sorted(finding.rule for finding in found) == ["shared-calls", "tied-tensor"]
+    assert "first.weight is used by the module itself and first" in next(
+        finding.reason for finding in found if finding.rule == "tied-tensor"
+    )
+
+
 def test_nodes_of_a_second_call_say_so() -> None:
     nodes = {place.node: (place.module, place.call) for place in map(place_of, program_of("siamese").graph.nodes)}
     assert nodes["relu"] == ("encoder", 0)
@@ -459,6 +625,48 @@ def test_tied_tensor_names_both_modules() -> None:
     found = one("tied head", TODAY, "tied-tensor")
     assert "embedding and head" in found.reason
     assert "no siamese network" in found.reason
+    assert found.line == line_of("tied")  # where the second of them is used
+
+
+def test_inputs_are_told_with_the_line_that_first_uses_them() -> None:
+    varies = one("a length that varies", TODAY, "dynamic-shape")
+    assert varies.place == f"x, the module itself, {line_of('encoder')}"
+    assert one("cache by index_put", TODAY, "int64").place == f"place, the module itself, {line_of('cache')}"
+    unread = one("ids that nothing reads", DLA, "int64")
+    assert unread.place == "inputs_1, the module itself"  # no line uses it
+
+
+def test_what_leaves_for_the_host_is_no_size() -> None:
+    found = one("a number for the host", TODAY, "value-to-host")
+    assert found.reason.startswith("the value leaves the graph for the host")
+    assert ".item()" in found.remedy
+    assert one("nonzero", TODAY, "data-dependent-size").reason.startswith("the size of aten.nonzero.default's result")
+
+
+def test_integers_that_are_refused_are_told_node_by_node() -> None:
+    """So that each of them leaves the unit; the inputs alone would be one note."""
+    found = [finding for finding in findings("work on ids", DLA) if finding.rule == "int64"]
+    assert [(finding.severity, finding.node) for finding in found] == [
+        ("error", "add"), ("error", "mul"), ("error", "gt"), ("note", "inputs_1")
+    ]  # fmt: skip
+
+
+def test_sizes_are_about_no_module_and_have_remedies() -> None:
+    unit = load_chip("sa8295p", PROJECT / "scenarios").units["npu"]
+    assert unit.graph_limit is not None
+    most = round(unit.graph_limit.si)
+    assert not list(module_limits(most, most, unit, TODAY, "g"))
+    (cut,) = module_limits(most + 1, most, unit, TODAY, "g")
+    (refused,) = module_limits(most + 1, most + 1, unit, TODAY, "g")
+    assert (cut.severity, refused.severity) == ("note", "error")
+    assert "fewer bits a weight" in cut.remedy
+    assert refused.remedy == "split that parameter, or fewer bits a weight"
+    assert (cut.place, refused.place) == ("", "")
+    target = load_setup(PROJECT / "scenarios/orin_8295.yaml").target
+    told = {found.rule: found for found in decoder_limits(target, TODAY, 2048, 1)}
+    assert sorted(told) == ["context-size", "graph-size"]
+    assert "a smaller context" in told["context-size"].remedy
+    assert "fewer bits a weight" in told["graph-size"].remedy
 
 
 def test_findings_inside_a_branch_are_told_of_the_branch() -> None:
@@ -592,6 +800,54 @@ def test_every_rule_has_a_source() -> None:
         assert all(len(source) > 10 for source in sources), of
         for row in operators().values():
             assert row.source
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "remedy"),
+    [
+        ("why: mine", "wy: mine", "conditions[0].wy (line 13)", "an unknown key"),
+        ("dtypes: [bool]", "dtypes: [boole]", "conditions[0].dtypes[0] (line 15)", "'bool', 'int' or 'float'"),
+        ("equation: plain", "equation: fancy", "conditions[0].equation (line 16)", "'plain'"),
+        ("accumulate: false", "accumulate: true", "conditions[0].accumulate (line 17)", "False"),
+        ("factors: [0, 1]", "factors: [0]", "conditions[0]", "two operands or more"),
+        ("integers: native", "integers: natively", "integers (line 6)", "'native'"),
+        ("aten.topk.default", "aten.topkk.default", "aten.topkk.default", "operators of the table"),
+    ],
+)
+def test_a_slip_in_a_profile_of_ones_own_is_told_with_its_place(
+    tmp_path: Path, old: str, new: str, place: str, remedy: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    assert load_profile("mine.yaml", tmp_path / "scenario.yaml").name == "mine"
+    assert MINE.count(old) == 1
+    file.write_text(MINE.replace(old, new))
+    with pytest.raises(ScenarioError) as caught:
+        load_profile("mine.yaml", tmp_path / "scenario.yaml")
+    for part in ("mine.yaml", place, remedy):
+        assert part in str(caught.value)
+
+
+MINE = """\
+name: mine
+title: A compiler of my own
+units: [npu]
+column: qnn_htp_2025
+elsewhere: cpu
+integers: native
+dynamic_shapes: {value: true, evidence: assumed, source: my own word}
+shared_calls: {value: true, evidence: assumed, source: my own word}
+shared_context: {value: true, evidence: assumed, source: my own word}
+conditions:
+  - rule: my-rule
+    operators: [aten.topk.default]
+    why: mine
+    source: my own word
+    dtypes: [bool]
+    equation: plain
+    accumulate: false
+    factors: [0, 1]
+"""
 
 
 # Whole decoders.

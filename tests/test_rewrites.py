@@ -193,6 +193,12 @@ EXAMPLES: dict[str, list[Call]] = {
     "and_by_product": [call(coins(3, 4), coins(4))],
     "or_by_sum": [call(coins(3, 4), coins(4))],
 }
+EXAMPLES["norm_by_squares"] = [
+    call(normal(3, 6), 2, [-1], True),
+    call(normal(7)),
+    call(normal(2, 3, 4), 2, [0, 2]),
+    call(normal(2, 5), 2, [1]),
+]
 EXAMPLES["gather_by_mask"] = [*EXAMPLES["gather_by_index_select"], call(coins(3, 5), 1, whole(0, 5, 3, 4))]
 EXAMPLES["embedding_by_matmul"] = EXAMPLES["embedding_by_index_select"]
 EXAMPLES["cumsum_by_matmul"] = EXAMPLES["cumsum_by_shifts"]
@@ -355,6 +361,7 @@ WRONG: list[tuple[str, Any, int]] = [
     ("attention_by_matmul", unmasked_rows_spread, 2),
     ("rms_norm_by_parts", no_epsilon, 0),
     ("any_by_maximum", any_by_sum, 0),
+    ("norm_by_squares", lambda x, ord=2, dim=None, keepdim=False, dtype=None: x.abs().sum(dim, keepdim=keepdim), 0),
     ("gelu_by_polynomial", activations.gelu_tanh, 0),
     ("where_by_arithmetic", lambda mask, x, y: mask.float() * x, 0),
 ]

@@ -17,7 +17,7 @@ from hilsim.compiler.rewrite.siamese import one_call, two_encoders, two_graphs
 from hilsim.compiler.shared import Shared, parameter_name, shared_in
 
 WAYS = {
-    "two_encoders": ("a second copy of the parameters for the second call", "bits", ""),
+    "two_encoders": ("a copy of the parameters for every further call", "bits", ""),
     "one_call": ("both inputs in one call, a batch of two", "rounding", "a batch of two may round otherwise than one"),
     "two_graphs": ("a graph for each call, in one context that shares weights", "bits", ""),
 }
@@ -33,7 +33,8 @@ def calls_apart(
         if shared is None:
             continue
         # Only one module at a time can be batched; copies can be made of several.
-        names = [name for name in found.rewrites if name != "one_call" or len(refused) == 1]
+        alone = len(refused) == 1 and subject.dynamic_shapes is None
+        names = [name for name in found.rewrites if name != "one_call" or alone]
         ways = [way for name in names if (way := way_of(name, subject, program, place, shared)) is not None]
         if not ways:
             continue
@@ -41,7 +42,7 @@ def calls_apart(
         first, *others = ways
         if first.name == "one_call":
             with quiet():
-                program = one_call(subject.module, subject.inputs, shared.modules[0])
+                program = one_call(subject.module, subject.inputs, shared.modules[0], kwargs=subject.kwargs)
         else:
             two_encoders(program, shared.modules)
         options = tuple(Option(way.name, way.seconds, way.bytes, way.exactness, way.caveat) for way in others)
@@ -59,7 +60,7 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, s
     try:
         if name == "one_call":
             with quiet():
-                made = one_call(subject.module, subject.inputs, path)
+                made = one_call(subject.module, subject.inputs, path, kwargs=subject.kwargs)
         else:
             made = exported(subject)
             if name == "two_graphs":

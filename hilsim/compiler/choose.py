@@ -91,9 +91,9 @@ class Candidate:
     worries: int  # operators of its own that nobody vouches for
 
     @property
-    def rank(self) -> tuple[int, int, float]:
-        """Known before unknown, exact before rounded, quick before slow."""
-        return self.worries, EXACTNESS.index(self.rewrite.exactness), self.seconds
+    def rank(self) -> tuple[int, int, float, float]:
+        """Known before unknown, exact before rounded and that before approximate, quick before slow."""
+        return self.worries, EXACTNESS.index(self.rewrite.exactness), self.rewrite.bound, self.seconds
 
     @property
     def option(self) -> Option:
@@ -263,7 +263,7 @@ def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:
     """Errors about the graph as a whole, which no island helps."""
     for found in errors:
         if not found.node or found.rule == "dynamic-shape":
-            yield f"{found.graph}: {found.reason}. {found.remedy[:1].upper()}{found.remedy[1:]}."
+            yield f"{found.graph}: {found.reason}. Remedy: {found.remedy}."
 
 
 def away_refusals(errors: Iterable[Finding], islands: Islands, place: Place) -> Iterable[str]:
@@ -278,9 +278,12 @@ def away_refusals(errors: Iterable[Finding], islands: Islands, place: Place) -> 
         why = "and the unit's file has no fallback figures"
     else:
         return
+    unmended = (
+        "rewrites are switched off" if place.allowed.rewrites == "none" else "no rewrite that may be used applies"
+    )
     told: set[str] = set()
     for found in errors:
         if found.node in islands.nodes and found.operator not in told:
             told.add(found.operator)
-            remedy = f" {found.remedy[:1].upper()}{found.remedy[1:]}." if found.remedy else ""
-            yield f"{found.operator} at {found.place}: {found.reason}, no rewrite applies, {why}.{remedy}"
+            remedy = f" Remedy: {found.remedy}." if found.remedy else ""
+            yield f"{found.operator} at {found.place}: {found.reason}, {unmended}, {why}.{remedy}"

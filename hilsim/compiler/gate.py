@@ -14,7 +14,7 @@ from hilsim.compiler.kept import digest_of, kept
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, digest, load_setup
-from hilsim.describe.profile import Profile, Switch, load_profile
+from hilsim.describe.profile import Profile, Switch, is_file, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.errors import CompileError, Fault, InputError
 
@@ -109,9 +109,10 @@ def plans_of(setup: Setup, say: Say = silent) -> dict[int, Plan]:
 
 def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
     """The profile that a part is held against: the pinned one where its unit lists it, else the unit's first."""
-    listed, pinned = part.unit.profiles, setup.scenario.compile.profile
-    name = pinned if pinned in listed else next(iter(listed), None)
-    return None if name is None else load_profile(name, Path(setup.file))
+    listed, pinned, file = part.unit.profiles, setup.scenario.compile.profile, Path(setup.file)
+    if pinned is not None and (pinned in listed or (is_file(pinned) and load_profile(pinned, file).suits(part.unit))):
+        return load_profile(pinned, file)
+    return load_profile(listed[0], file) if listed else None
 
 
 def plan_of(

@@ -12,6 +12,11 @@ from hilsim.describe.chip import Unit
 from hilsim.describe.load import Placed
 from hilsim.units import gib
 
+FEWER_BITS = "fewer bits a weight"
+FEWER_PARTS = f"{FEWER_BITS} make fewer parts"
+LESS_TO_MAP = f"{FEWER_BITS}, a smaller context, or one width less where every graph holds its own weights"
+SPLIT = "split that parameter"
+
 
 def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> Iterator[Finding]:
     """Whether a language model has to be cut up, and whether it can be: between layers, and along the head's rows."""
@@ -23,17 +28,17 @@ def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> 
         layer = body_weights(shape) / shape.layers * precision.weight_bits.si / 8
         if layer > limit.si:
             reason = f"one layer of {gib(round(layer)):.2f} GiB, and {limit.value:g} {limit.unit} a graph"
-            yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, "fewer bits a weight")
+            yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, FEWER_BITS)
         elif cut.graphs > 1:
             whole = gib(weight_bytes(placed))
             reason = (
                 f"{whole:.2f} GiB of weights, and {limit.value:g} {limit.unit} a graph: cut into {cut.graphs} parts"
             )
-            yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source)
+            yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source, FEWER_PARTS)
     if unit.context_limit is not None and cut.contexts > 1:
         limit = unit.context_limit
         reason = f"more than {limit.value:g} {limit.unit} to map: {cut.contexts} contexts, each with its runtime"
-        yield limit_finding(graph, "context-size", "note", profile, reason, limit.source)
+        yield limit_finding(graph, "context-size", "note", profile, reason, limit.source, LESS_TO_MAP)
 
 
 def module_limits(nbytes: int, largest: int, unit: Unit, profile: str, graph: str) -> Iterator[Finding]:
@@ -44,10 +49,10 @@ def module_limits(nbytes: int, largest: int, unit: Unit, profile: str, graph: st
     allowed = f"{limit.value:g} {limit.unit} a graph"
     if largest > limit.si:
         reason = f"one parameter of {gib(largest):.2f} GiB, and {allowed}"
-        yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, "split that parameter")
+        yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, f"{SPLIT}, or {FEWER_BITS}")
     else:
         reason = f"{gib(nbytes):.2f} GiB of parameters, and {allowed}: cut into {ceil(nbytes / limit.si)} parts"
-        yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source)
+        yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source, FEWER_PARTS)
 
 
 def limit_finding(

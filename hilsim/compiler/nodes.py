@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def line_of(node: fx.Node) -> str:
     file, line, _ = own[-1]
     path = Path(file)
     return f"{path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path}:{line}"
+
+
+def first_line(node: fx.Node) -> str:
+    """The line where an input, or a parameter, is first used."""
+    seen, open_ = {node}, deque([node])
+    while open_:
+        for user in open_.popleft().users:
+            if line := line_of(user):
+                return line
+            if user not in seen:
+                seen.add(user)
+                open_.append(user)
+    return ""
 
 
 def value_of(node: fx.Node) -> Any:

@@ -112,6 +112,15 @@ class Plan:
         """Why it does not compile, each reason once."""
         return tuple(dict.fromkeys(reason for graph in self.graphs for reason in graph.refusals))
 
+    def more_seconds(self, graph: GraphPlan) -> float:
+        """What a pass pays for its compiler: a decoder beyond the plain one, a network for rewrites and ways out."""
+        return graph.extra_s + (0.0 if self.load is None else sum(use.seconds for use in graph.chosen))
+
+    @property
+    def rewrite_bytes(self) -> int:
+        """What rewrites keep in memory."""
+        return sum(nbytes for what, nbytes in self.items if "rewrites" in what or "second copy" in what)
+
     def compiled(self) -> Compiled:
         """The plan in numbers, for the clock and the ledger."""
         extras = tuple((graph.rows, graph.extra) for graph in self.graphs if graph.extra != Extra())

@@ -96,7 +96,7 @@ def plan_module(
     if len(lengths.sized) > 1 and not lengths.refusal:
         graphs[0] = replace(graphs[0], chosen=(padded(lengths), *graphs[0].chosen))
     if lengths.refusal:
-        graphs[0] = replace(graphs[0], refusals=(lengths.refusal, *graphs[0].refusals))
+        graphs[0] = replace(graphs[0], refusals=(lengths.refusal,))
     example = next((part for part in prepared.values() if part.rows >= lengths.example), list(prepared.values())[-1])
     plan = Plan(
         subject.name,

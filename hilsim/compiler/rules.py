@@ -9,12 +9,12 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from hilsim.compiler.findings import Finding
+from hilsim.compiler.conditions import broken
+from hilsim.compiler.findings import Finding, said_of
 from hilsim.compiler.nodes import (
     constants_of,
-    fixed,
+    first_line,
     is_random,
-    operands,
     operator_of,
     place_of,
     sources_of,
@@ -23,7 +23,7 @@ from hilsim.compiler.nodes import (
 )
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.registry import rewrites_for
-from hilsim.compiler.shared import shared_in
+from hilsim.compiler.shared import Shared, shared_in
 from hilsim.describe.chip import Activations
 from hilsim.describe.profile import (
     STANDINGS,
@@ -35,6 +35,10 @@ from hilsim.describe.profile import (
     spellings,
     standing_of,
 )
+
+TO_HOST = ("aten._local_scalar_dense.default", "aten.item.default")  # a number as Python has it
+NO_INTEGERS = "the unit has no integers"
+DLA = "NVIDIA/Deep-Learning-Accelerator-SW: FP16 and INT8 only"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class RuleBook:
                 found += self.about(node, constants, graph)
                 found += self.inside(node, program.graph_module, constants, graph)
         return [*found, *self.about_shapes(program, graph), *self.about_integers(program, constants, graph),
-                *self.about_sharing(program, graph)]  # fmt: skip
+                *self.about_state(program, graph), *self.about_sharing(program, graph)]  # fmt: skip
 
     def judgement(self, operator: str) -> Judgement:
         """The operator's standing: a ruling, else its row, else how it is spelled, else unknown."""
@@ -103,6 +107,15 @@ class RuleBook:
         operator = operator_of(node)
         if (spelling := spellings().get(operator)) and not spelling.reads:
             return  # no operation: whatever there is to say was said of the numbers that it names
+        yield from self.about_operator(node, operator, constants, graph)
+        if self.profile.integers == "refused" and is_wide(node, constants):
+            away = "" if self.profile.elsewhere == "nowhere" else f", or leave it to the {self.profile.elsewhere}"
+            remedy = f"work out the integers before, on the host{away}"
+            said = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
+            yield self.finding(node, graph, "int64", "error", said, ())
+
+    def about_operator(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
+        """Findings about one node from its operator and the conditions on it."""
         judgement = self.judgement(operator)
         mending = mending_of(node)
         conditions = list(self.conditions_of(operator))
@@ -114,23 +127,32 @@ class RuleBook:
         elif judgement.standing == "partial" and not any("*" not in rule.operators for rule in conditions):
             yield self.finding(node, graph, "operator-partial", "warning", judgement, mending)
         for rule in conditions:
-            if broken := self.broken(rule, node, constants):
-                why = f"{broken}: {rule.why}" if broken != rule.why else rule.why
+            if done := broken(rule, node, constants, self.activations):
+                why = f"{done}: {rule.why}" if done != rule.why else rule.why
                 stated = Judgement("partial", "documented", why, rule.source, rule.remedy or judgement.remedy)
                 assumed = rule.source.startswith("assumed")
                 stated = stated if not assumed else Judgement("partial", "assumed", why, rule.source, rule.remedy)
                 yield self.finding(node, graph, rule.rule, rule.severity, stated, mending)
         if sizes := unbacked(node):
-            taken = self.profile.dynamic_shapes.value
-            why = f"the size of {operator}'s result depends on the data ({', '.join(sizes)})"
-            said = Judgement(
-                "partial" if taken else "unsupported",
-                "documented",
-                why + ("; what it costs is counted for a size of 1" if taken else ""),
-                judgement.source if taken else self.profile.dynamic_shapes.source,
-                REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host"),
-            )
-            yield self.finding(node, graph, "data-dependent-size", "warning" if taken else "error", said, mending)
+            yield self.about_data(node, graph, sizes, judgement, mending)
+
+    def about_data(
+        self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, mending: tuple[str, ...]
+    ) -> Finding:
+        """The finding about a node that makes sizes, or plain numbers, which only its data decide."""
+        taken, operator, names = self.profile.dynamic_shapes.value, operator_of(node), ", ".join(made)
+        source = judgement.source if taken else self.profile.dynamic_shapes.source
+        if operator in TO_HOST:
+            rule, source = "value-to-host", "PyTorch: .item() makes a Python number of a tensor"
+            why = f"the value leaves the graph for the host ({names}), and what the host makes of it comes back"
+            remedy = "keep it in the graph as a tensor of one number, without .item(), or end the graph here"
+        else:
+            rule, why = "data-dependent-size", f"the size of {operator}'s result depends on the data ({names})"
+            why += "; what it costs is counted for a size of 1" if taken else ""
+            remedy = REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host")
+        standing: Standing = "partial" if taken else "unsupported"
+        said = Judgement(standing, "documented", why, source, remedy)
+        return self.finding(node, graph, rule, "warning" if taken else "error", said, mending)
 
     def inside(self, node: fx.Node, module: torch.nn.Module, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about the graphs that a branch or a loop holds, told of its own node: it moves as a whole."""
@@ -161,57 +183,6 @@ class RuleBook:
             if names & set(condition.operators):
                 yield condition
 
-    def broken(self, rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str:
-        """What a node does that a condition does not allow, or "" where it holds."""
-        sources = sources_of(node)
-        shapes = [tuple(fixed(size) for size in tensor.shape) for tensor in (*operands(node), *tensors_of(node))]
-        if rule.except_constant is not None and is_constant(sources, rule.except_constant, constants):
-            return ""
-        if rule.never:
-            return rule.why
-        if rule.activations is not None and self.activations not in rule.activations and is_float(node):
-            return f"activations are {self.activations}"
-        if rule.constant is not None and not is_constant(sources, rule.constant, constants):
-            return f"operand {rule.constant + 1} is computed"
-        if rule.rank is not None and (rank := max((len(shape) for shape in shapes), default=0)) > rule.rank:
-            return f"{rank} dimensions"
-        if rule.size is not None:
-            large = [size for shape in shapes for size in shape if size > rule.size]
-            if large:
-                return f"a dimension of {max(large)}"
-        if rule.batch is not None:  # of activations: the first dimension of a weight is no batch
-            computed = [source for source in (*sources, node) if source not in constants]
-            firsts = [fixed(tensor.shape[0]) for source in computed for tensor in tensors_of(source) if tensor.dim()]
-            if firsts and max(firsts) > rule.batch:
-                return f"a batch of {max(firsts)}"
-        return self.broken_arguments(rule, node)
-
-    def broken_arguments(self, rule: Condition, node: fx.Node) -> str:
-        """The same for what hangs on the operator's arguments: axis, k, order."""
-        given = arguments(node)
-        shape = tuple(fixed(size) for size in operands(node)[0].shape) if operands(node) else ()
-        axis = given.get("dim", -1)
-        axis = axis[0] if isinstance(axis, (list, tuple)) and axis else axis
-        if isinstance(axis, int) and shape:
-            place = axis % len(shape)
-            if rule.axis == "last" and place != len(shape) - 1:
-                return f"axis {axis} of {len(shape)}"
-            if rule.axis == "last four" and place < len(shape) - 4:
-                return f"axis {axis} of {len(shape)}"
-            if rule.axis_size is not None:
-                alone = all(size == 1 for dim, size in enumerate(shape) if dim != place)
-                most = rule.axis_size_alone if alone and rule.axis_size_alone is not None else rule.axis_size
-                if shape[place] > most:
-                    return f"{shape[place]} numbers along the axis"
-        k = given.get("k")
-        if rule.k is not None and isinstance(k, int) and k > rule.k:
-            return f"k = {k}"
-        if rule.largest and given.get("largest") is False:
-            return "the smallest"
-        if rule.sorted and given.get("sorted") is False:
-            return "unsorted"
-        return ""
-
     def about_shapes(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
         """One finding a dynamic dimension of the inputs, where the compiler wants fixed shapes."""
         if self.profile.dynamic_shapes.value:
@@ -236,75 +207,98 @@ class RuleBook:
                             ("fixed_widths",),
                             node.name,
                             "placeholder",
+                            line=first_line(node),
                         )
 
     def about_integers(self, program: ExportedProgram, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
-        """One finding a graph for its 64-bit integers."""
+        """One note a graph for its 64-bit integers; those that are refused are told node by node, here only inputs."""
         if self.profile.integers == "native":
             return
+        refused = self.profile.integers == "refused"
         wide = [
             node
             for node in program.graph.nodes
-            if node.op in ("placeholder", "call_function")
+            if node.op in (("placeholder",) if refused else ("placeholder", "call_function"))
             and node not in constants
             and any(tensor.dtype == torch.int64 for tensor in tensors_of(node))
         ]
         if not wide:
             return
-        refused = self.profile.integers == "refused"
         place = place_of(wide[0])
+        kind = ("input" if refused else "tensor") + ("s" if len(wide) > 1 else "")
+        what = f"{len(wide)} {kind} of int64, from {wide[0].name} on; "
         yield Finding(
             graph,
             "int64",
-            "error" if refused else "note",
+            "note",
             self.profile.name,
-            f"{len(wide)} tensors of int64, from {wide[0].name} on; "
-            + ("the unit has no integers" if refused else "the converter makes them int32"),
-            "pytorch/executorch _passes/i64_to_i32.py"
-            if not refused
-            else "NVIDIA/Deep-Learning-Accelerator-SW: FP16 and INT8 only",
+            what + (NO_INTEGERS if refused else "the converter makes them int32"),
+            DLA if refused else "pytorch/executorch _passes/i64_to_i32.py",
             "documented",
-            "keep values below 2^31; cast once at the inputs" if not refused else "ship embeddings instead of ids",
-            ("int64_to_int32",) if not refused else (),
+            "ship embeddings instead of ids" if refused else "keep values below 2^31; cast once at the inputs",
+            () if refused else ("int64_to_int32",),
             place.node,
             place.operator,
             place.module,
             place.call,
-            place.line,
+            place.line or first_line(wide[0]),
         )
 
+    def about_state(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
+        """One finding a buffer or input that the graph writes to."""
+        signature = program.graph_signature
+        for held in sorted({*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()}):
+            yield Finding(
+                graph, "state-inside", "warning", self.profile.name,
+                f"{held} is written to within the graph, and nobody says that this compiler keeps state",
+                "pytorch/executorch static_llama.py gives new keys and values out, the runtime writes them back",
+                "assumed", "take it as an input and return what is new",
+            )  # fmt: skip
+
     def about_sharing(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
-        """Parameters with several uses: one module called twice, one tensor in two modules."""
-        switch = self.profile.shared_calls
-        ways = ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ()))
+        """Parameters with several uses: a module called twice, a parameter used twice, a tensor in two modules."""
         for shared in shared_in(program):
-            again = f"is called {shared.calls} times with the same {len(shared.names)} parameters"
             if shared.kind == "tied tensor":
-                where = " and ".join(shared.modules)
                 yield Finding(
                     graph, "tied-tensor", "note", self.profile.name,
-                    f"{shared.names[0]} is used by {where}: one tensor in two modules, no siamese network",
+                    f"{shared.names[0]} is used by {' and '.join(map(said_of, shared.modules))}: one tensor in two "
+                    "modules, no siamese network",
                     "torch.export graph signature", "documented",
-                    "each use may hold its own copy once quantised", (), "", "", shared.modules[0],
+                    "each use may hold its own copy once quantised", module=shared.modules[0], line=shared.line,
                 )  # fmt: skip
-                continue
-            yield Finding(
-                graph,
-                "shared-calls",
-                "note" if switch.value else "error",
-                self.profile.name,
-                f"module {shared.modules[0]} {again}"
-                + ("" if switch.value else f" ({switch.evidence}: siamese networks are refused)"),
-                switch.source,
-                switch.evidence,
-                "" if switch.value else "two encoders, one call with a batch of two, or two graphs",
-                () if switch.value else ways,
-                "",
-                "",
-                shared.modules[0],
-                shared.calls - 1,
-                shared.line,
-            )  # fmt: skip
+            else:
+                yield self.about_calls(shared, graph)
+
+    def about_calls(self, shared: Shared, graph: str) -> Finding:
+        """The finding about what a siamese network does: the same parameters at work several times."""
+        switch = self.profile.shared_calls
+        ways: tuple[str, ...] = ()
+        if shared.kind == "module called again":
+            again = f"module {shared.modules[0]} is called {shared.calls} times"
+            again += f" with the same {len(shared.names)} parameters"
+            remedy = "two encoders, one call with a batch of two, or two graphs"
+            if not switch.value:
+                ways = ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ()))
+            call = shared.calls - 1
+        else:
+            again = f"{listed(shared.names)} used {shared.calls} times within one call of {said_of(shared.modules[0])}"
+            again += ": a siamese network without a module, of which nobody says whether it is refused"
+            remedy = "a copy of the parameter for each use, or one use with the inputs stacked"
+            call = shared.call
+        return Finding(
+            graph,
+            "shared-calls",
+            "note" if switch.value else "error" if ways else "warning",
+            self.profile.name,
+            again + (f" ({switch.evidence}: siamese networks are refused)" if ways else ""),
+            switch.source,
+            switch.evidence,
+            "" if switch.value else remedy,
+            ways,
+            module=shared.modules[0],
+            call=call,
+            line=shared.line,
+        )
 
     def finding(
         self, node: fx.Node, graph: str, rule: str, severity: str, said: Judgement, mending: tuple[str, ...]
@@ -351,34 +345,20 @@ def mending_of(node: fx.Node) -> tuple[str, ...]:
     return tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
 
 
-def is_constant(sources: list[fx.Node], index: int, constants: set[fx.Node]) -> bool:
-    """Whether one of a node's operands is known when the graph is built."""
-    return index < len(sources) and sources[index] in constants
-
-
-def is_float(node: fx.Node) -> bool:
-    """Whether a node computes with numbers that a precision quantises, or with truth values made of these."""
-    tensors = (*operands(node), *tensors_of(node))
-    return any(tensor.dtype.is_floating_point or tensor.dtype == torch.bool for tensor in tensors)
-
-
-def arguments(node: fx.Node) -> dict[str, object]:
-    """A node's arguments by name, defaults filled in."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return dict(node.kwargs)
-    given: dict[str, object] = {}
-    for index, argument in enumerate(schema.arguments):
-        if index < len(node.args):
-            given[argument.name] = node.args[index]
-        elif argument.name in node.kwargs:
-            given[argument.name] = node.kwargs[argument.name]
-        elif argument.has_default_value():
-            given[argument.name] = argument.default_value
-    return given
-
-
 def unbacked(node: fx.Node) -> list[str]:
     """Names of the sizes that this node makes and only its data decides."""
     bindings = node.meta.get("unbacked_bindings") or {}
     return [str(symbol) for symbol in bindings] if value_of(node) is not None else []
+
+
+def is_wide(node: fx.Node, constants: set[fx.Node]) -> bool:
+    """Whether a node works with 64-bit integers: yields them, or takes such as are computed; a size is none."""
+    taken = [source for source in node.all_input_nodes if source not in constants]
+    asks = operator_of(node) == "aten.sym_size.int"
+    return not asks and any(tensor.dtype == torch.int64 for one in (node, *taken) for tensor in tensors_of(one))
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """Parameters with their verb, the first few by name."""
+    several = names if len(names) <= 4 else (*names[:3], f"{len(names) - 3} more")
+    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(several[:-1])} and {several[-1]} are"

@@ -166,7 +166,7 @@ class Unit(Record):
             return f"no figures for precision {precision!r} (there are: {', '.join(self.precisions)})"
         # Attention multiplies activations by activations, so 16-bit integer activations need that matmul.
         if self.precisions[precision].activations == "int16" and "int16 x int16" in self.refused_matmuls:
-            return f"{precision} needs a matmul of int16 by int16 activations, which this unit lacks"
+            return f"{precision}, which needs a matmul of int16 by int16 activations that this unit lacks"
         return None
 
 

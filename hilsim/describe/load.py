@@ -21,7 +21,7 @@ from hilsim.describe.head import LOGITS, Head, head_for
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.policy import Tree
-from hilsim.describe.profile import load_profile
+from hilsim.describe.profile import is_file, load_profile
 from hilsim.describe.scenario import Conversations, Lengths, NetworkPlacement, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -310,9 +310,11 @@ def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], 
     if pinned is None:
         return
     try:
-        load_profile(pinned, file)
+        known = load_profile(pinned, file)
     except InputError as error:
         yield from (fault.at("compile.profile") if fault.place == "profile" else fault for fault in error.faults)
+        return
+    if is_file(pinned) and any(known.suits(part.unit) for part in parts):
         return
     listed = sorted({profile for part in parts for profile in part.unit.profiles})
     if pinned not in listed:

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.catalogue import PROJECT, load_named, load_record
-from hilsim.describe.chip import Activations, Fallback, UnitKind
+from hilsim.describe.chip import Activations, Fallback, Unit, UnitKind
 from hilsim.describe.figure import Named, Names, Record, as_tuple
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import read_text
@@ -26,6 +26,7 @@ STANDINGS: tuple[Standing, ...] = ("supported", "partial", "unknown", "unsupport
 # documented: a vendor or project states it; reported: a user's claim; assumed: nobody said it, we had to choose.
 Evidence = Literal["documented", "reported", "assumed"]
 Severity = Literal["error", "warning", "note"]
+NumberKind = Literal["bool", "int", "float"]
 Column = Literal["snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla"]
 TABLE = PROJECT / "chips/operators/table.csv"
 SPELLINGS = PROJECT / "chips/operators/spellings.yaml"
@@ -48,9 +49,10 @@ class Condition(Record):
     `axis`: the operator's axis is the last one, or one of the last four. `rank`, `size`, `batch`: at most so many
     dimensions, numbers along a dimension, numbers along the first one. `axis_size`, `axis_size_alone`: numbers along
     the operator's axis, and where every other dimension is 1. `k`: at most. `constant`: this operand (from 0) is no
-    activation. `except_constant`: where this operand is none, the condition says nothing. `activations`: number formats
-    it runs in. `largest`, `sorted`: arguments that must be true.
-    `never`: no form is known to run.
+    activation. `except_constant`: where this operand is none, the condition says nothing; `factors`: where of these
+    operands at most one is. `activations`: number formats it runs in. `dtypes`: what its operands may hold. `largest`,
+    `sorted`: arguments that must be true. `accumulate: false`: it must not add to what is there, nor reduce with it.
+    `equation: plain`: an einsum without ellipsis, diagonal or broadcasting. `never`: no form is known to run.
     """
 
     rule: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -65,13 +67,23 @@ class Condition(Record):
     k: int | None = Field(default=None, ge=1)
     constant: int | None = Field(default=None, ge=0)
     except_constant: int | None = Field(default=None, ge=0)
+    factors: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(as_tuple)] = None
     activations: Annotated[tuple[Activations, ...] | None, BeforeValidator(as_tuple)] = None
+    dtypes: Annotated[tuple[NumberKind, ...] | None, BeforeValidator(as_tuple)] = None
+    accumulate: Literal[False] | None = None
+    equation: Literal["plain"] | None = None
     largest: bool | None = None
     sorted: bool | None = None
     never: bool = False
     why: str = Field(min_length=3)
     source: str = Field(min_length=3)
     remedy: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_broken(self) -> Condition:
+        if self.factors is not None and len(self.factors) < 2:
+            raise ValueError(f"factors {list(self.factors)}; two operands or more, as one is never two activations")
+        return self
 
 
 class Switch(Record):
@@ -91,6 +103,7 @@ class Profile(Named):
     """
 
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
+    families: Names = ()  # of units that it is for; any of the right kind where there are none
     column: Column
     release: float | None = None
     elsewhere: Literal["cpu", "gpu", "nowhere"]
@@ -102,6 +115,10 @@ class Profile(Named):
     rulings: Annotated[tuple[Ruling, ...], BeforeValidator(as_tuple)] = ()
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(as_tuple)] = ()
     notes: str = ""
+
+    def suits(self, unit: Unit) -> bool:
+        """Whether the rules are about this kind of unit, and this silicon."""
+        return unit.kind in self.units and (not self.families or unit.family in self.families)
 
     @model_validator(mode="after")
     def _knows_its_operators(self) -> Profile:
@@ -174,6 +191,11 @@ def standing_of(cell: str, release: float | None) -> Standing:
         return "unsupported"
     # "partial", "reconstruction", "build-time only", "native, constant 2nd input only", "yes (SDK 2.45+)"
     return "partial" if cell else "unknown"
+
+
+def is_file(value: str) -> bool:
+    """Whether a profile is named by its file: somebody's own, which no chip has to list."""
+    return value.endswith((".yaml", ".yml"))
 
 
 def load_profile(value: str, asked_in: Path) -> Profile:

@@ -42,12 +42,13 @@ def plan_in_short(plan: Plan) -> dict[str, Any]:
         "graphs": [
             {
                 "name": graph.name,
-                "extra_ms": graph.extra_s * 1000,
+                "costs_ms": plan.more_seconds(graph) * 1000,
                 "rewrites_ms": sum(use.seconds for use in graph.chosen) * 1000,
                 "crossings": graph.crossings,
             }
             for graph in plan.graphs
         ],
+        "rewrite_bytes": plan.rewrite_bytes,
         "memory": [{"what": what, "bytes": nbytes} for what, nbytes in plan.items],
         "notes": list(plan.notes),
     }
@@ -111,7 +112,7 @@ def opening(page: Page, plan: Plan) -> None:
     page.paragraph(
         Text.assemble(
             (plan.subject, "bold"),
-            f" on {plan.unit}, {plan.precision}: ",
+            f" on {plan.unit}, {plan.precision}, {plan.activations} activations: ",
             (plan.outcome, f"bold {colour}"),
             unsure(plan),
         )
@@ -126,13 +127,13 @@ def opening(page: Page, plan: Plan) -> None:
     for graph in plan.graphs:
         errors = len({(found.node, found.module) for found in graph.findings if found.severity == "error"})
         rewritten = sum(use.nodes for use in graph.chosen)
-        more = graph.extra_s if plan.load is None else sum(use.seconds for use in graph.chosen)
+        more = plan.more_seconds(graph)
         page.line(
             f"  {graph.name:<14}{graph.nodes:>7}{errors:>9}{rewritten:>11}{len(graph.away):>7}{graph.pieces:>8}"
             f"{duration(more * 1000):>12}"
         )
     if plan.load is not None:
-        size = f"{round(plan.load.params_b * 1e9):,} parameters, {plan.load.gmacs:.3g} GMACs"
+        size = f"{round(plan.load.params_b * 1e9):,} parameters held, {plan.load.gmacs:.3g} GMACs"
         page.paragraph(f"{size}, {plan.load.operators} operators", 2)
     if plan.items:
         page.paragraph("memory: " + ", ".join(f"{what} {mebibytes(nbytes)}" for what, nbytes in plan.items), 2)
@@ -207,9 +208,11 @@ def rewrites(page: Page, plan: Plan) -> None:
         page.line()
         head = Text.assemble((use.name, f"bold {GOOD}"), f" for {target_of(use)}: {use.title}")
         page.paragraph(head, 10, "rewrite   ")
-        memory = f"; {mebibytes(use.bytes)} of memory" if use.bytes else ""
+        most = max(same.bytes for graph in plan.graphs for same in graph.chosen if key_of(same) == key_of(use))
+        memory = f"; up to {mebibytes(most)} of memory" if most else ""
         page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)
-        page.paragraph(f"a pass of {plan.graphs[0].name}: {work_in_words(use.work, plan.activations)}", 10)
+        if use.work != Work():
+            page.paragraph(f"a pass of {plan.graphs[0].name}: {work_in_words(use.work, plan.activations)}", 10)
         if use.caveat:
             page.paragraph(f"mind: {use.caveat}", 10)
         for option in use.others:
@@ -228,9 +231,11 @@ def ending(page: Page, plan: Plan) -> None:
     """What leaves the unit, what refuses it, remarks."""
     for graph in plan.graphs:
         if graph.crossings:
-            ways = f"{counted(graph.crossings, 'crossing')} {duration(graph.crossing_s * 1000)}"
-            work = f"the work there {duration(graph.away_s * 1000)}"
-            left = f"{graph.name}: {', '.join(graph.away_operators)} {where(plan)}; {ways}, {work}"
+            known = graph.crossing_s > 0
+            ways = counted(graph.crossings, "crossing") + (f" {duration(graph.crossing_s * 1000)}" if known else "")
+            work = f", the work there {duration(graph.away_s * 1000)}" if known else ", at a cost that nobody knows"
+            verb = "would be" if plan.refusals else "are"
+            left = f"{graph.name}: {', '.join(graph.away_operators)} {verb} {where(plan)}; {ways}{work}"
             page.paragraph(left, 10, "leaves    ")
     for reason in plan.refusals:
         page.paragraph(Text(reason, BAD), 10, "refused   ")

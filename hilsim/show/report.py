@@ -130,10 +130,9 @@ def compilation(page: Page, plans: Sequence[Block]) -> None:
         if plan["rewrites"]:
             used = ", ".join(f"{use['name']} for {use['for']}" for use in plan["rewrites"])
             page.paragraph(f"rewritten: {used}", 4)
-        # A network's rewrites are in its own time; a decoder's come on top of the plain step.
-        costs = [(graph["name"], graph["extra_ms"] or graph["rewrites_ms"]) for graph in plan["graphs"]]
-        more = ", ".join(f"{name} +{duration(cost)}" for name, cost in costs if abs(cost) >= 0.005)
-        held = sum(use["bytes"] for use in plan["rewrites"])
+        costs = {graph["name"]: graph["costs_ms"] for graph in plan["graphs"]}
+        more = ", ".join(f"{name} +{duration(cost)}" for name, cost in costs.items() if abs(cost) >= 0.005)
+        held = plan["rewrite_bytes"]
         if more or held:
             page.paragraph(f"costs {more or 'no time'}{f', {mebibytes(held)} of memory' if held else ''}", 4)
         for note in plan["notes"]:

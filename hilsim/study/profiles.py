@@ -44,8 +44,7 @@ class Cell:
     def more_ms(self) -> float:
         """What the widest graph pays: a decoder beyond its plain pass, a network for its rewrites and way out."""
         graph = self.plan.graphs[-1]
-        rewrites = sum(use.seconds for use in graph.chosen) if self.plan.load is not None else 0.0
-        return 1000 * (graph.extra_s + rewrites)
+        return 1000 * self.plan.more_seconds(graph)
 
 
 def subjects() -> list[str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from hilsim.compiler.rewrite.apply import trace
@@ -99,9 +100,10 @@ def prove_programs(
             filled = list(leaves)
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor
-            (ours, our_names), (theirs, their_names) = (cloned(pytree.tree_unflatten(filled, spec)) for _ in range(2))
-            judge.look(before(*ours, **our_names), after(*theirs, **their_names), None, kinds)
-            judge.look((ours, our_names), (theirs, their_names), None, [*kinds, "as the programs left them"])
+            inputs = pytree.tree_unflatten(filled, spec)
+            (wanted, ours), (found, theirs) = (run(program, inputs) for program in (before, after))
+            judge.look(wanted, found, None, kinds)
+            judge.look(ours, theirs, None, [*kinds, "as the programs left them"])
     return judge.proof("program", cases)
 
 
@@ -194,8 +196,17 @@ def tensors_of(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
+def run(module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[Any, Any]:
+    """Outputs for positional and keyword inputs, and the inputs as the module left them.
+
+    What it writes, into its inputs or its buffers, reaches no other run: programs of one module share its buffers.
+    """
+    buffers, (args, kwargs) = cloned((dict(module.named_buffers()), inputs))
+    return functional_call(module, buffers, args, kwargs), (args, kwargs)
+
+
 def cloned(inputs: Any) -> Any:
-    """The same inputs in memory of their own, for a program that writes into them."""
+    """The same inputs in memory of their own."""
     return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
 
 

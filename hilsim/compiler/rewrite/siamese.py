@@ -200,13 +200,17 @@ def same_shapes(traced: fx.GraphModule, sites: Sequence[fx.Node], args: Sequence
 
     fault: Exception | None = None
     fakes = [x for x in [*args, *traced.parameters(), *traced.buffers()] if isinstance(x, FakeTensor)]
+    buffers = dict(traced.named_buffers())
     with torch.no_grad(), fakes[0].fake_mode if fakes else nullcontext():
+        before = cloned(buffers)
         try:
             Watch(traced).run(
                 *[fakes[0].fake_mode.from_tensor(x) if fakes and isinstance(x, Tensor) else cloned(x) for x in args]
             )
         except RuntimeError as found:  # often the very shapes that are compared below
             fault = found
+        for name, buffer in buffers.items():  # they are the user's own
+            buffer.copy_(before[name])
     if len(given) < len(sites):
         raise ValueError(f"the traced module does not run: {fault}")
     described = [

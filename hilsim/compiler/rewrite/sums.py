@@ -153,7 +153,36 @@ def fits_number(node: fx.Node) -> str:
 SUMS = "sums in another order"
 GENERAL = "general technique"
 
+
+def vector_norm(
+    x: Tensor, ord: float = 2, dim: list[int] | None = None, keepdim: bool = False, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The root of the sum of squares, after a division by the largest of them, so that no square overflows."""
+    axes = list(range(x.dim())) if dim is None else dim
+    kind = dtype or x.dtype
+    size = torch.maximum(x.to(kind).amax(axes, keepdim=True), x.to(kind).amin(axes, keepdim=True) * -1.0)
+    one = torch.where(size > 0, size, torch.ones_like(size))
+    scaled = x.to(kind) / one
+    norm = torch.sqrt((scaled * scaled).sum(axes, keepdim=True)) * one
+    return norm if keepdim else norm.squeeze(axes)
+
+
+def fits_euclidean(node: fx.Node) -> str:
+    return "" if argument(node, 1, "ord", 2) == 2 else "only for the Euclidean norm"
+
+
 REWRITES = (
+    Rewrite(
+        "norm_by_squares",
+        "root of the sum of squares",
+        ("aten.linalg_vector_norm.default",),
+        "rounding",
+        SUMS,
+        GENERAL,
+        fits_euclidean,
+        vector_norm,
+        "finite",
+    ),
     Rewrite(
         "cumsum_by_shifts",
         "log2(n) shifted additions",

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind, TensorArgument
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from hilsim.compiler.program import decompositions
-from hilsim.compiler.rewrite.proof import Judge, Proof, cloned, draw, tensors_of
+from hilsim.compiler.rewrite.proof import Judge, Proof, draw, run
 
 Axes = tuple[int, ...]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # positional and by name
@@ -54,14 +53,14 @@ class Padded:
         return self.answer((args, {name: kwargs[name] for name in [*self.example[1], *kwargs] if name in kwargs}))
 
     def answer(self, inputs: Inputs, fill: float = 0.0) -> Any:
-        """The outputs for positional and keyword inputs, padded with a value."""
+        """The outputs for positional and keyword inputs, padded with a value. Inputs and buffers stay as they are."""
         leaves, spec = pytree.tree_flatten(inputs)
         place, (axis, *_) = next(iter(self.axes.items()))
         length = leaves[place].shape[axis]
         width = self.width(length)
         padded = [pad(x, self.axes[p], width, fill) if p in self.axes else x for p, x in enumerate(leaves)]
-        args, kwargs = pytree.tree_unflatten(padded, spec)
-        outputs, spec = pytree.tree_flatten(self.runs[width](*args, **kwargs))
+        made, _ = run(self.runs[width], pytree.tree_unflatten(padded, spec))
+        outputs, spec = pytree.tree_flatten(made)
         return pytree.tree_unflatten(
             [cut(x, axes, length) for x, axes in zip(outputs, self.out_axes, strict=True)], spec
         )
@@ -82,11 +81,9 @@ class Padded:
                     for place, x in enumerate(leaves)
                 ]
                 inputs = pytree.tree_unflatten(drawn, spec)
-                # What the module writes, into its inputs or its buffers, must not reach the runs that follow.
-                buffers, (args, kwargs) = cloned((dict(self.module.named_buffers()), inputs))
-                expected = tensors_of(functional_call(self.module, buffers, args, kwargs))
+                expected, _ = run(self.module, inputs)
                 for fill in FILLS:
-                    found = self.answer(cloned(inputs), fill)
+                    found = self.answer(inputs, fill)
                     judge.look(expected, found, None, (f"length {length}", f"padding {fill:g}"))
                     if judge.detail:
                         raise ValueError(

@@ -1,0 +1,141 @@
+"""Conditions of a profile against one node: what its operands, shapes, formats and arguments do that is not allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, fx
+
+from hilsim.compiler.nodes import fixed, operands, operator_of, sources_of, tensors_of
+from hilsim.describe.chip import Activations
+from hilsim.describe.profile import Condition, NumberKind
+
+# Operators that add to what is there, or reduce with it, whatever their arguments.
+ADDING = ("aten.scatter_add.default", "aten.scatter_reduce.two", "aten.scatter.reduce", "aten.scatter.value_reduce")
+
+
+def broken(rule: Condition, node: fx.Node, constants: set[fx.Node], activations: Activations) -> str:
+    """What a node does that a condition does not allow, or "" where it holds."""
+    sources = sources_of(node)
+    if rule.except_constant is not None and is_constant(sources, rule.except_constant, constants):
+        return ""
+    if rule.factors is not None and len([index for index in rule.factors if computed(sources, index, constants)]) < 2:
+        return ""
+    if rule.never:
+        return rule.why
+    if rule.activations is not None and activations not in rule.activations and is_float(node):
+        return f"activations are {activations}"
+    if rule.constant is not None and not is_constant(sources, rule.constant, constants):
+        return f"operand {rule.constant + 1} is computed"
+    if rule.dtypes is not None and (others := sorted(set(map(kind_of, operands(node))) - set(rule.dtypes))):
+        return f"operands of {' and '.join(others)}"
+    return broken_shape(rule, node, constants) or broken_arguments(rule, node)
+
+
+def broken_shape(rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str:
+    """The same for sizes."""
+    shapes = [tuple(fixed(size) for size in tensor.shape) for tensor in (*operands(node), *tensors_of(node))]
+    if rule.rank is not None and (rank := max((len(shape) for shape in shapes), default=0)) > rule.rank:
+        return f"{rank} dimensions"
+    if rule.size is not None and (large := [size for shape in shapes for size in shape if size > rule.size]):
+        return f"a dimension of {max(large)}"
+    if rule.batch is not None:  # of activations: the first dimension of a weight is no batch
+        own = [source for source in (*sources_of(node), node) if source not in constants]
+        firsts = [fixed(tensor.shape[0]) for source in own for tensor in tensors_of(source) if tensor.dim()]
+        if firsts and max(firsts) > rule.batch:
+            return f"a batch of {max(firsts)}"
+    return ""
+
+
+def broken_arguments(rule: Condition, node: fx.Node) -> str:
+    """The same for what hangs on the operator's arguments: axis, k, order, equation."""
+    given = arguments(node)
+    if told := broken_axis(rule, node, given):
+        return told
+    k = given.get("k")
+    if rule.k is not None and isinstance(k, int) and k > rule.k:
+        return f"k = {k}"
+    if rule.largest and given.get("largest") is False:
+        return "the smallest"
+    if rule.sorted and given.get("sorted") is False:
+        return "unsorted"
+    if rule.accumulate is False and (given.get("accumulate") is True or operator_of(node) in ADDING):
+        reduce = given.get("reduce", "sum")
+        return "it adds to what is there" if reduce in ("sum", "add") else f"it reduces ({reduce})"
+    if rule.equation == "plain":
+        taken = [tensor for source in sources_of(node) for tensor in tensors_of(source)]
+        return beyond_plain(str(given.get("equation", "")), [[fixed(size) for size in x.shape] for x in taken])
+    return ""
+
+
+def broken_axis(rule: Condition, node: fx.Node, given: dict[str, object]) -> str:
+    """The same for the operator's axis, and what lies along it."""
+    shape = tuple(fixed(size) for size in operands(node)[0].shape) if operands(node) else ()
+    axis = given.get("dim", -1)
+    axis = axis[0] if isinstance(axis, (list, tuple)) and axis else axis
+    if not isinstance(axis, int) or not shape:
+        return ""
+    place = axis % len(shape)
+    if rule.axis == "last" and place != len(shape) - 1:
+        return f"axis {axis} of {len(shape)}"
+    if rule.axis == "last four" and place < len(shape) - 4:
+        return f"axis {axis} of {len(shape)}"
+    if rule.axis_size is not None:
+        alone = all(size == 1 for dim, size in enumerate(shape) if dim != place)
+        most = rule.axis_size_alone if alone and rule.axis_size_alone is not None else rule.axis_size
+        if shape[place] > most:
+            return f"{shape[place]} numbers along the axis"
+    return ""
+
+
+def beyond_plain(equation: str, shapes: Iterable[Sequence[int]]) -> str:
+    """What an einsum does beyond naming every axis of every operand once, or ""."""
+    if "..." in equation:
+        return f"an ellipsis in {equation!r}"
+    sizes: dict[str, set[int]] = {}
+    for side, shape in zip(equation.replace(" ", "").partition("->")[0].split(","), shapes, strict=False):
+        if repeated := next((letter for letter in side if side.count(letter) > 1), ""):
+            return f"a diagonal along {repeated} in {equation!r}"
+        for letter, size in zip(side, shape, strict=False):
+            sizes.setdefault(letter, set()).add(size)
+    stretched = next((letter for letter, found in sizes.items() if len(found) > 1), "")
+    return f"broadcasting along {stretched} in {equation!r}" if stretched else ""
+
+
+def is_constant(sources: Sequence[fx.Node], index: int, constants: set[fx.Node]) -> bool:
+    """Whether one of a node's operands is known when the graph is built."""
+    return index < len(sources) and sources[index] in constants
+
+
+def computed(sources: Sequence[fx.Node], index: int, constants: set[fx.Node]) -> bool:
+    """Whether one of a node's operands is an activation; one that it lacks is none."""
+    return index < len(sources) and sources[index] not in constants
+
+
+def is_float(node: fx.Node) -> bool:
+    """Whether a node computes with numbers that a precision quantises, or with truth values made of these."""
+    return any(kind_of(tensor) != "int" for tensor in (*operands(node), *tensors_of(node)))
+
+
+def kind_of(tensor: Tensor) -> NumberKind:
+    """What a tensor holds, as profiles tell it."""
+    if tensor.dtype == torch.bool:
+        return "bool"
+    return "float" if tensor.dtype.is_floating_point or tensor.dtype.is_complex else "int"
+
+
+def arguments(node: fx.Node) -> dict[str, object]:
+    """A node's arguments by name, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return dict(node.kwargs)
+    given: dict[str, object] = {}
+    for index, argument in enumerate(schema.arguments):
+        if index < len(node.args):
+            given[argument.name] = node.args[index]
+        elif argument.name in node.kwargs:
+            given[argument.name] = node.kwargs[argument.name]
+        elif argument.has_default_value():
+            given[argument.name] = argument.default_value
+    return given
