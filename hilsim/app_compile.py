@@ -93,7 +93,7 @@ def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
 
 def check_module(options: CheckOptions) -> int:
     """The plan of a module that the user names, on a chip that the user names."""
-    from hilsim.compiler.choose import Place
+    from hilsim.compiler.choose import Site
     from hilsim.compiler.planner import plan_module
     from hilsim.compiler.program import subject_of
 
@@ -107,8 +107,8 @@ def check_module(options: CheckOptions) -> int:
     allowed = compile_options(options.overrides)
     with saying("compiling") as say:
         subject = subject_of(options.module)
-        place = Place(unit, unit.precisions[precision], profile, allowed)
-        plan, prepared = plan_module(subject, place, say, unit=f"{chip_name}.{unit_name}", precision=precision)
+        site = Site(unit, unit.precisions[precision], profile, allowed)
+        plan, prepared = plan_module(subject, site, say, unit=f"{chip_name}.{unit_name}", precision=precision)
     show([plan], [], options, file=options.module)
     if plan.outcome == "refused":
         raise CompileError(

@@ -82,7 +82,9 @@ def main(arguments: Sequence[str]) -> int:
     check.add_argument("--profile", metavar="NAME", help="hold units against this compiler's rules (chips/profiles)")
     check.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     check.add_argument("--write", metavar="DIR", type=Path, help="save the rewritten programs, compared first")
-    check.add_argument("--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY of your own")
+    check.add_argument(
+        "--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
+    )
     check.add_argument("--chip", metavar="NAME", help="where the module goes")
     check.add_argument("--unit", metavar="NAME", help="which unit of the chip (default: the first that fits)")
     check.add_argument("--precision", metavar="NAME", help="number format there (default: the first that runs)")

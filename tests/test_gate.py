@@ -12,7 +12,7 @@ import torch
 
 from hilsim.cli import main, simulate_main
 from hilsim.compiler import kept as keeping
-from hilsim.compiler.choose import Place
+from hilsim.compiler.choose import Site
 from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
 from hilsim.compiler.gate import compiled, load_compiled, plans_of, with_plans
 from hilsim.compiler.plan import Plan
@@ -53,14 +53,14 @@ def plans(*overrides: str) -> tuple[Setup, dict[int, Plan]]:
     return setup, plans_of(setup)
 
 
-def place(profile: Profile | str, **allowed: Any) -> Place:
+def place(profile: Profile | str, **allowed: Any) -> Site:
     """The NPU of the SA8295P at 8 bits."""
     npu = load_chip("sa8295p", ORIN).units["npu"]
     known = load_profile(profile, ORIN) if isinstance(profile, str) else profile
-    return Place(npu, npu.precisions["w8a8"], known, Compile(**allowed))
+    return Site(npu, npu.precisions["w8a8"], known, Compile(**allowed))
 
 
-def planned(factory: str, where: Place) -> tuple[Plan, dict[str, Prepared]]:
+def planned(factory: str, where: Site) -> tuple[Plan, dict[str, Prepared]]:
     subject = subject_of(f"tests.gate_modules:{factory}")
     return plan_module(subject, where, lambda _: None, unit="sa8295p.npu", precision="w8a8")
 
@@ -440,6 +440,27 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json", *sets)
     assert status == 2
     assert json.loads(out)["ways_out"][0]["set"] in err
+
+
+def test_check_a_file_and_a_profile_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A module by its file, from anywhere; rules by their file, for the units they suit, in a scenario too."""
+    (tmp_path / "mine.py").write_text("from tests.gate_modules import siamese as build\n")
+    rules = (PROJECT / "chips/profiles/sa8295_today.yaml").read_text().replace("name: sa8295_today", "name: mine")
+    (tmp_path / "mine.yaml").write_text(rules.replace("shared_calls: {value: true", "shared_calls: {value: false"))
+    own = ["--profile", str(tmp_path / "mine.yaml")]
+    status, out, _ = checked(capsys, "--module", f"{tmp_path / 'mine.py'}:build", "--chip", "sa8295p", *own)
+    assert status == 0
+    assert "two_encoders" in out
+    status, out, _ = checked(capsys, str(ORIN), "--set", SMALL, *own)
+    assert status == 0
+    assert "network intent on sa8295p.npu, w8a8, int8 activations: rewritten" in " ".join(out.split())
+    assert "orin_trt_10" in out  # the draft's unit keeps its own
+    for chip, profile in (("sa8295p", "orin_trt_10"), ("sa8295p", "hexagon_v73"), ("drive-orin-x", "sa8295_today")):
+        status, _, message = checked(
+            capsys, "--module", "tests.gate_modules:siamese", "--chip", chip, "--profile", profile
+        )
+        assert status == 2
+        assert chip in message
 
 
 def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The tutorial is run: its function is saved as it says, its commands are run, and what it claims is what comes out."""
+"""The tutorials are run: what they say to save is saved, commands are run, and what they claim is what comes out."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -76,3 +77,37 @@ def test_a_faulty_policy_is_refused_with_its_place(tmp_path: Path, source: str, 
 def run(folder: Path, policy: str) -> None:
     setup = table_setup(folder, policy)
     simulate(setup, synthetic(setup))
+
+
+COMPILE = (PROJECT / "docs" / "tutorials" / "compile.md").read_text(encoding="utf-8")
+
+
+def test_a_module_and_a_profile_of_ones_own_as_the_page_says(tmp_path: Path) -> None:
+    (module,) = re.findall(r"```python\n(.*?)```", COMPILE, flags=re.DOTALL)
+    (profile,) = re.findall(r"```yaml\n(.*?)```", COMPILE, flags=re.DOTALL)
+    (tmp_path / "ranker.py").write_text(module, encoding="utf-8")
+    (tmp_path / "my_sdk.yaml").write_text(profile, encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", COMPILE, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    told = []
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, *shlex.split(command)[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "120"},
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    now, then, pieces, own = told
+    assert "activations: as it is" in now
+    for part in ("rewrite   two_encoders", "rewrite   topk_by_rounds", "rewrite   cumsum_by_matmul", "ranker.py:"):
+        assert part in then
+    assert "one_call" not in then.split("rewrite ")[1]
+    assert (tmp_path / "out/ranker/module.pt2").exists()
+    assert "2 crossings" in pieces
+    assert "rewrite   gelu_by_" in own
+    assert "k = 5: at most 4" in own

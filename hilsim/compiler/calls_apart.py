@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import EXACTNESS, Place
+from hilsim.compiler.choose import EXACTNESS, Site
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.plan import Chosen, Option
@@ -24,7 +24,7 @@ WAYS = {
 
 
 def calls_apart(
-    subject: Subject, program: ExportedProgram, place: Place, refused: Sequence[Finding]
+    subject: Subject, program: ExportedProgram, site: Site, refused: Sequence[Finding]
 ) -> tuple[ExportedProgram, tuple[Chosen, ...]]:
     """The program without the modules that are refused for being called again, and how that was done."""
     chosen: list[Chosen] = []
@@ -35,7 +35,7 @@ def calls_apart(
         # Only one module at a time can be batched; copies can be made of several.
         alone = len(refused) == 1 and subject.dynamic_shapes is None
         names = [name for name in found.rewrites if name != "one_call" or alone]
-        ways = [way for name in names if (way := way_of(name, subject, program, place, shared)) is not None]
+        ways = [way for name in names if (way := way_of(name, subject, program, site, shared)) is not None]
         if not ways:
             continue
         ways.sort(key=lambda way: (EXACTNESS.index(way.exactness), way.seconds, way.bytes))
@@ -50,13 +50,13 @@ def calls_apart(
     return program, tuple(chosen)
 
 
-def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, shared: Shared) -> Chosen | None:
+def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, shared: Shared) -> Chosen | None:
     """One way to tell calls apart, and its price against leaving them as they are; None where it does not work."""
-    if not place.may_use(name):
+    if not site.may_use(name):
         return None
     path = shared.modules[0]
     held = [tensor for key, tensor in parameters_of(before).items() if parameter_name(before, key) in shared.names]
-    doubled = round(sum(map(numel, held)) * place.precision.weight_bits.si / 8) * (shared.calls - 1)
+    doubled = round(sum(map(numel, held)) * site.precision.weight_bits.si / 8) * (shared.calls - 1)
     try:
         if name == "one_call":
             with quiet():
@@ -80,7 +80,7 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, place: Place, s
         caveat,
         "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique",
         more,
-        place.seconds(more),
+        site.seconds(more),
         0,
         doubled if name == "two_encoders" else 0,
     )

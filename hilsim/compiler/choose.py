@@ -31,7 +31,7 @@ HEAD = "sampler"  # the module of a decoder that comes after its logits
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where a graph goes: a unit at a precision, under a profile, and what the user allows there."""
 
     unit: Unit
@@ -102,25 +102,25 @@ class Candidate:
 
 
 def plan_graph(
-    name: str, rows: int, program: ExportedProgram, place: Place, *, repeats: float = 1.0, layers: str = ""
+    name: str, rows: int, program: ExportedProgram, site: Site, *, repeats: float = 1.0, layers: str = ""
 ) -> GraphPlan:
     """Plan one graph and rewrite `program` in place accordingly.
 
     Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model.
     """
-    book, nodes = place.book, len(program.graph.nodes)
+    book, nodes = site.book, len(program.graph.nodes)
     findings = book.findings(program, name)
-    chosen, mended = mend(program, place, [found for found in findings if found.severity == "error"], repeats, layers)
-    if place.profile.integers != "native" and place.asks_for(NARROW):
+    chosen, mended = mend(program, site, [found for found in findings if found.severity == "error"], repeats, layers)
+    if site.profile.integers != "native" and site.asks_for(NARROW):
         chosen.append(narrowed(program))
     left = [found for found in book.findings(program, name) if found.severity == "error"]
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
     islands = islands_of(program, wrong, layers, round(repeats))
-    refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, place)]
+    refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, site)]
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     extra = Extra(mended + head, islands.away, islands.crossings)
-    seconds, away_s, crossing_s = place.prices(extra, rows)
+    seconds, away_s, crossing_s = site.prices(extra, rows)
     return GraphPlan(
         name,
         rows,
@@ -142,7 +142,7 @@ def plan_graph(
 
 
 def mend(
-    program: ExportedProgram, place: Place, errors: Iterable[Finding], repeats: float, layers: str
+    program: ExportedProgram, site: Site, errors: Iterable[Finding], repeats: float, layers: str
 ) -> tuple[list[Chosen], Work]:
     """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""
     by_name = {node.name: node for node in program.graph.nodes}
@@ -155,7 +155,7 @@ def mend(
             continue
         key = signature_of(node, constants)
         if key not in known:
-            known[key] = sorted(candidates(node, place, constants), key=lambda candidate: candidate.rank)
+            known[key] = sorted(candidates(node, site, constants), key=lambda candidate: candidate.rank)
         if not known[key]:
             continue
         best, *others = known[key]
@@ -205,10 +205,10 @@ def use_of(
     )
 
 
-def candidates(node: fx.Node, place: Place, constants: set[fx.Node]) -> Iterable[Candidate]:
+def candidates(node: fx.Node, site: Site, constants: set[fx.Node]) -> Iterable[Candidate]:
     """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes."""
     for rewrite in rewrites_for(operator_of(node)):
-        if not place.may_use(rewrite.name) or rewrite.fits(node):
+        if not site.may_use(rewrite.name) or rewrite.fits(node):
             continue
         try:
             graph = traced(rewrite, node)
@@ -216,13 +216,13 @@ def candidates(node: fx.Node, place: Place, constants: set[fx.Node]) -> Iterable
             continue  # a shape that the rewrite has no form for
         own = [inner for inner in graph.graph.nodes if inner.op == "call_function"]
         folded = folded_in(graph, node, constants)
-        errors = [found for inner in own if inner not in folded for found in place.book.about(inner, folded, "")]
+        errors = [found for inner in own if inner not in folded for found in site.book.about(inner, folded, "")]
         if any(found.severity == "error" for found in errors):
             continue
         more = work_of_all(own, folded) - work_of(node, constants)
-        working, held = place.bytes(working_set(own, folded)), place.bytes(constant_numbers(own, folded))
+        working, held = site.bytes(working_set(own, folded)), site.bytes(constant_numbers(own, folded))
         worries = len({found.operator for found in errors if found.rule == "operator-unknown"})
-        yield Candidate(rewrite, graph, more, place.seconds(more), working, held, worries)
+        yield Candidate(rewrite, graph, more, site.seconds(more), working, held, worries)
 
 
 def folded_in(graph: fx.GraphModule, node: fx.Node, constants: set[fx.Node]) -> set[fx.Node]:
@@ -266,21 +266,19 @@ def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:
             yield f"{found.graph}: {found.reason}. Remedy: {found.remedy}."
 
 
-def away_refusals(errors: Iterable[Finding], islands: Islands, place: Place) -> Iterable[str]:
+def away_refusals(errors: Iterable[Finding], islands: Islands, site: Site) -> Iterable[str]:
     """Why operators cannot leave the unit, where they would have to."""
     if not islands.nodes:
         return
-    if place.allowed.fallback == "forbid":
+    if site.allowed.fallback == "forbid":
         why = "and the scenario forbids fallback"
-    elif place.profile.elsewhere == "nowhere":
-        why = f"and {place.profile.name} has nowhere else to run it"
-    elif place.unit_with_fallback.fallback is None:
+    elif site.profile.elsewhere == "nowhere":
+        why = f"and {site.profile.name} has nowhere else to run it"
+    elif site.unit_with_fallback.fallback is None:
         why = "and the unit's file has no fallback figures"
     else:
         return
-    unmended = (
-        "rewrites are switched off" if place.allowed.rewrites == "none" else "no rewrite that may be used applies"
-    )
+    unmended = "rewrites are switched off" if site.allowed.rewrites == "none" else "no rewrite that may be used applies"
     told: set[str] = set()
     for found in errors:
         if found.node in islands.nodes and found.operator not in told:

@@ -19,7 +19,7 @@ from hilsim.describe.scenario import Compile
 from hilsim.errors import CompileError, Fault, InputError
 
 if TYPE_CHECKING:
-    from hilsim.compiler.choose import Place
+    from hilsim.compiler.choose import Site
 
 Say = Callable[[str], None]
 P = TypeVar("P", bound=Placed | PlacedNetwork)
@@ -126,7 +126,7 @@ def plan_of(
     def make() -> Plan:
         from hilsim.compiler.planner import plan_decoder
 
-        return plan_decoder(part, place_of(part, profile, allowed), context, talkers, say)
+        return plan_decoder(part, site_of(part, profile, allowed), context, talkers, say)
 
     return kept((*shared_key(part, profile, allowed), *own, str(context), str(talkers)), make)
 
@@ -142,11 +142,9 @@ def network_plan(
         from hilsim.compiler.program import subject_of
 
         subject = replace(subject_of(part.placement.module, folder), name=name)
-        place = place_of(part, profile or NO_RULES, allowed)
+        site = site_of(part, profile or NO_RULES, allowed)
         given = {"role": "network", "unit": part.track, "precision": part.precision}
-        return (
-            measured(subject, place, say, **given) if profile is None else plan_module(subject, place, say, **given)[0]
-        )
+        return measured(subject, site, say, **given) if profile is None else plan_module(subject, site, say, **given)[0]
 
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
     if not part.placement.module.startswith("hilsim."):
@@ -160,11 +158,11 @@ def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile)
     return profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name
 
 
-def place_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Place:
+def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Site:
     """Where a part's graphs go."""
-    from hilsim.compiler.choose import Place
+    from hilsim.compiler.choose import Site
 
-    return Place(part.unit, part.unit.precisions[part.precision], profile, allowed)
+    return Site(part.unit, part.unit.precisions[part.precision], profile, allowed)
 
 
 def text_of(file: Path) -> str:
@@ -186,6 +184,6 @@ def check_names(setup: Setup) -> None:
     from hilsim.compiler.rewrite.registry import REWRITES
 
     known = [*(rewrite.name for rewrite in REWRITES), *WAYS, "fixed_widths", "int64_to_int32"]
-    if wrong := [(place, name) for place, name in names if name not in known]:
+    if wrong := [(site, name) for site, name in names if name not in known]:
         expected = f"rewrites: {', '.join(known)}"
-        raise InputError([Fault(setup.file, place, repr(name), expected) for place, name in wrong])
+        raise InputError([Fault(setup.file, site, repr(name), expected) for site, name in wrong])

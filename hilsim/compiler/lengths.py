@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.choose import Place
+from hilsim.compiler.choose import Site
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
 from hilsim.compiler.program import Subject, quiet
@@ -33,11 +33,11 @@ class Lengths:
     refusal: str = ""
 
 
-def fixed_lengths(subject: Subject, program: ExportedProgram, place: Place) -> Lengths:
+def fixed_lengths(subject: Subject, program: ExportedProgram, site: Site) -> Lengths:
     """The lengths to compile a module for. Where padding shows through, the module stays whole and is refused."""
     as_it_is = {"whole": (1, subject)}
-    findings = tuple(found for found in place.book.findings(program, "whole") if found.rule == "dynamic-shape")
-    if not findings or not place.may_use("fixed_widths"):
+    findings = tuple(found for found in site.book.findings(program, "whole") if found.rule == "dynamic-shape")
+    if not findings or not site.may_use("fixed_widths"):
         return Lengths(as_it_is)
     axes, symbols = lengths_of(program)
     if len(symbols) != 1:

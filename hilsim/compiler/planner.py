@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch.export import ExportedProgram
 
 from hilsim.compiler.calls_apart import calls_apart
-from hilsim.compiler.choose import Place, plan_graph
+from hilsim.compiler.choose import Site, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.lengths import Lengths, fixed_lengths
@@ -31,7 +31,7 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
     return {f"{name} {rows}": rows for name, rows in zip(names, widths, strict=True)}
 
 
-def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: Callable[[str], None]) -> Plan:
+def plan_decoder(placed: Placed, site: Site, context: int, talkers: int, say: Callable[[str], None]) -> Plan:
     """Every graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
     stand_in = None if placed.stand_in is None else load_config(placed.stand_in)
     config = deployed_config(placed.model, stand_in, context)
@@ -40,8 +40,8 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
     for name, rows in graph_rows(placed, context).items():
         say(f"{subject}: {name}")
         program = exported(twin(f"{subject}, {name}", config, rows, context, placed.head))
-        graphs.append(plan_graph(name, rows, program, place, repeats=repeats, layers="layers"))
-    sizes = tuple(decoder_limits(placed, place.profile.name, context, talkers))
+        graphs.append(plan_graph(name, rows, program, site, repeats=repeats, layers="layers"))
+    sizes = tuple(decoder_limits(placed, site.profile.name, context, talkers))
     graphs[0] = with_findings(graphs[0], sizes)
     notes = []
     if placed.head_note:
@@ -56,10 +56,10 @@ def plan_decoder(placed: Placed, place: Place, context: int, talkers: int, say: 
         placed.role,
         f"{placed.chip.name}.{placed.placement.unit}",
         placed.placement.precision,
-        place.precision.activations,
-        place.profile.name,
-        place.profile.title,
-        place.profile.elsewhere,
+        site.precision.activations,
+        site.profile.name,
+        site.profile.title,
+        site.profile.elsewhere,
         tuple(graphs),
         rewrite_items([use for graph in graphs for use in graph.chosen]),
         None,
@@ -77,7 +77,7 @@ def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
 
 
 def plan_module(
-    subject: Subject, place: Place, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
+    subject: Subject, site: Site, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The graphs of any module, and their programs as rewritten. Raises `InputError` where it cannot be exported.
 
@@ -85,13 +85,13 @@ def plan_module(
     """
     say(subject.name)
     whole = exported(subject)
-    lengths = fixed_lengths(subject, whole, place)
+    lengths = fixed_lengths(subject, whole, site)
     prepared: dict[str, Prepared] = {}
     graphs = []
     for name, (rows, sized) in lengths.sized.items():
         say(f"{subject.name}: {name}")
         program = whole if sized is subject else exported(sized)
-        graph, prepared[name] = plan_sized(name, rows, sized, program, place)
+        graph, prepared[name] = plan_sized(name, rows, sized, program, site)
         graphs.append(with_findings(graph, lengths.findings) if not prepared.keys() - {name} else graph)
     if len(lengths.sized) > 1 and not lengths.refusal:
         graphs[0] = replace(graphs[0], chosen=(padded(lengths), *graphs[0].chosen))
@@ -103,12 +103,12 @@ def plan_module(
         role,
         unit,
         precision,
-        place.precision.activations,
-        place.profile.name,
-        place.profile.title,
-        place.profile.elsewhere,
+        site.precision.activations,
+        site.profile.name,
+        site.profile.title,
+        site.profile.elsewhere,
         tuple(graphs),
-        items_of(list(prepared.values()), place),
+        items_of(list(prepared.values()), site),
         example.load,
         lengths.notes,
         example.rows,
@@ -139,64 +139,62 @@ class Prepared:
 
 
 def plan_sized(
-    name: str, rows: int, subject: Subject, program: ExportedProgram, place: Place
+    name: str, rows: int, subject: Subject, program: ExportedProgram, site: Site
 ) -> tuple[GraphPlan, Prepared]:
     """Plan one graph of a module: calls told apart first, then node by node."""
     whole = program
-    calls = [found for found in place.book.findings(program, name) if found.rule == "shared-calls"]
+    calls = [found for found in site.book.findings(program, name) if found.rule == "shared-calls"]
     refused = [found for found in calls if found.severity == "error"]
     if refused:
         whole = exported(subject)  # taking calls apart changes the program
-    program, apart = calls_apart(subject, program, place, refused)
-    graph = plan_graph(name, rows, program, place)
-    nbytes, largest = parameter_bytes(whole, place)
-    sizes = module_limits(nbytes, largest, place.unit, place.profile.name, name)
+    program, apart = calls_apart(subject, program, site, refused)
+    graph = plan_graph(name, rows, program, site)
+    nbytes, largest = parameter_bytes(whole, site)
+    sizes = module_limits(nbytes, largest, site.unit, site.profile.name, name)
     # What was found before the calls were told apart belongs to the story.
     graph = with_findings(graph, (*(found for found in refused if found not in graph.findings), *sizes))
     # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
     extra = replace(graph.extra, here=Work())
-    seconds, *_ = place.prices(extra, rows)
+    seconds, *_ = site.prices(extra, rows)
     graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
     doubled = sum(use.held_bytes for use in apart)
-    load, used = load_of(program, place, set(graph.away))
+    load, used = load_of(program, site, set(graph.away))
     if not doubled:  # a context that shares weights holds them once, in however many graphs they are
         load = replace(load, params_b=sum(parameter_sizes(whole)) / 1e9)
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
-def parameter_bytes(program: ExportedProgram, place: Place) -> tuple[int, int]:
+def parameter_bytes(program: ExportedProgram, site: Site) -> tuple[int, int]:
     """Bytes of all parameters, and of the largest."""
-    sizes, bits = parameter_sizes(program), place.precision.weight_bits.si
+    sizes, bits = parameter_sizes(program), site.precision.weight_bits.si
     return round(sum(sizes) * bits / 8), round(max(sizes, default=0) * bits / 8)
 
 
-def load_of(program: ExportedProgram, place: Place, away: set[str]) -> tuple[NetworkLoad, int]:
+def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[NetworkLoad, int]:
     """A program's load without what runs elsewhere, and the bytes of its widest operator."""
     constants = constants_of(program)
     here = [node for node in program.graph.nodes if node.name not in away and node.op == "call_function"]
     work, products = work_of_all(here, constants), products_of(here, constants)
     load = NetworkLoad(products / 2e9, sum(parameter_sizes(program)) / 1e9, work.launches)
-    return load, place.bytes(working_set(here, constants))
+    return load, site.bytes(working_set(here, constants))
 
 
-def measured(
-    subject: Subject, place: Place, say: Callable[[str], None], *, role: str, unit: str, precision: str
-) -> Plan:
+def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: str, unit: str, precision: str) -> Plan:
     """The plan of a module where nobody's rules are known: its load and its memory, and no findings."""
     say(subject.name)
     program = exported(subject)
-    load, used = load_of(program, place, set())
+    load, used = load_of(program, site, set())
     graph = GraphPlan("whole", 1, len(program.graph.nodes), 1, (), (), 1, 0, (), (), Work(), Extra(), 0.0, 0.0, 0.0, ())
-    items = (("parameters", parameter_bytes(program, place)[0]), ("activations", used))
+    items = (("parameters", parameter_bytes(program, site)[0]), ("activations", used))
     return Plan(
-        subject.name, role, unit, precision, place.precision.activations, UNCHECKED, "no rules: nothing was checked",
+        subject.name, role, unit, precision, site.precision.activations, UNCHECKED, "no rules: nothing was checked",
         "nowhere", (graph,), items, load,
     )  # fmt: skip
 
 
-def items_of(parts: list[Prepared], place: Place) -> tuple[tuple[str, int], ...]:
+def items_of(parts: list[Prepared], site: Site) -> tuple[tuple[str, int], ...]:
     """What a module keeps in memory: parameters once a graph, unless the compiler's graphs share them."""
-    copies = 1 if place.profile.shared_context.value else len(parts)
+    copies = 1 if site.profile.shared_context.value else len(parts)
     times = f" x {copies} graphs" if copies > 1 else ""
     items = [
         (f"parameters{times}", copies * parts[0].parameter_bytes),

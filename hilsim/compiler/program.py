@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import io
 import logging
 import sys
@@ -19,6 +20,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -192,15 +194,14 @@ def beside(folder: Path | None) -> Iterator[None]:
 
 def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
     """The function that a spec names. Raises `InputError` where it cannot be had."""
-    package, colon, name = spec.partition(":")
+    package, colon, name = spec.rpartition(":")
     if not colon or not package or not name:
         remedy = "The factory takes nothing and returns (module, inputs)."
-        raise InputError(
-            [Fault("--module", spec, "no PACKAGE.MODULE:FACTORY", "such as my_models.intent:build", remedy)]
-        )
+        found, such = "no PACKAGE.MODULE:FACTORY or FILE.py:FACTORY", "such as my_models.intent:build"
+        raise InputError([Fault("--module", spec, found, such, remedy)])
     expected = "an importable module with that factory"
     try:
-        holder = importlib.import_module(package)
+        holder = from_file(package, folder) if package.endswith(".py") else importlib.import_module(package)
         factory = getattr(holder, name, None)
     except ModuleNotFoundError as error:
         put = "" if folder is None else f"Put it into {folder}. Else: "
@@ -218,6 +219,23 @@ def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
         raise InputError([Fault(spec, "", f"a {type(factory).__name__}", "a function that returns (module, inputs)")])
     made: Callable[[], Any] = factory
     return made
+
+
+def from_file(path: str, folder: Path | None) -> ModuleType:
+    """A Python file as a module; its path counts from the folder, else from the current one."""
+    places = [place / path for place in (folder, Path.cwd()) if place is not None]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ModuleNotFoundError(f"no file {path}", name=path)
+    name = file.stem
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as classes look themselves up there
+    sys.path.insert(0, str(file.parent))  # what lies beside it may be imported, later too
+    spec.loader.exec_module(module)
+    return module
 
 
 def subject_from(spec: str, parts: Any) -> Subject:

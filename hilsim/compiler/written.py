@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Place, plan_graph
+from hilsim.compiler.choose import Site, plan_graph
 from hilsim.compiler.deployed import stand_in_program
-from hilsim.compiler.gate import place_of, profile_of
+from hilsim.compiler.gate import profile_of, site_of
 from hilsim.compiler.nodes import is_random
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
-from hilsim.compiler.rewrite.proof import prove_programs, tensors_of
+from hilsim.compiler.rewrite.proof import prove_programs, run, tensors_of
 from hilsim.compiler.rewrite.siamese import two_graphs
 from hilsim.describe.load import Placed, Setup
 from hilsim.errors import CompileError
@@ -58,22 +58,22 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
         profile = profile_of(setup, part)
         if index not in plans or profile is None:
             continue
-        place = place_of(part, profile, setup.scenario.compile)
+        site = site_of(part, profile, setup.scenario.compile)
         if not isinstance(part, Placed):
             subject = replace(
                 subject_of(part.placement.module, Path(setup.file).parent), name=f"network {part.placement.name}"
             )
-            plan, prepared = plan_module(subject, place, say, unit=part.track, precision=part.precision, role="network")
+            plan, prepared = plan_module(subject, site, say, unit=part.track, precision=part.precision, role="network")
             told += write_module(plan, prepared, folder, say, part.placement.name)
         elif part.stand_in is not None:
-            told += write_decoder(part, place, min(context, 1024), folder, say)
+            told += write_decoder(part, site, min(context, 1024), folder, say)
             told.append(write_plan(plans[index], folder, part.role))
         else:
             told.append(f"{part.role}: no stand-in, so there is no program to write")
     return told
 
 
-def write_decoder(placed: Placed, place: Place, context: int, folder: Path, say: Say) -> Iterator[str]:
+def write_decoder(placed: Placed, site: Site, context: int, folder: Path, say: Say) -> Iterator[str]:
     """Every graph of a stand-in, weights and all."""
     assert placed.stand_in is not None
     network = load_network(placed.stand_in)
@@ -81,7 +81,7 @@ def write_decoder(placed: Placed, place: Place, context: int, folder: Path, say:
         say(f"{placed.role}: {name}")
         subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.head)
         program = exported(subject)
-        plan_graph(name, rows, program, place)
+        plan_graph(name, rows, program, site)
         inputs = partial(decoder_inputs, subject, network.config.vocab_size)
         agreement = compared(exported(subject), program, inputs)
         yield saved(program, folder / f"{placed.role}-{name.replace(' ', '-')}.pt2", agreement)
@@ -107,18 +107,18 @@ def compared(
     relative, different, integers = 0.0, 0, 0
     with torch.no_grad():
         for seed in range(cases):
-            given = inputs(seed)
-            for ours, theirs in zip(tensors_of(before(*given)), tensors_of(after(*given)), strict=True):
+            (wanted, _), (found, _) = (run(module, (inputs(seed), {})) for module in (before, after))
+            for ours, theirs in zip(tensors_of(wanted), tensors_of(found), strict=True):
                 if ours.dtype.is_floating_point:
                     size = ours.abs().max().clamp_min(1e-9)
                     relative = max(relative, ((ours - theirs).abs().max() / size).item())
                 else:
                     different += int((ours != theirs).sum())
                     integers += ours.numel()
-    found = Agreement(cases, relative, different, integers)
-    if not found.good:
-        raise CompileError([f"the rewritten program disagrees with its original; {found}. Nothing was written."])
-    return found
+    agreement = Agreement(cases, relative, different, integers)
+    if not agreement.good:
+        raise CompileError([f"the rewritten program disagrees with its original; {agreement}. Nothing was written."])
+    return agreement
 
 
 def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: Say, name: str = "module") -> list[str]:

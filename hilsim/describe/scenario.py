@@ -85,9 +85,11 @@ class NetworkPlacement(Record):
     @field_validator("module")
     @classmethod
     def _names_a_factory(cls, value: str) -> str:
-        package, colon, factory = value.partition(":")
-        if not colon or not all(part.isidentifier() for part in (*package.split("."), factory)):
-            raise ValueError(f"module {value!r}; PACKAGE.MODULE:FACTORY, such as my_models.intent:build")
+        package, colon, factory = value.rpartition(":")
+        named = package.endswith(".py") or all(part.isidentifier() for part in package.split("."))
+        if not colon or not named or not factory.isidentifier():
+            expected = "PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
+            raise ValueError(f"module {value!r}; {expected}, such as my_models.intent:build")
         return value
 
 
