@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from hilsim.compiler.choose import Place
+from hilsim.compiler.choose import Site
 from hilsim.compiler.lengths import Lengths, bounds_of, fixed_lengths, lengths_of
 from hilsim.compiler.program import Subject, exported, place_in, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs
@@ -172,7 +172,7 @@ def nested(module: nn.Module, example: int = 6) -> Subject:
 def lengths(subject: Subject) -> Lengths:
     """On a unit whose compiler takes fixed shapes alone."""
     npu = load_chip("sa8295p", ORIN).units["npu"]
-    place = Place(npu, npu.precisions["w8a8"], load_profile("sa8295_today", ORIN), Compile())
+    place = Site(npu, npu.precisions["w8a8"], load_profile("sa8295_today", ORIN), Compile())
     return fixed_lengths(subject, exported(subject), place)
 
 
