@@ -15,7 +15,7 @@ from hilsim.compiler.lengths import Lengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
-from hilsim.compiler.prices import parameter_sizes, products_of, work_of_all, working_set
+from hilsim.compiler.prices import parameter_sizes, products_of, weights_read, work_of_all, working_set
 from hilsim.compiler.program import Subject, exported
 from hilsim.describe.compiled import Extra, NetworkLoad, Work
 from hilsim.describe.load import Placed
@@ -159,8 +159,6 @@ def plan_sized(
     graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
     doubled = sum(use.held_bytes for use in apart)
     load, used = load_of(program, site, set(graph.away))
-    if not doubled:  # a context that shares weights holds them once, in however many graphs they are
-        load = replace(load, params_b=sum(parameter_sizes(whole)) / 1e9)
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
@@ -175,7 +173,7 @@ def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[Netwo
     constants = constants_of(program)
     here = [node for node in program.graph.nodes if node.name not in away and node.op == "call_function"]
     work, products = work_of_all(here, constants), products_of(here, constants)
-    load = NetworkLoad(products / 2e9, sum(parameter_sizes(program)) / 1e9, work.launches)
+    load = NetworkLoad(products / 2e9, weights_read(here, constants) / 1e9, work.launches)
     return load, site.bytes(working_set(here, constants))
 
 

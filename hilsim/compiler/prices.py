@@ -20,6 +20,7 @@ VIEWS = frozenset(
         "slice.Tensor", "split_with_sizes.default",
     )
 )  # fmt: skip
+LOOKUPS = ("aten.embedding.default", "aten.index_select.default")  # read rows of a table, not all of it
 PRODUCTS = {
     "aten.mm.default": (0, 1),
     "aten.bmm.default": (0, 1),
@@ -44,7 +45,7 @@ def work_of(node: fx.Node, constants: set[fx.Node]) -> Work:
     if node in constants or is_free(node):
         return Work()
     numbers = sum(map(numel, operands(node))) + sum(map(numel, tensors_of(node)))
-    if operator_of(node) in ("aten.embedding.default", "aten.index_select.default"):
+    if operator_of(node) in LOOKUPS:
         numbers = 2 * sum(map(numel, tensors_of(node)))  # rows of the table that are read, not all of it
     return Work(1, numbers, operations_of(node))
 
@@ -108,6 +109,18 @@ def parameter_sizes(program: ExportedProgram) -> list[int]:
     """Numbers in each parameter and buffer that is used; a tied one counts once, as the other name has no users."""
     used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
     return [numel(tensor) for name, tensor in parameters_of(program).items() if name in used]
+
+
+def weights_read(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
+    """Numbers that a pass reads of parameters and constants: at every use, as no chip here keeps a network on board."""
+    read = 0
+    for node in nodes:
+        if node in constants or is_free(node) or operator_of(node) in LOOKUPS:
+            continue
+        read += sum(
+            numel(tensor) for source in sources_of(node) if source in constants for tensor in tensors_of(source)
+        )
+    return read
 
 
 def constant_numbers(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:

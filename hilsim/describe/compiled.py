@@ -34,7 +34,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class NetworkLoad:
-    """One pass of a network: multiply-accumulates in 10^9, parameters in 10^9, operators (layers as compiled)."""
+    """One pass of a network: multiply-accumulates in 10^9, parameters read in 10^9, operators (layers as compiled)."""
 
     gmacs: float
     params_b: float

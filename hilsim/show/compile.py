@@ -133,7 +133,7 @@ def opening(page: Page, plan: Plan) -> None:
             f"{duration(more * 1000):>12}"
         )
     if plan.load is not None:
-        size = f"{round(plan.load.params_b * 1e9):,} parameters held, {plan.load.gmacs:.3g} GMACs"
+        size = f"{round(plan.load.params_b * 1e9):,} parameters read a pass, {plan.load.gmacs:.3g} GMACs"
         page.paragraph(f"{size}, {plan.load.operators} operators", 2)
     if plan.items:
         page.paragraph("memory: " + ", ".join(f"{what} {mebibytes(nbytes)}" for what, nbytes in plan.items), 2)
