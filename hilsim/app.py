@@ -15,6 +15,7 @@ from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.ways_out import ways_out
 from hilsim.cost.verdict import Verdict, check
+from hilsim.describe.catalogue import located
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Lengths
@@ -22,6 +23,9 @@ from hilsim.errors import InputError
 from hilsim.files import folder_faults, place_faults, written
 from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
+from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.logits.transcript import TranscriptSource, require_same
+from hilsim.logits.transcript import load as load_transcript
 from hilsim.show.progress import saying
 from hilsim.show.several import Several
 from hilsim.sim.policies.registry import policy_function
@@ -69,6 +73,12 @@ class Sources:
             from hilsim.logits.live import load_stand_ins
 
             self.stand_ins = load_stand_ins(setup)
+        elif scenario.logits.source == "transcript":
+            file = located(scenario.logits.file, Path(setup.file))
+            self.transcript = load_transcript(file)
+            require_same(self.transcript, setup, file)
+            assert setup.target.stand_in is not None
+            self.tokenizer = load_tokenizer(setup.target.stand_in)
 
     def fresh(self, run: str = "") -> LogitsSource:
         """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
@@ -86,6 +96,8 @@ class Sources:
                 scenario.payload,
                 scenario.verify_at,
             )
+        elif scenario.logits.source == "transcript":
+            source = TranscriptSource(self.transcript, self.tokenizer)
         else:
             from hilsim.logits.synthetic import SyntheticSource
 
@@ -94,7 +106,7 @@ class Sources:
         self.made.append(source)
         if self.memories is None:
             return source
-        by_position = scenario.logits.source == "live" and self.setup.claim.level == "text"
+        by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
         return Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
 
     def replaying(self, changed: Setup) -> Sources:

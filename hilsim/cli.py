@@ -88,6 +88,10 @@ def main(arguments: Sequence[str]) -> int:
     check.add_argument("--chip", metavar="NAME", help="where the module goes")
     check.add_argument("--unit", metavar="NAME", help="which unit of the chip (default: the first that fits)")
     check.add_argument("--precision", metavar="NAME", help="number format there (default: the first that runs)")
+    record = commands.add_parser("record", help="let the real models speak once and write a transcript to replay")
+    add_scenario(record)
+    record.add_argument("--out", metavar="FILE", type=Path, required=True, help="the transcript, e.g. talk.npz")
+    record.add_argument("--depth", metavar="N", type=depth, default=16, help="tokens of every continuation (16)")
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
     train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
@@ -156,6 +160,10 @@ def main(arguments: Sequence[str]) -> int:
             )
         if options.command == "check":
             return check_command(check_options(options))
+        if options.command == "record":
+            from hilsim.app_record import record as record_scenario
+
+            return record_scenario(options.scenario, overrides_of(options), options.out, options.depth)
         if options.command == "train":
             work = options.work or options.out / "work"
             return app.train(
@@ -238,6 +246,13 @@ def count(text: str) -> int:
     """A whole number of tokens."""
     if not text.isdecimal() or not 2 <= int(text) <= 10**7:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 2 to 10000000")
+    return int(text)
+
+
+def depth(text: str) -> int:
+    """A whole number of drafted tokens."""
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to 1000, such as 16")
     return int(text)
 
 

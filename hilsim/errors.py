@@ -78,6 +78,20 @@ class SimulationError(HilsimError):
     """A run met a condition that the chips described cannot live through."""
 
 
+class TooShallow(SimulationError):
+    """A replay asked for more of the draft's continuation than was recorded."""
+
+    def __init__(self, depth: int, needed: int):
+        super().__init__(depth, needed)
+
+    def __str__(self) -> str:
+        depth, needed = self.args
+        return (
+            f"transcript: found continuations of {depth} tokens; expected at least {needed}. "
+            "Record with a larger --depth, or draft fewer tokens ahead."
+        )
+
+
 class OutOfMemory(SimulationError):
     """An allocation during the run went past a chip's cap."""
 

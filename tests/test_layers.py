@@ -16,12 +16,12 @@ from hilsim.describe.catalogue import PROJECT
 ROOMS = [
     "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show",
     "training",
-    "app", "app_compile", "app_fidelity", "cli", "__main__",
+    "app", "app_compile", "app_fidelity", "app_record", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
-    "findings", "gate", "kept", "limits", "plan", "ways_out",
+    "folder", "recording", "transcript", "findings", "gate", "kept", "limits", "plan", "ways_out",
 }  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 

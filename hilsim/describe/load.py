@@ -386,6 +386,9 @@ def digest(setup: Setup) -> str:
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
     found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())
+    if setup.scenario.logits.source == "transcript":
+        file = located(setup.scenario.logits.file, Path(setup.file))
+        found.update(file.read_bytes() if file.is_file() else b"")
     for placed in (setup.target, setup.draft):
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():

@@ -114,6 +114,13 @@ class Live(Record):
     dtype: Literal["float32", "float64"] = "float32"
 
 
+class Recorded(Record):
+    """What a transcript says: words and drafts of real networks, looked up. `python -m hilsim record` writes one."""
+
+    source: Literal["transcript"]
+    file: str
+
+
 class MarkovAcceptance(Record):
     """Two states, easy and hard text, each with its own acceptance; `stay` is the chance to remain in a state."""
 
@@ -145,7 +152,7 @@ class Synthetic(Record):
         return value
 
 
-Logits = Annotated[Live | Synthetic, Field(discriminator="source")]
+Logits = Annotated[Live | Recorded | Synthetic, Field(discriminator="source")]
 
 
 class Conversations(Record):
@@ -212,16 +219,18 @@ class Scenario(Record):
             yield f"no draft, which policy {self.policy.name} needs; a draft placement"
         elif self.policy.name != "target_only" and self.target.timer is not None and not self.target.timer.verify:
             yield f"no target.timer.verify, which policy {self.policy.name} needs; milliseconds by rows"
-        if self.policy.live_only and self.logits.source != "live":
+        if self.policy.name == "tree" and self.logits.source == "transcript":
+            yield "policy tree with a transcript, which has chains of drafts alone; live logits"
+        elif self.policy.live_only and self.logits.source == "synthetic":
             yield f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's; live logits"
         if self.draft is not None and self.link is None:
             yield "a draft but no link; one of chips/links"
         if self.draft is None and self.link is not None:
             yield "a link but no draft at its other end; no link"
-        if self.logits.source == "live":
+        if self.logits.source != "synthetic":
             for role, placement in (("target", self.target), ("draft", self.draft)):
                 if placement is not None and placement.stand_in is None:
-                    yield f"no {role}.stand_in; a checkpoint folder for live logits"
+                    yield f"no {role}.stand_in; a checkpoint folder for live or recorded logits"
 
     def _of_rules(self) -> Iterator[str]:
         """Which accept rule, payload and workload go together."""

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import read_text, written
+from hilsim.files import written
+from hilsim.logits.folder import read_object
 from hilsim.logits.network import Network, NetworkConfig, RopeScaling
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -132,19 +133,6 @@ def load_config(folder: Path) -> NetworkConfig:
             ]
         )
     return parse_config(read_object(path), str(path))
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds."""
-    try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError([Fault(str(path), f"line {error.lineno}", error.msg, "a JSON document")]) from None
-    except (ValueError, RecursionError) as error:  # endless digits, endless nesting
-        raise CheckpointError([Fault(str(path), "", str(error), "a JSON document")]) from None
-    if not isinstance(document, dict):
-        raise CheckpointError([Fault(str(path), "", f"a JSON {type(document).__name__}", "a JSON object")])
-    return document
 
 
 class Fields:

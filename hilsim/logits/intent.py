@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import CheckpointError, Fault
-from hilsim.logits.checkpoint import CONFIG, MISMATCH, Fields, load_tensors, read_object, some, weights_file
+from hilsim.logits.checkpoint import CONFIG, MISMATCH, Fields, load_tensors, some, weights_file
+from hilsim.logits.folder import read_object
 from hilsim.logits.network import Embedding, Linear
 from hilsim.logits.tokenizer import deaf, load_tokenizer
 

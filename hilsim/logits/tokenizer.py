@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import read_text
-from hilsim.logits.checkpoint import read_object
+from hilsim.logits.folder import read_object
 
 
 @dataclass(frozen=True)
