@@ -76,7 +76,7 @@ def recorded(setup: Setup, depth: int, say: Any = lambda words: None) -> Transcr
     return transcript_of(
         listener.heard,
         source,
-        lambda one: drafted_ahead(source, one, depth, context),
+        lambda talk: drafted_ahead(source, talk, depth, context),
         depth,
         context,
         header,

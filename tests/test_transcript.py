@@ -17,7 +17,7 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError, TooShallow
-from hilsim.logits.ahead import drafted_ahead
+from hilsim.logits.ahead import drafted_ahead, grown
 from hilsim.logits.live import LiveSource
 from hilsim.logits.recording import Listener, one_by_one
 from hilsim.logits.transcript import COLUMNS, Transcript, load, save
@@ -93,9 +93,14 @@ def test_drafts_of_all_positions_at_once_are_those_of_one_after_the_other(rule: 
     simulate(setup, listener, TargetOnly(name="target_only"))
     source = sources.fresh()
     assert isinstance(source, LiveSource)
-    for one in listener.heard:
-        if one.answer:
-            assert drafted_ahead(source, one, 9, 120) == one_by_one(source, one, 9, 120)
+    talk = listener.heard
+    assert len(list(grown(talk))) == 1  # every turn goes on from the last
+    expected = [one_by_one(source, one, 9, 120) if one.answer else [] for one in talk]
+    assert drafted_ahead(source, talk, 9, 120) == expected
+    # A turn that does not go on from the last is a group of its own, and says the same.
+    cut = [replace(one, before=one.before[1:]) if place == 1 else one for place, one in enumerate(talk)]
+    assert len(list(grown(cut))) > 1
+    assert drafted_ahead(source, cut, 9, 120)[0] == expected[0]
 
 
 def test_another_word_is_another_run(transcripts: dict[str, Path]) -> None:

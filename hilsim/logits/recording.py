@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ class Heard:
     before: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
+
+    @property
+    def full(self) -> list[int]:
+        """The conversation with the answer."""
+        return [*self.before, *self.answer]
 
 
 class Listener:
@@ -80,7 +86,7 @@ class Listener:
 def transcript_of(
     heard: Sequence[Heard],
     source: LogitsSource,
-    drafts: Callable[[Heard], list[Draft]],
+    drafts: Callable[[list[Heard]], list[list[Draft]]],
     depth: int,
     context: int,
     header: dict[str, Any],
@@ -88,22 +94,22 @@ def transcript_of(
 ) -> Transcript:
     """The transcript of answers that were heard; `source` is asked for what comes after each.
 
-    `drafts` gives the draft's continuation from every position of an answer and the one after it.
+    `drafts` gives, for the requests of one conversation, the draft's continuation from every position of each answer
+    and the one after it.
 
     `progress` is told after every request how many are done. Continuations end at an end of turn, and where the context
     does.
     """
     afters: list[list[tuple[int, float]]] = []
     rows: list[Draft] = []
-    for done, one in enumerate(heard, 1):
-        afters.append([])
-        if one.answer:
-            full = [*one.before, *one.answer]
-            afters[-1] = going_on(source, one, full, min(depth, AFTER, context + 1 - len(full)))
-            rows += drafts(one)
-        if done == len(heard) or heard[done].conversation != one.conversation:
-            source.forget(one.conversation)
-        progress(done)
+    for _, together in groupby(heard, lambda one: one.conversation):
+        talk = list(together)
+        for one, drafted in zip(talk, drafts(talk), strict=True):
+            count = min(depth, AFTER, context + 1 - len(one.full)) if one.answer else 0
+            afters.append(going_on(source, one, count))
+            rows += drafted
+            progress(len(afters))
+        source.forget(talk[0].conversation)
     return Transcript(
         {"version": VERSION, **header},
         index=np.array([one.index for one in heard], np.int32),
@@ -124,16 +130,15 @@ def transcript_of(
 
 def one_by_one(source: LogitsSource, one: Heard, depth: int, context: int) -> list[Draft]:
     """The continuations as a source gives them: a step a token and position."""
-    full = [*one.before, *one.answer]
     return [
-        source.draft(Position(one.index, one.conversation, full[:position]), min(depth, context - position))
-        for position in range(len(one.before), len(full) + 1)
+        source.draft(Position(one.index, one.conversation, one.full[:position]), min(depth, context - position))
+        for position in range(len(one.before), len(one.full) + 1)
     ]
 
 
-def going_on(source: LogitsSource, one: Heard, full: Sequence[int], count: int) -> list[tuple[int, float]]:
+def going_on(source: LogitsSource, one: Heard, count: int) -> list[tuple[int, float]]:
     """What the target would say after its answer, with margins."""
-    tokens, found = list(full), []
+    tokens, found = one.full, []
     for _ in range(count):
         token, margin = source.next_token(Position(one.index, one.conversation, tokens))
         found.append((token, margin))
