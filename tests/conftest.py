@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -16,3 +17,9 @@ settings.load_profile("fixed")
 if "HILSIM_CACHE" not in os.environ:
     os.environ["HILSIM_CACHE"] = tempfile.mkdtemp(prefix="hilsim-plans-")
     atexit.register(shutil.rmtree, os.environ["HILSIM_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _modules_begin_with_the_same_weights() -> None:
+    """Modules that a test makes have drawn weights: the same in every run, and in whatever order tests run."""
+    torch.manual_seed(0)

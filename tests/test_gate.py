@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,6 @@ from hilsim.logits.checkpoint import load_network
 from hilsim.logits.network import KVCache
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.sim.run import simulate
-from tests.gate_modules import siamese
 from tests.tiny import figure, precision, unit
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
@@ -371,7 +371,10 @@ def test_tied_parameters_count_once_and_tables_are_no_activations() -> None:
 
 def test_a_program_that_disagrees_is_not_written() -> None:
     subject = subject_of("tests.gate_modules:siamese")
-    right, wrong = exported(subject), exported(replace(subject, module=siamese()[0]))
+    other = copy.deepcopy(subject.module)
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    right, wrong = exported(subject), exported(replace(subject, module=other))
     assert compared(right, exported(subject), lambda seed: subject.inputs).good
     with pytest.raises(CompileError, match="disagrees"):
         compared(right, wrong, lambda seed: subject.inputs)
