@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app import Sources
+from hilsim.app import Sources, replayer
 from hilsim.app_record import recorded
 from hilsim.cli import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
@@ -23,6 +23,8 @@ from hilsim.logits.recording import Listener, one_by_one
 from hilsim.logits.transcript import COLUMNS, Transcript, load, save
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.study.remedies import cheapest_remedy
+from hilsim.study.variants import Ran, Refused, Variant, tried
 from tests.scenes import shipped
 
 # Two conversations of three turns, rounded from float64 so that last bits do not depend on how rows are batched.
@@ -30,6 +32,7 @@ SHORT = (
     "workload.count=2", "workload.max_turns=3", "workload.max_new_tokens=12", "logits.dtype=float64", "networks=[]",
     "draft.stand_in=models/draft-0.2m",
 )  # fmt: skip
+ORIN = PROJECT / "scenarios/orin_8295.yaml"
 RULES = {
     "greedy": ("accept=greedy", "payload=token_ids"),
     "ratio": ("accept=ratio", "sampling={temperature: 0.7}", "payload=full_rows"),
@@ -149,6 +152,23 @@ def test_another_setting_is_refused(change: str, place: str, transcripts: dict[s
         Sources(setup)
     assert place in [fault.place for fault in error.value.faults]
     assert "recorded with" in str(error.value)
+
+
+def test_studies_leave_out_what_a_transcript_does_not_know(transcripts: dict[str, Path]) -> None:
+    """A variant with other rules or deeper drafts is refused by itself; the others run."""
+    logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
+    base = [*SHORT, *RULES["greedy"], logits]
+    _, run = replayer(ORIN, base)
+    variants = [Variant("v", change, (change,)) for change in ("policy.draft_tokens=3", "seed=2")]
+    found = list(tried(ORIN, base, variants, run))
+    assert isinstance(found[0], Ran)
+    assert isinstance(found[1], Refused)
+    assert "recorded with 1" in found[1].why
+
+    def never_known(changed: Setup) -> float:
+        raise TooShallow(16, 17)
+
+    assert cheapest_remedy(shipped("orin_8295", *base), base, never_known, lambda words: None).tried == 0
 
 
 def test_drafts_beyond_the_depth_are_told(transcripts: dict[str, Path]) -> None:

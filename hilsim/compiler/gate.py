@@ -184,6 +184,6 @@ def check_names(setup: Setup) -> None:
     from hilsim.compiler.rewrite.registry import REWRITES
 
     known = [*(rewrite.name for rewrite in REWRITES), *WAYS, "fixed_widths", "int64_to_int32"]
-    if wrong := [(site, name) for site, name in names if name not in known]:
+    if wrong := [(place, name) for place, name in names if name not in known]:
         expected = f"rewrites: {', '.join(known)}"
-        raise InputError([Fault(setup.file, site, repr(name), expected) for site, name in wrong])
+        raise InputError([Fault(setup.file, place, repr(name), expected) for place, name in wrong])

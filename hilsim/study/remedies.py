@@ -20,7 +20,7 @@ from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
-from hilsim.errors import CompileError, InputError
+from hilsim.errors import CompileError, InputError, TooShallow
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
 OTHER_POLICIES = (
@@ -74,7 +74,10 @@ def cheapest_remedy(
             if changed is None:
                 continue
             progress(change.what)
-            found = Replayed(change, replay(changed))
+            try:
+                found = Replayed(change, replay(changed))
+            except (InputError, TooShallow):
+                continue  # a transcript knows nothing of other speakers or rules, and of drafts to its depth alone
             tried += 1
             if best is None or found.speedup > best.speedup:
                 best = found

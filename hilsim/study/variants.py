@@ -9,7 +9,7 @@ from pathlib import Path
 from hilsim.compiler.gate import load_compiled
 from hilsim.cost.verdict import check
 from hilsim.describe.load import Setup
-from hilsim.errors import CompileError, InputError, PlacementError
+from hilsim.errors import CompileError, InputError, PlacementError, TooShallow
 from hilsim.sim.trace import Trace
 
 Run = Callable[[Setup], tuple[Trace, Trace]]
@@ -55,7 +55,14 @@ def tried(file: Path, overrides: Sequence[str], variants: Iterable[Variant], run
         except (CompileError, PlacementError) as error:
             yield Refused(variant, str(error).splitlines()[0])
             continue
-        yield Ran(variant, setup, *run(setup))
+        try:
+            traces = run(setup)
+        except InputError as error:  # a transcript knows nothing of other speakers or rules,
+            yield Refused(variant, error.faults[0].found)
+        except TooShallow as error:  # and of drafts to its depth alone
+            yield Refused(variant, str(error))
+        else:
+            yield Ran(variant, setup, *traces)
 
 
 def policies() -> list[Variant]:
