@@ -111,3 +111,11 @@ def folder_faults(folder: Path, option: str) -> list[Fault]:
         reason = (error.strerror or str(error)).lower()
         return [Fault(str(folder), option, reason, "a folder that can be written to", "Choose another.")]
     return []
+
+
+def kept_folder() -> Path:
+    """Where things are kept between runs that take long to make: HILSIM_CACHE, else the user's cache folder."""
+    own = os.environ.get("HILSIM_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"

@@ -15,16 +15,9 @@ from pathlib import Path
 from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.profile import SPELLINGS, TABLE
+from hilsim.files import kept_folder
 
 KNOWN: dict[str, Plan] = {}
-
-
-def folder() -> Path:
-    """Where plans are kept: HILSIM_CACHE, else the user's cache folder."""
-    own = os.environ.get("HILSIM_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"
 
 
 @cache
@@ -51,7 +44,7 @@ def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
     key = hashlib.sha256("\n".join((makers(), *parts)).encode()).hexdigest()[:32]
     if key in KNOWN:
         return KNOWN[key]
-    file = folder() / "plans" / f"{key}.json"
+    file = kept_folder() / "plans" / f"{key}.json"
     try:
         plan = Plan.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

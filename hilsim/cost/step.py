@@ -13,10 +13,12 @@ matrix kernels unpack a tile of weights, then multiply a tile of rows, so that t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 from hilsim.cost.counts import (
     attention_operations,
@@ -77,8 +79,12 @@ class StepCost:
 
     @property
     def seconds(self) -> float:
+        return self.added(max, min)
+
+    def added(self, longer: Callable[[Any, Any], Any], shorter: Callable[[Any, Any], Any]) -> Any:
+        """All parts together; `longer` and `shorter` of two, so that parts may be arrays over fills of the cache."""
         memory, compute = self.weights_s + self.kv_s, self.matmul_s + self.attention_s
-        return self.fixed_s + self.extra_s + max(memory, compute) + (1 - self.overlap) * min(memory, compute)
+        return self.fixed_s + self.extra_s + longer(memory, compute) + (1 - self.overlap) * shorter(memory, compute)
 
     @property
     def bound(self) -> str:
@@ -188,7 +194,7 @@ def step_costs(
     costs = []
     cached = step.cached
     for used, width in passes(step.rows, widths):
-        cached += used
+        cached = cached + used  # never in place: it may be an array of the caller
         if widths is not None:
             # A fixed graph reads its whole context and computes logits of every row it was compiled for.
             stored, visible, head_rows = context, float(context), width

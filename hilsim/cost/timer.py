@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from hilsim.cost.extra import extra_at
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
@@ -13,7 +16,9 @@ from hilsim.describe.compiled import Extra
 from hilsim.describe.load import Placed, PlacedNetwork
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import TableTimer
-from hilsim.units import NS_PER_MS, ns
+from hilsim.units import NS_PER_MS, ns, whole_ns
+
+Ints = npt.NDArray[np.int64]
 
 
 class StepTimer(Protocol):
@@ -90,6 +95,14 @@ class Table:
 def sorted_rows(table: dict[str, float]) -> list[tuple[str, float]]:
     """Entries by rising row count."""
     return sorted(table.items(), key=lambda item: int(item[0]))
+
+
+def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Ints:
+    """`duration_ns` of steps of so many rows for many fills of the cache at once, equal to the nanosecond."""
+    if not isinstance(timer, Roofline) or timer.widths is not None:  # the fill does not matter
+        return np.full_like(cached, timer.duration_ns(Step(phase, rows, 0)))
+    (cost,) = timer.costs(Step(phase, rows, cached))  # type: ignore[arg-type]  # arithmetic that arrays do as well
+    return whole_ns(cost.added(np.maximum, np.minimum) + np.zeros(len(cached)))
 
 
 def timer_for(placed: Placed, context: int) -> StepTimer:

@@ -29,7 +29,7 @@ class SyntheticSource:
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         start, places = len(prefix.tokens), range(len(after), len(after) + count)
         tokens = tuple(RIGHT if self._stands(prefix, start + place, place) else WRONG for place in places)
-        chances = tuple(self._chance(prefix, start + place, place) for place in places)
+        chances = tuple(self.chance(prefix.index, start + place, place) for place in places)
         return Draft(tokens, chances, (0.0,) * count)
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
@@ -54,15 +54,15 @@ class SyntheticSource:
 
     def _stands(self, prefix: Prefix, position: int, place: int) -> bool:
         noise = uniforms(self.seed, SYNTHETIC, prefix.index, position)
-        return noise.accept < self._chance(prefix, position, place)
+        return noise.accept < self.chance(prefix.index, position, place)
 
-    def _chance(self, prefix: Prefix, position: int, place: int) -> float:
-        """The acceptance at a position that is drafted at `place` of its block."""
+    def chance(self, request: int, position: int, place: int) -> float:
+        """The acceptance at a position of a request that is drafted at `place` of its block."""
         chance = self.acceptance
         if isinstance(chance, tuple):
             return chance[min(place, len(chance) - 1)]
         if isinstance(chance, MarkovAcceptance):
-            return chance.easy if self._is_easy(prefix.index, position, chance) else chance.hard
+            return chance.easy if self._is_easy(request, position, chance) else chance.hard
         return chance
 
     def _is_easy(self, request: int, position: int, chain: MarkovAcceptance) -> bool:

@@ -1,1 +1,1 @@
-"""When it happens: chips, links and memory as SimPy resources, policies as generators, a trace as the only output."""
+"""When it happens: chips, links and memory on SimPy's clock, policies as generators, a trace as the only output."""

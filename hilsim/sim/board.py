@@ -1,10 +1,9 @@
-"""The board: units that take turns, links that queue and delay, memories with a cap - as SimPy resources."""
+"""The board: units that take turns, links that queue and delay, memories with a cap, on SimPy's clock."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import simpy
 
@@ -16,6 +15,7 @@ from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.logits.noise import JITTER, uniforms
 from hilsim.sim.trace import Level, Span, Trace
+from hilsim.sim.turn import Turn
 from hilsim.units import NS_PER_S, ns
 
 Process = Generator[simpy.Event, Any, Any]
@@ -26,80 +26,84 @@ def now_ns(env: simpy.Environment) -> int:
     return int(env.now)
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Whom a span is for, and of a draft step which position of the conversation it proposes a token for."""
+class Cause(NamedTuple):
+    """Whom a span is for."""
 
     request: int
     round: int
-    position: int = -1
+
+
+class Priced(NamedTuple):
+    """A step with its price on the seat that does it; `kind` is that of its span."""
+
+    kind: str
+    rows: int
+    cached: int
+    width: int
+    ns: int
 
 
 class Seat:
     """A role's place on a unit: its timer, and the unit's one turn that every model on it shares."""
 
-    def __init__(
-        self, env: simpy.Environment, chip: str, track: str, turn: simpy.Resource, timer: StepTimer, trace: Trace
-    ):
+    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Turn, timer: StepTimer, trace: Trace):
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
+        self.priced: dict[tuple[Phase, int, int], Priced] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
-    def work(self, step: Step, cause: Cause) -> Process:
-        """Wait for the unit, hold it for as long as the step takes, or until interrupted."""
-        asked = now_ns(self.env)
-        with self.turn.request() as turn:
-            yield turn
-            start = now_ns(self.env)
-            self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
-            try:
-                yield self.env.timeout(self.timer.duration_ns(step))
-            finally:  # a step that is interrupted has held the unit as well
-                self.record(step, cause, asked, start)
-
-    def record(self, step: Step, cause: Cause, asked: int, start: int) -> None:
-        """Enter a step that ends now into the trace."""
-        now = now_ns(self.env)
-        self.trace.add_span(
-            Span(
-                self.track,
-                step.phase.value,
-                start,
-                now,
-                cause.request,
-                cause.round,
-                asked,
-                now,
-                step.rows,
-                self.timer.width(step),
-                cached=step.cached,
-                position=cause.position,
-            )
-        )
-
-    def duration_ns(self, step: Step) -> int:
-        """What a step takes once the unit is free."""
-        return self.timer.duration_ns(step)
+    def step(self, phase: Phase, rows: int, cached: int) -> Priced:
+        """A step of `rows` new positions after `cached` ones; the same step always has the same price."""
+        priced = self.priced.get((phase, rows, cached))
+        if priced is None:
+            step = Step(phase, rows, cached)
+            priced = Priced(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
+            self.priced[phase, rows, cached] = priced
+        return priced
 
     def single_ns(self, cached: int) -> int:
         """What one plain decode step takes with so many positions in the cache."""
-        return self.timer.duration_ns(Step(Phase.DECODE, 1, cached))
+        return self.step(Phase.DECODE, 1, cached).ns
+
+    def work(self, step: Priced, cause: Cause, position: int = -1) -> Process:
+        """Wait for the unit, hold it for as long as the step takes, or until interrupted.
+
+        `position` is the place in the conversation that a draft step proposes a token for.
+        """
+        asked = start = now_ns(self.env)
+        if not self.turn.take():
+            yield from self.turn.wait()
+            start = now_ns(self.env)
+            self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
+        try:
+            yield self.env.timeout(step.ns)
+        finally:  # a step that is interrupted has held the unit as well
+            now = now_ns(self.env)
+            kind, rows, cached, width, _ = step
+            request, number = cause
+            self.trace.add_span(
+                Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
+            )
+            self.turn.leave()
 
 
 class Watcher:
     """A network beside the language model: it takes its unit's turn once a question."""
 
-    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: simpy.Resource, trace: Trace):
+    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Turn, trace: Trace):
         self.env, self.track, self.turn, self.trace = env, network.track, turn, trace
         self.pass_ns = network_ns(network)
 
     def work(self, cause: Cause) -> Process:
         """Wait for the unit and hold it for one pass."""
         asked = now_ns(self.env)
-        with self.turn.request() as turn:
-            yield turn
-            start = now_ns(self.env)
+        if not self.turn.take():
+            yield from self.turn.wait()
+        start = now_ns(self.env)
+        try:
             yield self.env.timeout(self.pass_ns)
-            now = now_ns(self.env)
+        finally:
+            self.turn.leave()
+        now = now_ns(self.env)
         self.trace.add_span(Span(self.track, "network", start, now, cause.request, cause.round, asked, now, 1, 1))
 
 
@@ -108,17 +112,21 @@ class Direction:
 
     def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
         self.env, self.track, self.seed, self.trace = env, track, seed, trace
-        self.turn = simpy.Resource(env, capacity=1)
+        self.turn = Turn(env)
         self.bytes_per_ns = link.rate.si / NS_PER_S
         self.overhead_ns = ns(link.message_overhead.si)
         self.propagation_ns = ns(link.propagation.si)
         self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
         self.messages = 0
         self.arrived_ns = 0
+        self.known_ns: dict[int, int] = {}  # what messages of so many bytes hold the wire
 
     def wire_ns(self, nbytes: int) -> int:
         """How long a message holds the wire."""
-        return self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S)
+        held = self.known_ns.get(nbytes)
+        if held is None:
+            held = self.known_ns[nbytes] = self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S)
+        return held
 
     def transfer_ns(self, nbytes: int) -> int:
         """From the first byte to arrival on a free wire, without jitter."""
@@ -126,12 +134,15 @@ class Direction:
 
     def send(self, kind: str, nbytes: int, cause: Cause, left: simpy.Event | None = None) -> Process:
         """Queue for the wire, put the bytes on it, return when they have arrived; `left` tells when they are gone."""
-        asked = now_ns(self.env)
-        with self.turn.request() as turn:
-            yield turn
+        asked = start = now_ns(self.env)
+        if not self.turn.take():
+            yield from self.turn.wait()
             start = now_ns(self.env)
+        try:
             yield self.env.timeout(self.wire_ns(nbytes))
-            end = now_ns(self.env)
+        finally:
+            self.turn.leave()
+        end = now_ns(self.env)
         if left is not None:
             left.succeed()
         delay = self.propagation_ns
@@ -144,7 +155,7 @@ class Direction:
         delay = max(delay, self.arrived_ns - end)
         self.arrived_ns = end + delay
         self.trace.add_span(
-            Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, nbytes=nbytes)
+            Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, 0, 0, nbytes)
         )
         yield self.env.timeout(delay)
 
@@ -160,12 +171,12 @@ class Memory:
         if self.used_bytes + nbytes > self.cap_bytes:
             raise OutOfMemory(self.chip, what, nbytes, self.cap_bytes - self.used_bytes)
         self.used_bytes += nbytes
-        self.trace.levels.append(Level(self.chip, now_ns(self.env), self.used_bytes, what))
+        self.trace.add_level(Level(self.chip, now_ns(self.env), self.used_bytes, what))
 
     def give_back(self, what: str, nbytes: int) -> None:
         """Free what was taken."""
         self.used_bytes -= nbytes
-        self.trace.levels.append(Level(self.chip, now_ns(self.env), self.used_bytes, f"{what} freed"))
+        self.trace.add_level(Level(self.chip, now_ns(self.env), self.used_bytes, f"{what} freed"))
 
 
 class Board:
@@ -174,16 +185,15 @@ class Board:
     def __init__(self, env: simpy.Environment, setup: Setup, trace: Trace, *, with_draft: bool):
         self.env, self.setup, self.trace = env, setup, trace
         context = setup.scenario.context_tokens
-        turns: dict[str, simpy.Resource] = {}
+        turns: dict[str, Turn] = {}
 
         def seat(placed: Placed) -> Seat:
             track = f"{placed.chip.name}.{placed.placement.unit}"
-            turn = turns.setdefault(track, simpy.Resource(env, capacity=1))
+            turn = turns.setdefault(track, Turn(env))
             return Seat(env, placed.chip.name, track, turn, timer_for(placed, context), trace)
 
         self.networks = [
-            Watcher(env, network, turns.setdefault(network.track, simpy.Resource(env, capacity=1)), trace)
-            for network in setup.networks
+            Watcher(env, network, turns.setdefault(network.track, Turn(env)), trace) for network in setup.networks
         ]
         self.target = seat(setup.target)
         self.draft = seat(setup.draft) if setup.draft is not None and with_draft else None

@@ -8,17 +8,17 @@ see for itself whether it rests on tokens that stand; a real runtime numbers its
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import simpy
 
-from hilsim.cost.step import Phase, Step
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, send_drafts
+from hilsim.sim.steps import Desk, draft_step, send_drafts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class View:
     """The part of a request's conversation that the draft's chip has been told; a `Prefix` for the source."""
 
@@ -84,8 +84,7 @@ class Lead:
         self.news = self.env.event()
 
 
-@dataclass(frozen=True, slots=True)
-class Shipment:
+class Shipment(NamedTuple):
     """Drafted tokens on their way: the guess since `told`, and whether the draft stops here until it hears more."""
 
     told: int
@@ -118,7 +117,7 @@ def draft_one(desk: Desk, lead: Lead) -> Process:
     known = request.tokens if lead.told == len(request.tokens) else request.tokens[: lead.told]
     view = View(request.index, request.conversation, known)
     (token,) = desk.source.draft(view, 1, tuple(lead.ahead)).tokens
-    yield from desk.draft.work(Step(Phase.DRAFT, position - lead.cached, lead.cached), cause_of(request, position))
+    yield from draft_step(desk, request, position, lead.cached)
     lead.cached = position
     if lead.told <= position:
         lead.ahead.append(token)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from hilsim.logits.source import Draft, Verdict
+from hilsim.sim.board import Cause
 from hilsim.sim.trace import Round
 
 
@@ -40,6 +41,12 @@ class Request:
     finish: str | None = None
     undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
     closed: int = 0
+    limit: int = field(init=False)  # the length of the conversation at which the answer must stop
+    cause: Cause = field(init=False)  # of spans: the round that is under way
+
+    def __post_init__(self) -> None:
+        self.cause = Cause(self.index, self.rounds)
+        self.limit = min(len(self.tokens) + self.max_new_tokens - len(self.answer), self.context)
 
     @property
     def done(self) -> bool:
@@ -48,35 +55,33 @@ class Request:
     @property
     def speculates(self) -> bool:
         """Whether a policy should begin another round."""
-        return not self.done and not self.resting
-
-    @property
-    def limit(self) -> int:
-        """The length of the conversation at which the answer must stop."""
-        return len(self.tokens) + self.room
+        return self.finish is None and not self.resting
 
     @property
     def room(self) -> int:
-        """Tokens that may still be emitted, by the answer's limit and the context's."""
-        return min(self.max_new_tokens - len(self.answer), self.context - len(self.tokens))
+        """Tokens that may still be emitted."""
+        return self.limit - len(self.tokens)
 
-    def extend(self, tokens: tuple[int, ...], ends: set[int]) -> int:
-        """Commit tokens up to an end of turn or a limit; returns how many were kept.
-
-        `ends` holds the positions within `tokens` that end the turn.
-        """
-        kept = 0
-        for place, token in enumerate(tokens):
-            self.tokens.append(token)
-            self.answer.append(token)
-            kept += 1
-            if place in ends:
+    def extend(self, tokens: tuple[int, ...], ends: Callable[[int], bool]) -> tuple[int, ...]:
+        """Commit tokens up to one that ends the turn or to a limit; returns those that were kept."""
+        room = self.room
+        kept = tokens[:room]
+        for place, token in enumerate(kept):
+            if ends(token):
+                kept = kept[: place + 1]
                 self.finish = "end"
                 break
-            if self.room == 0:
-                self.finish = "length" if len(self.answer) >= self.max_new_tokens else "context"
-                break
+        else:
+            if len(kept) == room:
+                self.finish = "length" if len(self.answer) + room >= self.max_new_tokens else "context"
+        self.tokens += kept
+        self.answer += kept
         return kept
+
+    def next_round(self) -> None:
+        """What follows is the next round's."""
+        self.rounds += 1
+        self.cause = Cause(self.index, self.rounds)
 
     def after_block(self, before: int, fed: int, accepted: int) -> None:
         """Rewind the target's cache alone: it fed what was committed `before` and `fed` drafted tokens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from hilsim.sim.board import Board, Process
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, open_both, open_target, settled
+from hilsim.sim.steps import Desk, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.units import NS_PER_S, ns
 
@@ -59,14 +60,16 @@ def simulate(
     *,
     observer: Observer | None = None,
     realtime: float | None = None,
+    keep: bool = True,
 ) -> Trace:
     """Run the scenario's workload under `policy` (the scenario's own, unless given) and return its trace.
 
-    `realtime` is wall seconds per simulated second; steps that come late are counted in `trace.overruns`.
+    `realtime` is wall seconds per simulated second; steps that come late are counted in `trace.overruns`. Where `keep`
+    is False only requests are kept; all else is for the observer alone.
     """
     policy = policy or setup.scenario.policy
     env = simpy.Environment() if realtime is None else Paced(realtime)
-    trace = Trace(policy.name, (), (), (), observer=observer)
+    trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
     board = Board(env, setup, trace, with_draft=policy.needs_draft)
     desk = Desk(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
@@ -137,7 +140,7 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
         if desk.board.trace.observer is not None:
             desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
         for network in desk.board.networks:
-            yield from network.work(cause_of(request))
+            yield from network.work(request.cause)
         yield from (open_target if desk.board.draft is None else open_both)(desk, request)
         yield from policy(desk, request)
         yield from settled(request)
@@ -150,8 +153,9 @@ def record_of(desk: Desk, request: Request, setup: Setup) -> RequestRecord:
     """What remains of a request when it is over."""
     assert request.finish is not None
     workload = setup.scenario.workload
+    text = desk.source.text(request.answer)
     if isinstance(workload, Conversations):
-        clause = clause_tokens(desk.source, request.answer)
+        clause = clause_tokens(desk.source, request.answer, text)
     else:
         clause = min(workload.clause_tokens, len(request.answer))
     return RequestRecord(
@@ -159,7 +163,7 @@ def record_of(desk: Desk, request: Request, setup: Setup) -> RequestRecord:
         request.conversation,
         request.turn,
         request.user,
-        desk.source.text(request.answer),
+        text,
         request.arrived_ns,
         request.delivered_ns,
         request.prompt_tokens,
@@ -169,9 +173,20 @@ def record_of(desk: Desk, request: Request, setup: Setup) -> RequestRecord:
     )
 
 
-def clause_tokens(source: LogitsSource, answer: list[int]) -> int:
-    """How many tokens complete the first clause: up to , . ? ! ; or : before a space or the end."""
-    end = CLAUSE_END.search(source.text(answer))
+def clause_tokens(source: LogitsSource, answer: list[int], text: str | None = None) -> int:
+    """How many tokens complete the first clause: up to , . ? ! ; or : before a space or the end.
+
+    `text` is that of the answer, where it is known.
+    """
+    text = source.text(answer) if text is None else text
+    end = CLAUSE_END.search(text)
     if end is None:
         return len(answer)
-    return next(count for count in range(1, len(answer) + 1) if len(source.text(answer[:count])) >= end.end())
+
+    def long_enough(count: int) -> bool:
+        return len(source.text(answer[:count])) >= end.end()
+
+    counts = range(1, len(answer) + 1)
+    if text.isascii():  # a longer answer has a longer text
+        return counts[bisect_left(counts, True, key=long_enough)]
+    return next(filter(long_enough, counts))  # a character cut in two may be spelled longer than it is whole

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import simpy
 
-from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, path_bytes, prompt_bytes, verdict_bytes
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.payload import path_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.step import Phase
 from hilsim.describe.scenario import Scenario
 from hilsim.logits.source import Draft, LogitsSource, TokenTree, TreeSource, Verdict
-from hilsim.sim.board import Board, Cause, Direction, Process, Seat
+from hilsim.sim.board import Board, Cause, Direction, Priced, Process, Seat, now_ns
+from hilsim.sim.messages import Messages
 from hilsim.sim.request import Request
 from hilsim.sim.trace import Round
 
@@ -29,35 +31,50 @@ class Desk:
     vocabulary: int
     application: str
 
-    @property
+    @cached_property
     def draft(self) -> Seat:
         assert self.board.draft is not None, "this policy needs a draft"
         return self.board.draft
 
-    @property
+    @cached_property
     def up(self) -> Direction:
         assert self.board.up is not None, "this policy needs a link"
         return self.board.up
 
-    @property
+    @cached_property
     def down(self) -> Direction:
         assert self.board.down is not None, "this policy needs a link"
         return self.board.down
 
-    @property
+    @cached_property
+    def messages(self) -> Messages:
+        """How many bytes cross the link."""
+        return Messages(self.scenario, self.vocabulary)
+
+    @cached_property
+    def round_trip_ns(self) -> Callable[[int], int]:
+        """What so many drafts up and their answer down take on a link where nothing queues, jitter left out."""
+
+        def both_ways_ns(drafted: int) -> int:
+            up, down = self.messages.drafts(drafted), self.messages.answer(drafted, drafted, drafted + 1)
+            return self.up.transfer_ns(up) + self.down.transfer_ns(down)
+
+        return cache(both_ways_ns)
+
+    @cached_property
     def trees(self) -> TreeSource:
         """The source, where it knows token trees."""
         assert isinstance(self.source, TreeSource), "trees are for live logits"
         return self.source
 
-    @property
+    @cached_property
     def elsewhere(self) -> bool:
         """Whether the words are heard and spoken on another chip than the target's."""
         return self.application != self.board.target.chip
 
     @property
     def now(self) -> int:
-        return self.board.now
+        return now_ns(self.board.env)
 
     def commit(
         self,
@@ -73,29 +90,29 @@ class Desk:
         distances: tuple[float, ...] = (),
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
-        ends = {place for place, token in enumerate(tokens) if self.source.ends(token)}
-        position = len(request.tokens)
-        kept = request.extend(tokens, ends)
+        position, now = len(request.tokens), self.now
+        kept = request.extend(tokens, self.source.ends)
+        emitted = len(kept)
         opened = Round(
-            request=request.index,
-            number=request.rounds,
-            start_ns=start_ns,
-            end_ns=self.now,
-            delivered_ns=self.now,
-            drafted=drafted,
-            accepted=accepted,
-            emitted=kept,
-            kept_drafts=min(kept, accepted),
-            tokens=tokens[:kept],
-            margins=margins[:kept],
-            single_ns=single_ns,
-            position=position,
-            depth=depth,
-            distances=distances,
+            request.index,
+            request.rounds,
+            start_ns,
+            now,
+            now,
+            drafted,
+            accepted,
+            emitted,
+            min(emitted, accepted),
+            kept,
+            margins[:emitted],
+            single_ns,
+            position,
+            depth,
+            distances,
         )
-        request.rounds += 1
+        request.next_round()
         if request.watch is not None:
-            request.watch(kept, single_ns)
+            request.watch(emitted, single_ns)
         return opened
 
     def judge(
@@ -106,49 +123,49 @@ class Desk:
         Without `bonus` that token comes after a rejection only: where all drafts stand it has no row of its own.
         `cached` is what the target's cache held before.
         """
-        whole = verdict.accepted == len(proposed.tokens)
+        drafted = len(proposed.tokens)
+        whole = verdict.accepted == drafted
         tokens = proposed.tokens if whole and not bonus else verdict.tokens(proposed)
         return self.commit(
             request,
             start_ns,
             tokens,
             verdict.margins[: len(tokens)],
-            drafted=len(proposed.tokens),
+            drafted=drafted,
             accepted=verdict.accepted,
-            depth=len(proposed.tokens),
+            depth=drafted,
             single_ns=self.board.target.single_ns(cached),
             distances=verdict.distances,
         )
 
     def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
         """Both chips know, and at `delivered_ns` the words can be spoken: the round goes to the trace, in its turn."""
-        ended = opened._replace(end_ns=self.now, delivered_ns=delivered_ns)
+        ended = opened.ended(self.now, delivered_ns)
         request.undelivered[ended.number] = ended
         while (closed := request.undelivered.pop(request.closed, None)) is not None:
             request.closed += 1
             request.delivered_ns = closed.delivered_ns
-            self.board.trace.add_round(closed, self.source.text(closed.tokens))
+            self.board.trace.add_round(closed, self.source.text)
         return ended
 
 
 def prefill_target(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the target; its last row is the first token of the answer."""
-    cause = Cause(request.index, 0)
     if desk.elsewhere:
-        yield from desk.up.send("prompt", prompt_bytes(request.prompt_tokens), cause)
-    rows = len(request.tokens) - request.target_cached
-    yield from desk.board.target.work(Step(Phase.PREFILL, rows, request.target_cached), cause)
+        yield from desk.up.send("prompt", prompt_bytes(request.prompt_tokens), request.cause)
+    target, cached = desk.board.target, request.target_cached
+    yield from target.work(target.step(Phase.PREFILL, len(request.tokens) - cached, cached), request.cause)
     request.target_cached = len(request.tokens)
 
 
 def prefill_draft(desk: Desk, request: Request) -> Process:
     """Read what is new of the conversation on the draft's chip, after the words have got there."""
-    cause = Cause(request.index, 0)
     prompt = len(request.tokens)
     if desk.application != desk.draft.chip:
-        yield from desk.down.send("prompt", prompt_bytes(prompt - request.draft_heard), cause)
+        yield from desk.down.send("prompt", prompt_bytes(prompt - request.draft_heard), request.cause)
     request.draft_heard = prompt
-    yield from desk.draft.work(Step(Phase.DRAFT_PREFILL, prompt - request.draft_cached, request.draft_cached), cause)
+    cached = request.draft_cached
+    yield from desk.draft.work(desk.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
     request.draft_cached = prompt
 
 
@@ -178,13 +195,13 @@ def open_both(desk: Desk, request: Request) -> Process:
 
 def decode(desk: Desk, request: Request) -> Process:
     """One token by the target alone."""
-    start, cached = desk.now, request.target_cached
+    start, cached, target = desk.now, request.target_cached, desk.board.target
     token, margin = desk.source.next_token(request)
-    yield from target_step(desk, request, Step(Phase.DECODE, len(request.tokens) - cached, cached))
+    yield from target_step(desk, request, target.step(Phase.DECODE, len(request.tokens) - cached, cached))
     request.target_cached = len(request.tokens)
     if desk.elsewhere:
         yield from send_verdict(desk, request)
-    deliver(desk, request, start, (token,), (margin,), single_ns=desk.board.target.single_ns(cached))
+    deliver(desk, request, start, (token,), (margin,), single_ns=target.single_ns(cached))
     if desk.elsewhere:
         request.draft_heard = len(request.tokens)
 
@@ -193,32 +210,43 @@ def inform(desk: Desk, request: Request) -> Process:
     """Tell the draft's chip what the target has said alone since it was last told; nothing where it knows."""
     untold = len(request.tokens) - request.draft_heard
     if untold > 0:
-        yield from desk.down.send("prompt", prompt_bytes(untold), cause_of(request))
+        yield from desk.down.send("prompt", prompt_bytes(untold), request.cause)
         request.draft_heard = len(request.tokens)
 
 
 def draft(desk: Desk, request: Request, count: int) -> Process:
     """At most `count` tokens, a step each, the first of which also reads what the cache lacks. Returns the `Draft`."""
     yield from inform(desk, request)
-    proposed, cached = desk.source.draft(request, count), request.draft_cached
-    for place in range(len(proposed.tokens)):
-        known = len(request.tokens) + place
-        yield from desk.draft.work(Step(Phase.DRAFT, known - cached, cached), cause_of(request, known))
-        cached = known
+    proposed, cached, known = desk.source.draft(request, count), request.draft_cached, len(request.tokens)
+    for position in range(known, known + len(proposed.tokens)):
+        yield from draft_step(desk, request, position, cached)
+        cached = position
     return proposed
 
 
-def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Step]:
+def draft_step(desk: Desk, request: Request, position: int, cached: int) -> Process:
+    """A step of the draft that reads what its cache lacks, and proposes a token for `position`."""
+    seat = desk.draft
+    return seat.work(seat.step(Phase.DRAFT, position - cached, cached), request.cause, position)
+
+
+def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Priced]:
     """The target's verdict, and the one step it takes: the pending token and every drafted one."""
     cached = request.target_cached
     rows = len(request.tokens) - cached + len(proposed.tokens)
-    return desk.source.verify(request, proposed), Step(Phase.VERIFY, rows, cached)
+    return desk.source.verify(request, proposed), desk.board.target.step(Phase.VERIFY, rows, cached)
 
 
-def target_step(desk: Desk, request: Request, step: Step) -> Process:
+def target_step(desk: Desk, request: Request, step: Priced) -> Process:
     """A step on the target, which must first know what the last one came to."""
+    work = desk.board.target.work(step, request.cause)
+    return work if request.settled is None else after_settled(request, work)
+
+
+def after_settled(request: Request, work: Process) -> Process:
+    """`work` as soon as the target knows how the last round ended."""
     yield from settled(request)
-    yield from desk.board.target.work(step, cause_of(request))
+    yield from work
 
 
 def settled(request: Request) -> Process:
@@ -230,65 +258,64 @@ def settled(request: Request) -> Process:
 
 def send_drafts(desk: Desk, request: Request, proposed: Draft | TokenTree, left: simpy.Event | None = None) -> Process:
     """Drafted tokens, with whatever the payload scheme adds; the shape of a tree is known to both chips."""
-    rules = desk.scenario
-    nbytes = draft_bytes(rules.payload, len(proposed.tokens), desk.vocabulary, rules.verify_at)
-    yield from desk.up.send("drafts", nbytes, cause_of(request), left)
-
-
-def round_trip_ns(desk: Desk, drafted: int) -> int:
-    """What drafts up and their answer down take on a link where nothing queues, jitter left out."""
-    rules = desk.scenario
-    up = draft_bytes(rules.payload, drafted, desk.vocabulary, rules.verify_at)
-    down = answer_bytes(rules.payload, rules.sampling, rules.verify_at, drafted, drafted, drafted + 1, desk.vocabulary)
-    return desk.up.transfer_ns(up) + desk.down.transfer_ns(down)
+    nbytes = desk.messages.drafts(len(proposed.tokens))
+    return desk.up.send("drafts", nbytes, request.cause, left)
 
 
 def send_verdict(desk: Desk, request: Request) -> Process:
     """A bare verdict on its way to the draft's chip."""
-    yield from desk.down.send("verdict", verdict_bytes(), cause_of(request))
+    return desk.down.send("verdict", verdict_bytes(), request.cause)
+
+
+def tell(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
+    """Tell the draft's chip how a round ended, and close it; returns when that chip knows.
+
+    `rows` are the rows of the target that were needed: what comes down where the draft's chip tests. Where it has the
+    last word, its word goes up again, and the target's next step waits for it. Of a tree, `path` nodes are named.
+    """
+    length = len(request.tokens)
+    yield from send_answer(desk, request, opened, rows, path)
+    request.draft_heard = max(request.draft_heard, length)
+    if desk.messages.last_word_below(opened.drafted, opened.accepted):
+        request.settled = desk.board.env.process(conclude(desk, request, opened))
+    else:
+        yield from conclude(desk, request, opened)
 
 
 def announce(
-    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None], path: int = 0
+    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
 ) -> simpy.Process:
-    """Tell the draft's chip how a round ended, and close it; nobody waits for this but who asks to.
+    """As `tell`, but nobody waits for this but who asks to: the policy goes on at once.
 
-    `learn` is called there with the length that is committed and whether that is all. `rows` are the rows of the target
-    that were needed: what comes down where the draft's chip tests. Where it has the last word, its word goes up again,
-    and the target's next step waits for it. Of a tree, `path` nodes are named.
+    `learn` is called on the draft's chip with the length that is committed and whether that is all.
     """
-    rules, length, done = desk.scenario, len(request.tokens), request.done
-    last_word_below = draft_decides(rules.payload, rules.verify_at, opened.drafted, opened.accepted)
-    cause = Cause(request.index, opened.number)
+    length, done = len(request.tokens), request.done
 
     def under_way() -> Process:
-        nbytes = path_bytes(path) + answer_bytes(
-            rules.payload, rules.sampling, rules.verify_at, opened.drafted, opened.accepted, rows, desk.vocabulary
-        )
-        yield from desk.down.send("verdict", nbytes, cause)
-        delivered_ns = desk.now if desk.elsewhere else opened.delivered_ns
+        yield from send_answer(desk, request, opened, rows)
         request.draft_heard = max(request.draft_heard, length)
         learn(length, done)
-        if last_word_below:
-            yield from desk.up.send("verdict", verdict_bytes(), cause)
-            delivered_ns = delivered_ns if desk.elsewhere else desk.now
-        desk.close(request, opened, delivered_ns=delivered_ns)
+        yield from conclude(desk, request, opened)
 
     telling = desk.board.env.process(under_way())
-    if last_word_below:
+    if desk.messages.last_word_below(opened.drafted, opened.accepted):
         request.settled = telling
     return telling
 
 
-def tell(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
-    """As `announce`; returns when the draft's chip knows."""
-    heard = desk.board.env.event()
+def send_answer(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
+    """What the target's chip says of a round on its way down."""
+    nbytes = path_bytes(path) + desk.messages.answer(opened.drafted, opened.accepted, rows)
+    return desk.down.send("verdict", nbytes, Cause(request.index, opened.number))
 
-    def learn(length: int, done: bool) -> None:
-        heard.succeed()
 
-    announce(desk, request, opened, rows, learn, path)
-    yield heard
+def conclude(desk: Desk, request: Request, opened: Round) -> Process:
+    """The draft's chip has heard how a round ended: close it, after that chip's last word where it has it."""
+    delivered_ns = desk.now if desk.elsewhere else opened.delivered_ns
+    if desk.messages.last_word_below(opened.drafted, opened.accepted):
+        yield from desk.up.send("verdict", verdict_bytes(), Cause(request.index, opened.number))
+        delivered_ns = delivered_ns if desk.elsewhere else desk.now
+    desk.close(request, opened, delivered_ns=delivered_ns)
 
 
 def deliver(
@@ -304,8 +331,3 @@ def deliver(
     """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
     opened = desk.commit(request, start_ns, tokens, margins, single_ns=single_ns)
     return desk.close(request, opened, delivered_ns=desk.now if delivered_ns is None else delivered_ns)
-
-
-def cause_of(request: Request, position: int = -1) -> Cause:
-    """The request's round that is under way; `position` is that of the token a draft step proposes."""
-    return Cause(request.index, request.rounds, position)

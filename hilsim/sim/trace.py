@@ -7,6 +7,7 @@ spans, rounds and requests as they close and cannot change the run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -58,6 +59,10 @@ class Round(NamedTuple):
     depth: int = 0  # the longest row of drafts that could have stood: `drafted`, or the levels of a tree
     distances: tuple[float, ...] = ()  # lossy rules: total variation from the target's law, by drafted position
 
+    def ended(self, end_ns: int, delivered_ns: int) -> Round:
+        """The same round, over at these instants."""
+        return Round._make((*self[:3], end_ns, delivered_ns, *self[5:]))
+
 
 class RequestRecord(NamedTuple):
     """One question and its answer, when it is over."""
@@ -100,7 +105,11 @@ class Observer(Protocol):
 
 @dataclass
 class Trace:
-    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context."""
+    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context.
+
+    Where `keep` is False, spans, rounds and levels are shown to the observer and not stored: what a run then needs of
+    memory does not grow with its rounds.
+    """
 
     policy: str
     tracks: tuple[str, ...]
@@ -114,16 +123,24 @@ class Trace:
     overruns: int = 0
     end_ns: int = 0
     observer: Observer | None = None
+    keep: bool = True
 
     def add_span(self, span: Span) -> None:
-        self.spans.append(span)
+        if self.keep:
+            self.spans.append(span)
         if self.observer is not None:
             self.observer.span(span)
 
-    def add_round(self, round: Round, text: str) -> None:
-        self.rounds.append(round)
+    def add_round(self, round: Round, text: Callable[[tuple[int, ...]], str]) -> None:
+        """`text` makes words of tokens; it is asked where somebody looks, and only there."""
+        if self.keep:
+            self.rounds.append(round)
         if self.observer is not None:
-            self.observer.round(round, text)
+            self.observer.round(round, text(round.tokens))
+
+    def add_level(self, level: Level) -> None:
+        if self.keep:
+            self.levels.append(level)
 
     def add_request(self, record: RequestRecord) -> None:
         self.requests.append(record)

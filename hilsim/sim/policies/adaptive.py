@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Phase
 from hilsim.describe.policy import Adaptive
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, inform, round_trip_ns
+from hilsim.sim.steps import Desk, decode, draft_step, inform
 from hilsim.sim.trace import Round
 
 PROBE = 8  # plain tokens after which one is drafted all the same, to see whether drafting pays again
@@ -36,7 +36,7 @@ def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
                 yield from inform(desk, request)
             more = desk.source.draft(request, 1, proposed.tokens)
             fed = len(request.tokens) + len(proposed.tokens)
-            yield from desk.draft.work(Step(Phase.DRAFT, fed - cached, cached), cause_of(request, fed))
+            yield from draft_step(desk, request, fed, cached)
             cached = fed
             proposed = joined(proposed, more)
             if desk.source.ends(proposed.tokens[-1]):
@@ -78,7 +78,7 @@ def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, roo
     for confidence in proposed.confidences:
         standing *= confidence
         tokens += standing
-    step_ns = desk.draft.duration_ns(Step(Phase.DRAFT, 1, len(request.tokens)))
+    step_ns = desk.draft.step(Phase.DRAFT, 1, len(request.tokens)).ns
     here = tokens / round_ns(desk, request, drafted, step_ns)
     for longer in range(drafted + 1, room + 1):
         standing *= sure
@@ -93,9 +93,9 @@ def round_ns(desk: Desk, request: Request, drafted: int, step_ns: int) -> int:
     cached = request.target_cached
     rows = len(request.tokens) - cached + drafted
     if not drafted:
-        return desk.board.target.duration_ns(Step(Phase.DECODE, rows, cached))
-    verify_ns = desk.board.target.duration_ns(Step(Phase.VERIFY, rows, cached))
-    return drafted * step_ns + verify_ns + round_trip_ns(desk, drafted)
+        return desk.board.target.step(Phase.DECODE, rows, cached).ns
+    verify_ns = desk.board.target.step(Phase.VERIFY, rows, cached).ns
+    return drafted * step_ns + verify_ns + desk.round_trip_ns(drafted)
 
 
 def joined(first: Draft, more: Draft) -> Draft:

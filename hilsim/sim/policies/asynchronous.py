@@ -9,7 +9,7 @@ With `min_batch` 0 the target never waits: where nothing has arrived it runs one
 
 from __future__ import annotations
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Phase
 from hilsim.describe.policy import Async
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
@@ -46,7 +46,8 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
         start, before, cached = desk.now, len(request.tokens), request.target_cached
         proposed = Draft(fresh)
         verdict = desk.source.verify(request, proposed)
-        step = Step(Phase.VERIFY if fresh else Phase.DECODE, before - cached + len(fresh), cached)
+        rows = before - cached + len(fresh)
+        step = desk.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
         yield from target_step(desk, request, step)
         opened = desk.judge(request, start, proposed, verdict, cached)
         request.after_block(before, len(fresh), verdict.accepted)

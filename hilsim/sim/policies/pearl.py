@@ -15,7 +15,7 @@ from functools import partial
 
 import simpy
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pearl
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
@@ -36,7 +36,7 @@ def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
         start, before, cached = desk.now, len(request.tokens), request.target_cached
         drafting = env.process(block(desk, lead, policy.draft_tokens, heard))
         rows = before - cached + len(pending)
-        step = Step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
+        step = desk.board.target.step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
         yield from target_step(desk, request, step)
         new: tuple[int, ...] = yield drafting
         proposed = Draft((*pending, *new[:1]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import simpy
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pipelined
 from hilsim.logits.source import Draft
 from hilsim.sim.board import Process
@@ -50,10 +50,11 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
         verdict = desk.source.verify(request, proposed)
         # The last drafted token is judged by the row before it; its own row would only make a bonus token.
         rows = before - cached + max(0, len(fresh) - 1)
-        yield from target_step(desk, request, Step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached))
+        step = desk.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
+        yield from target_step(desk, request, step)
         stands = bool(fresh) and verdict.accepted == len(fresh)
         opened = desk.judge(request, start, proposed, verdict, cached, bonus=not fresh)
-        request.after_block(before, len(fresh) - 1, verdict.accepted)
+        request.after_block(before, max(0, len(fresh) - 1), verdict.accepted)
         idle = policy.pre_verify and bool(fresh) and not stands
         told = announce(desk, request, opened, len(fresh), hear)
     if told is not None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 from itertools import accumulate
 from operator import mul
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Phase
 from hilsim.describe.policy import Tree
 from hilsim.sim.board import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, cause_of, decode, inform, send_drafts, target_step, tell
+from hilsim.sim.steps import Desk, decode, inform, send_drafts, target_step, tell
 
 
 def tree(desk: Desk, request: Request, policy: Tree) -> Process:
@@ -32,13 +32,14 @@ def tree(desk: Desk, request: Request, policy: Tree) -> Process:
         yield from inform(desk, request)
         start, before, cached = desk.now, len(request.tokens), request.target_cached
         proposed = desk.trees.draft_tree(request, policy.branches[:depth])
-        rows, read = before - request.draft_cached, request.draft_cached
+        seat, rows, read = desk.draft, before - request.draft_cached, request.draft_cached
         for level in range(depth):
-            yield from desk.draft.work(Step(Phase.DRAFT, rows, read), cause_of(request, before + level))
+            yield from seat.work(seat.step(Phase.DRAFT, rows, read), request.cause, before + level)
             rows, read = nodes[level], read + rows
         yield from send_drafts(desk, request, proposed)
         path, verdict = desk.trees.verify_tree(request, proposed)
-        yield from target_step(desk, request, Step(Phase.VERIFY, before - cached + policy.nodes, cached))
+        step = desk.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached)
+        yield from target_step(desk, request, step)
         opened = desk.commit(
             request,
             start,

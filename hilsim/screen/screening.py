@@ -1,0 +1,141 @@
+"""Screening: one configuration's run without an event queue, equal to the event simulation to the nanosecond.
+
+For one talker, no jitter, no fallback; every chain policy that is shipped. What cannot be screened says why, and is for
+`sim.run.simulate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.describe.load import Setup
+from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Policy, PromptLookup, Sync
+from hilsim.errors import TooShallow
+from hilsim.screen import lockstep, overlap, slots
+from hilsim.screen.lead import SIZE
+from hilsim.screen.prices import LAGS, ROWS, Prices, Tables, prices_of
+from hilsim.screen.request import (
+    CONTENDED,
+    FIELDS,
+    NEEDED,
+    NONE,
+    SHORT_OF_DRAFT_ROWS,
+    SHORT_OF_LAGS,
+    SHORT_OF_TARGET_ROWS,
+    STATE,
+    TOO_DEEP,
+    TROUBLE,
+)
+from hilsim.screen.scene import scene
+from hilsim.screen.words import Words
+from hilsim.units import ns
+
+Ints = npt.NDArray[np.int64]
+Loop = Callable[[Words, Prices, Ints, Ints], None]
+RULES = {
+    "schedule": lockstep.SCHEDULE,
+    "confidence": lockstep.CONFIDENCE,
+    "entropy": lockstep.ENTROPY,
+    "expected": lockstep.EXPECTED,
+}
+
+
+class Unscreenable(Exception):
+    """A run that only the event simulation can tell; the message says why."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """One run: of every request the fields of `request.py`, (requests, fields) of whole nanoseconds, bytes, counts."""
+
+    policy: str
+    words: Words
+    prices: Prices
+    requests: Ints
+
+    def column(self, field: int) -> Ints:
+        """One field of all requests."""
+        return self.requests[:, field]
+
+
+def refusal(setup: Setup, policy: Policy) -> str:
+    """Why a run cannot be screened, or ""."""
+    scenario = setup.scenario
+    if scenario.workload.talkers > 1:
+        return f"{scenario.workload.talkers} talkers, who wait for each other"
+    if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and policy.needs_draft:
+        return f"the jitter of {setup.link.name}"
+    if getattr(policy, "fallback", None) is not None:
+        return "a fallback, which watches the clock"
+    if setup.claim.level != "text":
+        return f"accept {scenario.accept.rule}: {setup.claim.why}"
+    if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
+        return "drafts that stop by a confidence that chance does not have"
+    if loop_of(policy) is None:
+        return f"policy {policy.name}"
+    same = setup.draft is not None and setup.draft.track == setup.target.track
+    if same and policy.name in ("pearl", "async", "pipelined"):
+        return f"policy {policy.name} with both models taking turns on {setup.target.track}"
+    return ""
+
+
+def loop_of(policy: Policy) -> tuple[Loop, int] | None:
+    """The compiled loop of a policy with its parameters bound, and the most tokens that it verifies at once."""
+
+    def bound(loop: Callable[..., None], *parameters: Any) -> Loop:
+        return lambda words, prices, state, out: loop(words, prices, state, out, *parameters)
+
+    match policy:
+        case Sync():
+            return bound(lockstep.sync, policy.draft_tokens), policy.draft_tokens
+        case Adaptive():
+            rule, length = RULES[policy.rule], policy.draft_tokens
+            return bound(lockstep.adaptive, rule, length, policy.most, policy.threshold, policy.factor), policy.most
+        case PromptLookup():
+            return bound(lockstep.prompt_lookup, policy.draft_tokens), policy.draft_tokens
+        case Pearl():
+            return bound(slots.pearl, np.zeros(SIZE, np.int64), policy.draft_tokens), 2 * policy.draft_tokens
+        case Async():
+            given = (policy.min_batch, policy.max_ahead, ns(policy.handshake_ms / 1000))
+            return bound(overlap.overlapped, scene(), overlap.ASYNC, *given), policy.max_ahead
+        case Pipelined():
+            given = (policy.draft_tokens, policy.blocks_in_flight, int(policy.pre_verify))
+            return bound(overlap.overlapped, scene(), overlap.PIPELINED, *given), policy.draft_tokens * (policy.blocks_in_flight + 1)
+        case _ if policy.name == "target_only":
+            return lockstep.target_only, 1
+    return None
+
+
+def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Screened:
+    """Run `policy` over the words. Raises `Unscreenable`, or `TooShallow` for drafts deeper than were recorded."""
+    if why := refusal(setup, policy):
+        raise Unscreenable(why)
+    found = loop_of(policy)
+    assert found is not None
+    loop, widest = found
+    lags, target_rows, draft_rows = LAGS, widest + 2, ROWS
+    while True:
+        prices = prices_of(
+            setup, policy, words, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows
+        )
+        state, out = np.zeros(STATE, np.int64), np.zeros((words.requests, FIELDS), np.int64)
+        loop(words, prices, state, out)
+        trouble, needed = int(state[TROUBLE]), int(state[NEEDED])
+        if trouble == NONE:
+            return Screened(policy.name, words, prices, out)
+        if trouble == SHORT_OF_LAGS:
+            lags = max(needed + 1, 2 * lags)
+        elif trouble == SHORT_OF_TARGET_ROWS:
+            target_rows = max(needed + 1, 2 * target_rows)
+        elif trouble == SHORT_OF_DRAFT_ROWS:
+            draft_rows = max(needed + 1, 2 * draft_rows)
+        elif trouble == TOO_DEEP:
+            raise TooShallow(words.depth, needed)
+        else:
+            assert trouble == CONTENDED
+            raise Unscreenable("messages still under way when the next question comes")

@@ -1,0 +1,26 @@
+"""How many bytes the messages of a run have, by its payload scheme; each size is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides
+from hilsim.describe.scenario import Scenario
+
+
+class Messages:
+    """What crosses the link in a round, as functions of its counts.
+
+    - `drafts(drafted)`: bytes of drafted tokens, with what the scheme adds to each.
+    - `answer(drafted, accepted, rows)`: bytes of what the target's chip sends back; `rows` were needed there.
+    - `last_word_below(drafted, accepted)`: whether the draft's chip ends the round, and tells the target how.
+    """
+
+    def __init__(self, rules: Scenario, vocabulary: int):
+        payload, sampling, at = rules.payload, rules.sampling, rules.verify_at
+        self.drafts: Callable[[int], int] = cache(partial(draft_bytes, payload, vocabulary=vocabulary, verify_at=at))
+        self.answer: Callable[[int, int, int], int] = cache(
+            partial(answer_bytes, payload, sampling, at, vocabulary=vocabulary)
+        )
+        self.last_word_below: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))

@@ -1,0 +1,70 @@
+"""Runs that keep no trace: the observer sees all of it, and memory does not grow with the rounds."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import RequestRecord, Round, Span, Trace
+from tests.scenes import synthetic, table_setup
+
+SCENE = ("logits.acceptance=0.7", "workload.output_tokens=80")
+
+
+class Watcher:
+    """An observer that writes down what it is shown."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.rounds: list[tuple[Round, str]] = []
+        self.records: list[RequestRecord] = []
+
+    def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None:
+        pass
+
+    def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
+        pass
+
+    def span(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def round(self, round: Round, text: str) -> None:
+        self.rounds.append((round, text))
+
+    def request(self, record: RequestRecord) -> None:
+        self.records.append(record)
+
+
+def ran(folder: Path, requests: int, *, keep: bool, observer: Watcher | None = None) -> Trace:
+    setup = table_setup(folder, *SCENE, f"workload.requests={requests}")
+    return simulate(setup, synthetic(setup), keep=keep, observer=observer)
+
+
+def test_what_is_not_kept_is_shown_all_the_same(tmp_path: Path) -> None:
+    kept, watcher = ran(tmp_path, 3, keep=True), Watcher()
+    bare = ran(tmp_path, 3, keep=False, observer=watcher)
+    assert (bare.spans, bare.rounds, bare.levels) == ([], [], [])
+    assert watcher.spans == kept.spans
+    assert watcher.rounds == [(closed, "■" * closed.emitted) for closed in kept.rounds]
+    assert watcher.records == bare.requests == kept.requests
+    assert bare.end_ns == kept.end_ns
+
+
+def test_memory_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
+    """Ten times the conversations: what stays is a record and an answer of each."""
+
+    def peak_bytes(requests: int, *, keep: bool) -> int:
+        setup = table_setup(tmp_path, *SCENE, f"workload.requests={requests}")
+        simulate(setup, synthetic(setup), keep=keep)  # whatever is computed once
+        tracemalloc.start()
+        try:
+            simulate(setup, synthetic(setup), keep=keep)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = (peak_bytes(requests, keep=False) for requests in (8, 80))
+    assert many < 2 * few
+    assert many - few < 72 * 1024, "a kilobyte a conversation"
+    assert peak_bytes(80, keep=True) > 5 * many, "the comparison above can fail"
