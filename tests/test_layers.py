@@ -16,7 +16,7 @@ from hilsim.describe.catalogue import PROJECT
 ROOMS = [
     "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show",
     "training",
-    "app", "app_compile", "app_fidelity", "app_record", "cli", "__main__",
+    "app", "app_compile", "app_fidelity", "app_record", "app_replay", "app_point", "app_study", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
@@ -67,6 +67,14 @@ def test_scipy_stays_in_fidelity_and_matplotlib_in_show(file: Path) -> None:
     own = file.relative_to(PROJECT / "hilsim").parts[0]
     assert "scipy" not in packages or own == "fidelity"
     assert "matplotlib" not in packages or own == "show"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_each_extra_of_studies_is_one_module_s(file: Path) -> None:
+    packages = {module.split(".")[0] for module in imports(file)}
+    homes = {"distributed": "study/cluster.py", "optuna": "study/search.py", "pyarrow": "show/results.py"}
+    for package, home in homes.items():
+        assert package not in packages or str(file.relative_to(PROJECT / "hilsim")) == home
 
 
 def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:

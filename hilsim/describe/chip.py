@@ -188,11 +188,12 @@ class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
 
     `modes` are its other power modes, named `CHIP@MODE` where a chip is asked for. `known_as` are the names that
-    measurements use for it, and `group` the class in which they are summed up.
+    measurements use for it, and `group` the class in which they are summed up. What runs in the `cloud` hears the talk.
     """
 
     known_as: Names = ()
     group: str = ""
+    place: Literal["car", "cloud"] = "car"
 
     memory: Size
     reserve: Size

@@ -102,15 +102,20 @@ def expectation(item: Any) -> str:
 
 
 def known_keys(record: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a location, as far as it can be followed by field names and tags of unions."""
+    """The keys that a record takes at a location, as far as it can be followed by field names and tags of unions.
+
+    Where several records may stand there and no tag tells which, the keys of all.
+    """
     inside = [record]
     for part in location:
         fields = inside[0].model_fields if len(inside) == 1 else {}
+        if isinstance(part, int):
+            continue
         if part in fields:
             inside = records_inside(fields[str(part)].annotation)
         else:
             inside = [other for other in inside if part in tags_of(other)]
-    return list(inside[0].model_fields) if len(inside) == 1 else []
+    return list(dict.fromkeys(field.alias or name for one in inside for name, field in one.model_fields.items()))
 
 
 def records_inside(annotation: Any) -> list[type[BaseModel]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from hilsim.describe.compiled import Compiled
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.decoding import Claim, claim
-from hilsim.describe.figure import Record
+from hilsim.describe.digest import digest
 from hilsim.describe.head import LOGITS, Head, head_for
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
@@ -376,22 +375,3 @@ def with_override(document: Document, override: str) -> Document:
     node[keys[-1]] = value
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
     return Document(data, lines)
-
-
-def digest(setup: Setup) -> str:
-    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and the stand-ins' files."""
-    named = (setup.draft.model if setup.draft is not None else None, setup.link)
-    records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
-    records += [record for record in named if record is not None]
-    found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
-    found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
-    found.update(repr([part.compiled for part in setup.parts]).encode())
-    if setup.scenario.logits.source == "transcript":
-        file = located(setup.scenario.logits.file, Path(setup.file))
-        found.update(file.read_bytes() if file.is_file() else b"")
-    for placed in (setup.target, setup.draft):
-        folder = None if placed is None else placed.stand_in
-        for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-            if file.suffix in (".json", ".safetensors") and file.is_file():
-                found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return found.hexdigest()[:16]

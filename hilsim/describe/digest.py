@@ -1,0 +1,49 @@
+"""The digest of a set-up: one word for everything that decides what a run does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilsim.describe.catalogue import located
+from hilsim.describe.figure import Record
+from hilsim.describe.policy import Own
+from hilsim.describe.profile import is_file
+
+if TYPE_CHECKING:
+    from hilsim.describe.load import Setup
+
+
+def digest(setup: Setup) -> str:
+    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all files that have a say."""
+    named = (setup.draft.model if setup.draft is not None else None, setup.link)
+    records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
+    records += [record for record in named if record is not None]
+    found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
+    found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
+    found.update(repr([part.compiled for part in setup.parts]).encode())
+    for file in files_of(setup):
+        found.update(file.read_bytes() if file.is_file() else b"")
+    for placed in (setup.target, setup.draft):
+        folder = None if placed is None else placed.stand_in
+        for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+            if file.suffix in (".json", ".safetensors") and file.is_file():
+                found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def files_of(setup: Setup) -> Iterator[Path]:
+    """Files that decide what happens and are no records of ours: a transcript, rules and code of somebody's own."""
+    scenario, asked_in = setup.scenario, Path(setup.file)
+    if scenario.logits.source == "transcript":
+        yield located(scenario.logits.file, asked_in)
+    if isinstance(scenario.policy, Own):
+        yield located(scenario.policy.function.rpartition(":")[0], asked_in)
+    if scenario.compile.profile is not None and is_file(scenario.compile.profile):
+        yield located(scenario.compile.profile, asked_in)
+    for network in scenario.networks:
+        name = network.module.rpartition(":")[0]
+        if name.endswith(".py"):
+            yield located(name, asked_in)

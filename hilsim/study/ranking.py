@@ -1,0 +1,103 @@
+"""What is wanted of a placement: objectives, constraints, and the Pareto set of what meets them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.errors import Fault, InputError
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One number to make small or large: its measure, unit, and how many of its units one of those is."""
+
+    name: str
+    measure: str
+    unit: str
+    goal: str  # min or max
+    scale: float = 1.0
+
+    def of(self, measures: Mapping[str, Floats]) -> Floats:
+        """The values, smaller being better."""
+        return measures[self.measure] if self.goal == "min" else -measures[self.measure]
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("request_latency", "request_latency_ms.mean", "ms", "min"),
+        Objective("first_clause", "time_to_first_clause_ms.mean", "ms", "min"),
+        Objective("throughput", "output_token_throughput", "tokens/s", "max"),
+        Objective("energy", "energy_j", "J", "min"),
+        Objective("link_bytes", "link_bytes", "KiB", "min", 2.0**10),
+        Objective("memory", "memory_bytes", "MiB", "min", 2.0**20),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound that every answer keeps."""
+
+    measure: str
+    at_most: bool
+    value: float
+
+    def met(self, measures: Mapping[str, Floats]) -> Flags:
+        """Which configurations keep it; what is not a number does not."""
+        values = measures[self.measure]
+        return values <= self.value if self.at_most else values >= self.value
+
+    def __str__(self) -> str:
+        return f"{self.measure} {'<=' if self.at_most else '>='} {self.value:g}"
+
+
+def constraint(text: str, known: Sequence[str]) -> Constraint:
+    """From "MEASURE<=VALUE" or "MEASURE>=VALUE". Raises `InputError`."""
+    found = re.fullmatch(r"\s*([\w.]+)\s*(<=|>=)\s*([-+.eE\d]+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError
+        value = float(found[3])
+    except ValueError:
+        expected = "MEASURE<=VALUE or MEASURE>=VALUE, such as energy_j<=200"
+        raise InputError([Fault("--limit", "", repr(text), expected)]) from None
+    if found[1] not in known:
+        near = difflib.get_close_matches(found[1], known, 1)
+        remedy = f"Did you mean {near[0]!r}?" if near else ""
+        raise InputError([Fault("--limit", "", repr(found[1]), f"one of {', '.join(known)}", remedy)])
+    return Constraint(found[1], found[2] == "<=", value)
+
+
+def objective(name: str) -> Objective:
+    """By name. Raises `InputError`."""
+    if name not in OBJECTIVES:
+        near = difflib.get_close_matches(name, OBJECTIVES, 1)
+        remedy = f"Did you mean {near[0]!r}?" if near else ""
+        raise InputError([Fault("--objective", "", repr(name), f"one of {', '.join(OBJECTIVES)}", remedy)])
+    return OBJECTIVES[name]
+
+
+def front(costs: Floats) -> Ints:
+    """Places of the rows of `costs` (configurations, objectives) that no other row is at least as small as everywhere
+    and smaller somewhere; of equal rows the first. In the order of the first objective.
+    """
+    order = np.lexsort(costs.T[::-1])  # by the first objective, ties by the next: nothing later can beat something earlier
+    members: list[int] = []
+    kept = np.empty((0, costs.shape[1]))
+    for place in order:
+        row = costs[place]
+        if not len(kept) or not (kept <= row).all(axis=1).any():
+            members.append(int(place))
+            kept = np.vstack((kept, row))
+    return np.array(members, dtype=np.int64)

@@ -1,0 +1,201 @@
+"""The space of placements: every role on every unit, precisions, widths, drafts, links, rules and policies.
+
+A choice is a few values of `--set`; a configuration is one choice of each kind. Nothing here knows what runs or fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from hilsim.describe.catalogue import described
+from hilsim.describe.chip import Chip
+from hilsim.describe.link import Link
+from hilsim.describe.load import Setup
+from hilsim.describe.model import Model
+
+# Sets of compiled widths that are tried where a unit runs fixed graphs: decode, one or two verify widths, prompt.
+WIDTHS = ((1,), (1, 4), (1, 8), (1, 16), (1, 32), (1, 4, 8), (1, 4, 16), (1, 8, 16), (1, 8, 32))
+# Networks that speak for drafts, the smallest first.
+STAND_INS = ("models/draft-0.2m", "models/draft-0.8m", "models/draft-2m")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value on an axis: its name, what it sets, and its names on finer axes (chip, unit, precision, ...)."""
+
+    name: str
+    overrides: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Choices of every kind. `alone` are policies that need no draft and no link."""
+
+    targets: tuple[Choice, ...]
+    drafts: tuple[Choice, ...]
+    links: tuple[Choice, ...]
+    rules: tuple[Choice, ...]
+    policies: tuple[Choice, ...]
+    alone: tuple[Choice, ...]
+
+    @property
+    def size(self) -> int:
+        """Configurations before anything is left out; two models of one chip have one way to talk."""
+        pairs = sum(
+            1 if target.parts["chip"] == draft.parts["chip"] else len(self.links)
+            for target, draft in product(self.targets, self.drafts)
+        )
+        return len(self.rules) * (pairs * len(self.policies) + len(self.targets) * len(self.alone))
+
+    def only(self, wanted: Mapping[str, Sequence[str]]) -> Space:
+        """The part of the space with these values alone; keys as `KINDS` has them."""
+
+        def kept(kind: str, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+            mine = {key.partition(".")[2]: values for key, values in wanted.items() if key.partition(".")[0] == kind}
+            return tuple(
+                choice
+                for choice in choices
+                if all((choice.parts.get(part, "") if part else choice.name) in values for part, values in mine.items())
+            )
+
+        return Space(
+            kept("target", self.targets),
+            kept("draft", self.drafts),
+            kept("link", self.links),
+            kept("rules", self.rules),
+            kept("policy", self.policies),
+            kept("policy", self.alone),
+        )
+
+    def values(self) -> dict[str, list[str]]:
+        """What every axis may be narrowed to, by key."""
+        found: dict[str, dict[str, None]] = {}
+        for kind, choices in self.kinds():
+            for choice in choices:
+                found.setdefault(kind, {})[choice.name] = None
+                for part, value in choice.parts.items():
+                    found.setdefault(f"{kind}.{part}", {})[value] = None
+        return {key: list(values) for key, values in found.items()}
+
+    def kinds(self) -> Iterator[tuple[str, tuple[Choice, ...]]]:
+        """The axes by name."""
+        yield "target", self.targets
+        yield "draft", self.drafts
+        yield "link", self.links
+        yield "rules", self.rules
+        yield "policy", (*self.policies, *self.alone)
+
+
+def space_of(setup: Setup, chips: Sequence[Chip], links: Sequence[Link], drafts: Sequence[tuple[str, str]]) -> Space:
+    """Everything that could be tried with a scenario's target model on these chips, over these links."""
+    return Space(
+        tuple(target for chip in chips for target in targets_on(setup, chip)),
+        tuple(draft for chip in chips for model, said in drafts for draft in drafts_on(chip, model, said)),
+        tuple(Choice(link.name, (f"link={link.name}",)) for link in links),
+        rules_for(setup),
+        tuple(chain_policies()),
+        tuple(policies_alone(setup)),
+    )
+
+
+def targets_on(setup: Setup, chip: Chip) -> Iterator[Choice]:
+    """The target on every unit of a chip that can run it."""
+    prompt = next((unit.widths.value[-1] for unit in chip.units.values() if unit.widths is not None), 128)
+    for where, unit in chip.units.items():
+        for precision in unit.precisions:
+            if unit.refusal(precision) is not None:
+                continue
+            sets = [None] if unit.widths is None else [(*verify, prompt) for verify in WIDTHS]
+            for widths in sets:
+                yield placed("target", chip.name, where, precision, widths)
+
+
+def drafts_on(chip: Chip, model: str, stand_in: str) -> Iterator[Choice]:
+    """A draft on every unit of a chip that can run it."""
+    for where, unit in chip.units.items():
+        for precision in unit.precisions:
+            if unit.refusal(precision) is None:
+                widths = None if unit.widths is None else (1, unit.widths.value[-1])
+                yield placed("draft", chip.name, where, precision, widths, model, stand_in)
+
+
+def placed(
+    role: str, chip: str, unit: str, precision: str, widths: tuple[int, ...] | None, model: str = "", stand_in: str = ""
+) -> Choice:
+    """A role at one place."""
+    graphs = "-".join(map(str, widths)) if widths else "any"
+    parts = {"model": model} if model else {}
+    parts |= {"chip": chip, "unit": unit, "precision": precision, "widths": graphs}
+    sets = [f"{role}.chip={chip}", f"{role}.unit={unit}", f"{role}.precision={precision}"]
+    sets.append(f"{role}.widths={list(widths) if widths else 'null'}")
+    sets += [f"{role}.model={model}", f"{role}.stand_in={stand_in}"] if model else []
+    name = " ".join(filter(None, (model, f"{chip}.{unit}", precision, graphs if widths else "")))
+    return Choice(name, tuple(sets), parts)
+
+
+def drafts_for(setup: Setup) -> tuple[tuple[str, str], ...]:
+    """Deployed drafts of the target's vocabulary, smallest first, each with the stand-in that speaks for it.
+
+    The scenario's own draft keeps its stand-in; a larger or smaller one gets the next, as long as there is another.
+    """
+    vocabulary = setup.target.model.vocabulary.name
+    models = [m for m in described("model", Model) if m.role == "draft" and m.vocabulary.name == vocabulary]
+    models.sort(key=lambda model: model.architecture.layers * model.architecture.hidden**2)
+    names = [model.name for model in models]
+    own = setup.draft
+    if own is None or own.model.name not in names or own.placement.stand_in not in STAND_INS:
+        return tuple(zip(names, STAND_INS, strict=False))
+    apart = STAND_INS.index(own.placement.stand_in) - names.index(own.model.name)
+    last = len(STAND_INS) - 1
+    return tuple((name, STAND_INS[min(last, max(0, place + apart))]) for place, name in enumerate(names))
+
+
+def rules_for(setup: Setup) -> tuple[Choice, ...]:
+    """Accept rules with payloads that keep the target's own text, and of which transcripts can be made."""
+    if setup.scenario.sampling.temperature == 0:
+        return (Choice("greedy, token_ids", ("accept=greedy", "payload=token_ids", "verify_at=target")),)
+    known = {
+        "ratio, full_rows": ("ratio", "full_rows"),
+        "ratio, top_k 64": ("ratio", "{scheme: top_k, k: 64}"),
+        "gumbel, token_ids": ("gumbel", "token_ids"),
+    }
+    return tuple(
+        Choice(name, (f"accept={rule}", f"payload={payload}", "verify_at=target"))
+        for name, (rule, payload) in known.items()
+    )
+
+
+def chain_policies() -> Iterator[Choice]:
+    """Policies that draft chains, over a grid of their parameters."""
+
+    def choice(name: str, said: str, **values: object) -> Choice:
+        text = ", ".join(f"{key}: {str(value).lower()}" for key, value in values.items())
+        return Choice(said, (f"policy={{name: {name}, {text}}}",), {"name": name})
+
+    for count in (1, 2, 3, 4, 5, 6, 7, 8, 10):
+        yield choice("sync", f"sync {count}", draft_tokens=count)
+    yield choice("adaptive", "adaptive schedule", rule="schedule", most=14)
+    for threshold in (0.2, 0.4, 0.6, 0.8):
+        yield choice("adaptive", f"adaptive confidence {threshold}", rule="confidence", threshold=threshold, most=14)
+    for threshold in (0.2, 0.4, 0.6):
+        yield choice("adaptive", f"adaptive entropy {threshold}", rule="entropy", threshold=threshold, most=14)
+    yield choice("adaptive", "adaptive expected", rule="expected", most=14)
+    for count in (1, 2, 3, 4, 5, 7):
+        yield choice("pearl", f"pearl {count}", draft_tokens=count)
+    for batch, ahead in product((0, 1, 2, 4), (8, 14)):
+        yield choice("async", f"async {batch} of {ahead}", min_batch=batch, max_ahead=ahead)
+    for count, blocks in product((2, 3, 4, 6), (1, 2)):
+        yield choice("pipelined", f"pipelined {count} x {blocks}", draft_tokens=count, blocks_in_flight=blocks)
+
+
+def policies_alone(setup: Setup) -> Iterator[Choice]:
+    """Policies without a draft; words are looked up where every token is the target's own."""
+    nothing = ("draft=null", "link=null")
+    yield Choice("target_only", (*nothing, "policy={name: target_only}"), {"name": "target_only"})
+    if setup.scenario.sampling.temperature == 0:
+        for count in (3, 7):
+            text = f"policy={{name: prompt_lookup, draft_tokens: {count}}}"
+            yield Choice(f"prompt_lookup {count}", (*nothing, text), {"name": "prompt_lookup"})

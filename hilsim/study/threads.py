@@ -1,0 +1,16 @@
+"""One thread a process: points run beside each other, and sums of many threads could round other last bits."""
+
+from __future__ import annotations
+
+import os
+
+LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def single_threaded() -> None:
+    """Ask the libraries of this process and its children for one thread; before they are imported, or in vain.
+
+    What the user has set stays.
+    """
+    for name in LIMITS:
+        os.environ.setdefault(name, "1")

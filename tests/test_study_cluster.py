@@ -1,0 +1,137 @@
+"""Studies on a Dask cluster of this machine: the same bits, with workers that die, differ, or are not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from hilsim.app_point import facts_of, worked
+from hilsim.cli import main
+from hilsim.describe.catalogue import PROJECT
+from hilsim.errors import InputError
+from hilsim.study.cluster import Cluster
+from tests.studies import POLICY, finished, ran, rows, start, stop, until, write_study
+
+DASK = (sys.executable, "-m", "dask")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def begin(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [*DASK, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    port = free_port()
+    process = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    yield f"tcp://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def workers(scheduler: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Two workers, each a process of its own that nobody starts again."""
+    given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", tmp_path / "dask")
+    processes = [begin("worker", scheduler, *given) for _ in range(2)]
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_that_dies_in_mid_study_loses_nothing(
+    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    here = write_study(tmp_path / "here")
+    assert main(["study", str(here), "--out", str(tmp_path), "--workers", "1", "--csv", str(tmp_path / "a.csv")]) == 0
+    file = write_study(tmp_path / "there")
+    process = start(file, "--out", tmp_path / "out", "--cluster", scheduler, "--csv", tmp_path / "b.csv")
+    until(lambda: ran(tmp_path / "there") > 6, process)
+    workers[0].kill()
+    told = process.communicate()
+    assert process.returncode == 0, told
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+    assert ran(tmp_path / "there") <= 28 + 8  # and what the dead one had at hand
+
+
+def test_a_worker_that_differs_is_refused_with_what_differs(
+    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    write_study(tmp_path)
+    file = tmp_path / "table.yaml"
+    facts = facts_of(file, ())
+    report = partial(facts_of, file, ())
+    Cluster(worked, scheduler, facts, report).close()
+    with pytest.raises(InputError, match=r"found hilsim .*; expected hilsim 0\.0\. Start workers in the same"):
+        Cluster(worked, scheduler, {**facts, "hilsim": "0.0", "python": "2.7"}, report)
+    gone = partial(facts_of, tmp_path / "gone.yaml", ())
+    with pytest.raises(InputError, match="no such file"):
+        Cluster(worked, scheduler, facts, gone)
+
+
+def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_study(tmp_path)
+    began = time.monotonic()
+    address = f"tcp://127.0.0.1:{free_port()}"
+    assert main(["study", str(file), "--out", str(tmp_path), "--cluster", address]) == 2
+    told = capsys.readouterr().err
+    assert f"--cluster: {address}: found no scheduler" in told
+    assert "Traceback" not in told
+    assert time.monotonic() - began < 30
+
+
+def test_a_scheduler_that_goes_away_leaves_what_is_stored(tmp_path: Path) -> None:
+    port = free_port()
+    scheduler = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    address = f"tcp://127.0.0.1:{port}"
+    given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", tmp_path / "dask")
+    worker = begin("worker", address, *given)
+    file, out = write_study(tmp_path, repeats=3), tmp_path / "out"
+    process = start(file, "--out", out, "--cluster", address)
+    until(lambda: ran(tmp_path) > 10, process)
+    scheduler.kill()
+    told = process.communicate()[1]
+    for other in (scheduler, worker):
+        other.kill()
+        other.wait()
+    assert process.returncode == 2, told
+    assert "a scheduler that went away" in told
+    assert "Traceback" not in told
+    before = ran(tmp_path)
+    last = finished(file, "--out", out, "--workers", "1", "--csv", tmp_path / "a.csv")
+    assert (last.returncode, len(rows(tmp_path / "a.csv"))) == (0, 84), last.stderr
+    assert ran(tmp_path) - before < 84
+
+
+def test_ctrl_c_leaves_the_cluster_as_it_was(
+    scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    file = write_study(tmp_path, set={"policy": POLICY}, repeats=5)
+    process = start(file, "--out", tmp_path / "out", "--cluster", scheduler)
+    until(lambda: ran(tmp_path) > 10, process)
+    stop(process, signal.SIGINT, group=True)
+    told = process.communicate()[1]
+    assert process.returncode == 130, told
+    assert told.startswith("interrupted; ")
+    assert len(told.splitlines()) == 1
+    assert all(worker.poll() is None for worker in workers)
