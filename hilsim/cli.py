@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilsim import __version__
+from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
 
 if TYPE_CHECKING:
     from hilsim.app_compile import CheckOptions
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     add_scenario(record)
     record.add_argument("--out", metavar="FILE", type=Path, required=True, help="the transcript, e.g. talk.npz")
     record.add_argument("--depth", metavar="N", type=depth, default=16, help="tokens of every continuation (16)")
+    add_explore(commands)
     add_study(commands)
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
@@ -133,6 +135,8 @@ def main(arguments: Sequence[str]) -> int:
     def command() -> int:
         if options.command == "study":
             return run_study(options)
+        if options.command == "explore":
+            return run_explore(options)
         from hilsim import app
         from hilsim.app_compile import check_command
 
@@ -175,54 +179,6 @@ def main(arguments: Sequence[str]) -> int:
         return app.write_card(options.models, options.dialogues)
 
     return guarded(command)
-
-
-def add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The `study` command."""
-    study = commands.add_parser("study", help="a grid of versions of one scenario, or a search in it; kept as it goes")
-    study.add_argument(
-        "study", metavar="STUDY", type=Path, help="a study file, e.g. scenarios/studies/draft_length.yaml"
-    )
-    study.add_argument("--out", metavar="DIR", type=Path, help="where study.sqlite is kept (default: out/NAME)")
-    who = study.add_mutually_exclusive_group()
-    who.add_argument("--workers", metavar="N", type=workers, help="processes (default: one a core; 1: this one alone)")
-    who.add_argument("--cluster", metavar="ADDRESS", help="a running Dask scheduler, tcp://HOST:PORT")
-    study.add_argument("--yes", action="store_true", help="run thousands of points without asking")
-    which = study.add_mutually_exclusive_group()
-    which.add_argument("--search", action="store_true", help="look for the best points instead of running all")
-    which.add_argument("--grid", action="store_true", help="run all points, though the file says `search`")
-    study.add_argument("--retry-failed", action="store_true", help="run points again that failed")
-    study.add_argument(
-        "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
-    )
-    study.add_argument("--csv", metavar="FILE", type=Path, help="also all points as a CSV")
-    study.add_argument("--parquet", metavar="FILE", type=Path, help="also all points as a Parquet file")
-    study.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
-
-
-def run_study(options: argparse.Namespace) -> int:
-    """Run a study on one thread a process, which has to be said before anything heavy is imported."""
-    from hilsim.study.threads import single_threaded
-
-    single_threaded()
-    from hilsim.app_study import StudyOptions, study_command
-
-    return study_command(
-        StudyOptions(
-            file=options.study,
-            overrides=options.set,
-            out=options.out,
-            workers=options.workers,
-            cluster=options.cluster,
-            yes=options.yes,
-            search=options.search,
-            grid=options.grid,
-            retry_failed=options.retry_failed,
-            csv=options.csv,
-            parquet=options.parquet,
-            plot=options.plot,
-        )
-    )
 
 
 def check_options(options: argparse.Namespace) -> CheckOptions:
@@ -304,13 +260,6 @@ def depth(text: str) -> int:
     """A whole number of drafted tokens."""
     if not text.isdecimal() or not 1 <= int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to 1000, such as 16")
-    return int(text)
-
-
-def workers(text: str) -> int:
-    """A whole number of processes."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to 1024")
     return int(text)
 
 

@@ -59,9 +59,7 @@ def differences(setup: Setup, words: Words, source: LogitsSource, tables: Tables
     hold("target busy", total[TARGET_BUSY] + (total[DRAFT_BUSY] if same else 0), busy.get(setup.target.track, 0))
     if drafting and not same:
         hold("draft busy", total[DRAFT_BUSY], busy.get(setup.draft.track, 0))
-    for way, occupied, nbytes in zip(
-        trace.directions, (UP_BUSY, DOWN_BUSY), (UP_BYTES, DOWN_BYTES), strict=False
-    ):
+    for way, occupied, nbytes in zip(trace.directions, (UP_BUSY, DOWN_BUSY), (UP_BYTES, DOWN_BYTES), strict=False):
         hold(f"{way} busy", total[occupied], busy.get(way, 0))
         hold(f"{way} bytes", total[nbytes], sum(span.nbytes for span in trace.spans if span.track == way))
     return wrong

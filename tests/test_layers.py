@@ -14,9 +14,10 @@ from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "study", "show",
+    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "study", "show",
     "training",
-    "app", "app_compile", "app_fidelity", "app_record", "app_replay", "app_point", "app_study", "cli", "__main__",
+    "app", "app_compile", "app_fidelity", "app_record", "app_transcripts", "app_replay", "app_point", "app_study",
+    "app_explore", "cli_studies", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {

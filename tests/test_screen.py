@@ -28,7 +28,9 @@ lengths = st.integers(1, 9)
 policies = st.one_of(
     st.just(TargetOnly(name="target_only")),
     st.builds(Sync, name=st.just("sync"), draft_tokens=lengths),
-    st.builds(Adaptive, name=st.just("adaptive"), rule=st.just("schedule"), draft_tokens=lengths, most=st.integers(9, 20)),
+    st.builds(
+        Adaptive, name=st.just("adaptive"), rule=st.just("schedule"), draft_tokens=lengths, most=st.integers(9, 20)
+    ),
     st.builds(Pearl, name=st.just("pearl"), draft_tokens=lengths),
     st.builds(
         Async,
@@ -67,7 +69,9 @@ BASES = ("orin_8295", "swapped", "one_chip", "paper_table")
 def base(name: str):
     """A scenario with synthetic logits in place of live ones."""
     given = [] if name == "paper_table" else ["logits={source: synthetic, acceptance: 0.5}"]
-    given += [] if name == "paper_table" else ["workload={requests: 1, prompt_tokens: 9, output_tokens: 9}", "networks=[]"]
+    given += (
+        [] if name == "paper_table" else ["workload={requests: 1, prompt_tokens: 9, output_tokens: 9}", "networks=[]"]
+    )
     return load_setup(ROOT / f"scenarios/{name}.yaml", given)
 
 
@@ -75,7 +79,7 @@ SETUPS = {name: base(name) for name in BASES}
 TABLES = Tables()
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(BASES),
     policy=policies,
@@ -113,7 +117,10 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
     assert setup.draft is not None
     application = setup.draft.chip.name if elsewhere else setup.target.chip.name
     setup = replace(
-        setup, scenario=scenario, link=setup.link.model_copy(update={**changed, "jitter": None}), application=application
+        setup,
+        scenario=scenario,
+        link=setup.link.model_copy(update={**changed, "jitter": None}),
+        application=application,
     )
     words = synthetic_words(setup)
     try:

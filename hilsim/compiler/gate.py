@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.kept import digest_of, kept
-from hilsim.compiler.plan import UNCHECKED, Plan
+from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.digest import digest
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
@@ -121,15 +121,27 @@ def plan_of(
 ) -> Plan:
     """A language model's plan, kept or made."""
     config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
-    placement = part.placement.model_dump_json(exclude={"timer"}) + str(part.placement.timer is not None)
-    own = (part.role, part.model.model_dump_json(), placement, repr(part.head), part.head_note, config)
+    placement, typed = part.placement, str(part.placement.timer is not None)
+    own = (part.role, part.model.model_dump_json(), repr(part.head), part.head_note, config, str(context))
+    shared = shared_key(part, profile, allowed)
 
     def make() -> Plan:
-        from hilsim.compiler.planner import plan_decoder
+        from hilsim.compiler.planner import decoder_graph, plan_decoder
 
-        return plan_decoder(part, site_of(part, profile, allowed), context, talkers, say)
+        site, alike = site_of(part, profile, allowed), placement.model_dump_json(exclude={"timer", "widths"})
 
-    return kept((*shared_key(part, profile, allowed), *own, str(context), str(talkers)), make)
+        def graph_of(name: str, rows: int) -> GraphPlan:
+            key = (*shared, *own, alike, name, str(rows))
+            return kept(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
+
+        return plan_decoder(part, site, context, talkers, graph_of)
+
+    return kept((*shared, *own, placement.model_dump_json(exclude={"timer"}), typed, str(talkers)), make)
+
+
+def lone(graph: GraphPlan) -> Plan:
+    """One graph to be kept by itself: models compiled at other widths share it."""
+    return Plan(graph.name, "", "", "", "", "", "", "", (graph,))
 
 
 def network_plan(

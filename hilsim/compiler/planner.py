@@ -20,6 +20,7 @@ from hilsim.compiler.program import Subject, exported
 from hilsim.describe.compiled import Extra, NetworkLoad, Work
 from hilsim.describe.load import Placed
 from hilsim.logits.checkpoint import load_config
+from hilsim.logits.network import NetworkConfig
 
 PROMPT_ROWS = 128  # checked beside single rows where a unit takes any number of them
 
@@ -31,16 +32,36 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
     return {f"{name} {rows}": rows for name, rows in zip(names, widths, strict=True)}
 
 
-def plan_decoder(placed: Placed, site: Site, context: int, talkers: int, say: Callable[[str], None]) -> Plan:
-    """Every graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
+def decoder_graph(
+    placed: Placed, site: Site, context: int, name: str, rows: int, say: Callable[[str], None]
+) -> GraphPlan:
+    """One graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
+    config = config_of(placed, context)
+    subject = f"{placed.role} {placed.model.name}"
+    say(f"{subject}: {name}")
+    program = exported(twin(f"{subject}, {name}", config, rows, context, placed.head))
+    return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers")
+
+
+def config_of(placed: Placed, context: int) -> NetworkConfig:
+    """The twin's configuration."""
     stand_in = None if placed.stand_in is None else load_config(placed.stand_in)
-    config = deployed_config(placed.model, stand_in, context)
-    repeats = placed.model.architecture.layers / config.layers
-    subject, graphs = f"{placed.role} {placed.model.name}", []
-    for name, rows in graph_rows(placed, context).items():
-        say(f"{subject}: {name}")
-        program = exported(twin(f"{subject}, {name}", config, rows, context, placed.head))
-        graphs.append(plan_graph(name, rows, program, site, repeats=repeats, layers="layers"))
+    return deployed_config(placed.model, stand_in, context)
+
+
+def repeats_of(placed: Placed, config: NetworkConfig) -> float:
+    """How many layers one layer of the twin stands for."""
+    return placed.model.architecture.layers / config.layers
+
+
+def plan_decoder(
+    placed: Placed, site: Site, context: int, talkers: int, graph_of: Callable[[str, int], GraphPlan]
+) -> Plan:
+    """Every graph of a language model, each made or kept: `graph_of` knows it by name and rows."""
+    config = config_of(placed, context)
+    repeats = repeats_of(placed, config)
+    subject = f"{placed.role} {placed.model.name}"
+    graphs = [graph_of(name, rows) for name, rows in graph_rows(placed, context).items()]
     sizes = tuple(decoder_limits(placed, site.profile.name, context, talkers))
     graphs[0] = with_findings(graphs[0], sizes)
     notes = []

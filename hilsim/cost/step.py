@@ -79,7 +79,7 @@ class StepCost:
 
     @property
     def seconds(self) -> float:
-        return self.added(max, min)
+        return float(self.added(max, min))
 
     def added(self, longer: Callable[[Any, Any], Any], shorter: Callable[[Any, Any], Any]) -> Any:
         """All parts together; `longer` and `shorter` of two, so that parts may be arrays over fills of the cache."""

@@ -17,7 +17,7 @@ class Link(Named):
     """
 
     on_chip: bool = False
-    reaches: Literal["car", "cloud"] = "car"
+    reaches: Literal["car", "cloud", "anywhere"] = "car"
     rate: ByteRate
     message_overhead: Duration
     propagation: Duration

@@ -265,6 +265,12 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
             where = "the same chip" if same else "two chips"
             expected = "an on-chip link" if same else "a link between chips"
             faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+        elif link is not None and not same and link.reaches != "anywhere":
+            outside = [chip.name for chip in (target.chip, draft.chip) if chip.place == "cloud"]
+            if (link.reaches == "cloud") != bool(outside):
+                where = f"{outside[0]} outside the car" if outside else "both models in the car"
+                expected = f"a link that reaches {'the cloud' if outside else 'from chip to chip'}"
+                faults.append(Fault(file, "link", f"{link.name}, with {where}", expected))
     if (kept := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
         faults.append(Fault(file, "payload.k", str(kept), expected, "For all of them full_rows needs no ids."))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import yaml
 
+from hilsim.describe.catalogue import PROJECT, located
 from hilsim.describe.figure import Figure, Record
+from hilsim.describe.load import with_override
 from hilsim.describe.strict_yaml import dotted, parse
 from hilsim.errors import Fault, ScenarioError
+from hilsim.files import read_text
 
 WIDTH = 10_000  # a figure never breaks its line
 
@@ -96,3 +100,33 @@ def end_of_braces(text: str, begin: int) -> int:
         if depth == 0:
             return found.end()
     raise ValueError("braces that never close")
+
+
+def scenario_text(file: Path, overrides: Sequence[str], told: Sequence[str]) -> str:
+    """A scenario with overrides in place as the text of a file of its own, to be read from any folder.
+
+    `told` are comments at its head. Paths inside the project stay relative to it, others become absolute.
+    """
+    document = parse(read_text(file), str(file))
+    for override in overrides:
+        document = with_override(document, override)
+    data = found_from_anywhere(document.data, file)
+    assert isinstance(data, dict)
+    whole = {key: value for key, value in data.items() if value is not None and value != []}
+    text = yaml.safe_dump(whole, sort_keys=False, width=WIDTH, allow_unicode=True, default_flow_style=None)
+    return "".join(f"# {line}\n" for line in told) + text
+
+
+def found_from_anywhere(value: object, file: Path) -> object:
+    """A scenario's plain data with the files that it names written so that they are found from any folder."""
+    if isinstance(value, dict):
+        return {key: found_from_anywhere(item, file) for key, item in value.items()}
+    if isinstance(value, list):
+        return [found_from_anywhere(item, file) for item in value]
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    place = located(value, file)
+    if not place.exists():
+        return value
+    place = place.resolve()
+    return str(place.relative_to(PROJECT)) if place.is_relative_to(PROJECT) else str(place)

@@ -33,7 +33,7 @@ def kept_loops() -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return False
-    numba.config.CACHE_DIR = str(folder)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     return True
 
 
@@ -48,4 +48,5 @@ def compiled(function: F) -> F:
     """
     if not FAST:
         return function
-    return numba.njit(cache=KEPT, nogil=True, _nrt=False)(function)  # type: ignore[no-any-return]
+    without_counting: dict[str, Any] = {"_nrt": False}
+    return numba.njit(cache=KEPT, nogil=True, **without_counting)(function)  # type: ignore[no-any-return]

@@ -33,7 +33,7 @@ def room(lead: Ints, bonus: int) -> int:
     """Tokens that may still be drafted; one less where the target adds a token of its own."""
     if lead[ENDED] or lead[OVER]:
         return 0
-    return lead[LIMIT] - bonus - lead[TOLD] - lead[AHEAD]
+    return int(lead[LIMIT] - bonus - lead[TOLD] - lead[AHEAD])
 
 
 @compiled
@@ -41,7 +41,7 @@ def learn(lead: Ints, length: int) -> bool:
     """Take notice of what is committed up to `length` tokens; True where it contradicts what was drafted."""
     new = max(0, length - lead[TOLD])
     known = min(new, lead[AHEAD])
-    contradicted = lead[GOOD] < known
+    contradicted = bool(lead[GOOD] < known)
     if contradicted:
         lead[CACHED] = min(lead[CACHED], lead[TOLD] + lead[GOOD])
         lead[AHEAD] = lead[GOOD] = lead[UNSENT] = lead[ENDED] = 0

@@ -208,7 +208,7 @@ def round_ns(prices: Prices, state: Ints, drafted: int, step: int) -> int:
     target = target_ns(prices, state[LENGTH] - cached + drafted, cached, state)
     if drafted == 0:
         return target
-    link = prices.up_ns[drafted] + prices.down_ns[drafted + 1, 1] + 2 * prices.propagation_ns
+    link = int(prices.up_ns[drafted] + prices.down_ns[drafted + 1, 1]) + 2 * prices.propagation_ns
     return drafted * step + target + link
 
 
@@ -235,9 +235,7 @@ def drafted_one(prices: Prices, state: Ints, out: Ints, known: int) -> None:
 
 
 @compiled
-def verified(
-    words: Words, prices: Prices, state: Ints, out: Ints, request: int, drafted: int, accepted: int
-) -> None:
+def verified(words: Words, prices: Prices, state: Ints, out: Ints, request: int, drafted: int, accepted: int) -> None:
     """The rest of a round: drafts up, one verify, verdict down."""
     before, cached = state[LENGTH], state[TARGET]
     sent = taken(state, UP, state[NOW], prices.up_ns[drafted])

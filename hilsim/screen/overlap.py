@@ -94,7 +94,9 @@ from hilsim.screen.words import Words
 Ints = npt.NDArray[np.int64]
 ASYNC, PIPELINED = 0, 1
 # Where the target's side is, and the draft's.
-TOP, FOR_ARRIVAL, IN_STEP, IN_PLAIN, FOR_WIRE, PLAIN_ON_WIRE, PLAIN_UNDER_WAY, FOR_SETTLED, FOR_TOLD, FOR_DRAFTER = range(10)
+TOP, FOR_ARRIVAL, IN_STEP, IN_PLAIN, FOR_WIRE, PLAIN_ON_WIRE, PLAIN_UNDER_WAY, FOR_SETTLED, FOR_TOLD, FOR_DRAFTER = (
+    range(10)
+)
 IN_DRAFT, FOR_NEWS, IN_HANDSHAKE, STOPPED = range(1, 5)
 
 
@@ -193,7 +195,15 @@ def noted(scene: Scene, length: int, done: int) -> None:
 
 @compiled
 def main(
-    words: Words, prices: Prices, state: Ints, out: Ints, scene: Scene, request: int, now: int, kind: int, min_batch: int
+    words: Words,
+    prices: Prices,
+    state: Ints,
+    out: Ints,
+    scene: Scene,
+    request: int,
+    now: int,
+    kind: int,
+    min_batch: int,
 ) -> None:
     """The target's side, from where it stopped to where it waits next."""
     flow, lead = scene.flow, scene.lead

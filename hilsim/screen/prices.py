@@ -95,7 +95,10 @@ class Tables:
         key = ("step", key, phase, rows, longest)
         if key not in self.known:
             cached = np.arange(longest, dtype=np.int64)
-            table = [np.zeros_like(cached), *(durations_ns(timer, phase, count, cached) for count in range(1, rows + 1))]
+            table = [
+                np.zeros_like(cached),
+                *(durations_ns(timer, phase, count, cached) for count in range(1, rows + 1)),
+            ]
             found = np.stack(table)
             flat = bool((found == found[:, :1]).all())
             self.known[key] = np.ascontiguousarray(found[:, :1] if flat else found)
@@ -167,4 +170,3 @@ def prices_of(
         draft is not None and setup.application != draft.chip.name,
         draft is not None and draft.track == setup.target.track,
     )
-

@@ -47,7 +47,7 @@ def step_ns(table: Ints, rows: int, cached: int, state: Ints, kind: int) -> int:
     """A step's time from its table."""
     if rows >= table.shape[0]:
         return trouble(state, kind, rows)
-    return table[rows, cached if table.shape[1] > 1 else 0]
+    return int(table[rows, cached if table.shape[1] > 1 else 0])
 
 
 @compiled
@@ -67,13 +67,13 @@ def read_ns(table: Ints, request: int, lag: int, state: Ints) -> int:
     """Reading a question, with `lag` earlier tokens that the cache lacks."""
     if lag >= table.shape[1]:
         return trouble(state, SHORT_OF_LAGS, lag)
-    return table[request, lag]
+    return int(table[request, lag])
 
 
 @compiled
 def taken(state: Ints, way: int, asked: int, wire_ns: int) -> int:
     """A message gets a way of the link when it is free; returns when it begins."""
-    start = max(asked, state[way])
+    start = int(max(asked, state[way]))
     state[way] = start + wire_ns
     return start
 
@@ -166,13 +166,13 @@ def has_last_word(prices: Prices, drafted: int, accepted: int) -> bool:
 @compiled
 def answer_ns(prices: Prices, drafted: int, accepted: int, rows: int) -> int:
     """How long a verdict holds the wire."""
-    return prices.down_ns[rows, int(accepted == drafted)] if drafted else prices.verdict_ns
+    return int(prices.down_ns[rows, int(accepted == drafted)]) if drafted else prices.verdict_ns
 
 
 @compiled
 def answer_size(prices: Prices, drafted: int, accepted: int, rows: int) -> int:
     """Bytes of a verdict."""
-    return prices.down_bytes[rows, int(accepted == drafted)] if drafted else prices.verdict_bytes
+    return int(prices.down_bytes[rows, int(accepted == drafted)]) if drafted else prices.verdict_bytes
 
 
 @compiled

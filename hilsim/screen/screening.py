@@ -105,7 +105,9 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
             return bound(overlap.overlapped, scene(), overlap.ASYNC, *given), policy.max_ahead
         case Pipelined():
             given = (policy.draft_tokens, policy.blocks_in_flight, int(policy.pre_verify))
-            return bound(overlap.overlapped, scene(), overlap.PIPELINED, *given), policy.draft_tokens * (policy.blocks_in_flight + 1)
+            return bound(overlap.overlapped, scene(), overlap.PIPELINED, *given), policy.draft_tokens * (
+                policy.blocks_in_flight + 1
+            )
         case _ if policy.name == "target_only":
             return lockstep.target_only, 1
     return None
@@ -120,9 +122,7 @@ def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Scre
     loop, widest = found
     lags, target_rows, draft_rows = LAGS, widest + 2, ROWS
     while True:
-        prices = prices_of(
-            setup, policy, words, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows
-        )
+        prices = prices_of(setup, policy, words, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
         state, out = np.zeros(STATE, np.int64), np.zeros((words.requests, FIELDS), np.int64)
         loop(words, prices, state, out)
         trouble, needed = int(state[TROUBLE]), int(state[NEEDED])

@@ -75,7 +75,6 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
     ends: list[bool] = []
     targets: list[int] = []
     for turns in turns_of(setup):
-        before = 0
         for turn in turns:
             if turn.index not in source.told:
                 break  # no room was left for it, nor for those after it
@@ -84,39 +83,27 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
             answer = list(known.tokens[known.asked : known.answered])
             clause = clause_tokens(source, answer)
             most = min(workload.max_new_tokens, setup.scenario.context_tokens - known.asked)
-            requests.append(
-                (
-                    turn.number == 0,
-                    known.asked - prompt,
-                    prompt,
-                    known.asked,
-                    len(answer),
-                    most,
-                    clause,
-                    len(rows),
-                )
-            )
+            carried = known.asked - prompt
+            requests.append((turn.number == 0, carried, prompt, known.asked, len(answer), most, clause, len(rows)))
             rows += range(known.row, known.row + len(answer))
             targets += answer
             ends += [source.ends(token) for token in answer]
-            before += 1
-    first, carried, prompts, asked, length, most_of, clauses, row = np.array(requests, dtype=np.int64).reshape(-1, 8).T
+    columns = np.ascontiguousarray(np.array(requests, dtype=np.int64).reshape(-1, 8).T)
     drafted = transcript.drafted[rows]
     ended = np.isin(drafted, list(source.end_tokens))
     ends_after = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, NEVER)
-    empty = np.zeros(0, np.int64)
+    nothing = np.zeros(0, np.int64)
     return Words(
-        first.astype(bool),
-        *map(np.ascontiguousarray, (carried, prompts, asked, length, most_of, clauses, row)),
+        columns[0].astype(bool), columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
         right=drafted[:, :1] == np.array(targets, dtype=np.int32)[:, None],
         end=np.array(ends, dtype=bool),
         ends_after=ends_after.astype(np.int64),
         depth=transcript.depth,
         confidence=np.ascontiguousarray(transcript.confidence[rows]),
         entropy=np.ascontiguousarray(transcript.entropy[rows]),
-        looked_up=empty,
-        looked_right=empty,
-    )
+        looked_up=nothing,
+        looked_right=nothing,
+    )  # fmt: skip
 
 
 def with_lookup(setup: Setup, source: TranscriptSource, words: Words, draft_tokens: int, longest_match: int) -> Words:

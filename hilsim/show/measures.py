@@ -77,6 +77,7 @@ def _all() -> list[Measure]:
         Measure("energy_j", "J", "lower", lambda found: found.timing["energy_j"]),
         Measure("bytes_up", "bytes", "lower", _link("bytes_up")),
         Measure("bytes_down", "bytes", "lower", _link("bytes_down")),
+        Measure("link_bytes", "bytes", "lower", lambda found: _both_ways(found.link)),
         Measure("link_busy", "share", "", _link("busy")),
         Measure("target_busy", "share", "", lambda found: _busy(found, found.setup.target)),
         Measure("draft_busy", "share", "", lambda found: _busy(found, found.setup.draft)),
@@ -86,10 +87,17 @@ def _all() -> list[Measure]:
         Measure("target_memory_bytes", "bytes", "lower", lambda found: _held(found, found.setup.target)),
         Measure("draft_memory_bytes", "bytes", "lower",
                 lambda found: _held(found, found.setup.draft)),
+        Measure("memory_bytes", "bytes", "lower",
+                lambda found: sum(ledger.used_bytes for ledger in found.ledgers.values())),
         Measure("memory_left_bytes", "bytes", "higher",
                 lambda found: min(ledger.cap_bytes - ledger.used_bytes for ledger in found.ledgers.values())),
     ]  # fmt: skip
     return found + [Measure(f"lost_ms.{cause}", "ms", "lower", _lost(cause)) for cause in LOSSES]
+
+
+def _both_ways(link: dict[str, Any]) -> float | None:
+    """All bytes that crossed a link."""
+    return link["bytes_up"] + link["bytes_down"] if link else None
 
 
 def _busy(found: Figures, role: Placed | None) -> float | None:

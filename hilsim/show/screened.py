@@ -31,7 +31,13 @@ from hilsim.units import NS_PER_MS, NS_PER_S
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+TIMES = ("time_to_first_token_ms", "time_to_first_clause_ms", "request_latency_ms", "time_per_output_token_ms")
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
+MEASURED = (
+    "speedup", *(f"{name}.{part}" for name in TIMES for part in ("mean", *PERCENTILES)), "output_token_throughput",
+    "energy_j", "bytes_up", "bytes_down", "link_bytes", "link_busy", "draft_acceptance_rate", "mean_acceptance_length",
+    "memory_left_bytes", "memory_bytes",
+)  # fmt: skip
 
 
 def screened_measures(

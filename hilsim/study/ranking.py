@@ -92,7 +92,9 @@ def front(costs: Floats) -> Ints:
     """Places of the rows of `costs` (configurations, objectives) that no other row is at least as small as everywhere
     and smaller somewhere; of equal rows the first. In the order of the first objective.
     """
-    order = np.lexsort(costs.T[::-1])  # by the first objective, ties by the next: nothing later can beat something earlier
+    order = np.lexsort(
+        costs.T[::-1]
+    )  # by the first objective, ties by the next: nothing later can beat something earlier
     members: list[int] = []
     kept = np.empty((0, costs.shape[1]))
     for place in order:

@@ -1,0 +1,287 @@
+"""A space made concrete: choices loaded and compiled, pairs that cannot be told by name and counted, the rest screened.
+
+What cannot run is counted in configurations, by reason; nothing is left out without one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.compiler.gate import load_compiled
+from hilsim.cost.memory import Ledger, ledgers
+from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.link import Link
+from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
+from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
+from hilsim.describe.scenario import Scenario
+from hilsim.errors import CompileError, InputError, TooShallow
+from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.logits.transcript import TranscriptSource, load
+from hilsim.screen.prices import Tables
+from hilsim.screen.request import ROUNDS
+from hilsim.screen.screening import Unscreenable, screened
+from hilsim.screen.words import Words, recorded_words, with_lookup
+from hilsim.study.space import Choice, Space
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+ALONE = TargetOnly(name="target_only")
+NOWHERE = -1  # a configuration without a draft or a link
+AXES = ("target", "draft", "link", "rules", "policy")
+Measure = Callable[..., dict[str, Floats]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A target at one place, with the networks that go with it."""
+
+    target: Placed
+    networks: tuple[PlacedNetwork, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A space with everything loaded: of each choice what it places, or why it cannot.
+
+    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts.
+    """
+
+    base: Setup
+    application: str
+    cloud: bool
+    scenarios: tuple[Scenario, ...]
+    sites: tuple[tuple[Site | str, ...], ...]
+    drafts: tuple[tuple[Placed | str, ...], ...]
+    said: tuple[tuple[Path, ...], ...]
+    links: tuple[Link, ...]
+    policies: tuple[Policy, ...]
+    alone: tuple[Policy, ...]
+
+
+@dataclass
+class Found:
+    """Configurations that can run, (configurations, 5) places on `AXES`, with their measures; the others by reason."""
+
+    places: Ints = field(default_factory=lambda: np.zeros((0, len(AXES)), np.int64))
+    measures: dict[str, Floats] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0  # that were timed
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @staticmethod
+    def joined(parts: Sequence[Found]) -> Found:
+        """All parts in their order."""
+        whole = Found(left_out=sum((part.left_out for part in parts), Counter()), rounds=sum(p.rounds for p in parts))
+        filled = [part for part in parts if len(part)]
+        if filled:
+            whole.places = np.concatenate([part.places for part in filled])
+            names = filled[0].measures
+            whole.measures = {name: np.concatenate([part.measures[name] for part in filled]) for name in names}
+        return whole
+
+
+def got_ready(
+    file: Path,
+    overrides: Sequence[str],
+    space: Space,
+    links: Sequence[Link],
+    base: Setup,
+    transcript: Callable[[Setup], Path],
+    say: Callable[[str], None],
+    *,
+    cloud: bool,
+) -> Ready:
+    """Load and compile every choice once. Raises `InputError` where the scenario itself is at fault."""
+    scenarios: list[Scenario] = []
+    sites, drafts, said = [], [], []
+    for rule in space.rules:
+        given = [*overrides, *rule.overrides]
+        scenarios.append(load_setup(file, given).scenario)
+        sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
+        drafts.append(tuple(draft_at(file, given, choice, base.target.chip.name, say) for choice in space.drafts))
+        spoken: dict[str, Path] = {}
+        for draft in drafts[-1]:
+            if isinstance(draft, Placed) and str(draft.stand_in) not in spoken:
+                say(f"what {draft.placement.stand_in} drafts by {rule.name}")
+                spoken[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
+        said.append(tuple(Path() if isinstance(d, str) else spoken[str(d.stand_in)] for d in drafts[-1]))
+    return Ready(
+        base,
+        base.scenario.application or base.target.chip.name,
+        cloud,
+        tuple(scenarios),
+        tuple(sites),
+        tuple(drafts),
+        tuple(said),
+        tuple(links),
+        tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.policies),
+        tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.alone),
+    )
+
+
+def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str], None]) -> Site | str:
+    """The target at one place, through the gate; or why it cannot be there."""
+    nobody = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
+    try:
+        setup = load_compiled(file, [*given, *nobody, *choice.overrides], say)
+    except (CompileError, InputError) as error:
+        return why(error)
+    return Site(setup.target, setup.networks)
+
+
+def draft_at(file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None]) -> Placed | str:
+    """A draft at one place, through the gate, beside the scenario's own target; or why it cannot be there."""
+    link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
+    try:
+        setup = load_compiled(file, [*given, "application=null", "networks=[]", *choice.overrides, link], say)
+    except (CompileError, InputError) as error:
+        return why(error)
+    assert setup.draft is not None
+    return setup.draft
+
+
+def why(error: CompileError | InputError) -> str:
+    """A refusal in one line."""
+    if isinstance(error, InputError):
+        return error.faults[0].found
+    return "a compiler refuses it: " + str(error).splitlines()[-1].strip().split(". Remedy")[0]
+
+
+class Screen:
+    """Screens the configurations of a space, target by target; keeps words and price tables between them."""
+
+    def __init__(self, ready: Ready, measure: Measure):
+        self.ready, self.measure = ready, measure
+        self.tables: dict[Path, Tables] = {}
+        self.sources: dict[Path, TranscriptSource] = {}
+        self.words: dict[tuple[Path, int, int], Words] = {}
+
+    def of_target(self, rule: int, target: int) -> Found:
+        """All configurations of one target choice under one rule."""
+        ready, left_out = self.ready, Counter[str]()
+        site = ready.sites[rule][target]
+        everything = self.configurations(site, rule)
+        if isinstance(site, str):
+            return Found(left_out=Counter({f"target: {site}": everything}))
+        if site.target.chip.place == "cloud" and not ready.cloud:
+            return Found(left_out=Counter({"talk would leave the car": everything}))
+        parts = [self.of_pair(rule, target, site, NOWHERE, None)]
+        for place, draft in enumerate(ready.drafts[rule]):
+            if isinstance(draft, str):
+                left_out[f"draft: {draft}"] += len(ready.policies) * len(self.links(site.target, None))
+            else:
+                parts.append(self.of_pair(rule, target, site, place, draft))
+        return Found.joined([*parts, Found(left_out=left_out)])
+
+    def configurations(self, site: Site | str, rule: int) -> int:
+        """How many configurations a target choice stands for."""
+        ready = self.ready
+        here = None if isinstance(site, str) else site.target
+        ways = sum(len(self.links(here, None if isinstance(draft, str) else draft)) for draft in ready.drafts[rule])
+        return ways * len(ready.policies) + len(ready.alone)
+
+    def links(self, target: Placed | None, draft: Placed | None) -> list[int]:
+        """Places of the links that can join two roles; `NOWHERE` is the one on the chip itself."""
+        if target is not None and draft is not None and target.chip.name == draft.chip.name:
+            return [NOWHERE]
+        outside = "cloud" in (getattr(role and role.chip, "place", "") for role in (target, draft))
+        wanted = ("anywhere", "cloud" if outside else "car")
+        return [place for place, link in enumerate(self.ready.links) if link.reaches in wanted]
+
+    def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> Found:
+        """All links and policies of two roles at their places."""
+        ready = self.ready
+        policies = ready.alone if draft is None else ready.policies
+        links = [NOWHERE] if draft is None else self.links(site.target, draft)
+        count = len(policies) * len(links)
+        if ready.application not in {role.chip.name for role in (site.target, draft) if role is not None}:
+            return Found(left_out=Counter({f"words are heard on {ready.application}, which takes no part": count}))
+        setup = replace(
+            ready.base,
+            target=site.target,
+            draft=draft,
+            networks=site.networks,
+            application=ready.application,
+            scenario=ready.scenarios[rule],
+            link=None,
+        )
+        held = ledgers(setup)
+        full = [ledger.chip for ledger in held.values() if not ledger.fits]
+        if full:
+            return Found(left_out=Counter({f"does not fit into the memory of {' and '.join(full)}": count}))
+        said = ready.said[rule][place] if draft is not None else self.any_said(rule)
+        parts = []
+        for link in links:
+            joined = setup if draft is None else replace(setup, link=self.link(link))
+            parts.append(self.of_link(joined, held, said, policies, (target, place, link, rule)))
+        return Found.joined(parts)
+
+    def any_said(self, rule: int) -> Path:
+        """What the target says alone stands in every transcript of a rule."""
+        return next(path for path in self.ready.said[rule] if path != Path())
+
+    def link(self, place: int) -> Link:
+        """A link by its place; the one on the chip where it has none."""
+        return on_chip() if place == NOWHERE else self.ready.links[place]
+
+    def of_link(
+        self, setup: Setup, held: dict[str, Ledger], said: Path, policies: Sequence[Policy], at: tuple[int, ...]
+    ) -> Found:
+        """Every policy with everything else settled."""
+        words, tables = self.words_of(setup, said), self.tables.setdefault(said, Tables())
+        try:
+            baseline = screened(setup, ALONE, words, tables).requests
+        except Unscreenable as error:
+            return Found(left_out=Counter({f"not screened: {error}": len(policies)}))
+        left_out: Counter[str] = Counter()
+        runs, places = [], []
+        for place, policy in enumerate(policies):
+            mine = self.words_of(setup, said, policy)
+            try:
+                runs.append(screened(setup, policy, mine, tables).requests)
+            except Unscreenable as error:
+                left_out[f"not screened: {error}"] += 1
+                continue
+            except TooShallow:
+                left_out["drafts further ahead than transcripts know"] += 1
+                continue
+            number = place if setup.draft is not None else len(self.ready.policies) + place
+            places.append((*at, number))
+        if not runs:
+            return Found(left_out=left_out)
+        stacked = np.stack(runs)
+        drafting = setup.draft is not None
+        linked = setup.link is not None
+        measures = self.measure(setup, held, words, baseline, stacked, drafting=drafting, linked=linked)
+        rounds = int(stacked[:, :, ROUNDS].sum())
+        return Found(np.array(places, dtype=np.int64), measures, left_out, rounds)
+
+    def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Words:
+        """What a transcript says, with what lookup proposes where that is asked for."""
+        lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
+        key = (said, *lookup)
+        if key not in self.words:
+            if said not in self.sources:
+                assert setup.target.stand_in is not None
+                self.sources[said] = TranscriptSource(load(said), load_tokenizer(setup.target.stand_in))
+            source = self.sources[said]
+            if any(lookup):
+                self.words[key] = with_lookup(setup, source, self.words_of(setup, said), *lookup)
+            else:
+                self.words[key] = recorded_words(setup, source)
+        return self.words[key]
+
+
+@cache
+def on_chip() -> Link:
+    """The link between two units of one chip."""
+    return load_named("link", Link, "on-chip", PROJECT / "scenarios")
