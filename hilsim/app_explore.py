@@ -94,7 +94,8 @@ def explore(options: ExploreOptions) -> int:
     found = all_screened(ready, options.workers)
     screened = time.perf_counter()
     answer = Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints)
-    finalists = tuple(confirmed(options, asked, ready, answer, rank) for rank in range(shown(options, answer)))
+    chosen = answer.finalists(options.finalists)
+    finalists = tuple(confirmed(options, asked, ready, answer, rank, place) for rank, place in enumerate(chosen, 1))
     requests = sum(len(talk.turns) for talk in asked.base.conversations)
     exploration = Exploration(
         asked.base, answer, finalists, len(asked.base.conversations), requests, prepared - began, screened - prepared
@@ -258,14 +259,8 @@ def screen_target(rule: int, target: int) -> Found:
     return SCREEN[0].of_target(rule, target)
 
 
-def shown(options: ExploreOptions, answer: Answer) -> int:
-    """How many finalists there are."""
-    return min(options.finalists, len(answer.ranked))
-
-
-def confirmed(options: ExploreOptions, asked: Asked, ready: Ready, answer: Answer, rank: int) -> Finalist:
+def confirmed(options: ExploreOptions, asked: Asked, ready: Ready, answer: Answer, rank: int, place: int) -> Finalist:
     """One of the best, loaded as a user would load it and run event by event; its scenario file, where asked for."""
-    place = int(answer.ranked[rank])
     overrides = [*asked.overrides, *answer.overrides(place, ready.application)]
     setup = load_compiled(options.file, overrides)
     by_events = measured(setup, ledgers(setup), *run_of(setup))
@@ -273,9 +268,9 @@ def confirmed(options: ExploreOptions, asked: Asked, ready: Ready, answer: Answe
     events, screened = by_events[name], answer.numbers(place)[name]
     file = None
     if options.out is not None:
-        file = options.out / f"{options.file.stem}-{rank + 1}.yaml"
+        file = options.out / f"{options.file.stem}-{rank}.yaml"
         told = [
-            f"Finalist {rank + 1} of `python -m hilsim explore {options.file}` by {asked.objective.name}:",
+            f"Finalist {rank} of `python -m hilsim explore {options.file}` by {asked.objective.name}:",
             f"{name} {screened:.6g}, speed-up {answer.numbers(place)['speedup']:.3f} over the target alone here.",
             f"python simulate.py {file} runs it live, and should say the same within {TOLERANCE:.0%}.",
         ]

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from hilsim.cost.payload import answer_bytes, draft_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, durations_ns, network_ns, timer_for
+from hilsim.cost.wire import wire_ns, wires_ns
 from hilsim.describe.chip import Unit
 from hilsim.describe.link import Link
 from hilsim.describe.load import Placed, Setup
 from hilsim.describe.policy import Policy
+from hilsim.describe.scenario import Scenario
 from hilsim.screen.words import Words
-from hilsim.units import NS_PER_S, ns
+from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]
 NOBODY, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip has a round's last word
@@ -62,6 +64,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.known: dict[object, Ints] = {}
+        self.sent: dict[object, Messages] = {}
         self.units: list[Unit] = []
 
     def timed_by(self, placed: Placed, context: int) -> tuple[object, ...]:
@@ -104,10 +107,38 @@ class Tables:
             self.known[key] = np.ascontiguousarray(found[:, :1] if flat else found)
         return self.known[key]
 
+    def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+        """All messages of one scenario's rules over one link."""
+        key = (scenario.payload, scenario.verify_at, scenario.sampling.top_k, link, vocabulary, rows, longest)
+        if key not in self.sent:
+            self.sent[key] = messages_of(scenario, link, vocabulary, rows, longest)
+        return self.sent[key]
 
-def wire_ns(link: Link, nbytes: int) -> int:
-    """As `sim.board.Direction` holds the wire for a message."""
-    return ns(link.message_overhead.si) + ns(nbytes / (link.rate.si / NS_PER_S) / NS_PER_S)
+
+class Messages(NamedTuple):
+    """Nanoseconds on the wire and bytes of every message, by tokens or rows; as in `Prices`."""
+
+    up_ns: Ints
+    up_bytes: Ints
+    prompt_ns: Ints
+    prompt_bytes: Ints
+    down_ns: Ints
+    down_bytes: Ints
+    verdict_ns: int
+
+
+def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+    """Messages of up to `rows` drafted tokens or rows of the target, and prompts of up to `longest` tokens."""
+    payload, where = scenario.payload, scenario.verify_at
+    up = [draft_bytes(payload, count, vocabulary, where) for count in range(rows + 1)]
+    down = [
+        [answer_bytes(payload, scenario.sampling, where, 1, int(whole), count, vocabulary) for whole in (False, True)]
+        for count in range(rows + 1)
+    ]
+    sizes = [np.array(some, np.int64) for some in (up, [prompt_bytes(count) for count in range(longest + 1)], down)]
+    held = [np.zeros_like(some) if link is None else wires_ns(link, some) for some in sizes]
+    verdict = 0 if link is None else wire_ns(link, verdict_bytes())
+    return Messages(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
 
 
 def prices_of(
@@ -115,52 +146,25 @@ def prices_of(
 ) -> Prices:
     """The prices of a scenario under a policy. Rows of the tables are as many as asked for."""
     scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
-    vocabulary, longest = setup.target.model.vocabulary.entries, words.longest
     draft = setup.draft if policy.needs_draft else None
 
     def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints]:
         if placed is None:
             return np.zeros((words.requests, lags), np.int64), np.zeros((2, 1), np.int64)
         key, timer = tables.timed_by(placed, context), timer_for(placed, context)
-        read, run = ((key, words.requests), timer, reads, words, lags), (key, timer, runs, rows, longest)
+        read, run = (key, timer, reads, words, lags), (key, timer, runs, rows, words.longest)
         return tables.reading(*read), tables.steps(*run)
 
     target_read, target_step = role(setup.target, Phase.PREFILL, Phase.VERIFY, target_rows)
     draft_read, draft_step = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
-    blocks, prompts = range(target_rows + 1), range(longest + 1)
-    up = [draft_bytes(scenario.payload, count, vocabulary, scenario.verify_at) for count in blocks]
-    down = [
-        [
-            answer_bytes(
-                scenario.payload, scenario.sampling, scenario.verify_at, 1, int(whole), rows, vocabulary
-            )
-            for whole in (False, True)
-        ]
-        for rows in blocks
-    ]  # fmt: skip
-    asked = [prompt_bytes(count) for count in prompts]
+    messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, words.longest)
     decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NOBODY
-    names = {setup.target.chip.name, *(() if setup.draft is None else (setup.draft.chip.name,))}
-    assert setup.application in names
-
-    def on_the_wire(sizes: object) -> Ints:
-        counts = np.array(sizes, dtype=np.int64)
-        if link is None:
-            return np.zeros_like(counts)
-        return np.array([wire_ns(link, int(size)) for size in counts.ravel()], np.int64).reshape(counts.shape)
-
     return Prices(
         target_read,
         draft_read,
         target_step,
         draft_step,
-        on_the_wire(up),
-        np.array(up, np.int64),
-        tables.known.setdefault((link and link.model_dump_json(), longest), on_the_wire(asked)),
-        np.array(asked, np.int64),
-        on_the_wire(down),
-        np.array(down, np.int64),
-        int(on_the_wire([verdict_bytes()])[0]),
+        *messages,
         verdict_bytes(),
         0 if link is None else ns(link.propagation.si),
         ns(scenario.workload.pause_ms / 1000),

@@ -1,7 +1,7 @@
-"""What policies without lockstep share: the draft's chip, messages under way, verdicts under way, and who waits for what.
+"""What policies without lockstep share: the draft's chip, messages and verdicts under way, and who waits for what.
 
-The twins of `sim/lead.py` and `sim/steps.announce`, process by process. Each process is a function that goes on where it
-stopped (its stage) until it has to wait again.
+The twins of `sim/lead.py` and `sim/steps.announce`, process by process. Each process is a function that goes on where
+it stopped (its stage) until it has to wait again.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ MAIN, DRAFTER, DRAFTER_OVER, INTERRUPT, EMPTIER, PARCEL, VERDICT, VERDICT_OVER =
 # Where a message is: to begin, waiting for the wire, on it, on its way; a verdict then goes up again.
 BEGIN, QUEUED, ON_WIRE, UNDER_WAY, QUEUED_UP, ON_WIRE_UP, UNDER_WAY_UP, FREE = range(8)
 (
-    MAIN_STAGE, MAIN_SINCE, FRESH, STANDING, IDLE, MAIN_WAITS, DRAFTER_STAGE, DRAFTER_SINCE, DRAFTER_BEFORE, DREW, TICKET,
-    ALIVE, GONE, WAITS_FOR_NEWS, PARCELS, VERDICTS, LATEST, UNSETTLED, NEWEST_TOLD, NEWEST_AHEAD, NEWEST_GOOD,
+    MAIN_STAGE, MAIN_SINCE, FRESH, STANDING, IDLE, MAIN_WAITS, DRAFTER_STAGE, DRAFTER_SINCE, DRAFTER_BEFORE, DREW,
+    TICKET, ALIVE, GONE, WAITS_FOR_NEWS, PARCELS, VERDICTS, LATEST, UNSETTLED, NEWEST_TOLD, NEWEST_AHEAD, NEWEST_GOOD,
     NEWEST_LAST, FINAL, OVER_AT, WIRE_END, OVERFULL, HEARD_FIRST, HEARD_LAST, SHIPPED, PRE_VERIFY, FLOW,
 ) = range(31)  # fmt: skip
 # Of a parcel of drafts: the guess it carries, how many of its tokens are new, its stage and since when.
@@ -224,8 +224,8 @@ def fresh(state: Ints, scene: Scene) -> tuple[int, int]:
 
 @compiled
 def announce(
-    words: Words, out: Ints, scene: Scene, request: int, now: int, before: int, length: int, drafted: int, accepted: int,
-    rows: int, prices: Prices,
+    words: Words, prices: Prices, out: Ints, scene: Scene, request: int, now: int, before: int, length: int,
+    drafted: int, accepted: int, rows: int,
 ) -> None:  # fmt: skip
     """A verdict sets out for the draft's chip."""
     flow = scene.flow

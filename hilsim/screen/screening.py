@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Policy, PromptLookup, Sync
 from hilsim.errors import TooShallow
-from hilsim.screen import lockstep, overlap, slots
+from hilsim.screen import drafter, lockstep, overlap, slots
 from hilsim.screen.lead import SIZE
 from hilsim.screen.prices import LAGS, ROWS, Prices, Tables, prices_of
 from hilsim.screen.request import (
@@ -102,10 +102,10 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
             return bound(slots.pearl, np.zeros(SIZE, np.int64), policy.draft_tokens), 2 * policy.draft_tokens
         case Async():
             given = (policy.min_batch, policy.max_ahead, ns(policy.handshake_ms / 1000))
-            return bound(overlap.overlapped, scene(), overlap.ASYNC, *given), policy.max_ahead
+            return bound(overlap.overlapped, scene(), drafter.ASYNC, *given), policy.max_ahead
         case Pipelined():
             given = (policy.draft_tokens, policy.blocks_in_flight, int(policy.pre_verify))
-            return bound(overlap.overlapped, scene(), overlap.PIPELINED, *given), policy.draft_tokens * (
+            return bound(overlap.overlapped, scene(), drafter.PIPELINED, *given), policy.draft_tokens * (
                 policy.blocks_in_flight + 1
             )
         case _ if policy.name == "target_only":

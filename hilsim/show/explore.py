@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 12  # of the Pareto set in the terminal; the CSV has all configurations
 MOST_REASONS = 12
-QUESTIONS = (
-    ("Where should the target run?", "target", "", "target"),
-    ("Which widths should I compile?", "target", "widths", "widths"),
-    ("Which draft size?", "draft", "model", "draft"),
-    ("Where should the draft run?", "draft", "unit", "on a"),
-    ("Over which link?", "link", "", "link"),
-    ("By which rule and payload?", "rules", "", "rule"),
-    ("Which policy?", "policy", "name", "policy"),
+QUESTIONS = (  # of what is open, in this order; the choice it is about, and the part of it
+    ("Where should the target run?", "target", ""),
+    ("Which widths should I compile?", "target", "widths"),
+    ("Which draft size?", "draft", "model"),
+    ("Where should the draft run?", "draft", "place"),
+    ("Over which link?", "link", ""),
+    ("Which rule and payload?", "rules", ""),
+    ("Which policy?", "policy", "name"),
 )
+NO_ANSWER = {"widths": ("any",), "model": ("none",), "place": ("",), "": ("none",)}
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,11 @@ def pareto_table(answer: Answer) -> Table:
         f"Pareto set of {', '.join(one.name for one in answer.objectives)}: {len(answer.pareto)} of "
         f"{len(answer.ranked):,}" + (f", {len(shown)} shown" if len(shown) < len(answer.pareto) else "")
     )
-    heads = [head(one) for one in answer.objectives]
-    table = Table(*columns, *heads, "speedup", title=title, title_justify="left")
-    for column in table.columns[len(columns) :]:
-        column.justify = "right"
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for name in (*(head(one) for one in answer.objectives), "speedup"):
+        table.add_column(name, justify="right", no_wrap=True)
     if same:
         table.caption = "all: " + ", ".join(f"{name} {value}" for name, value in same.items())
         table.caption_justify = "left"
@@ -133,12 +135,15 @@ def spread(places: Sequence[int] | np.ndarray, most: int) -> list[int]:
 
 def head(one: Objective) -> str:
     """A column's head."""
-    return f"{one.name}\n{one.unit}"
+    return f"{one.name.replace(chr(95), chr(10))}\n{one.unit}"
 
 
 def number(one: Objective, value: float) -> str:
     """An objective's value in its unit."""
-    return "-" if np.isnan(value) else f"{value / one.scale:,.4g}"
+    if np.isnan(value):
+        return "-"
+    scaled = value / one.scale
+    return f"{scaled:,.0f}" if scaled >= 1000 else f"{scaled:.4g}"
 
 
 def questions(answer: Answer) -> Table:
@@ -147,8 +152,8 @@ def questions(answer: Answer) -> Table:
                   title_justify="left")  # fmt: skip
     for column in (2, 4):
         table.columns[column].justify = "right"
-    for question, kind, part, _ in QUESTIONS:
-        best = [one for one in answer.best_by(kind, part) if one.value]
+    for question, kind, part in QUESTIONS:
+        best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
         if len(best) > 1:
             table.add_row(question, *told(answer.objective, best))
     return table
@@ -159,7 +164,7 @@ def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str
     first, second = best[0], best[1]
     worse = (second.cost - first.cost) / abs(first.cost) if first.cost else 0.0
     value = number(objective, abs(first.cost))
-    return first.value, value, second.value, "nothing" if worse == 0 else f"+{worse:.2%}"
+    return first.value, value, second.value, f"{worse:+.1%}" if worse >= 0.0005 else "nothing"
 
 
 def finalist_line(answer: Answer, finalist: Finalist, rank: int) -> str:

@@ -10,13 +10,14 @@ import simpy
 from hilsim.cost.memory import ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, network_ns, timer_for
+from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.logits.noise import JITTER, uniforms
 from hilsim.sim.trace import Level, Span, Trace
 from hilsim.sim.turn import Turn
-from hilsim.units import NS_PER_S, ns
+from hilsim.units import ns
 
 Process = Generator[simpy.Event, Any, Any]
 
@@ -113,8 +114,7 @@ class Direction:
     def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
         self.env, self.track, self.seed, self.trace = env, track, seed, trace
         self.turn = Turn(env)
-        self.bytes_per_ns = link.rate.si / NS_PER_S
-        self.overhead_ns = ns(link.message_overhead.si)
+        self.link = link
         self.propagation_ns = ns(link.propagation.si)
         self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
         self.messages = 0
@@ -125,7 +125,7 @@ class Direction:
         """How long a message holds the wire."""
         held = self.known_ns.get(nbytes)
         if held is None:
-            held = self.known_ns[nbytes] = self.overhead_ns + ns(nbytes / self.bytes_per_ns / NS_PER_S)
+            held = self.known_ns[nbytes] = wire_ns(self.link, nbytes)
         return held
 
     def transfer_ns(self, nbytes: int) -> int:

@@ -15,7 +15,7 @@ from hilsim.study.space import Choice, Space
 
 Ints = npt.NDArray[np.int64]
 ON_CHIP = Choice("on-chip", ("link=on-chip",))
-NO_DRAFT = Choice("none", ("draft=null", "link=null"), {"model": "none", "chip": "", "unit": "", "precision": ""})
+NO_DRAFT = Choice("none", ("draft=null", "link=null"), {"model": "none", "place": "", "precision": ""})
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,22 @@ class Answer:
         found: dict[str, str] = {}
         for kind, choice in self.choices(place).items():
             if kind in ("target", "draft"):
-                unit = f"{choice.parts['chip']}.{choice.parts['unit']}" if choice.parts["chip"] else ""
-                found |= {"draft model": choice.parts["model"]} if kind == "draft" else {}
-                found |= {f"{kind} on": unit, f"{kind} precision": choice.parts["precision"]}
-                found |= {"widths": choice.parts["widths"]} if kind == "target" else {}
+                parts = choice.parts
+                found |= {"draft": parts["model"]} if kind == "draft" else {}
+                found |= {f"{kind} on": f"{parts['place']} {parts['precision']}".strip()}
+                found |= {"widths": parts["widths"]} if kind == "target" else {}
             else:
                 found[kind] = choice.name
         return found
+
+    def finalists(self, most: int) -> list[int]:
+        """The best configurations that put the models on different places, so that they are worth a second look."""
+        found: dict[tuple[int, int], int] = {}
+        for place in self.ranked:
+            pair = (int(self.found.places[place, 0]), int(self.found.places[place, 1]))
+            if len(found) < most:
+                found.setdefault(pair, int(place))
+        return list(found.values())
 
     def numbers(self, place: int) -> dict[str, float]:
         """The measures of a configuration."""

@@ -40,7 +40,7 @@ OBJECTIVES = {
         Objective("throughput", "output_token_throughput", "tokens/s", "max"),
         Objective("energy", "energy_j", "J", "min"),
         Objective("link_bytes", "link_bytes", "KiB", "min", 2.0**10),
-        Objective("memory", "memory_bytes", "MiB", "min", 2.0**20),
+        Objective("memory", "memory_bytes", "GiB", "min", 2.0**30),
     )
 }
 

@@ -128,7 +128,7 @@ def placed(
     """A role at one place."""
     graphs = "-".join(map(str, widths)) if widths else "any"
     parts = {"model": model} if model else {}
-    parts |= {"chip": chip, "unit": unit, "precision": precision, "widths": graphs}
+    parts |= {"chip": chip, "unit": unit, "place": f"{chip}.{unit}", "precision": precision, "widths": graphs}
     sets = [f"{role}.chip={chip}", f"{role}.unit={unit}", f"{role}.precision={precision}"]
     sets.append(f"{role}.widths={list(widths) if widths else 'null'}")
     sets += [f"{role}.model={model}", f"{role}.stand_in={stand_in}"] if model else []
