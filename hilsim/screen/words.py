@@ -62,8 +62,8 @@ class Words(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest conversation."""
-        return int((self.asked + self.length).max(initial=1))
+        """Tokens that no conversation grows beyond, drafts behind the end of its answer among them."""
+        return int((self.asked + self.most).max(initial=1)) + 1
 
 
 def recorded_words(setup: Setup, source: TranscriptSource) -> Words:

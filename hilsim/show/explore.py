@@ -204,20 +204,23 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     x, y = (answer.found.measures[one.measure] / one.scale for one in (first, second))
     good = np.zeros(len(answer.found), dtype=bool)
     good[answer.ranked] = True
-    axes.scatter(x[~good], y[~good], s=4, color="0.88", linewidths=0, label=f"breaks a constraint: {(~good).sum():,}",
-                 rasterized=True)  # fmt: skip
-    axes.scatter(x[good], y[good], s=4, color="0.65", linewidths=0, label=f"keeps them: {good.sum():,}",
-                 rasterized=True)  # fmt: skip
+    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "keeps the constraints")):
+        if these.any():
+            label = f"{label}: {these.sum():,}"
+            axes.scatter(x[these], y[these], s=4, color=grey, linewidths=0, label=label, rasterized=True)
     pareto = answer.pareto
-    title = f"Pareto set: {len(pareto)}"
-    axes.scatter(x[pareto], y[pareto], s=26, color=TARGET, linewidths=0, label=title)
+    axes.scatter(x[pareto], y[pareto], s=26, color=TARGET, linewidths=0, label=f"Pareto set: {len(pareto)}")
     for rank, finalist in enumerate(exploration.finalists, 1):
         at = (x[finalist.place], y[finalist.place])
         axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6)
-        axes.annotate(str(rank), at, xytext=(6, 6), textcoords="offset points", color=DRAFT, weight="bold")
-    axes.set(xscale="log", xlabel=f"{first.name}, {first.unit}", ylabel=f"{second.name}, {second.unit}")
-    if len(y) and float(np.nanmin(y)) > 0:
-        axes.set_yscale("log")
+        axes.annotate(str(rank), at, xytext=(7, -3 + 11 * rank), textcoords="offset points", color=DRAFT, weight="bold")
+    axes.set(xlabel=f"{first.name}, {first.unit}", ylabel=f"{second.name}, {second.unit}")
+    for axis, values, scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        if 0 < 4 * low < high:
+            scale("log")
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
     axes.set_title(f"{exploration.base.scenario.name}: {len(answer.found):,} configurations that run")
     axes.grid(True, which="major", color="0.92", linewidth=0.6)
     axes.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)

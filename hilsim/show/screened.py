@@ -79,6 +79,7 @@ def screened_measures(
 
 def statistics(name: str, values: Floats) -> dict[str, Floats]:
     """Mean and percentiles over requests, as `metrics.statistics`."""
+    values = np.ascontiguousarray(values)  # a row is added up in the same order whatever else is measured
     quantiles = np.percentile(values, list(PERCENTILES.values()), axis=1)
     found = {f"{name}.{part}": row for part, row in zip(PERCENTILES, quantiles, strict=True)}
     return {f"{name}.mean": values.mean(axis=1), **found}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.compiler.gate import load_compiled
+from hilsim.compiler.gate import compiled, load_compiled
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
@@ -132,10 +132,19 @@ def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str
     """The target at one place, through the gate; or why it cannot be there."""
     nobody = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
     try:
-        setup = load_compiled(file, [*given, *nobody, *choice.overrides], say)
+        alone = load_setup(file, [*given, *nobody, *choice.overrides])
+        if full := overfull(ledgers(alone)):
+            return full  # without asking its compiler, which takes seconds
+        setup = compiled(alone, say)
     except (CompileError, InputError) as error:
         return why(error)
     return Site(setup.target, setup.networks)
+
+
+def overfull(held: dict[str, Ledger]) -> str:
+    """Which memories are too small, or ""."""
+    full = [ledger.chip for ledger in held.values() if not ledger.fits]
+    return f"does not fit into the memory of {' and '.join(full)}" if full else ""
 
 
 def draft_at(file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None]) -> Placed | str:
@@ -171,7 +180,7 @@ class Screen:
         site = ready.sites[rule][target]
         everything = self.configurations(site, rule)
         if isinstance(site, str):
-            return Found(left_out=Counter({f"target: {site}": everything}))
+            return Found(left_out=Counter({site: everything}))
         if site.target.chip.place == "cloud" and not ready.cloud:
             return Found(left_out=Counter({"talk would leave the car": everything}))
         parts = [self.of_pair(rule, target, site, NOWHERE, None)]
@@ -215,9 +224,8 @@ class Screen:
             link=None,
         )
         held = ledgers(setup)
-        full = [ledger.chip for ledger in held.values() if not ledger.fits]
-        if full:
-            return Found(left_out=Counter({f"does not fit into the memory of {' and '.join(full)}": count}))
+        if full := overfull(held):
+            return Found(left_out=Counter({full: count}))
         said = ready.said[rule][place] if draft is not None else self.any_said(rule)
         parts = []
         for link in links:

@@ -1,0 +1,82 @@
+"""How fast is screening? `python -m tests.bench_screen`. The table is for people, the last line is JSON.
+
+Rounds a second and core of whole screened runs: prices looked up, loop run, of the shipped transcript's 24
+conversations. Loops are compiled before the clock starts; `compiling_s` is what that takes once on a machine.
+`placements_per_s` is the explorer's: configurations screened and measured a second and core, all policies among them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from hilsim.app_explore import ExploreOptions, understood
+from hilsim.app_replay import replayed, timed_words
+from hilsim.app_transcripts import transcript_for
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import load_setup
+from hilsim.screen.request import ROUNDS
+from hilsim.screen.screening import screened
+from hilsim.show.screened import screened_measures
+from hilsim.study.placements import Screen, got_ready
+
+SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+POLICIES = {
+    "target_only": "{name: target_only}",
+    "sync_1": "{name: sync, draft_tokens: 1}",
+    "sync_5": "{name: sync, draft_tokens: 5}",
+    "adaptive": "{name: adaptive}",
+    "pearl": "{name: pearl, draft_tokens: 5}",
+    "async": "{name: async}",
+    "pipelined": "{name: pipelined, draft_tokens: 4}",
+}
+SECONDS = 0.5  # at least, of every policy
+REPEATS = 3
+
+
+def measure() -> dict[str, float]:
+    """Rounds a second of every policy, and configurations a second of the explorer on one core."""
+    found = {f"{name}_rounds_per_s": rounds_per_s(policy) for name, policy in POLICIES.items()}
+    return {**found, "placements_per_s": placements_per_s()}
+
+
+def rounds_per_s(policy: str) -> float:
+    """The best of several stretches."""
+    setup = replayed(load_setup(SCENARIO, ["workload.count=24", f"policy={policy}"]))
+    timed, wanted = timed_words(setup), setup.scenario.policy
+    rounds = int(screened(setup, wanted, timed.words, timed.tables).requests[:, ROUNDS].sum())
+    best = 0.0
+    for _ in range(REPEATS):
+        runs, began = 0, time.process_time()
+        while time.process_time() - began < SECONDS:
+            screened(setup, wanted, timed.words, timed.tables)
+            runs += 1
+        best = max(best, runs * rounds / (time.process_time() - began))
+    return best
+
+
+def placements_per_s() -> float:
+    """All configurations of the target on one unit of the scenario's, over all drafts, links and policies."""
+    only = ["target.chip=sa8295p", "target.unit=gpu", "target.precision=w4"]
+    asked = understood(ExploreOptions(SCENARIO, [], only=only))
+    ready = got_ready(
+        Path(SCENARIO), asked.overrides, asked.space, asked.links, asked.base, transcript_for, lambda words: None,
+        cloud=False,
+    )  # fmt: skip
+    screen = Screen(ready, screened_measures)
+    screen.of_target(0, 0)  # price tables are made once a run of the explorer
+    began = time.process_time()
+    found = screen.of_target(0, 0)
+    return len(found) / (time.process_time() - began)
+
+
+def main() -> None:
+    found = measure()
+    for name, value in found.items():
+        print(f"{name:28} {value:16,.0f}")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
