@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
 
-.PHONY: run test check bench pictures clean
+.PHONY: run test check bench pictures transcripts clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -20,6 +20,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
+	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_run
 	$(BIN)/python -m tests.bench_decode
 
@@ -30,6 +31,10 @@ pictures: $(READY)
 	$(BIN)/python scripts/compare_policies.py --plot docs/comparisons/policies.png > /dev/null
 	$(BIN)/python scripts/payloads.py --plot docs/comparisons/payloads.png > /dev/null
 	$(BIN)/python scripts/compile_profiles.py $(COMPILED) --plot docs/comparisons/profiles.png > /dev/null
+
+# Half a minute: what the stand-ins say in the shipped scenarios.
+transcripts: $(READY)
+	$(BIN)/python scripts/record_transcripts.py
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

@@ -22,6 +22,7 @@ from hilsim.show.measures import MEASURES, measured
 from hilsim.study.campaign import require_bytes
 from hilsim.study.cluster import differing
 from hilsim.study.store import Outcome
+from hilsim.study.sweeps import reason
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 
@@ -87,16 +88,6 @@ def sources() -> str:
 def digest_of(facts: Mapping[str, str]) -> str:
     """One word for all facts."""
     return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
-
-
-def reason(error: HilsimError, file: Path) -> str:
-    """Why a point cannot run, in one line without the name of the scenario, which all points share."""
-    if isinstance(error, InputError):
-        told = [f"{fault.place}: {fault.found}; expected {fault.expected}" for fault in error.faults]
-        return "; ".join(text.removeprefix(": ") for text in told)
-    lines = [line.strip().removeprefix(f"{file}: ") for line in str(error).splitlines()]
-    overfull = [line for line in lines if "too large" in line]
-    return overfull[0] if overfull else " ".join(lines[:2])
 
 
 def bug(error: Exception) -> str:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hilsim.app import Sources
 from hilsim.describe.load import Setup, load_setup
-from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Conversations
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults
-from hilsim.logits.ahead import drafted_ahead
-from hilsim.logits.live import LiveSource
-from hilsim.logits.recording import Listener, transcript_of
+from hilsim.logits.decisions import Rules
+from hilsim.logits.recording import Heard, Talk, transcript_of
+from hilsim.logits.tokenizer import ChatTokenizer
 from hilsim.logits.transcript import Transcript, recorded_with, save
 from hilsim.show.document import versions
 from hilsim.show.progress import saying
-from hilsim.sim.run import simulate
+from hilsim.sim.run import turns_of
+
+if TYPE_CHECKING:
+    from hilsim.logits.live import StandIns
 
 DEPTH = 16
+AT_ONCE = 24  # conversations in lockstep: more would win little and take memory
 
 
 def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) -> int:
@@ -56,29 +59,67 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
 
 
-def recorded(setup: Setup, depth: int, say: Any = lambda words: None) -> Transcript:
-    """The transcript of a scenario of live logits, conversation after conversation whatever its talkers."""
-    alone = setup.scenario.workload.model_copy(update={"talkers": 1})
-    plain = replace(setup, scenario=setup.scenario.model_copy(update={"workload": alone}))
-    sources = Sources(plain)
-    listener = Listener(sources.fresh())
-    simulate(plain, listener, TargetOnly(name="target_only"))
+def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda words: None) -> Transcript:
+    """The transcript of a scenario of live logits, whatever its policy and its talkers."""
+    from hilsim.logits.live import load_stand_ins
+
+    return written_down(setup, load_stand_ins(setup), depth, say)
+
+
+def written_down(
+    setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda words: None
+) -> Transcript:
+    """The transcript of what stand-ins say: some conversations at once, their answers first, then the draft's ways."""
+    from hilsim.logits.ahead import drafted_ahead
+    from hilsim.logits.answers import Answering, Limits
+    from hilsim.logits.choices import Choices
+    from hilsim.logits.packed import packed
+
+    scenario, ends = setup.scenario, stand_ins.tokenizer.end_tokens
+    assert isinstance(scenario.workload, Conversations)
+    assert stand_ins.draft is not None
+    rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+    choices = Choices(rules, scenario.seed)
+    limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
+    target, draft, vocabulary = packed(stand_ins.target), packed(stand_ins.draft), stand_ins.vocabulary
+    speakers = [target, draft] if choices.asks_the_draft else [target]
+    talks, ways = talks_of(setup, stand_ins.tokenizer), []
+    count = Count(sum(len(talk.waiting) for talk in talks), say)
+    for some in (talks[start : start + AT_ONCE] for start in range(0, len(talks), AT_ONCE)):
+        answering = Answering(speakers, vocabulary, choices, some, limits)
+        answering.answer(count.one_more)
+        answering.go_on()
+        ways.append(drafted_ahead(draft, vocabulary, choices, some, depth, limits))
     header = {
-        "scenario": setup.scenario.name,
+        "scenario": scenario.name,
         "recorded_with": recorded_with(setup),
         "versions": versions(),
-        "dtype": getattr(setup.scenario.logits, "dtype", ""),
-        "end_tokens": sorted(sources.stand_ins.tokenizer.end_tokens),
+        "dtype": getattr(scenario.logits, "dtype", ""),
+        "end_tokens": sorted(ends),
     }
-    answers = len(listener.heard)
-    source, context = sources.fresh(), setup.scenario.context_tokens
-    assert isinstance(source, LiveSource)
-    return transcript_of(
-        listener.heard,
-        source,
-        lambda talk: drafted_ahead(source, talk, depth, context),
-        depth,
-        context,
-        header,
-        lambda done: say(f"{done} of {answers} answers"),
-    )
+    return transcript_of([one for talk in talks for one in talk.asked], ways, header)
+
+
+@dataclass
+class Count:
+    """Tells how many questions are answered."""
+
+    questions: int
+    say: Callable[[str], None]
+    done: int = 0
+
+    def one_more(self) -> None:
+        self.done += 1
+        self.say(f"{self.done} of {self.questions} answers")
+
+
+def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[Talk]:
+    """The workload as conversations of questions."""
+
+    def prompt(turn: int, user: str) -> list[int]:
+        return tokenizer.first_turn(user) if turn == 0 else tokenizer.next_turn(user)
+
+    return [
+        Talk([Heard(turn.index, turn.conversation, turn.number, prompt(turn.number, turn.user)) for turn in turns])
+        for turns in turns_of(setup)
+    ]

@@ -8,7 +8,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 from hilsim.app import Sources, spoken_by
@@ -17,7 +16,7 @@ from hilsim.cost.memory import ledgers
 from hilsim.describe.digest import digest
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import PromptLookup, TargetOnly
-from hilsim.describe.scenario import Recorded
+from hilsim.describe.scenario import Lengths, Recorded
 from hilsim.errors import TooShallow
 from hilsim.logits.transcript import TranscriptSource
 from hilsim.screen.prices import Tables
@@ -27,6 +26,7 @@ from hilsim.show.measures import measured
 from hilsim.show.screened import screened_measures
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.study.sweeps import Talk
 
 T = TypeVar("T")
 MOST_KEPT = 8
@@ -150,3 +150,20 @@ def timed_words(setup: Setup) -> Timed:
     source = Sources(setup).fresh()
     assert isinstance(source, TranscriptSource)
     return TIMED.put(said, Timed(recorded_words(setup, source), source))
+
+
+def talk_of(setup: Setup, requests: int, say: Say = silent) -> Talk:
+    """So many requests of the mean lengths of what a set-up says; of a synthetic one its own lengths."""
+    workload = setup.scenario.workload
+    if isinstance(workload, Lengths):
+        return Talk(requests, workload.prompt_tokens, workload.output_tokens)
+    records = run_of(setup, say)[0].requests
+    prompt = sum(record.prompt_tokens for record in records) / len(records)
+    answer = sum(record.output_tokens for record in records) / len(records)
+    return Talk(requests, max(1, round(prompt)), max(1, round(answer)))
+
+
+def forget_prices() -> None:
+    """Let go of what steps and messages cost: after a draw of figures nobody asks for it again."""
+    for timed in TIMED.values():
+        timed.tables = Tables()

@@ -1,60 +1,79 @@
 #!/usr/bin/env python3
 """How many tokens should be drafted, over which link? A grid over one scenario, one table.
 
-python scripts/draft_length.py [SCENARIO] [--links pcie-gen3-x4,1000base-t1] [--lengths 1,2,3,4,5,6,7]
+python scripts/draft_length.py [SCENARIO] [--set PATH=VALUE]... [--links pcie-gen3-x4,1000base-t1] [--lengths 1:7:1]
+                               [--plot FILE] [--csv FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from hilsim.app import Sources
+from hilsim.app_replay import numbers_of
 from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
-from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup
-from hilsim.describe.policy import TargetOnly
-from hilsim.show.metrics import speculation, speedup
-from hilsim.sim.run import simulate
+from hilsim.show.curves import finished, level_line, lines, sheet
+from hilsim.show.inputs import names, question, whole
+from hilsim.show.outputs import require_outputs, write_outputs
+from hilsim.show.progress import counting
+from hilsim.show.sweeps import print_refused, shown, telling, terminal, times, write_csv
+from hilsim.study.sweeps import Point, drafting, loaded, over_lengths, with_own_length
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "orin_8295.yaml")
-    parser.add_argument("--links", default="pcie-gen3-x4,1000base-t1")
-    parser.add_argument("--lengths", default="1,2,3,4,5,6,7")
-    options = parser.parse_args()
-    links, lengths = options.links.split(","), options.lengths.split(",")
-    setups = {(link, n): setup_of(options.scenario, link, n) for link in links for n in lengths}
-    sources = Sources(next(iter(setups.values())))
-    alone = TargetOnly(name="target_only")
-    baselines = {link: simulate(setups[link, lengths[0]], sources.fresh(), alone) for link in links}
-    table = Table("draft_tokens", *(f"speedup, {link}" for link in links), "mean_acceptance_length", "wasted drafts")
-    for length in track(lengths, "draft lengths", console=Console(stderr=True), transient=True):
-        traces = {link: simulate(setups[link, length], sources.fresh()) for link in links}
-        speeds = [f"{speedup(baselines[link], traces[link]):.2f}" for link in links]
-        found = speculation(traces[links[0]])  # what is said does not depend on the link
-        wasted = 1 - found["draft_acceptance_rate"]
-        table.add_row(length, *speeds, f"{found['mean_acceptance_length']:.2f}", f"{wasted:.0%}")
-    Console().print(table)
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = question(__doc__, "orin_8295")
+    parser.add_argument("--links", type=names, default="pcie-gen3-x4,1000base-t1")
+    parser.add_argument("--lengths", type=whole(1, 64), default="1:7:1", help="drafted tokens: FROM:TO:STEP or a list")
+    options = parser.parse_args(arguments)
+    require_outputs(options)
+    setup = drafting(options.scenario, options.set)
+    say = telling("recording what the scenario's models say")
+    rows = {
+        link: over_lengths(
+            {"link": link}, loaded(options.scenario, [*options.set, f"link={link}"]), options.lengths,
+            lambda made: numbers_of(made, say), with_own_length,
+        )
+        for link in counting("links", options.links, len(options.links))
+    }  # fmt: skip
+    points = [point for row in rows.values() for point in row]
+    console = terminal()
+    console.print(table_of(rows, options.lengths))
+    print_refused(console, points, ("link",))
+    title = f"{setup.scenario.name}: how many tokens should be drafted, over which link?"
+    write_outputs(
+        options,
+        lambda path, kind: draw(rows, options.lengths, title, path, kind),
+        lambda file: write_csv(points, file),
+    )
     return 0
 
 
-def setup_of(scenario: Path, link: str, length: str) -> Setup:
-    """One cell of the grid, which must fit."""
-    overrides = [f"link={link}", f"policy.draft_tokens={length}"]
-    setup = load_compiled(scenario, overrides)
-    check(setup, overrides, load_compiled).require()
-    return setup
+def table_of(rows: dict[str, list[Point]], lengths: Sequence[int]) -> Table:
+    """A row a length; what is said does not depend on the link, so it is the first one's that runs."""
+    table = Table("draft_tokens", *(f"speedup, {link}" for link in rows), "mean_acceptance_length", "wasted drafts")
+    said = next((row for row in rows.values() if not row[0].why), next(iter(rows.values())))
+    for place, length in enumerate(lengths):
+        found = said[place]
+        wasted = "-" if found.why else f"{1 - found.number('draft_acceptance_rate'):.0%}"
+        speeds = (times(row[place].speedup) for row in rows.values())
+        table.add_row(str(length), *speeds, shown(found.numbers, "mean_acceptance_length", ".2f"), wasted)
+    return table
+
+
+def draw(rows: dict[str, list[Point]], lengths: Sequence[int], title: str, path: Path, kind: str) -> None:
+    """A line a link."""
+    figure, panels = sheet(1, 1, 7.5, 4.4)
+    axes = panels[0][0]
+    lines(axes, lengths, {link: [point.speedup for point in row] for link, row in rows.items()})
+    level_line(axes, 1.0)
+    axes.set(xlabel="drafted tokens a round", ylabel="speed-up over the target alone", xticks=lengths)
+    axes.legend(frameon=False, fontsize=9)
+    finished(figure, title, path, kind)
 
 
 if __name__ == "__main__":

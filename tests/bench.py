@@ -21,7 +21,7 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.files import written
 from hilsim.show.document import versions
-from tests import bench_decode, bench_events, bench_record, bench_run, bench_screen
+from tests import bench_events, bench_record, bench_screen
 
 SCENARIO = "scenarios/orin_8295.yaml"
 TRANSCRIPT = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}"
@@ -88,8 +88,6 @@ def main() -> None:
     with written(out) as path:
         path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"written: {out}")
-    bench_run.main()
-    bench_decode.main()
 
 
 def show(name: str, figures: dict[str, float]) -> dict[str, float]:

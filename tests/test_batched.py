@@ -1,4 +1,4 @@
-"""Many sequences a pass answer like one after the other; `python -m tests.test_batched` says how much sooner.
+"""Many sequences a pass answer like one after the other, and laws of many rows are those of each.
 
 In float64 both orders of summation agree to 1e-10. Rounded to float32, logits are then equal bit for bit, but not by
 necessity: where two neighbours of float32 are equally far, the last bits of float64 decide.
@@ -6,7 +6,6 @@ necessity: where two neighbours of float32 are equally far, the last bits of flo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,11 +15,20 @@ import torch
 from torch import Tensor
 
 from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.decoding import FullRows, OneHot, Payload, Ratio, Sampling, Scalar, TokenIds, TopK
+from hilsim.logits.accept import entropy, lead, ratio
 from hilsim.logits.batched import Continuations, Parallel
 from hilsim.logits.checkpoint import load_network
+from hilsim.logits.choices import Choices, Places
+from hilsim.logits.decisions import Rules
 from hilsim.logits.decoder import Decoder
+from hilsim.logits.laws import drafted_laws, entropies, laws_of, leads, target_laws
 from hilsim.logits.network import Network, RopeScaling
+from hilsim.logits.noise import CONTENT, uniforms
+from hilsim.logits.packed import packed
+from hilsim.logits.sampling import draw, law_of
 from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.logits.wire import drafted_law, target_law
 from tests.test_decoder import BASE, SHAPES, randomised
 
 EVERYTHING = replace(
@@ -57,19 +65,31 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     assert differ <= 1 + expected.numel() // 1000  # by chance: see the module's words
 
 
-def assert_continues(network: Network, tokens: list[int], starts: list[int], chosen: Tensor) -> None:
-    """`chosen` (depth, starts): whatever is said, every row is that of its own sequence."""
-    batched = Continuations(network, tokens, starts, len(chosen))
-    assert_same(batched.known, network(torch.tensor([tokens]))[0])
-    rows = torch.stack([batched.known[batched.starts - 1], *(batched.step(step) for step in chosen)])
-    for place, start in enumerate(starts):
-        assert_same(rows[:, place], one_by_one(network, tokens[:start], chosen[:, place].tolist()))
+def told(network: Network, *sequences: Sequence[int]) -> Parallel:
+    """Conversations that have read their sequences."""
+    parallel = Parallel(packed(network), len(sequences), max(map(len, sequences)))
+    parallel.feed(range(len(sequences)), sequences)
+    return parallel
+
+
+def continuations(network: Network, tokens: Sequence[int], starts: Sequence[int], depth: int) -> Continuations:
+    """Of one sequence."""
+    return Continuations(packed(network), [told(network, tokens).known(0)], [starts], depth)
 
 
 @every_tiny
 def test_continuations_answer_as_if_each_were_alone(config: object) -> None:
+    """Of two sequences, and of a third that none continues; whatever is said, every row is that of its own sequence."""
     network = randomised(config)  # type: ignore[arg-type]
-    assert_continues(network, some_tokens(KNOWN).tolist(), STARTS, some_tokens(DEPTH, len(STARTS), seed=4))
+    sequences = [some_tokens(length, seed=length).tolist() for length in (KNOWN, 5, 9)]
+    starts = [STARTS, [], [9, 1, 9]]
+    chosen = some_tokens(DEPTH, len(STARTS) + 3, seed=4)
+    heard = told(network, *sequences)
+    batched = Continuations(packed(network), [heard.known(place) for place in range(3)], starts, DEPTH)
+    rows = torch.stack([batched.step(step) for step in chosen])
+    places = [(tokens, start) for tokens, own in zip(sequences, starts, strict=True) for start in own]
+    for place, (tokens, start) in enumerate(places):
+        assert_same(rows[:, place], one_by_one(network, tokens[:start], chosen[:, place].tolist())[1:])
 
 
 @pytest.mark.parametrize("name", ["draft-0.8m", "target"])
@@ -77,8 +97,8 @@ def test_shipped_networks_continue_their_own_words(name: str) -> None:
     """Greedily, as a draft does: the tokens agree, and so do the rows that they come from."""
     network, tokens = shipped(name)
     starts = [1, 2, len(tokens) // 2, len(tokens) - 1, len(tokens)]
-    batched = Continuations(network, tokens, starts, DEPTH)
-    rows = [batched.known[batched.starts - 1]]
+    batched = continuations(network, tokens, starts, DEPTH)
+    rows = [network(torch.tensor([tokens]))[0][[start - 1 for start in starts]]]
     chosen = []
     for _ in range(DEPTH):
         chosen.append(rows[-1].argmax(-1))
@@ -99,19 +119,18 @@ def shipped(name: str) -> tuple[Network, list[int]]:
 
 
 @every_tiny
-@pytest.mark.parametrize("mask", [False, True], ids=["places", "mask"])
-def test_those_that_end_leave_the_others_alone(config: object, mask: bool) -> None:
+def test_those_that_end_leave_the_others_alone(config: object) -> None:
     network, tokens = randomised(config), some_tokens(KNOWN).tolist()  # type: ignore[arg-type]
     chosen = some_tokens(DEPTH, len(STARTS), seed=5)
-    batched = Continuations(network, tokens, STARTS, DEPTH)
+    batched = continuations(network, tokens, STARTS, DEPTH)
     places = list(range(len(STARTS)))
     rows: dict[int, list[Tensor]] = {place: [] for place in places}
     dropped = {2: [3], 5: [0, 5], 8: [4, 6]}  # after so many steps; 3 is the longest, so the prefix shrinks
     for step in range(DEPTH):
         if step in dropped:
-            stays = [place not in dropped[step] for place in places]
-            batched.keep(stays if mask else [at for at, stay in enumerate(stays) if stay])
-            places = [place for place, stay in zip(places, stays, strict=True) if stay]
+            stay = [at for at, place in enumerate(places) if place not in dropped[step]]
+            batched.keep(stay)
+            places = [places[at] for at in stay]
             assert batched.starts.tolist() == [STARTS[place] for place in places]
         for place, row in zip(places, batched.step(chosen[step, places]), strict=True):
             rows[place].append(row)
@@ -121,14 +140,12 @@ def test_those_that_end_leave_the_others_alone(config: object, mask: bool) -> No
         assert_same(torch.stack(rows[place]), one_by_one(network, tokens[:start], fed)[1:])
 
 
-def test_keeping_reorders_and_may_keep_none() -> None:
+def test_keeping_may_keep_none_but_not_change_the_order() -> None:
     network, tokens = randomised(EVERYTHING), some_tokens(KNOWN).tolist()
-    batched = Continuations(network, tokens, STARTS, DEPTH)
+    batched = continuations(network, tokens, STARTS, DEPTH)
     batched.step([7] * len(STARTS))
-    batched.keep([4, 1])
-    rows = batched.step([8, 9])
-    assert_same(rows[0], one_by_one(network, tokens[:11], [7, 8])[-1])
-    assert_same(rows[1], one_by_one(network, tokens[:2], [7, 9])[-1])
+    with pytest.raises(ValueError, match="not in ascending order"):
+        batched.keep([4, 1])
     batched.keep([])
     assert batched.step([]).shape == (0, 50)
 
@@ -136,15 +153,15 @@ def test_keeping_reorders_and_may_keep_none() -> None:
 class Uncut(Continuations):
     """Sees the whole of what is known, also what comes after its start."""
 
-    def hidden(self, window: int | None) -> Tensor:
-        return torch.zeros_like(super().hidden(window))
+    def hidden(self, window: int | None, rows: slice) -> Tensor:
+        return torch.zeros_like(super().hidden(window, rows))
 
 
 class NoWindow(Continuations):
     """Sees everything before it."""
 
-    def hidden(self, window: int | None) -> Tensor:
-        return super().hidden(None)
+    def hidden(self, window: int | None, rows: slice) -> Tensor:
+        return super().hidden(None, rows)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +169,10 @@ class NoWindow(Continuations):
 )
 def test_a_wrong_mask_is_seen(wrong: type[Continuations], starts: list[int]) -> None:
     network, tokens = randomised(EVERYTHING), some_tokens(KNOWN).tolist()
-    right = Continuations(network, tokens, starts, 1).step([7] * len(starts))
-    other = wrong(network, tokens, starts, 1).step([7] * len(starts))
+    known = told(network, tokens).known(0)
+    right, other = (
+        kind(packed(network), [known], [starts], 1).step([7] * len(starts)) for kind in (Continuations, wrong)
+    )
     assert ((right - other).abs().amax(-1) > 1e-3).all()
 
 
@@ -161,111 +180,113 @@ def test_what_does_not_fit_is_refused() -> None:
     network, tokens = randomised(BASE), some_tokens(KNOWN).tolist()
     for starts in ([0, 3], [25]):
         with pytest.raises(ValueError, match="not all in 1 to 24"):
-            Continuations(network, tokens, starts, 2)
-    batched = Continuations(network, tokens, [3, 4], 1)
+            continuations(network, tokens, starts, 2)
+    batched = continuations(network, tokens, [3, 4], 1)
     with pytest.raises(ValueError, match="1 tokens for 2 continuations"):
         batched.step([1])
-    with pytest.raises(ValueError, match="mask of 1 for 2"):
-        batched.keep([True])
     batched.step([1, 2])
     with pytest.raises(ValueError, match="1 \\+ 1 steps do not fit into 1"):
         batched.step([1, 2])
     with pytest.raises(ValueError, match="40 \\+ 1 positions do not fit into 40"):
-        Continuations(network, [1] * 40, [40], 2).step([1])
-    full = Parallel(network, [[1], [1, 2, 3]], 3)
+        continuations(network, [1] * 40, [40], 2).step([1])
+    full = told(network, [1], [1, 2, 3])
     with pytest.raises(ValueError, match="conversation 1: 3 \\+ 1 positions do not fit into 3"):
-        full.step([1, 1])
-    with pytest.raises(ValueError, match="do not fit"):
-        full.extend(0, [1, 2, 3])
-    with pytest.raises(ValueError, match="2 tokens for conversations \\[0, 0\\]"):
-        full.step([1, 1], [0, 0])
+        full.feed([0, 1], [[1], [1]])
+    with pytest.raises(ValueError, match="conversation 0: 1 \\+ 3 positions do not fit into 3"):
+        full.feed([0], [[1, 2, 3]])
+    for which, pieces in (([0, 0], [[1], [1]]), ([0], [[1], [2]]), ([0], [[]])):
+        with pytest.raises(ValueError, match="tokens for conversations"):
+            full.feed(which, pieces)
     assert full.lengths == [1, 3]  # a refused token leaves nothing behind
-    assert_same(full.step([5], [0])[0], one_by_one(network, [1], [5])[-1])
+    assert_same(full.feed([0], [[5]])[0], one_by_one(network, [1], [5])[-1])
 
 
 @every_tiny
 def test_conversations_in_lockstep_answer_as_if_each_were_alone(config: object) -> None:
-    """Three of different lengths take steps together and apart; one reads its next turn, one ends."""
+    """Four of different lengths read tokens and prompts, together and apart, most of them and few."""
     network = randomised(config)  # type: ignore[arg-type]
-    told = [some_tokens(length, seed=length).tolist() for length in (1, 9, 16)]
-    batched = Parallel(network, told, 38)
-
-    def check(rows: Tensor, which: Sequence[int]) -> None:
-        expected = [one_by_one(network, told[place][:-1], told[place][-1:])[-1] for place in which]
-        assert_same(rows, torch.stack(expected))
-
-    def say(which: Sequence[int], seed: int) -> None:
-        fed = some_tokens(len(which), seed=seed).tolist()
-        for place, token in zip(which, fed, strict=True):
-            told[place].append(token)
-        check(batched.step(fed, which), which)
-
-    assert_same(batched.rows()[0], network(torch.tensor([told[0]]))[0, -1])
-    assert_same(batched.rows()[1:], torch.stack([network(torch.tensor([one]))[0, -1] for one in told[1:]]))
-    for seed in range(6):
-        say([0, 1, 2], seed)
-    say([2, 0], 20)
-    told[1] += [4, 5, 6]
-    check(batched.extend(1, [4, 5, 6])[None], [1])
-    check(batched.rows(), [0, 1, 2])
-    batched.keep([0, 2])
-    del told[1]
-    for seed in range(30, 36):
-        say([0, 1], seed)
-    assert batched.lengths == [len(one) for one in told]
-    check(batched.rows(), [0, 1])
+    batched = Parallel(packed(network), 4, 38)
+    said: list[list[int]] = [[], [], [], []]
+    reads = [
+        {0: 1, 1: 9, 2: 16, 3: 2}, {0: 1, 1: 1, 2: 1, 3: 1}, {2: 1, 0: 1, 3: 1}, {3: 1}, {1: 5, 3: 1, 0: 1, 2: 1},
+        {1: 1, 3: 1}, {0: 14}, {0: 1, 1: 1, 2: 1, 3: 1},
+    ]  # fmt: skip
+    for seed, lengths in enumerate(reads):
+        pieces = {place: some_tokens(length, seed=10 * seed + place).tolist() for place, length in lengths.items()}
+        for place, piece in pieces.items():
+            said[place] += piece
+        alone = [one_by_one(network, said[place][:-1], said[place][-1:])[-1] for place in pieces if said[place][:-1]]
+        rows = batched.feed(list(pieces), list(pieces.values()))
+        assert_same(rows[[bool(said[place][:-1]) for place in pieces]], torch.stack(alone))
+    assert batched.lengths == [len(one) for one in said]
+    alone = one_by_one(network, said[2], [7, 8, 9])[1:]
+    assert_same(batched.feed([1, 2], [[4], [7, 8, 9]], [1, 2])[1:], alone[1:])
 
 
-def test_the_target_answers_several_conversations_greedily() -> None:
-    network, tokens = shipped("target")
-    prompts = [tokens[:5], tokens, tokens[: len(tokens) // 2]]
-    batched = Parallel(network, prompts, 80)
-    rows, said = [batched.rows()], []
-    for _ in range(DEPTH):
-        said.append(rows[-1].argmax(-1))
-        rows.append(batched.step(said[-1]))
-    for place, prompt in enumerate(prompts):
-        answer = [int(step[place]) for step in said]
-        alone = one_by_one(network, prompt, answer)
-        assert alone[:-1].argmax(-1).tolist() == answer
-        assert_same(torch.stack(rows)[:, place], alone)
+def test_packed_products_are_the_products() -> None:
+    """oneDNN's differ in the last bits; one row or many, padded to a number that comes often or not."""
+    network = randomised(EVERYTHING).float()
+    for rows in (1, 4, 33, 150):
+        tokens = some_tokens(rows, 1).tolist()
+        heard = Parallel(packed(network), rows, 8)
+        found = heard.feed(range(rows), tokens)
+        torch.testing.assert_close(found, network(torch.tensor(tokens))[:, 0], rtol=0, atol=1e-5)
 
 
-def measure(name: str, dtype: torch.dtype, known: int = 400, starts: int = 120) -> str:
-    """Rows a second of continuations together and one by one, alternately; the best of five of each."""
-    network = load_network(PROJECT / "models" / name, dtype)
-    tokens = some_tokens(known, vocabulary=network.config.vocab_size).tolist()
-    places = list(range(known - starts + 1, known + 1))
-    alone = Decoder(network, known + DEPTH)
-    alone.feed(tokens)
-    passes, together, sequential = [], [], []
-    for _ in range(5):
-        began = time.perf_counter()
-        batched = Continuations(network, tokens, places, DEPTH)
-        passed = time.perf_counter()
-        row = batched.known[batched.starts - 1]
-        for _ in range(DEPTH):
-            row = batched.step(row.argmax(-1))
-        done = time.perf_counter()
-        alone.rewind(places[0])
-        for start in places:
-            alone.rewind(start) if start <= alone.length else alone.feed(tokens[alone.length : start])
-            single = batched.known[start - 1].numpy()
-            for _ in range(DEPTH):
-                single = alone.feed([int(single.argmax())])[0]
-            alone.rewind(start)
-        sequential.append(time.perf_counter() - done)
-        passes.append(passed - began)
-        together.append(done - passed)
-    rows, best, slow = starts * DEPTH, min(together), min(sequential)
-    return (
-        f"{name} {dtype}: {rows / best:,.0f} rows/s together, {rows / slow:,.0f} one by one: {slow / best:.1f} times; "
-        f"with the pass over {known} known tokens {slow / (best + min(passes)):.1f} times"
-    )
+ROWS = np.random.default_rng(5).normal(0, 3, (60, 400)).astype(np.float32)
+ROWS[3] = 0  # every token alike
+ROWS[4, 7:90] = ROWS[4].max()  # many of the k-th
+ROWS[5, 8] = 400  # all mass on one token; the others' is under what float16 holds
+SAMPLINGS = (
+    Sampling(temperature=1.0), Sampling(temperature=0.7, top_k=40, top_p=0.95), Sampling(temperature=0.3, top_p=0.5),
+    Sampling(temperature=2.0, top_k=1000), Sampling(temperature=1.3, top_k=1), Sampling(temperature=1.0, top_k=2),
+)  # fmt: skip
+PAYLOADS: tuple[Payload, ...] = (
+    TokenIds(), OneHot(), FullRows(), FullRows(format="fp32"), FullRows(format="counts8"), TopK(k=8),
+    TopK(k=300, format="counts8"), Scalar(), Scalar(format="fp32"),
+)  # fmt: skip
+every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for network in ("draft-0.8m", "target"):
-        for dtype in (torch.float32, torch.float64):
-            print(measure(network, dtype))
+@every_sampling
+def test_laws_of_many_rows_are_those_of_each(sampling: Sampling) -> None:
+    """To the bit, entropies and leads as well: policies compare them."""
+    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
+    assert np.array_equal(laws.whole(), each)
+    assert np.array_equal([laws.row(at) for at in range(len(laws))], each)
+    assert np.array_equal(entropies(laws), [entropy(law) for law in each])
+    assert np.array_equal(leads(ROWS), [lead(row) for row in ROWS])
+
+
+@every_sampling
+@pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
+def test_laws_on_the_wire_are_those_of_each(sampling: Sampling, payload: Payload) -> None:
+    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
+    for place in ("target", "draft"):
+        sent = drafted_laws(laws, payload, place)
+        assert np.array_equal(sent.whole(), [drafted_law(law, payload, place).drawn for law in each])
+        known = target_laws(laws, payload, place)
+        assert np.array_equal(known.whole(), [target_law(law, payload, place) for law in each])
+
+
+@every_sampling
+def test_tokens_are_drawn_as_from_each(sampling: Sampling) -> None:
+    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
+    for uniform in (0.0, 0.2, 0.5, 0.99, 1 - 2.0**-53):
+        places, margins = laws.drawn(np.full(len(laws), uniform))
+        found = list(zip(laws.tokens_at(places), margins, strict=True))
+        assert found == [draw(law, uniform) for law in each]
+
+
+@every_sampling
+def test_what_is_tested_by_the_ratio_is_tested_as_in_each(sampling: Sampling) -> None:
+    rules = Rules(Ratio(), FullRows(), sampling)
+    choices = Choices(rules, 3)
+    places = Places(range(30), range(100, 130), lambda row: [])
+    tokens, margins = choices.emitted(ROWS[:30], ROWS[30:], places)
+    expected = []
+    for at, (p, q) in enumerate(zip(ROWS[:30], ROWS[30:], strict=True)):
+        drawn = drafted_law(law_of(q, sampling), FullRows()).drawn
+        emission = ratio(law_of(p, sampling), drawn, uniforms(3, CONTENT, at, 100 + at))[1]
+        expected.append((emission.token, emission.margin))
+    assert list(zip(tokens, margins, strict=True)) == expected

@@ -22,7 +22,7 @@ ROOMS = [
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
-    "folder", "recording", "transcript", "findings", "gate", "kept", "limits", "plan", "ways_out",
+    "folder", "choices", "laws", "recording", "transcript", "findings", "gate", "kept", "limits", "plan", "ways_out",
 }  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,29 @@ from hilsim.app import Sources, replayer
 from hilsim.app_record import recorded
 from hilsim.cli import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup
+from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError, TooShallow
-from hilsim.logits.ahead import drafted_ahead, grown
-from hilsim.logits.live import LiveSource
-from hilsim.logits.recording import Listener, one_by_one
-from hilsim.logits.transcript import COLUMNS, Transcript, load, save
+from hilsim.logits.recording import AFTER
+from hilsim.logits.source import Draft
+from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.logits.transcript import (
+    COLUMNS,
+    UNKNOWN,
+    VERSION,
+    Transcript,
+    TranscriptSource,
+    load,
+    load_header,
+    matches,
+    require_same,
+    save,
+)
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.study.remedies import cheapest_remedy
 from hilsim.study.variants import Ran, Refused, Variant, tried
+from scripts.record_transcripts import recordings
 from tests.scenes import shipped
 
 # Two conversations of three turns, rounded from float64 so that last bits do not depend on how rows are batched.
@@ -37,6 +49,14 @@ RULES = {
     "greedy": ("accept=greedy", "payload=token_ids"),
     "ratio": ("accept=ratio", "sampling={temperature: 0.7}", "payload=full_rows"),
     "gumbel": ("accept=gumbel", "sampling={temperature: 0.7}", "payload=token_ids"),
+}
+WARM = "sampling={temperature: 0.7, top_k: 40, top_p: 0.95}"
+OTHER_RULES = {
+    "penalty": ("accept=greedy", "payload=token_ids", "sampling={temperature: 0, repetition_penalty: 1.2}"),
+    "one_hot": ("accept=ratio", "payload=one_hot", WARM),
+    "top_k": ("accept=ratio", "payload={scheme: top_k, k: 8, format: counts8}", WARM),
+    "at the draft": ("accept=ratio", "payload=full_rows", "verify_at=draft", WARM),
+    "sample_match": ("accept=sample_match", "payload=token_ids", WARM),
 }
 POLICIES = (
     "{name: sync, draft_tokens: 3}",
@@ -88,30 +108,46 @@ def test_a_replay_is_the_live_run(rule: str, policy: str, way: tuple[str, ...], 
         assert (ours.end_ns, ours.levels) == (theirs.end_ns, theirs.levels)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_drafts_of_all_positions_at_once_are_those_of_one_after_the_other(rule: str) -> None:
-    setup = shipped("orin_8295", *SHORT, *RULES[rule], "workload.count=1", "context_tokens=120")
-    sources = Sources(setup)
-    listener = Listener(sources.fresh())
-    simulate(setup, listener, TargetOnly(name="target_only"))
-    source = sources.fresh()
-    assert isinstance(source, LiveSource)
-    talk = listener.heard
-    assert len(list(grown(talk))) == 1  # every turn goes on from the last
-    expected = [one_by_one(source, one, 9, 120) if one.answer else [] for one in talk]
-    assert drafted_ahead(source, talk, 9, 120) == expected
-    # A turn that does not go on from the last is a group of its own, and says the same.
-    cut = [replace(one, before=one.before[1:]) if place == 1 else one for place, one in enumerate(talk)]
-    assert len(list(grown(cut))) > 1
-    assert drafted_ahead(source, cut, 9, 120)[0] == expected[0]
+@dataclass(frozen=True)
+class Position:
+    """A place in a conversation, as a live source is asked about it."""
+
+    index: int
+    conversation: int
+    tokens: list[int]
+
+
+@pytest.mark.parametrize("rule", [*RULES, *OTHER_RULES])
+def test_what_is_recorded_at_once_is_what_a_live_source_says_one_by_one(rule: str) -> None:
+    """Every answer, what comes after it, and of every position the draft's way: tokens and numbers, to the bit."""
+    context, depth = 50, 9  # full after a turn or two
+    setup = shipped(
+        "orin_8295", *SHORT, *{**RULES, **OTHER_RULES}[rule], "workload.count=1", f"context_tokens={context}"
+    )
+    known, live = recorded(setup, depth), Sources(setup).fresh()
+    source = TranscriptSource(known, load_tokenizer(setup.target.stand_in or PROJECT))
+    assert (known.index == UNKNOWN).any()
+    assert len(known.drafted) == len(known.answer)
+    for request, one in source.told.items():
+        conversation = int(known.conversation[known.index == request][0])
+        for row, position in enumerate(range(one.asked, len(one.tokens)), one.row):
+            place = Position(request, conversation, list(one.tokens[:position]))
+            assert live.next_token(place) == (one.tokens[position], one.margins[position - one.asked])
+            if position < one.answered:
+                draft = live.draft(place, min(depth, context - position))
+                said = 1 if draft.tokens[0] == one.tokens[position] else len(draft.tokens)
+                expected = Draft(draft.tokens[:said], draft.confidences[:said], draft.entropies[:said])
+                kept = known.drafted[row] != UNKNOWN
+                columns = (getattr(known, name)[row][kept].tolist() for name in ("drafted", "confidence", "entropy"))
+                assert Draft(*map(tuple, columns)) == expected
+        assert len(one.tokens) - one.answered == min(AFTER, context + 1 - one.answered)
 
 
 def test_another_word_is_another_run(transcripts: dict[str, Path]) -> None:
-    """The comparison above can fail: one drafted token changed, and the rounds are others."""
+    """The comparison above can fail: a draft that is right where it was wrong, and the rounds are others."""
     known = load(transcripts["greedy"])
     drafted = known.drafted.copy()
-    going_on = drafted[:, 1] >= 0  # an end of turn stays one
-    drafted[going_on, 0] = 3 + drafted[going_on, 0] % 2000
+    drafted[:, 0] = known.answer
     wrong = transcripts["greedy"].with_name("wrong.npz")
     save(replace(known, drafted=drafted), wrong)
     changes = [*SHORT, *RULES["greedy"]]
@@ -137,7 +173,9 @@ def test_what_is_saved_is_what_is_loaded(transcripts: dict[str, Path]) -> None:
     [
         ("seed=2", "seed"),
         ("workload.max_new_tokens=13", "max_new_tokens"),
-        ("workload.count=1", "conversations"),
+        ("workload.count=3", "conversations"),
+        ("workload.max_turns=2", "conversations"),
+        ("workload.conversations=conversations/in.jsonl", "conversations"),
         ("draft.stand_in=models/draft-2m", "draft.stand_in"),
         ("accept=gumbel", "accept"),
         ("sampling={temperature: 0.8}", "sampling"),
@@ -152,6 +190,52 @@ def test_another_setting_is_refused(change: str, place: str, transcripts: dict[s
         Sources(setup)
     assert place in [fault.place for fault in error.value.faults]
     assert "recorded with" in str(error.value)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_transcript_of_more_serves_its_first_conversations(rule: str, transcripts: dict[str, Path]) -> None:
+    changes = [*SHORT, *RULES[rule], "workload.count=1", "policy={name: adaptive, rule: entropy}"]
+    setup = shipped("orin_8295", *changes)
+    header = load_header(transcripts[rule])
+    assert matches(header, setup)
+    assert not matches(header, shipped("orin_8295", *changes, "workload.count=3"))
+    assert not matches(header, shipped("orin_8295", *changes, "workload.max_turns=2"))
+    live = traces(setup)
+    replayed = traces(shipped("orin_8295", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}"))
+    assert [trace.rounds for trace in live] == [trace.rounds for trace in replayed]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_payloads_are_all_the_same_at_temperature_0_alone(rule: str, transcripts: dict[str, Path]) -> None:
+    """Greedy drafts and verdicts never look at a law that crosses the link."""
+    setup = shipped("orin_8295", *SHORT, *RULES[rule], "payload={scheme: full_rows, format: fp32}")
+    assert matches(load_header(transcripts[rule]), setup) == (rule == "greedy")
+    if rule == "greedy":
+        known, other = load(transcripts[rule]), recorded(setup, 24)
+        assert all(np.array_equal(getattr(other, name), getattr(known, name)) for name in COLUMNS)
+
+
+def test_a_header_is_read_alone(transcripts: dict[str, Path], tmp_path: Path) -> None:
+    """From a file that has nothing else, so whoever searches a folder pays for no columns."""
+    with np.load(transcripts["greedy"]) as columns:
+        np.savez(tmp_path / "bare.npz", header=columns["header"])
+    assert load_header(tmp_path / "bare.npz")["recorded_with"] == load(transcripts["greedy"]).header["recorded_with"]
+    with pytest.raises(InputError, match="no readable transcript"):
+        load(tmp_path / "bare.npz")
+    with pytest.raises(InputError, match="no such file"):
+        load_header(tmp_path / "none.npz")
+
+
+def test_shipped_transcripts_are_of_todays_scenarios_and_models() -> None:
+    """Each loads, fits its scenario whole and as shipped, and is one that the script makes."""
+    folder = PROJECT / "scenarios" / "transcripts"
+    assert {file.name for file in folder.glob("*.npz")} == {name for name, _, _ in recordings()}
+    for name, scenario, overrides in recordings():
+        known = load(folder / name)
+        assert (known.depth, known.header["dtype"]) == (16, "float64")
+        require_same(known, load_setup(scenario, overrides), folder / name)
+        require_same(known, load_setup(scenario, [*overrides, "workload.count=4"]), folder / name)
+        assert (folder / name).stat().st_size < 200 * 2**10
 
 
 def test_studies_leave_out_what_a_transcript_does_not_know(transcripts: dict[str, Path]) -> None:
@@ -192,7 +276,7 @@ def test_damaged_transcripts_are_refused(damage: str, transcripts: dict[str, Pat
     elif damage == "version":
         save(replace(known, header={**known.header, "version": 99}), file)
     elif damage == "columns":
-        np.savez(file, header=np.frombuffer(b'{"version": 1}', np.uint8))
+        np.savez(file, header=np.frombuffer(b'{"version": %d}' % VERSION, np.uint8))
     elif damage == "lengths":
         save(replace(known, margin=known.margin[:-1]), file)
     with pytest.raises(InputError) as error:

@@ -1,112 +1,96 @@
-"""The draft's continuations from every position of an answer at once, as a live source would give them one by one."""
+"""The draft's continuations from every position of every answer, as a live source would give them one by one.
+
+Where the draft says what the target says, its way is that of the next position, so one token is all that is recorded
+there; where it leaves the target it is followed on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from hilsim.logits.accept import entropy
-from hilsim.logits.batched import Continuations
-from hilsim.logits.decisions import Decisions
-from hilsim.logits.live import LiveSource
-from hilsim.logits.recording import Heard, Position
-from hilsim.logits.sampling import Logits
-from hilsim.logits.source import Draft, TokenTree
+from hilsim.logits.answers import Limits, as_table
+from hilsim.logits.batched import Continuations, Parallel
+from hilsim.logits.choices import Choices, Places
+from hilsim.logits.laws import Table
+from hilsim.logits.packed import Packed
+from hilsim.logits.recording import Heard, Talk, Ways
 
 
-class OneRow:
-    """`Rows` of the row that lies before it; for decisions about rows that were computed together."""
-
-    drafts = True
-
-    def __init__(self) -> None:
-        self.row: Logits = np.zeros(0, np.float32)
-
-    def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Logits]:
-        raise AssertionError("a continuation is the draft's own")
-
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
-        return self.row
-
-    def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
-        raise AssertionError("a continuation is no tree")
-
-
-@dataclass
+@dataclass(frozen=True)
 class Way:
-    """One continuation under way: whose it is, where it began, and what it has said."""
+    """A continuation: its row among all, the conversation and its number, the request, and where it begins."""
 
+    row: int
+    talk: Talk
+    number: int
     of: Heard
     start: int
-    tokens: list[int] = field(default_factory=list)
-    confidences: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
 
     @property
-    def draft(self) -> Draft:
-        return Draft(tuple(self.tokens), tuple(self.confidences), tuple(self.entropies))
+    def target(self) -> int:
+        """What the target says where the way begins."""
+        return self.of.answer[self.start - len(self.of.before)]
+
+    def goes_on(self, step: int, token: int, limits: Limits) -> bool:
+        """Whether more is drafted after the token of a step: there is room, and it is not where the target goes."""
+        room = self.start + step + 1 < limits.context
+        return room and token not in limits.ends and (step > 0 or token != self.target)
 
 
-def drafted_ahead(source: LiveSource, heard: Sequence[Heard], depth: int, context: int) -> list[list[Draft]]:
-    """For each request one draft of up to `depth` tokens from every position of its answer and the one after it.
+def drafted_ahead(
+    network: Packed, vocabulary: int, choices: Choices, talks: Sequence[Talk], depth: int, limits: Limits
+) -> Ways:
+    """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
+    places = [
+        (talk, number, one, len(one.before) + said)
+        for number, talk in enumerate(talks)
+        for one in talk.answered
+        for said in range(len(one.answer))
+    ]
+    going = [Way(row, *place) for row, place in enumerate(places)]
+    found = Ways.unknown(len(going), depth)
+    heard, table = read(network, vocabulary, talks, limits)
+    together = None
+    for step in range(depth):
+        said = choices.proposed(table, places_of(going, found, step))
+        rows = [way.row for way in going]
+        found.drafted[rows, step] = said.tokens
+        found.confidence[rows, step], found.entropy[rows, step] = said.confidences, said.entropies
+        tokens = said.tokens.tolist()
+        left = [at for at, way in enumerate(going) if way.goes_on(step, tokens[at], limits)]
+        if not left or step + 1 == depth:
+            break
+        going = [going[at] for at in left]
+        if together is None:
+            starts = [[way.start for way in going if way.number == number] for number in range(len(talks))]
+            known = [heard.known(place) for place in range(len(talks))]
+            together = Continuations(network, known, starts, depth - 1)
+        else:
+            together.keep(left)
+        table = as_table(together.step([tokens[at] for at in left]), vocabulary)
+    return found
 
-    `depth` is cut where the context ends. Rows are rounded to float32 as a live source rounds them, so with float64
-    networks every number is the live one.
-    """
-    found: dict[int, list[Draft]] = {}
-    for group in grown(heard):
-        ways = [Way(one, start) for one in group for start in range(len(one.before), len(one.full) + 1)]
-        go_on(source, group[-1].full, ways, depth, context)
-        for one in group:
-            found[id(one)] = [way.draft for way in ways if way.of is one]
-    return [found.get(id(one), []) for one in heard]
+
+def read(network: Packed, vocabulary: int, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Table]:
+    """What the talks leave in a network, and its logits before every token of their answers."""
+    heard = Parallel(network, len(talks), limits.context)
+    tables = []
+    for place, talk in enumerate(talks):
+        rows = [len(one.before) + said - 1 for one in talk.answered for said in range(len(one.answer))]
+        if rows:
+            logits = heard.feed([place], [talk.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
+            tables.append(as_table(logits[[row - rows[0] for row in rows]], vocabulary))
+    return heard, np.concatenate(tables)
 
 
-def grown(heard: Sequence[Heard]) -> Iterator[list[Heard]]:
-    """Answered requests, those together of which each has all of the one before it at its beginning."""
-    group: list[Heard] = []
-    for one in heard:
-        if not one.answer:
-            continue
-        last = group[-1].full if group else []
-        if group and one.before[: len(last)] != last:
-            yield group
-            group = []
-        group.append(one)
-    if group:
-        yield group
+def places_of(going: Sequence[Way], found: Ways, step: int) -> Places:
+    """Where the next tokens of some ways stand."""
 
+    def history(row: int) -> list[int]:
+        way = going[row]
+        return [*way.talk.tokens[: way.start], *found.drafted[way.row, :step].tolist()]
 
-@torch.inference_mode()
-def go_on(source: LiveSource, tokens: Sequence[int], ways: Sequence[Way], depth: int, context: int) -> None:
-    """Draft all of the ways on, a token of each a pass; those that end drop out."""
-    network = source.stand_ins.draft
-    assert network is not None, "a scenario without a draft has no continuations"
-    view, live = OneRow(), source.decisions
-    decisions = Decisions(view, live.rules, live.seed, live.ends)
-    going = [way for way in ways if way.start < context]
-    together = Continuations(network, tokens, [way.start for way in going], depth)
-    rows = together.known[[way.start - 1 for way in going]]
-    for step in range(1, depth + 1):
-        table = rows[:, : source.stand_ins.vocabulary].to(torch.float32).numpy()
-        for way, row in zip(going, table, strict=True):
-            view.row = row
-            history = [*tokens[: way.start], *way.tokens]
-            token, law = decisions.proposed(Position(way.of.index, way.of.conversation, history), history)
-            way.tokens.append(token)
-            way.confidences.append(float(law[token]))
-            way.entropies.append(entropy(law))
-        # Who has ended its turn, or fills the context, drafts no further.
-        left = [
-            row
-            for row, way in enumerate(going)
-            if not live.ends(way.tokens[-1]) and way.start + len(way.tokens) < context
-        ]
-        if not left or step == depth:
-            return
-        together.keep(left)
-        going = [going[row] for row in left]
-        rows = together.step([way.tokens[-1] for way in going])
+    return Places([way.of.index for way in going], [way.start + step for way in going], history)

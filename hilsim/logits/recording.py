@@ -1,40 +1,34 @@
-"""Recording a transcript: the target's answers as it gives them alone, and from every position the draft's way on."""
+"""What a recording gathers: questions, the target's answers to them, the draft's ways on, and the columns of it all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from hilsim.logits.source import Draft, LogitsSource, Prefix, Verdict
-from hilsim.logits.transcript import UNKNOWN, VERSION, Transcript
+from hilsim.logits.transcript import UNKNOWN, VERSION, Floats, Ints, Transcript
 
 AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
 
 
-@dataclass(frozen=True)
-class Position:
-    """A place in a conversation, as a source is asked about it."""
+@dataclass
+class Heard:
+    """One question of the workload and what the target alone answers it: the words before, the answer, what follows.
+
+    `after` is what the target would say after its answer.
+    """
 
     index: int
     conversation: int
-    tokens: Sequence[int]
-
-
-@dataclass
-class Heard:
-    """One request as the target alone answered it: the conversation before the answer, the answer, its margins."""
-
-    conversation: int
     turn: int
     prompt: list[int]
-    index: int = UNKNOWN  # of a question that no room was left for
     before: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    after_margins: list[float] = field(default_factory=list)
 
     @property
     def full(self) -> list[int]:
@@ -42,113 +36,77 @@ class Heard:
         return [*self.before, *self.answer]
 
 
-class Listener:
-    """`LogitsSource` for a run of the target alone that keeps what it says."""
+@dataclass
+class Talk:
+    """One conversation under way: all tokens so far, what was asked, and the questions to come."""
 
-    def __init__(self, source: LogitsSource):
-        self.source = source
-        self.heard: list[Heard] = []
-
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        prompt = self.source.prompt(conversation, turn)
-        self.heard.append(Heard(conversation, turn, list(prompt)))
-        return prompt
-
-    def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        token, margin = self.source.next_token(prefix)
-        last = self.heard[-1]
-        if not last.answer:
-            last.index, last.before = prefix.index, list(prefix.tokens)
-        last.answer.append(token)
-        last.margins.append(margin)
-        return token, margin
-
-    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
-        raise AssertionError("the target alone drafts nothing")
-
-    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        raise AssertionError("the target alone verifies nothing")
-
-    def ends(self, token: int) -> bool:
-        return self.source.ends(token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self.source.text(tokens)
-
-    def forget(self, conversation: int) -> None:
-        self.source.forget(conversation)
+    waiting: list[Heard]
+    tokens: list[int] = field(default_factory=list)
+    asked: list[Heard] = field(default_factory=list)
 
     @property
-    def forward_seconds(self) -> float:
-        return self.source.forward_seconds
+    def answered(self) -> list[Heard]:
+        """Questions that there was room for."""
+        return [one for one in self.asked if one.answer]
+
+    def ask(self, context: int, ends: frozenset[int]) -> Heard | None:
+        """The next question, with its prompt among the tokens; None where there is none, or no room for it.
+
+        As `sim.run.converse`: the frame between turns brings the end of an answer itself.
+        """
+        if not self.waiting:
+            return None
+        if self.tokens and self.tokens[-1] in ends:
+            self.tokens.pop()
+        one = self.waiting.pop(0)
+        self.asked.append(one)
+        if len(self.tokens) + len(one.prompt) >= context:
+            self.waiting.clear()
+            return None
+        self.tokens += one.prompt
+        one.before = list(self.tokens)
+        return one
 
 
-def transcript_of(
-    heard: Sequence[Heard],
-    source: LogitsSource,
-    drafts: Callable[[list[Heard]], list[list[Draft]]],
-    depth: int,
-    context: int,
-    header: dict[str, Any],
-    progress: Callable[[int], None] = lambda done: None,
-) -> Transcript:
-    """The transcript of answers that were heard; `source` is asked for what comes after each.
+@dataclass(frozen=True)
+class Ways:
+    """The draft's continuations: columns (positions, depth) as a transcript keeps them."""
 
-    `drafts` gives, for the requests of one conversation, the draft's continuation from every position of each answer
-    and the one after it.
+    drafted: Ints
+    confidence: Floats
+    entropy: Floats
 
-    `progress` is told after every request how many are done. Continuations end at an end of turn, and where the context
-    does.
-    """
-    afters: list[list[tuple[int, float]]] = []
-    rows: list[Draft] = []
-    for _, together in groupby(heard, lambda one: one.conversation):
-        talk = list(together)
-        for one, drafted in zip(talk, drafts(talk), strict=True):
-            count = min(depth, AFTER, context + 1 - len(one.full)) if one.answer else 0
-            afters.append(going_on(source, one, count))
-            rows += drafted
-            progress(len(afters))
-        source.forget(talk[0].conversation)
+    @staticmethod
+    def unknown(positions: int, depth: int) -> Ways:
+        """Nothing drafted yet."""
+        shape = (positions, depth)
+        return Ways(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
+
+
+def transcript_of(heard: Sequence[Heard], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
+    """The transcript of answers that were heard, and of the ways on from every position of each."""
+    margins = [margin for one in heard for margin in one.margins]
     return Transcript(
         {"version": VERSION, **header},
-        index=np.array([one.index for one in heard], np.int32),
+        index=np.array([one.index if one.answer else UNKNOWN for one in heard], np.int32),
         conversation=np.array([one.conversation for one in heard], np.int32),
         turn=np.array([one.turn for one in heard], np.int32),
         prompt=np.array([token for one in heard for token in one.prompt], np.int32),
         prompt_end=np.cumsum([len(one.prompt) for one in heard], dtype=np.int32),
         answer=np.array([token for one in heard for token in one.answer], np.int32),
         answer_end=np.cumsum([len(one.answer) for one in heard], dtype=np.int32),
-        margin=np.array([margin for one in heard for margin in one.margins], np.float64),
-        after=table([[token for token, _ in after] for after in afters], depth, UNKNOWN, np.int32),
-        after_margin=table([[margin for _, margin in after] for after in afters], depth, 0.0, np.float64),
-        drafted=table([row.tokens for row in rows], depth, UNKNOWN, np.int32),
-        confidence=table([row.confidences for row in rows], depth, 0.0, np.float64),
-        entropy=table([row.entropies for row in rows], depth, 0.0, np.float64),
+        margin=np.array(margins, np.float64),
+        after=table([one.after for one in heard], AFTER, UNKNOWN, np.int32),
+        after_margin=table([one.after_margins for one in heard], AFTER, 0.0, np.float64),
+        drafted=np.concatenate([one.drafted for one in ways]),
+        confidence=np.concatenate([one.confidence for one in ways]),
+        entropy=np.concatenate([one.entropy for one in ways]),
     )
 
 
-def one_by_one(source: LogitsSource, one: Heard, depth: int, context: int) -> list[Draft]:
-    """The continuations as a source gives them: a step a token and position."""
-    return [
-        source.draft(Position(one.index, one.conversation, one.full[:position]), min(depth, context - position))
-        for position in range(len(one.before), len(one.full) + 1)
-    ]
-
-
-def going_on(source: LogitsSource, one: Heard, count: int) -> list[tuple[int, float]]:
-    """What the target would say after its answer, with margins."""
-    tokens, found = one.full, []
-    for _ in range(count):
-        token, margin = source.next_token(Position(one.index, one.conversation, tokens))
-        found.append((token, margin))
-        tokens.append(token)
-    return found
-
-
-def table(rows: Sequence[Sequence[float]], depth: int, absent: float, kind: type) -> Any:
-    """Rows of up to `depth` entries as a matrix, filled up with `absent`."""
-    made: Any = np.full((len(rows), depth), absent, kind)
+def table(rows: Sequence[Sequence[float]], width: int, absent: float, kind: type) -> Any:
+    """Rows of up to `width` entries as a matrix, filled up with `absent`."""
+    made: Any = np.full((len(rows), width), absent, kind)
     for place, row in enumerate(rows):
         made[place, : len(row)] = row
     return made

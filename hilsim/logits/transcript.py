@@ -2,7 +2,7 @@
 
 What is said depends on the conversation alone (`logits/decisions.py`), so for every request it is enough to know the
 target's answer, and from every position of it the draft's continuation to a fixed depth, with how sure the draft was.
-One `.npz` file of plain columns, no pickle; who spoke by which rules stands in its header.
+One `.npz` file of plain columns, no pickle; who spoke by which rules stands in its header, which can be read alone.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +27,16 @@ from hilsim.files import written
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.logits.tokenizer import ChatTokenizer
 
-VERSION = 1
+VERSION = 2
 UNKNOWN = -1  # a place of a continuation that was not recorded, or lies after its end of turn
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
-COLUMNS = (
-    "index", "conversation", "turn", "prompt", "prompt_end", "answer", "answer_end", "margin", "after",
-    "after_margin", "drafted", "confidence",
-    "entropy",
-)  # fmt: skip
+INTEGERS = ("index", "conversation", "turn", "prompt", "prompt_end", "answer", "answer_end", "after")
+FLOATS = ("margin", "after_margin")
+SURE = ("confidence", "entropy")
+WAYS = ("drafted", *SURE)  # kept without their empty places
+COLUMNS = (*INTEGERS, *FLOATS, *WAYS)
+REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Transcript:
 
     `index` is a request's number in the workload, -1 of a question that no room was left for. `prompt` and `answer`
     hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
-    with the answers. `after` and `after_margin` (requests, depth) are what the target would say after its answer: a
+    with the answers. `after` and `after_margin` (requests, some) are what the target would say after its answer: a
     verdict names it where drafts went on behind an end of turn. `drafted`, `confidence` and `entropy` have a row
-    (depth,) for every position of an answer and one after it.
+    (depth,) for every position of an answer; where the draft says there what the target says the row has one token, as
+    the next row goes on.
     """
 
     header: dict[str, Any]
@@ -107,7 +112,8 @@ class TranscriptSource:
         confidences, entropies = [], []
         while len(tokens) < count:
             row = known.row + shared - known.asked
-            token = UNKNOWN if beyond >= self.transcript.depth else int(self.transcript.drafted[row, beyond])
+            told = shared < known.answered and beyond < self.transcript.depth
+            token = int(self.transcript.drafted[row, beyond]) if told else UNKNOWN
             if token == UNKNOWN:
                 raise TooShallow(self.transcript.depth, beyond + 1)
             tokens.append(token)
@@ -171,7 +177,7 @@ def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
             margins = np.concatenate((margins, transcript.after_margin[request][: len(after)]))
             tokens = (*so_far, *map(int, after))
             found[int(transcript.index[request])] = Told(asked, len(so_far), tokens, margins, row)
-            row += len(answer) + 1
+            row += len(answer)
     return found
 
 
@@ -183,29 +189,86 @@ def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
 
 def save(transcript: Transcript, file: Path) -> None:
     """Write a transcript whole, or not at all."""
-    header = np.frombuffer(json.dumps(transcript.header, sort_keys=True).encode(), dtype=np.uint8)
+    said = transcript.drafted != UNKNOWN
+    columns: dict[str, Any] = {name: narrow(getattr(transcript, name)) for name in INTEGERS}
+    columns |= {name: planes(getattr(transcript, name)) for name in FLOATS}
+    columns |= {"ways": narrow(said.sum(axis=1)), "drafted": narrow(transcript.drafted[said])}
+    columns |= {name: planes(getattr(transcript, name)[said]) for name in SURE}
+    header = np.frombuffer(
+        json.dumps({**transcript.header, "depth": transcript.depth}, sort_keys=True).encode(), dtype=np.uint8
+    )
     with written(file) as path, path.open("wb") as stream:
-        np.savez_compressed(stream, header=header, **{name: getattr(transcript, name) for name in COLUMNS})
+        np.savez_compressed(stream, header=header, **columns)
+
+
+def narrow(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The same numbers in 16 bits where they fit."""
+    low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
+    return integers.astype(np.int16 if low >= -(2**15) and high < 2**15 else np.int32)
+
+
+def planes(floats: Floats) -> npt.NDArray[np.uint8]:
+    """The bytes of float64 values, (8, ...): the first of all, the second of all; alike ones pack well together."""
+    apart = np.ascontiguousarray(floats, "<f8")[..., None].view(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(apart, -1, 0))
+
+
+def from_planes(planes: npt.NDArray[np.uint8]) -> Floats:
+    """The values whose bytes lie apart."""
+    together = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    floats: Floats = together.view("<f8")[..., 0]
+    return floats
 
 
 def load(file: Path) -> Transcript:
     """Read a transcript. Raises `InputError` where it is missing, damaged or of another version."""
-    remedy = "Record it again: python -m hilsim record SCENARIO --out FILE."
+    with opened(file) as columns:
+        header = header_of(columns, file)
+        ways, depth = columns["ways"], int(header.pop("depth"))
+        said = np.arange(depth) < ways[:, None]
+        found: dict[str, Any] = {name: columns[name].astype(np.int32) for name in INTEGERS}
+        found |= {name: from_planes(columns[name]) for name in FLOATS}
+        found["drafted"] = spread(columns["drafted"].astype(np.int32), said, UNKNOWN)
+        found |= {name: spread(from_planes(columns[name]), said, 0.0) for name in SURE}
+        transcript = Transcript(header, **found)
+    if broken := inconsistent(transcript):
+        raise InputError([Fault(str(file), "", broken, "columns that go together", REMEDY)])
+    return transcript
+
+
+def load_header(file: Path) -> dict[str, Any]:
+    """Who spoke by which rules, without what was said. Raises `InputError` as `load`."""
+    with opened(file) as columns:
+        return header_of(columns, file)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Mapping[str, Any]]:
+    """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
     try:
         with np.load(file, allow_pickle=False) as columns:
-            header = json.loads(bytes(columns["header"]).decode())
-            if header.get("version") != VERSION:
-                found = f"version {header.get('version')}"
-                raise InputError([Fault(str(file), "", found, f"a transcript of version {VERSION}", remedy)])
-            transcript = Transcript(header, **{name: columns[name] for name in COLUMNS})
+            yield columns
     except FileNotFoundError:
-        raise InputError([Fault(str(file), "", "no such file", "a transcript", remedy)]) from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError([Fault(str(file), "", "no such file", "a transcript", REMEDY)]) from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         found = f"no readable transcript ({type(error).__name__})"
-        raise InputError([Fault(str(file), "", found, "a transcript, whole", remedy)]) from None
-    if broken := inconsistent(transcript):
-        raise InputError([Fault(str(file), "", broken, "columns that go together", remedy)])
-    return transcript
+        raise InputError([Fault(str(file), "", found, "a transcript, whole", REMEDY)]) from None
+
+
+def header_of(columns: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The header, of this very version."""
+    header: dict[str, Any] = json.loads(bytes(columns["header"]).decode())
+    if header.get("version") != VERSION:
+        found = f"version {header.get('version')}"
+        raise InputError([Fault(str(file), "", found, f"a transcript of version {VERSION}", REMEDY)])
+    return header
+
+
+def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
+    """Values row by row where something was said, (positions, depth)."""
+    table = np.full(said.shape, absent, values.dtype)
+    table[said] = values
+    return table
 
 
 def inconsistent(transcript: Transcript) -> str:
@@ -225,24 +288,28 @@ def inconsistent(transcript: Transcript) -> str:
         return "tokens that belong to no request"
     if len(transcript.margin) != len(transcript.answer) or len(transcript.after) != requests:
         return "answers and margins of different lengths"
-    rows = len(transcript.answer) + int((transcript.index != UNKNOWN).sum())
-    shapes = {len(getattr(transcript, name)) for name in ("drafted", "confidence", "entropy")}
+    rows = len(transcript.answer)
+    shapes = {len(getattr(transcript, name)) for name in WAYS}
     return "" if shapes == {rows} else f"{rows} positions, and rows for {', '.join(map(str, sorted(shapes)))}"
 
 
 def recorded_with(setup: Setup) -> dict[str, Any]:
-    """Everything that what is said depends on, as a header keeps it."""
+    """Everything that what is said depends on, as a header keeps it.
+
+    At temperature 0 both chips take their likeliest tokens and no law crosses the link, so neither payload nor the
+    place of the test change a word (`Decisions.proposed` and `emission` return before they look).
+    """
     scenario, workload = setup.scenario, setup.scenario.workload
-    spoken = "\n".join("\t".join(conversation.turns) for conversation in setup.conversations)
+    cold = scenario.sampling.temperature == 0
     return {
         "seed": scenario.seed,
         "accept": scenario.accept.model_dump(),
-        "payload": scenario.payload.model_dump(),
-        "verify_at": scenario.verify_at,
+        "payload": None if cold else scenario.payload.model_dump(),
+        "verify_at": None if cold else scenario.verify_at,
         "sampling": scenario.sampling.model_dump(),
         "context_tokens": scenario.context_tokens,
         "max_new_tokens": getattr(workload, "max_new_tokens", None),
-        "conversations": hashlib.sha256(spoken.encode()).hexdigest()[:16],
+        "conversations": [digest("\t".join(one.turns).encode()) for one in setup.conversations],
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
     }
@@ -252,17 +319,28 @@ def folder_digest(folder: Path | None) -> str | None:
     """Digest of the files of a checkpoint folder that speak."""
     if folder is None:
         return None
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".safetensors")]
+    return digest_of_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@lru_cache(maxsize=64)
+def digest_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Digest of files in this state: path, time of change, size. Read once, however many headers are compared."""
+    return digest(*(file.name.encode() + file.read_bytes() for file, _, _ in files))
+
+
+def digest(*parts: bytes) -> str:
+    """SHA-256 in 16 digits."""
     found = hashlib.sha256()
-    for file in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if file.suffix in (".json", ".safetensors"):
-            found.update(file.name.encode() + file.read_bytes())
+    for part in parts:
+        found.update(part)
     return found.hexdigest()[:16]
 
 
 def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
     """Raises `InputError` for every setting that was another one when the transcript was recorded."""
     faults = []
-    for name, (recorded, wanted) in differences(transcript, recorded_with(setup)).items():
+    for name, (recorded, wanted) in differences(transcript.header, recorded_with(setup)).items():
         remedy = "Record this scenario, or set it back."
         faults.append(
             Fault(str(file), name, f"recorded with {recorded!r}", f"{wanted!r}, as {setup.file} says", remedy)
@@ -271,7 +349,16 @@ def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
         raise InputError(faults)
 
 
-def differences(transcript: Transcript, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where the header says something else than is wanted: recorded and wanted, by name."""
-    recorded = transcript.header["recorded_with"]
+def matches(header: Mapping[str, Any], setup: Setup) -> bool:
+    """Whether a transcript with this header serves a scenario."""
+    return not differences(header, recorded_with(setup))
+
+
+def differences(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where a header says something else than is wanted: recorded and wanted, by name.
+
+    A transcript of more conversations serves their first ones: requests are counted from the start.
+    """
+    recorded = dict(header["recorded_with"])
+    recorded["conversations"] = recorded["conversations"][: len(wanted["conversations"])]
     return {name: (recorded.get(name), value) for name, value in wanted.items() if recorded.get(name) != value}

@@ -23,6 +23,12 @@ def tokens_a_round(acceptance: float, drafted: int) -> float:
     return run_of(acceptance, drafted + 1)
 
 
+def acceptance_of(tokens: float, drafted: int) -> float:
+    """The acceptance that brings so many tokens a round: `tokens_a_round` backwards, 1 where that is too little."""
+    found = least(lambda acceptance: tokens_a_round(acceptance, drafted), tokens)
+    return 1.0 if found is None else found
+
+
 def tokens_accepted(acceptance: float, drafted: int) -> float:
     """Drafted tokens that stand, a round: one less than `tokens_a_round`."""
     return tokens_a_round(acceptance, drafted) - 1
