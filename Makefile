@@ -30,6 +30,8 @@ pictures: $(READY)
 	cp out/pictures/dashboard.svg out/pictures/timeline.png docs/orin_8295/
 	$(BIN)/python scripts/compare_policies.py --plot docs/comparisons/policies.png > /dev/null
 	$(BIN)/python scripts/payloads.py --plot docs/comparisons/payloads.png > /dev/null
+	$(BIN)/python scripts/where_2_5.py --plot docs/comparisons/where_2_5.png > /dev/null
+	$(BIN)/python -m hilsim explore scenarios/orin_8295.yaml --plot docs/comparisons/placements.png > /dev/null
 	$(BIN)/python scripts/compile_profiles.py $(COMPILED) --plot docs/comparisons/profiles.png > /dev/null
 
 # Half a minute: what the stand-ins say in the shipped scenarios.

@@ -170,7 +170,7 @@ def draw(points: Sequence[Point], title: str, path: Path, kind: str) -> None:
         axes.set_ylim(0, 1.15 * max(most, default=1.0))
         axes.set_xticks(contexts, [f"{context:g}" for context in contexts], rotation=45, fontsize=8)
         axes.minorticks_off()
-        axes.legend(frameon=False, fontsize=9, loc="lower left" if label.startswith("speed") else "best")
+        axes.legend(frameon=False, fontsize=9, loc="lower left" if label.startswith("speed") else "center left")
     finished(figure, f"{title}; grey: not here", path, kind)
 
 

@@ -124,7 +124,7 @@ def draw(points: Sequence[Point], title: str, path: Path, kind: str) -> None:
     for axes, (name, label) in zip(panels[0], labels.items(), strict=True):
         lines(axes, across, {rule: [point.number(name) for point in of_rule(points, rule)] for rule in RULES})
         axes.set(xlabel="temperature (0: greedy)", ylabel=label)
-        axes.legend(frameon=False, fontsize=9, loc="lower left")
+        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 0.08))
     level_line(panels[0][1], 1.0)
     panels[0][0].set_ylim(0, 1)
     finished(figure, title, path, kind)

@@ -204,7 +204,9 @@ def draw(points: Sequence[Point], policies: Sequence[str], title: str, path: Pat
             right.plot(ends[1:], [top.speedup], "o", color="black", zorder=2)
             alike.setdefault((round(ends[1], 2), round(top.speedup, 2)), []).append(str(top.place["widths"]))
     for spot, sets in alike.items():
-        right.annotate(", ".join(sets), spot, (0, 6), textcoords="offset points", fontsize=8, ha="center")
+        above = any(0 < other[1] - spot[1] < 0.08 for other in alike)  # then there is no room on that side
+        right.annotate(", ".join(sets), spot, (0, -13 if above else 6), textcoords="offset points", fontsize=8,
+                       ha="center")  # fmt: skip
     right.plot([], [], "o", color="white", markeredgecolor="black", label="graphs share their weights", linestyle="")
     right.plot([], [], "o", color="black", label="weights in every graph", linestyle="")
     right.set(xlabel="memory in use on the target's chip, GiB", ylabel="speed-up, best policy")

@@ -20,10 +20,26 @@ NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim car
 # The passenger's pace takes minutes, and so does fitting again without every model and device, or comparing everything;
 # one short answer, and a file of a few rows, show the same.
 ONE_ANSWER = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=8")]
+NARROW = [
+    "--set=networks=[]", "--conversations=2", "--drafts=draft-68m-llama3:models/draft-0.8m", "--only=draft.unit=gpu",
+    "--only=draft.precision=w4", "--only=target.precision=w4", "--only=target.widths=1-8-128", "--workers=1",
+]  # fmt: skip
 SHORTER = {
     "--realtime": ONE_ANSWER,
     "scripts/compare_policies.py": ONE_ANSWER,
     "scripts/payloads.py": ONE_ANSWER,
+    "hilsim explore": NARROW,
+    "explore_placement": NARROW,
+    "where_2_5": ["--targets=llama-3.2-3b", "--widths=1-8-128", "--links=pcie-gen3-x4", "--acceptances=0.7,0.9"],
+    "break_even": ["--ratios=0.05,0.5", "--lengths=1,4", "--acceptances=0.1:1:0.3", "--requests=10"],
+    "scripts/acceptance.py": ["--acceptances=0.5,0.9", "--lengths=1,5", "--requests=10"],
+    "draft_size": ["--precisions=w4", "--lengths=5", "--draft=draft-68m-llama3:models/draft-0.8m"],
+    "scripts/widths.py": ["--widths=1-8-128", "--policies=sync"],
+    "scripts/link.py": ["--bandwidths=1,1000", "--latencies=0.01,1", "--lengths=5"],
+    "memory_cap": ["--caps=0.5,1", "--precisions=w4", "--lengths=5"],
+    "scripts/context.py": ["--contexts=1024", "--lengths=5", "--requests=5"],
+    "temperature": ["--temperatures=0.7", "--conversations=1", "--lengths=5"],
+    "ranking": ["--draws=5", *ONE_ANSWER],
     "validate --plot": ["--csv=chips/measurements/example.csv"],
 }
 

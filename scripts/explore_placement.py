@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Which placement of all? Every role, unit, precision, width, draft, link, rule and policy; the Pareto set.
+
+python scripts/explore_placement.py [SCENARIO] [options of `python -m hilsim explore`]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hilsim.cli import main
+from hilsim.describe.catalogue import PROJECT
+
+if __name__ == "__main__":
+    told = sys.argv[1:]
+    scenario = [] if told and not told[0].startswith("-") else [str(PROJECT / "scenarios" / "orin_8295.yaml")]
+    sys.exit(main(["explore", *scenario, *told]))
