@@ -153,6 +153,7 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(capsys: pytest.CaptureFi
     shown = " ".join(capsys.readouterr().out.split())
     assert "No configuration keeps the constraints" in shown
     assert "does not keep time_to_first_clause_ms.p90 <= 1" in shown
+    assert "time_to_first_clause_ms.p90 <= 1: the nearest is" in shown
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,10 @@ def render(exploration: Exploration, console: Console) -> None:
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
         console.print("[bold red]No configuration keeps the constraints.[/bold red] Loosen one, or allow more.")
+        for one in answer.constraints if len(found) else ():
+            values = found.measures[one.measure]
+            nearest = np.nanmin(values) if one.at_most else np.nanmax(values)
+            console.print(f"  {one}: the nearest is {nearest:,.5g}", highlight=False)
         return
     console.print(pareto_table(answer))
     console.print(questions(answer))
