@@ -13,7 +13,7 @@ from hilsim.describe.load import Setup
 from hilsim.describe.scenario import Recorded
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
-from hilsim.logits.transcript import load_header, matches, recorded_with, save
+from hilsim.logits.transcript import load, load_header, matches, recorded_with, require_same, save
 
 SHIPPED = PROJECT / "scenarios" / "transcripts"
 
@@ -21,7 +21,9 @@ SHIPPED = PROJECT / "scenarios" / "transcripts"
 def transcript_for(setup: Setup, say: Callable[[str], None] = lambda words: None) -> Path:
     """A transcript of what a scenario's models say. Raises `InputError` where it cannot be one."""
     if isinstance(setup.scenario.logits, Recorded):
-        return located(setup.scenario.logits.file, Path(setup.file))
+        file = located(setup.scenario.logits.file, Path(setup.file))
+        require_same(load(file), setup, file)
+        return file
     require_recordable(setup)
     name = hashlib.sha256(json.dumps(recorded_with(setup), sort_keys=True, default=str).encode()).hexdigest()[:24]
     own = kept_folder() / "transcripts" / f"{name}.npz"

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.describe.decoding import MATCHING
 from hilsim.describe.load import Setup
 from hilsim.errors import Fault, InputError, TooShallow
 from hilsim.files import written
@@ -297,11 +298,12 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
     """Everything that what is said depends on, as a header keeps it.
 
     At temperature 0 both chips take their likeliest tokens and no law crosses the link, so neither payload nor the
-    place of the test change a word (`Decisions.proposed` and `emission` return before they look).
+    place of the test change a word (`Decisions.proposed` and `emission` return before they look). Where nobody drafts
+    it does not matter whose drafts were recorded, unless the rule couples the target's word to the draft's law.
     """
     scenario, workload = setup.scenario, setup.scenario.workload
     cold = scenario.sampling.temperature == 0
-    return {
+    found = {
         "seed": scenario.seed,
         "accept": scenario.accept.model_dump(),
         "payload": None if cold else scenario.payload.model_dump(),
@@ -313,6 +315,9 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
     }
+    if setup.draft is None and scenario.accept.rule in MATCHING:
+        del found["draft.stand_in"]
+    return found
 
 
 def folder_digest(folder: Path | None) -> str | None:

@@ -58,17 +58,14 @@ class Screened:
     prices: Prices
     requests: Ints
 
-    def column(self, field: int) -> Ints:
-        """One field of all requests."""
-        return self.requests[:, field]
-
 
 def refusal(setup: Setup, policy: Policy) -> str:
     """Why a run cannot be screened, or ""."""
     scenario = setup.scenario
     if scenario.workload.talkers > 1:
         return f"{scenario.workload.talkers} talkers, who wait for each other"
-    if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and policy.needs_draft:
+    crossing = policy.needs_draft or setup.application != setup.target.chip.name
+    if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and crossing:
         return f"the jitter of {setup.link.name}"
     if getattr(policy, "fallback", None) is not None:
         return "a fallback, which watches the clock"

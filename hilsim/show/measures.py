@@ -95,9 +95,9 @@ def _all() -> list[Measure]:
     return found + [Measure(f"lost_ms.{cause}", "ms", "lower", _lost(cause)) for cause in LOSSES]
 
 
-def _both_ways(link: dict[str, Any]) -> float | None:
-    """All bytes that crossed a link."""
-    return link["bytes_up"] + link["bytes_down"] if link else None
+def _both_ways(link: dict[str, Any]) -> float:
+    """All bytes that crossed a link; none where there is no link to cross."""
+    return float(link["bytes_up"] + link["bytes_down"]) if link else 0.0
 
 
 def _busy(found: Figures, role: Placed | None) -> float | None:

@@ -69,8 +69,9 @@ def screened_measures(
     found["link_bytes"] = (total[:, UP_BYTES] + total[:, DOWN_BYTES]).astype(float)
     found["link_busy"] = (total[:, UP_BUSY] / active + total[:, DOWN_BUSY] / active) / 2 if linked else none
     drafted, accepted, drafts = total[:, DRAFTED], total[:, ACCEPTED], total[:, DRAFTS]
-    found["draft_acceptance_rate"] = accepted / np.maximum(drafted, 1)
-    found["mean_acceptance_length"] = 1 + accepted / np.maximum(drafts, 1)
+    alone = (drafts == 0) & (not drafting)  # nothing is drafted, so nothing is accepted or not
+    found["draft_acceptance_rate"] = np.where(alone, np.nan, accepted / np.maximum(drafted, 1))
+    found["mean_acceptance_length"] = np.where(alone, np.nan, 1 + accepted / np.maximum(drafts, 1))
     left = min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers.values())
     used = sum(ledger.used_bytes for ledger in ledgers.values())
     found["memory_left_bytes"], found["memory_bytes"] = np.full(len(runs), float(left)), np.full(len(runs), float(used))

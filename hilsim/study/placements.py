@@ -50,7 +50,8 @@ class Site:
 class Ready:
     """A space with everything loaded: of each choice what it places, or why it cannot.
 
-    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts.
+    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts,
+    `heard` (rule) one for what the target says alone, which stands in any.
     """
 
     base: Setup
@@ -60,6 +61,7 @@ class Ready:
     sites: tuple[tuple[Site | str, ...], ...]
     drafts: tuple[tuple[Placed | str, ...], ...]
     said: tuple[tuple[Path, ...], ...]
+    heard: tuple[Path, ...]
     links: tuple[Link, ...]
     policies: tuple[Policy, ...]
     alone: tuple[Policy, ...]
@@ -102,18 +104,25 @@ def got_ready(
 ) -> Ready:
     """Load and compile every choice once. Raises `InputError` where the scenario itself is at fault."""
     scenarios: list[Scenario] = []
-    sites, drafts, said = [], [], []
+    sites, drafts, said, heard = [], [], [], []
     for rule in space.rules:
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
         sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
-        drafts.append(tuple(draft_at(file, given, choice, base.target.chip.name, say) for choice in space.drafts))
-        spoken: dict[str, Path] = {}
-        for draft in drafts[-1]:
+        placed = [draft_at(file, given, choice, base.target.chip.name, say) for choice in space.drafts]
+        spoken: dict[str, Path | str] = {}
+        for draft in placed:
             if isinstance(draft, Placed) and str(draft.stand_in) not in spoken:
                 say(f"what {draft.placement.stand_in} drafts by {rule.name}")
-                spoken[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
-        said.append(tuple(Path() if isinstance(d, str) else spoken[str(d.stand_in)] for d in drafts[-1]))
+                try:
+                    spoken[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
+                except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
+                    spoken[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
+        voices = [draft if isinstance(draft, str) else spoken[str(draft.stand_in)] for draft in placed]
+        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(voices, placed, strict=True)))
+        said.append(tuple(Path() if isinstance(voice, str) else voice for voice in voices))
+        known = next((path for path in said[-1] if path != Path()), None)
+        heard.append(known or transcript(replace(base, scenario=scenarios[-1])))
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -122,6 +131,7 @@ def got_ready(
         tuple(sites),
         tuple(drafts),
         tuple(said),
+        tuple(heard),
         tuple(links),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.policies),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.alone),
@@ -226,16 +236,12 @@ class Screen:
         held = ledgers(setup)
         if full := overfull(held):
             return Found(left_out=Counter({full: count}))
-        said = ready.said[rule][place] if draft is not None else self.any_said(rule)
+        said = ready.said[rule][place] if draft is not None else ready.heard[rule]
         parts = []
         for link in links:
             joined = setup if draft is None else replace(setup, link=self.link(link))
             parts.append(self.of_link(joined, held, said, policies, (target, place, link, rule)))
         return Found.joined(parts)
-
-    def any_said(self, rule: int) -> Path:
-        """What the target says alone stands in every transcript of a rule."""
-        return next(path for path in self.ready.said[rule] if path != Path())
 
     def link(self, place: int) -> Link:
         """A link by its place; the one on the chip where it has none."""
