@@ -1,0 +1,98 @@
+"""What a chip that really computes is asked, and what it answers; the same for a board, a recording and a fake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.float32]
+Want = Literal["logits", "tokens", "nothing"]
+# Why an answer did not come. All but `refused` may pass; a refusal stands until somebody mends something.
+FaultKind = Literal["unreachable", "refused", "stalled", "died", "garbage", "version", "engine"]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One step: all tokens of the conversation up to its end, of which `cached` must be in the cache before it.
+
+    What the cache lacks the chip reads first, which is not timed; so nothing is lost when a chip starts anew. `wanted`
+    are the last rows whose logits matter (all of a verify's, one of a prompt's); `want` is what of them comes back.
+    """
+
+    model: str
+    phase: str  # a kind of cost.step.Phase; a chip that has a graph for each may choose by it
+    tokens: tuple[int, ...]
+    cached: int
+    wanted: int
+    want: Want
+
+    @property
+    def rows(self) -> int:
+        """Positions computed."""
+        return len(self.tokens) - self.cached
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `duration_ns` is the chip's own measurement of the step alone; it becomes simulated time.
+
+    `rows` are logits (wanted, vocabulary), or `ids` the likeliest token of each row, or neither. `wall_ns` is how long
+    the asker waited, the way there and back in it: it is written down and never counted. `clock_ns` is the chip's
+    clock when it answered.
+    """
+
+    duration_ns: int
+    rows: Rows | None = None
+    ids: tuple[int, ...] | None = None
+    wall_ns: int = 0
+    prepared_rows: int = 0
+    energy_mj: float | None = None
+    temperature_c: float | None = None
+    clock_ns: int = 0
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a chip says of a model that it runs.
+
+    `gives` has "tokens", and "logits" where whole rows come back. `tokenizer` is the digest that tells whether token
+    ids mean the same on both sides (`tokenizer_digest`), or None where the chip does not know.
+    """
+
+    name: str
+    vocabulary: int
+    context: int
+    widths: tuple[int, ...] | None
+    gives: tuple[str, ...]
+    tokenizer: str | None = None
+    digest: str | None = None  # of the weights
+
+
+class AgentFault(Exception):
+    """A chip that does not answer as agreed; the unit decides what comes of it."""
+
+    def __init__(self, kind: FaultKind, found: str):
+        super().__init__(kind, found)
+        self.kind, self.found = kind, found
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.found}"
+
+
+class Chip(Protocol):
+    """A board behind an agent, a recording of one, or a fake: it executes steps. Raises `AgentFault`."""
+
+    def load(self, model: str) -> ModelFacts:
+        """Make a model ready, and tell what it is. Loading twice does nothing more."""
+        ...
+
+    def execute(self, ask: Ask) -> Answer:
+        """Compute one step."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the chip."""
+        ...
