@@ -104,3 +104,14 @@ class OutOfMemory(SimulationError):
             f"{chip}: {what} needs {needed} bytes but {free} are free. "
             "Lower context_tokens or workload.talkers, or place a model elsewhere."
         )
+
+
+class ChipLost(SimulationError):
+    """A board, or its recording, that does not answer any more, and nothing that stands in for it."""
+
+    def __init__(self, unit: str, kind: str, found: str, remedy: str):
+        super().__init__(unit, kind, found, remedy)
+
+    def __str__(self) -> str:
+        unit, kind, found, remedy = self.args
+        return f"{unit}: {kind}: {found}. {remedy}"

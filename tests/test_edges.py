@@ -33,7 +33,7 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.logits.accept import emitted_law, plain, ratio
 from hilsim.logits.block import block, chances
 from hilsim.logits.decisions import Rules
-from hilsim.logits.live import LiveSource, Reader, load_stand_ins, shared_prefix
+from hilsim.logits.live import LiveSource, Passes, Reader, load_stand_ins, shared_prefix
 from hilsim.logits.noise import Uniforms
 from hilsim.logits.sampling import Law, as_sent, law_of
 from hilsim.logits.source import Draft, Prefix, Verdict
@@ -368,11 +368,16 @@ class Watched(LiveSource):
     def sound(self, reader: Reader, standing: list[int]) -> int:
         """How many committed tokens the cache holds, which is all that the next rewind leaves of it."""
         held = shared_prefix(reader.held, standing)
-        assert reader.decoder.cache.length == len(reader.held)
-        fresh = Reader(reader.decoder.network, self.context, reader.vocabulary, self.clock)
+        ours_passes = reader.compute
+        assert isinstance(ours_passes, Passes)
+        assert ours_passes.decoder.cache.length == len(reader.held)
+        fresh_passes = Passes(ours_passes.decoder.network, self.context, self.clock)
+        fresh = Reader(fresh_passes, reader.vocabulary)
         fresh.rows(standing[:held], 1)
-        assert fresh.decoder.cache.length == held
-        for ours, theirs in zip(reader.decoder.cache.layers(held), fresh.decoder.cache.layers(held), strict=True):
+        assert fresh_passes.decoder.cache.length == held
+        for ours, theirs in zip(
+            ours_passes.decoder.cache.layers(held), fresh_passes.decoder.cache.layers(held), strict=True
+        ):
             for a, b in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
         return held

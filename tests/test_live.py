@@ -12,7 +12,7 @@ import torch
 
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.live import LiveSource, Reader, StandIns, load_stand_ins
+from hilsim.logits.live import LiveSource, Passes, Reader, StandIns, load_stand_ins
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.show.metrics import compare_texts, speculation
 from hilsim.sim.run import simulate
@@ -68,7 +68,8 @@ def test_another_seed_tells_another_story_and_the_same_seed_the_same() -> None:
 @pytest.mark.parametrize("overrides", [GREEDY, SAMPLED], ids=["greedy", "ratio"])
 def test_a_draft_that_is_the_target_is_always_accepted(overrides: tuple[str, ...]) -> None:
     loaded = stand_ins_of(*overrides)
-    trace = simulate(setup_of(*overrides), source_of(overrides, replace(loaded, draft=loaded.target)))
+    twins = replace(loaded, networks={"target": loaded.target, "draft": loaded.target})
+    trace = simulate(setup_of(*overrides), source_of(overrides, twins))
     found = speculation(trace)
     # At temperature 0.7 the draft samples from its law as float16 spells it, so a rare rejection is possible.
     assert found["draft_acceptance_rate"] == 1.0 if overrides is GREEDY else found["draft_acceptance_rate"] > 0.98
@@ -103,10 +104,13 @@ class Checked(LiveSource):
         return verdict
 
     def compare(self, reader: Reader) -> None:
-        fresh = Reader(reader.decoder.network, self.context, reader.vocabulary, self.clock)
+        ours_passes = reader.compute
+        assert isinstance(ours_passes, Passes)
+        fresh_passes = Passes(ours_passes.decoder.network, self.context, self.clock)
+        fresh = Reader(fresh_passes, reader.vocabulary)
         fresh.rows(reader.held, 1)
         length = len(reader.held)
-        ours_all, theirs_all = reader.decoder.cache, fresh.decoder.cache
+        ours_all, theirs_all = ours_passes.decoder.cache, fresh_passes.decoder.cache
         assert ours_all.length == theirs_all.length == length
         for ours, theirs in ((ours_all.keys, theirs_all.keys), (ours_all.values, theirs_all.values)):
             torch.testing.assert_close(ours[:, :, :, :length], theirs[:, :, :, :length], rtol=0, atol=1e-9)
@@ -175,7 +179,7 @@ def test_a_full_context_ends_the_conversation() -> None:
 
 def test_rows_asked_for_twice_are_not_computed_twice() -> None:
     source = source_of(GREEDY)
-    reader = Reader(stand_ins_of(*GREEDY).target, 64, 2048, source.clock)
+    reader = Reader(Passes(stand_ins_of(*GREEDY).target, 64, source.clock), 2048)
     first = reader.rows([1, 3, 50, 60, 70], 2)
     passes = source.clock.passes
     again = reader.rows([1, 3, 50, 60], 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hilsim.describe.backend import Backend, backend_faults, behind
 from hilsim.describe.catalogue import load_chip, load_named, located
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import Compiled
@@ -115,6 +116,17 @@ class Setup:
         return {role.chip.name: role.chip for role in roles}
 
     @property
+    def roles(self) -> dict[str, Placed]:
+        """Target and draft, where there is one."""
+        return {placed.role: placed for placed in (self.target, self.draft) if placed is not None}
+
+    @property
+    def backends(self) -> dict[str, Backend]:
+        """What stands behind each unit that is not simulated, by track."""
+        found = {placed.track: behind(self.scenario.units, placed) for placed in self.roles.values()}
+        return {track: backend for track, backend in found.items() if backend is not None}
+
+    @property
     def parts(self) -> tuple[Placed | PlacedNetwork, ...]:
         """Everything that is compiled: both roles, then the networks beside them."""
         return (self.target, *(() if self.draft is None else (self.draft,)), *self.networks)
@@ -201,6 +213,8 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             faults += error.faults
     if target is not None:
         faults += cross_faults(scenario, target, draft, link, name)
+        roles = {placed.role: placed for placed in (target, draft) if placed is not None}
+        faults += backend_faults(scenario, roles, name)
         faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
     if faults or target is None:
         raise ScenarioError(faults)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from hilsim.describe.backend import Backend
 from hilsim.describe.chip import rising
 from hilsim.describe.decoding import (
     Accept,
@@ -190,6 +191,7 @@ class Scenario(Record):
     context_tokens: int = Field(ge=2, le=10**7)
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
     compile: Compile = Compile()
+    units: dict[str, Backend] = Field(default_factory=dict)  # by UNIT or CHIP/UNIT; others are simulated
     policy: Policy
     accept: Accept = Greedy()
     payload: Payload = TokenIds()

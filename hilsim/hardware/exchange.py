@@ -41,7 +41,7 @@ class Answer:
 
     `rows` are logits (wanted, vocabulary), or `ids` the likeliest token of each row, or neither. `wall_ns` is how long
     the asker waited, the way there and back in it: it is written down and never counted. `clock_ns` is the chip's
-    clock when it answered.
+    clock when it answered, `at_ns` the asker's when that had come. Arrays may be read-only.
     """
 
     duration_ns: int
@@ -52,6 +52,7 @@ class Answer:
     energy_mj: float | None = None
     temperature_c: float | None = None
     clock_ns: int = 0
+    at_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +26,19 @@ from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 Row = npt.NDArray[np.float32]
 
 
+# What computes rows: all tokens, how many of them the cache holds already, and of how many rows at the end logits are
+# wanted. None where who was to compute them is gone for good.
+Compute = Callable[[Sequence[int], int, int], Sequence[Row] | None]
+
+
 class Reader:
     """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
 
-    def __init__(self, network: Network, capacity: int, vocabulary: int, clock: Clock):
-        self.decoder = Decoder(network, capacity)
-        self.vocabulary = vocabulary
+    def __init__(self, compute: Compute, vocabulary: int, stand_by: Callable[[], Compute] | None = None):
+        """`stand_by` makes what computes where `compute` is gone; it begins with an empty cache."""
+        self.compute, self.vocabulary, self.stand_by = compute, vocabulary, stand_by
         self.held: list[int] = []
         self.known: list[Row | None] = []  # logits after each held token, where they were asked for
-        self.clock = clock
 
     def rows(self, tokens: Sequence[int], count: int) -> list[Row]:
         """Logits after each of the last `count` tokens, float32 (vocabulary,).
@@ -47,11 +52,11 @@ class Reader:
             if len(known) == count:
                 return known
         keep = min(shared, first)
-        self.decoder.rewind(keep)
-        began = time.perf_counter()
-        logits = self.decoder.feed(tokens[keep:], count)
-        self.clock.seconds += time.perf_counter() - began
-        self.clock.passes += 1
+        logits = self.compute(tokens, keep, count)
+        if logits is None:
+            assert self.stand_by is not None, "words are gone, and nobody stands by"
+            self.compute, self.held, self.known = self.stand_by(), [], []
+            return self.rows(tokens, count)
         rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]
         self.held[keep:] = tokens[keep:]
@@ -64,15 +69,30 @@ class Reader:
         the keys and values of the path together.
         """
         keep = min(shared_prefix(self.held, tokens), len(tokens) - 1)
-        self.decoder.rewind(keep)
-        began = time.perf_counter()
-        logits = self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
-        self.clock.seconds += time.perf_counter() - began
-        self.clock.passes += 1
+        assert isinstance(self.compute, Passes), "trees are for networks that run here"
+        logits = self.compute.tree(tokens, keep, tree)
         rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
         self.known[keep:] = [*[None] * (len(tokens) - keep - 1), rows[0]]
         self.held[keep:] = tokens[keep:]
         return rows
+
+
+class Passes:
+    """Passes of a network that runs here, with its cache, timed by a clock."""
+
+    def __init__(self, network: Network, capacity: int, clock: Clock):
+        self.decoder, self.clock = Decoder(network, capacity), clock
+
+    def __call__(self, tokens: Sequence[int], keep: int, count: int) -> Sequence[Row]:
+        self.decoder.rewind(keep)
+        with self.clock:
+            return self.decoder.feed(tokens[keep:], count)
+
+    def tree(self, tokens: Sequence[int], keep: int, tree: TokenTree) -> Sequence[Row]:
+        """Rows of the last token and of every node below it."""
+        self.decoder.rewind(keep)
+        with self.clock:
+            return self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
 
 
 @dataclass
@@ -81,6 +101,14 @@ class Clock:
 
     seconds: float = 0.0
     passes: int = 0
+    began: float = 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self.began
+        self.passes += 1
 
 
 def shared_prefix(held: list[int], tokens: Sequence[int]) -> int:
@@ -93,33 +121,51 @@ def shared_prefix(held: list[int], tokens: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class StandIns:
-    """The loaded networks and their common tokenizer; both may be shared by many runs."""
+    """The loaded networks by role and their common tokenizer; both may be shared by many runs.
 
-    target: Network
-    draft: Network | None
+    A role whose words come from elsewhere has no network here.
+    """
+
+    networks: Mapping[str, Network]
     tokenizer: ChatTokenizer
     loaded: tuple[Conversation, ...]
     vocabulary: int  # logits that both networks have; some families pad their heads differently
+    drafts: bool
+
+    @property
+    def target(self) -> Network:
+        return self.networks["target"]
+
+    @property
+    def draft(self) -> Network | None:
+        return self.networks.get("draft")
 
 
-def load_stand_ins(setup: Setup) -> StandIns:
-    """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders."""
+def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType({})) -> StandIns:
+    """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders.
+
+    `elsewhere` has roles whose words come from a board that needs no stand-in, with its number of logits: of those the
+    tokenizer alone is read.
+    """
     assert setup.scenario.logits.source == "live"
     assert setup.target.stand_in is not None
     dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
     context = setup.scenario.context_tokens
     faults: list[Fault] = []
-    found: dict[str, tuple[Network, ChatTokenizer]] = {}
-    for placed in (setup.target, setup.draft):
-        if placed is not None and placed.stand_in is not None:
+    networks: dict[str, Network] = {}
+    tokenizers: dict[str, ChatTokenizer] = {}
+    for role, placed in setup.roles.items():
+        if placed.stand_in is not None:
             try:
-                found[placed.role] = load_network(placed.stand_in, dtype), load_tokenizer(placed.stand_in)
+                if role not in elsewhere:
+                    networks[role] = load_network(placed.stand_in, dtype)
+                tokenizers[role] = load_tokenizer(placed.stand_in)
             except InputError as error:
                 faults += error.faults
     if faults:
         raise CheckpointError(faults)
-    target, tokenizer = found["target"]
-    draft, other = found.get("draft", (None, tokenizer))
+    tokenizer = tokenizers["target"]
+    other = tokenizers.get("draft", tokenizer)
     ours, theirs = tokenizer.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if ours != theirs:
         different = sum(ours.get(token) != index for token, index in theirs.items())
@@ -132,7 +178,7 @@ def load_stand_ins(setup: Setup) -> StandIns:
                 "Both stand-ins must share token ids.",
             )
         )
-    sizes = {role: network.config.vocab_size for role, (network, _) in found.items()}
+    sizes = {role: network.config.vocab_size for role, network in networks.items()} | dict(elsewhere)
     for role, size in sizes.items():
         if size < max(ours.values()) + 1:
             faults.append(
@@ -144,8 +190,8 @@ def load_stand_ins(setup: Setup) -> StandIns:
                     "Network and tokenizer belong to different models.",
                 )
             )
-    for role, network in (("target", target), ("draft", draft)):
-        if network is not None and network.config.max_positions < context:
+    for role, network in networks.items():
+        if network.config.max_positions < context:
             faults.append(
                 Fault(
                     setup.file,
@@ -169,7 +215,7 @@ def load_stand_ins(setup: Setup) -> StandIns:
             )
     if faults:
         raise CheckpointError(faults)
-    return StandIns(target, draft, tokenizer, setup.conversations, min(sizes.values()))
+    return StandIns(networks, tokenizer, setup.conversations, min(sizes.values()), "draft" in tokenizers)
 
 
 class LiveSource:
@@ -184,9 +230,13 @@ class LiveSource:
         accept: Accept | None = None,
         payload: Payload | None = None,
         verify_at: VerifyAt = "target",
+        speakers: Mapping[str, Compute] = MappingProxyType({}),
     ):
-        """Without `accept` and `payload`: greedy by ids at temperature 0, the ratio rule on full rows above it."""
-        self.stand_ins, self.context = stand_ins, context
+        """Without `accept` and `payload`: greedy by ids at temperature 0, the ratio rule on full rows above it.
+
+        `speakers` compute the rows of roles whose words come from elsewhere.
+        """
+        self.stand_ins, self.context, self.speakers = stand_ins, context, speakers
         usual = Rules.usual(sampling)
         rules = Rules(accept or usual.accept, payload or usual.payload, sampling, verify_at)
         self.decisions = Decisions(self, rules, seed, self.ends)
@@ -230,7 +280,7 @@ class LiveSource:
 
     @property
     def drafts(self) -> bool:
-        return self.stand_ins.draft is not None
+        return self.stand_ins.drafts
 
     def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Row]:
         return self._reader("target", conversation).rows(tokens, count)
@@ -244,7 +294,10 @@ class LiveSource:
     def _reader(self, role: str, conversation: int) -> Reader:
         key = (role, conversation)
         if key not in self._readers:
-            network = self.stand_ins.target if role == "target" else self.stand_ins.draft
-            assert network is not None, "a policy drafts, but the scenario has no draft"
-            self._readers[key] = Reader(network, self.context, self.stand_ins.vocabulary, self.clock)
+            computes = self.speakers.get(role) or self._passes(role)
+            self._readers[key] = Reader(computes, self.stand_ins.vocabulary, lambda: self._passes(role))
         return self._readers[key]
+
+    def _passes(self, role: str) -> Passes:
+        assert role in self.stand_ins.networks, "a policy drafts, but the scenario has no draft"
+        return Passes(self.stand_ins.networks[role], self.context, self.clock)

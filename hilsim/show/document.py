@@ -17,7 +17,7 @@ from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
-from hilsim.sim.trace import Trace
+from hilsim.sim.trace import Pace, Trace
 from hilsim.units import ms
 
 
@@ -69,7 +69,27 @@ def document(
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
+    if baseline.pace is not None:
+        found["realtime"] = {
+            "factor": baseline.pace.factor,
+            "asked_real_time_factor": baseline.pace.asked_real_time_factor,
+            "late_limit_ms": baseline.pace.late_limit_ms,
+            "baseline": paced(baseline.pace),
+            "speculative": None if speculative is None or speculative.pace is None else paced(speculative.pace),
+        }
     return found
+
+
+def paced(pace: Pace) -> dict[str, Any]:
+    """How one run kept up with the wall clock; the pace that was asked is the document's."""
+    return {
+        "real_time_factor": pace.real_time_factor,
+        "simulated_s": pace.simulated_s,
+        "wall_s": pace.wall_s,
+        "events": pace.events,
+        "overruns": pace.overruns,
+        "max_lateness_ms": pace.max_late_ms,
+    }
 
 
 def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any]:
@@ -208,6 +228,4 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         found.insert(0, f"No graph of width 1: the target alone runs {width} rows a token, so speedup flatters.")
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
-    if trace.overruns:
-        found.append(f"{trace.overruns} events came later than real time asked.")
     return found

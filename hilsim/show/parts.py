@@ -9,7 +9,7 @@ Every nanosecond from a request's arrival to its last word is given to the first
 | draft    | a step of the draft: reading the question, drafting tokens that were kept                              |
 | waste    | a step of the draft for a token that was thrown away                                                   |
 | transfer | a message between its first byte on the wire and its arrival                                           |
-| wait     | nothing: queueing for a unit or the wire behind other requests, handshakes                             |
+| wait     | nothing: queueing for a unit or the wire behind other requests, handshakes, faults of a board          |
 
 So the parts add up to the whole exactly, and what hides behind a step of the target costs nothing. A round has the time
 since the delivery before it (round 0 since arrival); rounds add up to requests, requests to the run.
@@ -110,6 +110,8 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.end_ns, DRAFTING
             case "draft":
                 yield span.start_ns, span.end_ns, DRAFTING if id(span) in kept else THROWN_AWAY
+            case "fault":
+                pass  # a board that does not answer does nothing
             case _:
                 yield span.start_ns, span.done_ns, UNDER_WAY
 

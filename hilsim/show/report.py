@@ -59,6 +59,8 @@ def render(document: Block, console: Console) -> None:
         page.paragraph(Text(words, "" if good else f"bold {BAD}"), 2)
     if document.get("uncertainty") is not None:
         error_bars(page, document["uncertainty"])
+    if document.get("realtime") is not None:
+        realtime(page, document["realtime"])
     compilation(page, document.get("compile", []))
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])
@@ -116,6 +118,20 @@ def error_bars(page: Page, found: Block) -> None:
             mover = interval["moved_most_by"][0]
             ends = f"{three_digits(mover['at_low'])} and {three_digits(mover['at_high'])} at its ends"
             page.paragraph(f"most by {mover['figure']}: {ends}", 4)
+
+
+def realtime(page: Page, found: Block) -> None:
+    """How fast each run was against the wall clock, and whether what the passenger saw came when it should."""
+    asked = f"asked {three_digits(found['asked_real_time_factor'])}x"
+    page.title("real time", f"simulated time over wall time; {asked}")
+    for name, pace in (("target_only", found["baseline"]), ("speculative", found["speculative"])):
+        if pace is None:
+            continue
+        took = f"{duration(1000 * pace['simulated_s'])} simulated in {duration(1000 * pace['wall_s'])}"
+        late = f"{pace['overruns']} of {counted(pace['events'], 'event')} over {found['late_limit_ms']:g} ms late"
+        most = f"{duration(pace['max_lateness_ms'])} at most"
+        text = f"{name} {three_digits(pace['real_time_factor'])}x: {took}; {late}, {most}"
+        page.paragraph(Text(text, f"bold {BAD}" if pace["overruns"] else ""), 2)
 
 
 def compilation(page: Page, plans: Sequence[Block]) -> None:

@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import simpy
 
 from hilsim.cost.memory import ledgers
-from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import StepTimer, network_ns, timer_for
+from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
-from hilsim.describe.load import Placed, PlacedNetwork, Setup
+from hilsim.describe.load import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.logits.noise import JITTER, uniforms
+from hilsim.sim.seat import Cause, MeasuredSeat, MeasuringTimer, Process, Seat, Watcher, now_ns
 from hilsim.sim.trace import Level, Span, Trace
 from hilsim.sim.turn import Turn
 from hilsim.units import ns
 
-Process = Generator[simpy.Event, Any, Any]
-
-
-def now_ns(env: simpy.Environment) -> int:
-    """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
-    return int(env.now)
-
-
-class Cause(NamedTuple):
-    """Whom a span is for."""
-
-    request: int
-    round: int
-
-
-class Priced(NamedTuple):
-    """A step with its price on the seat that does it; `kind` is that of its span."""
-
-    kind: str
-    rows: int
-    cached: int
-    width: int
-    ns: int
-
-
-class Seat:
-    """A role's place on a unit: its timer, and the unit's one turn that every model on it shares."""
-
-    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Turn, timer: StepTimer, trace: Trace):
-        self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
-        self.priced: dict[tuple[Phase, int, int], Priced] = {}
-        self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
-
-    def step(self, phase: Phase, rows: int, cached: int) -> Priced:
-        """A step of `rows` new positions after `cached` ones; the same step always has the same price."""
-        priced = self.priced.get((phase, rows, cached))
-        if priced is None:
-            step = Step(phase, rows, cached)
-            priced = Priced(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
-            self.priced[phase, rows, cached] = priced
-        return priced
-
-    def single_ns(self, cached: int) -> int:
-        """What one plain decode step takes with so many positions in the cache."""
-        return self.step(Phase.DECODE, 1, cached).ns
-
-    def work(self, step: Priced, cause: Cause, position: int = -1) -> Process:
-        """Wait for the unit, hold it for as long as the step takes, or until interrupted.
-
-        `position` is the place in the conversation that a draft step proposes a token for.
-        """
-        asked = start = now_ns(self.env)
-        if not self.turn.take():
-            yield from self.turn.wait()
-            start = now_ns(self.env)
-            self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
-        try:
-            yield self.env.timeout(step.ns)
-        finally:  # a step that is interrupted has held the unit as well
-            now = now_ns(self.env)
-            kind, rows, cached, width, _ = step
-            request, number = cause
-            self.trace.add_span(
-                Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
-            )
-            self.turn.leave()
-
-
-class Watcher:
-    """A network beside the language model: it takes its unit's turn once a question."""
-
-    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Turn, trace: Trace):
-        self.env, self.track, self.turn, self.trace = env, network.track, turn, trace
-        self.pass_ns = network_ns(network)
-
-    def work(self, cause: Cause) -> Process:
-        """Wait for the unit and hold it for one pass."""
-        asked = now_ns(self.env)
-        if not self.turn.take():
-            yield from self.turn.wait()
-        start = now_ns(self.env)
-        try:
-            yield self.env.timeout(self.pass_ns)
-        finally:
-            self.turn.leave()
-        now = now_ns(self.env)
-        self.trace.add_span(Span(self.track, "network", start, now, cause.request, cause.round, asked, now, 1, 1))
+Timers = Callable[[Placed, int], StepTimer]
 
 
 class Direction:
@@ -182,15 +95,24 @@ class Memory:
 class Board:
     """Everything that time passes on. `up` runs from the draft's chip to the target's, `down` back."""
 
-    def __init__(self, env: simpy.Environment, setup: Setup, trace: Trace, *, with_draft: bool):
+    def __init__(
+        self,
+        env: simpy.Environment,
+        setup: Setup,
+        trace: Trace,
+        *,
+        with_draft: bool,
+        timers: Timers = timer_for,
+    ):
         self.env, self.setup, self.trace = env, setup, trace
         context = setup.scenario.context_tokens
         turns: dict[str, Turn] = {}
 
         def seat(placed: Placed) -> Seat:
             track = f"{placed.chip.name}.{placed.placement.unit}"
-            turn = turns.setdefault(track, Turn(env))
-            return Seat(env, placed.chip.name, track, turn, timer_for(placed, context), trace)
+            turn, timer = turns.setdefault(track, Turn(env)), timers(placed, context)
+            kind = MeasuredSeat if isinstance(timer, MeasuringTimer) else Seat
+            return kind(env, placed.chip.name, track, turn, timer, trace)
 
         self.networks = [
             Watcher(env, network, turns.setdefault(network.track, Turn(env)), trace) for network in setup.networks

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import simpy
 
 from hilsim.logits.source import Draft
-from hilsim.sim.board import Process
 from hilsim.sim.request import Request
+from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, draft_step, send_drafts
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from hilsim.logits.source import Draft, Verdict
-from hilsim.sim.board import Cause
+from hilsim.sim.seat import Cause
 from hilsim.sim.trace import Round
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import simpy
-import simpy.rt
 
+from hilsim.cost.timer import timer_for
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Conversations, Lengths
+from hilsim.errors import ChipLost
 from hilsim.logits.source import LogitsSource
-from hilsim.sim.board import Board, Process
+from hilsim.sim.board import Board, Timers
+from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
+from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
-from hilsim.units import NS_PER_S, ns
+from hilsim.units import ns
 
 CLAUSE_END = re.compile(r"[,.?!;:](?=\s|$)")
 
@@ -61,16 +63,18 @@ def simulate(
     observer: Observer | None = None,
     realtime: float | None = None,
     keep: bool = True,
+    timers: Timers = timer_for,
 ) -> Trace:
     """Run the scenario's workload under `policy` (the scenario's own, unless given) and return its trace.
 
-    `realtime` is wall seconds per simulated second; steps that come late are counted in `trace.overruns`. Where `keep`
-    is False only requests are kept; all else is for the observer alone.
+    `realtime` is wall seconds per simulated second; how well it was kept is `trace.pace`. Where `keep` is False only
+    requests are kept; all else is for the observer alone. `timers` give each role's step times: the chip model's,
+    unless a board executes the steps. Where a board is lost for good, the run ends and `trace.lost` says why.
     """
     policy = policy or setup.scenario.policy
     env = simpy.Environment() if realtime is None else Paced(realtime)
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
-    board = Board(env, setup, trace, with_draft=policy.needs_draft)
+    board = Board(env, setup, trace, with_draft=policy.needs_draft, timers=timers)
     desk = Desk(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     if observer is not None:
@@ -79,25 +83,16 @@ def simulate(
     function = policy_function(policy, setup.file)
     for _ in range(setup.scenario.workload.talkers):
         env.process(talker(desk, function, setup, queue))
-    env.run()
+    if isinstance(env, Paced):
+        env.sync()  # what came before, such as a dashboard's first frame, makes no event late
+    try:
+        env.run()
+    except ChipLost as lost:
+        trace.lost = lost
     trace.end_ns = int(env.now)
-    trace.overruns = env.overruns if isinstance(env, Paced) else 0
+    if isinstance(env, Paced):
+        trace.pace = env.pace()
     return trace
-
-
-class Paced(simpy.rt.RealtimeEnvironment):
-    """Events at `factor` wall seconds a simulated second; `overruns` counts those more than 10 ms late."""
-
-    LATE_S = 0.010
-
-    def __init__(self, factor: float):
-        super().__init__(factor=factor / NS_PER_S, strict=False)
-        self.overruns = 0
-
-    def step(self) -> None:
-        due = self.real_start + (self.peek() - self.env_start) * self.factor
-        self.overruns += time.monotonic() - due > self.LATE_S
-        super().step()
 
 
 def talker(desk: Desk, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]) -> Process:

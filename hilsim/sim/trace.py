@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from hilsim.errors import ChipLost
+
 
 class Span(NamedTuple):
     """One occupation of one resource.
@@ -89,6 +91,33 @@ class Level(NamedTuple):
     what: str
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How a run kept pace with the wall clock, where it was asked to.
+
+    `factor` is what was asked, wall seconds per simulated second: 2 is slow motion. Real-time factors are, as the
+    convention is, the other way round, simulated time over wall time: 1 is real time, 2 twice as fast. An event is an
+    overrun where it is processed more than `late_limit_ms` after it was due; `max_late_ms` is over all events.
+    """
+
+    factor: float
+    events: int
+    overruns: int
+    late_limit_ms: float
+    max_late_ms: float
+    simulated_s: float
+    wall_s: float
+
+    @property
+    def asked_real_time_factor(self) -> float:
+        return 1 / self.factor
+
+    @property
+    def real_time_factor(self) -> float:
+        """What was achieved: never more than was asked, as nothing is early; less where the last event was late."""
+        return self.simulated_s / self.wall_s if self.wall_s else self.asked_real_time_factor
+
+
 class Observer(Protocol):
     """Sees a run as it unfolds. Exceptions are the observer's own fault: a run never catches them."""
 
@@ -105,7 +134,8 @@ class Observer(Protocol):
 
 @dataclass
 class Trace:
-    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context.
+    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context; `pace` says how a
+    run in real time kept up with the wall clock; traces are alike whatever it says.
 
     Where `keep` is False, spans, rounds and levels are shown to the observer and not stored: what a run then needs of
     memory does not grow with its rounds.
@@ -120,10 +150,11 @@ class Trace:
     requests: list[RequestRecord] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     skipped_turns: int = 0
-    overruns: int = 0
     end_ns: int = 0
+    pace: Pace | None = field(default=None, compare=False)
     observer: Observer | None = None
     keep: bool = True
+    lost: ChipLost | None = None  # the board whose loss ended the run before its time
 
     def add_span(self, span: Span) -> None:
         if self.keep:

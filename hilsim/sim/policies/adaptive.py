@@ -11,9 +11,9 @@ import math
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Adaptive
 from hilsim.logits.source import Draft
-from hilsim.sim.board import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
+from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, draft_step, inform
 from hilsim.sim.trace import Round
 
@@ -78,7 +78,7 @@ def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, roo
     for confidence in proposed.confidences:
         standing *= confidence
         tokens += standing
-    step_ns = desk.draft.step(Phase.DRAFT, 1, len(request.tokens)).ns
+    step_ns = desk.draft.expected_ns(Phase.DRAFT, 1, len(request.tokens))
     here = tokens / round_ns(desk, request, drafted, step_ns)
     for longer in range(drafted + 1, room + 1):
         standing *= sure
@@ -93,8 +93,8 @@ def round_ns(desk: Desk, request: Request, drafted: int, step_ns: int) -> int:
     cached = request.target_cached
     rows = len(request.tokens) - cached + drafted
     if not drafted:
-        return desk.board.target.step(Phase.DECODE, rows, cached).ns
-    verify_ns = desk.board.target.step(Phase.VERIFY, rows, cached).ns
+        return desk.board.target.expected_ns(Phase.DECODE, rows, cached)
+    verify_ns = desk.board.target.expected_ns(Phase.VERIFY, rows, cached)
     return drafted * step_ns + verify_ns + desk.round_trip_ns(drafted)
 
 

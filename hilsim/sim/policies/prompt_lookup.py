@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from hilsim.describe.policy import PromptLookup
 from hilsim.logits.source import Draft
-from hilsim.sim.board import Process
 from hilsim.sim.request import Request
+from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, send_verdict, target_step, verify
 
 

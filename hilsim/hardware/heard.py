@@ -1,0 +1,63 @@
+"""A source that lets boards hear the conversation, so that steps are timed over the words that are really said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hilsim.logits.source import Draft, LogitsSource, Prefix, TokenTree, TreeSource, Verdict
+
+Hear = Callable[[str, Sequence[int]], None]
+
+
+class Heard:
+    """`LogitsSource` that passes everything on to `source`, and tells `hear` the tokens that each role reads."""
+
+    def __init__(self, source: LogitsSource, hear: Hear):
+        self.source, self.hear = source, hear
+
+    def prompt(self, conversation: int, turn: int) -> list[int]:
+        return self.source.prompt(conversation, turn)
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        found = self.source.draft(prefix, count, after)
+        self.hear("draft", [*prefix.tokens, *after, *found.tokens])
+        return found
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        found = self.source.verify(prefix, draft)
+        self.hear("target", [*prefix.tokens, *draft.tokens])
+        return found
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        found = self.source.next_token(prefix)
+        for role in ("target", "draft"):  # where a question is new, this is the first that either hears of it
+            self.hear(role, prefix.tokens)
+        return found
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        found = self.grower.draft_tree(prefix, branches)
+        self.hear("draft", [*prefix.tokens, *found.tokens])
+        return found
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        found = self.grower.verify_tree(prefix, tree)
+        self.hear("target", [*prefix.tokens, *tree.tokens])
+        return found
+
+    @property
+    def grower(self) -> TreeSource:
+        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        return self.source
+
+    def ends(self, token: int) -> bool:
+        return self.source.ends(token)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.source.text(tokens)
+
+    def forget(self, conversation: int) -> None:
+        self.source.forget(conversation)
+
+    @property
+    def forward_seconds(self) -> float:
+        return self.source.forward_seconds

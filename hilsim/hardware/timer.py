@@ -1,0 +1,52 @@
+"""The timer of a role whose unit is measured: the chip's own durations, and beside them what the chip model says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilsim.cost.step import Step, passes
+from hilsim.cost.timer import StepTimer
+from hilsim.hardware.unit import MeasuredUnit
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One step as the chip took it and as the chip model has it."""
+
+    track: str
+    role: str
+    phase: str
+    rows: int
+    width: int
+    cached: int
+    measured_ns: int
+    predicted_ns: int
+
+
+class MeasuredTimer:
+    """A step takes what the chip says; where that is lost, what the chip model says."""
+
+    def __init__(self, unit: MeasuredUnit, role: str, model: StepTimer):
+        self.unit, self.role, self.model = unit, role, model
+        self.pairs: list[Pair] = []
+
+    def duration_ns(self, step: Step) -> int:
+        measured, predicted = self.unit.duration_ns(self.role, step), self.model.duration_ns(step)
+        if measured is None:
+            return predicted
+        shape = (step.phase.value, step.rows, self.width(step), step.cached)
+        self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))
+        return measured
+
+    def width(self, step: Step) -> int:
+        """Rows computed: padded to the chip's own graphs while it executes."""
+        if not self.unit.present:
+            return self.model.width(step)
+        return sum(width for _, width in passes(step.rows, self.unit.lines[self.role].facts.widths))
+
+    def expected_ns(self, step: Step) -> int:
+        expected = self.unit.expected_ns(self.role, step)
+        return self.model.duration_ns(step) if expected is None else expected
+
+    def lost_ns(self) -> int:
+        return self.unit.lost_ns(self.role)
