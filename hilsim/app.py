@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hilsim.app_runs import Outcome, Sources, run_both
 from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.ways_out import ways_out
 from hilsim.cost.verdict import Verdict, check
-from hilsim.describe.catalogue import located
 from hilsim.describe.load import Setup, load_setup
-from hilsim.describe.policy import TargetOnly
-from hilsim.describe.scenario import Lengths
-from hilsim.errors import InputError
+from hilsim.errors import Fault, InputError
 from hilsim.files import folder_faults, place_faults, written
-from hilsim.logits.remembered import Memory, Remembered
-from hilsim.logits.source import LogitsSource
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, require_same
-from hilsim.logits.transcript import load as load_transcript
 from hilsim.show.progress import saying
 from hilsim.show.several import Several
 from hilsim.sim.policies.registry import policy_function
-from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
 
 if TYPE_CHECKING:
+    from hilsim.hardware.bench import Bench
     from hilsim.show.dashboard import Dashboard
+
+# Where what boards say is written down, unless a scenario or --out says otherwise.
+RECORDINGS = Path("recordings")
 
 
 @dataclass(frozen=True)
@@ -48,119 +43,7 @@ class RunOptions:
     out: Path | None = None
     realtime: float | None = None
     uncertainty: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Both runs of a scenario; `speculative` is None where the target is alone."""
-
-    baseline: Trace
-    speculative: Trace | None
-    forward_seconds: float
-    run_seconds: float
-
-
-class Sources:
-    """Makes fresh sources for the runs of one scenario; networks are loaded once."""
-
-    def __init__(self, setup: Setup, *, remember: bool = False):
-        self.setup = setup
-        self.made: list[LogitsSource] = []
-        # One a run, so that what the target says alone is never taken for what it says while verifying.
-        self.memories: dict[str, Memory] | None = {} if remember else None
-        scenario = setup.scenario
-        if scenario.logits.source == "live":
-            from hilsim.logits.live import load_stand_ins
-
-            self.stand_ins = load_stand_ins(setup)
-        elif scenario.logits.source == "transcript":
-            file = located(scenario.logits.file, Path(setup.file))
-            self.transcript = load_transcript(file)
-            require_same(self.transcript, setup, file)
-            assert setup.target.stand_in is not None
-            self.tokenizer = load_tokenizer(setup.target.stand_in)
-
-    def fresh(self, run: str = "") -> LogitsSource:
-        """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
-        scenario = self.setup.scenario
-        source: LogitsSource
-        if scenario.logits.source == "live":
-            from hilsim.logits.live import LiveSource
-
-            source = LiveSource(
-                self.stand_ins,
-                scenario.sampling,
-                scenario.context_tokens,
-                scenario.seed,
-                scenario.accept,
-                scenario.payload,
-                scenario.verify_at,
-            )
-        elif scenario.logits.source == "transcript":
-            source = TranscriptSource(self.transcript, self.tokenizer)
-        else:
-            from hilsim.logits.synthetic import SyntheticSource
-
-            assert isinstance(scenario.workload, Lengths)
-            source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
-        self.made.append(source)
-        if self.memories is None:
-            return source
-        by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
-        return Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
-
-    def replaying(self, changed: Setup) -> Sources:
-        """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
-        return self if spoken_by(changed) == spoken_by(self.setup) else Sources(changed, remember=True)
-
-    @property
-    def forward_seconds(self) -> float:
-        """Wall time of bare forward passes so far."""
-        return sum(source.forward_seconds for source in self.made)
-
-
-def spoken_by(setup: Setup) -> tuple[object, ...]:
-    """Everything that what is said depends on."""
-    said, speakers = (
-        setup.scenario,
-        [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)],
-    )
-    rules = (said.accept, said.payload, said.sampling, said.verify_at)
-    return (said.seed, said.logits, said.workload, said.context_tokens, *rules, *speakers)
-
-
-def run_both(
-    setup: Setup, sources: Sources, observer: Observer | None = None, realtime: float | None = None
-) -> Outcome:
-    """The target alone, then the scenario's policy, over the same requests."""
-    began = time.perf_counter()
-    baseline = simulate(
-        setup, sources.fresh("baseline"), TargetOnly(name="target_only"), observer=observer, realtime=realtime
-    )
-    speculative = None
-    if setup.scenario.policy.name != "target_only":
-        speculative = simulate(setup, sources.fresh("policy"), observer=observer, realtime=realtime)
-    return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
-
-
-def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Setup], tuple[Trace, Trace]]]:
-    """A scenario, and a function that runs versions of it: the target alone, and their policy.
-
-    What a version says is asked once for each set of rules and speakers and remembered for the next version.
-    """
-    with saying("compiling") as say:
-        setup = load_compiled(file, overrides, say)
-    check(setup, list(overrides), load_compiled).require()
-    known: dict[object, Sources] = {}
-
-    def run(changed: Setup) -> tuple[Trace, Trace]:
-        said = spoken_by(changed)
-        if said not in known:
-            known[said] = Sources(changed, remember=True)
-        outcome = run_both(changed, known[said])
-        return outcome.baseline, outcome.speculative or outcome.baseline
-
-    return setup, run
+    shadow: bool = False
 
 
 def through_the_gate(file: Path, overrides: Sequence[str]) -> tuple[Setup, dict[int, Plan]]:
@@ -180,15 +63,43 @@ def run_scenario(options: RunOptions) -> int:
     setup, plans = through_the_gate(options.file, options.overrides)
     verdict = check(setup, options.overrides, load_compiled)
     verdict.require()
-    sources = Sources(setup, remember=setup.scenario.logits.source == "live" or options.uncertainty > 0)
-    prepare(options)
+    prepare(options, setup)
+    with opened_bench(setup, options) as bench:
+        return run_with(options, setup, verdict, plans, bench)
+
+
+def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Bench | None]:
+    """The boards and recordings of a scenario; nothing where all units are simulated."""
+    if not setup.backends:
+        return nullcontext()
+    from hilsim.hardware.bench import Bench
+
+    with saying("connecting to") as say:
+        return Bench.open(setup, options.out or RECORDINGS, say)
+
+
+def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[int, Plan], bench: Bench | None) -> int:
+    """Run and show a scenario that was found in order."""
+    # A board is asked again what it said before: its time is another each time.
+    remember = bench is None and (setup.scenario.logits.source == "live" or options.uncertainty > 0)
+    sources = Sources(setup, remember=remember, bench=bench)
     policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
     from hilsim.show.document import document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
         outcome = run_both(setup, sources, observer, options.realtime)
+    broken = next((run for run in (outcome.baseline, outcome.speculative) if run is not None and run.lost), None)
+    if broken is not None:
+        assert bench is not None, "only boards are lost"
+        return told_lost(options, setup, broken, bench)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
-    if outcome.speculative is not None and found["speedup"] < 1:
+    if bench is not None:
+        from hilsim.show.hardware import hardware, shadow
+
+        found["hardware"] = hardware(bench)
+        if options.shadow:
+            found["shadow"] = shadow(bench)
+    elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
         found["uncertainty"] = error_bars(setup, sources, options.uncertainty)
@@ -206,6 +117,29 @@ def run_scenario(options: RunOptions) -> int:
     if left_out:
         print(left_out, file=sys.stderr)
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+
+
+def told_lost(options: RunOptions, setup: Setup, broken: Trace, bench: Bench) -> int:
+    """The report of a run that a board did not live through."""
+    from hilsim.show.hardware import hardware, lost, render_hardware, render_lost
+
+    found = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed}
+    told = found | {"lost": lost(broken), "hardware": hardware(bench)}
+    if options.out is not None:
+        with written(options.out / "report.json") as path:
+            path.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if options.json:
+        json.dump(told, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        from rich.console import Console
+
+        from hilsim.show.page import Page
+
+        page = Page(Console())
+        render_lost(page, lost(broken))
+        render_hardware(page, hardware(bench))
+    return 1
 
 
 def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str, Any]:
@@ -274,11 +208,19 @@ def views(
             yield dashboard, dashboard
 
 
-def prepare(options: RunOptions) -> None:
-    """Refuse places that cannot be written to before a long run, not after it."""
+def prepare(options: RunOptions, setup: Setup) -> None:
+    """Refuse places that cannot be written to, and options that say nothing here, before a long run, not after it."""
     faults = [] if options.out is None else folder_faults(options.out, "--out")
     if options.trace is not None:
         faults += place_faults(options.trace, "--trace")
+    if options.shadow and not setup.backends:
+        expected = "a unit with a board or a recording behind it"
+        faults.append(Fault(setup.file, "--shadow", "simulated units alone", expected, "Set units.NAME.backend."))
+    if options.uncertainty and setup.backends:
+        found, expected = f"units that are measured: {', '.join(setup.backends)}", "simulated units"
+        faults.append(
+            Fault(setup.file, "--uncertainty", found, expected, "What a board took has no range to draw from.")
+        )
     if faults:
         raise InputError(faults)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from hilsim.app import Sources, spoken_by
+from hilsim.app_runs import Sources, spoken_by
 from hilsim.app_transcripts import recordable, transcript_for
 from hilsim.cost.memory import ledgers
 from hilsim.describe.digest import digest

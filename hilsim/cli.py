@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hilsim import __version__
 from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
+from hilsim.hardware.agent.command import add_agent, run_agent
 
 if TYPE_CHECKING:
     from hilsim.app_compile import CheckOptions
@@ -49,6 +50,9 @@ def simulate_main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--uncertainty", metavar="N", type=draws, default=0, help="error bars: replay with N sets of figures drawn"
     )
+    parser.add_argument(
+        "--shadow", action="store_true", help="where boards execute the steps: how far off the chip model is, by kind"
+    )
     parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
     options = parser.parse_args(arguments)
 
@@ -64,6 +68,7 @@ def simulate_main(arguments: Sequence[str]) -> int:
             out=options.out,
             realtime=options.realtime,
             uncertainty=options.uncertainty,
+            shadow=options.shadow,
         )
         return run_scenario(run)
 
@@ -95,6 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     record.add_argument("--depth", metavar="N", type=depth, default=16, help="tokens of every continuation (16)")
     add_explore(commands)
     add_study(commands)
+    add_agent(commands)
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
     train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
@@ -137,6 +143,8 @@ def main(arguments: Sequence[str]) -> int:
             return run_study(options)
         if options.command == "explore":
             return run_explore(options)
+        if options.command == "agent":
+            return run_agent(options)
         from hilsim import app
         from hilsim.app_compile import check_command
 

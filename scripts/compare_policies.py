@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from hilsim.app import replayer
+from hilsim.app_runs import replayer
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT
 from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.cli import guarded
 from hilsim.compiler.gate import load_compiled
 from hilsim.cost.verdict import check

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from hilsim.app import replayer
+from hilsim.app_runs import replayer
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.files import written

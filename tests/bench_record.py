@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.app import Sources, run_both
 from hilsim.app_record import DEPTH, written_down
+from hilsim.app_runs import Sources, run_both
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 

@@ -20,7 +20,7 @@ from unittest import mock
 import simpy
 from rich.console import Console
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup

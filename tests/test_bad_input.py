@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.cli import simulate_main
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT, load_record

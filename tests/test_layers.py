@@ -14,12 +14,12 @@ from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "study", "show",
-    "training",
-    "app", "app_compile", "app_fidelity", "app_record", "app_transcripts", "app_replay", "app_point", "app_study",
-    "app_explore", "cli_studies", "cli", "__main__",
+    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "hardware",
+    "study", "show", "training",
+    "app_runs", "app", "app_compile", "app_fidelity", "app_hardware", "app_record", "app_transcripts", "app_replay",
+    "app_point", "app_study", "app_explore", "cli_studies", "cli_hardware", "cli", "__main__",
 ]  # fmt: skip
-TORCH_ROOMS = {"logits", "compiler", "training"}
+TORCH_ROOMS = {"logits", "compiler", "training", "hardware"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
     "folder", "choices", "laws", "recording", "transcript", "findings", "gate", "kept", "limits", "plan", "ways_out",

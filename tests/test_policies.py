@@ -121,7 +121,7 @@ def test_answers_are_whole_whatever_the_timing(
 def test_every_policy_says_what_the_target_alone_says(policy: str) -> None:
     setup = shipped("orin_8295", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
                     "workload.max_new_tokens=20", "logits.dtype=float64")  # fmt: skip
-    from hilsim.app import Sources
+    from hilsim.app_runs import Sources
 
     sources = Sources(setup)
     alone = simulate(setup, sources.fresh(), TargetOnly(name="target_only"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.cli import simulate_main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup

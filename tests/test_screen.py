@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilsim.app import Sources
+from hilsim.app_runs import Sources
 from hilsim.describe.decoding import FullRows, Ratio, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Sync, TargetOnly

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record
 from hilsim.describe.chip import Chip

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app import Sources, replayer
 from hilsim.app_record import recorded
+from hilsim.app_runs import Sources, replayer
 from hilsim.cli import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup

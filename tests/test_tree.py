@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.app import Sources
+from hilsim.app_runs import Sources
 from hilsim.describe.decoding import GumbelMatch, SampleMatch, Sampling, TokenIds
 from hilsim.describe.policy import TargetOnly, Tree
 from hilsim.errors import InputError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app import Sources
+from hilsim.app_runs import Sources
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError

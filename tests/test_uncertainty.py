@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app import Sources, run_both
+from hilsim.app_runs import Sources, run_both
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import Setup, load_setup
 from hilsim.show.metrics import headline_numbers

@@ -19,6 +19,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows, Want
+from hilsim.hardware.recorded import UnseenStep
 from hilsim.units import NS_PER_MS
 
 Use = Literal["said", "timed", "repeat", "warm-up"]
@@ -100,7 +101,7 @@ class MeasuredUnit:
         entries = self.lines[role].facts.vocabulary
         self.lines[role].heard = tuple(token % entries for token in tokens)
 
-    def rows(self, role: str, tokens: Sequence[int], keep: int, count: int) -> Rows | None:
+    def rows(self, role: str, tokens: Sequence[int], keep: int, count: int) -> list[Rows] | None:
         """Rows of logits after each of the last `count` tokens; None where the chip is lost and the stand-in speaks."""
         line, want = self.lines[role], self.want
         self.hear(role, tokens)
@@ -111,12 +112,12 @@ class MeasuredUnit:
             return None
         line.waiting[rows, keep] = answer.duration_ns
         if answer.rows is not None:
-            return answer.rows
+            return list(answer.rows)
         # Of a token alone the row is as good as any in which it is the likeliest.
         assert answer.ids is not None, "a chip that was asked for words gave none"
         found = np.zeros((count, line.facts.vocabulary), np.float32)
         found[np.arange(count), list(answer.ids)] = 1.0
-        return found
+        return list(found)
 
     @property
     def want(self) -> Want:
@@ -181,6 +182,8 @@ class MeasuredUnit:
                 self.trouble(role, ask, fault, tries)
                 tries += 1
                 continue
+            except UnseenStep as unseen:
+                raise ChipLost(self.track, "unseen", str(unseen), REMEDY) from None
             self.note(role, ask, answer, use)
             self.executed.append(Executed(role, ask, use, replace(answer, rows=None, ids=None)))
             return answer
@@ -203,6 +206,7 @@ class MeasuredUnit:
         assert self.chip is not None, "a fault without a chip"
         self.chip.close()
         self.chip, self.fallen = self.stand_in(), True
+        self.backend = self.backend.model_copy(update={"warm_up": 0, "repeats": 1})  # a recording is warm
         for line in self.lines.values():
             line.waiting.clear()
             line.took.clear()

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hilsim.show.hardware import render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
@@ -61,6 +62,10 @@ def render(document: Block, console: Console) -> None:
         error_bars(page, document["uncertainty"])
     if document.get("realtime") is not None:
         realtime(page, document["realtime"])
+    if document.get("hardware") is not None:
+        render_hardware(page, document["hardware"])
+    if document.get("shadow") is not None:
+        render_shadow(page, document["shadow"])
     compilation(page, document.get("compile", []))
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])

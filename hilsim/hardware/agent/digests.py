@@ -1,0 +1,52 @@
+"""Digests that tell whether two sides mean the same: of a vocabulary, and of weights. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+PIECE_BYTES = 1024 * 1024
+
+
+def tokenizer_digest(folder: Path) -> str | None:
+    """SHA-256 over every token id with its text, in order; None where the folder has no vocabulary that can be read.
+
+    Two tokenizers with the same digest give the same ids the same text. How text is cut into ids is left out, as it
+    happens on one side only.
+    """
+    try:
+        document = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+        vocabulary = words_of(document)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not vocabulary:
+        return None
+    told = json.dumps(sorted(vocabulary.items()), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def words_of(document: Any) -> dict[int, str]:
+    """Token ids and their texts: of the model (a mapping, or a list with scores), then what was added."""
+    listed = document["model"]["vocab"]
+    if isinstance(listed, dict):
+        words = {int(id): str(text) for text, id in listed.items()}
+    else:
+        words = {id: str(entry[0]) for id, entry in enumerate(listed)}
+    words |= {int(entry["id"]): str(entry["content"]) for entry in document.get("added_tokens") or []}
+    return words
+
+
+def weights_digest(folder: Path) -> str | None:
+    """SHA-256 of model.safetensors, or of all shards in the order of their names; None where there are none."""
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while piece := stream.read(PIECE_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""The agent's door: one client inside, the next is told who holds it.
+
+Clients are served in the thread that calls `serve`, all of them, as some runtimes may be used from one thread only. The
+door is watched by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import sys
+import threading
+import time
+import traceback
+
+from hilsim.errors import Fault, InputError
+from hilsim.hardware.agent.line import Line
+from hilsim.hardware.agent.serve import Conversation, Service, note
+from hilsim.hardware.frames import Closed, Frame
+
+GRACE_S = 0.25  # who knocks while another is just leaving need not come twice
+BACKLOG = 16
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises `InputError` where the address cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        remedy = "Choose another port, or 0 for any that is free; is an agent running already?"
+        found = (error.strerror or str(error)).lower()
+        raise InputError([Fault("--listen", spelled((host, port)), found, "an address to listen on", remedy)]) from None
+    return listener
+
+
+def spelled(address: tuple[object, ...]) -> str:
+    """HOST:PORT, an IPv6 host in brackets."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+class Door:
+    """Who is inside, and who comes next."""
+
+    def __init__(self, listener: socket.socket):
+        self.listener = listener
+        self._inside: tuple[str, float] | None = None
+        self._changed = threading.Condition()
+        self._next: queue.Queue[tuple[socket.socket, str]] = queue.Queue()
+
+    def watch(self) -> None:
+        """Let one in at a time, until the listener is closed."""
+        while True:
+            try:
+                connection, address = self.listener.accept()
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+                time.sleep(0.1)  # no more descriptors, say
+                continue
+            peer = spelled(address)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._inside is None, GRACE_S):
+                    self._inside = (peer, time.monotonic())
+                    self._next.put((connection, peer))
+                    continue
+                assert self._inside is not None
+                holder, since_s = self._inside
+            turn_away(connection, f"{holder} has been connected for {time.monotonic() - since_s:.0f} s")
+
+    def next(self) -> tuple[socket.socket, str]:
+        """The next client and its address."""
+        return self._next.get()
+
+    def free(self) -> None:
+        """The client inside has gone, or is about to."""
+        with self._changed:
+            self._inside = None
+            self._changed.notify()
+
+
+def turn_away(connection: socket.socket, message: str) -> None:
+    """Tell a second client that it is one, and close."""
+    line = Line(connection)
+    with contextlib.suppress(Closed):
+        line.send(Frame("refused", {"code": "busy", "message": message}))
+    line.hang_up()
+
+
+def serve(listener: socket.socket, service: Service) -> None:
+    """Serve clients one after another, for ever."""
+    door = Door(listener)
+    threading.Thread(target=door.watch, name="door", daemon=True).start()
+    while True:
+        connection, peer = door.next()
+        note(f"{peer} connected")
+        left = threading.Event()
+
+        def let_go(left: threading.Event = left) -> None:
+            if not left.is_set():
+                left.set()
+                door.free()
+
+        try:
+            Conversation(Line(connection), service, let_go).run()
+        except Exception:  # a mistake of ours must not take the board from whoever comes next
+            traceback.print_exc(file=sys.stderr)
+        note(f"{peer} gone")

@@ -1,0 +1,180 @@
+"""One model on the board: its engine, and the tokens that the engine's cache holds."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+import traceback
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from operator import index
+
+from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
+from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
+from hilsim.hardware.agent.sensors import Sensors
+from hilsim.hardware.frames import Tensor
+
+READING = ("prefill", "draft prefill")  # phases that read a prompt
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is asked: all tokens up to the step's end, of which `cached` are there before it."""
+
+    phase: str
+    tokens: array[int]
+    cached: int
+    wanted: int
+    want: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it."""
+
+    duration_ns: int
+    prepared_rows: int
+    prepare_ns: int
+    energy_mj: float | None
+    tensors: dict[str, Tensor]
+
+
+class Runner:
+    """Runs steps on an engine. The cache is what makes this a class: only here it is known what is in it."""
+
+    def __init__(self, name: str, make: Callable[[], Engine]):
+        self.name, self.make = name, make
+        self.engine = make()
+        self.facts: EngineFacts | None = None
+        self._broken = False  # an engine that failed to load is made anew
+        self._held: array[int] | None = array("i")  # None after a failure, when nobody knows
+
+    def load(self) -> EngineFacts:
+        """Make the model ready, once. Raises `EngineFault`."""
+        if self.facts is None:
+            with told():
+                if self._broken:
+                    self.engine = self.make()
+                self._broken = True
+                self.facts = checked_facts(self.engine.load())
+                self._broken, self._held = False, array("i")
+        return self.facts
+
+    def reset(self) -> None:
+        """Empty the cache."""
+        with told():
+            self._rewind(0)
+
+    def step(self, step: Step, sensors: Sensors) -> Done:
+        """Bring the cache to what the step starts from, then time the step alone. Raises `EngineFault`."""
+        assert self.facts is not None
+        with told():
+            start_ns = time.perf_counter_ns()
+            prepared_rows = self._prepare(step.tokens[: step.cached])
+            prepare_ns = time.perf_counter_ns() - start_ns
+            self._held = None  # known again only when all has gone well
+            before = sensors.before()
+            output, took_ns = self._timed(step)
+            energy_mj = sensors.energy_mj(before, took_ns)
+            duration_ns = checked_ns(output, took_ns)
+            tensors = named_tensor(output, step.wanted, step.want, self.facts)
+            self._held = step.tokens
+        return Done(duration_ns, prepared_rows, prepare_ns, energy_mj, tensors)
+
+    def _timed(self, step: Step) -> tuple[Output, int]:
+        """One pass of the engine and how long it took.
+
+        Python's collector of cycles is held back meanwhile: it runs after so many allocations, whoever made them, and
+        a run of it in one step of a hundred would look like a slow chip.
+        """
+        engine, rows = self.engine, step.tokens[step.cached :].tolist()
+        reading = step.cached == 0 and step.phase in READING and step.wanted == 1
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            if reading:
+                start_ns = time.perf_counter_ns()
+                output = engine.prefill(rows)
+                took_ns = time.perf_counter_ns() - start_ns
+            else:
+                start_ns = time.perf_counter_ns()
+                output = engine.step(rows, step.wanted)
+                took_ns = time.perf_counter_ns() - start_ns
+        finally:
+            if collects:
+                gc.enable()
+        if not isinstance(output, Output):
+            raise EngineFault(f"a {type(output).__name__} from the engine; expected an Output")
+        return output, took_ns
+
+    def _prepare(self, tokens: array[int]) -> int:
+        """Have exactly these tokens in the cache; how many had to be read for it."""
+        if self._held is None:
+            self._rewind(0)
+        assert self._held is not None
+        shared = shared_prefix(self._held, tokens)
+        if shared < len(self._held):
+            self._rewind(shared)
+        missing = tokens[shared:].tolist()
+        if missing:
+            self._held = None
+            if shared == 0:
+                self.engine.prefill(missing)
+            else:
+                self.engine.step(missing, 1)
+            self._held = tokens
+        return len(missing)
+
+    def _rewind(self, length: int) -> None:
+        held, self._held = self._held, None
+        self.engine.rewind(length)
+        self._held = array("i") if held is None else held[:length]
+
+    def close(self) -> None:
+        """Let go of the device; failures no longer matter to anybody but a reader of standard error."""
+        with contextlib.suppress(EngineFault), told():
+            self.engine.close()
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Whatever an engine raises becomes an `EngineFault`; its author finds the traceback on standard error."""
+    try:
+        yield
+    except EngineFault:
+        raise
+    except (Exception, SystemExit) as error:
+        traceback.print_exc(file=sys.stderr)
+        raise EngineFault(f"{type(error).__name__}: {error}") from error
+
+
+def checked_facts(facts: EngineFacts) -> EngineFacts:
+    """Facts in plain Python numbers. Refuses those that nothing could be computed with."""
+    if not isinstance(facts, EngineFacts):
+        raise EngineFault(f"a {type(facts).__name__} from load; expected EngineFacts")
+    vocabulary, context = index(facts.vocabulary), index(facts.context)
+    widths = None if facts.widths is None else tuple(index(width) for width in facts.widths)
+    if vocabulary < 1 or context < 1 or (widths is not None and not all(1 <= width < 2**31 for width in widths)):
+        raise EngineFault(f"a vocabulary of {vocabulary}, a context of {context}, widths {widths!r:.100}")
+    for digest in (facts.tokenizer, facts.digest):
+        if digest is not None and (not isinstance(digest, str) or len(digest) > 200):
+            raise EngineFault(f"a digest {digest!r:.100}; expected a short text or None")
+    return replace(facts, vocabulary=vocabulary, context=context, widths=widths, logits=bool(facts.logits))
+
+
+def shared_prefix(held: array[int], tokens: array[int]) -> int:
+    """How many tokens two sequences have in common at their start; whole stretches are compared at a time."""
+    most = min(len(held), len(tokens))
+    if held[:most] == tokens[:most]:
+        return most
+    low, high = 0, most  # the first difference lies in [low, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if held[low:middle] == tokens[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

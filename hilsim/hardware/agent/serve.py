@@ -1,0 +1,285 @@
+"""What the agent says to one client: welcome, who it is, and an answer to everything that is asked.
+
+docs/protocol.md is the contract. Nothing that a client sends can load code or open a file: it chooses among the models
+that the agent was started with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hilsim import __version__
+from hilsim.hardware.agent.board import clock_facts, resident_bytes
+from hilsim.hardware.agent.line import Heart, Line
+from hilsim.hardware.agent.output import EngineFault, tokens_of
+from hilsim.hardware.agent.runner import Runner, Step
+from hilsim.hardware.agent.sensors import Sensors
+from hilsim.hardware.frames import MOST_BODY_BYTES, VERSION, Closed, Frame, FrameError
+
+AGENT = f"hilsim {__version__}"
+HELLO_S = 10.0  # a client that has not said by then who it is goes
+WANTS = ("logits", "tokens", "nothing")
+MOST_ID = 2**63 - 1
+MOST_QUOTED = 200  # characters of what a client or an engine said that are repeated to it
+
+
+@dataclass
+class Service:
+    """What outlives a client: the models, the settings, and what was counted since the start."""
+
+    runners: Mapping[str, Runner]
+    device: Mapping[str, Any]
+    token: bytes | None
+    heartbeat_s: float
+    most_body_bytes: int
+    sensors: Sensors = field(default_factory=Sensors)
+    started_ns: int = field(default_factory=time.perf_counter_ns)
+    steps: int = 0
+    frames_refused: int = 0
+
+
+class Refused(Exception):
+    """A request that is answered with `error`; a fatal one ends the connection."""
+
+    def __init__(self, code: str, message: str, *, fatal: bool = False):
+        super().__init__(code, message)
+        self.code, self.message, self.fatal = code, message, fatal
+
+
+class Conversation:
+    """One client, from welcome to goodbye. `let_go` is called when the next may come; a second call does nothing."""
+
+    def __init__(self, line: Line, service: Service, let_go: Callable[[], None]):
+        self.line, self.service, self.let_go = line, service, let_go
+        self.heart = Heart(line, service.heartbeat_s)
+        self.kinds: dict[str, Callable[[int, Frame], Frame]] = {
+            "load": self.load,
+            "step": self.step,
+            "reset": self.reset,
+            "ping": self.ping,
+            "stats": self.stats,
+        }
+
+    def run(self) -> None:
+        """Serve until the client goes, one way or another."""
+        try:
+            self.heart.start()
+            if self.greet():
+                while self.answer_next():
+                    pass
+        except FrameError as fault:
+            self.service.frames_refused += 1
+            self.send_error(None, Refused(fault.code, str(fault), fatal=True))
+        except (Closed, TimeoutError):
+            pass
+        finally:
+            self.heart.stop()
+            self.let_go()
+            self.line.hang_up()
+
+    def greet(self) -> bool:
+        """Welcome, hello, ready. Whether the client may go on."""
+        nonce = secrets.token_hex(16)
+        token = self.service.token
+        deadline = time.monotonic() + HELLO_S
+        self.line.send(
+            Frame("welcome", {"protocol": [VERSION], "nonce": nonce, "token": token is not None, "agent": AGENT})
+        )
+        frame = self.line.read(0, deadline)  # nobody knows yet who this is: it gets no room for a body
+        id = id_of(frame)
+        try:
+            if frame.kind != "hello":
+                raise Refused("denied", "a client begins with hello", fatal=True)
+            if type(frame.fields.get("protocol")) is not int or frame.fields["protocol"] != VERSION:
+                raise Refused("version", f"this agent speaks protocol {VERSION}", fatal=True)
+            if token is not None and not proven(frame.fields.get("proof"), nonce, token):
+                raise Refused("denied", "the proof is not of this agent's token", fatal=True)
+            if id is None:
+                raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}", fatal=True)
+        except Refused as refused:
+            self.send_error(id, refused)
+            return False
+        self.line.send(self.ready(id))
+        return True
+
+    def ready(self, id: int) -> Frame:
+        """Who this is, and what may be asked."""
+        return Frame(
+            "ready",
+            {
+                "id": id,
+                "protocol": VERSION,
+                "device": dict(self.service.device),
+                "clock": clock_facts(),
+                "models": list(self.service.runners),
+                "heartbeat_s": self.service.heartbeat_s,
+                "most_body_bytes": self.service.most_body_bytes,
+            },
+        )
+
+    def answer_next(self) -> bool:
+        """Answer one request. Whether another may come."""
+        frame = self.line.read(self.service.most_body_bytes)
+        id = id_of(frame)
+        try:
+            if id is None:
+                raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}")
+            if frame.kind == "bye":
+                self.let_go()  # before the answer, so that who hears it and comes again finds the door open
+                self.line.send(Frame("bye", {"id": id}))
+                return False
+            if frame.kind not in self.kinds:
+                raise Refused("unknown_kind", f"no kind {quoted(frame.kind)}; this agent knows {', '.join(self.kinds)}")
+            answer = self.kinds[frame.kind](id, frame)
+        except Refused as refused:
+            self.send_error(id, refused)
+            return not refused.fatal
+        except EngineFault as fault:
+            self.send_error(id, Refused("engine", str(fault)))
+            return True
+        self.line.send(answer)
+        return True
+
+    def send_error(self, id: int | None, refused: Refused) -> None:
+        message = refused.message if len(refused.message) <= 2000 else refused.message[:2000] + "..."
+        fields = {"id": id, "code": refused.code, "message": message, "fatal": refused.fatal}
+        try:
+            self.line.send(Frame("error", fields))
+        except Closed:
+            if not refused.fatal:
+                raise
+
+    def load(self, id: int, frame: Frame) -> Frame:
+        """Make a model ready, and tell what it is."""
+        runner = self.runner_of(frame)
+        start_ns = time.perf_counter_ns()
+        with self.heart.during(id):
+            facts = runner.load()
+        fields = {
+            "id": id,
+            "model": runner.name,
+            "vocabulary": facts.vocabulary,
+            "context": facts.context,
+            "widths": None if facts.widths is None else list(facts.widths),
+            "gives": ["logits", "tokens"] if facts.logits else ["tokens"],
+            "tokenizer": facts.tokenizer,
+            "digest": facts.digest,
+            "load_ns": time.perf_counter_ns() - start_ns,
+        }
+        return Frame("loaded", fields)
+
+    def step(self, id: int, frame: Frame) -> Frame:
+        """Run one step, and tell how long it took."""
+        runner = self.runner_of(frame)
+        step = step_of(frame, runner)
+        with self.heart.during(id):
+            done = runner.step(step, self.service.sensors)
+        self.service.steps += 1
+        fields = {
+            "id": id,
+            "duration_ns": done.duration_ns,
+            "prepared_rows": done.prepared_rows,
+            "prepare_ns": done.prepare_ns,
+            "energy_mj": done.energy_mj,
+            "temperature_c": self.service.sensors.temperature_c(),
+            "clock_ns": time.perf_counter_ns(),
+        }
+        return Frame("done", fields, done.tensors)
+
+    def reset(self, id: int, frame: Frame) -> Frame:
+        """Empty a model's cache."""
+        runner = self.runner_of(frame)
+        if runner.facts is not None:
+            with self.heart.during(id):
+                runner.reset()
+        return Frame("done", {"id": id, "clock_ns": time.perf_counter_ns()})
+
+    def ping(self, id: int, frame: Frame) -> Frame:
+        """The agent's clock."""
+        return Frame("pong", {"id": id, "clock_ns": time.perf_counter_ns()})
+
+    def stats(self, id: int, frame: Frame) -> Frame:
+        """How the agent fares."""
+        service, now_ns = self.service, time.perf_counter_ns()
+        fields = {
+            "id": id,
+            "clock_ns": now_ns,
+            "uptime_ns": now_ns - service.started_ns,
+            "steps": service.steps,
+            "memory_bytes": resident_bytes(),
+            "temperature_c": service.sensors.temperature_c(),
+            "frames_refused": service.frames_refused,
+        }
+        return Frame("stats", fields)
+
+    def runner_of(self, frame: Frame) -> Runner:
+        """The model that a request names."""
+        name = frame.fields.get("model")
+        runner = self.service.runners.get(name) if isinstance(name, str) else None
+        if runner is None:
+            known = ", ".join(self.service.runners)
+            raise Refused("unknown_model", f"no model {quoted(name)}; this agent has {known[:MOST_QUOTED]}")
+        return runner
+
+
+def proven(proof: object, nonce: str, token: bytes) -> bool:
+    """Whether a client knows the token, told without telling by the time it takes."""
+    expected = hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
+    return isinstance(proof, str) and hmac.compare_digest(proof.encode("utf-8", "replace"), expected.encode())
+
+
+def id_of(frame: Frame) -> int | None:
+    """The number that answers repeat, or None where there is none that could be repeated."""
+    id = frame.fields.get("id")
+    return id if type(id) is int and 0 <= id <= MOST_ID else None
+
+
+def step_of(frame: Frame, runner: Runner) -> Step:
+    """A step that can be run. Raises `Refused` with what is wrong."""
+    facts = runner.facts
+    if facts is None:
+        raise Refused("bad_request", f"{runner.name} is not loaded")
+    tensor = frame.tensors.get("tokens")
+    if tensor is None or tensor.dtype != "i4" or len(tensor.shape) != 1:
+        raise Refused("bad_request", "a step has a tensor `tokens` of i4 in one dimension")
+    tokens = tokens_of(tensor)
+    phase, want = frame.fields.get("phase"), frame.fields.get("want")
+    if not isinstance(phase, str) or want not in WANTS:
+        raise Refused("bad_request", f"phase {quoted(phase)}, want {quoted(want)}; want is one of {', '.join(WANTS)}")
+    if want == "logits" and not facts.logits:
+        raise Refused("bad_request", f"{runner.name} gives tokens, no logits")
+    if not 1 <= len(tokens) <= facts.context:
+        raise Refused("bad_request", f"{len(tokens)} tokens; expected 1 to {facts.context}, the context")
+    cached = whole(frame, "cached", 0, len(tokens) - 1)
+    wanted = whole(frame, "wanted", 1, len(tokens) - cached)
+    if min(tokens) < 0 or max(tokens) >= facts.vocabulary:
+        raise Refused("bad_request", f"tokens {min(tokens)} to {max(tokens)} of a vocabulary of {facts.vocabulary}")
+    if want == "logits" and 4 * wanted * facts.vocabulary > MOST_BODY_BYTES:
+        raise Refused("bad_request", f"{wanted} rows of logits, more than one frame holds")
+    return Step(phase, tokens, cached, wanted, str(want))
+
+
+def whole(frame: Frame, name: str, least: int, most: int) -> int:
+    """A whole number among the fields."""
+    value = frame.fields.get(name)
+    if type(value) is not int or not least <= value <= most:
+        raise Refused("bad_request", f"{name} {quoted(value)}; expected a whole number from {least} to {most}")
+    return value
+
+
+def quoted(value: object) -> str:
+    """What a client said, short enough to be sent back."""
+    text = repr(value)
+    return text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "..."
+
+
+def note(text: str) -> None:
+    """A line for whoever watches the agent; standard output has the one line with its address."""
+    print(text, file=sys.stderr, flush=True)

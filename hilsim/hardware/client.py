@@ -1,0 +1,340 @@
+"""The simulator's end of the line to an agent: one connection, one question at a time, and nothing for ever.
+
+Whatever an agent does, an `Agent` answers or raises `AgentFault`. What the frames say is `replies`' business.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import hilsim
+from hilsim.describe.address import Address
+from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame
+from hilsim.hardware.replies import (
+    MOST_NS,
+    AgentFacts,
+    Declined,
+    Stats,
+    agent_facts,
+    answer_of,
+    fault_of,
+    garbage,
+    model_facts,
+    proof_of,
+    shown,
+    stats_of,
+    whole,
+)
+
+LEAST_SILENCE_S = 3.0
+HEARTBEATS = 3  # missed in a row before an agent counts as silent
+GOODBYE_S = 1.0
+BUSY_PAUSE_S = 0.1
+SPARE_BYTES = 64 * 1024  # of a body beyond what was asked for
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what, in seconds.
+
+    `connect_s` is for connecting and the handshake. `silence_s` is how long nothing at all may come, not even a sign of
+    life: three heartbeats where None, at least 3 s. Whole answers have limits of their own, signs of life or not.
+    """
+
+    connect_s: float = 5.0
+    silence_s: float | None = None
+    step_s: float = 60.0
+    load_s: float = 600.0
+
+    def silence(self, heartbeat_s: float) -> float:
+        """Seconds of silence that an agent with this heartbeat is granted."""
+        return max(LEAST_SILENCE_S, HEARTBEATS * heartbeat_s) if self.silence_s is None else self.silence_s
+
+
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A reading of the agent's clock, taken at some instant of the `wall_ns` before `at_ns` on our monotonic clock."""
+
+    wall_ns: int
+    clock_ns: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A reply, how long it took to come, and when it had come."""
+
+    frame: Frame
+    wall_ns: int
+    at_ns: int
+
+
+class Busy(AgentFault):
+    """Another client is connected, or our own connection of before still counts as one."""
+
+
+@dataclass
+class Line:
+    """An open connection, with the limits of what is being waited for (on the monotonic clock)."""
+
+    socket: socket.socket
+    silence_s: float
+    until: float
+    most_body_bytes: int = 0  # that the agent takes
+    loaded: dict[str, ModelFacts] = field(default_factory=dict)
+
+    @classmethod
+    def to(cls, address: Address, within_s: float) -> Line:
+        """Connect."""
+        until = time.monotonic() + within_s
+        try:
+            made = socket.create_connection((address.host, address.port), within_s)
+            # A port that nobody listens on may be given to the very connection that looks for it.
+            if made.getsockname() == made.getpeername():
+                made.close()
+                raise ConnectionRefusedError(None, "connection refused")
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except TimeoutError:
+            raise AgentFault("unreachable", f"no connection within {within_s:g} s") from None
+        except (OSError, UnicodeError) as error:
+            raise AgentFault("unreachable", reason(error)) from None
+        return cls(made, within_s, until)
+
+    def send(self, data: bytes) -> None:
+        """Send all bytes within the limits."""
+        self.socket.settimeout(self.left())
+        self.socket.sendall(data)
+
+    def receive(self, nbytes: int) -> bytes:
+        """What comes next. Bytes are a sign of life: a large answer over a slow line is no silence."""
+        self.socket.settimeout(self.left())
+        return self.socket.recv(nbytes)
+
+    def left(self) -> float:
+        """Seconds that the next piece may take."""
+        left = min(self.silence_s, self.until - time.monotonic())
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def exchange(self, sent: bytes, reply_bytes: int) -> Heard:
+        """Send bytes, wait for the frame that answers them, past signs of life; its body has about `reply_bytes`."""
+        began = time.monotonic_ns()
+        self.send(sent)
+        while (frame := read_frame(self.receive, reply_bytes + SPARE_BYTES)).kind == "alive":
+            pass
+        at = time.monotonic_ns()
+        return Heard(frame, at - began, at)
+
+
+class Agent:
+    """A chip behind an agent. It connects when it is first asked something, and again after a fault.
+
+    Models are loaded again by themselves after that. For one thread; an agent takes one client at a time, so whatever
+    runs on one address shares one `Agent`.
+    """
+
+    def __init__(self, address: Address, token: str | None = None, patience: Patience = PATIENCE):
+        self.address, self.token, self.patience = address, token, patience
+        self.line: Line | None = None
+        self.asked = 0
+        self.told: AgentFacts | None = None
+        self.known: dict[str, ModelFacts] = {}
+
+    @property
+    def facts(self) -> AgentFacts:
+        """What the agent said of itself when it was last connected to."""
+        if self.told is None:
+            with self.careful():
+                self.connected()
+        assert self.told is not None
+        return self.told
+
+    def load(self, model: str) -> ModelFacts:
+        """Make a model ready; a model that has changed since it was first loaded is refused."""
+        with self.careful():
+            return self.ready(model)
+
+    def execute(self, ask: Ask) -> Answer:
+        """Compute one step."""
+        with self.careful():
+            facts = self.ready(ask.model)
+            tokens = Tensor("i4", (len(ask.tokens),), np.array(ask.tokens, "<i4").tobytes())
+            fields = {name: getattr(ask, name) for name in ("model", "phase", "cached", "wanted", "want")}
+            reply_bytes = 4 * ask.wanted * (facts.vocabulary if ask.want == "logits" else 1)
+            heard = self.ask("step", "done", self.patience.step_s, fields, {"tokens": tokens}, reply_bytes)
+            return answer_of(heard.frame, ask, facts.vocabulary, heard.wall_ns, heard.at_ns)
+
+    def ping(self) -> Ping:
+        """Read the agent's clock."""
+        with self.careful():
+            heard = self.ask("ping", "pong", self.patience.step_s)
+            return Ping(heard.wall_ns, whole(heard.frame.fields, "clock_ns", 0, MOST_NS), heard.at_ns)
+
+    def stats(self) -> Stats:
+        """Ask the agent how it is."""
+        with self.careful():
+            return stats_of(self.ask("stats", "stats", self.patience.step_s).frame)
+
+    def reset(self, model: str) -> None:
+        """Empty a model's cache."""
+        with self.careful():
+            self.ready(model)
+            self.ask("reset", "done", self.patience.step_s, {"model": model})
+
+    def reconnect(self) -> AgentFacts:
+        """Connect anew, to whatever listens there now."""
+        self.close()
+        with self.careful():
+            self.connected()
+        return self.facts
+
+    def close(self) -> None:
+        """Say goodbye, where there is somebody to say it to."""
+        try:
+            if self.line is not None:
+                with suppress(AgentFault):
+                    self.ask("bye", "bye", min(GOODBYE_S, self.patience.step_s))
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Let go of the connection as it is, so that no late answer can be taken for another's."""
+        line, self.line = self.line, None
+        if line is not None:
+            line.socket.close()
+
+    @contextmanager
+    def careful(self) -> Iterator[None]:
+        """Drop the connection whatever goes wrong, Ctrl-C included, but for what an agent has properly declined."""
+        try:
+            yield
+        except Declined:
+            raise
+        except BaseException:
+            self.drop()
+            raise
+
+    def ready(self, model: str) -> ModelFacts:
+        """A model's facts, once it is loaded on the present connection."""
+        line = self.connected()
+        if model not in line.loaded:
+            heard = self.ask("load", "loaded", self.patience.load_s, {"model": model})
+            facts = model_facts(heard.frame, model)
+            before = self.known.setdefault(model, facts)
+            if facts != before:
+                raise AgentFault("refused", f"model {model!r} came back as another: {facts}, where it was {before}")
+            line.loaded[model] = facts
+        return line.loaded[model]
+
+    def connected(self) -> Line:
+        """The present connection, or a new one."""
+        if self.line is None:
+            until = time.monotonic() + self.patience.connect_s
+            while not self.greeted(until):
+                time.sleep(BUSY_PAUSE_S)
+        assert self.line is not None
+        return self.line
+
+    def greeted(self, until: float) -> bool:
+        """Connect and shake hands; False where it is worth another try.
+
+        An agent may still be at what a connection before asked of it, so one that we know may be busy for a while.
+        """
+        self.line = Line.to(self.address, max(BUSY_PAUSE_S, until - time.monotonic()))
+        try:
+            self.told = self.hands_shaken(self.line)
+        except Busy as fault:
+            self.drop()
+            if self.told is None:
+                raise
+            if time.monotonic() + BUSY_PAUSE_S < until:
+                return False
+            raise AgentFault("unreachable", fault.found) from None
+        return True
+
+    def hands_shaken(self, line: Line) -> AgentFacts:
+        """The handshake: welcome, hello, ready."""
+        with translated(line):
+            welcome = read_frame(line.receive, SPARE_BYTES)
+        if welcome.kind == "refused" and welcome.fields.get("code") == "busy":
+            raise Busy("refused", "it has another client")
+        proof = proof_of(welcome, self.token)
+        hello = {"protocol": VERSION, "client": f"hilsim {hilsim.__version__}", "proof": proof}
+        ready = self.ask("hello", "ready", line.until - time.monotonic(), hello).frame
+        facts = agent_facts(welcome, ready)
+        line.silence_s, line.most_body_bytes = self.patience.silence(facts.heartbeat_s), facts.most_body_bytes
+        return facts
+
+    def ask(
+        self,
+        kind: str,
+        expected: str,
+        within_s: float,
+        fields: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
+        reply_bytes: int = 0,
+    ) -> Heard:
+        """One question and the reply of the expected kind to it; an `error` becomes the fault it tells of."""
+        line = self.connected()
+        if (nbytes := sum(len(tensor.data) for tensor in (tensors or {}).values())) > line.most_body_bytes:
+            raise Declined("refused", f"`{kind}` of {nbytes} bytes, of which it takes {line.most_body_bytes}")
+        self.asked += 1
+        line.until = time.monotonic() + within_s
+        with translated(line):
+            sent = encoded(Frame(kind, {"id": self.asked, **(fields or {})}, tensors or {}))
+            heard = line.exchange(sent, reply_bytes)
+        frame, number = heard.frame, heard.frame.fields.get("id")
+        # Before it has read a question's number an agent can only complain without one.
+        if (type(number) is not int or number != self.asked) and not (frame.kind == "error" and number is None):
+            raise garbage(f"`{shown(frame.kind)}` to question {shown(number)}, where {self.asked} was asked")
+        if frame.kind == "error":
+            raise fault_of(frame)
+        if frame.kind != expected:
+            raise garbage(f"`{shown(frame.kind)}` where `{expected}` belongs")
+        return heard
+
+
+def connect(address: Address, token: str | None = None, patience: Patience = PATIENCE) -> AgentFacts:
+    """What the agent at an address says of itself. Raises `AgentFault`."""
+    agent = Agent(address, token, patience)
+    try:
+        return agent.facts
+    finally:
+        agent.close()
+
+
+@contextmanager
+def translated(line: Line) -> Iterator[None]:
+    """What sockets and frames raise, as an agent's faults."""
+    began = time.monotonic()
+    try:
+        yield
+    except TimeoutError:
+        now = time.monotonic()
+        if now >= line.until:
+            raise AgentFault("stalled", f"no whole answer within {now - began:.3g} s") from None
+        raise AgentFault("stalled", f"nothing at all for {line.silence_s:.3g} s") from None
+    except Closed as closed:
+        where = "in the middle of an answer" if closed.inside else "instead of answering"
+        raise AgentFault("died", f"it closed the connection {where}") from None
+    except FrameError as error:
+        raise AgentFault("version" if error.code == "version" else "garbage", error.found) from None
+    except OSError as error:
+        raise AgentFault("died", reason(error)) from None
+
+
+def reason(error: Exception) -> str:
+    """Why a socket could not, in the system's words."""
+    return str(getattr(error, "strerror", None) or error).lower()

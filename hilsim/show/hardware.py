@@ -1,0 +1,206 @@
+"""What a report says of boards and recordings: what they did, what went wrong, and how far off the chip model is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from hilsim.hardware.bench import Bench, Place
+from hilsim.hardware.shadow import Compared, compared, mean_bias, mean_error
+from hilsim.hardware.steadiness import Sample, doubts, shape_of
+from hilsim.hardware.unit import Executed, Trouble
+from hilsim.show.kinds import BAD
+from hilsim.show.page import Page
+from hilsim.show.paint import FRAME
+from hilsim.show.words import clean, counted, duration, percent
+from hilsim.sim.trace import Trace
+from hilsim.units import ms
+
+Block = dict[str, Any]
+FAULTS_SHOWN, DOUBTS_SHOWN, KINDS_SHOWN = 5, 6, 24
+
+
+def hardware(bench: Bench) -> list[Block]:
+    """Every unit on the bench, what it executed, and what is doubtful about it."""
+    return [unit_of(track, place) for track, place in bench.places.items()]
+
+
+def unit_of(track: str, place: Place) -> Block:
+    """One unit in the document."""
+    unit = place.unit
+    answers = [step.answer for step in unit.executed]
+    energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
+    temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]
+    return {
+        "unit": track,
+        "backend": place.backend.backend,
+        "words": place.backend.words,
+        "device": dict(place.device),
+        "models": {role: line.facts.name for role, line in unit.lines.items()},
+        "steps": dict(Counter(step.use for step in unit.executed)),
+        "device_ms": ms(sum(answer.duration_ns for answer in answers)),
+        "wall_ms": ms(sum(answer.wall_ns for answer in answers)),
+        "energy_mj": sum(energies) if energies else None,
+        "max_temperature_c": max(temperatures, default=None),
+        "recording": None if place.recorder is None else str(place.recorder.file),
+        "doubts": [asdict(doubt) for doubt in doubts([sample_of(step) for step in unit.executed if counts(step)])],
+        "faults": [fault_of(trouble) for trouble in unit.troubles],
+        "present": unit.present,
+    }
+
+
+def counts(step: Executed) -> bool:
+    """Whether a step was run in earnest: the first runs of a shape are thrown away, however long they take."""
+    return step.use != "warm-up"
+
+
+def sample_of(step: Executed) -> Sample:
+    """An executed step as steadiness looks at it."""
+    ask, answer = step.ask, step.answer
+    shape = shape_of(ask.model, ask.rows, ask.cached)
+    return Sample(shape, answer.duration_ns, answer.wall_ns, answer.clock_ns, answer.at_ns, answer.temperature_c)
+
+
+def fault_of(trouble: Trouble) -> Block:
+    """One fault in the document."""
+    return {
+        "role": trouble.role,
+        "phase": trouble.phase,
+        "kind": trouble.kind,
+        "found": trouble.found,
+        "then": trouble.then,
+        "cost_ms": ms(trouble.cost_ns),
+    }
+
+
+def shadow(bench: Bench) -> Block:
+    """The chip model held against the chips, by kind of step."""
+    found = compared(bench.pairs)
+    return {
+        "kinds": [kind_of(kind) for kind in found],
+        "mean_absolute_error": mean_error(found) if found else None,
+        "bias": mean_bias(found) if found else None,
+    }
+
+
+def kind_of(kind: Compared) -> Block:
+    """One kind of step in the document; `error` is predicted over measured less 1."""
+    return {
+        "unit": kind.track,
+        "role": kind.role,
+        "phase": kind.phase,
+        "width": kind.width,
+        "cached": list(kind.fill),
+        "steps": kind.steps,
+        "measured_ms": ms(kind.measured_ns),
+        "predicted_ms": ms(kind.predicted_ns),
+        "error": kind.error,
+        "worst": kind.worst,
+        "scatter": kind.scatter,
+    }
+
+
+def lost(run: Trace) -> Block:
+    """The board whose loss ended a run, and how far that had come."""
+    assert run.lost is not None, "a run that came to its end"
+    unit, kind, found, remedy = run.lost.args
+    return {
+        "run": run.policy,
+        "unit": unit,
+        "kind": kind,
+        "found": found,
+        "remedy": remedy,
+        "at_ms": ms(run.end_ns),
+        "requests_answered": len(run.requests),
+    }
+
+
+def render_lost(page: Page, found: Block) -> None:
+    """Why there are no numbers."""
+    words = f"{found['unit']} was lost: {found['kind']}: {found['found']}."
+    page.paragraph(Text(clean(words), f"bold {BAD}"))
+    answered = counted(found["requests_answered"], "request")
+    page.paragraph(f"The {found['run']} run ended after {duration(found['at_ms'])} and {answered}. {found['remedy']}")
+
+
+def render_hardware(page: Page, units: Sequence[Block]) -> None:
+    """What stood behind the units."""
+    page.title("hardware", "times are the boards' own; the way to them and back is not counted")
+    for unit in units:
+        models = ", ".join(f"{name} as {role}" for role, name in unit["models"].items())
+        page.paragraph(Text(clean(f"{unit['unit']}: {unit['backend']}, {models}"), "bold"), 2)
+        page.paragraph(device_words(unit["device"]), 4)
+        steps = ", ".join(f"{number} {use}" for use, number in unit["steps"].items()) or "none"
+        waited = f"{duration(unit['device_ms'])} on the device, {duration(unit['wall_ms'])} waited for"
+        page.paragraph(f"steps: {steps}; {waited}{board_words(unit)}", 4)
+        if unit["recording"] is not None:
+            page.paragraph(f"recorded: {unit['recording']}", 4)
+        told(page, unit["faults"], FAULTS_SHOWN, fault_words, "fault")
+        told(page, unit["doubts"], DOUBTS_SHOWN, lambda doubt: f"{doubt['kind']}: {doubt['sentence']}", "doubt")
+
+
+def told(page: Page, found: Sequence[Block], most: int, words: Any, noun: str) -> None:
+    """The first few of a list, and how many more there are."""
+    for one in found[:most]:
+        page.paragraph(Text(clean(words(one)), BAD), 4)
+    if len(found) > most:
+        page.line((f"    and {counted(len(found) - most, f'more {noun}')} in --json", FRAME))
+
+
+def fault_words(fault: Block) -> str:
+    """One fault in words."""
+    cost = f", {duration(fault['cost_ms'])} lost" if fault["cost_ms"] else ""
+    where = f"fault in a step of the {fault['role']} ({fault['phase']})"
+    return f"{where}: {fault['kind']}: {fault['found']}{cost}; {fault['then']}"
+
+
+def device_words(device: Block) -> str:
+    """What a board says of itself, in a line."""
+    return (
+        ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, ""))
+        or "says nothing of itself"
+    )
+
+
+def board_words(unit: Block) -> str:
+    """Energy and temperature, where the board has sensors."""
+    energy = "" if unit["energy_mj"] is None else f", {unit['energy_mj'] / 1000:.1f} J"
+    warmest = "" if unit["max_temperature_c"] is None else f", at most {unit['max_temperature_c']:.0f} °C"
+    return energy + warmest
+
+
+def render_shadow(page: Page, found: Block) -> None:
+    """A table of kinds of steps: measured, predicted, and how far off."""
+    page.title("shadow", "the chip model against the chip, medians in ms by phase, width and positions cached")
+    kinds = found["kinds"]
+    if not kinds:
+        page.paragraph("No step was executed.", 2)
+        return
+    page.line((row("role", "phase", "width", "cached", "steps", "measured", "model", "error", "scatter"), FRAME))
+    longest = sorted(kinds, key=lambda kind: -kind["steps"] * kind["measured_ms"])[:KINDS_SHOWN]
+    for kind in (kind for kind in kinds if kind in longest):
+        cached = "-".join(map(str, kind["cached"]))
+        measured, predicted = f"{kind['measured_ms']:.3f}", f"{kind['predicted_ms']:.3f}"
+        error, scatter = f"{kind['error']:+.1%}", percent(kind["scatter"])
+        page.line(
+            row(kind["role"], kind["phase"], kind["width"], cached, kind["steps"], measured, predicted, error, scatter)
+        )
+    if len(kinds) > KINDS_SHOWN:
+        page.line((f"  {len(kinds) - KINDS_SHOWN} more kinds in --json", FRAME))
+    error, bias = percent(found["mean_absolute_error"]), f"{found['bias']:+.1%}"
+    words = f"Mean absolute error {error}, each kind weighed by its time; in all the model is {bias} off."
+    page.paragraph(words, 2)
+
+
+def row(*cells: object) -> str:
+    """One line of the shadow table."""
+    widths = (7, 14, 6, 11, 6, 10, 10, 9, 8)
+    parts: Iterable[str] = (
+        f"{cell!s:<{width}}" if place < 2 else f"{cell!s:>{width}}"
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  " + "".join(parts)
