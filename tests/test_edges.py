@@ -33,10 +33,10 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.logits.accept import emitted_law, plain, ratio
 from hilsim.logits.block import block, chances
 from hilsim.logits.decisions import Rules
-from hilsim.logits.live import LiveSource, Passes, Reader, load_stand_ins, shared_prefix
+from hilsim.logits.live import LiveSource, Passes, Reader, load_stand_ins
 from hilsim.logits.noise import Uniforms
 from hilsim.logits.sampling import Law, as_sent, law_of
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, Verdict, shared_prefix
 from hilsim.logits.wire import drafted_law, target_law
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace

@@ -15,7 +15,7 @@ from hilsim.cost.step import operation_rate, si
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
 
-ACTIVATION_BITS = {"fp16": 16, "int16": 16, "int8": 8}
+ACTIVATION_BITS = {"fp32": 32, "fp16": 16, "int16": 16, "int8": 8}
 
 
 def work_seconds(work: Work, unit: Unit, precision: Precision, rows: int = 1) -> float:

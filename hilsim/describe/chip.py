@@ -27,7 +27,7 @@ from hilsim.describe.figure import (
 )
 
 UnitKind = Literal["npu", "gpu", "cpu"]
-Activations = Literal["fp16", "int16", "int8"]
+Activations = Literal["fp32", "fp16", "int16", "int8"]
 
 
 class RatePoint(Record):

@@ -27,6 +27,7 @@ from hilsim.hardware.replies import (
     answer_of,
     fault_of,
     garbage,
+    message_of,
     model_facts,
     proof_of,
     shown,
@@ -106,7 +107,7 @@ class Line:
                 raise ConnectionRefusedError(None, "connection refused")
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except TimeoutError:
-            raise AgentFault("unreachable", f"no connection within {within_s:g} s") from None
+            raise AgentFault("unreachable", f"no connection within {within_s:.2g} s") from None
         except (OSError, UnicodeError) as error:
             raise AgentFault("unreachable", reason(error)) from None
         return cls(made, within_s, until)
@@ -269,7 +270,7 @@ class Agent:
         with translated(line):
             welcome = read_frame(line.receive, SPARE_BYTES)
         if welcome.kind == "refused" and welcome.fields.get("code") == "busy":
-            raise Busy("refused", "it has another client")
+            raise Busy("refused", message_of(welcome))
         proof = proof_of(welcome, self.token)
         hello = {"protocol": VERSION, "client": f"hilsim {hilsim.__version__}", "proof": proof}
         ready = self.ask("hello", "ready", line.until - time.monotonic(), hello).frame
@@ -318,13 +319,12 @@ def connect(address: Address, token: str | None = None, patience: Patience = PAT
 @contextmanager
 def translated(line: Line) -> Iterator[None]:
     """What sockets and frames raise, as an agent's faults."""
-    began = time.monotonic()
+    within_s = line.until - time.monotonic()
     try:
         yield
     except TimeoutError:
-        now = time.monotonic()
-        if now >= line.until:
-            raise AgentFault("stalled", f"no whole answer within {now - began:.3g} s") from None
+        if time.monotonic() >= line.until:
+            raise AgentFault("stalled", f"no whole answer within {within_s:.2g} s") from None
         raise AgentFault("stalled", f"nothing at all for {line.silence_s:.3g} s") from None
     except Closed as closed:
         where = "in the middle of an answer" if closed.inside else "instead of answering"

@@ -7,7 +7,7 @@ standard library alone, so that a board can be its own tester.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,16 +61,17 @@ def held(check: Callable[[Subject], str], subject: Subject) -> tuple[Outcome, st
         return "failed", f"an answer that cannot be used ({type(error).__name__}: {error})"
 
 
-def test_command(options: argparse.Namespace) -> int:
+def run_conformance(options: argparse.Namespace) -> int:
     """`agent --test`: 0 where every check passed, 1 where one failed."""
     subject = subject_of(options)
+    table = has_rich()
     found = []
-    print(f"{len(CHECKS)} checks of {options.test}")
+    print(f"{len(CHECKS)} checks of {options.test}", flush=True)
     for finding in findings(subject):
         found.append(finding)
-        if not has_rich():
+        if not table:
             print(f"{finding.outcome:8}  {finding.name}: {finding.found}", flush=True)
-    if has_rich():
+    if table:
         show(found)
     counts = {outcome: sum(finding.outcome == outcome for finding in found) for outcome in COLOURS}
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
@@ -107,7 +108,11 @@ def subject_of(options: argparse.Namespace) -> Subject:
 
 def has_rich() -> bool:
     """Whether tables can be drawn."""
-    return importlib.util.find_spec("rich") is not None
+    try:
+        importlib.import_module("rich")
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def show(found: Sequence[Finding]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from hilsim.hardware.conformance_talk import Failed, LeftOut, Step, Subject, Talk, require, told, whole_numbers
 from hilsim.hardware.frames import MAGIC, PREAMBLE, Frame, encoded
@@ -34,7 +35,10 @@ def ready_tells_the_device(subject: Subject) -> str:
     """After a right hello an agent tells its device, clock, models and limits."""
     with subject.greeted() as talk:
         fields = talk.ready.fields
-    kinds = {"device": dict, "clock": dict, "models": list, "heartbeat_s": (int, float), "most_body_bytes": int}
+    number = (int, float)
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "device": dict, "clock": dict, "models": list, "heartbeat_s": number, "most_body_bytes": int,
+    }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(fields.get(name), kind)]
     require(not wrong, f"no {', '.join(wrong)} as the protocol has them")
     require(bool(fields["models"]) and fields["heartbeat_s"] > 0 and fields["most_body_bytes"] >= 4096, "limits of 0")
@@ -244,8 +248,8 @@ def steps_without_sense_are_refused(subject: Subject) -> str:
     with subject.loaded() as talk:
         vocabulary, context = int(subject.facts["vocabulary"]), int(subject.facts["context"])
         tokens = conversation(subject, 5)
-        right = {"model": subject.model, "phase": "verify", "cached": 4, "wanted": 1, "want": "tokens"}
-        bad: list[tuple[Sequence[int], dict[str, object]]] = [
+        right: dict[str, Any] = {"model": subject.model, "phase": "verify", "cached": 4, "wanted": 1, "want": "tokens"}
+        bad: list[tuple[Sequence[int], dict[str, Any]]] = [
             ([*tokens, vocabulary], {}), ([-1, *tokens], {}), ([], {"cached": 0}), ([0] * (context + 1), {}),
             (tokens, {"cached": len(tokens)}), (tokens, {"cached": -1}), (tokens, {"cached": 1.5}),
             (tokens, {"wanted": 0}), (tokens, {"wanted": len(tokens) - 3}), (tokens, {"want": "poems"}),

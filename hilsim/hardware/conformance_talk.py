@@ -139,7 +139,10 @@ class Talk:
         self.send(Frame(kind, {"id": id, **fields}, tensors or {}))
         while True:
             frame = self.read(max(ANSWER_S, 5 * self.subject.heartbeat_s))
-            require(frame.fields.get("id") == id, f"{told(frame)} with id {frame.fields.get('id')} instead of {id}")
+            found = frame.fields.get("id")
+            # An error that ends everything may come before the request was understood.
+            ended = frame.kind == "error" and frame.fields.get("fatal") is True and found is None
+            require(found == id or ended, f"{told(frame)} with id {found} instead of {id}")
             if frame.kind != "alive":
                 return frame
             self.alive += 1

@@ -151,12 +151,12 @@ class Recorder:
     def stored(self, array: np.ndarray[Any, Any]) -> Stored:
         """Where these numbers lie; the same numbers are kept once a session."""
         dtype: Dtype = "f4" if array.dtype.kind == "f" else "i4"
-        data = np.ascontiguousarray(array, f"<{dtype}").tobytes()
+        data = np.ascontiguousarray(array, f"<{dtype}").reshape(-1).view(np.uint8).data
         digest = hashlib.sha256(data).hexdigest()
         known = self.kept.get(digest)
         if known is None or known.shape != array.shape or known.dtype != dtype:
             at = self.tensors.append(data)
-            known = Stored(at=at, bytes=len(data), dtype=dtype, shape=array.shape, sha256=digest)
+            known = Stored(at=at, bytes=data.nbytes, dtype=dtype, shape=array.shape, sha256=digest)
             self.kept[digest] = known
         return known
 
@@ -205,7 +205,7 @@ class Grown:
             raise self.fault(error) from None
         self.size = os.fstat(self.handle).st_size
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes | memoryview) -> int:
         """Write bytes at the end; returns where they begin."""
         at, left = self.size, memoryview(data)
         try:

@@ -178,9 +178,7 @@ def impossible(samples: Sequence[Sample]) -> Doubt | None:
     if not count:
         return None
     worst = max(one.duration_ns / one.wall_ns for one in waited)
-    long = (
-        f"{count} of {len(waited)} steps took longer than the wait for their answers, up to {worst:.2f} times as long"
-    )
+    long = f"{count} of {len(waited)} steps took longer than the wait for their answers, up to {worst:.2f} times"
     return Doubt("longer than the wait", "", worst, 1.0, f"{long}. The chip's times cannot be right.")
 
 
@@ -196,7 +194,8 @@ def reading_of(sample: Sample) -> Reading:
 
 def set_back(readings: Sequence[Reading]) -> Doubt | None:
     """Clock set back: a later reading is lower, so the clock is none that only goes on, or the agent a new one."""
-    falls = [before.clock_ns - after.clock_ns for before, after in pairwise(readings)]
+    apart = ((one, two) for one, two in pairwise(readings) if two.at_ns - two.wide_ns >= one.at_ns)
+    falls = [one.clock_ns - two.clock_ns for one, two in apart]
     back_ns = max(falls, default=0)
     if back_ns <= 0:
         return None

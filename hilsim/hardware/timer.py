@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from statistics import median
 
 from hilsim.cost.step import Step, passes
 from hilsim.cost.timer import StepTimer
@@ -29,6 +31,7 @@ class MeasuredTimer:
     def __init__(self, unit: MeasuredUnit, role: str, model: StepTimer):
         self.unit, self.role, self.model = unit, role, model
         self.pairs: list[Pair] = []
+        self.ratios: dict[int, list[float]] = {}  # by rows, measured over predicted
 
     def duration_ns(self, step: Step) -> int:
         measured, predicted = self.unit.duration_ns(self.role, step), self.model.duration_ns(step)
@@ -36,6 +39,7 @@ class MeasuredTimer:
             return predicted
         shape = (step.phase.value, step.rows, self.width(step), step.cached)
         self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))
+        self.ratios.setdefault(step.rows, []).append(measured / max(1, predicted))
         return measured
 
     def width(self, step: Step) -> int:
@@ -45,8 +49,12 @@ class MeasuredTimer:
         return sum(width for _, width in passes(step.rows, self.unit.lines[self.role].facts.widths))
 
     def expected_ns(self, step: Step) -> int:
-        expected = self.unit.expected_ns(self.role, step)
-        return self.model.duration_ns(step) if expected is None else expected
+        """What the chip model says, as far off as it was for steps with the nearest number of rows."""
+        predicted = self.model.duration_ns(step)
+        if not self.ratios or not self.unit.present:
+            return predicted
+        rows = min(self.ratios, key=lambda known: abs(log(known / step.rows)))
+        return round(predicted * median(self.ratios[rows]))
 
     def lost_ns(self) -> int:
         return self.unit.lost_ns(self.role)

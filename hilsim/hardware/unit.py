@@ -20,6 +20,7 @@ from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows, Want
 from hilsim.hardware.recorded import UnseenStep
+from hilsim.logits.source import shared_prefix
 from hilsim.units import NS_PER_MS
 
 Use = Literal["said", "timed", "repeat", "warm-up"]
@@ -57,9 +58,9 @@ class Line:
 
     facts: ModelFacts
     heard: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()  # what the step executed last has left in the cache
     waiting: dict[tuple[int, int], int] = field(default_factory=dict)  # (rows, cached) -> measured nanoseconds
     warm: set[tuple[bool, int]] = field(default_factory=set)
-    took: dict[int, list[int]] = field(default_factory=dict)  # by rows, for those who only weigh a step
     owed_ns: int = 0  # what faults took and no step has been charged with yet
 
 
@@ -89,7 +90,7 @@ class MeasuredUnit:
         """A run begins: nothing that an earlier one left over is charged to it."""
         for line in self.lines.values():
             line.waiting.clear()
-            line.owed_ns = 0
+            line.owed_ns, line.held = 0, ()
 
     @property
     def present(self) -> bool:
@@ -105,6 +106,8 @@ class MeasuredUnit:
         """Rows of logits after each of the last `count` tokens; None where the chip is lost and the stand-in speaks."""
         line, want = self.lines[role], self.want
         self.hear(role, tokens)
+        # A step that was timed alone has left its tokens in the cache, of which who asks for words knows nothing.
+        keep = max(keep, min(shared_prefix(line.held, line.heard), len(tokens) - count))
         rows = len(tokens) - keep
         asked = Ask(line.facts.name, phase_of(role, rows, count), line.heard, keep, count, want)
         answer = self.execute(role, asked, "said")
@@ -138,12 +141,6 @@ class MeasuredUnit:
         answer = self.execute(role, asked, "timed")
         return None if answer is None else answer.duration_ns
 
-    def expected_ns(self, role: str, step: Step) -> int | None:
-        """The median of such steps so far, or of those with up to twice as many rows; None where there are none."""
-        took = self.lines[role].took
-        rows = min((known for known in took if step.rows <= known <= 2 * step.rows), default=None)
-        return None if rows is None else round(median(took[rows]))
-
     def lost_ns(self, role: str) -> int:
         """What faults have taken since the last step was charged."""
         line = self.lines[role]
@@ -164,9 +161,7 @@ class MeasuredUnit:
             return None
         again = (self.once(role, quiet, "repeat") for _ in range(self.backend.repeats - 1))
         took = [answer.duration_ns, *(more.duration_ns for more in again if more is not None)]
-        answer = replace(answer, duration_ns=round(median(took)))
-        line.took.setdefault(ask.rows, []).append(answer.duration_ns)
-        return answer
+        return replace(answer, duration_ns=round(median(took)))
 
     def once(self, role: str, ask: Ask, use: Use) -> Answer | None:
         """One execution, tried again and replaced as the scenario says; None where the chip model has to go on alone.
@@ -185,6 +180,7 @@ class MeasuredUnit:
             except UnseenStep as unseen:
                 raise ChipLost(self.track, "unseen", str(unseen), REMEDY) from None
             self.note(role, ask, answer, use)
+            self.lines[role].held = ask.tokens
             self.executed.append(Executed(role, ask, use, replace(answer, rows=None, ids=None)))
             return answer
         return None
@@ -209,7 +205,7 @@ class MeasuredUnit:
         self.backend = self.backend.model_copy(update={"warm_up": 0, "repeats": 1})  # a recording is warm
         for line in self.lines.values():
             line.waiting.clear()
-            line.took.clear()
+            line.held = ()
 
 
 def phase_of(role: str, rows: int, count: int) -> str:

@@ -20,7 +20,7 @@ from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.network import Network
-from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict
+from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict, shared_prefix
 from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 
 Row = npt.NDArray[np.float32]
@@ -109,14 +109,6 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         self.seconds += time.perf_counter() - self.began
         self.passes += 1
-
-
-def shared_prefix(held: list[int], tokens: Sequence[int]) -> int:
-    """How many tokens two sequences share from the start."""
-    limit = min(len(held), len(tokens))
-    if held[:limit] == list(tokens[:limit]):
-        return limit
-    return next(index for index in range(limit) if held[index] != tokens[index])
 
 
 @dataclass(frozen=True)

@@ -129,3 +129,11 @@ class TreeSource(Protocol):
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         """The path that stands, as a draft of its own, and the target's token after it."""
         ...
+
+
+def shared_prefix(held: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many tokens two sequences share from the start."""
+    limit = min(len(held), len(tokens))
+    if list(held[:limit]) == list(tokens[:limit]):
+        return limit
+    return next(index for index in range(limit) if held[index] != tokens[index])

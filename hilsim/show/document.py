@@ -12,6 +12,7 @@ from hilsim.compiler.plan import Plan
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
+from hilsim.describe.backend import SIMULATED
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
@@ -123,6 +124,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "chip": placed.chip.name,
         "unit": placed.placement.unit,
         "precision": placed.placement.precision,
+        "backend": backend.backend if (backend := setup.backends.get(placed.track)) is not None else SIMULATED,
         "widths": None if placed.widths is None else list(placed.widths),
         "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,
@@ -180,7 +182,8 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                 parts[1] != unit or (parts[2] == "precisions" and parts[3] != precision)
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
-            if not elsewhere and not (timed and placed.placement.timer is not None):
+            measured = placed.placement.timer is not None or placed.track in setup.backends
+            if not elsewhere and not (timed and measured):
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
         if shape.kind == "assumed":
@@ -207,6 +210,14 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     return found
 
 
+def speaks(placed: Placed, setup: Setup) -> str:
+    """What times a role, and what speaks for it."""
+    backend = setup.backends.get(placed.track)
+    times = placed.model.name if backend is None else backend.backend
+    speaker = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
+    return f"{times} is timed, {speaker} speaks"
+
+
 def notes(setup: Setup, trace: Trace) -> list[str]:
     """What a reader must know to read the numbers right."""
     scenario = setup.scenario
@@ -214,12 +225,9 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     if scenario.logits.source == "synthetic":
         found.append("The source is synthetic: acceptance is a figure of the scenario and the text is no model's.")
     else:
-        roles = [placed for placed in (setup.target, setup.draft) if placed is not None]
-        pairs = "; ".join(f"{placed.model.name} is timed, {placed.placement.stand_in} speaks" for placed in roles)
-        found.append(
-            f"Times are the deployed models', words and acceptance the stand-ins': {pairs}. "
-            "The stand-ins' corpus is regular and flatters small drafts."
-        )
+        pairs = "; ".join(speaks(placed, setup) for placed in setup.roles.values())
+        found.append(f"Times are the deployed models' or the boards', words and acceptance the speakers': {pairs}.")
+        found.append("The stand-ins' corpus is regular and flatters small drafts.")
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
             found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")

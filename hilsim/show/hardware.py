@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from hilsim.describe.load import Setup
 from hilsim.hardware.bench import Bench, Place
 from hilsim.hardware.shadow import Compared, compared, mean_bias, mean_error
 from hilsim.hardware.steadiness import Sample, doubts, shape_of
@@ -26,15 +27,17 @@ FAULTS_SHOWN, DOUBTS_SHOWN, KINDS_SHOWN = 5, 6, 24
 
 def hardware(bench: Bench) -> list[Block]:
     """Every unit on the bench, what it executed, and what is doubtful about it."""
-    return [unit_of(track, place) for track, place in bench.places.items()]
+    return [unit_of(track, place, bench.setup) for track, place in bench.places.items()]
 
 
-def unit_of(track: str, place: Place) -> Block:
+def unit_of(track: str, place: Place, setup: Setup) -> Block:
     """One unit in the document."""
     unit = place.unit
     answers = [step.answer for step in unit.executed]
     energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
     temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]
+    known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
+    others = [role for role, line in unit.lines.items() if line.facts.vocabulary != known[role]]
     return {
         "unit": track,
         "backend": place.backend.backend,
@@ -50,6 +53,7 @@ def unit_of(track: str, place: Place) -> Block:
         "doubts": [asdict(doubt) for doubt in doubts([sample_of(step) for step in unit.executed if counts(step)])],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
+        "other_models": others,  # roles whose board runs another model than the deployed one
     }
 
 
@@ -137,6 +141,12 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
         steps = ", ".join(f"{number} {use}" for use, number in unit["steps"].items()) or "none"
         waited = f"{duration(unit['device_ms'])} on the device, {duration(unit['wall_ms'])} waited for"
         page.paragraph(f"steps: {steps}; {waited}{board_words(unit)}", 4)
+        if unit["other_models"]:
+            roles = " and ".join(unit["other_models"])
+            words = (
+                f"The board runs another model than the scenario deploys as {roles}: its vocabulary has another size."
+            )
+            page.paragraph(Text(words, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
         told(page, unit["faults"], FAULTS_SHOWN, fault_words, "fault")
@@ -198,7 +208,7 @@ def render_shadow(page: Page, found: Block) -> None:
 
 def row(*cells: object) -> str:
     """One line of the shadow table."""
-    widths = (7, 14, 6, 11, 6, 10, 10, 9, 8)
+    widths = (7, 14, 6, 9, 6, 9, 9, 9, 8)
     parts: Iterable[str] = (
         f"{cell!s:<{width}}" if place < 2 else f"{cell!s:>{width}}"
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hilsim.describe.backend import SIMULATED
 from hilsim.show.hardware import render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
@@ -89,6 +90,9 @@ def opening(page: Page, document: Block) -> None:
         speaker = f", spoken by {role['stand_in']}" if role["stand_in"] else ""
         if name == "draft" and document["speculative"] is None:
             page.paragraph(f"{where}, not used by this policy", 8, name)
+            continue
+        if role["backend"] != SIMULATED:
+            page.paragraph(f"{where}{widths}{speaker}, executed by {role['backend']}", 8, name)
             continue
         step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
         page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)

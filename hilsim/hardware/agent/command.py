@@ -52,9 +52,9 @@ def add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def run_agent(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0); or test another agent."""
     if options.test is not None:
-        from hilsim.hardware.conformance import test_command
+        from hilsim.hardware.conformance import run_conformance
 
-        return test_command(options)
+        return run_conformance(options)
     from hilsim.hardware.agent.arguments import settings_of
     from hilsim.hardware.agent.board import device_facts
     from hilsim.hardware.agent.listen import listening, serve, spelled

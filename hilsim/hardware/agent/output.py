@@ -59,26 +59,28 @@ def float_rows(output: Output, wanted: int, vocabulary: int) -> memoryview[float
         raise EngineFault(f"logits of format {view.format!r} or with gaps; expected float32 in C order")
     if view.nbytes != 4 * wanted * vocabulary or (view.ndim > 1 and view.shape != (wanted, vocabulary)):
         raise EngineFault(f"logits of shape {view.shape}; expected ({wanted}, {vocabulary})")
-    return view.cast("B").cast("f")
+    rows = view.cast("B").cast("f")
+    if not all_finite(rows):
+        raise EngineFault("logits that are not finite")
+    return rows
+
+
+def all_finite(rows: memoryview[float]) -> bool:
+    """Whether every logit is a number. NumPy is used where the engine has imported it, and never imported for this."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        return bool(numpy.isfinite(numpy.frombuffer(rows, dtype=numpy.float32)).all())
+    return math.isfinite(sum(rows))  # one that is not makes the sum so; float32 is too small to do it otherwise
 
 
 def argmax(rows: memoryview[float], wanted: int, vocabulary: int) -> list[int]:
-    """The largest of each row. NumPy is used where the engine has imported it, and never imported for this."""
+    """The largest of each row."""
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
-        table = numpy.frombuffer(rows, dtype=numpy.float32).reshape(wanted, vocabulary)
-        ids: list[int] = table.argmax(1).tolist()
-        undecided = any(math.isnan(float(table[row, token])) for row, token in enumerate(ids))
-    else:
-        ids, undecided = [], False
-        for row in range(wanted):
-            values = rows[row * vocabulary : (row + 1) * vocabulary].tolist()
-            largest = max(values)
-            undecided = undecided or any(map(math.isnan, values))
-            ids.append(values.index(largest) if largest == largest else 0)
-    if undecided:
-        raise EngineFault("logits that are not a number")
-    return ids
+        ids: list[int] = numpy.frombuffer(rows, dtype=numpy.float32).reshape(wanted, vocabulary).argmax(1).tolist()
+        return ids
+    found = [rows[row * vocabulary : (row + 1) * vocabulary].tolist() for row in range(wanted)]
+    return [values.index(max(values)) for values in found]
 
 
 def checked_ns(output: Output, took_ns: int) -> int:

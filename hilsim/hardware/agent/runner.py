@@ -157,7 +157,8 @@ def checked_facts(facts: EngineFacts) -> EngineFacts:
         raise EngineFault(f"a {type(facts).__name__} from load; expected EngineFacts")
     vocabulary, context = index(facts.vocabulary), index(facts.context)
     widths = None if facts.widths is None else tuple(index(width) for width in facts.widths)
-    if vocabulary < 1 or context < 1 or (widths is not None and not all(1 <= width < 2**31 for width in widths)):
+    rising = widths is None or (len(widths) > 0 and widths[0] > 0 and sorted(set(widths)) == list(widths))
+    if not rising or not 1 <= vocabulary < 2**31 or not 1 <= context < 2**31:
         raise EngineFault(f"a vocabulary of {vocabulary}, a context of {context}, widths {widths!r:.100}")
     for digest in (facts.tokenizer, facts.digest):
         if digest is not None and (not isinstance(digest, str) or len(digest) > 200):

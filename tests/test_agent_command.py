@@ -1,0 +1,174 @@
+"""The `agent` command: how it starts, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hilsim.describe.catalogue import PROJECT
+from hilsim.errors import InputError
+from hilsim.hardware.agent.arguments import settings_of
+from hilsim.hardware.agent.command import add_agent
+from hilsim.hardware.conformance_talk import Subject, whole_numbers
+from hilsim.hardware.frames import Frame
+
+BLOCKED = (
+    "import sys\n"
+    "class Wall:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        if name.split('.')[0] in ('numpy', 'torch', 'pydantic', 'yaml', 'simpy', 'rich', 'scipy', 'jinja2',\n"
+    "                                  'safetensors', 'tokenizers'):\n"
+    "            raise ModuleNotFoundError(f'{name} is walled off', name=name)\n"
+    "sys.meta_path.insert(0, Wall())\n"
+    "from hilsim.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))\n"
+)
+
+
+@contextmanager
+def started(*arguments: str, code: str = BLOCKED) -> Iterator[tuple[subprocess.Popen[str], Subject]]:
+    """An agent in a process that has the standard library only."""
+    words = [sys.executable, "-c", code, "agent", *arguments]
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = process.stdout.readline()
+            found = re.fullmatch(r"listening on (.+):(\d+)\n", told)
+            assert found, told
+            yield process, Subject(found[1].strip("[]"), int(found[2]))
+        finally:
+            process.kill()
+
+
+ENGINE = ["--engine", "tests/fake_engines.py:Chain", "--model", "toy=README.md", "--listen", "127.0.0.1:0"]
+
+
+def test_it_runs_with_the_standard_library_alone_and_terminates_cleanly() -> None:
+    with started(*ENGINE, "--name", "bench 3") as (process, subject):
+        with subject.loaded() as talk:
+            assert talk.ready.fields["device"]["name"] == "bench 3"
+            assert talk.ready.fields["device"]["engine"] == "Chain"
+            assert len(talk.step([1, 2, 3], 1).ids) == 1
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert out == ""
+        assert err.endswith("chain closed\n")
+        assert "Traceback" not in err
+
+
+def test_the_checks_need_the_standard_library_alone_as_well() -> None:
+    with started(*ENGINE) as (_, subject):
+        words = [sys.executable, "-c", BLOCKED, "agent", "--test", f"tcp://127.0.0.1:{subject.port}"]
+        done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "passed    welcome comes first" in done.stdout
+
+
+def test_an_interrupt_in_the_middle_of_a_step_ends_it_with_130() -> None:
+    with started(*ENGINE, "--option", "step_s=20") as (process, subject):
+        with subject.loaded() as talk:
+            fields = {"model": "toy", "phase": "decode", "cached": 0, "wanted": 1, "want": "tokens"}
+            talk.send(Frame("step", {"id": 99, **fields}, {"tokens": whole_numbers([1])}))
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert "chain closed" in err
+        assert "Traceback" not in err
+
+
+def test_ipv6_in_brackets() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with started(*ENGINE[:-1], "[::1]:0") as (_, subject), subject.greeted() as talk:
+        talk.expect_life()
+
+
+def options(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_agent(parser.add_subparsers())
+    return parser.parse_args(["agent", *arguments])
+
+
+def faults_of(*arguments: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        settings_of(options(*arguments))
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("short")
+    found = faults_of(
+        "--model", "a=README.md", "--model", "a=README.md", "--model", "b=nowhere", "--model", "b c=README.md",
+        "--listen", "nonsense", "--token-file", str(tmp_path / "token"), "--heartbeat", "soon",
+        "--most-body-mib", "1e9", "--option", "x", "--option", "y=1", "--option", "y=2", "--device", "cuda",
+        "--engine", "tests/nothing.py:Chain",
+    )  # fmt: skip
+    words = [
+        "--listen: nonsense", "token of at least 16", "--heartbeat: soon", "--most-body-mib: 1e9", "a second 'a'",
+        "no such file or folder", "the name 'b c'", "--option: x", "a second 'y'", "--device: cuda", "no such file",
+    ]  # fmt: skip
+    assert len(found) == len(words)
+    for fault, word in zip(found, words, strict=True):
+        assert word in fault
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ("tests/fake_engines.py", "no colon"),
+        ("tests/fake_engines.py:Chai", "no class 'Chai'; expected one of Chain, Failing, NoConstruction"),
+        ("tests/fake_engines.py:NoEngine", "a class without load, prefill, step, rewind, close"),
+        ("tests/fake_engines.py:NoConstruction", "fails with OSError: no such device: /dev/npu0"),
+        ("no.such.module:Engine", "no module 'no'"),
+        ("hilsim.errors:Nothing", "one of none is there"),
+        ("BROKEN:Engine", "an import that failed (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_engines_that_are_none(tmp_path: Path, engine: str, words: str) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    engine = engine.replace("BROKEN", str(tmp_path / "broken.py"))
+    (found,) = faults_of("--model", "toy=README.md", "--engine", engine)
+    assert words in found
+
+
+def test_options_that_an_engine_does_not_take() -> None:
+    (found,) = faults_of("--model", "t=README.md", "--engine", "tests/fake_engines.py:Chain", "--option", "speed=1")
+    assert "unexpected keyword argument 'speed'" in found
+    assert "Chain(path: 'Path' = " in found
+
+
+def test_a_token_is_needed_where_others_can_connect(tmp_path: Path) -> None:
+    for host in ("0.0.0.0:1", "[::]:1"):
+        (found,) = faults_of(*ENGINE[:-1], host)
+        assert "no --token-file" in found
+    (tmp_path / "token").write_text("  sixteen letters or more\n")
+    settings = settings_of(options(*ENGINE[:-1], "0.0.0.0:1", "--token-file", str(tmp_path / "token")))
+    assert settings.token == b"sixteen letters or more"
+
+
+def test_a_place_alone_names_the_model() -> None:
+    settings = settings_of(options("--model", "models/draft-0.2m", "--model", "other=models/draft-0.2m"))
+    assert list(settings.runners) == ["draft-0.2m", "other"]
+
+
+def test_a_port_that_is_taken_is_told_without_a_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = [sys.executable, "-m", "hilsim", "agent", *ENGINE[:-1], f"127.0.0.1:{taken.getsockname()[1]}"]
+        done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2
+    assert "address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
