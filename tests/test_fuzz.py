@@ -30,7 +30,7 @@ BROKEN, ODD = 6000, 6000  # bytes that are no frame, one a connection; frames wi
 A_CONNECTION = 100
 DEADLINE_S = 5.0  # for whatever the agent says to one of them
 # What may be left of all that: the allocator keeps some memory, and the list of what was counted has no length.
-MOST_GROWTH_BYTES = 8 * 1024 * 1024
+MOST_GROWTH_BYTES = 4 * 1024 * 1024
 
 STEP = {"id": 1, "model": "toy", "phase": "verify", "cached": 2, "wanted": 2, "want": "tokens"}
 ODDITIES = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.app_compile import CheckOptions, check_command
+from hilsim.compiler import kept
 from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
@@ -53,6 +54,10 @@ def test_imports_point_down(file: Path) -> None:
     for module in imports(file):
         if module.startswith("hilsim.") and room(module) != own:
             assert ROOMS.index(room(module)) < ROOMS.index(own), f"{own} imports {module}"
+
+
+def test_compile_plans_depend_on_the_rooms_below_the_compiler_and_on_it() -> None:
+    assert [name.removesuffix(".py") for name in kept.ROOMS] == ROOMS[: ROOMS.index("compiler") + 1]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
