@@ -19,6 +19,7 @@ from hilsim.app_transcripts import transcript_for
 from hilsim.compiler.gate import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import check
+from hilsim.describe.backend import require_simulated
 from hilsim.describe.catalogue import described, load_chip, load_named
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
@@ -114,6 +115,7 @@ def understood(options: ExploreOptions) -> Asked:
     """The options looked up. Raises `InputError` with every fault."""
     overrides = with_more_talks(options)
     base = load_compiled(options.file, overrides)
+    require_simulated(base, "explore")
     check(base, overrides, load_compiled).require()
     if base.scenario.logits.source == "synthetic" or base.draft is None:
         found = "synthetic logits" if base.draft is not None else "no draft"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilsim.describe.backend import require_simulated
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.scenario import Conversations
 from hilsim.errors import Fault, InputError
@@ -47,6 +48,7 @@ def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) 
 
 def require_recordable(setup: Setup) -> None:
     """Raises `InputError` where there is nothing to record, or no position alone decides what is said."""
+    require_simulated(setup, "record")
     scenario = setup.scenario
     if scenario.logits.source != "live":
         found = f"{scenario.logits.source} logits"

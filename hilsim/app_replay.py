@@ -13,6 +13,7 @@ from typing import TypeVar
 from hilsim.app_runs import Sources, spoken_by
 from hilsim.app_transcripts import recordable, transcript_for
 from hilsim.cost.memory import ledgers
+from hilsim.describe.backend import require_simulated
 from hilsim.describe.digest import digest
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import PromptLookup, TargetOnly
@@ -83,6 +84,7 @@ TIMED: Recent[Timed] = Recent()
 
 def replayed(setup: Setup, say: Say = silent) -> Setup:
     """The set-up with a transcript in place of live logits, where what is said can be one."""
+    require_simulated(setup, "studies and sweeps")
     if not recordable(setup) or setup.scenario.policy.name == "tree":
         return setup
     logits = Recorded(source="transcript", file=str(transcript_for(setup, say).resolve()))

@@ -88,6 +88,17 @@ def test_an_interrupt_in_the_middle_of_a_step_ends_it_with_130() -> None:
         assert "Traceback" not in err
 
 
+def test_who_watches_may_go_away() -> None:
+    with started(*ENGINE) as (process, subject):
+        assert process.stderr is not None
+        process.stderr.close()
+        for _ in range(3):
+            with subject.greeted() as talk:
+                talk.expect_life()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
 def test_ipv6_in_brackets() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
@@ -17,6 +18,7 @@ from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess
 from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decoder import Decoder
+from hilsim.logits.network import KVCache
 
 NOWHERE = Path("/nowhere")
 DRAFT = PROJECT / "models" / "draft-0.2m"
@@ -87,6 +89,19 @@ def test_a_checkpoint_says_what_the_decoder_says() -> None:
     engine.rewind(2)
     np.testing.assert_allclose(engine.step(tokens[2:], 3).logits, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(engine.prefill(tokens).logits, expected[-1:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_all_that_a_pass_computes_lies_on_the_engines_device(rows: int) -> None:
+    """PyTorch's device without memory refuses whatever lies elsewhere, as a CUDA device would."""
+    engine = Checkpoint(DRAFT)
+    engine.place, engine.on_cuda = torch.device("meta"), False
+    with engine._masks(rows), torch.inference_mode():
+        network = load_network(DRAFT).to(engine.place)
+        with engine.place:
+            cache = KVCache(engine.config, 32)
+        logits = network(torch.zeros((1, rows), dtype=torch.int64, device=engine.place), cache, last_rows=rows)
+    assert (logits.device.type, tuple(logits.shape)) == ("meta", (1, rows, 2048))
 
 
 def test_digests_tell_tokenizers_and_weights_apart() -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
-import sys
 import threading
 import time
-import traceback
 
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.agent.line import Line
-from hilsim.hardware.agent.serve import Conversation, Service, note
+from hilsim.hardware.agent.notes import note, note_exception
+from hilsim.hardware.agent.serve import Conversation, Service
 from hilsim.hardware.frames import Closed, Frame
 
 GRACE_S = 0.25  # who knocks while another is just leaving need not come twice
@@ -109,5 +108,5 @@ def serve(listener: socket.socket, service: Service) -> None:
         try:
             Conversation(Line(connection), service, let_go).run()
         except Exception:  # a mistake of ours must not take the board from whoever comes next
-            traceback.print_exc(file=sys.stderr)
+            note_exception()
         note(f"{peer} gone")

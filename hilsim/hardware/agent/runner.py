@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 import time
-import traceback
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from operator import index
 
 from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
+from hilsim.hardware.agent.notes import note_exception
 from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.frames import Tensor
@@ -147,7 +146,7 @@ def told() -> Iterator[None]:
     except EngineFault:
         raise
     except (Exception, SystemExit) as error:
-        traceback.print_exc(file=sys.stderr)
+        note_exception()
         raise EngineFault(f"{type(error).__name__}: {error}") from error
 
 

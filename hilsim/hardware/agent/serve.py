@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -278,8 +277,3 @@ def quoted(value: object) -> str:
     """What a client said, short enough to be sent back."""
     text = repr(value)
     return text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "..."
-
-
-def note(text: str) -> None:
-    """A line for whoever watches the agent; standard output has the one line with its address."""
-    print(text, file=sys.stderr, flush=True)

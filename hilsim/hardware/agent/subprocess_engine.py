@@ -105,6 +105,9 @@ class Subprocess:
             self.process = subprocess.Popen(
                 self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
             )
+            assert self.process.stdin is not None
+            # A program that does not read must not hold the agent.
+            os.set_blocking(self.process.stdin.fileno(), False)
         except OSError as error:
             raise RuntimeFault(f"{self.words[0]}: {(error.strerror or str(error)).lower()}") from None
 
@@ -136,7 +139,6 @@ class Subprocess:
         assert self.process is not None
         assert self.process.stdin is not None
         descriptor = self.process.stdin.fileno()
-        os.set_blocking(descriptor, False)  # a program that does not read must not hold the agent
         view = memoryview(data)
         while view:
             if not select.select([], [descriptor], [], max(0.0, deadline - time.monotonic()))[1]:
