@@ -91,7 +91,7 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
     broken = next((run for run in (outcome.baseline, outcome.speculative) if run is not None and run.lost), None)
     if broken is not None:
         assert bench is not None, "only boards are lost"
-        return told_lost(options, setup, broken, bench)
+        return told_lost(options, setup, outcome, broken, bench)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
     if bench is not None:
         from hilsim.show.hardware import hardware, shadow
@@ -119,15 +119,15 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
     return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
 
 
-def told_lost(options: RunOptions, setup: Setup, broken: Trace, bench: Bench) -> int:
-    """The report of a run that a board did not live through."""
+def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, bench: Bench) -> int:
+    """The report of a run that a board did not live through; its trace as far as it came."""
     from hilsim.show.hardware import hardware, lost, render_hardware, render_lost
 
     found = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed}
     told = found | {"lost": lost(broken), "hardware": hardware(bench)}
+    save_traces(options, setup, outcome)
     if options.out is not None:
-        with written(options.out / "report.json") as path:
-            path.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        save_report(options.out, told)
     if options.json:
         json.dump(told, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -229,23 +229,13 @@ def save(
     options: RunOptions, setup: Setup, outcome: Outcome, document: dict[str, Any], dashboard: Dashboard | None
 ) -> str:
     """Write what --trace and --out ask for, each file whole or not at all; returns what was left out and why."""
-    traces = {run.policy: run for run in (outcome.baseline, outcome.speculative) if run is not None}
-    targets = [options.trace] if options.trace is not None else []
-    if options.out is not None:
-        targets.append(options.out / "trace.json")
-    if targets:
-        from hilsim.show.perfetto import write_trace
-
-        for target in targets:
-            with written(target) as path:
-                write_trace(path, setup, traces)
+    save_traces(options, setup, outcome)
     if options.out is None:
         return ""
     from hilsim.show.dashboard import snapshot
     from hilsim.show.tables import write_requests, write_rounds
 
-    with written(options.out / "report.json") as path:
-        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    save_report(options.out, document)
     for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
         with written(options.out / name) as path, path.open("w", encoding="utf-8", newline="") as file:
             write(file, outcome.baseline, outcome.speculative)
@@ -260,6 +250,26 @@ def save(
     except ModuleNotFoundError as error:
         return f"timeline.png: left out, {error.name} is not installed. Install hilsim[plot]."
     return ""
+
+
+def save_traces(options: RunOptions, setup: Setup, outcome: Outcome) -> None:
+    """Write the trace wherever it is asked for."""
+    traces = {run.policy: run for run in (outcome.baseline, outcome.speculative) if run is not None}
+    targets = [options.trace] if options.trace is not None else []
+    if options.out is not None:
+        targets.append(options.out / "trace.json")
+    if targets:
+        from hilsim.show.perfetto import write_trace
+
+        for target in targets:
+            with written(target) as path:
+                write_trace(path, setup, traces)
+
+
+def save_report(folder: Path, document: dict[str, Any]) -> None:
+    """Write the document."""
+    with written(folder / "report.json") as path:
+        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def train(corpus: Path, out: Path, work: Path, *, seed: int, quick: bool, float32: bool) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilsim import __version__
+from hilsim.cli_hardware import add_profile, run_profile
 from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
 from hilsim.hardware.agent.command import add_agent, run_agent
 
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     add_explore(commands)
     add_study(commands)
     add_agent(commands)
+    add_profile(commands)
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
     train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
@@ -145,6 +147,8 @@ def main(arguments: Sequence[str]) -> int:
             return run_explore(options)
         if options.command == "agent":
             return run_agent(options)
+        if options.command == "profile":
+            return run_profile(options)
         from hilsim import app
         from hilsim.app_compile import check_command
 

@@ -95,12 +95,13 @@ def test_a_checkpoint_says_what_the_decoder_says() -> None:
 def test_all_that_a_pass_computes_lies_on_the_engines_device(rows: int) -> None:
     """PyTorch's device without memory refuses whatever lies elsewhere, as a CUDA device would."""
     engine = Checkpoint(DRAFT)
-    engine.place, engine.on_cuda = torch.device("meta"), False
+    engine.place = torch.device("meta")
+    network = load_network(DRAFT).to(engine.place)
+    with engine.place:
+        cache = KVCache(engine.config, 32)
+    tokens = torch.zeros((1, rows), dtype=torch.int64, device=engine.place)
     with engine._masks(rows), torch.inference_mode():
-        network = load_network(DRAFT).to(engine.place)
-        with engine.place:
-            cache = KVCache(engine.config, 32)
-        logits = network(torch.zeros((1, rows), dtype=torch.int64, device=engine.place), cache, last_rows=rows)
+        logits = network(tokens, cache, last_rows=rows)
     assert (logits.device.type, tuple(logits.shape)) == ("meta", (1, rows, 2048))
 
 

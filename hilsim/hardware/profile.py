@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import median, quantiles
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hilsim.cost.step import Phase
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts
-from hilsim.hardware.recording import Entry
+from hilsim.hardware.recording import Entry, Use
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 PROMPTS = (16, 32, 64, 128, 256, 512)
@@ -27,7 +27,6 @@ PROMPTS = (16, 32, 64, 128, 256, 512)
 FILLS = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 SEED = 1
 READING = tuple(phase.value for phase in Phase if phase.reads)
-Use = Literal["warm-up", "profile"]
 
 
 class Shape(NamedTuple):

@@ -1,0 +1,49 @@
+"""Times of steps on the terminal: a board's profile, and a chip that was calibrated from such a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hilsim.hardware.profile import Taken
+from hilsim.hardware.steadiness import WIDE, Doubt
+from hilsim.show.words import clean
+from hilsim.units import ms
+
+
+def print_profile(
+    console: Console, device: Mapping[str, Any], found: Sequence[Taken], doubted: Sequence[Doubt], file: str
+) -> None:
+    """A table a model, rows down and cached positions across, then what is doubtful."""
+    facts = ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
+    console.print(Text(clean(f"{file}: {facts}"), style="bold"))
+    for model in dict.fromkeys(one.shape.model for one in found):
+        console.print(Text(clean(f"\n{model}: median ms, and half of the times within so many % of it"), style="bold"))
+        console.print(times_table([one for one in found if one.shape.model == model]))
+    for doubt in doubted:
+        console.print(Text(clean(f"{doubt.kind}: {doubt.sentence}"), style="yellow"))
+    if not doubted:
+        console.print("Nothing is doubtful about these times.")
+
+
+def times_table(found: Sequence[Taken]) -> Table:
+    """The shapes of one model; a cell a shape."""
+    fills = sorted({one.shape.cached for one in found})
+    made = Table(box=None, pad_edge=False)
+    made.add_column("rows \\ cached", no_wrap=True)
+    for fill in fills:
+        made.add_column(f"{fill}", justify="right", no_wrap=True)
+    cells = {one.shape[1:]: cell(one) for one in found}
+    for reading, rows in sorted({one.shape[1:3] for one in found}):
+        made.add_row(f"prompt of {rows}" if reading else f"{rows}", *(cells.get((reading, rows, at), "") for at in fills))
+    return made
+
+
+def cell(one: Taken) -> Text:
+    """Median and scatter of a shape."""
+    style = "yellow" if one.scatter > WIDE else "dim"
+    return Text.assemble(f"{ms(one.median_ns):.3g}", (f"{one.scatter / 2:>5.0%}", style))
