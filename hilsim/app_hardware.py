@@ -45,8 +45,8 @@ def profile(options: ProfileOptions) -> int:
     token = None if options.token_file is None else read_text(options.token_file).strip()
     require_place(options.out, "--out")
     with closing(Agent(address, token)) as agent:
-        found = steps_into(options, agent, models_of(options, agent))
-    show_profile(options.out, found)
+        doubted = steps_into(options, agent, models_of(options, agent))
+    show_profile(options.out, doubted)
     return 0
 
 
@@ -105,11 +105,11 @@ def kept(recorder: Recorder) -> str:
     return f"{recorder.entries} steps are kept in {recorder.file}."
 
 
-def show_profile(file: Path, found: Sequence[Doubt]) -> None:
+def show_profile(file: Path, doubted: Sequence[Doubt]) -> None:
     """The last session of a recording as a table, and its doubts."""
     from rich.console import Console
 
     from hilsim.show.step_times import print_profile
 
     session = read_recording(file).sessions[-1]
-    print_profile(Console(), session.header.device, taken(session.entries), found, str(file))
+    print_profile(Console(), session.header.device, taken(session.entries), doubted, str(file))

@@ -30,10 +30,12 @@ from tests.fake_engines import CONTEXT, VOCABULARY, Chain, Failing
 NOWHERE = Path("/nowhere")
 
 
-@pytest.fixture(autouse=True)
-def _no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _no_notes() -> Iterator[None]:
     """Agents in threads would write about their clients into the output of the next test."""
-    monkeypatch.setattr(listen, "note", lambda text: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listen, "note", lambda text: None)
+        yield
 
 
 def bare() -> Sensors:

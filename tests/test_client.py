@@ -218,6 +218,16 @@ def test_nobody_there_is_unreachable() -> None:
         connect(Address("no-such-host.invalid", 7295))
 
 
+def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks for a port that nobody listens on may be given that port, and would hear itself."""
+    itself = socket.socket()
+    itself.bind(("127.0.0.1", 0))
+    itself.connect(itself.getsockname())
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: itself)
+    with pytest.raises(AgentFault, match="unreachable: connection refused"):
+        connect(Address(*itself.getsockname()))
+
+
 def test_a_full_door_is_unreachable_in_time() -> None:
     """A listener with a full backlog drops connections without a word, as a host that is switched off does."""
     with socket.socket() as full:
@@ -362,6 +372,18 @@ def test_logits_that_cannot_be_are_garbage(name: str) -> None:
     assert fault_of(script).kind == "garbage"
 
 
+def test_a_body_larger_than_an_answer_is_not_even_waited_for() -> None:
+    def script(wire: Wire) -> None:
+        step = wire.until_step()
+        large = Tensor("f4", (3, VOCABULARY), bytes(2**20))
+        whole = encoded(Frame("done", {"id": step.fields["id"], **DONE}, {"logits": large}))
+        wire.connection.sendall(whole[: -(2**20)])
+        silent(wire)
+
+    fault = fault_of(script)
+    assert (fault.kind, fault.found) == ("garbage", "a body of 1048576 bytes, of which 65668 are allowed")
+
+
 @pytest.mark.parametrize("ids", [(0, 1, VOCABULARY), (-1, 1, 2), (0, 1)])
 def test_token_ids_that_cannot_be_are_garbage(ids: tuple[int, ...]) -> None:
     def script(wire: Wire) -> None:
@@ -396,7 +418,8 @@ def test_bytes_that_are_no_frame_are_garbage(data: bytes) -> None:
     ("welcome", "ready"),
     [({"protocol": "1"}, {}), ({"protocol": None}, {}), ({"nonce": 5}, {}), ({"token": "no"}, {}), ({}, {"device": []}),
      ({}, {"clock": None}), ({}, {"models": "toy"}), ({}, {"models": [1]}), ({}, {"heartbeat_s": 0}),
-     ({}, {"heartbeat_s": "1"}), ({}, {"heartbeat_s": 1e9}), ({}, {"most_body_bytes": -1}), ({}, {"id": 9})],
+     ({}, {"heartbeat_s": "1"}), ({}, {"heartbeat_s": 1e9}), ({}, {"most_body_bytes": -1}), ({}, {"id": 9}),
+     ({}, {"id": True})],
 )  # fmt: skip
 def test_a_handshake_that_cannot_be_is_garbage(welcome: dict[str, Any], ready: dict[str, Any]) -> None:
     def script(wire: Wire) -> None:
@@ -461,6 +484,20 @@ def test_an_engine_s_fault_leaves_the_connection_as_it_is() -> None:
     with Scripted(script) as server:
         agent = Agent(server.address, patience=CALM)
         with pytest.raises(AgentFault, match="engine: engine: out of memory"):
+            agent.execute(ASK)
+        assert agent.execute(ASK).duration_ns == 1000
+        agent.close()
+
+
+def test_an_agent_that_gives_up_is_connected_to_again() -> None:
+    def script(wire: Wire) -> None:
+        step = wire.until_step()
+        wire.send("error", {"id": step.fields["id"], "code": "engine", "message": "the device is gone", "fatal": True})
+        silent(wire)
+
+    with Scripted(script, obliging) as server:
+        agent = Agent(server.address, patience=CALM)
+        with pytest.raises(AgentFault, match="engine: engine: the device is gone"):
             agent.execute(ASK)
         assert agent.execute(ASK).duration_ns == 1000
         agent.close()
@@ -594,7 +631,8 @@ def test_goodbye_never_fails_nor_takes_long() -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Iterator[Address]:
+def shipped() -> Iterator[tuple[Address, subprocess.Popen[str]]]:
+    """A running agent: its address and its process."""
     command = [sys.executable, "-m", "hilsim", "agent", "--model", "draft=models/draft-0.2m", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as agent:
         try:
@@ -603,13 +641,13 @@ def shipped() -> Iterator[Address]:
             found = re.fullmatch(r"listening on (.*)\n", line)
             if found is None:
                 pytest.skip(f"no agent here: {line}")
-            yield Address.parse(f"tcp://{found[1]}")
+            yield Address.parse(f"tcp://{found[1]}"), agent
         finally:
             agent.terminate()
 
 
-def test_the_shipped_agent_answers(shipped: Address) -> None:
-    agent = Agent(shipped)
+def test_the_shipped_agent_answers(shipped: tuple[Address, subprocess.Popen[str]]) -> None:
+    agent = Agent(shipped[0])
     facts = agent.load("draft")
     first = agent.execute(Ask("draft", "draft prefill", (1, 2, 3, 4), 0, 1, "logits"))
     again = agent.execute(Ask("draft", "verify", (1, 2, 3, 4), 1, 3, "logits"))
@@ -627,6 +665,26 @@ def test_the_shipped_agent_answers(shipped: Address) -> None:
     assert agent.stats().steps == 3
     assert agent.ping().clock_ns > again.clock_ns
     with pytest.raises(AgentFault, match=r"refused: busy"):
-        connect(shipped)
+        connect(shipped[0])
     agent.reconnect()
+    agent.close()
+
+
+def test_the_shipped_agent_stopped_and_killed(shipped: tuple[Address, subprocess.Popen[str]]) -> None:
+    """A stopped process is silent and goes on later; a killed one is gone."""
+    agent, ask = Agent(shipped[0], patience=Patience(silence_s=1.5)), Ask("draft", "draft", (1, 2, 3), 2, 1, "logits")
+    before = agent.execute(ask)
+    shipped[1].send_signal(signal.SIGSTOP)
+    with pytest.raises(AgentFault, match=r"stalled: nothing at all for 1\.5 s"):
+        agent.execute(ask)
+    shipped[1].send_signal(signal.SIGCONT)
+    after = agent.execute(ask)
+    assert before.rows is not None
+    np.testing.assert_allclose(after.rows, before.rows, atol=1e-3)
+    shipped[1].kill()
+    shipped[1].wait(5)
+    with pytest.raises(AgentFault, match="died: "):
+        agent.execute(ask)
+    with pytest.raises(AgentFault, match="unreachable: connection refused"):
+        agent.execute(ask)
     agent.close()

@@ -385,6 +385,10 @@ def test_words_are_put_together_from_other_steps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(answer.rows, rows(other))
     tokens = chip_of(file, "interpolate").execute(Ask("toy", "draft", TALK[:6], 5, 1, "tokens"))
     assert tokens.ids == (int(row(TALK[:6]).argmax()),)
+    record(tmp_path / "named.jsonl", [ASKS[2]])
+    named = Ask("toy", "draft", TALK[:5], 3, 1, "tokens")
+    record(tmp_path / "named.jsonl", [Ask("toy", "draft", TALK[:5], 2, 1, "nothing")])
+    assert chip_of(tmp_path / "named.jsonl", "interpolate").execute(named).ids == (int(row(TALK[:5]).argmax()),)
     mixed = Ask("toy", "verify", TALK[:7], 3, 4, "logits")
     np.testing.assert_array_equal(chip_of(file, "interpolate").execute(mixed).rows, rows(mixed))
 

@@ -7,12 +7,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hilsim.hardware.conformance_talk import Failed, LeftOut, Step, Subject, Talk, require, told, whole_numbers
+from hilsim.hardware.conformance_talk import (
+    Failed,
+    LeftOut,
+    Step,
+    Subject,
+    Talk,
+    conversation,
+    require,
+    reset,
+    same,
+    told,
+    whole_numbers,
+)
 from hilsim.hardware.frames import MAGIC, PREAMBLE, Frame, encoded
 
-TIE = 1e-3  # of the spread of a row: likeliest tokens closer than this may change places with the order of sums
 TALKS = 8  # conversations that a claim about what the model says is tried on
-LENGTH = 20
 
 
 def welcome_comes_first(subject: Subject) -> str:
@@ -328,30 +338,6 @@ def goodbye_frees_the_agent(subject: Subject) -> str:
             answer = talk.read()
             require(answer.kind == "welcome", f"{told(answer)} to the next client")
     return "three times"
-
-
-def conversation(subject: Subject, number: int) -> list[int]:
-    """Some tokens, other ones for each number."""
-    vocabulary, length = int(subject.facts["vocabulary"]), min(LENGTH, int(subject.facts["context"]))
-    return [(7919 * (number + 1) + 104_729 * at + 31 * at * at) % vocabulary for at in range(length)]
-
-
-def reset(talk: Talk) -> None:
-    """Empty the cache."""
-    answer = talk.ask("reset", model=talk.subject.model)
-    require(answer.kind == "done", f"{told(answer)} to a reset")
-
-
-def same(step: Step, ids: Sequence[int], what: str) -> None:
-    """Fail where two rows name different tokens, but for a tie that logits can show."""
-    for row, (ours, theirs) in enumerate(zip(step.ids, ids, strict=True)):
-        if ours == theirs:
-            continue
-        if step.rows is not None:
-            values = step.rows[row]
-            if values[ours] - values[theirs] <= TIE * (max(values) - min(values)):
-                continue
-        raise Failed(f"tokens {step.ids} and {list(ids)} from {what}")
 
 
 def compared(subject: Subject, pair: Callable[[Talk, list[int]], tuple[Step, Step]], what: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from hilsim.hardware.frames import Closed, Frame, FrameError, Tensor, encoded, read_frame
 
 ANSWER_S = 10.0  # for whatever takes no computing; more where signs of life come
+TIE = 1e-3  # of the spread of a row: likeliest tokens closer than this may change places with the order of sums
+LENGTH = 20
 BUSY_S = 5.0  # an agent may need a moment to see that a client has gone
 
 
@@ -215,3 +217,27 @@ def told(frame: Frame) -> str:
     if frame.kind == "error":
         return f"error {frame.fields.get('code')} ({frame.fields.get('message')!s:.120})"
     return repr(frame.kind)
+
+
+def conversation(subject: Subject, number: int) -> list[int]:
+    """Some tokens, other ones for each number."""
+    vocabulary, length = int(subject.facts["vocabulary"]), min(LENGTH, int(subject.facts["context"]))
+    return [(7919 * (number + 1) + 104_729 * at + 31 * at * at) % vocabulary for at in range(length)]
+
+
+def reset(talk: Talk) -> None:
+    """Empty the cache."""
+    answer = talk.ask("reset", model=talk.subject.model)
+    require(answer.kind == "done", f"{told(answer)} to a reset")
+
+
+def same(step: Step, ids: Sequence[int], what: str) -> None:
+    """Fail where two rows name different tokens, but for a tie that logits can show."""
+    for row, (ours, theirs) in enumerate(zip(step.ids, ids, strict=True)):
+        if ours == theirs:
+            continue
+        if step.rows is not None:
+            values = step.rows[row]
+            if values[ours] - values[theirs] <= TIE * (max(values) - min(values)):
+                continue
+        raise Failed(f"tokens {step.ids} and {list(ids)} from {what}")

@@ -24,7 +24,7 @@ from hilsim.hardware.recording import Entry, Use
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 PROMPTS = (16, 32, 64, 128, 256, 512)
 # Of the context.
-FILLS = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
+FILLS = (0, 1 / 16, 1 / 4, 3 / 4)
 SEED = 1
 READING = tuple(phase.value for phase in Phase if phase.reads)
 

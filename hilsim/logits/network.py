@@ -203,12 +203,12 @@ def layout_of(cached: int, parents: Sequence[int]) -> Layout:
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
     """Additive mask (rows, width): the last `rows` of `width` positions each see themselves and what came before."""
-    query = torch.arange(width - rows, width)[:, None]
-    key = torch.arange(width)[None, :]
+    query = torch.arange(width - rows, width, device=like.device)[:, None]
+    key = torch.arange(width, device=like.device)[None, :]
     hidden = key > query
     if window is not None:
         hidden |= key <= query - window
-    return torch.zeros(rows, width, dtype=like.dtype).masked_fill_(hidden, -math.inf)
+    return torch.zeros(rows, width, dtype=like.dtype, device=like.device).masked_fill_(hidden, -math.inf)
 
 
 class Block(nn.Module):

@@ -14,6 +14,8 @@ from hilsim.hardware.steadiness import WIDE, Doubt
 from hilsim.show.words import clean
 from hilsim.units import ms
 
+DOUBTS_SHOWN = 6
+
 
 def print_profile(
     console: Console, device: Mapping[str, Any], found: Sequence[Taken], doubted: Sequence[Doubt], file: str
@@ -22,11 +24,13 @@ def print_profile(
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
     console.print(Text(clean(f"{file}: {facts}"), style="bold"))
     for model in dict.fromkeys(one.shape.model for one in found):
-        console.print(Text(clean(f"\n{model}: median ms, and half of the times within so many % of it"), style="bold"))
+        console.print(Text(clean(model), style="bold"), "median ms; how wide the middle half of the times is, of that")
         console.print(times_table([one for one in found if one.shape.model == model]))
-    for doubt in doubted:
+    for doubt in doubted[:DOUBTS_SHOWN]:
         console.print(Text(clean(f"{doubt.kind}: {doubt.sentence}"), style="yellow"))
-    if not doubted:
+    if len(doubted) > DOUBTS_SHOWN:
+        console.print(Text(f"and {len(doubted) - DOUBTS_SHOWN} more of the kind", style="yellow"))
+    elif not doubted:
         console.print("Nothing is doubtful about these times.")
 
 
@@ -46,4 +50,4 @@ def times_table(found: Sequence[Taken]) -> Table:
 def cell(one: Taken) -> Text:
     """Median and scatter of a shape."""
     style = "yellow" if one.scatter > WIDE else "dim"
-    return Text.assemble(f"{ms(one.median_ns):.3g}", (f"{one.scatter / 2:>5.0%}", style))
+    return Text.assemble(f"{ms(one.median_ns):.3g}", (f"{one.scatter:>5.0%}", style))

@@ -7,7 +7,6 @@ and a time that jumps between two programs would say nothing about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -88,16 +87,11 @@ class Checkpoint:
         if not self.on_cuda:
             return Output(logits=flat(self.network(rows, self.cache, last_rows=wanted)))
         self._began.record()
-        with self._masks(len(tokens)):
-            logits = self.network(rows, self.cache, last_rows=wanted)
+        logits = self.network(rows, self.cache, last_rows=wanted)
         self._ended.record()
         self._ended.synchronize()
         duration_ns = max(1, round(self._began.elapsed_time(self._ended) * 1e6))
         return Output(logits=flat(logits.cpu()), duration_ns=duration_ns)
-
-    def _masks(self, rows: int) -> AbstractContextManager[object]:
-        """The network makes the mask of several rows where PyTorch makes tensors by default."""
-        return nullcontext() if rows == 1 else self.place
 
 
 def flat(logits: Tensor) -> object:
