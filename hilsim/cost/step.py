@@ -1,7 +1,7 @@
 """One execution on a unit: what is asked for (`Step`) and what it costs there (`StepCost`), by a roofline with parts.
 
     time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it + extra
-    fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more of it when reading a prompt)
+    fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more of it for several rows or a prompt)
     memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / cache rate
     compute = weight operations / operation rate(rows) + attention operations / attention rate
 
@@ -175,6 +175,7 @@ def execution_cost(
     layer_s = si(unit.layer_overhead) + (
         si(unit.prompt_layer_overhead) if reading and rows > si(unit.narrow_rows, 1) else 0.0
     )
+    layer_s += si(unit.wide_layer_overhead) if wide else 0.0
     graphs_s = graphs_run(model, unit, precision) * si(unit.graph_overhead)
     return StepCost(
         width=rows,

@@ -114,9 +114,9 @@ class Unit(Record):
 
     Every pass costs `step_overhead`, and `layer_overhead` a layer; one that reads a prompt of more than `narrow_rows`
     rows `prompt_layer_overhead` a layer on top, as it is launched kernel by kernel. Any pass of more than
-    `narrow_rows` rows uses matrix instead of matrix-vector kernels: rows are rounded up to `tile_rows`, and of the
-    shorter of memory and compute time only the share `overlap` hides behind the longer. Where these are absent: no
-    overhead, no rounding, all of it hidden.
+    `narrow_rows` rows uses matrix instead of matrix-vector kernels: it costs `wide_layer_overhead` a layer on top (a
+    mask, packing), rows are rounded up to `tile_rows`, and of the shorter of memory and compute time only the share
+    `overlap` hides behind the longer. Where these are absent: no overhead, no rounding, all of it hidden.
 
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations) and `clock`.
@@ -137,6 +137,7 @@ class Unit(Record):
     step_overhead: Duration | None = None
     layer_overhead: Duration | None = None
     prompt_layer_overhead: Duration | None = None
+    wide_layer_overhead: Duration | None = None
     operator_overhead: Duration | None = None
     overlap: Share | None = None
     narrow_rows: Count | None = None

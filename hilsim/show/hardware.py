@@ -12,8 +12,8 @@ from rich.text import Text
 from hilsim.describe.load import Setup
 from hilsim.hardware.bench import Bench, Place
 from hilsim.hardware.shadow import Compared, compared, mean_bias, mean_error
-from hilsim.hardware.steadiness import Sample, doubts, shape_of
-from hilsim.hardware.unit import Executed, Trouble
+from hilsim.hardware.steadiness import doubts, sample_of
+from hilsim.hardware.unit import Trouble
 from hilsim.show.kinds import BAD
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME
@@ -34,6 +34,8 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
     """One unit in the document."""
     unit = place.unit
     answers = [step.answer for step in unit.executed]
+    # The first runs of a shape are thrown away, however long they take.
+    samples = [sample_of(step.ask, step.answer) for step in unit.executed if step.use != "warm-up"]
     energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
     temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]
     known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
@@ -50,23 +52,11 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
         "energy_mj": sum(energies) if energies else None,
         "max_temperature_c": max(temperatures, default=None),
         "recording": None if place.recorder is None else str(place.recorder.file),
-        "doubts": [asdict(doubt) for doubt in doubts([sample_of(step) for step in unit.executed if counts(step)])],
+        "doubts": [asdict(doubt) for doubt in doubts(samples)],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
         "other_models": others,  # roles whose board runs another model than the deployed one
     }
-
-
-def counts(step: Executed) -> bool:
-    """Whether a step was run in earnest: the first runs of a shape are thrown away, however long they take."""
-    return step.use != "warm-up"
-
-
-def sample_of(step: Executed) -> Sample:
-    """An executed step as steadiness looks at it."""
-    ask, answer = step.ask, step.answer
-    shape = shape_of(ask.model, ask.rows, ask.cached)
-    return Sample(shape, answer.duration_ns, answer.wall_ns, answer.clock_ns, answer.at_ns, answer.temperature_c)
 
 
 def fault_of(trouble: Trouble) -> Block:

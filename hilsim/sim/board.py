@@ -19,6 +19,8 @@ from hilsim.sim.turn import Turn
 from hilsim.units import ns
 
 Timers = Callable[[Placed, int], StepTimer]
+# Makes a board with a clock of its own, for a trace, with a draft or without.
+Boards = Callable[[Setup, Trace, bool], "Board"]
 
 
 class Direction:
@@ -104,27 +106,16 @@ class Board:
         with_draft: bool,
         timers: Timers = timer_for,
     ):
-        self.env, self.setup, self.trace = env, setup, trace
-        context = setup.scenario.context_tokens
-        turns: dict[str, Turn] = {}
-
-        def seat(placed: Placed) -> Seat:
-            track = f"{placed.chip.name}.{placed.placement.unit}"
-            turn, timer = turns.setdefault(track, Turn(env)), timers(placed, context)
-            kind = MeasuredSeat if isinstance(timer, MeasuringTimer) else Seat
-            return kind(env, placed.chip.name, track, turn, timer, trace)
-
-        self.networks = [
-            Watcher(env, network, turns.setdefault(network.track, Turn(env)), trace) for network in setup.networks
-        ]
-        self.target = seat(setup.target)
-        self.draft = seat(setup.draft) if setup.draft is not None and with_draft else None
+        self.env, self.setup, self.trace, self.timers = env, setup, trace, timers
+        self.turns: dict[str, Turn] = {}
+        self.networks = [Watcher(env, network, self.turn(network.track), trace) for network in setup.networks]
+        self.target = self.seat(setup.target)
+        self.draft = self.seat(setup.draft) if setup.draft is not None and with_draft else None
         self.up = self.down = None
         elsewhere = setup.application != setup.target.chip.name
         if setup.link is not None and (with_draft or elsewhere):
-            self.up = Direction(env, f"{setup.link.name}.up", setup.link, setup.scenario.seed, trace)
-            self.down = Direction(env, f"{setup.link.name}.down", setup.link, setup.scenario.seed, trace)
-        trace.units = tuple(turns)
+            self.up, self.down = self.direction(setup.link, "up"), self.direction(setup.link, "down")
+        trace.units = tuple(self.turns)
         trace.directions = tuple(way.track for way in (self.up, self.down) if way is not None)
         trace.tracks = (*reversed(trace.units), *trace.directions)
         self.memories = {}
@@ -138,6 +129,20 @@ class Board:
                     self.conversation_bytes[chip] = self.conversation_bytes.get(chip, 0) + share
                 else:
                     memory.take(item.what, item.bytes)
+
+    def turn(self, track: str) -> Turn:
+        """The one turn of a unit."""
+        return self.turns.setdefault(track, Turn(self.env))
+
+    def seat(self, placed: Placed) -> Seat:
+        """A role's place on its unit."""
+        timer = self.timers(placed, self.setup.scenario.context_tokens)
+        kind = MeasuredSeat if isinstance(timer, MeasuringTimer) else Seat
+        return kind(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace)
+
+    def direction(self, link: Link, way: str) -> Direction:
+        """One way over the link."""
+        return Direction(self.env, f"{link.name}.{way}", link, self.setup.scenario.seed, self.trace)
 
     @property
     def now(self) -> int:

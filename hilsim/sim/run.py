@@ -15,7 +15,7 @@ from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.errors import ChipLost
 from hilsim.logits.source import LogitsSource
-from hilsim.sim.board import Board, Timers
+from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
@@ -64,17 +64,23 @@ def simulate(
     realtime: float | None = None,
     keep: bool = True,
     timers: Timers = timer_for,
+    boards: Boards | None = None,
 ) -> Trace:
     """Run the scenario's workload under `policy` (the scenario's own, unless given) and return its trace.
 
     `realtime` is wall seconds per simulated second; how well it was kept is `trace.pace`. Where `keep` is False only
     requests are kept; all else is for the observer alone. `timers` give each role's step times: the chip model's,
-    unless a board executes the steps. Where a board is lost for good, the run ends and `trace.lost` says why.
+    unless a board executes the steps. `boards` makes a board that brings its own clock, in place of the last two. Where
+    a chip is lost for good, the run ends and `trace.lost` says why.
     """
     policy = policy or setup.scenario.policy
-    env = simpy.Environment() if realtime is None else Paced(realtime)
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
-    board = Board(env, setup, trace, with_draft=policy.needs_draft, timers=timers)
+    if boards is not None:
+        board = boards(setup, trace, policy.needs_draft)
+    else:
+        clock = simpy.Environment() if realtime is None else Paced(realtime)
+        board = Board(clock, setup, trace, with_draft=policy.needs_draft, timers=timers)
+    env = board.env
     desk = Desk(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     if observer is not None:
