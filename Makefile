@@ -1,4 +1,5 @@
 # make run: the first scenario, live.  make test: the fast suite.  make check: format, lint, types.  make bench: speed.
+# make hil: the hardware loop, with this computer as the board.
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ READY := $(VENV)/.ready
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
 
-.PHONY: run test check bench pictures transcripts clean
+.PHONY: run test check hil bench pictures transcripts clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -18,6 +19,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+hil: $(READY)
+	$(BIN)/python scripts/hil.py
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

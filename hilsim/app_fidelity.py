@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT, described, file_of, load_chip, load_named, written_chip
+from hilsim.describe.chip import Chip
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
@@ -110,10 +111,7 @@ def calibrate(
     file: Path | None, *, chip: str | None, family: str | None, out: Path | None, fit: Sequence[str], skip_bad: bool
 ) -> int:
     """`python -m hilsim calibrate`: fit a chip's or a family's constants and write its file."""
-    if out is not None:
-        if out.suffix not in (".yaml", ".yml") or "@" in out.name:
-            raise InputError([Fault(str(out), "--out", "a name that no chip file may have", "NAME.yaml, without '@'")])
-        require_place(out, "--out")
+    require_chip_file(out)
     source = file or SHIPPED
     cases, left = cases_of(read_measurements(source), skip_bad=skip_bad)
     known = families()
@@ -128,14 +126,36 @@ def calibrate(
         assert chip is not None  # the arguments ask for one of the two
         written_one = written_chip(chip, Path("--chip"))
         found = calibrate_chip(written_one, fitting(cases), known, str(source), fit)
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or written_one.name
-        # Its rates are absolute now, so the figures of other power modes would change nothing: they are left out.
-        text = to_yaml(found.record.model_copy(update={"name": name, "known_as": (), "modes": {}}))
+        assert isinstance(found.record, Chip), "a chip calibrated into something else"
+        text = as_file(found.record, out)
+    write_chip(text, out)
+    report(found, left if file is not None else [], out)
+    return 0
+
+
+def require_chip_file(out: Path | None) -> None:
+    """Refuse a name or place that no chip file may have, before the fit."""
+    if out is None:
+        return
+    if out.suffix not in (".yaml", ".yml") or "@" in out.name:
+        raise InputError([Fault(str(out), "--out", "a name that no chip file may have", "NAME.yaml, without '@'")])
+    require_place(out, "--out")
+
+
+def as_file(chip: Chip, out: Path | None) -> str:
+    """A fitted chip as the text of its file, under the file's name.
+
+    Its rates are absolute now, so the figures of other power modes would change nothing: they are left out.
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or chip.name
+    return to_yaml(chip.model_copy(update={"name": name, "known_as": (), "modes": {}}))
+
+
+def write_chip(text: str, out: Path | None) -> None:
+    """Write a fitted file where one is asked for."""
     if out is not None:
         with written(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    report(found, left if file is not None else [], out)
-    return 0
 
 
 def show_chip(name: str, model: str | None, context: int, network: NetworkLoad | None) -> int:
@@ -168,7 +188,7 @@ def report(found: Calibration, left: Sequence[LeftOut], out: Path | None) -> Non
     from hilsim.show.fidelity import calibration_table, left_out_lines
 
     console = Console()
-    console.print(calibration_table(found))
+    console.print(calibration_table(found.record.title, found.figures))
     console.print(f"\n{found.residuals}")
     if left:
         console.print(left_out_lines(left))

@@ -1,24 +1,32 @@
-"""The commands about boards: `profile` times a board's steps, `calibrate` with a recording makes a chip file of them."""
+"""The commands about boards: `profile` times a board's steps, `calibrate` makes a chip file of a recording of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hilsim.app_fidelity import as_file, require_chip_file, write_chip
 from hilsim.describe.address import Address
+from hilsim.describe.catalogue import load_chip, load_named, written_chip
+from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, Fault, InputError
+from hilsim.fidelity.cases import known_as
+from hilsim.fidelity.steps import Recorded, calibrate_steps
 from hilsim.files import read_text
 from hilsim.hardware.client import Agent
 from hilsim.hardware.exchange import AgentFault, ModelFacts
 from hilsim.hardware.profile import Grid, asks, swept, taken
 from hilsim.hardware.recorder import Recorder
-from hilsim.hardware.recording import read_recording
+from hilsim.hardware.recording import Recording, entries_of, is_recording, read_recording
 from hilsim.hardware.steadiness import Doubt, Sample, doubts, sample_of
 from hilsim.show.outputs import require_place
-from hilsim.show.progress import progressing
+from hilsim.show.progress import progressing, saying
+from hilsim.units import NS_PER_S
 
+# Padding of a vocabulary is up to a runtime; another model's is farther off than that.
+SAME_VOCABULARY = 0.05
 START = "Start one on the board: python -m hilsim agent --model NAME=FOLDER."
 
 
@@ -29,7 +37,7 @@ class ProfileOptions:
     address: str
     out: Path
     models: Sequence[str] = ()
-    grid: Grid = Grid()
+    grid: Grid = field(default_factory=Grid)
     warm_up: int = 3
     repeats: int = 7
     token_file: Path | None = None
@@ -113,3 +121,121 @@ def show_profile(file: Path, doubted: Sequence[Doubt]) -> None:
 
     session = read_recording(file).sessions[-1]
     print_profile(Console(), session.header.device, taken(session.entries), doubted, str(file))
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What `calibrate` was asked for with a recording; `models` are RECORDED=DESCRIBED."""
+
+    file: Path
+    chip: str
+    out: Path | None = None
+    models: Sequence[str] = ()
+    unit: str | None = None
+    precision: str | None = None
+
+
+def holds_recording(file: Path) -> bool:
+    """Whether a file is a recording, or is called like one."""
+    if file.suffix == ".jsonl":
+        return True
+    try:
+        with file.open("rb") as stream:
+            return is_recording(stream.read(64))
+    except (OSError, ValueError):
+        return False
+
+
+def calibrate(options: CalibrateOptions) -> int:
+    """`python -m hilsim calibrate RECORDING`: a chip file whose constants are fitted to the steps of a recording."""
+    from rich.console import Console
+
+    from hilsim.show.step_times import print_calibration
+
+    require_chip_file(options.out)
+    recording = read_recording(options.file)
+    here = Path("--chip")
+    written, settled = written_chip(options.chip, here), load_chip(options.chip, here)
+    unit = one_of("--unit", options.unit, list(settled.units), f"the units of {written.name}")
+    formats = settled.units[unit].precisions
+    precision = one_of("--precision", options.precision, list(formats), f"what {written.name}.{unit} computes in")
+    steps = recorded_steps(recording, described_models(recording, options.models))
+    with saying("fitting"):
+        source, file = source_of(recording, steps), str(options.file)
+        found = calibrate_steps(written, settled.units[unit], unit, precision, steps, source, file)
+    write_chip(as_file(found.record, options.out), options.out)
+    print_calibration(Console(), found, recording.torn, options.out)
+    return 0
+
+
+def one_of(option: str, asked: str | None, known: Sequence[str], what: str) -> str:
+    """The one that is asked for, or the only one."""
+    if asked in known:
+        return asked
+    if asked is None and len(known) == 1:
+        return known[0]
+    found = "nothing" if asked is None else repr(asked)
+    raise InputError([Fault(option, "", found, f"one of {', '.join(known)} ({what})")])
+
+
+def described_models(recording: Recording, named: Sequence[str]) -> dict[str, Model]:
+    """Which described model each of a recording's models is: as named, else of that name, or known as it."""
+    recorded = recording.models()
+    wanted: dict[str, str] = {}
+    faults: list[Fault] = []
+    for text in named:
+        name, equals, described = text.partition("=")
+        if not equals or name not in recorded:
+            expected = f"RECORDED=DESCRIBED, with one of {', '.join(recorded)} before it"
+            faults.append(Fault("--model", text, f"no model of {recording.file}", expected))
+        wanted[name] = described
+    models: dict[str, Model] = {}
+    for name, facts in recorded.items():
+        model = None if name in wanted else known_as(name, "model", Model)
+        try:
+            model = load_named("model", Model, wanted[name], Path("--model")) if name in wanted else model
+        except InputError as error:
+            faults += error.faults
+            continue
+        if model is None:
+            expected = f"a model of models/, by --model {name}=NAME"
+            faults.append(Fault(str(recording.file), f"model {name}", "no described model of that name", expected))
+        elif abs(facts.vocabulary / model.vocabulary.entries - 1) > SAME_VOCABULARY:
+            found = f"a vocabulary of {facts.vocabulary} entries"
+            expected = f"{model.vocabulary.entries}, as {model.name} has"
+            faults.append(Fault(str(recording.file), f"model {name}", found, expected, f"Or say --model {name}=NAME."))
+        else:
+            models[name] = model
+    if faults:
+        raise InputError(faults)
+    return models
+
+
+def recorded_steps(recording: Recording, models: Mapping[str, Model]) -> list[Recorded]:
+    """The medians of a recording's shapes. Raises `InputError` where there are none."""
+    known = recording.models()
+    found = [
+        Recorded(
+            model=models[one.shape.model],
+            reading=one.shape.reading,
+            rows=one.shape.rows,
+            cached=one.shape.cached,
+            seconds=one.median_ns / NS_PER_S,
+            count=len(one.all_ns),
+            widths=known[one.shape.model].widths,
+            context=known[one.shape.model].context,
+        )
+        for one in taken(entries_of(recording))
+    ]
+    if not found:
+        expected, remedy = "steps of a board", "Record some: python -m hilsim profile."
+        raise InputError([Fault(str(recording.file), "", "no step that was timed", expected, remedy)])
+    return found
+
+
+def source_of(recording: Recording, steps: Sequence[Recorded]) -> str:
+    """What the fitted constants rest on, in a line."""
+    header = recording.sessions[-1].header
+    device = ", ".join(str(header.device[key]) for key in ("name", "processor") if header.device.get(key))
+    count = sum(step.count for step in steps)
+    return f"{count} steps recorded on {device or header.address}, {recording.file.name}, {header.began[:10]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilsim import __version__
-from hilsim.cli_hardware import add_profile, run_profile
+from hilsim.cli_hardware import add_profile, add_recorded, calibrate_recorded, run_profile
 from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
 from hilsim.hardware.agent.command import add_agent, run_agent
 
@@ -122,7 +122,10 @@ def main(arguments: Sequence[str]) -> int:
     validate.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     validate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
     calibrate = commands.add_parser("calibrate", help="fit a chip's constants to measurements and write its file")
-    calibrate.add_argument("csv", metavar="CSV", nargs="?", type=Path, help="measurements (default: the shipped ones)")
+    calibrate.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path,
+        help="measurements (CSV; default: the shipped ones), or a recording of a board's steps (.jsonl)",
+    )  # fmt: skip
     subject = calibrate.add_mutually_exclusive_group(required=True)
     subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file, with rows of its own")
     subject.add_argument("--family", metavar="NAME", help="the family to fit, over all its chips")
@@ -131,6 +134,7 @@ def main(arguments: Sequence[str]) -> int:
         "--fit", metavar="NAME", action="append", default=[], help="a further constant of the chip; repeatable"
     )
     calibrate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
+    add_recorded(calibrate)
     chip = commands.add_parser("chip", help="a chip's figures and sources, or what a model or network takes on it")
     chip.add_argument("chip", metavar="NAME", help="a chip by name, NAME@MODE or file")
     chip.add_argument("--model", metavar="NAME", help="time the steps of this model on every unit")
@@ -167,10 +171,12 @@ def main(arguments: Sequence[str]) -> int:
                 options.csv, plot=options.plot, as_json=options.json, skip_bad=options.skip_bad
             )
         if options.command == "calibrate":
+            if (status := calibrate_recorded(options)) is not None:
+                return status
             from hilsim import app_fidelity
 
             return app_fidelity.calibrate(
-                options.csv,
+                options.file,
                 chip=options.chip,
                 family=options.family,
                 out=options.out,

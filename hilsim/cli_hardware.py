@@ -1,4 +1,4 @@
-"""The commands about boards as argparse sees them: `profile`."""
+"""The commands about boards as argparse sees them: `profile`, and `calibrate` with a recording."""
 
 from __future__ import annotations
 
@@ -49,6 +49,37 @@ def run_profile(options: argparse.Namespace) -> int:
             repeats=options.repeats,
             token_file=options.token_file,
         )
+    )
+
+
+def add_recorded(calibrate: argparse.ArgumentParser) -> None:
+    """What `calibrate` takes with a recording alone."""
+    only = calibrate.add_argument_group("with a recording")
+    only.add_argument(
+        "--model", metavar="RECORDED=NAME", action="append", default=[],
+        help="which model of models/ one of the recording's is, where names differ; repeatable",
+    )  # fmt: skip
+    only.add_argument("--unit", metavar="NAME", help="the chip's unit that was recorded (default: its only one)")
+    only.add_argument("--precision", metavar="NAME", help="its number format (default: the only one)")
+
+
+def calibrate_recorded(options: argparse.Namespace) -> int | None:
+    """Calibrate from a recording; None where the file is none."""
+    from hilsim.app_hardware import CalibrateOptions, calibrate, holds_recording
+    from hilsim.errors import Fault, InputError
+
+    recorded = options.file is not None and holds_recording(options.file)
+    stray = {"--family": options.family, "--fit": options.fit, "--skip-bad": options.skip_bad}
+    if not recorded:
+        stray = {"--model": options.model, "--unit": options.unit, "--precision": options.precision}
+    if given := [name for name, value in stray.items() if value]:
+        found = "a recording" if recorded else "measurements"
+        expected = "--chip alone, and everything that the steps tell is fitted" if recorded else "a recording (.jsonl)"
+        raise InputError([Fault("calibrate", ", ".join(given), found, expected)])
+    if not recorded:
+        return None
+    return calibrate(
+        CalibrateOptions(options.file, options.chip, options.out, options.model, options.unit, options.precision)
     )
 
 

@@ -1,7 +1,7 @@
 """One execution on a unit: what is asked for (`Step`) and what it costs there (`StepCost`), by a roofline with parts.
 
     time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it + extra
-    fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more of it for several rows or a prompt)
+    fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more for several rows, or a prompt)
     memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / cache rate
     compute = weight operations / operation rate(rows) + attention operations / attention rate
 

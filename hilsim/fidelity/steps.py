@@ -1,14 +1,14 @@
 """Calibration from recorded steps: a chip's constants from what steps of many shapes took on the board.
 
-Steps tell more than published figures do: many numbers of rows, empty and full caches, several models. So every constant
-of a step is fitted, and the operation rate at many of the recorded numbers of rows. Whatever the steps do not tell
-apart is put back to what the chip's file says, the least certain first, until all that is left is known.
+Steps tell more than published figures do: many numbers of rows, empty and full caches, several models. So every
+constant of a step is fitted, and the operation rate at many of the recorded numbers of rows. Whatever the steps do not
+tell apart is put back to what the chip's file says, the least certain first, until all that is left is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from statistics import fmean
 
@@ -18,7 +18,6 @@ import numpy.typing as npt
 from hilsim.cost.step import Phase, Step, in_tiles, operation_rate, passes, si, step_costs
 from hilsim.describe.chip import Chip, Precision, RatePoint, Unit
 from hilsim.describe.figure import Figure
-from hilsim.describe.figures import with_figures
 from hilsim.describe.model import Model
 from hilsim.errors import Fault, ScenarioError
 from hilsim.fidelity.calibrate import LEAST_DEVIATION, require_below_peak
@@ -33,12 +32,14 @@ APART = 4 / 3
 FIRST_GUESS = 0.05
 WORST_SHOWN = 5
 GUESSED = "where a fit begins"
+MANY_ROWS = 10**6
 Seconds = npt.NDArray[np.float64]
+Fills = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Steps of one shape on the board: the median of `count` of them. `widths` and `context` are the board's model's."""
+    """Steps of one shape on the board: the median of `count` of them; widths and context are its model's there."""
 
     model: Model
     reading: bool
@@ -68,7 +69,8 @@ class Recorded:
 class StepCalibration:
     """A chip with its fitted constants, and how well they hold.
 
-    `errors` are predicted over measured less 1 of every shape, `kept` the constants that the steps leave open.
+    `errors` are predicted over measured less 1 of every shape, `figures` the fitted constants by name, and `kept` those
+    that the steps leave open.
     """
 
     record: Chip
@@ -103,7 +105,7 @@ class StepCalibration:
 
 @dataclass(frozen=True)
 class Board:
-    """Recorded steps in lines, with the chip's unit and precision that they are held against."""
+    """Recorded steps, and the unit and number format of a chip that are held against them."""
 
     chip: Chip
     unit: str
@@ -111,16 +113,18 @@ class Board:
     settled: Unit  # the unit with all that its family says
     steps: tuple[Recorded, ...]
 
+    @property
     def known(self) -> Precision:
-        """The precision as chip and family have it."""
+        """The number format as chip and family have it."""
         return self.settled.precisions[self.precision]
 
-    def lines(self) -> list[tuple[Recorded, npt.NDArray[np.int64]]]:
+    @property
+    def lines(self) -> list[tuple[Recorded, Fills]]:
         """Steps that differ in the fill of the cache alone: the first of them, and all fills."""
-        groups = groupby(self.steps, key=lambda step: step.line)
-        found = [list(group) for _, group in groups]
+        found = [list(group) for _, group in groupby(self.steps, key=lambda step: step.line)]
         return [(line[0], np.array([step.cached for step in line])) for line in found]
 
+    @property
     def points(self) -> list[int]:
         """Numbers of rows at which operation rates are fitted: of those really computed, some way apart."""
         computed = {in_tiles(width, self.settled) for step in self.steps for _, width in passes(step.rows, step.widths)}
@@ -130,41 +134,57 @@ class Board:
                 chosen.append(rows)
         return chosen
 
-    def begun(self, kept: Collection[str]) -> tuple[dict[str, Figure], Precision]:
-        """Overheads and a precision to begin a fit from, `kept` ones as the file has them."""
-        known = self.known()
-        shortest = min(self.steps, key=lambda step: step.seconds)
-        guess = Figure(value=1000 * FIRST_GUESS * shortest.seconds, unit="ms", kind="assumed", source=GUESSED)
-        overheads = {}
-        for name in OVERHEADS:
-            written = getattr(self.settled, name)
-            if name not in kept:
-                overheads[name] = written if si(written) else guess
-        points = [rows for rows in self.points() if rate_name(rows) not in kept]
-        rates = tuple(RatePoint(rows=rows, rate=operations(operation_rate(known, rows))) for rows in points)
-        largest = operations(max(point.rate.si for point in known.operation_rates))
-        missing = {"cache_rate": known.cache_rate or known.memory_rate, "attention_rate": known.attention_rate or largest}
-        changed = {name: figure for name, figure in missing.items() if name not in kept}
-        return overheads, known.model_copy(update=changed | ({"operation_rates": rates} if rates else {}))
+    def constants(self, kept: Collection[str]) -> dict[str, Figure]:
+        """Every constant of a step by name, as the file has it or as good a guess; without those that are kept."""
+        shortest_s = min(step.seconds for step in self.steps)
+        guess = Figure(value=1000 * FIRST_GUESS * shortest_s, unit="ms", kind="assumed", source=GUESSED)
+        found = {name: getattr(self.settled, name) for name in OVERHEADS}
+        found = {name: figure if si(figure) else guess for name, figure in found.items()}
+        rates = {name: getattr(self.known, name) for name in RATES}
+        rates["cache_rate"] = rates["cache_rate"] or self.known.memory_rate
+        rates["attention_rate"] = rates["attention_rate"] or operations(operation_rate(self.known, MANY_ROWS))
+        found |= {name: figure for name, figure in rates.items() if figure is not None}
+        found |= {rate_at(rows): operations(operation_rate(self.known, rows)) for rows in self.points}
+        return {name: figure for name, figure in found.items() if name not in kept}
 
-    def with_constants(self, unit: Unit, kept: Collection[str]) -> tuple[Unit, dict[str, tuple[str, Figure]]]:
-        """A unit to be fitted, and its free constants: their paths in the chip and where they begin, by name."""
-        overheads, precision = self.begun(kept)
-        made = unit.model_copy(update={"precisions": unit.precisions | {self.precision: precision}} | overheads)
-        here = f"units.{self.unit}"
-        free = {name: (f"{here}.{name}", figure) for name, figure in overheads.items()}
-        for name in RATES:
-            if name not in kept and (figure := getattr(precision, name)) is not None:
-                free[name] = f"{here}.precisions.{self.precision}.{name}", figure
-        for index, point in enumerate(precision.operation_rates):
-            if rate_name(point.rows) not in kept and point.rows in self.points():
-                path = f"{here}.precisions.{self.precision}.operation_rates[{index}].rate"
-                free[rate_name(point.rows)] = path, point.rate
-        return made, free
+    def with_constants(self, unit: Unit, found: Mapping[str, Figure]) -> Unit:
+        """A unit with these constants; what is not among them stays as it is."""
+        points = [RatePoint(rows=rows, rate=found[rate_at(rows)]) for rows in self.points if rate_at(rows) in found]
+        changed: dict[str, object] = {name: found[name] for name in RATES if name in found}
+        changed |= {"operation_rates": tuple(points)} if points else {}
+        precisions = unit.precisions | {self.precision: self.known.model_copy(update=changed)}
+        overheads = {name: found[name] for name in OVERHEADS if name in found}
+        return unit.model_copy(update={"precisions": precisions} | overheads)
 
     def in_chip(self, unit: Unit) -> Chip:
         """The chip with another unit in this one's place."""
         return self.chip.model_copy(update={"units": self.chip.units | {self.unit: unit}})
+
+    def paths(self, found: Mapping[str, Figure]) -> dict[str, str]:
+        """Where in the chip these constants stand."""
+        here = f"units.{self.unit}"
+        inside = f"{here}.precisions.{self.precision}"
+        paths = {name: f"{here}.{name}" if name in OVERHEADS else f"{inside}.{name}" for name in found}
+        fitted = [rate_at(rows) for rows in self.points if rate_at(rows) in found]
+        return paths | {name: f"{inside}.operation_rates[{index}].rate" for index, name in enumerate(fitted)}
+
+    def fitted(self, free: Mapping[str, Figure], near: Mapping[str, Figure] | None) -> Fitted[Chip]:
+        """The free constants moved so that all steps are met."""
+        lines, paths = self.lines, self.paths(free)
+
+        def predict(candidate: Chip) -> list[float]:
+            unit = candidate.units[self.unit]
+            precision = unit.precisions[self.precision]
+            return [second for first, fills in lines for second in seconds_of(first, fills, unit, precision)]
+
+        return fit(
+            self.in_chip(self.with_constants(self.settled, free)),
+            {paths[name]: figure for name, figure in free.items()},
+            predict,
+            [step.seconds for step in self.steps],
+            [step.kind for step in self.steps],
+            None if near is None else {paths[name]: near[name] for name in free},
+        )
 
 
 def calibrate_steps(
@@ -174,77 +194,58 @@ def calibrate_steps(
 
     Raises `ScenarioError` where the steps determine nothing, or a rate above what the chip's memory can have.
     """
-    ordered = tuple(sorted(steps, key=lambda step: (*step.line, step.cached)))
-    board = Board(chip, unit, precision, settled, ordered)
+    board = Board(chip, unit, precision, settled, tuple(sorted(steps, key=lambda step: (*step.line, step.cached))))
     kept: list[str] = []
     near: dict[str, Figure] | None = None
-    while True:
-        made, free = board.with_constants(settled, kept)
-        if not free:
-            found = f"{len(steps)} shapes of steps, which leave every constant open"
-            raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
-        fitted = fitted_to(board, made, free, near)
-        loose = least_certain(fitted, free) or quicker_when_wider(fitted, free, board.points())
+    while free := board.constants(kept):
+        solved, paths = board.fitted(free, near), board.paths(free)
+        near = {name: solved.figures[path] for name, path in paths.items()}
+        loose = least_certain(solved, paths) or quicker_when_wider(near, board.points)
         if not loose:
             break
         kept += loose
-        near = {name: fitted.figures[path] for name, (path, _) in free.items()}
-    constants: dict[str, Figure] = {}
-    for path, figure in fitted.figures.items():
-        value = digits(figure.value)
-        low_high = span(value, max(fitted.deviations[path], LEAST_DEVIATION))
-        constants[path] = Figure(value=value, unit=figure.unit, kind="fitted", source=source, range=low_high)
-    require_below_peak(constants, chip, file)
-    record = with_figures(board.in_chip(board.with_constants(chip.units[unit], kept)[0]), constants)
-    errors = tuple(float(np.expm1(residual)) for residual in fitted.residuals)
-    done = StepCalibration(record, ordered, errors, constants, tuple(kept))
-    return StepCalibration(record.model_copy(update={"residuals": done.residuals}), ordered, errors, constants, tuple(kept))
+    else:
+        found = f"{len(steps)} shapes of steps, which leave every constant open"
+        raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
+    figures = {}
+    for name, path in paths.items():
+        figure = solved.figures[path]
+        value, deviation = digits(figure.value), max(solved.deviations[path], LEAST_DEVIATION)
+        low_high = span(value, deviation)
+        figures[name] = Figure(value=value, unit=figure.unit, kind="fitted", source=source, range=low_high)
+    require_below_peak(figures, chip, file)
+    record = board.in_chip(board.with_constants(chip.units[unit], figures))
+    errors = tuple(float(np.expm1(residual)) for residual in solved.residuals)
+    made = StepCalibration(record, board.steps, errors, figures, tuple(kept))
+    return replace(made, record=record.model_copy(update={"residuals": made.residuals}))
 
 
-def fitted_to(
-    board: Board, unit: Unit, free: Mapping[str, tuple[str, Figure]], near: Mapping[str, Figure] | None
-) -> Fitted[Chip]:
-    """The free constants moved so that all steps are met."""
-    lines = board.lines()
-
-    def predict(candidate: Chip) -> list[float]:
-        there = candidate.units[board.unit]
-        number_format = there.precisions[board.precision]
-        return [second for first, cached in lines for second in seconds_of(first, cached, there, number_format)]
-
-    fitted_figures = {path: figure.model_copy(update={"kind": "fitted"}) for path, figure in free.values()}
-    begins = None if near is None else {path: near[name] for name, (path, _) in free.items()}
-    measured, kinds = [step.seconds for step in board.steps], [step.kind for step in board.steps]
-    return fit(board.in_chip(unit), fitted_figures, predict, measured, kinds, begins)
-
-
-def seconds_of(first: Recorded, cached: npt.NDArray[np.int64], unit: Unit, precision: Precision) -> Seconds:
-    """What the simulator says of a line of steps, by the same functions that time a simulated step."""
+def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) -> Seconds:
+    """What the simulator says of steps like `first` at these fills, by the functions that time a simulated step."""
     phase = Phase.PREFILL if first.reading else Phase.VERIFY
-    step = Step(phase, first.rows, cached)  # type: ignore[arg-type]  # arithmetic that arrays do as well
+    step = Step(phase, first.rows, fills)  # type: ignore[arg-type]  # arithmetic that arrays do as well
     costs = step_costs(first.model, unit, precision, step, first.widths, first.context)
-    seconds: Seconds = np.zeros(len(cached)) + sum(cost.added(np.maximum, np.minimum) for cost in costs)
+    seconds: Seconds = np.zeros(len(fills)) + sum(cost.added(np.maximum, np.minimum) for cost in costs)
     return seconds
 
 
-def least_certain(fitted: Fitted[Chip], free: Mapping[str, tuple[str, Figure]]) -> list[str]:
-    """Constants on which no step depends; else the one that the steps tell least of, of those that they leave open."""
-    paths = fitted.untouched or sorted(fitted.undetermined, key=lambda path: -fitted.deviations[path])[:1]
-    return [name for name, (path, _) in free.items() if path in paths]
+def least_certain(solved: Fitted[Chip], paths: Mapping[str, str]) -> list[str]:
+    """Constants on which no step depends; else, of those that the steps leave open, the one that they tell least of."""
+    loose = solved.untouched or sorted(solved.undetermined, key=lambda path: -solved.deviations[path])[:1]
+    return [name for name, path in paths.items() if path in loose]
 
 
-def quicker_when_wider(fitted: Fitted[Chip], free: Mapping[str, tuple[str, Figure]], points: Sequence[int]) -> list[str]:
-    """The first rate that would make more rows quicker than fewer: a point too many for what is between the two."""
-    fitted_points = [rows for rows in points if rate_name(rows) in free]
-    takes = {rows: rows / digits(fitted.figures[free[rate_name(rows)][0]].value) for rows in fitted_points}
-    return next(([rate_name(low)] for low, high in pairwise(fitted_points) if takes[high] < takes[low]), [])
+def quicker_when_wider(found: Mapping[str, Figure], points: Sequence[int]) -> list[str]:
+    """The first operation rate with which more rows would be quicker than so many: a point too many."""
+    takes = [(rows, rows / digits(found[rate_at(rows)].value)) for rows in points if rate_at(rows) in found]
+    return next(([rate_at(rows)] for (rows, took), (_, wider) in pairwise(takes) if wider < took), [])
 
 
-def rate_name(rows: int) -> str:
+def rate_at(rows: int) -> str:
     """What the operation rate at so many rows is called."""
     return f"operation_rate at {rows} rows" if rows > 1 else "operation_rate at 1 row"
 
 
-def operations(si_value: float) -> Figure:
-    """A rate to begin from, in GFLOPS."""
-    return Figure(value=si_value / 1e9, unit="GFLOPS", kind="assumed", source=GUESSED)
+def operations(rate_si: float) -> Figure:
+    """An operation rate to begin from."""
+    return Figure(value=rate_si / 1e9, unit="GFLOPS", kind="assumed", source=GUESSED)

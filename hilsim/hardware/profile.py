@@ -47,7 +47,7 @@ class Grid:
     prompts: tuple[int, ...] | None = None
 
     def shapes(self, facts: ModelFacts) -> list[Shape]:
-        """The shapes of one model in the order of a round. Prompts are read into an empty cache and into one half full."""
+        """The shapes of one model in the order of a round; prompts are read into an empty cache and a half full one."""
         cached = self.cached or tuple(int(share * facts.context) for share in FILLS)
         rows = self.rows or facts.widths or ROWS
         prompts = self.prompts or widths_read(facts) or PROMPTS

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.fidelity.calibrate import Calibration
+from hilsim.describe.figure import Figure
 from hilsim.fidelity.cases import LeftOut
 from hilsim.fidelity.ratios import Ratio
 from hilsim.fidelity.speculation import SpeedUp
@@ -112,14 +112,14 @@ def ratio_lines(rows: Sequence[Ratio]) -> Group:
     return Group(*lines)
 
 
-def calibration_table(found: Calibration) -> Table:
+def calibration_table(title: str, figures: Mapping[str, Figure]) -> Table:
     """Fitted constants with their ranges, two standard deviations of the logarithm either way."""
-    made = Table(title=f"{found.record.title}: fitted constants", title_justify="left", box=None, pad_edge=False)
+    made = Table(title=f"{title}: fitted constants", title_justify="left", box=None, pad_edge=False)
     made.add_column("constant", overflow="fold")
     made.add_column("value", justify="right")
     made.add_column("range", justify="right")
     made.add_column("unit")
-    for path, figure in found.figures.items():
+    for path, figure in figures.items():
         low, high = figure.range or (figure.value, figure.value)
         made.add_row(path, f"{figure.value:.4g}", f"{low:.4g} to {high:.4g}", figure.unit)
     return made

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hilsim.fidelity.steps import OVERHEADS, RATES, StepCalibration
 from hilsim.hardware.profile import Taken
 from hilsim.hardware.steadiness import WIDE, Doubt
+from hilsim.show.fidelity import calibration_table, percent
 from hilsim.show.words import clean
 from hilsim.units import ms
 
@@ -43,7 +47,9 @@ def times_table(found: Sequence[Taken]) -> Table:
         made.add_column(f"{fill}", justify="right", no_wrap=True)
     cells = {one.shape[1:]: cell(one) for one in found}
     for reading, rows in sorted({one.shape[1:3] for one in found}):
-        made.add_row(f"prompt of {rows}" if reading else f"{rows}", *(cells.get((reading, rows, at), "") for at in fills))
+        made.add_row(
+            f"prompt of {rows}" if reading else f"{rows}", *(cells.get((reading, rows, at), "") for at in fills)
+        )
     return made
 
 
@@ -51,3 +57,33 @@ def cell(one: Taken) -> Text:
     """Median and scatter of a shape."""
     style = "yellow" if one.scatter > WIDE else "dim"
     return Text.assemble(f"{ms(one.median_ns):.3g}", (f"{one.scatter:>5.0%}", style))
+
+
+def print_calibration(console: Console, found: StepCalibration, torn: str | None, out: Path | None) -> None:
+    """What was fitted, what was not, and how well the chip now predicts the steps."""
+    if torn is not None:
+        console.print(Text(clean(torn), style="yellow"))
+    console.print(calibration_table(found.record.title, found.figures), Text(""))
+    if left := [name for name in (*OVERHEADS, *RATES) if name in found.kept]:
+        console.print(f"Left as the file has them, as these steps do not tell them: {', '.join(left)}.")
+    if not any(name.startswith("operation_rate") for name in found.figures):
+        console.print("Left as the file has them: all operation rates. Steps of more rows would tell them.")
+    console.print(errors_table(found))
+    console.print("Farthest off, predicted against measured:")
+    for step, error in found.worst:
+        console.print(Text.assemble(f"  {step}: {1000 * step.seconds:.3g} ms", percent(error)))
+    console.print(f"\n{found.residuals}")
+    console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
+
+
+def errors_table(found: StepCalibration) -> Table:
+    """Errors by model and kind of step: their mean size, the worst, and the mean with its sign."""
+    made = Table(box=None, pad_edge=False)
+    made.add_column("predicted against measured")
+    for name in ("shapes", "mean error", "worst", "bias"):
+        made.add_column(name, justify="right")
+    for (model, kind), errors in found.by_kind.items():
+        sizes = [abs(error) for error in errors]
+        numbers = (Text(f"{fmean(sizes):.1%}"), Text(f"{max(sizes):.0%}"), Text(f"{fmean(errors):+.1%}"))
+        made.add_row(f"{model}, {kind}", str(len(errors)), *numbers)
+    return made

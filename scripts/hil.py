@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Does the whole hardware loop work on this machine? Agents on loopback: held to the protocol, run, recorded, replayed.
+
+python scripts/hil.py            (make hil)
+
+This computer stands for the boards. Every step must hold, or the exit status is 1:
+
+  protocol    a running agent passes every check of the conformance suite
+  run         the first scenario with both chips behind the agent says what the simulated one says
+  replay      the recording of that run leaves the same trace
+  lost        an agent that is killed in a run ends it with a report, and its recording can be read
+  board       this computer profiled, a chip file calibrated from that, a run that was not in it predicted
+  distributed two agents and a link between them: predicted, then really run
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from hilsim.cli import guarded
+from hilsim.describe.catalogue import PROJECT
+from hilsim.hardware.processes import ended, listening, started
+from hilsim.hardware.recording import read_recording
+
+MODELS = ("--model", "target=models/target", "--model", "draft=models/draft-0.8m")
+AGENT = ("agent", "--listen", "127.0.0.1:0", *MODELS)
+SCENARIO = "scenarios/orin_8295.yaml"
+FEW = ("workload.count=1", "workload.max_turns=3", "workload.max_new_tokens=24")
+
+
+class Broken(Exception):
+    """A step that did not hold."""
+
+
+def command(*arguments: str, status: int = 0) -> str:
+    """What a command of hilsim prints; it must end with a status."""
+    done = subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != status:
+        last = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise Broken(f"{' '.join(arguments[:3])}: exit status {done.returncode}: {' '.join(last)}")
+    return done.stdout
+
+
+def simulated(*settings: str, out: Path | None = None, status: int = 0) -> dict[str, object]:
+    """The document of a run of the first scenario."""
+    given = [argument for setting in (*FEW, *settings) for argument in ("--set", setting)]
+    where = [] if out is None else ["--out", str(out)]
+    found: dict[str, object] = json.loads(command("simulate.py", SCENARIO, "--json", *given, *where, status=status))
+    return found
+
+
+def behind(values: dict[str, str], *more: str) -> list[str]:
+    """Settings that put something behind both units."""
+    return [f"units.{unit}.{setting}" for unit, value in values.items() for setting in (f"backend={value}", *more)]
+
+
+def protocol(folder: Path) -> str:
+    with listening(AGENT) as address:
+        told = command("-m", "hilsim", "agent", "--test", address)
+    return told.strip().splitlines()[-1]
+
+
+def run(folder: Path) -> str:
+    plain = simulated()
+    with listening(AGENT) as address:
+        told = simulated(*behind(dict.fromkeys(("npu", "gpu"), address)), out=folder / "board")
+    for key in ("num_accepted_tokens", "output_tokens"):
+        if told["speculative"][key] != plain["speculative"][key]:  # type: ignore[index]
+            raise Broken(f"{key} differs between boards and simulation")
+    steps = sum(unit["steps"]["said"] for unit in told["hardware"])  # type: ignore[attr-defined]
+    return f"{steps} steps spoke, {told['lossless']['mismatches']} mismatches"  # type: ignore[index]
+
+
+def replay(folder: Path) -> str:
+    files = {unit: f"recording://{folder}/board/orin_8295-{unit}.jsonl" for unit in ("npu", "gpu")}
+    simulated(*behind(files), out=folder / "replay")
+    for name in ("rounds.csv", "requests.csv"):
+        if (folder / "board" / name).read_bytes() != (folder / "replay" / name).read_bytes():
+            raise Broken(f"{name} differs")
+    rounds = (folder / "board" / "rounds.csv").read_text().count("\n") - 1
+    return f"{rounds} rounds, every instant the same"
+
+
+def lost(folder: Path) -> str:
+    """The agent is killed as soon as its recording has begun."""
+    process, address = started(AGENT)
+    file = folder / "lost.jsonl"
+    given = behind({"npu": address}, f"record={file}", "repeats=20")
+    arguments = [argument for setting in (*FEW, *given) for argument in ("--set", setting)]
+    running = subprocess.Popen(
+        [sys.executable, "simulate.py", SCENARIO, "--json", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    while not file.exists() or file.stat().st_size < 20_000:
+        if running.poll() is not None:
+            raise Broken("the run ended before its agent was killed")
+        time.sleep(0.01)
+    process.kill()
+    told, _ = running.communicate()
+    ended(process)
+    if running.returncode != 1:
+        raise Broken(f"exit status {running.returncode}")
+    found = json.loads(told)["lost"]
+    entries = len(read_recording(file).sessions[-1].entries)
+    return f"{found['kind']} after {found['at_ms']:.0f} ms of the {found['run']} run, {entries} entries kept"
+
+
+def board(folder: Path) -> str:
+    command("scripts/this_computer.py", "--csv", str(folder / "computer.csv"), "--quick")
+    return "predicted"
+
+
+def distributed(folder: Path) -> str:
+    command("scripts/two_agents.py", "--csv", str(folder / "two.csv"))
+    return "run"
+
+
+STEPS: tuple[Callable[[Path], str], ...] = (protocol, run, replay, lost, board, distributed)
+
+
+def main() -> int:
+    """Run every step, tell what came of it, and fail where one did not hold."""
+    console = Console()
+    table = Table("step", "seconds", "held", "what was found", title="The hardware loop on this machine")
+    broken = 0
+    with tempfile.TemporaryDirectory(prefix="hilsim-hil-") as name, console.status("") as status:
+        for step in STEPS:
+            status.update(step.__name__)
+            began = time.perf_counter()
+            try:
+                held, found = "yes", step(Path(name))
+            except Broken as reason:
+                held, found, broken = "no", str(reason), broken + 1
+            table.add_row(step.__name__, f"{time.perf_counter() - began:.1f}", held, found)
+    console.print(table)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    sys.exit(guarded(main))
