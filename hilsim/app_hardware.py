@@ -13,7 +13,7 @@ from hilsim.describe.catalogue import load_chip, load_named, written_chip
 from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.fidelity.cases import known_as
-from hilsim.fidelity.steps import Recorded, calibrate_steps
+from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
 from hilsim.files import read_text
 from hilsim.hardware.client import Agent
 from hilsim.hardware.exchange import AgentFault, ModelFacts
@@ -154,23 +154,28 @@ def calibrate(options: CalibrateOptions) -> int:
 
     require_chip_file(options.out)
     recording = read_recording(options.file)
+    found = calibrated(options, recording)
+    write_chip(as_file(found.record, options.out), options.out)
+    print_calibration(Console(), found, recording.torn, options.out)
+    return 0
+
+
+def calibrated(options: CalibrateOptions, recording: Recording) -> StepCalibration:
+    """The chip with its constants fitted to all steps of a recording."""
     here = Path("--chip")
     written, settled = written_chip(options.chip, here), load_chip(options.chip, here)
     unit = one_of("--unit", options.unit, list(settled.units), f"the units of {written.name}")
     formats = settled.units[unit].precisions
     precision = one_of("--precision", options.precision, list(formats), f"what {written.name}.{unit} computes in")
     steps = recorded_steps(recording, described_models(recording, options.models))
+    source = source_of(recording, steps)
     with saying("fitting"):
-        source, file = source_of(recording, steps), str(options.file)
-        found = calibrate_steps(written, settled.units[unit], unit, precision, steps, source, file)
-    write_chip(as_file(found.record, options.out), options.out)
-    print_calibration(Console(), found, recording.torn, options.out)
-    return 0
+        return calibrate_steps(written, settled.units[unit], unit, precision, steps, source, str(options.file))
 
 
 def one_of(option: str, asked: str | None, known: Sequence[str], what: str) -> str:
     """The one that is asked for, or the only one."""
-    if asked in known:
+    if asked is not None and asked in known:
         return asked
     if asked is None and len(known) == 1:
         return known[0]

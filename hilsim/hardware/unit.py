@@ -196,8 +196,9 @@ class MeasuredUnit:
         if ends:
             raise ChipLost(self.track, fault.kind, fault.found, REMEDY)
         if again:
-            # An agent that is started again needs a moment; the wall's time, not the simulation's.
-            time.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tries))
+            if self.backend.address is not None and not self.fallen:
+                # An agent that is started again needs a moment; the wall's time, not the simulation's.
+                time.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tries))
             return
         assert self.chip is not None, "a fault without a chip"
         self.chip.close()

@@ -28,6 +28,7 @@ KINDS = {
     "draft": Kind("d", DRAFT),
     "verify": Kind("V", TARGET),
     "decode": Kind("D", "#7cc4f2"),
+    "fault": Kind("!", BAD),
     "prompt": Kind("q", READING, message=True),
     "drafts": Kind("d", DRAFT, message=True),
     "verdict": Kind("v", TARGET, message=True),

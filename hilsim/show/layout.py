@@ -257,6 +257,8 @@ class Layout:
         for name, kind in KINDS.items():
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
                 continue
+            if name == "fault" and not self.setup.backends:  # only boards have them
+                continue
             mark = ("█", kind.colour) if self.colour else (kind.letter, "")
             line.append_text(Text.assemble(mark, (f" {name}  ", FRAME)))
         if self.tally.expected == 2 and self.setup.link is not None:

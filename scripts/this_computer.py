@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""Does the simulator predict this computer's own CPU? Profiled, calibrated, then told from talk that it has not seen.
+
+python scripts/this_computer.py [SCENARIO] [--set PATH=VALUE]... [--drafts NAME,...] [--repeats N] [--keep DIR]
+                                [--plot FILE] [--csv FILE]
+
+An agent on this computer runs the scenario's target and the drafts. Its profile becomes a recording, that becomes a
+chip file, and the chip file predicts every answer of the scenario's conversations, which the agent really computes:
+`--repeats` times over, of which each answer's median time counts, as other programs get in the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, median
+from typing import TextIO
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hilsim.app_fidelity import as_file, write_chip
+from hilsim.app_hardware import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
+from hilsim.app_runs import Sources
+from hilsim.cli import guarded
+from hilsim.compiler.gate import load_compiled
+from hilsim.describe.address import Address
+from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.policy import TargetOnly
+from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.fidelity.steps import StepCalibration
+from hilsim.files import folder_faults
+from hilsim.hardware.agent.board import processor
+from hilsim.hardware.bench import Bench
+from hilsim.hardware.client import Agent
+from hilsim.hardware.profile import Grid
+from hilsim.hardware.recording import read_recording
+from hilsim.hardware.steadiness import Doubt
+from hilsim.show.curves import BLACK_AND, MARKS, finished, sheet
+from hilsim.show.fidelity import percent
+from hilsim.show.inputs import names, one, question
+from hilsim.show.outputs import require_outputs, write_outputs
+from hilsim.show.progress import saying
+from hilsim.show.sweeps import plain_table, terminal
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Trace
+from hilsim.study.threads import single_threaded
+from hilsim.units import ms
+
+DRAFTS = "draft-0.8m,draft-0.2m"
+PREFIX = "stand-in-"  # of the described models that are the checkpoints in models/
+GRID = Grid(rows=(1, 2, 3, 4, 5, 6, 8, 12, 16, 32), cached=(0, 64, 192, 384), prompts=(16, 32, 64))
+ALONE = "target alone"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request as the board took it and as the simulator predicted it."""
+
+    run: str
+    request: int
+    tokens: int
+    measured_ms: float
+    predicted_ms: float
+
+    @property
+    def error(self) -> float:
+        return self.predicted_ms / self.measured_ms - 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = question(__doc__, "this_computer")
+    parser.add_argument("--drafts", type=names, default=DRAFTS, metavar="NAME,...", help=f"of models/ ({DRAFTS})")
+    parser.add_argument("--repeats", type=one(1, 99), default=3, metavar="N", help="runs on the board (3)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the recordings and the chip file there")
+    options = parser.parse_args(arguments)
+    require_outputs(options)
+    single_threaded()
+    if options.keep is not None and (faults := folder_faults(options.keep, "--keep")):
+        raise InputError(faults)
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        checkpoints = checkpoints_of(load_setup(options.scenario, options.set), options.drafts)
+        load_before = os.getloadavg()[0]
+        address = stack.enter_context(agent(checkpoints))
+        doubted, chip, made = learned(address, folder)
+        talk = Talk(options.scenario, [*options.set, *on(chip)], address, options.repeats, options.keep)
+        found = [*talk.held_out(options.drafts[0], alone=True)]
+        for draft in options.drafts[1:]:
+            found += talk.held_out(draft, alone=False)
+    console = terminal()
+    console.print(requests_table(found))
+    console.print()
+    console.print(errors_table(found))
+    print_facts(console, load_before, doubted, made)
+    write_outputs(options, lambda path, kind: draw(found, path, kind), lambda file: write_csv(found, file))
+    return 0
+
+
+def checkpoints_of(setup: Setup, drafts: Sequence[str]) -> dict[str, Path]:
+    """The folders that the agent runs, by the names of the described models."""
+    assert setup.target.stand_in is not None
+    found = {setup.target.model.name: setup.target.stand_in}
+    found |= {f"{PREFIX}{draft}": PROJECT / "models" / draft for draft in drafts}
+    if missing := [str(folder) for folder in found.values() if not folder.is_dir()]:
+        raise ScenarioError([Fault("--drafts", "", ", ".join(missing), f"folders in models/, such as {DRAFTS}")])
+    return found
+
+
+@contextlib.contextmanager
+def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
+    """An agent on this computer with one thread; its address."""
+    models = [part for name, folder in checkpoints.items() for part in ("--model", f"{name}={folder}")]
+    command = [sys.executable, "-m", "hilsim", "agent", "--threads", "1", "--listen", "127.0.0.1:0", *models]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline().strip()
+        if not told:
+            raise InputError([Fault("agent", "", "none", "one that listens", f"Try it: {' '.join(command[1:])}")])
+        yield f"tcp://{told.rpartition(' ')[2]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def learned(address: str, folder: Path) -> tuple[list[Doubt], Path, StepCalibration]:
+    """What is doubtful about the board's profile, the chip file made of it, and how well it holds."""
+    file, chip = folder / "this-computer.jsonl", folder / "this-computer.yaml"
+    file.unlink(missing_ok=True)
+    options = ProfileOptions(address, file, grid=GRID)
+    with closing(Agent(Address.parse(address))) as board:
+        doubted = steps_into(options, board, models_of(options, board))
+    made = calibrated(CalibrateOptions(file, "computer-cpu", chip), read_recording(file))
+    write_chip(as_file(made.record, chip), chip)
+    return doubted, chip, made
+
+
+def on(chip: Path) -> list[str]:
+    """Both models on the calibrated chip."""
+    return [f"{role}.chip={chip.resolve()}" for role in ("target", "draft")]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The conversations that are held on the board and predicted by its chip file."""
+
+    scenario: Path
+    overrides: Sequence[str]
+    address: str
+    repeats: int
+    keep: Path | None
+
+    def held_out(self, draft: str, alone: bool) -> Iterator[Answered]:
+        """Every answer with a draft, and of the target alone where that is asked for."""
+        placed = [*self.overrides, f"draft.model={PREFIX}{draft}", f"draft.stand_in=models/{draft}"]
+        simulated = load_compiled(self.scenario, placed)
+        (unit,) = {role.placement.unit for role in simulated.roles.values()}
+        behind = load_compiled(self.scenario, [*placed, f"units.{unit}.backend={self.address}"])
+        folder = None if self.keep is None else self.keep / draft
+        with saying(f"talking to the board with {draft}"), Bench.open(behind, folder) as bench:
+            measured = [runs(Sources(behind, bench=bench), alone) for _ in range(self.repeats)]
+        with saying(f"predicting with {draft}"):
+            predicted = runs(Sources(simulated), alone)
+        for name, guess, real in zip((ALONE, draft)[not alone :], predicted, zip(*measured, strict=True), strict=True):
+            yield from answers(name, real, guess)
+
+
+def runs(sources: Sources, alone: bool) -> list[Trace]:
+    """The policy's run, after that of the target alone where it is asked for."""
+    setup = sources.setup
+    policies = [TargetOnly(name="target_only"), None] if alone else [None]
+    made = [simulate(setup, sources.fresh(), policy, timers=sources.timers) for policy in policies]
+    for run in made:
+        if run.lost is not None:
+            raise run.lost
+    return made
+
+
+def answers(name: str, real: Sequence[Trace], guess: Trace) -> Iterator[Answered]:
+    """The requests of both, one by one. Where the board's last bits made it say something else, that is left out."""
+    took = defaultdict(list)
+    for record in (record for run in real for record in run.requests):
+        took[record.number, record.output_tokens].append(record.finished_ns - record.arrived_ns)
+    for record in guess.requests:
+        if len(several := took[record.number, record.output_tokens]) == len(real):
+            predicted_ns = record.finished_ns - record.arrived_ns
+            yield Answered(name, record.number, record.output_tokens, ms(median(several)), ms(predicted_ns))
+
+
+def by_run(found: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """The requests of each run."""
+    runs: dict[str, list[Answered]] = {}
+    for answer in found:
+        runs.setdefault(answer.run, []).append(answer)
+    return runs
+
+
+def requests_table(found: Sequence[Answered]) -> Table:
+    """A row a request: measured, predicted and how far off, by run."""
+    runs = by_run(found)
+    heads = [head for run in runs for head in (f"{run}\nmeasured", "\npredicted", "\noff")]
+    table = plain_table("\nno.", "\ntokens", *heads, left=0)
+    by_place = {(answer.run, answer.request): answer for answer in found}
+    for request, tokens in sorted({(answer.request, answer.tokens) for answer in found}):
+        cells: list[str | Text] = []
+        for run in runs:
+            answer = by_place.get((run, request))
+            if answer is None:
+                cells += ["", "", ""]
+            else:
+                cells += [f"{answer.measured_ms:.1f}", f"{answer.predicted_ms:.1f}", percent(answer.error, 4)]
+        table.add_row(str(request), str(tokens), *cells)
+    return table
+
+
+def errors_table(found: Sequence[Answered]) -> Table:
+    """A row a run: how far off the times of single requests are, and that of all of them together."""
+    heads = ("requests", "measured, ms", "predicted, ms", "mean absolute error", "worst", "all")
+    table = plain_table("request time", *heads)
+    for run, several in by_run(found).items():
+        measured = fmean(answer.measured_ms for answer in several)
+        predicted = fmean(answer.predicted_ms for answer in several)
+        errors = [abs(answer.error) for answer in several]
+        cells = (f"{measured:.1f}", f"{predicted:.1f}", f"{fmean(errors):.1%}", f"{max(errors):.0%}")
+        table.add_row(run, str(len(several)), *cells, f"{predicted / measured - 1:+.1%}")
+    return table
+
+
+def print_facts(console: Console, load_before: float, doubted: Sequence[Doubt], made: StepCalibration) -> None:
+    """What this was measured on, and what speaks against believing it."""
+    cores, load_after = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    packages = f"Python {platform.python_version()}, PyTorch {version('torch')}"
+    console.print(f"\nSteps of the recording: {made.residuals}.")
+    console.print(f"On {processor()}, {cores} cores, {platform.system()} {platform.release()}, {packages}, one thread.")
+    console.print(f"Load {load_before:.1f} before, {load_after:.1f} after, with {cores} cores: more is others' work.")
+    kinds = Counter(doubt.kind for doubt in doubted)
+    if kinds:
+        told = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+        console.print(f"Doubtful about the profile's times: {told}.", style="yellow")
+
+
+def draw(found: Sequence[Answered], path: Path, kind: str) -> None:
+    """Predicted against measured, a dot a request."""
+    figure, panels = sheet(1, 1, 6.4, 6)
+    axes = panels[0][0]
+    ends = [value for answer in found for value in (answer.measured_ms, answer.predicted_ms)]
+    low, high = min(ends) / 1.3, max(ends) * 1.3
+    axes.fill_between(
+        [low, high], [low / 1.1, high / 1.1], [low * 1.1, high * 1.1], color="0.9", linewidth=0, label="within 10 %"
+    )
+    axes.plot([low, high], [low, high], color="0.4", linewidth=1)
+    for number, (run, several) in enumerate(by_run(found).items()):
+        error = fmean(abs(answer.error) for answer in several)
+        axes.scatter(
+            [answer.measured_ms for answer in several],
+            [answer.predicted_ms for answer in several],
+            s=22, alpha=0.8, linewidths=0, color=BLACK_AND[number], marker=MARKS[number],
+            label=f"{run}: mean absolute error {error:.1%}",
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axes.set(xlabel="measured, ms", ylabel="predicted, ms")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    finished(figure, f"Request times on this computer ({processor()}), predicted from its profile", path, kind)
+
+
+def write_csv(found: Sequence[Answered], file: TextIO) -> None:
+    """A row a request."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "request", "tokens", "measured_ms", "predicted_ms", "error"])
+    for answer in found:
+        numbers = (answer.measured_ms, answer.predicted_ms, answer.error)
+        writer.writerow([answer.run, answer.request, answer.tokens, *(f"{number:.6g}" for number in numbers)])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
