@@ -116,8 +116,9 @@ def main(arguments: Sequence[str]) -> int:
     validate = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
     validate.add_argument("--csv", metavar="FILE", type=Path, help="a team's own figures instead of the shipped ones")
     validate.add_argument(
-        "--trace", metavar="FILE", type=Path, help="instead: a step log of a real two-device run (JSON), replayed"
-    )
+        "--trace", metavar="FILE", type=Path,
+        help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
+    )  # fmt: skip
     validate.add_argument("--plot", metavar="FILE", type=Path, help="also a scatter plot (PNG, SVG or PDF)")
     validate.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     validate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")

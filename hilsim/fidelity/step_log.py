@@ -14,6 +14,10 @@ least 1. The passes over the prompt are no steps: they yield the first token, an
 `total_time`. Where `token_times` has as many entries as there are tokens, its first is that pass. The first verify
 entry of amusd begins with the target's first token, so it also holds the wait for the draft's pass. The last step may
 overshoot the end of the text. A log may lack strategies; other keys (gpustats, time_per_token) are not read.
+
+In short, where there are synchronous runs alone, the metrics of sd may stand in an entry's place, tokens_generated left
+out (it is what accepted_tokens add up to), and a single run without a list. docs/logs.md has examples of both, and a
+sentence on every number that comes out.
 """
 
 from __future__ import annotations
@@ -189,7 +193,7 @@ def read_log(file: Path) -> list[PromptRuns]:
         raise InputError([Fault(str(file), where, error.msg.lower(), "JSON")]) from None
     except (RecursionError, ValueError) as error:
         raise InputError([Fault(str(file), "", str(error).lower(), "JSON that Python can read")]) from None
-    runs = dict(read_entries(reader, entries))
+    runs = dict(read_entries(reader, spelled_out(entries)))
     if not reader.faults and not any(strategy == "sd" for _, strategy in runs):
         found = f"only {', '.join(sorted({strategy for _, strategy in runs}))}" if runs else "no runs"
         reader.fault("", found, "a run of strategy 'sd'", "Replay and prediction start from the synchronous run.")
@@ -203,6 +207,31 @@ def read_log(file: Path) -> list[PromptRuns]:
         assert not isinstance(other, GreedyRun)
         prompts.append(PromptRuns(index, greedy, sync, other))
     return prompts
+
+
+def spelled_out(entries: object) -> object:
+    """A log in its long form: entries that are the metrics of a synchronous run become such entries."""
+    if in_short(entries):
+        entries = [entries]
+    if not isinstance(entries, list):
+        return entries
+    return [
+        {"sample_index": number, "strategy": "sd", "metrics": {"tokens_generated": tokens_of(entry), **entry}}
+        if in_short(entry)
+        else entry
+        for number, entry in enumerate(entries)
+    ]
+
+
+def in_short(entry: object) -> bool:
+    """Whether something is the metrics of a synchronous run alone."""
+    return isinstance(entry, dict) and "metrics" not in entry and ("draft_times" in entry or "verify_times" in entry)
+
+
+def tokens_of(metrics: dict[str, object]) -> object:
+    """What the accepted tokens add up to; whatever is wrong with them is told where they are read."""
+    accepted = metrics.get("accepted_tokens")
+    return sum(count for count in accepted if type(count) is int) if isinstance(accepted, list) else 1
 
 
 def read_entries(reader: Reader, entries: object) -> Iterator[tuple[tuple[int, str], GreedyRun | SpeculativeRun]]:

@@ -30,6 +30,8 @@ RATES = ("memory_rate", "weight_rate", "cache_rate", "attention_rate")
 APART = 4 / 3
 # An overhead that the file has not, or as 0, begins at this share of the shortest step.
 FIRST_GUESS = 0.05
+# Errors that grow by more than this, a share and a little, are worse.
+WORSE, LEAST_WORSE = 1.1, 0.002
 WORST_SHOWN = 5
 GUESSED = "where a fit begins"
 MANY_ROWS = 10**6
@@ -195,18 +197,8 @@ def calibrate_steps(
     Raises `ScenarioError` where the steps determine nothing, or a rate above what the chip's memory can have.
     """
     board = Board(chip, unit, precision, settled, tuple(sorted(steps, key=lambda step: (*step.line, step.cached))))
-    kept: list[str] = []
-    near: dict[str, Figure] | None = None
-    while free := board.constants(kept):
-        solved, paths = board.fitted(free, near), board.paths(free)
-        near = {name: solved.figures[path] for name, path in paths.items()}
-        loose = least_certain(solved, paths) or quicker_when_wider(near, board.points)
-        if not loose:
-            break
-        kept += loose
-    else:
-        found = f"{len(steps)} shapes of steps, which leave every constant open"
-        raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
+    solved, free, kept = told_apart(board, file)
+    paths = board.paths(free)
     figures = {}
     for name, path in paths.items():
         figure = solved.figures[path]
@@ -220,6 +212,35 @@ def calibrate_steps(
     return replace(made, record=record.model_copy(update={"residuals": made.residuals}))
 
 
+def told_apart(board: Board, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
+    """The fit of all constants that the steps tell, those constants, and what they leave open.
+
+    A constant left open stays as the file has it, unless the steps then fit worse: they do not tell it well, but that
+    the file is wrong.
+    """
+    kept: list[str] = []
+    firm: set[str] = set()
+    free = board.constants(kept)
+    solved = board.fitted(free, None)
+    while loose := loosest(solved, board, free, firm):
+        fewer = board.constants([*kept, *loose])
+        if not fewer:
+            found = f"{len(board.steps)} shapes of steps, which leave every constant open"
+            raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
+        near = {name: solved.figures[path] for name, path in board.paths(free).items()}
+        again = board.fitted(fewer, near)
+        if typical(again) > typical(solved) * WORSE + LEAST_WORSE:
+            firm |= set(loose)
+            continue
+        solved, free, kept = again, fewer, [*kept, *loose]
+    return solved, free, kept
+
+
+def typical(solved: Fitted[Chip]) -> float:
+    """The mean size of a fit's errors."""
+    return float(np.mean(np.abs(solved.residuals)))
+
+
 def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) -> Seconds:
     """What the simulator says of steps like `first` at these fills, by the functions that time a simulated step."""
     phase = Phase.PREFILL if first.reading else Phase.VERIFY
@@ -229,16 +250,20 @@ def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) 
     return seconds
 
 
-def least_certain(solved: Fitted[Chip], paths: Mapping[str, str]) -> list[str]:
-    """Constants on which no step depends; else, of those that the steps leave open, the one that they tell least of."""
-    loose = solved.untouched or sorted(solved.undetermined, key=lambda path: -solved.deviations[path])[:1]
-    return [name for name, path in paths.items() if path in loose]
+def loosest(solved: Fitted[Chip], board: Board, free: Mapping[str, Figure], firm: Collection[str]) -> list[str]:
+    """What to take out of a fit: constants on which no step depends, then the one that the steps tell least of.
 
-
-def quicker_when_wider(found: Mapping[str, Figure], points: Sequence[int]) -> list[str]:
-    """The first operation rate with which more rows would be quicker than so many: a point too many."""
-    takes = [(rows, rows / digits(found[rate_at(rows)].value)) for rows in points if rate_at(rows) in found]
-    return next(([rate_at(rows)] for (rows, took), (_, wider) in pairwise(takes) if wider < took), [])
+    Then operation rates with which more rows would be quicker than fewer. Those that are `firm` stay.
+    """
+    paths = board.paths(free)
+    if solved.untouched:
+        return [name for name, path in paths.items() if path in solved.untouched]
+    open_ones = [name for name, path in paths.items() if path in solved.undetermined and name not in firm]
+    if open_ones:
+        return [max(open_ones, key=lambda name: solved.deviations[paths[name]])]
+    points = [rows for rows in board.points if rate_at(rows) in free]
+    takes = [rows / digits(solved.figures[paths[rate_at(rows)]].value) for rows in points]
+    return [rate_at(rows) for rows, (took, wider) in zip(points, pairwise(takes)) if wider < took][:1]
 
 
 def rate_at(rows: int) -> str:

@@ -189,16 +189,19 @@ class RealBoard(Board):
         self, setup: Setup, trace: Trace, with_draft: bool, players: Mapping[str, Player], wires: Mapping[str, Wire]
     ):
         self.players, self.wires = players, wires
+        self.seats: dict[str, RealSeat] = {}
+        self.ways: dict[str, RealDirection] = {}
         super().__init__(WallEnvironment(), setup, trace, with_draft=with_draft)
 
     def seat(self, placed: Placed) -> Seat:
-        turn, timer = self.turn(placed.track), timer_for(placed, self.setup.scenario.context_tokens)
-        player = self.players[placed.role]
-        return RealSeat(self.env, placed.chip.name, placed.track, turn, timer, self.trace, player)
+        timer, player = timer_for(placed, self.setup.scenario.context_tokens), self.players[placed.role]
+        made = RealSeat(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace, player)
+        return self.seats.setdefault(placed.role, made)
 
     def direction(self, link: Link, way: str) -> Direction:
         seed = self.setup.scenario.seed
-        return RealDirection(self.env, f"{link.name}.{way}", link, seed, self.trace, self.wires[way])
+        made = RealDirection(self.env, f"{link.name}.{way}", link, seed, self.trace, self.wires[way])
+        return self.ways.setdefault(way, made)
 
 
 class Stage:

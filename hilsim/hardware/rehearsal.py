@@ -1,38 +1,38 @@
-"""What commanding a distributed run costs beside what is commanded, tried out before it, and a prediction that has it in.
+"""What commanding a distributed run costs beside what is commanded, from a rehearsal; a prediction that has it in.
 
 A run's policy sits in one process and has its steps and messages done by others. A command's way there and back is
-nothing that a product has, whose policy sits on its chips. So it is measured by itself, on chips and wires that have
-nothing else to do, with steps and messages such as the run will have.
+nothing that a product has, whose policy sits on its chips. So the first conversation is really run before, and of that
+run only the commands' costs are kept: how long was waited beside what a chip said of its step, and what the link takes.
+Means are kept, since in a run they add up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import simpy
 
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Step
 from hilsim.cost.timer import StepTimer
-from hilsim.describe.load import Placed, Setup
 from hilsim.describe.link import Link
+from hilsim.describe.load import Placed, Setup
 from hilsim.hardware.distributed import RealBoard, Stage
+from hilsim.logits.source import LogitsSource
 from hilsim.sim.board import Board, Boards, Direction, Timers
-from hilsim.sim.seat import Cause, MeasuringTimer, Process, Seat
-from hilsim.sim.trace import Span, Trace
-
-STEPS, WARM = 12, 2  # of each kind, and how many of them are thrown away
-MESSAGES = 30
-NOBODY = Cause(-1, 0)
+from hilsim.sim.pace import Paced
+from hilsim.sim.run import simulate
+from hilsim.sim.seat import MeasuringTimer
+from hilsim.sim.trace import Trace
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Nanoseconds beside what is commanded, medians.
+    """Nanoseconds beside what is commanded, on average.
 
-    `steps` by role and phase; `sent` until a message is out of the sender's hands, `arrived` from then until its arrival
-    is known, both by direction and beside what the link takes.
+    `steps` by role and phase; by direction `sent` until a message is out of the sender's hands, and `arrived` from then
+    until its arrival is known, beside what the link takes.
     """
 
     steps: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -40,63 +40,34 @@ class Costs:
     arrived: Mapping[str, int] = field(default_factory=dict)
 
 
-def rehearsed(setup: Setup, stage: Stage, foreseen: Trace) -> Costs:
-    """Try out steps and messages such as a run is foreseen to have."""
-    board = stage.board(setup, Trace("rehearsal", (), (), ()), setup.scenario.policy.needs_draft)
-    seats = {"target": board.target, "draft": board.draft}
-    roles = {seat.track: (role, seat) for role, seat in seats.items() if seat is not None}
-    steps: dict[tuple[str, str], int] = {}
-    sent: dict[str, int] = {}
-    arrived: dict[str, int] = {}
+def rehearsed(setup: Setup, stage: Stage, source: LogitsSource) -> Costs:
+    """Really run the first conversation, and see what commands cost. Raises `ChipLost`."""
+    boards: list[RealBoard] = []
 
-    def all_in_turn() -> Process:
-        for (track, kind), spans in sorted(by_kind(foreseen).items()):
-            if track in roles:
-                role, seat = roles[track]
-                steps[role, kind] = yield from tried(stage, board, role, seat, typical(spans))
-        for way, direction in (("up", board.up), ("down", board.down)):
-            if direction is not None:
-                nbytes = round(median(span.nbytes for span in foreseen.spans if span.track == direction.track))
-                sent[way], arrived[way] = yield from carried(board, direction, nbytes)
+    def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
+        boards.append(stage.board(setup, trace, with_draft))
+        return boards[0]
 
-    board.env.process(all_in_turn())
-    board.env.run()
+    first = replace(setup, conversations=setup.conversations[:1])
+    trace = simulate(first, stage.source(source), boards=board)
+    if trace.lost is not None:
+        raise trace.lost
+    steps = {}
+    for role, player in stage.players.items():
+        for phase in {done.ask.phase for done in player.done}:
+            steps[role, phase] = round_mean(done.command_ns for done in player.done if done.ask.phase == phase)
+    sent, arrived = {}, {}
+    for way, direction in boards[0].ways.items():
+        spans = [span for span in trace.spans if span.track == direction.track]
+        if spans:
+            sent[way] = round_mean(span.end_ns - span.start_ns - direction.wire_ns(span.nbytes) for span in spans)
+            arrived[way] = round_mean(span.done_ns - span.end_ns - direction.propagation_ns for span in spans)
     return Costs(steps, sent, arrived)
 
 
-def by_kind(foreseen: Trace) -> dict[tuple[str, str], list[Span]]:
-    """The spans of each kind on each track."""
-    found: dict[tuple[str, str], list[Span]] = {}
-    for span in foreseen.spans:
-        found.setdefault((span.track, span.kind), []).append(span)
-    return found
-
-
-def typical(spans: Sequence[Span]) -> Span:
-    """The span in the middle by rows and positions cached."""
-    return sorted(spans, key=lambda span: (span.rows, span.cached))[len(spans) // 2]
-
-
-def tried(stage: Stage, board: RealBoard, role: str, seat: Seat, like: Span) -> Process:
-    """Have one step done again and again; returns what commanding it costs."""
-    player = stage.players[role]
-    player.hear([0] * (like.cached + like.rows), {})
-    took = []
-    for _ in range(WARM + STEPS):
-        began = board.now
-        yield from seat.work(seat.step(Phase(like.kind), like.rows, like.cached), NOBODY)
-        took.append(board.now - began - player.done[-1].answer.duration_ns)
-    return round(median(took[WARM:]))
-
-
-def carried(board: RealBoard, way: Direction, nbytes: int) -> Process:
-    """Send a message again and again; returns what commanding it costs until it is sent, and from then on."""
-    for _ in range(MESSAGES):
-        yield from way.send("rehearsal", nbytes, NOBODY)
-    spans = [span for span in board.trace.spans if span.track == way.track]
-    sent = median(span.end_ns - span.start_ns for span in spans)
-    there = median(span.done_ns - span.end_ns for span in spans)
-    return round(sent) - way.wire_ns(nbytes), round(there) - way.propagation_ns
+def round_mean(several: Iterable[int]) -> int:
+    """The mean in whole nanoseconds."""
+    return round(fmean(several))
 
 
 class CommandedTimer:
@@ -119,17 +90,35 @@ class CommandedTimer:
         return self.timer.lost_ns() if isinstance(self.timer, MeasuringTimer) else 0
 
 
+class CommandedDirection(Direction):
+    """One way over a link, with what commanding a message costs; a policy expects what the link takes."""
+
+    def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace, costs: tuple[int, int]):
+        super().__init__(env, track, link, seed, trace)
+        self.sent_ns, arrived_ns = costs
+        self.bare_propagation_ns = self.propagation_ns
+        self.propagation_ns = max(0, self.propagation_ns + arrived_ns)
+
+    def wire_ns(self, nbytes: int) -> int:
+        return max(0, super().wire_ns(nbytes) + self.sent_ns)
+
+    def transfer_ns(self, nbytes: int) -> int:
+        return super().wire_ns(nbytes) + self.bare_propagation_ns
+
+
 class CommandedBoard(Board):
-    """A simulated board whose messages take what commanding them costs as well."""
+    """A simulated board with what commanding a real one costs, at the real one's pace.
+
+    A chip that is asked as seldom as in the run is as cold as in the run.
+    """
 
     def __init__(self, setup: Setup, trace: Trace, with_draft: bool, timers: Timers, costs: Costs):
         self.costs = costs
-        super().__init__(simpy.Environment(), setup, trace, with_draft=with_draft, timers=timers)
+        super().__init__(Paced(1.0), setup, trace, with_draft=with_draft, timers=timers)
 
     def direction(self, link: Link, way: str) -> Direction:
-        made = CommandedDirection(self.env, f"{link.name}.{way}", link, self.setup.scenario.seed, self.trace)
-        made.sent_ns, made.arrived_ns_more = self.costs.sent[way], self.costs.arrived[way]
-        return made
+        costs = self.costs.sent.get(way, 0), self.costs.arrived.get(way, 0)
+        return CommandedDirection(self.env, f"{link.name}.{way}", link, self.setup.scenario.seed, self.trace, costs)
 
 
 def commanded(timers: Timers, costs: Costs) -> Boards:
@@ -138,4 +127,7 @@ def commanded(timers: Timers, costs: Costs) -> Boards:
     def with_costs(placed: Placed, context: int) -> StepTimer:
         return CommandedTimer(timers(placed, context), placed.role, costs)
 
-    return lambda setup, trace, with_draft: CommandedBoard(setup, trace, with_draft, with_costs, costs)
+    def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
+        return CommandedBoard(setup, trace, with_draft, with_costs, costs)
+
+    return board

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.describe.address import Address
+from hilsim.describe.load import Setup
 from hilsim.hardware.namespaces import Shape, Side, two_namespaces
 from hilsim.hardware.processes import listening
 from hilsim.hardware.wires import End, Wire
@@ -96,17 +97,14 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
         yield Venue(agents, token, link, ends, shaped_by, carried if sides else None)
 
 
-def settings(place: Venue, tracks: Mapping[str, str]) -> list[str]:
-    """What puts a scenario's roles there, as `--set` arguments; `tracks` are CHIP/UNIT by role.
-
-    Words are known before, so the agents are asked for times.
-    """
+def settings(place: Venue, setup: Setup) -> list[str]:
+    """What puts a scenario's roles there, as `--set` arguments. Words are known before, so agents give times."""
     found = [f"link={place.link}"]
-    for role, track in tracks.items():
+    for role, placed in setup.roles.items():
         backend = {"backend": place.agents[role], "words": "stand_in"}
         if place.token_file is not None:
             backend["token_file"] = str(place.token_file)
-        found.append(f"units.{track}={json.dumps(backend)}")
+        found.append(f"units.{placed.chip.name}/{placed.placement.unit}={json.dumps(backend)}")
     return found
 
 

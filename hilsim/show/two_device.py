@@ -79,9 +79,14 @@ def number(value: float | None, places: int) -> str:
 
 
 def lines(replay: Replay) -> Iterable[str]:
-    """The step times used, acceptance, and what the asynchronous run is predicted to look like."""
+    """What is explained, the step times used, acceptance, and what an asynchronous run is predicted to look like."""
     times, walk, sync = replay.times, replay.walk, replay.runs.sync
     assert sync is not None
+    outside_s = max(0.0, sync.total_s - replay.sync_replayed_s)
+    yield (
+        f"Explained: the steps make up {replay.sync_replayed_s / sync.total_s:.1%} of the synchronous run; the other"
+        f" {1000 * outside_s:.1f} ms, {1000 * outside_s / len(sync.verify_s):.2f} ms a round, lie between them"
+    )
     yield (
         f"Medians: draft step {ms(times.draft_ns):.2f} ms, verify step of {1 + times.draft_tokens} rows"
         f" {ms(times.verify_ns):.2f} ms, of one row {ms(times.one_row_ns):.2f} ms (v = {ratio(replay):.2f})"
