@@ -17,6 +17,7 @@ from hilsim import __version__
 from hilsim.cli_hardware import add_profile, add_recorded, calibrate_recorded, run_profile
 from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
 from hilsim.hardware.agent.command import add_agent, run_agent
+from hilsim.hardware.link_command import add_link_end, run_link_end
 
 if TYPE_CHECKING:
     from hilsim.app_compile import CheckOptions
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     add_explore(commands)
     add_study(commands)
     add_agent(commands)
+    add_link_end(commands)
     add_profile(commands)
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
     train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
@@ -152,6 +154,8 @@ def main(arguments: Sequence[str]) -> int:
             return run_explore(options)
         if options.command == "agent":
             return run_agent(options)
+        if options.command == "link-end":
+            return run_link_end(options)
         if options.command == "profile":
             return run_profile(options)
         from hilsim import app

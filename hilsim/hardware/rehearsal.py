@@ -3,7 +3,7 @@
 A run's policy sits in one process and has its steps and messages done by others. A command's way there and back is
 nothing that a product has, whose policy sits on its chips. So the first conversation is really run before, and of that
 run only the commands' costs are kept: how long was waited beside what a chip said of its step, and what the link takes.
-Means are kept, since in a run they add up.
+Means are kept, since in a run they add up, of all but the slowest and the quickest tenth.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ class Costs:
     sent: Mapping[str, int] = field(default_factory=dict)
     arrived: Mapping[str, int] = field(default_factory=dict)
 
+    def of_step(self, role: str, phase: str) -> int:
+        """What a step's command costs; of a phase that was not rehearsed, as much as the role's others."""
+        known = self.steps.get((role, phase))
+        others = [cost for (player, _), cost in self.steps.items() if player == role]
+        return known if known is not None else round(fmean(others)) if others else 0
+
 
 def rehearsed(setup: Setup, stage: Stage, source: LogitsSource) -> Costs:
     """Really run the first conversation, and see what commands cost. Raises `ChipLost`."""
@@ -55,19 +61,21 @@ def rehearsed(setup: Setup, stage: Stage, source: LogitsSource) -> Costs:
     steps = {}
     for role, player in stage.players.items():
         for phase in {done.ask.phase for done in player.done}:
-            steps[role, phase] = round_mean(done.command_ns for done in player.done if done.ask.phase == phase)
+            steps[role, phase] = usual(done.command_ns for done in player.done if done.ask.phase == phase)
     sent, arrived = {}, {}
     for way, direction in boards[0].ways.items():
         spans = [span for span in trace.spans if span.track == direction.track]
         if spans:
-            sent[way] = round_mean(span.end_ns - span.start_ns - direction.wire_ns(span.nbytes) for span in spans)
-            arrived[way] = round_mean(span.done_ns - span.end_ns - direction.propagation_ns for span in spans)
+            sent[way] = usual(span.end_ns - span.start_ns - direction.wire_ns(span.nbytes) for span in spans)
+            arrived[way] = usual(span.done_ns - span.end_ns - direction.propagation_ns for span in spans)
     return Costs(steps, sent, arrived)
 
 
-def round_mean(several: Iterable[int]) -> int:
-    """The mean in whole nanoseconds."""
-    return round(fmean(several))
+def usual(several: Iterable[int]) -> int:
+    """The mean without the slowest and the quickest tenth, in whole nanoseconds."""
+    ranked = sorted(several)
+    out = len(ranked) // 10
+    return round(fmean(ranked[out : len(ranked) - out]))
 
 
 class CommandedTimer:
@@ -77,7 +85,7 @@ class CommandedTimer:
         self.timer, self.role, self.costs = timer, role, costs
 
     def duration_ns(self, step: Step) -> int:
-        return self.timer.duration_ns(step) + self.costs.steps.get((self.role, step.phase.value), 0)
+        return self.timer.duration_ns(step) + self.costs.of_step(self.role, step.phase.value)
 
     def width(self, step: Step) -> int:
         return self.timer.width(step)

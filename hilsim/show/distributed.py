@@ -193,22 +193,21 @@ def sentences(found: Block) -> list[str]:
 
 def plane_words(plane: Block) -> Iterator[str]:
     """What commands cost, and what that means."""
-    costs = ", ".join(
+    costs = [
         f"{counted(number, name_of(what))} at {plane['in_run_us'][what]:.0f} µs"
         for what, number in plane["commands"].items()
-    )
+    ]
     part = "" if plane["share"] is None else f", {percent(plane['share'])} of the requests' time"
     yield (
-        f"Control plane: every step and message was commanded from one process, which took, beside what was commanded, "
-        f"{costs} (medians): {duration(plane['total_ms'])} in all{part}. The prediction has in it what commands cost when "
-        "they were rehearsed before the run. A product whose policy sits on its chips has none of it: there counts what "
-        "chips and link take alone."
+        "Control plane: every step and message was commanded from one process. Beside what was commanded that took "
+        f"{duration(plane['total_ms'])}{part}: {', '.join(costs)} (medians). The prediction has in it what commands "
+        "cost in a rehearsal. A product whose policy sits on its chips has none: there chips and link alone count."
     )
 
 
 def name_of(what: str) -> str:
     """What one command is called."""
-    return what if what == "message" else f"step of the {what}"
+    return what if what == "message" else f"{what} step"
 
 
 def chip_words(steps: Sequence[Block]) -> Iterator[str]:
@@ -216,7 +215,7 @@ def chip_words(steps: Sequence[Block]) -> Iterator[str]:
     changed = [step for step in steps if step["predicted_ms"] and drifted(step)]
     if changed:
         listed = "; ".join(
-            f"{step['role']} {step['phase']} {step['predicted_ms']:.2f} ms before, {step['measured_ms']:.2f} in the run"
+            f"{step['phase']} {step['predicted_ms']:.2f} ms before, {step['measured_ms']:.2f} in the run"
             for step in changed
         )
         yield f"Chips whose own times changed by more than {percent(CLOSE)}: {listed}."
@@ -257,20 +256,22 @@ def draw_distributed(setup: Setup, trial: Trial, title: str, path: Path, kind: s
         "with commands, predicted": trial.with_commands,
         "measured": trial.measured,
     }
-    longest = 0.0
+    longest = max(ms(trace.requests[0].finished_ns - trace.requests[0].arrived_ns) for trace in runs.values())
+    kinds: dict[str, Any] = {}
     for axes, (name, trace) in zip(panels[:, 0], runs.items(), strict=True):
         request = trace.requests[0]
         lanes = lane_order(setup, trace.tracks)
-        for place, track in enumerate(lanes):
-            for span in trace.spans:
-                if span.track == track and span.request == request.number:
-                    start, length = ms(span.start_ns - request.arrived_ns), ms(span.done_ns - span.start_ns)
-                    axes.broken_barh([(start, length)], (place - 0.4, 0.8), color=kind_of(span.kind).colour, lw=0)
-        longest = max(longest, ms(request.finished_ns - request.arrived_ns))
+        for span in trace.spans:
+            if span.request == request.number:
+                bar = ms(span.start_ns - request.arrived_ns), ms(span.done_ns - span.start_ns)
+                place = lanes.index(span.track)
+                kinds[span.kind] = axes.broken_barh(
+                    [bar], (place - 0.4, 0.8), facecolor=kind_of(span.kind).colour, edgecolor="white", lw=0.5
+                )
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_yticks(range(len(lanes)), [role_of(setup, track) for track in lanes], fontsize=8)
         axes.invert_yaxis()
-    for axes in panels[:, 0]:
         axes.set_xlim(0, longest)
+    figure.legend(kinds.values(), kinds, loc="outside right center", frameon=False, fontsize=8)
     panels[-1][0].set_xlabel("ms since the question")
     finished(figure, title, path, kind)
