@@ -234,7 +234,8 @@ def require_real(setup: Setup) -> None:
     """Refuse what cannot really happen, or could not be held against what the chips find."""
     scenario, faults = setup.scenario, []
     if scenario.policy.name not in POLICIES:
-        faults.append(Fault(setup.file, "policy", scenario.policy.name, f"one of {', '.join(POLICIES)}"))
+        expected = f"{', '.join(POLICIES)}, whose target's steps follow the words that they read"
+        faults.append(Fault(setup.file, "policy", scenario.policy.name, expected))
     if scenario.workload.talkers > 1:
         expected = "1: a chip executes one conversation at a time"
         faults.append(Fault(setup.file, "workload.talkers", str(scenario.workload.talkers), expected))
