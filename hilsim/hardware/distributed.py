@@ -6,6 +6,7 @@ find is held against what was said. Spans have the wall's instants, a command's 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log
@@ -30,6 +31,7 @@ from hilsim.sim.turn import Turn
 
 # Their target's steps follow the words that they read. A step of `pearl` is asked for before; trees are no chains.
 POLICIES = ("target_only", "sync", "adaptive", "async", "pipelined", "prompt_lookup")
+LATELY = 15
 REMEDY = "A run that really happens is not resumed; start what was lost, and run again."
 
 
@@ -59,6 +61,7 @@ class Player:
     heard: tuple[int, ...] = ()
     said: Mapping[int, Said] = field(default_factory=dict)
     done: list[Executed] = field(default_factory=list)
+    lately: dict[int, deque[int]] = field(default_factory=dict)  # by rows: nanoseconds that the last steps took
     words: Words = field(default_factory=Words)
 
     def hear(self, tokens: Sequence[int], said: Mapping[int, Said]) -> None:
@@ -67,7 +70,13 @@ class Player:
 
     def begin(self) -> None:
         """A run begins."""
-        self.done, self.words = [], Words()
+        self.done, self.lately, self.words = [], {}, Words()
+
+    def over(self, step: Executed, said: Mapping[int, Said]) -> None:
+        """A step is over, of which this must have come."""
+        self.done.append(step)
+        self.lately.setdefault(step.ask.rows, deque(maxlen=LATELY)).append(step.answer.duration_ns)
+        self.words += held_against(step.answer.ids or (), len(step.ask.tokens), said)
 
 
 class Wire(Protocol):
@@ -108,10 +117,8 @@ class RealSeat(Seat):
         return wanted
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
-        """What steps with the nearest number of rows have taken; what the chip model says before there are any."""
-        known: dict[int, list[int]] = {}
-        for done in self.player.done:
-            known.setdefault(done.ask.rows, []).append(done.answer.duration_ns)
+        """What steps with the nearest number of rows took lately; what the chip model says before there are any."""
+        known = self.player.lately
         if not known:
             return self.timer.duration_ns(Step(phase, rows, cached))
         return round(median(known[min(known, key=lambda count: abs(log(count / rows)))]))
@@ -136,8 +143,7 @@ class RealSeat(Seat):
             )
             if event.ok:
                 answer: Answer = event.value  # type: ignore[assignment]  # SimPy knows no type of it
-                player.done.append(Executed(step.ask, answer, start, now))
-                player.words += held_against(answer.ids or (), len(step.ask.tokens), step.said)
+                player.over(Executed(step.ask, answer, start, now), step.said)
             self.turn.leave()
 
         done = player.worker.do(self.env, lambda: executed(self.track, player.chip, step.ask))

@@ -55,6 +55,7 @@ def distributed(setup: Setup, trials: Sequence[Trial], shaped_by: str) -> Block:
         "predicted": middle(predicted),
         "measured": middle(measured),
         "difference": difference(predicted, measured),
+        "difference_of_trials": apart(predicted, measured),
         "chips_and_link_alone": middle(alone),
         "difference_alone": difference(alone, measured),
         "control_plane": control_plane(setup.link, trials),
@@ -85,12 +86,13 @@ def middle(several: Sequence[Numbers]) -> Numbers:
 
 def difference(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str, float | None]:
     """How much more was measured than predicted, trial by trial, and of these shares the median."""
-    found: dict[str, float | None] = {}
-    for name in MEASURES:
-        pairs = zip(predicted, measured, strict=True)
-        shares = [ours[name] / theirs[name] - 1 for theirs, ours in pairs if theirs[name]]
-        found[name] = median(shares) if shares else None
-    return found
+    return {name: median(shares) if shares else None for name, shares in apart(predicted, measured).items()}
+
+
+def apart(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str, list[float]]:
+    """How much more was measured than predicted in each trial, as shares of what was predicted."""
+    pairs = list(zip(predicted, measured, strict=True))
+    return {name: [real[name] / said[name] - 1 for said, real in pairs if said[name]] for name in MEASURES}
 
 
 def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
@@ -113,6 +115,7 @@ def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
         "commands": {what: number for what, (number, _) in costs.items()},
         "in_run_us": {what: us for what, (_, us) in costs.items()},
         "rehearsed_us": steps | messages,
+        "read_again_rows": sum(one.answer.prepared_rows for done in last.executed.values() for one in done),
         "total_ms": total_ms,
         "share": total_ms / requests_ms if requests_ms else None,
     }
@@ -166,12 +169,15 @@ def words(trials: Sequence[Trial]) -> Block:
 
 def table_of(found: Block) -> Table:
     """A row a measure."""
-    table = plain_table("", "predicted", "measured", "difference", "chips and link alone")
+    several = found["trials"] > 1
+    table = plain_table("", "predicted", "measured", "difference", *["in trials"] * several, "chips and link alone")
     for name, label in MEASURES.items():
         predicted, measured, alone = (
             three_digits(found[run][name]) for run in ("predicted", "measured", "chips_and_link_alone")
         )
-        table.add_row(label, predicted, measured, share(found["difference"][name]), alone)
+        shares = found["difference_of_trials"][name]
+        spread = [f"{share(min(shares))} to {share(max(shares))}" if shares else "-"] * several
+        table.add_row(label, predicted, measured, share(found["difference"][name]), *spread, alone)
     return table
 
 
