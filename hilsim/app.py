@@ -120,14 +120,22 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
 
 
 def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, bench: Bench) -> int:
-    """The report of a run that a board did not live through; its trace as far as it came."""
-    from hilsim.show.hardware import hardware, lost, render_hardware, render_lost
+    """The report of a run that a board did not live through; its trace and tables as far as it came."""
+    from hilsim.show import hardware
 
-    found = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed}
-    told = found | {"lost": lost(broken), "hardware": hardware(bench)}
+    told: dict[str, Any] = {
+        "scenario": setup.scenario.name,
+        "digest": setup.digest,
+        "seed": setup.scenario.seed,
+        "lost": hardware.lost(broken),
+        "hardware": hardware.hardware(bench),
+    }
+    if options.shadow:
+        told["shadow"] = hardware.shadow(bench)
     save_traces(options, setup, outcome)
     if options.out is not None:
         save_report(options.out, told)
+        save_tables(options.out, outcome)
     if options.json:
         json.dump(told, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -137,8 +145,10 @@ def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace
         from hilsim.show.page import Page
 
         page = Page(Console())
-        render_lost(page, lost(broken))
-        render_hardware(page, hardware(bench))
+        hardware.render_lost(page, told["lost"])
+        hardware.render_hardware(page, told["hardware"])
+        if options.shadow:
+            hardware.render_shadow(page, told["shadow"])
     return 1
 
 
@@ -233,12 +243,9 @@ def save(
     if options.out is None:
         return ""
     from hilsim.show.dashboard import snapshot
-    from hilsim.show.tables import write_requests, write_rounds
 
     save_report(options.out, document)
-    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
-        with written(options.out / name) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write(file, outcome.baseline, outcome.speculative)
+    save_tables(options.out, outcome)
     if dashboard is not None:
         with written(options.out / "dashboard.svg") as path:
             snapshot(dashboard, path)
@@ -264,6 +271,15 @@ def save_traces(options: RunOptions, setup: Setup, outcome: Outcome) -> None:
         for target in targets:
             with written(target) as path:
                 write_trace(path, setup, traces)
+
+
+def save_tables(folder: Path, outcome: Outcome) -> None:
+    """Write the tables of rounds and requests."""
+    from hilsim.show.tables import write_requests, write_rounds
+
+    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
+        with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write(file, outcome.baseline, outcome.speculative)
 
 
 def save_report(folder: Path, document: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class Sources:
         if self.memories is not None:
             by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
             source = Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
-        return source if self.bench is None else self.bench.begin(source)
+        return source if self.bench is None else self.bench.begin(source, run)
 
     @property
     def speakers(self) -> Mapping[str, Compute]:

@@ -107,11 +107,19 @@ class OutOfMemory(SimulationError):
 
 
 class ChipLost(SimulationError):
-    """A board, or its recording, that does not answer any more, and nothing that stands in for it."""
+    """A board, or its recording, that does not answer any more, and nothing that stands in for it.
 
-    def __init__(self, unit: str, kind: str, found: str, remedy: str):
-        super().__init__(unit, kind, found, remedy)
+    `cost_ns` is what it took to notice.
+    """
+
+    def __init__(self, unit: str, kind: str, found: str, remedy: str, cost_ns: int = 0):
+        super().__init__(unit, kind, found, remedy, cost_ns)
+
+    @property
+    def cost_ns(self) -> int:
+        cost: int = self.args[4]
+        return cost
 
     def __str__(self) -> str:
-        unit, kind, found, remedy = self.args
+        unit, kind, found, remedy, _ = self.args
         return f"{unit}: {kind}: {found}. {remedy}"

@@ -95,9 +95,10 @@ def test_a_recording_serves_another_policy_where_its_times_may_be_interpolated(k
     other = ("policy.draft_tokens=2", *recordings(kept))
     lost = run(capsys, *other, status=1)["lost"]
     assert lost["kind"] == "unseen"
-    assert "interpolate" in lost["found"]
+    assert "interpolate" in lost["remedy"]
     told = run(capsys, *other, "units.npu.unseen=interpolate", "units.gpu.unseen=interpolate")
     assert told["lossless"]["mismatches"] == 0
+    assert sum(unit["steps"]["interpolated"] for unit in told["hardware"]) > 0
 
 
 def test_tokens_alone_say_the_same_as_logits(board: str, capsys: Capture) -> None:
@@ -158,6 +159,8 @@ def test_a_board_that_hangs_costs_its_timeout_in_simulated_time(tmp_path: Path, 
         told = run(capsys, f"units.npu.backend={address}", *units, *limit)
     (unit,) = told["hardware"]
     assert unit["faults"][-1] | {"found": ""} == {
+        "run": "policy",
+        "request": 0,
         "role": "target",
         "phase": "verify",
         "kind": "stalled",

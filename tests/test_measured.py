@@ -81,7 +81,7 @@ def benched(setup: Setup, chip: ModelChip, stand_in: Callable[[], ModelChip | No
     for name, backend in setup.scenario.units.items():
         placed = next(p for p in setup.roles.values() if name == p.placement.unit)
         facts = {role: chip.load(role) for role, p in setup.roles.items() if p.track == placed.track}
-        unit = MeasuredUnit(placed.track, backend, chip, facts, lambda *_: None, stand_in)
+        unit = MeasuredUnit(placed.track, name, backend, chip, facts, lambda *_: None, stand_in)
         places[placed.track] = Place(name, backend, unit, chip, {}, None)
     return Bench(setup, places)
 

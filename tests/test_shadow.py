@@ -66,35 +66,48 @@ KIND = {
     "unit": "sa8295p.npu", "role": "target", "phase": "draft prefill", "width": 128, "cached": [512, 1023],
     "steps": 1000, "measured_ms": 12345.678, "predicted_ms": 12345.678, "error": -0.123, "worst": 1.0, "scatter": 0.5,
 }  # fmt: skip
+FAULT = {
+    "run": "policy", "request": 2, "role": "target", "phase": "verify", "kind": "died", "found": "gone",
+    "then": "tried again", "cost_ms": 0.0,
+}  # fmt: skip
 UNIT = {
     "unit": "sa8295p.npu", "backend": "tcp://[::1]:7295", "words": "logits", "device": {"name": "a [red]board[/]"},
-    "models": {"target": "t"}, "steps": {"said": 3}, "device_ms": 3.0, "wall_ms": 4.0, "energy_mj": 1200.0,
-    "max_temperature_c": 71.4, "recording": "recordings/x.jsonl", "present": True, "other_models": ["target"],
-    "doubts": [{"kind": "wide scatter", "sentence": "so it is."}],
-    "faults": [
-        {"role": "target", "phase": "verify", "kind": "died", "found": "gone", "then": "tried again", "cost_ms": 0.0}
-    ] * 9,
+    "models": {"target": "t"}, "steps": {"said": 3, "interpolated": 2}, "device_ms": 3.0, "wall_ms": 4.0,
+    "energy_mj": 1200.0, "max_temperature_c": 71.4, "recording": "recordings/x.jsonl", "present": True,
+    "other_models": ["target"], "other_weights": ["target"],
+    "doubts": [{"kind": "wide scatter", "sentence": "so it is."}], "faults": [FAULT] * 9,
 }  # fmt: skip
 
 
 def test_the_report_of_boards_fits_into_80_columns_and_hides_nothing() -> None:
-    table = printed(render_shadow, {"kinds": [KIND] * 30, "mean_absolute_error": 0.1, "bias": -0.1})
+    table = printed(
+        render_shadow, {"other_models": ["target"], "kinds": [KIND] * 30, "mean_absolute_error": 0.1, "bias": -0.1}
+    )
     assert max(map(len, table)) <= 80
     assert not [line for line in table if "…" in line]
     assert "6 more kinds" in " ".join(table)
     told = printed(render_hardware, [UNIT])
     assert max(map(len, told)) <= 80
     text = " ".join(" ".join(told).split())
-    for words in ("1.2 J", "71 °C", "wide scatter", "4 more faults", "another model", "[red]board[/]"):
+    for words in (
+        "1.2 J",
+        "71 °C",
+        "wide scatter",
+        "4 more faults",
+        "not the stand-in",
+        "2 steps reckoned",
+        "[red]board[/]",
+    ):
         assert words in text
 
 
 def test_a_lost_board_is_told_with_how_far_the_run_came(tmp_path: Path) -> None:
     lost = {
         "run": "sync", "unit": "sa8295p.npu", "kind": "stalled", "found": "nothing for 3 s", "remedy": "Retry.",
-        "at_ms": 512.0, "requests_answered": 1,
+        "at_ms": 512.0, "requests_answered": 1, "cost_ms": 3000.0, "request_latency_ms": 120.0,
+        "output_tokens": 9,
     }  # fmt: skip
     text = " ".join(printed(render_lost, lost))
     assert "sa8295p.npu was lost: stalled: nothing for 3 s." in text
-    assert "1 request" in text
+    assert "1 request of 9 tokens, 120 ms each" in text
     assert "Retry." in text

@@ -17,8 +17,8 @@ from hilsim.describe.address import Address
 from hilsim.describe.backend import SIMULATED, Backend, recording_of
 from hilsim.describe.catalogue import located
 from hilsim.describe.load import Placed, Setup
-from hilsim.errors import Fault, InputError, ScenarioError
-from hilsim.files import exists, read_text
+from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
+from hilsim.files import exists, place_faults, read_text
 from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.client import Agent, Patience
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows
@@ -31,6 +31,8 @@ from hilsim.hardware.unit import MeasuredUnit, Use
 from hilsim.logits.source import LogitsSource
 
 Say = Callable[[str], None]
+# What decides how a recording is met again: so many runs of a step, and the same fate of its faults.
+REPLAYED = ("warm_up", "repeats", "retries", "timeout_ms", "on_fault")
 Speaker = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 
@@ -62,6 +64,7 @@ class Bench:
         places: dict[str, Place] = {}
         faults: list[Fault] = []
         agents: dict[str, Agent] = {}  # an agent takes one client, so units behind one address share it
+        faults += shared_files(setup)
         for track, backend in setup.backends.items():
             name = next(name for name, known in setup.scenario.units.items() if known is backend)
             say(f"{name}: {backend.backend}")
@@ -120,15 +123,16 @@ class Bench:
         needless = {role: unit for role, unit in self.speaking.items() if unit.backend.on_fault != SIMULATED}
         return {role: unit.lines[role].facts.vocabulary for role, unit in needless.items()}
 
-    def begin(self, source: LogitsSource) -> LogitsSource:
+    def begin(self, source: LogitsSource, run: str = "") -> LogitsSource:
         """A run begins with this source; what it says the boards hear."""
         for place in self.places.values():
-            place.unit.begin()
+            place.unit.begin(run)
         return Heard(source, self.hear)
 
-    def hear(self, role: str, tokens: Sequence[int]) -> None:
-        """A role reads these tokens."""
+    def hear(self, role: str, request: int, tokens: Sequence[int]) -> None:
+        """A role reads these tokens of a request."""
         for place in self.places.values():
+            place.unit.request = request
             if role in place.unit.lines:
                 place.unit.hear(role, tokens)
 
@@ -136,6 +140,20 @@ class Bench:
     def pairs(self) -> list[Pair]:
         """Every step that was charged, as the chip took it and as the chip model has it."""
         return [pair for timer in self.measured.values() for pair in timer.pairs]
+
+
+def shared_files(setup: Setup) -> list[Fault]:
+    """Recordings that two units would write to at once."""
+    files: dict[Path, str] = {}
+    faults = []
+    for name, backend in setup.scenario.units.items():
+        if backend.record is not None:
+            file = Path(backend.record).expanduser().absolute()
+            if file in files:
+                found = f"{backend.record}, as in units.{files[file]}.record"
+                faults.append(Fault(setup.file, f"units.{name}.record", found, "a file of its own for each unit"))
+            files[file] = name
+    return faults
 
 
 def opened(
@@ -175,26 +193,34 @@ def opened(
         raise InputError(faults)
     recorder = None
     if isinstance(chip, Agent) and (file := record_file(setup, name, backend, folder)) is not None:
-        recorder = recorder_of(file, setup, track, backend, chip, models)
+        try:
+            recorder = recorder_of(file, setup, track, backend, chip, models)
+        except InputError as error:
+            raise InputError([from_key(fault, setup, f"{place}.record") for fault in error.faults]) from None
 
     def note(role: str, ask: Ask, answer: Answer | AgentFault, use: Use) -> None:
-        if recorder is not None:
+        if recorder is None:
+            return
+        try:
             recorder.add(role, ask, answer, use)
+        except InputError as error:  # a full disk, say: what is in the recording stays there, and the run is over
+            raise ChipLost(track, "recording", str(error), f"What was recorded is in {recorder.file}.") from None
 
     def stand_in() -> Chip | None:
         if not recording_of(backend.on_fault):
             return None
         return RecordedChip(read_recording(recording_file(backend.on_fault, setup)), unseen=backend.unseen)
 
-    unit = MeasuredUnit(track, backend, chip, models, note, stand_in)
+    unit = MeasuredUnit(track, name, backend, chip, models, note, stand_in)
     return Place(name, backend, unit, chip, device, recorder)
 
 
 def recorder_of(
     file: Path, setup: Setup, track: str, backend: Backend, agent: Agent, models: Mapping[str, ModelFacts]
 ) -> Recorder:
-    """A new session of a recording."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """A new session of a recording. Raises `InputError`."""
+    if faults := place_faults(file, "the recording"):
+        raise InputError(faults)
     recorder = Recorder(
         file,
         unit=track,
@@ -202,7 +228,7 @@ def recorder_of(
         address=str(agent.address),
         facts=agent.facts,
         models={facts.name: facts for facts in models.values()},
-        settings={"warm_up": backend.warm_up, "repeats": backend.repeats},
+        settings=backend.model_dump(include=set(REPLAYED)),
     )
     for words in recorder.notes:
         print(words, file=sys.stderr)
@@ -214,6 +240,11 @@ def recording_file(value: str, setup: Setup) -> Path:
     named = recording_of(value)
     found = located(named, Path(setup.file))
     return found if exists(found) else Path(named).expanduser()
+
+
+def from_key(fault: Fault, setup: Setup, key: str) -> Fault:
+    """A file's fault, told of the key that names the file."""
+    return Fault(setup.file, key, f"{fault.file}: {fault.found}", fault.expected, fault.remedy)
 
 
 def token_of(backend: Backend, setup: Setup, place: str) -> str | None:
@@ -284,11 +315,19 @@ def misfits(setup: Setup, place: str, backend: Backend, placed: Placed, facts: M
     return faults
 
 
+# What to do about an agent that cannot be had, by the kind of fault.
+MENDING = {
+    "unreachable": "Start one: python -m hilsim agent --model NAME=FOLDER --listen HOST:PORT.",
+    "refused": "Wait for the other client, or set {place}.token_file, as the message says.",
+    "version": "Update hilsim here or on the board.",
+    "garbage": "Is that the agent's port? python -m hilsim agent --test ADDRESS says what is wrong there.",
+    "died": "Is that the agent's port? Its own output says why it ended.",
+    "stalled": "Is that the agent's port, and is the board busy? Else raise {place}.timeout_ms.",
+    "engine": "Mend the engine; the agent's own output has its traceback.",
+}
+
+
 def not_there(setup: Setup, place: str, backend: Backend, fault: AgentFault) -> Fault:
     """An agent that cannot be had at all before the run."""
-    remedy = (
-        "Start one: python -m hilsim agent --model NAME=FOLDER --listen HOST:PORT."
-        if fault.kind == "unreachable"
-        else ""
-    )
+    remedy = MENDING[fault.kind].format(place=place)
     return Fault(setup.file, f"{place}.backend", f"{backend.backend}, {fault}", "an agent that answers", remedy)

@@ -53,6 +53,7 @@ class Answer:
     temperature_c: float | None = None
     clock_ns: int = 0
     at_ns: int = 0
+    interpolated: bool = False  # nobody measured this: it was reckoned from other steps of a recording
 
 
 @dataclass(frozen=True)

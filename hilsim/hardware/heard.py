@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from hilsim.logits.source import Draft, LogitsSource, Prefix, TokenTree, TreeSource, Verdict
 
-Hear = Callable[[str, Sequence[int]], None]
+Hear = Callable[[str, int, Sequence[int]], None]
 
 
 class Heard:
-    """`LogitsSource` that passes everything on to `source`, and tells `hear` the tokens that each role reads."""
+    """`LogitsSource` that passes all on to `source`, and tells `hear` which tokens of which request each role reads."""
 
     def __init__(self, source: LogitsSource, hear: Hear):
         self.source, self.hear = source, hear
@@ -19,30 +19,28 @@ class Heard:
         return self.source.prompt(conversation, turn)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        self.hear("draft", prefix.index, [*prefix.tokens, *after])
         found = self.source.draft(prefix, count, after)
-        self.hear("draft", [*prefix.tokens, *after, *found.tokens])
+        self.hear("draft", prefix.index, [*prefix.tokens, *after, *found.tokens])
         return found
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        found = self.source.verify(prefix, draft)
-        self.hear("target", [*prefix.tokens, *draft.tokens])
-        return found
+        self.hear("target", prefix.index, [*prefix.tokens, *draft.tokens])
+        return self.source.verify(prefix, draft)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        found = self.source.next_token(prefix)
         for role in ("target", "draft"):  # where a question is new, this is the first that either hears of it
-            self.hear(role, prefix.tokens)
-        return found
+            self.hear(role, prefix.index, prefix.tokens)
+        return self.source.next_token(prefix)
 
     def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
         found = self.grower.draft_tree(prefix, branches)
-        self.hear("draft", [*prefix.tokens, *found.tokens])
+        self.hear("draft", prefix.index, [*prefix.tokens, *found.tokens])
         return found
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        found = self.grower.verify_tree(prefix, tree)
-        self.hear("target", [*prefix.tokens, *tree.tokens])
-        return found
+        self.hear("target", prefix.index, [*prefix.tokens, *tree.tokens])
+        return self.grower.verify_tree(prefix, tree)
 
     @property
     def grower(self) -> TreeSource:

@@ -68,6 +68,9 @@ class RecordedChip:
         prefixes = prefix_digests(ask.tokens, ask.wanted)
         key = (ask.model, ask.rows, ask.cached, ask.wanted, ask.want, prefixes[-1])
         replies = self.replies.get(key)
+        if not replies and ask.want == "nothing":  # what spoke was timed as well
+            keys = ((*key[:4], want, key[5]) for want in ("logits", "tokens"))
+            replies = next((self.replies[other] for other in keys if other in self.replies), None)
         if not replies:
             return self.put_together(ask, prefixes)
         entry = replies[self.asked[key] % len(replies)]
@@ -107,7 +110,7 @@ class RecordedChip:
         duration_ns = self.durations.duration_ns(ask.model, ask.rows, ask.cached)
         if duration_ns is None:
             raise self.unseen_step(ask, "beyond everything recorded", f"{POLICY}: two counts of rows make a line.")
-        return Answer(duration_ns, rows, ids)
+        return Answer(duration_ns, rows, ids, interpolated=True)
 
     def known_rows(self, model: str, prefixes: Sequence[str]) -> Rows | None:
         """Rows of logits after these conversations; None where one is not known."""

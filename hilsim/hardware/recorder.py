@@ -53,7 +53,7 @@ class Recorder:
         address: str,
         facts: AgentFacts,
         models: Mapping[str, ModelFacts],
-        settings: Mapping[str, int],
+        settings: Mapping[str, int | float | str],
         began: datetime | None = None,
     ):
         """Open the file and begin a session; it begins now unless `began` says otherwise."""

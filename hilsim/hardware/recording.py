@@ -119,7 +119,7 @@ class Header(Record):
     device: dict[str, Any]
     clock: dict[str, Any]
     models: dict[str, ModelFacts]
-    settings: dict[str, int]
+    settings: dict[str, int | float | str]
     client: dict[str, str]
     began: str
 

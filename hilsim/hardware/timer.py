@@ -34,9 +34,12 @@ class MeasuredTimer:
         self.ratios: dict[int, list[float]] = {}  # by rows, measured over predicted
 
     def duration_ns(self, step: Step) -> int:
-        measured, predicted = self.unit.duration_ns(self.role, step), self.model.duration_ns(step)
-        if measured is None:
+        charged, predicted = self.unit.charged(self.role, step), self.model.duration_ns(step)
+        if charged is None:
             return predicted
+        measured = charged.duration_ns
+        if charged.interpolated:  # what was reckoned says nothing of the chip model
+            return measured
         shape = (step.phase.value, step.rows, self.width(step), step.cached)
         self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))
         self.ratios.setdefault(step.rows, []).append(measured / max(1, predicted))

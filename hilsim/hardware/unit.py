@@ -27,7 +27,7 @@ Use = Literal["said", "timed", "repeat", "warm-up"]
 # Faults that trying again does not mend.
 FINAL = ("refused", "version")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-REMEDY = "To go on after a fault set units.NAME.retries, or units.NAME.on_fault to simulated or recording://FILE."
+REMEDY = "To go on after a fault set units.{0}.retries, or units.{0}.on_fault to simulated or recording://FILE."
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,16 @@ class Executed:
 
     role: str
     ask: Ask
-    use: Use
+    use: Use | Literal["interpolated"]
     answer: Answer
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault and what came of it."""
+    """A fault and what came of it; in which run, and in which of its requests."""
 
+    run: str
+    request: int
     role: str
     phase: str
     kind: str
@@ -59,7 +61,7 @@ class Line:
     facts: ModelFacts
     heard: tuple[int, ...] = ()
     held: tuple[int, ...] = ()  # what the step executed last has left in the cache
-    waiting: dict[tuple[int, int], int] = field(default_factory=dict)  # (rows, cached) -> measured nanoseconds
+    waiting: dict[tuple[int, int], Answer] = field(default_factory=dict)  # by rows and cached
     warm: set[tuple[bool, int]] = field(default_factory=set)
     owed_ns: int = 0  # what faults took and no step has been charged with yet
 
@@ -68,26 +70,32 @@ Note = Callable[[str, Ask, Answer | AgentFault, Use], None]
 
 
 class MeasuredUnit:
-    """A chip behind a unit. `note` writes down what it says, `stand_in` makes the chip that goes on after a fault."""
+    """A chip behind a unit, which the scenario calls `name`.
+
+    `note` writes down what it says, `stand_in` makes the chip that goes on after a fault.
+    """
 
     def __init__(
         self,
         track: str,
+        name: str,
         backend: Backend,
         chip: Chip,
         models: dict[str, ModelFacts],
         note: Note,
         stand_in: Callable[[], Chip | None],
     ):
-        self.track, self.backend, self.note, self.stand_in = track, backend, note, stand_in
+        self.track, self.name, self.backend, self.note, self.stand_in = track, name, backend, note, stand_in
         self.chip: Chip | None = chip
         self.lines = {role: Line(facts) for role, facts in models.items()}
         self.executed: list[Executed] = []
         self.troubles: list[Trouble] = []
+        self.run, self.request = "", 0  # which run is under way, and at which request it is
         self.fallen = False  # whether something else has taken the chip's place
 
-    def begin(self) -> None:
+    def begin(self, run: str) -> None:
         """A run begins: nothing that an earlier one left over is charged to it."""
+        self.run, self.request = run, 0
         for line in self.lines.values():
             line.waiting.clear()
             line.owed_ns, line.held = 0, ()
@@ -113,7 +121,7 @@ class MeasuredUnit:
         answer = self.execute(role, asked, "said")
         if answer is None:
             return None
-        line.waiting[rows, keep] = answer.duration_ns
+        line.waiting[rows, keep] = replace(answer, rows=None, ids=None)
         if answer.rows is not None:
             return list(answer.rows)
         # Of a token alone the row is as good as any in which it is the likeliest.
@@ -127,8 +135,8 @@ class MeasuredUnit:
         """What the words are made of."""
         return "nothing" if self.backend.words == "stand_in" else self.backend.words
 
-    def duration_ns(self, role: str, step: Step) -> int | None:
-        """What a step takes: measured when it spoke, or executed now; None where the chip is lost."""
+    def charged(self, role: str, step: Step) -> Answer | None:
+        """What a step is charged by: its execution when it spoke, or one now; None where the chip is lost."""
         line = self.lines[role]
         measured = line.waiting.pop((step.rows, step.cached), None)
         if measured is not None or self.chip is None:
@@ -138,8 +146,7 @@ class MeasuredUnit:
         tokens = (*heard[:length], *[0] * (length - len(heard)))
         wanted = 1 if step.phase.reads else step.rows
         asked = Ask(line.facts.name, step.phase.value, tokens, step.cached, wanted, "nothing")
-        answer = self.execute(role, asked, "timed")
-        return None if answer is None else answer.duration_ns
+        return self.execute(role, asked, "timed")
 
     def lost_ns(self, role: str) -> int:
         """What faults have taken since the last step was charged."""
@@ -178,10 +185,13 @@ class MeasuredUnit:
                 tries += 1
                 continue
             except UnseenStep as unseen:
-                raise ChipLost(self.track, "unseen", str(unseen), REMEDY) from None
+                _, asked, lacks, nearest, remedy = unseen.args
+                found = f"{asked}, {lacks} (nearest: {nearest})"
+                raise ChipLost(self.track, "unseen", found, remedy, 0) from None
             self.note(role, ask, answer, use)
             self.lines[role].held = ask.tokens
-            self.executed.append(Executed(role, ask, use, replace(answer, rows=None, ids=None)))
+            of = "interpolated" if answer.interpolated else use
+            self.executed.append(Executed(role, ask, of, replace(answer, rows=None, ids=None)))
             return answer
         return None
 
@@ -192,9 +202,9 @@ class MeasuredUnit:
         again = tries < self.backend.retries and fault.kind not in FINAL
         ends = not again and (self.fallen or self.backend.on_fault == "fail")
         then = "tried again" if again else "the run ended" if ends else f"went on with {self.backend.on_fault}"
-        self.troubles.append(Trouble(role, ask.phase, fault.kind, fault.found, then, cost_ns))
+        self.troubles.append(Trouble(self.run, self.request, role, ask.phase, fault.kind, fault.found, then, cost_ns))
         if ends:
-            raise ChipLost(self.track, fault.kind, fault.found, REMEDY)
+            raise ChipLost(self.track, fault.kind, fault.found, REMEDY.format(self.name), cost_ns)
         if again:
             if self.backend.address is not None and not self.fallen:
                 # An agent that is started again needs a moment; the wall's time, not the simulation's.

@@ -117,6 +117,7 @@ def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any
 def role(placed: Placed, setup: Setup) -> dict[str, Any]:
     """One role in the report: the deployed model that sets the times, the stand-in that makes the words, the unit."""
     timer = timer_for(placed, setup.scenario.context_tokens)
+    backend = setup.backends.get(placed.track)
     bound = timer.costs(Step(Phase.DECODE, 1, 1))[0].bound if isinstance(timer, Roofline) else "table"
     return {
         "model": placed.model.name,
@@ -124,7 +125,8 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "chip": placed.chip.name,
         "unit": placed.placement.unit,
         "precision": placed.placement.precision,
-        "backend": backend.backend if (backend := setup.backends.get(placed.track)) is not None else SIMULATED,
+        "backend": SIMULATED if backend is None else backend.backend,
+        "words": "stand_in" if backend is None else backend.words,
         "widths": None if placed.widths is None else list(placed.widths),
         "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,

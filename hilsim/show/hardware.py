@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from rich.text import Text
 
 from hilsim.describe.load import Setup
+from hilsim.hardware.agent.digests import weights_digest
 from hilsim.hardware.bench import Bench, Place
 from hilsim.hardware.shadow import Compared, compared, mean_bias, mean_error
 from hilsim.hardware.steadiness import doubts, sample_of
-from hilsim.hardware.unit import Trouble
+from hilsim.hardware.unit import Line, Trouble
 from hilsim.show.kinds import BAD
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME
@@ -23,6 +25,7 @@ from hilsim.units import ms
 
 Block = dict[str, Any]
 FAULTS_SHOWN, DOUBTS_SHOWN, KINDS_SHOWN = 5, 6, 24
+FAR = 10  # errors from ten times on need no decimals
 
 
 def hardware(bench: Bench) -> list[Block]:
@@ -35,7 +38,8 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
     unit = place.unit
     answers = [step.answer for step in unit.executed]
     # The first runs of a shape are thrown away, however long they take.
-    samples = [sample_of(step.ask, step.answer) for step in unit.executed if step.use != "warm-up"]
+    earnest = [step for step in unit.executed if step.use not in ("warm-up", "interpolated")]
+    samples = [sample_of(step.ask, step.answer) for step in earnest]
     energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
     temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]
     known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
@@ -55,13 +59,23 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
         "doubts": [asdict(doubt) for doubt in doubts(samples)],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
-        "other_models": others,  # roles whose board runs another model than the deployed one
+        "other_models": others,  # roles whose board runs a model that is not the deployed one
+        "other_weights": [role for role in unit.lines if weighs_otherwise(setup, unit.lines[role], role)],
     }
+
+
+def weighs_otherwise(setup: Setup, line: Line, role: str) -> bool:
+    """Whether a board speaks for a role with other weights than the stand-in here."""
+    stand_in = setup.roles[role].stand_in
+    ours = None if stand_in is None else weights_digest(stand_in)
+    return ours is not None and line.facts.digest is not None and ours != line.facts.digest
 
 
 def fault_of(trouble: Trouble) -> Block:
     """One fault in the document."""
     return {
+        "run": trouble.run,
+        "request": trouble.request,
         "role": trouble.role,
         "phase": trouble.phase,
         "kind": trouble.kind,
@@ -75,6 +89,7 @@ def shadow(bench: Bench) -> Block:
     """The chip model held against the chips, by kind of step."""
     found = compared(bench.pairs)
     return {
+        "other_models": [role for unit in hardware(bench) for role in unit["other_models"]],
         "kinds": [kind_of(kind) for kind in found],
         "mean_absolute_error": mean_error(found) if found else None,
         "bias": mean_bias(found) if found else None,
@@ -101,23 +116,52 @@ def kind_of(kind: Compared) -> Block:
 def lost(run: Trace) -> Block:
     """The board whose loss ended a run, and how far that had come."""
     assert run.lost is not None, "a run that came to its end"
-    unit, kind, found, remedy = run.lost.args
+    unit, kind, found, remedy, cost_ns = run.lost.args
+    times = [ms(record.finished_ns - record.arrived_ns) for record in run.requests]
     return {
         "run": run.policy,
         "unit": unit,
         "kind": kind,
         "found": found,
         "remedy": remedy,
+        "cost_ms": ms(cost_ns),
         "at_ms": ms(run.end_ns),
         "requests_answered": len(run.requests),
+        "request_latency_ms": fmean(times) if times else None,
+        "output_tokens": sum(record.output_tokens for record in run.requests),
     }
 
 
+def cautions(units: Sequence[Block]) -> list[str]:
+    """What must be known before the runs' times are compared."""
+    found = []
+    for unit in units:
+        faults, gone = unit["faults"], [fault for fault in unit["faults"] if fault["then"].startswith("went on")]
+        if gone:
+            found.append(
+                f"{unit['unit']} {gone[0]['then']} in the {gone[0]['run']} run, request {gone[0]['request']}: "
+                "what comes after is timed by something else, and the speed-up compares the two."
+            )
+        elif faults:
+            runs = ", ".join(sorted({fault["run"] for fault in faults}))
+            cost = duration(sum(fault["cost_ms"] for fault in faults))
+            found.append(
+                f"{unit['unit']} had {counted(len(faults), 'fault')}, which took {cost} of the {runs} run: "
+                "the speed-up compares runs of unequal luck."
+            )
+        if unit["steps"].get("interpolated"):
+            found.append(f"{counted(unit['steps']['interpolated'], 'step')} of {unit['unit']} were interpolated.")
+    return found
+
+
 def render_lost(page: Page, found: Block) -> None:
-    """Why there are no numbers."""
-    words = f"{found['unit']} was lost: {found['kind']}: {found['found']}."
-    page.paragraph(Text(clean(words), f"bold {BAD}"))
+    """Why there are no numbers but of what was answered."""
+    what = "has no such step" if found["kind"] == "unseen" else f"was lost: {found['kind']}"
+    page.paragraph(Text(clean(f"{found['unit']} {what}: {found['found']}."), f"bold {BAD}"))
     answered = counted(found["requests_answered"], "request")
+    if found["request_latency_ms"] is not None:
+        mean = duration(found["request_latency_ms"])
+        answered += f" of {counted(found['output_tokens'], 'token')}, {mean} each on average"
     page.paragraph(f"The {found['run']} run ended after {duration(found['at_ms'])} and {answered}. {found['remedy']}")
 
 
@@ -131,11 +175,11 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
         steps = ", ".join(f"{number} {use}" for use, number in unit["steps"].items()) or "none"
         waited = f"{duration(unit['device_ms'])} on the device, {duration(unit['wall_ms'])} waited for"
         page.paragraph(f"steps: {steps}; {waited}{board_words(unit)}", 4)
-        if unit["other_models"]:
-            roles = " and ".join(unit["other_models"])
-            words = (
-                f"The board runs another model than the scenario deploys as {roles}: its vocabulary has another size."
-            )
+        if unit["other_weights"]:
+            roles = " and ".join(unit["other_weights"])
+            page.paragraph(Text(f"The board's model is not the stand-in that the scenario names as {roles}.", BAD), 4)
+        if interpolated := unit["steps"].get("interpolated"):
+            words = f"{counted(interpolated, 'step')} reckoned from others; neither doubts nor shadow count them."
             page.paragraph(Text(words, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
@@ -176,6 +220,10 @@ def board_words(unit: Block) -> str:
 def render_shadow(page: Page, found: Block) -> None:
     """A table of kinds of steps: measured, predicted, and how far off."""
     page.title("shadow", "the chip model against the chip, medians in ms by phase, width and positions cached")
+    if found["other_models"]:
+        roles = " and ".join(found["other_models"])
+        words = f"The chip model times the deployed model; as {roles} the board runs another, of another vocabulary."
+        page.paragraph(Text(words, BAD), 2)
     kinds = found["kinds"]
     if not kinds:
         page.paragraph("No step was executed.", 2)
@@ -185,7 +233,8 @@ def render_shadow(page: Page, found: Block) -> None:
     for kind in (kind for kind in kinds if kind in longest):
         cached = "-".join(map(str, kind["cached"]))
         measured, predicted = f"{kind['measured_ms']:.3f}", f"{kind['predicted_ms']:.3f}"
-        error, scatter = f"{kind['error']:+.1%}", percent(kind["scatter"])
+        error = f"{kind['error']:+.1%}" if abs(kind["error"]) < FAR else f"{kind['error']:+.0%}"
+        scatter = percent(kind["scatter"])
         page.line(
             row(kind["role"], kind["phase"], kind["width"], cached, kind["steps"], measured, predicted, error, scatter)
         )
@@ -198,7 +247,7 @@ def render_shadow(page: Page, found: Block) -> None:
 
 def row(*cells: object) -> str:
     """One line of the shadow table."""
-    widths = (7, 14, 6, 9, 6, 9, 9, 9, 8)
+    widths = (7, 13, 6, 9, 6, 10, 9, 10, 8)
     parts: Iterable[str] = (
         f"{cell!s:<{width}}" if place < 2 else f"{cell!s:>{width}}"
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))

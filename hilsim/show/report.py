@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.backend import SIMULATED
-from hilsim.show.hardware import render_hardware, render_shadow
+from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
@@ -82,12 +82,15 @@ def opening(page: Page, document: Block) -> None:
         page.paragraph(Text(clean(document["question"]), "italic"))
     good = document["speculative"] is None or document["speedup"] >= 1
     page.paragraph(Text(headline(document), f"bold {GOOD if good else BAD}"))
+    for caution in cautions(document.get("hardware", [])):
+        page.paragraph(Text(clean(caution), f"bold {BAD}"))
     for name, role in document["roles"].items():
         if role is None:
             continue
         where = f"{role['model']} {role['precision']} on {role['chip']}.{role['unit']}"
         widths = "" if not role["widths"] else f", widths {' '.join(map(str, role['widths']))}"
-        speaker = f", spoken by {role['stand_in']}" if role["stand_in"] else ""
+        own = role["stand_in"] if role["words"] == "stand_in" else "the board"
+        speaker = f", spoken by {own}" if role["stand_in"] else ""
         if name == "draft" and document["speculative"] is None:
             page.paragraph(f"{where}, not used by this policy", 8, name)
             continue

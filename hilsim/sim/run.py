@@ -95,7 +95,7 @@ def simulate(
         env.run()
     except ChipLost as lost:
         trace.lost = lost
-    trace.end_ns = int(env.now)
+    trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace
