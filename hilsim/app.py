@@ -65,7 +65,10 @@ def run_scenario(options: RunOptions) -> int:
     verdict.require()
     prepare(options, setup)
     with opened_bench(setup, options) as bench:
-        return run_with(options, setup, verdict, plans, bench)
+        try:
+            return run_with(options, setup, verdict, plans, bench)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("" if bench is None else bench.kept()) from None
 
 
 def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Bench | None]:

@@ -94,7 +94,8 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
         known = ", ".join("/".join(pair) for pair in sorted(tracks))
         if not meant:
             yield Fault(file, f"units.{name}", repr(name), f"a unit that a role uses, as UNIT or CHIP/UNIT: {known}")
-        elif len(meant) > 1:
+            continue
+        if len(meant) > 1:
             yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
         if backend.backend == SIMULATED:
             continue

@@ -136,6 +136,11 @@ class Bench:
             if role in place.unit.lines:
                 place.unit.hear(role, tokens)
 
+    def kept(self) -> str:
+        """What is left of an interrupted run."""
+        files = [str(place.recorder.file) for place in self.places.values() if place.recorder is not None]
+        return f"interrupted; what the boards said is kept in {', '.join(files)}" if files else "interrupted"
+
     @property
     def pairs(self) -> list[Pair]:
         """Every step that was charged, as the chip took it and as the chip model has it."""

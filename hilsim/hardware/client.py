@@ -231,7 +231,12 @@ class Agent:
         """A model's facts, once it is loaded on the present connection."""
         line = self.connected()
         if model not in line.loaded:
-            heard = self.ask("load", "loaded", self.patience.load_s, {"model": model})
+            try:
+                heard = self.ask("load", "loaded", self.patience.load_s, {"model": model})
+            except AgentFault as fault:
+                if fault.kind == "engine":
+                    fault = type(fault)("engine", f"model {model!r} could not be loaded: {fault.found}")
+                raise fault from None
             facts = model_facts(heard.frame, model)
             before = self.known.setdefault(model, facts)
             if facts != before:

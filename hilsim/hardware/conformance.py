@@ -15,7 +15,7 @@ from typing import Literal
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.agent.arguments import address_of, token_of
 from hilsim.hardware.conformance_checks import CHECKS
-from hilsim.hardware.conformance_talk import Failed, LeftOut, Subject
+from hilsim.hardware.conformance_talk import Failed, LeftOut, Subject, Unmet
 from hilsim.hardware.frames import Closed, FrameError
 
 Outcome = Literal["passed", "failed", "left out"]
@@ -24,20 +24,26 @@ COLOURS: dict[Outcome, str] = {"passed": "green", "failed": "bold red", "left ou
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check."""
+    """What came of one check, or of several that had no occasion."""
 
     name: str
     claim: str
     outcome: Outcome
     found: str
+    checks: int = 1
 
 
 def findings(subject: Subject, checks: Sequence[Callable[[Subject], str]] = CHECKS) -> Iterator[Finding]:
-    """Run the checks in their order."""
-    for check in checks:
+    """Run the checks in their order, up to one that cannot even shake hands."""
+    for number, check in enumerate(checks, 1):
         name, claim = check.__name__.replace("_", " "), (check.__doc__ or "").strip()
         try:
             outcome, found = held(check, subject)
+        except Unmet as unmet:
+            yield Finding(name, claim, "failed", str(unmet))
+            if left := len(checks) - number:
+                yield Finding(f"the other {left}", "", "left out", "nothing can be asked without a handshake", left)
+            return
         except OSError as error:
             outcome, found = "failed", f"{type(error).__name__}: {error}"
         yield Finding(name, claim, outcome, found)
@@ -73,7 +79,7 @@ def run_conformance(options: argparse.Namespace) -> int:
             print(f"{finding.outcome:8}  {finding.name}: {finding.found}", flush=True)
     if table:
         show(found)
-    counts = {outcome: sum(finding.outcome == outcome for finding in found) for outcome in COLOURS}
+    counts = {outcome: sum(finding.checks for finding in found if finding.outcome == outcome) for outcome in COLOURS}
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["failed"] else 0
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hilsim.hardware.conformance_talk import (
+    TOKEN,
     Failed,
     LeftOut,
     Step,
     Subject,
     Talk,
+    Unmet,
     conversation,
     require,
     reset,
@@ -35,6 +37,8 @@ def welcome_comes_first(subject: Subject) -> str:
             nonce = fields.get("nonce")
             require(isinstance(nonce, str) and re.fullmatch("[0-9a-f]{32}", nonce) is not None, f"nonce {nonce!r}")
             asks = fields.get("token")
+            if asks is True and subject.token is None:
+                raise Unmet(f"it asks for a token, and none is given. {TOKEN}")
             require(asks is (subject.token is not None), f"token {asks!r}, with {'a' if subject.token else 'no'} token")
             nonces.add(nonce)
     require(len(nonces) == 2, "the same nonce twice")

@@ -12,16 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilsim.hardware.frames import Closed, Frame, FrameError, Tensor, encoded, read_frame
+from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame
 
 ANSWER_S = 10.0  # for whatever takes no computing; more where signs of life come
+GREETING_S = 3.0  # for a handshake until one has succeeded: what says nothing by then is hardly an agent
 TIE = 1e-3  # of the spread of a row: likeliest tokens closer than this may change places with the order of sums
 LENGTH = 20
+TOKEN = "Give the --token-file that the agent was started with."
 BUSY_S = 5.0  # an agent may need a moment to see that a client has gone
 
 
 class Failed(Exception):
     """An agent that does not keep to the protocol; the text says what it did instead."""
+
+
+class Unmet(Exception):
+    """A handshake that failed, before any has succeeded: nothing can be asked. The text says what to do."""
 
 
 class LeftOut(Exception):
@@ -46,6 +52,12 @@ class Subject:
     load_s: float = 0.0
     alive: int = 0
     heartbeat_s: float = 1.0
+    met: bool = False  # whether a handshake has succeeded
+
+    @property
+    def patience_s(self) -> float:
+        """How long an answer may take."""
+        return max(ANSWER_S, 5 * self.heartbeat_s) if self.met else GREETING_S
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Talk]:
@@ -62,10 +74,11 @@ class Subject:
         by = time.monotonic() + BUSY_S
         while True:
             with self.connected() as talk:
-                welcome = talk.read()
-                if welcome.kind == "refused" and time.monotonic() < by:
-                    continue
-                require(welcome.kind == "welcome", f"{told(welcome)} where a welcome was expected")
+                with self.meeting("welcome"):
+                    welcome = talk.read()
+                    if welcome.kind == "refused" and time.monotonic() < by:
+                        continue
+                    require(welcome.kind == "welcome", f"{told(welcome)} where welcome was expected")
                 talk.welcome = welcome
                 yield talk
                 return
@@ -74,13 +87,24 @@ class Subject:
     def greeted(self) -> Iterator[Talk]:
         """A connection that is ready to be asked."""
         with self.admitted() as talk:
-            ready = talk.ask("hello", **talk.hello())
-            require(ready.kind == "ready", f"{told(ready)} where ready was expected")
-            talk.ready = ready
+            with self.meeting("ready"):
+                ready = talk.ask("hello", **talk.hello())
+                require(ready.kind == "ready", f"{told(ready)} where ready was expected")
+            talk.ready, self.met = ready, True
             yield talk
             with contextlib.suppress(Closed, FrameError, OSError):  # the check may have ended it
                 talk.send(Frame("bye", {"id": talk.next_id()}))
                 talk.read()
+
+    @contextlib.contextmanager
+    def meeting(self, expected: str) -> Iterator[None]:
+        """A part of a handshake. Until one has succeeded, whatever goes wrong here ends the test."""
+        try:
+            yield
+        except (Failed, FrameError, Closed, OSError, KeyError) as error:
+            if self.met:
+                raise
+            raise Unmet(unmet(error, expected)) from None
 
     @contextlib.contextmanager
     def loaded(self) -> Iterator[Talk]:
@@ -130,9 +154,9 @@ class Talk:
         self.connection.settimeout(ANSWER_S)
         self.connection.sendall(message if isinstance(message, bytes) else encoded(message))
 
-    def read(self, within_s: float = ANSWER_S) -> Frame:
+    def read(self, within_s: float | None = None) -> Frame:
         """The next frame."""
-        self.connection.settimeout(within_s)
+        self.connection.settimeout(self.subject.patience_s if within_s is None else within_s)
         return read_frame(self.connection.recv)
 
     def ask(self, kind: str, tensors: Mapping[str, Tensor] | None = None, **fields: Any) -> Frame:
@@ -140,7 +164,7 @@ class Talk:
         id = self.next_id()
         self.send(Frame(kind, {"id": id, **fields}, tensors or {}))
         while True:
-            frame = self.read(max(ANSWER_S, 5 * self.subject.heartbeat_s))
+            frame = self.read()
             found = frame.fields.get("id")
             # An error that ends everything may come before the request was understood.
             ended = frame.kind == "error" and frame.fields.get("fatal") is True and found is None
@@ -173,7 +197,7 @@ class Talk:
     def expect_end(self) -> None:
         """The agent must close now."""
         try:
-            frame = self.read()
+            frame = self.read(ANSWER_S)
         except (Closed, ConnectionError):
             return
         except TimeoutError:
@@ -216,7 +240,33 @@ def told(frame: Frame) -> str:
     """A frame in a few words."""
     if frame.kind == "error":
         return f"error {frame.fields.get('code')} ({frame.fields.get('message')!s:.120})"
+    if frame.kind == "refused":
+        return f"refused, {frame.fields.get('code')} ({frame.fields.get('message')!s:.120})"
     return repr(frame.kind)
+
+
+def unmet(error: Exception, expected: str) -> str:
+    """What came instead of a part of the handshake, and what to do about it."""
+    match error:
+        case Failed():
+            found = str(error)
+        case TimeoutError():
+            found = f"nothing within {GREETING_S:.0f} s where {expected} was expected"
+        case Closed():
+            found = f"the end of the connection where {expected} was expected"
+        case FrameError():
+            found = f"no frame where {expected} was expected ({error})"
+        case KeyError():
+            found = f"a welcome without {error}"
+        case _:
+            found = f"{getattr(error, 'strerror', None) or error} where {expected} was expected".lower()
+    if "error denied" in found:
+        return f"{found}. {TOKEN}"
+    if found.startswith("refused, busy"):
+        return f"{found}. Try again when that client has gone."
+    if "error version" in found or (isinstance(error, FrameError) and error.code == "version"):
+        return f"{found}. These are the checks of protocol {VERSION}."
+    return f"{found}. Is it an agent at all? One says welcome as soon as a client connects (docs/protocol.md)."
 
 
 def conversation(subject: Subject, number: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from hilsim.hardware.frames import MOST_BODY_BYTES, VERSION, Frame
 
 MOST_NS = 2**62
 MOST_TEXT = 300
+NEW_LINE = re.compile(r"\s*[\r\n]\s*")
 LONGEST_HEARTBEAT_S = 600.0
 # What an agent's error means here; any other code is a refusal in the agent's own words.
 KINDS: dict[object, FaultKind] = {
@@ -185,9 +187,11 @@ def fault_of(error: Frame) -> AgentFault:
     """An agent's `error` in our words; `Declined` where the conversation goes on."""
     code, fatal = error.fields.get("code"), error.fields.get("fatal")
     kind = KINDS.get(code, "refused") if isinstance(code, str) else "garbage"
+    # A fault says its kind by itself.
+    found = plain(error.fields.get("message", "no message")) if code == kind else message_of(error)
     if kind in ("engine", "refused") and fatal is not True:
-        return Declined(kind, message_of(error))
-    return AgentFault(kind, message_of(error))
+        return Declined(kind, found)
+    return AgentFault(kind, found)
 
 
 def message_of(frame: Frame) -> str:
@@ -228,12 +232,13 @@ def shown(value: object) -> str:
 
 
 def plain(value: object) -> str:
-    """A value as text without what would move a terminal's cursor or cannot be written."""
+    """A value as text on one line, without what would move a terminal's cursor or cannot be written."""
     try:
         text = value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
         text = "something nested too deeply"
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:MOST_TEXT])
+    text = NEW_LINE.sub("; ", text[:MOST_TEXT].strip("\r\n"))
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def plain_map(fields: Mapping[str, Any], key: str) -> dict[str, Any]:

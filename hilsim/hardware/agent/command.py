@@ -27,8 +27,9 @@ def add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     agent.add_argument(
-        "--model", metavar="NAME=PATH", action="append", default=[], help="what to run, under which name; repeatable"
-    )
+        "--model", metavar="[NAME=]PATH", action="append", default=[],
+        help="what to run, under which name (without one, that of the folder or file); repeatable",
+    )  # fmt: skip
     agent.add_argument(
         "--engine", metavar="SPEC", help="FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: checkpoints, by PyTorch)"
     )

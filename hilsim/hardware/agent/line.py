@@ -24,6 +24,7 @@ class Line:
     def __init__(self, connection: socket.socket):
         self.connection = connection
         self.lock = threading.Lock()  # signs of life come from a thread of their own
+        self.lost = ""  # what the system said when the connection broke
         self._deadline: float | None = None
         self._begun = False
         with contextlib.suppress(OSError):  # a client that has gone already is noticed when it is read
@@ -47,7 +48,8 @@ class Line:
             piece = self.connection.recv(nbytes)
         except TimeoutError:
             raise self._late() from None
-        except OSError:  # reset: as good as closed
+        except OSError as error:  # reset: as good as closed
+            self.lost = (error.strerror or str(error)).lower()
             raise Closed(self._begun) from None
         if not self._begun:
             self._begun = True
@@ -70,7 +72,9 @@ class Line:
         try:
             self.connection.settimeout(SEND_S)
             self.connection.sendall(data)
-        except OSError:
+        except OSError as error:
+            late = isinstance(error, TimeoutError)
+            self.lost = f"did not read for {SEND_S:.0f} s" if late else (error.strerror or str(error)).lower()
             raise Closed(inside=False) from None
 
     def hang_up(self) -> None:

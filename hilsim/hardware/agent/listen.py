@@ -106,7 +106,8 @@ def serve(listener: socket.socket, service: Service) -> None:
                 door.free()
 
         try:
-            Conversation(Line(connection), service, let_go).run()
+            why = Conversation(Line(connection), service, let_go).run()
         except Exception:  # a mistake of ours must not take the board from whoever comes next
             note_exception()
-        note(f"{peer} gone")
+            why = "a mistake of the agent's own"
+        note(f"{peer} gone: {why}" if why else f"{peer} gone")

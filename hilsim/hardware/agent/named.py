@@ -36,7 +36,8 @@ def engine_class(spec: str) -> type:
     found_class = getattr(module, name, None)
     if not inspect.isclass(found_class):
         known = [key for key, value in vars(module).items() if inspect.isclass(value) and is_engine(value)]
-        raise refused(spec, f"no class {name!r}", f"one of {', '.join(known) or 'none is there'}")
+        no_engine = f"a class with {', '.join(METHODS)}, and there is none in {place}"
+        raise refused(spec, f"no class {name!r}", f"one of {', '.join(known)}" if known else no_engine)
     if missing := [method for method in METHODS if not callable(getattr(found_class, method, None))]:
         raise refused(spec, f"a class without {', '.join(missing)}", "the methods of hilsim/hardware/agent/engine.py")
     return found_class

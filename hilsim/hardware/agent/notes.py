@@ -13,6 +13,11 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def one_line(text: object) -> str:
+    """Somebody's words on one line, where they had several."""
+    return "; ".join(line.strip() for line in str(text).splitlines() if line.strip())
+
+
 def note_exception() -> None:
     """The traceback of the exception that is being handled."""
     note(traceback.format_exc().rstrip())

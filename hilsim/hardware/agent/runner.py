@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from operator import index
 
 from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
-from hilsim.hardware.agent.notes import note_exception
+from hilsim.hardware.agent.notes import note, note_exception, one_line
 from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.frames import Tensor
@@ -54,7 +54,7 @@ class Runner:
     def load(self) -> EngineFacts:
         """Make the model ready, once. Raises `EngineFault`."""
         if self.facts is None:
-            with told():
+            with told(self.name):
                 if self._broken:
                     self.engine = self.make()
                 self._broken = True
@@ -64,13 +64,13 @@ class Runner:
 
     def reset(self) -> None:
         """Empty the cache."""
-        with told():
+        with told(self.name):
             self._rewind(0)
 
     def step(self, step: Step, sensors: Sensors) -> Done:
         """Bring the cache to what the step starts from, then time the step alone. Raises `EngineFault`."""
         assert self.facts is not None
-        with told():
+        with told(self.name):
             start_ns = time.perf_counter_ns()
             prepared_rows = self._prepare(step.tokens[: step.cached])
             prepare_ns = time.perf_counter_ns() - start_ns
@@ -134,28 +134,37 @@ class Runner:
 
     def close(self) -> None:
         """Let go of the device; failures no longer matter to anybody but a reader of standard error."""
-        with contextlib.suppress(EngineFault), told():
+        with contextlib.suppress(EngineFault), told(self.name):
             self.engine.close()
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Whatever an engine raises becomes an `EngineFault`; its author finds the traceback on standard error."""
+def told(name: str) -> Iterator[None]:
+    """Whatever an engine raises becomes an `EngineFault`; its author finds the traceback on standard error.
+
+    What it gave and must not, such as logits that are not finite, is a line there.
+    """
     try:
         yield
-    except EngineFault:
+    except EngineFault as fault:
+        note(f"engine of {name}: {one_line(fault)}")
         raise
     except (Exception, SystemExit) as error:
         note_exception()
-        raise EngineFault(f"{type(error).__name__}: {error}") from error
+        said = one_line(error)
+        raise EngineFault(f"{type(error).__name__}: {said}" if said else type(error).__name__) from error
 
 
 def checked_facts(facts: EngineFacts) -> EngineFacts:
     """Facts in plain Python numbers. Refuses those that nothing could be computed with."""
     if not isinstance(facts, EngineFacts):
         raise EngineFault(f"a {type(facts).__name__} from load; expected EngineFacts")
-    vocabulary, context = index(facts.vocabulary), index(facts.context)
-    widths = None if facts.widths is None else tuple(index(width) for width in facts.widths)
+    try:
+        vocabulary, context = index(facts.vocabulary), index(facts.context)
+        widths = None if facts.widths is None else tuple(index(width) for width in facts.widths)
+    except TypeError as error:
+        found = f"a vocabulary of {facts.vocabulary!r:.50}, a context of {facts.context!r:.50}, widths"
+        raise EngineFault(f"{found} {facts.widths!r:.100}; expected whole numbers ({error})") from None
     rising = widths is None or (len(widths) > 0 and widths[0] > 0 and sorted(set(widths)) == list(widths))
     if not rising or not 1 <= vocabulary < 2**31 or not 1 <= context < 2**31:
         raise EngineFault(f"a vocabulary of {vocabulary}, a context of {context}, widths {widths!r:.100}")

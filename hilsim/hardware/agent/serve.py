@@ -66,25 +66,31 @@ class Conversation:
             "stats": self.stats,
         }
 
-    def run(self) -> None:
-        """Serve until the client goes, one way or another."""
+    def run(self) -> str:
+        """Serve until the client goes, one way or another. Why it went; nothing where it said goodbye."""
         try:
             self.heart.start()
-            if self.greet():
-                while self.answer_next():
-                    pass
+            self.greet()
+            while self.answer_next():
+                pass
+        except Refused as refused:
+            return f"{refused.code}: {refused.message}"
         except FrameError as fault:
             self.service.frames_refused += 1
             self.send_error(None, Refused(fault.code, str(fault), fatal=True))
-        except (Closed, TimeoutError):
-            pass
+            return f"{fault.code}: {fault}"
+        except Closed as closed:
+            return self.line.lost or f"hung up {'in the middle of a frame' if closed.inside else 'without a bye'}"
+        except TimeoutError:
+            return f"no hello within {HELLO_S:.0f} s"
         finally:
             self.heart.stop()
             self.let_go()
             self.line.hang_up()
+        return ""
 
-    def greet(self) -> bool:
-        """Welcome, hello, ready. Whether the client may go on."""
+    def greet(self) -> None:
+        """Welcome, hello, ready. Raises `Refused`, told to the client, where it may not go on."""
         nonce = secrets.token_hex(16)
         token = self.service.token
         deadline = time.monotonic() + HELLO_S
@@ -104,9 +110,8 @@ class Conversation:
                 raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}", fatal=True)
         except Refused as refused:
             self.send_error(id, refused)
-            return False
+            raise
         self.line.send(self.ready(id))
-        return True
 
     def ready(self, id: int) -> Frame:
         """Who this is, and what may be asked."""
@@ -139,7 +144,7 @@ class Conversation:
             answer = self.kinds[frame.kind](id, frame)
         except Refused as refused:
             self.send_error(id, refused)
-            return not refused.fatal
+            return True
         except EngineFault as fault:
             self.send_error(id, Refused("engine", str(fault)))
             return True
