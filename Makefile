@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests at once: about 2 GB of memory each. 0 is one after the other in one process, as `python -m pytest` runs them.
+WORKERS ?= 2
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
 
@@ -13,7 +15,7 @@ run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .

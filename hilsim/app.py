@@ -44,6 +44,7 @@ class RunOptions:
     realtime: float | None = None
     uncertainty: int = 0
     shadow: bool = False
+    link_ends: dict[str, str] | None = None  # addresses by role
 
 
 def through_the_gate(file: Path, overrides: Sequence[str]) -> tuple[Setup, dict[int, Plan]]:
@@ -83,8 +84,10 @@ def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Be
 
 def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[int, Plan], bench: Bench | None) -> int:
     """Run and show a scenario that was found in order."""
-    # A board is asked again what it said before: its time is another each time.
-    remember = bench is None and (setup.scenario.logits.source == "live" or options.uncertainty > 0)
+    # A board is asked again what it said before, as its time is another each time; but a run that really happens has
+    # no time to ask.
+    live = setup.scenario.logits.source == "live" or options.uncertainty > 0
+    remember = options.link_ends is not None or (bench is None and live)
     sources = Sources(setup, remember=remember, bench=bench)
     policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
     from hilsim.show.document import document
@@ -102,6 +105,10 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
         found["hardware"] = hardware(bench)
         if options.shadow:
             found["shadow"] = shadow(bench)
+        if options.link_ends is not None:
+            from hilsim.app_distributed import really_run
+
+            found["distributed"] = really_run(setup, bench, options.link_ends, lambda: sources.fresh("policy"))
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
@@ -229,6 +236,10 @@ def prepare(options: RunOptions, setup: Setup) -> None:
     if options.shadow and not setup.backends:
         expected = "a unit with a board or a recording behind it"
         faults.append(Fault(setup.file, "--shadow", "simulated units alone", expected, "Set units.NAME.backend."))
+    if options.link_ends is not None:
+        from hilsim.app_distributed import link_end_faults
+
+        faults += link_end_faults(setup, options.realtime)
     if options.uncertainty and setup.backends:
         found, expected = f"units that are measured: {', '.join(setup.backends)}", "simulated units"
         faults.append(

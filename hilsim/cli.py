@@ -55,6 +55,12 @@ def simulate_main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--shadow", action="store_true", help="where boards execute the steps: how far off the chip model is, by kind"
     )
+    parser.add_argument(
+        "--link-ends",
+        metavar="TARGET,DRAFT",
+        type=link_ends,
+        help="with --realtime 1 and agents behind both units: also run it really, over a link between these link-ends",
+    )
     parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
     options = parser.parse_args(arguments)
 
@@ -71,6 +77,7 @@ def simulate_main(arguments: Sequence[str]) -> int:
             realtime=options.realtime,
             uncertainty=options.uncertainty,
             shadow=options.shadow,
+            link_ends=options.link_ends,
         )
         return run_scenario(run)
 
@@ -262,6 +269,21 @@ def pace(text: str) -> float:
     if not 0 < factor < 1e6:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0, such as 1 or 0.1")
     return factor
+
+
+def link_ends(text: str) -> dict[str, str]:
+    """The addresses of both ends of a link, by role."""
+    from hilsim.describe.address import Address
+
+    ends = text.split(",")
+    try:
+        for end in ends:
+            Address.parse(end)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"found {error}") from None
+    if len(ends) != 2:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected two addresses, the target's and the draft's")
+    return dict(zip(("target", "draft"), ends, strict=True))
 
 
 def draws(text: str) -> int:

@@ -5,15 +5,22 @@ import os
 import shutil
 import tempfile
 
-import pytest
-import torch
-from hypothesis import settings
+# The networks of the tests are too small to share out, and as many tests run at once as there are cores: one thread for
+# this process and all that it starts, told before NumPy and PyTorch are loaded.
+from hilsim.study.threads import single_threaded
 
-torch.set_num_threads(1)  # the networks of the tests are too small to share out
+single_threaded()
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
 settings.register_profile("fixed", derandomize=True, deadline=None)  # a test that fails now and then is a broken test
 settings.load_profile("fixed")
 
-# Compile plans are kept between commands, but not between test runs, and not in the user's own folder.
+# Compile plans are kept between commands, but not between test runs, and not in the user's own folder. Tests that run
+# at once share them: workers inherit the folder of the process that started them, which also removes it.
 if "HILSIM_CACHE" not in os.environ:
     os.environ["HILSIM_CACHE"] = tempfile.mkdtemp(prefix="hilsim-plans-")
     atexit.register(shutil.rmtree, os.environ["HILSIM_CACHE"], ignore_errors=True)

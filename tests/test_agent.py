@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.agent.runner import Runner, Step, shared_prefix
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.conformance_talk import Subject, whole_numbers
-from hilsim.hardware.frames import Frame
+from hilsim.hardware.frames import Frame, encoded
 from tests.fake_engines import CONTEXT, VOCABULARY, Chain, Failing
 
 NOWHERE = Path("/nowhere")
@@ -239,6 +239,93 @@ def test_engine_faults_do_not_end_the_conversation(capfd: pytest.CaptureFixture[
         talk.step([1, 2], 0)
         assert talk.ask("stats").fields["steps"] == 1
     assert "in run" in capfd.readouterr().err  # the traceback, for the engine's author
+
+
+def heard(condition: Callable[[], bool]) -> bool:
+    """Whether something becomes true soon."""
+    by = time.monotonic() + 5
+    while not condition() and time.monotonic() < by:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_the_log_says_why_a_client_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(listen, "note", notes.append)
+    monkeypatch.setattr(serve, "HELLO_S", 0.3)
+    token = b"a secret of more than sixteen letters"
+
+    def why(talking: Callable[[Subject], None]) -> str:
+        notes.clear()
+        talking(subject)
+        assert heard(lambda: len(notes) == 2), notes
+        return notes[1].partition(" gone")[2]
+
+    def sent(data: bytes | Frame) -> Callable[[Subject], None]:
+        def talking(subject: Subject) -> None:
+            with subject.admitted() as talk:
+                talk.send(data)
+                talk.read()
+
+        return talking
+
+    def quiet(subject: Subject) -> None:
+        with subject.admitted() as talk:
+            talk.expect_end()
+
+    def rude(subject: Subject) -> None:
+        with subject.greeted() as talk:
+            talk.connection.close()
+
+    def brief(subject: Subject) -> None:
+        with subject.admitted():
+            pass
+
+    def half(subject: Subject) -> None:
+        with subject.greeted() as talk:
+            talk.send(b"HILS")
+            talk.connection.close()
+
+    def polite(subject: Subject) -> None:
+        with subject.greeted():
+            pass
+
+    with served(Chain(), token=token) as subject:
+        hello = {"id": 1, "protocol": 1, "proof": "0" * 64}
+        large = encoded(Frame("hello", hello, {"tokens": whole_numbers([1])}))
+        assert why(sent(Frame("hello", hello))) == ": denied: the proof is not of this agent's token"
+        assert why(sent(b"GET / HTTP/1.1\r\n\r\n\r\n\r\n")) == ": garbage: b'GET ' where a frame begins"
+        assert why(sent(encoded(Frame("hello", hello), 7))) == ": version: protocol version 7"
+        assert why(sent(large)) == ": too_large: a body of 4 bytes, of which 0 are allowed"
+        assert why(quiet) == ": no hello within 0 s"
+        assert why(rude) == ": hung up without a bye"
+        assert why(brief) == ": hung up without a hello"
+        assert why(half) == ": hung up in the middle of a frame"
+        assert why(polite) == ""
+
+
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [(42, "no logits"), (43, "logits of shape (1,); expected (1, 48)"), (46, "logits that are not finite"),
+     (47, "a NoneType from the engine; expected an Output")],
+)  # fmt: skip
+def test_what_an_engine_gives_and_must_not_is_one_line_of_the_log(
+    capsys: pytest.CaptureFixture[str], token: int, line: str
+) -> None:
+    runner = runner_of(Failing())
+    with pytest.raises(EngineFault):
+        runner.step(ask([1, token], 0), bare())
+    assert capsys.readouterr().err == f"engine of toy: {line}\n"
+
+
+def test_an_exception_of_several_lines_is_told_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    class Lost(Chain):
+        def run(self, tokens: Sequence[int], wanted: int) -> Output:
+            raise RuntimeError("NPU context lost\nsecond line.\n")
+
+    with pytest.raises(EngineFault, match=r"^RuntimeError: NPU context lost; second line\.$"):
+        runner_of(Lost()).step(ask([1], 0), bare())
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_who_says_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

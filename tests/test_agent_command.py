@@ -145,7 +145,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         ("tests/fake_engines.py:NoEngine", "a class without load, prefill, step, rewind, close"),
         ("tests/fake_engines.py:NoConstruction", "fails with OSError: no such device: /dev/npu0"),
         ("no.such.module:Engine", "no module 'no'"),
-        ("hilsim.errors:Nothing", "one of none is there"),
+        ("hilsim.errors:Nothing", "rewind, close, and there is none in hilsim.errors"),
         ("BROKEN:Engine", "an import that failed (ZeroDivisionError: division by zero)"),
     ],
 )

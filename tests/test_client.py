@@ -483,9 +483,27 @@ def test_an_engine_s_fault_leaves_the_connection_as_it_is() -> None:
 
     with Scripted(script) as server:
         agent = Agent(server.address, patience=CALM)
-        with pytest.raises(AgentFault, match="engine: engine: out of memory"):
+        with pytest.raises(AgentFault, match=r"^engine: out of memory$"):
             agent.execute(ASK)
         assert agent.execute(ASK).duration_ns == 1000
+        agent.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_told_as_that_in_one_line() -> None:
+    def script(wire: Wire) -> None:
+        wire.greet()
+        again = {"id": wire.read().fields["id"], "code": "engine", "fatal": False}
+        wire.send("error", {**again, "message": "RuntimeError: NPU context lost\r\n  second line.\n"})
+        wire.send("loaded", {"id": wire.read().fields["id"], **LOADED})
+        wire.read()
+
+    with Scripted(script) as server:
+        agent = Agent(server.address, patience=CALM)
+        with pytest.raises(AgentFault) as caught:
+            agent.load("toy")
+        lost = "RuntimeError: NPU context lost; second line."
+        assert str(caught.value) == f"engine: model 'toy' could not be loaded: {lost}"
+        assert agent.load("toy") == FACTS
         agent.close()
 
 
@@ -497,7 +515,7 @@ def test_an_agent_that_gives_up_is_connected_to_again() -> None:
 
     with Scripted(script, obliging) as server:
         agent = Agent(server.address, patience=CALM)
-        with pytest.raises(AgentFault, match="engine: engine: the device is gone"):
+        with pytest.raises(AgentFault, match=r"^engine: the device is gone$"):
             agent.execute(ASK)
         assert agent.execute(ASK).duration_ns == 1000
         agent.close()

@@ -193,10 +193,12 @@ def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
 def test_a_rule_that_needs_laws_gets_logits() -> None:
     warm = "sampling={temperature: 0.7, top_k: 20}"
     for rule, head in (("ratio", "logits"), ("gumbel", "logits"), ("sample_match", "top_k_sampling")):
-        setup, found = plans(f"accept={rule}", warm, "payload=full_rows" if rule == "ratio" else "payload=token_ids")
+        payload = "payload=full_rows" if rule == "ratio" else "payload=token_ids"
+        setup, found = plans(f"accept={rule}", warm, payload, "networks=[]", "target.widths=[8]")
         assert setup.target.head.name == head
         assert any("ends in logits" in note for note in found[0].notes) == (head == "logits")
-    setup, _ = plans("accept=sample_match", "sampling={temperature: 0.7}")  # from more than the head's 40 tokens
+    more = ("accept=sample_match", "sampling={temperature: 0.7}")  # from more than the head's 40 tokens
+    setup, _ = plans(*more, "networks=[]", "target.widths=[8]")
     assert setup.target.head.name == "logits"
 
 
@@ -245,6 +247,7 @@ def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[
 
 def test_every_way_out_leads_out() -> None:
     sets = [THEN, SMALL, "compile.fallback=forbid", "compile.rewrites=[two_encoders, rms_norm_by_parts]"]
+    sets.append("target.widths=[8]")
     setup, found = plans(*sets)
     with pytest.raises(CompileError):
         compiled(setup)
@@ -439,7 +442,7 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert finding["module"] == "sampler"
     assert finding["line"].startswith("hilsim/logits/heads.py:")
-    sets = ["--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
+    sets = [f"--set={SMALL}", "--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
     status, out, err = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json", *sets)
     assert status == 2
     assert json.loads(out)["ways_out"][0]["set"] in err

@@ -389,7 +389,11 @@ def test_stopped_training_leaves_what_was_there(
     assert [(file.name, file.read_text(encoding="utf-8")) for file in out.iterdir()] == [("README.md", "old")]
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"no json"), gzip.compress(b'{"id": 1}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"no json"), gzip.compress(b'{"id": 1}\n')],  # which have the time of day in them
+    ids=["no gzip", "no json", "no question"],
+)
 def test_an_unreadable_corpus_is_told(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "commands.jsonl.gz"
     file.write_bytes(content)

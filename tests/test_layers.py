@@ -17,7 +17,8 @@ from hilsim.describe.catalogue import PROJECT
 ROOMS = [
     "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "hardware",
     "study", "show", "training",
-    "app_runs", "app", "app_compile", "app_fidelity", "app_hardware", "app_record", "app_transcripts", "app_replay",
+    "app_runs", "app_distributed", "app", "app_compile", "app_fidelity", "app_hardware", "app_record",
+    "app_transcripts", "app_replay",
     "app_point", "app_study", "app_explore", "cli_studies", "cli_hardware", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}

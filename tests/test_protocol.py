@@ -6,8 +6,10 @@ import contextlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware import conformance_checks as checks
-from hilsim.hardware import frames
+from hilsim.hardware import conformance_talk, frames
 from hilsim.hardware.agent import line, serve
 from hilsim.hardware.conformance import Finding, findings
 from hilsim.hardware.conformance_talk import Subject
@@ -68,6 +70,7 @@ def test_the_page_has_the_limits_of_the_code() -> None:
     assert f"at most {frames.MOST_TENSORS}, of at most {frames.MOST_DIMENSIONS} dimensions" in PAGE
     for dtype in frames.ITEM_BYTES:
         assert dtype in PAGE
+    assert f"at most {frames.MOST_BODY_BYTES:,}" in PAGE
     assert f"not complete {line.FRAME_S:.0f} s after it began" in PAGE
     assert f"no `hello` after {serve.HELLO_S:.0f} s" in PAGE
     assert f"does not read for {line.SEND_S:.0f} s" in PAGE
@@ -168,6 +171,64 @@ def test_the_checks_find_what_is_wrong(fault: str) -> None:
     assert found.outcome == "failed", found
 
 
+def mute(listener: socket.socket) -> None:
+    """Accepts, and never says a word."""
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(listener.accept())
+
+
+def chatty(listener: socket.socket) -> None:
+    """Some other server."""
+    with contextlib.suppress(OSError):
+        while True:
+            listener.accept()[0].sendall(b"SSH-2.0-OpenSSH_9.6p1 Debian-5\r\n")
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [(mute, "nothing within 0 s where welcome was expected. Is it an agent at all?"),
+     (chatty, "no frame where welcome was expected (b'SSH-' where a frame begins). Is it an agent at all?")],
+)  # fmt: skip
+def test_what_cannot_shake_hands_is_asked_no_more(
+    monkeypatch: pytest.MonkeyPatch, server: Callable[[socket.socket], None], words: str
+) -> None:
+    monkeypatch.setattr(conformance_talk, "GREETING_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=server, args=(listener,), daemon=True).start()
+        first, rest = findings(Subject("127.0.0.1", listener.getsockname()[1]))
+    assert (first.name, first.outcome) == ("welcome comes first", "failed")
+    assert words in first.found
+    assert (rest.name, rest.outcome, rest.checks) == (f"the other {len(checks.CHECKS) - 1}", "left out", 24)
+
+
+def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
+    port = TinyAgent(token=TOKEN).port
+    first, rest = findings(Subject("127.0.0.1", port))
+    assert (first.name, first.outcome, rest.checks) == ("welcome comes first", "failed", 24)
+    assert first.found == (
+        "it asks for a token, and none is given. Give the --token-file that the agent was started with."
+    )
+    welcome, ready, rest = findings(Subject("127.0.0.1", port, b"another"))
+    assert (welcome.outcome, ready.name, ready.outcome, rest.checks) == (
+        "passed", "ready tells the device", "failed", 23,
+    )  # fmt: skip
+    assert ready.found == (
+        "error denied () where ready was expected. Give the --token-file that the agent was started with."
+    )
+
+
+def test_an_agent_with_another_client_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformance_talk, "BUSY_S", 0.1)
+    port = TinyAgent().port
+    with socket.create_connection(("127.0.0.1", port)) as other:
+        other.recv(1)
+        first, rest = findings(Subject("127.0.0.1", port))
+    assert "refused, busy (another is here) where welcome was expected. Try again when" in first.found
+    assert rest.outcome == "left out"
+
+
 def test_a_cache_that_is_not_rewound_shows_in_other_checks_as_well() -> None:
     found = findings(Subject("127.0.0.1", TinyAgent("stale_cache").port))
     failed = {finding.name for finding in found if finding.outcome == "failed"}
@@ -201,5 +262,6 @@ def test_a_test_that_fails_has_status_1_and_one_that_finds_nobody_2() -> None:
 
     tiny = TinyAgent("second_best")
     assert tested(tiny.port) == 1
+    assert tested(TinyAgent(token=TOKEN).port) == 1
     tiny.listener.close()
     assert tested(1) == 2

@@ -296,22 +296,103 @@ def test_every_change_shows(tmp_path: Path) -> None:
     assert "another digest" in faults_of(file)[0]
     tensors_of(file).write_bytes(numbers[:-1])
     assert "a tensor up to byte" in faults_of(file)[0]
+
+
+def complaint_of(file: Path) -> str:
+    """The one line that is told of a file."""
+    with pytest.raises(InputError) as caught:
+        read_recording(file)
+    (fault,) = caught.value.faults
+    return str(fault).removeprefix(f"{file}")
+
+
+KEEP = (
+    "Copy it again from where it was recorded, or keep what stands before, which is whole "
+    "(head -n {} FILE > NEW; cp FILE.tensors NEW.tensors)."
+)
+
+
+def test_one_cause_is_one_line_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "board.jsonl"
+    record(file, ASKS * 2)
+    data, numbers = file.read_bytes(), tensors_of(file).read_bytes()
+    lines = data.splitlines(keepends=True)
+
+    def told_of(*changed: bytes) -> str:
+        file.write_bytes(b"".join(changed))
+        return complaint_of(file)
+
+    whole = "expected the file as it was recorded"
+    swapped = told_of(*lines[:3], lines[4], lines[3], *lines[5:])
+    assert swapped == f": line 4: found a line that its chain puts behind line 5; {whole}. {KEEP.format(3)}"
+    assert "line 3: found a line that its chain puts behind line 6;" in told_of(
+        *lines[:2], lines[6], *lines[3:6], lines[2], *lines[7:]
+    )
+    assert "line 4: found lines 4 to 5, which" in told_of(*lines[:3], lines[3][:-90] + b"\n", *lines[4:])
+    assert "lines 2 to 9, which their chain" in told_of(lines[0], *(line.replace(b"toy", b"tOy") for line in lines[1:]))
+    assert "line 1: found a line that its chain does" in told_of(lines[0].replace(b"toy", b"tOy", 1), *lines[1:])
+    assert "found a line that its chain puts first of a file; expected one recording a file" in told_of(data, data)
+    assert told_of(data.replace(b"\n", b"\r\n")) == (
+        ": line 1: found a line that ends in CR LF; expected the recorder's line ends, LF alone. "
+        "A program that takes it for text has changed it: copy it and its .tensors again, as binary files."
+    )
+    assert told_of(data.replace(b'"recording":1', b'"recording":2', 1)) == (
+        ": line 1: found a recording of another version (2); expected version 1. "
+        "Read it with the hilsim that wrote it, or record it again."
+    )
+    assert "found unit: " in told_of(*forged_lines(lines, {"unit": 5}, 1))
+    file.write_bytes(data)
+    tensors_of(file).write_bytes(bytes(len(numbers)))
+    assert complaint_of(file).startswith(
+        ": line 2: found a tensor at byte 0 of board.jsonl.tensors with another digest (and 2 more); expected"
+    )
+    tensors_of(file).write_bytes(numbers[:-1])
+    assert complaint_of(file).endswith(
+        f"(and 1 more); expected at most {len(numbers) - 1}, which is where that file ends. {KEEP.format(3)}"
+    )
     tensors_of(file).unlink()
-    assert len(faults_of(file)) == 3
+    assert complaint_of(file) == (
+        ".tensors: found no such file; expected the tensors of board.jsonl. Copy it beside board.jsonl."
+    )
+
+
+def test_what_stands_before_a_change_is_kept_as_is_told(tmp_path: Path) -> None:
+    file, kept = tmp_path / "FILE", tmp_path / "NEW"
+    record(file)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"rows":', b'"rows":9'), *lines[4:]]))
+    command = complaint_of(file).partition("whole (")[2].removesuffix(").")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert len(list(entries_of(read_recording(kept)))) == 2
+
+
+def test_settings_are_numbers_and_words_and_old_ones_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "board.jsonl"
+    settings: dict[str, int | float | str] = {"warm_up": 3, "timeout_ms": 2.5, "factor": 3.0, "on_fault": "retry"}
+    header = {"unit": "toy/gpu", "scenario": None, "address": "", "facts": BOARD, "models": {"target": FACTS}}
+    Recorder(file, **header, settings=settings).close()  # type: ignore[arg-type]
+    found = read_recording(file).sessions[0].header.settings
+    assert found == settings
+    assert [type(value) for value in found.values()] == [int, float, float, str]
 
 
 def forged(file: Path, changes: dict[str, object], line: int = 2) -> None:
     """A recording with one line changed by somebody who makes the chain anew."""
     record(file)
-    chain, made = "", b""
-    for number, text in enumerate(file.read_bytes().splitlines(), 1):
+    file.write_bytes(b"".join(forged_lines(file.read_bytes().splitlines(), changes, line)))
+
+
+def forged_lines(lines: Sequence[bytes], changes: dict[str, object], line: int) -> list[bytes]:
+    """Lines with one of them changed, and a chain made anew."""
+    chain, made = "", []
+    for number, text in enumerate(lines, 1):
         said = json.loads(text)
         del said["chain"]
         said |= changes if number == line else {}
         body = json.dumps(said, separators=(",", ":")).encode()
         chain = linked(chain, body)
-        made += with_chain(body, chain)
-    file.write_bytes(made)
+        made.append(with_chain(body, chain))
+    return made
 
 
 @pytest.mark.parametrize(
@@ -331,7 +412,7 @@ def test_lines_that_cannot_be_are_told_by_key(tmp_path: Path, changes: dict[str,
 def test_a_recording_of_another_version_is_told_as_that(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
     forged(file, {"recording": 2}, line=1)
-    assert "line 1: recording: a recording of another version" in faults_of(file)
+    assert faults_of(file) == ["line 1: a recording of another version (2)"]
 
 
 def chip_of(file: Path, unseen: str = "refuse") -> RecordedChip:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ VERSION = 1
 START = b'{"recording":'
 CHAIN = b',"chain":"%s"}\n'
 CHAIN_BYTES = len(CHAIN % bytes(64))
+OF_VERSION = re.compile(rb'{"recording":(\d{1,9})[,}]')
 Dtype = Literal["f4", "i4"]
 ITEM_BYTES = 4  # of either
 PIECE_BYTES = 2**20
@@ -108,7 +110,7 @@ class Entry(Record):
 
 
 class Header(Record):
-    """What a session rests on. `models` are by role, `settings` what the unit did to measure: warm_up and repeats."""
+    """What a session rests on. `models` are by role, `settings` how the unit measured and what it did about faults."""
 
     recording: Literal[1]
     session: int = Field(ge=1)
@@ -214,6 +216,8 @@ class Reading:
         self.faults: list[Fault] = []
         self.sessions: list[Session] = []
         self.stored: list[tuple[int, Stored]] = []  # with the numbers of the lines that name them
+        self.broken: list[tuple[int, bytes, str]] = []  # lines that their chain does not confirm: number, body, chain
+        self.ends = {"": 0}  # every chain, and the line that ends with it
         self.torn: str | None = None
         self.chain = ""
         self.whole_bytes = 0
@@ -222,7 +226,7 @@ class Reading:
         self.faults.append(Fault(str(self.file), f"line {line}" if line else "", found, expected, remedy))
 
     def read_lines(self) -> None:
-        """Every line, up to a torn one."""
+        """Every line, up to a torn one or one that nothing can be read after."""
         with self.file.open("rb") as stream:
             if not is_recording(head := stream.read(len(START))):
                 found = "an empty file" if not head else f"a file that begins with {head!r}"
@@ -233,59 +237,120 @@ class Reading:
                 if not line.endswith(b"\n"):
                     self.torn = f"{self.file}: line {number}: half written ({len(line)} bytes); left out"
                     break
-                self.read_line(number, line)
+                if not self.read_line(number, line):
+                    break
                 self.whole_bytes += len(line)
+        self.judge_chain()
         if not self.sessions and not self.faults:
             self.fault(0, "no whole line", "a recording with at least one session", "Record it again.")
 
-    def read_line(self, number: int, line: bytes) -> None:
-        """One line: its chain, then what it says."""
+    def read_line(self, number: int, line: bytes) -> bool:
+        """One line: its chain, then what it says. Whether those behind it can be read."""
+        if line.endswith(b"\r\n"):
+            remedy = "A program that takes it for text has changed it: copy it and its .tensors again, as binary files."
+            self.fault(number, "a line that ends in CR LF", "the recorder's line ends, LF alone", remedy)
+            return False
+        if (version := OF_VERSION.match(line)) and int(version[1]) != VERSION:
+            found = f"a recording of another version ({int(version[1])})"
+            remedy = "Read it with the hilsim that wrote it, or record it again."
+            self.fault(number, found, f"version {VERSION}", remedy)
+            return False
         body = line[:-CHAIN_BYTES] + b"}"
         told = line[-CHAIN_BYTES:-3].removeprefix(CHAIN[:10]).decode("ascii", "replace")
-        chain = linked(self.chain, body)
-        if line != with_chain(body, chain):
-            before = f"What stands before it is whole: head -n {number - 1} FILE." if number > 1 else "Record it again."
-            remedy = before if not self.faults else ""
-            self.fault(number, "a line that its chain does not confirm", "the file as it was recorded", remedy)
+        confirmed = line == with_chain(body, linked(self.chain, body))
         self.chain = told  # so that one changed line is one fault
+        self.ends.setdefault(told, number)
+        if not confirmed:
+            self.broken.append((number, body if len(self.broken) < MOST_FAULTS else b"", told))
+            return True
         try:
             if body.startswith(START):
                 self.sessions.append(Session(Header.model_validate_json(body)))
-            elif self.sessions:
+            elif self.sessions:  # else the first line is at fault, which is told
                 entry = Entry.model_validate_json(body)
                 self.sessions[-1].entries.append(entry)
                 if entry.tensor is not None:
                     self.stored.append((number, entry.tensor))
-            else:
-                self.fault(number, "an answer before any session", "a line that tells of the session")
         except ValidationError as error:
             for complaint in error.errors(include_url=False, include_context=False, include_input=False):
                 self.complain(number, complaint)
+            return not body.startswith(START)
+        return True
+
+    def judge_chain(self) -> None:
+        """What became of the lines that their chain does not confirm: moved as they are, or changed."""
+        if not self.broken:
+            return
+        expected, first = "the file as it was recorded", self.broken[0][0]
+        if len(self.broken) <= MOST_FAULTS:
+            homes = [self.home(body, told) for _, body, told in self.broken]
+            if None not in homes:  # lines that have changed places are one cause, however many it shows at
+                found = f"a line that its chain puts behind line {homes[0]}"
+                if homes[0] == 0:  # files that were put one behind the other
+                    found, expected = "a line that its chain puts first of a file", "one recording a file"
+                self.fault(first, found, expected, kept_before(first))
+                return
+        runs: list[list[int]] = []
+        for number, *_ in self.broken:
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        for start, end in runs:
+            many = f"lines {start} to {end}, which their chain does not confirm"
+            found = "a line that its chain does not confirm" if start == end else many
+            self.fault(start, found, expected, kept_before(start) if start == first else "")
+
+    def home(self, body: bytes, told: str) -> int | None:
+        """The line that a line was written behind, or None where that is not in the file."""
+        return next((number for chain, number in self.ends.items() if linked(chain, body) == told), None)
 
     def complain(self, number: int, complaint: Any) -> None:
         """One of pydantic's complaints about a line."""
         key = ".".join(map(str, complaint["loc"]))
         message = complaint["msg"].removeprefix("Value error, ")
         found, _, expected = message.partition("; ")
-        if key == "recording":
-            found, expected = "a recording of another version", f"version {VERSION}"
         self.fault(number, f"{key}: {found}" if key else found, expected or "what a recorder writes")
 
     def finished(self, tensors: npt.NDArray[np.uint8]) -> Recording:
         """The recording, its tensors verified."""
-        good: set[tuple[int, int, str]] = set()
+        beside = tensors_of(self.file)
+        beyond = [(number, stored) for number, stored in self.stored if stored.at + stored.bytes > len(tensors)]
+        if beyond and not beside.exists():
+            remedy = f"Copy it beside {self.file.name}."
+            self.faults.append(Fault(str(beside), "", "no such file", f"the tensors of {self.file.name}", remedy))
+        elif beyond:
+            number, stored = beyond[0]
+            found = f"a tensor up to byte {stored.at + stored.bytes} of {beside.name}"
+            expected = f"at most {len(tensors)}, which is where that file ends"
+            self.fault(number, found + and_more(len(beyond)), expected, kept_before(number))
+        known: set[tuple[int, int, str]] = set()
+        changed: list[tuple[int, Stored]] = []
         for number, stored in self.stored:
             place = (stored.at, stored.bytes, stored.sha256)
-            if place in good:
+            if place in known or stored.at + stored.bytes > len(tensors):
                 continue
-            good.add(place)
-            if stored.at + stored.bytes > len(tensors):
-                found = f"a tensor up to byte {stored.at + stored.bytes} of {tensors_of(self.file).name}"
-                self.fault(number, found, f"at most {len(tensors)}, which is where that file ends")
-            elif digest_of(tensors[stored.at : stored.at + stored.bytes]) != stored.sha256:
-                found = f"a tensor at byte {stored.at} of {tensors_of(self.file).name} with another digest"
-                self.fault(number, found, "the numbers as they were recorded")
+            known.add(place)
+            if digest_of(tensors[stored.at : stored.at + stored.bytes]) != stored.sha256:
+                changed.append((number, stored))
+        if changed:
+            number, stored = changed[0]
+            found = f"a tensor at byte {stored.at} of {beside.name} with another digest"
+            self.fault(number, found + and_more(len(changed)), "the numbers as they were recorded", kept_before(number))
         return Recording(self.file, self.sessions, self.torn, self.chain, self.whole_bytes, tensors)
+
+
+def kept_before(number: int) -> str:
+    """What to do about a recording that is damaged from a line on; of a header alone nothing is worth keeping."""
+    if number <= 2:
+        return "Copy it again from where it was recorded, or record it again."
+    keep = f"head -n {number - 1} FILE > NEW; cp FILE.tensors NEW.tensors"
+    return f"Copy it again from where it was recorded, or keep what stands before, which is whole ({keep})."
+
+
+def and_more(count: int) -> str:
+    """How many more there are of what was told once."""
+    return f" (and {count - 1} more)" if count > 1 else ""
 
 
 def is_recording(head: bytes) -> bool:

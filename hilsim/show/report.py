@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.backend import SIMULATED
+from hilsim.show.distributed import sentences, table_of
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
@@ -67,6 +68,11 @@ def render(document: Block, console: Console) -> None:
         render_hardware(page, document["hardware"])
     if document.get("shadow") is not None:
         render_shadow(page, document["shadow"])
+    if document.get("distributed") is not None:
+        page.title("really distributed", "the same policy over real steps and messages")
+        page.console.print(table_of(document["distributed"]))
+        for sentence in sentences(document["distributed"]):
+            page.paragraph(sentence, 2)
     compilation(page, document.get("compile", []))
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])

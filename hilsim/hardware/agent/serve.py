@@ -57,6 +57,8 @@ class Conversation:
 
     def __init__(self, line: Line, service: Service, let_go: Callable[[], None]):
         self.line, self.service, self.let_go = line, service, let_go
+        self.why = ""  # it was not let in
+        self.due = "hello"  # what a client should have said before it goes
         self.heart = Heart(line, service.heartbeat_s)
         self.kinds: dict[str, Callable[[int, Frame], Frame]] = {
             "load": self.load,
@@ -70,27 +72,26 @@ class Conversation:
         """Serve until the client goes, one way or another. Why it went; nothing where it said goodbye."""
         try:
             self.heart.start()
-            self.greet()
-            while self.answer_next():
-                pass
-        except Refused as refused:
-            return f"{refused.code}: {refused.message}"
+            if self.greet():
+                while self.answer_next():
+                    pass
+            return self.why
         except FrameError as fault:
             self.service.frames_refused += 1
             self.send_error(None, Refused(fault.code, str(fault), fatal=True))
             return f"{fault.code}: {fault}"
         except Closed as closed:
-            return self.line.lost or f"hung up {'in the middle of a frame' if closed.inside else 'without a bye'}"
+            where = "in the middle of a frame" if closed.inside else f"without a {self.due}"
+            return self.line.lost or f"hung up {where}"
         except TimeoutError:
             return f"no hello within {HELLO_S:.0f} s"
         finally:
             self.heart.stop()
             self.let_go()
             self.line.hang_up()
-        return ""
 
-    def greet(self) -> None:
-        """Welcome, hello, ready. Raises `Refused`, told to the client, where it may not go on."""
+    def greet(self) -> bool:
+        """Welcome, hello, ready. Whether the client may go on."""
         nonce = secrets.token_hex(16)
         token = self.service.token
         deadline = time.monotonic() + HELLO_S
@@ -109,9 +110,12 @@ class Conversation:
             if id is None:
                 raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}", fatal=True)
         except Refused as refused:
+            self.why = f"{refused.code}: {refused.message}"
             self.send_error(id, refused)
-            raise
+            return False
         self.line.send(self.ready(id))
+        self.due = "bye"
+        return True
 
     def ready(self, id: int) -> Frame:
         """Who this is, and what may be asked."""
@@ -144,7 +148,7 @@ class Conversation:
             answer = self.kinds[frame.kind](id, frame)
         except Refused as refused:
             self.send_error(id, refused)
-            return True
+            return not refused.fatal
         except EngineFault as fault:
             self.send_error(id, Refused("engine", str(fault)))
             return True

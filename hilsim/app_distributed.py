@@ -1,0 +1,62 @@
+"""A run that really happens: agents behind both units, the ends of a real link between them, against its prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hilsim.describe.address import TCP, Address
+from hilsim.describe.load import Setup
+from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.hardware.bench import MENDING, Bench, token_of
+from hilsim.hardware.distributed import require_real
+from hilsim.hardware.exchange import AgentFault
+from hilsim.hardware.trial import tried
+from hilsim.hardware.venue import Venue
+from hilsim.hardware.wires import End
+from hilsim.logits.source import LogitsSource
+from hilsim.show.distributed import distributed
+
+ENDS = "--link-ends"
+
+
+def link_end_faults(setup: Setup, realtime: float | None) -> Iterator[Fault]:
+    """What keeps a scenario from being really run."""
+    if realtime != 1:
+        found = "no --realtime" if realtime is None else f"--realtime {realtime:g}"
+        yield Fault(setup.file, ENDS, found, "--realtime 1: what really happens has a pace of its own")
+    for role, placed in setup.roles.items():
+        backend = setup.backends.get(placed.track)
+        if backend is None or backend.address is None:
+            behind = "simulated" if backend is None else backend.backend
+            found = f"{role} on {placed.track}, which is {behind}"
+            yield Fault(setup.file, ENDS, found, f"an agent, {TCP}HOST:PORT, behind both units")
+    if setup.draft is None or setup.link is None:
+        yield Fault(setup.file, ENDS, "no draft on another chip", "two chips with a link between them")
+    try:
+        require_real(setup)
+    except ScenarioError as error:
+        yield from error.faults
+
+
+def really_run(
+    setup: Setup, bench: Bench, ends: Mapping[str, str], source: Callable[[], LogitsSource]
+) -> dict[str, Any]:
+    """One trial over the words that `source` has at hand, as the document tells it. Raises `ChipLost`, `InputError`.
+
+    `ends` are the addresses of the link's ends by role.
+    """
+    with ExitStack() as stack:
+        opened = {}
+        for role, address in ends.items():
+            backend = setup.backends[setup.roles[role].track]
+            try:
+                opened[role] = End(Address.parse(address), token_of(backend, setup, ENDS))
+            except AgentFault as fault:
+                found, remedy = f"{address}, {fault}", MENDING[fault.kind].format(place=ENDS)
+                raise InputError([Fault(setup.file, ENDS, found, "a link end that answers", remedy)]) from None
+            stack.callback(opened[role].close)
+        place = Venue({}, None, Path(), opened, "", None)
+        return distributed(setup, [tried(setup, bench, place, source)], place.shaped_by)
