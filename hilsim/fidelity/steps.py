@@ -263,7 +263,7 @@ def loosest(solved: Fitted[Chip], board: Board, free: Mapping[str, Figure], firm
         return [max(open_ones, key=lambda name: solved.deviations[paths[name]])]
     points = [rows for rows in board.points if rate_at(rows) in free]
     takes = [rows / digits(solved.figures[paths[rate_at(rows)]].value) for rows in points]
-    return [rate_at(rows) for rows, (took, wider) in zip(points, pairwise(takes)) if wider < took][:1]
+    return [rate_at(rows) for rows, (took, wider) in zip(points, pairwise(takes), strict=False) if wider < took][:1]
 
 
 def rate_at(rows: int) -> str:
