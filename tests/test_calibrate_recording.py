@@ -195,9 +195,15 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CPU = ("--chip", "computer-cpu")
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "models": (CPU, ("model mine: found no described model of that name", "vocabulary of 2048 entries; expected 151936")),
+    "models": (
+        CPU,
+        ("model mine: found no described model of that name", "vocabulary of 2048 entries; expected 151936"),
+    ),
     "no such model": ((*CPU, "--model", "mine=nothing"), ("--model: model: found 'nothing'", "expected one of")),
-    "no model of it": ((*CPU, "--model", "yours=qwen3-8b"), ("found no model of", "with one of mine, qwen3-8b before it")),
+    "no model of it": (
+        (*CPU, "--model", "yours=qwen3-8b"),
+        ("found no model of", "with one of mine, qwen3-8b before it"),
+    ),
     "units": (("--chip", "sa8295p"), ("--unit: found nothing; expected one of npu, gpu, cpu",)),
     "no such unit": (("--chip", "sa8295p", "--unit", "tpu"), ("--unit: found 'tpu'; expected one of npu",)),
     "precisions": (("--chip", "sa8295p", "--unit", "npu"), ("--precision: found nothing; expected one of",)),
