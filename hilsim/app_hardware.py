@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -95,6 +96,8 @@ def steps_into(options: ProfileOptions, agent: Agent, models: Sequence[ModelFact
         ) as recorder,
         progressing(rounds * len(one_round), "steps") as count,
     ):
+        for words in recorder.notes:
+            print(words, file=sys.stderr)
         try:
             for use, ask, answer in swept(agent, one_round, warm_up=options.warm_up, repeats=options.repeats):
                 recorder.add(None, ask, answer, use)
@@ -147,7 +150,10 @@ def holds_recording(file: Path) -> bool:
 
 
 def calibrate(options: CalibrateOptions) -> int:
-    """`python -m hilsim calibrate RECORDING`: a chip file whose constants are fitted to the steps of a recording."""
+    """`python -m hilsim calibrate RECORDING`: a chip file whose constants are fitted to the steps of a recording.
+
+    Returns 1 where no constants meet the steps.
+    """
     from rich.console import Console
 
     from hilsim.show.step_times import print_calibration
@@ -157,7 +163,7 @@ def calibrate(options: CalibrateOptions) -> int:
     found = calibrated(options, recording)
     write_chip(as_file(found.record, options.out), options.out)
     print_calibration(Console(), found, recording.torn, options.out)
-    return 0
+    return 1 if found.far_off else 0
 
 
 def calibrated(options: CalibrateOptions, recording: Recording) -> StepCalibration:

@@ -5,8 +5,8 @@ python scripts/this_computer.py [SCENARIO] [--set PATH=VALUE]... [--drafts NAME,
                                 [--plot FILE] [--csv FILE]
 
 An agent on this computer runs the scenario's target and the drafts. Its profile becomes a recording, that becomes a
-chip file, and the chip file predicts every answer of the scenario's conversations, which the agent really computes:
-`--repeats` times over, of which each answer's median time counts, as other programs get in the way.
+chip file, and the chip file predicts every answer of the scenario's conversations, which the agent really computes. As
+other programs get in the way, profile and talk take turns, `--repeats` of them, and each answer's median time counts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from hilsim.hardware.agent.board import processor
 from hilsim.hardware.bench import Bench
 from hilsim.hardware.client import Agent
 from hilsim.hardware.profile import Grid
-from hilsim.hardware.recording import read_recording
+from hilsim.hardware.recording import read_recording, tensors_of
 from hilsim.hardware.steadiness import Doubt
 from hilsim.show.curves import BLACK_AND, MARKS, finished, sheet
 from hilsim.show.fidelity import percent
@@ -95,14 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(faults)
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        checkpoints = checkpoints_of(load_setup(options.scenario, options.set), options.drafts)
+        file, chip = folder / "this-computer.jsonl", folder / "this-computer.yaml"
+        for old in (file, tensors_of(file)):
+            old.unlink(missing_ok=True)
+        talk = Talk(options.scenario, options.set, options.drafts)
         load_before = os.getloadavg()[0]
-        address = stack.enter_context(agent(checkpoints))
-        doubted, chip, made = learned(address, folder)
-        talk = Talk(options.scenario, [*options.set, *on(chip)], address, options.repeats, options.keep)
-        found = [*talk.held_out(options.drafts[0], alone=True)]
-        for draft in options.drafts[1:]:
-            found += talk.held_out(draft, alone=False)
+        address = stack.enter_context(agent(talk.checkpoints()))
+        doubted: list[Doubt] = []
+        measured: list[list[Trace]] = []
+        for _ in range(options.repeats):
+            doubted += profiled(address, file)
+            with saying("talking to the board"):
+                measured.append(talk.measured(address, options.keep))
+        made = calibrated(CalibrateOptions(file, "computer-cpu"), read_recording(file))
+        write_chip(as_file(made.record, chip), chip)
+        with saying("predicting"):
+            predicted = talk.predicted(chip)
+    pairs = zip(talk.names, zip(*measured, strict=True), predicted, strict=True)
+    found = [answered for name, real, guess in pairs for answered in answers(name, real, guess)]
     console = terminal()
     console.print(requests_table(found))
     console.print()
@@ -110,16 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_facts(console, load_before, doubted, made)
     write_outputs(options, lambda path, kind: draw(found, path, kind), lambda file: write_csv(found, file))
     return 0
-
-
-def checkpoints_of(setup: Setup, drafts: Sequence[str]) -> dict[str, Path]:
-    """The folders that the agent runs, by the names of the described models."""
-    assert setup.target.stand_in is not None
-    found = {setup.target.model.name: setup.target.stand_in}
-    found |= {f"{PREFIX}{draft}": PROJECT / "models" / draft for draft in drafts}
-    if missing := [str(folder) for folder in found.values() if not folder.is_dir()]:
-        raise ScenarioError([Fault("--drafts", "", ", ".join(missing), f"folders in models/, such as {DRAFTS}")])
-    return found
 
 
 @contextlib.contextmanager
@@ -139,53 +139,62 @@ def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
         process.wait()
 
 
-def learned(address: str, folder: Path) -> tuple[list[Doubt], Path, StepCalibration]:
-    """What is doubtful about the board's profile, the chip file made of it, and how well it holds."""
-    file, chip = folder / "this-computer.jsonl", folder / "this-computer.yaml"
-    file.unlink(missing_ok=True)
-    options = ProfileOptions(address, file, grid=GRID)
+def profiled(address: str, file: Path) -> list[Doubt]:
+    """One more session of the board's profile; what is doubtful about it."""
+    options = ProfileOptions(address, file, grid=GRID, warm_up=1, repeats=3)
     with closing(Agent(Address.parse(address))) as board:
-        doubted = steps_into(options, board, models_of(options, board))
-    made = calibrated(CalibrateOptions(file, "computer-cpu", chip), read_recording(file))
-    write_chip(as_file(made.record, chip), chip)
-    return doubted, chip, made
-
-
-def on(chip: Path) -> list[str]:
-    """Both models on the calibrated chip."""
-    return [f"{role}.chip={chip.resolve()}" for role in ("target", "draft")]
+        return steps_into(options, board, models_of(options, board))
 
 
 @dataclass(frozen=True)
 class Talk:
-    """The conversations that are held on the board and predicted by its chip file."""
+    """The conversations that are held on the board and predicted by its chip file: by the target alone, then drafts."""
 
     scenario: Path
     overrides: Sequence[str]
-    address: str
-    repeats: int
-    keep: Path | None
+    drafts: Sequence[str]
 
-    def held_out(self, draft: str, alone: bool) -> Iterator[Answered]:
-        """Every answer with a draft, and of the target alone where that is asked for."""
-        placed = [*self.overrides, f"draft.model={PREFIX}{draft}", f"draft.stand_in=models/{draft}"]
-        simulated = load_compiled(self.scenario, placed)
-        (unit,) = {role.placement.unit for role in simulated.roles.values()}
-        behind = load_compiled(self.scenario, [*placed, f"units.{unit}.backend={self.address}"])
-        folder = None if self.keep is None else self.keep / draft
-        with saying(f"talking to the board with {draft}"), Bench.open(behind, folder) as bench:
-            measured = [runs(Sources(behind, bench=bench), alone) for _ in range(self.repeats)]
-        with saying(f"predicting with {draft}"):
-            predicted = runs(Sources(simulated), alone)
-        for name, guess, real in zip((ALONE, draft)[not alone :], predicted, zip(*measured, strict=True), strict=True):
-            yield from answers(name, real, guess)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each run is called."""
+        return (ALONE, *self.drafts)
+
+    def checkpoints(self) -> dict[str, Path]:
+        """The folders that the agent runs, by the names of the described models."""
+        target = load_setup(self.scenario, self.overrides).target
+        assert target.stand_in is not None
+        found = {target.model.name: target.stand_in}
+        found |= {f"{PREFIX}{draft}": PROJECT / "models" / draft for draft in self.drafts}
+        if missing := [str(folder) for folder in found.values() if not folder.is_dir()]:
+            raise ScenarioError([Fault("--drafts", "", ", ".join(missing), f"folders in models/, such as {DRAFTS}")])
+        return found
+
+    def setups(self, *overrides: str) -> list[Setup]:
+        """The scenario with each draft."""
+        placed = [(f"draft.model={PREFIX}{draft}", f"draft.stand_in=models/{draft}") for draft in self.drafts]
+        return [load_compiled(self.scenario, [*self.overrides, *overrides, *of_draft]) for of_draft in placed]
+
+    def measured(self, address: str, keep: Path | None) -> list[Trace]:
+        """All runs on the board; what it says is recorded where it is to be kept."""
+        found = []
+        for number, setup in enumerate(self.setups(f"units.cpu.backend={address}")):
+            folder = None if keep is None else keep / self.drafts[number]
+            with Bench.open(setup, folder) as bench:
+                found += runs(Sources(setup, bench=bench), alone=number == 0)
+        return found
+
+    def predicted(self, chip: Path) -> list[Trace]:
+        """All runs on the calibrated chip."""
+        both = [f"{role}.chip={chip.resolve()}" for role in ("target", "draft")]
+        return [
+            run for number, setup in enumerate(self.setups(*both)) for run in runs(Sources(setup), alone=number == 0)
+        ]
 
 
-def runs(sources: Sources, alone: bool) -> list[Trace]:
+def runs(sources: Sources, *, alone: bool) -> list[Trace]:
     """The policy's run, after that of the target alone where it is asked for."""
-    setup = sources.setup
     policies = [TargetOnly(name="target_only"), None] if alone else [None]
-    made = [simulate(setup, sources.fresh(), policy, timers=sources.timers) for policy in policies]
+    made = [simulate(sources.setup, sources.fresh(), policy, timers=sources.timers) for policy in policies]
     for run in made:
         if run.lost is not None:
             raise run.lost

@@ -60,21 +60,25 @@ def test_two_agents_really_do_what_was_predicted(options: list[str], tmp_path: P
     assert left_over(run.pid) == []
 
 
-def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("after_s", [0.2, 4])  # while the first agent starts, and somewhat later
+def test_ctrl_c_in_the_middle_leaves_nothing_behind(after_s: float) -> None:
     run = subprocess.Popen(
         [*COMMAND, "--trials=100"], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     until = time.monotonic() + 60
     while not any("process" in name for name in left_over(run.pid)) and time.monotonic() < until:
-        time.sleep(0.2)
-    time.sleep(3)  # somewhere between the first agent and the first trials
+        time.sleep(0.05)
+    time.sleep(after_s)
     during = left_over(run.pid)
     run.send_signal(signal.SIGINT)
     _, complaint = run.communicate(timeout=30)
     assert run.returncode == 130, complaint
-    assert during
     assert "Traceback" not in complaint
     assert left_over(run.pid) == []
+    # What it had started has no parent any more where it was left behind.
+    children = [name.removeprefix("process ") for name in during if name.startswith("process ")]
+    assert children
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 @pytest.mark.parametrize(

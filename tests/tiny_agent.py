@@ -75,10 +75,10 @@ class TinyAgent:
                     answer, data = self.answer(str(kind), header, body)
             except Fatal as fatal:
                 code = str(fatal)
+                if self.fault == "dies" and code == "garbage":
+                    self.listener.shutdown(socket.SHUT_RDWR)  # which also wakes who waits in accept
                 self.send(client, {"kind": "error", "id": None, "code": code, "message": "", "fatal": True})
                 client.shutdown(socket.SHUT_WR)
-                if self.fault == "dies" and code == "garbage":
-                    self.listener.close()
                 while client.recv(65536):
                     pass
                 return

@@ -33,6 +33,8 @@ FIRST_GUESS = 0.05
 # Errors that grow by more than this, a share and a little, are worse.
 WORSE, LEAST_WORSE = 1.1, 0.002
 WORST_SHOWN = 5
+# A mean error beyond this is no chip's noise: times and model, unit or number format do not belong together.
+TOO_FAR = 0.25
 GUESSED = "where a fit begins"
 MANY_ROWS = 10**6
 Seconds = npt.NDArray[np.float64]
@@ -88,6 +90,11 @@ class StepCalibration:
         for step, error in zip(self.steps, self.errors, strict=True):
             found.setdefault((step.model.name, step.kind), []).append(error)
         return found
+
+    @property
+    def far_off(self) -> bool:
+        """Whether the steps are not met at all."""
+        return fmean(map(abs, self.errors)) > TOO_FAR
 
     @property
     def worst(self) -> list[tuple[Recorded, float]]:
@@ -215,25 +222,29 @@ def calibrate_steps(
 def told_apart(board: Board, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
     """The fit of all constants that the steps tell, those constants, and what they leave open.
 
-    A constant left open stays as the file has it, unless the steps then fit worse: they do not tell it well, but that
-    the file is wrong.
+    A constant left open stays as the file has it, unless the steps are then met worse: they do not tell it well, but
+    they tell that the file is wrong.
     """
     kept: list[str] = []
     firm: set[str] = set()
     free = board.constants(kept)
     solved = board.fitted(free, None)
-    while loose := loosest(solved, board, free, firm):
+    best = typical(solved)
+    while True:
+        needless = idle(solved, board, free)
+        loose = needless or least_certain(solved, board.paths(free), firm)
+        if not loose:
+            return solved, free, kept
         fewer = board.constants([*kept, *loose])
         if not fewer:
             found = f"{len(board.steps)} shapes of steps, which leave every constant open"
             raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
         near = {name: solved.figures[path] for name, path in board.paths(free).items()}
         again = board.fitted(fewer, near)
-        if typical(again) > typical(solved) * WORSE + LEAST_WORSE:
+        if needless or typical(again) <= best * WORSE + LEAST_WORSE:
+            solved, free, kept = again, fewer, [*kept, *loose]
+        else:
             firm |= set(loose)
-            continue
-        solved, free, kept = again, fewer, [*kept, *loose]
-    return solved, free, kept
 
 
 def typical(solved: Fitted[Chip]) -> float:
@@ -250,20 +261,20 @@ def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) 
     return seconds
 
 
-def loosest(solved: Fitted[Chip], board: Board, free: Mapping[str, Figure], firm: Collection[str]) -> list[str]:
-    """What to take out of a fit: constants on which no step depends, then the one that the steps tell least of.
-
-    Then operation rates with which more rows would be quicker than fewer. Those that are `firm` stay.
-    """
+def idle(solved: Fitted[Chip], board: Board, free: Mapping[str, Figure]) -> list[str]:
+    """Constants on which no step depends, and an operation rate with which more rows would be quicker than fewer."""
     paths = board.paths(free)
-    if solved.untouched:
-        return [name for name, path in paths.items() if path in solved.untouched]
-    open_ones = [name for name, path in paths.items() if path in solved.undetermined and name not in firm]
-    if open_ones:
-        return [max(open_ones, key=lambda name: solved.deviations[paths[name]])]
+    if untouched := [name for name, path in paths.items() if path in solved.untouched]:
+        return untouched
     points = [rows for rows in board.points if rate_at(rows) in free]
-    takes = [rows / digits(solved.figures[paths[rate_at(rows)]].value) for rows in points]
-    return [rate_at(rows) for rows, (took, wider) in zip(points, pairwise(takes), strict=False) if wider < took][:1]
+    takes = {rows: rows / digits(solved.figures[paths[rate_at(rows)]].value) for rows in points}
+    return [rate_at(rows) for rows, wider in pairwise(points) if takes[wider] < takes[rows]][:1]
+
+
+def least_certain(solved: Fitted[Chip], paths: Mapping[str, str], firm: Collection[str]) -> list[str]:
+    """Of the constants that the steps leave open the one that they tell least of; those that are `firm` stay."""
+    loose = [name for name, path in paths.items() if path in solved.undetermined and name not in firm]
+    return sorted(loose, key=lambda name: -solved.deviations[paths[name]])[:1]
 
 
 def rate_at(rows: int) -> str:

@@ -131,10 +131,11 @@ def two_namespaces(shape: Shape) -> Iterator[Network]:
 
 def way_in(stack: ExitStack, side: Side, outside: str, address: str) -> None:
     """A namespace, and an unshaped pair of devices that leads into it."""
-    told("ip", "netns", "add", side.name)
+    # What must be taken away is written down before it is made, as Ctrl-C may come in between.
     stack.callback(quietly, "ip", "netns", "del", side.name)
-    told("ip", "link", "add", outside, "type", "veth", "peer", "name", CONTROL, "netns", side.name)
+    told("ip", "netns", "add", side.name)
     stack.callback(quietly, "ip", "link", "del", outside)
+    told("ip", "link", "add", outside, "type", "veth", "peer", "name", CONTROL, "netns", side.name)
     told("ip", "addr", "add", f"{address}/30", "dev", outside)
     told("ip", "link", "set", outside, "up")
     told("ip", "-n", side.name, "addr", "add", f"{side.control}/30", "dev", CONTROL)

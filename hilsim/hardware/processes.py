@@ -56,7 +56,11 @@ def started(arguments: Sequence[str], prefix: Sequence[str] = ()) -> tuple[subpr
             start_new_session=True,
         )
         assert process.stdout is not None
-        line = process.stdout.readline()
+        try:
+            line = process.stdout.readline()
+        except BaseException:  # interrupted while it starts
+            ended(process)
+            raise
         if not line.startswith(LISTENING):
             ended(process)
             notes.seek(0)

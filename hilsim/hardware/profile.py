@@ -56,7 +56,7 @@ class Grid:
         for number, fill in enumerate(falling):
             to_and_fro = sorted(set(rows), reverse=number % 2 == 0)
             found += [Shape(facts.name, False, count, fill) for count in to_and_fro]
-        for fill in sorted({falling[len(falling) // 2], 0} if falling else (), reverse=True):
+        for fill in sorted({falling[(len(falling) - 1) // 2], 0} if falling else (), reverse=True):
             found += [Shape(facts.name, True, count, fill) for count in sorted(set(prompts), reverse=True)]
         return [shape for shape in found if shape.rows + shape.cached <= facts.context]
 

@@ -37,9 +37,7 @@ class Venue:
     link: Path
     ends: Mapping[str, End]
     shaped_by: str  # in words; empty where nothing does
-    carried: (
-        Callable[[], dict[str, int]] | None
-    )  # bytes on the link by direction, headers and acknowledgements included
+    carried: Callable[[], dict[str, int]] | None  # bytes by direction, headers and acknowledgements included
 
     @property
     def wires(self) -> dict[str, Wire]:
@@ -76,8 +74,7 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
             """A process of hilsim on a role's side, and where it listens."""
             host = LOOPBACK if shape is None else sides[role].control
             prefix = () if shape is None else sides[role].prefix
-            command = [*arguments, "--listen", f"{host}:0", *guarded]
-            return stack.enter_context(listening(command, prefix))
+            return stack.enter_context(listening([*arguments, "--listen", f"{host}:0", *guarded], prefix))
 
         def end(role: str, *arguments: str) -> End:
             """One end of the link."""
@@ -85,7 +82,7 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
             stack.callback(found.close)
             return found
 
-        agents = {role: started(role, "agent", "--model", f"{role}={folder}") for role, folder in models.items()}
+        agents = {role: started(role, "agent", "--model", f"{role}={model}") for role, model in models.items()}
         peer = f"{LOOPBACK}:0" if shape is None else f"{sides['target'].link}:{PEER_PORT}"
         target = end("target", "--peer-listen", peer)
         draft = end("draft", "--peer", str(target.facts.device["peer"]))

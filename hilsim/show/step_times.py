@@ -73,6 +73,9 @@ def print_calibration(console: Console, found: StepCalibration, torn: str | None
     for step, error in found.worst:
         console.print(Text.assemble(f"  {step}: {1000 * step.seconds:.3g} ms", percent(error)))
     console.print(f"\n{found.residuals}")
+    if found.far_off:
+        told = "No constants meet these steps. Is a model, the unit or the precision another, or was the board busy?"
+        console.print(Text(told, style="red"))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
 
 
