@@ -44,6 +44,8 @@ SHORTER = {
     "scripts/memory_cap.py": ["--caps=0.5,1", "--precisions=w4", "--lengths=5"],
     "scripts/context.py": ["--contexts=1024", "--lengths=5", "--requests=5"],
     "scripts/temperature.py": ["--temperatures=0.7", "--conversations=1", "--lengths=5"],
+    "scripts/this_computer.py": ["--repeats=1", "--drafts=draft-0.8m"],
+    "scripts/two_agents.py": ["--trials=1", "--no-namespaces"],
     "scripts/ranking.py": ["--draws=5", *ONE_ANSWER],
     "validate --plot": ["--csv=chips/measurements/example.csv"],
 }
