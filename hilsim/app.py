@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from hilsim.sim.trace import Observer, Trace
 
 if TYPE_CHECKING:
     from hilsim.hardware.bench import Bench
+    from hilsim.hardware.wires import End
     from hilsim.show.dashboard import Dashboard
 
 # Where what boards say is written down, unless a scenario or --out says otherwise.
@@ -65,9 +66,9 @@ def run_scenario(options: RunOptions) -> int:
     verdict = check(setup, options.overrides, load_compiled)
     verdict.require()
     prepare(options, setup)
-    with opened_bench(setup, options) as bench:
+    with opened_bench(setup, options) as bench, link_of(setup, options) as ends:
         try:
-            return run_with(options, setup, verdict, plans, bench)
+            return run_with(options, setup, verdict, plans, bench, ends)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("" if bench is None else bench.kept()) from None
 
@@ -82,7 +83,23 @@ def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Be
         return Bench.open(setup, options.out or RECORDINGS, say)
 
 
-def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[int, Plan], bench: Bench | None) -> int:
+def link_of(setup: Setup, options: RunOptions) -> AbstractContextManager[Mapping[str, End]]:
+    """The ends of a link that is really there, by role; nothing where none were given."""
+    if options.link_ends is None:
+        return nullcontext({})
+    from hilsim.app_distributed import opened_ends
+
+    return opened_ends(setup, options.link_ends)
+
+
+def run_with(
+    options: RunOptions,
+    setup: Setup,
+    verdict: Verdict,
+    plans: dict[int, Plan],
+    bench: Bench | None,
+    ends: Mapping[str, End],
+) -> int:
     """Run and show a scenario that was found in order."""
     # A board is asked again what it said before, as its time is another each time; but a run that really happens has
     # no time to ask.
@@ -108,7 +125,7 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
         if options.link_ends is not None:
             from hilsim.app_distributed import really_run
 
-            found["distributed"] = really_run(setup, bench, options.link_ends, lambda: sources.fresh("policy"))
+            found["distributed"] = really_run(setup, bench, ends, lambda: sources.bare("policy"))
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
@@ -126,7 +143,8 @@ def run_with(options: RunOptions, setup: Setup, verdict: Verdict, plans: dict[in
         render(found, Console())
     if left_out:
         print(left_out, file=sys.stderr)
-    return 1 if found["lossless"] and found["lossless"]["mismatches"] else 0
+    bad = "lost" in found.get("distributed", {}) or (found["lossless"] and found["lossless"]["mismatches"])
+    return 1 if bad else 0
 
 
 def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, bench: Bench) -> int:

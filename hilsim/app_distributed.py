@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hilsim.describe.address import TCP, Address
 from hilsim.describe.load import Setup
-from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
 from hilsim.hardware.bench import MENDING, Bench, token_of
 from hilsim.hardware.distributed import require_real
 from hilsim.hardware.exchange import AgentFault
@@ -41,16 +41,12 @@ def link_end_faults(setup: Setup, realtime: float | None) -> Iterator[Fault]:
         yield from error.faults
 
 
-def really_run(
-    setup: Setup, bench: Bench, ends: Mapping[str, str], source: Callable[[], LogitsSource]
-) -> dict[str, Any]:
-    """One trial over the words that `source` has at hand, as the document tells it. Raises `ChipLost`, `InputError`.
-
-    `ends` are the addresses of the link's ends by role.
-    """
+@contextmanager
+def opened_ends(setup: Setup, addresses: Mapping[str, str] | None) -> Iterator[dict[str, End]]:
+    """Both ends of the link, by role; none where none are wanted. Raises `InputError` where one cannot be had."""
     with ExitStack() as stack:
-        opened = {}
-        for role, address in ends.items():
+        opened: dict[str, End] = {}
+        for role, address in (addresses or {}).items():
             backend = setup.backends[setup.roles[role].track]
             try:
                 opened[role] = End(Address.parse(address), token_of(backend, setup, ENDS))
@@ -58,5 +54,15 @@ def really_run(
                 found, remedy = f"{address}, {fault}", MENDING[fault.kind].format(place=ENDS)
                 raise InputError([Fault(setup.file, ENDS, found, "a link end that answers", remedy)]) from None
             stack.callback(opened[role].close)
-        place = Venue({}, None, Path(), opened, "", None)
+        yield opened
+
+
+def really_run(
+    setup: Setup, bench: Bench, ends: Mapping[str, End], source: Callable[[], LogitsSource]
+) -> dict[str, Any]:
+    """One trial over the words that `source` has at hand, as the document tells it, or what was lost on the way."""
+    place = Venue({}, None, Path(), ends, "", None)
+    try:
         return distributed(setup, [tried(setup, bench, place, source)], place.shaped_by)
+    except ChipLost as lost:
+        return {"lost": str(lost)}

@@ -63,6 +63,11 @@ class Sources:
             self.tokenizer = load_tokenizer(setup.target.stand_in)
 
     def fresh(self, run: str = "") -> LogitsSource:
+        """A source with empty caches for a run that begins; what it says, boards hear."""
+        source = self.bare(run)
+        return source if self.bench is None else self.bench.begin(source, run)
+
+    def bare(self, run: str = "") -> LogitsSource:
         """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
         scenario = self.setup.scenario
         source: LogitsSource
@@ -90,7 +95,7 @@ class Sources:
         if self.memories is not None:
             by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
             source = Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
-        return source if self.bench is None else self.bench.begin(source, run)
+        return source
 
     @property
     def speakers(self) -> Mapping[str, Compute]:

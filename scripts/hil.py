@@ -105,13 +105,15 @@ def lost(folder: Path) -> str:
     running = subprocess.Popen(
         [sys.executable, "simulate.py", SCENARIO, "--json", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
     )
-    while not file.exists() or file.stat().st_size < 20_000:
-        if running.poll() is not None:
-            raise Broken("the run ended before its agent was killed")
-        time.sleep(0.01)
-    process.kill()
-    told, _ = running.communicate()
-    ended(process)
+    try:
+        while not file.exists() or file.stat().st_size < 20_000:
+            if running.poll() is not None:
+                raise Broken("the run ended before its agent was killed")
+            time.sleep(0.01)
+        process.kill()
+        told, _ = running.communicate()
+    finally:
+        ended(process)
     if running.returncode != 1:
         raise Broken(f"exit status {running.returncode}")
     found = json.loads(told)["lost"]

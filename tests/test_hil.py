@@ -176,6 +176,10 @@ def test_a_board_that_hangs_costs_its_timeout_in_simulated_time(tmp_path: Path, 
     [
         (("units.npu.backend=tcp://127.0.0.1:1",), ("unreachable", "python -m hilsim agent")),
         (("units.npu.backend=recording://nowhere.jsonl",), ("nowhere.jsonl", "no such file")),
+        (
+            ("units.npu.backend=tcp://127.0.0.1:1", "units.gpu.backend=tcp://127.0.0.1:1", "units.gpu.timeout_ms=50"),
+            ("units.gpu.timeout_ms", "the same agent"),
+        ),
         (("units.npu.backend=udp://x:1",), ("udp://x:1", "tcp://HOST:PORT")),
         (("units.cpu.backend=tcp://127.0.0.1:1",), ("units.cpu", "sa8295p/npu")),
         (("units.npu={backend: simulated, record: x.jsonl}",), ("record",)),

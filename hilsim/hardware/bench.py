@@ -64,7 +64,7 @@ class Bench:
         places: dict[str, Place] = {}
         faults: list[Fault] = []
         agents: dict[str, Agent] = {}  # an agent takes one client, so units behind one address share it
-        faults += shared_files(setup)
+        faults += [*shared_files(setup), *shared_agents(setup)]
         for track, backend in setup.backends.items():
             name = next(name for name, known in setup.scenario.units.items() if known is backend)
             say(f"{name}: {backend.backend}")
@@ -161,6 +161,21 @@ def shared_files(setup: Setup) -> list[Fault]:
     return faults
 
 
+def shared_agents(setup: Setup) -> list[Fault]:
+    """Units behind one agent that want to speak to it in different ways."""
+    first: dict[str, tuple[str, Backend]] = {}
+    faults = []
+    for name, backend in setup.scenario.units.items():
+        if backend.address is None:
+            continue
+        other, theirs = first.setdefault(backend.address, (name, backend))
+        for key in ("token_file", "timeout_ms"):
+            if getattr(backend, key) != getattr(theirs, key):
+                expected = f"{getattr(theirs, key)}, as units.{other}.{key} has for the same agent"
+                faults.append(Fault(setup.file, f"units.{name}.{key}", str(getattr(backend, key)), expected))
+    return faults
+
+
 def opened(
     setup: Setup, track: str, name: str, backend: Backend, folder: Path | None, agents: dict[str, Agent]
 ) -> Place:
@@ -185,6 +200,12 @@ def opened(
             raise InputError([not_there(setup, place, backend, fault)]) from None
     models: dict[str, ModelFacts] = {}
     faults: list[Fault] = []
+    spare = None
+    if recording_of(backend.on_fault):
+        try:
+            spare = read_recording(recording_file(backend.on_fault, setup))
+        except InputError as error:
+            faults += [from_key(fault, setup, f"{place}.on_fault") for fault in error.faults]
     for role, placed in roles.items():
         try:
             models[role] = chip.load(model_for(setup, place, backend, placed, names))
@@ -201,6 +222,7 @@ def opened(
         try:
             recorder = recorder_of(file, setup, track, backend, chip, models)
         except InputError as error:
+            chip.close()
             raise InputError([from_key(fault, setup, f"{place}.record") for fault in error.faults]) from None
 
     def note(role: str, ask: Ask, answer: Answer | AgentFault, use: Use) -> None:
@@ -212,9 +234,7 @@ def opened(
             raise ChipLost(track, "recording", str(error), f"What was recorded is in {recorder.file}.") from None
 
     def stand_in() -> Chip | None:
-        if not recording_of(backend.on_fault):
-            return None
-        return RecordedChip(read_recording(recording_file(backend.on_fault, setup)), unseen=backend.unseen)
+        return None if spare is None else RecordedChip(spare, unseen=backend.unseen, warm=True)
 
     unit = MeasuredUnit(track, name, backend, chip, models, note, stand_in)
     return Place(name, backend, unit, chip, device, recorder)
@@ -266,7 +286,7 @@ def token_of(backend: Backend, setup: Setup, place: str) -> str | None:
 
 
 def patience_of(backend: Backend) -> Patience:
-    """How long the simulator waits: what a stalled board costs is what was waited for it."""
+    """How long the simulator waits for a whole answer; a stall costs `timeout_ms`, however soon silence is noticed."""
     return Patience(step_s=backend.timeout_ms / 1000)
 
 

@@ -40,7 +40,8 @@ class RecordedChip:
     takes is then `unseen`'s: refused, or interpolated.
     """
 
-    def __init__(self, recording: Recording, unseen: Unseen = "refuse"):
+    def __init__(self, recording: Recording, unseen: Unseen = "refuse", *, warm: bool = False):
+        """`warm` leaves out what was recorded while shapes were warmed up."""
         last = recording.sessions[-1].header
         self.recording, self.unit, self.settings, self.unseen = recording, last.unit, last.settings, unseen
         self.models = recording.models()
@@ -50,6 +51,8 @@ class RecordedChip:
         self.ids: dict[tuple[str, str], tuple[Entry, int]] = {}
         for session in reversed(recording.sessions):
             for entry in session.entries:
+                if warm and entry.use == "warm-up":
+                    continue
                 self.replies[key_of(entry)].append(entry)
                 known = self.rows if entry.want == "logits" else self.ids
                 if entry.tensor is not None:

@@ -38,7 +38,7 @@ class MeasuredTimer:
         if charged is None:
             return predicted
         measured = charged.duration_ns
-        if charged.interpolated:  # what was reckoned says nothing of the chip model
+        if charged.interpolated or self.unit.fallen:  # no time of this board's
             return measured
         shape = (step.phase.value, step.rows, self.width(step), step.cached)
         self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))

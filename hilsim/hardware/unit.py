@@ -36,7 +36,7 @@ class Executed:
 
     role: str
     ask: Ask
-    use: Use | Literal["interpolated"]
+    use: Use | Literal["interpolated", "stood in"]
     answer: Answer
 
 
@@ -162,7 +162,8 @@ class MeasuredUnit:
         if shape not in line.warm:
             line.warm.add(shape)
             for _ in range(self.backend.warm_up):
-                self.once(role, quiet, "warm-up")
+                if not self.fallen:
+                    self.once(role, quiet, "warm-up")
         answer = self.once(role, ask, use)
         if answer is None:
             return None
@@ -180,7 +181,8 @@ class MeasuredUnit:
             try:
                 answer = self.chip.execute(ask)
             except AgentFault as fault:
-                self.note(role, ask, fault, use)
+                if not self.fallen:
+                    self.note(role, ask, fault, use)
                 self.trouble(role, ask, fault, tries)
                 tries += 1
                 continue
@@ -188,9 +190,10 @@ class MeasuredUnit:
                 _, asked, lacks, nearest, remedy = unseen.args
                 found = f"{asked}, {lacks} (nearest: {nearest})"
                 raise ChipLost(self.track, "unseen", found, remedy, 0) from None
-            self.note(role, ask, answer, use)
+            if not self.fallen:  # what stands in is recorded already, and is no board
+                self.note(role, ask, answer, use)
             self.lines[role].held = ask.tokens
-            of = "interpolated" if answer.interpolated else use
+            of = "interpolated" if answer.interpolated else "stood in" if self.fallen else use
             self.executed.append(Executed(role, ask, of, replace(answer, rows=None, ids=None)))
             return answer
         return None
@@ -213,7 +216,7 @@ class MeasuredUnit:
         assert self.chip is not None, "a fault without a chip"
         self.chip.close()
         self.chip, self.fallen = self.stand_in(), True
-        self.backend = self.backend.model_copy(update={"warm_up": 0, "repeats": 1})  # a recording is warm
+        self.backend = self.backend.model_copy(update={"warm_up": 0, "repeats": 1})  # its recording leaves warm-ups out
         for line in self.lines.values():
             line.waiting.clear()
             line.held = ()

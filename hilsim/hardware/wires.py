@@ -50,6 +50,10 @@ class End:
         number = next(self.numbers)
         with self.changed:
             self.sent[number] = sent
+            fault = self.fault
+        if fault is not None:  # it is gone, though the socket may still take what nobody reads
+            self._lost(fault)
+            return
         self._ask(Frame("send", {"id": number, "message": message, "bytes": nbytes}))
 
     def expect(self, message: int, nbytes: int, arrived: Awaited) -> None:
@@ -61,7 +65,7 @@ class End:
             self._lost(fault)
 
     def counts(self, within_s: float = 10.0) -> dict[str, int]:
-        """How many messages and bytes the end has sent and received. Raises `AgentFault`."""
+        """How many messages and bytes the end has sent and received. Raises `ChipLost`."""
         number = next(self.numbers)
         with self.changed:
             self.told[number] = None
@@ -70,7 +74,8 @@ class End:
             self.changed.wait_for(lambda: self.told[number] is not None or self.fault is not None, within_s)
             found = self.told.pop(number)
         if found is None:
-            raise self.fault or AgentFault("stalled", f"no answer within {within_s:.2g} s")
+            fault = self.fault or AgentFault("stalled", f"no answer within {within_s:.2g} s")
+            raise ChipLost(f"link end {self.agent.address}", fault.kind, fault.found, REMEDY)
         return {name: value for name, value in found.fields.items() if type(value) is int}
 
     def close(self) -> None:

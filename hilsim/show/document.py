@@ -228,7 +228,8 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         found.append("The source is synthetic: acceptance is a figure of the scenario and the text is no model's.")
     else:
         pairs = "; ".join(speaks(placed, setup) for placed in setup.roles.values())
-        found.append(f"Times are the deployed models' or the boards', words and acceptance the speakers': {pairs}.")
+        timed = "deployed models' or the boards'" if setup.backends else "deployed models'"
+        found.append(f"Times are the {timed}, words and acceptance the speakers': {pairs}.")
         found.append("The stand-ins' corpus is regular and flatters small drafts.")
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:

@@ -38,7 +38,7 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
     unit = place.unit
     answers = [step.answer for step in unit.executed]
     # The first runs of a shape are thrown away, however long they take.
-    earnest = [step for step in unit.executed if step.use not in ("warm-up", "interpolated")]
+    earnest = [step for step in unit.executed if step.use not in ("warm-up", "interpolated", "stood in")]
     samples = [sample_of(step.ask, step.answer) for step in earnest]
     energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
     temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]

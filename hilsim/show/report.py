@@ -70,9 +70,12 @@ def render(document: Block, console: Console) -> None:
         render_shadow(page, document["shadow"])
     if document.get("distributed") is not None:
         page.title("really distributed", "the same policy over real steps and messages")
-        page.console.print(table_of(document["distributed"]))
-        for sentence in sentences(document["distributed"]):
-            page.paragraph(sentence, 2)
+        if "lost" in document["distributed"]:
+            page.paragraph(Text(clean(document["distributed"]["lost"]), f"bold {BAD}"), 2)
+        else:
+            page.console.print(table_of(document["distributed"]))
+            for sentence in sentences(document["distributed"]):
+                page.paragraph(sentence, 2)
     compilation(page, document.get("compile", []))
     memory(page, document["memory"])
     assumptions(page, document["assumptions"])
