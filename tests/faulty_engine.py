@@ -12,12 +12,13 @@ from hilsim.hardware.agent.engine import EngineFacts, Output
 
 
 class Faulty:
-    """Names token 1 after everything. `at` is prefill, decode or verify; a file beside it says that it is over."""
+    """Names token 1 after all. `at` is load, prefill, decode or verify; a file beside it says that it is over."""
 
     def __init__(self, folder: Path, *, at: str, how: str):
         self.at, self.how, self.mark = at, how, folder / "broken"
 
     def load(self) -> EngineFacts:
+        self.reached("load")
         return EngineFacts(vocabulary=2048, context=1024, logits=False)
 
     def prefill(self, tokens: Sequence[int]) -> Output:

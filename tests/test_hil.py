@@ -108,22 +108,34 @@ def test_tokens_alone_say_the_same_as_logits(board: str, capsys: Capture) -> Non
     assert told["speculative"]["num_accepted_tokens"] == plain["speculative"]["num_accepted_tokens"]
 
 
-@pytest.mark.parametrize("at", ["prefill", "decode", "verify"])
+@pytest.mark.parametrize(
+    ("unit", "at"), [("npu", "prefill"), ("npu", "decode"), ("npu", "verify"), ("gpu", "prefill"), ("gpu", "decode")]
+)
 @pytest.mark.parametrize("how", ["kill", "raise"])
 def test_an_agent_that_breaks_ends_the_run_with_a_report_and_a_good_recording(
-    at: str, how: str, tmp_path: Path, capsys: Capture
+    unit: str, at: str, how: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    record = f"units.npu.record={tmp_path}/board.jsonl"
+    """On the target's unit and on the draft's, whose steps are a prefill and single rows."""
+    record = f"units.{unit}.record={tmp_path}/board.jsonl"
     with faulty(at, how, tmp_path, restarts=False) as address:
-        told = run(
-            capsys, f"units.npu.backend={address}", "units.npu.words=stand_in", record, "units.npu.warm_up=0", status=1
-        )
+        where = (f"units.{unit}.backend={address}", f"units.{unit}.words=stand_in", f"units.{unit}.warm_up=0")
+        told = run(capsys, *where, record, status=1)
     assert told["lost"]["kind"] == {"kill": "died", "raise": "engine"}[how]
-    (unit,) = told["hardware"]
-    assert unit["faults"][-1]["then"] == "the run ended"
+    (found,) = told["hardware"]
+    assert found["faults"][-1]["then"] == "the run ended"
     entries = read_recording(tmp_path / "board.jsonl").sessions[0].entries
-    assert len(entries) == sum(unit["steps"].values()) + 1
+    assert len(entries) == sum(found["steps"].values()) + 1
     assert entries[-1].fault is not None
+
+
+@pytest.mark.parametrize(("how", "words"), [("kill", "died"), ("raise", "could not be loaded")])
+def test_an_agent_that_breaks_while_it_loads_is_refused(how: str, words: str, tmp_path: Path, capsys: Capture) -> None:
+    with faulty("load", how, tmp_path, restarts=False) as address:
+        arguments = [f"--set={setting}" for setting in (*FEW, f"units.npu.backend={address}")]
+        assert simulate_main([SCENARIO, "--json", *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert words in complaint
+    assert "Traceback" not in complaint
 
 
 @pytest.mark.parametrize("at", ["prefill", "decode", "verify"])
