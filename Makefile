@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests at once: about 2 GB of memory each. 0 is one after the other in one process, as `python -m pytest` runs them.
 WORKERS ?= 2
+# A test that hangs says where after three minutes, and fails.
+HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
 
@@ -15,7 +17,7 @@ run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(HANGING)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,12 @@ from tests.agents import agent, faulty
 SCENARIO = str(PROJECT / "scenarios/orin_8295.yaml")
 FEW = ("networks=[]", "workload.count=1", "workload.max_turns=2", "workload.max_new_tokens=16")
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _recordings_lie_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tests that run at once must not append to one file, nor leave any in the project."""
+    monkeypatch.setattr("hilsim.app.RECORDINGS", tmp_path / "recordings")
 
 
 def run(capture: Capture, *settings: str, status: int = 0, options: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -42,18 +50,23 @@ def board() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hil")
-
-
 def behind(address: str, *more: str) -> tuple[str, ...]:
     return tuple(f"units.{unit}.{setting}" for unit in ("npu", "gpu") for setting in (f"backend={address}", *more))
 
 
-def test_boards_say_what_the_stand_ins_say_and_take_their_own_time(board: str, kept: Path, capsys: Capture) -> None:
+@pytest.fixture(scope="module")
+def kept(board: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the report, trace and recordings of one run on the board, for whichever tests a process gets."""
+    folder = tmp_path_factory.mktemp("hil")
+    arguments = [f"--set={setting}" for setting in (*FEW, *behind(board))]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert simulate_main([SCENARIO, "--json", "--shadow", "--out", str(folder / "board"), *arguments]) == 0
+    return folder
+
+
+def test_boards_say_what_the_stand_ins_say_and_take_their_own_time(kept: Path, capsys: Capture) -> None:
     plain = run(capsys)
-    told = run(capsys, *behind(board), options=("--out", str(kept / "board"), "--shadow"))
+    told = json.loads((kept / "board" / "report.json").read_text())
     for ours, theirs in zip(told["requests"]["sync"], plain["requests"]["sync"], strict=True):
         assert ours["output_tokens"] == theirs["output_tokens"]
     assert told["speculative"]["num_accepted_tokens"] == plain["speculative"]["num_accepted_tokens"]
