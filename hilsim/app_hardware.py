@@ -15,7 +15,7 @@ from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.fidelity.cases import known_as
 from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
-from hilsim.files import read_text
+from hilsim.hardware.bench import token_in
 from hilsim.hardware.client import Agent
 from hilsim.hardware.exchange import AgentFault, ModelFacts
 from hilsim.hardware.profile import Grid, asks, swept, taken
@@ -51,7 +51,7 @@ def profile(options: ProfileOptions) -> int:
     except ValueError as error:
         found, _, expected = str(error).partition("; ")
         raise InputError([Fault("profile", "", found, expected)]) from None
-    token = None if options.token_file is None else read_text(options.token_file).strip()
+    token = None if options.token_file is None else token_in(options.token_file)
     require_place(options.out, "--out")
     with closing(Agent(address, token)) as agent:
         doubted = steps_into(options, agent, models_of(options, agent))

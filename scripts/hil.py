@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,7 +34,7 @@ from rich.table import Table
 
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.processes import ended, listening, started
+from hilsim.hardware.processes import ended, serving, started
 from hilsim.hardware.recording import read_recording
 
 MODELS = ("--model", "target=models/target", "--model", "draft=models/draft-0.8m")
@@ -56,11 +57,11 @@ def command(*arguments: str, status: int = 0) -> str:
     return done.stdout
 
 
-def simulated(*settings: str, out: Path | None = None, status: int = 0) -> dict[str, object]:
+def simulated(*settings: str, out: Path | None = None, status: int = 0) -> dict[str, Any]:
     """The document of a run of the first scenario."""
     given = [argument for setting in (*FEW, *settings) for argument in ("--set", setting)]
     where = [] if out is None else ["--out", str(out)]
-    found: dict[str, object] = json.loads(command("simulate.py", SCENARIO, "--json", *given, *where, status=status))
+    found: dict[str, Any] = json.loads(command("simulate.py", SCENARIO, "--json", *given, *where, status=status))
     return found
 
 
@@ -70,20 +71,20 @@ def behind(values: dict[str, str], *more: str) -> list[str]:
 
 
 def protocol(folder: Path) -> str:
-    with listening(AGENT) as address:
+    with serving(AGENT) as address:
         told = command("-m", "hilsim", "agent", "--test", address)
     return told.strip().splitlines()[-1]
 
 
 def run(folder: Path) -> str:
     plain = simulated()
-    with listening(AGENT) as address:
+    with serving(AGENT) as address:
         told = simulated(*behind(dict.fromkeys(("npu", "gpu"), address)), out=folder / "board")
     for key in ("num_accepted_tokens", "output_tokens"):
-        if told["speculative"][key] != plain["speculative"][key]:  # type: ignore[index]
+        if told["speculative"][key] != plain["speculative"][key]:
             raise Broken(f"{key} differs between boards and simulation")
-    steps = sum(unit["steps"]["said"] for unit in told["hardware"])  # type: ignore[attr-defined]
-    return f"{steps} steps spoke, {told['lossless']['mismatches']} mismatches"  # type: ignore[index]
+    steps = sum(unit["steps"]["said"] for unit in told["hardware"])
+    return f"{steps} steps spoke, {told['lossless']['mismatches']} mismatches"
 
 
 def replay(folder: Path) -> str:
@@ -92,8 +93,16 @@ def replay(folder: Path) -> str:
     for name in ("rounds.csv", "requests.csv"):
         if (folder / "board" / name).read_bytes() != (folder / "replay" / name).read_bytes():
             raise Broken(f"{name} differs")
+    events = [traced(folder / name / "trace.json") for name in ("board", "replay")]
+    if events[0] != events[1]:
+        raise Broken("trace.json differs")
     rounds = (folder / "board" / "rounds.csv").read_text().count("\n") - 1
     return f"{rounds} rounds, every instant the same"
+
+
+def traced(file: Path) -> list[Any]:
+    """The events of a trace; what stands beside them names the board."""
+    return list(json.loads(file.read_text(encoding="utf-8"))["traceEvents"])
 
 
 def lost(folder: Path) -> str:

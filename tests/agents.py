@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.processes import ended, listening, started
+from hilsim.hardware.processes import ended, serving, started
 
 FAULTY = f"{PROJECT}/tests/faulty_engine.py:Faulty"
 
 
 def agent(*arguments: str) -> contextlib.AbstractContextManager[str]:
     """The address of an agent as long as it is needed."""
-    return listening(("agent", "--listen", "127.0.0.1:0", *arguments))
+    return serving(("agent", "--listen", "127.0.0.1:0", *arguments))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT
@@ -71,3 +75,20 @@ def both(setup: Setup, source: type | None = None) -> tuple[Trace, Trace]:
     first: LogitsSource = make()
     second: LogitsSource = make()
     return simulate(setup, first, TargetOnly(name="target_only")), simulate(setup, second)
+
+
+def interrupted(*arguments: str) -> tuple[int, str, str]:
+    """`simulate.py`, stopped by Ctrl-C after its first line: exit status, what it printed then, what it complained."""
+    run = subprocess.Popen(
+        [sys.executable, "simulate.py", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    printed, complaint = run.communicate(timeout=20)
+    return run.returncode, printed, complaint

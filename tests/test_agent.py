@@ -9,6 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def served(engine: Chain, **changes: Any) -> Iterator[Subject]:
     settings = {"token": None, "heartbeat_s": 0.05, "most_body_bytes": 2**16, "sensors": bare()} | changes
     service = serve.Service(runners={"toy": Runner("toy", lambda: engine)}, device={"name": "test"}, **settings)
     listener = listen.listening("127.0.0.1", 0)
-    threading.Thread(target=listen.serve, args=(listener, service), daemon=True).start()
+    threading.Thread(target=listen.serve, args=(listener, partial(serve.served, service)), daemon=True).start()
     try:
         yield Subject("127.0.0.1", listener.getsockname()[1], settings["token"])
     finally:

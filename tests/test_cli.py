@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from hilsim.cli import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
-from tests.scenes import table_setup
+from tests.scenes import interrupted, table_setup
 
 CONTRACT = {
     "scenario", "digest", "seed", "versions", "speculative", "baseline", "speedup", "lossless", "memory", "assumptions",
@@ -98,19 +97,8 @@ def test_a_refused_scenario_writes_nothing(tmp_path: Path, capsys: pytest.Captur
 
 def test_ctrl_c_ends_a_run_cleanly(table: str, tmp_path: Path) -> None:
     arguments = [table, "--set", "workload.requests=100000", "--plain", "--out", str(tmp_path / "out")]
-    run = subprocess.Popen(
-        [sys.executable, "simulate.py", *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout is not None
-    run.stdout.readline()
-    time.sleep(0.3)
-    run.send_signal(signal.SIGINT)
-    _, complaint = run.communicate(timeout=20)
-    assert run.returncode == 130
+    status, _, complaint = interrupted(*arguments)
+    assert status == 130
     assert "Traceback" not in complaint
     assert "interrupted" in complaint
     assert list((tmp_path / "out").iterdir()) == []

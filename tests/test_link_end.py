@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,19 @@ from hilsim.describe.catalogue import load_record
 from hilsim.describe.link import Link
 from hilsim.errors import ChipLost, InputError
 from hilsim.hardware import link_end
-from hilsim.hardware.agent.listen import listening, spelled
+from hilsim.hardware.agent import listen
+from hilsim.hardware.agent.listen import listening, serve, spelled
 from hilsim.hardware.agent.serve import Service
 from hilsim.hardware.cable import FRAME_BYTES, Way
 from hilsim.hardware.exchange import AgentFault
 from hilsim.hardware.link_command import add_link_end, run_link_end
-from hilsim.hardware.link_end import HEAD, MAGIC, Peer, serve_link
+from hilsim.hardware.link_end import HEAD, MAGIC, Peer, served
 from hilsim.hardware.namespaces import LINK, Shape, netem, refusal, told, two_namespaces
 from hilsim.hardware.venue import shaped
 from hilsim.hardware.wall import WallEnvironment
 from hilsim.hardware.wires import End, Wire
 
-link_end.note = lambda text: None  # its threads outlive the tests, and standard error as those had it
+listen.note = link_end.note = lambda text: None  # its threads outlive the tests, and standard error as those had it
 TOKEN = b"a secret of the tests, long enough"
 MS = 1_000_000
 
@@ -59,7 +61,7 @@ def ends() -> Iterator[tuple[Served, Served]]:
     for listener in listeners[:2]:
         service = Service({}, {"peer": spelled(door)}, TOKEN, 1.0, 1)
         peer = Peer(service)
-        threading.Thread(target=serve_link, args=(listener, service, peer), daemon=True).start()
+        threading.Thread(target=serve, args=(listener, partial(served, peer)), daemon=True).start()
         made.append(Served(Address(*listener.getsockname()), peer, door))
     threading.Thread(target=accepting, args=(made[0].peer, listeners[2]), daemon=True).start()
     threading.Thread(target=made[1].peer.knock, args=door, daemon=True).start()
@@ -132,7 +134,7 @@ def test_an_end_of_another_token_gets_no_message(ends: tuple[Served, Served], mo
     monkeypatch.setattr(link_end, "PATIENCE_S", 0.2)
     listener = listening("127.0.0.1", 0)
     stranger = Peer(Service({}, {}, b"a secret that nobody else knows", 1.0, 1))
-    threading.Thread(target=serve_link, args=(listener, stranger.service, stranger), daemon=True).start()
+    threading.Thread(target=serve, args=(listener, partial(served, stranger)), daemon=True).start()
     threading.Thread(target=stranger.knock, args=ends[0].door, daemon=True).start()
     sender = End(Address(*listener.getsockname()), "a secret that nobody else knows")
     receiver = End(ends[0].address, TOKEN.decode())
@@ -170,6 +172,18 @@ def test_an_end_that_goes_fails_whoever_waits_for_it(ends: tuple[Served, Served]
     target.socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ChipLost, match="died"):
         carried(Wire(draft, target), [24])
+
+
+def test_an_end_that_is_gone_fails_whoever_would_send_by_it(ends: tuple[Served, Served]) -> None:
+    """The first bytes after a goodbye find nobody, and no error either: the loss itself must be remembered."""
+    target, draft = (End(end.address, TOKEN.decode()) for end in ends)
+    draft.socket.shutdown(socket.SHUT_RD)
+    with draft.changed:
+        assert draft.changed.wait_for(lambda: draft.fault is not None, 5)
+    with pytest.raises(ChipLost, match="died"):
+        carried(Wire(draft, target), [24])
+    with pytest.raises(ChipLost, match="died"):
+        draft.counts(0.5)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +15,6 @@ from rich.console import Console
 
 from hilsim.cli import simulate_main
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.policy import TargetOnly
 from hilsim.show.document import document
 from hilsim.show.report import render
@@ -26,7 +22,7 @@ from hilsim.sim import pace
 from hilsim.sim.pace import LATE_LIMIT_MS, Paced
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Pace, RequestRecord, Round, Span
-from tests.scenes import MS, synthetic, table_setup
+from tests.scenes import MS, interrupted, synthetic, table_setup
 
 ALONE = TargetOnly(name="target_only")
 
@@ -229,19 +225,8 @@ def test_ctrl_c_while_waiting_for_the_wall_clock_leaves_cleanly(tmp_path: Path) 
     """At a thousand wall seconds a simulated one all but the start is a wait."""
     table_setup(tmp_path)
     arguments = [str(tmp_path / "table.yaml"), "--plain", "--realtime", "1000", "--out", str(tmp_path / "out")]
-    run = subprocess.Popen(
-        [sys.executable, "simulate.py", *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout is not None
-    run.stdout.readline()
-    time.sleep(0.3)
-    run.send_signal(signal.SIGINT)
-    printed, complaint = run.communicate(timeout=20)
-    assert run.returncode == 130
+    status, printed, complaint = interrupted(*arguments)
+    assert status == 130
     assert complaint.strip() == "interrupted; nothing half-written was left behind"
     assert printed == ""
     assert list((tmp_path / "out").iterdir()) == []

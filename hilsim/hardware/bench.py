@@ -261,8 +261,12 @@ def recorder_of(
 
 
 def recording_file(value: str, setup: Setup) -> Path:
-    """The file of a recording://FILE: beside the scenario, in the project, or where the command runs."""
-    named = recording_of(value)
+    """The file of a recording://FILE."""
+    return found_file(recording_of(value), setup)
+
+
+def found_file(named: str, setup: Setup) -> Path:
+    """A file that a scenario names: beside it, in the project, or where the command runs."""
     found = located(named, Path(setup.file))
     return found if exists(found) else Path(named).expanduser()
 
@@ -273,15 +277,20 @@ def from_key(fault: Fault, setup: Setup, key: str) -> Fault:
 
 
 def token_of(backend: Backend, setup: Setup, place: str) -> str | None:
-    """The token that the agent asks for, from its file."""
+    """The token that the agent asks for. Raises `InputError`, told of the key that names its file."""
     if backend.token_file is None:
         return None
-    file = located(backend.token_file, Path(setup.file))
+    try:
+        return token_in(found_file(backend.token_file, setup))
+    except InputError as error:
+        raise InputError([from_key(fault, setup, f"{place}.token_file") for fault in error.faults]) from None
+
+
+def token_in(file: Path) -> str:
+    """The token that a file holds. Raises `InputError` where it holds none."""
     token = read_text(file).strip()
     if not token:
-        raise InputError(
-            [Fault(setup.file, f"{place}.token_file", "an empty file", "the token that the agent was given")]
-        )
+        raise InputError([Fault(str(file), "", "an empty file", "the token that the agent was given")])
     return token
 
 

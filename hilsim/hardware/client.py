@@ -19,10 +19,8 @@ from hilsim.describe.address import Address
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
 from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame
 from hilsim.hardware.replies import (
-    MOST_NS,
     AgentFacts,
     Declined,
-    Stats,
     agent_facts,
     answer_of,
     fault_of,
@@ -31,8 +29,6 @@ from hilsim.hardware.replies import (
     model_facts,
     proof_of,
     shown,
-    stats_of,
-    whole,
 )
 
 LEAST_SILENCE_S = 3.0
@@ -64,16 +60,7 @@ PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
-class Ping:
-    """A reading of the agent's clock, taken at some instant of the `wall_ns` before `at_ns` on our monotonic clock."""
-
-    wall_ns: int
-    clock_ns: int
-    at_ns: int
-
-
-@dataclass(frozen=True)
-class Heard:
+class Reply:
     """A reply, how long it took to come, and when it had come."""
 
     frame: Frame
@@ -129,14 +116,14 @@ class Line:
             raise TimeoutError
         return left
 
-    def exchange(self, sent: bytes, reply_bytes: int) -> Heard:
+    def exchange(self, sent: bytes, reply_bytes: int) -> Reply:
         """Send bytes, wait for the frame that answers them, past signs of life; its body has about `reply_bytes`."""
         began = time.monotonic_ns()
         self.send(sent)
         while (frame := read_frame(self.receive, reply_bytes + SPARE_BYTES)).kind == "alive":
             pass
         at = time.monotonic_ns()
-        return Heard(frame, at - began, at)
+        return Reply(frame, at - began, at)
 
 
 class Agent:
@@ -176,30 +163,6 @@ class Agent:
             reply_bytes = 4 * ask.wanted * (facts.vocabulary if ask.want == "logits" else 1)
             heard = self.ask("step", "done", self.patience.step_s, fields, {"tokens": tokens}, reply_bytes)
             return answer_of(heard.frame, ask, facts.vocabulary, heard.wall_ns, heard.at_ns)
-
-    def ping(self) -> Ping:
-        """Read the agent's clock."""
-        with self.careful():
-            heard = self.ask("ping", "pong", self.patience.step_s)
-            return Ping(heard.wall_ns, whole(heard.frame.fields, "clock_ns", 0, MOST_NS), heard.at_ns)
-
-    def stats(self) -> Stats:
-        """Ask the agent how it is."""
-        with self.careful():
-            return stats_of(self.ask("stats", "stats", self.patience.step_s).frame)
-
-    def reset(self, model: str) -> None:
-        """Empty a model's cache."""
-        with self.careful():
-            self.ready(model)
-            self.ask("reset", "done", self.patience.step_s, {"model": model})
-
-    def reconnect(self) -> AgentFacts:
-        """Connect anew, to whatever listens there now."""
-        self.close()
-        with self.careful():
-            self.connected()
-        return self.facts
 
     def close(self) -> None:
         """Say goodbye, where there is somebody to say it to."""
@@ -291,7 +254,7 @@ class Agent:
         fields: Mapping[str, Any] | None = None,
         tensors: Mapping[str, Tensor] | None = None,
         reply_bytes: int = 0,
-    ) -> Heard:
+    ) -> Reply:
         """One question and the reply of the expected kind to it; an `error` becomes the fault it tells of."""
         line = self.connected()
         if (nbytes := sum(len(tensor.data) for tensor in (tensors or {}).values())) > line.most_body_bytes:
@@ -310,15 +273,6 @@ class Agent:
         if frame.kind != expected:
             raise garbage(f"`{shown(frame.kind)}` where `{expected}` belongs")
         return heard
-
-
-def connect(address: Address, token: str | None = None, patience: Patience = PATIENCE) -> AgentFacts:
-    """What the agent at an address says of itself. Raises `AgentFault`."""
-    agent = Agent(address, token, patience)
-    try:
-        return agent.facts
-    finally:
-        agent.close()
 
 
 @contextmanager

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hilsim.logits.source import Draft, LogitsSource, Prefix, TokenTree, TreeSource, Verdict
+from hilsim.logits.source import Draft, LogitsSource, Prefix, Relay, TokenTree, Verdict
 
 Hear = Callable[[str, int, Sequence[int]], None]
 
 
-class Heard:
+class Heard(Relay):
     """`LogitsSource` that passes all on to `source`, and tells `hear` which tokens of which request each role reads."""
 
     def __init__(self, source: LogitsSource, hear: Hear):
-        self.source, self.hear = source, hear
-
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return self.source.prompt(conversation, turn)
+        super().__init__(source)
+        self.hear = hear
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         self.hear("draft", prefix.index, [*prefix.tokens, *after])
@@ -41,21 +39,3 @@ class Heard:
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         self.hear("target", prefix.index, [*prefix.tokens, *tree.tokens])
         return self.grower.verify_tree(prefix, tree)
-
-    @property
-    def grower(self) -> TreeSource:
-        assert isinstance(self.source, TreeSource), "trees are for live logits"
-        return self.source
-
-    def ends(self, token: int) -> bool:
-        return self.source.ends(token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self.source.text(tokens)
-
-    def forget(self, conversation: int) -> None:
-        self.source.forget(conversation)
-
-    @property
-    def forward_seconds(self) -> float:
-        return self.source.forward_seconds

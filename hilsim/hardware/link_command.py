@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError
@@ -41,9 +42,9 @@ def run_link_end(options: argparse.Namespace) -> int:
     from hilsim.hardware.agent.arguments import address_of, is_loopback, token_of
     from hilsim.hardware.agent.board import device_facts
     from hilsim.hardware.agent.command import Terminated, terminated
-    from hilsim.hardware.agent.listen import listening, spelled
+    from hilsim.hardware.agent.listen import listening, serve, spelled
     from hilsim.hardware.agent.serve import Service
-    from hilsim.hardware.link_end import Peer, serve_link
+    from hilsim.hardware.link_end import Peer, served
 
     faults: list[Fault] = []
     listen = address_of(options.listen, "--listen", faults)
@@ -65,13 +66,13 @@ def run_link_end(options: argparse.Namespace) -> int:
     try:
         listener = listening(*listen)
         if options.peer is None:
-            door = listening(host, port)
+            door = listening(host, port, "--peer-listen")
             device["peer"] = spelled(door.getsockname())
             threading.Thread(target=peer.accept, args=(door,), name="peer", daemon=True).start()
         else:
             threading.Thread(target=peer.knock, args=(host, port), name="peer", daemon=True).start()
         print(f"listening on {spelled(listener.getsockname())}", flush=True)
-        serve_link(listener, peer.service, peer)
+        serve(listener, partial(served, peer))
     except Terminated:
         return 0
     raise AssertionError("serving has no end of its own")

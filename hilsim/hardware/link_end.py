@@ -24,8 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hilsim.hardware.agent.line import Line
-from hilsim.hardware.agent.listen import Door
-from hilsim.hardware.agent.notes import note, note_exception
+from hilsim.hardware.agent.notes import note
 from hilsim.hardware.agent.serve import HELLO_S, Conversation, Refused, Service, whole
 from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, encoded, read_frame
 
@@ -204,23 +203,11 @@ class Post(Conversation):
         return Frame("stats", {"id": id, "clock_ns": time.monotonic_ns(), **vars(self.peer.counts)})
 
 
-def serve_link(listener: socket.socket, service: Service, peer: Peer) -> None:
-    """Serve clients one after another, for ever."""
-    door = Door(listener)
-    threading.Thread(target=door.watch, name="door", daemon=True).start()
-    while True:
-        connection, client = door.next()
-        note(f"{client} connected")
-        left = threading.Event()
+def served(peer: Peer, connection: socket.socket, let_go: Callable[[], None]) -> str:
+    """Serve one client; why it went, or nothing."""
 
-        def let_go(left: threading.Event = left) -> None:
-            if not left.is_set():
-                left.set()
-                peer.tell = None
-                door.free()
+    def gone() -> None:
+        peer.tell = None
+        let_go()
 
-        try:
-            Post(Steady(connection), service, let_go, peer).run()
-        except Exception:  # a mistake of ours must not take the link from whoever comes next
-            note_exception()
-        note(f"{client} gone")
+    return Post(Steady(connection), peer.service, gone, peer).run()

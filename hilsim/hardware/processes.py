@@ -29,7 +29,7 @@ class NotListening(HilsimError):
 
 
 @contextmanager
-def listening(arguments: Sequence[str], prefix: Sequence[str] = ()) -> Iterator[str]:
+def serving(arguments: Sequence[str], prefix: Sequence[str] = ()) -> Iterator[str]:
     """The address, tcp://HOST:PORT, that `python -m hilsim ARGUMENTS` listens on, for as long as it is needed.
 
     `prefix` comes before the command, such as `ip netns exec NAME`.

@@ -1,4 +1,4 @@
-"""Writing a recording: tensor bytes first, then the line that names them, each on its way to the disk at once."""
+"""Writing a recording: tensor bytes first, then the line that names them, each handed to the system at once."""
 
 from __future__ import annotations
 

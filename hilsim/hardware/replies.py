@@ -46,18 +46,6 @@ class AgentFacts:
     most_body_bytes: int
 
 
-@dataclass(frozen=True)
-class Stats:
-    """How an agent is."""
-
-    clock_ns: int
-    uptime_ns: int
-    steps: int
-    memory_bytes: int | None
-    temperature_c: float | None
-    frames_refused: int
-
-
 def proof_of(welcome: Frame, token: str | None) -> str | None:
     """What shows that we know the token, without sending it; None where none is asked for."""
     if welcome.kind == "refused":
@@ -167,20 +155,6 @@ def array_of(frame: Frame, name: str, dtype: str, shape: tuple[int, ...]) -> npt
     if (tensor.dtype, tensor.shape) != (dtype, shape):
         raise garbage(f"{name} of {tensor.dtype} {list(tensor.shape)}, where {dtype} {list(shape)} belongs")
     return np.frombuffer(tensor.data, f"<{dtype}").reshape(shape)
-
-
-def stats_of(frame: Frame) -> Stats:
-    """An agent's account of itself."""
-    fields = frame.fields
-    memory = None if fields.get("memory_bytes") is None else whole(fields, "memory_bytes", 0, MOST_NS)
-    return Stats(
-        clock_ns=whole(fields, "clock_ns", 0, MOST_NS),
-        uptime_ns=whole(fields, "uptime_ns", 0, MOST_NS),
-        steps=whole(fields, "steps", 0, MOST_NS),
-        memory_bytes=memory,
-        temperature_c=number_or_none(fields, "temperature_c", -273.15, 1e4),
-        frames_refused=whole(fields, "frames_refused", 0, MOST_NS),
-    )
 
 
 def fault_of(error: Frame) -> AgentFault:

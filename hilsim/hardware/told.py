@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hilsim.logits.source import Draft, LogitsSource, Prefix, Verdict
+from hilsim.logits.source import Draft, LogitsSource, Prefix, Relay, Verdict
 
 # Where two tokens are as likely as that, a pass over other rows may find the other one.
 TIE = 1e-4
@@ -26,14 +26,12 @@ class Said:
 Tell = Callable[[str, Sequence[int], Mapping[int, Said]], None]
 
 
-class Told:
+class Told(Relay):
     """`LogitsSource` that passes everything on to `source`, and tells what each role reads and finds."""
 
     def __init__(self, source: LogitsSource, tell: Tell):
-        self.source, self.tell = source, tell
-
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return self.source.prompt(conversation, turn)
+        super().__init__(source)
+        self.tell = tell
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         found = self.source.draft(prefix, count, after)
@@ -54,19 +52,6 @@ class Told:
         self.tell("target", prefix.tokens, {len(prefix.tokens): Said(token, margin)})
         self.tell("draft", prefix.tokens, {})  # where a question is new, this is the first that the draft hears of it
         return token, margin
-
-    def ends(self, token: int) -> bool:
-        return self.source.ends(token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self.source.text(tokens)
-
-    def forget(self, conversation: int) -> None:
-        self.source.forget(conversation)
-
-    @property
-    def forward_seconds(self) -> float:
-        return self.source.forward_seconds
 
 
 @dataclass(frozen=True)

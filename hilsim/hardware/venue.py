@@ -16,7 +16,7 @@ from pathlib import Path
 from hilsim.describe.address import Address
 from hilsim.describe.load import Setup
 from hilsim.hardware.namespaces import Shape, Side, two_namespaces
-from hilsim.hardware.processes import listening
+from hilsim.hardware.processes import serving
 from hilsim.hardware.wires import End, Wire
 
 LOOPBACK = "127.0.0.1"
@@ -74,7 +74,7 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
             """A process of hilsim on a role's side, and where it listens."""
             host = LOOPBACK if shape is None else sides[role].control
             prefix = () if shape is None else sides[role].prefix
-            return stack.enter_context(listening([*arguments, "--listen", f"{host}:0", *guarded], prefix))
+            return stack.enter_context(serving([*arguments, "--listen", f"{host}:0", *guarded], prefix))
 
         def end(role: str, *arguments: str) -> End:
             """One end of the link."""

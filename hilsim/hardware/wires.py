@@ -11,6 +11,7 @@ import simpy
 
 from hilsim.describe.address import Address
 from hilsim.errors import ChipLost
+from hilsim.hardware.agent.line import probe
 from hilsim.hardware.client import Agent
 from hilsim.hardware.exchange import AgentFault
 from hilsim.hardware.frames import Closed, Frame, FrameError, encoded, read_frame
@@ -32,6 +33,7 @@ class End:
         self.agent = Agent(address, token)  # for the handshake, which is the agents'
         self.socket = self.agent.connected().socket
         self.socket.settimeout(None)
+        probe(self.socket)  # nothing may come for long, but not because the end's machine is gone
         self.numbers = count(2)  # the handshake has used 1
         self.sent: dict[int, Awaited] = {}
         self.arrived: dict[int, tuple[int, Awaited]] = {}
@@ -75,7 +77,7 @@ class End:
             found = self.told.pop(number)
         if found is None:
             fault = self.fault or AgentFault("stalled", f"no answer within {within_s:.2g} s")
-            raise ChipLost(f"link end {self.agent.address}", fault.kind, fault.found, REMEDY)
+            raise ChipLost(self.name, fault.kind, fault.found, REMEDY)
         return {name: value for name, value in found.fields.items() if type(value) is int}
 
     def close(self) -> None:

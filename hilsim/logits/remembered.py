@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from hilsim.logits.source import Draft, LogitsSource, Prefix, TokenTree, TreeSource, Verdict
+from hilsim.logits.source import Draft, LogitsSource, Prefix, Relay, TokenTree, Verdict
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Memory:
         return self.answers[question]  # type: ignore[return-value]
 
 
-class Remembered:
+class Remembered(Relay):
     """`LogitsSource` that puts to `source` only what `memory` does not know yet.
 
     `by_position` says that a token depends on what was said before it alone, whoever asks: then drafts and verdicts are
@@ -39,7 +39,8 @@ class Remembered:
     """
 
     def __init__(self, source: LogitsSource, memory: Memory, *, by_position: bool = False):
-        self.source, self.memory, self.by_position = source, memory, by_position
+        super().__init__(source)
+        self.memory, self.by_position = memory, by_position
 
     def prompt(self, conversation: int, turn: int) -> list[int]:
         return list(self.memory.recall(("prompt", conversation, turn), lambda: self.source.prompt(conversation, turn)))
@@ -101,23 +102,8 @@ class Remembered:
         question = ("verify tree", *so_far(prefix), tree)
         return self.memory.recall(question, lambda: self.grower.verify_tree(prefix, tree))
 
-    @property
-    def grower(self) -> TreeSource:
-        assert isinstance(self.source, TreeSource), "trees are for live logits"
-        return self.source
-
-    def ends(self, token: int) -> bool:
-        return self.source.ends(token)
-
     def text(self, tokens: Sequence[int]) -> str:
         return self.memory.recall(("text", tuple(tokens)), lambda: self.source.text(tokens))
-
-    def forget(self, conversation: int) -> None:
-        self.source.forget(conversation)
-
-    @property
-    def forward_seconds(self) -> float:
-        return self.source.forward_seconds
 
 
 def so_far(prefix: Prefix) -> tuple[int, int]:

@@ -131,6 +131,50 @@ class TreeSource(Protocol):
         ...
 
 
+class Relay:
+    """A source in front of another: it passes every question on, but those that its kind answers itself."""
+
+    def __init__(self, source: LogitsSource):
+        self.source = source
+
+    def prompt(self, conversation: int, turn: int) -> list[int]:
+        return self.source.prompt(conversation, turn)
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        return self.source.draft(prefix, count, after)
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        return self.source.verify(prefix, draft)
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        return self.source.next_token(prefix)
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        return self.grower.draft_tree(prefix, branches)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        return self.grower.verify_tree(prefix, tree)
+
+    @property
+    def grower(self) -> TreeSource:
+        """The source behind, where it knows token trees."""
+        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        return self.source
+
+    def ends(self, token: int) -> bool:
+        return self.source.ends(token)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.source.text(tokens)
+
+    def forget(self, conversation: int) -> None:
+        self.source.forget(conversation)
+
+    @property
+    def forward_seconds(self) -> float:
+        return self.source.forward_seconds
+
+
 def shared_prefix(held: Sequence[int], tokens: Sequence[int]) -> int:
     """How many tokens two sequences share from the start."""
     limit = min(len(held), len(tokens))

@@ -42,8 +42,6 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
     samples = [sample_of(step.ask, step.answer) for step in earnest]
     energies = [answer.energy_mj for answer in answers if answer.energy_mj is not None]
     temperatures = [answer.temperature_c for answer in answers if answer.temperature_c is not None]
-    known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
-    others = [role for role, line in unit.lines.items() if line.facts.vocabulary != known[role]]
     return {
         "unit": track,
         "backend": place.backend.backend,
@@ -59,9 +57,14 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
         "doubts": [asdict(doubt) for doubt in doubts(samples)],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
-        "other_models": others,  # roles whose board runs a model that is not the deployed one
         "other_weights": [role for role in unit.lines if weighs_otherwise(setup, unit.lines[role], role)],
     }
+
+
+def other_models(place: Place, setup: Setup) -> list[str]:
+    """Roles whose board runs a model that is not the deployed one, as the size of its vocabulary shows."""
+    known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
+    return [role for role, line in place.unit.lines.items() if line.facts.vocabulary != known[role]]
 
 
 def weighs_otherwise(setup: Setup, line: Line, role: str) -> bool:
@@ -89,7 +92,7 @@ def shadow(bench: Bench) -> Block:
     """The chip model held against the chips, by kind of step."""
     found = compared(bench.pairs)
     return {
-        "other_models": [role for unit in hardware(bench) for role in unit["other_models"]],
+        "other_models": [role for place in bench.places.values() for role in other_models(place, bench.setup)],
         "kinds": [kind_of(kind) for kind in found],
         "mean_absolute_error": mean_error(found) if found else None,
         "bias": mean_bias(found) if found else None,

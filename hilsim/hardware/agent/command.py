@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from functools import partial
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -59,7 +60,7 @@ def run_agent(options: argparse.Namespace) -> int:
     from hilsim.hardware.agent.arguments import settings_of
     from hilsim.hardware.agent.board import device_facts
     from hilsim.hardware.agent.listen import listening, serve, spelled
-    from hilsim.hardware.agent.serve import Service
+    from hilsim.hardware.agent.serve import Service, served
 
     signal.signal(signal.SIGTERM, terminated)
     runners = {}
@@ -76,7 +77,7 @@ def run_agent(options: argparse.Namespace) -> int:
         )
         listener = listening(settings.host, settings.port)
         print(f"listening on {spelled(listener.getsockname())}", flush=True)
-        serve(listener, service)
+        serve(listener, partial(served, service))
     except Terminated:
         return 0
     finally:

@@ -18,6 +18,14 @@ LINGER_S, LINGER_BYTES = 0.5, 1024 * 1024
 PROBES = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
 
+def probe(connection: socket.socket) -> None:
+    """Have the system ask now and then whether the other side is still there, though neither says anything."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        if hasattr(socket, name):  # not every system has all of them
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class Line:
     """One client's connection."""
 
@@ -29,10 +37,7 @@ class Line:
         self._begun = False
         with contextlib.suppress(OSError):  # a client that has gone already is noticed when it is read
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in PROBES.items():
-                if hasattr(socket, name):  # not every system has all of them
-                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            probe(connection)
 
     def read(self, most_body_bytes: int, deadline: float | None = None) -> Frame:
         """The next frame. Raises `FrameError`, `Closed`, or `TimeoutError` where it does not come by the deadline."""

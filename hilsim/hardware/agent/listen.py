@@ -11,19 +11,21 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.agent.line import Line
 from hilsim.hardware.agent.notes import note, note_exception
-from hilsim.hardware.agent.serve import Conversation, Service
 from hilsim.hardware.frames import Closed, Frame
 
+# One client from greeting to goodbye: its connection, and what lets the next one in. Returns why it went, or nothing.
+Converse = Callable[[socket.socket, Callable[[], None]], str]
 GRACE_S = 0.25  # who knocks while another is just leaving need not come twice
 BACKLOG = 16
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises `InputError` where the address cannot be had."""
+def listening(host: str, port: int, option: str = "--listen") -> socket.socket:
+    """A socket that listens where an option says. Raises `InputError` where the address cannot be had."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -33,7 +35,7 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         remedy = "Choose another port, or 0 for any that is free; is an agent running already?"
         found = (error.strerror or str(error)).lower()
-        raise InputError([Fault("--listen", spelled((host, port)), found, "an address to listen on", remedy)]) from None
+        raise InputError([Fault(option, spelled((host, port)), found, "an address to listen on", remedy)]) from None
     return listener
 
 
@@ -91,7 +93,7 @@ def turn_away(connection: socket.socket, message: str) -> None:
     line.hang_up()
 
 
-def serve(listener: socket.socket, service: Service) -> None:
+def serve(listener: socket.socket, converse: Converse) -> None:
     """Serve clients one after another, for ever."""
     door = Door(listener)
     threading.Thread(target=door.watch, name="door", daemon=True).start()
@@ -106,8 +108,8 @@ def serve(listener: socket.socket, service: Service) -> None:
                 door.free()
 
         try:
-            why = Conversation(Line(connection), service, let_go).run()
-        except Exception:  # a mistake of ours must not take the board from whoever comes next
+            why = converse(connection, let_go)
+        except Exception:  # a mistake of ours must not take the place from whoever comes next
             note_exception()
-            why = "a mistake of the agent's own"
+            why = "a mistake of our own"
         note(f"{peer} gone: {why}" if why else f"{peer} gone")

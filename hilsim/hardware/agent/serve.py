@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -235,6 +236,11 @@ class Conversation:
             known = ", ".join(self.service.runners)
             raise Refused("unknown_model", f"no model {quoted(name)}; this agent has {known[:MOST_QUOTED]}")
         return runner
+
+
+def served(service: Service, connection: socket.socket, let_go: Callable[[], None]) -> str:
+    """Serve one client; why it went, or nothing."""
+    return Conversation(Line(connection), service, let_go).run()
 
 
 def proven(proof: object, nonce: str, token: bytes) -> bool:
