@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -107,7 +106,7 @@ def run_with(
     remember = options.link_ends is not None or (bench is None and live)
     sources = Sources(setup, remember=remember, bench=bench)
     policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
-    from hilsim.show.document import document
+    from hilsim.show.document import as_json, document
 
     with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
         outcome = run_both(setup, sources, observer, options.realtime)
@@ -133,8 +132,7 @@ def run_with(
     found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
     left_out = save(options, setup, outcome, found, dashboard)
     if options.json:
-        json.dump(found, sys.stdout, indent=2, allow_nan=False)
-        sys.stdout.write("\n")
+        sys.stdout.write(as_json(found))
     else:
         from rich.console import Console
 
@@ -150,6 +148,7 @@ def run_with(
 def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, bench: Bench) -> int:
     """The report of a run that a board did not live through; its trace and tables as far as it came."""
     from hilsim.show import hardware
+    from hilsim.show.document import as_json
 
     told: dict[str, Any] = {
         "scenario": setup.scenario.name,
@@ -165,8 +164,7 @@ def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace
         save_report(options.out, told)
         save_tables(options.out, outcome)
     if options.json:
-        json.dump(told, sys.stdout, indent=2, allow_nan=False)
-        sys.stdout.write("\n")
+        sys.stdout.write(as_json(told))
     else:
         from rich.console import Console
 
@@ -316,8 +314,10 @@ def save_tables(folder: Path, outcome: Outcome) -> None:
 
 def save_report(folder: Path, document: dict[str, Any]) -> None:
     """Write the document."""
+    from hilsim.show.document import as_json
+
     with written(folder / "report.json") as path:
-        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(as_json(document), encoding="utf-8")
 
 
 def train(corpus: Path, out: Path, work: Path, *, seed: int, quick: bool, float32: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,7 +22,7 @@ from hilsim.hardware.exchange import AgentFault, ModelFacts
 from hilsim.hardware.profile import Grid, asks, swept, taken
 from hilsim.hardware.recorder import Recorder
 from hilsim.hardware.recording import Recording, entries_of, is_recording, read_recording
-from hilsim.hardware.steadiness import Doubt, Sample, doubts, sample_of
+from hilsim.hardware.steadiness import Doubt, Sample, doubts, sample_of, unjudged
 from hilsim.show.outputs import require_place
 from hilsim.show.progress import progressing, saying
 from hilsim.units import NS_PER_S
@@ -54,8 +55,8 @@ def profile(options: ProfileOptions) -> int:
     token = None if options.token_file is None else token_in(options.token_file)
     require_place(options.out, "--out")
     with closing(Agent(address, token)) as agent:
-        doubted = steps_into(options, agent, models_of(options, agent))
-    show_profile(options.out, doubted)
+        doubted, unknown = steps_into(options, agent, models_of(options, agent))
+    show_profile(options.out, doubted, unknown)
     return 0
 
 
@@ -72,8 +73,8 @@ def models_of(options: ProfileOptions, agent: Agent) -> list[ModelFacts]:
         raise InputError([Fault(options.address, "", str(fault), "an agent that answers", remedy)]) from None
 
 
-def steps_into(options: ProfileOptions, agent: Agent, models: Sequence[ModelFacts]) -> list[Doubt]:
-    """The whole sweep, written down step by step; what is doubtful about it.
+def steps_into(options: ProfileOptions, agent: Agent, models: Sequence[ModelFacts]) -> tuple[list[Doubt], str]:
+    """The whole sweep, written down step by step; what is doubtful about it, and what cannot be judged.
 
     Raises `KeyboardInterrupt` and `ChipLost` with where the steps are that were taken by then.
     """
@@ -104,11 +105,16 @@ def steps_into(options: ProfileOptions, agent: Agent, models: Sequence[ModelFact
                 if isinstance(answer, AgentFault):
                     raise ChipLost(options.address, answer.kind, answer.found, kept(recorder))
                 if use == "profile":
-                    samples.append(sample_of(ask, answer))
+                    samples.append(sample_of(ask, answer, exact=True))
                 count.ended("done")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {kept(recorder)}") from None
-    return doubts(samples)
+    return sorted(doubts(samples), key=by_weight), unjudged(samples)
+
+
+def by_weight(doubt: Doubt) -> float:
+    """What is farthest beyond its limit first."""
+    return -abs(doubt.figure) / doubt.limit if doubt.limit else -math.inf
 
 
 def kept(recorder: Recorder) -> str:
@@ -116,14 +122,14 @@ def kept(recorder: Recorder) -> str:
     return f"{recorder.entries} steps are kept in {recorder.file}."
 
 
-def show_profile(file: Path, doubted: Sequence[Doubt]) -> None:
-    """The last session of a recording as a table, and its doubts."""
+def show_profile(file: Path, doubted: Sequence[Doubt], unknown: str) -> None:
+    """The last session of a recording as a table, its doubts, and what is not known of it."""
     from rich.console import Console
 
     from hilsim.show.step_times import print_profile
 
     session = read_recording(file).sessions[-1]
-    print_profile(Console(), session.header.device, taken(session.entries), doubted, str(file))
+    print_profile(Console(), session.header.device, taken(session.entries), doubted, unknown, str(file))
 
 
 @dataclass(frozen=True)

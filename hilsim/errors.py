@@ -92,6 +92,22 @@ class TooShallow(SimulationError):
         )
 
 
+class BrokenLogits(SimulationError):
+    """A model gave logits that are not finite: no token can be chosen by them, and no guarantee given."""
+
+    def __init__(self, role: str, request: int, position: int, token: int, value: float, count: int, vocabulary: int):
+        super().__init__(role, request, position, token, value, count, vocabulary)
+
+    def __str__(self) -> str:
+        role, request, position, token, value, count, vocabulary = self.args
+        more = f" (and {count - 1} more of {vocabulary})" if count > 1 else f" (of {vocabulary})"
+        return (
+            f"{role}: request {request}, position {position}: found {value} as the logit of token {token}{more}; "
+            f"expected finite logits. The checkpoint behind {role}.stand_in is damaged or overflows in its number "
+            "format: convert it again (bfloat16 or float32 where float16 overflowed), or name another."
+        )
+
+
 class OutOfMemory(SimulationError):
     """An allocation during the run went past a chip's cap."""
 

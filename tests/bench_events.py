@@ -21,8 +21,9 @@ import simpy
 from hilsim.app_record import recorded
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
+from hilsim.logits.columns import COLUMNS
 from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import COLUMNS, Transcript, TranscriptSource, save
+from hilsim.logits.transcript import Transcript, TranscriptSource, save
 from hilsim.sim.run import simulate, turns_of
 from hilsim.sim.trace import Trace
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import sys
 import time
 from array import array
@@ -55,6 +57,23 @@ class Chain:
 def row_of(state: int) -> list[float]:
     """One row of logits."""
     return [float((state ^ (token * 2_654_435_761)) * 40_503 % 65_521) for token in range(VOCABULARY)]
+
+
+class Stuck(Chain):
+    """Loading takes minutes in one call, or lets nothing interrupt it."""
+
+    def __init__(self, path: Path = Path(), *, how: str):
+        super().__init__(path)
+        self.how = how
+
+    def load(self) -> EngineFacts:
+        if self.how == "in one call":
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**31 - 1)
+        while self.how == "swallowing":
+            with contextlib.suppress(BaseException):
+                time.sleep(0.05)
+        time.sleep(600)
+        return super().load()
 
 
 class Failing(Chain):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.describe.address import Address
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.agent.arguments import settings_of
-from hilsim.hardware.agent.command import add_agent
+from hilsim.hardware.agent.command import GRACE_S, add_agent
+from hilsim.hardware.client import Agent, Patience
 from hilsim.hardware.conformance_talk import Subject, whole_numbers
+from hilsim.hardware.exchange import AgentFault
 from hilsim.hardware.frames import Frame
 
 BLOCKED = (
@@ -141,7 +145,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ("engine", "words"),
     [
         ("tests/fake_engines.py", "no colon"),
-        ("tests/fake_engines.py:Chai", "no class 'Chai'; expected one of Chain, Failing, NoConstruction"),
+        ("tests/fake_engines.py:Chai", "no class 'Chai'; expected one of Chain, Stuck, Failing, NoConstruction"),
         ("tests/fake_engines.py:NoEngine", "a class without load, prefill, step, rewind, close"),
         ("tests/fake_engines.py:NoConstruction", "fails with OSError: no such device: /dev/npu0"),
         ("no.such.module:Engine", "no module 'no'"),
@@ -183,3 +187,32 @@ def test_a_port_that_is_taken_is_told_without_a_traceback() -> None:
     assert done.returncode == 2
     assert "address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["sleeping", "in one call", "swallowing"])
+def test_sigterm_in_the_middle_of_loading_ends_the_agent_in_time_and_the_client_is_told(how: str) -> None:
+    """Within 5 s of the wall: where the engine can be interrupted at once, else after `GRACE_S`."""
+    options = ["--engine", "tests/fake_engines.py:Stuck", "--option", f"how={how}", "--model", "toy=README.md"]
+    with started(*options, "--listen", "127.0.0.1:0") as (process, subject):
+        faults: list[AgentFault] = []
+
+        def load() -> None:
+            agent = Agent(Address(subject.host, subject.port), patience=Patience(silence_s=60))
+            try:
+                agent.load("toy")
+            except AgentFault as fault:
+                faults.append(fault)
+            agent.close()
+
+        client = threading.Thread(target=load)
+        client.start()
+        time.sleep(1.0)  # it is loading
+        assert process.poll() is None
+        assert not faults
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(30) == 0
+        took = time.monotonic() - began
+        client.join(30)
+        assert took < (1.0 if how == "sleeping" else GRACE_S) + 2.0
+        assert [str(fault) for fault in faults] == ["died: stopping: the agent was asked to end"]

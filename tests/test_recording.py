@@ -19,14 +19,13 @@ import pytest
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
+from hilsim.hardware.entries import Entry, Use
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
 from hilsim.hardware.interpolated import Durations
 from hilsim.hardware.recorded import RecordedChip, UnseenStep
 from hilsim.hardware.recorder import Recorder
 from hilsim.hardware.recording import (
-    Entry,
     Recording,
-    Use,
     entries_of,
     linked,
     prefix_digests,
@@ -368,12 +367,12 @@ def test_what_stands_before_a_change_is_kept_as_is_told(tmp_path: Path) -> None:
 
 def test_settings_are_numbers_and_words_and_old_ones_are_read(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
-    settings: dict[str, int | float | str] = {"warm_up": 3, "timeout_ms": 2.5, "factor": 3.0, "on_fault": "retry"}
+    settings: dict[str, int | float | str] = {"warm_up": 3, "timeout_ms": 25.5, "on_fault": "simulated"}
     header = {"unit": "toy/gpu", "scenario": None, "address": "", "facts": BOARD, "models": {"target": FACTS}}
     Recorder(file, **header, settings=settings).close()  # type: ignore[arg-type]
     found = read_recording(file).sessions[0].header.settings
     assert found == settings
-    assert [type(value) for value in found.values()] == [int, float, float, str]
+    assert [type(value) for value in found.values()] == [int, float, str]
 
 
 def forged(file: Path, changes: dict[str, object], line: int = 2) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hilsim.hardware.exchange import Answer, Ask
-from hilsim.hardware.steadiness import Doubt, Reading, Sample, doubts, sample_of, shape_of
+from hilsim.hardware.steadiness import Doubt, Reading, Sample, doubts, sample_of, shape_of, unjudged
+from hilsim.show.step_times import print_profile
 
 MS = 1_000_000
 
@@ -46,7 +48,10 @@ def test_wide_scatter_is_the_interquartile_range() -> None:
     (found,) = (doubt for doubt in doubts(series(shuffled)) if doubt.kind == "wide scatter")
     assert found.figure == pytest.approx(4 / 12)
     assert "10.000 to 14.000 ms, 33% of their median" in found.sentence
-    assert "wide scatter" not in kinds(doubts(series(shuffled[:7])))  # too few to say
+    assert "wide scatter" in kinds(doubts(series(shuffled[:7])))  # as many as a profile takes of a shape
+    assert "wide scatter" not in kinds(doubts(series(shuffled[:3])))  # too few to say, and said to be
+    assert unjudged(series(shuffled[:3])).startswith("1 of 1 shapes were timed fewer than 4 times")
+    assert unjudged(series(shuffled[:4])) == ""
     assert "wide scatter" not in kinds(doubts(series([time + 40 for time in shuffled])))
 
 
@@ -156,3 +161,31 @@ def test_an_answer_as_a_sample() -> None:
     sample = sample_of(ask, Answer(5, wall_ns=7, clock_ns=3, at_ns=9, temperature_c=40.0))
     assert sample == Sample("toy, 5 rows after 256 to 511", 5, 7, 3, 9, 40.0)
     assert shape_of("toy", 1, 0) == "toy, 1 row after 0 to 255"
+
+
+def test_a_profile_judges_every_shape_by_itself_though_a_steady_one_lies_near() -> None:
+    """Seven repeats, as `profile` takes them: one fill of the cache is steady, the next scatters by 132 %."""
+    wild, steady = (1, 1.2, 4.0, 1.1, 2.6, 3.0, 1.0), [2.0] * 7
+    answers = [(256, time) for time in wild] + [(320, time) for time in steady]
+    asked = [
+        (Ask("toy", "decode", (0,) * (cached + 1), cached, 1, "nothing"), Answer(round(time * MS), wall_ns=10 * MS))
+        for cached, time in answers
+    ]
+    (found,) = (
+        doubt for doubt in doubts([sample_of(*one, exact=True) for one in asked]) if doubt.kind == "wide scatter"
+    )
+    assert found.shape == "toy, 1 row after 256"
+    assert found.figure > 1
+    together = [doubt for doubt in doubts([sample_of(*one) for one in asked]) if doubt.kind == "wide scatter"]
+    assert all(doubt.figure < found.figure for doubt in together)  # what is measured as one hides it
+    prompt = Ask("toy", "prefill", (0,) * 16, 0, 1, "nothing")
+    assert sample_of(prompt, Answer(1), exact=True).shape == "toy, a prompt of 16 rows after 0"
+
+
+def test_times_taken_too_seldom_are_not_called_beyond_doubt(capsys: pytest.CaptureFixture[str]) -> None:
+    for repeats, words in ((2, "1 of 1 shapes were timed fewer than 4 times"), (4, "Nothing is doubtful")):
+        samples = series([2.0] * repeats)
+        print_profile(Console(width=200), {}, [], doubts(samples), unjudged(samples), "x.jsonl")
+        told = capsys.readouterr().out
+        assert words in told
+        assert ("Nothing is doubtful" in told) == (repeats == 4)

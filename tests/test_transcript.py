@@ -17,12 +17,11 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError, TooShallow
+from hilsim.logits.columns import COLUMNS, UNKNOWN
 from hilsim.logits.recording import AFTER
 from hilsim.logits.source import Draft
 from hilsim.logits.tokenizer import load_tokenizer
 from hilsim.logits.transcript import (
-    COLUMNS,
-    UNKNOWN,
     VERSION,
     Transcript,
     TranscriptSource,
@@ -220,7 +219,7 @@ def test_a_header_is_read_alone(transcripts: dict[str, Path], tmp_path: Path) ->
     with np.load(transcripts["greedy"]) as columns:
         np.savez(tmp_path / "bare.npz", header=columns["header"])
     assert load_header(tmp_path / "bare.npz")["recorded_with"] == load(transcripts["greedy"]).header["recorded_with"]
-    with pytest.raises(InputError, match="no readable transcript"):
+    with pytest.raises(InputError, match="no column ways"):
         load(tmp_path / "bare.npz")
     with pytest.raises(InputError, match="no such file"):
         load_header(tmp_path / "none.npz")

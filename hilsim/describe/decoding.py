@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hilsim.describe.figure import Record
 
@@ -16,6 +16,7 @@ RowFormat = Literal["fp32", "fp16", "counts8"]
 FloatFormat = Literal["fp32", "fp16"]
 VerifyAt = Literal["target", "draft"]
 Entries = Annotated[int, Field(ge=1, le=10**7)]
+LEAST_TEMPERATURE = 1e-5  # below it a law is greedy but for ties, and division by it may overflow
 
 
 class Sampling(Record):
@@ -28,7 +29,14 @@ class Sampling(Record):
     temperature: float = Field(default=0.0, ge=0, le=10)
     top_k: int | None = Field(default=None, ge=1, le=10**7)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+
+    @field_validator("temperature")
+    @classmethod
+    def _no_nearly_zero(cls, value: float) -> float:
+        if 0 < value < LEAST_TEMPERATURE:
+            raise ValueError(f"a temperature of {value:g}; 0 (greedy), or {LEAST_TEMPERATURE:g} to 10")
+        return value
 
     @model_validator(mode="after")
     def _cuts_need_temperature(self) -> Sampling:
@@ -120,7 +128,7 @@ class Lenient(Record):
     """`ratio` against the draft's law times `lenience`: accepts more, no token beyond 1 / lenience of its share."""
 
     rule: Literal["lenient"] = "lenient"
-    lenience: float = Field(gt=0, le=1)
+    lenience: float = Field(ge=0.001, le=1)
 
 
 class Typical(Record):

@@ -22,9 +22,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 
 class Record(BaseModel):
-    """Base of everything described: strict types, no unknown keys, frozen."""
+    """Base of everything described: strict types, finite numbers, no unknown keys, frozen."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Named(Record):

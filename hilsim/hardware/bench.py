@@ -21,6 +21,7 @@ from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
 from hilsim.files import exists, place_faults, read_text
 from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.client import Agent, Patience
+from hilsim.hardware.entries import REPLAYED
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows
 from hilsim.hardware.heard import Heard
 from hilsim.hardware.recorded import RecordedChip
@@ -31,8 +32,6 @@ from hilsim.hardware.unit import MeasuredUnit, Use
 from hilsim.logits.source import LogitsSource
 
 Say = Callable[[str], None]
-# What decides how a recording is met again: so many runs of a step, and the same fate of its faults.
-REPLAYED = ("warm_up", "repeats", "retries", "timeout_ms", "on_fault")
 Speaker = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 

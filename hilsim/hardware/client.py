@@ -5,6 +5,7 @@ Whatever an agent does, an `Agent` answers or raises `AgentFault`. What the fram
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,17 @@ import numpy as np
 import hilsim
 from hilsim.describe.address import Address
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
-from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame
+from hilsim.hardware.frames import (
+    FRAME_S,
+    MOST_BODY_BYTES,
+    VERSION,
+    Closed,
+    Frame,
+    FrameError,
+    Tensor,
+    encoded,
+    read_frame,
+)
 from hilsim.hardware.replies import (
     AgentFacts,
     Declined,
@@ -36,6 +47,7 @@ HEARTBEATS = 3  # missed in a row before an agent counts as silent
 GOODBYE_S = 1.0
 BUSY_PAUSE_S = 0.1
 SPARE_BYTES = 64 * 1024  # of a body beyond what was asked for
+SLOWEST = 64 * 1024  # bytes a second that a line has; what takes longer than its bytes at this rate is no message
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,8 @@ class Line:
     socket: socket.socket
     silence_s: float
     until: float
+    message_s: float = FRAME_S  # that the message being read may take in all, once it has begun
+    message_until: float = math.inf
     most_body_bytes: int = 0  # that the agent takes
     loaded: dict[str, ModelFacts] = field(default_factory=dict)
 
@@ -107,11 +121,19 @@ class Line:
     def receive(self, nbytes: int) -> bytes:
         """What comes next. Bytes are a sign of life: a large answer over a slow line is no silence."""
         self.socket.settimeout(self.left())
-        return self.socket.recv(nbytes)
+        piece = self.socket.recv(nbytes)
+        if self.message_until == math.inf:
+            self.message_until = time.monotonic() + self.message_s
+        return piece
+
+    def read(self, body_bytes: int) -> Frame:
+        """The next frame, with a body of up to so many bytes; dripping does not make it last."""
+        self.message_s, self.message_until = FRAME_S + body_bytes / SLOWEST, math.inf
+        return read_frame(self.receive, body_bytes)
 
     def left(self) -> float:
         """Seconds that the next piece may take."""
-        left = min(self.silence_s, self.until - time.monotonic())
+        left = min(self.silence_s, min(self.until, self.message_until) - time.monotonic())
         if left <= 0:
             raise TimeoutError
         return left
@@ -119,8 +141,9 @@ class Line:
     def exchange(self, sent: bytes, reply_bytes: int) -> Reply:
         """Send bytes, wait for the frame that answers them, past signs of life; its body has about `reply_bytes`."""
         began = time.monotonic_ns()
+        self.message_until = math.inf  # of the message before
         self.send(sent)
-        while (frame := read_frame(self.receive, reply_bytes + SPARE_BYTES)).kind == "alive":
+        while (frame := self.read(min(reply_bytes + SPARE_BYTES, MOST_BODY_BYTES))).kind == "alive":
             pass
         at = time.monotonic_ns()
         return Reply(frame, at - began, at)
@@ -236,7 +259,7 @@ class Agent:
     def hands_shaken(self, line: Line) -> AgentFacts:
         """The handshake: welcome, hello, ready."""
         with translated(line):
-            welcome = read_frame(line.receive, SPARE_BYTES)
+            welcome = line.read(SPARE_BYTES)
         if welcome.kind == "refused" and welcome.fields.get("code") == "busy":
             raise Busy("refused", message_of(welcome))
         proof = proof_of(welcome, self.token)
@@ -284,6 +307,8 @@ def translated(line: Line) -> Iterator[None]:
     except TimeoutError:
         if time.monotonic() >= line.until:
             raise AgentFault("stalled", f"no whole answer within {within_s:.2g} s") from None
+        if time.monotonic() >= line.message_until:
+            raise AgentFault("stalled", f"a message that was not whole {line.message_s:.3g} s after it began") from None
         raise AgentFault("stalled", f"nothing at all for {line.silence_s:.3g} s") from None
     except Closed as closed:
         where = "in the middle of an answer" if closed.inside else "instead of answering"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame
+from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame, receiving
 
 ANSWER_S = 10.0  # for whatever takes no computing; more where signs of life come
 GREETING_S = 3.0  # for a handshake until one has succeeded: what says nothing by then is hardly an agent
@@ -156,8 +156,7 @@ class Talk:
 
     def read(self, within_s: float | None = None) -> Frame:
         """The next frame."""
-        self.connection.settimeout(self.subject.patience_s if within_s is None else within_s)
-        return read_frame(self.connection.recv)
+        return read_frame(receiving(self.connection, self.subject.patience_s if within_s is None else within_s))
 
     def ask(self, kind: str, tensors: Mapping[str, Tensor] | None = None, **fields: Any) -> Frame:
         """The answer to a request, its id compared; signs of life are counted and give more time."""

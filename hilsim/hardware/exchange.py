@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,6 +13,21 @@ Rows = npt.NDArray[np.float32]
 Want = Literal["logits", "tokens", "nothing"]
 # Why an answer did not come. All but `refused` may pass; a refusal stands until somebody mends something.
 FaultKind = Literal["unreachable", "refused", "stalled", "died", "garbage", "version", "engine"]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def not_finite(rows: Rows, length: int) -> str:
+    """Where logits (wanted, vocabulary), the last row of them after `length` tokens, hold NaN or infinity; or ""."""
+    flat = rows.reshape(-1)
+    if math.isfinite(flat.dot(flat)):  # a NaN or an infinity would show in it
+        return ""
+    broken = np.argwhere(~np.isfinite(rows))
+    if not len(broken):
+        return ""
+    row, token = map(int, broken[0])
+    more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+    position = length - len(rows) + row + 1
+    return f"logits that are not finite: {float(rows[row, token])} of token {token} at position {position}{more}"
 
 
 @dataclass(frozen=True)

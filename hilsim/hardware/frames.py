@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import struct
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 MAGIC, VERSION = b"HILS", 1
@@ -26,9 +29,15 @@ ITEM_BYTES = {"u1": 1, "i4": 4, "i8": 8, "f2": 2, "f4": 4, "f8": 8}
 MOST_HEADER_BYTES = 64 * 1024
 MOST_BODY_BYTES = 256 * 1024 * 1024
 MOST_TENSORS = 16
+# What a model may claim of itself before anything is allocated for it; the largest known are a quarter of that.
+MOST_VOCABULARY = 2**22
+MOST_CONTEXT = 2**24
+MOST_WIDTHS, MOST_WIDTH = 64, 2**16
 MOST_DIMENSIONS = 4
 # Bytes come in pieces of at most so many, so that a length that was only claimed takes no memory.
 PIECE_BYTES = 1024 * 1024
+
+FRAME_S = 10.0  # a frame that has begun must be complete by then
 
 Receive = Callable[[int], bytes]  # up to so many bytes, at least one; empty where the other side has closed
 
@@ -102,6 +111,20 @@ def read_frame(receive: Receive, most_body_bytes: int = MOST_BODY_BYTES) -> Fram
     return Frame(header.pop("kind"), header, tensors)
 
 
+def receiving(connection: socket.socket, within_s: float) -> Receive:
+    """Receive from a socket for so long in all: a limit of a whole message and not of each of its bytes."""
+    until = time.monotonic() + within_s
+
+    def receive(nbytes: int) -> bytes:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        return connection.recv(nbytes)
+
+    return receive
+
+
 def require_sizes(header_bytes: int, body_bytes: int, most_body_bytes: int) -> None:
     """Refuse what is larger than was agreed."""
     if header_bytes > MOST_HEADER_BYTES:
@@ -156,3 +179,16 @@ def layout_of(listed: object) -> list[tuple[str, str, tuple[int, ...], int]]:
             raise FrameError("garbage", f"a shape that is no list of at most {MOST_DIMENSIONS} sizes")
         found.append((entry["name"], dtype, tuple(shape), math.prod(shape) * ITEM_BYTES[dtype]))
     return found
+
+
+def claims_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> str:
+    """What of a model's sizes cannot be meant, as "found; expected", or nothing."""
+    for name, value, most in (("vocabulary", vocabulary, MOST_VOCABULARY), ("context", context, MOST_CONTEXT)):
+        if not 1 <= value <= most:
+            return f"a {name} of {value}; 1 to {most}"
+    if widths is None:
+        return ""
+    rising = bool(widths) and widths[0] >= 1 and all(low < high for low, high in pairwise(widths))
+    if not rising or len(widths) > MOST_WIDTHS or widths[-1] > MOST_WIDTH:
+        return f"widths {list(widths[:8])!s}; at most {MOST_WIDTHS} rising whole numbers from 1 to {MOST_WIDTH}"
+    return ""

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from hilsim.cost.step import passes
+from hilsim.hardware.entries import Entry
 from hilsim.hardware.exchange import ModelFacts
-from hilsim.hardware.recording import Entry
 
 Points = Sequence[tuple[int, float]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import threading
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ def run_link_end(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0)."""
     from hilsim.hardware.agent.arguments import address_of, is_loopback, token_of
     from hilsim.hardware.agent.board import device_facts
-    from hilsim.hardware.agent.command import Terminated, terminated
+    from hilsim.hardware.agent.command import Terminated, end_on_sigterm
     from hilsim.hardware.agent.listen import listening, serve, spelled
     from hilsim.hardware.agent.serve import Service
     from hilsim.hardware.link_end import Peer, served
@@ -60,9 +59,9 @@ def run_link_end(options: argparse.Namespace) -> int:
         faults.append(Fault("--peer", options.peer, "port 0", "the port that the other end listens on"))
     if faults:
         raise InputError(faults)
-    signal.signal(signal.SIGTERM, terminated)
     device = device_facts(None, "link end", None)
     peer = Peer(Service(runners={}, device=device, token=token, heartbeat_s=1.0, most_body_bytes=1))
+    end_on_sigterm(peer.service.farewell)
     try:
         listener = listening(*listen)
         if options.peer is None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from hilsim.hardware.agent.line import Line
 from hilsim.hardware.agent.notes import note
 from hilsim.hardware.agent.serve import HELLO_S, Conversation, Refused, Service, whole
-from hilsim.hardware.frames import VERSION, Closed, Frame, FrameError, encoded, read_frame
+from hilsim.hardware.frames import FRAME_S, VERSION, Closed, Frame, FrameError, encoded, read_frame, receiving
 
 HEAD = struct.Struct(">4sIQ")  # as many bytes as `cost.payload` counts for message type, request, round and count
 MAGIC = b"HILM"
@@ -138,12 +138,12 @@ def fill(connection: socket.socket, room: memoryview) -> None:
 
 def introduce(connection: socket.socket, token: bytes | None) -> None:
     """Say hello to the other end. Raises `FrameError` where it does not take it."""
-    welcome = read_frame(connection.recv, 0)
+    welcome = read_frame(receiving(connection, FRAME_S), 0)
     nonce = str(welcome.fields.get("nonce"))
     proof = None if token is None else hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
     hello = {"id": 0, "protocol": VERSION, "client": "the other end of a link", "proof": proof}
     connection.sendall(encoded(Frame("hello", hello)))
-    ready = read_frame(connection.recv, 0)
+    ready = read_frame(receiving(connection, FRAME_S), 0)
     if ready.kind != "ready":
         raise FrameError("garbage", str(ready.fields.get("message", f"{ready.kind} where `ready` belongs")))
 

@@ -18,13 +18,14 @@ from typing import NamedTuple
 import numpy as np
 
 from hilsim.cost.step import Phase
+from hilsim.hardware.entries import Entry, Use
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, Chip, ModelFacts
-from hilsim.hardware.recording import Entry, Use
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 PROMPTS = (16, 32, 64, 128, 256, 512)
 # Of the context.
 FILLS = (0, 1 / 16, 1 / 4, 3 / 4)
+LONGEST = 2**17  # positions; what a context beyond it would take a board is asked for by --cached alone
 SEED = 1
 READING = tuple(phase.value for phase in Phase if phase.reads)
 
@@ -48,7 +49,7 @@ class Grid:
 
     def shapes(self, facts: ModelFacts) -> list[Shape]:
         """The shapes of one model in the order of a round; prompts are read into an empty cache and a half full one."""
-        cached = self.cached or tuple(int(share * facts.context) for share in FILLS)
+        cached = self.cached or tuple(int(share * min(facts.context, LONGEST)) for share in FILLS)
         rows = self.rows or facts.widths or ROWS
         prompts = self.prompts or widths_read(facts) or PROMPTS
         falling = sorted({fill for fill in cached if fill < facts.context}, reverse=True)
@@ -90,14 +91,18 @@ def widths_read(facts: ModelFacts) -> tuple[int, ...] | None:
 
 def asks(facts: Sequence[ModelFacts], grid: Grid) -> list[Ask]:
     """One round: every shape of every model, the models in turns."""
-    words = {known.name: random_tokens(known) for known in facts}
-    turns = zip_longest(*(grid.shapes(known) for known in facts))
+    shapes = {known.name: grid.shapes(known) for known in facts}
+    words = {
+        known.name: random_tokens(known, max((one.rows + one.cached for one in shapes[known.name]), default=0))
+        for known in facts
+    }
+    turns = zip_longest(*shapes.values())
     return [ask_of(shape, words[shape.model]) for turn in turns for shape in turn if shape is not None]
 
 
-def random_tokens(facts: ModelFacts) -> tuple[int, ...]:
-    """A whole context of tokens, of any: what a dense network takes does not hang on what is said."""
-    return tuple(np.random.default_rng(SEED).integers(0, facts.vocabulary, facts.context).tolist())
+def random_tokens(facts: ModelFacts, count: int) -> tuple[int, ...]:
+    """So many tokens, of any: what a dense network takes does not depend on their values."""
+    return tuple(np.random.default_rng(SEED).integers(0, facts.vocabulary, count).tolist())
 
 
 def ask_of(shape: Shape, words: tuple[int, ...]) -> Ask:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from hilsim.errors import SimulationError
+from hilsim.hardware.entries import Entry
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts, Rows
 from hilsim.hardware.interpolated import Durations
-from hilsim.hardware.recording import Entry, Recording, entries_of, prefix_digests
+from hilsim.hardware.recording import Recording, entries_of, prefix_digests
 from hilsim.units import ms
 
 Unseen = Literal["refuse", "interpolate"]

@@ -16,15 +16,10 @@ import numpy as np
 
 import hilsim
 from hilsim.errors import Fault, InputError
+from hilsim.hardware.entries import Broke, Dtype, Entry, Header, Stored, Use
 from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
 from hilsim.hardware.recording import (
-    Broke,
-    Dtype,
-    Entry,
-    Header,
     Recording,
-    Stored,
-    Use,
     is_recording,
     linked,
     prefix_digests,

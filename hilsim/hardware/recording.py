@@ -9,121 +9,29 @@ by its digest. Writing is `recorder`'s business.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from hilsim.describe.figure import Record
 from hilsim.errors import Fault, InputError
-from hilsim.hardware.exchange import FaultKind, ModelFacts, Want
+from hilsim.files import exists
+from hilsim.hardware.entries import ITEM_BYTES, Entry, Header, Stored
+from hilsim.hardware.exchange import ModelFacts, not_finite
 
 VERSION = 1
+MOST_LINE_BYTES = 256 * 2**20
 START = b'{"recording":'
 CHAIN = b',"chain":"%s"}\n'
 CHAIN_BYTES = len(CHAIN % bytes(64))
 OF_VERSION = re.compile(rb'{"recording":(\d{1,9})[,}]')
-Dtype = Literal["f4", "i4"]
-ITEM_BYTES = 4  # of either
 PIECE_BYTES = 2**20
 MOST_FAULTS = 20
-Use = Literal["said", "timed", "warm-up", "repeat", "profile"]
-# What comes back of a step: dtype and dimensions.
-TELLS: dict[Want, tuple[Dtype, int] | None] = {"logits": ("f4", 2), "tokens": ("i4", 1), "nothing": None}
-SHA256 = r"^[0-9a-f]{64}$"
-
-
-class Stored(Record):
-    """Where in FILE.tensors the numbers of an answer lie."""
-
-    at: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-    dtype: Dtype
-    shape: tuple[int, ...] = Field(max_length=2)
-    sha256: str = Field(pattern=SHA256)
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> Stored:
-        if any(size < 0 for size in self.shape) or math.prod(self.shape) * ITEM_BYTES != self.bytes:
-            raise ValueError(f"{self.bytes} bytes of {self.dtype} {list(self.shape)}; as many bytes as the shape has")
-        return self
-
-
-class Broke(Record):
-    """A fault instead of an answer."""
-
-    kind: FaultKind
-    found: str
-
-
-class Entry(Record):
-    """One thing that was asked, and what came of it.
-
-    `prefix` is the digest of all tokens up to the step's end, `before` those of the earlier wanted rows, in order.
-    """
-
-    entry: int = Field(ge=0)
-    role: str | None
-    model: str
-    phase: str
-    cached: int = Field(ge=0)
-    rows: int = Field(ge=1)
-    wanted: int = Field(ge=0)
-    want: Want
-    prefix: str = Field(pattern=SHA256)
-    before: tuple[str, ...]
-    tokens: tuple[int, ...]
-    duration_ns: int | None = Field(ge=1)
-    wall_ns: int = Field(ge=0)
-    prepared_rows: int = Field(ge=0)
-    energy_mj: float | None
-    temperature_c: float | None
-    clock_ns: int
-    at_ns: int
-    use: Use
-    tensor: Stored | None
-    fault: Broke | None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Entry:
-        if (self.duration_ns is None) != (self.fault is not None):
-            raise ValueError("neither a duration nor a fault, or both; one of them")
-        if len(self.tokens) != self.rows or len(self.before) != max(0, self.wanted - 1):
-            raise ValueError("tokens or digests that are not as many as rows; one for each")
-        told = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
-        if told != (TELLS[self.want] if self.fault is None else None):
-            raise ValueError(f"{told or 'no tensor'} of a step with want {self.want}; what such a step gives")
-        if self.tensor is not None and self.tensor.shape[0] != self.wanted:
-            raise ValueError(f"a tensor of {list(self.tensor.shape)}; a row for each of {self.wanted} wanted")
-        return self
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """The digest of the conversation that each wanted row follows on."""
-        return (*self.before, self.prefix) if self.wanted else ()
-
-
-class Header(Record):
-    """What a session rests on. `models` are by role, `settings` how the unit measured and what it did about faults."""
-
-    recording: Literal[1]
-    session: int = Field(ge=1)
-    unit: str
-    scenario: str | None
-    address: str
-    agent: str
-    device: dict[str, Any]
-    clock: dict[str, Any]
-    models: dict[str, ModelFacts]
-    settings: dict[str, int | float | str]
-    client: dict[str, str]
-    began: str
 
 
 @dataclass
@@ -147,17 +55,19 @@ class Recording:
 
     def array(self, entry: Entry) -> npt.NDArray[Any] | None:
         """The logits (float32) or token ids (int32) of an entry, read from the disk when they are looked at."""
-        stored = entry.tensor
-        if stored is None:
-            return None
-        data = self.tensors[stored.at : stored.at + stored.bytes]
-        if stored.at % ITEM_BYTES:
-            data = data.copy()  # numbers lie where they can be read, unless somebody else wrote the file
-        return data.view(f"<{stored.dtype}").reshape(stored.shape)
+        return None if entry.tensor is None else numbers(self.tensors, entry.tensor)
 
     def models(self) -> dict[str, ModelFacts]:
         """Every model that was recorded by its name, as the last session knows it."""
         return {facts.name: facts for session in self.sessions for facts in session.header.models.values()}
+
+
+def numbers(tensors: npt.NDArray[np.uint8], stored: Stored) -> npt.NDArray[Any]:
+    """The numbers of a tensor, read from the disk when they are looked at."""
+    data = tensors[stored.at : stored.at + stored.bytes]
+    if stored.at % ITEM_BYTES:
+        data = data.copy()  # numbers lie where they can be read, unless another program wrote the file
+    return data.view(f"<{stored.dtype}").reshape(stored.shape)
 
 
 def tensors_of(file: Path) -> Path:
@@ -191,6 +101,7 @@ def read_recording(file: Path) -> Recording:
     """Read and verify a recording, tensors and all. Raises `InputError` with what is wrong."""
     reading = Reading(file)
     try:
+        require_regular(file)
         reading.read_lines()
         recording = reading.finished(mapped(tensors_of(file)))
     except OSError as error:
@@ -201,8 +112,17 @@ def read_recording(file: Path) -> Recording:
     return recording
 
 
+def require_regular(file: Path) -> None:
+    """Refuse what never ends or blocks, such as a pipe or a device."""
+    if exists(file) and not file.is_file() and not file.is_dir():
+        raise InputError([Fault(str(file), "", "a pipe or a device", "a regular file")])
+    if "\0" in str(file):
+        raise InputError([Fault(repr(str(file)), "", "a name with a NUL character", "the name of a file")])
+
+
 def mapped(file: Path) -> npt.NDArray[np.uint8]:
     """The bytes of a file, on the disk; none where there is no file, as of a recording of times alone."""
+    require_regular(file)
     if not file.exists() or file.stat().st_size == 0:
         return np.zeros(0, np.uint8)
     return np.memmap(file, np.uint8, mode="r")
@@ -215,7 +135,7 @@ class Reading:
         self.file = file
         self.faults: list[Fault] = []
         self.sessions: list[Session] = []
-        self.stored: list[tuple[int, Stored]] = []  # with the numbers of the lines that name them
+        self.stored: list[tuple[int, Entry, Stored]] = []  # with the numbers of the lines that name them
         self.broken: list[tuple[int, bytes, str]] = []  # lines that their chain does not confirm: number, body, chain
         self.ends = {"": 0}  # every chain, and the line that ends with it
         self.torn: str | None = None
@@ -233,7 +153,10 @@ class Reading:
                 self.fault(0, found, "a recording", "Record one: units.NAME.record: FILE in a scenario.")
                 return
             stream.seek(0)
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(iter(lambda: stream.readline(MOST_LINE_BYTES), b""), 1):
+                if len(line) == MOST_LINE_BYTES:
+                    self.fault(number, f"{len(line)} bytes or more", f"a line of fewer than {MOST_LINE_BYTES} bytes")
+                    break
                 if not line.endswith(b"\n"):
                     self.torn = f"{self.file}: line {number}: half written ({len(line)} bytes); left out"
                     break
@@ -268,9 +191,12 @@ class Reading:
                 self.sessions.append(Session(Header.model_validate_json(body)))
             elif self.sessions:  # else the first line is at fault, which is told
                 entry = Entry.model_validate_json(body)
+                if misfit := entry.misfit(self.sessions[-1].header.models):
+                    self.fault(number, *misfit.split("; ", 1))
+                    return True
                 self.sessions[-1].entries.append(entry)
                 if entry.tensor is not None:
-                    self.stored.append((number, entry.tensor))
+                    self.stored.append((number, entry, entry.tensor))
         except ValidationError as error:
             for complaint in error.errors(include_url=False, include_context=False, include_input=False):
                 self.complain(number, complaint)
@@ -315,7 +241,7 @@ class Reading:
     def finished(self, tensors: npt.NDArray[np.uint8]) -> Recording:
         """The recording, its tensors verified."""
         beside = tensors_of(self.file)
-        beyond = [(number, stored) for number, stored in self.stored if stored.at + stored.bytes > len(tensors)]
+        beyond = [(number, stored) for number, _, stored in self.stored if stored.at + stored.bytes > len(tensors)]
         if beyond and not beside.exists():
             remedy = f"Copy it beside {self.file.name}."
             self.faults.append(Fault(str(beside), "", "no such file", f"the tensors of {self.file.name}", remedy))
@@ -326,18 +252,33 @@ class Reading:
             self.fault(number, found + and_more(len(beyond)), expected, kept_before(number))
         known: set[tuple[int, int, str]] = set()
         changed: list[tuple[int, Stored]] = []
-        for number, stored in self.stored:
+        for number, entry, stored in self.stored:
             place = (stored.at, stored.bytes, stored.sha256)
             if place in known or stored.at + stored.bytes > len(tensors):
                 continue
             known.add(place)
             if digest_of(tensors[stored.at : stored.at + stored.bytes]) != stored.sha256:
                 changed.append((number, stored))
+            elif broken := self.broken_numbers(entry, numbers(tensors, stored)):
+                self.fault(number, broken, "finite logits, or token ids of its vocabulary", kept_before(number))
         if changed:
             number, stored = changed[0]
             found = f"a tensor at byte {stored.at} of {beside.name} with another digest"
             self.fault(number, found + and_more(len(changed)), "the numbers as they were recorded", kept_before(number))
         return Recording(self.file, self.sessions, self.torn, self.chain, self.whole_bytes, tensors)
+
+    def broken_numbers(self, entry: Entry, found: npt.NDArray[Any]) -> str:
+        """What of an answer's numbers no model can have given, or nothing."""
+        if entry.want == "logits":
+            return not_finite(found, entry.cached + entry.rows)
+        vocabulary = next(facts.vocabulary for facts in self.models() if facts.name == entry.model)
+        if found.size and not 0 <= int(found.min()) <= int(found.max()) < vocabulary:
+            return f"token ids from {found.min()} to {found.max()} of a vocabulary of {vocabulary}"
+        return ""
+
+    def models(self) -> Iterator[ModelFacts]:
+        """The models of all sessions, the last one's first."""
+        return (facts for session in reversed(self.sessions) for facts in session.header.models.values())
 
 
 def kept_before(number: int) -> str:

@@ -11,14 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.hardware.exchange import AgentFault, Answer, Ask, FaultKind, ModelFacts
-from hilsim.hardware.frames import MOST_BODY_BYTES, VERSION, Frame
+from hilsim.hardware.exchange import AgentFault, Answer, Ask, FaultKind, ModelFacts, not_finite
+from hilsim.hardware.frames import MOST_BODY_BYTES, VERSION, Frame, claims_fault
 
 MOST_NS = 2**62
 MOST_TEXT = 300
@@ -26,7 +25,7 @@ NEW_LINE = re.compile(r"\s*[\r\n]\s*")
 LONGEST_HEARTBEAT_S = 600.0
 # What an agent's error means here; any other code is a refusal in the agent's own words.
 KINDS: dict[object, FaultKind] = {
-    "version": "version", "garbage": "garbage", "too_large": "garbage", "engine": "engine",
+    "version": "version", "garbage": "garbage", "too_large": "garbage", "engine": "engine", "stopping": "died",
 }  # fmt: skip
 
 
@@ -95,7 +94,7 @@ def model_facts(loaded: Frame, model: str) -> ModelFacts:
     if fields.get("model") != model:
         raise garbage(f"`loaded` of model {shown(fields.get('model'))}, where {model!r} was asked for")
     widths, gives = fields.get("widths"), fields.get("gives")
-    if widths is not None and not rising(widths):
+    if widths is not None and (not isinstance(widths, list) or any(type(width) is not int for width in widths)):
         raise garbage(f"widths {shown(widths)}, where null or rising whole numbers belong")
     if not isinstance(gives, list) or "tokens" not in gives or any(word not in ("logits", "tokens") for word in gives):
         raise garbage(f"gives {shown(gives)}, where tokens, or logits and tokens belong")
@@ -103,22 +102,18 @@ def model_facts(loaded: Frame, model: str) -> ModelFacts:
     if any(digest is not None and not isinstance(digest, str) for digest in digests):
         raise garbage("`loaded` with a digest that is no text")
     tokenizer, digest = (None if digest is None else plain(digest) for digest in digests)
+    vocabulary, context = (whole(fields, name, 1, MOST_NS) for name in ("vocabulary", "context"))
+    if fault := claims_fault(vocabulary, context, widths):
+        raise garbage(fault.replace("; ", ", where ") + " belongs")
     return ModelFacts(
         name=model,
-        vocabulary=whole(fields, "vocabulary", 1, 2**31 - 1),
-        context=whole(fields, "context", 1, 2**31 - 1),
+        vocabulary=vocabulary,
+        context=context,
         widths=None if widths is None else tuple(widths),
         gives=tuple(sorted(set(gives))),
         tokenizer=tokenizer,
         digest=digest,
     )
-
-
-def rising(widths: object) -> bool:
-    """Whether something is a list of at least one width, each wider than the one before."""
-    if not isinstance(widths, list) or not widths or any(type(width) is not int for width in widths):
-        return False
-    return bool(widths[0] >= 1) and all(low < high for low, high in pairwise(widths))
 
 
 def answer_of(done: Frame, ask: Ask, vocabulary: int, wall_ns: int, at_ns: int) -> Answer:
@@ -127,8 +122,8 @@ def answer_of(done: Frame, ask: Ask, vocabulary: int, wall_ns: int, at_ns: int) 
     rows, ids = None, None
     if ask.want == "logits":
         rows = array_of(done, "logits", "f4", (ask.wanted, vocabulary)).astype(np.float32, copy=False)
-        if not np.isfinite(rows).all():
-            raise garbage("logits that are not finite")
+        if broken := not_finite(rows, len(ask.tokens)):
+            raise garbage(broken)
     elif ask.want == "tokens":
         found = array_of(done, "ids", "i4", (ask.wanted,))
         if found.size and not 0 <= int(found.min()) <= int(found.max()) < vocabulary:

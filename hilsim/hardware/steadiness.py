@@ -5,7 +5,7 @@ Pure functions of what was measured. Every doubt has a figure, the limit that it
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +18,7 @@ from hilsim.hardware.exchange import Answer, Ask
 from hilsim.units import ms
 
 WIDE = 0.20  # interquartile range over median
-WIDE_SAMPLES = 8
+WIDE_SAMPLES = 4  # the fewest whose middle half says something
 DRIFT, DRIFT_SAMPLES = 0.10, 9
 CLOCK, CLOCK_READINGS = 0.001, 4
 FIRST, FIRST_SAMPLES = 3.0, 4
@@ -75,10 +75,12 @@ def shape_of(model: str, rows: int, cached: int) -> str:
     return f"{model}, {rows} {'row' if rows == 1 else 'rows'} after {low} to {low + CACHED_PER_SHAPE - 1}"
 
 
-def sample_of(ask: Ask, answer: Answer) -> Sample:
-    """An answer as a sample."""
+def sample_of(ask: Ask, answer: Answer, *, exact: bool = False) -> Sample:
+    """An answer as a sample; `exact` where each shape was asked for again and again, as in a profile."""
+    kind = "a prompt of " if ask.rows > ask.wanted else ""
+    shape = f"{ask.model}, {kind}{ask.rows} {'row' if ask.rows == 1 else 'rows'} after {ask.cached}"
     return Sample(
-        shape=shape_of(ask.model, ask.rows, ask.cached),
+        shape=shape if exact else shape_of(ask.model, ask.rows, ask.cached),
         duration_ns=answer.duration_ns,
         wall_ns=answer.wall_ns,
         clock_ns=answer.clock_ns,
@@ -99,6 +101,18 @@ def doubts(samples: Sequence[Sample], readings: Sequence[Reading] = ()) -> list[
     clock = sorted([*readings, *map(reading_of, read(samples))], key=lambda reading: reading.at_ns)
     found += [impossible(samples), drift(by_shape), set_back(clock) or clock_drift(clock)]
     return [doubt for doubt in found if doubt is not None]
+
+
+def unjudged(samples: Sequence[Sample]) -> str:
+    """What of these times cannot be judged, as a sentence; or nothing."""
+    counts = Counter(sample.shape for sample in samples)
+    few = sum(count < WIDE_SAMPLES for count in counts.values())
+    if not few:
+        return ""
+    return (
+        f"{few} of {len(counts)} shapes were timed fewer than {WIDE_SAMPLES} times: how widely they scatter is not "
+        f"known. Repeat more often (--repeats {2 * WIDE_SAMPLES})."
+    )
 
 
 def scatter(shape: str, took: list[int]) -> Doubt | None:

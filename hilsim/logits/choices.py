@@ -15,7 +15,7 @@ import numpy as np
 from hilsim.logits.decisions import Rules
 from hilsim.logits.laws import Ints, Laws, Table, drafted_laws, entropies, laws_of, leads, target_laws
 from hilsim.logits.noise import CONTENT, Uniforms, gumbel_noise, uniforms
-from hilsim.logits.sampling import Law, draw, penalised
+from hilsim.logits.sampling import Law, draw, penalised, require_finite
 
 ROWS = 128  # at once: tables of laws that stay in a processor's cache
 
@@ -63,7 +63,8 @@ class Choices:
         return self.rules.accept.rule in ("ratio", "lenient")
 
     def proposed(self, table: Table, places: Places) -> Proposed:
-        """`Decisions.proposed` after every row of the draft's, with confidence and entropy."""
+        """`Decisions.proposed` after every row of the draft's, with confidence and entropy. Raises `BrokenLogits`."""
+        require_finite_rows(table, "draft", places)
         parts = [range(start, min(start + ROWS, len(table))) for start in range(0, len(table), ROWS)]
         found = [self._proposed(table[part.start : part.stop], places.part(part)) for part in parts]
         return Proposed(
@@ -93,13 +94,16 @@ class Choices:
     def emitted(self, table: Table, drafts: Table, places: Places) -> tuple[Ints, Law]:
         """`Decisions.emission` after every row of the target's where nothing was drafted: tokens and margins (rows,).
 
-        `drafts` are the draft's rows at the same places, for rules that ask for them; others do not look.
+        `drafts` are the draft's rows at the same places, for rules that ask for them; others do not look. Raises
+        `BrokenLogits`.
         """
+        require_finite_rows(table, "target", places)
         table = self.penalised(table, places)
         if self.cold:
             return table.argmax(axis=1), leads(table)
         rule, payload, verify_at = self.rules.accept.rule, self.rules.payload, self.rules.verify_at
         if self.asks_the_draft:
+            require_finite_rows(drafts, "draft", places)
             both = laws_of(np.concatenate((table, self.penalised(drafts, places))), self.sampling)
             p, q = both.part(0, len(table)), both.part(len(table), len(both))
             return self.tested(target_laws(p, payload, verify_at), drafted_laws(q, payload, verify_at), places)
@@ -141,3 +145,9 @@ class Choices:
         with np.errstate(divide="ignore"):
             found: Law = np.log(laws.shares) + np.stack(noise)
         return found
+
+
+def require_finite_rows(table: Table, role: str, places: Places) -> None:
+    """`sampling.require_finite` of every row of one role."""
+    for row, request, position in zip(table, places.requests, places.positions, strict=True):
+        require_finite(row, role, request, position)

@@ -39,7 +39,7 @@ from hilsim.logits.accept import (
 )
 from hilsim.logits.block import block
 from hilsim.logits.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
-from hilsim.logits.sampling import Law, Logits, draw, law_of, penalised
+from hilsim.logits.sampling import Law, Logits, draw, law_of, penalised, require_finite
 from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict
 from hilsim.logits.wire import Drafted, drafted_law, target_law
 
@@ -96,6 +96,26 @@ class Decisions:
             rules.sampling if rules.sampling.temperature > 0 else rules.sampling.model_copy(update={"temperature": 1.0})
         )
 
+    def target_rows(self, prefix: Prefix, tokens: Sequence[int], count: int) -> Sequence[Logits]:
+        """The target's finite logits after each of the last `count` tokens. Raises `BrokenLogits`."""
+        rows = self.rows.target_rows(prefix.conversation, tokens, count)
+        for position, row in enumerate(rows, len(tokens) - count + 1):
+            require_finite(row, "target", prefix.index, position)
+        return rows
+
+    def draft_row(self, prefix: Prefix, tokens: Sequence[int]) -> Logits:
+        """The draft's finite logits after the last token. Raises `BrokenLogits`."""
+        row = self.rows.draft_row(prefix.conversation, tokens)
+        require_finite(row, "draft", prefix.index, len(tokens))
+        return row
+
+    def tree_rows(self, prefix: Prefix, tree: TokenTree) -> Sequence[Logits]:
+        """The target's finite logits after the prefix and after every node below it. Raises `BrokenLogits`."""
+        rows = self.rows.tree_rows(prefix.conversation, prefix.tokens, tree)
+        for place, row in enumerate(rows, -1):
+            require_finite(row, "target", prefix.index, len(prefix.tokens) + len(tree.path(place)))
+        return rows
+
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         """Up to `count` tokens of the draft's, and how sure it was of each."""
         tokens = [*prefix.tokens, *after]
@@ -112,7 +132,7 @@ class Decisions:
 
     def proposed(self, prefix: Prefix, tokens: Sequence[int]) -> tuple[int, Law]:
         """The drafted token after `tokens`, and the law that its confidence speaks of."""
-        row = self.rows.draft_row(prefix.conversation, tokens)
+        row = self.draft_row(prefix, tokens)
         rules = self.rules
         if rules.sampling.temperature == 0:
             return int(np.argmax(penalised(row, rules.sampling, tokens))), law_of(row, self._warm, tokens)
@@ -127,7 +147,7 @@ class Decisions:
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         """How far the target agrees, and its own next token."""
         tokens = [*prefix.tokens, *draft.tokens]
-        rows = self.rows.target_rows(prefix.conversation, tokens, len(draft.tokens) + 1)
+        rows = self.target_rows(prefix, tokens, len(draft.tokens) + 1)
         if self.rules.accept.rule == "block" and draft.tokens and self.rows.drafts:
             return self.verify_block(prefix, draft, rows)
         margins, distances = [], []
@@ -161,7 +181,7 @@ class Decisions:
 
     def likeliest(self, prefix: Prefix, tokens: Sequence[int], count: int) -> list[int]:
         """The `count` tokens most worth proposing after `tokens`, the best first."""
-        row = self.rows.draft_row(prefix.conversation, tokens)
+        row = self.draft_row(prefix, tokens)
         if self.rules.accept.rule == "gumbel":
             law = self.own_law("draft", row, tokens)
             with np.errstate(divide="ignore"):
@@ -172,7 +192,7 @@ class Decisions:
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         """The target's own tokens, followed down the tree as long as they are there: exact whatever the tree is."""
-        rows = self.rows.tree_rows(prefix.conversation, prefix.tokens, tree)
+        rows = self.tree_rows(prefix, tree)
         place, history, margins = -1, list(prefix.tokens), []
         while True:
             emission = self.emission(prefix, history, rows[place + 1], None)
@@ -186,7 +206,7 @@ class Decisions:
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         """The target's next token without a draft, and its margin."""
-        row = self.rows.target_rows(prefix.conversation, prefix.tokens, 1)[0]
+        row = self.target_rows(prefix, prefix.tokens, 1)[0]
         emission = self.emission(prefix, prefix.tokens, row, None)
         return emission.token, emission.margin
 
@@ -207,7 +227,7 @@ class Decisions:
             return typical(p, proposed, noise, rule.epsilon, rule.delta)
         if rule.rule not in ("ratio", "lenient") or not self.rows.drafts:
             return plain(p, noise)
-        natural = self.own_law("draft", self.rows.draft_row(prefix.conversation, tokens), tokens)
+        natural = self.own_law("draft", self.draft_row(prefix, tokens), tokens)
         drawn, known = self.sent_law(natural, tokens)
         if known is None or proposed is None:
             known = drawn  # nothing was sent for this position, so nothing can be lost
@@ -224,7 +244,7 @@ class Decisions:
             history = tokens[: start + offset]
             p = self.spoken_law(row, history)
             if offset < len(draft.tokens):
-                natural = self.own_law("draft", self.rows.draft_row(prefix.conversation, history), history)
+                natural = self.own_law("draft", self.draft_row(prefix, history), history)
                 known = self.sent_law(natural, history).known
                 assert known is not None, "block verification without rows of the draft"
                 p, q = padded(p, known)
@@ -237,7 +257,7 @@ class Decisions:
     def distance(self, prefix: Prefix, tokens: Sequence[int], row: Logits) -> float:
         """Total variation between what is emitted at a drafted position and the target's own law there."""
         p = self.spoken_law(row, tokens)
-        natural = self.own_law("draft", self.rows.draft_row(prefix.conversation, tokens), tokens)
+        natural = self.own_law("draft", self.draft_row(prefix, tokens), tokens)
         drawn, known = self.sent_law(natural, tokens)
         p, drawn, known = padded(p, drawn, drawn if known is None else known)
         return total_variation(emitted_law(self.rules.accept, p, drawn, known), p)

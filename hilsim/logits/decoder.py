@@ -70,8 +70,7 @@ class SingleRow:
             mixed = self.attend(layer, qkv, cos, sin, keys[index, 0], values[index, 0], first, position)
             x = x + layer.output(mixed)
             gate, up = np.split(layer.gate_up(self.normed(x, layer.mlp_norm)), 2)
-            with np.errstate(over="ignore"):  # exp of a large number is infinite, and gate / infinity the right 0
-                x = x + layer.down(gate / (1 + np.exp(-gate)) * up)
+            x = x + layer.down(gate / (1 + np.exp(-gate)) * up)
         cache.length = position + 1
         return self.head(self.normed(x, self.norm))
 
@@ -149,7 +148,10 @@ class Decoder:
     def feed(self, tokens: Sequence[int], count: int = 1) -> list[Array]:
         """Append `tokens`; logits (vocabulary,) after each of the last `count` of them."""
         if len(tokens) == 1:
-            return [self.single_row(tokens[0], self.cache)]
+            # The exponential of a large number is infinite, and gate / infinity the right 0. What a broken checkpoint
+            # makes of it shows in its logits, which are held against `sampling.require_finite`.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return [self.single_row(tokens[0], self.cache)]
         return list(view(self.network(torch.tensor([tokens]), self.cache, last_rows=count)[0]))
 
     @torch.inference_mode()

@@ -57,7 +57,7 @@ class Reader:
             assert self.stand_by is not None, "words are gone, and nobody stands by"
             self.compute, self.held, self.known = self.stand_by(), [], []
             return self.rows(tokens, count)
-        rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
+        rows = [self.as_row(row) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]
         self.held[keep:] = tokens[keep:]
         return rows
@@ -71,10 +71,17 @@ class Reader:
         keep = min(shared_prefix(self.held, tokens), len(tokens) - 1)
         assert isinstance(self.compute, Passes), "trees are for networks that run here"
         logits = self.compute.tree(tokens, keep, tree)
-        rows: list[Row] = [row[: self.vocabulary].astype(np.float32, copy=False) for row in logits]
+        rows = [self.as_row(row) for row in logits]
         self.known[keep:] = [*[None] * (len(tokens) - keep - 1), rows[0]]
         self.held[keep:] = tokens[keep:]
         return rows
+
+    def as_row(self, logits: npt.NDArray[np.floating]) -> Row:
+        """Logits as they are handed out; what float32 cannot hold is infinite there, and refused by who chooses."""
+        if logits.dtype == np.float32:
+            return logits[: self.vocabulary]
+        with np.errstate(over="ignore"):
+            return logits[: self.vocabulary].astype(np.float32)
 
 
 class Passes:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hilsim.logits.transcript import UNKNOWN, VERSION, Floats, Ints, Transcript
+from hilsim.logits.columns import UNKNOWN, Floats, Ints
+from hilsim.logits.transcript import VERSION, Transcript
 
 AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -9,10 +10,27 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.describe.decoding import Sampling
+from hilsim.errors import BrokenLogits
 
 Law = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
 Row = TypeVar("Row", bound=npt.NDArray[Any])
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def require_finite(logits: npt.NDArray[np.floating], role: str, request: int, position: int) -> None:
+    """Raises `BrokenLogits` for a row of a model's own logits, before any cut, that holds NaN or infinity.
+
+    Every row that a token is chosen by passes here. One product decides nearly always (a NaN or an infinity makes it
+    one as well), at two microseconds for 2,048 logits; only where it is not finite each logit is looked at.
+    """
+    if math.isfinite(logits.dot(logits)):
+        return
+    broken = np.flatnonzero(~np.isfinite(logits))
+    if len(broken):
+        token = int(broken[0])
+        raise BrokenLogits(role, request, position, token, float(logits[token]), len(broken), len(logits))
 
 
 def law_of(logits: Logits, sampling: Sampling, tokens: Sequence[int] = ()) -> Law:
@@ -42,14 +60,19 @@ def law_of(logits: Logits, sampling: Sampling, tokens: Sequence[int] = ()) -> La
 
 
 def penalised(logits: Row, sampling: Sampling, tokens: Sequence[int]) -> Row:
-    """The logits with the repetition penalty on every token that `tokens` holds, drafted ones included."""
+    """The logits with the repetition penalty on every token that `tokens` holds, drafted ones included.
+
+    What a penalty carries beyond the range of the numbers stays at its end.
+    """
     penalty = sampling.repetition_penalty
     if penalty is None or penalty == 1 or not tokens:
         return logits
     said = np.unique(np.asarray(tokens))
     said = said[said < len(logits)]
     changed = logits.copy()
-    changed[said] = np.where(changed[said] > 0, changed[said] / penalty, changed[said] * penalty)
+    with np.errstate(over="ignore"):
+        moved = np.where(changed[said] > 0, changed[said] / penalty, changed[said] * penalty)
+    changed[said] = np.clip(moved, -LARGEST, LARGEST)
     return changed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +17,46 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, ValidationError, field_validator
 
+from hilsim.describe.complaints import expectation, short
 from hilsim.describe.decoding import MATCHING
+from hilsim.describe.figure import Record
 from hilsim.describe.load import Setup
 from hilsim.errors import Fault, InputError, TooShallow
-from hilsim.files import written
+from hilsim.files import exists, written
+from hilsim.logits.columns import (
+    FLOATS,
+    INTEGERS,
+    MOST_DEPTH,
+    REMEDY,
+    SURE,
+    UNKNOWN,
+    WAYS,
+    Columns,
+    Damage,
+    Floats,
+    Ints,
+    narrow,
+    planes,
+    require,
+)
 from hilsim.logits.source import Draft, Prefix, Verdict
 from hilsim.logits.tokenizer import ChatTokenizer
+from hilsim.logits.transcript_checks import require_sense, token_faults, turn_faults
 
 VERSION = 2
-UNKNOWN = -1  # a place of a continuation that was not recorded, or lies after its end of turn
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-INTEGERS = ("index", "conversation", "turn", "prompt", "prompt_end", "answer", "answer_end", "after")
-FLOATS = ("margin", "after_margin")
-SURE = ("confidence", "entropy")
-WAYS = ("drafted", *SURE)  # kept without their empty places
-COLUMNS = (*INTEGERS, *FLOATS, *WAYS)
-REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
+MOST_PLACES = 2**24  # positions times depth
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+# What zipfile, zlib and NumPy's own reader of headers raise at bytes that no writer wrote.
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, OverflowError, RecursionError,
+    NotImplementedError, RuntimeError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -202,67 +221,94 @@ def save(transcript: Transcript, file: Path) -> None:
         np.savez_compressed(stream, header=header, **columns)
 
 
-def narrow(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """The same numbers in 16 bits where they fit."""
-    low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
-    return integers.astype(np.int16 if low >= -(2**15) and high < 2**15 else np.int32)
+class Heading(Record):
+    """The header of a file: who spoke by which rules, and how deep its continuations go.
 
+    What it was recorded with is only ever compared with what a scenario wants (`differences`).
+    """
 
-def planes(floats: Floats) -> npt.NDArray[np.uint8]:
-    """The bytes of float64 values, (8, ...): the first of all, the second of all; alike ones pack well together."""
-    apart = np.ascontiguousarray(floats, "<f8")[..., None].view(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(apart, -1, 0))
+    version: Literal[2]
+    scenario: str = Field(max_length=1000)
+    recorded_with: dict[str, Any]
+    versions: dict[str, str]
+    dtype: str = Field(max_length=100)
+    end_tokens: Annotated[list[Token], Field(max_length=1000)]
+    depth: int = Field(ge=1, le=MOST_DEPTH)
 
-
-def from_planes(planes: npt.NDArray[np.uint8]) -> Floats:
-    """The values whose bytes lie apart."""
-    together = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
-    floats: Floats = together.view("<f8")[..., 0]
-    return floats
+    @field_validator("recorded_with")
+    @classmethod
+    def _lists_conversations(cls, value: dict[str, Any]) -> dict[str, Any]:
+        listed, numbers = value.get("conversations"), [value.get(name) for name in ("context_tokens", "max_new_tokens")]
+        if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+            raise ValueError("conversations that are no list of digests")
+        if any(type(number) is not int or not 1 <= number <= 10**7 for number in numbers):
+            raise ValueError("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
+        return value
 
 
 def load(file: Path) -> Transcript:
-    """Read a transcript. Raises `InputError` where it is missing, damaged or of another version."""
+    """Read a transcript, whole. Raises `InputError` where it is missing, damaged, of another version or senseless."""
     with opened(file) as columns:
-        header = header_of(columns, file)
-        ways, depth = columns["ways"], int(header.pop("depth"))
+        header = header_of(columns)
+        depth, ways = header["depth"], columns.read("ways")
+        rows = len(ways)
+        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens; at most {MOST_PLACES} in all")
+        require(
+            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth; ways within"
+        )
         said = np.arange(depth) < ways[:, None]
-        found: dict[str, Any] = {name: columns[name].astype(np.int32) for name in INTEGERS}
-        found |= {name: from_planes(columns[name]) for name in FLOATS}
-        found["drafted"] = spread(columns["drafted"].astype(np.int32), said, UNKNOWN)
-        found |= {name: spread(from_planes(columns[name]), said, 0.0) for name in SURE}
-        transcript = Transcript(header, **found)
-    if broken := inconsistent(transcript):
-        raise InputError([Fault(str(file), "", broken, "columns that go together", REMEDY)])
+        flat = {name: columns.read(name) for name in WAYS}
+        drafted = int(said.sum())
+        for name, values in flat.items():
+            require(len(values) == drafted, f"{name} of {len(values)} tokens; {drafted}, as the ways add up to")
+        found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
+        found |= {name: spread(flat[name], said, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
+        transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
+        require_sense(transcript)
     return transcript
 
 
 def load_header(file: Path) -> dict[str, Any]:
     """Who spoke by which rules, without what was said. Raises `InputError` as `load`."""
     with opened(file) as columns:
-        return header_of(columns, file)
+        return {name: value for name, value in header_of(columns).items() if name != "depth"}
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Mapping[str, Any]]:
+def opened(file: Path) -> Iterator[Columns]:
     """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
+
+    def fault(found: str, expected: str) -> InputError:
+        return InputError([Fault(str(file), "", found, expected, REMEDY)])
+
     try:
-        with np.load(file, allow_pickle=False) as columns:
-            yield columns
+        if exists(file) and not file.is_file():
+            raise fault("a folder (directory)" if file.is_dir() else "a pipe or a device", "a transcript")
+        with zipfile.ZipFile(file) as archive:
+            yield Columns(archive)
     except FileNotFoundError:
-        raise InputError([Fault(str(file), "", "no such file", "a transcript", REMEDY)]) from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        found = f"no readable transcript ({type(error).__name__})"
-        raise InputError([Fault(str(file), "", found, "a transcript, whole", REMEDY)]) from None
+        raise fault("no such file", "a transcript") from None
+    except Damage as damage:
+        found, _, expected = str(damage).partition("; ")
+        raise fault(found, expected) from None
+    except UNREADABLE as error:
+        raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
 
 
-def header_of(columns: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The header, of this very version."""
-    header: dict[str, Any] = json.loads(bytes(columns["header"]).decode())
-    if header.get("version") != VERSION:
-        found = f"version {header.get('version')}"
-        raise InputError([Fault(str(file), "", found, f"a transcript of version {VERSION}", REMEDY)])
-    return header
+def header_of(columns: Columns) -> dict[str, Any]:
+    """The header, of this very version, with the depth."""
+    header = json.loads(columns.read("header").tobytes().decode())
+    require(isinstance(header, dict), "a header that is no object; one")
+    version = header.get("version")
+    require(type(version) is int and version == VERSION, f"version {version!r:.40}; a transcript of version {VERSION}")
+    try:
+        return Heading.model_validate(header).model_dump()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("header", *first["loc"])))[:80]
+        if first["type"] == "value_error":
+            raise Damage(f"{key}: {first['ctx']['error']}; a header that `record` writes") from None
+        raise Damage(f"{key}: {short(first['input'])}; {expectation(first)}") from None
 
 
 def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
@@ -270,28 +316,6 @@ def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float)
     table = np.full(said.shape, absent, values.dtype)
     table[said] = values
     return table
-
-
-def inconsistent(transcript: Transcript) -> str:
-    """What does not go together in a transcript, or ""."""
-    requests = transcript.requests
-    if (
-        not len(transcript.index)
-        == len(transcript.conversation)
-        == len(transcript.prompt_end)
-        == len(transcript.answer_end)
-        == requests
-    ):
-        return "columns of requests of different lengths"
-    if requests and (
-        transcript.prompt_end[-1] != len(transcript.prompt) or transcript.answer_end[-1] != len(transcript.answer)
-    ):
-        return "tokens that belong to no request"
-    if len(transcript.margin) != len(transcript.answer) or len(transcript.after) != requests:
-        return "answers and margins of different lengths"
-    rows = len(transcript.answer)
-    shapes = {len(getattr(transcript, name)) for name in WAYS}
-    return "" if shapes == {rows} else f"{rows} positions, and rows for {', '.join(map(str, sorted(shapes)))}"
 
 
 def recorded_with(setup: Setup) -> dict[str, Any]:
@@ -350,6 +374,7 @@ def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
         faults.append(
             Fault(str(file), name, f"recorded with {recorded!r}", f"{wanted!r}, as {setup.file} says", remedy)
         )
+    faults = faults or [*turn_faults(transcript, setup, file), *token_faults(transcript, setup, file)]
     if faults:
         raise InputError(faults)
 

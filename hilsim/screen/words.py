@@ -14,9 +14,10 @@ import numpy.typing as npt
 from hilsim.describe.load import Setup
 from hilsim.describe.scenario import Conversations, Lengths, Synthetic
 from hilsim.errors import TooShallow
+from hilsim.logits.columns import UNKNOWN
 from hilsim.logits.noise import SYNTHETIC, uniforms
 from hilsim.logits.synthetic import SyntheticSource
-from hilsim.logits.transcript import UNKNOWN, TranscriptSource, agreement
+from hilsim.logits.transcript import TranscriptSource, agreement
 from hilsim.screen.compiled import compiled
 from hilsim.sim.policies.prompt_lookup import looked_up
 from hilsim.sim.run import clause_tokens, turns_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -79,6 +81,28 @@ def document(
             "speculative": None if speculative is None or speculative.pace is None else paced(speculative.pace),
         }
     return found
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """A document as JSON text, which has no NaN and no infinity: such a number is null, and a note says so."""
+    missing: list[tuple[str, float]] = []
+    found: dict[str, Any] = finite(document, "", missing)
+    if missing:
+        reasons = [f"{path} is null: it came out as {value}, so it does not exist here." for path, value in missing]
+        found["notes"] = [*found.get("notes", []), *reasons]
+    return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+def finite(node: Any, path: str, missing: list[tuple[str, float]]) -> Any:
+    """A part of a document with None for numbers that are not finite; those go to `missing` with their paths."""
+    if isinstance(node, dict):
+        return {key: finite(value, f"{path}.{key}".lstrip("."), missing) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [finite(value, f"{path}[{index}]", missing) for index, value in enumerate(node)]
+    if isinstance(node, float) and not math.isfinite(node):
+        missing.append((path, node))
+        return None
+    return node
 
 
 def paced(pace: Pace) -> dict[str, Any]:

@@ -22,9 +22,14 @@ DOUBTS_SHOWN = 6
 
 
 def print_profile(
-    console: Console, device: Mapping[str, Any], found: Sequence[Taken], doubted: Sequence[Doubt], file: str
+    console: Console,
+    device: Mapping[str, Any],
+    found: Sequence[Taken],
+    doubted: Sequence[Doubt],
+    unknown: str,
+    file: str,
 ) -> None:
-    """A table a model, rows down and cached positions across, then what is doubtful."""
+    """A table a model, rows down and cached positions across, then what is doubtful and what cannot be judged."""
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
     console.print(Text(clean(f"{file}: {facts}"), style="bold"))
     for model in dict.fromkeys(one.shape.model for one in found):
@@ -34,6 +39,8 @@ def print_profile(
         console.print(Text(clean(f"{doubt.kind}: {doubt.sentence}"), style="yellow"))
     if len(doubted) > DOUBTS_SHOWN:
         console.print(Text(f"and {len(doubted) - DOUBTS_SHOWN} more of the kind", style="yellow"))
+    if unknown:
+        console.print(Text(unknown, style="yellow"))
     elif not doubted:
         console.print("Nothing is doubtful about these times.")
 

@@ -9,6 +9,7 @@ count as drafted, so it is lower.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ import torch
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
 from hilsim.logits.checkpoint import load_network
 from hilsim.logits.live import LiveSource, load_stand_ins
 from hilsim.logits.network import Network
-from hilsim.logits.sampling import law_of
+from hilsim.logits.sampling import law_of, require_finite
 from hilsim.logits.tokenizer import load_tokenizer
 from hilsim.show.metrics import deliveries, speculation
 from hilsim.sim.run import simulate
@@ -98,6 +100,9 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
         told = stream(read_dialogues(PROJECT / "models/corpus/valid.jsonl.gz", part), tokenizer)
         for name, network in networks.items():
             losses[name, part] = mean_loss(network, told)
+            if not math.isfinite(losses[name, part]):
+                found_loss = f"a validation loss of {losses[name, part]} on part {part}"
+                raise CheckpointError([Fault(str(models / name), "", found_loss, "a finite one", "Train it again.")])
             say(f"{name}, {part}: validation loss {losses[name, part]:.3f}")
     found: dict[tuple[str, str, float], Acceptance] = {}
     for part in PARTS:
@@ -135,9 +140,11 @@ def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float)
     source = LiveSource(stand_ins, setup.scenario.sampling, setup.scenario.context_tokens, setup.scenario.seed)
     trace = simulate(setup, source)
     total = count = 0.0
-    for tokens, answered in conversations_of(trace, source):
+    for number, (tokens, answered) in enumerate(conversations_of(trace, source)):
         p_rows, q_rows = (logits_of(network, tokens) for network in (stand_ins.target, stand_ins.draft))
         for position in answered:
+            for role, rows in (("target", p_rows), ("draft", q_rows)):
+                require_finite(rows[position - 1], role, number, position)
             p = law_of(p_rows[position - 1], setup.scenario.sampling)
             q = law_of(q_rows[position - 1], setup.scenario.sampling)
             total += float(np.minimum(p, q).sum())

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +18,9 @@ EXAMPLES = """examples:
   python -m hilsim agent --model draft=npu/draft.bin --engine my_engine.py:MyEngine --option cores=2
   python -m hilsim agent --test tcp://127.0.0.1:7295
 """
+
+
+GRACE_S = 3.0  # after SIGTERM for what is under way to be left; then the process ends as it is
 
 
 class Terminated(BaseException):
@@ -62,7 +71,13 @@ def run_agent(options: argparse.Namespace) -> int:
     from hilsim.hardware.agent.listen import listening, serve, spelled
     from hilsim.hardware.agent.serve import Service, served
 
-    signal.signal(signal.SIGTERM, terminated)
+    services: list[Service] = []
+
+    def farewell() -> None:
+        for service in services:
+            service.farewell()
+
+    end_on_sigterm(farewell)
     runners = {}
     try:
         settings = settings_of(options)
@@ -75,6 +90,7 @@ def run_agent(options: argparse.Namespace) -> int:
             heartbeat_s=settings.heartbeat_s,
             most_body_bytes=settings.most_body_bytes,
         )
+        services.append(service)
         listener = listening(settings.host, settings.port)
         print(f"listening on {spelled(listener.getsockname())}", flush=True)
         serve(listener, partial(served, service))
@@ -84,6 +100,30 @@ def run_agent(options: argparse.Namespace) -> int:
         for runner in runners.values():
             runner.close()
     raise AssertionError("serving has no end of its own")
+
+
+def end_on_sigterm(farewell: Callable[[], None]) -> None:
+    """Have SIGTERM raise `Terminated`, and end the process where that does not.
+
+    Python raises between two of its own instructions. A runtime that is loading may stay in one call for minutes, and
+    what is raised inside a callback is swallowed. So a thread learns of the signal by itself (the C handler writes to
+    its socket at once), gives `GRACE_S` and then says farewell and ends the process without asking anything further.
+    """
+    signal.signal(signal.SIGTERM, terminated)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while signal.SIGTERM not in ours.recv(64):
+            pass
+        time.sleep(GRACE_S)
+        with contextlib.suppress(OSError):
+            farewell()
+        theirs.close()  # kept until now
+        os._exit(0)
+
+    threading.Thread(target=watch, name="end", daemon=True).start()
 
 
 def terminated(signal_number: int, frame: object) -> None:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from hilsim.hardware.frames import Closed, Frame, FrameError, encoded, read_frame
+from hilsim.hardware.frames import FRAME_S, Closed, Frame, FrameError, encoded, read_frame
 
-FRAME_S = 10.0  # a frame that has begun must be complete by then
+FAREWELL_S = 0.5
 SEND_S = 30.0  # a client that does not read for so long is gone
 LINGER_S, LINGER_BYTES = 0.5, 1024 * 1024
 # A client without power says no goodbye: silence is probed after 5 s, and given up after three probes, 2 s each.
@@ -72,6 +72,18 @@ class Line:
         data = encoded(frame)
         with self.lock:
             self._send(data)
+
+    def send_at_once(self, frame: Frame) -> None:
+        """Send one frame where that takes no time worth mentioning, and drop it otherwise."""
+        if not self.lock.acquire(timeout=FAREWELL_S):
+            return
+        try:
+            self.connection.settimeout(FAREWELL_S)
+            self.connection.sendall(encoded(frame))
+        except OSError:
+            pass
+        finally:
+            self.lock.release()
 
     def _send(self, data: bytes) -> None:
         try:

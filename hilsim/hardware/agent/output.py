@@ -21,6 +21,8 @@ class EngineFault(Exception):
 def named_tensor(output: Output, wanted: int, want: str, facts: EngineFacts) -> dict[str, Tensor]:
     """The tensor of a `done`: logits, ids, or none."""
     if want == "nothing":
+        if output.logits is not None:  # a time is worth nothing where what was computed is none
+            float_rows(output, wanted, facts.vocabulary)
         return {}
     if want == "tokens":
         ids = likeliest(output, wanted, facts.vocabulary)

@@ -14,7 +14,7 @@ from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
 from hilsim.hardware.agent.notes import note, note_exception, one_line
 from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.frames import Tensor
+from hilsim.hardware.frames import Tensor, claims_fault
 
 READING = ("prefill", "draft prefill")  # phases that read a prompt
 
@@ -165,9 +165,8 @@ def checked_facts(facts: EngineFacts) -> EngineFacts:
     except TypeError as error:
         found = f"a vocabulary of {facts.vocabulary!r:.50}, a context of {facts.context!r:.50}, widths"
         raise EngineFault(f"{found} {facts.widths!r:.100}; expected whole numbers ({error})") from None
-    rising = widths is None or (len(widths) > 0 and widths[0] > 0 and sorted(set(widths)) == list(widths))
-    if not rising or not 1 <= vocabulary < 2**31 or not 1 <= context < 2**31:
-        raise EngineFault(f"a vocabulary of {vocabulary}, a context of {context}, widths {widths!r:.100}")
+    if fault := claims_fault(vocabulary, context, widths):
+        raise EngineFault(fault.replace("; ", ", expected "))
     for digest in (facts.tokenizer, facts.digest):
         if digest is not None and (not isinstance(digest, str) or len(digest) > 200):
             raise EngineFault(f"a digest {digest!r:.100}; expected a short text or None")

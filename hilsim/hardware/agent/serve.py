@@ -43,6 +43,12 @@ class Service:
     started_ns: int = field(default_factory=time.perf_counter_ns)
     steps: int = 0
     frames_refused: int = 0
+    conversation: Conversation | None = None  # the last one
+
+    def farewell(self) -> None:
+        """Tell the client of the moment that the agent ends."""
+        if self.conversation is not None:
+            self.conversation.say_farewell()
 
 
 class Refused(Exception):
@@ -60,6 +66,8 @@ class Conversation:
         self.line, self.service, self.let_go = line, service, let_go
         self.why = ""  # it was not let in
         self.due = "hello"  # what a client should have said before it goes
+        self.asked: int | None = None  # the id of what is being answered
+        self.said_farewell = False
         self.heart = Heart(line, service.heartbeat_s)
         self.kinds: dict[str, Callable[[int, Frame], Frame]] = {
             "load": self.load,
@@ -86,6 +94,11 @@ class Conversation:
             return self.line.lost or f"hung up {where}"
         except TimeoutError:
             return f"no hello within {HELLO_S:.0f} s"
+        except Exception:
+            raise
+        except BaseException:  # asked to end, by Ctrl-C or SIGTERM
+            self.say_farewell()
+            raise
         finally:
             self.heart.stop()
             self.let_go()
@@ -136,7 +149,7 @@ class Conversation:
     def answer_next(self) -> bool:
         """Answer one request. Whether another may come."""
         frame = self.line.read(self.service.most_body_bytes)
-        id = id_of(frame)
+        id = self.asked = id_of(frame)
         try:
             if id is None:
                 raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}")
@@ -148,11 +161,14 @@ class Conversation:
                 raise Refused("unknown_kind", f"no kind {quoted(frame.kind)}; this agent knows {', '.join(self.kinds)}")
             answer = self.kinds[frame.kind](id, frame)
         except Refused as refused:
+            self.asked = None
             self.send_error(id, refused)
             return not refused.fatal
         except EngineFault as fault:
+            self.asked = None
             self.send_error(id, Refused("engine", str(fault)))
             return True
+        self.asked = None
         self.line.send(answer)
         return True
 
@@ -164,6 +180,14 @@ class Conversation:
         except Closed:
             if not refused.fatal:
                 raise
+
+    def say_farewell(self) -> None:
+        """Tell the client that the agent ends, once, if that can be done at once; from any thread."""
+        if self.said_farewell:
+            return
+        self.said_farewell = True
+        fields = {"id": self.asked, "code": "stopping", "message": "the agent was asked to end", "fatal": True}
+        self.line.send_at_once(Frame("error", fields))
 
     def load(self, id: int, frame: Frame) -> Frame:
         """Make a model ready, and tell what it is."""
@@ -240,7 +264,8 @@ class Conversation:
 
 def served(service: Service, connection: socket.socket, let_go: Callable[[], None]) -> str:
     """Serve one client; why it went, or nothing."""
-    return Conversation(Line(connection), service, let_go).run()
+    service.conversation = Conversation(Line(connection), service, let_go)
+    return service.conversation.run()
 
 
 def proven(proof: object, nonce: str, token: bytes) -> bool:

@@ -1,0 +1,110 @@
+"""The arrays of a transcript's file: each held against its name's type and its size on the disk before it is read."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+UNKNOWN = -1  # a place of a continuation that was not recorded, or lies after its end of turn
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+INTEGERS = ("index", "conversation", "turn", "prompt", "prompt_end", "answer", "answer_end", "after")
+FLOATS = ("margin", "after_margin")
+SURE = ("confidence", "entropy")
+WAYS = ("drafted", *SURE)  # kept without their empty places
+COLUMNS = (*INTEGERS, *FLOATS, *WAYS)
+# Columns as a file has them: whole numbers, or float64 values as eight planes of bytes; by (requests), (tokens) ...
+PLANES = (*FLOATS, *SURE)
+SHAPES = dict.fromkeys(("header", "ways", *COLUMNS), (0,)) | {"after": (0, 0), "after_margin": (0, 0)}
+WHOLE, BYTES = ("<i2", "<i4"), ("|u1",)
+MOST_DEPTH = 1000  # as `record --depth` takes
+MOST_BYTES = 2**28  # of all columns together
+MOST_GROWTH = 1032  # of a deflated byte, by the format
+SPARE_BYTES = 1024
+ENCRYPTED = 1
+REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
+
+
+def narrow(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The same numbers in 16 bits where they fit."""
+    low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
+    return integers.astype(np.int16 if low >= -(2**15) and high < 2**15 else np.int32)
+
+
+def planes(floats: Floats) -> npt.NDArray[np.uint8]:
+    """The bytes of float64 values, (8, ...): the first of all, the second of all; alike ones pack well together."""
+    apart = np.ascontiguousarray(floats, "<f8")[..., None].view(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(apart, -1, 0))
+
+
+def from_planes(planes: npt.NDArray[np.uint8]) -> Floats:
+    """The values whose bytes lie apart."""
+    together = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    floats: Floats = together.view("<f8")[..., 0]
+    return floats
+
+
+class Damage(Exception):
+    """What is wrong with a file, as "found; expected"."""
+
+
+def require(right: bool | np.bool_, words: str) -> None:
+    """Raise `Damage` where something is not right."""
+    if not right:
+        raise Damage(words)
+
+
+class Columns:
+    """The members of an `.npz` file, each held against its name's type and its size on the disk before it is read."""
+
+    def __init__(self, archive: zipfile.ZipFile):
+        self.archive = archive
+        names = [member.filename for member in archive.infolist()]
+        wanted = [f"{name}.npy" for name in ("header", "ways", *COLUMNS)]
+        if strangers := [name for name in names if name not in wanted]:
+            raise Damage(f"a member {strangers[0]!r:.60}; columns of a transcript alone")
+        require(len(names) == len(set(names)), "a column twice; each once")
+        whole = sum(member.file_size for member in archive.infolist())
+        require(whole <= MOST_BYTES, f"columns of {whole} bytes; at most {MOST_BYTES} in all")
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """A column: int32, float64, or bytes of the header."""
+        require(
+            f"{name}.npy" in self.archive.namelist(), f"no column {name}; {', '.join(('header', 'ways', *COLUMNS))}"
+        )
+        member = self.archive.getinfo(f"{name}.npy")
+        # What a compressed member may grow to is bounded by how many bytes of it there are.
+        most = member.compress_size * (MOST_GROWTH if member.compress_type == zipfile.ZIP_DEFLATED else 1) + SPARE_BYTES
+        kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        require(member.compress_type in kinds, f"{name}, compressed in another way; stored or deflated members")
+        require(not member.flag_bits & ENCRYPTED, f"{name}, encrypted; plain members")
+        require(member.file_size <= most, f"{name} of {member.file_size} bytes; what {member.compress_size} can hold")
+        with self.archive.open(member) as stream:
+            shape, in_columns, dtype = header_of_array(stream)
+            allowed, dimensions = (BYTES, len(SHAPES[name]) + 1) if name in PLANES else (WHOLE, len(SHAPES[name]))
+            allowed = BYTES if name == "header" else allowed
+            spelled = f"{name} of {dtype.str} {list(shape)!s:.60}"
+            require(dtype.str in allowed, f"{spelled}; numbers of {' or '.join(allowed)}")
+            require(not in_columns and len(shape) == dimensions, f"{spelled}; {dimensions} dimensions, rows first")
+            nbytes = math.prod(shape) * dtype.itemsize
+            require(nbytes <= member.file_size, f"{spelled}; no more than its {member.file_size} bytes hold")
+            data = stream.read(nbytes + 1)
+        require(len(data) == nbytes, f"{spelled}, and {len(data)} bytes of it; {nbytes} bytes")
+        array = np.frombuffer(data, dtype).reshape(shape)
+        if name in PLANES:
+            require(shape[0] == 8, f"{spelled}; eight planes of bytes")
+            return from_planes(array)
+        return array if name == "header" else array.astype(np.int32)
+
+
+def header_of_array(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype of an array in NumPy's format."""
+    version = np.lib.format.read_magic(stream)
+    require(version == (1, 0), f"an array of format {version}; format (1, 0)")
+    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=1000)
+    require(all(0 <= size <= MOST_BYTES for size in shape), f"a shape {list(shape)!s:.60}; sizes from 0")
+    return shape, in_columns, dtype
