@@ -15,6 +15,7 @@ from hilsim.describe.catalogue import load_chip, load_named, written_chip
 from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.fidelity.cases import known_as
+from hilsim.fidelity.recognise import LLAMA_BENCH, kind_of
 from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
 from hilsim.hardware.bench import token_in
 from hilsim.hardware.client import Agent
@@ -145,9 +146,10 @@ class CalibrateOptions:
 
 
 def holds_recording(file: Path) -> bool:
-    """Whether a file is a recording, or is called like one."""
+    """Whether a file is a recording, or is called like one and is not what llama-bench writes under that name."""
     if file.suffix == ".jsonl":
-        return True
+        kind = kind_of(file)
+        return kind is None or kind.name != LLAMA_BENCH
     try:
         with file.open("rb") as stream:
             return is_recording(stream.read(64))

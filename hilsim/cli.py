@@ -123,7 +123,11 @@ def main(arguments: Sequence[str]) -> int:
     card.add_argument("--models", metavar="DIR", type=Path, default=Path("models"))
     card.add_argument("--dialogues", metavar="N", type=int, default=40, help="conversations per part and setting")
     validate = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
-    validate.add_argument("--csv", metavar="FILE", type=Path, help="a team's own figures instead of the shipped ones")
+    validate.add_argument(
+        "--csv", metavar="FILE", type=Path,
+        help="a team's own figures instead of the shipped ones, or llama-bench's output (columns: docs/logs.md)",
+    )  # fmt: skip
+    validate.add_argument("--chip", metavar="NAME", help="the chip of llama-bench's rows, which do not name a board")
     validate.add_argument(
         "--trace", metavar="FILE", type=Path,
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
@@ -176,11 +180,16 @@ def main(arguments: Sequence[str]) -> int:
             from hilsim import app_fidelity
 
             if options.trace is not None:
-                given = {"--csv": options.csv, "--plot": options.plot, "--skip-bad": options.skip_bad}
+                given = {
+                    "--csv": options.csv,
+                    "--chip": options.chip,
+                    "--plot": options.plot,
+                    "--skip-bad": options.skip_bad,
+                }
                 beside = [name for name, value in given.items() if value]
                 return app_fidelity.validate_trace(options.trace, beside=beside, as_json=options.json)
             return app_fidelity.validate(
-                options.csv, plot=options.plot, as_json=options.json, skip_bad=options.skip_bad
+                options.csv, chip=options.chip, plot=options.plot, as_json=options.json, skip_bad=options.skip_bad
             )
         if options.command == "calibrate":
             if (status := calibrate_recorded(options)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,14 @@ from pathlib import Path
 from hilsim.errors import Fault, InputError
 
 MAX_TEXT_BYTES = 64 * 2**20
+# Byte order marks as spreadsheets and Windows editors write them; UTF-32's begins with UTF-16's, so it comes first.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def is_text(value: str) -> bool:
@@ -30,8 +39,16 @@ def exists(path: Path) -> bool:
         return False
 
 
+def encoding_of(data: bytes) -> str:
+    """The encoding that a byte order mark states, without the mark in the text; UTF-8 where there is none."""
+    return next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), "utf-8")
+
+
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file; raises `InputError` when it is missing, a folder, unreadable, huge or no text."""
+    """The text of a file in UTF-8, or as its byte order mark says.
+
+    Raises `InputError` when it is missing, a folder, unreadable, huge or no text.
+    """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise InputError(
@@ -46,15 +63,16 @@ def read_text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         found = "a folder (directory)" if isinstance(error, IsADirectoryError) else reason.lower()
         raise InputError([Fault(str(path), "", found, "a readable file")]) from None
+    encoding = encoding_of(data)
     try:
-        return data.decode("utf-8")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(
             [
                 Fault(
                     str(path),
                     f"byte {error.start}",
-                    f"0x{data[error.start]:02x}, which is no UTF-8",
+                    f"0x{data[error.start]:02x}, which is no {encoding.removesuffix('-sig').upper()}",
                     "a text file in UTF-8",
                     "Is this the right file, and saved as text?",
                 )

@@ -38,7 +38,10 @@ LEGEND = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295")
-    parser.add_argument("--acceptances", type=numbers(0, 1), default="0.3:0.95:0.05", help="FROM:TO:STEP or a list")
+    parser.add_argument(
+        "--acceptances", type=numbers(0, 1), default="0.3:0.95:0.05",
+        help="chances of a draft once all before it in its round were accepted: FROM:TO:STEP or a list",
+    )  # fmt: skip
     parser.add_argument("--lengths", type=whole(1, 16), default="1:10:1", help="drafted tokens a round")
     parser.add_argument("--requests", type=one(1, 5000), default="300", help="more of them, less chance (default 300)")
     options = parser.parse_args(arguments)

@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ratios", type=numbers(0.0001, 10), default=RATIOS, help=f"draft step over target step, {RATIOS}"
     )
     parser.add_argument("--lengths", type=whole(1, 16), default="1,2,4,7", help="drafted tokens a round")
-    parser.add_argument("--acceptances", type=numbers(0, 1), default="0.02:1:0.02", help="those that are tried")
+    parser.add_argument(
+        "--acceptances", type=numbers(0, 1), default="0.02:1:0.02",
+        help="chances of a draft once all before it in its round were accepted: FROM:TO:STEP or a list",
+    )  # fmt: skip
     parser.add_argument("--requests", type=one(1, 5000), default="200", help="more of them, less chance (default 200)")
     parser.add_argument(
         "--latency", type=numbers(0, 1e5), default="20", metavar="MS", help="of a slow link (default 20)"

@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--widths", type=width_sets, default="1-128,1-8,1-8-128", help="sets the target is compiled for"
     )
     parser.add_argument("--links", type=names, default="pcie-gen3-x4,1000base-t1,1000base-t1:full_rows")
-    parser.add_argument("--acceptances", type=numbers(0, 1), default="0.05:1:0.05", help="FROM:TO:STEP or a list")
+    parser.add_argument(
+        "--acceptances", type=numbers(0, 1), default="0.05:1:0.05",
+        help="chances of a draft once all before it in its round were accepted: FROM:TO:STEP or a list",
+    )  # fmt: skip
     parser.add_argument("--lengths", type=whole(1, 16), default="1,2,3,4,5,6,7,8,10", help="drafted tokens a round")
     parser.add_argument("--requests", type=one(1, 5000), default="200", help="more of them, less chance (default 200)")
     parser.add_argument("--answer", type=one(1, 10**4), metavar="TOKENS", help="of every answer (default: as recorded)")

@@ -78,7 +78,8 @@ def test_columns_that_may_be_missing_may_be_missing(tmp_path: Path) -> None:
         ("device,model,kind,metric,value\n", ["no rows", "at least one measurement"]),
         ("device,model,kind,metric,value\na,b,llm_decode,tok_s,3,4\n", ["line 2", "more values than columns"]),
         ('device,model,kind,metric,value\na,"b,llm_decode,tok_s,3\n', ["comma-separated values"]),
-        ("device;model;kind;metric;value\n", ["line 1", "device;model"]),
+        ("device;model;kind;metric;value\n", ["no rows"]),
+        ("device|model|kind|metric|value\n", ["line 1", "device|model"]),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(text: str, words: list[str], tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def test_what_is_published_is_checked(tmp_path: Path, override: str, words: str)
 
 @pytest.mark.parametrize(
     "overrides",
-    [["policy={name: async}"], ["policy={name: pipelined, draft_tokens: 4}"], ["logits.acceptance=[0.9, 0.5]"],
+    [["policy={name: async}"], ["policy={name: pipelined, draft_tokens: 4}"],
+     ["logits.acceptance={conditional: [0.9, 0.5]}"],
      ['target.timer={prefill: {"64": 0}, decode: 0, verify: {"8": 1}, source: none}'],
      ["policy={name: pipelined, draft_tokens: 4, pre_verify: false, blocks_in_flight: 2}"],
      ["policy={name: sync, draft_tokens: 4, fallback: {}}"],

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hilsim.app_runs import Sources
+from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, Ratio, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Sync, TargetOnly
-from hilsim.describe.scenario import Lengths, MarkovAcceptance, Synthetic
+from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.screen import prices
 from hilsim.screen.prices import Tables
@@ -51,7 +52,11 @@ policies = st.one_of(
 )
 acceptances = st.one_of(
     st.floats(0, 1),
-    st.lists(st.floats(0, 1), min_size=1, max_size=5).map(tuple),
+    st.lists(st.floats(0, 1), min_size=1, max_size=5).map(lambda chances: Conditional(conditional=tuple(chances))),
+    st.lists(st.floats(0, 1), min_size=1, max_size=5).map(
+        lambda shares: Marginal(marginal=tuple(sorted(shares)[::-1]))
+    ),
+    st.builds(AcceptedOverDrafted, accepted_over_drafted=st.floats(0, 1), drafted=st.integers(1, 20)),
     st.builds(MarkovAcceptance, **{name: st.floats(0, 1) for name in ("easy", "hard", "stay_easy", "stay_hard")}),
 )
 payloads = st.one_of(

@@ -35,7 +35,10 @@ def test_tokens_a_round_follow_leviathan(tmp_path: Path, acceptance: float, draf
 
 def test_acceptance_per_position_is_what_was_asked_for(tmp_path: Path) -> None:
     setup = table_setup(
-        tmp_path, "logits.acceptance=[0.9, 0.5, 0.2]", "workload.requests=5", "workload.output_tokens=1500"
+        tmp_path,
+        "logits.acceptance={conditional: [0.9, 0.5, 0.2]}",
+        "workload.requests=5",
+        "workload.output_tokens=1500",
     )
     _, trace = both(setup)
     found = speculation(trace)["conditional_acceptance"]

@@ -251,7 +251,7 @@ def test_odd_logs_are_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str
     log[0] |= {"seed": 1}
     log[0]["metrics"] |= {"gpustats": [{"timestamp": 0.1}], "time_per_token": 0.02}
     whole = {"draft_times": [1] * 10, "verify_times": [3, 3], "accepted_tokens": [3, 6], "total_time": 17,
-             "tokens_generated": 5}  # fmt: skip
+             "tokens_generated": 5, "unit": "s"}  # fmt: skip
     log.append({"sample_index": 4, "strategy": "sd", "metrics": whole})
     assert main(["validate", "--trace", str(written(tmp_path, log)), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

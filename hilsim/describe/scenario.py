@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from hilsim.describe.acceptance import Acceptance, Chances
 from hilsim.describe.backend import Backend
 from hilsim.describe.chip import rising
 from hilsim.describe.decoding import (
@@ -122,35 +123,16 @@ class Recorded(Record):
     file: str
 
 
-class MarkovAcceptance(Record):
-    """Two states, easy and hard text, each with its own acceptance; `stay` is the chance to remain in a state."""
-
-    easy: float = Field(ge=0, le=1)
-    hard: float = Field(ge=0, le=1)
-    stay_easy: float = Field(ge=0, le=1)
-    stay_hard: float = Field(ge=0, le=1)
-
-
 class Synthetic(Record):
     """No model at all: each drafted token is accepted by chance. The text of such a run is nobody's."""
 
     source: Literal["synthetic"]
-    acceptance: float | tuple[float, ...] | MarkovAcceptance
+    acceptance: Acceptance
 
-    @field_validator("acceptance", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        if isinstance(data, list):
-            return tuple(float(item) if type(item) is int else item for item in data)
-        return float(data) if type(data) is int else data
-
-    @field_validator("acceptance")
-    @classmethod
-    def _shares(cls, value: float | tuple[float, ...] | MarkovAcceptance) -> object:
-        shares = (value,) if isinstance(value, float) else value if isinstance(value, tuple) else ()
-        if value == () or any(not 0 <= share <= 1 for share in shares):
-            raise ValueError("an acceptance outside 0 to 1; give one share, a list by position, or a two-state chain")
-        return value
+    @property
+    def chances(self) -> Chances:
+        """The chance of a draft after accepted ones: one, by place in the draft, or by state."""
+        return self.acceptance if isinstance(self.acceptance, float) else self.acceptance.chances
 
 
 Logits = Annotated[Live | Recorded | Synthetic, Field(discriminator="source")]

@@ -155,6 +155,8 @@ def case_of(row: Measurement) -> Case | Fault | str:
     except InputError as error:
         first = error.faults[0]
         remedy = "Name a chip file in this column, describe the chip in chips/, or skip such rows with --skip-bad."
+        if row.origin:
+            remedy = f"{row.origin} writes what the processor is called, which many boards share: add --chip NAME."
         found = first.found if repr(row.device) in first.found else f"{row.device!r}: {first.found}"
         return Fault(row.file, f"line {row.line}, device", found, first.expected, remedy)
     mode = mode_of(row, chip)
@@ -192,6 +194,8 @@ def case_of(row: Measurement) -> Case | Fault | str:
     model, estimated = model_of(row)
     if model is None:
         return "its model is not described and no parameter count is given"
+    if row.gpu_layers is not None and row.gpu_layers < model.architecture.layers:
+        return f"{row.gpu_layers} of {model.architecture.layers} layers ran on the GPU, the others on the CPU"
     if row.context is None:
         estimated = ", ".join([*([estimated] if estimated else []), f"{CONTEXT} tokens of context assumed"])
     return Case(row, chip, unit_name, precision, model, None, runtime, estimated)

@@ -1,7 +1,8 @@
-"""Measured figures: the rows of a CSV, each checked; nothing doubtful is used in silence.
+"""Measured figures: the rows of a CSV or of llama-bench, each checked; nothing doubtful is used in silence.
 
-Columns: device, model, kind, metric and value must be there; case_id, params_b, weight_bits, act_bits, context_len,
-batch, runtime, power_mode, source, source_date, gmacs, layers_npu, layers_gpu, layers_cpu, primary_unit and note may.
+Columns: device, model, kind, metric and value must be there; case_id, params_b, weight_bits and act_bits or precision
+(w4a16), context_len, batch, runtime, power_mode, source, source_date, gmacs, layers_npu, layers_gpu, layers_cpu,
+primary_unit and note may.
 
 | kind        | metric             | context_len is                                                                  |
 | llm_decode  | tok_s, latency_ms  | tokens in the cache; on units of fixed graphs the compiled context               |
@@ -13,15 +14,19 @@ batch, runtime, power_mode, source, source_date, gmacs, layers_npu, layers_gpu, 
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.errors import Fault, ScenarioError
+from hilsim.fidelity.llama_bench import NEEDED as LLAMA_BENCH_NEEDED
+from hilsim.fidelity.llama_bench import as_row
+from hilsim.fidelity.recognise import FIGURES, LLAMA_BENCH, json_objects, require_kind
+from hilsim.fidelity.table import DECIMAL_COMMA, SYNONYMS, THOUSANDS, decimal_commas, gathered, plain, read_table
 from hilsim.files import read_text
 
 NETWORK_KINDS = ("vision", "speech", "text", "network")
@@ -42,6 +47,18 @@ NUMBERS = {
     "layers_gpu": 1e7,
     "layers_cpu": 1e7,
 }
+# Columns that name things: digits alone, right behind a number that may be split, are the decimals of that number.
+SPLIT = ("value", "params_b", "gmacs", "context_len")
+NAMES = ("runtime", "power_mode", "source", "note", "model", "device", "kind", "metric", "primary_unit")
+COLUMNS = (*SYNONYMS, *NUMBERS, "primary_unit", "precision", "chip_family", "value_max", "peak_mem_mb")
+KIND_WORDS = dict.fromkeys(("decode", "decoding", "generation", "tg", "llm_generation"), "llm_decode") | dict.fromkeys(
+    ("prefill", "prompt", "pp", "llm_prompt", "ttft"), "llm_prefill"
+)
+METRIC_WORDS = dict.fromkeys(("tok/s", "tokens/s", "token/s", "t/s", "toks/s", "tps", "tokens_per_second"), "tok_s")
+MILLISECONDS = dict.fromkeys(("ms", "milliseconds", "ms_token", "ms_per_token", "ms_tok"), "latency_ms")
+METRIC_HINTS = dict.fromkeys(
+    ("s", "latency_s", "ttft_s", "seconds"), "Multiply by 1000 and call it ms."
+) | dict.fromkeys(("us", "latency_us", "ttft_us", "microseconds"), "Divide by 1000 and call it ms.")
 SMALLEST = 1e-9
 MAY_BE_ZERO = ("layers_npu", "layers_gpu", "layers_cpu")
 # Two figures of one case further apart than this contradict each other.
@@ -91,6 +108,9 @@ class Measurement:
     note: str
     source: str
     forbidden: str
+    origin: str = ""  # the program whose output it was, where the file is no table of our own
+    hardware: str = ""  # what that program calls the device
+    gpu_layers: int | None = None  # of the model's layers, those that ran there; None for all
 
     @property
     def is_network(self) -> bool:
@@ -107,41 +127,102 @@ class Measurement:
         return None if found is None else number_in(found.group(1))
 
 
-def read_measurements(file: Path) -> list[Measurement]:
-    """Every row of a CSV file. Raises `ScenarioError` with all faults by line: nothing is used if anything is wrong."""
-    text, name = read_text(file).removeprefix("\ufeff"), str(file)
-    reader = csv.DictReader(io.StringIO(text), restkey="beyond", strict=True)
-    try:
-        columns = reader.fieldnames or []
-        if missing := [column for column in NEEDED if column not in columns]:
-            found = f"columns {', '.join(columns[:8]) or 'none'}"
-            raise ScenarioError([Fault(name, "line 1", found, f"also {', '.join(missing)}")])
-        if twice := sorted({column for column in columns if columns.count(column) > 1}):
-            found = f"{', '.join(map(repr, twice))} more than once"
-            raise ScenarioError([Fault(name, "line 1", found, "every column once")])
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise ScenarioError([Fault(name, f"line {reader.line_num}", str(error), "comma-separated values")]) from None
-    faults: list[Fault] = []
-    found_rows = [row for line, raw in rows if (row := measurement(raw, name, line, faults)) is not None]
-    faults += contradictions(found_rows, name)
-    if not rows:
+@dataclass(frozen=True)
+class Figures:
+    """The rows of a file, its columns that mean nothing here, and whether its rows say where they were measured."""
+
+    rows: tuple[Measurement, ...]
+    unread: tuple[str, ...]
+    name_their_device: bool
+
+
+def read_measurements(file: Path, chip: str | None = None) -> list[Measurement]:
+    """Every row of a file. Raises `ScenarioError` with all faults by line: nothing is used if anything is wrong."""
+    return list(read_figures(file, chip).rows)
+
+
+def read_figures(file: Path, chip: str | None = None) -> Figures:
+    """The rows of a CSV, or of llama-bench's output in any of its formats, and the columns that were not read.
+
+    `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called.
+    """
+    name, faults = str(file), list[Fault]()
+    kind = require_kind(file, FIGURES, LLAMA_BENCH)
+    text = read_text(file)
+    if kind == LLAMA_BENCH:
+        raw = [(line, as_row(record, chip, name, line, faults)) for line, record in records(text, name)]
+        unread: tuple[str, ...] = ()
+        names = False
+    else:
+        table = read_table(text, name, [column for column in NEEDED if column != "device" or chip is None], COLUMNS)
+        names = "device" in table.columns
+        raw = [
+            (row.line, in_our_words(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows
+        ]
+        unread = tuple(column for column in table.columns if column not in COLUMNS)
+        if decimal_commas((cells.get(column, "") for _, cells in raw for column in NUMBERS), table.separator):
+            raw = [(line, with_points(cells)) for line, cells in raw]
+    before = len(faults)
+    rows = [row for line, cells in raw if (row := measurement(cells, name, line, faults)) is not None]
+    faults[before:] = [*faults[before:], *contradictions(rows, name)]
+    if not raw:
         faults.append(Fault(name, "", "no rows", "at least one measurement below the header"))
     if faults:
-        raise ScenarioError(faults)
-    return found_rows
+        raise ScenarioError(gathered(faults))
+    return Figures(tuple(rows), unread, names)
 
 
-def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) -> Measurement | None:
+def records(text: str, file: str) -> list[tuple[int, dict[str, str]]]:
+    """What llama-bench wrote, as text by column, with the lines where it stands."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            objects = list(json_objects(text))
+        except json.JSONDecodeError as error:
+            raise ScenarioError([Fault(file, f"line {error.lineno}", error.msg.lower(), "JSON")]) from None
+        except (ValueError, RecursionError) as error:
+            raise ScenarioError([Fault(file, "", str(error).lower(), "JSON that Python can read")]) from None
+        kinds = (str, int, float)
+        return [
+            (line, {key: str(value) for key, value in record.items() if isinstance(value, kinds)})
+            for line, record in objects
+        ]
+    return [(row.line, row.cells) for row in read_table(text, file, LLAMA_BENCH_NEEDED, LLAMA_BENCH_NEEDED).rows]
+
+
+def in_our_words(cells: Mapping[str, str]) -> dict[str, str]:
+    """Cells of our columns with kind, metric and number formats as they are written here."""
+    found = {column: cell for column, cell in cells.items() if column in COLUMNS}
+    kind = plain(found.get("kind", ""))
+    found["kind"] = KIND_WORDS.get(kind, kind)
+    metric = re.sub(r"\s", "", found.get("metric", "").casefold())
+    metric = METRIC_WORDS.get(metric, plain(metric))
+    # Milliseconds are a token's where tokens are made and the prompt's where it is read.
+    found["metric"] = (
+        "ttft_ms" if metric in MILLISECONDS and found["kind"] == "llm_prefill" else MILLISECONDS.get(metric, metric)
+    )
+    if (precision := found.pop("precision", "").casefold()) and not found.get("weight_bits"):
+        weights, _, activations = precision.removeprefix("w").partition("a")
+        found |= {"weight_bits": weights, "act_bits": activations or "fp16"}
+    for column in ("weight_bits", "act_bits"):
+        found[column] = re.sub(r"^int ?(?=\d)|[- ]?bits?$", "", found.get(column, "").casefold())
+    return found
+
+
+def with_points(cells: Mapping[str, str]) -> dict[str, str]:
+    """Numbers with decimal commas, written with points."""
+    return {
+        column: cell.replace(",", ".") if column in NUMBERS and DECIMAL_COMMA.fullmatch(cell) else cell
+        for column, cell in cells.items()
+    }
+
+
+def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Fault]) -> Measurement | None:
     """One row checked; its faults are appended to `faults`, and then there is no row."""
     before = len(faults)
 
     def fault(column: str, found: str, expected: str, remedy: str = "") -> None:
         faults.append(Fault(file, f"line {line}, {column}", found, expected, remedy))
 
-    text = {key: (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
-    if "beyond" in row:
-        fault("end of line", "more values than columns", "one value a column", "Quote values that hold commas.")
     for column in NEEDED:
         if not text.get(column):
             fault(column, "nothing", "a value")
@@ -150,9 +231,12 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         if not text.get(column):
             continue
         try:
-            number = float(text[column])
+            number = float(text[column].replace("_", " "))  # Python would read 3_8 as 38
         except ValueError:
-            fault(column, repr(text[column]), "a number")
+            cell = text[column]
+            both = f", which may be {cell.replace(',', '.')} or {cell.replace(',', '')}"
+            remedy = "Write a decimal point, and nothing between thousands." if "," in cell else ""
+            fault(column, f"{cell!r}{both if THOUSANDS.fullmatch(cell) else ''}", "a number", remedy)
             continue
         if not math.isfinite(number) or number < 0 or (number == 0 and column not in MAY_BE_ZERO):
             fault(column, text[column], "a finite number above 0")
@@ -161,6 +245,14 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
             fault(column, text[column], f"a number from {SMALLEST:g} to {NUMBERS[column]:g}", "Is it the unit?")
             continue
         numbers[column] = number
+    for column, after in itertools.pairwise(text):
+        # 38,1 in a row that is separated by commas: the decimals slip into the next column.
+        if column in SPLIT and after in NAMES and text[column].isdecimal() and text[after].isdecimal():
+            found = f"{text[after]!r} right behind {column} {text[column]!r}"
+            remedy = (
+                f"If {text[column]}.{text[after]} is meant, write it with a point; if not, add a word, such as a unit."
+            )
+            fault(after, found, "a name", remedy)
     for column in ("context_len", "batch"):
         whole = numbers[column]
         if whole is not None and whole != int(whole):
@@ -169,7 +261,11 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
     if kind and kind not in METRICS:
         fault("kind", repr(kind), f"one of {', '.join(METRICS)}")
     elif kind and metric and metric not in METRICS[kind]:
-        remedy = "The metric carries the unit." if metric not in {m for some in METRICS.values() for m in some} else ""
+        remedy = (
+            METRIC_HINTS.get(metric, "") or "The metric carries the unit."
+            if metric not in {m for some in METRICS.values() for m in some}
+            else ""
+        )
         fault("metric", repr(metric), f"for {kind} {' or '.join(METRICS[kind])}", remedy)
     if text.get("primary_unit", "").lower() not in ("", "npu", "gpu", "cpu"):
         fault("primary_unit", repr(text["primary_unit"]), "NPU, GPU, CPU or nothing")
@@ -209,7 +305,10 @@ def measurement(row: dict[str, str], file: str, line: int, faults: list[Fault]) 
         power_mode=text.get("power_mode", ""),
         note=note,
         source=text.get("source", ""),
-        forbidden=forbidden,
+        forbidden=text.get("forbidden", "") or forbidden,
+        origin=text.get("origin", ""),
+        hardware=text.get("hardware", ""),
+        gpu_layers=int(text["gpu_layers"]) if text.get("gpu_layers") else None,
     )
 
 

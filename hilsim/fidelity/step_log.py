@@ -1,7 +1,8 @@
 """Logs of real two-device runs, read strictly: every step's time as it was measured, per strategy and prompt.
 
 The format is that of AMUSD's benchmark (arXiv:2410.17375), and simple enough to write by hand: a JSON list of objects
-`{"sample_index": 0, "strategy": "sd", "metrics": {...}}`, at most one a strategy and prompt. All times are in seconds.
+`{"sample_index": 0, "strategy": "sd", "metrics": {...}}`, at most one a strategy and prompt. All times of a run are in
+the unit that `"unit"` in its metrics names, one of s, ms, us and ns, and in seconds where it names none.
 
 | strategy | what ran                                | metrics needed                                |
 | greedy   | the target alone                        | token_times                                   |
@@ -22,15 +23,22 @@ sentence on every number that comes out.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError
+from hilsim.fidelity.recognise import JSON, STEP_LOG, require_kind
 from hilsim.files import read_text
 
 STRATEGIES = ("greedy", "sd", "amusd")
+UNITS = {
+    "s": (1.0, "seconds"), "ms": (1e-3, "milliseconds"), "us": (1e-6, "microseconds"), "ns": (1e-9, "nanoseconds"),
+}  # fmt: skip
+# Instants since 1970 as clocks give them, in seconds or, beyond, in finer units.
+EPOCH_S = 1e9
 SHORTEST_S, LONGEST_S = 1e-7, 1e5
 MOST_STEPS = 1_000_000
 # Steps that add up to more than their total by this share were not timed inside it.
@@ -44,6 +52,7 @@ class GreedyRun:
     token_s: tuple[float, ...]
     total_s: float
     tokens: int
+    unit: str | None = None  # as the log states it
 
     @property
     def untimed_s(self) -> float:
@@ -60,6 +69,7 @@ class SpeculativeRun:
     accepted: tuple[int, ...]
     total_s: float
     tokens: int
+    unit: str | None = None  # as the log states it
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,21 @@ class Reader:
     def fault(self, place: str, found: str, expected: str, remedy: str = "") -> None:
         self.faults.append(Fault(self.file, place, found, expected, remedy))
 
-    def number(self, value: object, place: str) -> float | None:
+    def number(self, value: object, place: str, unit: str) -> float | None:
         """A time in seconds, or None after a fault."""
+        factor, name = UNITS[unit]
+        least, most = SHORTEST_S / factor, LONGEST_S / factor
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.fault(place, shown(value), "a time in seconds")
-        elif not SHORTEST_S <= value <= LONGEST_S:
-            self.fault(place, shown(value), f"seconds from {SHORTEST_S:g} to {LONGEST_S:g}", "Is it the unit?")
+            self.fault(place, shown(value), f"a time in {name}")
+        elif not least <= value <= most:
+            remedy = f'Is it the unit? "unit" beside the times is one of {", ".join(UNITS)}.'
+            if value <= 0:
+                remedy = "How long a step took is its end less its beginning."
+            elif value >= EPOCH_S:
+                remedy = f"An instant? How long a step took is expected. {remedy}"
+            self.fault(place, shown(value), f"{name} from {least:g} to {most:g}", remedy)
         else:
-            return float(value)
+            return float(value * factor)
         return None
 
     def whole(self, value: object, place: str) -> int | None:
@@ -113,8 +130,16 @@ class Reader:
             return []
         return [(entry, f"{place}.{key}[{index}]") for index, entry in enumerate(value)]
 
-    def times(self, metrics: dict[str, object], key: str, place: str) -> tuple[float, ...]:
-        found = (self.number(entry, where) for entry, where in self.items(metrics, key, place))
+    def unit(self, metrics: dict[str, object], place: str) -> str | None:
+        """The unit of a run's times; None where none is stated, and after a fault."""
+        unit = metrics.get("unit")
+        if unit is not None and (not isinstance(unit, str) or unit not in UNITS):
+            self.fault(f"{place}.unit", shown(unit), f"one of {', '.join(UNITS)}")
+            return None
+        return unit
+
+    def times(self, metrics: dict[str, object], key: str, place: str, unit: str) -> tuple[float, ...]:
+        found = (self.number(entry, where, unit) for entry, where in self.items(metrics, key, place))
         return tuple(time for time in found if time is not None)
 
     def run(self, strategy: str, metrics: object, place: str) -> GreedyRun | SpeculativeRun | None:
@@ -125,12 +150,17 @@ class Reader:
             self.fault(place, shown(metrics), f"an object with {', '.join(needed)}")
             return None
         if missing := [key for key in needed if key not in metrics]:
-            self.fault(place, f"no {', '.join(missing)}", f"for {strategy} the keys {', '.join(needed)}")
+            near = {key: difflib.get_close_matches(key, [str(name) for name in metrics], 1, 0.8) for key in missing}
+            meant = [f"{key!r} for {names[0]!r}" for key, names in near.items() if names]
+            remedy = f'Did you mean {", ".join(meant)}? The unit goes into "unit".' if meant else ""
+            self.fault(place, f"no {', '.join(missing)}", f"for {strategy} the keys {', '.join(needed)}", remedy)
             return None
         before = len(self.faults)
-        total = self.number(metrics["total_time"], f"{place}.total_time")
+        stated = self.unit(metrics, place)
+        unit = stated or "s"
+        total = self.number(metrics["total_time"], f"{place}.total_time", unit)
         tokens = self.whole(metrics["tokens_generated"], f"{place}.tokens_generated")
-        lists = {key: self.times(metrics, key, place) for key in own if key != "accepted_tokens"}
+        lists = {key: self.times(metrics, key, place, unit) for key in own if key != "accepted_tokens"}
         counts = [
             self.whole(entry, where)
             for key in own
@@ -140,11 +170,11 @@ class Reader:
         if len(self.faults) > before or total is None or tokens is None:
             return None
         if strategy == "greedy":
-            greedy = GreedyRun(lists["token_times"], total, tokens)
+            greedy = GreedyRun(lists["token_times"], total, tokens, stated)
             self.check_greedy(greedy, place)
             return greedy if len(greedy.token_s) < max(2, tokens) else replace(greedy, token_s=greedy.token_s[1:])
         accepted = tuple(count for count in counts if count is not None)
-        speculative = SpeculativeRun(lists["draft_times"], lists["verify_times"], accepted, total, tokens)
+        speculative = SpeculativeRun(lists["draft_times"], lists["verify_times"], accepted, total, tokens, stated)
         self.check_speculative(speculative, strategy, place)
         return speculative
 
@@ -178,16 +208,17 @@ class Reader:
 
     def check_total(self, steps_s: float, total_s: float, what: str, place: str) -> None:
         if steps_s > total_s * (1 + ROUNDING):
-            self.fault(
-                f"{place}.total_time", f"{total_s:g} s for {what} of {steps_s:g} s together", "at least their sum"
-            )
+            found = f"{total_s:g} s for {what} of {steps_s:g} s together"
+            remedy = "Are some in milliseconds, or instants instead of how long each took, or do steps overlap?"
+            self.fault(f"{place}.total_time", found, "at least their sum", remedy)
 
 
 def read_log(file: Path) -> list[PromptRuns]:
     """The runs of a log by prompt. Raises `InputError` with every fault found."""
     reader = Reader(str(file))
+    require_kind(file, STEP_LOG, JSON)
     try:
-        entries = json.loads(read_text(file).removeprefix("\ufeff"))
+        entries = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError([Fault(str(file), where, error.msg.lower(), "JSON")]) from None
@@ -244,6 +275,11 @@ def read_entries(reader: Reader, entries: object) -> Iterator[tuple[tuple[int, s
         place = f"[{number}]"
         if not isinstance(entry, dict):
             reader.fault(place, shown(entry), "an object with sample_index, strategy and metrics")
+            continue
+        if "unit" in entry and isinstance(entry.get("metrics"), dict):
+            reader.fault(
+                f"{place}.unit", shown(entry["unit"]), "the unit beside the times, in metrics", "Move it there."
+            )
             continue
         if missing := [key for key in ("sample_index", "strategy", "metrics") if key not in entry]:
             reader.fault(place, f"no {', '.join(missing)}", "sample_index, strategy and metrics")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hilsim.describe.scenario import Lengths, MarkovAcceptance, Synthetic
+from hilsim.describe.acceptance import MarkovAcceptance
+from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.logits.noise import SYNTHETIC, uniforms
 from hilsim.logits.source import Draft, Prefix, Verdict
 
@@ -15,12 +16,12 @@ RIGHT, WRONG = 1, 2
 class SyntheticSource:
     """Every position has its own uniform: a drafted token stands if the uniform is under the acceptance there.
 
-    A list of acceptances goes by place in the draft (its last entry goes on); a two-state chain walks along the
+    A list of chances goes by place in the draft (its last entry goes on); a two-state chain walks along the
     answer's positions, starting from its stationary law.
     """
 
     def __init__(self, synthetic: Synthetic, lengths: Lengths, seed: int):
-        self.acceptance, self.lengths, self.seed = synthetic.acceptance, lengths, seed
+        self.chances, self.lengths, self.seed = synthetic.chances, lengths, seed
         self._easy: dict[int, list[bool]] = {}
 
     def prompt(self, conversation: int, turn: int) -> list[int]:
@@ -58,7 +59,7 @@ class SyntheticSource:
 
     def chance(self, request: int, position: int, place: int) -> float:
         """The acceptance at a position of a request that is drafted at `place` of its block."""
-        chance = self.acceptance
+        chance = self.chances
         if isinstance(chance, tuple):
             return chance[min(place, len(chance) - 1)]
         if isinstance(chance, MarkovAcceptance):

@@ -130,7 +130,7 @@ def synthetic_words(setup: Setup) -> Words:
     scenario = setup.scenario
     assert isinstance(scenario.workload, Lengths)
     assert isinstance(scenario.logits, Synthetic)
-    lengths, chance = scenario.workload, scenario.logits.acceptance
+    lengths, chance = scenario.workload, scenario.logits.chances
     source = SyntheticSource(scenario.logits, lengths, scenario.seed)
     count, asked = lengths.requests, lengths.prompt_tokens
     most = min(lengths.output_tokens, scenario.context_tokens - asked)

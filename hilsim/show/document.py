@@ -14,6 +14,7 @@ from hilsim.compiler.plan import Plan
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
+from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound, stated
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
@@ -22,6 +23,9 @@ from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.sim.trace import Pace, Trace
 from hilsim.units import ms
+
+OTHER_ROUNDS = "rounds of this run do not all draft {} tokens and then verify, or are too few."
+FAR_OFF = 0.1  # of a share: more than chance moves it in a run of some hundred drafts
 
 
 def document(
@@ -71,6 +75,7 @@ def document(
         found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
+        found["notes"] += acceptance_notes(setup, found["speculative"])
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
     if baseline.pace is not None:
         found["realtime"] = {
@@ -244,12 +249,36 @@ def speaks(placed: Placed, setup: Setup) -> str:
     return f"{times} is timed, {speaker} speaks"
 
 
+def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
+    """Where an acceptance by chance came out far from the figure that was typed, and what that figure then may be."""
+    if setup.scenario.logits.source != "synthetic" or not came_to["num_draft_tokens"]:
+        return []
+    typed, places = setup.scenario.logits.acceptance, len(came_to["num_draft_tokens_per_pos"])
+    rate, tokens = came_to["draft_acceptance_rate"], came_to["mean_acceptance_length"]
+    found = f"{rate:.3g} of the drafted tokens were accepted, {tokens:.3g} tokens a round"
+    match typed:
+        case float() if abs(rate - typed) > FAR_OFF:
+            meant = f"logits.acceptance={{accepted_over_drafted: {typed:g}, drafted: {places}}}"
+            return [
+                f"{found}: draft_acceptance_rate counts drafts behind a wrong one too, so it is not the {typed:g} that "
+                f"was typed. If that is accepted over drafted (llama.cpp, vLLM), use --set '{meant}'."
+            ]
+        case AcceptedOverDrafted(accepted_over_drafted=share, drafted=drafted) if abs(rate - share) > FAR_OFF:
+            return [f"{found}, not the {share:g} that was typed: {OTHER_ROUNDS.format(drafted)}"]
+        case TokensARound(tokens_a_round=wanted, drafted=drafted) if abs(tokens - wanted) > FAR_OFF * drafted:
+            return [f"{found}, not the {wanted:g} that were typed: {OTHER_ROUNDS.format(drafted)}"]
+        case Conditional(chances=chances) | Marginal(chances=chances) if places > len(chances):
+            rest = "those beyond take the last one's"
+            return [f"Acceptance is typed for {len(chances)} places and {places} were drafted: {rest}."]
+    return []
+
+
 def notes(setup: Setup, trace: Trace) -> list[str]:
     """What a reader must know to read the numbers right."""
     scenario = setup.scenario
     found = []
     if scenario.logits.source == "synthetic":
-        found.append("The source is synthetic: acceptance is a figure of the scenario and the text is no model's.")
+        found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and the text is no model's.")
     else:
         pairs = "; ".join(speaks(placed, setup) for placed in setup.roles.values())
         timed = "deployed models' or the boards'" if setup.backends else "deployed models'"

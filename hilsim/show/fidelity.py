@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -12,6 +12,7 @@ from hilsim.describe.figure import Figure
 from hilsim.fidelity.cases import LeftOut
 from hilsim.fidelity.ratios import Ratio
 from hilsim.fidelity.speculation import SpeedUp
+from hilsim.fidelity.table import ranges
 from hilsim.fidelity.validate import COLUMNS, Comparison, summary
 
 GOOD, FAIR = 0.10, 0.25
@@ -134,15 +135,10 @@ def left_out_lines(left: Sequence[LeftOut]) -> Group:
     return Group(*lines)
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """Line numbers with runs drawn together: 3-5, 9."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in parts)
+def remark_lines(doubts: Sequence[str], notes: Sequence[str]) -> list[Text]:
+    """What is doubtful in the rows, so that it cannot be missed, and what else to know of them."""
+    found = [Text("Doubtful: these figures are more likely mistaken than measured", style="bold red")] if doubts else []
+    return [*found, *(Text(f"  {doubt}", style="red") for doubt in doubts), *(Text(f"Note: {note}") for note in notes)]
 
 
 def estimates(rows: Sequence[Comparison]) -> Text:
@@ -158,8 +154,9 @@ def print_validation(
     ratios: Sequence[Ratio],
     left: Sequence[LeftOut],
     file: str,
+    remarks: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> None:
-    """The whole answer of `python -m hilsim validate`, the summary last where the eye is."""
+    """The whole answer of `python -m hilsim validate`, the summary and doubts and notes last where the eye is."""
     parts: list[RenderableType] = []
     if rows:
         parts += [rows_table(rows), estimates(rows), Text("")]
@@ -171,6 +168,8 @@ def print_validation(
         parts += [speculation_lines(speculation), Text("")]
     if rows:
         parts += [summary_table(rows)]
+    if lines := remark_lines(*remarks):
+        parts += [Text(""), *lines]
     console.print(Text(f"{file}: {len(rows)} rows compared, {len(left)} left out", style="bold"), Text(""))
     console.print(Group(*parts))
 

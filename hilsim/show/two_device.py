@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
+from hilsim.show.fidelity import remark_lines
 from hilsim.units import NS_PER_S, ms
 
 GOOD, FAIR = 0.05, 0.10
@@ -117,9 +118,14 @@ def rounds_line(accepted: Sequence[int]) -> str:
     return f"{len(accepted)} rounds of {sum(accepted) / len(accepted):.2f} tokens ({counts})"
 
 
-def print_log(console: Console, prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str) -> None:
-    """The whole answer of `python -m hilsim validate --trace`."""
+def print_log(
+    console: Console, prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str, doubts: Sequence[str] = ()
+) -> None:
+    """The whole answer of `python -m hilsim validate --trace`, doubts about its times first and last."""
     console.print(Text(f"{file}: {len(replays)} of {len(prompts)} prompts compared", style="bold"))
+    warnings = remark_lines(doubts, ())
+    for line in warnings:
+        console.print(line)
     by_index = {replay.runs.index: replay for replay in replays}
     for runs in prompts:
         console.print(Text(f"\nSample {runs.index}", style="bold"))
@@ -128,6 +134,8 @@ def print_log(console: Console, prompts: Sequence[PromptRuns], replays: Sequence
             console.print(totals_table(replay), *(Text(line) for line in lines(replay)), sep="\n")
         for name in runs.missing:
             console.print(Text(WITHOUT[name], style="yellow"))
+    if warnings:
+        console.print(Text(""), *warnings, sep="\n")
 
 
 def as_json(prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str) -> dict[str, object]:

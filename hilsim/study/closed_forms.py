@@ -8,25 +8,13 @@ cut at the end of an answer, jitter, and acceptance that goes in runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+# Closed forms that convert a scenario's acceptance stand below this room; they are part of this page all the same.
+from hilsim.describe.acceptance import acceptance_of as acceptance_of
+from hilsim.describe.acceptance import least as least
+from hilsim.describe.acceptance import run_of as run_of
+from hilsim.describe.acceptance import tokens_a_round as tokens_a_round
 
 LONGEST = 60  # drafted tokens; the gain of one more is far below a thousandth where any paper's ratio ends
-
-
-def run_of(acceptance: float, places: int) -> float:
-    """1 + a + ... + a^(places-1): tokens that stand in a row of `places`, the one that ends the row included."""
-    return sum(acceptance**place for place in range(places))
-
-
-def tokens_a_round(acceptance: float, drafted: int) -> float:
-    """(1 - a^(g+1)) / (1 - a), the target's own token included. Leviathan et al. (arXiv 2211.17192), Eq. 1."""
-    return run_of(acceptance, drafted + 1)
-
-
-def acceptance_of(tokens: float, drafted: int) -> float:
-    """The acceptance that brings so many tokens a round: `tokens_a_round` backwards, 1 where that is too little."""
-    found = least(lambda acceptance: tokens_a_round(acceptance, drafted), tokens)
-    return 1.0 if found is None else found
 
 
 def tokens_accepted(acceptance: float, drafted: int) -> float:
@@ -91,17 +79,6 @@ def break_even_acceptance(draft: float, link: float = 0.0, verify: float = 1.0, 
     Leviathan et al., Corollary 3.9, where v = 1 and l = 0: some draft length helps as soon as a > c.
     """
     return acceptance_needed(1.0, draft, link, verify, drafted)
-
-
-def least(reached: Callable[[float], float], wanted: float) -> float | None:
-    """Where a function that rises over 0 to 1 reaches `wanted`, by bisection; None where it does not."""
-    low, high = 0.0, 1.0
-    if reached(high) < wanted:
-        return None
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) >= wanted else (middle, high)
-    return high
 
 
 def pearl_tokens_a_slot(acceptance: float, drafted: int) -> float:

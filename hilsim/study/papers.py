@@ -91,7 +91,7 @@ def closed_form(setup: Setup) -> Speed | None:
     Known are table times with one acceptance and the target's word as the last.
     """
     scenario, policy = setup.scenario, setup.scenario.policy
-    acceptance = scenario.logits.acceptance if scenario.logits.source == "synthetic" else None
+    acceptance = scenario.logits.chances if scenario.logits.source == "synthetic" else None
     if not isinstance(acceptance, float) or draft_decides(scenario.payload, scenario.verify_at, 1, 0):
         return None
     if scenario.target.timer is None or scenario.draft is None or scenario.draft.timer is None:

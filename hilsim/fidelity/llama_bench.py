@@ -1,0 +1,141 @@
+"""The rows of llama-bench (-o csv, json or jsonl) as rows of measured figures.
+
+| of llama-bench                  | here                                                                       |
+| n_prompt > 0, n_gen = 0         | llm_prefill of n_prompt tokens, tok_s = avg_ts                             |
+| n_gen > 0, n_prompt = 0         | llm_decode, tok_s = avg_ts, n_depth + (n_gen + 1) / 2 tokens in the cache  |
+| model_filename, model_n_params  | model, params_b                                                            |
+| model_type, else model_filename | precision: Q4_* and IQ4_* 4-bit weights, Q8_0 8/8, F16 and BF16 fp16       |
+| backends, n_gpu_layers          | primary_unit: CPU with -ngl 0 or in a CPU build, NPU with QNN, else GPU    |
+| --chip, else gpu_info, cpu_info | device                                                                     |
+
+Weights of other widths, caches that are not f16, prompts and answers in one figure (-pg), prompts behind other tokens
+(-d) and models that are split between CPU and GPU have no counterpart here: such rows are left out with the reason.
+Other importers stand beside this module: a function that knows its columns, and one from a record to our columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from hilsim.errors import Fault
+
+NAME = "llama-bench"
+NEEDED = ("n_prompt", "n_gen", "avg_ts", "model_type")
+SETTINGS = ("n_batch", "n_ubatch", "n_threads", "flash_attn", "use_mmap", "stddev_ts", "test_time", "build_commit")
+# Weights by the name of their quantisation; llama.cpp multiplies Q8_0 with activations in 8 bits.
+FORMATS = {
+    "Q4": ("4", "fp16"),
+    "IQ4": ("4", "fp16"),
+    "Q8_0": ("8", "8"),
+    "F16": ("fp16", "fp16"),
+    "BF16": ("fp16", "fp16"),
+}
+FORMAT = re.compile(r"(?<![A-Z0-9])(BF16|F16|F32|MXFP4|NVFP4|(?:I?Q|TQ)\d(?:_[A-Z0-9]+)*)(?![A-Z0-9])")
+# The mean of what single repetitions gave and the rate of their mean time differ by their scatter; more is a mistake.
+AGREE = 1.3
+
+
+def is_llama_bench(columns: Collection[str]) -> bool:
+    """Whether these are the columns of llama-bench."""
+    return set(NEEDED[:3]) <= set(columns)
+
+
+def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, faults: list[Fault]) -> dict[str, str]:
+    """A record in our columns; `forbidden` says why it is left out. Faults are appended to `faults`.
+
+    `chip` is the device where the caller knows it: what llama-bench writes of it is the GPU's name, which boards share.
+    """
+    prompt, answer, depth = (whole(record, name, file, line, faults) for name in ("n_prompt", "n_gen", "n_depth"))
+    layers = whole(record, "n_gpu_layers", file, line, faults, least=-1)
+    rate, nanoseconds = (real(record, name, file, line, faults) for name in ("avg_ts", "avg_ns"))
+    if rate and nanoseconds and not 1 / AGREE < (prompt + answer) * 1e9 / nanoseconds / rate < AGREE:
+        found = f"avg_ts {rate:g} and avg_ns {nanoseconds:g} for {prompt + answer} tokens"
+        faults.append(
+            Fault(file, f"line {line}, avg_ts", found, "two figures of one measurement", "Is the row cut or edited?")
+        )
+    if not prompt and not answer:
+        faults.append(Fault(file, f"line {line}, n_prompt", "no tokens, n_gen neither", "tokens read or generated"))
+    unit = unit_of(record.get("backends", ""), layers)
+    weights, activations, stored = format_of(record)
+    params = real(record, "model_n_params", file, line, faults)
+    settings = ", ".join(f"{name} {record[name]}" for name in SETTINGS if record.get(name))
+    return {
+        "case_id": f"{NAME}, line {line}",
+        "device": chip or record.get("cpu_info" if unit == "cpu" else "gpu_info", "") or record.get("cpu_info", ""),
+        "model": re.sub(r"\.gguf$", "", re.split(r"[/\\]", record.get("model_filename", ""))[-1])
+        or record.get("model_type", ""),
+        "params_b": f"{params / 1e9:.6g}" if params else "",
+        "weight_bits": weights,
+        "act_bits": activations,
+        "kind": "llm_prefill" if prompt and not answer else "llm_decode",
+        "context_len": str(prompt if prompt and not answer else depth + (answer + 2) // 2),
+        "metric": "tok_s",
+        "value": record.get("avg_ts", ""),
+        "runtime": "llama.cpp",
+        "source": f"{NAME} {record.get('build_commit', '')}".strip(),
+        "primary_unit": unit,
+        "note": settings,
+        "forbidden": forbidden(record, prompt, answer, depth, stored),
+        "origin": NAME,
+        "hardware": record.get("cpu_info" if unit == "cpu" else "gpu_info", ""),
+        "gpu_layers": str(layers) if layers > 0 and unit != "cpu" else "",
+    }
+
+
+def unit_of(backends: str, layers: int) -> str:
+    """Which kind of unit ran it, by the build's backends and the layers that left the CPU."""
+    names = backends.casefold()
+    if layers == 0 or names in ("cpu", "blas", "cpu,blas", "blas,cpu"):
+        return "cpu"
+    return "npu" if any(name in names for name in ("hexagon", "htp", "qnn")) else "gpu"
+
+
+def format_of(record: Mapping[str, str]) -> tuple[str, str, str]:
+    """Bits of weights and activations, and the quantisation's name; empty where neither column says any."""
+    for name in ("model_type", "model_filename"):
+        if found := FORMAT.search(record.get(name, "").upper().replace("-", " ")):
+            stored = found.group(1)
+            bits = next(
+                (bits for start, bits in FORMATS.items() if stored == start or stored.startswith(f"{start}_")), None
+            )
+            return (*(bits or ("", "")), stored)
+    return "", "", ""
+
+
+def forbidden(record: Mapping[str, str], prompt: int, answer: int, depth: int, stored: str) -> str:
+    """Why a row has no counterpart among our figures, or ""."""
+    cache = {record.get(name, "") or "f16" for name in ("type_k", "type_v")}
+    if prompt and answer:
+        return "a prompt and an answer are in one figure (-pg)"
+    if prompt and depth:
+        return "its prompt stands behind other tokens (-d)"
+    if stored and not any(stored == start or stored.startswith(f"{start}_") for start in FORMATS):
+        return f"weights in {stored} are not modelled"
+    if cache != {"f16"}:
+        return f"a cache in {', '.join(sorted(cache - {'f16'}))} is not modelled"
+    if record.get("no_kv_offload", "0") in ("1", "true", "True"):
+        return "its cache stayed with the CPU (-nkvo)"
+    if record.get("n_cpu_moe", "0") not in ("0", "") or re.search(
+        r"moe|\d+x\d+B|\bA\d+(\.\d+)?B", record.get("model_type", "")
+    ):
+        return "the model is no plain decoder (mixture of experts)"
+    return ""
+
+
+def whole(record: Mapping[str, str], name: str, file: str, line: int, faults: list[Fault], least: int = 0) -> int:
+    """A count of a record; 0 where the column is missing, and after a fault."""
+    text = record.get(name, "") or "0"
+    if re.fullmatch(r"-?\d{1,9}", text) and int(text) >= least:
+        return int(text)
+    faults.append(Fault(file, f"line {line}, {name}", repr(text[:40]), f"a whole number from {least}"))
+    return 0
+
+
+def real(record: Mapping[str, str], name: str, file: str, line: int, faults: list[Fault]) -> float:
+    """A figure of a record; 0 where the column is missing, and after a fault."""
+    text = record.get(name, "") or "0"
+    if re.fullmatch(r"\d{1,25}(\.\d{1,25})?([eE][-+]?\d{1,2})?", text):
+        return float(text)
+    faults.append(Fault(file, f"line {line}, {name}", repr(text[:40]), "a number"))
+    return 0.0

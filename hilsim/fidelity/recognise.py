@@ -1,0 +1,182 @@
+"""What a file is that was given where another was expected, and what reads it: for the message, never for the reading.
+
+Recognised are hilsim's own kinds and those that the tools around it write. A kind that hilsim does not read comes with
+the place of its figures in the columns of a CSV of measurements.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilsim.errors import Fault, InputError
+from hilsim.fidelity.table import SYNONYMS, columns_of, header_of
+from hilsim.files import encoding_of, exists, read_text
+
+PIECE = 4096
+FIGURES = "measured figures (CSV)"
+STEP_LOG = "the step log of a two-device run (JSON)"
+LLAMA_BENCH = "llama-bench's rows"
+JSON = "JSON of a kind that is not known"
+TABLE = "Save it as CSV; a spreadsheet's 'CSV UTF-8' is read as it is."
+BY_HAND = "Copy its figures into a CSV of measured figures (docs/logs.md): "
+PERF_YAML = "an AI-Hub perf.yaml"
+AI_HUB = (
+    f"{BY_HAND}llm_decode, tok_s, tokens_per_second; llm_prefill, ttft_ms, the least time_to_first_token (one pass of "
+    "128 tokens); network, latency_ms, inference_time_milliseconds."
+)
+SCENARIO = "python simulate.py scenarios/orin_8295.yaml --set"
+TALK = f"{SCENARIO} workload.conversations=FILE"
+PREDICTED = "It holds predictions, no measurement."
+VLLM = f"{BY_HAND}llm_prefill, ttft_ms, mean_ttft_ms; llm_decode, latency_ms, mean_tpot_ms."
+PACKED = {b"\x1f\x8b": "gunzip -k", b"BZh": "bunzip2 -k", b"\xfd7zXZ": "unxz -k", b"\x28\xb5\x2f\xfd": "unzstd"}
+ZIPS = {
+    b".npy": ("a transcript of hilsim or another .npz", f"{SCENARIO} logits.source=transcript --set logits.file=FILE"),
+    b"xl/": ("a workbook of a spreadsheet", TABLE),
+    b"[Content_Types]": ("a workbook of a spreadsheet", TABLE),
+    b"mimetypeapplication/vnd.oasis": ("a workbook of a spreadsheet", TABLE),
+}  # fmt: skip
+BINARY = {
+    b"GGUF": ("weights (GGUF)", "Measure them with llama-bench -o csv, whose rows are read."),
+    b"%PDF": ("a PDF", TABLE),
+    b"\xd0\xcf\x11\xe0": ("a workbook of a spreadsheet", TABLE),
+    b"SQLite format 3": ("a database", TABLE),
+    b"\x89PNG": ("a picture", TABLE),
+}
+# JSON by keys that an object, or the first of a list, has; the first line whose keys are all there counts.
+OBJECTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("draft_times",), STEP_LOG, "python -m hilsim validate --trace FILE"),
+    (("verify_times",), STEP_LOG, "python -m hilsim validate --trace FILE"),
+    (("strategy", "metrics"), STEP_LOG, "python -m hilsim validate --trace FILE"),
+    (("n_prompt", "n_gen", "avg_ts"), LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME"),
+    (("recording",), "a recording of a board's steps", "python -m hilsim calibrate FILE --chip NAME"),
+    (("traceEvents",), "a timeline for Perfetto (simulate.py --trace)", "Open it in Perfetto."),
+    (("scenario", "digest", "versions"), "a report of simulate.py", PREDICTED),
+    (("rows", "summaries"), "a report of validate", "Give the CSV that it was made of."),
+    (("samples", "missing"), "a report of validate --trace", "Give the log that it was made of."),
+    (("turns",), "conversations", TALK),
+    (("conversations",), "conversations (ShareGPT)", TALK),
+    (("mean_ttft_ms",), "a report of vLLM's benchmark", VLLM),
+    (("model_type", "architectures"), "a checkpoint's config.json", "It describes a model and measures nothing."),
+    (("model_type", "hidden_size"), "a checkpoint's config.json", "It describes a model and measures nothing."),
+)  # fmt: skip
+# YAML by words that begin a line somewhere in it.
+BLOCKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("target", "policy"), "a scenario", "python simulate.py FILE"),
+    (("axes",), "a study", "python -m hilsim study FILE"),
+    (("units", "memory"), "a chip", "python -m hilsim chip FILE"),
+    (("architecture", "vocabulary"), "a model", "Name it in a row's model column."),
+    (("performance_metrics",), PERF_YAML, AI_HUB),
+    (("supported_chipsets",), PERF_YAML, AI_HUB),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it is, and the command or sentence that leads on, FILE standing for its name."""
+
+    name: str
+    use: str
+
+    def remedy(self, file: Path) -> str:
+        """The sentence for one file, with a command that can be pasted into a shell."""
+        use = self.use.replace("FILE", shlex.quote(str(file)))
+        return f"Use: {use}" if use.startswith("python") else use
+
+
+def kind_of(file: Path) -> Kind | None:
+    """The kind of a file, or None where none is recognised or nothing can be read."""
+    if not exists(file) or not file.is_file():
+        return None
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(PIECE)
+    except OSError:
+        return None
+    if (binary := binary_kind(head)) is not None or (encoding_of(head) == "utf-8" and b"\0" in head):
+        return binary
+    try:
+        text = read_text(file)
+    except InputError:
+        return None
+    if text.lstrip()[:1] in ("{", "["):
+        return json_kind(text)
+    return table_kind(text) or yaml_kind(text)
+
+
+def require_kind(file: Path, *expected: str) -> str | None:
+    """The kind of a file if it is one of these or none that is recognised; an `InputError` that names it if not."""
+    kind = kind_of(file)
+    if kind is not None and kind.name not in expected:
+        raise InputError([Fault(str(file), "", kind.name, expected[0], kind.remedy(file))])
+    return None if kind is None else kind.name
+
+
+def binary_kind(head: bytes) -> Kind | None:
+    """A packed or binary file by its first bytes."""
+    for magic, command in PACKED.items():
+        if head.startswith(magic):
+            return Kind("a compressed file", f"Unpack it first: {command} FILE")
+    if head.startswith(b"PK\x03\x04"):
+        found = next(
+            (kind for member, kind in ZIPS.items() if member in head), ("a zip archive", "Unpack it first: unzip FILE")
+        )
+        return Kind(*found)
+    return next((Kind(*kind) for magic, kind in BINARY.items() if head.startswith(magic)), None)
+
+
+def json_kind(text: str) -> Kind | None:
+    """A JSON file, or one of JSON lines, by the keys of its first object."""
+    try:
+        _, first = next(json_objects(text))
+    except (ValueError, RecursionError, StopIteration):
+        return None
+    keys = set(first)
+    for needed, name, use in OBJECTS:
+        if keys.issuperset(needed):
+            return Kind(name, use)
+    return Kind(JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6]) or 'none'}.")
+
+
+def json_objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, of JSON lines or a single one, with their first lines.
+
+    Raises `json.JSONDecodeError`, or `RecursionError`, where something else follows.
+    """
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    while found := re.compile(r"[\s,\[]*(?=\{)").match(text, at):
+        line += text.count("\n", at, found.end())
+        value, end = decoder.raw_decode(text, found.end())
+        yield line, value
+        line, at = line + text.count("\n", found.end(), end), end
+    if text[at:].strip() != ("]" if text.lstrip().startswith("[") else ""):
+        raise json.JSONDecodeError("something other than an object, or no end", text, at)
+
+
+def table_kind(text: str) -> Kind | None:
+    """A table with two of our columns, one of llama-bench's, or what hilsim writes itself."""
+    _, headers = header_of(text)
+    columns = columns_of(headers)
+    if {"n_prompt", "n_gen", "avg_ts"} <= set(columns):
+        return Kind(LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME")
+    if re.search(r"\|\s*test\s*\|\s*t/s\s*\|", text[:PIECE]):
+        return Kind("llama-bench's table (Markdown)", "Write it with llama-bench -o csv.")
+    if {"point", "state"} <= set(columns):
+        return Kind("the results of a study", PREDICTED)
+    if len(set(columns) & set(SYNONYMS)) >= 2:
+        return Kind(FIGURES, "python -m hilsim validate --csv FILE")
+    return None
+
+
+def yaml_kind(text: str) -> Kind | None:
+    """A YAML file by the words that begin its lines."""
+    words = set(re.findall(r"^[ -]*([A-Za-z_]+):(?:\s|$)", text, flags=re.MULTILINE))
+    for needed, name, use in BLOCKS:
+        if words.issuperset(needed):
+            return Kind(f"{name} (YAML)" if name.startswith("a ") else name, use)
+    return None
