@@ -18,12 +18,14 @@ from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
 from hilsim.describe.load import EIGHT_BITS, Setup, load_setup, with_override
+from hilsim.describe.outside import outside_car
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.files import all_or_nothing, folder_faults
 from hilsim.show.progress import saying
+from hilsim.show.sentences import outside_words
 
 HERE = Path("command line")
 
@@ -66,6 +68,8 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
     compiled = with_plans(setup, plans)
     verdict = check(compiled, options.overrides, load_compiled)
     longest = largest_context(compiled) if options.largest else None
+    if outside_car(setup) and not options.json:
+        print(outside_words(outside_car(setup)))
     show(list(plans.values()), unchecked(setup, plans), options, verdict, str(file), ways, longest)
     if longest is not None and not options.json:
         found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
@@ -176,6 +180,7 @@ def show(
             "unchecked": list(remarks),
             "ways_out": [{"set": way.change, "why": way.why, "step_ms": way.step_ms} for way in ways],
             "memory": {} if verdict is None else memory_of(verdict),
+            "talk_leaves_car": [] if verdict is None else list(outside_car(verdict.setup)),
         }
         if longest is not None:
             found["largest_context"] = {"tokens": longest.tokens, "stopped_by": longest.stopped_by}

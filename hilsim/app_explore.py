@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,7 +16,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from hilsim.app_replay import run_of
+from hilsim.app_replay import forget_prices, numbers_of, run_of
 from hilsim.app_transcripts import transcript_for
 from hilsim.compiler.gate import load_compiled
 from hilsim.cost.memory import ledgers
@@ -24,11 +26,13 @@ from hilsim.describe.catalogue import described, load_chip, load_named
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
+from hilsim.describe.outside import outside_car
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.write import scenario_text
 from hilsim.errors import Fault, InputError
 from hilsim.files import folder_faults, place_faults, written
-from hilsim.show.explore import Exploration, Finalist, draw, render, write_csv
+from hilsim.show.document import assumptions
+from hilsim.show.explore import Exploration, Finalist, as_json, draw, render, write_csv
 from hilsim.show.measures import measured
 from hilsim.show.outputs import require_plot
 from hilsim.show.progress import progressing, saying
@@ -36,6 +40,7 @@ from hilsim.show.screened import MEASURED, screened_measures
 from hilsim.study.answer import Answer
 from hilsim.study.placements import Found, Ready, Screen, got_ready
 from hilsim.study.ranking import Constraint, Objective, constraint, objective
+from hilsim.study.rests import rests_on
 from hilsim.study.space import Space, drafts_for, space_of
 
 T = TypeVar("T")
@@ -96,11 +101,19 @@ def explore(options: ExploreOptions) -> int:
     screened = time.perf_counter()
     answer = Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints)
     chosen = answer.finalists(options.finalists)
-    finalists = tuple(confirmed(options, asked, ready, answer, rank, place) for rank, place in enumerate(chosen, 1))
+    with saying("confirming finalists:") as say:
+        finalists = tuple(
+            confirmed(options, asked, ready, answer, rank, place, say) for rank, place in enumerate(chosen, 1)
+        )
+    own = numbers_of(asked.base)[asked.objective.measure]
     requests = sum(len(talk.turns) for talk in asked.base.conversations)
     exploration = Exploration(
-        asked.base, answer, finalists, len(asked.base.conversations), requests, prepared - began, screened - prepared
-    )
+        asked.base, answer, finalists, len(asked.base.conversations), requests, prepared - began, screened - prepared,
+        own, ranking_command(options, asked, finalists),
+    )  # fmt: skip
+    if options.out is not None:
+        with written(options.out / "explore.json") as path:
+            path.write_text(json.dumps(as_json(exploration), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if options.csv is not None:
         with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as stream:
             write_csv(stream, answer)
@@ -261,21 +274,40 @@ def screen_target(rule: int, target: int) -> Found:
     return SCREEN[0].of_target(rule, target)
 
 
-def confirmed(options: ExploreOptions, asked: Asked, ready: Ready, answer: Answer, rank: int, place: int) -> Finalist:
-    """One of the best, loaded as a user would load it and run event by event; its scenario file, where asked for."""
-    overrides = [*asked.overrides, *answer.overrides(place, ready.application)]
+def confirmed(
+    options: ExploreOptions, asked: Asked, ready: Ready, answer: Answer, rank: int, place: int,
+    say: Callable[[str], None],
+) -> Finalist:  # fmt: skip
+    """One of the best, loaded as a user would load it and run event by event, with what it rests on; its scenario file,
+    where asked for.
+    """
+    chosen = answer.overrides(place, ready.application)
+    overrides = [*asked.overrides, *chosen]
     setup = load_compiled(options.file, overrides)
     by_events = measured(setup, ledgers(setup), *run_of(setup))
     name = asked.objective.measure
+    say(f"what finalist {rank} rests on")
+    rests = rests_on(setup, lambda changed: numbers_of(changed)[name] or 0.0)
+    forget_prices()
     events, screened = by_events[name], answer.numbers(place)[name]
     file = None
     if options.out is not None:
         file = options.out / f"{options.file.stem}-{rank}.yaml"
         told = [
             f"Finalist {rank} of `python -m hilsim explore {options.file}` by {asked.objective.name}:",
-            f"{name} {screened:.6g}, speed-up {answer.numbers(place)['speedup']:.3f} over the target alone here.",
+            f"{name} {screened:.6g}, speed-up {answer.numbers(place)['speedup']:.3f} over its own target alone.",
             f"python simulate.py {file} runs it live, and should say the same within {TOLERANCE:.0%}.",
         ]
         with written(file) as path:
             path.write_text(scenario_text(options.file, overrides, told), encoding="utf-8")
-    return Finalist(place, float(events or 0.0), screened, file)
+    assumed = tuple(figure for figure in assumptions(setup) if figure["kind"] == "assumed")
+    return Finalist(place, float(events or 0.0), screened, file, tuple(chosen), assumed, rests, outside_car(setup))
+
+
+def ranking_command(options: ExploreOptions, asked: Asked, finalists: Sequence[Finalist]) -> str:
+    """The command that ranks the finalists under draws of their figures; "" where there is nothing to rank."""
+    if len(finalists) < 2:
+        return ""
+    words = ["python", "scripts/ranking.py", str(options.file), "--objective", asked.objective.name]
+    words += [word for one in asked.overrides for word in ("--set", one)]
+    return shlex.join([*words, *(w for each in finalists for w in ("--contender", shlex.join(each.overrides)))])

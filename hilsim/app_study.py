@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from hilsim.app_point import digest_of, evaluate, facts_of, worked
 from hilsim.compiler.gate import load_compiled
+from hilsim.describe.load import load_setup
+from hilsim.describe.outside import outside_car
 from hilsim.describe.study import Objective, Search, Study
-from hilsim.describe.study_load import load_study
+from hilsim.describe.study_load import Described, load_study, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import folder_faults, read_text, written
 from hilsim.show.measures import HEADLINE, MEASURES
@@ -31,16 +34,21 @@ from hilsim.show.results import (
     write_csv,
     write_parquet,
 )
-from hilsim.show.words import clean, counted, percent, three_digits
+from hilsim.show.sentences import outside_words
+from hilsim.show.words import clean, counted, duration, percent, three_digits
 from hilsim.study.campaign import Campaign, bytes_digest
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Point, grid_of, typed
 from hilsim.study.search import Found, Goal, Places, Values, require_optuna, search
 from hilsim.study.spread import spread
 from hilsim.study.store import Store
+from hilsim.study.sweeps import LATENCY
 from hilsim.study.workers import Here, Processes, Workers
 
 __all__ = ["StudyOptions", "evaluate", "study_command"]
+SPEEDUP = "speedup"
+SAME = 1e-3
+PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs
 MANY = 2000  # points that run without being asked for twice
 WIDE = 140  # columns of a table that no terminal limits
 PROBES = 2  # points that tell how long all of them take; the first also loads what all of them need
@@ -95,9 +103,23 @@ def study_command(options: StudyOptions) -> int:
             raise KeyboardInterrupt(f"{kept}. The same command goes on from there.") from None
         rows = rows_of(campaign, searched)
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))
+    if outside := outside_roles(described, grid):
+        print(outside_words(outside))
     show(study, rows, grid, metrics, searched, (described.scenario, described.base))
     export(study, rows, grid, metrics, options)
     return 1 if any(row.outcome.state == "failed" for row in rows) else 0
+
+
+def outside_roles(described: Described, grid: Grid) -> list[str]:
+    """Roles that a study puts outside the car: by its scenario, or by a choice on an axis that places one."""
+    placing = [column for column in grid.columns if any(key.split(".")[0] in PLACING for key in column.keys)]
+    choices = [zip(column.keys, row, strict=True) for column in placing for row in column.rows]
+    found: dict[str, None] = {}
+    for choice in ((), *choices):
+        with suppress(InputError):  # what cannot run puts no one anywhere
+            given = [*described.base, *(override(key, value) for key, value in choice)]
+            found |= dict.fromkeys(outside_car(load_setup(described.scenario.resolve(), given)))
+    return list(found)
 
 
 def require_outputs(options: StudyOptions) -> None:
@@ -122,7 +144,7 @@ def search_of(study: Study, options: StudyOptions) -> Search | None:
 def goals_of(how: Search, study: Study, file: Path) -> list[tuple[str, Goal]]:
     """The objectives of a search and which way each goes: the first metric of the study where none is named."""
     found: list[tuple[str, Goal]] = []
-    for place, wanted in enumerate(how.objectives or (Objective(metric=(study.metrics or HEADLINE)[0]),)):
+    for place, wanted in enumerate(how.objectives or (Objective(metric=first_goal(study)),)):
         better = MEASURES[wanted.metric].better
         if wanted.goal is None and not better:
             where = f"search.objectives[{place}]"
@@ -130,6 +152,15 @@ def goals_of(how: Search, study: Study, file: Path) -> list[tuple[str, Goal]]:
             raise InputError([Fault(str(file), where, told, "goal: min or goal: max")])
         found.append((wanted.metric, wanted.goal or ("max" if better == "higher" else "min")))
     return found
+
+
+def first_goal(study: Study) -> str:
+    """What a search looks for where none is named: the first metric, or the request time in place of a speed-up.
+
+    Both have the same best point where the target alone is the same in all, and the time has the right one elsewhere.
+    """
+    name = (study.metrics or HEADLINE)[0]
+    return LATENCY if name == SPEEDUP else name
 
 
 def machine() -> dict[str, str]:
@@ -268,18 +299,48 @@ def show(
             f"No other point is better in one and as good in all of {', '.join(metrics[: len(searched.goals)])}."
         )
         return
-    best = front[0] if front else None if searched is not None else best_of(cells, metrics[0])
-    if best is not None and (mean := best.metrics[metrics[0]]) is not None:
+    name = metrics[0]
+    if name == SPEEDUP and (alone := baselines(rows)) is not None:
+        told = f"{duration(alone[0])} to {duration(alone[1])} a request"
+        text = f"Each speedup is over its own target alone, which takes {told}: "
+        if searched is None:
+            name = LATENCY
+            cells = cells_of(rows, [*metrics, name])
+            text += f"the best point is by {name}."
+        else:
+            text += f"for the quickest point search for {LATENCY}."
+        console.print(text, highlight=False)
+    best = front[0] if front else None if searched is not None else best_of(cells, name)
+    if best is not None and (mean := best.metrics[name]) is not None:
         # Of several seeds the first is the scenario's own.
         chosen = [
             given for given in best.rows[0].point.overrides if grid.varies("seed") or not given.startswith("seed=")
         ]
         command = f"python simulate.py {short_path(ran[0])} {typed([*ran[1], *chosen])}"
-        text = f"Best {metrics[0]}, {three_digits(mean.mean)}: {command}"
+        text = f"Best {name}, {three_digits(mean.mean)}: {command}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if failed := [row for row in rows if row.outcome.state == "failed"]:
         text = f"{counted(len(failed), 'point')} failed, which none should; --retry-failed runs them again."
         console.print(text, style="bold red", highlight=False)
+
+
+def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """The least and the longest request of the target alone, where points of one seed differ in it.
+
+    None where they do not, and where answers are of different lengths, so that times say less than speed-ups.
+    """
+    alone: dict[int, list[float]] = defaultdict(list)
+    tokens: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        found = [row.outcome.metrics.get(name) for name in (SPEEDUP, LATENCY, "output_token_throughput")]
+        if row.outcome.state == "done" and None not in found:
+            gain, latency, rate = (float(number or 0.0) for number in found)
+            alone[row.point.seed].append(gain * latency)
+            tokens[row.point.seed].append(rate * latency)
+    apart = [seed for seed, times in alone.items() if max(times) > (1 + SAME) * min(times)]
+    if not apart or any(max(tokens[seed]) > (1 + SAME) * min(tokens[seed]) for seed in apart):
+        return None
+    return min(map(min, alone.values())), max(map(max, alone.values()))
 
 
 def short_path(file: Path) -> Path:

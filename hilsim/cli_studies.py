@@ -78,7 +78,9 @@ def add_explore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     explore.add_argument(
         "--limit", metavar="MEASURE<=X", action="append", default=[], help="any other bound, or MEASURE>=X; repeatable"
     )
-    explore.add_argument("--cloud", action="store_true", help="allow targets outside the car; talk leaves it then")
+    explore.add_argument(
+        "--cloud", action="store_true", help="allow models outside the car, target and draft; talk leaves it then"
+    )
     explore.add_argument("--chips", metavar="NAMES", type=names, default=[], help="further chips to place models on")
     explore.add_argument("--links", metavar="NAMES", type=names, default=[], help="links (default: all in chips/links)")
     explore.add_argument(

@@ -25,7 +25,7 @@ from hilsim.show.curves import colour_bar, finished, heat_map, level_line, lines
 from hilsim.show.inputs import numbers, one, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, marked, plain_table, telling, terminal, times, write_csv
+from hilsim.show.sweeps import crossing, marked, plain_table, print_cautions, telling, terminal, times, write_csv
 from hilsim.study.closed_forms import acceptance_of, best_draft_tokens
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import LENGTH, Point, Talk, best, drafting, over_lengths, placed, with_acceptance
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table_of(rows, chance))
     console.print(f"{LEGEND} answers of {talk.answer} tokens", style="dim")
     console.print(own_table(own))
+    print_cautions(console, own)
     console.print(f"\n{answer(own, options.acceptances, rows)}")
     points = [*(point for row in rows for point in row), *own]
     title = f"{setup.scenario.name}: how good must the draft be, and how long should it draft?"
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def said(point: Point) -> float:
-    """The acceptance by chance that brings as many tokens a round."""
+    """The acceptance by chance that brings the same `mean_acceptance_length`."""
     return acceptance_of(point.number("mean_acceptance_length"), int(point.place[LENGTH]))
 
 
@@ -105,7 +106,8 @@ def own_table(own: list[Point]) -> Table:
     """The stand-ins' own talk, length by length."""
     table = plain_table("stand-ins", *(str(point.place[LENGTH]) for point in own))
     table.add_row("speed-up", *(times(point.speedup) for point in own))
-    table.add_row("tokens a round", *(times(point.number("mean_acceptance_length")) for point in own))
+    table.add_row("tokens a round", *(times(point.number("tokens_per_round")) for point in own))
+    table.add_row("mean_acceptance_length", *(times(point.number("mean_acceptance_length")) for point in own))
     table.add_row("as by chance at", *(times(said(point)) for point in own))
     return table
 
@@ -121,7 +123,7 @@ def draw(
     limits = (float(np.nanmin(values)), float(np.nanmax(values)))
     image = heat_map(left, acceptances, lengths, values, limits)
     left.plot([said(point) for point in own], lengths, "o", color="white", markeredgecolor="black", markersize=8,
-              label="the stand-ins, by tokens a round")  # fmt: skip
+              label="the stand-ins, by mean_acceptance_length")  # fmt: skip
     left.plot(acceptances, [best(row).place[LENGTH] for row in rows], "k_", markersize=22, markeredgewidth=3,
               label="best length")  # fmt: skip
     left.set(xlabel="acceptance of a drafted token", ylabel="drafted tokens a round (sync)", yticks=lengths)

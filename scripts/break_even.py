@@ -28,7 +28,7 @@ from hilsim.show.curves import BLACK_AND, MARKS, finished, sheet
 from hilsim.show.inputs import numbers, one, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_refused, telling, terminal, write_csv
+from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, write_csv
 from hilsim.study.closed_forms import least
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "acceptance at which nothing is won or lost, simulated (closed form); - not by a draft that is always right",
         style="dim",
     )
+    print_cautions(console, points)
     print_refused(console, [point for point in points if point.why], ("link",))
     for name, ratio in sorted(real.items(), key=lambda item: item[1]):
         console.print(f"c {ratio:.3f}  {name}", style="dim")

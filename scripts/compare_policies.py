@@ -18,9 +18,12 @@ from rich.table import Table
 from hilsim.app_runs import replayer
 from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.outside import outside_car
 from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
+from hilsim.show.kinds import BAD
 from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.progress import counting
+from hilsim.show.sentences import outside_words
 from hilsim.show.words import duration, percent
 from hilsim.study.variants import Ran, Refused, policies, tried
 
@@ -39,6 +42,8 @@ def main() -> int:
     lines = [line_of(ran) for ran in found if isinstance(ran, Ran)]
     shown = sorted(lines, key=lambda line: -line.speedup) if options.all else best_of_each(lines)
     console = Console()
+    if outside_car(setup):
+        console.print(outside_words(outside_car(setup)), style=f"bold {BAD}")
     console.print(table_of(shown))
     for group, why in {out.variant.group: out.why for out in found if isinstance(out, Refused)}.items():
         console.print(f"{group}, not here: {why}", style="dim", highlight=False, markup=False)
@@ -53,7 +58,7 @@ def main() -> int:
 
 
 def table_of(lines: list[Line]) -> Table:
-    """One row a policy: speed, what the passenger hears, and shares of the request time by what it was spent on."""
+    """One row a policy: speed, when the first clause is ready, and shares of the request time by cause."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for name in ("policy", "speed", "clause", "request", "tok/rd", "J", "verify", "draft", "waste", "link", "wait"):
         table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)

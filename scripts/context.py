@@ -28,7 +28,7 @@ from hilsim.show.curves import finished, lines, sheet
 from hilsim.show.inputs import numbers, one, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
 from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"by chance, acceptance {acceptance:.2f}; questions of {talk.prompt} tokens, answers of {talk.answer}",
         style="dim",
     )
+    print_cautions(console, points)
     print_refused(console, points, ["context_tokens"])
     console.print(f"\n{answer(points, setup)}")
     title = f"{setup.scenario.name}: how long a context can one afford? (by chance, acceptance {acceptance:.2f})"
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measured(setup: Setup) -> float:
-    """The acceptance by chance that brings the tokens a round that the scenario's own draft brings."""
+    """The acceptance by chance that brings the `mean_acceptance_length` of the scenario's own draft."""
     tokens = numbers_of(with_length(setup, MEASURED_AT))["mean_acceptance_length"]
     assert tokens is not None
     return acceptance_of(tokens, MEASURED_AT)

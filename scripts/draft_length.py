@@ -21,7 +21,7 @@ from hilsim.show.curves import finished, level_line, lines, sheet
 from hilsim.show.inputs import names, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import print_refused, shown, telling, terminal, times, write_csv
+from hilsim.show.sweeps import print_cautions, print_refused, shown, telling, terminal, times, write_csv
 from hilsim.study.sweeps import Point, drafting, loaded, over_lengths, with_own_length
 
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points = [point for row in rows.values() for point in row]
     console = terminal()
     console.print(table_of(rows, options.lengths))
+    print_cautions(console, points)
     print_refused(console, points, ("link",))
     title = f"{setup.scenario.name}: how many tokens should be drafted, over which link?"
     write_outputs(
@@ -55,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table_of(rows: dict[str, list[Point]], lengths: Sequence[int]) -> Table:
     """A row a length; what is said does not depend on the link, so it is the first one's that runs."""
-    table = Table("draft_tokens", *(f"speedup, {link}" for link in rows), "mean_acceptance_length", "wasted drafts")
+    table = Table("draft_tokens", *(f"speedup, {link}" for link in rows), "tokens a round", "wasted drafts")
     said = next((row for row in rows.values() if not row[0].why), next(iter(rows.values())))
     for place, length in enumerate(lengths):
         found = said[place]
         wasted = "-" if found.why else f"{1 - found.number('draft_acceptance_rate'):.0%}"
         speeds = (times(row[place].speedup) for row in rows.values())
-        table.add_row(str(length), *speeds, shown(found.numbers, "mean_acceptance_length", ".2f"), wasted)
+        table.add_row(str(length), *speeds, shown(found.numbers, "tokens_per_round", ".2f"), wasted)
     return table
 
 

@@ -27,12 +27,22 @@ from hilsim.show.curves import BLACK_AND, LEVELS, MARKS, contours, finished, she
 from hilsim.show.inputs import names, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_refused, shown, telling, terminal, times, write_csv
-from hilsim.show.words import milliseconds
+from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.show.words import duration, milliseconds
 from hilsim.study.closed_forms import acceptance_of, sync_speedup
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import LENGTH, DraftPlace, Point, best, draft_places, drafting, loaded, over_lengths
+from hilsim.study.sweeps import (
+    LENGTH,
+    DraftPlace,
+    Point,
+    best,
+    draft_places,
+    drafting,
+    loaded,
+    over_lengths,
+    over_one_baseline,
+)  # fmt: skip
 from hilsim.units import GIB
 
 ASKED = ("draft", "unit", "precision")
@@ -47,14 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_outputs(options)
     setup = drafting(options.scenario, options.set)
     places = draft_places(setup, options.draft or drafts_for(setup), options.precisions)
-    points = [
+    found = [
         at(place, options.scenario, options.set, options.lengths) for place in counting("drafts", places, len(places))
     ]
+    own = Point({}, numbers_of(setup, telling("recording what the scenario's models say")))
+    points = over_one_baseline(found, own.alone_ms)
     console = terminal()
     console.print(table_of(points))
     console.print(
-        "acceptance: the chance a token that brings as many tokens a round; GiB: of the draft alone", style="dim"
+        "by: the stand-in; accept: the chance a token that brings the same mean_acceptance_length; speed-up: over the\n"
+        f"scenario's own target alone, {duration(own.alone_ms)} a request; GiB: of the draft alone",
+        style="dim",
+        soft_wrap=True,
     )
+    print_cautions(console, points)
     print_refused(console, points, ASKED)
     console.print(f"\n{answer(points)}")
     title = f"{setup.scenario.name}: which draft, and where?"
@@ -79,29 +95,34 @@ def at(place: DraftPlace, file: Path, overrides: Sequence[str], lengths: Sequenc
     """A draft at its best length."""
     setup = loaded(file, [*overrides, *place.overrides])
     say = telling(f"recording what {place.stand_in} drafts")
-    point = best(over_lengths(place.place, setup, lengths, lambda made: numbers_of(made, say)))
-    if point.setup is None or point.setup.draft is None:
-        return point
-    length = int(point.place[LENGTH])
-    held = role_items(point.setup.draft, point.setup.scenario.context_tokens, point.setup.scenario.workload.talkers)
-    return point.adding(
-        draft_ms=steps_of(point.setup, length).draft_ms,
-        acceptance=acceptance_of(point.number("mean_acceptance_length"), length),
+    found = best(over_lengths(place.place, setup, lengths, lambda made: numbers_of(made, say)))
+    if found.setup is None or found.setup.draft is None:
+        return found
+    length = int(found.place[LENGTH])
+    held = role_items(found.setup.draft, found.setup.scenario.context_tokens, found.setup.scenario.workload.talkers)
+    return found.adding(
+        draft_ms=steps_of(found.setup, length).draft_ms,
+        acceptance=acceptance_of(found.number("mean_acceptance_length"), length),
         draft_gib=sum(item.bytes for item in held) / GIB,
-        left_gib=min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers(point.setup).values()) / GIB,
+        left_gib=min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers(found.setup).values()) / GIB,
     )
 
 
 def table_of(points: Sequence[Point]) -> Table:
     """A row a draft at a place, the fastest first, those that cannot run at the end."""
-    table = plain_table("draft", "speaks", "unit", "in", "ms/token", "accept", "length", "speed-up", "GiB", left=4)
-    for point in sorted(points, key=lambda point: (point.why != "", -point.number("speedup"))):
-        spoken = Path(str(point.place["stand_in"])).name
+    table = plain_table(
+        "draft", "by", "unit", "in", "ms/token", "accept", "length", "request", "speed-up", "GiB", left=4
+    )
+    for point in sorted(points, key=lambda point: (point.why != "", point.latency_ms)):
+        spoken = Path(str(point.place["stand_in"])).name.removeprefix("draft-")
         where = (str(point.place["draft"]), spoken, str(point.place["unit"]), str(point.place["precision"]))
-        step = milliseconds(point.number("draft_ms")) if not point.why else "-"
+        if point.why:
+            table.add_row(*where, *"-" * 6)
+            continue
         table.add_row(
-            *where, step, shown(point.numbers, "acceptance", ".2f"), "-" if point.why else str(point.place[LENGTH]),
-            times(point.speedup), shown(point.numbers, "draft_gib", ".2f"),
+            *where, milliseconds(point.number("draft_ms")), shown(point.numbers, "acceptance", ".2f"),
+            str(point.place[LENGTH]), duration(point.latency_ms), times(point.speedup),
+            shown(point.numbers, "draft_gib", ".2f"),
         )  # fmt: skip
     return table
 
@@ -112,7 +133,7 @@ def answer(points: Sequence[Point]) -> str:
     if top.why:
         return "No draft runs here."
     where = f"{top.place['draft']} in {top.place['precision']} on {top.place['unit']}"
-    told = f"Take {where}, {top.place[LENGTH]} tokens a round: {top.speedup:.2f}x in {top.number('draft_gib'):.2f} GiB"
+    told = f"Take {where}, {top.place[LENGTH]} drafted tokens: {top.speedup:.2f}x in {top.number('draft_gib'):.2f} GiB"
     smaller = [point for point in points if point.number("draft_gib") < top.number("draft_gib")]
     if not smaller or (other := best(smaller)).why:
         return f"{told}."

@@ -31,7 +31,7 @@ from hilsim.show.curves import colour_bar, empty, finished, heat_map, rim, sheet
 from hilsim.show.inputs import numbers, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_refused, telling, terminal, times, write_csv
+from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
 from hilsim.show.words import shortened, three_digits
 from hilsim.study.sweeps import Place, Point, best, drafting, loaded, over_lengths, with_link
 
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(
         "slowest: bandwidth from which so much is gained at that latency; - at none of those tried", style="dim"
     )
+    print_cautions(console, points)
     print_refused(console, points, ["payload"])
     console.print(f"\n{answer(maps, options.bandwidths, options.latencies)}")
     title = f"{setup.scenario.name}: how fast must the link be for what crosses it?"

@@ -28,9 +28,20 @@ from hilsim.show.curves import finished, level_line, lines, sheet
 from hilsim.show.inputs import names, numbers, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_refused, telling, terminal, times, write_csv
+from hilsim.show.sweeps import plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
+from hilsim.show.words import duration
 from hilsim.study.space import drafts_for
-from hilsim.study.sweeps import LENGTH, DraftPlace, Point, best, draft_places, drafting, over_lengths, reason
+from hilsim.study.sweeps import (
+    LENGTH,
+    DraftPlace,
+    Point,
+    best,
+    draft_places,
+    drafting,
+    over_lengths,
+    over_one_baseline,
+    reason,
+)
 from hilsim.study.uncertainty import with_values
 from hilsim.units import GIB
 
@@ -51,14 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ScenarioError([Fault(setup.file, "draft.chip", f"{chip}, the target's", "a draft on a chip of its own")])
     every = draft_places(setup, drafts_for(setup), options.precisions)
     here = [place for place in every if place.unit.startswith(f"{chip}.")]
-    drafts = [
-        at(place, options.scenario, options.set, options.lengths) for place in counting("drafts", here, len(here))
-    ]
+    found = [at(place, options.scenario, options.set, options.lengths) for place in counting("drafts", here, len(here))]
+    own = Point({}, numbers_of(setup, telling("recording what the scenario's models say")))
+    drafts = over_one_baseline(found, own.alone_ms)
     points = [under(cap, draft, chip) for cap in options.caps for draft in drafts]
     console = terminal()
     console.print(table_of(points, options.caps))
-    console.print(f"\nneeds: everything on {chip}, runtime and cache included; 1.00 is the target alone", style="dim")
+    alone = f"1.00 is the scenario's target alone, {duration(own.alone_ms)} a request"
+    console.print(f"\nneeds: everything on {chip}, runtime and cache included; {alone}", style="dim")
     console.print(needs_table(drafts))
+    print_cautions(console, drafts)
     print_refused(console, [draft for draft in drafts if draft.why], ("draft", "unit", "precision"))
     console.print(f"\n{answer(points, options.caps, chip)}")
     title = f"{setup.scenario.name}: how much memory must {chip} leave?"

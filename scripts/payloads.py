@@ -21,10 +21,13 @@ from hilsim.cli import guarded
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
+from hilsim.describe.outside import outside_car
 from hilsim.errors import Fault, ScenarioError
 from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
+from hilsim.show.kinds import BAD
 from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.show.progress import counting
+from hilsim.show.sentences import outside_words
 from hilsim.show.words import three_digits
 from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
 
@@ -54,6 +57,8 @@ def main() -> int:
         if isinstance(outcome, Ran):
             by_link[outcome.variant.group].append(line_of(outcome))
     console = Console()
+    if outside_car(setup):
+        console.print(outside_words(outside_car(setup)), style=f"bold {BAD}")
     console.print(table_of(by_link))
     console.print("text: own - the target's own words; law - other words of the same law; TV - distance from that law")
     for refused in (outcome for outcome in found if isinstance(outcome, Refused)):

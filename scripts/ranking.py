@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 """Does the ranking survive what the chips' figures leave open? Contenders replayed under the same draws of them.
 
-python scripts/ranking.py [SCENARIO] [--set PATH=VALUE]... [--contender "KEY=VALUE ..."]... [--draws N] [--seed N]
-                          [--plot FILE] [--csv FILE]
+python scripts/ranking.py [SCENARIO] [--set PATH=VALUE]... [--contender "KEY=VALUE ..."]... [--objective NAME]
+                          [--draws N] [--seed N] [--plot FILE] [--csv FILE]
 
-Every figure with a range is drawn, below its value as often as above it; each draw holds for all contenders.
+Every figure with a range is drawn, below its value as often as above it; each draw holds for all contenders. They are
+ranked by one of the explorer's objectives, never by speed-up: each one's is over its own target alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from string import ascii_uppercase
+from textwrap import fill
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,13 +30,15 @@ from hilsim.cli import guarded
 from hilsim.errors import Fault, ScenarioError
 from hilsim.show.comparison import plain
 from hilsim.show.curves import BLACK_AND, finished, level_line, sheet
+from hilsim.show.explore import number
 from hilsim.show.inputs import one, question
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_refused, telling, terminal, times, write_csv
+from hilsim.show.sweeps import MEASURES, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
 from hilsim.show.words import percent
 from hilsim.study.contest import Contest, drawn_for, standings
-from hilsim.study.sweeps import Point, drafting, loaded, point
+from hilsim.study.ranking import OBJECTIVES, Objective, objective
+from hilsim.study.sweeps import Numbers, Point, loaded, placed, point
 
 CONTENDERS = (
     "policy={name: sync, draft_tokens: 3}",
@@ -43,6 +50,7 @@ CONTENDERS = (
     "policy={name: pearl, draft_tokens: 4}",
     "policy={name: pipelined, draft_tokens: 4}",
 )
+LONGEST = 40  # characters of a name in the table
 SURE = 0.9  # of the draws: then the ranking is said to hold
 
 
@@ -52,55 +60,87 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--contender", type=settings, action="append", metavar="KEY=VALUE ...",
         help="values of --set, quoted together; repeatable (default: a handful of policies)",
     )  # fmt: skip
+    parser.add_argument(
+        "--objective", default="request_latency", metavar="NAME", help=f"{', '.join(OBJECTIVES)} (as in explore)"
+    )
     parser.add_argument("--draws", type=one(2, 10**5), default="200", help="sets of figures (default 200)")
     parser.add_argument("--seed", type=one(0, 2**32), default="1", help="of the draws (default 1)")
     options = parser.parse_args(arguments)
     require_outputs(options)
-    drafting(options.scenario, options.set)
+    wanted = objective(options.objective)
+    placed(options.scenario, options.set)
     contenders = options.contender or [(text,) for text in CONTENDERS]
     say = telling("recording what the scenario's models say")
     nominal = [
-        point({"contender": named(sets)}, loaded(options.scenario, [*options.set, *sets]), lambda s: numbers_of(s, say))
+        point(
+            {"contender": named(distinct(sets, contenders))},
+            loaded(options.scenario, [*options.set, *sets]),
+            lambda s: numbers_of(s, say),
+        )
         for sets in contenders
     ]
-    ran = sorted((each for each in nominal if not each.why), key=lambda each: -each.speedup)
+    ran = sorted((each for each in nominal if not each.why), key=lambda each: cost(wanted, each.numbers))
     if len(ran) < 2:
         reasons = "; ".join(each.why for each in nominal if each.why)
         found = f"{len(ran)} contenders that run" + (f" ({reasons})" if reasons else "")
         raise ScenarioError([Fault(str(options.scenario), "--contender", found, "two at least")])
     setups = [each.setup for each in ran if each.setup is not None]
-    drawn, speeds = drawn_for(setups, options.draws, options.seed), []
+    drawn, costs = drawn_for(setups, options.draws, options.seed), []
     for changed in counting("draws", drawn.setups(), options.draws):
-        speeds.append([numbers_of(setup)["speedup"] or 0.0 for setup in changed])
+        costs.append([cost(wanted, numbers_of(setup)) for setup in changed])
         forget_prices()
-    contest = standings(np.array(speeds))
+    contest = standings(np.array(costs))
     console = terminal()
-    console.print(table_of(ran, contest))
+    names = short_names(ran)
+    console.print(table_of(ran, names, contest, wanted))
     console.print(
         f"{options.draws} draws of {len(drawn.ranged)} figures with a range; interval: 5 % to 95 % of them; "
-        "beats next: in how\nmany draws",
+        "beats next: in how\nmany draws; x own: over the contender's own target alone, which is another for each",
         style="dim",
     )
+    for name, each in zip(names, ran, strict=True):
+        if name != each.place["contender"]:
+            console.print(f"{name}: {each.place['contender']}", soft_wrap=True)
+    print_cautions(console, ran)
     print_refused(console, nominal, ("contender",))
-    console.print(f"\n{verdict(ran, contest)}")
+    console.print(f"\n{verdict(names, contest)}")
     points = [
         each.adding(
-            low=contest.low[place],
-            median=contest.median[place],
-            high=contest.high[place],
+            low=ends(contest, place, wanted)[0],
+            median=abs(contest.median[place]),
+            high=ends(contest, place, wanted)[1],
             first=contest.ranks[place, 0],
         )
         for place, each in enumerate(ran)
     ]
-    title = f"does the ranking survive the error bars? ({options.draws} draws of {len(drawn.ranged)} figures)"
+    title = f"does the ranking by {wanted.name} survive the error bars? "
+    title += f"({options.draws} draws of {len(drawn.ranged)} figures)"
     write_outputs(
         options,
-        lambda path, kind: draw(ran, contest, title, path, kind),
+        lambda path, kind: draw(ran, contest, wanted, title, path, kind),
         lambda file: write_csv(
-            [*points, *(each for each in nominal if each.why)], file, "low", "median", "high", "first"
+            [*points, *(each for each in nominal if each.why)],
+            file,
+            *(() if wanted.measure in MEASURES else (wanted.measure,)),
+            "low",
+            "median",
+            "high",
+            "first",
         ),
     )
     return 0
+
+
+def cost(wanted: Objective, numbers: Numbers) -> float:
+    """What an objective comes to, less being better; what has no such number comes last."""
+    value = numbers.get(wanted.measure)
+    return math.inf if value is None else float(wanted.cost(np.array(value)))
+
+
+def ends(contest: Contest, place: int, wanted: Objective) -> tuple[float, float]:
+    """The interval of a contender in the objective's own sense, the smaller number first."""
+    low, high = sorted(float(wanted.cost(np.array(end[place]))) for end in (contest.low, contest.high))
+    return low, high
 
 
 def settings(text: str) -> tuple[str, ...]:
@@ -127,6 +167,11 @@ def joined(words: Sequence[str]) -> list[str]:
     return found
 
 
+def distinct(sets: Sequence[str], contenders: Sequence[Sequence[str]]) -> Sequence[str]:
+    """What a contender changes and not every other does; all of it where that is nothing."""
+    return [text for text in sets if not all(text in other for other in contenders)] or sets
+
+
 def named(sets: Sequence[str]) -> str:
     """A contender's name: a policy without its key and braces, anything else as it was typed."""
     parts = []
@@ -137,46 +182,59 @@ def named(sets: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def table_of(ran: Sequence[Point], contest: Contest) -> Table:
+def short_names(ran: Sequence[Point]) -> list[str]:
+    """Contenders by their names, or by letters where a name is longer than a column."""
+    names = [str(each.place["contender"]) for each in ran]
+    letters = (f"{letter}{number or ''}" for number in count() for letter in ascii_uppercase)
+    return [name if len(name) <= LONGEST else next(letters) for name in names]
+
+
+def table_of(ran: Sequence[Point], names: Sequence[str], contest: Contest, wanted: Objective) -> Table:
     """A row a contender, in the order of the figures as they stand."""
-    table = plain_table("contender", "rank", "speed-up", "interval", "first", "mean rank", "beats next")
+    head = f"{wanted.name}, {wanted.unit}"
+    table = plain_table("contender", "rank", head, "interval", "first", "mean rank", "beats next", "x own")
     for place, each in enumerate(ran):
         beats = "-" if place == len(ran) - 1 else percent(float(contest.beats[place, place + 1]))
+        low, high = (number(wanted, end) for end in ends(contest, place, wanted))
         table.add_row(
-            str(each.place["contender"]), str(place + 1), times(each.speedup),
-            f"{contest.low[place]:.2f} to {contest.high[place]:.2f}", percent(float(contest.ranks[place, 0])),
-            f"{contest.mean_rank(place):.1f}", beats,
+            names[place], str(place + 1), number(wanted, each.number(wanted.measure)),
+            f"{low} to {high}", percent(float(contest.ranks[place, 0])), f"{contest.mean_rank(place):.1f}", beats,
+            times(each.speedup),
         )  # fmt: skip
     return table
 
 
-def verdict(ran: Sequence[Point], contest: Contest) -> str:
+def verdict(names: Sequence[str], contest: Contest) -> str:
     """Whether the first stays first, and how much of the order holds."""
     first = float(contest.ranks[0, 0])
-    leader = str(ran[0].place["contender"])
-    sure = sum(float(contest.beats[place, place + 1]) >= SURE for place in range(len(ran) - 1))
-    held = f"{sure} of {len(ran) - 1} neighbours keep their order in {SURE:.0%} of the draws"
+    leader = names[0]
+    sure = sum(float(contest.beats[place, place + 1]) >= SURE for place in range(len(names) - 1))
+    held = f"{sure} of {len(names) - 1} neighbours keep their order in {SURE:.0%} of the draws"
     if first >= SURE:
         return f"The ranking's head survives: {leader} is first in {first:.0%} of the draws; {held}."
-    other = max(range(1, len(ran)), key=lambda place: float(contest.ranks[place, 0]))
-    rival = f"{ran[other].place['contender']} in {float(contest.ranks[other, 0]):.0%}"
+    other = max(range(1, len(names)), key=lambda place: float(contest.ranks[place, 0]))
+    rival = f"{names[other]} in {float(contest.ranks[other, 0]):.0%}"
     return f"The ranking's head is open: {leader} is first in {first:.0%} of the draws, {rival}; {held}."
 
 
-def draw(ran: Sequence[Point], contest: Contest, title: str, path: Path, kind: str) -> None:
+def draw(ran: Sequence[Point], contest: Contest, wanted: Objective, title: str, path: Path, kind: str) -> None:
     """Left the intervals, right how often each has which rank."""
-    names = [str(each.place["contender"]) for each in ran]
-    figure, panels = sheet(1, 2, 13, 1.6 + 0.42 * len(ran))
+    names = [fill(str(each.place["contender"]), 60) for each in ran]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure, panels = sheet(1, 2, 15, 1.6 + 0.26 * len(ran) + 0.15 * lines)
     left, right = panels[0]
     rows = range(len(ran))
-    left.hlines(rows, contest.low, contest.high, color="0.6", linewidth=5)
-    left.plot(contest.median, rows, "|", color="black", markersize=12, label="median of the draws")
-    left.plot(
-        [each.speedup for each in ran], rows, "D", color=BLACK_AND[2], markeredgecolor="black", label="as described"
+    low, high = zip(*(ends(contest, place, wanted) for place in rows), strict=True)
+    left.hlines(
+        rows, [end / wanted.scale for end in low], [end / wanted.scale for end in high], color="0.6", linewidth=5
     )
-    left.set_yticks(rows, names, fontsize=9)
+    medians = [abs(float(value)) / wanted.scale for value in contest.median]
+    left.plot(medians, rows, "|", color="black", markersize=12, label="median of the draws")
+    nominal = [each.number(wanted.measure) / wanted.scale for each in ran]
+    left.plot(nominal, rows, "D", color=BLACK_AND[2], markeredgecolor="black", label="as described")
+    left.set_yticks(rows, names, fontsize=9 if lines == len(ran) else 7)
     left.invert_yaxis()
-    left.set_xlabel("speed-up over the target alone; grey: 5 % to 95 % of the draws")
+    left.set_xlabel(f"{wanted.name}, {wanted.unit}; grey: 5 % to 95 % of the draws")
     plain(left, "x")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     right.imshow(contest.ranks, cmap="Greys", vmin=0, vmax=1, aspect="auto")

@@ -26,7 +26,7 @@ from hilsim.show.curves import finished, level_line, lines, sheet
 from hilsim.show.inputs import numbers, one, question, whole
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
 from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.sweeps import LENGTH, Place, Point, best, drafting, loaded, over_lengths
 
@@ -55,10 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = terminal()
     console.print(table_of(points))
     console.print(
-        f"{talks} conversations, each rule at its best length; accept: the chance a token that brings as\n"
-        "many tokens a round. Every temperature says another text: more conversations make smoother lines.",
+        f"{talks} conversations, each rule at its best length; accept: the chance a token that brings the same\n"
+        "mean_acceptance_length; tok/rd: tokens_per_round. Every temperature says another text: more\n"
+        "conversations make smoother lines.",
         style="dim",
     )
+    print_cautions(console, points)
     print_refused(console, points, ("temperature", "rule"))
     console.print(f"\n{answer(points)}")
     title = f"{setup.scenario.name}: what does a warmer voice cost? ({talks} conversations)"
@@ -95,7 +97,7 @@ def table_of(points: Sequence[Point]) -> Table:
             for point in row
             for cell in (
                 shown(point.numbers, "acceptance", ".2f"), "-" if point.why else str(point.place[LENGTH]),
-                shown(point.numbers, "mean_acceptance_length", ".2f"), times(point.speedup),
+                shown(point.numbers, "tokens_per_round", ".2f"), times(point.speedup),
             )
         ]  # fmt: skip
         table.add_row(f"{row[0].place['temperature']:g}", *cells)

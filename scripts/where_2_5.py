@@ -27,7 +27,7 @@ from hilsim.show.curves import LEVELS, STYLES, colour_bar, contours, empty, fini
 from hilsim.show.inputs import names, numbers, one, question, whole, width_sets
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_refused, telling, terminal, times, write_csv
+from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
 from hilsim.study.sweeps import LENGTH, Point, Talk, best, drafting, loaded, over_lengths, with_acceptance
 
 WANTED, EVEN = 2.5, 1.0
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"the least acceptance that reaches so much at the best length; questions of {talk.prompt} tokens, answers of "
         f"{talk.answer}", style="dim",
     )  # fmt: skip
+    print_cautions(console, points)
     print_refused(console, points, ("target", "widths"))
     for sentence in answer(maps, options.acceptances):
         console.print(f"\n{sentence}")
@@ -205,7 +206,7 @@ def draw(
     for axes in panels[-1]:
         axes.set_xlabel("acceptance")
     if image is not None:
-        colour_bar(figure, image, panels, f"speed-up over the target alone, over {links[0]}")
+        colour_bar(figure, image, panels, f"speed-up over each panel's own target alone, over {links[0]}")
     handles = [
         panels[0][0].plot([], [], color="0.3", linestyle=STYLES[place % len(STYLES)], label=said)[0]
         for place, said in enumerate(

@@ -33,9 +33,10 @@ from hilsim.show.curves import BLACK_AND, MARKS, finished, level_line, sheet
 from hilsim.show.inputs import names, question, width_sets
 from hilsim.show.outputs import require_outputs, write_outputs
 from hilsim.show.progress import counting
-from hilsim.show.sweeps import marked, plain_table, print_refused, shown, telling, terminal, write_csv
+from hilsim.show.sweeps import marked, plain_table, print_cautions, print_refused, shown, telling, terminal, write_csv
+from hilsim.show.words import duration
 from hilsim.study.space import chain_policies
-from hilsim.study.sweeps import Point, best, drafting, point, reason, with_policy
+from hilsim.study.sweeps import Point, best, drafting, over_one_baseline, point, reason, with_policy
 from hilsim.units import GIB, ms
 
 SETS = "1-128,1-4-128,1-8-128,1-16-128,1-32-128,1-4-8-128,1-4-16-128,1-8-16-128,1-8-32-128"
@@ -59,13 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points: list[Point] = []
     for widths in counting("sets of widths", options.widths, len(options.widths)):
         points += at(widths, options.scenario, options.set, policies)
+    own = Point({}, numbers_of(setup, telling("recording what the scenario's models say")))
+    points = over_one_baseline(points, own.alone_ms)
     console = terminal()
     console.print(table_of(points, options.policies))
     console.print(
-        "speed-up by policy, each at its best setting; GiB: of the target's chip, weights in every graph, or\n"
-        "shared; gate: what the compile gate adds to a verify, by width",
+        f"speed-up by policy, each at its best setting, over the scenario's target alone ({duration(own.alone_ms)});\n"
+        "GiB: of the target's chip, weights in every graph, or shared; gate: what the compile gate adds to a verify",
         style="dim",
+        soft_wrap=True,
     )
+    print_cautions(console, points)
     print_refused(console, points[:: len(policies)], ["widths"])
     console.print(f"\n{answer(points)}")
     title = f"{setup.scenario.name}: which widths should {setup.target.model.name} be compiled for?"
@@ -163,8 +168,8 @@ def answer(points: Sequence[Point]) -> str:
     top = best(tops)
     if top.why:
         return "No set of widths runs here."
-    close = [other for other in tops if other.speedup >= (1 - CLOSE) * top.speedup]
-    choice = min(close, key=lambda other: (other.number("own_gib"), -other.speedup))
+    close = [other for other in tops if (1 - CLOSE) * other.latency_ms <= top.latency_ms]
+    choice = min(close, key=lambda other: (other.number("own_gib"), other.latency_ms))
     told = f"compile {listed(choice)}: {choice.speedup:.2f}x by {choice.place['setting']}"
     told += f", {choice.number('own_gib'):.2f} GiB"
     if choice is not top:
@@ -192,7 +197,7 @@ def draw(points: Sequence[Point], policies: Sequence[str], title: str, path: Pat
         if row[0].why:
             left.annotate("does not run", (place, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="center",
                           fontsize=8, color="0.4")  # fmt: skip
-    left.set(xlabel="compiled widths of the target", ylabel="speed-up over the target alone, best setting")
+    left.set(xlabel="compiled widths of the target", ylabel="speed-up over the scenario's target alone")
     level_line(left, 1.0)
     plain(left, "both")
     alike: dict[tuple[float, float], list[str]] = {}

@@ -14,17 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilsim.app_explore import ExploreOptions, all_screened, understood
-from hilsim.app_replay import run_of
+from hilsim.app_replay import numbers_of, run_of
 from hilsim.app_transcripts import transcript_for
 from hilsim.cli import main
 from hilsim.compiler.gate import load_compiled
 from hilsim.cost.memory import ledgers
+from hilsim.cost.verdict import candidates
 from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.load import Setup
 from hilsim.show.measures import MEASURES, measured
 from hilsim.show.screened import MEASURED
 from hilsim.study.answer import Answer
-from hilsim.study.placements import AXES, Found, Ready, got_ready
-from hilsim.study.ranking import Constraint, front, objective
+from hilsim.study.placements import AXES, LEAVES, Found, Ready, got_ready
+from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
+from hilsim.study.remedies import changes
+from hilsim.study.rests import limits_of, rests_on
+from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
 DRAFT = "draft-68m-llama3:models/draft-0.8m"
@@ -226,3 +231,133 @@ def test_a_space_too_large_is_asked_about(capsys: pytest.CaptureFixture[str], mo
 def test_a_scenario_that_cannot_be_explored_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", str(PROJECT / "scenarios/paper_table.yaml")]) == 2
     assert "synthetic logits" in capsys.readouterr().err
+
+
+def test_without_cloud_no_role_of_any_configuration_is_outside_the_car() -> None:
+    """The same space with and without: nothing in the cloud is left, and only what is in the cloud is missing."""
+    only = ("draft.unit=gpu", "target.widths=any,1-8-128", "policy=sync 3,target_only", "target.unit=gpu,npu")
+    given = ExploreOptions(
+        SCENARIO, ["networks=[]"], conversations=2, drafts=[DRAFT], links=LINKS, only=only
+    )  # fmt: skip
+    asked = understood(given)
+    answers = []
+    for cloud in (False, True):
+        ready = got_ready(SCENARIO, asked.overrides, asked.space, asked.links, asked.base, transcript_for,
+                          lambda words: None, cloud=cloud)  # fmt: skip
+        found = all_screened(ready, 1)
+        answers.append(Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints))
+    near, far = answers
+
+    def outside(answer: Answer, place: int) -> list[str]:
+        choices = answer.choices(place)
+        return [role for role in ("target", "draft") if choices[role].parts.get("chip") == "cloud-l4"]
+
+    def inside(answer: Answer) -> set[tuple[int, ...]]:
+        places = answer.found.places.tolist()
+        return {tuple(row) for place, row in enumerate(places) if not outside(answer, place)}
+
+    assert not any(outside(near, place) for place in range(len(near.found)))
+    there = [roles for place in range(len(far.found)) if (roles := outside(far, place))]
+    assert {tuple(roles) for roles in there} >= {("target",), ("draft",)}, "a negative control of either kind"
+    assert inside(near) == inside(far)
+    assert near.found.left_out[LEAVES] >= len(there)
+    assert near.found.left_out.total() + len(near.found) == far.found.left_out.total() + len(far.found)
+
+
+def test_a_scenario_in_the_cloud_is_told_aloud_and_stays_behind_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    far = ["--set", "draft.chip=cloud-l4", "--set", "draft.precision=fp16", "--set", "link=cellular"]
+    told = ["explore", str(SCENARIO), *SMALL, *far, "--workers", "1", "--finalists", "1",
+            "--only", "policy=sync 3,target_only", "--only", "target.chip=sa8295p"]  # fmt: skip
+    assert main(told) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "TALK LEAVES THE CAR: draft on cloud-l4" in shown
+    assert "draft on cloud-l4.gpu" not in shown
+
+
+def test_no_remedy_moves_anything_outside_the_car() -> None:
+    """Even where one role is there: the other stays, and links that reach further are for those who go there."""
+    far = ["draft.chip=cloud-l4", "draft.precision=fp16", "link=cellular"]
+    setup = load_compiled(SCENARIO, far)
+    moves = [change for change, _ in candidates(setup, setup.target) if any("chip=" in one for one in change)]
+    assert not [change for change in moves if "target.chip=cloud-l4" in change]
+    near = load_compiled(SCENARIO, [])
+    offered = [override for group in changes(near) for change in group for override in change.overrides]
+    assert any(one.startswith("link=") for one in offered)
+    assert not [one for one in offered if "cloud" in one or one in ("link=cellular", "link=ideal")]
+
+
+def test_a_finalist_says_which_assumed_figures_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "2", "--out", str(tmp_path),
+            "--only", "policy.name=sync", "--only", "target.unit=gpu"]  # fmt: skip
+    assert main(told) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    document = json.loads((tmp_path / "explore.json").read_text())
+    first = document["finalists"][0]
+    assert f"rests on {len(first['assumptions'])} assumed figures" in shown
+    assert all(figure["kind"] == "assumed" and figure["source"] for figure in first["assumptions"])
+    swings = [abs(mover["at_high"] - mover["at_low"]) for mover in first["moved_most_by"]]
+    assert swings == sorted(swings, reverse=True)
+    assert swings[0] > 0
+    # The target on what the driving stack leaves: at the low end of that assumption there is no room for it.
+    assert "does not fit with drive-orin-x/memory 2 GiB" in shown
+    assert {"figure": "drive-orin-x/memory", "value": 2, "unit": "GiB"} in first["does_not_fit_with"]
+    assert f"{document['better_than_own']:,} of {document['ranked']:,} configurations are better" in shown
+    assert (
+        document["own"]
+        == numbers_of(load_compiled(SCENARIO, ["networks=[]", "workload.count=2"]))["request_latency_ms.mean"]
+    )
+
+
+def test_what_a_set_up_rests_on_is_found_by_moving_one_figure_at_a_time() -> None:
+    setup = load_compiled(SCENARIO, ["networks=[]"])
+    path = "drive-orin-x/units.gpu.step_overhead"
+
+    def overhead(changed: Setup) -> float:
+        assert changed.draft is not None
+        return float(changed.draft.unit.step_overhead.si)
+
+    found = rests_on(setup, overhead)
+    assert [mover.figure for mover in found.movers] == [path]
+    assert found.ranged > 5
+    assert limits_of(setup) == [] or all(limit.figure.endswith(("memory", "reserve")) for limit in limits_of(setup))
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_no_name_is_broken_or_cut_at_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "1",
+            "--only", "policy=sync 3,adaptive confidence 0.4", "--only", "target.unit=gpu,npu"]  # fmt: skip
+    assert main(told) == 0
+    shown = capsys.readouterr().out
+    words = set(shown.split())
+    for name in ("drive-orin-x.gpu", "sa8295p.gpu", "draft-68m-llama3", "pcie-gen3-x4"):
+        assert name in {word.strip(",;") for word in words}, name
+    assert "…" not in shown
+    assert max(len(line) for line in shown.split("\n") if "python " not in line) <= width
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_ranking_s_order_is_the_explorer_s(
+    explored: tuple[Answer, Ready], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contenders of different targets, whose speed-ups are over different baselines, in the explorer's own order."""
+    monkeypatch.chdir(PROJECT)
+    answer, ready = explored
+    wanted = objective(name)
+    targets = {str(answer.choices(place)["target"].name): place for place in range(len(answer.found))}
+    chosen = list(targets.values())[:5]
+    assert len(chosen) > 3
+    file = tmp_path / "rows.csv"
+    told = [f"--contender={' '.join(map(json.dumps, answer.overrides(place, ready.application)))}" for place in chosen]
+    given = ["--set=networks=[]", "--set=workload.count=2", f"--objective={name}", "--draws=2", f"--csv={file}"]
+    assert answered("ranking", str(SCENARIO), *given, *told) == 0
+    rows = list(csv.DictReader(file.open(encoding="utf-8", newline="")))
+    ours = [float(row[wanted.measure]) for row in rows]
+    costs = wanted.of(answer.found.measures)
+    expected = sorted(float(costs[place]) for place in chosen)
+    assert [float(wanted.cost(np.array(value))) for value in ours] == pytest.approx(expected, rel=1e-5)
+    gains = [float(row["speedup"]) for row in rows]
+    if name == "request_latency":
+        assert gains != sorted(gains, reverse=True), "else speed-ups would have given the same order"

@@ -171,7 +171,7 @@ def test_ranking_draws_the_same_figures_for_all(tmp_path: Path, capsys: pytest.C
 
 
 def test_standings_count_shares_of_the_draws() -> None:
-    contest = standings(np.array([[3.0, 2, 1], [3, 1, 2], [1, 2, 3], [2, 2, 1]]))
+    contest = standings(-np.array([[3.0, 2, 1], [3, 1, 2], [1, 2, 3], [2, 2, 1]]))
     assert contest.ranks[0].tolist() == [0.75, 0, 0.25]
     assert contest.beats[0, 1] == 0.5, "of two alike neither beats the other"
     assert contest.mean_rank(0) == 1.5

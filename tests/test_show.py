@@ -250,7 +250,7 @@ def test_the_running_figures_end_as_the_metrics():
         block["num_draft_tokens"],
         block["num_accepted_tokens"],
     )
-    assert now.tokens_per_round == pytest.approx(block["mean_acceptance_length"])
+    assert now.tokens_per_round == pytest.approx(block["tokens_per_round"])
     pairs = zip(block["num_accepted_tokens_per_pos"], block["num_draft_tokens_per_pos"], strict=True)
     assert now.acceptance() == pytest.approx([stood / tried for stood, tried in pairs])
     assert seen.tally.progress == 1.0

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hilsim import app_point
-from hilsim.app_study import StudyOptions, study_command
+from hilsim.app_study import StudyOptions, first_goal, study_command
 from hilsim.cli import main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.study import RangeAxis
+from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
 from hilsim.show.measures import HEADLINE, MEASURES
 from hilsim.show.results import as_exact
@@ -200,7 +201,9 @@ def test_points_are_what_single_runs_say(tmp_path: Path, capsys: pytest.CaptureF
     }
     told = " ".join(capsys.readouterr().out.split())
     assert "8 points: 8 done." in told
-    assert "Best speedup" in told
+    # Targets of two speeds: each speedup is over another target alone, so the quickest point is the best one.
+    assert "Each speedup is over its own target alone" in told
+    assert "Best request_latency_ms.mean" in told
 
 
 def test_every_measure_has_a_unit_and_a_number(tmp_path: Path) -> None:
@@ -329,3 +332,21 @@ def test_shipped_studies_load(file: Path) -> None:
     described = load_study(file, [], list(MEASURES))
     assert described.study.name == file.stem
     assert all(digest for digests in described.choices for digest in digests)
+
+
+def test_points_of_one_target_are_ranked_by_speedup_and_searches_by_the_request_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where only the policy varies the target alone is the same, and both have the same best point."""
+    axes = [{"key": "policy", "values": [{"name": "sync", "draft_tokens": count} for count in (1, 2, 4)]}]
+    file = write_study(tmp_path, axes=axes, repeats=1, metrics=["speedup", "request_latency_ms.mean"])
+    status, found = run(file, tmp_path / "out")
+    assert status == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Best speedup" in told
+    assert "its own target alone" not in told
+    quickest = min(found, key=lambda row: float(row["request_latency_ms.mean"]))
+    assert quickest == max(found, key=lambda row: float(row["speedup"]))
+    study = load_study(file, [], list(MEASURES)).study
+    assert first_goal(study) == "request_latency_ms.mean"
+    assert first_goal(study.model_copy(update={"metrics": ("energy_j",)})) == "energy_j"

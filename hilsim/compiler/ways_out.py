@@ -96,6 +96,8 @@ def places(setup: Setup, part: Part, index: int) -> Changes:
         for unit, record in chip.units.items():
             if (chip.name, unit) == (part.chip.name, part.unit_name):
                 continue
+            if chip.place == "cloud" and chip.name != part.chip.name:
+                continue  # nothing moves outside the car unasked
             if isinstance(part, Placed) and setup.draft is not None:
                 yield from moved(setup, part.role, chip.name, unit, record)
             elif chip.name == part.chip.name:

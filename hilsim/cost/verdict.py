@@ -121,7 +121,7 @@ def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
         if precision.weight_bits.si < current:
             yield [f"{role}.precision={name}"], "smaller weights, less accurate"
     for chip in setup.chips.values():
-        if chip.name != placed.chip.name:
+        if chip.name != placed.chip.name and chip.place == "car":  # nothing moves outside the car unasked
             for unit, record in chip.units.items():
                 if setup.draft is not None:
                     yield from moved(setup, role, chip.name, unit, record)

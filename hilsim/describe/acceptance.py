@@ -194,12 +194,16 @@ def run_of(acceptance: float, places: int) -> float:
 
 
 def tokens_a_round(acceptance: float, drafted: int) -> float:
-    """(1 - a^(g+1)) / (1 - a), the target's own token included. Leviathan et al. (arXiv 2211.17192), Eq. 1."""
+    """(1 - a^(g+1)) / (1 - a), the target's own token included, of an answer without end. Leviathan et al. (arXiv
+    2211.17192), Eq. 1. `metrics.tokens_a_round` of a run lies below it, as its last rounds are cut.
+    """
     return run_of(acceptance, drafted + 1)
 
 
 def acceptance_of(tokens: float, drafted: int) -> float:
-    """The acceptance that brings so many tokens a round: `tokens_a_round` backwards, 1 where that is too little."""
+    """The acceptance that brings so many tokens to a round that nothing cuts (of a run its `mean_acceptance_length`):
+    `tokens_a_round` backwards, 1 where that is too little.
+    """
     found = least(lambda acceptance: tokens_a_round(acceptance, drafted), tokens)
     return 1.0 if found is None else found
 

@@ -189,7 +189,8 @@ class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
 
     `modes` are its other power modes, named `CHIP@MODE` where a chip is asked for. `known_as` are the names that
-    measurements use for it, and `group` the class in which they are summed up. What runs in the `cloud` hears the talk.
+    measurements use for it, and `group` the class in which they are summed up. What passengers say reaches what
+    runs in the `cloud`.
     """
 
     known_as: Names = ()

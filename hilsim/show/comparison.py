@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from hilsim.show.canvas import canvas
 from hilsim.show.kinds import DRAFT, READING, TARGET
 from hilsim.show.metrics import speculation, speedup, timing
 from hilsim.show.parts import LOSSES
@@ -100,11 +102,7 @@ def write_csv(rows: Sequence[tuple[str, Line]], file: TextIO) -> None:
 
 def draw_policies(lines: Sequence[Line], title: str, path: Path, kind: str) -> None:
     """A bar a policy: the mean request time by what it was spent on; the speed-up at its end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 1.8 + 0.42 * len(lines)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(10, 1.8 + 0.42 * len(lines))
     axes = figure.subplots()
     rows = range(len(lines))
     left = [0.0] * len(lines)
@@ -128,16 +126,13 @@ def draw_policies(lines: Sequence[Line], title: str, path: Path, kind: str) -> N
 
 def draw_payloads(by_link: dict[str, list[Line]], rates: dict[str, float], title: str, path: Path, kind: str) -> None:
     """Left, what a round carries against the tokens it brings; right, the speed-up over the links' rates."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 6.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(14, 6.4)
     left, right = figure.subplots(1, 2)
     links = sorted(by_link, key=lambda link: rates[link])
     lines = by_link[links[0]]
     from matplotlib import colormaps
 
+    alike: dict[tuple[int, float], list[tuple[int, float, float]]] = {}
     colours = [colormaps["tab20"](index % 20) for index in range(len(lines))]
     for number, (line, colour) in enumerate(zip(lines, colours, strict=True), start=1):
         lossy = line.claim == "none"
@@ -146,23 +141,31 @@ def draw_payloads(by_link: dict[str, list[Line]], rates: dict[str, float], title
             [nbytes], [line.tokens_a_round], s=70, marker="X" if lossy else "o", color=colour, edgecolor="0.3",
             linewidth=0.6, zorder=3,
         )  # fmt: skip
-        # Schemes of the same bytes lie above each other; numbers keep apart where names would not.
-        left.annotate(str(number), (nbytes, line.tokens_a_round), (7, 4 if number % 2 else -10),
-                      textcoords="offset points", fontsize=8)  # fmt: skip
+        # Schemes of the same bytes lie on each other; one label has the numbers of all that lie there.
+        alike.setdefault((round(8 * math.log10(max(nbytes, 1))), round(line.tokens_a_round, 1)), []).append(
+            (number, nbytes, line.tokens_a_round)
+        )
         speeds = [next(other.speedup for other in by_link[link] if other.name == line.name) for link in links]
         right.plot(
             [rates[link] for link in links], speeds, marker="X" if lossy else "o", linestyle="--" if lossy else "-",
             color=colour, linewidth=1.6, markersize=5, label=f"{number:>2} {line.label}",
         )  # fmt: skip
-    left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round (mean_acceptance_length)")
-    right.set(xscale="log", xlabel="rate of the link, GB/s", ylabel="speedup over the target alone")
+    for numbers in alike.values():
+        place = max(nbytes for _, nbytes, _ in numbers), max(height for *_, height in numbers)
+        left.annotate(", ".join(str(number) for number, *_ in numbers), place, (7, 4), textcoords="offset points",
+                      fontsize=8)  # fmt: skip
+    left.set(xscale="log", xlabel="bytes a round, up and down", ylabel="tokens a round")
+    right.set(
+        xscale="log", xlabel="rate of the link, GB/s", ylabel="speed-up over the target alone, same link and rule"
+    )
     if any(line.speedup < 1.2 for lines in by_link.values() for line in lines):
         right.axhline(1, color="0.5", linewidth=0.8)
-    for link in links:
-        right.annotate(link, (rates[link], 0.01), xycoords=("data", "axes fraction"), rotation=90, fontsize=8,
-                       color="0.45", ha="right", va="bottom")  # fmt: skip
+    above = right.secondary_xaxis("top")
+    above.set_xticks([rates[link] for link in links], links, rotation=20, ha="left", fontsize=8, color="0.35")
+    above.minorticks_off()
     for axes in (left, right):
         plain(axes, "both")
+    left.margins(0.1)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path, dpi=120, format=kind)

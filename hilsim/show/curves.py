@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.show.canvas import canvas
 from hilsim.show.comparison import plain
-from hilsim.show.words import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,17 +26,13 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 def sheet(down: int, across: int, width: float, height: float) -> tuple[Figure, Any]:
     """An empty picture of `down` x `across` panels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(width, height)
     return figure, figure.subplots(down, across, squeeze=False)
 
 
 def finished(figure: Figure, title: str, path: Path, kind: str) -> None:
     """The picture under its title. `kind` is png, svg or pdf."""
-    figure.suptitle(shortened(title, round(11 * figure.get_figwidth())), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(fill(title, round(11 * figure.get_figwidth())), fontsize=11, x=0.01, ha="left")
     figure.savefig(path, dpi=120, format=kind)
 
 

@@ -19,13 +19,21 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
+from hilsim.describe.outside import outside_car
 from hilsim.show.compile import assumed_rules, plan_in_short
+from hilsim.show.coverage import coverage, coverage_notes
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
+from hilsim.show.sentences import outside_words
 from hilsim.sim.trace import Pace, Trace
 from hilsim.units import ms
 
 OTHER_ROUNDS = "rounds of this run do not all draft {} tokens and then verify, or are too few."
 FAR_OFF = 0.1  # of a share: more than chance moves it in a run of some hundred drafts
+NOT_IN_IT = (
+    "Not in these times: speech recognition before a question, speech synthesis after a clause is ready, load of other "
+    "work on these units and memories (other models, a second passenger), and heat."
+)
+ON_BOARDS = " A board's times hold what load and heat it had while it was measured."
 
 
 def document(
@@ -53,6 +61,7 @@ def document(
         "link": scenario.link,
         "context_tokens": scenario.context_tokens,
         "roles": {"target": role(setup.target, setup), "draft": setup.draft and role(setup.draft, setup)},
+        "talk_leaves_car": list(outside_car(setup)),
         "networks": [beside(network) for network in setup.networks],
         "speculative": None,
         "baseline": timing(baseline, setup.chips, setup.link),
@@ -69,6 +78,7 @@ def document(
         },
         "compile": [plan_in_short(plan) for plan in plans],
         "assumptions": [*assumptions(setup), *assumed_rules(plans)],
+        "corpus_coverage": coverage(setup),
         "notes": notes(setup, speculative or baseline),
     }
     if speculative is not None:
@@ -284,12 +294,16 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         timed = "deployed models' or the boards'" if setup.backends else "deployed models'"
         found.append(f"Times are the {timed}, words and acceptance the speakers': {pairs}.")
         found.append("The stand-ins' corpus is regular and flatters small drafts.")
+    found += coverage_notes(setup)
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
             found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")
+    found.append(NOT_IN_IT + (ON_BOARDS if setup.backends else ""))
     if setup.target.widths is not None and setup.target.widths[0] > 1:
         width = setup.target.widths[0]
         found.insert(0, f"No graph of width 1: the target alone runs {width} rows a token, so speedup flatters.")
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
+    if outside_car(setup):
+        found.insert(0, outside_words(outside_car(setup)))
     return found

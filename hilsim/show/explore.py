@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from hilsim.describe.load import Setup
+from hilsim.describe.outside import outside_car
+from hilsim.show.canvas import canvas
 from hilsim.show.kinds import DRAFT, TARGET
+from hilsim.show.sentences import outside_words
 from hilsim.study.answer import Answer, Best
 from hilsim.study.ranking import Objective
+from hilsim.study.rests import Rests
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_ROWS = 12  # of the Pareto set in the terminal; the CSV has all configurations
 MOST_REASONS = 12
+MOST_MOVERS = 3
+INDENT = (0, 0, 0, 3)
+RESTS = "Times rest on the chips' figures, many of them assumed: simulate.py lists them with every answer."
+RANKING = "scripts/ranking.py tells whether a ranking survives their ranges."
+NOTHING = Rests(0, (), ())
 QUESTIONS = (  # of what is open, in this order; the choice it is about, and the part of it
     ("Where should the target run?", "target", ""),
     ("Which widths should I compile?", "target", "widths"),
@@ -36,12 +49,18 @@ NO_ANSWER = {"widths": ("any",), "model": ("none",), "place": ("",), "": ("none"
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of the best: the first objective by events and as screened, and its scenario file."""
+    """One of the best: the first objective by events and as screened, its scenario file, its values of `--set`, the
+    assumed figures of its document, and which of them it rests on most.
+    """
 
     place: int
     by_events: float
     screened: float
     file: Path | None
+    overrides: tuple[str, ...] = ()
+    assumed: tuple[dict[str, Any], ...] = ()
+    rests: Rests = NOTHING
+    outside: tuple[str, ...] = ()  # its roles outside the car
 
     @property
     def agrees(self) -> bool:
@@ -51,7 +70,9 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Exploration:
-    """An answer with what it was made from; seconds of wall time."""
+    """An answer with what it was made from; seconds of wall time. `own` is the scenario's own value of the objective,
+    `ranking` a command that ranks the finalists under draws of their figures.
+    """
 
     base: Setup
     answer: Answer
@@ -60,10 +81,21 @@ class Exploration:
     requests: int
     preparing_s: float
     screening_s: float
+    own: float | None = None
+    ranking: str = ""
+
+    @property
+    def better(self) -> int:
+        """How many configurations that keep the constraints are better than the scenario as it stands."""
+        if self.own is None:
+            return 0
+        one = self.answer.objective
+        costs = one.of(self.answer.found.measures)[self.answer.ranked]
+        return int((costs < float(one.cost(np.array(self.own)))).sum())
 
 
 def render(exploration: Exploration, console: Console) -> None:
-    """Everything that is told in the terminal."""
+    """Print everything to the terminal; no name is broken and nothing cut, however narrow it is."""
     answer = exploration.answer
     found, total = answer.found, answer.found.left_out.total() + len(answer.found)
     console.print(
@@ -75,6 +107,8 @@ def render(exploration: Exploration, console: Console) -> None:
         f"{exploration.preparing_s:.1f} s before that to load, compile and record",
         highlight=False,
     )
+    if base := outside_car(exploration.base):
+        console.print(f"[bold red]{outside_words(base)}[/bold red]")
     if found.left_out or any(answer.broken.values()):
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
@@ -84,14 +118,59 @@ def render(exploration: Exploration, console: Console) -> None:
             nearest = np.nanmin(values) if one.at_most else np.nanmax(values)
             console.print(f"  {one}: the nearest is {nearest:,.5g}", highlight=False)
         return
-    console.print(pareto_table(answer))
-    console.print(questions(answer))
+    render_pareto(answer, console)
+    render_questions(answer, console)
     for rank, finalist in enumerate(exploration.finalists, 1):
-        console.print(finalist_line(answer, finalist, rank), highlight=False, soft_wrap=True)
-    console.print(
-        "[dim]Times rest on the chips' figures, many of them assumed: simulate.py lists them with every answer, and "
-        "scripts/ranking.py tells whether a ranking survives their ranges.[/dim]"
-    )
+        first, *rest = finalist_lines(answer, finalist, rank)
+        console.print(first, highlight=False)
+        console.print(Padding("\n".join(rest), INDENT), highlight=False)
+        if finalist.file is not None:
+            console.print(f"   python simulate.py {finalist.file}", highlight=False, soft_wrap=True)
+    if exploration.own is not None:
+        wanted = answer.objective
+        console.print(
+            f"The scenario as it stands: {wanted.name} {number(wanted, exploration.own)} {wanted.unit}; "
+            f"{exploration.better:,} of {len(answer.ranked):,} configurations are better by it.",
+            highlight=False,
+        )
+    if outside := dict.fromkeys(role for each in exploration.finalists for role in each.outside):
+        console.print(f"[bold red]{outside_words(list(outside))}[/bold red]")
+    end = "Whether the ranking of these survives their ranges:" if exploration.ranking else RANKING
+    console.print(f"[dim]{RESTS} {end}[/dim]")
+    if exploration.ranking:
+        console.print(Text(exploration.ranking, "dim"), highlight=False, soft_wrap=True)
+
+
+def as_json(exploration: Exploration) -> dict[str, Any]:
+    """The finalists with everything that they rest on, for `--out`."""
+    answer, one = exploration.answer, exploration.answer.objective
+    return {
+        "scenario": exploration.base.scenario.name,
+        "objective": {"name": one.name, "measure": one.measure, "goal": one.goal},
+        "own": exploration.own,
+        "better_than_own": exploration.better,
+        "ranked": len(answer.ranked),
+        "finalists": [
+            {
+                "rank": rank,
+                "choices": answer.named(each.place),
+                "set": list(each.overrides),
+                "talk_leaves_car": list(each.outside),
+                "measures": {k: None if np.isnan(v) else v for k, v in answer.numbers(each.place).items()},
+                "by_events": each.by_events,
+                "moved_most_by": [
+                    {"figure": mover.figure, "at_low": mover.at_low, "at_high": mover.at_high}
+                    for mover in each.rests.movers
+                ],
+                "does_not_fit_with": [
+                    {"figure": limit.figure, "value": limit.value, "unit": limit.unit} for limit in each.rests.limits
+                ],
+                "assumptions": list(each.assumed),
+            }
+            for rank, each in enumerate(exploration.finalists, 1)
+        ],
+        "ranking": exploration.ranking,
+    }
 
 
 def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
@@ -106,8 +185,11 @@ def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
     return table
 
 
-def pareto_table(answer: Answer) -> Table:
-    """The Pareto set: only the columns in which its members differ, and the objectives."""
+def render_pareto(answer: Answer, console: Console) -> None:
+    """The Pareto set: only the columns in which its members differ, and the objectives.
+
+    Where a name would not fit into its column, rows are numbered, and told below.
+    """
     shown = list(spread(answer.pareto, MOST_ROWS))
     columns = answer.distinguishing(shown)
     same = {name: value for name, value in answer.named(shown[0]).items() if name not in columns and value}
@@ -115,19 +197,44 @@ def pareto_table(answer: Answer) -> Table:
         f"Pareto set of {', '.join(one.name for one in answer.objectives)}: {len(answer.pareto)} of "
         f"{len(answer.ranked):,}" + (f", {len(shown)} shown" if len(shown) < len(answer.pareto) else "")
     )
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for name in (*(head(one) for one in answer.objectives), "speedup"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = pareto_table(answer, shown, columns)
+    if numbered := not has_room(table, console):
+        table = pareto_table(answer, shown, ())
+    console.print(title, style="italic", highlight=False)
+    console.print(table)
+    for row, place in enumerate(shown, 1) if numbered else ():
+        named = answer.named(place)
+        console.print(Padding(f"{row}  " + listed({name: named[name] for name in columns}), INDENT), highlight=False)
     if same:
-        table.caption = "all: " + ", ".join(f"{name} {value}" for name, value in same.items())
-        table.caption_justify = "left"
-    for place in shown:
+        console.print("all: " + listed(same), style="dim", highlight=False)
+    console.print("x own: over the target alone at the same place, another for each: no measure of which is quicker",
+                  style="dim", highlight=False)  # fmt: skip
+
+
+def pareto_table(answer: Answer, shown: Sequence[int], columns: Sequence[str]) -> Table:
+    """A row a member: its choices in some columns, or its number, and its objectives."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns or ("",):
+        table.add_column(column, overflow="fold", justify="left" if columns else "right")
+    for name in (*(head(one) for one in answer.objectives), "x own"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, place in enumerate(shown, 1):
         named, numbers = answer.named(place), answer.numbers(place)
         cells = [number(one, numbers[one.measure]) for one in answer.objectives]
-        table.add_row(*(named[column] for column in columns), *cells, f"{numbers['speedup']:.2f}")
+        names = [named[column] for column in columns] or [str(row)]
+        table.add_row(*names, *cells, f"{numbers['speedup']:.2f}")
     return table
+
+
+def has_room(table: Table, console: Console) -> bool:
+    """Whether no word of a table would be broken."""
+    boundless = console.options.update_width(10_000)
+    return Measurement.get(console, boundless, table).minimum <= console.width
+
+
+def listed(named: Mapping[str, str]) -> str:
+    """Choices in one line."""
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value)
 
 
 def spread(places: Sequence[int] | np.ndarray, most: int) -> list[int]:
@@ -150,17 +257,24 @@ def number(one: Objective, value: float) -> str:
     return f"{scaled:,.0f}" if scaled >= 1000 else f"{scaled:.4g}"
 
 
-def questions(answer: Answer) -> Table:
+def render_questions(answer: Answer, console: Console) -> None:
     """The best answer to each question that the space leaves open, and what the next one costs."""
-    table = Table("question", "answer", head(answer.objective), "next best", "costs", title="Answers",
-                  title_justify="left")  # fmt: skip
+    table = Table("question", "answer", head(answer.objective), "next best", "costs", box=SIMPLE_HEAD, pad_edge=False)
     for column in (2, 4):
         table.columns[column].justify = "right"
+    rows = []
     for question, kind, part in QUESTIONS:
         best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
         if len(best) > 1:
-            table.add_row(question, *told(answer.objective, best))
-    return table
+            rows.append((question, *told(answer.objective, best)))
+            table.add_row(*rows[-1])
+    console.print("Answers", style="italic")
+    if has_room(table, console):
+        console.print(table)
+        return
+    for question, first, value, second, worse in rows:
+        one = answer.objective
+        console.print(f"  {question} {first}: {value} {one.unit}; next {second}, {worse}", highlight=False)
 
 
 def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
@@ -171,13 +285,26 @@ def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str
     return first.value, value, second.value, f"{worse:+.1%}" if worse >= 0.0005 else "nothing"
 
 
-def finalist_line(answer: Answer, finalist: Finalist, rank: int) -> str:
-    """A finalist in one line, with the event simulation's word on it."""
-    named = ", ".join(f"{name} {value}" for name, value in answer.named(finalist.place).items() if value)
+def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
+    """A finalist: its choices, the event simulation's word on it, and the assumed figures that it rests on."""
     one = answer.objective
     word = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
-    where = f"\n   python simulate.py {finalist.file}" if finalist.file is not None else ""
-    return f"{rank}. {named}\n   {one.name} {number(one, finalist.screened)} {one.unit}, {word}{where}"
+    lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
+    lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {word}")
+    if finalist.assumed:
+        lines.append(f"rests on {len(finalist.assumed)} assumed figures (--out has all){rests_words(one, finalist)}")
+    return lines
+
+
+def rests_words(one: Objective, finalist: Finalist) -> str:
+    """The assumed figures that move a finalist most over their ranges, and those at which it does not fit."""
+    movers = [
+        f"{mover.figure} ({number(one, mover.at_low)} to {number(one, mover.at_high)} {one.unit})"
+        for mover in finalist.rests.movers[:MOST_MOVERS]
+    ]
+    words = f"; most on {', '.join(movers)}" if movers else ""
+    limits = [f"{limit.figure} {limit.value:g} {limit.unit}" for limit in finalist.rests.limits]
+    return words + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
 
 
 def write_csv(stream: TextIO, answer: Answer) -> None:
@@ -197,13 +324,9 @@ def write_csv(stream: TextIO, answer: Answer) -> None:
 
 def draw(path: Path, exploration: Exploration, kind: str) -> None:
     """Every configuration by the first two objectives, the Pareto set and the finalists on top."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     answer = exploration.answer
     first, second = answer.objectives[0], (answer.objectives + answer.objectives)[1]
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(10, 6)
     axes = figure.add_subplot()
     x, y = (answer.found.measures[one.measure] / one.scale for one in (first, second))
     good = np.zeros(len(answer.found), dtype=bool)
@@ -217,7 +340,8 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     for rank, finalist in enumerate(exploration.finalists, 1):
         at = (x[finalist.place], y[finalist.place])
         axes.scatter(*at, s=90, facecolors="none", edgecolors=DRAFT, linewidths=1.6)
-        axes.annotate(str(rank), at, xytext=(7, -3 + 11 * rank), textcoords="offset points", color=DRAFT, weight="bold")
+        axes.annotate(str(rank), at, xytext=(12 * rank - 24, -28), textcoords="offset points", color="black",
+                      weight="bold", arrowprops={"arrowstyle": "-", "color": DRAFT, "linewidth": 0.8})  # fmt: skip
     axes.set(xlabel=f"{first.name}, {first.unit}", ylabel=f"{second.name}, {second.unit}")
     for axis, values, scale in ((axes.xaxis, x, axes.set_xscale), (axes.yaxis, y, axes.set_yscale)):
         low, high = float(np.nanmin(values)), float(np.nanmax(values))

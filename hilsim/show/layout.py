@@ -23,9 +23,24 @@ from hilsim.units import NS_PER_MS, NS_PER_S
 
 COLUMN = 42
 OWN = f"bold underline {TARGET}"
-PARTS = (("weights", TARGET), ("KV cache", DRAFT), ("system reserve", "#8a8a8a"), ("runtime", "#5f6b78"))
-OTHER_PART = READING
-SHORT = (*zip(("weights", "KV", "system", "runtime"), (style for _, style in PARTS), strict=True), ("rest", OTHER_PART))
+PARTS = {  # of a ledger, by words in what its items are called; the rest are activations and what rewrites keep
+    "weights": (TARGET, ("layers", "output head", "embedding table", "parameters")),
+    "KV": (DRAFT, ("KV cache",)),
+    "system": ("#8a8a8a", ("system reserve",)),
+    "runtime": ("#5f6b78", ("runtime",)),
+}
+REST, OTHER_PART = "rest", READING
+LEGEND = (*((name, style) for name, (style, _) in PARTS.items()), (REST, OTHER_PART))
+
+
+def parts_of(ledger: Ledger) -> dict[str, int]:
+    """A ledger's bytes by the parts that a bar has; every item in one of them."""
+    found = dict.fromkeys([*PARTS, REST], 0)
+    for item in ledger.items:
+        label = item.what.rpartition(": ")[2]  # a model may be called anything
+        part = next((name for name, (_, words) in PARTS.items() if any(word in label for word in words)), REST)
+        found[part] += item.bytes
+    return found
 
 
 class Layout:
@@ -209,16 +224,15 @@ class Layout:
                 line = Text(f"{name:<{column}}").append_text(self.stack(ledger, max(4, width - column - 6)))
                 lines.append(line.append(f"{percent(ledger.ratio):>6}"))
         if full and self.colour:
-            lines.append(Text.assemble(*(bit for name, style in SHORT for bit in (("█", style), (f"{name} ", FRAME)))))
+            lines.append(Text.assemble(*(bit for name, style in LEGEND for bit in (("█", style), (f"{name} ", FRAME)))))
         return lines
 
     @staticmethod
     def stack(ledger: Ledger, width: int) -> Text:
         """A ledger as one bar, its parts in their colours, up to the cap."""
         row, drawn, used = Text(), 0, 0
-        parts = [(sum(item.bytes for item in ledger.items if part in item.what), style) for part, style in PARTS]
-        parts.append((ledger.used_bytes - sum(size for size, _ in parts), OTHER_PART))
-        for size, style in parts:
+        for name, size in parts_of(ledger).items():
+            style = OTHER_PART if name == REST else PARTS[name][0]
             used += size
             until = min(width, round(used / ledger.cap_bytes * width))
             row.append("█" * (until - drawn), style if ledger.fits else BAD)

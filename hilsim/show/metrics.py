@@ -10,10 +10,13 @@
 | output_token_throughput  | tokens / seconds in which at least one request was being answered                   |
 | units.*.busy             | share of those seconds in which the unit was occupied                               |
 | links.*.busy             | the same of a link's direction, as the mean over both                               |
+| energy_j_per_answer      | energy_j / requests                                                                 |
 | energy_j                 | idle power of the chips in use over those seconds, active power over busy ones      |
 | draft_acceptance_rate    | accepted / drafted                                                                  |
 | mean_acceptance_length   | 1 + accepted / drafts, as if every verify brought a token of the target's own       |
-| tokens_per_round         | emitted / rounds after the one that reads the question, plain steps among them      |
+| tokens_per_round         | "tokens a round": tokens delivered / rounds, the target's own among them, without   |
+|                          | the round that reads the question and its first token; plain steps are rounds, and  |
+|                          | a last round counts with what the answer's end left of it                           |
 | num_draft_tokens         | drafts that were verified; those thrown away before are in `thrown_away` of waste   |
 
 `lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
@@ -106,6 +109,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
     answering = Active(trace.requests)
     active, busy = answering.total_ns, busy_ns(trace.spans, answering)
     tokens = sum(request.output_tokens for request in finished)
+    energy = energy_j(trace, chips, link, busy, active)
 
     def share(track: str) -> float:
         return busy.get(track, 0) / active if active else 0.0
@@ -138,7 +142,8 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "skipped_turns": trace.skipped_turns,
         "output_tokens": tokens,
         "output_token_throughput": tokens * NS_PER_S / active if active else 0.0,
-        "energy_j": energy_j(trace, chips, link, busy, active),
+        "energy_j": energy,
+        "energy_j_per_answer": energy / len(trace.requests) if trace.requests else 0.0,
         "links": links,
         "units": {track: {"busy": share(track)} for track in trace.units},
         **where_time_went(trace),
@@ -156,6 +161,14 @@ def energy_j(trace: Trace, chips: dict[str, Chip], link: Link | None, busy: dict
     if link is not None and link.active_power is not None:
         energy += sum(link.active_power.si * busy.get(way, 0) / NS_PER_S for way in trace.directions)
     return energy
+
+
+def tokens_a_round(emitted: int, rounds: int) -> float:
+    """The one definition of tokens a round: what rounds after the first delivered, over their number; 1 where none is.
+
+    `mean_acceptance_length` is another number: it counts drafts alone, and a last round as if its answer went on.
+    """
+    return emitted / rounds if rounds else 1.0
 
 
 def speculation(trace: Trace) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def speculation(trace: Trace) -> dict[str, Any]:
         "num_draft_tokens_per_pos": offered,
         "conditional_acceptance": [good / seen if seen else None for good, seen in zip(standing, reached, strict=True)],
         "draft_acceptance_rate": accepted / tokens if tokens else 0.0,
-        "tokens_per_round": emitted / len(later) if later else 1.0,
+        "tokens_per_round": tokens_a_round(emitted, len(later)),
         "mean_acceptance_length": 1 + accepted / len(drafted) if drafted else 1.0,
     }
 

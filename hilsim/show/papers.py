@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from hilsim.show.canvas import canvas
 from hilsim.study.papers import Case
 
 if TYPE_CHECKING:
@@ -44,13 +45,9 @@ def write_csv(cases: Sequence[Case], file: TextIO) -> None:
 
 def draw(cases: Sequence[Case], path: Path, kind: str) -> None:
     """A row a set-up, a panel a unit. `kind` is png, svg or pdf. Raises ImportError where matplotlib is missing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = [panel for panel in ([c for c in cases if not c.in_ms], [c for c in cases if c.in_ms]) if panel]
     heights = [len(panel) + 2 for panel in panels]
-    figure = Figure(figsize=(10, 1.6 + 0.3 * sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(10, 1.6 + 0.3 * sum(heights))
     columns = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for axes, panel in zip(columns[:, 0], panels, strict=True):
         draw_panel(axes, panel)

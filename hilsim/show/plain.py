@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import TextIO
 
+from hilsim.show.metrics import tokens_a_round
 from hilsim.show.words import clean, counted, duration_of_ns
 from hilsim.sim.trace import RequestRecord, Round, Span
 
@@ -17,7 +18,7 @@ class PlainLines:
         self.stream = sys.stdout if stream is None else stream
         self._alone: dict[int, int] = {}
         self._policy, self._requests, self._finished = "", 0, 0
-        self._drafts: dict[int, tuple[int, int]] = {}
+        self._rounds: dict[int, tuple[int, int]] = {}  # after the one that reads the question: how many, tokens
 
     def __enter__(self) -> PlainLines:
         return self
@@ -29,7 +30,7 @@ class PlainLines:
 
     def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None:
         self._policy, self._requests, self._finished = policy, requests, 0
-        self._drafts.clear()
+        self._rounds.clear()
         self._write(f"{policy}: {counted(requests, 'request')} on {', '.join(tracks)}")
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
@@ -39,20 +40,20 @@ class PlainLines:
         pass
 
     def round(self, round: Round, text: str) -> None:
-        if round.drafted:
-            drafts, accepted = self._drafts.get(round.request, (0, 0))
-            self._drafts[round.request] = (drafts + 1, accepted + round.accepted)
+        if round.number:
+            rounds, emitted = self._rounds.get(round.request, (0, 0))
+            self._rounds[round.request] = (rounds + 1, emitted + round.emitted)
 
     def request(self, record: RequestRecord) -> None:
         self._finished += 1
         latency = record.finished_ns - record.arrived_ns
-        drafts, accepted = self._drafts.pop(record.number, (0, 0))
+        rounds, emitted = self._rounds.pop(record.number, (0, 0))
         figures = [duration_of_ns(latency), counted(record.output_tokens, "token")]
         if self._policy == "target_only":
             self._alone[record.number] = latency
         else:
-            if drafts:
-                figures.append(f"{1 + accepted / drafts:.2f} tokens/round")
+            if rounds:
+                figures.append(f"{tokens_a_round(emitted, rounds):.2f} tokens/round")
             if latency and record.number in self._alone:
                 figures.append(f"{self._alone[record.number] / latency:.2f}x")
         said = [f"passenger: {clean(record.user)}"] if record.user else []

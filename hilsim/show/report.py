@@ -18,7 +18,7 @@ from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
-from hilsim.show.sentences import headline, lossless_words, remedy_words, where_it_went
+from hilsim.show.sentences import headline, lossless_words, outside_words, remedy_words, where_it_went
 from hilsim.show.words import (
     clean,
     counted,
@@ -83,15 +83,23 @@ def render(document: Block, console: Console) -> None:
         page.title("notes")
         for note in document["notes"]:
             page.paragraph(note, 2)
+    page.line()
+    page.paragraph(answer_of(document))
+
+
+def answer_of(document: Block) -> Text:
+    """The answer in a line or two; it stands first, and last, where the prompt of a terminal is."""
+    good = document["speculative"] is None or document["speedup"] >= 1
+    return Text(headline(document), f"bold {GOOD if good else BAD}")
 
 
 def opening(page: Page, document: Block) -> None:
     """The question, the answer in a sentence, and who did what where."""
     if document.get("question"):
         page.paragraph(Text(clean(document["question"]), "italic"))
-    good = document["speculative"] is None or document["speedup"] >= 1
-    page.paragraph(Text(headline(document), f"bold {GOOD if good else BAD}"))
-    for caution in cautions(document.get("hardware", [])):
+    page.paragraph(answer_of(document))
+    outside = outside_words(document.get("talk_leaves_car", ()))
+    for caution in filter(None, (outside, *cautions(document.get("hardware", [])))):
         page.paragraph(Text(clean(caution), f"bold {BAD}"))
     for name, role in document["roles"].items():
         if role is None:
@@ -222,6 +230,7 @@ def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[st
     rows = [
         ("output_token_throughput", [f"{block['output_token_throughput']:.2f}" for block in blocks]),
         ("energy_j", [f"{block['energy_j']:.0f}" for block in blocks]),
+        ("energy_j_per_answer", [three_digits(block["energy_j_per_answer"]) for block in blocks]),
     ]
     for kind in ("units", "links"):
         for name in dict.fromkeys(name for block in blocks for name in block[kind]):
@@ -235,7 +244,7 @@ def acceptance(page: Page, block: Block) -> None:
     page.title("acceptance")
     for names in (
         ("num_drafts", "num_draft_tokens", "num_accepted_tokens"),
-        ("draft_acceptance_rate", "mean_acceptance_length"),
+        ("draft_acceptance_rate", "mean_acceptance_length", "tokens_per_round"),
     ):
         shown = [f"{name} {percent(block[name]) if name.endswith('_rate') else number(block[name])}" for name in names]
         page.paragraph(", ".join(shown), 2)

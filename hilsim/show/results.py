@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hilsim.errors import Fault, InputError
 from hilsim.show.measures import MEASURES
-from hilsim.show.words import clean, counted, shortened, three_digits
+from hilsim.show.words import clean, counted, shortened, three_digits, told_apart
 from hilsim.study.points import Grid, Label, Point, spelled
 from hilsim.study.spread import Spread, spread
 from hilsim.study.store import Outcome
@@ -152,13 +152,14 @@ def table_of(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str]) -> Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in grid.columns:
-        longest = max(len(spelled(label)) for label in column.labels)
+        longest = max(len(word) for label in column.labels for word in spelled(label).split())
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(in_lines(clean(column.head)), justify=justify, overflow="fold", min_width=min(26, longest))
+        table.add_column(in_lines(clean(column.head)), justify=justify, overflow="fold", min_width=min(60, longest))
     for name in metrics:
         table.add_column(in_lines(name), justify="right", no_wrap=True)
+    names = [told_apart([clean(spelled(label)) for label in column.labels], 60) for column in grid.columns]
     for cell in cells:
-        labels = [clean(shortened(spelled(label), 60)) for label in cell.labels]
+        labels = [names[axis][place] for axis, place in enumerate(cell.places)]
         states = Counter(row.outcome.state for row in cell.rows)
         if states["done"]:
             table.add_row(*labels, *(number(cell.metrics[name]) for name in metrics))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from hilsim.fidelity.validate import COLUMNS, Comparison, summary
+from hilsim.show.canvas import canvas
 
 NETWORKS = "0.6"  # many, and scattered: a grey ground for the others
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
@@ -18,8 +16,7 @@ BAND = 0.25
 
 def draw(rows: Sequence[Comparison], path: Path, kind: str) -> None:
     """Three panels, one a column of the comparison; classes by colour and mark. `kind` is png, svg or pdf."""
-    figure = Figure(figsize=(15, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(15, 5.6)
     labels = sorted({row.case.label for row in rows})
     ends = [1000 * value for row in rows for value in (row.case.measured, *row.predicted)]
     low, high = min(ends) / 1.4, max(ends) * 1.4

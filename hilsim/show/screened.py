@@ -22,6 +22,7 @@ from hilsim.screen.request import (
     DRAFTS,
     FINISHED,
     FIRST,
+    ROUNDS,
     TARGET_BUSY,
     UP_BUSY,
     UP_BYTES,
@@ -36,7 +37,7 @@ PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 MEASURED = (
     "speedup", *(f"{name}.{part}" for name in TIMES for part in ("mean", *PERCENTILES)), "output_token_throughput",
     "energy_j", "bytes_up", "bytes_down", "link_bytes", "link_busy", "draft_acceptance_rate", "mean_acceptance_length",
-    "memory_left_bytes", "memory_bytes",
+    "tokens_per_round", "memory_left_bytes", "memory_bytes",
 )  # fmt: skip
 
 
@@ -72,6 +73,9 @@ def screened_measures(
     alone = (drafts == 0) & (not drafting)  # nothing is drafted, so nothing is accepted or not
     found["draft_acceptance_rate"] = np.where(alone, np.nan, accepted / np.maximum(drafted, 1))
     found["mean_acceptance_length"] = np.where(alone, np.nan, 1 + accepted / np.maximum(drafts, 1))
+    later_rounds, later_tokens = total[:, ROUNDS] - len(words.length), tokens - int((words.length > 0).sum())
+    each = np.where(later_rounds > 0, later_tokens / np.maximum(later_rounds, 1), 1.0)
+    found["tokens_per_round"] = np.where(alone, np.nan, each)
     left = min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers.values())
     used = sum(ledger.used_bytes for ledger in ledgers.values())
     found["memory_left_bytes"], found["memory_bytes"] = np.full(len(runs), float(left)), np.full(len(runs), float(used))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hilsim.show.words import CAUSES, clean, counted, duration, percent
@@ -16,7 +17,7 @@ def headline(document: dict[str, Any]) -> str:
     if document["speculative"] is None:
         if alone is None:
             return f"{scenario}: the target alone; nothing was answered."
-        return f"{scenario}: the target alone. The passenger hears the first clause after {duration(alone)} (p50)."
+        return f"{scenario}: the target alone. The first clause is ready after {duration(alone)} (p50)."
     speedup = document["speedup"]
     if abs(speedup - 1) <= EVEN:
         answer = f"speedup {speedup:.2f}: speculation changes next to nothing."
@@ -27,8 +28,13 @@ def headline(document: dict[str, Any]) -> str:
     ours = median(document["speculative"], "time_to_first_clause_ms")
     if alone is None or ours is None:
         return f"{scenario}: {answer}"
-    heard = f"The passenger hears the first clause after {duration(ours)} instead of {duration(alone)} (p50)."
-    return f"{scenario}: {answer} {heard}"
+    clause = f"The first clause is ready after {duration(ours)} instead of {duration(alone)} (p50)."
+    return f"{scenario}: {answer} {clause}"
+
+
+def outside_words(roles: Sequence[str]) -> str:
+    """The warning about roles outside the car, as `outside_car` names them; "" where there is none."""
+    return f"TALK LEAVES THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
 
 
 def median(block: dict[str, Any], metric: str) -> float | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
+from hilsim.show.canvas import canvas
 from hilsim.show.comparison import plain
 from hilsim.show.measures import MEASURES
 from hilsim.show.results import Cell
 from hilsim.show.scatter import COLOURS, MARKERS
-from hilsim.show.words import shortened, three_digits
+from hilsim.show.words import three_digits, told_apart
 from hilsim.study.points import Column, Grid, spelled
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ def draw(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], title: str, 
     shown = metrics[:MOST_PANELS]
     across = len(shown) if len(shown) < 4 else 2
     down = (len(shown) + across - 1) // across
-    figure = Figure(figsize=((7.2 if across < 3 else 6) * across, 4.6 * down + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas((7.2 if across < 3 else 6) * across, 4.6 * down + 0.4)
     first, second = axes_of(grid)
     mapped = second is not None and len(grid.columns) == 2
     panels = figure.subplots(down, across, squeeze=False).flatten()
@@ -41,7 +39,7 @@ def draw(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], title: str, 
             draw_lines(panel, cells, grid, first, metric)
     for panel in panels[len(shown) :]:
         panel.remove()
-    figure.suptitle(shortened(title, 110), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(fill(title, round(13 * figure.get_figwidth())), fontsize=11, x=0.01, ha="left")
     if not mapped:
         handles, labels = panels[0].get_legend_handles_labels()
         if len(labels) > 1:
@@ -68,17 +66,20 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
     for cell in cells:
         lines.setdefault((*cell.places[:across], *cell.places[across + 1 :]), []).append(cell)
     shown = list(lines.values())[:MOST_LINES]
+    others = [[spelled(label) for place, label in enumerate(line[0].labels) if place != across] for line in shown]
+    columns = list(zip(*others, strict=True))
+    telling = [told_apart(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
+    names = [", ".join(parts) for parts in zip(*telling, strict=True)]
     for number, line in enumerate(shown):
         # Where nothing orders the choices, marks of one choice stand beside each other.
         beside = 0.0 if column.rising else 0.5 * ((number + 0.5) / len(shown) - 0.5)
         over = 1 - number / len(shown)  # lines that lie on each other: the lower ones look out
         points = [(cell, found) for cell in line if (found := cell.metrics[metric]) is not None]
-        others = [label for place, label in enumerate(line[0].labels) if place != across]
         axes.errorbar(
             [position(column, cell.places[across]) + beside for cell, _ in points],
             [found.mean for _, found in points],
             yerr=[found.half_width or 0.0 for _, found in points] if grid.repeats > 1 else None,
-            label=shortened(", ".join(map(spelled, others)), 40),
+            label=fill(names[number], 44) if names else "",
             color=COLOURS[number],
             marker=MARKERS[number],
             markersize=3.5 + 4 * over,
@@ -92,10 +93,10 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
         if len(column.rows) <= 12 and not column.log:
             axes.set_xticks([float(label) for label in column.labels if isinstance(label, int | float)])
     else:
-        names = [shortened(spelled(label), 24) for label in column.labels]
-        axes.set_xlim(-0.5, len(names) - 0.5)
-        slanted = max(map(len, names)) > 10
-        axes.set_xticks(range(len(names)), names, rotation=25 * slanted, ha="right" if slanted else "center")
+        ticks = [fill(label, 24) for label in told_apart([spelled(label) for label in column.labels], 24)]
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+        slanted = max(map(len, ticks)) > 10
+        axes.set_xticks(range(len(ticks)), ticks, rotation=25 * slanted, ha="right" if slanted else "center")
     axes.set_xlabel(column.head)
     axes.set_ylabel(f"{metric}, {MEASURES[metric].unit}")
     if len(lines) > MOST_LINES:

@@ -12,13 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hilsim.describe.outside import outside_car
+from hilsim.show.kinds import BAD
+from hilsim.show.sentences import outside_words
+from hilsim.show.words import duration
 from hilsim.study.sweeps import Numbers, Point
 
 WIDTH = 100  # where nobody's terminal says how wide it is
 MEASURES = (
-    "speedup", "mean_acceptance_length", "draft_acceptance_rate", "time_to_first_token_ms.mean",
-    "request_latency_ms.mean", "energy_j", "link_bytes", "memory_bytes",
+    "speedup", "tokens_per_round", "mean_acceptance_length", "draft_acceptance_rate", "time_to_first_token_ms.mean",
+    "request_latency_ms.mean", "target_alone_ms.mean", "energy_j", "link_bytes", "memory_bytes",
 )  # fmt: skip
+ALONE = "target_alone_ms.mean"  # of a request, at the same place over the same link
+SAME = 1e-3
 
 
 def terminal() -> Console:
@@ -56,15 +62,38 @@ def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]
         console.print(f"not here, {'; '.join(places)}: {why}", style="dim")
 
 
+def print_cautions(console: Console, points: Sequence[Point]) -> None:
+    """Warnings: roles outside the car, and speed-ups that are not over the same target alone, so cannot be compared."""
+    places = dict.fromkeys(role for point in points if point.setup is not None for role in outside_car(point.setup))
+    if places:
+        console.print(outside_words(list(places)), style=f"bold {BAD}")
+    alone = [point.alone_ms for point in points if not math.isnan(point.alone_ms)]
+    if alone and max(alone) > (1 + SAME) * min(alone):
+        told = f"{duration(min(alone))} to {duration(max(alone))} a request"
+        console.print(
+            f"Each speed-up is over the target alone at its own place, model, link and text, which takes {told}: "
+            "a larger one is not a quicker answer (--csv has the times).",
+            style="dim",
+        )
+
+
 def write_csv(points: Sequence[Point], file: TextIO, *more: str) -> None:
     """One row a point: its place, its measures and `more` of them, and why there are none."""
     axes = list(dict.fromkeys(axis for point in points for axis in point.place))
     names = [*MEASURES, *more]
+    points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*axes, *names, "why_not"])
     for point in points:
         cells = [*(point.place.get(axis, "") for axis in axes), *(point.numbers.get(name) for name in names), point.why]
-        writer.writerow(["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+        writer.writerow([spelled(cell) for cell in cells])
+
+
+def spelled(cell: str | float | None) -> str | float:
+    """A cell of the CSV; what is no number is left empty."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    return f"{cell:.6g}" if isinstance(cell, float) else cell
 
 
 def telling(words: str) -> Callable[[str], None]:

@@ -10,6 +10,7 @@ from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Conversations
 from hilsim.show.kinds import lane_order, tracks_of
+from hilsim.show.metrics import tokens_a_round
 from hilsim.sim.trace import RequestRecord, Round, Span
 
 Words = Callable[[Sequence[int]], str]
@@ -58,6 +59,7 @@ class Pass:
     rounds: int = 0
     length_ns: int = 0
     emitted: int = 0
+    later: int = 0  # emitted by rounds after the one that reads the question
     drafts: int = 0
     drafted: int = 0
     accepted: int = 0
@@ -74,8 +76,8 @@ class Pass:
 
     @property
     def tokens_per_round(self) -> float:
-        """Tokens that a round with a draft emits; without drafts one step is one token."""
-        return 1 + self.accepted / self.drafts if self.drafts else 1.0
+        """As `metrics.speculation` has it, so far."""
+        return tokens_a_round(self.later, self.rounds)
 
     def acceptance(self) -> list[float]:
         """By place in the draft: how many of the tokens drafted there were accepted."""
@@ -153,6 +155,7 @@ class Tally:
         now.emitted += closed.emitted
         if closed.number:
             now.rounds += 1
+            now.later += closed.emitted
             now.length_ns += closed.end_ns - closed.start_ns
         if closed.drafted:
             now.drafts += 1

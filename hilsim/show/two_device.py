@@ -12,6 +12,7 @@ from rich.text import Text
 from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
 from hilsim.show.fidelity import remark_lines
+from hilsim.show.metrics import tokens_a_round
 from hilsim.units import NS_PER_S, ms
 
 GOOD, FAIR = 0.05, 0.10
@@ -115,7 +116,7 @@ def ratio(replay: Replay) -> float:
 def rounds_line(accepted: Sequence[int]) -> str:
     """Rounds, tokens a round and their histogram."""
     counts = ", ".join(f"{made}: {rounds}" for made, rounds in sorted(Counter(accepted).items()))
-    return f"{len(accepted)} rounds of {sum(accepted) / len(accepted):.2f} tokens ({counts})"
+    return f"{len(accepted)} rounds of {tokens_a_round(sum(accepted), len(accepted)):.2f} tokens ({counts})"
 
 
 def print_log(
@@ -200,6 +201,6 @@ def histogram(accepted: Sequence[int]) -> dict[str, object]:
     """Rounds, tokens a round, and how many rounds made how many tokens."""
     return {
         "rounds": len(accepted),
-        "tokens_per_round": sum(accepted) / len(accepted),
+        "tokens_per_round": tokens_a_round(sum(accepted), len(accepted)),
         "histogram": {str(made): count for made, count in sorted(Counter(accepted).items())},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from hilsim.units import GIB, ms
@@ -104,6 +105,24 @@ def nice_step(at_least: float) -> int:
 def shortened(text: str, width: int) -> str:
     """At most `width` characters, the loss marked."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def told_apart(texts: Sequence[str], width: int) -> list[str]:
+    """Texts of one kind in little room: where one is too long, all without the words that all begin and end with.
+
+    What differs is never cut; it may still be longer than `width`.
+    """
+    words = [text.split(" ") for text in texts]
+    if len(set(texts)) < 2 or all(len(text) <= width for text in texts):
+        return list(texts)
+    shortest = min(map(len, words))
+    first = next((place for place in range(shortest) if len({row[place] for row in words}) > 1), shortest)
+    left = shortest - first
+    last = next((place for place in range(left) if len({row[-1 - place] for row in words}) > 1), left)
+    return [
+        " ".join(["…"] * (first > 0) + row[first : len(row) - last] + ["…"] * (last > 0)) if first or last else text
+        for row, text in zip(words, texts, strict=True)
+    ]
 
 
 def described(record: dict[str, Any], name: str) -> str:

@@ -55,7 +55,7 @@ def ranged_of(setup: Setup) -> dict[str, tuple[str, Figure]]:
 
 @dataclass(frozen=True)
 class Contest:
-    """Shares of the draws: `ranks` (contender, rank), `beats` (contender, other); quantiles of each one's speed-up."""
+    """Shares of the draws: `ranks` (contender, rank), `beats` (contender, other); quantiles of each one's cost."""
 
     ranks: Floats
     beats: Floats
@@ -68,12 +68,15 @@ class Contest:
         return float((self.ranks[contender] * (1 + np.arange(len(self.ranks)))).sum())
 
 
-def standings(speeds: Floats) -> Contest:
-    """How contenders stand, of speed-ups (draws, contenders); of two alike the one that stands before is ahead."""
-    order = np.argsort(-speeds, axis=1, kind="stable")
+def standings(costs: Floats) -> Contest:
+    """How contenders stand, of what each costs (draws, contenders), less being better; of equals the earlier is ahead.
+
+    Costs are those of one objective, in its unit: speed-ups over baselines that differ are none.
+    """
+    order = np.argsort(costs, axis=1, kind="stable")
     places = np.argsort(order, axis=1, kind="stable")
-    count = speeds.shape[1]
+    count = costs.shape[1]
     ranks = np.array([[(places[:, one] == rank).mean() for rank in range(count)] for one in range(count)])
-    beats = np.array([[(speeds[:, one] > speeds[:, other]).mean() for other in range(count)] for one in range(count)])
-    low, median, high = np.quantile(speeds, (0.05, 0.5, 0.95), axis=0)
+    beats = np.array([[(costs[:, one] < costs[:, other]).mean() for other in range(count)] for one in range(count)])
+    low, median, high = np.quantile(costs, (0.05, 0.5, 0.95), axis=0)
     return Contest(ranks, beats, low, median, high)

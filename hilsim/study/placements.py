@@ -34,6 +34,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 ALONE = TargetOnly(name="target_only")
 NOWHERE = -1  # a configuration without a draft or a link
+LEAVES = "talk would leave the car; --cloud allows it"
 AXES = ("target", "draft", "link", "rules", "policy")
 Measure = Callable[..., dict[str, Floats]]
 
@@ -51,7 +52,8 @@ class Ready:
     """A space with everything loaded: of each choice what it places, or why it cannot.
 
     `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts,
-    `heard` (rule) one for what the target says alone, which stands in any.
+    `heard` (rule) one for what the target says alone, which stands in any. Without `cloud` no role is placed outside
+    the car, whichever it is.
     """
 
     base: Setup
@@ -109,7 +111,7 @@ def got_ready(
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
         sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
-        placed = [draft_at(file, given, choice, base.target.chip.name, say) for choice in space.drafts]
+        placed = [draft_at(file, given, choice, base.target.chip.name, say, cloud=cloud) for choice in space.drafts]
         spoken: dict[str, Path | str] = {}
         for draft in placed:
             if isinstance(draft, Placed) and str(draft.stand_in) not in spoken:
@@ -157,15 +159,26 @@ def overfull(held: dict[str, Ledger]) -> str:
     return f"does not fit into the memory of {' and '.join(full)}" if full else ""
 
 
-def draft_at(file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None]) -> Placed | str:
+def draft_at(
+    file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None], *, cloud: bool
+) -> Placed | str:
     """A draft at one place, through the gate, beside the scenario's own target; or why it cannot be there."""
     link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
+    given = [*given, "application=null", "networks=[]", *choice.overrides, link]
     try:
-        setup = load_compiled(file, [*given, "application=null", "networks=[]", *choice.overrides, link], say)
+        setup = load_setup(file, given)
+        if setup.draft is not None and outside(setup.draft) and not cloud:
+            return LEAVES
+        setup = load_compiled(file, given, say)
     except (CompileError, InputError) as error:
         return why(error)
     assert setup.draft is not None
     return setup.draft
+
+
+def outside(role: Placed) -> bool:
+    """Whether a role runs outside the car, so that what passengers say leaves it."""
+    return role.chip.place == "cloud"
 
 
 def why(error: CompileError | InputError) -> str:
@@ -191,12 +204,12 @@ class Screen:
         everything = self.configurations(site, rule)
         if isinstance(site, str):
             return Found(left_out=Counter({site: everything}))
-        if site.target.chip.place == "cloud" and not ready.cloud:
-            return Found(left_out=Counter({"talk would leave the car": everything}))
+        if outside(site.target) and not ready.cloud:
+            return Found(left_out=Counter({LEAVES: everything}))
         parts = [self.of_pair(rule, target, site, NOWHERE, None)]
         for place, draft in enumerate(ready.drafts[rule]):
             if isinstance(draft, str):
-                left_out[f"draft: {draft}"] += len(ready.policies) * len(self.links(site.target, None))
+                left_out[draft if draft == LEAVES else f"draft: {draft}"] += self.ways(site.target, rule, place)
             else:
                 parts.append(self.of_pair(rule, target, site, place, draft))
         return Found.joined([*parts, Found(left_out=left_out)])
@@ -205,15 +218,19 @@ class Screen:
         """How many configurations a target choice stands for."""
         ready = self.ready
         here = None if isinstance(site, str) else site.target
-        ways = sum(len(self.links(here, None if isinstance(draft, str) else draft)) for draft in ready.drafts[rule])
-        return ways * len(ready.policies) + len(ready.alone)
+        return sum(self.ways(here, rule, place) for place in range(len(ready.drafts[rule]))) + len(ready.alone)
+
+    def ways(self, target: Placed | None, rule: int, place: int) -> int:
+        """How many configurations a target and a draft choice stand for."""
+        draft = self.ready.drafts[rule][place]
+        return len(self.links(target, None if isinstance(draft, str) else draft)) * len(self.ready.policies)
 
     def links(self, target: Placed | None, draft: Placed | None) -> list[int]:
         """Places of the links that can join two roles; `NOWHERE` is the one on the chip itself."""
         if target is not None and draft is not None and target.chip.name == draft.chip.name:
             return [NOWHERE]
-        outside = "cloud" in (getattr(role and role.chip, "place", "") for role in (target, draft))
-        wanted = ("anywhere", "cloud" if outside else "car")
+        far = any(role is not None and outside(role) for role in (target, draft))
+        wanted = ("anywhere", "cloud" if far else "car")
         return [place for place, link in enumerate(self.ready.links) if link.reaches in wanted]
 
     def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> Found:
@@ -223,7 +240,7 @@ class Screen:
         links = [NOWHERE] if draft is None else self.links(site.target, draft)
         count = len(policies) * len(links)
         if ready.application not in {role.chip.name for role in (site.target, draft) if role is not None}:
-            return Found(left_out=Counter({f"words are heard on {ready.application}, which takes no part": count}))
+            return Found(left_out=Counter({f"the application runs on {ready.application}, which takes no part": count}))
         setup = replace(
             ready.base,
             target=site.target,

@@ -29,7 +29,11 @@ class Objective:
 
     def of(self, measures: Mapping[str, Floats]) -> Floats:
         """The values, smaller being better."""
-        return measures[self.measure] if self.goal == "min" else -measures[self.measure]
+        return self.cost(measures[self.measure])
+
+    def cost(self, values: Floats) -> Floats:
+        """Values of the measure as costs, smaller being better; and costs as values again."""
+        return values if self.goal == "min" else -values
 
 
 OBJECTIVES = {

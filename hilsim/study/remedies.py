@@ -20,6 +20,7 @@ from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
+from hilsim.describe.outside import outside_car
 from hilsim.errors import CompileError, InputError, TooShallow
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
@@ -187,11 +188,12 @@ def drafts(setup: Setup) -> Iterator[Change]:
 
 
 def links(setup: Setup) -> Iterator[Change]:
-    """A faster link between the chips."""
+    """A faster link that can be built between the chips; to the cloud only where the scenario itself goes there."""
     if setup.link is None or setup.link.on_chip:
         return
+    reaches = "cloud" if outside_car(setup) else "car"
     for link in described("link", Link):
-        if not link.on_chip and link.rate.si > setup.link.rate.si:
+        if link.reaches == reaches and not link.on_chip and link.rate.si > setup.link.rate.si:
             yield Change(f"link {link.name}", "other hardware between the chips", (f"link={link.name}",))
 
 

@@ -25,6 +25,7 @@ Place = Mapping[str, Value]
 Numbers = Mapping[str, float | None]
 Ask = Callable[[Setup], Numbers]
 LENGTH = "draft_tokens"
+LATENCY = "request_latency_ms.mean"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Point:
     def speedup(self) -> float:
         """Over the target alone; not a number where it cannot run."""
         return self.number("speedup")
+
+    @property
+    def latency_ms(self) -> float:
+        """Mean time of a request, the explorer's first objective."""
+        return self.number(LATENCY)
+
+    @property
+    def alone_ms(self) -> float:
+        """Mean time of a request of the target alone, at the same place over the same link."""
+        return self.speedup * self.latency_ms
 
     def number(self, name: str) -> float:
         """A measure, or not a number."""
@@ -125,8 +136,19 @@ def over_lengths(
 
 
 def best(points: Iterable[Point]) -> Point:
-    """The fastest of some points; one that cannot run where none can."""
-    return max(points, key=lambda found: -math.inf if math.isnan(found.speedup) else found.speedup)
+    """The point whose requests take the least time; one that cannot run where none can.
+
+    Not the one with the largest speed-up: points may differ in the target alone that theirs is over.
+    """
+    return min(points, key=lambda found: math.inf if math.isnan(found.latency_ms) else found.latency_ms)
+
+
+def over_one_baseline(points: Iterable[Point], alone_ms: float) -> list[Point]:
+    """The points with their speed-up over one request time of a target alone, `speedup_over_own` as it was."""
+    return [
+        each if each.why else each.adding(speedup=alone_ms / each.latency_ms, speedup_over_own=each.speedup)
+        for each in points
+    ]
 
 
 def with_policy(setup: Setup, policy: Policy) -> Setup:

@@ -1,0 +1,11 @@
+"""Which roles of a set-up run outside the car."""
+
+from __future__ import annotations
+
+from hilsim.describe.load import Setup
+
+
+def outside_car(setup: Setup) -> tuple[str, ...]:
+    """The roles that run outside the car, each with its chip: then what passengers say leaves it."""
+    roles = (role for role in (setup.target, setup.draft) if role is not None)
+    return tuple(f"{role.role} on {role.chip.name}" for role in roles if role.chip.place == "cloud")
