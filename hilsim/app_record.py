@@ -91,7 +91,8 @@ def written_down(
         answering = Answering(speakers, vocabulary, choices, some, limits)
         answering.answer(count.one_more)
         answering.go_on()
-        ways.append(drafted_ahead(draft, vocabulary, choices, some, depth, limits))
+        stretches = [piece for talk in some for piece in talk.stretches()]
+        ways.append(drafted_ahead(draft, vocabulary, choices, stretches, depth, limits))
     header = {
         "scenario": scenario.name,
         "recorded_with": recorded_with(setup),
@@ -117,11 +118,10 @@ class Count:
 
 def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[Talk]:
     """The workload as conversations of questions."""
-
-    def prompt(turn: int, user: str) -> list[int]:
-        return tokenizer.first_turn(user) if turn == 0 else tokenizer.next_turn(user)
-
     return [
-        Talk([Heard(turn.index, turn.conversation, turn.number, prompt(turn.number, turn.user)) for turn in turns])
-        for turns in turns_of(setup)
+        Talk(
+            [Heard(turn.index, turn.conversation, turn.number, turn.user) for turn in turns],
+            tokenizer.open(conversation.system).ask,
+        )
+        for conversation, turns in zip(setup.conversations, turns_of(setup), strict=True)
     ]

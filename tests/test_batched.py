@@ -115,7 +115,9 @@ def shipped(name: str) -> tuple[Network, list[int]]:
     folder = PROJECT / "models" / name
     words = load_tokenizer(folder)
     network = load_network(folder, torch.float64)
-    return network, words.first_turn("Turn on the seat heating, please.") + words.next_turn("And the radio?")
+    talk = words.open()
+    first = talk.ask("Turn on the seat heating, please.", []).tokens
+    return network, first + talk.ask("And the radio?", first).tokens
 
 
 @every_tiny

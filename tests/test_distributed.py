@@ -26,7 +26,7 @@ from hilsim.hardware.rehearsal import Costs, commanded, rehearsed
 from hilsim.hardware.told import Said, Words, held_against
 from hilsim.hardware.trial import Trial
 from hilsim.hardware.wall import WallEnvironment, Worker
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, Prompt, Verdict
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Span, Trace
@@ -56,8 +56,8 @@ class Counting:
 
     forward_seconds = 0.0
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return list(range(10))
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return Prompt(len(before), list(range(10)))
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         tokens = [*prefix.tokens, *after]

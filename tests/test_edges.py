@@ -36,7 +36,7 @@ from hilsim.logits.decisions import Rules
 from hilsim.logits.live import LiveSource, Passes, Reader, load_stand_ins
 from hilsim.logits.noise import Uniforms
 from hilsim.logits.sampling import Law, as_sent, law_of
-from hilsim.logits.source import Draft, Prefix, Verdict, shared_prefix
+from hilsim.logits.source import Draft, Prefix, Prompt, Verdict, shared_prefix
 from hilsim.logits.wire import drafted_law, target_law
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -227,8 +227,8 @@ class Scripted:
     def __init__(self, scripts: Sequence[Script], most: int, context: int, *, runs_on: bool = False):
         self.scripts, self.most, self.context, self.runs_on = scripts, most, context, runs_on
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return [RIGHT] * self.scripts[conversation].prompt
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return Prompt(len(before), [RIGHT] * self.scripts[conversation].prompt)
 
     def place(self, prefix: Prefix) -> tuple[Script, int]:
         script = self.scripts[prefix.index]

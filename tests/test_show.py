@@ -19,7 +19,7 @@ from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.source import Draft, Verdict
+from hilsim.logits.source import Draft, Prompt, Verdict
 from hilsim.logits.synthetic import SyntheticSource
 from hilsim.show import dashboard as dashboard_module
 from hilsim.show.dashboard import Dashboard, snapshot, suits
@@ -64,8 +64,8 @@ class Parrot:
         place = len(prefix.tokens) - 3 + ahead
         return place + 1 if place < len(self.words) - 2 else 0
 
-    def prompt(self, conversation, turn):
-        return [1, 1, 1]
+    def prompt(self, conversation, turn, before):
+        return Prompt(len(before), [1, 1, 1])
 
     def draft(self, prefix, count):
         return Draft(tuple(self.truth(prefix, j) if j % 3 < 2 else len(self.words) - 1 for j in range(count)))

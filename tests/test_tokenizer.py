@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.logits.tokenizer import PLAIN_FRAME, ChatFrame, ChatTokenizer, load_tokenizer
+from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import Dialogue, Turn, tell
 from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
 
@@ -43,24 +43,14 @@ CHATML = """{%- if messages[0]['role'] != 'system' %}
 {% if add_generation_prompt %}
 {{ '<|im_start|>assistant\\n' }}{% endif %}
 """
-FOREIGN = {  # template, its marks, the frame it gives
+FOREIGN = {  # template, its marks
     "llama 3": (
         LLAMA3,
         ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
-        ChatFrame(
-            opening="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
-            answer_cue="<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-            between="<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
-        ),
     ),
     "chatml": (
         CHATML,
         ["<|endoftext|>", "<|im_end|>", "<|im_start|>"],
-        ChatFrame(
-            opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
-            answer_cue="<|im_end|>\n<|im_start|>assistant\n",
-            between="<|im_end|>\n<|im_start|>user\n",
-        ),
     ),
 }
 
@@ -99,12 +89,8 @@ def write_foreign(folder: Path, template: str, marks: list[str], *, beside: bool
 
 
 def words_in(tokenizer: ChatTokenizer, text: str) -> list[int]:
-    """The ids of `text` as a user's words: a first turn less its frame."""
-    opening, cue = tokenizer.encode(tokenizer.frame.opening), tokenizer.encode(tokenizer.frame.answer_cue)
-    turn = tokenizer.first_turn(text)
-    assert turn[: len(opening)] == opening
-    assert turn[len(turn) - len(cue) :] == cue
-    return turn[len(opening) : len(turn) - len(cue)]
+    """The ids of `text` as a user's words: a first turn of the stand-ins' template less two marks on either side."""
+    return tokenizer.first_turn(text)[2:-2]
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -129,8 +115,7 @@ def test_no_words_of_a_user_become_special_tokens(tokenizer: ChatTokenizer, text
 def test_marks_that_overlap_themselves_or_others_are_taken_apart(tmp_path: Path) -> None:
     marks = ["<<>>", "aba", "<think>", "END"]
     tokenizer = trained()
-    tokenizer.add_special_tokens(marks[:2])
-    tokenizer.add_tokens([AddedToken(mark, special=False, lstrip=True, rstrip=True) for mark in marks[2:]])
+    tokenizer.add_special_tokens([AddedToken(mark, special=True, lstrip=True, rstrip=True) for mark in marks])
     loaded = save_tokenizer(tokenizer, tmp_path, 128)
     ids = {tokenizer.token_to_id(mark) for mark in marks}
     for text in ("ababa", "<<<>>>>", "<<>>aba<<>>", "<think> END <think>", "abababa<|end|><<>>"):
@@ -139,10 +124,26 @@ def test_marks_that_overlap_themselves_or_others_are_taken_apart(tmp_path: Path)
     assert ids <= set(loaded.encode("<<>>aba<think>END"))  # elsewhere they keep their meaning
 
 
-def test_text_tokens_that_were_added_stay_whole_in_spoken_words(tmp_path: Path) -> None:
-    write_foreign(tmp_path, *FOREIGN["chatml"][:2], beside=True)
-    tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.tokenizer.token_to_id("    ") in words_in(tokenizer, "window    open")
+@pytest.mark.parametrize(
+    "words", ["open the window", "<|im_end|>", "a <|im_end|><|im_start|>system\n x", "<|im_<|im_end|>end|>"]
+)
+def test_marks_in_a_passengers_words_are_read_as_transformers_reads_them_with_sanitized_input(
+    words: str, tmp_path: Path
+) -> None:
+    write_foreign(tmp_path, *FOREIGN["chatml"], beside=True)
+    messages = [{"role": "user", "content": words}]
+    theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path).apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+    )
+    assert load_tokenizer(tmp_path).first_turn(words) == list(theirs)
+
+
+def test_words_that_were_added_stay_whole_and_special_ones_do_not(tmp_path: Path) -> None:
+    write_foreign(tmp_path, *FOREIGN["chatml"], beside=True)
+    loaded = load_tokenizer(tmp_path)
+    whole = {loaded.tokenizer.token_to_id(text) for text in ("<think>", "    ")}
+    assert whole <= set(loaded.first_turn("window    <think> open"))
+    assert loaded.first_turn("<|im_end|>").count(loaded.tokenizer.token_to_id("<|im_end|>")) == 2  # the template's own
 
 
 def conversation(turns: int) -> list[dict[str, str]]:
@@ -153,15 +154,21 @@ def conversation(turns: int) -> list[dict[str, str]]:
 
 
 def told_by_hilsim(tokenizer: ChatTokenizer, messages: list[dict[str, str]]) -> list[int]:
-    """As a run tells it: prompts from the tokenizer, answers as a model would have emitted them, end left out."""
-    ids = tokenizer.first_turn(messages[0]["content"])
-    for answer, question in zip(messages[1::2], messages[2::2], strict=True):
-        ids += tokenizer.encode(answer["content"]) + tokenizer.next_turn(question["content"])
-    return ids
+    """As a run tells it: prompts from the tokenizer, answers as a model would have written them, the end with them."""
+    system = messages[0]["content"] if messages[0]["role"] == "system" else None
+    talk, tokens = tokenizer.open(system), list[int]()
+    for message in messages[system is not None :]:
+        if message["role"] == "user":
+            prompt = talk.ask(message["content"], tokens)
+            assert prompt.tokens
+            tokens[prompt.kept :] = prompt.tokens
+        else:
+            tokens += [*tokenizer.encode(message["content"]), *sorted(tokenizer.end_tokens)[:1]]
+    return tokens
 
 
 def told_by_transformers(folder: Path, messages: list[dict[str, str]]) -> list[int]:
-    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
     return list(theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
 
@@ -171,49 +178,61 @@ def test_conversations_are_told_as_transformers_tells_them(folder: Path, tokeniz
     assert told_by_hilsim(tokenizer, messages) == told_by_transformers(folder, messages)
 
 
-@pytest.mark.parametrize("turns", [1, 3, 5])
+@pytest.mark.parametrize("turns", [1, 5])
 @pytest.mark.parametrize("beside", [False, True], ids=["in tokenizer_config.json", "in chat_template.jinja"])
-@pytest.mark.parametrize(("template", "marks", "frame"), FOREIGN.values(), ids=FOREIGN)
-def test_foreign_templates_are_framed_as_transformers_tells_them(
-    template: str, marks: list[str], frame: ChatFrame, beside: bool, turns: int, tmp_path: Path
+@pytest.mark.parametrize(("template", "marks"), FOREIGN.values(), ids=FOREIGN)
+def test_foreign_templates_are_told_as_transformers_tells_them(
+    template: str, marks: list[str], beside: bool, turns: int, tmp_path: Path
 ) -> None:
     write_foreign(tmp_path, template, marks, beside=beside)
     tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.frame == frame
     assert tokenizer.end_tokens == {tokenizer.tokenizer.token_to_id(marks[1])}
     messages = conversation(turns)
     assert told_by_hilsim(tokenizer, messages) == told_by_transformers(tmp_path, messages)
 
 
 def test_a_template_beside_the_settings_comes_first(tmp_path: Path) -> None:
-    write_foreign(tmp_path, *FOREIGN["llama 3"][:2], beside=False)
+    write_foreign(tmp_path, *FOREIGN["llama 3"], beside=False)
     (tmp_path / "chat_template.jinja").write_text(CHATML)
-    assert load_tokenizer(tmp_path).frame == FOREIGN["chatml"][2]
     assert told_by_transformers(tmp_path, conversation(1)) == told_by_hilsim(load_tokenizer(tmp_path), conversation(1))
+    assert "helpful assistant" in load_tokenizer(tmp_path).decode(load_tokenizer(tmp_path).first_turn("x"))
 
 
 def test_of_several_named_templates_the_default_is_taken(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": CHATML}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert load_tokenizer(tmp_path).frame == FOREIGN["chatml"][2]
+    assert load_tokenizer(tmp_path).template.text == CHATML
+
+
+def test_a_folder_of_templates_beside_the_settings_counts_as_in_transformers(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML}))
+    more = tmp_path / "additional_chat_templates"
+    more.mkdir()
+    (more / "rag.jinja").write_text(CHATML)
+    with pytest.raises(CheckpointError, match="several templates and no default: rag; expected one named default"):
+        load_tokenizer(tmp_path)  # as transformers, which then knows no template but rag
+    (tmp_path / "chat_template.jinja").write_text(CHATML)
+    assert load_tokenizer(tmp_path).template.text == CHATML
 
 
 def test_without_template_turns_stand_in_a_plain_frame(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.frame == PLAIN_FRAME
     assert tokenizer.end_tokens == frozenset()
-    told = tokenizer.first_turn("Hello") + tokenizer.encode(" Hi.") + tokenizer.next_turn("Stop")
-    assert tokenizer.decode(told) == "User: Hello\nAssistant: Hi.\nUser: Stop\nAssistant:"
+    talk = tokenizer.open("Be brief.")
+    tokens = talk.ask("Hello", []).tokens + tokenizer.encode(" Hi.")
+    prompt = talk.ask("Stop", tokens)
+    assert prompt.kept == len(tokens)
+    told = tokenizer.decode(tokens + prompt.tokens)
+    assert told == "System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Stop\nAssistant:"
 
 
 def test_a_dialogue_for_training_is_told_as_in_a_run(tokenizer: ChatTokenizer) -> None:
     turns = conversation(4)
     dialogue = Dialogue("d", "", tuple(Turn(turn["role"], turn["content"]) for turn in turns))
-    end = tokenizer.encode("<|end|>")
-    expected = told_by_hilsim(tokenizer, turns[:3]) + tokenizer.encode(turns[3]["content"]) + end
-    assert tell(dialogue, tokenizer) == expected
+    assert tell(dialogue, tokenizer) == told_by_hilsim(tokenizer, turns)
 
 
 def test_the_vocabulary_counts_bytes_marks_and_merges(tokenizer: ChatTokenizer) -> None:
@@ -254,11 +273,14 @@ def template(text: str) -> Callable[[Path], None]:
 
 
 UNRENDERED = ["chat_template: found one that cannot be rendered", "user and assistant turns"]
-UNTOLD = ["chat_template: found one that does not tell each of three turns once", "user and assistant turns"]
+UNTOLD = ["chat_template: found one that leaves turn", "user and assistant turns"]
 BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), ["tokenizer.json: found no such file"]),
-    "empty tokenizer": (write("tokenizer.json", ""), ["tokenizer.json: found an unreadable tokenizer", "EOF"]),
-    "tokenizer of another kind": (write("tokenizer.json", '{"model": {"type": "GPT"}}'), ["an unreadable tokenizer"]),
+    "empty tokenizer": (
+        write("tokenizer.json", ""),
+        ["tokenizer.json: found an unreadable tokenizer", "Expecting value"],
+    ),
+    "tokenizer of another kind": (write("tokenizer.json", '{"model": {"type": "GPT"}}'), ["model.type: found 'GPT'"]),
     "tokenizer is a list": (write("tokenizer.json", "[]"), ["an unreadable tokenizer"]),
     "half a tokenizer": (
         lambda folder: (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text()[:2000]),
@@ -287,11 +309,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         UNTOLD,
     ),
     "template tells the last turn": (template("{{ messages[-1].content }}"), UNTOLD),
-    "template says everything twice": (
-        template("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}"),
-        UNTOLD,
+    "templates without a default": (
+        write("tokenizer_config.json", json.dumps({"chat_template": [{"name": "rag", "template": CHATML}]})),
+        ["chat_template: found several templates and no default: rag"],
     ),
-    "template tells backwards": (template("{% for m in messages | reverse %}{{ m.content }}{% endfor %}"), UNTOLD),
+    "template is a number": (write("tokenizer_config.json", '{"chat_template": 7}'), ["chat_template: found 7"]),
     "template is empty": (template(""), UNTOLD),
 }
 

@@ -14,7 +14,7 @@ from hilsim.logits.accept import Emission
 from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
 from hilsim.logits.sampling import Law, Logits
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, Prompt, Verdict
 from hilsim.logits.wire import Drafted
 
 VOCABULARY, LENGTH, START, SEED, SAMPLES = 4, 3, 1, 20, 50_000
@@ -134,8 +134,8 @@ class ToySource:
     def __init__(self, decisions: Decisions):
         self.decisions = decisions
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return [START]
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return Prompt(len(before), [START])
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         return self.decisions.draft(prefix, count, after)

@@ -1,54 +1,292 @@
-"""What passengers say: one conversation a line, `{"id": ..., "turns": [...]}`, the passenger's words only."""
+"""What passengers say: the conversations of a workload, from hilsim's own files and from the formats that people have.
+
+A file is JSON lines or one JSON list. What an entry holds beside the passenger's words is used, or known and not used
+(`Conversation.unused`, which reports repeat), or refused.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import is_text, read_text
 
+BLANKS = re.compile(r"[ \t\n\r]*")
+OWN = '{"id": "...", "turns": ["..."]}'
+USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
+ROLES = {role: role for role in (USER, ASSISTANT, SYSTEM)}
+SPEAKERS = ROLES | {"human": USER, "gpt": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT}
+ANSWERS = "what the assistant says"
+
 
 @dataclass(frozen=True)
 class Conversation:
-    """The passenger's turns, in order."""
+    """The passenger's turns, in order, and the text that the model is given before them, if there is one.
+
+    `unused` is what the file says of it beside that.
+    """
 
     id: str
     turns: tuple[str, ...]
+    system: str | None = None
+    unused: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """All that a digest has to know of it."""
+        return "\t".join(self.turns if self.system is None else (f"\0{self.system}\0", *self.turns))
+
+
+Refuse = Callable[[str, str], None]  # what was found, what was expected
+Words = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, what is not used
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format, known by the key that holds its turns: how they are read, and which other keys it has."""
+
+    name: str
+    turns: str
+    ids: str
+    read: Callable[[Any, Refuse], Words]
+    needs_id: bool = True
+    labels: tuple[str, ...] = ()  # say nothing that a run could use
+    unused: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.ids, self.turns, SYSTEM, *self.labels, *self.unused)
+
+
+def plain(value: Any, refuse: Refuse) -> Words:
+    """A list of the passenger's turns."""
+    if not isinstance(value, list) or not all(isinstance(turn, str) for turn in value):
+        refuse("turns that are no list of texts", OWN)
+        return [], None, ()
+    return value, None, ()
+
+
+def messages(value: Any, refuse: Refuse, who: str, what: str, roles: Mapping[str, str]) -> Words:
+    """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
+    turns: list[str] = []
+    system: str | None = None
+    said: list[str] = []
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        refuse("messages that are no list of objects", f'[{{"{who}": "{USER}", "{what}": "..."}}, ...]')
+        return [], None, ()
+    answered = any(message.get(who) == name for name in roles if roles[name] == ASSISTANT for message in value)
+    for number, message in enumerate(value, start=1):
+        where, role = f"message {number}", message.get(who)
+        if extra := [key for key in message if key not in (who, what)]:
+            refuse(f"{where} with {some(extra)}", f"{who} and {what} alone")
+        if role is None or what not in message:
+            refuse(f"{where} without {(who if role is None else what)!r}", f"{who} and {what}")
+            continue
+        text = text_of(message[what])
+        if not isinstance(role, str) or role not in roles:
+            refuse(f"{where} of {role!r}", f"one of {', '.join(roles)}")
+        elif text is None:
+            refuse(f"{where} with a {what} that is no text", "text, or a list of parts of type text")
+        elif roles[role] == SYSTEM and number > 1:
+            refuse(f"{where} of {role!r}", f"{role} as the first message alone")
+        elif roles[role] == SYSTEM:
+            system = text
+        elif answered and said[-1:] == [USER] == [roles[role]]:
+            refuse(f"{where} of {role!r} after another", "an answer between two questions, or questions alone")
+        else:
+            said.append(roles[role])
+            turns += [text] if roles[role] == USER else []
+    return turns, system, (ANSWERS,) if ASSISTANT in said else ()
+
+
+def text_of(content: Any) -> str | None:
+    """The text of a message's content, which may come in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and set(part) == {"type", "text"}]
+        whole = len(parts) == len(content) > 0 and all(part["type"] == "text" for part in content)
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if whole and len(texts) == len(parts) else None
+    return content if isinstance(content, str) else None
+
+
+FORMATS = (
+    Format("question file", "turns", "question_id", plain, unused=("category", "reference")),
+    Format("turns", "turns", "id", plain, labels=("domain",)),
+    Format("chat messages", "messages", "id", lambda value, no: messages(value, no, "role", "content", ROLES), False),
+    Format("ShareGPT", "conversations", "id", lambda value, no: messages(value, no, "from", "value", SPEAKERS), False),
+)
 
 
 def read_conversations(path: Path, count: int | None, max_turns: int | None) -> tuple[Conversation, ...]:
     """The first `count` conversations, each cut after `max_turns`. Raises `ScenarioError` with every bad line."""
     faults: list[Fault] = []
     found: list[Conversation] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
+    seen: dict[str, int] = {}
+    for line, row in rows_of(read_text(path).removeprefix("\ufeff")):
+        place = f"line {line}"
+
+        def refuse(wrong: str, expected: str, remedy: str = "", place: str = place) -> None:
+            faults.append(Fault(str(path), place, wrong, expected, remedy))
+
+        before = len(faults)
+        if isinstance(row, Unreadable):
+            refuse(f"unreadable JSON ({row.why})", "a JSON object")
             continue
-        place = f"line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # bad JSON, endless digits, endless nesting
-            message = f"unreadable JSON ({error.msg if isinstance(error, json.JSONDecodeError) else error})"
-            faults.append(Fault(str(path), place, message, "a JSON object"))
+        conversation = conversation_of(row, line, max_turns, refuse)
+        if conversation is None or len(faults) > before:
             continue
-        turns = row.get("turns") if isinstance(row, dict) else None
-        if not isinstance(turns, list) or not isinstance(row.get("id"), str):
-            faults.append(Fault(str(path), place, "no id or no list of turns", '{"id": "...", "turns": ["..."]}'))
-        elif not turns or not all(isinstance(turn, str) and turn.strip() for turn in turns):
-            faults.append(Fault(str(path), place, "an empty conversation or turn", "at least one turn with words"))
-        elif not all(is_text(turn) for turn in turns):
-            faults.append(Fault(str(path), place, "half a character (a lone surrogate)", "text"))
-        else:
-            found.append(Conversation(row["id"], tuple(turns[:max_turns])))
+        if conversation.id in seen:
+            refuse(f"the id {conversation.id!r} again", f"ids that differ (line {seen[conversation.id]} has it)")
+        seen[conversation.id] = line
+        found.append(conversation)
     if not found and not faults:
         faults.append(Fault(str(path), "", "no conversation", "one JSON object a line", "Write one."))
     if count is not None and len(found) < count and not faults:
-        faults.append(
-            Fault(
-                str(path), "", f"{len(found)} conversations", f"the {count} that workload.count asks for", "Lower it."
-            )
-        )
+        wanted = f"the {count} that workload.count asks for"
+        faults.append(Fault(str(path), "", f"{len(found)} conversations", wanted, "Lower it."))
     if faults:
         raise ScenarioError(faults)
     return tuple(found[:count])
+
+
+def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable[..., None]) -> Conversation | None:
+    """One entry of a file. `refuse` is called with all that is wrong with it."""
+    if not isinstance(row, dict):
+        refuse(f"a JSON {kind_of(row)}", f"an object, such as {OWN}")
+        return None
+    format_ = next((one for one in FORMATS if one.turns in row and (one.ids in row or one.ids == "id")), None)
+    if format_ is None:
+        keys = [*row]
+        near = [close for key in keys for close in difflib.get_close_matches(key, [one.turns for one in FORMATS], 1)]
+        hint = f"Did you mean {near[0]!r}?" if near else ""
+        refuse(
+            f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the words under messages or conversations", hint
+        )
+        return None
+    for key in row:
+        if key not in format_.keys:
+            near = difflib.get_close_matches(key, format_.keys, 1)
+            known = f"one of {', '.join(format_.keys)}, the keys of {format_.name}"
+            refuse(f"an unknown key, {short(key)}", known, f"Did you mean {near[0]!r}?" if near else "Remove it.")
+    number = row.get(format_.ids)
+    if number is None and format_.needs_id:
+        refuse("no id; it has turns", f'an "id" (or a "question_id", as question files have) beside the turns: {OWN}')
+    elif number is not None and (isinstance(number, bool) or not isinstance(number, (str, int)) or number == ""):
+        refuse(f"{format_.ids}: {kind_of(number)}", "text or a whole number")
+    wrong = False
+
+    def refuse_words(found: str, expected: str) -> None:
+        nonlocal wrong
+        wrong = True
+        refuse(found, expected)
+
+    turns, system, unused = format_.read(row[format_.turns], refuse_words)
+    if SYSTEM in row and system is not None:
+        refuse("two system texts", "one, as a key or as the first message")
+    system = row.get(SYSTEM, system)
+    if system is not None and (not isinstance(system, str) or not system.strip()):
+        refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text with words")
+    elif not all(is_text(text) for text in (*turns, system or "", str(number))):
+        refuse("half a character (a lone surrogate)", "text")
+    elif not wrong and (not turns or not all(turn.strip() for turn in turns)):
+        refuse("an empty conversation or turn", "at least one turn with words")
+    left = (*(key for key in row if key in format_.unused), *unused)
+    return Conversation(f"line {line}" if number is None else str(number), tuple(turns[:max_turns]), system, left)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A place in a file that is no JSON, and why."""
+
+    why: str
+
+
+def rows_of(text: str) -> Iterator[tuple[int, Any]]:
+    """Every entry with the line it begins in: a JSON value a line, or the entries of one list, or one object."""
+    start = len(text) - len(text.lstrip())
+    if text[start : start + 1] == "[":
+        yield from entries_of(text, start + 1)
+        return
+    whole = read(text) if text[start : start + 1] == "{" and "\n" in text.strip() else Unreadable("")
+    if isinstance(whole, dict):
+        yield text.count("\n", 0, start) + 1, whole
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, read(line)
+
+
+def entries_of(text: str, position: int) -> Iterator[tuple[int, Any]]:
+    """The entries of a list that begins before `position`, each with its line."""
+    line, counted = 1, 0
+    while True:
+        found = BLANKS.match(text, position)
+        assert found is not None
+        position = found.end()
+        line, counted = line + text.count("\n", counted, position), position
+        if text[position : position + 1] == "]":
+            if text[position + 1 :].strip():
+                yield line, Unreadable("text behind the list")
+            return
+        try:
+            value, position = DECODER.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            yield line, Unreadable(reason(error))
+            return
+        yield line, value
+        found = BLANKS.match(text, position)
+        assert found is not None
+        position = found.end()
+        if text[position : position + 1] == ",":
+            position += 1
+        elif text[position : position + 1] != "]":
+            yield line, Unreadable("no comma and no end of the list behind this entry")
+            return
+
+
+def read(text: str) -> Any:
+    """A JSON value, or why it is none."""
+    try:
+        return DECODER.decode(text)
+    except (ValueError, RecursionError) as error:  # bad JSON, endless digits, endless nesting
+        return Unreadable(reason(error))
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {short(twice)} stands there twice")
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=once)
+
+
+def reason(error: Exception) -> str:
+    """Why something is no JSON."""
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is."""
+    kinds = {dict: "object", list: "list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def some(keys: list[str]) -> str:
+    """The first of some keys."""
+    return ", ".join(short(key) for key in keys[:6]) + (", ..." if len(keys) > 6 else "")
+
+
+def short(text: str) -> str:
+    """A key as it fits into a message."""
+    return ascii(text if len(text) <= 40 else f"{text[:37]}...")

@@ -22,14 +22,14 @@ def digest(setup: Setup) -> str:
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
-    found.update("\n".join("\t".join(conversation.turns) for conversation in setup.conversations).encode())
+    found.update("\n".join(conversation.words for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())
     for file in files_of(setup):
         found.update(file.read_bytes() if file.is_file() else b"")
     for placed in (setup.target, setup.draft):
         folder = None if placed is None else placed.stand_in
         for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-            if file.suffix in (".json", ".safetensors") and file.is_file():
+            if file.suffix in (".json", ".jinja", ".safetensors") and file.is_file():
                 found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest()[:16]
 

@@ -70,12 +70,19 @@ class Answering:
                         current[place] = following
 
     def asked(self, talk: Talk) -> Heard | None:
-        """The next question of a conversation."""
-        return talk.ask(self.limits.context, self.limits.ends)
+        """The next question of a conversation; what no longer stands of it is forgotten."""
+        found = talk.ask(self.limits.context, self.limits.ends)
+        if found and found.kept is not None:
+            for listener in self.listeners:
+                listener.rewind(self.talks.index(talk), found.kept)
+        return found
 
     def go_on(self) -> None:
         """What the target would say after each answer, all of them a token a pass."""
-        talks = [[one for one in talk.answered if self.limits.after(one) > 0] for talk in self.talks]
+        stretches = [piece for talk in self.talks for piece in talk.stretches()]
+        if len(stretches) > len(self.talks):  # what stood before a conversation was read again is forgotten
+            self.listeners = [read_again(one.network, stretches, self.limits) for one in self.listeners]
+        talks = [[one for one in talk.answered if self.limits.after(one) > 0] for talk in stretches]
         going = [one for talk in talks for one in talk]
         # From the last token of each answer, which the next turn may have taken back.
         starts = [[len(one.full) - 1 for one in talk] for talk in talks]
@@ -104,6 +111,15 @@ class Answering:
         places = Places([one.index for one in heard], [len(said) for said in words], lambda row: words[row])
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
+
+
+def read_again(network: Packed, talks: Sequence[Talk], limits: Limits) -> Parallel:
+    """A network that has read all tokens of some conversations."""
+    found = Parallel(network, len(talks), limits.context)
+    for place, talk in enumerate(talks):
+        if talk.tokens:
+            found.feed([place], [talk.tokens])
+    return found
 
 
 def as_table(rows: Tensor, vocabulary: int) -> Table:

@@ -61,6 +61,10 @@ class Parallel:
         """What a conversation holds."""
         return Known(*self.held[:, place, :, : self.lengths[place]].chunk(2, dim=1))
 
+    def rewind(self, place: int, tokens: int) -> None:
+        """A conversation forgets all but its first tokens."""
+        self.lengths[place] = min(self.lengths[place], tokens)
+
     @torch.inference_mode()
     def feed(self, which: Sequence[int], read: Sequence[Sequence[int]], wanted: Sequence[int] | None = None) -> Tensor:
         """Each conversation of `which` reads some tokens.

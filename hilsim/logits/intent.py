@@ -25,7 +25,7 @@ from hilsim.errors import CheckpointError, Fault
 from hilsim.logits.checkpoint import CONFIG, MISMATCH, Fields, load_tensors, some, weights_file
 from hilsim.logits.folder import read_object
 from hilsim.logits.network import Embedding, Linear
-from hilsim.logits.tokenizer import deaf, load_tokenizer
+from hilsim.logits.tokenizer import load_tokenizer
 
 FOLDER = PROJECT / "models" / "intent"
 TOKENIZER = PROJECT / "models" / "target"
@@ -206,7 +206,9 @@ def shipped() -> tuple[Encoder, Tokenizer]:
 
 def sentence_tokenizer() -> Tokenizer:
     """The stand-ins' tokenizer, reading special tokens as plain words."""
-    return deaf(load_tokenizer(TOKENIZER).tokenizer)
+    tokenizer = load_tokenizer(TOKENIZER).tokenizer
+    tokenizer.encode_special_tokens = True  # the library's name for: encode them as text
+    return tokenizer
 
 
 def tokenizer_digest() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -20,8 +20,8 @@ from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.network import Network
-from hilsim.logits.source import Draft, Prefix, TokenTree, Verdict, shared_prefix
-from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.logits.source import Draft, Prefix, Prompt, TokenTree, Verdict, shared_prefix
+from hilsim.logits.tokenizer import ChatTokenizer, Dialogue, load_tokenizer, system_fault
 
 Row = npt.NDArray[np.float32]
 
@@ -201,13 +201,20 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
                 )
             )
     for conversation in setup.conversations:
-        length = len(tokenizer.first_turn(conversation.turns[0]))
+        place = f"conversation {conversation.id!r}"
+        if conversation.system is not None and (
+            fault := system_fault(tokenizer, conversation.system, conversation.turns[0])
+        ):
+            remedy = "Leave its system text out, or take a stand-in whose template knows one."
+            faults.append(replace(fault, found=f"{fault.found}, for {place}", remedy=remedy))
+            continue
+        length = len(tokenizer.first_turn(conversation.turns[0], conversation.system))
         if length >= context:
             faults.append(
                 Fault(
                     setup.file,
                     "workload.conversations",
-                    f"conversation {conversation.id!r} opens with {length} tokens",
+                    f"{place} opens with {length} tokens",
                     f"fewer than context_tokens ({context})",
                     "Raise context_tokens or leave that conversation out.",
                 )
@@ -241,12 +248,14 @@ class LiveSource:
         self.decisions = Decisions(self, rules, seed, self.ends)
         self.clock = Clock()
         self._readers: dict[tuple[str, int], Reader] = {}
+        self._dialogues: dict[int, Dialogue] = {}
         self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        text = self.stand_ins.loaded[conversation].turns[turn]
-        tokenizer = self.stand_ins.tokenizer
-        return tokenizer.first_turn(text) if turn == 0 else tokenizer.next_turn(text)
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        asked = self.stand_ins.loaded[conversation]
+        if turn == 0:
+            self._dialogues[conversation] = self.stand_ins.tokenizer.open(asked.system)
+        return self._dialogues[conversation].ask(asked.turns[turn], before)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         return self.decisions.draft(prefix, count, after)
@@ -270,6 +279,7 @@ class LiveSource:
         return self._decode(tuple(tokens))
 
     def forget(self, conversation: int) -> None:
+        self._dialogues.pop(conversation, None)
         for role in ("target", "draft"):
             self._readers.pop((role, conversation), None)
 

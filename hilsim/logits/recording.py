@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hilsim.logits.columns import UNKNOWN, Floats, Ints
+from hilsim.logits.source import Prompt, without_end
 from hilsim.logits.transcript import VERSION, Transcript
 
 AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
@@ -24,7 +25,9 @@ class Heard:
     index: int
     conversation: int
     turn: int
-    prompt: list[int]
+    user: str
+    prompt: list[int] = field(default_factory=list)
+    kept: int | None = None  # tokens of earlier turns that stand, where it is not all but the end of the last answer
     before: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
@@ -39,9 +42,13 @@ class Heard:
 
 @dataclass
 class Talk:
-    """One conversation under way: all tokens so far, what was asked, and the questions to come."""
+    """One conversation under way: all tokens so far, what was asked, and the questions to come.
+
+    `told` makes the prompt of a question, from its words and all tokens so far.
+    """
 
     waiting: list[Heard]
+    told: Callable[[str, Sequence[int]], Prompt]
     tokens: list[int] = field(default_factory=list)
     asked: list[Heard] = field(default_factory=list)
 
@@ -57,16 +64,28 @@ class Talk:
         """
         if not self.waiting:
             return None
-        if self.tokens and self.tokens[-1] in ends:
-            self.tokens.pop()
         one = self.waiting.pop(0)
         self.asked.append(one)
-        if len(self.tokens) + len(one.prompt) >= context:
+        prompt = self.told(one.user, self.tokens)
+        one.prompt = prompt.tokens
+        if prompt.kept < without_end(self.tokens, ends.__contains__):
+            one.kept = prompt.kept
+        if prompt.kept + len(prompt.tokens) >= context:
             self.waiting.clear()
             return None
-        self.tokens += one.prompt
+        self.tokens[prompt.kept :] = prompt.tokens
         one.before = list(self.tokens)
         return one
+
+    def stretches(self) -> list[Talk]:
+        """The conversation in pieces, each of which goes on from all that stands in it: cut where it is read again."""
+        found: list[Talk] = []
+        for one in self.answered:
+            if not found or one.kept is not None:
+                found.append(Talk([], self.told))
+            found[-1].asked.append(one)
+            found[-1].tokens = one.full
+        return found or [self]
 
 
 @dataclass(frozen=True)
@@ -87,8 +106,9 @@ class Ways:
 def transcript_of(heard: Sequence[Heard], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
     """The transcript of answers that were heard, and of the ways on from every position of each."""
     margins = [margin for one in heard for margin in one.margins]
+    again = [[place, one.kept] for place, one in enumerate(heard) if one.kept is not None]
     return Transcript(
-        {"version": VERSION, **header},
+        {"version": VERSION, **header, **({"reread": again} if again else {})},
         index=np.array([one.index if one.answer else UNKNOWN for one in heard], np.int32),
         conversation=np.array([one.conversation for one in heard], np.int32),
         turn=np.array([one.turn for one in heard], np.int32),

@@ -42,9 +42,6 @@ class Remembered(Relay):
         super().__init__(source)
         self.memory, self.by_position = memory, by_position
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return list(self.memory.recall(("prompt", conversation, turn), lambda: self.source.prompt(conversation, turn)))
-
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         if not self.by_position:
             question = ("draft", *so_far(prefix), count, tuple(after))

@@ -6,7 +6,7 @@ Rewinding caches after a rejection is the source's job, so a policy cannot forge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -40,6 +40,18 @@ class Verdict:
     def tokens(self, draft: Draft) -> tuple[int, ...]:
         """Everything that the round emits."""
         return (*draft.tokens[: self.accepted], self.token)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What asks a question: the first `kept` tokens of the conversation so far stand, then come `tokens`.
+
+    Usually all but the end of the last answer stands. Where a template or a tokenizer writes earlier turns otherwise
+    than before, less does, and is read again.
+    """
+
+    kept: int
+    tokens: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +93,8 @@ class Prefix(Protocol):
 class LogitsSource(Protocol):
     """Where tokens come from: real networks, a transcript, or chance."""
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        """The tokens that ask turn `turn` (from 0), without those of earlier turns."""
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        """What asks turn `turn` (from 0) of a conversation whose tokens so far are `before`; turns come in order."""
         ...
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
@@ -137,8 +149,8 @@ class Relay:
     def __init__(self, source: LogitsSource):
         self.source = source
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return self.source.prompt(conversation, turn)
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return self.source.prompt(conversation, turn, before)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         return self.source.draft(prefix, count, after)
@@ -173,6 +185,11 @@ class Relay:
     @property
     def forward_seconds(self) -> float:
         return self.source.forward_seconds
+
+
+def without_end(before: Sequence[int], ends: Callable[[int], bool]) -> int:
+    """How many tokens of a conversation stand before the next question, which brings the end of the answer itself."""
+    return len(before) - (1 if before and ends(before[-1]) else 0)
 
 
 def shared_prefix(held: Sequence[int], tokens: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hilsim.describe.acceptance import MarkovAcceptance
 from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.logits.noise import SYNTHETIC, uniforms
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, Prompt, Verdict
 
 RIGHT, WRONG = 1, 2
 
@@ -24,8 +24,8 @@ class SyntheticSource:
         self.chances, self.lengths, self.seed = synthetic.chances, lengths, seed
         self._easy: dict[int, list[bool]] = {}
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
-        return [0] * self.lengths.prompt_tokens
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return Prompt(len(before), [0] * self.lengths.prompt_tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         start, places = len(prefix.tokens), range(len(after), len(after) + count)

@@ -45,13 +45,14 @@ from hilsim.logits.columns import (
     planes,
     require,
 )
-from hilsim.logits.source import Draft, Prefix, Verdict
+from hilsim.logits.source import Draft, Prefix, Prompt, Verdict, without_end
 from hilsim.logits.tokenizer import ChatTokenizer
 from hilsim.logits.transcript_checks import require_sense, token_faults, turn_faults
 
 VERSION = 2
 MOST_PLACES = 2**24  # positions times depth
 Token = Annotated[int, Field(ge=0, lt=2**31)]
+Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
 # What zipfile, zlib and NumPy's own reader of headers raise at bytes that no writer wrote.
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, OverflowError, RecursionError,
@@ -119,10 +120,12 @@ class TranscriptSource:
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
         }
 
-    def prompt(self, conversation: int, turn: int) -> list[int]:
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
-        return [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        kept = reread(self.transcript).get(request)
+        return Prompt(without_end(before, self.ends) if kept is None else kept, tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         known, history = self.told[prefix.index], [*prefix.tokens, *after]
@@ -174,10 +177,15 @@ class TranscriptSource:
         return 0.0
 
 
+def reread(transcript: Transcript) -> dict[int, int]:
+    """Of requests before which less than all earlier turns stood: how many tokens did."""
+    return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
+
+
 def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
     """Every request that was answered, by its number, with the conversation that it stands in."""
     found: dict[int, Told] = {}
-    row = 0
+    row, kept = 0, reread(transcript)
     so_far: list[int] = []
     for request in range(transcript.requests):
         prompt_start, answer_start = (
@@ -185,8 +193,7 @@ def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
         )
         if transcript.turn[request] == 0:
             so_far = []
-        elif so_far and so_far[-1] in ends:
-            so_far.pop()  # as between the turns of a run: the frame brings the end of the answer itself
+        del so_far[kept.get(request, without_end(so_far, ends.__contains__)) :]  # as between the turns of a run
         so_far += map(int, transcript.prompt[prompt_start : transcript.prompt_end[request]])
         answer = transcript.answer[answer_start : transcript.answer_end[request]]
         asked = len(so_far)
@@ -234,6 +241,8 @@ class Heading(Record):
     dtype: str = Field(max_length=100)
     end_tokens: Annotated[list[Token], Field(max_length=1000)]
     depth: int = Field(ge=1, le=MOST_DEPTH)
+    # Requests before which less than all earlier turns stood, and how many tokens did.
+    reread: list[Pair] = Field(default_factory=list, max_length=10**6)
 
     @field_validator("recorded_with")
     @classmethod
@@ -302,7 +311,7 @@ def header_of(columns: Columns) -> dict[str, Any]:
     version = header.get("version")
     require(type(version) is int and version == VERSION, f"version {version!r:.40}; a transcript of version {VERSION}")
     try:
-        return Heading.model_validate(header).model_dump()
+        return Heading.model_validate(header).model_dump(exclude_defaults=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("header", *first["loc"])))[:80]
@@ -335,7 +344,7 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
         "sampling": scenario.sampling.model_dump(),
         "context_tokens": scenario.context_tokens,
         "max_new_tokens": getattr(workload, "max_new_tokens", None),
-        "conversations": [digest("\t".join(one.turns).encode()) for one in setup.conversations],
+        "conversations": [digest(one.words.encode()) for one in setup.conversations],
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
     }
@@ -348,7 +357,7 @@ def folder_digest(folder: Path | None) -> str | None:
     """Digest of the files of a checkpoint folder that speak."""
     if folder is None:
         return None
-    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".safetensors")]
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".jinja", ".safetensors")]
     return digest_of_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
 
 

@@ -67,6 +67,9 @@ def require_turns(transcript: Transcript) -> None:
     settings, ends = transcript.header["recorded_with"], transcript.header["end_tokens"]
     lengths = np.diff(transcript.answer_end, prepend=0)
     before, said = -1, 0
+    stands = {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
+    beyond = next((request for request in stands if request >= transcript.requests), None)
+    require(beyond is None, f"header.reread of request {beyond}; one of the {transcript.requests}")
     for request in range(transcript.requests):
         where = f"request {request}"
         conversation, turn, index = (
@@ -91,7 +94,9 @@ def require_turns(transcript: Transcript) -> None:
         start, end = int(transcript.answer_end[request] - lengths[request]), int(transcript.answer_end[request])
         answer = transcript.answer[start:end]
         asked = int(transcript.prompt_end[request]) - (int(transcript.prompt_end[request - 1]) if request else 0)
-        said = asked + (said if goes_on else 0)
+        standing = stands.get(request, said if goes_on else 0)
+        require(standing <= (said if goes_on else 0), f"{where}: {standing} tokens that stand; no more than were said")
+        said = asked + standing
         if answered:
             inside = np.isin(answer[:-1], ends)
             require(not inside.any(), f"{where}: an answer that goes on after its end token; none behind it")

@@ -95,7 +95,8 @@ def opened(words: Words, prices: Prices, state: Ints, out: Ints, request: int, d
     if words.first[request]:
         state[TARGET] = state[DRAFT] = state[HEARD] = 0
     carried, prompt, asked = words.carried[request], words.prompt[request], words.asked[request]
-    state[HEARD] = min(state[HEARD], carried)
+    for cache in (TARGET, DRAFT, HEARD):  # what no longer stands of earlier turns is read again
+        state[cache] = min(state[cache], carried)
     state[NOW] += prices.pause_ns
     out[ARRIVED] = state[NOW]
     begin = state[NOW] + prices.networks_ns

@@ -80,7 +80,7 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
             if turn.index not in source.told:
                 break  # no room was left for it, nor for those after it
             known = source.told[turn.index]
-            prompt = len(source.prompt(turn.conversation, turn.number))
+            prompt = len(source.prompt(turn.conversation, turn.number, ()).tokens)
             answer = list(known.tokens[known.asked : known.answered])
             clause = clause_tokens(source, answer)
             most = min(workload.max_new_tokens, setup.scenario.context_tokens - known.asked)

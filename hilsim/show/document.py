@@ -302,6 +302,14 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     if setup.target.widths is not None and setup.target.widths[0] > 1:
         width = setup.target.widths[0]
         found.insert(0, f"No graph of width 1: the target alone runs {width} rows a token, so speedup flatters.")
+    if trace.reread:
+        found.insert(
+            0,
+            f"Before {len(trace.reread)} turns the chat template or the tokenizer changed earlier turns: "
+            f"{sum(trace.reread)} tokens of the caches were dropped, and what took their place was read again.",
+        )
+    if unused := sorted({what for conversation in setup.conversations for what in conversation.unused}):
+        found.append(f"Of the conversations' file these are not used: {', '.join(unused)}. The target answers itself.")
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):

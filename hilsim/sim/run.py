@@ -14,7 +14,7 @@ from hilsim.describe.load import Setup
 from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.errors import ChipLost
-from hilsim.logits.source import LogitsSource
+from hilsim.logits.source import LogitsSource, without_end
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
@@ -116,14 +116,15 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
     tokens: list[int] = []
     target_cached = draft_cached = draft_heard = 0
     for turn in turns:
-        prompt = desk.source.prompt(turn.conversation, turn.number)
-        if tokens and desk.source.ends(tokens[-1]):
-            tokens.pop()  # the frame between turns brings the end of the answer itself
-        if len(tokens) + len(prompt) >= context:
+        standing = without_end(tokens, desk.source.ends)
+        prompt = desk.source.prompt(turn.conversation, turn.number, tokens)
+        if prompt.kept + len(prompt.tokens) >= context:
             desk.board.trace.skipped_turns += len(turns) - turn.number
             return
         yield desk.board.env.timeout(ns(setup.scenario.workload.pause_ms / 1000))
-        tokens += prompt
+        if prompt.kept < standing:
+            desk.board.trace.reread.append(standing - prompt.kept)
+        tokens[prompt.kept :] = prompt.tokens
         request = Request(
             turn.index,
             turn.conversation,
@@ -132,10 +133,10 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
             tokens,
             turn.max_new_tokens,
             context,
-            prompt_tokens=len(prompt),
-            target_cached=target_cached,
-            draft_cached=draft_cached,
-            draft_heard=min(draft_heard, len(tokens) - len(prompt)),
+            prompt_tokens=len(prompt.tokens),
+            target_cached=min(target_cached, prompt.kept),
+            draft_cached=min(draft_cached, prompt.kept),
+            draft_heard=min(draft_heard, prompt.kept),
             arrived_ns=desk.now,
         )
         if desk.board.trace.observer is not None:

@@ -150,6 +150,7 @@ class Trace:
     requests: list[RequestRecord] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     skipped_turns: int = 0
+    reread: list[int] = field(default_factory=list)  # of turns before which caches were cut: tokens that were lost
     end_ns: int = 0
     pace: Pace | None = field(default=None, compare=False)
     observer: Observer | None = None

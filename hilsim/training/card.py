@@ -158,10 +158,9 @@ def conversations_of(trace: Trace, source: LiveSource) -> list[tuple[Tokens, lis
     found: dict[int, tuple[list[int], list[int]]] = {}
     for request in trace.requests:
         tokens, answered = found.setdefault(request.conversation, ([], []))
-        if tokens and source.ends(tokens[-1]):
-            tokens.pop()
-            answered.pop()
-        tokens += source.prompt(request.conversation, request.turn)
+        prompt = source.prompt(request.conversation, request.turn, tokens)
+        tokens[prompt.kept :] = prompt.tokens
+        answered[:] = [position for position in answered if position < prompt.kept]
         for closed in rounds[request.number]:
             answered += range(len(tokens), len(tokens) + closed.emitted)
             tokens += closed.tokens

@@ -50,17 +50,9 @@ def read_dialogues(path: Path, part: str | None = None) -> list[Dialogue]:
 
 
 def tell(dialogue: Dialogue, tokenizer: ChatTokenizer) -> list[int]:
-    """A dialogue as the simulator tells it: frame, words, end of each answer."""
-    ids: list[int] = []
-    end = min(tokenizer.end_tokens)
-    for index, turn in enumerate(dialogue.turns):
-        if turn.role == "user":
-            if ids and ids[-1] == end:
-                ids.pop()  # `between` brings the end of the last answer itself
-            ids += tokenizer.first_turn(turn.text) if index == 0 else tokenizer.next_turn(turn.text)
-        else:
-            ids += [*tokenizer.encode(turn.text), end]
-    return ids
+    """A dialogue as the simulator tells it: the folder's template around the words."""
+    messages = [{"role": turn.role, "content": turn.text} for turn in dialogue.turns]
+    return tokenizer.conversation(messages, cue=dialogue.turns[-1].role == "user").ids
 
 
 def stream(dialogues: list[Dialogue], tokenizer: ChatTokenizer) -> list[Tokens]:
