@@ -115,6 +115,7 @@ def run_with(
         assert bench is not None, "only boards are lost"
         return told_lost(options, setup, outcome, broken, bench)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
+    found["notes"] += sources.notes
     if bench is not None:
         from hilsim.show.hardware import hardware, shadow
 

@@ -17,6 +17,7 @@ from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
+from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.load import EIGHT_BITS, Setup, load_setup, with_override
 from hilsim.describe.outside import outside_car
 from hilsim.describe.profile import Profile, load_profile
@@ -76,6 +77,9 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
         print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
     if not options.json and (refused or verdict.fits):
         print(verdict)
+    if not options.json:
+        for note in folder_notes(setup):
+            print(f"Note: {note}")
     require(setup, plans, ways, reasons=False)
     verdict.require()
     if options.write is not None:

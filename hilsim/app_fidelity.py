@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT, described, file_of, load_chip, load_named, written_chip
+from hilsim.describe.catalogue import PROJECT, config_of, described, file_of, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.family import Family
@@ -210,7 +210,10 @@ def show_chip(name: str, model: str | None, context: int, network: NetworkLoad |
 
     here = Path("--chip")
     chip = load_chip(name, here)
-    print_card(Console(), chip, None if model is None else load_named("model", Model, model, here), context, network)
+    found = None if model is None else load_named("model", Model, model, here)
+    print_card(Console(), chip, found, context, network)
+    if found is not None and model is not None and config_of(model, here) is not None:
+        print(f"Note: {found.notes}")
     return 0
 
 

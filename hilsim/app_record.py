@@ -65,7 +65,10 @@ def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda words
     """The transcript of a scenario of live logits, whatever its policy and its talkers."""
     from hilsim.logits.live import load_stand_ins
 
-    return written_down(setup, load_stand_ins(setup), depth, say)
+    stand_ins = load_stand_ins(setup)
+    for note in stand_ins.notes:
+        say(note)
+    return written_down(setup, stand_ins, depth, say)
 
 
 def written_down(
@@ -83,16 +86,19 @@ def written_down(
     rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     choices = Choices(rules, scenario.seed)
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
-    target, draft, vocabulary = packed(stand_ins.target), packed(stand_ins.draft), stand_ins.vocabulary
+    target, draft = (
+        packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
+        for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
+    )
     speakers = [target, draft] if choices.asks_the_draft else [target]
     talks, ways = talks_of(setup, stand_ins.tokenizer), []
     count = Count(sum(len(talk.waiting) for talk in talks), say)
     for some in (talks[start : start + AT_ONCE] for start in range(0, len(talks), AT_ONCE)):
-        answering = Answering(speakers, vocabulary, choices, some, limits)
+        answering = Answering(speakers, choices, some, limits)
         answering.answer(count.one_more)
         answering.go_on()
         stretches = [piece for talk in some for piece in talk.stretches()]
-        ways.append(drafted_ahead(draft, vocabulary, choices, stretches, depth, limits))
+        ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
     header = {
         "scenario": scenario.name,
         "recorded_with": recorded_with(setup),

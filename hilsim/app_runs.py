@@ -107,6 +107,11 @@ class Sources:
         """What times the steps: boards where there are some, else the chip model."""
         return timer_for if self.bench is None else self.bench.timers
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the stand-ins' folders."""
+        return list(self.stand_ins.notes) if self.setup.scenario.logits.source == "live" else []
+
     def replaying(self, changed: Setup) -> Sources:
         """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
         return self if spoken_by(changed) == spoken_by(self.setup) else Sources(changed, remember=True)

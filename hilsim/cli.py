@@ -333,7 +333,7 @@ def network(text: str) -> object:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; whatever is the user's to mend becomes a message and a status, never a traceback."""
-    from hilsim.errors import HilsimError
+    from hilsim.errors import HilsimError, memory_short
 
     if sys.stdout is None:
         complain("standard output: found none; expected an open stream. Use --out DIR and > /dev/null.")
@@ -347,6 +347,11 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt as stop:
         complain(str(stop) or "interrupted; nothing half-written was left behind")
         return INTERRUPTED
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if (short := memory_short(error, "what this command computes")) is None:
+            raise
+        complain(str(short))
+        return BAD_INPUT
     except OSError as error:
         if error.filename is not None:
             raise  # a file of ours: files.py names those

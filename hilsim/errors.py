@@ -6,6 +6,7 @@ sentence; the errors carry as many as were found, so that a file is mended in on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,34 @@ class CompileError(HilsimError):
 
     def __str__(self) -> str:
         return "\n".join(self.args[0])
+
+
+class MemoryShort(HilsimError):
+    """The machine, or a limit set for the process, has no memory for something that is needed."""
+
+    def __init__(self, what: str, found: str, remedy: str):
+        super().__init__(what, found, remedy)
+
+    def __str__(self) -> str:
+        what, found, remedy = self.args
+        return f"memory: found no room for {what} ({found}); expected it to fit. {remedy}"
+
+
+# How allocators, loaders and the dynamic linker say that memory has run out.
+SHORTAGES = ("allocate memory", "not enough memory", "failed to map segment", "std::bad_alloc", "out of memory")
+LESS = (
+    "Raise the limit (ulimit -v unlimited), or need less: --set context_tokens=512, --set logits.dtype=float32, "
+    "or a smaller stand_in such as --set target.stand_in=models/target."
+)
+
+
+def memory_short(error: BaseException, what: str, remedy: str = LESS) -> MemoryShort | None:
+    """The error as one of ours, where it says that memory has run out; else None."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not any(words in text.lower() for words in SHORTAGES):
+        return None
+    asked = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
+    return MemoryShort(what, f"{asked[1]} more were asked for" if asked else text[:120] or "no more to be had", remedy)
 
 
 class SimulationError(HilsimError):

@@ -23,9 +23,10 @@ from hilsim.logits.choices import Choices, Places
 from hilsim.logits.decisions import Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.laws import drafted_laws, entropies, laws_of, leads, target_laws
-from hilsim.logits.network import Network, RopeScaling
+from hilsim.logits.network import Network
 from hilsim.logits.noise import CONTENT, uniforms
-from hilsim.logits.packed import packed
+from hilsim.logits.packed import Packed, packed
+from hilsim.logits.rope import RopeScaling
 from hilsim.logits.sampling import draw, law_of
 from hilsim.logits.tokenizer import load_tokenizer
 from hilsim.logits.wire import drafted_law, target_law
@@ -67,14 +68,19 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 
 def told(network: Network, *sequences: Sequence[int]) -> Parallel:
     """Conversations that have read their sequences."""
-    parallel = Parallel(packed(network), len(sequences), max(map(len, sequences)))
+    parallel = Parallel(whole(network), len(sequences), max(map(len, sequences)))
     parallel.feed(range(len(sequences)), sequences)
     return parallel
 
 
+def whole(network: Network) -> Packed:
+    """A network for all its positions."""
+    return packed(network, network.config.max_positions)
+
+
 def continuations(network: Network, tokens: Sequence[int], starts: Sequence[int], depth: int) -> Continuations:
     """Of one sequence."""
-    return Continuations(packed(network), [told(network, tokens).known(0)], [starts], depth)
+    return Continuations(whole(network), [told(network, tokens).known(0)], [starts], depth)
 
 
 @every_tiny
@@ -85,7 +91,7 @@ def test_continuations_answer_as_if_each_were_alone(config: object) -> None:
     starts = [STARTS, [], [9, 1, 9]]
     chosen = some_tokens(DEPTH, len(STARTS) + 3, seed=4)
     heard = told(network, *sequences)
-    batched = Continuations(packed(network), [heard.known(place) for place in range(3)], starts, DEPTH)
+    batched = Continuations(whole(network), [heard.known(place) for place in range(3)], starts, DEPTH)
     rows = torch.stack([batched.step(step) for step in chosen])
     places = [(tokens, start) for tokens, own in zip(sequences, starts, strict=True) for start in own]
     for place, (tokens, start) in enumerate(places):
@@ -173,7 +179,7 @@ def test_a_wrong_mask_is_seen(wrong: type[Continuations], starts: list[int]) -> 
     network, tokens = randomised(EVERYTHING), some_tokens(KNOWN).tolist()
     known = told(network, tokens).known(0)
     right, other = (
-        kind(packed(network), [known], [starts], 1).step([7] * len(starts)) for kind in (Continuations, wrong)
+        kind(whole(network), [known], [starts], 1).step([7] * len(starts)) for kind in (Continuations, wrong)
     )
     assert ((right - other).abs().amax(-1) > 1e-3).all()
 
@@ -207,7 +213,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_conversations_in_lockstep_answer_as_if_each_were_alone(config: object) -> None:
     """Four of different lengths read tokens and prompts, together and apart, most of them and few."""
     network = randomised(config)  # type: ignore[arg-type]
-    batched = Parallel(packed(network), 4, 38)
+    batched = Parallel(whole(network), 4, 38)
     said: list[list[int]] = [[], [], [], []]
     reads = [
         {0: 1, 1: 9, 2: 16, 3: 2}, {0: 1, 1: 1, 2: 1, 3: 1}, {2: 1, 0: 1, 3: 1}, {3: 1}, {1: 5, 3: 1, 0: 1, 2: 1},
@@ -230,7 +236,7 @@ def test_packed_products_are_the_products() -> None:
     network = randomised(EVERYTHING).float()
     for rows in (1, 4, 33, 150):
         tokens = some_tokens(rows, 1).tolist()
-        heard = Parallel(packed(network), rows, 8)
+        heard = Parallel(whole(network), rows, 8)
         found = heard.feed(range(rows), tokens)
         torch.testing.assert_close(found, network(torch.tensor(tokens))[:, 0], rtol=0, atol=1e-5)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
@@ -28,7 +29,8 @@ from transformers import (
 
 from hilsim.errors import CheckpointError, InputError
 from hilsim.logits.checkpoint import load_config, load_network, parse_config, save_network
-from hilsim.logits.network import KVCache, Network, NetworkConfig, RopeScaling
+from hilsim.logits.network import KVCache, Network, NetworkConfig
+from hilsim.logits.rope import RopeScaling
 from hilsim.training.fitting import initialise, round_to_half
 
 CLOSE = {"rtol": 0.0, "atol": 1e-4}  # float32, logits of order one
@@ -187,12 +189,78 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     check_equal(tmp_path, expected)
 
 
-def test_stored_rotary_frequencies_of_older_exports_are_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [(1 / 10_000 ** (torch.arange(6) / 6), "all of them equal those"), (torch.ones(6), "1 of them differ from those")],
+    ids=["its own", "others"],
+)
+def test_stored_rotary_frequencies_of_older_exports_are_passed_over_and_named(
+    stored: Tensor, words: str, tmp_path: Path
+) -> None:
     expected = write_theirs(CASES["llama full heads"], tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(6)
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = stored.half()
     save_file(tensors, tmp_path / "model.safetensors")
     check_equal(tmp_path, expected)
+    (note,) = load_network(tmp_path).notes
+    assert "model.layers.0.self_attn.rotary_emb.inv_freq" in note
+    assert words in note
+
+
+def tied_folder(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Tensor:
+    """A tied checkpoint whose tensors are changed; transformers' logits of it."""
+    write_theirs(CASES["llama tied"], folder)
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    return their_logits(folder)
+
+
+def test_a_head_of_its_own_counts_though_the_config_ties_it(tmp_path: Path) -> None:
+    own = torch.randn(61, 48, generator=torch.Generator().manual_seed(9))
+    check_equal(tmp_path, tied_folder(tmp_path, lambda tensors: {**tensors, "lm_head.weight": own}))
+    network = load_network(tmp_path)
+    assert not network.config.tied
+    assert "lm_head.weight differs from model.embed_tokens.weight" in network.notes[0]
+
+
+def test_a_head_that_equals_the_embedding_or_stands_for_it_is_tied(tmp_path: Path) -> None:
+    def doubled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+
+    def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"lm_head.weight": tensors.pop("model.embed_tokens.weight"), **tensors}
+
+    for name, change in {"doubled": doubled, "renamed": renamed}.items():
+        check_equal(tmp_path / name, tied_folder(tmp_path / name, change))
+        network = load_network(tmp_path / name)
+        assert network.config.tied
+        assert len(network.notes) == (name == "renamed")
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_a_bare_config_takes_transformers_own_defaults(family: str, tmp_path: Path) -> None:
+    """Early folders name no key heads, no positions, no epsilon, no activation; some have a length of another name."""
+    document = {
+        "model_type": family,
+        "vocab_size": 61,
+        "hidden_size": 128,
+        "intermediate_size": 80,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 32,
+        "max_sequence_length": 77,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    theirs, ours = AutoConfig.from_pretrained(tmp_path), load_config(tmp_path)
+    found = (ours.kv_heads, ours.max_positions, ours.rms_eps, ours.rope_theta, ours.tied)
+    theta = theirs.rope_parameters["rope_theta"]
+    heads = theirs.num_key_value_heads
+    expected = (heads, theirs.max_position_embeddings, theirs.rms_norm_eps, theta, theirs.tie_word_embeddings)
+    assert found == expected
+    assert ours.head_dim == (getattr(theirs, "head_dim", None) or 4)
+    AutoModelForCausalLM.from_config(theirs).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    notes = load_network(tmp_path).notes
+    assert f"has no max_position_embeddings: {ours.max_positions}, as transformers (max_sequence_length 77" in notes[0]
+    check_equal(tmp_path, their_logits(tmp_path))
 
 
 OURS = NetworkConfig(
@@ -301,6 +369,18 @@ def shard(text: str) -> Callable[[Path], None]:
     return edit
 
 
+def twice_sharded(folder: Path, home: str = "model-1.safetensors", *, drop: bool = False) -> None:
+    """Two shards that both have one tensor (or one of them has), which the index says to be in `home`."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    norm = {"model.norm.weight": tensors.pop("model.norm.weight")}
+    save_file(norm | dict(list(tensors.items())[:9]), folder / "model-1.safetensors")
+    save_file(({} if drop else norm) | dict(list(tensors.items())[9:]), folder / "model-2.safetensors")
+    places = {name: "model-1.safetensors" if at < 9 else "model-2.safetensors" for at, name in enumerate(tensors)}
+    index = {"weight_map": {**places, "model.norm.weight": home}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "no folder": (shutil.rmtree, ["no such folder", "a checkpoint folder with config.json"]),
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "no such file"]),
@@ -347,8 +427,8 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "negative groups": (edit_config(num_key_value_heads=-2), ["num_key_value_heads: found -2"]),
     "odd heads": (edit_config(head_dim=7), ["head_dim: found 7; expected an even number"]),
     "unknown rope": (
-        edit_config(rope_scaling={"rope_type": "longrope", "factor": 2.0}),
-        ["rope_scaling.rope_type: found 'longrope'; expected one of default, linear, dynamic, llama3, yarn"],
+        edit_config(rope_scaling={"rope_type": "axial", "factor": 2.0}),
+        ["rope_scaling.rope_type: found 'axial'; expected one of default, linear, dynamic, llama3, yarn, longrope"],
     ),
     "rope without factor": (edit_config(rope_scaling={"type": "linear"}), ["rope_scaling.factor: found None"]),
     "rope is a word": (edit_config(rope_scaling="linear"), ["rope_scaling: found 'linear'; expected a JSON object"]),
@@ -430,6 +510,27 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         shard('{"weight_map": {"model.norm.weight": "../../etc/part-2.safetensors"}}'),
         ["saved/part-2.safetensors: found no such file"],
     ),
+    "a tensor in two shards": (
+        twice_sharded,
+        ["index.json: model.norm.weight: found the tensor in model-1.safetensors and in model-2.safetensors (1 of 21"],
+    ),
+    "a tensor in another shard": (
+        lambda folder: twice_sharded(folder, "model-2.safetensors", drop=True),
+        ["model.norm.weight: found the tensor in model-1.safetensors", "expected it in model-2.safetensors"],
+    ),
+    "a tensor that the index names and no shard has": (
+        shard('{"weight_map": {"model.norm.weight": "part.safetensors", "model.more": "part.safetensors"}}'),
+        ["model.more: found no such tensor in part.safetensors (1 of 2 absent)", "that the index does not name"],
+    ),
+    "integers": (
+        edit_tensors(model__norm__weight=torch.ones(32, dtype=torch.int8)),
+        ["model.norm.weight: found int8 numbers (1 of 21 tensors); expected one of float64, float32", "quantization"],
+    ),
+    "float8 without scales": (
+        edit_tensors(lm_head__weight=torch.ones(61, 32).to(torch.float8_e4m3fn)),
+        ["lm_head.weight: found float8_e4m3fn numbers"],
+    ),
+    "a key twice": (write("config.json", '{"vocab_size": 1, "vocab_size": 2}'), ["vocab_size: found the key twice"]),
     "broken index": (shard('{"weight_map": '), ["model.safetensors.index.json: line 1", "a JSON document"]),
     "index without map": (shard('{"metadata": {}}'), ["index.json: weight_map: found no readable map"]),
     "index with a list": (shard('{"weight_map": ["part.safetensors"]}'), ["weight_map: found no readable map"]),

@@ -24,7 +24,8 @@ ROOMS = [
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
-    "folder", "choices", "laws", "recording", "transcript", "findings", "gate", "kept", "limits", "plan", "ways_out",
+    "folder", "pairs", "choices", "laws", "recording", "transcript", "findings", "gate", "kept", "limits", "plan",
+    "ways_out",
 }  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 

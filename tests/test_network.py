@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hilsim.logits.network import KVCache, Network, NetworkConfig, RopeScaling
+from hilsim.logits.network import KVCache, Network, NetworkConfig
+from hilsim.logits.rope import RopeScaling
 
 PLAIN = NetworkConfig(
     vocab_size=37,

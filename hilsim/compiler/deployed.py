@@ -122,6 +122,7 @@ def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) 
         "max_positions": context,
         "tied": shape.tied_head,
         "windows": None,
+        "rope_scaling": None,  # the tables are constants of the graph, whatever their numbers
         "layers": min(TWIN_LAYERS, shape.layers),
     }
     return NetworkConfig(**sizes) if stand_in is None else replace(stand_in, **sizes)  # type: ignore[arg-type]
@@ -131,12 +132,15 @@ def twin(name: str, config: NetworkConfig, rows: int, context: int, head: Head) 
     """A decoder at deployed size, of fake tensors."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         module = head_of(head)
-        decoder = StaticDecoder(Network(config), module)
+        network = Network(config)
+        network.rotary(context, context)
+        decoder = StaticDecoder(network, module)
         inputs = static_inputs(config, rows, context, module)
     return Subject(name, decoder, inputs)
 
 
 def stand_in_program(name: str, network: Network, rows: int, context: int, head: Head) -> Subject:
     """The stand-in itself as it would be deployed, weights and all."""
+    network.cos, network.sin = network.rotary(context, context)  # those of this context are what is compiled
     module = head_of(head)
     return Subject(name, StaticDecoder(network, module), static_inputs(network.config, rows, context, module))

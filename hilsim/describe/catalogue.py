@@ -9,10 +9,12 @@ from typing import TypeVar
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import validated
+from hilsim.describe.config_json import CONFIG
 from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named, Record
-from hilsim.describe.strict_yaml import parse
+from hilsim.describe.folder import config_in, described_by
+from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import exists, read_text
 
@@ -36,7 +38,12 @@ def load_record(record: type[R], file: Path) -> R:
 
 
 def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
-    """By name (`chips/NAME.yaml`), or by a path ending in .yaml relative to the file that asks."""
+    """By name (`chips/NAME.yaml`), or by a path ending in .yaml relative to the file that asks.
+
+    A model may also be a Hugging Face folder, or a config.json.
+    """
+    if kind == "model" and (config := config_of(value, asked_in)) is not None:
+        return validated(record, Document(described_by(config), {}), str(config))
     file = file_of(kind, value, asked_in)
     loaded = load_record(record, file)
     if not value.endswith((".yaml", ".yml")) and loaded.name != value:
@@ -105,6 +112,17 @@ def file_of(kind: str, value: str, asked_in: Path) -> Path:
     near = difflib.get_close_matches(value, known, 1)
     remedy = f"Did you mean {near[0]!r}?" if near else "Or give the path of a .yaml file."
     raise ScenarioError([Fault(str(asked_in), kind, repr(value), f"one of {', '.join(known)}", remedy)])
+
+
+def config_of(value: str, asked_in: Path) -> Path | None:
+    """The config.json that a model's value means: that file, or a folder with one; None of names and YAML files."""
+    if value.endswith(".json"):
+        return located(value, asked_in)
+    if not value or value.endswith((".yaml", ".yml")):
+        return None
+    config = config_in(located(value, asked_in))
+    named = "/" not in value and any(exists(folder / f"{value}.yaml") for folder in folders_of("model", asked_in))
+    return config if config.name == CONFIG and exists(config) and not named else None
 
 
 def folders_of(kind: str, asked_in: Path) -> list[Path]:

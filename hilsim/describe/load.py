@@ -16,6 +16,7 @@ from hilsim.describe.compiled import Compiled
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.decoding import Claim, claim
+from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.digest import digest
 from hilsim.describe.head import LOGITS, Head, head_for
 from hilsim.describe.link import Link
@@ -263,17 +264,7 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     """What no single record can see: models, chips and link that do not go together."""
     faults = []
     if draft is not None:
-        ours, theirs = target.model.vocabulary, draft.model.vocabulary
-        if ours.name != theirs.name:
-            faults.append(
-                Fault(
-                    file,
-                    "draft.model",
-                    f"{draft.model.name} with vocabulary {theirs.name} ({theirs.entries} entries)",
-                    f"vocabulary {ours.name} ({ours.entries} entries), as {target.model.name} has",
-                    "Draft and target must share token ids: choose a draft of the target's family.",
-                )
-            )
+        faults += vocabulary_faults(target, draft, file)
         same = target.chip.name == draft.chip.name
         if link is not None and link.on_chip != same:
             where = "the same chip" if same else "two chips"

@@ -40,9 +40,7 @@ class Way:
         return room and token not in limits.ends and (step > 0 or token != self.target)
 
 
-def drafted_ahead(
-    network: Packed, vocabulary: int, choices: Choices, talks: Sequence[Talk], depth: int, limits: Limits
-) -> Ways:
+def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], depth: int, limits: Limits) -> Ways:
     """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
     places = [
         (talk, number, one, len(one.before) + said)
@@ -52,7 +50,7 @@ def drafted_ahead(
     ]
     going = [Way(row, *place) for row, place in enumerate(places)]
     found = Ways.unknown(len(going), depth)
-    heard, table = read(network, vocabulary, talks, limits)
+    heard, table = read(network, talks, limits)
     together = None
     for step in range(depth):
         said = choices.proposed(table, places_of(going, found, step))
@@ -70,11 +68,11 @@ def drafted_ahead(
             together = Continuations(network, known, starts, depth - 1)
         else:
             together.keep(left)
-        table = as_table(together.step([tokens[at] for at in left]), vocabulary)
+        table = as_table(together.step([tokens[at] for at in left]))
     return found
 
 
-def read(network: Packed, vocabulary: int, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Table]:
+def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Table]:
     """What the talks leave in a network, and its logits before every token of their answers."""
     heard = Parallel(network, len(talks), limits.context)
     tables = []
@@ -82,7 +80,7 @@ def read(network: Packed, vocabulary: int, talks: Sequence[Talk], limits: Limits
         rows = [len(one.before) + said - 1 for one in talk.answered for said in range(len(one.answer))]
         if rows:
             logits = heard.feed([place], [talk.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
-            tables.append(as_table(logits[[row - rows[0] for row in rows]], vocabulary))
+            tables.append(as_table(logits[[row - rows[0] for row in rows]]))
     return heard, np.concatenate(tables)
 
 

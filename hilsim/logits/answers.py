@@ -43,10 +43,8 @@ class Answering:
     `networks`: the target, and the draft where the target's token hangs on the draft's law as well.
     """
 
-    def __init__(
-        self, networks: Sequence[Packed], vocabulary: int, choices: Choices, talks: Sequence[Talk], limits: Limits
-    ):
-        self.vocabulary, self.choices, self.talks, self.limits = vocabulary, choices, talks, limits
+    def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[Talk], limits: Limits):
+        self.choices, self.talks, self.limits = choices, talks, limits
         self.listeners = [Parallel(network, len(talks), limits.context) for network in networks]
 
     def answer(self, answered: Callable[[], None]) -> None:
@@ -107,7 +105,7 @@ class Answering:
         self, rows: Sequence[Tensor], heard: Sequence[Heard], words: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the words of each conversation, and the margins."""
-        tables = [as_table(one, self.vocabulary) for one in rows]
+        tables = [as_table(one) for one in rows]
         places = Places([one.index for one in heard], [len(said) for said in words], lambda row: words[row])
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
@@ -122,7 +120,7 @@ def read_again(network: Packed, talks: Sequence[Talk], limits: Limits) -> Parall
     return found
 
 
-def as_table(rows: Tensor, vocabulary: int) -> Table:
-    """Logits as a live source hands them out: float32, of the tokens that both networks know."""
-    table: Table = rows[:, :vocabulary].numpy().astype(np.float32, copy=False)
+def as_table(rows: Tensor) -> Table:
+    """Logits as a live source hands them out: float32."""
+    table: Table = rows.numpy().astype(np.float32, copy=False)
     return table

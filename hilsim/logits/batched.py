@@ -51,7 +51,7 @@ class Parallel:
     def __init__(self, network: Packed, conversations: int, capacity: int):
         """No conversation may grow beyond `capacity` tokens."""
         config = network.config
-        self.network, self.capacity = network, min(capacity, config.max_positions)
+        self.network, self.capacity = network, min(capacity, len(network.cos))
         # Keys above values: (layers, conversations, 2 x kv_heads, capacity, head_dim).
         shape = (config.layers, conversations, 2 * config.kv_heads, self.capacity, config.head_dim)
         self.held = torch.zeros(shape, dtype=network.dtype)
@@ -204,7 +204,7 @@ class Continuations:
             raise ValueError(f"{len(chosen)} tokens for {len(self)} continuations")
         if self.steps == self.depth:
             raise ValueError(f"{self.steps} + 1 steps do not fit into {self.depth}")
-        positions, most = self.starts + self.steps, self.network.config.max_positions
+        positions, most = self.starts + self.steps, len(self.network.cos)
         if len(self) and (highest := int(positions.max())) >= most:
             raise ValueError(f"{highest} + 1 positions do not fit into {most}")
         windows = {layer.window for layer in self.network.layers}

@@ -8,41 +8,100 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hilsim.describe.config_json import CONFIG, FAMILIES, Fields, Shape, read_object, require_folder, shape_of
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
-from hilsim.logits.folder import read_object
-from hilsim.logits.network import Network, NetworkConfig, RopeScaling
+from hilsim.logits.network import Network, NetworkConfig
+from hilsim.logits.quantised import dequantised
+from hilsim.logits.rope import KINDS, RopeScaling, frequencies
+from hilsim.logits.tensors import WEIGHTS, load_tensors, some, weights_file
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-LAYER_TYPES = ("full_attention", "sliding_attention")
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "pytorch_model.bin.index.json")
 IGNORED = "rotary_emb.inv_freq"  # older exports store rotary frequencies, which no network needs
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 MISMATCH = "config.json and the weights belong to different models."
 
 
 def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
-    """The network of a checkpoint folder, ready to decode. Raises `CheckpointError` with every fault found."""
-    config = load_config(folder)
-    tensors = load_tensors(folder)
+    """The network of a checkpoint folder, ready to decode; what a reader should know of it is in its `notes`.
+
+    Raises `CheckpointError` with every fault found.
+    """
+    config, document = load_config(folder), read_object(folder / CONFIG)
+    tensors, notes = load_tensors(folder), position_notes(document, config)
+    tensors, quantised = dequantised(tensors, document, folder)
+    notes += [quantised] * bool(quantised)
+    notes += [note for note in (rotary_note(tensors, config), head_note(tensors, config)) if note]
+    config = replace(config, tied=config.tied and HEAD not in tensors)
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in hugging_face_names(Network(config)).items()}
-    if config.tied and "lm_head.weight" not in tensors:
-        del shapes["lm_head.weight"]
+    if config.tied:
+        del shapes[HEAD]
     check_tensors(tensors, shapes, folder)
     network = Network(config)
     state = fuse({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, config)
     network.load_state_dict(state, strict=True)
+    network.notes = tuple(notes)
     return network.to(dtype).lay_out().eval().requires_grad_(False)
+
+
+def position_notes(document: dict[str, Any], config: NetworkConfig) -> list[str]:
+    """What positions are taken for that a config.json does not say, or says in two ways."""
+    notes = []
+    if document.get("max_position_embeddings") is None:
+        other = document.get("max_sequence_length")
+        beside = "" if other is None else f" (max_sequence_length {other} is not read, as by transformers)"
+        notes.append(f"config.json has no max_position_embeddings: {config.max_positions}, as transformers{beside}.")
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.kind == "longrope":
+        notes.append(
+            f"LongRoPE: its long factors hold from the first token where context_tokens is over "
+            f"{scaling.original_positions}, its short ones below, as in runtimes that allocate a context at once."
+        )
+    return notes
+
+
+def rotary_note(tensors: dict[str, Tensor], config: NetworkConfig) -> str:
+    """Take rotary frequencies, which older exports stored, out of `tensors`; a note about them, or ""."""
+    stored = {name: tensors.pop(name) for name in list(tensors) if name.endswith(IGNORED)}
+    if not stored:
+        return ""
+    scaled, _ = frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    plain, _ = frequencies(config.head_dim, config.rope_theta, None)
+    # Stored in halves they keep 8 bits, and next to nothing below 6e-8.
+    other = sum(
+        not any(table.shape == own.shape and torch.allclose(table.float(), own, 4e-3, 6e-8) for own in (scaled, plain))
+        for table in stored.values()
+    )
+    verdict = "equal those that config.json gives" if not other else "differ from those that config.json gives"
+    found = f"{len(stored)} tensors of rotary frequencies ({some(list(stored))}) are not used, as by transformers: "
+    return f"{found}{other or 'all'} of them {verdict}{', which count' if other else ''}."
+
+
+def head_note(tensors: dict[str, Tensor], config: NetworkConfig) -> str:
+    """Where embedding and head are one by config.json: which of both a file has, and whether they are one.
+
+    As transformers 5 does: a head that is another than the embedding stays a head of its own, and where the file has
+    the head alone the embedding is that.
+    """
+    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
+    if not config.tied or head is None:
+        return ""
+    if embedding is None:
+        tensors[EMBEDDING] = tensors.pop(HEAD)
+        return f"{HEAD} is the embedding too: tie_word_embeddings is true, and the file has no {EMBEDDING}."
+    if torch.equal(head, embedding):
+        del tensors[HEAD]
+        return ""
+    return f"{HEAD} differs from {EMBEDDING}: it is used, as by transformers, though tie_word_embeddings is true."
 
 
 def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
@@ -50,10 +109,16 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     file = str(weights_file(folder) or folder)
     missing = [name for name in shapes if name not in tensors]
     misshapen = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
-    unknown = sorted(name for name in tensors if name not in shapes and not name.endswith(IGNORED))
+    unknown = sorted(name for name in tensors if name not in shapes)
+    kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items() if name in shapes}
+    numbers = [name for name, kind in kinds.items() if kind not in FLOATS]
     faults = []
+    if numbers:
+        found = f"{kinds[numbers[0]]} numbers ({len(numbers)} of {len(shapes)} tensors)"
+        remedy = "Weights of other types are read where a quantization_config says how."
+        faults.append(Fault(file, some(numbers), found, f"one of {', '.join(FLOATS)}", remedy))
     if missing:
-        remedy = "Set tie_word_embeddings to true or ship the head." if missing == ["lm_head.weight"] else MISMATCH
+        remedy = "Set tie_word_embeddings to true or ship the head." if missing == [HEAD] else MISMATCH
         found = f"no such tensor ({len(missing)} of {len(shapes)} missing)"
         faults.append(Fault(file, some(missing), found, f"a tensor of shape {shapes[missing[0]]}", remedy))
     if misshapen:
@@ -66,11 +131,6 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
         faults.append(Fault(file, some(unknown), found, expected, "Is model_type in config.json right?"))
     if faults:
         raise CheckpointError(faults)
-
-
-def some(names: list[str]) -> str:
-    """The first few of a list that may be long."""
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 def save_network(network: Network, folder: Path, *, end_token: int, begin_token: int, pad_token: int) -> None:
@@ -108,7 +168,7 @@ def save_network(network: Network, folder: Path, *, end_token: int, begin_token:
     }
     tensors = {name: tensor.half().contiguous() for name, tensor in hugging_face_names(network).items()}
     if config.tied:
-        del tensors["lm_head.weight"]
+        del tensors[HEAD]
     folder.mkdir(parents=True, exist_ok=True)
     with written(folder / WEIGHTS) as path:
         save_file(tensors, path, metadata={"format": "pt"})
@@ -119,203 +179,111 @@ def save_network(network: Network, folder: Path, *, end_token: int, begin_token:
 
 def load_config(folder: Path) -> NetworkConfig:
     """Read `config.json` of a Llama-family folder, in the spelling of transformers 4 or 5."""
+    require_folder(folder)
     path = folder / CONFIG
-    if not folder.is_dir():
-        raise CheckpointError(
-            [
-                Fault(
-                    str(folder),
-                    "",
-                    "no such folder",
-                    "a checkpoint folder with config.json, model.safetensors and tokenizer.json",
-                    "Check the path; shipped stand-ins are in models/.",
-                )
-            ]
-        )
     return parse_config(read_object(path), str(path))
-
-
-class Fields:
-    """Typed looks into a JSON object: a wrong value becomes a fault and a harmless stand-in, null the default."""
-
-    def __init__(self, document: dict[str, Any], file: str, place: str = "", faults: list[Fault] | None = None):
-        self.document, self.file, self.place = document, file, place
-        self.faults = [] if faults is None else faults
-
-    def object(self, name: str) -> Fields:
-        value = self.document.get(name)
-        if not isinstance(value, dict | None):
-            self.fault(name, "a JSON object")
-            value = None
-        return Fields(value or {}, self.file, f"{self.place}{name}.", self.faults)
-
-    def whole(self, name: str, default: int | None = None, least: int = 1, most: int = 2**22) -> int:
-        value = self._get(name, default)
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            return value
-        self.fault(name, f"a whole number from {least} to {most}")
-        return least
-
-    def number(self, name: str, default: float | None = None) -> float:
-        value = self._get(name, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 < value < 1e30:
-            return float(value)
-        self.fault(name, "a positive number")
-        return 1.0
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        value = self._get(name, default)
-        if not isinstance(value, bool):
-            self.fault(name, "true or false")
-        return value is True
-
-    def choice(self, name: str, default: str | None, choices: Sequence[str], remedy: str = "") -> str:
-        value = self._get(name, default)
-        if value in choices:
-            return str(value)
-        self.fault(name, f"one of {', '.join(choices)}", remedy)
-        return choices[0]
-
-    def fault(self, name: str, expected: str, remedy: str = "") -> None:
-        self.faults.append(Fault(self.file, self.place + name, repr(self.document.get(name)), expected, remedy))
-
-    def _get(self, name: str, default: Any) -> Any:
-        value = self.document.get(name)
-        return default if value is None else value
 
 
 def parse_config(document: dict[str, Any], file: str) -> NetworkConfig:
     """The `NetworkConfig` of a parsed `config.json`, with transformers' defaults; `file` is only for messages."""
     fields = Fields(document, file)
-    remedy = "hilsim runs decoders of the Llama family; choose another stand-in."
-    family = fields.choice("model_type", None, FAMILIES, remedy)
+    shape = shape_of(fields, FAMILIES, "hilsim runs decoders of the Llama family; choose another stand-in.")
+    family = shape.family
     fields.choice("hidden_act", "silu", ("silu", "swish"))
-    hidden, layers = fields.whole("hidden_size"), fields.whole("num_hidden_layers", most=1024)
-    heads = fields.whole("num_attention_heads")
-    kv_heads = fields.whole("num_key_value_heads", heads)
-    if heads % kv_heads and not fields.faults:
-        fields.fault("num_key_value_heads", f"a divisor of {heads} heads")
-    head_dim = fields.whole("head_dim", 128 if family == "qwen3" else hidden // heads)
-    if head_dim % 2 and not fields.faults:
-        fields.fault("head_dim", "an even number, for rotary positions turn pairs")
-    max_positions = fields.whole("max_position_embeddings")
+    # The order in which transformers looks, and the top level's original length before that of the block.
     rope = fields.object("rope_scaling" if document.get("rope_scaling") else "rope_parameters")
+    theta = rope.number("rope_theta", fields.number("rope_theta", 10_000.0))
     bias = family in ("llama", "qwen3") and fields.flag("attention_bias")
     config = NetworkConfig(
-        vocab_size=fields.whole("vocab_size"),
-        hidden_size=hidden,
-        intermediate_size=fields.whole("intermediate_size"),
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        max_positions=max_positions,
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_positions=shape.positions,
         rms_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10_000.0)),
-        rope_scaling=parse_rope_scaling(rope, max_positions),
+        rope_theta=theta,
+        rope_scaling=parse_rope_scaling(rope, fields, shape, theta),
         qkv_bias=family == "qwen2" or bias,
         output_bias=bias,
         mlp_bias=family == "llama" and fields.flag("mlp_bias"),
         qk_norm=family == "qwen3",
-        tied=fields.flag("tie_word_embeddings"),
-        windows=parse_windows(fields, family, layers),
+        tied=shape.tied,
+        windows=shape.windows,
     )
     if fields.faults:
         raise CheckpointError(fields.faults)
     return config
 
 
-def parse_rope_scaling(rope: Fields, max_positions: int) -> RopeScaling | None:
+ROPE_KEYS = (
+    *("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor"),
+    *("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor"),
+    *("short_factor", "long_factor", "partial_rotary_factor", "finetuned"),
+)
+
+
+def parse_rope_scaling(rope: Fields, fields: Fields, shape: Shape, theta: float) -> RopeScaling | None:
     """Rotary scaling of a config, or None where positions up to the maximum need none."""
     spelling = "rope_type" if rope.document.get("rope_type") else "type"
-    kind = rope.choice(spelling, "default", ("default", "linear", "dynamic", "llama3", "yarn"))
+    kind = rope.choice(spelling, "default", KINDS, "Choose a stand-in whose positions are of one of these kinds.")
+    for name in rope.document:
+        if name not in ROPE_KEYS:
+            rope.fault(name, f"one of {', '.join(ROPE_KEYS)}", "Blocks by layer type and several axes are not known.")
+    share = next((block for block in (rope, fields) if "partial_rotary_factor" in block.document), rope)
+    rotated = share.number("partial_rotary_factor", 1.0)
+    if rotated > 1 or (rotated < 1 and kind != "proportional"):
+        share.fault("partial_rotary_factor", f"1: a {kind} head of this family turns whole")
     # Dynamic NTK scaling changes nothing up to max_position_embeddings, and hilsim goes no further.
     if kind in ("default", "dynamic"):
         return None
-    original = rope.whole("original_max_position_embeddings", max_positions)
-    factor = rope.number("factor", max_positions / original if kind == "yarn" else None)
-    attention = None
+    first = fields if fields.document.get("original_max_position_embeddings") is not None else rope
+    original = first.whole("original_max_position_embeddings", shape.positions)
+    stretched = shape.positions / original if kind in ("yarn", "longrope") else 1.0 if kind == "proportional" else None
+    factor = rope.number("factor", stretched)
+    scaling = RopeScaling(kind, factor, original, rotated=rotated)
+    if kind == "llama3":
+        low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
+        if high <= low and not rope.faults:
+            rope.fault("high_freq_factor", f"more than low_freq_factor ({low:g})")
+        return replace(scaling, low_freq_factor=low, high_freq_factor=high)
+    if kind == "longrope":
+        given = None if rope.document.get("attention_factor") is None else rope.number("attention_factor")
+        if factor > 1 and original < 2:
+            first.fault("original_max_position_embeddings", "at least 2: its logarithm is divided by")
+        short, long = (rope.numbers(name, shape.head_dim // 2) for name in ("short_factor", "long_factor"))
+        return replace(scaling, attention_factor=given, short_factors=short, long_factors=long)
+    if kind == "yarn":
+        if theta == 1:
+            rope.fault("rope_theta", "any other number: its logarithm is divided by")
+        return replace(
+            scaling,
+            beta_fast=rope.number("beta_fast", 32.0),
+            beta_slow=rope.number("beta_slow", 1.0),
+            attention_factor=yarn_attention(rope, factor),
+            truncate=rope.flag("truncate", True),
+        )
+    return scaling
+
+
+def yarn_attention(rope: Fields, factor: float) -> float | None:
+    """What cosine and sine are multiplied by, where a config says it; None for the paper's own."""
     if rope.document.get("attention_factor") is not None:
-        attention = rope.number("attention_factor")
-    elif rope.document.get("mscale") and rope.document.get("mscale_all_dim"):
-        stretch = 0.1 * math.log(max(factor, 1.0))
-        attention = (stretch * rope.number("mscale") + 1.0) / (stretch * rope.number("mscale_all_dim") + 1.0)
-    return RopeScaling(
-        kind=kind,
-        factor=factor,
-        original_positions=original,
-        low_freq_factor=rope.number("low_freq_factor", 1.0),
-        high_freq_factor=rope.number("high_freq_factor", 4.0),
-        beta_fast=rope.number("beta_fast", 32.0),
-        beta_slow=rope.number("beta_slow", 1.0),
-        attention_factor=attention,
-        truncate=rope.flag("truncate", True),
-    )
-
-
-def parse_windows(fields: Fields, family: str, layers: int) -> tuple[int | None, ...] | None:
-    """Sliding attention windows per layer: none in Llama, Mistral's everywhere, Qwen's where `layer_types` says so."""
-    if family == "llama" or (family != "mistral" and not fields.flag("use_sliding_window")):
+        return rope.number("attention_factor")
+    if not (rope.document.get("mscale") and rope.document.get("mscale_all_dim")):
         return None
-    if fields.document.get("sliding_window", 4096) is None:
-        return None
-    window = fields.whole("sliding_window", 4096)
-    if family == "mistral":
-        return (window,) * layers
-    kinds = fields.document.get("layer_types")
-    if kinds is None:
-        first = fields.whole("max_window_layers", 28, least=0)
-        return tuple(window if index >= first else None for index in range(layers))
-    if not isinstance(kinds, list) or len(kinds) != layers or not all(kind in LAYER_TYPES for kind in kinds):
-        fields.fault("layer_types", f"a list of {layers} times one of {', '.join(LAYER_TYPES)}")
-        return None
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
-
-
-def weights_file(folder: Path) -> Path | None:
-    """The one file of weights, else the index of a sharded checkpoint, if the folder has either."""
-    return next((folder / name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
-
-
-def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the folder's safetensors, sharded or not."""
-    weights = weights_file(folder)
-    if weights is None:
-        pickles = [name for name in PICKLES if (folder / name).exists()]
-        remedy = "Save it with safetensors (transformers: save_pretrained)."
-        found = f"{pickles[0]}, a pickle, which can run code when opened" if pickles else f"no {WEIGHTS}"
-        raise CheckpointError([Fault(str(folder), "", found, "weights in safetensors", remedy)])
-    files = [WEIGHTS]
-    if weights.name == INDEX:
-        shards = read_object(weights).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-            raise CheckpointError(
-                [Fault(str(weights), "weight_map", "no readable map", "tensor names and their files")]
-            )
-        files = sorted(set(shards.values()))
-    tensors: dict[str, Tensor] = {}
-    faults = []
-    for name in files:
-        path = folder / Path(name).name
-        try:
-            with safe_open(path, framework="pt") as shard:
-                tensors |= {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 (no mapping)
-        except FileNotFoundError:
-            faults.append(Fault(str(path), "", "no such file", "a shard that the index names"))
-        except (SafetensorError, OSError, ValueError) as error:
-            found = f"{path.stat().st_size} bytes that are no complete safetensors file ({error})"
-            remedy = "The file is truncated or a pickle under another name: copy or save it again."
-            faults.append(Fault(str(path), "", found, "weights in safetensors", remedy))
-    if faults:
-        raise CheckpointError(faults)
-    return tensors
+    above, below = rope.number("mscale"), rope.number("mscale_all_dim")
+    stretch = math.log(max(factor, 1.0))
+    return (0.1 * above * stretch + 1.0) / (0.1 * below * stretch + 1.0)
 
 
 def hugging_face_names(network: Network) -> dict[str, Tensor]:
     """Hugging Face's tensor names and the parts of the fused parameters they stand for."""
     config = network.config
     q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    names: dict[str, Tensor] = {"model.embed_tokens.weight": network.embedding.weight}
+    names: dict[str, Tensor] = {EMBEDDING: network.embedding.weight}
     for index, block in enumerate(network.blocks):
         prefix = f"model.layers.{index}."
         attention: Any = block.attention
@@ -337,17 +305,17 @@ def hugging_face_names(network: Network) -> dict[str, Tensor]:
             names[f"{prefix}self_attn.q_norm.weight"] = attention.q_norm
             names[f"{prefix}self_attn.k_norm.weight"] = attention.k_norm
     names["model.norm.weight"] = network.norm
-    names["lm_head.weight"] = network.head.weight
+    names[HEAD] = network.head.weight
     return {name: tensor.detach() for name, tensor in names.items()}
 
 
 def fuse(tensors: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
     """State of a `Network` from tensors under Hugging Face's names."""
-    embedding = tensors["model.embed_tokens.weight"]
+    embedding = tensors[EMBEDDING]
     state = {
         "embedding.weight": embedding,
         "norm": tensors["model.norm.weight"],
-        "head.weight": embedding if config.tied else tensors["lm_head.weight"],
+        "head.weight": embedding if config.tied else tensors[HEAD],
     }
     for index in range(config.layers):
         theirs, ours = f"model.layers.{index}.", f"blocks.{index}."

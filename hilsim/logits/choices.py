@@ -15,6 +15,7 @@ import numpy as np
 from hilsim.logits.decisions import Rules
 from hilsim.logits.laws import Ints, Laws, Table, drafted_laws, entropies, laws_of, leads, target_laws
 from hilsim.logits.noise import CONTENT, Uniforms, gumbel_noise, uniforms
+from hilsim.logits.pairs import NEVER
 from hilsim.logits.sampling import Law, draw, penalised, require_finite
 
 ROWS = 128  # at once: tables of laws that stay in a processor's cache
@@ -104,7 +105,10 @@ class Choices:
         rule, payload, verify_at = self.rules.accept.rule, self.rules.payload, self.rules.verify_at
         if self.asks_the_draft:
             require_finite_rows(drafts, "draft", places)
-            both = laws_of(np.concatenate((table, self.penalised(drafts, places))), self.sampling)
+            # Tokens that the draft does not know have no mass in its law.
+            wide = np.full_like(table, NEVER)
+            wide[:, : drafts.shape[1]] = self.penalised(drafts, places)
+            both = laws_of(np.concatenate((table, wide)), self.sampling)
             p, q = both.part(0, len(table)), both.part(len(table), len(both))
             return self.tested(target_laws(p, payload, verify_at), drafted_laws(q, payload, verify_at), places)
         laws = target_laws(laws_of(table, self.sampling), payload, verify_at)

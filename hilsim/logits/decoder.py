@@ -49,12 +49,12 @@ class Layer:
 class SingleRow:
     """The decode step of a `Network` in NumPy: one token in, one row of logits out."""
 
-    def __init__(self, network: Network):
-        self.config = network.config
+    def __init__(self, network: Network, context: int):
+        self.network, self.config, self.context = network, network.config, context
         self.embedding = view(network.embedding.weight)
         self.layers = [layer_of(block) for block in network.blocks if isinstance(block, Block)]
         self.norm, self.head = view(network.norm), matrix_of(network.head)
-        self.cos, self.sin = view(network.cos), view(network.sin)
+        self.cos, self.sin = self.rotary(context)
 
     def __call__(self, token: int, cache: KVCache) -> Array:
         """Logits (vocabulary,) after `token`, whose keys and values are appended to `cache` (batch of one)."""
@@ -62,6 +62,8 @@ class SingleRow:
         if position >= min(cache.capacity, config.max_positions):
             raise ValueError(f"{position} + 1 positions do not fit into {cache.capacity}")
         keys, values = view(cache.keys), view(cache.values)
+        if position >= len(self.cos):  # a cache that was made longer for a tree
+            self.cos, self.sin = self.rotary(position + 1)
         cos, sin = self.cos[position], self.sin[position]
         x = self.embedding[token]
         for index, layer in enumerate(self.layers):
@@ -73,6 +75,11 @@ class SingleRow:
             x = x + layer.down(gate / (1 + np.exp(-gate)) * up)
         cache.length = position + 1
         return self.head(self.normed(x, self.norm))
+
+    def rotary(self, positions: int) -> tuple[Array, Array]:
+        """The network's tables of at least so many positions."""
+        cos, sin = self.network.rotary(positions, self.context)
+        return view(cos), view(sin)
 
     def attend(
         self, layer: Layer, qkv: Array, cos: Array, sin: Array, keys: Array, values: Array, first: int, position: int
@@ -133,7 +140,7 @@ class Decoder:
     def __init__(self, network: Network, capacity: int):
         self.network = network
         self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype)
-        self.single_row = SingleRow(network)
+        self.single_row = SingleRow(network, capacity)
 
     @property
     def length(self) -> int:

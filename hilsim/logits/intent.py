@@ -21,10 +21,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.config_json import CONFIG, Fields, read_object
 from hilsim.errors import CheckpointError, Fault
-from hilsim.logits.checkpoint import CONFIG, MISMATCH, Fields, load_tensors, some, weights_file
-from hilsim.logits.folder import read_object
+from hilsim.logits.checkpoint import MISMATCH
 from hilsim.logits.network import Embedding, Linear
+from hilsim.logits.tensors import load_tensors, some, weights_file
 from hilsim.logits.tokenizer import load_tokenizer
 
 FOLDER = PROJECT / "models" / "intent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
 from hilsim.describe.load import Setup
-from hilsim.errors import CheckpointError, Fault, InputError
+from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.logits.checkpoint import load_network
 from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.network import Network
+from hilsim.logits.pairs import Columns, matched
 from hilsim.logits.source import Draft, Prefix, Prompt, TokenTree, Verdict, shared_prefix
 from hilsim.logits.tokenizer import ChatTokenizer, Dialogue, load_tokenizer, system_fault
 
@@ -88,18 +89,34 @@ class Passes:
     """Passes of a network that runs here, with its cache, timed by a clock."""
 
     def __init__(self, network: Network, capacity: int, clock: Clock):
-        self.decoder, self.clock = Decoder(network, capacity), clock
+        self.clock = clock
+        try:
+            self.decoder = Decoder(network, capacity)
+        except (MemoryError, RuntimeError) as error:
+            size = cache_bytes(network, capacity) / 2**20
+            what = f"a stand-in's key/value cache of {capacity} positions, {size:.0f} MiB"
+            raise memory_short(error, what) or error from None
 
     def __call__(self, tokens: Sequence[int], keep: int, count: int) -> Sequence[Row]:
         self.decoder.rewind(keep)
-        with self.clock:
-            return self.decoder.feed(tokens[keep:], count)
+        try:
+            with self.clock:
+                return self.decoder.feed(tokens[keep:], count)
+        except (MemoryError, RuntimeError) as error:
+            what = f"a stand-in's pass of {len(tokens) - keep} tokens over {keep} in its cache"
+            raise memory_short(error, what) or error from None
 
     def tree(self, tokens: Sequence[int], keep: int, tree: TokenTree) -> Sequence[Row]:
         """Rows of the last token and of every node below it."""
         self.decoder.rewind(keep)
         with self.clock:
             return self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
+
+
+def cache_bytes(network: Network, capacity: int) -> int:
+    """Bytes of the keys and values of so many positions."""
+    config = network.config
+    return 2 * config.layers * config.kv_heads * capacity * config.head_dim * network.cos.element_size()
 
 
 @dataclass
@@ -128,8 +145,9 @@ class StandIns:
     networks: Mapping[str, Network]
     tokenizer: ChatTokenizer
     loaded: tuple[Conversation, ...]
-    vocabulary: int  # logits that both networks have; some families pad their heads differently
+    columns: Mapping[str, Columns]  # by role: the logits that count
     drafts: bool
+    notes: tuple[str, ...] = ()  # what a reader must know of folders and pair
 
     @property
     def target(self) -> Network:
@@ -161,34 +179,19 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
                 tokenizers[role] = load_tokenizer(placed.stand_in)
             except InputError as error:
                 faults += error.faults
+            except (MemoryError, RuntimeError) as error:
+                size = sum(file.stat().st_size for file in placed.stand_in.glob("*.safetensors")) / 2**20
+                # Halves on disk, then as float32: each tensor, fused, and in the network.
+                what = (
+                    f"the weights of {role}.stand_in, {size:.0f} MiB in its file and up to seven times that on loading"
+                )
+                raise memory_short(error, what) or error from None
     if faults:
         raise CheckpointError(faults)
     tokenizer = tokenizers["target"]
-    other = tokenizers.get("draft", tokenizer)
-    ours, theirs = tokenizer.tokenizer.get_vocab(), other.tokenizer.get_vocab()
-    if ours != theirs:
-        different = sum(ours.get(token) != index for token, index in theirs.items())
-        faults.append(
-            Fault(
-                setup.file,
-                "draft.stand_in",
-                f"a tokenizer of {len(theirs)} entries, {different} of them unlike the target's",
-                f"the tokenizer of target.stand_in ({len(ours)} entries)",
-                "Both stand-ins must share token ids.",
-            )
-        )
     sizes = {role: network.config.vocab_size for role, network in networks.items()} | dict(elsewhere)
-    for role, size in sizes.items():
-        if size < max(ours.values()) + 1:
-            faults.append(
-                Fault(
-                    setup.file,
-                    f"{role}.stand_in",
-                    f"a network of {size} logits",
-                    f"one for each of the tokenizer's {max(ours.values()) + 1} ids",
-                    "Network and tokenizer belong to different models.",
-                )
-            )
+    match = matched(setup.file, tokenizers, sizes, cache(lambda: prompts(tokenizer, setup.conversations)))
+    faults += match.faults
     for role, network in networks.items():
         if network.config.max_positions < context:
             faults.append(
@@ -221,7 +224,22 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
             )
     if faults:
         raise CheckpointError(faults)
-    return StandIns(networks, tokenizer, setup.conversations, min(sizes.values()), "draft" in tokenizers)
+    notes = [f"{role}.stand_in: {note}" for role, network in networks.items() for note in network.notes]
+    return StandIns(
+        networks, tokenizer, setup.conversations, match.columns, "draft" in tokenizers, (*match.notes, *notes)
+    )
+
+
+def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> frozenset[int]:
+    """Every id that conversations ask with, whatever is answered."""
+    found = set[int]()
+    for one in conversations:
+        dialogue, tokens = tokenizer.open(one.system), list[int]()
+        for text in one.turns:
+            prompt = dialogue.ask(text, tokens)
+            tokens = [*tokens[: prompt.kept], *prompt.tokens]
+            found.update(tokens)
+    return frozenset(found)
 
 
 class LiveSource:
@@ -298,13 +316,14 @@ class LiveSource:
         return self._reader("target", conversation).tree_rows(tokens, tree)
 
     def draft_row(self, conversation: int, tokens: Sequence[int]) -> Row:
-        return self._reader("draft", conversation).rows(tokens, 1)[0]
+        columns = self.stand_ins.columns["draft"]
+        return columns.masked(self._reader("draft", conversation).rows(columns.read(tokens), 1)[0])
 
     def _reader(self, role: str, conversation: int) -> Reader:
         key = (role, conversation)
         if key not in self._readers:
             computes = self.speakers.get(role) or self._passes(role)
-            self._readers[key] = Reader(computes, self.stand_ins.vocabulary, lambda: self._passes(role))
+            self._readers[key] = Reader(computes, self.stand_ins.columns[role].entries, lambda: self._passes(role))
         return self._readers[key]
 
     def _passes(self, role: str) -> Passes:

@@ -16,20 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hilsim.logits.rope import RopeScaling, rotary_tables
 
-@dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are stretched for long contexts; fields as in Hugging Face's `rope_parameters`."""
-
-    kind: str  # "linear", "llama3" or "yarn"
-    factor: float
-    original_positions: int
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float | None = None
-    truncate: bool = True
+FIRST_POSITIONS = 1024  # rotary tables begin so long; a context that needs more makes them longer
 
 
 @dataclass(frozen=True)
@@ -54,18 +43,24 @@ class NetworkConfig:
     tied: bool = False
     windows: tuple[int | None, ...] | None = None  # attention window per layer; None: every layer sees everything
 
+    def long(self, context: int) -> bool:
+        """Whether a pass in a context of so many positions turns by LongRoPE's long factors."""
+        return self.rope_scaling is not None and self.rope_scaling.long(context)
+
 
 class KVCache:
     """Keys and values of a batch of equally long sequences, allocated once and rewound by forgetting.
 
     `keys` and `values` have shape (layers, batch, kv_heads, capacity, head_dim); positions [0, length) are valid.
+    `context` is the capacity that it was made with. LongRoPE picks its factors by it, as deployed runtimes do, so that
+    no key has to be turned again when a conversation grows.
     """
 
     def __init__(self, config: NetworkConfig, capacity: int, batch: int = 1, dtype: torch.dtype = torch.float32):
         shape = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype)
         self.values = torch.zeros(shape, dtype=dtype)
-        self.capacity = capacity
+        self.capacity = self.context = capacity
         self.length = 0
 
     def rewind(self, length: int) -> None:
@@ -249,6 +244,7 @@ class Network(nn.Module):
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
+        self.notes: tuple[str, ...] = ()  # what its checkpoint folder left to say
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         windows = config.windows or (None,) * config.layers
@@ -257,9 +253,9 @@ class Network(nn.Module):
         self.head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
-        cos, sin = rotary_tables(config)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        for long in {False, config.long(config.max_positions)}:
+            for name, table in zip(table_names(long), self._tables(FIRST_POSITIONS, long=long), strict=True):
+                self.register_buffer(name, table, persistent=False)
 
     def forward(
         self,
@@ -282,7 +278,8 @@ class Network(nn.Module):
         if end > room:
             raise ValueError(f"{start} + {end - start} positions do not fit into {room}")
         where = slice(start, end) if layout is None else layout.positions
-        cos, sin = self.cos[where], self.sin[where]
+        cos, sin = self.rotary(end, end if cache is None else cache.context)
+        cos, sin = cos[where], sin[where]
         layers = repeat(None) if cache is None else cache.layers(end)
         # Rows of all sequences lie in one matrix: two dimensions are what a product is fastest with.
         x = self.embedding(tokens.flatten())
@@ -294,6 +291,26 @@ class Network(nn.Module):
         if last_rows is not None:
             x = x[:, max(0, end - start - last_rows) :]
         return self.head(F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_eps))  # type: ignore[no-any-return]
+
+    def rotary(self, positions: int, context: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of at least `positions` positions, (some, 1, head_dim), for passes in such a context.
+
+        The tables are kept and grow: a config.json may allow a million positions of which a run uses a thousand.
+        """
+        long = self.config.long(context)
+        names = table_names(long)
+        cos, sin = getattr(self, names[0]), getattr(self, names[1])
+        if min(positions, self.config.max_positions) > len(cos):
+            more = max(positions, 2 * len(cos))
+            with torch.inference_mode(False):  # what grows in such a mode could not be used outside
+                cos, sin = (table.to(cos) for table in self._tables(more, long=long))
+            setattr(self, names[0], cos)
+            setattr(self, names[1], sin)
+        return cos, sin
+
+    def _tables(self, positions: int, *, long: bool) -> tuple[Tensor, Tensor]:
+        config, most = self.config, min(positions, self.config.max_positions)
+        return rotary_tables(config.head_dim, config.rope_theta, config.rope_scaling, most, long=long)
 
     def lay_out(self) -> Network:
         """Keep the longer side of every matrix contiguous in memory; values and shapes stay as they are.
@@ -312,45 +329,6 @@ class Network(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def rotary_tables(config: NetworkConfig) -> tuple[Tensor, Tensor]:
-    """Cosine and (half-negated) sine, each (max_positions, 1, head_dim), in float32 as Hugging Face computes them.
-
-    Always on the CPU: arithmetic on the meta device, where a checkpoint's shapes are checked, loads PyTorch's compiler.
-
-    Formulas: RoPE, Su et al. 2021 (arXiv 2104.09864); Llama 3 scaling as in Meta's reference code; YaRN, Peng et al.
-    2023 (arXiv 2309.00071). Both scalings as parametrised by Hugging Face.
-    """
-    half = config.head_dim // 2
-    frequency = 1.0 / config.rope_theta ** (torch.arange(half, dtype=torch.float32, device="cpu") / half)
-    magnitude = 1.0
-    scaling = config.rope_scaling
-    if scaling is not None and scaling.kind == "linear":
-        frequency = frequency / scaling.factor
-    elif scaling is not None and scaling.kind == "llama3":
-        wavelength = 2 * math.pi / frequency
-        low, high = scaling.low_freq_factor, scaling.high_freq_factor
-        smooth = ((scaling.original_positions / wavelength - low) / (high - low)).clamp(0.0, 1.0)
-        frequency = frequency * (smooth + (1.0 - smooth) / scaling.factor)
-    elif scaling is not None and scaling.kind == "yarn":
-        frequency = yarn_frequencies(frequency, scaling, config)
-        default = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1.0 else 1.0
-        magnitude = default if scaling.attention_factor is None else scaling.attention_factor
-    angle = torch.outer(torch.arange(config.max_positions, dtype=torch.float32, device="cpu"), frequency)[:, None, :]
-    cos, sin = angle.cos() * magnitude, angle.sin() * magnitude
-    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-
-
-def yarn_frequencies(frequency: Tensor, scaling: RopeScaling, config: NetworkConfig) -> Tensor:
-    """Fast-turning frequencies stay, slow ones are stretched by the factor, with a linear ramp between."""
-    half = config.head_dim // 2
-
-    def dimension(turns: float) -> float:
-        ratio = scaling.original_positions / (turns * 2 * math.pi)
-        return config.head_dim * math.log(ratio) / (2 * math.log(config.rope_theta))
-
-    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
-    if scaling.truncate:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, config.head_dim - 1)
-    ramp = ((torch.arange(half, dtype=torch.float32, device="cpu") - low) / ((high - low) or 0.001)).clamp(0.0, 1.0)
-    return frequency * (1.0 - ramp) + frequency / scaling.factor * ramp
+def table_names(long: bool) -> tuple[str, str]:
+    """The buffers that hold a network's rotary tables."""
+    return ("cos_long", "sin_long") if long else ("cos", "sin")

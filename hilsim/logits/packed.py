@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hilsim.logits.network import Block, Network, NetworkConfig
+from hilsim.logits.pairs import NEVER, Columns
 
 ROWS = 64  # oneDNN's layout is the same for every usual number of rows
 Product = Callable[[Tensor], Tensor]
@@ -50,16 +51,20 @@ class Packed:
     layers: tuple[Layer, ...]
     norm: Tensor
     head: Product
+    columns: Columns  # the logits that count
 
     @property
     def dtype(self) -> torch.dtype:
         return self.cos.dtype
 
     def logits(self, tokens: Tensor, positions: Tensor, mix: Mix, wanted: Tensor | None = None) -> Tensor:
-        """Logits (rows, vocabulary) after `tokens` (rows,), each at its own position; of the rows `wanted` alone."""
-        config, x = self.config, F.embedding(tokens, self.embedding)
+        """Logits (rows, entries) after `tokens` (rows,), each at its own position; of the rows `wanted` alone."""
+        config, columns = self.config, self.columns
         if len(tokens) == 0:
-            return self.cos.new_zeros(0, config.vocab_size)
+            return self.cos.new_zeros(0, columns.entries)
+        if columns.limit is not None:
+            tokens = torch.where(tokens < columns.limit, tokens, columns.unknown)
+        x = F.embedding(tokens, self.embedding)
         width, head_dim, queries = (config.hidden_size,), config.head_dim, config.heads
         cos, sin = self.cos[positions], self.sin[positions]
         for index, layer in enumerate(self.layers):
@@ -76,12 +81,18 @@ class Packed:
             gate, up = layer.gate_up(torch.rms_norm(x, width, layer.mlp_norm, config.rms_eps)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         x = x if wanted is None else x[wanted]
-        return self.head(torch.rms_norm(x, width, self.norm, config.rms_eps))
+        rows = self.head(torch.rms_norm(x, width, self.norm, config.rms_eps))[:, : columns.entries]
+        if columns.never:
+            rows[:, list(columns.never)] = float(NEVER)
+        return rows
 
 
 @torch.inference_mode()
-def packed(network: Network) -> Packed:
-    """A network for many rows."""
+def packed(network: Network, context: int, beyond: int = 0, columns: Columns | None = None) -> Packed:
+    """A network for many rows of conversations of `context` positions, and `beyond` them where drafts go on.
+
+    Without `columns` all its logits count.
+    """
     layers = tuple(
         Layer(
             attention_norm=block.attention_norm,
@@ -97,8 +108,9 @@ def packed(network: Network) -> Packed:
         for block in network.blocks
         if isinstance(block, Block)
     )
-    embedding, head = network.embedding.weight, product(network.head)
-    return Packed(network.config, embedding, network.cos, network.sin, layers, network.norm, head)
+    cos, sin = network.rotary(context + beyond, context)
+    columns, head = columns or Columns(network.config.vocab_size), product(network.head)
+    return Packed(network.config, network.embedding.weight, cos, sin, layers, network.norm, head, columns)
 
 
 def product(linear: nn.Linear) -> Product:

@@ -16,6 +16,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound, stated
 from hilsim.describe.backend import SIMULATED
+from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
@@ -295,6 +296,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         found.append(f"Times are the {timed}, words and acceptance the speakers': {pairs}.")
         found.append("The stand-ins' corpus is regular and flatters small drafts.")
     found += coverage_notes(setup)
+    found += folder_notes(setup)
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
             found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")

@@ -146,6 +146,8 @@ def drafts_for(setup: Setup) -> tuple[tuple[str, str], ...]:
     models.sort(key=lambda model: model.architecture.layers * model.architecture.hidden**2)
     names = [model.name for model in models]
     own = setup.draft
+    if not names and own is not None and own.placement.stand_in is not None:  # a folder's own vocabulary, say
+        return ((own.placement.model, own.placement.stand_in),)
     if own is None or own.model.name not in names or own.placement.stand_in not in STAND_INS:
         return tuple(zip(names, STAND_INS, strict=False))
     apart = STAND_INS.index(own.placement.stand_in) - names.index(own.model.name)

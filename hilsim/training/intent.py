@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.config_json import CONFIG
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import folder_faults, written
-from hilsim.logits.checkpoint import CONFIG, WEIGHTS
 from hilsim.logits.intent import (
     SHIPPED,
     Siamese,
@@ -38,6 +38,7 @@ from hilsim.logits.intent import (
     sentence_tokenizer,
     tokenizer_digest,
 )
+from hilsim.logits.tensors import WEIGHTS
 from hilsim.training.fitting import Schedule
 
 CORPUS = PROJECT / "models" / "corpus" / "commands.jsonl.gz"

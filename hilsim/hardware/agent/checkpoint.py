@@ -45,6 +45,7 @@ class Checkpoint:
         """Weights to the device, the whole cache allocated, every kind of pass run once."""
         torch.set_num_threads(self.threads)
         self.network = load_network(self.folder).to(self.place)
+        self.network.rotary(self.context, self.context)  # a table that grows in a pass would be timed with it
         with self.place:
             self.cache = KVCache(self.config, self.context)
         # Zeros come as memory that is only promised: written to, it is there.

@@ -1,0 +1,59 @@
+"""Do two deployed models share token ids, and what must a reader know of those that folders describe?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilsim.describe.catalogue import config_of
+from hilsim.describe.vocabulary import Pair, compared, tokens_in
+from hilsim.errors import Fault
+
+if TYPE_CHECKING:
+    from hilsim.describe.load import Placed, Setup
+
+CLOSE = 0.005  # padding of a vocabulary is up to its maker; another model's is farther off than that
+
+
+def token_pair(target: Placed, draft: Placed, file: str) -> Pair | None:
+    """How the ids of two deployed models compare, where both have a tokenizer.json."""
+    configs = [config_of(placed.placement.model, Path(file)) for placed in (target, draft)]
+    found = [None if config is None else tokens_in(config.parent) for config in configs]
+    return None if found[0] is None or found[1] is None else compared(found[0], found[1])
+
+
+def vocabulary_faults(target: Placed, draft: Placed, file: str) -> list[Fault]:
+    """Deployed models that do not share token ids, as their tokenizers show or else the names of their vocabularies."""
+    if (pair := token_pair(target, draft, file)) is not None:
+        return pair.faults(file, "draft.model", ())
+    ours, theirs = target.model.vocabulary, draft.model.vocabulary
+    unnamed = any(config_of(placed.placement.model, Path(file)) is not None for placed in (target, draft))
+    if ours.name == theirs.name or (unnamed and abs(ours.entries / theirs.entries - 1) <= CLOSE):
+        return []
+    return [
+        Fault(
+            file,
+            "draft.model",
+            f"{draft.model.name} with vocabulary {theirs.name} ({theirs.entries} entries)",
+            f"vocabulary {ours.name} ({ours.entries} entries), as {target.model.name} has",
+            "Draft and target must share token ids: choose a draft of the target's family.",
+        )
+    ]
+
+
+def folder_notes(setup: Setup) -> list[str]:
+    """What a reader must know of deployed models that are described by folders of theirs."""
+    placed = [one for one in setup.roles.values() if config_of(one.placement.model, Path(setup.file)) is not None]
+    found = [f"{one.role} {one.model.name}: {one.model.notes}" for one in placed if one.model.notes]
+    if setup.draft is None or not placed:
+        return found
+    if (pair := token_pair(setup.target, setup.draft, setup.file)) is not None:
+        return found + pair.notes()
+    ours, theirs = setup.target.model, setup.draft.model
+    if ours.vocabulary.name != theirs.vocabulary.name:
+        found.append(
+            f"Whether {theirs.name} shares the token ids of {ours.name} is unknown (vocabularies "
+            f"{theirs.vocabulary.name} of {theirs.vocabulary.entries} entries and {ours.vocabulary.name} of "
+            f"{ours.vocabulary.entries})."
+        )
+    return found
