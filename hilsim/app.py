@@ -129,6 +129,8 @@ def run_with(
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
+        from hilsim.app_uncertainty import error_bars
+
         found["uncertainty"] = error_bars(setup, sources, options.uncertainty)
     found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
     left_out = save(options, setup, outcome, found, dashboard)
@@ -190,27 +192,6 @@ def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str
 
     with saying("replaying with") as say:
         return as_json(cheapest_remedy(setup, overrides, replay, say))
-
-
-def error_bars(setup: Setup, sources: Sources, draws: int) -> dict[str, Any]:
-    """The run's timing replayed with figures drawn from their ranges; what was said is remembered, not computed."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from hilsim.show.metrics import headline_numbers
-    from hilsim.study.uncertainty import as_json, uncertainty
-
-    def replay(drawn: Setup) -> dict[str, float]:
-        outcome = run_both(drawn, sources)
-        return headline_numbers(outcome.baseline, outcome.speculative, drawn.chips, drawn.link)
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("replaying with other figures")
-        found = uncertainty(
-            setup, replay, draws, setup.scenario.seed, lambda done, of: bar.update(task, completed=done, total=of)
-        )
-    return as_json(found)
 
 
 @contextmanager

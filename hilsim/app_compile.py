@@ -12,6 +12,7 @@ from typing import Any
 from hilsim.compiler.gate import load_compiled, plans_of, require, with_plans
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.compiler.ways_out import WayOut, ways_out
+from hilsim.cost.fit import whole
 from hilsim.cost.memory import Largest, largest_context
 from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.catalogue import load_chip
@@ -25,6 +26,7 @@ from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.files import all_or_nothing, folder_faults
+from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.progress import saying
 from hilsim.show.sentences import outside_words
 
@@ -73,13 +75,13 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
         print(outside_words(outside_car(setup)))
     show(list(plans.values()), unchecked(setup, plans), options, verdict, str(file), ways, longest)
     if longest is not None and not options.json:
-        found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
-        print(f"Largest context: {found} (stopped by {longest.stopped_by}).")
+        print(longest_words(longest))
     if not options.json and (refused or verdict.fits):
         print(verdict)
     if not options.json:
         for note in folder_notes(setup):
             print(f"Note: {note}")
+        show_caveats(verdict)
     require(setup, plans, ways, reasons=False)
     verdict.require()
     if options.write is not None:
@@ -89,6 +91,27 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
             lines = write_scenario(compiled, plans, folder, say)
         told(lines, options, options.write)
     return 0
+
+
+def longest_words(longest: Largest) -> str:
+    """The longest context, what stops it, and how far the answer reaches over the ranges of the memory's figures."""
+    found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
+    over = "" if longest.least == longest.most else (
+        f" Over the ranges of the memory's figures it is {longest.least:,} to {longest.most:,}."
+    )  # fmt: skip
+    return f"Largest context: {found} (stopped by {longest.stopped_by}).{over}"
+
+
+def show_caveats(verdict: Verdict) -> None:
+    """What has to be said against the placement, and the notes of its chips."""
+    from rich.console import Console
+
+    from hilsim.show.page import Page
+    from hilsim.show.report import caveats, chip_notes
+
+    page = Page(Console())
+    caveats(page, [vars(caveat) for caveat in verdict.caveats if caveat.kind != "memory"])
+    chip_notes(page, notes_of(verdict.setup))
 
 
 def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
@@ -180,14 +203,17 @@ def show(
             "checked": file,
             "compiles": all(plan.outcome != "refused" for plan in plans),
             "fits": None if verdict is None else verdict.fits,
+            "fit": None if verdict is None else whole(verdict.by_chip),
             "plans": [plan.as_json() for plan in plans],
             "unchecked": list(remarks),
             "ways_out": [{"set": way.change, "why": way.why, "step_ms": way.step_ms} for way in ways],
-            "memory": {} if verdict is None else memory_of(verdict),
+            "memory": {} if verdict is None else memory_in_full(verdict.ledgers, verdict.by_chip),
+            "caveats": [] if verdict is None else [vars(caveat) for caveat in verdict.caveats],
+            "chip_notes": {} if verdict is None else notes_of(verdict.setup),
             "talk_leaves_car": [] if verdict is None else list(outside_car(verdict.setup)),
         }
         if longest is not None:
-            found["largest_context"] = {"tokens": longest.tokens, "stopped_by": longest.stopped_by}
+            found["largest_context"] = vars(longest)
         json.dump(found, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
         return
@@ -200,18 +226,6 @@ def show(
     for remark in remarks:
         console.print(remark, style="dim", highlight=False, markup=False)
     console.print()
-
-
-def memory_of(verdict: Verdict) -> dict[str, Any]:
-    """Every chip's ledger as plain data."""
-    return {
-        chip: {
-            "cap_bytes": ledger.cap_bytes,
-            "used_bytes": ledger.used_bytes,
-            "items": [{"what": item.what, "bytes": item.bytes} for item in ledger.items],
-        }
-        for chip, ledger in verdict.ledgers.items()
-    }
 
 
 def told(lines: Sequence[str], options: CheckOptions, folder: Path) -> None:

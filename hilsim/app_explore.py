@@ -169,6 +169,9 @@ def understood(options: ExploreOptions) -> Asked:
     if options.memory_free_mib is not None:
         constraints.append(Constraint("memory_left_bytes", False, options.memory_free_mib * 2**20))
     others = tuple(dict.fromkeys(one for one in against if one is not None))
+    # Places of links are those of the space, which --only may have narrowed.
+    kept = {choice.name for choice in space.links}
+    links = tuple(link for link in links if link.name in kept)
     return Asked(base, overrides, space, links, chosen, others, tuple(constraints))
 
 

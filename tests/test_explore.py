@@ -22,10 +22,11 @@ from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup
+from hilsim.show.explore import doubtful
 from hilsim.show.measures import MEASURES, measured
 from hilsim.show.screened import MEASURED
 from hilsim.study.answer import Answer
-from hilsim.study.placements import AXES, LEAVES, Found, Ready, got_ready
+from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Found, Ready, got_ready
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.rests import limits_of, rests_on
@@ -231,6 +232,21 @@ def test_a_space_too_large_is_asked_about(capsys: pytest.CaptureFixture[str], mo
 def test_a_scenario_that_cannot_be_explored_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", str(PROJECT / "scenarios/paper_table.yaml")]) == 2
     assert "synthetic logits" in capsys.readouterr().err
+
+
+def test_only_some_links_are_those_that_are_screened_and_named() -> None:
+    """A place in the answer is a place among the links of the space, so both lists are narrowed alike."""
+    asked = understood(ExploreOptions(SCENARIO, ["networks=[]"], only=["link=1000base-t1"]))
+    assert [link.name for link in asked.links] == [choice.name for choice in asked.space.links] == ["1000base-t1"]
+
+
+def test_what_fits_only_under_conditions_is_counted() -> None:
+    measures = {SURE: np.array([1.0, 0.0, 0.0]), WITHIN: np.array([1.0, 1.0, 0.0])}
+    words = doubtful(measures)
+    assert "1 of them fit over the whole range" in words
+    assert "2 only under conditions" in words
+    assert "1 go beyond a published limit" in words
+    assert "published limit" not in doubtful({SURE: np.ones(3), WITHIN: np.ones(3)})
 
 
 def test_without_cloud_no_role_of_any_configuration_is_outside_the_car() -> None:

@@ -17,13 +17,14 @@ from hilsim.describe.catalogue import PROJECT
 ROOMS = [
     "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "hardware",
     "study", "show", "training",
-    "app_runs", "app_distributed", "app", "app_compile", "app_fidelity", "app_hardware", "app_record",
-    "app_transcripts", "app_replay",
+    "app_runs", "app_distributed", "app_uncertainty", "app", "app_compile", "app_fidelity", "app_hardware",
+    "app_record", "app_transcripts", "app_replay",
     "app_point", "app_study", "app_explore", "cli_studies", "cli_hardware", "cli", "__main__",
 ]  # fmt: skip
 TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
-    "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "synthetic", "tokenizer", "wire",
+    "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "supposed", "synthetic",
+    "tokenizer", "wire",
     "folder", "pairs", "choices", "laws", "recording", "transcript", "findings", "gate", "kept", "limits", "plan",
     "ways_out",
 }  # fmt: skip

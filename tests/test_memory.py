@@ -84,9 +84,10 @@ def test_every_context_needs_its_own_runtime() -> None:
 
 
 def with_memory(setup: Setup, size_bytes: float) -> Setup:
-    """The target's chip with another size of memory."""
+    """The target's chip with another size of memory, and nothing published that would stop a context before it does."""
     changed = setup.target.chip.model_copy(update={"memory": figure(size_bytes, "B")})
-    return replace(setup, target=replace(setup.target, chip=changed))
+    unit = setup.target.unit.model_copy(update={"published_limits": ()})
+    return replace(setup, target=replace(setup.target, chip=changed, unit=unit))
 
 
 def fits(setup: Setup, tokens: int) -> bool:

@@ -34,3 +34,9 @@ def matmul_operations(model: Model, rows: int, head_rows: int) -> int:
 def attention_operations(shape: Architecture, rows: int, context: float) -> float:
     """Scores and mixing: 2 x 2 operations per layer, query head, head dimension, row and visible position (mean)."""
     return 4 * shape.layers * shape.heads * shape.head_dim * rows * context
+
+
+def parameters(model: Model) -> int:
+    """Weights of the whole model as its name counts them: layers, head, and the embedding where it is another table."""
+    tables = 1 if model.architecture.tied_head else 2
+    return body_weights(model.architecture) + tables * head_weights(model)

@@ -1,63 +1,104 @@
-"""The memory ledger of a placement: what lies in each chip's memory, whether it fits, and how long a context would."""
+"""The memory ledger of a placement: what lies in each chip's memory while it is loaded and in use, and whether it fits.
+
+A ledger is of one reading of the chips' figures: as they stand, or each at the end of its range that needs the most
+memory, or the least. `fit.py` draws the verdict from several.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import ceil
 
 from hilsim.cost.counts import body_weights, head_weights, kv_numbers_per_token
+from hilsim.cost.published import published_for, said_of
 from hilsim.cost.step import graphs_run
+from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
+from hilsim.describe.figure import Figure
 from hilsim.describe.load import Placed, Setup
 from hilsim.units import gib
+
+Value = Callable[[Figure], float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which value of each figure counts, in base units: of one that takes memory, of a size, and of a yes or no."""
+
+    need: Value
+    size: Value
+    holds: Callable[[Ability], bool]
+
+
+AS_GIVEN = Reading(lambda f: f.si, lambda f: f.si, lambda ability: ability.value)
+NEEDS_MOST = Reading(lambda f: f.ends[1], lambda f: f.ends[0], lambda ability: ability.value)
+NEEDS_LEAST = Reading(lambda f: f.ends[0], lambda f: f.ends[1], lambda ability: ability.value)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the ledger."""
+    """One line of the ledger; `after_loading` where it is taken when everything is loaded."""
 
     what: str
     bytes: int
     per_conversation: bool = False
+    after_loading: bool = False
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All that one chip must hold at once."""
+    """All that one chip must hold at once in use, and what loading holds for a while beside it.
+
+    Models are loaded one after another, and caches and working sets are taken when all are there: so while loading
+    `staged_bytes`, of the model that stages the most, lie beside everything that is not taken later.
+    """
 
     chip: str
     cap_bytes: int
     items: tuple[Item, ...]
+    staged_bytes: int = 0
 
     @property
     def used_bytes(self) -> int:
+        """In use, once everything is loaded."""
         return sum(item.bytes for item in self.items)
 
     @property
+    def loading_bytes(self) -> int:
+        """The peak while loading."""
+        return self.staged_bytes + sum(item.bytes for item in self.items if not item.after_loading)
+
+    @property
+    def needed_bytes(self) -> int:
+        """The larger of the two."""
+        return max(self.used_bytes, self.loading_bytes)
+
+    @property
     def fits(self) -> bool:
-        return self.used_bytes <= self.cap_bytes
+        return self.needed_bytes <= self.cap_bytes
 
     @property
     def ratio(self) -> float:
         """Needed over available."""
-        return self.used_bytes / self.cap_bytes
+        return self.needed_bytes / self.cap_bytes
 
 
-def layer_bytes(placed: Placed) -> int:
+def layer_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
     """Matrices of one copy of all layers."""
     precision = placed.unit.precisions[placed.placement.precision]
-    return round(body_weights(placed.model.architecture) * precision.weight_bits.si / 8)
+    return round(body_weights(placed.model.architecture) * of.need(precision.weight_bits) / 8)
 
 
-def head_bytes(placed: Placed) -> int:
+def head_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
     """One copy of the output head, at its own precision."""
     precision = placed.unit.precisions[placed.placement.precision]
-    return round(head_weights(placed.model) * precision.head_bits.si / 8)
+    return round(head_weights(placed.model) * of.need(precision.head_bits) / 8)
 
 
-def weight_bytes(placed: Placed) -> int:
+def weight_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
     """Matrices of one copy of the model: layers and head."""
-    return layer_bytes(placed) + head_bytes(placed)
+    return layer_bytes(placed, of) + head_bytes(placed, of)
 
 
 def embedding_bytes(placed: Placed) -> int:
@@ -68,18 +109,18 @@ def embedding_bytes(placed: Placed) -> int:
     return 2 * head_weights(placed.model)
 
 
-def graph_copies(placed: Placed) -> int:
+def graph_copies(placed: Placed, of: Reading = AS_GIVEN) -> int:
     """How often the weights are held: once per compiled graph, or once where graphs share or widths are free."""
     shared = placed.unit.shared_weights
-    if placed.widths is None or (shared is not None and shared.value):
+    if placed.widths is None or (shared is not None and of.holds(shared)):
         return 1
     return len(placed.widths)
 
 
-def kv_bytes(placed: Placed, context: int) -> int:
+def kv_bytes(placed: Placed, context: int, of: Reading = AS_GIVEN) -> int:
     """Keys and values of one conversation over the whole context, allocated at once as runtimes do."""
     precision = placed.unit.precisions[placed.placement.precision]
-    return round(kv_numbers_per_token(placed.model.architecture) * context * precision.kv_bits.si / 8)
+    return round(kv_numbers_per_token(placed.model.architecture) * context * of.need(precision.kv_bits) / 8)
 
 
 def activation_bytes(placed: Placed, context: int) -> int:
@@ -103,7 +144,7 @@ class Split:
     contexts: int
 
 
-def split(placed: Placed, context: int, talkers: int = 1) -> Split:
+def split(placed: Placed, context: int, talkers: int = 1, of: Reading = AS_GIVEN) -> Split:
     """The cuts that a unit's graph and context limits make; one context where it has no limit.
 
     Every context maps at most `context_limit` bytes, so that much of weights (all copies), cache and activations.
@@ -112,26 +153,48 @@ def split(placed: Placed, context: int, talkers: int = 1) -> Split:
     limit = placed.unit.context_limit
     if limit is None:
         return Split(graphs, 1)
-    mapped = graph_copies(placed) * weight_bytes(placed) + talkers * kv_bytes(placed, context)
-    return Split(graphs, ceil((mapped + activation_bytes(placed, context)) / limit.si))
+    mapped = graph_copies(placed, of) * weight_bytes(placed, of) + talkers * kv_bytes(placed, context, of)
+    return Split(graphs, ceil((mapped + activation_bytes(placed, context)) / of.size(limit)))
 
 
-def role_items(placed: Placed, context: int, talkers: int) -> list[Item]:
+def role_items(placed: Placed, context: int, talkers: int, of: Reading = AS_GIVEN) -> list[Item]:
     """Everything one model brings along."""
     name = f"{placed.role} {placed.model.name}"
     precision = placed.unit.precisions[placed.placement.precision]
-    copies, parts = graph_copies(placed), split(placed, context, talkers)
+    copies, parts = graph_copies(placed, of), split(placed, context, talkers, of)
     graphs = f" x {copies} graphs (widths {', '.join(map(str, placed.widths or ()))})" if copies > 1 else ""
     cut = f" in {parts.graphs} parts" if parts.graphs > 1 else ""
     conversations = f" x {talkers} conversations" if talkers > 1 else ""
     items = [
-        Item(f"{name}: layers {placed.placement.precision}{cut}{graphs}", copies * layer_bytes(placed)),
-        Item(f"{name}: output head {precision.head_bits.value:g}-bit{graphs}", copies * head_bytes(placed)),
+        Item(f"{name}: layers {placed.placement.precision}{cut}{graphs}", copies * layer_bytes(placed, of)),
+        Item(f"{name}: output head {precision.head_bits.value:g}-bit{graphs}", copies * head_bytes(placed, of)),
         Item(f"{name}: embedding table", embedding_bytes(placed)),
-        Item(f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context), True),
-        Item(f"{name}: activations", activation_bytes(placed, context)),
+        Item(
+            f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context, of), True, True
+        ),
+        Item(f"{name}: activations", activation_bytes(placed, context), after_loading=True),
         *compiled_items(name, placed.compiled),
     ]
+    return [item for item in items if item.bytes]
+
+
+def runtime_items(placed: Placed, own: int, memory: float, of: Reading = AS_GIVEN) -> list[Item]:
+    """What the runtime takes beside a model of `own` bytes: its workspace, and a share of the memory in advance.
+
+    The share holds the model and the workspace. A model that is larger than the share does not start, whatever else is
+    free: what the runtime would leave then counts as taken.
+    """
+    name, unit, items = f"{placed.role} {placed.model.name}", placed.unit, []
+    if unit.workspace is not None:
+        items.append(Item(f"{name}: runtime's workspace", round(of.need(unit.workspace)), after_loading=True))
+    if unit.taken_in_advance is not None:
+        share = of.need(unit.taken_in_advance)
+        left = round(share * memory) - own - sum(item.bytes for item in items)
+        if left >= 0:
+            items.append(Item(f"{name}: more that the runtime takes when it starts ({share:.0%} of the memory)", left))
+        else:
+            over = round((1 - share) * memory)
+            items.append(Item(f"{name}: memory beyond the runtime's share of {share:.0%}, which it needs", over))
     return [item for item in items if item.bytes]
 
 
@@ -140,62 +203,86 @@ def compiled_items(name: str, compiled: Compiled | None) -> list[Item]:
     return [] if compiled is None else [Item(f"{name}: {what}", nbytes) for what, nbytes in compiled.items]
 
 
-def ledgers(setup: Setup) -> dict[str, Ledger]:
-    """One ledger per chip in use, system and runtime reserves included."""
+def ledgers(setup: Setup, of: Reading = AS_GIVEN, context: int | None = None) -> dict[str, Ledger]:
+    """One ledger per chip in use, system and runtime reserves included; for another `context` than the scenario's."""
     scenario = setup.scenario
+    tokens, talkers = context or scenario.context_tokens, scenario.workload.talkers
     roles = [placed for placed in (setup.target, setup.draft) if placed is not None]
     found = {}
     for name, chip in setup.chips.items():
-        items = [Item("system reserve", round(chip.reserve.si))]
+        memory = of.size(chip.memory)
+        items = [Item("system reserve", round(of.need(chip.reserve)))]
         here = [placed for placed in roles if placed.chip.name == name]
         beside = [network.unit_name for network in setup.networks if network.chip.name == name]
         for unit in dict.fromkeys([*(placed.placement.unit for placed in here), *beside]):
             contexts = sum(
-                split(placed, scenario.context_tokens, scenario.workload.talkers).contexts
-                for placed in here
-                if placed.placement.unit == unit
+                split(placed, tokens, talkers, of).contexts for placed in here if placed.placement.unit == unit
             ) + beside.count(unit)
             times = f" x {contexts} contexts" if contexts > 1 else ""
-            items.append(Item(f"{unit} runtime{times}", contexts * round(chip.units[unit].reserve.si)))
+            items.append(Item(f"{unit} runtime{times}", contexts * round(of.need(chip.units[unit].reserve))))
         for placed in here:
-            items += role_items(placed, scenario.context_tokens, scenario.workload.talkers)
+            own = role_items(placed, tokens, talkers, of)
+            items += own + runtime_items(placed, sum(item.bytes for item in own), memory, of)
         for network in setup.networks:
             if network.chip.name == name:
                 items += compiled_items(f"network {network.placement.name}", network.compiled)
-        found[name] = Ledger(name, round(chip.memory.si), tuple(item for item in items if item.bytes))
+        staged = [
+            round(of.need(placed.unit.staged) * weight_bytes(placed, of))
+            for placed in here
+            if placed.unit.staged is not None
+        ]
+        found[name] = Ledger(name, round(memory), tuple(item for item in items if item.bytes), max(staged, default=0))
     return found
 
 
 def describe(ledger: Ledger) -> str:
-    """The ledger as text: a line an item, the sum, the cap and the ratio."""
+    """The ledger as text: a line an item, the sum, the cap and the ratio; and the peak while loading."""
     rows = [f"  {gib(item.bytes):8.3f} GiB  {item.what}" for item in ledger.items]
     used, cap = gib(ledger.used_bytes), gib(ledger.cap_bytes)
-    rows.append(f"  {used:8.3f} GiB  needed, of {cap:.3f} GiB ({ledger.ratio:.2f}x of the cap)")
+    rows.append(f"  {used:8.3f} GiB  needed, of {cap:.3f} GiB ({ledger.used_bytes / ledger.cap_bytes:.2f}x of the cap)")
+    loading = f"while loading, {gib(ledger.staged_bytes):.3f} GiB of it weights held a second time"
+    rows.append(f"  {gib(ledger.loading_bytes):8.3f} GiB  {loading}")
     return "\n".join(rows)
 
 
 @dataclass(frozen=True)
 class Largest:
-    """The longest context that fits, and what stops it there: a chip's memory or a model's own limit."""
+    """The longest context that fits, and what stops it there: a memory, a model's own limit or a published one.
+
+    `least` and `most` are the same with every figure of the memories at the end of its range that needs the most, and
+    the least.
+    """
 
     tokens: int
     stopped_by: str
+    least: int
+    most: int
 
 
 def largest_context(setup: Setup) -> Largest:
-    """The longest `context_tokens` for which every chip's ledger fits; 0 where none does."""
-    roles = [placed for placed in (setup.target, setup.draft) if placed is not None]
-    shortest = min(roles, key=lambda placed: placed.model.architecture.context)
-    most = shortest.model.architecture.context
+    """The longest `context_tokens` that published limits allow and for which every ledger fits; 0 where none does."""
+    longest, why = min(context_limits(setup), key=lambda limit: limit[0])
 
-    def overflowing(tokens: int) -> list[str]:
-        scenario = setup.scenario.model_copy(update={"context_tokens": tokens})
-        return [chip for chip, ledger in ledgers(replace(setup, scenario=scenario)).items() if not ledger.fits]
+    def overflowing(tokens: int, of: Reading) -> list[str]:
+        return [chip for chip, ledger in ledgers(setup, of, tokens).items() if not ledger.fits]
 
-    if not overflowing(most):
-        return Largest(most, f"{shortest.model.name} has no longer one")
-    fits, breaks = 0, most
-    while breaks - fits > 1:
-        middle = (fits + breaks) // 2
-        fits, breaks = (fits, middle) if overflowing(middle) else (middle, breaks)
-    return Largest(fits, f"the memory of {' and '.join(overflowing(breaks))}")
+    def longest_in(of: Reading) -> tuple[int, str]:
+        if not overflowing(longest, of):
+            return longest, why
+        fits, breaks = 0, longest
+        while breaks - fits > 1:
+            middle = (fits + breaks) // 2
+            fits, breaks = (fits, middle) if overflowing(middle, of) else (middle, breaks)
+        return fits, f"the memory of {' and '.join(overflowing(breaks, of))}"
+
+    tokens, stopped_by = longest_in(AS_GIVEN)
+    return Largest(tokens, stopped_by, longest_in(NEEDS_MOST)[0], longest_in(NEEDS_LEAST)[0])
+
+
+def context_limits(setup: Setup) -> Iterator[tuple[int, str]]:
+    """What bounds a context before any memory does: of each role the model's own limit, and published ones."""
+    for placed in setup.roles.values():
+        yield placed.model.architecture.context, f"{placed.model.name} has no longer one"
+        for limit in published_for(placed):
+            if limit.context is not None:
+                yield round(limit.context.si), f"a published limit: {said_of(limit, placed)} ({limit.context.source})"

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from hilsim.cost.caveats import Caveat, caveats
 from hilsim.cost.counts import body_weights
+from hilsim.cost.fit import Fit, fits_of
 from hilsim.cost.memory import Ledger, describe, ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
@@ -53,6 +56,16 @@ class Verdict:
     def fits(self) -> bool:
         return all(ledger.fits for ledger in self.ledgers.values())
 
+    @cached_property
+    def by_chip(self) -> dict[str, Fit]:
+        """How far each chip's verdict holds over the ranges of its figures."""
+        return fits_of(self.setup)
+
+    @property
+    def caveats(self) -> list[Caveat]:
+        """What has to be said against the placement, whether it fits or not."""
+        return caveats(self.setup, self.by_chip)
+
     def require(self) -> None:
         """Raise `PlacementError` unless everything fits."""
         if not self.fits:
@@ -64,11 +77,16 @@ class Verdict:
             roles = [role for role in (self.setup.target, self.setup.draft) if role and role.chip.name == chip]
             place = ", ".join(f"{role.role}.chip" for role in roles)
             models = " and ".join(repr(role.model.name) for role in roles)
-            verb = "fits" if len(roles) == 1 else "fit"
-            found = f"{models} {verb}" if ledger.fits else f"found {models}, {ledger.ratio:.2f}x too large for {chip}"
-            expected = f" on {chip}" if ledger.fits else f"; expected at most {gib(ledger.cap_bytes):.3f} GiB"
-            lines.append(f"{self.setup.file}: {place}: {found}{expected}")
-            lines.append(describe(ledger))
+            fit = self.by_chip[chip]
+            if ledger.fits:
+                verb = "fits" if len(roles) == 1 else "fit"
+                under = ", under conditions" if fit.verdict == "fits only if" else ""
+                found = f"{models} {verb} on {chip}{under}"
+            else:
+                most = f"expected at most {gib(ledger.cap_bytes):.3f} GiB"
+                found = f"found {models}, {ledger.ratio:.2f}x too large for {chip}; {most}"
+            lines.append(f"{self.setup.file}: {place}: {found}")
+            lines += [describe(ledger), f"  {fit}"]
         if not self.fits:
             lines.append("Cheapest remedies:" if self.remedies else "No single change makes it fit.")
             lines += [f"  {remedy}" for remedy in self.remedies]

@@ -20,6 +20,7 @@ from hilsim.files import exists, read_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = {
+    "acceptance": "models/acceptance",
     "chip": "chips",
     "family": "chips/families",
     "link": "chips/links",

@@ -109,6 +109,38 @@ class Fallback(Record):
     crossing: Duration
 
 
+class PublishedLimit(Record):
+    """What a maker or its export tool publishes of a class of models on a unit; `limits.py` holds scenarios to it.
+
+    The class is those of so many thousand million `parameters` (from, to), of these `precisions` (none: any), on this
+    unit. They run with at most `context` tokens; or, with `supported`, whether they run at all.
+    """
+
+    parameters: tuple[float, float]
+    precisions: Names = ()
+    context: Count | None = None
+    supported: Ability | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_from_list(cls, data: object) -> object:
+        if isinstance(data, dict) and isinstance(data.get("parameters"), list):
+            sizes = [float(size) if type(size) is int else size for size in data["parameters"]]
+            return {**data, "parameters": tuple(sizes)}
+        return data
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> PublishedLimit:
+        low, high = self.parameters
+        if not 0 <= low < high:
+            raise ValueError(f"parameters {low:g} to {high:g}; the lower end first, in thousand millions")
+        if (self.context is None) == (self.supported is None):
+            raise ValueError("a published limit of both or neither of context and supported; one of them")
+        if self.context is not None and self.context.unit != "tokens":
+            raise ValueError(f"context in {self.context.unit}; tokens")
+        return self
+
+
 class Unit(Record):
     """One compute unit. With `widths` it runs fixed graphs, which read the whole compiled context every step.
 
@@ -117,6 +149,10 @@ class Unit(Record):
     `narrow_rows` rows uses matrix instead of matrix-vector kernels: it costs `wide_layer_overhead` a layer on top (a
     mask, packing), rows are rounded up to `tile_rows`, and of the shorter of memory and compute time only the share
     `overlap` hides behind the longer. Where these are absent: no overhead, no rounding, all of it hidden.
+
+    While a model is loaded the share `staged` of its weights is held a second time; in use it takes `workspace` beside
+    its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
+    all of `taken_in_advance`. Where these are absent: nothing.
 
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations) and `clock`.
@@ -143,6 +179,10 @@ class Unit(Record):
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
     reserve: Size
+    staged: Share | None = None
+    workspace: Size | None = None
+    taken_in_advance: Share | None = None
+    published_limits: Annotated[tuple[PublishedLimit, ...], BeforeValidator(as_tuple)] = ()
     active_power: Power
     refused_matmuls: Annotated[tuple[Literal["int16 x int16"], ...], BeforeValidator(as_tuple)] = ()
     fallback: Fallback | None = None
@@ -157,8 +197,10 @@ class Unit(Record):
             missing += [] if self.precisions else ["precisions"]
             if missing:
                 raise ValueError(f"neither family nor {', '.join(missing)}; a family, or these keys")
-        if self.overlap is not None and self.overlap.si > 1:
-            raise ValueError(f"overlap {self.overlap.value:g}; a share of at most 1")
+        for name in ("overlap", "taken_in_advance"):
+            share: Share | None = getattr(self, name)
+            if share is not None and share.ends[1] > 1:
+                raise ValueError(f"{name} up to {share.ends[1]:g}; a share of at most 1")
         return self
 
     def refusal(self, precision: str) -> str | None:
@@ -191,6 +233,7 @@ class Chip(Named):
     `modes` are its other power modes, named `CHIP@MODE` where a chip is asked for. `known_as` are the names that
     measurements use for it, and `group` the class in which they are summed up. What passengers say reaches what
     runs in the `cloud`.
+    `notes` are shown wherever the chip is.
     """
 
     known_as: Names = ()
@@ -212,6 +255,21 @@ class Chip(Named):
         for name, mode in self.modes.items():
             if strangers := sorted(set(mode.units) - set(self.units)):
                 raise ValueError(f"mode {name} for {', '.join(strangers)}; units of this chip: {', '.join(self.units)}")
+        return self
+
+    @model_validator(mode="after")
+    def _streams_no_faster_than_the_memory(self) -> Chip:
+        """A rate of a unit's own; what follows from a family is clipped to the peak."""
+        most = self.peak_memory_rate
+        for name, unit in self.units.items():
+            for key, precision in unit.precisions.items():
+                for field in ("memory_rate", "cache_rate"):
+                    rate = getattr(precision, field)
+                    if rate is not None and rate.si > most.ends[1]:
+                        raise ValueError(
+                            f"units.{name}.precisions.{key}.{field} {rate.value:g} {rate.unit}, above the memory's "
+                            f"peak; at most peak_memory_rate, {most.value:g} {most.unit}"
+                        )
         return self
 
     @model_validator(mode="after")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from hilsim.describe.chip import Chip, Mode, Precision, RatePoint, Unit
 from hilsim.describe.family import Family, FamilyPrecision
 from hilsim.describe.figure import KINDS, Figure
@@ -27,7 +25,9 @@ def derived(family: Family, chip: Chip, name: str, unit: Unit) -> Unit:
     return Unit.model_construct(**{**given, **durations, **own, "precisions": precisions})
 
 
-FROM_FAMILY = ("overlap", "narrow_rows", "tile_rows", "graphs_per_step", "graph_limit", "context_limit")
+FROM_FAMILY = (
+    "overlap", "narrow_rows", "tile_rows", "graphs_per_step", "graph_limit", "context_limit", "staged", "workspace",
+)  # fmt: skip
 DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
 
 
@@ -54,18 +54,35 @@ class Reckoning:
     def rate(self, relative: Figure, *, of: str, dimension: str) -> Figure:
         """A share of a peak, or so many bytes or weights an operation, as an absolute rate."""
         peak = self.peak("operations" if relative.unit != "share" else of)
-        # Nothing streams faster than the memory; ranges and siblings may say so.
-        most = self.peak("memory").si if dimension == "B/s" else math.inf
         ends = self.ends(relative, peak)
-        capped = None if ends is None else (min(ends[0], most), min(ends[1], most))
-        return self.figure(relative, peak, dimension, min(relative.si * peak.si, most), capped)
+        found = self.figure(relative, peak, dimension, relative.si * peak.si, ends)
+        return self.clipped(found) if dimension == "B/s" else found
+
+    def clipped(self, rate: Figure) -> Figure:
+        """Nothing streams faster than the memory: a rate at most as large as its peak, each end as that of the peak.
+
+        A rate that is clipped has the peak's error bar and says so; it is as sure as the less sure of the two.
+        """
+        peak = self.peak("memory")
+        (low, high), (slow, fast) = rate.ends, peak.ends
+        if rate.si <= peak.si and low <= slow and high <= fast:
+            return rate
+        unit, factor = WRITTEN["B/s"]
+        value = min(rate.si, peak.si) / factor
+        span = (min(low, slow, value * factor) / factor, max(min(high, fast) / factor, value))
+        what = "" if rate.si > peak.si else "whose range is "
+        kind = max(rate.kind, peak.kind, key=KINDS.index) if rate.si > peak.si else rate.kind
+        source = f"{rate.source}; {what}clipped to the memory's peak, {peak.value:g} {peak.unit} ({peak.kind})"
+        return Figure.model_construct(
+            value=value, unit=unit, kind=kind, source=source, range=span if span[0] < span[1] else None
+        )
 
     def duration(self, relative: Figure) -> Figure:
         """Clock cycles or operations as a time; a duration in seconds stays what it is."""
         if relative.unit not in ("Mcycles", "Gop"):
             return self.as_it_is(relative)
         peak = self.peak("clock" if relative.unit == "Mcycles" else "operations")
-        low, high = bounds(relative)
+        low, high = relative.ends
         slow, fast = self.peak_bounds(peak)
         ranged = relative.range is not None or slow < fast
         ends = (low / fast, high / slow) if ranged else None
@@ -79,14 +96,14 @@ class Reckoning:
 
     def peak_bounds(self, peak: Figure) -> tuple[float, float]:
         """The ends of a datasheet figure. Where constants were fitted on this very chip it cancels out of them."""
-        return (peak.si, peak.si) if self.measured_here else bounds(peak)
+        return (peak.si, peak.si) if self.measured_here else peak.ends
 
     def ends(self, relative: Figure, peak: Figure) -> tuple[float, float] | None:
         """Both ranges multiplied, where there is one."""
         slow, fast = self.peak_bounds(peak)
         if relative.range is None and slow == fast:
             return None
-        low, high = bounds(relative)
+        low, high = relative.ends
         return low * slow, high * fast
 
     def figure(
@@ -125,13 +142,6 @@ class Reckoning:
             attention_rate=rate(relative.attention, "operations", "op/s"),
             pass_overhead=None if relative.pass_overhead is None else self.duration(relative.pass_overhead),
         )
-
-
-def bounds(figure: Figure) -> tuple[float, float]:
-    """The ends of a figure's range in SI, or its value twice."""
-    low, high = figure.range if figure.range is not None else (figure.value, figure.value)
-    scale = figure.si / figure.value if figure.value else 1.0
-    return low * scale, high * scale
 
 
 def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hilsim.describe.chip import Activations, UnitKind
-from hilsim.describe.figure import Count, Limit, Named, Names, Record, RelativeDuration, RelativeRate, Share
+from hilsim.describe.figure import Count, Limit, Named, Names, Record, RelativeDuration, RelativeRate, Share, Size
 
 
 class FamilyPrecision(Record):
@@ -57,6 +57,8 @@ class Family(Named):
     graphs_per_step: Count | None = None
     graph_limit: Limit | None = None
     context_limit: Limit | None = None
+    staged: Share | None = None
+    workspace: Size | None = None
     precisions: dict[str, FamilyPrecision] = Field(min_length=1)
     residuals: str = ""
     notes: str = ""

@@ -64,6 +64,26 @@ class Figure(Record):
         """The value in the base unit of its dimension: bytes, bytes/s, seconds, operations/s, watts, ..."""
         return self.value * FACTORS[self.unit]
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of its range in the base unit, or its value twice."""
+        low, high = self.range if self.range is not None else (self.value, self.value)
+        return low * FACTORS[self.unit], high * FACTORS[self.unit]
+
+    def times(self, share: Figure) -> Figure:
+        """This figure times a share: both ranges multiply, and it is as sure as the less sure of the two."""
+        slow, fast = self.range if self.range is not None else (self.value, self.value)
+        low, high = share.ends
+        ranged = self.range is not None or share.range is not None
+        return self.model_copy(
+            update={
+                "value": self.value * share.si,
+                "range": (slow * low, fast * high) if ranged else None,
+                "kind": max(self.kind, share.kind, key=KINDS.index),
+                "source": f"{share.value:.4g} ({share.source}) of {self.value:.4g} {self.unit} ({self.source})",
+            }
+        )
+
 
 DIMENSIONS: dict[str, dict[str, float]] = {
     "size": {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "MB": 1e6, "GB": 1e9},

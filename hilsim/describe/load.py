@@ -25,6 +25,7 @@ from hilsim.describe.policy import Tree
 from hilsim.describe.profile import is_file, load_profile
 from hilsim.describe.scenario import Conversations, Lengths, NetworkPlacement, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
+from hilsim.describe.unit_checks import checked_unit, runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
@@ -157,21 +158,11 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{role}.chip")
         if model is None or chip is None:
             return None
-        unit = chip.units.get(placement.unit)
-        if unit is None:
-            units = ", ".join(chip.units)
-            faults.append(Fault(name, f"{role}.unit", repr(placement.unit), f"a unit of {chip.name}: {units}"))
+        found = checked_unit(scenario, role, placement, chip, file)
+        faults.extend(found.faults)
+        if found.unit is None:
             return None
-        if reason := unit.refusal(placement.precision):
-            good = [known for known in unit.precisions if unit.refusal(known) is None]
-            remedy = f"Use {' or '.join(good)}." if good else "Choose another unit."
-            where = f"{chip.name}.{placement.unit}"
-            faults.append(Fault(name, f"{role}.precision", reason, f"a precision that {where} runs", remedy))
-            return None
-        if placement.widths is not None and unit.widths is None:
-            faults.append(
-                Fault(name, f"{role}.widths", "widths", f"none: {chip.name}.{placement.unit} takes any width")
-            )
+        unit, chip = found.unit, chip.model_copy(update={"units": chip.units | {placement.unit: found.unit}})
         stand_in = None if placement.stand_in is None else located(placement.stand_in, file)
         head, head_note = head_for(placement.head, scenario.accept, scenario.sampling)
         return Placed(role, placement, model, chip, unit, stand_in, head, head_note)
@@ -283,6 +274,8 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
         if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
             expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
             faults.append(Fault(file, f"{placed.role}.head.k", str(wanted), expected))
+    if draft is not None and target.track == draft.track:
+        faults += runtime_faults(target.placement, draft.placement, file)
     faults += [*tree_faults(scenario, target, file), *([] if draft is None else tree_faults(scenario, draft, file))]
     workload = scenario.workload
     if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:

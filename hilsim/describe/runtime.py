@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from hilsim.describe.chip import Activations, Precision, Unit
-from hilsim.describe.figure import Count, Named, Names
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from hilsim.describe.chip import Activations, Precision, Unit, UnitKind
+from hilsim.describe.figure import Count, Named, Names, Share, Size, as_tuple
 
 
 class Runtime(Named):
-    """How one runtime stores 4-bit models and how well its kernels stream them.
+    """How one runtime stores 4-bit models and how well its kernels stream them, on the kinds of `units` it is made for.
 
     `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
-    memory rate that its kernels reach, where that was fitted on quicker ones.
+    memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
+    in a unit, whose own figures stand where it says nothing.
     """
 
     known_as: Names = ()
+    units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(("npu", "gpu", "cpu"), min_length=1)
     activations: Activations | None = None
     weight_bits: Count | None = None
     head_bits: Count | None = None
     kv_bits: Count | None = None
     narrow_rows: Count | None = None
     memory_share: Count | None = None
+    staged: Share | None = None
+    workspace: Size | None = None
+    taken_in_advance: Share | None = None
 
     def on(self, unit: Unit, precision: Precision) -> tuple[Unit, Precision]:
         """The unit and the number format as this runtime uses them."""
         bits = {name: getattr(self, name) for name in ("weight_bits", "head_bits", "kv_bits")}
         update: dict[str, object] = {name: figure for name, figure in bits.items() if figure is not None}
         if self.memory_share is not None:
-            rate = precision.memory_rate
-            update["memory_rate"] = rate.model_copy(update={"value": rate.value * self.memory_share.si, "range": None})
+            update["memory_rate"] = precision.memory_rate.times(self.memory_share)
         changed = precision.model_copy(update=update)
-        if self.narrow_rows is None:
-            return unit, changed
-        return unit.model_copy(update={"narrow_rows": self.narrow_rows}), changed
+        return self.in_memory(unit, "narrow_rows"), changed
+
+    def placed_on(self, unit: Unit, key: str) -> Unit:
+        """The unit where a scenario names this runtime: its share of the memory, and its formats for 4-bit models."""
+        precision = unit.precisions[key]
+        if precision.weight_bits.si >= 8:
+            return self.in_memory(unit)
+        unit, changed = self.on(unit, precision)
+        return unit.model_copy(update={"precisions": unit.precisions | {key: changed}})
+
+    def in_memory(self, unit: Unit, *further: str) -> Unit:
+        """The unit with what this runtime takes of the memory, and further figures of its own."""
+        own = {name: getattr(self, name) for name in (*further, "staged", "workspace", "taken_in_advance")}
+        own = {name: figure for name, figure in own.items() if figure is not None}
+        return unit.model_copy(update=own) if own else unit

@@ -59,6 +59,7 @@ class Placement(Record):
     precision: str
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
     head: Head = LOGITS
+    runtime: str | None = None  # one of chips/runtimes: how it stores 4-bit models, and what it takes of the memory
     timer: TableTimer | None = None
 
     @field_validator("widths", mode="before")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.cost.network import fallback_seconds, network_seconds
+from hilsim.cost.published import class_words, limit_words
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
 from hilsim.describe.chip import Chip, Precision, Unit
@@ -32,11 +33,28 @@ def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | 
     """Figures; then steps and networks where they are asked for."""
     if model is None and load is None:
         yield from figure_lines(chip)
+    yield from limit_lines(chip)
     for name, unit in chip.units.items():
         if model is not None:
             yield from step_lines(chip, name, unit, model, context)
         if load is not None:
             yield from network_lines(name, unit, load)
+    if chip.notes:
+        yield f"\nnotes: {chip.notes.strip()}"
+
+
+def limit_lines(chip: Chip) -> Iterator[str]:
+    """What is published of classes of models on each unit, and what an NPU's description lacks."""
+    for name, unit in chip.units.items():
+        for limit in unit.published_limits:
+            figure = limit.context or limit.supported
+            assert figure is not None, "a limit has one of them"
+            words = f"{class_words(limit)} on {chip.name}.{name} {limit_words(limit)}"
+            yield f"\npublished limit: {words}  {figure.source}"
+        if unit.kind == "npu" and unit.widths is None:
+            yield f"\n{name}: an NPU without widths: no model is placed on it, as its graphs' widths set its times"
+        if unit.kind == "npu" and not unit.profiles:
+            yield f"\n{name}: an NPU without a rule profile: what its compiler takes is not checked"
 
 
 def figure_lines(chip: Chip) -> Iterator[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import hilsim
 from hilsim.compiler.plan import Plan
+from hilsim.cost.caveats import caveats
+from hilsim.cost.fit import fits_of, whole
 from hilsim.cost.memory import Ledger
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
@@ -23,6 +25,7 @@ from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.describe.outside import outside_car
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.coverage import coverage, coverage_notes
+from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.sentences import outside_words
 from hilsim.sim.trace import Pace, Trace
@@ -39,7 +42,7 @@ ON_BOARDS = " A board's times hold what load and heat it had while it was measur
 
 def document(
     setup: Setup,
-    ledgers: dict[str, Ledger],
+    ledgers: Mapping[str, Ledger],
     baseline: Trace,
     speculative: Trace | None,
     plans: Sequence[Plan] = (),
@@ -48,7 +51,7 @@ def document(
 
     `plans` are the compile gate's, told in short; `check --json` has all of them.
     """
-    scenario = setup.scenario
+    scenario, fits = setup.scenario, fits_of(setup)
     found: dict[str, Any] = {
         "scenario": scenario.name,
         "question": scenario.question,
@@ -70,13 +73,14 @@ def document(
         "lossless": None,
         "memory": {
             chip: {
-                "cap_bytes": ledger.cap_bytes,
-                "used_bytes": ledger.used_bytes,
                 "peak_bytes": peak(chip, speculative or baseline),
-                "items": [{"what": item.what, "bytes": item.bytes} for item in ledger.items],
+                **rest,
             }
-            for chip, ledger in ledgers.items()
+            for chip, rest in memory_in_full(ledgers, fits).items()
         },
+        "fit": whole(fits),
+        "caveats": [vars(caveat) for caveat in caveats(setup, fits)],
+        "chip_notes": notes_of(setup),
         "compile": [plan_in_short(plan) for plan in plans],
         "assumptions": [*assumptions(setup), *assumed_rules(plans)],
         "corpus_coverage": coverage(setup),

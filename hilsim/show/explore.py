@@ -22,6 +22,7 @@ from hilsim.show.canvas import canvas
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.sentences import outside_words
 from hilsim.study.answer import Answer, Best
+from hilsim.study.placements import SURE, WITHIN
 from hilsim.study.ranking import Objective
 from hilsim.study.rests import Rests
 
@@ -109,6 +110,8 @@ def render(exploration: Exploration, console: Console) -> None:
     )
     if base := outside_car(exploration.base):
         console.print(f"[bold red]{outside_words(base)}[/bold red]")
+    if len(found):
+        console.print(doubtful(found.measures), highlight=False)
     if found.left_out or any(answer.broken.values()):
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
@@ -171,6 +174,16 @@ def as_json(exploration: Exploration) -> dict[str, Any]:
         ],
         "ranking": exploration.ranking,
     }
+
+
+def doubtful(measures: Mapping[str, np.ndarray]) -> str:
+    """How many of the configurations fit, and on what grounds; how many go beyond a published limit."""
+    sure, within = measures[SURE] == 1, measures[WITHIN] == 1
+    over = f"; {int((~within).sum()):,} go beyond a published limit" if (~within).any() else ""
+    return (
+        f"{int(sure.sum()):,} of them fit over the whole range of the memories' figures, {int((~sure).sum()):,} only "
+        f"under conditions (python -m hilsim check names them){over}"
+    )
 
 
 def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:

@@ -42,6 +42,7 @@ from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_S, ms
 
 TIE = 1e-4
+Headline = dict[str, float]
 
 
 def statistics(values: Iterable[float]) -> dict[str, float] | None:
@@ -268,9 +269,7 @@ def speedup(baseline: Trace, speculative: Trace) -> float:
     return total(baseline) / total(speculative) if total(speculative) else 1.0
 
 
-def headline_numbers(
-    baseline: Trace, speculative: Trace | None, chips: dict[str, Chip], link: Link | None
-) -> dict[str, float]:
+def headline_numbers(baseline: Trace, speculative: Trace | None, chips: dict[str, Chip], link: Link | None) -> Headline:
     """The few numbers that a deployment is judged by: of the policy's run, and the speed-up over the target alone."""
     found = timing(speculative or baseline, chips, link)
     numbers = {} if speculative is None else {"speedup": speedup(baseline, speculative)}

@@ -19,6 +19,7 @@ from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
 from hilsim.show.sentences import headline, lossless_words, outside_words, remedy_words, where_it_went
+from hilsim.show.uncertainty import error_bars
 from hilsim.show.words import (
     clean,
     counted,
@@ -78,6 +79,7 @@ def render(document: Block, console: Console) -> None:
                 page.paragraph(sentence, 2)
     compilation(page, document.get("compile", []))
     memory(page, document["memory"])
+    chip_notes(page, document.get("chip_notes", {}))
     assumptions(page, document["assumptions"])
     if document.get("notes"):
         page.title("notes")
@@ -101,6 +103,7 @@ def opening(page: Page, document: Block) -> None:
     outside = outside_words(document.get("talk_leaves_car", ()))
     for caution in filter(None, (outside, *cautions(document.get("hardware", [])))):
         page.paragraph(Text(clean(caution), f"bold {BAD}"))
+    caveats(page, document.get("caveats", []))
     for name, role in document["roles"].items():
         if role is None:
             continue
@@ -130,23 +133,20 @@ def opening(page: Page, document: Block) -> None:
         page.paragraph(rules, 8, "accept")
 
 
-def error_bars(page: Page, found: Block) -> None:
-    """Each headline number with its interval, and the figure that moves it most."""
-    drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
-    page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
-    if not drawn:
-        page.paragraph("No figure in use has a range, so nothing could be drawn: this says nothing about trust.", 2)
-        return
-    page.paragraph(
-        f"{fixed} more figures in use have no range and stayed as they are, and so did words and acceptance.", 2
-    )
-    for name, interval in found["headline"].items():
-        spread = f"{three_digits(interval['low'])} to {three_digits(interval['high'])}"
-        page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread}")
-        if interval["moved_most_by"]:
-            mover = interval["moved_most_by"][0]
-            ends = f"{three_digits(mover['at_low'])} and {three_digits(mover['at_high'])} at its ends"
-            page.paragraph(f"most by {mover['figure']}: {ends}", 4)
+def caveats(page: Page, found: Sequence[Block]) -> None:
+    """What has to be said against the answer, before anything else of it, each with its source."""
+    for caveat in found:
+        source = f" [{clean(caveat['source'])}]" if caveat["source"] else ""
+        words = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
+        page.paragraph(words)
+
+
+def chip_notes(page: Page, notes: dict[str, str]) -> None:
+    """The notes of the chips in use."""
+    if notes:
+        page.title("notes of the chips")
+    for chip, note in notes.items():
+        page.paragraph(f"{chip}: {note}", 2)
 
 
 def realtime(page: Page, found: Block) -> None:
@@ -294,6 +294,9 @@ def memory(page: Page, chips: Block) -> None:
         head = f"{name}: {gibibytes(used)} of {gibibytes(cap)} planned, peak {gibibytes(chip['peak_bytes'])}"
         page.paragraph(Text(head, "bold"), 2)
         page.line(f"  {percent(used / cap):>7} ", bar(used / cap, room, style))
+        if "fit_in_words" in chip:
+            loading = f"while loading {gibibytes(chip['loading_bytes'])}; " if "loading_bytes" in chip else ""
+            page.paragraph(f"{loading}{chip['fit_in_words']}", 2)
         for item in sorted(chip["items"], key=lambda item: -item["bytes"]):
             size = item["bytes"]
             page.line(f"  {gibibytes(size):>7} ", bar(size / cap, room, TARGET, empty=" "), f" {clean(item['what'])}")

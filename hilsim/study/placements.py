@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.compiler.gate import compiled, load_compiled
+from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
+from hilsim.cost.published import exceeded
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
@@ -34,6 +36,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 ALONE = TargetOnly(name="target_only")
 NOWHERE = -1  # a configuration without a draft or a link
+SURE = "fits_over_all_ranges"  # a measure of 1 or 0: whether it fits with every size at its unfavourable end
+WITHIN = "within_published_limits"
 LEAVES = "talk would leave the car; --cloud allows it"
 AXES = ("target", "draft", "link", "rules", "policy")
 Measure = Callable[..., dict[str, Floats]]
@@ -253,11 +257,18 @@ class Screen:
         held = ledgers(setup)
         if full := overfull(held):
             return Found(left_out=Counter({full: count}))
+        doubts = {
+            SURE: float(quick_verdict(setup, held) == "fits"),
+            WITHIN: float(not any(exceeded(role, setup.scenario.context_tokens) for role in setup.roles.values())),
+        }
         said = ready.said[rule][place] if draft is not None else ready.heard[rule]
         parts = []
         for link in links:
             joined = setup if draft is None else replace(setup, link=self.link(link))
-            parts.append(self.of_link(joined, held, said, policies, (target, place, link, rule)))
+            found = self.of_link(joined, held, said, policies, (target, place, link, rule))
+            if len(found):
+                found.measures |= {name: np.full(len(found), value) for name, value in doubts.items()}
+            parts.append(found)
         return Found.joined(parts)
 
     def link(self, place: int) -> Link:

@@ -1,27 +1,64 @@
-"""Error bars: the run's timing replayed with figures drawn from their ranges, and with each figure alone at its ends.
+"""Error bars: what chip figures, the sample of requests and the acceptance of other pairs can do to an answer.
 
-A figure with a range is drawn below its value as often as above it, evenly on either side, so its value stays the
-median; a figure without one stays. Draws are independent of each other: where one cause moves two figures (a driving
-stack that takes memory and GPU alike), the true interval is wider.
+Three intervals, each the middle 90 % over the draws, each holding what the one before holds:
+
+- chip figures: a figure with a range is drawn below its value as often as above it, evenly on either side, so its value
+  stays the median; a figure without one stays. Draws are independent of each other: where one cause moves two figures
+  (a driving stack that takes memory and GPU alike), the true interval is wider.
+- with sampling: each draw's requests are drawn anew, with replacement, from those of the run (a bootstrap over
+  conversations): how much acceptance, and all that goes with it, would differ over another sample of the same workload.
+- with other pairs: each draw's acceptance is that of the run or, as likely each, that of a published pair, run through
+  the scenario's own policy over the same answers. Stand-ins are small models over one corpus; nothing says which pair
+  the deployed one will resemble, so this is a range of suppositions and no probability.
+
+Whether it fits is drawn apart, from the ranges of sizes and reserves alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from hilsim.describe.figure import Figure, Record
+from hilsim.cost.fit import sizes_in_use
+from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, Reading, ledgers
+from hilsim.describe.chip import Chip
+from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
 from hilsim.describe.load import Placed, PlacedNetwork, Setup
+from hilsim.describe.published_acceptance import PublishedAcceptance
 
 R = TypeVar("R", bound=Record)
 P = TypeVar("P", Placed, PlacedNetwork)
 Headline = dict[str, float]
 Replay = Callable[[Setup], Headline]
 LINK = "link"
+FIT_DRAWS = 1000
+RESAMPLES = 1000  # of the run's own requests, which costs no replay
+
+
+class Sample(Protocol):
+    """A replay over the workload's requests, which can be drawn anew by clusters."""
+
+    @property
+    def headline(self) -> Headline: ...
+
+    @property
+    def clusters(self) -> Sequence[object]: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def tokens_a_round(self) -> float | None: ...
+
+    def resampled(self, drawn: Sequence[int]) -> Headline: ...
+
+
+# A setup's replay with the run's own acceptance (None) or that of a published pair; the target alone runs once for all.
+Sampling = Callable[[Setup], Callable[[PublishedAcceptance | None], Sample | None]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +85,35 @@ class Interval:
     movers: tuple[Mover, ...]
 
 
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What acceptance adds to the intervals, by headline number; `pairs` are published ones with theirs.
+
+    `alone` is the sampling error by itself, chip figures as they stand.
+    """
+
+    clusters: int
+    unit: str
+    tokens_a_round: float | None
+    alone: dict[str, Ends]
+    with_sampling: dict[str, Ends]
+    with_pairs: dict[str, Ends]
+    pairs: tuple[tuple[PublishedAcceptance, float | None, Headline], ...]
+
+
+@dataclass(frozen=True)
+class FitChance:
+    """The share of draws of sizes and reserves in which everything fits, and in which each chip's part does."""
+
+    draws: int
+    figures: tuple[str, ...]
+    share: float
+    by_chip: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Uncertainty:
     """All headline numbers over `draws` sets of figures; `ranged` of `in_use` figures have a range."""
@@ -56,26 +122,36 @@ class Uncertainty:
     in_use: int
     ranged: tuple[str, ...]
     intervals: dict[str, Interval]
+    acceptance: Acceptance | None = None
 
 
 def uncertainty(
-    setup: Setup, replay: Replay, draws: int, seed: int, progress: Callable[[int, int], None] = lambda done, of: None
+    setup: Setup,
+    replay: Replay,
+    draws: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    sampling: Sampling | None = None,
+    pairs: Sequence[PublishedAcceptance] = (),
 ) -> Uncertainty:
-    """Replay `draws` sets of figures, then each ranged figure at its two ends."""
+    """Replay `draws` sets of figures, then each ranged figure at its two ends; with `sampling` also other requests."""
+    setup = roomy(setup)
     used = in_use(setup)
     ranged = {path: figure for path, figure in used.items() if figure.range is not None}
     chance = np.random.Generator(np.random.Philox(seed))
     total, done = draws + 2 * len(ranged), 0
     nominal = replay(setup)
 
-    def replayed(values: Mapping[str, float]) -> Headline:
+    def replayed(values: Mapping[str, float], run: Callable[[Setup], Headline] = replay) -> Headline:
         nonlocal done
-        found = replay(with_values(setup, {path: (ranged[path], value) for path, value in values.items()}))
+        found = run(with_values(setup, {path: (ranged[path], value) for path, value in values.items()}))
         done += 1
         progress(done, total)
         return found
 
-    drawn = [replayed({path: draw(figure, chance) for path, figure in ranged.items()}) for _ in range(draws)]
+    samples = None if sampling is None else sampled(setup, sampling, pairs, seed)
+    run = replay if samples is None else samples.added
+    drawn = [replayed({path: draw(figure, chance) for path, figure in ranged.items()}, run) for _ in range(draws)]
     alone = {path: [replayed({path: end}) for end in ends(figure)] for path, figure in ranged.items()}
     intervals = {}
     for name, value in nominal.items():
@@ -83,30 +159,114 @@ def uncertainty(
         movers.sort(key=lambda mover: -mover.swing)
         low, median, high = np.quantile([one[name] for one in drawn], (0.05, 0.5, 0.95))
         intervals[name] = Interval(value, float(low), float(median), float(high), tuple(m for m in movers if m.swing))
-    return Uncertainty(draws, len(used), tuple(ranged), intervals)
+    return Uncertainty(
+        draws, len(used), tuple(ranged), intervals, None if samples is None else samples.acceptance(nominal)
+    )
 
 
-def as_json(found: Uncertainty, movers: int = 3) -> dict[str, Any]:
-    """As the document of a run has it: the interval of each headline number and what moves it."""
+def sampled(setup: Setup, sampling: Sampling, pairs: Sequence[PublishedAcceptance], seed: int) -> Samples | None:
+    """What draws requests anew; None where there is but one cluster of them, or a request without an answer."""
+    of = sampling(setup)
+    own = of(None)
+    if own is None or len(own.clusters) < 2:
+        return None
+    others = [(pair, found) for pair in pairs if (found := of(pair)) is not None]
+    # A generator of its own: with or without it the figures are drawn alike.
+    return Samples(sampling, own, others, np.random.Generator(np.random.Philox(key=[seed, 1])))
+
+
+class Samples:
+    """Collects headline numbers over requests drawn anew, with the run's own acceptance and with others'."""
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        own: Sample,
+        others: Sequence[tuple[PublishedAcceptance, Sample]],
+        chance: np.random.Generator,
+    ):
+        self.sampling, self.own, self.others, self.chance = sampling, own, others, chance
+        self.sampled: list[Headline] = []
+        self.supposed: list[Headline] = []
+
+    def picks(self) -> list[int]:
+        """As many clusters as there are, with replacement."""
+        count = len(self.own.clusters)
+        return [int(place) for place in self.chance.integers(0, count, count)]
+
+    def added(self, changed: Setup) -> Headline:
+        """The headline under drawn figures; and requests drawn anew, with the run's acceptance and with one of all."""
+        of, picks = self.sampling(changed), self.picks()
+        choice = int(self.chance.integers(0, len(self.others) + 1))
+        own = of(None)
+        assert own is not None, "answers are the same under all figures"
+        self.sampled.append(own.resampled(picks))
+        other = own if choice == 0 else of(self.others[choice - 1][0])
+        assert other is not None, "answers are the same under all figures"
+        self.supposed.append(other.resampled(picks))
+        return own.headline
+
+    def acceptance(self, nominal: Headline) -> Acceptance:
+        """All of it as intervals."""
+        alone = [self.own.resampled(self.picks()) for _ in range(RESAMPLES)]
+        return Acceptance(
+            len(self.own.clusters),
+            self.own.unit,
+            self.own.tokens_a_round,
+            middle(alone, nominal),
+            middle(self.sampled, nominal),
+            middle(self.supposed, nominal),
+            tuple((pair, sample.tokens_a_round, sample.headline) for pair, sample in self.others),
+        )
+
+
+def middle(found: Sequence[Headline], names: Headline) -> dict[str, Ends]:
+    """The middle 90 % of each headline number."""
     return {
-        "draws": found.draws,
-        "figures_in_use": found.in_use,
-        "figures_drawn": list(found.ranged),
-        "interval": "5 % to 95 % of the draws",
-        "headline": {
-            name: {
-                "nominal": interval.nominal,
-                "low": interval.low,
-                "median": interval.median,
-                "high": interval.high,
-                "moved_most_by": [
-                    {"figure": mover.figure, "at_low": mover.at_low, "at_high": mover.at_high}
-                    for mover in interval.movers[:movers]
-                ],
-            }
-            for name, interval in found.intervals.items()
-        },
+        name: (float(low), float(high))
+        for name in names
+        for low, high in [np.quantile([one[name] for one in found], (0.05, 0.95))]
     }
+
+
+def chance_of_fitting(setup: Setup, seed: int, draws: int = FIT_DRAWS) -> FitChance:
+    """Ledgers over sizes and reserves drawn from their ranges, as `draw` does; yes-or-no figures stay as they are.
+
+    It says how much of the assumed ranges fits, under independent draws, and nothing about how many cars do.
+    """
+    sizes = sizes_in_use(setup)
+    chance = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    fitted: list[dict[str, bool]] = []
+    for _ in range(draws):
+        values = {
+            place: draw(size.figure, chance) * FACTORS[size.figure.unit]
+            for size in sizes.values()
+            for place in [size.objects]
+        }
+        by_object = {one: value for objects, value in values.items() for one in objects}
+
+        def read(figure: Figure, by_object: dict[int, float] = by_object) -> float:
+            return by_object.get(id(figure), figure.si)
+
+        found = ledgers(setup, Reading(read, read, AS_GIVEN.holds))
+        fitted.append({chip: ledger.fits for chip, ledger in found.items()})
+    by_chip = {chip: sum(one[chip] for one in fitted) / draws for chip in setup.chips}
+    return FitChance(draws, tuple(sizes), sum(all(one.values()) for one in fitted) / draws, by_chip)
+
+
+def roomy(setup: Setup) -> Setup:
+    """The setup with memory for everything: how long a run takes does not hang on it, and a draw must not end one."""
+    held = ledgers(setup, NEEDS_MOST)
+
+    def larger(chip: Chip) -> Chip:
+        size = max(chip.memory.si, held[chip.name].needed_bytes)
+        return chip.model_copy(
+            update={"memory": Figure.model_construct(**{**vars(chip.memory), "value": size, "unit": "B"})}
+        )
+
+    target = replace(setup.target, chip=larger(setup.target.chip))
+    draft = None if setup.draft is None else replace(setup.draft, chip=larger(setup.draft.chip))
+    return replace(setup, target=target, draft=draft)
 
 
 def ends(figure: Figure) -> tuple[float, float]:
@@ -118,6 +278,11 @@ def draw(figure: Figure, chance: np.random.Generator) -> float:
     """A value inside the range: below and above the figure's value equally often."""
     low, high = ends(figure)
     return float(chance.uniform(low, figure.value) if chance.random() < 0.5 else chance.uniform(figure.value, high))
+
+
+SIZES_AND_PEAKS = (
+    "reserve", "limit", "staged", "workspace", "taken_in_advance", "peak_operation_rate", "clock", "operator_overhead",
+)  # fmt: skip
 
 
 def in_use(setup: Setup) -> dict[str, Figure]:
@@ -134,8 +299,7 @@ def in_use(setup: Setup) -> dict[str, Figure]:
         for path, figure in figures(role.chip).items():
             outside = path.startswith(other) and not path.startswith(mine)
             # Sizes decide whether it fits, not how long it takes; a peak only what a family derives from it.
-            outside |= path.endswith(("reserve", "limit", "peak_operation_rate", "clock", "operator_overhead"))
-            outside |= ".fallback." in path
+            outside |= path.endswith(SIZES_AND_PEAKS) or ".fallback." in path or ".published_limits[" in path
             timed = role.placement.timer is None or path.endswith("power")
             if isinstance(figure, Figure) and timed and path.startswith(tuple(wanted)) and not outside:
                 found[f"{role.chip.name}/{path}"] = figure
@@ -155,8 +319,14 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
     chips = {name: moved(chip, changed.get(name, {})) for name, chip in setup.chips.items()}
 
     def again(part: P) -> P:
-        chip = chips[part.chip.name]
-        return replace(part, chip=chip, unit=chip.units[part.unit_name])
+        # The part's own unit: a runtime or the compile check may have changed it.
+        inside = f"units.{part.unit_name}."
+        own = {
+            path[len(inside) :]: figure
+            for path, figure in changed.get(part.chip.name, {}).items()
+            if path.startswith(inside)
+        }
+        return replace(part, chip=chips[part.chip.name], unit=moved(part.unit, own))
 
     return replace(
         setup,

@@ -1,0 +1,82 @@
+"""The unit where a role is placed: there, able to run the precision, described as what it is, with a runtime for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.describe.backend import SIMULATED
+from hilsim.describe.catalogue import load_named
+from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.runtime import Runtime
+from hilsim.describe.scenario import Placement, Scenario
+from hilsim.errors import Fault, InputError, ScenarioError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A unit as a placement uses it, its runtime included; None where it cannot be, with every fault."""
+
+    unit: Unit | None
+    faults: tuple[Fault, ...] = ()
+
+
+def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip, file: Path) -> Checked:
+    """Look a unit up and hold it against what is placed on it."""
+    name, where, unit = str(file), f"{chip.name}.{placement.unit}", chip.units.get(placement.unit)
+    if unit is None:
+        expected = f"a unit of {chip.name}: {', '.join(chip.units)}"
+        return Checked(None, (Fault(name, f"{role}.unit", repr(placement.unit), expected),))
+    if reason := unit.refusal(placement.precision):
+        good = [known for known in unit.precisions if unit.refusal(known) is None]
+        remedy = f"Use {' or '.join(good)}." if good else "Choose another unit."
+        expected = f"a precision that {where} runs"
+        return Checked(None, (Fault(name, f"{role}.precision", reason, expected, remedy),))
+    if fault := npu_fault(scenario, placement, unit, f"{role}.unit", name):
+        return Checked(None, (fault,))
+    faults = []
+    if placement.widths is not None and unit.widths is None:
+        faults.append(Fault(name, f"{role}.widths", "widths", f"none: {where} takes any width"))
+    if placement.runtime is not None:
+        try:
+            unit = in_runtime(placement, unit, file)
+        except InputError as error:
+            at_home = (fault.at(f"{role}.runtime") if fault.place == "runtime" else fault for fault in error.faults)
+            return Checked(None, (*faults, *at_home))
+    return Checked(unit, tuple(faults))
+
+
+def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, file: str) -> Fault | None:
+    """An NPU without widths: it would be timed as a GPU, whose cost goes with the rows asked for.
+
+    Where times are typed in or taken by a board, the chip model has no say and the unit may stay as it is.
+    """
+    names = (placement.unit, f"{placement.chip}/{placement.unit}")
+    elsewhere = any(name in scenario.units and scenario.units[name].backend != SIMULATED for name in names)
+    if unit.kind != "npu" or unit.widths is not None or placement.timer is not None or elsewhere:
+        return None
+    remedy = (
+        f"Add to units.{placement.unit} of its chip file: widths: {{value: [1, 128], kind: assumed, source: "
+        '"WHERE IT IS FROM"}; or say kind: gpu, where it takes any number of rows.'
+    )
+    found = f"{placement.chip}.{placement.unit}, an NPU without widths"
+    return Fault(file, place, found, "the widths of its graphs, which set its times", remedy)
+
+
+def in_runtime(placement: Placement, unit: Unit, file: Path) -> Unit:
+    """The unit as the runtime that a placement names uses it. Raises `InputError` where it is made for other units."""
+    assert placement.runtime is not None, "asked only where one is named"
+    runtime = load_named("runtime", Runtime, placement.runtime, file)
+    if unit.kind not in runtime.units:
+        found = f"{runtime.name}, with {placement.unit} of {placement.chip}, a unit of kind {unit.kind}"
+        expected = f"a runtime for it; {runtime.name} runs on {' and '.join(runtime.units)}"
+        raise ScenarioError([Fault(str(file), "runtime", found, expected)])
+    return runtime.placed_on(unit, placement.precision)
+
+
+def runtime_faults(target: Placement, draft: Placement, file: str) -> Iterator[Fault]:
+    """Two runtimes on one unit: which memory and formats count would be open."""
+    if target.runtime != draft.runtime:
+        found = f"{draft.runtime or 'none'}, and {target.runtime or 'none'} for the target"
+        yield Fault(file, "draft.runtime", found, f"one runtime for both models on {draft.chip}.{draft.unit}")
