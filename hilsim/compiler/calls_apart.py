@@ -12,7 +12,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.plan import Chosen, Option
 from hilsim.compiler.prices import work_of_all
-from hilsim.compiler.program import Subject, exported, quiet
+from hilsim.compiler.program import Subject, exported_once, quiet
 from hilsim.compiler.rewrite.siamese import one_call, two_encoders, two_graphs
 from hilsim.compiler.shared import Shared, parameter_name, shared_in
 
@@ -62,7 +62,7 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, sha
             with quiet():
                 made = one_call(subject.module, subject.inputs, path, kwargs=subject.kwargs)
         else:
-            made = exported(subject)
+            made = exported_once(subject)
             if name == "two_graphs":
                 two_graphs(made, shared.modules)  # that it can be cut; in numbers it is two encoders, weights once
             two_encoders(made, shared.modules)

@@ -14,7 +14,10 @@ from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, operands, operator_of, place_of
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.prices import constant_numbers, work_of, work_of_all, working_set
+from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
+from hilsim.compiler.rewrite.axes import MERGED, merge_reshapes
+from hilsim.compiler.rewrite.formats import PASSES
 from hilsim.compiler.rewrite.integers import CAVEAT, int64_to_int32
 from hilsim.compiler.rewrite.integers import NAME as NARROW
 from hilsim.compiler.rewrite.record import Rewrite
@@ -110,10 +113,14 @@ def plan_graph(
     """
     book, nodes = site.book, len(program.graph.nodes)
     findings = book.findings(program, name)
-    chosen, mended = mend(program, site, [found for found in findings if found.severity == "error"], repeats, layers)
+    chosen, mended = mend(program, site, errors_of(findings), repeats, layers)
+    passed, more = passes(program, site, name)
+    if passed:  # what came in with them may want mending in its turn
+        again, further = mend(program, site, errors_of(book.findings(program, name)), repeats, layers)
+        chosen, mended = [*chosen, *passed, *again], mended + more + further
     if site.profile.integers != "native" and site.asks_for(NARROW):
         chosen.append(narrowed(program))
-    left = [found for found in book.findings(program, name) if found.severity == "error"]
+    left = errors_of(book.findings(program, name))
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
     islands = islands_of(program, wrong, layers, round(repeats))
     refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, site)]
@@ -167,6 +174,49 @@ def mend(
     return [use_of(name, operator, entries, layers, repeats) for (name, operator), entries in uses.items()], extra
 
 
+def errors_of(findings: Iterable[Finding]) -> list[Finding]:
+    return [found for found in findings if found.severity == "error"]
+
+
+def passes(program: ExportedProgram, site: Site, graph: str) -> tuple[list[Chosen], Work]:
+    """Passes over the whole program that take an error away, or that the user asks for, in place; what they add."""
+    chosen: list[Chosen] = []
+    extra = Work()
+    errors = errors_of(site.book.findings(program, graph))
+    if (
+        any(MERGED in found.rewrites for found in errors)
+        and site.may_use(MERGED)
+        and (nodes := merge_reshapes(program))
+    ):
+        title = "a reshape of a reshape as one, without what stood between"
+        source = "microsoft/onnxruntime PR 26338"
+        chosen.append(Chosen(MERGED, title, "aten.view.default", "", nodes, "bits", "", source, Work(), 0.0, 0, 0))
+    for entry in PASSES:
+        wrong = [found for found in errors if entry.name in found.rewrites]
+        if not (wrong and site.may_use(entry.name)) and not site.asks_for(entry.name):
+            continue
+        tried = copied(program)
+        try:
+            nodes = entry.run(tried)
+        except ValueError:
+            continue  # an operator that has no other form
+        left = errors_of(site.book.findings(tried, graph))
+        if not nodes or (wrong and len([found for found in left if entry.name in found.rewrites]) >= len(wrong)):
+            continue
+        before = work_of_all(program.graph.nodes, constants_of(program))
+        entry.run(program)
+        more = work_of_all(program.graph.nodes, constants_of(program)) - before
+        kinds = " and ".join(entry.types[:1] if len(entry.types) < 3 else ("small integers",))
+        chosen.append(
+            Chosen(
+                entry.name, entry.title, kinds, "", nodes, entry.exactness, entry.caveat, entry.source, more,
+                site.seconds(more), 0, 0,
+            )
+        )  # fmt: skip
+        extra = extra + more
+    return chosen, extra
+
+
 def narrowed(program: ExportedProgram) -> Chosen:
     """64-bit integers made 32-bit ones, in place; converters do it too, so it is done here only where asked for."""
     changed = int64_to_int32(program)
@@ -215,9 +265,13 @@ def candidates(node: fx.Node, site: Site, constants: set[fx.Node]) -> Iterable[C
         except (ValueError, RuntimeError, NotImplementedError):
             continue  # a shape that the rewrite has no form for
         own = [inner for inner in graph.graph.nodes if inner.op == "call_function"]
-        folded = folded_in(graph, node, constants)
-        errors = [found for inner in own if inner not in folded for found in site.book.about(inner, folded, "")]
-        if any(found.severity == "error" for found in errors):
+        folded, book = folded_in(graph, node, constants), site.book
+        errors = [found for inner in own if inner not in folded for found in book.about(inner, folded, "")]
+        # Reshapes to many dimensions at its ends go away with the reshapes around them, or are told afterwards.
+        if any(
+            (found.severity == "error" and MERGED not in found.rewrites) or found.rule == "constant-range"
+            for found in errors
+        ):
             continue
         more = work_of_all(own, folded) - work_of(node, constants)
         working, held = site.bytes(working_set(own, folded)), site.bytes(constant_numbers(own, folded))

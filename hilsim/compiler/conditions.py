@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor, fx
@@ -22,6 +23,8 @@ def broken(rule: Condition, node: fx.Node, constants: set[fx.Node], activations:
         return ""
     if rule.factors is not None and len([index for index in rule.factors if computed(sources, index, constants)]) < 2:
         return ""
+    if rule.transposed is not None and arguments(node).get("transposed") is not rule.transposed:
+        return ""
     if rule.never:
         return rule.why
     if rule.activations is not None and activations not in rule.activations and is_float(node):
@@ -40,6 +43,12 @@ def broken_shape(rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str
         return f"{rank} dimensions"
     if rule.size is not None and (large := [size for shape in shapes for size in shape if size > rule.size]):
         return f"a dimension of {max(large)}"
+    if rule.volume is not None and (numbers := max(map(prod, shapes), default=0)) > rule.volume:
+        return f"a tensor of {numbers:,} numbers"
+    if rule.kernel is not None and (why := beyond("window", window_of(node), rule.kernel)):
+        return why
+    if rule.spread is not None and (why := spread_beyond(node, constants)):
+        return why
     if rule.batch is not None:  # of activations: the first dimension of a weight is no batch
         own = [source for source in (*sources_of(node), node) if source not in constants]
         firsts = [fixed(tensor.shape[0]) for source in own for tensor in tensors_of(source) if tensor.dim()]
@@ -53,6 +62,9 @@ def broken_arguments(rule: Condition, node: fx.Node) -> str:
     given = arguments(node)
     if told := broken_axis(rule, node, given):
         return told
+    for name, bounds in rule.arguments.items():
+        if why := beyond(name, given.get(name), bounds):
+            return why
     k = given.get("k")
     if rule.k is not None and isinstance(k, int) and k > rule.k:
         return f"k = {k}"
@@ -81,11 +93,51 @@ def broken_axis(rule: Condition, node: fx.Node, given: dict[str, object]) -> str
         return f"axis {axis} of {len(shape)}"
     if rule.axis == "last four" and place < len(shape) - 4:
         return f"axis {axis} of {len(shape)}"
+    if rule.axis == "channels" and place != channels_of(len(shape)):
+        return f"axis {axis} of {len(shape)}, where the channels are axis {channels_of(len(shape))}"
+    if rule.axis == "not the batch" and len(shape) > 1 and place < channels_of(len(shape)):
+        return f"axis {axis} of {len(shape)}"
     if rule.axis_size is not None:
         alone = all(size == 1 for dim, size in enumerate(shape) if dim != place)
         most = rule.axis_size_alone if alone and rule.axis_size_alone is not None else rule.axis_size
         if shape[place] > most:
             return f"{shape[place]} numbers along the axis"
+    return ""
+
+
+def channels_of(rank: int) -> int:
+    """The axis of the channels: third from the end, or the last of (batch, channels)."""
+    return rank - 3 if rank > 2 else rank - 1
+
+
+def beyond(name: str, given: object, bounds: tuple[int, int]) -> str:
+    """Which number of an argument is beyond its bounds, or ""; an empty list is the operator's own default."""
+    numbers = given if isinstance(given, (list, tuple)) else [given]
+    low, high = bounds
+    wrong = [number for number in numbers if isinstance(number, int) and not low <= number <= high]
+    return f"{name} {wrong[0]}, where {low} to {high} will do" if wrong else ""
+
+
+def window_of(node: fx.Node) -> list[int]:
+    """The window of a convolution: what its weight has after output and input channels."""
+    taken = [tensor for source in sources_of(node) for tensor in tensors_of(source)]
+    return [fixed(size) for size in taken[1].shape[2:]] if len(taken) > 1 else []
+
+
+def spread_beyond(node: fx.Node, constants: set[fx.Node]) -> str:
+    """What is stretched otherwise than over height and width, or over all but the batch, of two computed operands."""
+    computed_ones = [source for source in sources_of(node) if source not in constants]
+    shapes = [tuple(map(fixed, tensor.shape)) for source in computed_ones for tensor in tensors_of(source)]
+    made = [tuple(map(fixed, tensor.shape)) for tensor in tensors_of(node)]
+    if len(shapes) < 2 or not made or torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+        return ""
+    full = made[0]
+    first = max(channels_of(len(full)), 0)
+    kept = [full, (*full[: first + 1], *(1 for _ in full[first + 1 :])), (*full[:first], *(1 for _ in full[first:]))]
+    for shape in shapes:
+        padded = (*(1 for _ in full[len(shape) :]), *shape)
+        if padded not in kept:
+            return f"{'x'.join(map(str, shape)) or 'a number'} stretched to {'x'.join(map(str, full))}"
     return ""
 
 

@@ -194,9 +194,12 @@ def check_names(setup: Setup) -> None:
     if not names:
         return
     from hilsim.compiler.calls_apart import WAYS
+    from hilsim.compiler.rewrite.axes import MERGED
+    from hilsim.compiler.rewrite.formats import PASSES
     from hilsim.compiler.rewrite.registry import REWRITES
 
-    known = [*(rewrite.name for rewrite in REWRITES), *WAYS, "fixed_widths", "int64_to_int32"]
+    passes = [MERGED, *(entry.name for entry in PASSES)]
+    known = [*(rewrite.name for rewrite in REWRITES), *WAYS, *passes, "fixed_widths", "int64_to_int32"]
     if wrong := [(place, name) for place, name in names if name not in known]:
         expected = f"rewrites: {', '.join(known)}"
         raise InputError([Fault(setup.file, place, repr(name), expected) for place, name in wrong])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.profile import SPELLINGS, TABLE
+from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.files import kept_folder
 
 KNOWN: dict[str, Plan] = {}
@@ -28,7 +28,7 @@ def makers() -> str:
     found = hashlib.sha256(importlib.metadata.version("torch").encode())
     ours = [PROJECT / "hilsim" / room for room in ROOMS]
     files = [file for room in ours for file in (sorted(room.rglob("*.py")) if room.is_dir() else [room])]
-    for file in (*files, TABLE, SPELLINGS):
+    for file in (*files, TABLE, SPELLINGS, FORMATS):
         found.update(file.read_bytes())
     return found.hexdigest()
 

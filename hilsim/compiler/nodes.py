@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ def tensors_of(node: fx.Node) -> list[Tensor]:
     return [item for item in found if isinstance(item, Tensor)]
 
 
+def used_of(node: fx.Node) -> list[Tensor]:
+    """The tensors that a node yields and that something reads: of a maximum and its place perhaps one of the two."""
+    value = value_of(node)
+    if not isinstance(value, (tuple, list)):
+        return tensors_of(node)
+    parts = {user.args[1] for user in node.users if user.target is operator.getitem}
+    return [item for place, item in enumerate(value) if place in parts and isinstance(item, Tensor)]
+
+
 def sources_of(node: fx.Node) -> list[fx.Node]:
     """The nodes that a node takes, in the order of its arguments; one that is taken twice is there twice."""
     return [leaf for leaf in tree_leaves((node.args, node.kwargs)) if isinstance(leaf, fx.Node)]
@@ -157,3 +167,29 @@ def parameters_of(program: ExportedProgram) -> dict[str, Tensor]:
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     held = {**program.state_dict, **program.constants}
     return {placeholder: held[name] for placeholder, name in names.items() if name in held}
+
+
+def folded_inside(node: fx.Node, held: fx.GraphModule, constants: set[fx.Node]) -> set[fx.Node]:
+    """What is known when the graph is built, in a graph that a branch (or a loop, whose numbers change) holds."""
+    inputs = [inner for inner in held.graph.nodes if inner.op == "placeholder"]
+    given = sources_of(node)[len(sources_of(node)) - len(inputs) :] if operator_of(node) == "cond" else []
+    found = {inner for inner, source in zip(inputs, given, strict=False) if source in constants}
+    for inner in held.graph.nodes:
+        if inner.op == "get_attr" or (
+            inner.op == "call_function" and not is_random(inner) and all(at in found for at in inner.all_input_nodes)
+        ):
+            found.add(inner)
+    return found
+
+
+def unbacked(node: fx.Node) -> list[str]:
+    """Names of the sizes that this node makes and only its data decides."""
+    bindings = node.meta.get("unbacked_bindings") or {}
+    return [str(symbol) for symbol in bindings] if value_of(node) is not None else []
+
+
+def is_wide(node: fx.Node, constants: set[fx.Node]) -> bool:
+    """Whether a node works with 64-bit integers: yields them, or takes such as are computed; a size is none."""
+    taken = [source for source in node.all_input_nodes if source not in constants]
+    asks = operator_of(node) == "aten.sym_size.int"
+    return not asks and any(tensor.dtype == torch.int64 for one in (node, *taken) for tensor in used_of(one))

@@ -16,7 +16,8 @@ from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
 from hilsim.compiler.prices import parameter_sizes, products_of, weights_read, work_of_all, working_set
-from hilsim.compiler.program import Subject, exported
+from hilsim.compiler.program import Subject, exported, exported_once
+from hilsim.compiler.sized import program_at
 from hilsim.describe.compiled import Extra, NetworkLoad, Work
 from hilsim.describe.load import Placed
 from hilsim.logits.checkpoint import load_config
@@ -39,7 +40,11 @@ def decoder_graph(
     config = config_of(placed, context)
     subject = f"{placed.role} {placed.model.name}"
     say(f"{subject}: {name}")
-    program = exported(twin(f"{subject}, {name}", config, rows, context, placed.head))
+
+    def at(rows: int, context: int) -> Subject:
+        return twin(f"{subject}, {name}", replace(config, max_positions=context), rows, context, placed.head)
+
+    program = program_at(at, rows, context, (replace(config, max_positions=0), repr(placed.head)))
     return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers")
 
 
@@ -105,7 +110,7 @@ def plan_module(
     One graph, or one a width where the module takes any length and the compiler does not.
     """
     say(subject.name)
-    whole = exported(subject)
+    whole = exported_once(subject)
     lengths = fixed_lengths(subject, whole, site)
     prepared: dict[str, Prepared] = {}
     graphs = []
@@ -167,7 +172,7 @@ def plan_sized(
     calls = [found for found in site.book.findings(program, name) if found.rule == "shared-calls"]
     refused = [found for found in calls if found.severity == "error"]
     if refused:
-        whole = exported(subject)  # taking calls apart changes the program
+        whole = exported_once(subject)  # taking calls apart changes the program
     program, apart = calls_apart(subject, program, site, refused)
     graph = plan_graph(name, rows, program, site)
     nbytes, largest = parameter_bytes(whole, site)

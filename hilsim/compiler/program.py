@@ -6,6 +6,7 @@ whether they have to be taken apart.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -17,11 +18,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,41 @@ def exported(subject: Subject) -> ExportedProgram:
             return made
     except (Exception, SystemExit) as error:  # a user's module may fail in any way
         raise InputError([fault_of(error, subject.name)]) from None
+
+
+ONCE: WeakKeyDictionary[nn.Module, list[tuple[Subject, ExportedProgram]]] = WeakKeyDictionary()
+
+
+def exported_once(subject: Subject) -> ExportedProgram:
+    """The subject's graph, exported once a process for the same module and inputs; each caller has a copy to change.
+
+    For units, number formats and profiles that are tried one after another: none of them changes what is exported.
+    """
+    made = ONCE.setdefault(subject.module, [])
+    for known, program in made:
+        same = known.inputs is subject.inputs and known.kwargs is subject.kwargs
+        if same and known.dynamic_shapes is subject.dynamic_shapes:
+            return copied(program)
+    program = exported(subject)
+    made.append((replace(subject, module=nn.Module()), program))  # the module itself would keep its key alive
+    return copied(program)
+
+
+def copied(program: ExportedProgram) -> ExportedProgram:
+    """The same program with a graph of its own; parameters and constants are shared."""
+    made = ExportedProgram(
+        root=program.graph_module,
+        graph=copy.deepcopy(program.graph),
+        graph_signature=copy.deepcopy(program.graph_signature),
+        state_dict=dict(program.state_dict),
+        range_constraints=dict(program.range_constraints),
+        module_call_graph=copy.copy(program.module_call_graph),
+        example_inputs=program.example_inputs,
+        constants=dict(program.constants),
+        verifiers=program.verifiers,
+    )
+    made.graph_module.meta.update(program.graph_module.meta)
+    return made
 
 
 def same_modules(module: nn.Module) -> dict[str, str]:

@@ -6,31 +6,40 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from hilsim.compiler.conditions import broken
+from hilsim.compiler.conditions import broken, kind_of
 from hilsim.compiler.findings import Finding, said_of
 from hilsim.compiler.nodes import (
     constants_of,
     first_line,
-    is_random,
+    folded_inside,
+    is_wide,
+    operands,
     operator_of,
     place_of,
-    sources_of,
     tensors_of,
-    value_of,
+    unbacked,
+    used_of,
 )
+from hilsim.compiler.number_formats import about_formats, passes_for, types_of
+from hilsim.compiler.number_formats import fault_of as format_fault
+from hilsim.compiler.rewrite.axes import MERGED, VIEWS, fits_many
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.shared import Shared, shared_in
+from hilsim.compiler.values import beyond_formats, held_in, known_values
 from hilsim.describe.chip import Activations
 from hilsim.describe.profile import (
     STANDINGS,
     Condition,
     Evidence,
+    NumberKind,
     Profile,
+    Spelling,
     Standing,
+    formats_of,
     operators,
     spellings,
     standing_of,
@@ -57,27 +66,39 @@ class RuleBook:
 
     def __init__(self, profile: Profile, activations: Activations):
         self.profile, self.activations = profile, activations
+        self.formats = formats_of(profile)
+        self.known: dict[fx.Node, Tensor] = {}
         self.rulings = {name: ruling for ruling in profile.rulings for name in ruling.operators}
 
     def findings(self, program: ExportedProgram, graph: str) -> list[Finding]:
         """Every finding of one graph, nodes in their order, then what is about the whole."""
         constants = constants_of(program)
+        self.known = known_values(program.graph.nodes, constants, held_in(program))
         found: list[Finding] = []
         for node in program.graph.nodes:
             if node.op == "call_function" and node not in constants:
                 found += self.about(node, constants, graph)
                 found += self.inside(node, program.graph_module, constants, graph)
-        return [*found, *self.about_shapes(program, graph), *self.about_integers(program, constants, graph),
-                *self.about_state(program, graph), *self.about_sharing(program, graph)]  # fmt: skip
+        return [
+            *found,
+            *self.about_shapes(program, graph),
+            *self.about_integers(program, constants, graph),
+            *about_formats(program, constants, self.formats, self.profile.name, graph),
+            *self.about_state(program, graph),
+            *self.about_sharing(program, graph),
+        ]
 
-    def judgement(self, operator: str) -> Judgement:
-        """The operator's standing: a ruling, else its row, else how it is spelled, else unknown."""
+    def judgement(self, operator: str, kinds: frozenset[NumberKind] | None = None) -> Judgement:
+        """The operator's standing for operands of some kinds: a ruling, its row, how it is read, or unknown.
+
+        How an operator of these very kinds is read comes before its row, which is about all of them.
+        """
         if ruling := self.rulings.get(operator):
             return Judgement(ruling.standing, ruling.evidence, ruling.why, ruling.source, ruling.remedy)
         row = operators().get(operator)
-        spelling = spellings().get(operator)
+        spelling = self.reading(operator, kinds)
         cell = "" if row is None else row.cells[self.profile.column]
-        if row is not None and cell:
+        if row is not None and cell and not (spelling is not None and spelling.dtypes):
             standing = standing_of(cell, self.profile.release)
             of = f"{row.onnx} ({operator})" if row.onnx else operator
             why = f"{of} is {cell!r} in column {self.profile.column}"
@@ -87,7 +108,7 @@ class RuleBook:
         if spelling is not None and not spelling.reads:
             return Judgement("supported", "assumed", spelling.why, "spellings.yaml")
         if spelling is not None and operator not in spelling.reads:
-            parts = [self.judgement(name) for name in spelling.reads]
+            parts = [self.judgement(name, kinds) for name in spelling.reads]
             worst = max(parts, key=lambda part: STANDINGS.index(part.standing))
             why = f"{operator} is read as {' and '.join(spelling.reads)} ({spelling.why}); {worst.why}"
             return Judgement(worst.standing, worst.evidence, why, worst.source, worst.remedy)
@@ -97,10 +118,15 @@ class RuleBook:
         return Judgement(
             "unknown",
             "assumed",
-            f"{operator} is not in the operator table",
+            f"{operator} is not in the operator table for {self.profile.column}",
             "chips/operators/table.csv",
             "Add a row to the table once it is known, or rewrite it with operators that are there.",
         )
+
+    def reading(self, operator: str, kinds: frozenset[NumberKind] | None = None) -> Spelling | None:
+        """How an operator is read in this toolchain."""
+        spelling = spellings().get(operator)
+        return spelling if spelling is not None and spelling.holds(self.profile.column, kinds) else None
 
     def about(self, node: fx.Node, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node."""
@@ -108,21 +134,42 @@ class RuleBook:
         if (spelling := spellings().get(operator)) and not spelling.reads:
             return  # no operation: whatever there is to say was said of the numbers that it names
         yield from self.about_operator(node, operator, constants, graph)
+        if broken_format := format_fault(node, constants, self.formats):
+            entry, what = broken_format
+            said = Judgement(
+                "unsupported", entry.evidence, f"{operator} {what}: {entry.why}", entry.source, entry.remedy
+            )
+            kinds = dict.fromkeys(kind for one in (node, *node.all_input_nodes) for kind in types_of(one))
+            ways = tuple(dict.fromkeys(way for kind in kinds if kind in entry.types for way in passes_for(kind)))
+            yield self.finding(node, graph, "number-format", "error", said, ways)
+        yield from self.about_values(node, operator, constants, graph)
         if self.profile.integers == "refused" and is_wide(node, constants):
             away = "" if self.profile.elsewhere == "nowhere" else f", or leave it to the {self.profile.elsewhere}"
             remedy = f"work out the integers before, on the host{away}"
             said = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
             yield self.finding(node, graph, "int64", "error", said, ())
 
+    def about_values(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
+        """The finding about a number that is known when the graph is built and that a format does not hold."""
+        single = (wide := self.formats.get("float64")) is not None and wide.becomes == "float32"
+        narrow = self.profile.integers == "become int32"
+        why, matters = beyond_formats(node, constants, self.known, narrow, self.activations, single)
+        if why:
+            remedy = "a number within the format: -3e4 hides a score in fp16, and an index is smaller than 2^31"
+            source = "IEEE 754 and the range of int32; TensorRT: outside the range of INT32 was clamped"
+            said = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
+            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", said, ())
+
     def about_operator(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node from its operator and the conditions on it."""
-        judgement = self.judgement(operator)
+        kinds = frozenset(map(kind_of, operands(node)))
+        judgement = self.judgement(operator, kinds)
         mending = mending_of(node)
-        conditions = list(self.conditions_of(operator))
+        conditions = list(self.conditions_of(operator, kinds))
         if judgement.standing == "unsupported":
             yield self.finding(node, graph, "operator-missing", "error", judgement, mending)
             return
-        if judgement.standing == "unknown":
+        if judgement.standing == "unknown" and not format_fault(node, constants, self.formats):
             yield self.finding(node, graph, "operator-unknown", "warning", judgement, mending)
         elif judgement.standing == "partial" and not any("*" not in rule.operators for rule in conditions):
             yield self.finding(node, graph, "operator-partial", "warning", judgement, mending)
@@ -173,11 +220,11 @@ class RuleBook:
                             rewrites=(),
                         )
 
-    def conditions_of(self, operator: str) -> Iterator[Condition]:
+    def conditions_of(self, operator: str, kinds: frozenset[NumberKind] | None = None) -> Iterator[Condition]:
         """The profile's conditions on an operator, also under the names it is read as."""
         names = {operator, "*"}
-        row = operators().get(operator)
-        if (row is None or not row.cells[self.profile.column]) and (spelling := spellings().get(operator)):
+        row, spelling = operators().get(operator), self.reading(operator, kinds)
+        if spelling is not None and (row is None or not row.cells[self.profile.column] or spelling.dtypes):
             names |= set(spelling.reads)
         for condition in self.profile.conditions:
             if names & set(condition.operators):
@@ -220,7 +267,7 @@ class RuleBook:
             for node in program.graph.nodes
             if node.op in (("placeholder",) if refused else ("placeholder", "call_function"))
             and node not in constants
-            and any(tensor.dtype == torch.int64 for tensor in tensors_of(node))
+            and any(tensor.dtype == torch.int64 for tensor in used_of(node))
         ]
         if not wide:
             return
@@ -327,35 +374,10 @@ class RuleBook:
         )
 
 
-def folded_inside(node: fx.Node, held: fx.GraphModule, constants: set[fx.Node]) -> set[fx.Node]:
-    """What is known when the graph is built, in a graph that a branch (or a loop, whose numbers change) holds."""
-    inputs = [inner for inner in held.graph.nodes if inner.op == "placeholder"]
-    given = sources_of(node)[len(sources_of(node)) - len(inputs) :] if operator_of(node) == "cond" else []
-    found = {inner for inner, source in zip(inputs, given, strict=False) if source in constants}
-    for inner in held.graph.nodes:
-        if inner.op == "get_attr" or (
-            inner.op == "call_function" and not is_random(inner) and all(at in found for at in inner.all_input_nodes)
-        ):
-            found.add(inner)
-    return found
-
-
 def mending_of(node: fx.Node) -> tuple[str, ...]:
-    """Names of the rewrites that fit a node."""
-    return tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
-
-
-def unbacked(node: fx.Node) -> list[str]:
-    """Names of the sizes that this node makes and only its data decides."""
-    bindings = node.meta.get("unbacked_bindings") or {}
-    return [str(symbol) for symbol in bindings] if value_of(node) is not None else []
-
-
-def is_wide(node: fx.Node, constants: set[fx.Node]) -> bool:
-    """Whether a node works with 64-bit integers: yields them, or takes such as are computed; a size is none."""
-    taken = [source for source in node.all_input_nodes if source not in constants]
-    asks = operator_of(node) == "aten.sym_size.int"
-    return not asks and any(tensor.dtype == torch.int64 for one in (node, *taken) for tensor in tensors_of(one))
+    """Names of the rewrites that fit a node; a reshape to many dimensions goes away with what stands around it."""
+    fitting = tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
+    return (MERGED,) if operator_of(node) in VIEWS and not fits_many(node) else fitting
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hilsim.describe.catalogue import PROJECT, load_named, load_record
 from hilsim.describe.chip import Activations, Fallback, Unit, UnitKind
@@ -28,8 +28,59 @@ Evidence = Literal["documented", "reported", "assumed"]
 Severity = Literal["error", "warning", "note"]
 NumberKind = Literal["bool", "int", "float"]
 Column = Literal["snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla"]
+COLUMNS: tuple[Column, ...] = ("snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla")
+# Types of tensors as PyTorch names them; int64 is apart, as the switch `integers` decides about it.
+TensorType = Literal[
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float16", "bfloat16", "float32",
+    "float64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "complex32",
+    "complex64", "complex128",
+]  # fmt: skip
+TensorTypes = Annotated[tuple[TensorType, ...], BeforeValidator(as_tuple)]
+FormatStanding = Literal["native", "quantised only", "becomes", "inputs and outputs", "unsupported"]
 TABLE = PROJECT / "chips/operators/table.csv"
 SPELLINGS = PROJECT / "chips/operators/spellings.yaml"
+FORMATS = PROJECT / "chips/operators/formats.yaml"
+
+
+def bounds_in_order(bounds: tuple[int, int]) -> tuple[int, int]:
+    """The smallest and the largest that is allowed."""
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"bounds {bounds[0]} to {bounds[1]}; the lower one first")
+    return bounds
+
+
+Bounds = Annotated[tuple[int, int], BeforeValidator(as_tuple), AfterValidator(bounds_in_order)]
+
+
+class NumberFormat(Record):
+    """What a toolchain does with tensors of some types; of types that no entry names nothing is known.
+
+    native: has them; quantised only: as results of quantisation; becomes: the converter makes them `becomes`;
+    inputs and outputs: only there, cast at once from or to one of `converts`; unsupported: has none. `release`: the
+    entry holds from that version of the tools on, and then replaces an earlier one.
+    """
+
+    types: TensorTypes = Field(min_length=1)
+    standing: FormatStanding
+    becomes: TensorType | None = None
+    converts: TensorTypes = ()
+    release: float | None = None
+    evidence: Evidence
+    why: str = Field(min_length=3)
+    source: str = Field(min_length=3)
+    remedy: str = ""
+
+    @model_validator(mode="after")
+    def _says_what_it_becomes(self) -> NumberFormat:
+        if (self.standing == "becomes") != (self.becomes is not None):
+            raise ValueError(f"standing {self.standing!r} with becomes {self.becomes}; both or neither")
+        return self
+
+
+class Formats(Record):
+    """The file of number formats: a list for each toolchain, which is a column of the operator table."""
+
+    toolchains: dict[Column, Annotated[tuple[NumberFormat, ...], BeforeValidator(as_tuple)]]
 
 
 class Ruling(Record):
@@ -46,22 +97,31 @@ class Ruling(Record):
 class Condition(Record):
     """Where an operator runs: all that is set here must hold, or the node is a finding of this `severity`.
 
-    `axis`: the operator's axis is the last one, or one of the last four. `rank`, `size`, `batch`: at most so many
-    dimensions, numbers along a dimension, numbers along the first one. `axis_size`, `axis_size_alone`: numbers along
-    the operator's axis, and where every other dimension is 1. `k`: at most. `constant`: this operand (from 0) is no
-    activation. `except_constant`: where this operand is none, the condition says nothing; `factors`: where of these
-    operands at most one is. `activations`: number formats it runs in. `dtypes`: what its operands may hold. `largest`,
-    `sorted`: arguments that must be true. `accumulate: false`: it must not add to what is there, nor reduce with it.
-    `equation: plain`: an einsum without ellipsis, diagonal or broadcasting. `never`: no form is known to run.
+    `axis`: the operator's axis is the last one, one of the last four, the channels of (batch, channels, height, width),
+    or any but the batch. `rank`, `size`, `batch`, `volume`: at most so many dimensions, numbers along a dimension,
+    along the first one, in a tensor. `kernel`: bounds of a convolution's window. `arguments`: bounds of arguments by
+    name, of every number where one is a list. `transposed`: only of convolutions that are, or are not.
+    `spread`: a computed operand that is stretched keeps batch and channels, or the batch alone. `axis_size`,
+    `axis_size_alone`: numbers along the operator's axis, and where every other dimension is 1. `k`: at most.
+    `constant`: this operand (from 0) is no activation. `except_constant`: where this operand is none, the condition
+    says nothing; `factors`: where of these operands at most one is. `activations`: number formats it runs in.
+    `dtypes`: what its operands may hold. `largest`, `sorted`: arguments that must be true. `accumulate: false`: it
+    must not add to what is there, nor reduce with it. `equation: plain`: an einsum without ellipsis, diagonal or
+    broadcasting. `never`: no form is known to run.
     """
 
     rule: str = Field(pattern=r"^[a-z0-9-]+$")
     operators: Names = Field(min_length=1)
     severity: Severity = "error"
-    axis: Literal["last", "last four"] | None = None
+    axis: Literal["last", "last four", "channels", "not the batch"] | None = None
     rank: int | None = Field(default=None, ge=1)
     size: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)
+    volume: int | None = Field(default=None, ge=1)
+    kernel: Bounds | None = None
+    arguments: dict[str, Bounds] = Field(default_factory=dict)
+    transposed: bool | None = None
+    spread: Literal["within batch and channels"] | None = None
     axis_size: int | None = Field(default=None, ge=1)
     axis_size_alone: int | None = Field(default=None, ge=1)
     k: int | None = Field(default=None, ge=1)
@@ -114,6 +174,7 @@ class Profile(Named):
     fallback: Fallback | None = None
     rulings: Annotated[tuple[Ruling, ...], BeforeValidator(as_tuple)] = ()
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(as_tuple)] = ()
+    formats: Annotated[tuple[NumberFormat, ...], BeforeValidator(as_tuple)] = ()  # against, or beyond, the toolchain's
     notes: str = ""
 
     def suits(self, unit: Unit) -> bool:
@@ -143,11 +204,23 @@ class Operator:
 
 
 class Spelling(Record):
-    """How an overload without a row, or with a blank cell, is read: as other operators together, or as none at all."""
+    """How an overload without a row, or with a blank cell, is read: as other operators together, or as none at all.
+
+    With `dtypes` only where every operand is of these kinds, and then before the row. `columns`: the toolchains of
+    which it is known, all where there are none.
+    """
 
     operators: Names = Field(min_length=1)
     reads: Names = ()  # empty: no operator, only another view of the same numbers
+    dtypes: Annotated[tuple[NumberKind, ...], BeforeValidator(as_tuple)] = ()
+    columns: Annotated[tuple[Column, ...], BeforeValidator(as_tuple)] = ()
     why: str = Field(min_length=3)
+    source: str = ""
+
+    def holds(self, column: Column, kinds: frozenset[NumberKind] | None) -> bool:
+        """Whether it is read so by a toolchain, for operands of these kinds (None: whatever they are)."""
+        of_kind = not self.dtypes or (kinds is not None and kinds <= set(self.dtypes))
+        return of_kind and (not self.columns or column in self.columns)
 
 
 class Spellings(Record):
@@ -160,14 +233,13 @@ class Spellings(Record):
 def operators() -> dict[str, Operator]:
     """The table by ATen overload, as `str(node.target)` spells it. Raises `InputError` where it is damaged."""
     rows = csv.DictReader(read_text(TABLE).splitlines())
-    columns = ("snpe_2023_htp", "qnn_htp_2025", "tensorrt_gpu", "orin_dla")
-    wanted = {"aten_op", "onnx_op", *columns, "limits", "workaround", "source"}
+    wanted = {"aten_op", "onnx_op", *COLUMNS, "limits", "workaround", "source"}
     if missing := wanted - set(rows.fieldnames or ()):
         found = f"no column {', '.join(sorted(missing))}"
         raise ScenarioError([Fault(str(TABLE), "line 1", found, f"the columns {', '.join(sorted(wanted))}")])
     found_rows = {}
     for row in rows:
-        cells = {column: row[column] for column in columns}
+        cells: dict[str, str] = {column: row[column] for column in COLUMNS}
         found_rows[row["aten_op"]] = Operator(
             row["aten_op"], row["onnx_op"], cells, row["limits"], row["workaround"], row["source"]
         )
@@ -179,6 +251,21 @@ def spellings() -> dict[str, Spelling]:
     """How overloads without a row are read."""
     found = load_record(Spellings, SPELLINGS)
     return {name: spelling for spelling in found.spellings for name in spelling.operators}
+
+
+@cache
+def number_formats() -> dict[Column, tuple[NumberFormat, ...]]:
+    """What each toolchain does with which types of tensors."""
+    return load_record(Formats, FORMATS).toolchains
+
+
+def formats_of(profile: Profile) -> dict[str, NumberFormat]:
+    """By type of tensor what a profile's toolchain does with it: the newest entry of its release, its own last."""
+    found: dict[str, NumberFormat] = {}
+    for entry in (*number_formats().get(profile.column, ()), *profile.formats):
+        if entry.release is None or (profile.release is not None and profile.release >= entry.release):
+            found.update(dict.fromkeys(entry.types, entry))
+    return found
 
 
 def standing_of(cell: str, release: float | None) -> Standing:

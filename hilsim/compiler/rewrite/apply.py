@@ -36,7 +36,9 @@ def traced(rewrite: Rewrite, node: fx.Node) -> fx.GraphModule:
         known = dict(zip(inputs, tensors, strict=True))
         args = fx.node.map_arg(node.args, lambda entry: known[entry])
         kwargs = fx.node.map_arg(node.kwargs, lambda entry: known[entry])
-        return laid_out(rewrite.function(*args, **kwargs), node.meta.get("val"))
+        assert callable(node.target)
+        made = rewrite.called(node.target)(*args, **kwargs)
+        return made if rewrite.contiguous else laid_out(made, node.meta.get("val"))
 
     return trace(plain, values)
 
@@ -94,8 +96,19 @@ def insert(program: ExportedProgram, node: fx.Node, graph_module: fx.GraphModule
     the node it replaced. Output names of the signature follow.
     """
     graph = program.graph
+    results, inserted = spliced(node, graph_module, node.all_input_nodes, name)
+    substitute(program, node, results)
+    tidy(program)
+    return [entry for entry in inserted if entry.graph is graph and not entry._erased]
+
+
+def spliced(
+    node: fx.Node, graph_module: fx.GraphModule, sources: Sequence[fx.Node], name: str
+) -> tuple[Any, list[fx.Node]]:
+    """A traced graph copied in before a node, its inputs the `sources`: what it yields, and the nodes that came in."""
+    graph = node.graph
     known: dict[fx.Node, fx.Node] = {}
-    inputs = iter(node.all_input_nodes)
+    inputs = iter(sources)
     inserted: list[fx.Node] = []
     results: Any = None
     with graph.inserting_before(node):
@@ -112,9 +125,7 @@ def insert(program: ExportedProgram, node: fx.Node, graph_module: fx.GraphModule
                 new.meta["rewritten"] = (name, node.name)
                 known[entry] = new
                 inserted.append(new)
-    substitute(program, node, results)
-    tidy(program)
-    return [entry for entry in inserted if entry.graph is graph and not entry._erased]
+    return results, inserted
 
 
 def substitute(program: ExportedProgram, node: fx.Node, results: Any) -> None:

@@ -65,6 +65,17 @@ def negation(x: Tensor) -> Tensor:
     return (x.to(torch.float32) if x.dtype is torch.bool else x) == 0
 
 
+def complement(x: Tensor) -> Tensor:
+    """`~x` of signed integers: -1 - x."""
+    return -1 - x
+
+
+def difference(x: Tensor, y: Tensor) -> Tensor:
+    """Exclusive or of booleans: not equal."""
+    apart = x.to(torch.float32) - y.to(torch.float32)
+    return apart * apart > 0
+
+
 def conjunction(x: Tensor, y: Tensor) -> Tensor:
     return x.to(torch.float32) * y.to(torch.float32) > 0
 
@@ -131,6 +142,11 @@ def fits_floats(node: fx.Node) -> str:
 def fits_booleans(node: fx.Node) -> str:
     tensors = [argument(node, place, "") for place in range(len(node.args))]
     return "" if all(t.dtype is torch.bool for t in tensors) else "it is over numbers, not booleans"
+
+
+def fits_signed(node: fx.Node) -> str:
+    kind = node.meta["val"].dtype
+    return "" if kind in (torch.int8, torch.int16, torch.int32, torch.int64) else "it is of no signed integers"
 
 
 def soft(outputs: Tensor) -> Tensor:
@@ -221,6 +237,26 @@ REWRITES = (
         GENERAL,
         fits_booleans,
         negation,
+    ),
+    Rewrite(
+        "bitwise_not_by_difference",
+        "-1 - x",
+        ("aten.bitwise_not.default",),
+        "bits",
+        "",
+        GENERAL,
+        fits_signed,
+        complement,
+    ),
+    Rewrite(
+        "xor_by_difference",
+        "difference of ones other than 0",
+        ("aten.logical_xor.default", "aten.bitwise_xor.Tensor"),
+        "bits",
+        "",
+        GENERAL,
+        fits_booleans,
+        difference,
     ),
     Rewrite(
         "and_by_product",

@@ -60,8 +60,8 @@ def prove(rewrite: Rewrite, *args: Any, cases: int = 1000, seed: int = 0, target
         return call
 
     examples = [leaves[place] for place in places]
-    replacement = trace(bound(rewrite.function), examples)
-    original = bound(overload(target or rewrite.operators[0]))
+    operator = overload(target or rewrite.operators[0])
+    replacement, original = trace(bound(rewrite.called(operator)), examples), bound(operator)
     judge = Judge(rewrite.exactness, rewrite.bound, strict_nan=rewrite.domain == "any", in_order=in_order(args, kwargs))
     with torch.no_grad():
         for kinds, tensors in draws(examples, rewrite.domain, cases, seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from torch import fx
@@ -31,6 +32,12 @@ class Rewrite:
     domain: Domain = "any"  # which floats it is proven for: with infinities; finite ones; magnitudes up to about 100
     bound: float = 0.0  # largest absolute error of the technique itself, in the operator's own unit
     used: Callable[[Any], Any] = lambda outputs: outputs  # the part of the outputs that counts where it fits
+    with_operator: bool = False  # the function takes the operator first: it stays, on other shapes
+    contiguous: bool = False  # what it yields lies in order, so that any view of it will do
+
+    def called(self, operator: Callable[..., Any]) -> Callable[..., Any]:
+        """The function in place of an operator."""
+        return partial(self.function, operator) if self.with_operator else self.function
 
 
 def value(argument: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hilsim.compiler.rewrite import activations, indexing, masks, products, sums, topk, writing
+from hilsim.compiler.rewrite import activations, axes, indexing, masks, products, sums, topk, writing
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.record import Rewrite
 
@@ -16,6 +16,7 @@ REWRITES: tuple[Rewrite, ...] = (
     *products.REWRITES,
     *activations.REWRITES,
     *masks.REWRITES,
+    *axes.REWRITES,
 )
 
 
