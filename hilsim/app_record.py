@@ -14,9 +14,10 @@ from hilsim.describe.scenario import Conversations
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults
 from hilsim.logits.decisions import Rules
+from hilsim.logits.recorded_with import recorded_with
 from hilsim.logits.recording import Heard, Talk, transcript_of
 from hilsim.logits.tokenizer import ChatTokenizer
-from hilsim.logits.transcript import Transcript, recorded_with, save
+from hilsim.logits.transcript import Transcript, save
 from hilsim.show.document import versions
 from hilsim.show.progress import saying
 from hilsim.sim.run import turns_of

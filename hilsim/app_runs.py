@@ -17,10 +17,11 @@ from hilsim.describe.catalogue import located
 from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Lengths
+from hilsim.logits.recorded_with import require_same
 from hilsim.logits.remembered import Memory, Remembered
 from hilsim.logits.source import LogitsSource
 from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, require_same
+from hilsim.logits.transcript import TranscriptSource
 from hilsim.logits.transcript import load as load_transcript
 from hilsim.show.progress import saying
 from hilsim.sim.board import Timers

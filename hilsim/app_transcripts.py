@@ -13,7 +13,8 @@ from hilsim.describe.load import Setup
 from hilsim.describe.scenario import Recorded
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
-from hilsim.logits.transcript import load, load_header, matches, recorded_with, require_same, save
+from hilsim.logits.recorded_with import matches, recorded_with, require_same
+from hilsim.logits.transcript import load, load_header, save
 
 SHIPPED = PROJECT / "scenarios" / "transcripts"
 

@@ -15,8 +15,9 @@ from hilsim.app_runs import Sources, run_both
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.load import Setup, load_setup
 from hilsim.errors import CheckpointError, ScenarioError
+from hilsim.logits.recorded_with import recorded_with
 from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, recorded_with, save
+from hilsim.logits.transcript import TranscriptSource, save
 from hilsim.screen.prices import Tables
 from hilsim.screen.words import recorded_words
 from hilsim.show.document import notes

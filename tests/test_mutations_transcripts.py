@@ -21,9 +21,10 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import Setup, load_setup
 from hilsim.errors import InputError, TooShallow
 from hilsim.logits.columns import INTEGERS, from_planes, planes
+from hilsim.logits.recorded_with import require_same
 from hilsim.logits.source import Draft
 from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
-from hilsim.logits.transcript import Transcript, TranscriptSource, load, require_same
+from hilsim.logits.transcript import Transcript, TranscriptSource, load
 from hilsim.screen.words import recorded_words
 from tests.mutations import changed_bytes, changed_tree, survive
 

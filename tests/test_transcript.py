@@ -18,19 +18,11 @@ from hilsim.describe.load import Setup, load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError, TooShallow
 from hilsim.logits.columns import COLUMNS, UNKNOWN
+from hilsim.logits.recorded_with import matches, require_same
 from hilsim.logits.recording import AFTER
 from hilsim.logits.source import Draft
 from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import (
-    VERSION,
-    Transcript,
-    TranscriptSource,
-    load,
-    load_header,
-    matches,
-    require_same,
-    save,
-)
+from hilsim.logits.transcript import VERSION, Transcript, TranscriptSource, load, load_header, save
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.study.remedies import cheapest_remedy
