@@ -25,8 +25,8 @@ TORCH_ROOMS = {"logits", "compiler", "training"}
 TORCH_FREE = {
     "accept", "block", "decisions", "noise", "remembered", "sampling", "source", "supposed", "synthetic",
     "tokenizer", "wire",
-    "folder", "pairs", "choices", "laws", "recorded_with", "recording", "transcript", "findings", "gate", "kept", "limits",
-    "plan", "ways_out",
+    "folder", "pairs", "choices", "laws", "recorded_with", "recording", "transcript", "findings", "gate", "kept",
+    "limits", "plan", "ways_out",
 }  # fmt: skip
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))
 
