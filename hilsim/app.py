@@ -61,10 +61,10 @@ def through_the_gate(file: Path, overrides: Sequence[str]) -> tuple[Setup, dict[
 
 def run_scenario(options: RunOptions) -> int:
     """`simulate.py`: check, run, show. Returns 1 where the speculative text is not the target's."""
+    prepare(options, load_setup(options.file, options.overrides))  # compiling may take a minute
     setup, plans = through_the_gate(options.file, options.overrides)
     verdict = check(setup, options.overrides, load_compiled)
     verdict.require()
-    prepare(options, setup)
     with opened_bench(setup, options) as bench, link_of(setup, options) as ends:
         try:
             return run_with(options, setup, verdict, plans, bench, ends)

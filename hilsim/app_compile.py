@@ -24,6 +24,7 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
+from hilsim.describe.write import typed
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.files import all_or_nothing, folder_faults
 from hilsim.show.memory import memory_in_full, notes_of
@@ -206,7 +207,10 @@ def show(
             "fit": None if verdict is None else whole(verdict.by_chip),
             "plans": [plan.as_json() for plan in plans],
             "unchecked": list(remarks),
-            "ways_out": [{"set": way.change, "why": way.why, "step_ms": way.step_ms} for way in ways],
+            "ways_out": [
+                {"set": typed(way.changes).removeprefix("--set "), "why": way.why, "step_ms": way.step_ms}
+                for way in ways
+            ],
             "memory": {} if verdict is None else memory_in_full(verdict.ledgers, verdict.by_chip),
             "caveats": [] if verdict is None else [vars(caveat) for caveat in verdict.caveats],
             "chip_notes": {} if verdict is None else notes_of(verdict.setup),

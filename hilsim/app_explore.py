@@ -296,10 +296,11 @@ def confirmed(
     file = None
     if options.out is not None:
         file = options.out / f"{options.file.stem}-{rank}.yaml"
+        ours, theirs = shlex.quote(str(file)), shlex.quote(str(options.file))
         told = [
-            f"Finalist {rank} of `python -m hilsim explore {options.file}` by {asked.objective.name}:",
+            f"Finalist {rank} of `python -m hilsim explore {theirs}` by {asked.objective.name}:",
             f"{name} {screened:.6g}, speed-up {answer.numbers(place)['speedup']:.3f} over its own target alone.",
-            f"python simulate.py {file} runs it live, and should say the same within {TOLERANCE:.0%}.",
+            f"python simulate.py {ours} runs it live, and should say the same within {TOLERANCE:.0%}.",
         ]
         with written(file) as path:
             path.write_text(scenario_text(options.file, overrides, told), encoding="utf-8")

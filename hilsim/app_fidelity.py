@@ -192,7 +192,7 @@ def as_file(chip: Chip, out: Path | None) -> str:
     Its rates are absolute now, so the figures of other power modes would change nothing: they are left out.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", out.stem if out is not None else "").strip("-") or chip.name
-    return to_yaml(chip.model_copy(update={"name": name, "known_as": (), "modes": {}}))
+    return to_yaml(chip.model_copy(update={"name": name, "known_as": (), "modes": {}, "modes_elsewhere": {}}))
 
 
 def write_chip(text: str, out: Path | None) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from hilsim.app_fidelity import as_file, require_chip_file, write_chip
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import load_chip, load_named, written_chip
+from hilsim.describe.catalogue import known_as, load_chip, load_named, written_chip
 from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, Fault, InputError
-from hilsim.fidelity.cases import known_as
 from hilsim.fidelity.recognise import LLAMA_BENCH, kind_of
 from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
+from hilsim.files import require_readable
 from hilsim.hardware.bench import token_in
 from hilsim.hardware.client import Agent
 from hilsim.hardware.exchange import AgentFault, ModelFacts
@@ -150,6 +150,7 @@ def holds_recording(file: Path) -> bool:
     if file.suffix == ".jsonl":
         kind = kind_of(file)
         return kind is None or kind.name != LLAMA_BENCH
+    require_readable(file)
     try:
         with file.open("rb") as stream:
             return is_recording(stream.read(64))

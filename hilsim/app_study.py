@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.outside import outside_car
 from hilsim.describe.study import Objective, Search, Study
 from hilsim.describe.study_load import Described, load_study, override
+from hilsim.describe.write import typed
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import folder_faults, read_text, written
 from hilsim.show.measures import HEADLINE, MEASURES
@@ -38,7 +40,7 @@ from hilsim.show.sentences import outside_words
 from hilsim.show.words import clean, counted, duration, percent, three_digits
 from hilsim.study.campaign import Campaign, bytes_digest
 from hilsim.study.cluster import Cluster
-from hilsim.study.points import Grid, Point, grid_of, typed
+from hilsim.study.points import Grid, Point, grid_of
 from hilsim.study.search import Found, Goal, Places, Values, require_optuna, search
 from hilsim.study.spread import spread
 from hilsim.study.store import Store
@@ -316,7 +318,7 @@ def show(
         chosen = [
             given for given in best.rows[0].point.overrides if grid.varies("seed") or not given.startswith("seed=")
         ]
-        command = f"python simulate.py {short_path(ran[0])} {typed([*ran[1], *chosen])}"
+        command = f"python simulate.py {shlex.quote(str(short_path(ran[0])))} {typed([*ran[1], *chosen])}"
         text = f"Best {name}, {three_digits(mean.mean)}: {command}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if failed := [row for row in rows if row.outcome.state == "failed"]:

@@ -10,10 +10,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilsim import __version__
+from hilsim.arguments import MOST_SEED, folder, number, place, require_sources, source, whole
 from hilsim.cli_hardware import add_profile, add_recorded, calibrate_recorded, run_profile
 from hilsim.cli_studies import add_explore, add_study, run_explore, run_study
 from hilsim.hardware.agent.command import add_agent, run_agent
@@ -42,15 +42,22 @@ def simulate_main(arguments: Sequence[str]) -> int:
     add_scenario(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.add_argument("--plain", action="store_true", help="plain lines instead of the live dashboard")
-    parser.add_argument("--trace", metavar="FILE", type=Path, help="write a trace that Perfetto opens")
+    parser.add_argument("--trace", metavar="FILE", type=place, help="write a trace that Perfetto opens")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="write report.json, trace.json, tables (CSV) and pictures"
+        "--out", metavar="DIR", type=place, help="write report.json, trace.json, tables (CSV) and pictures"
     )
     parser.add_argument(
-        "--realtime", metavar="FACTOR", type=pace, help="wall seconds per simulated second: 1 is the passenger's pace"
+        "--realtime",
+        metavar="FACTOR",
+        type=number(1e-6, 1e6, ", such as 1 or 0.1"),
+        help="wall seconds per simulated second: 1 is the passenger's pace",
     )
     parser.add_argument(
-        "--uncertainty", metavar="N", type=draws, default=0, help="error bars: replay with N sets of figures drawn"
+        "--uncertainty",
+        metavar="N",
+        type=whole(10, 100_000, ", such as 200"),
+        default=0,
+        help="error bars: replay with N sets of figures drawn",
     )
     parser.add_argument(
         "--shadow", action="store_true", help="where boards execute the steps: how far off the chip model is, by kind"
@@ -62,9 +69,11 @@ def simulate_main(arguments: Sequence[str]) -> int:
         help="with --realtime 1 and agents behind both units: also run it really, over a link between these link-ends",
     )
     parser.add_argument("--version", action="version", version=f"hilsim {__version__}")
+
     options = parser.parse_args(arguments)
 
     def command() -> int:
+        require_sources(options)
         from hilsim.app import RunOptions, run_scenario
 
         run = RunOptions(
@@ -96,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     check.add_argument("--largest-context", action="store_true", help="also the longest context that still fits")
     check.add_argument("--profile", metavar="NAME", help="hold units against this compiler's rules (chips/profiles)")
     check.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    check.add_argument("--write", metavar="DIR", type=Path, help="save the rewritten programs, compared first")
+    check.add_argument("--write", metavar="DIR", type=place, help="save the rewritten programs, compared first")
     check.add_argument(
         "--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
     )
@@ -105,45 +114,53 @@ def main(arguments: Sequence[str]) -> int:
     check.add_argument("--precision", metavar="NAME", help="number format there (default: the first that runs)")
     record = commands.add_parser("record", help="let the real models speak once and write a transcript to replay")
     add_scenario(record)
-    record.add_argument("--out", metavar="FILE", type=Path, required=True, help="the transcript, e.g. talk.npz")
-    record.add_argument("--depth", metavar="N", type=depth, default=16, help="tokens of every continuation (16)")
+    record.add_argument("--out", metavar="FILE", type=place, required=True, help="the transcript, e.g. talk.npz")
+    record.add_argument(
+        "--depth",
+        metavar="N",
+        type=whole(1, 1000, ", such as 16"),
+        default=16,
+        help="tokens of every continuation (16)",
+    )
     add_explore(commands)
     add_study(commands)
     add_agent(commands)
     add_link_end(commands)
     add_profile(commands)
     train = commands.add_parser("train", help="train tokenizer, target and drafts from the corpus")
-    train.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the checkpoint folders go")
-    train.add_argument("--corpus", metavar="DIR", type=Path, default=Path("models/corpus"), help="the dialogues")
-    train.add_argument("--work", metavar="DIR", type=Path, help="where unfinished work is kept (default: OUT/work)")
-    train.add_argument("--seed", metavar="N", type=int, default=1)
+    train.add_argument("--out", metavar="DIR", type=place, required=True, help="where the checkpoint folders go")
+    train.add_argument("--corpus", metavar="DIR", type=folder, default="models/corpus", help="the dialogues")
+    train.add_argument("--work", metavar="DIR", type=place, help="where unfinished work is kept (default: OUT/work)")
+    train.add_argument("--seed", metavar="N", type=whole(0, MOST_SEED), default=1)
     train.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
     train.add_argument("--float32", action="store_true", help="for processors without bfloat16; about twice the time")
     card = commands.add_parser("card", help="measure the stand-ins' losses and acceptance and write the model card")
-    card.add_argument("--models", metavar="DIR", type=Path, default=Path("models"))
-    card.add_argument("--dialogues", metavar="N", type=int, default=40, help="conversations per part and setting")
+    card.add_argument("--models", metavar="DIR", type=folder, default="models")
+    card.add_argument(
+        "--dialogues", metavar="N", type=whole(1, 10_000), default=40, help="conversations per part and setting"
+    )
     validate = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
     validate.add_argument(
-        "--csv", metavar="FILE", type=Path,
+        "--csv", metavar="FILE", type=source,
         help="a team's own figures instead of the shipped ones, or llama-bench's output (columns: docs/logs.md)",
     )  # fmt: skip
     validate.add_argument("--chip", metavar="NAME", help="the chip of llama-bench's rows, which do not name a board")
     validate.add_argument(
-        "--trace", metavar="FILE", type=Path,
+        "--trace", metavar="FILE", type=source,
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
     )  # fmt: skip
-    validate.add_argument("--plot", metavar="FILE", type=Path, help="also a scatter plot (PNG, SVG or PDF)")
+    validate.add_argument("--plot", metavar="FILE", type=place, help="also a scatter plot (PNG, SVG or PDF)")
     validate.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     validate.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
     calibrate = commands.add_parser("calibrate", help="fit a chip's constants to measurements and write its file")
     calibrate.add_argument(
-        "file", metavar="FILE", nargs="?", type=Path,
+        "file", metavar="FILE", nargs="?", type=source,
         help="measurements (CSV; default: the shipped ones), or a recording of a board's steps (.jsonl)",
     )  # fmt: skip
     subject = calibrate.add_mutually_exclusive_group(required=True)
     subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file, with rows of its own")
     subject.add_argument("--family", metavar="NAME", help="the family to fit, over all its chips")
-    calibrate.add_argument("--out", metavar="FILE", type=Path, help="where the fitted file goes")
+    calibrate.add_argument("--out", metavar="FILE", type=place, help="where the fitted file goes")
     calibrate.add_argument(
         "--fit", metavar="NAME", action="append", default=[], help="a further constant of the chip; repeatable"
     )
@@ -152,13 +169,17 @@ def main(arguments: Sequence[str]) -> int:
     chip = commands.add_parser("chip", help="a chip's figures and sources, or what a model or network takes on it")
     chip.add_argument("chip", metavar="NAME", help="a chip by name, NAME@MODE or file")
     chip.add_argument("--model", metavar="NAME", help="time the steps of this model on every unit")
-    chip.add_argument("--context", metavar="N", type=count, default=1024, help="context compiled or filled by half")
+    chip.add_argument(
+        "--context", metavar="N", type=whole(2, 10**7), default=1024, help="context compiled or filled by half"
+    )
     chip.add_argument(
         "--network", metavar="GMACS,PARAMS_M,OPERATORS", type=network, help="time a network, e.g. 4.35,3.2,254"
     )
+
     options = parser.parse_args(arguments)
 
     def command() -> int:
+        require_sources(options)
         if options.command == "study":
             return run_study(options)
         if options.command == "explore":
@@ -254,7 +275,7 @@ def add_scenario(parser: argparse.ArgumentParser, *, optional: bool = False) -> 
         "scenario",
         metavar="SCENARIO",
         nargs="?" if optional else None,
-        type=Path,
+        type=source,
         help="a scenario file, e.g. scenarios/orin_8295.yaml",
     )
     parser.add_argument(
@@ -267,17 +288,6 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     """All --set arguments, --seed among them."""
     seed = [] if options.seed is None else [f"seed={options.seed}"]
     return [*options.set, *seed]
-
-
-def pace(text: str) -> float:
-    """A positive factor."""
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = 0.0
-    if not 0 < factor < 1e6:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0, such as 1 or 0.1")
-    return factor
 
 
 def link_ends(text: str) -> dict[str, str]:
@@ -295,28 +305,6 @@ def link_ends(text: str) -> dict[str, str]:
     return dict(zip(("target", "draft"), ends, strict=True))
 
 
-def draws(text: str) -> int:
-    """A number of draws that says something about an interval."""
-    count = int(text) if text.isdecimal() else 0
-    if not 10 <= count <= 100_000:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of draws from 10 to 100000, such as 200")
-    return count
-
-
-def count(text: str) -> int:
-    """A whole number of tokens."""
-    if not text.isdecimal() or not 2 <= int(text) <= 10**7:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 2 to 10000000")
-    return int(text)
-
-
-def depth(text: str) -> int:
-    """A whole number of drafted tokens."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to 1000, such as 16")
-    return int(text)
-
-
 def network(text: str) -> object:
     """A network as GMACS,PARAMS_M,OPERATORS."""
     from hilsim.describe.compiled import NetworkLoad
@@ -325,7 +313,7 @@ def network(text: str) -> object:
         gmacs, params_m, operators = (float(part) for part in text.split(","))
     except ValueError:
         gmacs = params_m = operators = -1.0
-    if not (0 < gmacs < 1e9 and 0 <= params_m < 1e9 and 0 <= operators < 1e9 and operators == int(operators)):
+    if not (1e-9 <= gmacs < 1e9 and 0 <= params_m < 1e9 and 0 <= operators < 1e9 and operators == int(operators)):
         expected = "GMACs, millions of parameters and operators, such as 4.35,3.2,254"
         raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
     return NetworkLoad(gmacs, params_m / 1000, int(operators))

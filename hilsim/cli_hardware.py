@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from hilsim.arguments import place, source, whole, wholes
+
+MOST_ROWS = 2**20  # positions in one step, or cached
 
 PROFILE = """examples:
   python -m hilsim profile tcp://192.168.1.20:7295 --out board.jsonl --token-file token
@@ -23,15 +26,19 @@ def add_profile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     profile.add_argument("address", metavar="tcp://HOST:PORT", help="where the board's agent listens")
     profile.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="the recording; one that is there gets a session more"
+        "--out", metavar="FILE", type=place, required=True, help="the recording; one that is there gets a session more"
     )
     profile.add_argument("--model", metavar="NAME", action="append", default=[], help="one of its models; repeatable")
-    profile.add_argument("--rows", metavar="N,...", type=rows, help="positions computed in a step")
-    profile.add_argument("--cached", metavar="N,...", type=fills, help="positions in the cache before a step")
-    profile.add_argument("--prompts", metavar="N,...", type=rows, help="lengths of prompts")
-    profile.add_argument("--repeats", metavar="N", type=repeats, default=7, help="times each; the median counts (7)")
-    profile.add_argument("--warm-up", metavar="N", type=warm_up, default=3, help="times each before that (3)")
-    profile.add_argument("--token-file", metavar="FILE", type=Path, help="the secret that the agent asks for")
+    profile.add_argument("--rows", metavar="N,...", type=wholes(1, MOST_ROWS), help="positions computed in a step")
+    profile.add_argument(
+        "--cached", metavar="N,...", type=wholes(0, MOST_ROWS), help="positions in the cache before a step"
+    )
+    profile.add_argument("--prompts", metavar="N,...", type=wholes(1, MOST_ROWS), help="lengths of prompts")
+    profile.add_argument(
+        "--repeats", metavar="N", type=whole(1, 1000), default=7, help="times each; the median counts (7)"
+    )
+    profile.add_argument("--warm-up", metavar="N", type=whole(0, 1000), default=3, help="times each before that (3)")
+    profile.add_argument("--token-file", metavar="FILE", type=source, help="the secret that the agent asks for")
 
 
 def run_profile(options: argparse.Namespace) -> int:
@@ -81,40 +88,3 @@ def calibrate_recorded(options: argparse.Namespace) -> int | None:
     return calibrate(
         CalibrateOptions(options.file, options.chip, options.out, options.model, options.unit, options.precision)
     )
-
-
-def wholes(text: str, least: int, most: int) -> tuple[int, ...]:
-    """Whole numbers with commas between them."""
-    parts = text.split(",")
-    found = [int(part) if part.isascii() and part.isdecimal() else -1 for part in parts]
-    if not all(least <= number <= most for number in found) or len(set(found)) < len(found):
-        expected = f"whole numbers from {least} to {most}, each once, with commas between them"
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
-    return tuple(found)
-
-
-def rows(text: str) -> tuple[int, ...]:
-    """Numbers of positions computed."""
-    return wholes(text, 1, 2**20)
-
-
-def fills(text: str) -> tuple[int, ...]:
-    """Numbers of positions cached."""
-    return wholes(text, 0, 2**20)
-
-
-def one(text: str, least: int) -> int:
-    """A single whole number, up to 1000."""
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from {least} to 1000")
-    return int(text)
-
-
-def repeats(text: str) -> int:
-    """How often what counts is run."""
-    return one(text, 1)
-
-
-def warm_up(text: str) -> int:
-    """How often what does not count is run."""
-    return one(text, 0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from hilsim.arguments import names, number, place, source, whole
 
 
 def add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The `study` command."""
     study = commands.add_parser("study", help="a grid of versions of one scenario, or a search in it; kept as it goes")
     study.add_argument(
-        "study", metavar="STUDY", type=Path, help="a study file, e.g. scenarios/studies/draft_length.yaml"
+        "study", metavar="STUDY", type=source, help="a study file, e.g. scenarios/studies/draft_length.yaml"
     )
-    study.add_argument("--out", metavar="DIR", type=Path, help="where study.sqlite is kept (default: out/NAME)")
+    study.add_argument("--out", metavar="DIR", type=place, help="where study.sqlite is kept (default: out/NAME)")
     who = study.add_mutually_exclusive_group()
-    who.add_argument("--workers", metavar="N", type=workers, help="processes (default: one a core; 1: this one alone)")
+    who.add_argument(
+        "--workers", metavar="N", type=whole(1, 1024), help="processes (default: one a core; 1: this one alone)"
+    )
     who.add_argument("--cluster", metavar="ADDRESS", help="a running Dask scheduler, tcp://HOST:PORT")
     study.add_argument("--yes", action="store_true", help="run thousands of points without asking")
     which = study.add_mutually_exclusive_group()
@@ -24,9 +27,9 @@ def add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     study.add_argument(
         "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
     )
-    study.add_argument("--csv", metavar="FILE", type=Path, help="also all points as a CSV")
-    study.add_argument("--parquet", metavar="FILE", type=Path, help="also all points as a Parquet file")
-    study.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
+    study.add_argument("--csv", metavar="FILE", type=place, help="also all points as a CSV")
+    study.add_argument("--parquet", metavar="FILE", type=place, help="also all points as a Parquet file")
+    study.add_argument("--plot", metavar="FILE", type=place, help="also a picture (PNG, SVG or PDF)")
 
 
 def run_study(options: argparse.Namespace) -> int:
@@ -59,7 +62,7 @@ def add_explore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     explore = commands.add_parser(
         "explore", help="which placement of all? every role, unit, precision, width, draft, link, rule and policy"
     )
-    explore.add_argument("scenario", metavar="SCENARIO", type=Path, help="a scenario file with live logits")
+    explore.add_argument("scenario", metavar="SCENARIO", type=source, help="a scenario file with live logits")
     explore.add_argument(
         "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value first; repeatable"
     )
@@ -72,9 +75,12 @@ def add_explore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="what the Pareto set weighs it against (memory,energy)",
     )  # fmt: skip
     explore.add_argument(
-        "--latency-target", metavar="MS", type=positive, help="nine of ten answers must have their first clause by then"
+        "--latency-target",
+        metavar="MS",
+        type=number(1e-6, 1e12),
+        help="nine of ten answers must have their first clause by then",
     )
-    explore.add_argument("--memory-free", metavar="MIB", type=positive, help="to be left free on every chip")
+    explore.add_argument("--memory-free", metavar="MIB", type=number(1e-6, 1e12), help="to be left free on every chip")
     explore.add_argument(
         "--limit", metavar="MEASURE<=X", action="append", default=[], help="any other bound, or MEASURE>=X; repeatable"
     )
@@ -91,14 +97,16 @@ def add_explore(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="narrow an axis, such as target.unit=npu or policy.name=sync,pearl; repeatable",
     )  # fmt: skip
     explore.add_argument(
-        "--conversations", metavar="N", type=workers, help="how many (default: the scenario's, 24 at least)"
+        "--conversations", metavar="N", type=whole(1, 1024), help="how many (default: the scenario's, 24 at least)"
     )
-    explore.add_argument("--finalists", metavar="N", type=count, default=3, help="run event by event and written (3)")
-    explore.add_argument("--workers", metavar="N", type=workers, help="processes (default: one a core)")
+    explore.add_argument(
+        "--finalists", metavar="N", type=whole(0, 100), default=3, help="run event by event and written (3)"
+    )
+    explore.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one a core)")
     explore.add_argument("--yes", action="store_true", help="screen more than half a million without asking")
-    explore.add_argument("--out", metavar="DIR", type=Path, help="a scenario file for each finalist")
-    explore.add_argument("--csv", metavar="FILE", type=Path, help="every screened configuration")
-    explore.add_argument("--plot", metavar="FILE", type=Path, help="a picture of all (PNG, SVG or PDF)")
+    explore.add_argument("--out", metavar="DIR", type=place, help="a scenario file for each finalist")
+    explore.add_argument("--csv", metavar="FILE", type=place, help="every screened configuration")
+    explore.add_argument("--plot", metavar="FILE", type=place, help="a picture of all (PNG, SVG or PDF)")
 
 
 def run_explore(options: argparse.Namespace) -> int:
@@ -131,33 +139,3 @@ def run_explore(options: argparse.Namespace) -> int:
             plot=options.plot,
         )
     )
-
-
-def workers(text: str) -> int:
-    """A whole number of processes."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to 1024")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A whole number, 0 among them."""
-    if not text.isdecimal() or int(text) > 100:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 0 to 100")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e12:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number above 0")
-    return value
-
-
-def names(text: str) -> list[str]:
-    """Names with commas between them."""
-    return [name.strip() for name in text.split(",") if name.strip()]

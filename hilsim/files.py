@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,9 @@ from pathlib import Path
 from hilsim.errors import Fault, InputError
 
 MAX_TEXT_BYTES = 64 * 2**20
+MOST_NAME_BYTES = 255  # of one name in a path, on every usual file system
+MOST_FOLDERS = 200  # in each other; pathlib makes them by recursion
+VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 # Byte order marks as spreadsheets and Windows editors write them; UTF-32's begins with UTF-16's, so it comes first.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -39,30 +44,84 @@ def exists(path: Path) -> bool:
         return False
 
 
+def expanded(text: str) -> str:
+    """A path with ~ and $NAME or ${NAME} filled in. Raises `ValueError` ("found; expected") where there is none."""
+    for name in dict.fromkeys(short or braced for short, braced in VARIABLE.findall(text)):
+        if name not in os.environ:
+            raise ValueError(f"{text!r}, where ${name} is not set; a path, or ${name} set before (export {name}=...)")
+    filled = os.path.expanduser(os.path.expandvars(text))
+    if filled.startswith("~"):
+        raise ValueError(f"{text!r}, where {filled.partition('/')[0]} is no user's home folder; a path")
+    return filled
+
+
 def encoding_of(data: bytes) -> str:
     """The encoding that a byte order mark states, without the mark in the text; UTF-8 where there is none."""
     return next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), "utf-8")
 
 
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or as its byte order mark says.
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder with names that end so, sorted; none where the folder cannot be looked into."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == suffix)
+    except (OSError, ValueError):
+        return []
 
-    Raises `InputError` when it is missing, a folder, unreadable, huge or no text.
+
+def unreadable(path: Path, most_bytes: int | None = None) -> Fault | None:
+    """Why a path is no file to read from, or None; nothing is opened, so that nothing can block.
+
+    Only regular files of at most `most_bytes` are read. A pipe is none, nor `/dev/stdin` behind one, nor the `<(...)`
+    of a shell: files are read more than once (for their digest, in every process of a study), and names in them are
+    relative to where they lie.
     """
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise InputError(
-                [Fault(str(path), "", f"{path.stat().st_size} bytes", f"a text of at most {MAX_TEXT_BYTES} bytes")]
-            )
-        data = path.read_bytes()
+        found = path.stat()
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:8] if path.parent.is_dir() else []
-        hint = f"That folder holds: {', '.join(near)}." if near else "Check the path."
-        raise InputError([Fault(str(path), "", "no such file", "a readable file", hint)]) from None
+        near = [file.name for file in files_in(path.parent, path.suffix)][:8]
+        remedy = f"That folder holds: {', '.join(near)}." if near else "Check the path."
+        return Fault(str(path), "", "no such file", "a readable file", remedy)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        found = "a folder (directory)" if isinstance(error, IsADirectoryError) else reason.lower()
-        raise InputError([Fault(str(path), "", found, "a readable file")]) from None
+        return Fault(str(path), "", reason(error), "a readable file")
+    kind = next((words for is_it, words in KINDS if is_it(found.st_mode)), None)
+    if kind is not None:
+        remedy = "" if stat.S_ISDIR(found.st_mode) else "Write what it gives into a file first, and name that."
+        return Fault(str(path), "", kind, "a readable file", remedy)
+    if most_bytes is not None and found.st_size > most_bytes:
+        return Fault(str(path), "", f"{found.st_size} bytes", f"a text of at most {most_bytes} bytes")
+    return None
+
+
+KINDS = (
+    (stat.S_ISDIR, "a folder (directory)"),
+    (stat.S_ISFIFO, "a pipe, which can be read only once"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device, which has no end"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def require_readable(path: Path, most_bytes: int | None = None) -> None:
+    """Raise `InputError` where a path is no regular file, before anything opens it."""
+    if fault := unreadable(path, most_bytes):
+        raise InputError([fault])
+
+
+def reason(error: OSError | ValueError) -> str:
+    """What the system says of a path, in lower case."""
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file in UTF-8, or as its byte order mark says.
+
+    Raises `InputError` when it is missing, unreadable, huge or no text.
+    """
+    require_readable(path, MAX_TEXT_BYTES)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError([Fault(str(path), "", reason(error), "a readable file")]) from None
     encoding = encoding_of(data)
     try:
         return data.decode(encoding)
@@ -83,7 +142,7 @@ def read_text(path: Path) -> str:
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` on success, removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = temporary_name(path)
     try:
         try:
             yield temporary
@@ -94,7 +153,7 @@ def written(path: Path) -> Iterator[Path]:
                     Fault(
                         str(path),
                         "",
-                        (error.strerror or str(error)).lower(),
+                        reason(error),
                         "a place that can be written to",
                         "Choose another folder or make room.",
                     )
@@ -115,19 +174,35 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
 
 def place_faults(file: Path, option: str) -> list[Fault]:
     """What would keep a file from being written, found before a long run and not after it; makes missing folders."""
-    if exists(file) and file.is_dir():
-        return [Fault(str(file), option, "a folder", "the name of a file to write")]
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        found = None
+    except (OSError, ValueError) as error:
+        return [Fault(str(file), option, reason(error), "the name of a file to write")]
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "something that is no file"
+        return [Fault(str(file), option, kind, "the name of a file to write")]
+    # A name may be too long only with what is put around it while it is unfinished.
+    if len(os.fsencode(temporary_name(file).name)) > MOST_NAME_BYTES:
+        return [Fault(str(file), option, f"a name of {len(file.name)} letters", "a shorter name")]
     return folder_faults(file.parent, option)
+
+
+def temporary_name(file: Path) -> Path:
+    """Where a file stands until it is whole."""
+    return file.with_name(f".{file.name}.{os.getpid()}.part")
 
 
 def folder_faults(folder: Path, option: str) -> list[Fault]:
     """What would keep files from being written into a folder, which is made where it is missing."""
     try:
+        if len(folder.parts) > MOST_FOLDERS:
+            raise ValueError(f"{len(folder.parts)} folders in each other")
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return [Fault(str(folder), option, reason, "a folder that can be written to", "Choose another.")]
+    except (OSError, ValueError) as error:
+        return [Fault(str(folder), option, reason(error), "a folder that can be written to", "Choose another.")]
     return []
 
 
@@ -135,5 +210,5 @@ def kept_folder() -> Path:
     """Where things are kept between runs that take long to make: HILSIM_CACHE, else the user's cache folder."""
     own = os.environ.get("HILSIM_CACHE")
     if own:
-        return Path(own)
+        return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"

@@ -61,7 +61,7 @@ CASES = {
     "negative number": ("max_new_tokens: 64", "max_new_tokens: -4", ["workload.max_new_tokens", "-4", "at least 1"]),
     "absurd number": ("context_tokens: 1024", "context_tokens: 10000000000", ["context_tokens", "at most"]),
     "text for a number": ("draft_tokens: 5", "draft_tokens: '5'", ["policy.draft_tokens", "'5'"]),
-    "unknown chip": ("chip: sa8295p", "chip: sa8295", ["target.chip", "sa8295p", "Did you mean"]),
+    "unknown chip": ("chip: sa8295p", "chip: computr-cpu", ["target.chip", "sa8295p", "Did you mean 'computer-cpu'"]),
     "unknown unit": ("unit: npu", "unit: dla", ["target.unit", "'dla'", "npu, gpu, cpu"]),
     "unknown link": ("link: pcie-gen3-x4", "link: pcie3", ["link", "pcie-gen3-x4"]),
     "unknown model": ("model: llama-3.2-3b", "model: llama-3b", ["target.model", "llama-3.2-3b"]),

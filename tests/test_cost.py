@@ -186,7 +186,7 @@ def test_a_target_that_does_not_fit_is_refused_with_remedies_that_work() -> None
         assert expected in text
     assert verdict.remedies
     for remedy in verdict.remedies:
-        assert check(load_setup(file, remedy.change.split(" --set "))).fits
+        assert check(load_setup(file, remedy.changes)).fits
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "scenarios").glob("*.yaml")), ids=lambda path: path.stem)

@@ -252,10 +252,10 @@ def test_every_way_out_leads_out() -> None:
     with pytest.raises(CompileError):
         compiled(setup)
     ways = ways_out(setup, sets, found)
-    assert any("target.head=logits" in way.change for way in ways)
+    assert any("target.head=logits" in way.changes for way in ways)
     assert [way.step_ms for way in ways] == sorted(way.step_ms for way in ways)
     for way in ways:
-        load_compiled(ORIN, [*sets, *way.change.split(" --set ")])
+        load_compiled(ORIN, [*sets, *way.changes])
 
 
 def test_a_context_that_shares_weights_needs_no_second_copy() -> None:

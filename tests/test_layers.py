@@ -15,8 +15,8 @@ from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "units", "errors", "files", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen", "hardware",
-    "study", "show", "training",
+    "units", "errors", "files", "arguments", "describe", "cost", "fidelity", "logits", "compiler", "sim", "screen",
+    "hardware", "study", "show", "training",
     "app_runs", "app_distributed", "app_uncertainty", "app", "app_compile", "app_fidelity", "app_hardware",
     "app_record", "app_transcripts", "app_replay",
     "app_point", "app_study", "app_explore", "cli_studies", "cli_hardware", "cli", "__main__",

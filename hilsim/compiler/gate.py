@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.kept import digest_of, kept
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
-from hilsim.describe.catalogue import PROJECT
+from hilsim.describe.catalogue import PROJECT, is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
-from hilsim.describe.profile import Profile, Switch, is_file, load_profile
+from hilsim.describe.profile import Profile, Switch, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.errors import CompileError, Fault, InputError
 

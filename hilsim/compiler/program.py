@@ -7,7 +7,6 @@ whether they have to be taken apart.
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib
 import importlib.util
 import io
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram, default_decompositions, export
 
+from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, InputError
 
 aten = torch.ops.aten
@@ -249,8 +249,7 @@ def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
         raise InputError([Fault(spec, place_in(error), found, expected)]) from None
     if factory is None:
         known = [key for key, value in vars(holder).items() if callable(value) and not key.startswith("_")]
-        near = difflib.get_close_matches(name, known, 1)
-        remedy = f"Did you mean {near[0]!r}?" if near else "The factory takes nothing and returns (module, inputs)."
+        remedy = key_hint(name, known) or "The factory takes nothing and returns (module, inputs)."
         raise InputError([Fault(spec, "", f"no {name!r} in {package}", expected, remedy)])
     if not callable(factory):
         raise InputError([Fault(spec, "", f"a {type(factory).__name__}", "a function that returns (module, inputs)")])
@@ -297,6 +296,5 @@ def subject_from(spec: str, parts: Any) -> Subject:
 
 
 def fault_of_part(spec: str, key: object) -> Fault:
-    near = difflib.get_close_matches(str(key), PARTS, 1)
-    remedy = f"Did you mean {near[0]!r}?" if near else ""
-    return Fault(spec, "", f"a factory that returns the key {key!r}", f"the keys {', '.join(PARTS)}", remedy)
+    found = f"a factory that returns the key {key!r}"
+    return Fault(spec, "", found, f"the keys {', '.join(PARTS)}", key_hint(str(key), PARTS))

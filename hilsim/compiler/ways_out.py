@@ -13,6 +13,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import network_ns, timer_for
 from hilsim.cost.verdict import moved
 from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
+from hilsim.describe.write import typed
 from hilsim.errors import InputError
 from hilsim.units import ms
 
@@ -23,35 +24,35 @@ MOST = 4
 class WayOut:
     """A change that makes everything compile and fit; `step_ms` is the target's plain step and the networks' passes."""
 
-    change: str
+    changes: tuple[str, ...]
     why: str
     step_ms: float
 
     def __str__(self) -> str:
-        return f"--set {self.change}  ({self.why}: {self.step_ms:.1f} ms a target step and its networks)"
+        return f"{typed(self.changes)}  ({self.why}: {self.step_ms:.1f} ms a target step and its networks)"
 
 
 def ways_out(setup: Setup, overrides: Sequence[str], plans: dict[int, Plan]) -> list[WayOut]:
     """The cheapest changes: of what the gate may do, else of number formats, else of places; none where none helps."""
     refused = [index for index, plan in plans.items() if plan.outcome == "refused"]
     for kind in (permissions, formats, places):
-        found: dict[str, WayOut] = {}
+        found: dict[tuple[str, ...], WayOut] = {}
         for index in refused:
             for changes, why in kind(setup, setup.parts[index], index):
-                change = " --set ".join(changes)
-                if change not in found and (way := way_out(setup, [*overrides, *changes], change, why)):
+                change = tuple(changes)
+                if change not in found and (way := way_out(setup, overrides, change, why)):
                     found[change] = way
         if found:
             ranked = sorted(found.values(), key=lambda way: way.step_ms)
             # Of the number formats of one unit the quickest is enough.
-            return list({way.change.partition(" --set ")[0]: way for way in reversed(ranked)}.values())[::-1][:MOST]
+            return list({way.changes[0]: way for way in reversed(ranked)}.values())[::-1][:MOST]
     return []
 
 
-def way_out(setup: Setup, overrides: Sequence[str], change: str, why: str) -> WayOut | None:
+def way_out(setup: Setup, overrides: Sequence[str], changes: tuple[str, ...], why: str) -> WayOut | None:
     """The change, if it leads anywhere."""
     try:
-        changed = load_setup(Path(setup.file), overrides)
+        changed = load_setup(Path(setup.file), [*overrides, *changes])
         plans = plans_of(changed)
     except InputError:
         return None  # it breaks another rule
@@ -61,7 +62,7 @@ def way_out(setup: Setup, overrides: Sequence[str], change: str, why: str) -> Wa
     if not all(ledger.fits for ledger in ledgers(changed).values()):
         return None
     step = timer_for(changed.target, changed.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 1))
-    return WayOut(change, why, ms(step + sum(map(network_ns, changed.networks))))
+    return WayOut(changes, why, ms(step + sum(map(network_ns, changed.networks))))
 
 
 Part = Placed | PlacedNetwork

@@ -21,6 +21,7 @@ from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Unit
 from hilsim.describe.load import Placed, Setup, load_setup
 from hilsim.describe.model import Model
+from hilsim.describe.write import typed
 from hilsim.errors import CompileError, InputError, PlacementError
 from hilsim.units import gib, ms
 
@@ -35,13 +36,13 @@ class Remedy:
     `ratio` is the fullest chip's need over its cap, `step_ms` one decode step of the target, both after the change.
     """
 
-    change: str
+    changes: tuple[str, ...]
     why: str
     ratio: float
     step_ms: float
 
     def __str__(self) -> str:
-        return f"--set {self.change}  ({self.why}: {self.ratio:.2f}x of the cap, {self.step_ms:.0f} ms a target step)"
+        return f"{typed(self.changes)}  ({self.why}: {self.ratio:.2f}x of the cap, {self.step_ms:.0f} ms a target step)"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def check(setup: Setup, overrides: Sequence[str] = (), load: Load = load_setup) 
             if placed is not None and not found[placed.chip.name].fits:
                 found_here = list(fitting(setup, overrides, placed, load))
                 # Of all ways to move to another chip the fastest one is enough.
-                moves = sorted((r for r in found_here if ".chip=" in r.change), key=lambda remedy: remedy.step_ms)
+                moves = sorted(
+                    (r for r in found_here if any(".chip=" in change for change in r.changes)),
+                    key=lambda remedy: remedy.step_ms,
+                )
                 remedies += [r for r in found_here if r not in moves[1:]]
     return Verdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
 
@@ -120,7 +124,7 @@ def fitting(setup: Setup, overrides: Sequence[str], placed: Placed, load: Load) 
         after = ledgers(changed)
         if all(ledger.fits for ledger in after.values()):
             step = timer_for(changed.target, changed.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 1))
-            yield Remedy(" --set ".join(changes), why, max(ledger.ratio for ledger in after.values()), ms(step))
+            yield Remedy(tuple(changes), why, max(ledger.ratio for ledger in after.values()), ms(step))
 
 
 def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from functools import cache
+import os
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +14,10 @@ from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.folder import config_in, described_by
+from hilsim.describe.names import Known, hint, key_hint, longest_beginning, resolve
 from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, ScenarioError
-from hilsim.files import exists, read_text
+from hilsim.files import exists, expanded, files_in, read_text, reason
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = {
@@ -28,6 +29,7 @@ FOLDERS = {
     "profile": "chips/profiles",
     "runtime": "chips/runtimes",
 }
+PATH = "path"  # the place of faults in a path; those who ask know where it was named
 R = TypeVar("R", bound=Record)
 N = TypeVar("N", bound=Named)
 
@@ -39,7 +41,7 @@ def load_record(record: type[R], file: Path) -> R:
 
 
 def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
-    """By name (`chips/NAME.yaml`), or by a path ending in .yaml relative to the file that asks.
+    """By any usual spelling of its name, or by a path ending in .yaml relative to the file that asks.
 
     A model may also be a Hugging Face folder, or a config.json.
     """
@@ -47,8 +49,8 @@ def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
         return validated(record, Document(described_by(config), {}), str(config))
     file = file_of(kind, value, asked_in)
     loaded = load_record(record, file)
-    if not value.endswith((".yaml", ".yml")) and loaded.name != value:
-        raise ScenarioError([Fault(str(file), "name", repr(loaded.name), f"{value!r}, as the file is")])
+    if not is_file(value) and loaded.name != file.stem:
+        raise ScenarioError([Fault(str(file), "name", repr(loaded.name), f"{file.stem!r}, as the file is")])
     return loaded
 
 
@@ -64,21 +66,47 @@ def described(kind: str, record: type[N]) -> tuple[N, ...]:
     return tuple(found)
 
 
+def known_as(name: str, kind: str, record: type[N]) -> N | None:
+    """The described thing that a measurement's text names, by any spelling or as its beginning; None where none is."""
+    things = described(kind, record)
+    known = [Known(one.name, getattr(one, "known_as", ()), one.title) for one in things]
+    meant = resolve(name, known, kind)
+    found = meant[0] if len(meant) == 1 else longest_beginning(name, known)
+    return next((one for one in things if one.name == found), None)
+
+
 def load_chip(value: str, asked_in: Path) -> Chip:
     """A chip, `NAME`, `NAME@MODE` or a file, with everything that its families say filled in."""
-    return settled(written_chip(value, asked_in), file_of("chip", value.partition("@")[0], asked_in))
+    return settled(*chip_and_file(value, asked_in))
 
 
 def written_chip(value: str, asked_in: Path) -> Chip:
     """A chip as its file has it, in the mode asked for."""
+    return chip_and_file(value, asked_in)[0]
+
+
+def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tuple[Chip, Path]:
+    """A chip in the mode asked for, and the file that describes it: another one where that mode is described there.
+
+    `sent_here`: by another chip's `modes_elsewhere`, so that this one's are not followed again.
+    """
     name, at, mode = value.partition("@")
-    chip = load_named("chip", Chip, name, asked_in)
-    if at:
-        if mode not in chip.modes:
-            known = ", ".join(f"{name}@{known}" for known in chip.modes) or "none"
-            raise ScenarioError([Fault(str(asked_in), "chip", repr(value), f"a power mode of {name}: {known}")])
-        return in_mode(chip, mode, chip.modes[mode])
-    return chip
+    chip, file = load_named("chip", Chip, name, asked_in), file_of("chip", name, asked_in)
+    if not at:
+        return chip, file
+    own = [] if chip.mode is None else [chip.mode.name]
+    elsewhere = {} if sent_here else chip.modes_elsewhere
+    modes = (*own, *chip.modes, *elsewhere)
+    match resolve(mode, [Known(one) for one in modes], "mode"):
+        case (meant,) if meant in own:
+            return chip, file
+        case (meant,) if meant in chip.modes:
+            return in_mode(chip, meant, chip.modes[meant]), file
+        case (meant,):
+            return chip_and_file(elsewhere[meant], file, sent_here=True)
+    listed = [*(f"{one} (the plain {chip.name})" for one in own), *(f"{chip.name}@{one}" for one in modes[len(own) :])]
+    expected = f"a power mode of {chip.name}: {', '.join(listed) or 'none'}"
+    raise ScenarioError([Fault(str(asked_in), "chip", repr(value), expected, key_hint(mode, modes))])
 
 
 def settled(chip: Chip, file: Path) -> Chip:
@@ -100,19 +128,53 @@ def settled(chip: Chip, file: Path) -> Chip:
     return chip.model_copy(update={"units": units})
 
 
+def is_file(value: str) -> bool:
+    """Whether something is named by its file rather than by a name."""
+    return value.endswith((".yaml", ".yml"))
+
+
 def file_of(kind: str, value: str, asked_in: Path) -> Path:
     """Where a named thing is described."""
-    if value.endswith((".yaml", ".yml")):
+    if is_file(value):
         return located(value, asked_in)
     folders = folders_of(kind, asked_in)
     if value.replace("-", "").replace("_", "").replace(".", "").isalnum():
         for folder in folders:
             if exists(folder / f"{value}.yaml"):
                 return folder / f"{value}.yaml"
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    near = difflib.get_close_matches(value, known, 1)
-    remedy = f"Did you mean {near[0]!r}?" if near else "Or give the path of a .yaml file."
-    raise ScenarioError([Fault(str(asked_in), kind, repr(value), f"one of {', '.join(known)}", remedy)])
+    files: dict[str, Path] = {}
+    for folder in folders:
+        files |= {file.stem: file for file in files_in(folder, ".yaml") if file.stem not in files}
+    known = [spelled(file, *stamp(file)) for _, file in sorted(files.items())]
+    meant = resolve(value, known, kind)
+    if len(meant) == 1:
+        return files[meant[0]]
+    remedy = hint(value, known, kind) or "Or give the path of a .yaml file."
+    found = f"{value!r}, which may be any of {len(meant)}" if meant else repr(value)
+    raise ScenarioError(
+        [Fault(str(asked_in), kind, found, f"one of {', '.join(files[n].stem for n in sorted(files))}", remedy)]
+    )
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=4096)
+def spelled(file: Path, changed_ns: int, size: int) -> Known:
+    """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
+    try:
+        data = parse(read_text(file), str(file)).data
+    except InputError:
+        return Known(file.stem)
+    title, aliases = (data.get("title"), data.get("known_as")) if isinstance(data, dict) else (None, None)
+    return Known(
+        file.stem,
+        tuple(alias for alias in aliases if isinstance(alias, str)) if isinstance(aliases, list) else (),
+        title if isinstance(title, str) else "",
+    )
 
 
 def config_of(value: str, asked_in: Path) -> Path | None:
@@ -128,13 +190,27 @@ def config_of(value: str, asked_in: Path) -> Path | None:
 
 def folders_of(kind: str, asked_in: Path) -> list[Path]:
     """The folders a kind is looked for in: beside the file that asks, then the project's own."""
-    beside = asked_in.resolve().parent
+    beside = Path(os.path.realpath(asked_in)).parent
     return [beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, PROJECT / FOLDERS[kind]]
 
 
 def located(value: str, asked_in: Path) -> Path:
-    """A path in a file: absolute, or relative to the file's folder or to the project."""
-    beside, inside = asked_in.parent / value, PROJECT / value
+    """A path in a file: absolute (also by ~ or $NAME), or relative to the file's folder or to the project.
+
+    Raises `InputError` where ~ or $NAME stand for nothing, and for what no file can be called.
+    """
+    try:
+        value = expanded(value)
+        beside, inside = asked_in.parent / value, PROJECT / value
+        for path in (beside, inside):
+            path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise ScenarioError([Fault(str(asked_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
+    except ValueError as error:
+        found, _, expected = str(error).partition("; ")
+        raise ScenarioError([Fault(str(asked_in), PATH, found, expected or "a path")]) from None
     # Where neither is there, the message should name the folder that the user most likely meant.
     missing_here = exists(inside.parent) and not exists(beside.parent)
     return inside if not exists(beside) and (exists(inside) or missing_here) else beside

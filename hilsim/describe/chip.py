@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import (
+    NAME,
     PLAIN_NAME,
     ByteRate,
     Count,
@@ -25,7 +26,9 @@ from hilsim.describe.figure import (
     WeightRate,
     as_tuple,
 )
+from hilsim.describe.names import key, words
 
+MOST_ROWS = 2**20  # in one pass
 UnitKind = Literal["npu", "gpu", "cpu"]
 Activations = Literal["fp32", "fp16", "int16", "int8"]
 
@@ -33,7 +36,7 @@ Activations = Literal["fp32", "fp16", "int16", "int8"]
 class RatePoint(Record):
     """The operation rate reached when `rows` positions are computed in one pass."""
 
-    rows: int = Field(ge=1, le=10**6)
+    rows: int = Field(ge=1, le=MOST_ROWS)
     rate: OperationRate
 
 
@@ -86,8 +89,8 @@ class Widths(Record):
 
 def rising(widths: tuple[int, ...]) -> tuple[int, ...]:
     """The widths as given; raises `ValueError` unless they rise from at least 1."""
-    if any(width < 1 for width in widths) or list(widths) != sorted(set(widths)):
-        raise ValueError(f"widths {list(widths)}; rising numbers of rows, at least 1")
+    if any(not 1 <= width <= MOST_ROWS for width in widths) or list(widths) != sorted(set(widths)):
+        raise ValueError(f"widths {list(widths)}; rising numbers of rows from 1 to {MOST_ROWS}")
     return widths
 
 
@@ -220,6 +223,14 @@ class ModeUnit(Record):
     clock: Frequency | None = None
 
 
+class OwnMode(Record):
+    """The power mode that a chip file's plain figures are."""
+
+    name: str = Field(pattern=NAME, max_length=100)
+    kind: Kind
+    source: str = Field(min_length=3)
+
+
 class Mode(Record):
     """A power mode: the datasheet figures that differ from the chip's own."""
 
@@ -230,10 +241,10 @@ class Mode(Record):
 class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
 
-    `modes` are its other power modes, named `CHIP@MODE` where a chip is asked for. `known_as` are the names that
-    measurements use for it, and `group` the class in which they are summed up. What passengers say reaches what
-    runs in the `cloud`.
-    `notes` are shown wherever the chip is.
+    `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
+    asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
+    the names that people and measurements use for it, and `group` the class in which they are summed up. What
+    passengers say reaches what runs in the `cloud`. `notes` are shown wherever the chip is.
     """
 
     known_as: Names = ()
@@ -246,7 +257,10 @@ class Chip(Named):
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     units: dict[Annotated[str, Field(pattern=PLAIN_NAME)], Unit] = Field(min_length=1)
+    # How modes are called decides nothing of a run, so neither is part of its digest.
+    mode: OwnMode | None = Field(default=None, exclude=True)
     modes: dict[str, Mode] = Field(default_factory=dict)
+    modes_elsewhere: dict[str, str] = Field(default_factory=dict, exclude=True)
     residuals: str = ""
     notes: str = ""
 
@@ -262,14 +276,23 @@ class Chip(Named):
         """A rate of a unit's own; what follows from a family is clipped to the peak."""
         most = self.peak_memory_rate
         for name, unit in self.units.items():
-            for key, precision in unit.precisions.items():
+            for named, precision in unit.precisions.items():
                 for field in ("memory_rate", "cache_rate"):
                     rate = getattr(precision, field)
                     if rate is not None and rate.si > most.ends[1]:
                         raise ValueError(
-                            f"units.{name}.precisions.{key}.{field} {rate.value:g} {rate.unit}, above the memory's "
+                            f"units.{name}.precisions.{named}.{field} {rate.value:g} {rate.unit}, above the memory's "
                             f"peak; at most peak_memory_rate, {most.value:g} {most.unit}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _each_mode_once(self) -> Chip:
+        own = [] if self.mode is None else [self.mode.name]
+        listed = [*own, *self.modes, *self.modes_elsewhere]
+        keys = [key(words(name)) for name in listed]
+        if twice := [name for name, one in zip(listed, keys, strict=True) if keys.count(one) > 1]:
+            raise ValueError(f"the modes {', '.join(twice)}, which are one; each mode once")
         return self
 
     @model_validator(mode="after")

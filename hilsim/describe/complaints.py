@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hilsim.describe.figure import Record
+from hilsim.describe.figure import NAME, PLAIN_NAME, Record
+from hilsim.describe.foreign import kind_meant, meant_by, value_meant
+from hilsim.describe.names import key_hint
 from hilsim.describe.strict_yaml import Document, dotted
 from hilsim.errors import Fault, ScenarioError
 
@@ -56,66 +58,149 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             return Fault(file, where, "nothing", f"the key {path[-1]!r}", "Add it.")
         case "extra_forbidden":
             known = known_keys(record, item["loc"][:-1])
-            near = difflib.get_close_matches(str(path[-1]) if path else "", known, 1)
-            remedy = f"Did you mean {near[0]!r}?" if near else "Remove it."
-            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}" if known else "known keys", remedy)
+            remedy = remedy_of_key(record, str(path[-1]) if path else "", dotted(tuple(path[:-1])), known)
+            return Fault(file, where, "an unknown key", f"one of {', '.join(known)}", remedy)
         case "value_error":
             message = str(item["ctx"]["error"])
             found, _, expected = message.partition("; ")
             return Fault(file, where, found, expected or "a consistent description")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
-            near = difflib.get_close_matches(item["ctx"]["tag"], tags, 1)
-            remedy = f"Did you mean {near[0]!r}?" if near else ""
             key = item["ctx"]["discriminator"].strip("'")
-            return Fault(file, where, f"{key} {item['ctx']['tag']!r}", f"one of {', '.join(tags)}", remedy)
+            wrong = item["ctx"]["tag"]
+            meant = kind_meant(key, wrong, tags)
+            remedy = f"Did you mean {meant!r}?" if meant else key_hint(wrong, tags)
+            return Fault(file, where, f"{key} {wrong!r}", f"one of {', '.join(tags)}", remedy)
+        case "union_tag_not_found":
+            key = item["ctx"]["discriminator"].strip("'")
+            kinds = dict.fromkeys(known for one in records_at(record, item["loc"]) for known in tags_of(one, key))
+            given = isinstance(item["input"], dict) and key in item["input"]
+            found = f"{key} {short(item['input'][key])}" if given else f"no key {key!r} in {found}"
+            return Fault(file, where, found, f"the key {key!r}, one of {', '.join(map(str, kinds))}")
         case _:
-            return Fault(file, where, found, expectation(item))
+            remedy = value_meant(path, item["input"])
+            if item["type"] == "literal_error" and isinstance(item["input"], str):
+                remedy = key_hint(item["input"], re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+            return Fault(file, where, found, expectation(item), remedy)
 
 
+def remedy_of_key(record: type[BaseModel], wrong: str, block: str, known: Sequence[str]) -> str:
+    """What to do about an unknown key: what another program means by it, a slip, its right block, or away with it."""
+    if sentence := meant_by(wrong, record.__name__, block, known):
+        return sentence
+    if slip := key_hint(wrong, known):
+        return slip
+    blocks = [place for place in dict.fromkeys(blocks_with(record, wrong)) if place != block]
+    if len(wrong) > 3 and len(blocks) == 1:
+        return f"That key belongs {f'into the block {blocks[0]}' if blocks[0] else 'to the top level'}."
+    return "Remove it."
+
+
+def blocks_with(record: type[BaseModel], wanted: str, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    """The dotted blocks of a described thing that have a key of this name."""
+    for name, field in record.model_fields.items():
+        if (field.alias or name) == wanted:
+            yield prefix
+        for inside in records_inside(field.annotation) if depth < 2 else ():
+            yield from blocks_with(inside, wanted, f"{prefix}.{name}" if prefix else name, depth + 1)
+
+
+SIGNS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+WHOLE, NUMBER, TEXT, FLAG, BLOCK, LIST = (
+    "a whole number",
+    "a number",
+    "text",
+    "true or false",
+    "a block of keys",
+    "a list",
+)
+# By the beginning of pydantic's name for a complaint; the longest beginning counts, and "" stands for all others.
 EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "dict_type": "a block of keys",
-    "model_type": "a block of keys",
-    "model_attributes_type": "a block of keys",
-    "tuple_type": "a list",
+    "int_": WHOLE,
+    "float_": NUMBER,
+    "finite_number": "a finite number",
+    "decimal_": NUMBER,
+    "fraction_": NUMBER,
+    "complex_": NUMBER,
+    "string_": TEXT,
+    "bytes_": TEXT,
+    "bool_": FLAG,
+    "dict_": BLOCK,
+    "mapping_": BLOCK,
+    "model_": BLOCK,
+    "dataclass_": BLOCK,
+    "frozen_dict_type": BLOCK,
+    "ordered_dict_type": BLOCK,
+    "counter_type": BLOCK,
+    "arguments_type": BLOCK,
+    "list_type": LIST,
+    "tuple_type": LIST,
+    "set_": LIST,
+    "frozen_set_type": LIST,
+    "deque_type": LIST,
+    "iterable_type": LIST,
+    "iteration_error": LIST,
+    "named_tuple_type": LIST,
+    "none_required": "nothing (null)",
+    "invalid_key": "a plain name as key",
+    "recursion_": "a description without circles",
+    "date": "a date",
+    "time": "a time",
+    "url_": "an address",
+    "uuid_": "a UUID",
+    "": "a value of another kind",
+}
+PATTERNS = {
+    NAME: "a name of letters, digits, dots, dashes and underscores that begins with a letter or digit",
+    PLAIN_NAME: "a name of letters, digits, dashes and underscores that begins with a letter or digit",
 }
 
 
 def expectation(item: Any) -> str:
-    """What a pydantic complaint wanted to see."""
-    context = item.get("ctx", {})
-    signs = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    if item["type"] in signs:
-        sign = signs[item["type"]]
-        return f"{words[sign]} {context[sign]:g}"
-    if item["type"] == "literal_error":
-        return f"one of {context['expected']}"
-    if item["type"].startswith("union_tag"):
-        return f"{context.get('discriminator', 'a tag')} to be one of {context.get('expected_tags', 'the known kinds')}"
-    return EXPECTED.get(item["type"]) or str(item["msg"]).replace("Input should be ", "")
+    """What a pydantic complaint wanted to see, in our words whatever it is."""
+    kind, context = item["type"], item.get("ctx") or {}
+    if kind in SIGNS:
+        return f"{WORDS[SIGNS[kind]]} {context[SIGNS[kind]]:g}"
+    if kind in ("literal_error", "enum"):
+        return f"one of {str(context['expected']).replace(' or ', ', ')}"
+    if kind == "multiple_of":
+        return f"a multiple of {context['multiple_of']:g}"
+    if kind in ("string_too_short", "bytes_too_short"):
+        return f"a text of at least {context['min_length']} letters"
+    if kind in ("string_too_long", "bytes_too_long"):
+        return f"a text of at most {context['max_length']} letters"
+    if kind == "too_short":
+        return f"at least {context['min_length']} of them"
+    if kind == "too_long":
+        return f"at most {context['max_length']} of them"
+    if kind == "string_pattern_mismatch":
+        pattern = str(context["pattern"])
+        return PATTERNS.get(pattern, f"a text of the form {pattern}")
+    if kind == "int_parsing_size":
+        return "a number of fewer digits"
+    return EXPECTED[max((beginning for beginning in EXPECTED if kind.startswith(beginning)), key=len)]
 
 
 def known_keys(record: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a location, as far as it can be followed by field names and tags of unions.
+    """The keys that a record takes at a location; where several records may stand there, the keys of all."""
+    at = records_at(record, location)
+    return list(dict.fromkeys(field.alias or name for one in at for name, field in one.model_fields.items()))
 
-    Where several records may stand there and no tag tells which, the keys of all.
-    """
+
+def records_at(record: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
+    """The records that may stand at a location, followed by field names, by tags of unions, and by keys of mappings."""
     inside = [record]
     for part in location:
-        fields = inside[0].model_fields if len(inside) == 1 else {}
         if isinstance(part, int):
             continue
-        if part in fields:
-            inside = records_inside(fields[str(part)].annotation)
-        else:
+        fields = {field.alias or name: field for one in inside for name, field in one.model_fields.items()}
+        if len(inside) > 1 and any(part in tags_of(other) for other in inside):
             inside = [other for other in inside if part in tags_of(other)]
-    return list(dict.fromkeys(field.alias or name for one in inside for name, field in one.model_fields.items()))
+        elif part in fields:
+            inside = records_inside(fields[part].annotation)
+        # Any other part is the key of a mapping, whose records are already here.
+    return inside
 
 
 def records_inside(annotation: Any) -> list[type[BaseModel]]:
@@ -126,9 +211,10 @@ def records_inside(annotation: Any) -> list[type[BaseModel]]:
     return list(dict.fromkeys(found))
 
 
-def tags_of(record: type[BaseModel]) -> set[object]:
-    """The plain words that tell a record from the others of its union."""
-    return {word for field in record.model_fields.values() for word in getattr(field.annotation, "__args__", ())}
+def tags_of(record: type[BaseModel], field: str = "") -> set[object]:
+    """The plain words that tell a record from the others of its union: of one field, or of all."""
+    fields = [record.model_fields[field]] if field in record.model_fields else record.model_fields.values()
+    return {word for one in fields for word in getattr(one.annotation, "__args__", ()) if isinstance(word, str)}
 
 
 def short(value: object) -> str:

@@ -6,7 +6,6 @@ A file is JSON lines or one JSON list. What an entry holds beside the passenger'
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import is_text, read_text
 
@@ -163,17 +163,16 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
     format_ = next((one for one in FORMATS if one.turns in row and (one.ids in row or one.ids == "id")), None)
     if format_ is None:
         keys = [*row]
-        near = [close for key in keys for close in difflib.get_close_matches(key, [one.turns for one in FORMATS], 1)]
-        hint = f"Did you mean {near[0]!r}?" if near else ""
+        hints = [close for key in keys if (close := key_hint(str(key), [one.turns for one in FORMATS]))]
+        hint = hints[0] if hints else ""
         refuse(
             f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the words under messages or conversations", hint
         )
         return None
     for key in row:
         if key not in format_.keys:
-            near = difflib.get_close_matches(key, format_.keys, 1)
             known = f"one of {', '.join(format_.keys)}, the keys of {format_.name}"
-            refuse(f"an unknown key, {short(key)}", known, f"Did you mean {near[0]!r}?" if near else "Remove it.")
+            refuse(f"an unknown key, {short(key)}", known, key_hint(key, format_.keys) or "Remove it.")
     number = row.get(format_.ids)
     if number is None and format_.needs_id:
         refuse("no id; it has turns", f'an "id" (or a "question_id", as question files have) beside the turns: {OWN}')

@@ -150,7 +150,9 @@ def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:
     for key, change in mode.units.items():
         changed = {field: value for field, value in change if value is not None}
         units[key] = units[key].model_copy(update=changed)
-    update: dict[str, object] = {"units": units, "name": f"{chip.name}@{name}", "title": f"{chip.title}, mode {name}"}
+    title = chip.title if chip.mode is None else chip.title.removesuffix(f", {chip.mode.name}")
+    update: dict[str, object] = {"units": units, "name": f"{chip.name}@{name}", "title": f"{title}, mode {name}"}
+    update |= {"mode": None, "modes_elsewhere": {}}
     if mode.peak_memory_rate is not None:
         update["peak_memory_rate"] = mode.peak_memory_rate
     return chip.model_copy(update=update)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilsim.describe.catalogue import located
+from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own
-from hilsim.describe.profile import is_file
 
 if TYPE_CHECKING:
     from hilsim.describe.load import Setup

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
 KINDS: tuple[Kind, ...] = ("datasheet", "measured", "fitted", "assumed")  # from the surest to the least sure
-ABSURD = 1e21
+MOST = 1e21  # of any number in any unit
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: chip and unit make up the name of a track
 
@@ -18,7 +18,13 @@ def as_tuple(data: object) -> object:
     return tuple(data) if isinstance(data, list) else data
 
 
+def as_text(data: object) -> object:
+    """A name of digits alone, which YAML reads as a number."""
+    return str(data) if type(data) is int else data
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+Spelling = Annotated[str, BeforeValidator(as_text)]
 
 
 class Record(BaseModel):
@@ -37,7 +43,7 @@ class Named(Record):
 class Figure(Record):
     """One number with unit, provenance and, where known, the range it may really lie in."""
 
-    value: float = Field(ge=0, le=ABSURD)
+    value: float = Field(ge=0, le=MOST)
     unit: str
     kind: Kind
     source: str = Field(min_length=3)
@@ -99,6 +105,41 @@ DIMENSIONS: dict[str, dict[str, float]] = {
     "relative duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "Mcycles": 1e6, "Gop": 1e9},
 }
 FACTORS = {unit: factor for units in DIMENSIONS.values() for unit, factor in units.items()}
+# What makes physical sense, generously, of a dimension in SI or of a unit where its own range differs; 0 apart. Beyond,
+# a unit was mistaken. Every product and quotient that is formed of figures inside these ranges is a finite number.
+RANGES: dict[str, tuple[float, float]] = {
+    "size": (1, 1e15),
+    "byte rate": (100, 1e20),  # from the slowest serial line to what stands for no link at all
+    "weight rate": (1e3, 1e16),
+    "operation rate": (1e6, 1e19),
+    "duration": (1e-15, 3600),
+    "power": (1e-6, 1e6),
+    "frequency": (1e6, 1e12),
+    "graphs": (1, 1e4),
+    "bits": (0.1, 128),
+    "rows": (1, 2.0**20),
+    "tokens": (1, 1e8),
+    "share": (1e-6, 100),
+    "times": (1e-3, 1e6),
+    "B/kop": (1e-6, 1e3),
+    "weights/kop": (1e-6, 1e3),
+    "Mcycles": (1e-9, 1e4),
+    "Gop": (1e-9, 1e6),
+}
+
+
+def outside(dimension: str, figure: Figure) -> str:
+    """What is wrong with a figure of a dimension, as "found; expected", or ""."""
+    own = figure.unit in RANGES
+    factor = 1.0 if own else FACTORS[figure.unit]
+    least, most = RANGES[figure.unit if own else dimension.removeprefix("relative ")]
+    ends = [figure.value, *(figure.range or ())]
+    # A hair of tolerance, as unit factors are no powers of two.
+    if bad := [end for end in ends if end and not least * (1 - 1e-12) <= end * factor <= most * (1 + 1e-12)]:
+        span = f"{least / factor:g} to {most / factor:g} {figure.unit}"
+        article = "an" if dimension[0] in "aeiou" else "a"
+        return f"{article} {dimension} of {bad[0]:g} {figure.unit}; {span}, which is what makes physical sense"
+    return ""
 
 
 def _of(dimension: str, *, positive: bool) -> AfterValidator:
@@ -110,6 +151,10 @@ def _of(dimension: str, *, positive: bool) -> AfterValidator:
             raise ValueError(f"a {dimension} of 0; one above 0")
         if positive and figure.range is not None and figure.range[0] <= 0:
             raise ValueError(f"a range from {figure.range[0]:g}; one that begins above 0")
+        if figure.range is not None and figure.range[0] < 0:
+            raise ValueError(f"a range from {figure.range[0]:g}; one that begins at 0 at least")
+        if broken := outside(dimension, figure):
+            raise ValueError(broken)
         return figure
 
     return AfterValidator(check)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hilsim.describe.backend import Backend, backend_faults, behind
-from hilsim.describe.catalogue import load_chip, load_named, located
+from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.complaints import validated
@@ -20,9 +20,11 @@ from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.digest import digest
 from hilsim.describe.head import LOGITS, Head, head_for
 from hilsim.describe.link import Link
+from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
+from hilsim.describe.names import one_of
 from hilsim.describe.policy import Tree
-from hilsim.describe.profile import is_file, load_profile
+from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Conversations, Lengths, NetworkPlacement, Placement, Scenario
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit, runtime_faults
@@ -158,12 +160,22 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{role}.chip")
         if model is None or chip is None:
             return None
+        by_file = is_file(placement.model) or config_of(placement.model, file) is not None
+        placement = placement.model_copy(
+            update={
+                "model": placement.model if by_file else model.name,
+                "chip": placement.chip if is_file(placement.chip.partition("@")[0]) else chip.name,
+                "unit": one_of(placement.unit, chip.units),
+            }
+        )
+        if unit := chip.units.get(placement.unit):
+            placement = placement.model_copy(update={"precision": one_of(placement.precision, unit.precisions)})
         found = checked_unit(scenario, role, placement, chip, file)
         faults.extend(found.faults)
         if found.unit is None:
             return None
         unit, chip = found.unit, chip.model_copy(update={"units": chip.units | {placement.unit: found.unit}})
-        stand_in = None if placement.stand_in is None else located(placement.stand_in, file)
+        stand_in = look_up(PATH, lambda: stand_in_folder(placement, scenario, file), f"{role}.stand_in")
         head, head_note = head_for(placement.head, scenario.accept, scenario.sampling)
         return Placed(role, placement, model, chip, unit, stand_in, head, head_note)
 
@@ -175,8 +187,10 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         chip = look_up("chip", lambda: load_chip(chip_name, file), f"{where}.chip")
         if chip is None:
             return None
-        at_home = chip_name == home.chip and home.unit in chip.units
-        unit_name = placement.unit or (home.unit if at_home else next(iter(chip.units)))
+        here = None if target is None else target.placement
+        at_home = here is not None and target is not None and chip.name == target.chip.name and here.unit in chip.units
+        wanted = placement.unit or (here.unit if here is not None and at_home else next(iter(chip.units)))
+        unit_name = one_of(wanted, chip.units)
         unit = chip.units.get(unit_name)
         if unit is None:
             faults.append(
@@ -184,12 +198,16 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             )
             return None
         eight = next((known for known in EIGHT_BITS if known in unit.precisions), next(iter(unit.precisions)))
-        precision = placement.precision or eight
+        precision = one_of(placement.precision or eight, unit.precisions)
         if precision not in unit.precisions:
             known = f"a precision of {chip.name}.{unit_name}: {', '.join(unit.precisions)}"
             faults.append(Fault(name, f"{where}.precision", repr(precision), known))
             return None
-        return PlacedNetwork(placement, chip, unit_name, unit, precision)
+        named = {"unit": unit_name, "precision": precision, "chip": chip.name}
+        if placement.chip is not None and is_file(placement.chip):
+            del named["chip"]
+        written = {key: value for key, value in named.items() if getattr(placement, key) is not None}
+        return PlacedNetwork(placement.model_copy(update=written), chip, unit_name, unit, precision)
 
     target = place("target", scenario.target)
     draft = None if scenario.draft is None else place("draft", scenario.draft)
@@ -199,10 +217,15 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     conversations: tuple[Conversation, ...] = ()
     if isinstance(scenario.workload, Conversations):
         try:
-            path = located(scenario.workload.conversations, file)
-            conversations = read_conversations(path, scenario.workload.count, scenario.workload.max_turns)
+            told = scenario.workload.conversations
+            path = look_up(PATH, lambda: located(told, file), "workload.conversations")
+            conversations = (
+                () if path is None else read_conversations(path, scenario.workload.count, scenario.workload.max_turns)
+            )
         except InputError as error:
             faults += error.faults
+    scenario = with_names(scenario, target, draft, link, networks)
+    faults += missing_files(scenario, file)
     if target is not None:
         faults += cross_faults(scenario, target, draft, link, name)
         roles = {placed.role: placed for placed in (target, draft) if placed is not None}
@@ -222,33 +245,6 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         networks=tuple(network for network in networks if network is not None),
     )
     return replace(setup, digest=digest(setup))
-
-
-def unknown_names(document: Document, file: Path) -> list[Fault]:
-    """Names in a scenario that is at fault elsewhere: looked up all the same, so that one reading tells it all."""
-    faults: list[Fault] = []
-    data = document.data if isinstance(document.data, dict) else {}
-    load: dict[str, Callable[[str], object]] = {
-        "model": lambda value: load_named("model", Model, value, file),
-        "chip": lambda value: load_chip(value, file),
-        "link": lambda value: load_named("link", Link, value, file),
-    }
-    wanted: list[tuple[str, str, object]] = [("link", "link", data.get("link"))]
-    for role in ("target", "draft"):
-        placement = data.get(role)
-        if isinstance(placement, dict):
-            wanted += [(kind, f"{role}.{kind}", placement.get(kind)) for kind in ("model", "chip")]
-    networks = data.get("networks")
-    for index, network in enumerate(networks if isinstance(networks, list) else ()):
-        if isinstance(network, dict):
-            wanted.append(("chip", f"networks[{index}].chip", network.get("chip")))
-    for kind, place, value in wanted:
-        if isinstance(value, str):
-            try:
-                load[kind](value)
-            except InputError as error:
-                faults += [fault.at(place) if fault.place == kind else fault for fault in error.faults]
-    return faults
 
 
 def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from hilsim.describe.figure import Kind, Named, Names, Record
 
+MOST_WEIGHTS = 10**14  # some hundred times the largest models that anybody runs
+
 
 class Vocabulary(Record):
     """Models with the same `name` share token ids; `entries` is the width of a logits row."""
@@ -32,6 +34,12 @@ class Architecture(Record):
 
     @model_validator(mode="after")
     def _grouped(self) -> Architecture:
+        if (
+            weights := self.layers * self.hidden * (4 * self.heads * self.head_dim + 3 * self.intermediate)
+        ) > MOST_WEIGHTS:
+            raise ValueError(
+                f"a shape of {weights:.2g} weights; at most {MOST_WEIGHTS:.0e}: is one of the sizes mistaken?"
+            )
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key/value heads; use a divisor")
         return self

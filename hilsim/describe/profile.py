@@ -114,20 +114,20 @@ class Condition(Record):
     operators: Names = Field(min_length=1)
     severity: Severity = "error"
     axis: Literal["last", "last four", "channels", "not the batch"] | None = None
-    rank: int | None = Field(default=None, ge=1)
-    size: int | None = Field(default=None, ge=1)
-    batch: int | None = Field(default=None, ge=1)
-    volume: int | None = Field(default=None, ge=1)
+    rank: int | None = Field(default=None, ge=1, le=2**40)
+    size: int | None = Field(default=None, ge=1, le=2**40)
+    batch: int | None = Field(default=None, ge=1, le=2**40)
+    volume: int | None = Field(default=None, ge=1, le=2**40)
     kernel: Bounds | None = None
     arguments: dict[str, Bounds] = Field(default_factory=dict)
     transposed: bool | None = None
     spread: Literal["within batch and channels"] | None = None
-    axis_size: int | None = Field(default=None, ge=1)
-    axis_size_alone: int | None = Field(default=None, ge=1)
-    k: int | None = Field(default=None, ge=1)
-    constant: int | None = Field(default=None, ge=0)
-    except_constant: int | None = Field(default=None, ge=0)
-    factors: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(as_tuple)] = None
+    axis_size: int | None = Field(default=None, ge=1, le=2**40)
+    axis_size_alone: int | None = Field(default=None, ge=1, le=2**40)
+    k: int | None = Field(default=None, ge=1, le=2**40)
+    constant: int | None = Field(default=None, ge=0, le=1000)
+    except_constant: int | None = Field(default=None, ge=0, le=1000)
+    factors: Annotated[tuple[Annotated[int, Field(ge=0, le=1000)], ...] | None, BeforeValidator(as_tuple)] = None
     activations: Annotated[tuple[Activations, ...] | None, BeforeValidator(as_tuple)] = None
     dtypes: Annotated[tuple[NumberKind, ...] | None, BeforeValidator(as_tuple)] = None
     accumulate: Literal[False] | None = None
@@ -165,7 +165,7 @@ class Profile(Named):
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     families: Names = ()  # of units that it is for; any of the right kind where there are none
     column: Column
-    release: float | None = None
+    release: float | None = Field(default=None, ge=0, le=1e6)
     elsewhere: Literal["cpu", "gpu", "nowhere"]
     integers: Literal["native", "become int32", "refused"]
     dynamic_shapes: Switch
@@ -278,11 +278,6 @@ def standing_of(cell: str, release: float | None) -> Standing:
         return "unsupported"
     # "partial", "reconstruction", "build-time only", "native, constant 2nd input only", "yes (SDK 2.45+)"
     return "partial" if cell else "unknown"
-
-
-def is_file(value: str) -> bool:
-    """Whether a profile is named by its file: somebody's own, which no chip has to list."""
-    return value.endswith((".yaml", ".yml"))
 
 
 def load_profile(value: str, asked_in: Path) -> Profile:

@@ -22,7 +22,7 @@ from hilsim.describe.decoding import (
     rule_faults,
     tree_faults,
 )
-from hilsim.describe.figure import PLAIN_NAME, Names, Record, as_tuple
+from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.policy import Policy
 from hilsim.describe.published import Published
@@ -54,7 +54,7 @@ class Placement(Record):
 
     model: str
     stand_in: str | None = None
-    chip: str
+    chip: Spelling
     unit: str
     precision: str
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
@@ -81,7 +81,7 @@ class NetworkPlacement(Record):
 
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     module: str
-    chip: str | None = None
+    chip: Spelling | None = None
     unit: str | None = None
     precision: str | None = None
 
@@ -170,7 +170,9 @@ class Scenario(Record):
     target: Placement
     draft: Placement | None = None
     link: str | None = None
-    application: str | None = None  # the chip where words are heard and spoken; the target's, unless said otherwise
+    application: Spelling | None = (
+        None  # the chip where words are heard and spoken; the target's, unless said otherwise
+    )
     context_tokens: int = Field(ge=2, le=10**7)
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
     compile: Compile = Compile()

@@ -5,7 +5,6 @@ So a typo is told before hours of work. What two values make of each other is no
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +16,9 @@ from pydantic import ValidationError
 
 from hilsim.describe.catalogue import located
 from hilsim.describe.complaints import short, validated
-from hilsim.describe.load import load_setup, unknown_names, with_override
+from hilsim.describe.load import load_setup, with_override
+from hilsim.describe.meant import unknown_names
+from hilsim.describe.names import asked, key_hint
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
 from hilsim.describe.study import Axis, LinkedAxis, ListAxis, RangeAxis, Study, axis_of
@@ -153,8 +154,7 @@ def metric_faults(data: dict[str, Any], document: Document, file: str, known: Co
             continue
         if name not in known:
             inside = [metric for metric in known if metric.startswith(f"{name}.")]
-            near = inside or difflib.get_close_matches(name, known, 1, 0.5)
-            remedy = f"Did you mean {near[0]!r}?" if near else ""
+            remedy = asked(inside[:1]) or key_hint(name, known)
             yield Fault(file, at(document, *path), f"the metric {name!r}", f"one of {', '.join(known)}", remedy)
         elif (path[0], name) in seen:
             yield Fault(file, at(document, *path), f"the metric {name!r} twice", "each metric once")

@@ -9,6 +9,8 @@ from pathlib import Path
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import load_named
 from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.foreign import precision_remedy
+from hilsim.describe.names import key_hint
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Placement, Scenario
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -30,7 +32,7 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
         return Checked(None, (Fault(name, f"{role}.unit", repr(placement.unit), expected),))
     if reason := unit.refusal(placement.precision):
         good = [known for known in unit.precisions if unit.refusal(known) is None]
-        remedy = f"Use {' or '.join(good)}." if good else "Choose another unit."
+        remedy = key_hint(placement.precision, good) or precision_remedy(placement.precision, good)
         expected = f"a precision that {where} runs"
         return Checked(None, (Fault(name, f"{role}.precision", reason, expected, remedy),))
     if fault := npu_fault(scenario, placement, unit, f"{role}.unit", name):

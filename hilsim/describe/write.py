@@ -1,8 +1,9 @@
-"""From records back to YAML: a figure on one line, as people write them; and figures changed inside a file."""
+"""From records back to text: YAML with a figure a line, figures changed inside a file, and `--set` as it is typed."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def _inline(dumper: _Dumper, value: _Inline) -> yaml.Node:
 
 _Dumper.add_representer(_Inline, _inline)
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
+
+
+def typed(overrides: Sequence[str]) -> str:
+    """Changes of a scenario as they are typed behind a command, quoted for a shell."""
+    return " ".join(f"--set {shlex.quote(override)}" for override in overrides)
 
 
 def to_yaml(record: Record) -> str:

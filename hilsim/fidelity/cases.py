@@ -9,24 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 from hilsim.cost.counts import body_weights, head_weights
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
-from hilsim.describe.catalogue import PROJECT, described, load_chip, load_named, written_chip
+from hilsim.describe.catalogue import PROJECT, described, is_file, known_as, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.derive import derived, in_mode
 from hilsim.describe.family import Family
-from hilsim.describe.figure import Named
 from hilsim.describe.model import Model
+from hilsim.describe.names import Known
+from hilsim.describe.names import resolve as resolve_name
 from hilsim.describe.runtime import Runtime
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.measurements import Measurement
 from hilsim.files import exists, read_text
 
-N = TypeVar("N", bound=Named)
 DATA = PROJECT / "chips" / "measurements"
 SHIPPED = DATA / "measured.csv"
 # Precisions that published figures use and no chip file describes: known, and left out.
@@ -161,7 +160,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
         return Fault(row.file, f"line {row.line}, device", found, first.expected, remedy)
     mode = mode_of(row, chip)
     if mode is None:
-        known = ", ".join(chip.modes) or "none is described"
+        known = ", ".join((*(() if chip.mode is None else (chip.mode.name,)), *chip.modes)) or "none is described"
         return Fault(row.file, f"line {row.line}, power_mode", repr(row.power_mode), f"a mode of {chip.name}: {known}")
     chip = in_mode(chip, mode, chip.modes[mode]) if mode else chip
     if row.forbidden:
@@ -202,15 +201,17 @@ def case_of(row: Measurement) -> Case | Fault | str:
 
 
 def mode_of(row: Measurement, chip: Chip) -> str | None:
-    """The power mode that a row names: "" for the chip as its file has it, None for one that is not described.
+    """The power mode that a row names: "" for the chip as its file has it, None for one that is not described there.
 
-    Only watts name a mode; "MAXN" and what is not stated are the chip's own file, as are watts in its title.
+    A mode is watts or MAXN at the beginning; what is not stated, and what a chip without modes is said to run in, is
+    the chip's own file.
     """
-    watts = re.match(r"(\d+) ?W\b", row.power_mode, re.IGNORECASE)
-    if watts is None or "@" in chip.name:
+    named = re.match(r"\d+ ?W\b|MAXN([ _]SUPER)?\b", row.power_mode, re.IGNORECASE)
+    if named is None or "@" in chip.name:
         return ""
-    name = f"{watts.group(1)}W"
-    return name if name in chip.modes else "" if name in chip.title else None
+    own = () if chip.mode is None else (chip.mode.name,)
+    meant = resolve_name(named.group(), [Known(one) for one in (*own, *chip.modes)], "mode")
+    return None if len(meant) != 1 else "" if meant[0] in own else meant[0]
 
 
 def unit_of(row: Measurement, chip: Chip) -> str | None:
@@ -225,44 +226,13 @@ def missing(unit: Unit, precision: str) -> str | None:
     return None if precision in unit.precisions else f"no figures for precision {precision!r}"
 
 
-def normal(name: str) -> str:
-    """A name as aliases are written: lower case, every run of other characters one '-', sizes without a gap (8gb)."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return re.sub(r"(\d)-gb(?=-|$)", r"\1gb", plain)
-
-
-def known_as(name: str, kind: str, record: type[N]) -> N | None:
-    """The described thing of which an alias is the longest beginning of `name`, or None.
-
-    What follows the beginning may be anything but another size: a board of another memory is another board.
-    """
-    wanted = normal(name) + "-"
-    best, found = 0, None
-    for thing in described(kind, record):
-        for alias in names_of(thing):
-            if len(alias) > best and wanted.startswith(alias + "-") and same_size(wanted[len(alias) :], thing):
-                best, found = len(alias), thing
-    return found
-
-
-def same_size(rest: str, thing: Named) -> bool:
-    """Whether what follows an alias names no memory size, or one that the thing's own names have, or they have none."""
-    named, own = (set(re.findall(r"\b\d+gb\b", text)) for text in (rest, " ".join(names_of(thing))))
-    return not named or not own or bool(named & own)
-
-
-def names_of(thing: Named) -> tuple[str, ...]:
-    """Its own name and what it is known as, in the form that is compared."""
-    return tuple(map(normal, (thing.name, *getattr(thing, "known_as", ()))))
-
-
 @cache
 def chip_of(device: str, file: str) -> Chip:
     """The chip that a device column means: a chip file, a name, `NAME@MODE`, or a board that a chip is known as."""
-    path = device.partition("@")[0]
-    if not path.endswith((".yaml", ".yml")) and not exists(PROJECT / "chips" / f"{path}.yaml"):
-        found = known_as(device, "chip", Chip)
-        device = found.name if found is not None else device
+    name, at, mode = device.partition("@")
+    if not is_file(name) and not exists(PROJECT / "chips" / f"{name}.yaml"):
+        found = known_as(name, "chip", Chip)
+        device = device if found is None else f"{found.name}{at}{mode}"
     settled = load_chip(device, Path(file))  # whatever its families lack is told now
     shipped = {family.name for family in described("family", Family)}
     if any(unit.family not in (None, *shipped) for unit in settled.units.values()):

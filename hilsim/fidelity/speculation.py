@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hilsim.cost.step import Phase, Step
+from hilsim.describe.catalogue import known_as
 from hilsim.describe.chip import Unit
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
-from hilsim.fidelity.cases import CONTEXT, Case, known_as
+from hilsim.fidelity.cases import CONTEXT, Case
 
 EAGLE_STEPS, EAGLE_ENTRIES, EAGLE_TREE = 6, 32_000, 60
 

@@ -18,7 +18,7 @@ from hilsim.describe.backend import SIMULATED, Backend, recording_of
 from hilsim.describe.catalogue import located
 from hilsim.describe.load import Placed, Setup
 from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
-from hilsim.files import exists, place_faults, read_text
+from hilsim.files import exists, expanded, place_faults, read_text
 from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.client import Agent, Patience
 from hilsim.hardware.entries import REPLAYED
@@ -152,7 +152,7 @@ def shared_files(setup: Setup) -> list[Fault]:
     faults = []
     for name, backend in setup.scenario.units.items():
         if backend.record is not None:
-            file = Path(backend.record).expanduser().absolute()
+            file = record_place(backend.record, setup, name).absolute()
             if file in files:
                 found = f"{backend.record}, as in units.{files[file]}.record"
                 faults.append(Fault(setup.file, f"units.{name}.record", found, "a file of its own for each unit"))
@@ -267,7 +267,7 @@ def recording_file(value: str, setup: Setup) -> Path:
 def found_file(named: str, setup: Setup) -> Path:
     """A file that a scenario names: beside it, in the project, or where the command runs."""
     found = located(named, Path(setup.file))
-    return found if exists(found) else Path(named).expanduser()
+    return found if exists(found) else Path(expanded(named))
 
 
 def from_key(fault: Fault, setup: Setup, key: str) -> Fault:
@@ -298,10 +298,19 @@ def patience_of(backend: Backend) -> Patience:
     return Patience(step_s=backend.timeout_ms / 1000)
 
 
+def record_place(value: str, setup: Setup, name: str) -> Path:
+    """A file to write to that a scenario names: where the command runs. Raises `InputError` where there can be none."""
+    located(value, Path(setup.file))
+    path = Path(expanded(value))
+    if faults := place_faults(path, f"units.{name}.record"):
+        raise InputError(faults)
+    return path
+
+
 def record_file(setup: Setup, name: str, backend: Backend, folder: Path | None) -> Path | None:
     """Where answers are appended."""
     if backend.record is not None:
-        return Path(backend.record).expanduser()
+        return record_place(backend.record, setup, name)
     return None if folder is None else folder / f"{setup.scenario.name}-{name.replace('/', '-')}.jsonl"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import threading
 from functools import partial
-from pathlib import Path
 
+from hilsim.arguments import place
 from hilsim.errors import Fault, InputError
 
 EXAMPLES = """examples, on two machines with a secret in the file `token`:
@@ -27,11 +27,11 @@ def add_link_end(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     end.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:7301", help="for commands; port 0 is any (127.0.0.1:7301)"
     )
-    place = end.add_mutually_exclusive_group(required=True)
-    place.add_argument("--peer-listen", metavar="HOST:PORT", help="where the other end of the link finds this one")
-    place.add_argument("--peer", metavar="HOST:PORT", help="where the other end of the link listens")
+    peer = end.add_mutually_exclusive_group(required=True)
+    peer.add_argument("--peer-listen", metavar="HOST:PORT", help="where the other end of the link finds this one")
+    peer.add_argument("--peer", metavar="HOST:PORT", help="where the other end of the link listens")
     end.add_argument(
-        "--token-file", metavar="FILE", type=Path, help="a secret that client and other end must know; needed beyond"
+        "--token-file", metavar="FILE", type=place, help="a secret that client and other end must know; needed beyond"
         " this machine",
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from hilsim.errors import Fault, InputError
-from hilsim.files import exists
+from hilsim.files import exists, is_text
 from hilsim.hardware.entries import ITEM_BYTES, Entry, Header, Stored
 from hilsim.hardware.exchange import ModelFacts, not_finite
 
@@ -116,8 +116,8 @@ def require_regular(file: Path) -> None:
     """Refuse what never ends or blocks, such as a pipe or a device."""
     if exists(file) and not file.is_file() and not file.is_dir():
         raise InputError([Fault(str(file), "", "a pipe or a device", "a regular file")])
-    if "\0" in str(file):
-        raise InputError([Fault(repr(str(file)), "", "a name with a NUL character", "the name of a file")])
+    if "\0" in str(file) or not is_text(str(file)):
+        raise InputError([Fault(repr(str(file)), "", "a name that no file can have", "the name of a file")])
 
 
 def mapped(file: Path) -> npt.NDArray[np.uint8]:

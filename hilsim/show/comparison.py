@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from hilsim.describe.write import typed
 from hilsim.show.canvas import canvas
 from hilsim.show.kinds import DRAFT, READING, TARGET
 from hilsim.show.metrics import speculation, speedup, timing
@@ -70,7 +70,7 @@ def line_of(ran: Ran) -> Line:
         energy_j=found["energy_j"],
         lost_ms={name: value / requests for name, value in found["lost_ms"].items()},
         total_variation=sum(distances) / len(distances) if distances else None,
-        overrides=" ".join(f"--set {shlex.quote(override)}" for override in ran.variant.overrides),
+        overrides=typed(ran.variant.overrides),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
+from hilsim.arguments import source
 from hilsim.describe.catalogue import PROJECT
 from hilsim.show.outputs import add_outputs
 
@@ -16,7 +16,7 @@ def question(text: str | None, scenario: str) -> argparse.ArgumentParser:
     """A parser with what every question has: SCENARIO, --set, --plot, --csv."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = PROJECT / "scenarios" / f"{scenario}.yaml"
-    parser.add_argument("scenario", nargs="?", type=Path, default=default, help=f"default: scenarios/{scenario}.yaml")
+    parser.add_argument("scenario", nargs="?", type=source, default=default, help=f"default: scenarios/{scenario}.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     add_outputs(parser)
     return parser

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
+from hilsim.arguments import place
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults, written
 
@@ -16,8 +17,8 @@ PICTURES = (".png", ".svg", ".pdf")
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """The two options."""
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="also a picture (PNG, SVG or PDF)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also a CSV")
+    parser.add_argument("--plot", metavar="FILE", type=place, help="also a picture (PNG, SVG or PDF)")
+    parser.add_argument("--csv", metavar="FILE", type=place, help="also a CSV")
 
 
 def require_outputs(options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,11 +150,6 @@ def label(row: Sequence[object]) -> Label:
     if isinstance(first, dict) and isinstance(first.get("name"), str):
         return ", ".join([first["name"], *(f"{key} {spelled(first[key])}" for key in first if key != "name")])
     return spelled(first)
-
-
-def typed(overrides: Sequence[str]) -> str:
-    """What a user adds to a command on the scenario."""
-    return " ".join(f"--set {shlex.quote(argument)}" for argument in overrides)
 
 
 def spelled(value: object) -> str:

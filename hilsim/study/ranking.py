@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, InputError
 
 Floats = npt.NDArray[np.float64]
@@ -77,18 +77,17 @@ def constraint(text: str, known: Sequence[str]) -> Constraint:
         expected = "MEASURE<=VALUE or MEASURE>=VALUE, such as energy_j<=200"
         raise InputError([Fault("--limit", "", repr(text), expected)]) from None
     if found[1] not in known:
-        near = difflib.get_close_matches(found[1], known, 1)
-        remedy = f"Did you mean {near[0]!r}?" if near else ""
-        raise InputError([Fault("--limit", "", repr(found[1]), f"one of {', '.join(known)}", remedy)])
+        raise InputError(
+            [Fault("--limit", "", repr(found[1]), f"one of {', '.join(known)}", key_hint(found[1], known))]
+        )
     return Constraint(found[1], found[2] == "<=", value)
 
 
 def objective(name: str) -> Objective:
     """By name. Raises `InputError`."""
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(name, OBJECTIVES, 1)
-        remedy = f"Did you mean {near[0]!r}?" if near else ""
-        raise InputError([Fault("--objective", "", repr(name), f"one of {', '.join(OBJECTIVES)}", remedy)])
+        expected = f"one of {', '.join(OBJECTIVES)}"
+        raise InputError([Fault("--objective", "", repr(name), expected, key_hint(name, OBJECTIVES))])
     return OBJECTIVES[name]
 
 

@@ -7,7 +7,6 @@ does not fit into memory.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from hilsim.describe.link import Link
 from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
 from hilsim.describe.outside import outside_car
+from hilsim.describe.write import typed
 from hilsim.errors import CompileError, InputError, TooShallow
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
@@ -208,7 +208,7 @@ def as_json(found: Remedy) -> dict[str, object]:
         else {
             "change": best.change.what,
             "cost": best.change.cost,
-            "set": [f"--set {shlex.quote(override)}" for override in best.change.overrides],
+            "set": [typed([override]) for override in best.change.overrides],
             "speedup": best.speedup,
         },
     }

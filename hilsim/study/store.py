@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from hilsim.errors import Fault, InputError
+from hilsim.files import place_faults
 from hilsim.study.points import Point
 
 APPLICATION = 0x68696C73  # "hils", in the file's header
@@ -52,6 +53,8 @@ class Store:
         """
         self.file = file
         self.known: dict[str, Outcome] = {}
+        if faults := place_faults(file, "--out"):
+            raise InputError(faults)
         try:
             self.base = sqlite3.connect(file, timeout=0.2, isolation_level=None)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError
-from hilsim.files import read_text
+from hilsim.files import exists, expanded, read_text
 from hilsim.hardware.agent.named import CHECKPOINT, engine_class, makers
 from hilsim.hardware.agent.runner import Runner
 
@@ -126,13 +127,18 @@ def models_of(given: Sequence[str], faults: list[Fault]) -> dict[str, Path]:
     for text in given:
         before, equals, after = text.partition("=")
         named = bool(equals) and "/" not in before
-        path = Path(after if named else text)
-        name = before if named else path.resolve().name
+        try:
+            path = Path(expanded(after if named else text))
+        except ValueError as error:
+            found, _, expected = str(error).partition("; ")
+            faults.append(Fault("--model", text, found, expected))
+            continue
+        name = before if named else Path(os.path.realpath(path)).name
         if not NAME.fullmatch(name):
             faults.append(Fault("--model", text, f"the name {name!r}", "letters, digits, '_', '.' and '-'"))
         elif name in models:
             faults.append(Fault("--model", text, f"a second {name!r}", "a name for each model", "Say NAME=PATH."))
-        elif not path.exists():
+        elif not exists(path):
             faults.append(Fault("--model", text, "no such file or folder", "what the engine runs"))
         else:
             models[name] = path

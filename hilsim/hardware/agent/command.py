@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+
+from hilsim.arguments import place
 
 EXAMPLES = """examples:
   python -m hilsim agent --model target=models/target --model draft=models/draft-2m
@@ -50,7 +51,7 @@ def add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     agent.add_argument("--threads", metavar="N", help="of checkpoints on a CPU (1)")
     agent.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:7295", help="port 0 is any (127.0.0.1:7295)")
     agent.add_argument(
-        "--token-file", metavar="FILE", type=Path, help="a secret that clients must know; needed beyond this machine"
+        "--token-file", metavar="FILE", type=place, help="a secret that clients must know; needed beyond this machine"
     )
     agent.add_argument("--heartbeat", metavar="SECONDS", default="1", help="between signs of life in long steps (1)")
     agent.add_argument("--most-body-mib", metavar="MIB", default="16", help="largest message that is taken (16)")

@@ -1,0 +1,109 @@
+"""What the options of commands are read by: paths and numbers, each refused with what was found and expected.
+
+Used as `type=` of argparse. A path may begin with ~ and hold $NAME, as in a scenario; a file to be read is looked for
+before a command begins, so that a mistyped name is reported before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
+from pathlib import Path, PosixPath
+
+from hilsim.errors import Fault, InputError
+from hilsim.files import expanded, unreadable
+
+MOST_SEED = 2**63 - 1  # as in a scenario
+
+
+def place(text: str) -> Path:
+    """A path to write to or to look into."""
+    try:
+        path = Path(expanded(text))
+    except ValueError as error:
+        found, _, expected = str(error).partition("; ")
+        raise ArgumentTypeError(f"found {found}; expected {expected or 'a path'}") from None
+    if not text or "\0" in text:
+        raise ArgumentTypeError(f"found {text!r}; expected a path")
+    return path
+
+
+class Source(PosixPath):
+    """A path that a command reads; `require_sources` looks whether it can once all arguments are sound."""
+
+
+class Folder(PosixPath):
+    """A folder that a command reads."""
+
+
+def source(text: str) -> Path:
+    """A file to read."""
+    return Source(place(text))
+
+
+def folder(text: str) -> Path:
+    """A folder to read from."""
+    return Folder(place(text))
+
+
+def require_sources(options: Namespace) -> None:
+    """Raise `InputError` with every file and folder among the arguments that cannot be read."""
+    faults: list[Fault] = []
+    for path in vars(options).values():
+        if isinstance(path, Source) and (fault := unreadable(path)):
+            faults.append(fault)
+        elif isinstance(path, Folder) and not os.path.isdir(path):
+            faults.append(Fault(str(path), "", "no such folder", "a folder", "Check the path."))
+    if faults:
+        raise InputError(faults)
+
+
+def whole(least: int, most: int, such: str = "") -> Callable[[str], int]:
+    """A whole number between two bounds."""
+
+    def read(text: str) -> int:
+        digits = text.removeprefix("-")
+        plain = digits.isascii() and digits.isdecimal() and len(digits) <= 20
+        if not plain or not least <= int(text) <= most:
+            raise ArgumentTypeError(f"found {text!r}; expected a whole number from {least} to {most}{such}")
+        return int(text)
+
+    return read
+
+
+def number(least: float, most: float, such: str = "") -> Callable[[str], float]:
+    """A number between two bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise ArgumentTypeError(f"found {text!r}; expected a number from {least:g} to {most:g}{such}")
+        return value
+
+    return read
+
+
+def wholes(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
+    """Whole numbers, each once, with commas between them."""
+    read_one = whole(least, most)
+
+    def read(text: str) -> tuple[int, ...]:
+        try:
+            found = tuple(map(read_one, text.split(",")))
+        except ArgumentTypeError:
+            found = ()
+        if not found or len(set(found)) < len(found):
+            expected = f"whole numbers from {least} to {most}, each once, with commas between them"
+            raise ArgumentTypeError(f"found {text!r}; expected {expected}")
+        return found
+
+    return read
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]

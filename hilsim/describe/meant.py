@@ -1,0 +1,122 @@
+"""What a scenario's words stand for: names as the files have them, and the files that a run will read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilsim.describe.catalogue import PATH, is_file, load_chip, load_named, located
+from hilsim.describe.link import Link
+from hilsim.describe.model import Model
+from hilsim.describe.names import Known, one_of, resolve
+from hilsim.describe.policy import Own
+from hilsim.describe.strict_yaml import Document
+from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.files import exists, unreadable
+
+if TYPE_CHECKING:
+    from hilsim.describe.load import Placed, PlacedNetwork
+    from hilsim.describe.scenario import Placement, Scenario
+
+
+def stand_in_folder(placement: Placement, scenario: Scenario, file: Path) -> Path | None:
+    """Where a role's checkpoint lies, whether or not it is there to be read. Raises `InputError` where none can be."""
+    if placement.stand_in is None:
+        return None
+    folder = located(placement.stand_in, file)
+    if scenario.logits.source != "synthetic" and not exists(folder):
+        expected = "a checkpoint folder with config.json, model.safetensors and tokenizer.json"
+        remedy = "Check the path; shipped stand-ins are in models/."
+        raise ScenarioError(
+            [Fault(str(file), PATH, f"{placement.stand_in!r}: no such folder ({folder})", expected, remedy)]
+        )
+    return folder
+
+
+def missing_files(scenario: Scenario, file: Path) -> Iterator[Fault]:
+    """Files that a run will read and that cannot be read, found before anything heavy is loaded."""
+    wanted: list[tuple[str, str]] = []
+    if scenario.logits.source == "transcript":
+        wanted.append(("logits.file", scenario.logits.file))
+    if isinstance(scenario.policy, Own):
+        wanted.append(("policy.function", scenario.policy.function.rpartition(":")[0]))
+    for place, value in wanted:
+        try:
+            fault = unreadable(located(value, file))
+        except InputError as error:
+            yield from (fault.at(place) for fault in error.faults)
+            continue
+        if fault is not None:
+            yield Fault(str(file), place, f"{value!r}: {fault.found} ({fault.file})", fault.expected, fault.remedy)
+
+
+def with_names(
+    scenario: Scenario,
+    target: Placed | None,
+    draft: Placed | None,
+    link: Link | None,
+    networks: Sequence[PlacedNetwork | None],
+) -> Scenario:
+    """The scenario with every name as its file has it, whatever was typed: one digest, one row in a table."""
+    update: dict[str, object] = {
+        role: placed.placement for role, placed in (("target", target), ("draft", draft)) if placed is not None
+    }
+    if link is not None and scenario.link is not None and not is_file(scenario.link):
+        update["link"] = link.name
+    beside = [network for network in networks if network is not None]
+    if len(beside) == len(networks):
+        update["networks"] = tuple(network.placement for network in beside)
+    roles = [placed for placed in (target, draft) if placed is not None]
+    if scenario.application is not None:
+        update["application"] = chip_of(scenario.application, roles)
+    tracks = [f"{placed.chip.name}/{placed.unit_name}" for placed in roles]
+    units = [*tracks, *(placed.unit_name for placed in roles)]
+    renamed = {track_of(name, roles, units): backend for name, backend in scenario.units.items()}
+    if len(renamed) == len(scenario.units):
+        update["units"] = renamed
+    if (pinned := scenario.compile.profile) is not None and not is_file(pinned):
+        used = [*(placed.unit for placed in roles), *(network.unit for network in beside)]
+        listed = dict.fromkeys(name for unit in used for name in unit.profiles)
+        update["compile"] = scenario.compile.model_copy(update={"profile": one_of(pinned, listed)})
+    return scenario.model_copy(update=update)
+
+
+def chip_of(value: str, roles: Sequence[Placed]) -> str:
+    """The name of the chip in use that a spelling means, or the spelling as it is."""
+    known = [Known(placed.chip.name, placed.chip.known_as, placed.chip.title) for placed in roles]
+    meant = dict.fromkeys(resolve(value, known, "chip"))
+    return next(iter(meant)) if len(meant) == 1 else value
+
+
+def track_of(value: str, roles: Sequence[Placed], units: Sequence[str]) -> str:
+    """UNIT or CHIP/UNIT as the files have it, of a spelling; or the spelling as it is."""
+    chip, slash, unit = value.rpartition("/")
+    return one_of(f"{chip_of(chip, roles)}/{unit}" if slash else unit, dict.fromkeys(units))
+
+
+def unknown_names(document: Document, file: Path) -> list[Fault]:
+    """Names in a scenario that is at fault elsewhere: looked up all the same, so that one reading tells it all."""
+    faults: list[Fault] = []
+    data = document.data if isinstance(document.data, dict) else {}
+    load: dict[str, Callable[[str], object]] = {
+        "model": lambda value: load_named("model", Model, value, file),
+        "chip": lambda value: load_chip(value, file),
+        "link": lambda value: load_named("link", Link, value, file),
+    }
+    wanted: list[tuple[str, str, object]] = [("link", "link", data.get("link"))]
+    for role in ("target", "draft"):
+        placement = data.get(role)
+        if isinstance(placement, dict):
+            wanted += [(kind, f"{role}.{kind}", placement.get(kind)) for kind in ("model", "chip")]
+    networks = data.get("networks")
+    for index, network in enumerate(networks if isinstance(networks, list) else ()):
+        if isinstance(network, dict):
+            wanted.append(("chip", f"networks[{index}].chip", network.get("chip")))
+    for kind, place, value in wanted:
+        if isinstance(value, str):
+            try:
+                load[kind](value)
+            except InputError as error:
+                faults += [fault.at(place) if fault.place == kind else fault for fault in error.faults]
+    return faults
