@@ -113,14 +113,16 @@ def plan_graph(
     """
     book, nodes = site.book, len(program.graph.nodes)
     findings = book.findings(program, name)
-    chosen, mended = mend(program, site, errors_of(findings), repeats, layers)
-    passed, more = passes(program, site, name)
+    errors = errors_of(findings)
+    chosen, mended = mend(program, site, errors, repeats, layers)
+    left = errors_of(book.findings(program, name)) if chosen else errors
+    passed, more = passes(program, site, name, left)
     if passed:  # what came in with them may want mending in its turn
         again, further = mend(program, site, errors_of(book.findings(program, name)), repeats, layers)
         chosen, mended = [*chosen, *passed, *again], mended + more + further
     if site.profile.integers != "native" and site.asks_for(NARROW):
         chosen.append(narrowed(program))
-    left = errors_of(book.findings(program, name))
+    left = errors_of(book.findings(program, name)) if chosen else errors
     wrong = {found.node for found in left if found.node and found.rule != "dynamic-shape"}
     islands = islands_of(program, wrong, layers, round(repeats))
     refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, site)]
@@ -178,11 +180,10 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
     return [found for found in findings if found.severity == "error"]
 
 
-def passes(program: ExportedProgram, site: Site, graph: str) -> tuple[list[Chosen], Work]:
+def passes(program: ExportedProgram, site: Site, graph: str, errors: list[Finding]) -> tuple[list[Chosen], Work]:
     """Passes over the whole program that take an error away, or that the user asks for, in place; what they add."""
     chosen: list[Chosen] = []
     extra = Work()
-    errors = errors_of(site.book.findings(program, graph))
     if (
         any(MERGED in found.rewrites for found in errors)
         and site.may_use(MERGED)

@@ -29,10 +29,22 @@ BEYOND = 1 << 60  # "to the end", which is no size
 
 Twin = Callable[[int, int], Subject]  # the subject at so many rows and so many positions in all
 KNOWN: dict[tuple[object, ...], ExportedProgram | None] = {}
+MADE: dict[tuple[object, ...], ExportedProgram] = {}  # programs at sizes: units and formats that are tried share them
 
 
 def program_at(twin: Twin, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
-    """The program of a twin at a size. Twins of equal `alike` differ in their sizes alone. Raises `InputError`."""
+    """The program of a twin at a size, to be changed. Twins of equal `alike` differ in their sizes alone.
+
+    Raises `InputError`.
+    """
+    key = (*alike, rows, context)
+    if key not in MADE:
+        MADE[key] = made_at(twin, rows, context, alike)
+    return copied(MADE[key])
+
+
+def made_at(twin: Twin, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
+    """The same, made for the first time."""
     cached = max(context - rows, 0)
     general = (ROWS if rows > 1 else 1, CACHED if cached > 1 else cached)
     key = (*alike, *general)
