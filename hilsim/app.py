@@ -65,6 +65,8 @@ def run_scenario(options: RunOptions) -> int:
     setup, plans = through_the_gate(options.file, options.overrides)
     verdict = check(setup, options.overrides, load_compiled)
     verdict.require()
+    if faults := output_faults(options, make=True):
+        raise InputError(faults)
     with opened_bench(setup, options) as bench, link_of(setup, options) as ends:
         try:
             return run_with(options, setup, verdict, plans, bench, ends)
@@ -226,11 +228,17 @@ def views(
             yield dashboard, dashboard
 
 
+def output_faults(options: RunOptions, *, make: bool) -> list[Fault]:
+    """What would keep results from being written; folders are made for a scenario that runs, not for one refused."""
+    faults = [] if options.out is None else folder_faults(options.out, "--out", make=make)
+    if options.trace is not None:
+        faults += place_faults(options.trace, "--trace", make=make)
+    return faults
+
+
 def prepare(options: RunOptions, setup: Setup) -> None:
     """Refuse places that cannot be written to, and options that say nothing here, before a long run, not after it."""
-    faults = [] if options.out is None else folder_faults(options.out, "--out")
-    if options.trace is not None:
-        faults += place_faults(options.trace, "--trace")
+    faults = output_faults(options, make=False)
     if options.shadow and not setup.backends:
         expected = "a unit with a board or a recording behind it"
         faults.append(Fault(setup.file, "--shadow", "simulated units alone", expected, "Set units.NAME.backend."))

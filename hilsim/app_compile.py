@@ -95,10 +95,11 @@ def check_scenario(options: CheckOptions, file: Path) -> int:
 
 
 def longest_words(longest: Largest) -> str:
-    """The longest context, what stops it, and how far the answer reaches over the ranges of the memory's figures."""
+    """The longest context, what stops it, and how far it moves over all that the memory's figures leave open."""
     found = f"{longest.tokens:,} tokens" if longest.tokens else "none fits"
     over = "" if longest.least == longest.most else (
-        f" Over the ranges of the memory's figures it is {longest.least:,} to {longest.most:,}."
+        " Over the ranges of the memory's figures, and an assumed yes or no either way,"
+        f" it is {longest.least:,} to {longest.most:,}."
     )  # fmt: skip
     return f"Largest context: {found} (stopped by {longest.stopped_by}).{over}"
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT, config_of, described, file_of, load_chip, load_named, written_chip
+from hilsim.describe.catalogue import (
+    PATH,
+    PROJECT,
+    config_of,
+    described,
+    file_of,
+    load_chip,
+    load_named,
+    written_chip,
+)
 from hilsim.describe.chip import Chip
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.family import Family
@@ -208,13 +219,31 @@ def show_chip(name: str, model: str | None, context: int, network: NetworkLoad |
 
     from hilsim.show.chip_card import print_card
 
-    here = Path("--chip")
-    chip = load_chip(name, here)
-    found = None if model is None else load_named("model", Model, model, here)
+    here = Path("--model")
+    with naming_once("--chip", "chip"):
+        chip = load_chip(name, Path("--chip"))
+    with naming_once("--model", "--model"):
+        found = None if model is None else load_named("model", Model, model, here)
     print_card(Console(), chip, found, context, network)
     if found is not None and model is not None and config_of(model, here) is not None:
         print(f"Note: {found.notes}")
     return 0
+
+
+@contextmanager
+def naming_once(asked_in: str, argument: str) -> Iterator[None]:
+    """Faults in a name that an argument gives, with the argument as their only place: no "--model: model: ..."."""
+    kind = argument.removeprefix("--")
+    try:
+        yield
+    except InputError as error:
+        faults = [
+            replace(one, file=argument, place="" if one.place in (kind, PATH) else one.place)
+            if one.file == asked_in
+            else one
+            for one in error.faults
+        ]
+        raise type(error)(faults) from None
 
 
 def with_account(text: str, found: Calibration) -> str:

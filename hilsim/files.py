@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import os
 import re
 import stat
@@ -68,6 +69,9 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
         return []
 
 
+MOST_NEAR = 8  # files that a message lists, those with the likest names first
+
+
 def unreadable(path: Path, most_bytes: int | None = None) -> Fault | None:
     """Why a path is no file to read from, or None; nothing is opened, so that nothing can block.
 
@@ -78,8 +82,10 @@ def unreadable(path: Path, most_bytes: int | None = None) -> Fault | None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        near = [file.name for file in files_in(path.parent, path.suffix)][:8]
-        remedy = f"That folder holds: {', '.join(near)}." if near else "Check the path."
+        here = [file.name for file in files_in(path.parent, path.suffix)]
+        near = dict.fromkeys([*difflib.get_close_matches(path.name, here, MOST_NEAR), *here])
+        more = f" and {len(near) - MOST_NEAR} more" if len(near) > MOST_NEAR else ""
+        remedy = f"That folder holds: {', '.join([*near][:MOST_NEAR])}{more}." if near else "Check the path."
         return Fault(str(path), "", "no such file", "a readable file", remedy)
     except (OSError, ValueError) as error:
         return Fault(str(path), "", reason(error), "a readable file")
@@ -172,7 +178,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
             os.replace(file, folder / file.name)
 
 
-def place_faults(file: Path, option: str) -> list[Fault]:
+def place_faults(file: Path, option: str, *, make: bool = True) -> list[Fault]:
     """What would keep a file from being written, found before a long run and not after it; makes missing folders."""
     try:
         found = file.stat()
@@ -186,7 +192,7 @@ def place_faults(file: Path, option: str) -> list[Fault]:
     # A name may be too long only with what is put around it while it is unfinished.
     if len(os.fsencode(temporary_name(file).name)) > MOST_NAME_BYTES:
         return [Fault(str(file), option, f"a name of {len(file.name)} letters", "a shorter name")]
-    return folder_faults(file.parent, option)
+    return folder_faults(file.parent, option, make=make)
 
 
 def temporary_name(file: Path) -> Path:
@@ -194,13 +200,18 @@ def temporary_name(file: Path) -> Path:
     return file.with_name(f".{file.name}.{os.getpid()}.part")
 
 
-def folder_faults(folder: Path, option: str) -> list[Fault]:
-    """What would keep files from being written into a folder, which is made where it is missing."""
+def folder_faults(folder: Path, option: str, *, make: bool = True) -> list[Fault]:
+    """What would keep files from being written into a folder, which is made where it is missing, if `make` says so."""
     try:
         if len(folder.parts) > MOST_FOLDERS:
             raise ValueError(f"{len(folder.parts)} folders in each other")
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        there = folder
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            os.fspath(folder).encode("utf-8")
+            there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        tempfile.TemporaryFile(dir=there).close()
     except (OSError, ValueError) as error:
         return [Fault(str(folder), option, reason(error), "a folder that can be written to", "Choose another.")]
     return []

@@ -140,7 +140,7 @@ def test_places_beyond_a_list_take_its_last_chance(tmp_path: Path) -> None:
 
 REFUSED = {
     "a list without a word": ("[0.9, 0.5]", "conditional: "),
-    "an empty list": ("{conditional: []}", "at least 1 item"),
+    "an empty list": ("{conditional: []}", "at least 1 of them"),
     "shares that rise": ("{marginal: [0.5, 0.6]}", "rises, 0.6 at place 2 after 0.5"),
     "both": ("{marginal: [0.5], conditional: [0.5]}", "conditional and marginal"),
     "another word": ("{unconditional: [0.5]}", "one of accepted_over_drafted"),

@@ -158,6 +158,20 @@ def test_intervals_say_what_they_hold_and_widen_with_it(tmp_path: Path) -> None:
     assert again == found
 
 
+def test_an_interval_of_more_causes_contains_those_of_fewer() -> None:
+    """Over several seeds: with few draws, quantiles alone would not be nested."""
+    for seed in range(4):
+        setup = shipped("paper_table", "workload.requests=8", f"seed={seed}")
+        found = error_bars(setup, Sources(setup, remember=True), draws=6)
+        for interval in found["headline"].values():
+            for narrow in (interval, interval["sampling_alone"]):
+                assert interval["with_sampling"]["low"] <= narrow["low"]
+                assert interval["with_sampling"]["high"] >= narrow["high"]
+            assert interval["with_other_pairs"]["low"] <= interval["with_sampling"]["low"]
+            assert interval["with_other_pairs"]["high"] >= interval["with_sampling"]["high"]
+        assert any("contain the narrower ones" in text for text in found["holds"])
+
+
 def test_one_request_alone_has_no_sampling_error_and_that_is_said(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=1", "logits.acceptance=0.7")
     found = error_bars(setup, Sources(setup, remember=True), draws=10)

@@ -213,7 +213,7 @@ def test_bad_conversations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     good = '{"id": "a", "turns": ["Hello."]}\n'
     message = refused(capsys, *conversation_case(tmp_path, good + '{"id": "b", "turns": []}\n{"id": 1}\nnot json\n'))
     assert [f"line {n}" in message for n in (2, 3, 4)] == [True] * 3
-    assert "empty conversation" in message
+    assert "no turn of the passenger" in message
     assert "no conversation" in refused(capsys, *conversation_case(tmp_path, "\n\n"))
     assert "workload.count" in refused(capsys, *conversation_case(tmp_path, good))
     long = '{"id": "a", "turns": ["' + "what about this one " * 600 + '"]}\n'

@@ -25,6 +25,7 @@ from hilsim.logits.decisions import Decisions, Rules
 from hilsim.logits.decoder import Decoder
 from hilsim.logits.live import LiveSource, Reader
 from hilsim.logits.network import Network, NetworkConfig
+from hilsim.logits.pairs import Columns
 from hilsim.logits.sampling import Logits, law_of, require_finite
 from hilsim.logits.source import Draft, TokenTree
 from hilsim.show.document import as_json
@@ -156,7 +157,7 @@ def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
         networks={"target": target, "draft": network()},
-        vocabulary=11,
+        columns=dict.fromkeys(("target", "draft"), Columns(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
     )

@@ -385,8 +385,8 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "no folder": (shutil.rmtree, ["no such folder", "a checkpoint folder with config.json"]),
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "no such file"]),
     "config is no text": (
-        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{}"),
-        ["config.json: byte 0", "UTF-8"],
+        lambda folder: (folder / "config.json").write_bytes(b"{\xff}"),
+        ["config.json: byte 1", "UTF-8"],
     ),
     "config is no JSON": (write("config.json", '{\n  "vocab_size": ,\n}'), ["config.json: line 2", "a JSON document"]),
     "config is empty": (write("config.json", ""), ["config.json: line 1", "a JSON document"]),

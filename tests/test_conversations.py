@@ -93,7 +93,7 @@ REFUSED = {
     "a picture": ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, ["content that is no text"]),
     "a system text in the middle": ({"messages": [USER, ASSISTANT, SYSTEM]}, ["message 3 of 'system'"]),
     "two questions at once": ({"messages": [USER, USER, ASSISTANT]}, ["message 2 of 'user' after another"]),
-    "answers alone": ({"messages": [ASSISTANT]}, ["an empty conversation or turn"]),
+    "answers alone": ({"messages": [ASSISTANT]}, ["no turn of the passenger"]),
     "two system texts": ({"messages": [SYSTEM, USER], "system": "Be brief."}, ["two system texts"]),
     "an empty system text": (
         {"id": "b", "turns": ["One."], "system": " "},

@@ -175,7 +175,7 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(capsys: pytest.CaptureFi
         (["--links", "rope"], "'rope'"),
         (["--chips", "abacus"], "'abacus'"),
         (["--drafts", "draft-68m-llama3"], "MODEL:STAND_IN"),
-        (["--latency-target", "-3"], "above 0"),
+        (["--latency-target", "-3"], "a number from 1e-06"),
         (["--plot", "out/x.bmp"], ".png"),
         (["--set", "policy.draft_token=3"], "draft_token"),
         (["--out", "/proc/nowhere"], "--out"),

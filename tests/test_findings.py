@@ -814,7 +814,7 @@ def test_every_rule_has_a_source() -> None:
     ("old", "new", "place", "remedy"),
     [
         ("why: mine", "wy: mine", "conditions[0].wy (line 13)", "an unknown key"),
-        ("dtypes: [bool]", "dtypes: [boole]", "conditions[0].dtypes[0] (line 15)", "'bool', 'int' or 'float'"),
+        ("dtypes: [bool]", "dtypes: [boole]", "conditions[0].dtypes[0] (line 15)", "'bool', 'int', 'float'"),
         ("equation: plain", "equation: fancy", "conditions[0].equation (line 16)", "'plain'"),
         ("accumulate: false", "accumulate: true", "conditions[0].accumulate (line 17)", "False"),
         ("factors: [0, 1]", "factors: [0]", "conditions[0]", "two operands or more"),

@@ -95,7 +95,7 @@ def test_without_ranges_nothing_is_open() -> None:
 
 
 @settings(max_examples=40)
-@given(st.floats(0.2, 3), st.floats(0.5, 1), st.floats(1, 2), st.floats(0, 1), st.floats(1, 3))
+@given(st.floats(0.2, 3), st.floats(0.5, 1), st.floats(1, 2), st.just(0) | st.floats(0.01, 1), st.floats(1, 3))
 def test_the_verdict_is_that_of_all_corners(size: float, low: float, high: float, least: float, most: float) -> None:
     """Enumerated: it fits where it does at all four corners of both ranges."""
     memory, reserve = size * NEED, 0.1 * size * NEED
@@ -131,6 +131,53 @@ def test_an_assumed_sharing_of_weights_is_a_condition_and_a_documented_one_is_no
     (condition,) = fits_of(with_sharing("assumed"))["tiny-chip"].conditions
     assert condition.name.endswith("shared_weights")
     assert not fits_of(with_sharing("datasheet"))["tiny-chip"].conditions
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("kind", ["assumed", "datasheet"])
+@pytest.mark.parametrize("enough", [True, False])
+def test_an_assumed_yes_or_no_may_be_the_other_one(value: bool, kind: str, enough: bool) -> None:
+    """Memory for one copy of the weights only, or for all three: no figure has a range, only the sharing is open."""
+
+    def with_sharing(size: float, value: bool, kind: str) -> Setup:
+        shared = Ability(value=value, kind=kind, source="a test's own")  # type: ignore[arg-type]
+        on = unit((1, 8, 32), shared_weights=shared)
+        return placed_alone(on, memory=figure(size, "B"), reserve=figure(0, "B"))
+
+    need = {yes: ledgers(with_sharing(1e6, yes, "datasheet"))["tiny-chip"].used_bytes for yes in (True, False)}
+    setup = with_sharing(need[not enough], value, kind)
+    fit = fits_of(setup)["tiny-chip"]
+    expected = "fits" if enough else "does not fit" if not value else "fits only if" if kind == "assumed" else "fits"
+    assert fit.verdict == expected
+    assert quick_verdict(setup, ledgers(setup)) == expected
+    assert fit.best.fits == (enough or value or kind == "assumed")
+    turns = kind == "assumed" and not enough
+    assert len(fit.conditions) == turns
+    assert (f"shared_weights is true (its file assumes {str(value).lower()})" in str(fit)) == turns
+    assert ("over the whole range" in str(fit)) == (expected == "fits")
+
+
+def test_one_yes_or_no_of_both_roles_is_one_condition() -> None:
+    """Target and draft on one unit, each with its own record of it: one of them unshared would fit, both do not."""
+
+    def both_roles(size: float, target: bool = True, draft: bool = True) -> Setup:
+        shared = [Ability(value=value, kind="assumed", source="a test's own") for value in (target, draft)]
+        first, second = (unit((1, 8, 32), shared_weights=one) for one in shared)
+        alone = placed_alone(first, memory=figure(size, "B"), reserve=figure(0, "B"))
+        return replace(alone, draft=replace(alone.target, role="draft", unit=second))
+
+    one_unshared = ledgers(both_roles(1e6, draft=False))["tiny-chip"].used_bytes
+    assert one_unshared < ledgers(both_roles(1e6, target=False, draft=False))["tiny-chip"].used_bytes
+    fit = fits_of(both_roles(one_unshared))["tiny-chip"]
+    assert [condition.name for condition in fit.conditions] == ["tiny-chip.units.u.shared_weights"]
+    assert fit.verdict == "fits only if"
+
+
+def test_a_shipped_chip_whose_sharing_is_assumed_fits_only_under_that_condition() -> None:
+    setup = shipped("target_alone", "target.chip=snapdragon-8-elite", "target.widths=[1, 8, 32, 128]")
+    said = str(check(setup))
+    assert "fits on snapdragon-8-elite, under conditions" in said
+    assert "shared_weights is true (its file assumes true)" in said
 
 
 def test_the_peak_of_loading_holds_the_staged_weights_and_neither_cache_nor_activations() -> None:
@@ -263,6 +310,17 @@ def test_a_model_of_3b_has_at_most_1024_tokens_on_sa8295p_and_one_of_1b_more() -
     assert largest_context(shipped("target_alone", "target.model=llama-3.2-1b")).tokens > 4096
     beyond = shipped("target_alone", "context_tokens=1025")
     assert [c.kind for c in caveats(beyond, fits_of(beyond))].count("published limit") == 1
+    assert "but a published limit speaks against it" in str(check(beyond))
+    assert "speaks against" not in str(check(shipped("target_alone")))
+
+
+def test_a_limit_whose_source_names_no_precision_is_of_all() -> None:
+    for precision_name in ("w4", "w8a8", "fp16"):
+        setup = shipped("target_alone", f"target.precision={precision_name}", "target.widths=[1]")
+        assert [len(exceeded(setup.target, context)) for context in (1024, 1025)] == [0, 1]
+        found = largest_context(setup)
+        assert found.tokens == 1024
+        assert "a published limit" in found.stopped_by
 
 
 def test_limits_that_contradict_themselves_are_refused() -> None:

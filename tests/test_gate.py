@@ -484,7 +484,7 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
     [
         ([], ["neither a scenario nor --module"]),
         (["--module", "tests.gate_modules:siamese"], ["--chip"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295"], ["sa8295p"]),
+        (["--module", "tests.gate_modules:siamese", "--chip", "sa8925p"], ["sa8295p"]),
         (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--unit", "tpu"], ["--unit", "npu"]),
         (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--precision", "w3"], ["w8a8"]),
         (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--profile", "x"], ["sa8295_2023"]),

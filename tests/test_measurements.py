@@ -325,6 +325,8 @@ def test_a_column_that_comes_twice_is_a_fault(tmp_path: Path) -> None:
 
 ABSURD = [
     {"context_len": "1e308"}, {"batch": "1e300"}, {"params_b": "1e300"}, {"value": "1e-320"},
+    {"params_b": "3212"}, {"kind": "spec_decode", "note": "vanilla 1,150"},
+    {"kind": "spec_decode", "note": "tokens per verify step 3,25; vanilla 30"},
     {"kind": "spec_decode", "note": "vanilla 0"}, {"kind": "spec_decode", "note": "vanilla 1.2.3"},
 ]  # fmt: skip
 
@@ -332,6 +334,18 @@ ABSURD = [
 @pytest.mark.parametrize("change", ABSURD, ids=str)
 def test_absurd_numbers_are_refused(change: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, "validate", "--json", "--csv", str(csv_file(tmp_path, {}, {"model": "another"} | change)))
+
+
+def test_numbers_of_a_note_end_before_punctuation(tmp_path: Path) -> None:
+    note = "tokens per verify step 3.25, tree 60; vanilla 30.5,"
+    (row,) = read_measurements(csv_file(tmp_path, {"kind": "spec_decode", "params_b": "2000", "note": note}))
+    assert (row.noted("tokens per verify step"), row.noted("vanilla rate")) == (3.25, 30.5)
+
+
+def test_a_faulty_name_is_placed_once_at_its_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "chip", "no-chip").startswith("chip: found 'no-chip'; expected one of ")
+    assert refused(capsys, "chip", "sa8295p", "--model", "no-model").startswith("--model: found 'no-model'; expected ")
+    assert main(["chip", "sa8295p", "--model", "llama-3.2-3b"]) == 0
 
 
 def test_a_prompt_of_no_tokens_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
+from hilsim.errors import CheckpointError
 from hilsim.logits.template import is_linear
 from hilsim.logits.tokenizer import load_tokenizer
 
@@ -247,6 +248,32 @@ def test_a_llama_tokenizer_is_what_transformers_makes_of_it(
     save(tmp_path, pieces("prepend")(), TEMPLATES["brackets"], tokenizer_class=name, **settings)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "eos_token_id": 2}))
     require_the_same(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "GPTNeoXTokenizerFast", "Qwen2Tokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("settings", [{}, {"add_prefix_space": True}], ids=str)
+def test_a_class_that_transformers_makes_anew_counts_and_not_its_file(
+    settings: dict[str, Any], name: str, family: str, tmp_path: Path
+) -> None:
+    made = bytes_bpe()
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    save(tmp_path, made, TEMPLATES["brackets"], tokenizer_class=name, **settings)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "eos_token_id": 2}))
+    require_the_same(tmp_path, words=("It is 12 km to E\u0301vry, 2024.", "Don't  STOP\n\nhere", "42"))
+
+
+@pytest.mark.parametrize("name", ["CodeLlamaTokenizer", "CohereTokenizerFast", "T5Tokenizer"])
+def test_a_class_made_anew_in_another_way_is_refused(name: str, tmp_path: Path) -> None:
+    save(tmp_path, pieces("prepend")(), TEMPLATES["brackets"], tokenizer_class=name)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": 2}))
+    with pytest.raises(
+        CheckpointError, match=f"tokenizer_class: found {name.removesuffix('Fast')}.*PreTrainedTokenizerFast"
+    ):
+        load_tokenizer(tmp_path)
 
 
 def test_the_date_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_the_page_names_every_kind_and_code() -> None:
         (PROJECT / "hilsim/hardware/agent" / f"{name}.py").read_text() for name in ("serve", "listen", "line")
     )
     kinds = set(re.findall(r"Frame\(\s*\"(\w+)\"", code))
-    codes = set(re.findall(r"Refused\(\"(\w+)\"", code)) | {"garbage", "too_large", "version"}
+    codes = set(re.findall(r"Refused\(\"(\w+)\"", code)) | {"garbage", "too_large", "version", "stopping"}
     assert kinds | {"hello", "load", "step", "reset", "ping"} == set(
         re.findall(r"^\| \w+ \| `(\w+)`", PAGE, re.MULTILINE)
     )

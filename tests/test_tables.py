@@ -111,6 +111,8 @@ def test_decimal_commas_are_read_where_they_can_be_nothing_else(separator: str, 
     assert numbers(tmp_path, separator, "38,5", "7", "1,150") == [38.5, 7.0, 1.15]
     assert numbers(tmp_path, separator, "0,250") == [0.25]
     assert numbers(tmp_path, separator, "38.5", "1150") == [38.5, 1150.0]  # and points stay points
+    assert numbers(tmp_path, separator, "38.5", "1.150", "0.125") == [38.5, 1.15, 0.125]  # where one settles it
+    assert numbers(tmp_path, ",", "1.150") == [1.15]  # between commas a point is a point
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,9 @@ def test_decimal_commas_are_read_where_they_can_be_nothing_else(separator: str, 
         (";", ["38,5", "1.150"], "'38,5'"),  # a comma and a point: neither is certain
         (";", ["1.150,5"], "'1.150,5'"),
         (",", ["38,5"], "Write a decimal point"),
+        (";", ["1.150"], "'1.150', which may be 1.150 or 1150"),
+        ("\t", ["1.150", "7", "12.000"], "'12.000', which may be 12.000 or 12000"),
+        (";", ["1.150.000", "7"], "1150000"),
     ],
 )
 def test_a_number_that_can_be_read_in_two_ways_is_refused(
@@ -131,7 +136,34 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("column", ["context_len", "batch"])
+def test_whole_numbers_have_neither_points_nor_commas(column: str, separator: str, tmp_path: Path) -> None:
+    """Whatever the other numbers settle: 38,5 or 38.5 beside it makes 2.000 tokens no 2."""
+    rows = [["device", "model", "kind", "metric", "value", column], ["x", "y", "llm_decode", "tok_s", "38", "2000"]]
+    (row,) = read_measurements(saved(tmp_path, table(rows, separator)))
+    assert 2000 in (row.context, row.batch)
+    for written, value in itertools.product(("2.000", "2,000", "2.000,0", "2000,5"), ("38", "38,5", "38.5")):
+        if separator == "," and value == "38,5":
+            continue
+        rows[1][-2:] = value, written
+        with pytest.raises(InputError) as caught:
+            read_measurements(saved(tmp_path, table(rows, separator)))
+        assert f"{column}: found '{written}'; expected a whole number" in str(caught.value)
+
+
+def test_a_german_table_with_points_for_thousands_is_not_read_as_small_numbers(tmp_path: Path) -> None:
+    text = "device;model;kind;metric;value;context_len;precision\nsa8295p;llama-3.2-3b;llm_prefill;ttft_ms;{};{};w4\n"
+    with pytest.raises(InputError) as caught:
+        read_measurements(saved(tmp_path, text.format("1.150", "2.000")))
+    assert [fault.place for fault in caught.value.faults] == ["line 2, value", "line 2, context_len"]
+    (row,) = read_measurements(saved(tmp_path, text.format("1150", "2000")))
+    assert (row.value, row.context) == (1150, 2000)
+
+
 MISREAD = {
+    "bars between cells": ("| device | model | kind | metric | value |\n|---|\n", "Write ';' for every '|'"),
+    "a comment before the header": ("# board 3, cooled\ndevice,model,kind,metric,value\n", "a comment, '# board 3'"),
     "decimals that slip into the next column": (
         "device,model,kind,metric,value,runtime,note\norin-nx-16gb,our-own,llm_decode,tok_s,38,5,M\n", "with a point"),
     "values beyond the header": (
@@ -252,6 +284,13 @@ LEFT_OUT = [
     ({"model_type": "llama 3B Q6_K"}, "weights in Q6_K"), ({"type_k": "q8_0"}, "a cache in q8_0"),
     ({"no_kv_offload": True}, "stayed with the CPU"),
     ({"model_type": "qwen3moe 30B.A3B Q4_K - Medium"}, "mixture of experts"),
+    *[({"model_filename": f"a3b/{name}.gguf"}, "mixture of experts")
+      for name in ("Qwen3-30B-A3B-Q4_K_M", "mixtral-8x7b-instruct", "OLMoE-1B-7B", "x_a2.7b")],
+    ({"devices": "CUDA0/CUDA1"}, "several devices (CUDA0/CUDA1)"),
+    ({"tensor_split": "3.00/1.00"}, "split between devices (-ts 3.00/1.00)"),
+    ({"tensor_buft_overrides": "ffn_.*=CPU"}, "tensors were moved (-ot ffn_.*=CPU)"),
+    ({"backends": "CUDA,RPC"}, "RPC"), ({"devices": "RPC[10.0.0.2:50052]"}, "RPC"),
+    ({"embeddings": True}, "embeddings"),
     ({"n_gpu_layers": 12}, "12 of 28 layers ran on the GPU"),
     ({"model_type": "llama 3B", "model_filename": "x.gguf"}, "precision is not stated"),
 ]  # fmt: skip
@@ -269,6 +308,20 @@ def test_rows_of_llama_bench_without_a_counterpart_are_left_out_with_the_reason(
     assert reason in left[0].reason
 
 
+PLAIN_SETTINGS = {
+    "devices": "auto", "tensor_split": "0.00", "tensor_buft_overrides": "none", "embeddings": False,
+    "model_filename": "moe-a3b/Llama-3.2-3B-w4a8bit-Q4_K_M.gguf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change", [{}, PLAIN_SETTINGS, {"devices": "CUDA0"}, {"tensor_split": "1.00/0.00"}, {"embeddings": "0"}], ids=str
+)
+def test_rows_that_ran_on_one_gpu_are_the_gpu_s(change: dict[str, object], tmp_path: Path) -> None:
+    (row,) = read_measurements(bench(tmp_path, change, form="json"), "orin-nx-16gb")
+    assert (row.unit_kind, row.hardware, row.forbidden) == ("gpu", "Orin", "")
+
+
 FORMATS = [
     ("llama 3B Q4_0", "w4"), ("llama 3B mostly Q4_1", "w4"), ("llama 3B IQ4_NL - 4.5 bpw", "w4"),
     ("llama 3B Q8_0", "w8a8"),
@@ -283,7 +336,7 @@ def test_quantisations_are_number_formats(model_type: str, precision: str, tmp_p
 
 
 def test_a_run_on_the_cpu_is_the_cpu_s(tmp_path: Path) -> None:
-    for change in ({"n_gpu_layers": 0}, {"backends": "CPU"}):
+    for change in ({"n_gpu_layers": 0}, {"backends": "CPU"}, {"devices": "none"}, {"devices": "CPU"}):
         (row,) = read_measurements(bench(tmp_path, change, form="json"), "orin-nx-16gb")
         assert (row.unit_kind, row.hardware, row.forbidden) == ("cpu", "ARMv8", "")
 
@@ -344,6 +397,7 @@ STRANGERS: dict[str, tuple[object, str]] = {
     "conversations": ('{"id": "a", "turns": ["Hello"]}\n', "workload.conversations="),
     "vLLM's benchmark": ({"mean_ttft_ms": 3, "mean_tpot_ms": 2}, "llm_decode, latency_ms, mean_tpot_ms"),
     "a checkpoint": ({"model_type": "llama", "architectures": []}, "measures nothing"),
+    "figures in JSON": ([dict(ROW)], "Write these keys as CSV columns"),
     "other JSON": ({"a": 1, "b": 2}, "Its keys begin with a, b"),
     "AI-Hub": ("models:\n- name: x\n  performance_metrics:\n  - device: y\n", "tokens_per_second"),
     "a scenario": ("name: x\ntarget: {}\npolicy: sync\n", "python simulate.py"),
@@ -353,7 +407,7 @@ STRANGERS: dict[str, tuple[object, str]] = {
     "results of a study": ("point,state,speedup\n1,done,2\n", "predictions, no measurement"),
     "a Markdown table": ("| model | size | backend | test | t/s |\n| --- |\n| x | 1 | CUDA | pp512 | 3 |\n", "-o csv"),
     "a packed file": (gzip.compress(FIGURES.encode()), "gunzip -k"),
-    "a transcript": (npz(), "logits.source=transcript"),
+    "a transcript": (npz(), "simulate.py SCENARIO --set logits.source=transcript"),
     "a workbook": (workbook(), "Save it as CSV"),
     "weights": (b"GGUF\3\0\0\0", "llama-bench -o csv"),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from hilsim.app_runs import Sources, run_both
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import Setup, load_setup
 from hilsim.show.metrics import headline_numbers
-from hilsim.study.uncertainty import draw, in_use, uncertainty, with_values
+from hilsim.study.uncertainty import draw, hull, in_use, uncertainty, with_values
 from tests.scenes import LINK, TABLE, shipped
 
 RANGED = LINK.replace("value: 2, unit: ms,", "value: 2, unit: ms, range: [1, 6],")
@@ -128,3 +128,7 @@ def test_only_figures_in_use_are_drawn() -> None:
     paths = in_use(shipped("orin_8295"))
     assert any("precisions.w4.weight_rate" in path for path in paths)
     assert not [path for path in paths if "precisions.fp16" in path or "/units.cpu" in path or "/memory" in path]
+
+
+def test_a_hull_is_the_smallest_interval_around_all() -> None:
+    assert hull({"a": (2, 5), "b": (0, 1)}, {"a": (3, 7), "b": (0.2, 0.4)}) == {"a": (2, 7), "b": (0, 1)}

@@ -22,8 +22,8 @@ from hilsim.show.document import document
 from hilsim.show.layout import PARTS, REST, parts_of
 from hilsim.show.plain import PlainLines
 from hilsim.show.report import render
-from hilsim.show.sentences import outside_words
-from hilsim.show.words import told_apart
+from hilsim.show.sentences import headline, outside_words
+from hilsim.show.words import three_digits, told_apart
 from tests.test_show import both
 
 HEARING = re.compile(r"\bhear(s|d|ing)?\b", re.IGNORECASE)
@@ -93,6 +93,35 @@ def test_the_answer_stands_first_and_last(found: dict, width: int) -> None:
     last = " ".join(lines[places[1] :])
     assert last in " ".join(" ".join(lines).split())
     assert "The first clause is ready after" in last
+
+
+def test_a_published_limit_stands_in_the_first_and_the_last_line(found: dict) -> None:
+    caveat = {"kind": "published limit", "about": "x", "text": "at most 9 tokens", "source": ""}
+    against = "a published limit speaks against this scenario"
+    assert " ".join(shown(found | {"caveats": [caveat]}).split()).count(against) == 2
+    assert against not in shown(found)
+    assert against not in shown(found | {"caveats": [caveat | {"kind": "memory"}]})
+
+
+def test_the_headline_quotes_the_widest_error_bar(found: dict) -> None:
+    ends = {"low": 0.5, "high": 2.25}
+    inner = {"low": 1, "high": 1.5}
+    sampled = inner | {"with_sampling": {"low": 0.9, "high": 2}, "with_other_pairs": ends}
+    bars: list[dict] = [ends, inner | {"with_sampling": ends}, sampled]
+    for bar in bars:
+        said = headline(found | {"uncertainty": {"headline": {"speedup": bar}}})
+        assert f"speedup {found['speedup']:.2f} (0.5 to 2.25 by its widest error bar):" in said
+    assert "error bar" not in headline(found)
+    assert "error bar" not in headline(found | {"uncertainty": {"headline": {"speedup": {"low": 1.0, "high": 1.0}}}})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(999.4, "999"), (999.5, "1,000"), (999.99, "1,000"), (-999.7, "-1,000"), (1000, "1,000"), (12345.6, "12,346"),
+     (0.98765, "0.988"), (99.96, "100"), (0, "0")],
+)  # fmt: skip
+def test_three_digits_have_no_exponent_around_a_thousand(value: float, words: str) -> None:
+    assert three_digits(value) == words
 
 
 def test_the_notes_name_what_is_not_in_the_number(found: dict) -> None:

@@ -1,12 +1,13 @@
 """Whether a placement fits, given how sure the sizes are: yes, only under conditions in numbers, or no.
 
-Capacities, reserves and number formats have ranges. A placement fits where it does with every figure at the end of its
-range that needs the most memory; it fits only under conditions where it does with the figures as they stand.
+Capacities, reserves and number formats have ranges, and an assumed yes or no may be either. A placement fits where it
+does with every figure at the end of its range that needs the most memory, and every assumed ability missing; it fits
+only under conditions where it does with the figures as they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
@@ -44,7 +45,8 @@ class Fit:
     """One chip's verdict. `conditions` turn it one at a time, the other figures as they stand.
 
     Of one that fits only under conditions each must hold; of one that does not fit each alone would make it fit.
-    `rests_on` are the capacity and what the system keeps of it.
+    `rests_on` are the capacity and what the system keeps of it; `ranged` and `abilities` the sizes with a range and the
+    assumed yes-or-no figures that a ledger counts.
     """
 
     ledger: Ledger
@@ -53,6 +55,7 @@ class Fit:
     conditions: tuple[Condition, ...]
     rests_on: Mapping[str, Figure]
     ranged: tuple[str, ...]
+    abilities: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -66,9 +69,15 @@ class Fit:
             for name, figure in self.rests_on.items()
         )
 
+    @property
+    def open_figures(self) -> str:
+        """All that may be otherwise than it stands, counted."""
+        sizes = f"{len(self.ranged)} sizes with a range"
+        return f"{sizes} and {len(self.abilities)} assumed yes or no" if self.abilities else sizes
+
     def __str__(self) -> str:
         where, conditions = self.ledger.chip, " and ".join(map(str, self.conditions))
-        others = ", the other figures as they are" if len(self.ranged) > 1 else ""
+        others = ", the other figures as they are" if len(self.ranged) + len(self.abilities) > 1 else ""
         if self.verdict == "fits":
             return f"{where} fits over the whole range of its figures; it rests on {self.assumed}"
         if self.verdict == "fits only if" and conditions:
@@ -76,15 +85,15 @@ class Fit:
         if self.verdict == "fits only if":
             short = gib(self.worst.needed_bytes - self.worst.cap_bytes)
             return (
-                f"{where} fits only if its {len(self.ranged)} sizes with a range do not all lie at their unfavourable "
-                f"ends, where {short:.2f} GiB are missing; it rests on {self.assumed}"
+                f"{where} fits only if its {self.open_figures} do not all lie at their unfavourable ends, where "
+                f"{short:.2f} GiB are missing; it rests on {self.assumed}"
             )
         if conditions:
             conditions = " or ".join(map(str, self.conditions))
             return f"{where} does not fit; it would if {conditions}{others}"
         if self.best.fits:
-            sizes = f"all its {len(self.ranged)} sizes with a range"
-            return f"{where} does not fit; it would with {sizes} at their favourable ends; it rests on {self.assumed}"
+            every = f"all its {self.open_figures}"
+            return f"{where} does not fit; it would with {every} at their favourable ends; it rests on {self.assumed}"
         return f"{where} does not fit anywhere in the range of its figures; it rests on {self.assumed}"
 
 
@@ -115,13 +124,14 @@ def whole(fits: Mapping[str, Fit]) -> Verdict:
 def fits_of(setup: Setup) -> dict[str, Fit]:
     """The verdict of every chip in use, with the figures that turn it."""
     given, worst, best = (ledgers(setup, reading) for reading in (AS_GIVEN, NEEDS_MOST, NEEDS_LEAST))
-    used = sizes_in_use(setup)
+    used, assumed = sizes_in_use(setup), abilities_in_use(setup)
     found = {}
     for name, chip in setup.chips.items():
         mine = {path: size for path, size in used.items() if path.startswith(f"{name}.")}
-        conditions = tuple(conditions_of(setup, name, mine, fits=given[name].fits))
+        abilities = {path: same for path, same in assumed.items() if path.startswith(f"{name}.")}
+        conditions = tuple(conditions_of(setup, name, mine, abilities, fits=given[name].fits))
         rests_on = {f"{name}.memory": chip.memory, f"{name}.reserve": chip.reserve}
-        found[name] = Fit(given[name], worst[name], best[name], conditions, rests_on, tuple(mine))
+        found[name] = Fit(given[name], worst[name], best[name], conditions, rests_on, tuple(mine), tuple(abilities))
     return found
 
 
@@ -166,7 +176,19 @@ def named_figures(setup: Setup) -> Iterator[tuple[str, Figure | Widths | Ability
             yield f"{placed.chip.name}.units.{placed.unit_name}.{path}", figure
 
 
-def conditions_of(setup: Setup, chip: str, sizes: Mapping[str, Size], *, fits: bool) -> Iterator[Condition]:
+def abilities_in_use(setup: Setup) -> dict[str, list[Ability]]:
+    """The assumed yes-or-no figures that the ledgers count, by their paths; of each its objects, one a role."""
+    found: dict[str, list[Ability]] = {}
+    for placed in setup.roles.values():
+        shared = placed.unit.shared_weights
+        if shared is not None and shared.kind == "assumed" and placed.widths is not None and len(placed.widths) > 1:
+            found.setdefault(f"{placed.chip.name}.units.{placed.unit_name}.shared_weights", []).append(shared)
+    return found
+
+
+def conditions_of(
+    setup: Setup, chip: str, sizes: Mapping[str, Size], abilities: Mapping[str, list[Ability]], *, fits: bool
+) -> Iterator[Condition]:
     """The figures of a chip that alone, somewhere in their range, turn its verdict; each with the bound where."""
     for path, size in sizes.items():
         low, high = size.figure.ends
@@ -178,17 +200,15 @@ def conditions_of(setup: Setup, chip: str, sizes: Mapping[str, Size], *, fits: b
         if fits_at(other) != fits:
             bound = turning_point(fits_at, size.figure.si, other)
             yield Condition(path, size.figure, size.gives_room, bound / FACTORS[size.figure.unit])
-    for placed in setup.roles.values():
-        shared = placed.unit.shared_weights
-        if placed.chip.name != chip or shared is None or shared.kind != "assumed" or shared.value != fits:
-            continue
-        if ledgers(setup, turned(shared))[chip].fits != fits:
-            yield Condition(f"{chip}.units.{placed.unit_name}.shared_weights", shared, at_least=True)
+    for path, same in abilities.items():
+        if same[0].value == fits and ledgers(setup, turned(same))[chip].fits != fits:
+            yield Condition(path, same[0], at_least=True)
 
 
-def turned(one: Ability) -> Reading:
-    """The figures as they stand, with one yes or no the other way."""
-    return Reading(AS_GIVEN.need, AS_GIVEN.size, lambda ability: ability.value != (ability is one))
+def turned(same: Sequence[Ability]) -> Reading:
+    """The figures as they stand, with one yes or no, which may be several objects, the other way."""
+    objects = frozenset(map(id, same))
+    return Reading(AS_GIVEN.need, AS_GIVEN.size, lambda ability: ability.value != (id(ability) in objects))
 
 
 def with_one(size: Size, value: float) -> Reading:

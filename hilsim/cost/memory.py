@@ -1,7 +1,7 @@
 """The memory ledger of a placement: what lies in each chip's memory while it is loaded and in use, and whether it fits.
 
 A ledger is of one reading of the chips' figures: as they stand, or each at the end of its range that needs the most
-memory, or the least. `fit.py` draws the verdict from several.
+memory, or the least; an assumed yes or no is then the one or the other. `fit.py` draws the verdict from several.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Reading:
 
 
 AS_GIVEN = Reading(lambda f: f.si, lambda f: f.si, lambda ability: ability.value)
-NEEDS_MOST = Reading(lambda f: f.ends[1], lambda f: f.ends[0], lambda ability: ability.value)
-NEEDS_LEAST = Reading(lambda f: f.ends[0], lambda f: f.ends[1], lambda ability: ability.value)
+# What a file only assumes of an ability counts as no, or as yes: no ability takes memory.
+NEEDS_MOST = Reading(lambda f: f.ends[1], lambda f: f.ends[0], lambda a: a.value and a.kind != "assumed")
+NEEDS_LEAST = Reading(lambda f: f.ends[0], lambda f: f.ends[1], lambda a: a.value or a.kind == "assumed")
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ class Largest:
     """The longest context that fits, and what stops it there: a memory, a model's own limit or a published one.
 
     `least` and `most` are the same with every figure of the memories at the end of its range that needs the most, and
-    the least.
+    the least, and every assumed yes or no likewise.
     """
 
     tokens: int

@@ -15,6 +15,7 @@ from hilsim.cost.caveats import Caveat, caveats
 from hilsim.cost.counts import body_weights
 from hilsim.cost.fit import Fit, fits_of
 from hilsim.cost.memory import Ledger, describe, ledgers
+from hilsim.cost.published import exceeded
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.catalogue import described
@@ -67,6 +68,11 @@ class Verdict:
         """What has to be said against the placement, whether it fits or not."""
         return caveats(self.setup, self.by_chip)
 
+    def beyond_limits(self, chip: str) -> bool:
+        """Whether a model on this chip goes beyond a published limit."""
+        context = self.setup.scenario.context_tokens
+        return any(exceeded(role, context) for role in self.setup.roles.values() if role.chip.name == chip)
+
     def require(self) -> None:
         """Raise `PlacementError` unless everything fits."""
         if not self.fits:
@@ -82,7 +88,8 @@ class Verdict:
             if ledger.fits:
                 verb = "fits" if len(roles) == 1 else "fit"
                 under = ", under conditions" if fit.verdict == "fits only if" else ""
-                found = f"{models} {verb} on {chip}{under}"
+                against = ", but a published limit speaks against it" if self.beyond_limits(chip) else ""
+                found = f"{models} {verb} on {chip}{under}{against}"
             else:
                 most = f"expected at most {gib(ledger.cap_bytes):.3f} GiB"
                 found = f"found {models}, {ledger.ratio:.2f}x too large for {chip}; {most}"

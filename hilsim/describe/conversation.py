@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from hilsim.files import is_text, read_text
 BLANKS = re.compile(r"[ \t\n\r]*")
 OWN = '{"id": "...", "turns": ["..."]}'
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
-ROLES = {role: role for role in (USER, ASSISTANT, SYSTEM)}
-SPEAKERS = ROLES | {"human": USER, "gpt": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT}
+ROLES = {role: role for role in (USER, ASSISTANT, SYSTEM)} | {"developer": SYSTEM}
+ROLES |= {"human": USER, "gpt": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT}
+FIELDS = (("role", "content"), ("from", "value"))  # of a message, as chat APIs and as ShareGPT call them
+MOST_FAULTS = 8  # of one file: the same mistake often stands in every line
 ANSWERS = "what the assistant says"
 
 
@@ -72,37 +74,44 @@ def plain(value: Any, refuse: Refuse) -> Words:
     return value, None, ()
 
 
-def messages(value: Any, refuse: Refuse, who: str, what: str, roles: Mapping[str, str]) -> Words:
+def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
     """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
     turns: list[str] = []
     system: str | None = None
     said: list[str] = []
+    who, what = next((pair for pair in FIELDS if written_with(value, pair)), usual)
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         refuse("messages that are no list of objects", f'[{{"{who}": "{USER}", "{what}": "..."}}, ...]')
         return [], None, ()
-    answered = any(message.get(who) == name for name in roles if roles[name] == ASSISTANT for message in value)
-    for number, message in enumerate(value, start=1):
-        where, role = f"message {number}", message.get(who)
+    roles = [message.get(who) for message in value]
+    roles = [ROLES.get(role.casefold(), role) if isinstance(role, str) else role for role in roles]
+    for number, (message, role) in enumerate(zip(value, roles, strict=True), start=1):
+        where = f"message {number}"
         if extra := [key for key in message if key not in (who, what)]:
             refuse(f"{where} with {some(extra)}", f"{who} and {what} alone")
         if role is None or what not in message:
             refuse(f"{where} without {(who if role is None else what)!r}", f"{who} and {what}")
             continue
         text = text_of(message[what])
-        if not isinstance(role, str) or role not in roles:
-            refuse(f"{where} of {role!r}", f"one of {', '.join(roles)}")
+        if role not in (USER, ASSISTANT, SYSTEM):
+            refuse(f"{where} of {role!r}", f"one of {', '.join(ROLES)}")
         elif text is None:
             refuse(f"{where} with a {what} that is no text", "text, or a list of parts of type text")
-        elif roles[role] == SYSTEM and number > 1:
+        elif role == SYSTEM and number > 1:
             refuse(f"{where} of {role!r}", f"{role} as the first message alone")
-        elif roles[role] == SYSTEM:
+        elif role == SYSTEM:
             system = text
-        elif answered and said[-1:] == [USER] == [roles[role]]:
+        elif ASSISTANT in roles and said[-1:] == [USER] == [role]:
             refuse(f"{where} of {role!r} after another", "an answer between two questions, or questions alone")
         else:
-            said.append(roles[role])
-            turns += [text] if roles[role] == USER else []
+            said.append(role)
+            turns += [text] if role == USER else []
     return turns, system, (ANSWERS,) if ASSISTANT in said else ()
+
+
+def written_with(value: Any, fields: tuple[str, str]) -> bool:
+    """Whether a list of messages has these keys for who speaks and what is said."""
+    return isinstance(value, list) and any(isinstance(one, dict) and set(fields) & set(one) for one in value)
 
 
 def text_of(content: Any) -> str | None:
@@ -118,8 +127,8 @@ def text_of(content: Any) -> str | None:
 FORMATS = (
     Format("question file", "turns", "question_id", plain, unused=("category", "reference")),
     Format("turns", "turns", "id", plain, labels=("domain",)),
-    Format("chat messages", "messages", "id", lambda value, no: messages(value, no, "role", "content", ROLES), False),
-    Format("ShareGPT", "conversations", "id", lambda value, no: messages(value, no, "from", "value", SPEAKERS), False),
+    Format("chat messages", "messages", "id", lambda value, no: messages(value, no, FIELDS[0]), False),
+    Format("ShareGPT", "conversations", "id", lambda value, no: messages(value, no, FIELDS[1]), False),
 )
 
 
@@ -149,7 +158,11 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
         faults.append(Fault(str(path), "", "no conversation", "one JSON object a line", "Write one."))
     if count is not None and len(found) < count and not faults:
         wanted = f"the {count} that workload.count asks for"
-        faults.append(Fault(str(path), "", f"{len(found)} conversations", wanted, "Lower it."))
+        only = f"{len(found)} conversation{'s' if len(found) > 1 else ''}"
+        faults.append(Fault(str(path), "", only, wanted, f"Use --set workload.count={len(found)}."))
+    if len(faults) > MOST_FAULTS:
+        more = f"{len(faults) - MOST_FAULTS} more faults"
+        faults[MOST_FAULTS:] = [Fault(str(path), "", more, "none", "Mend those above first.")]
     if faults:
         raise ScenarioError(faults)
     return tuple(found[:count])
@@ -165,6 +178,8 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         keys = [*row]
         hints = [close for key in keys if (close := key_hint(str(key), [one.turns for one in FORMATS]))]
         hint = hints[0] if hints else ""
+        if any(set(fields) <= set(row) for fields in FIELDS):
+            hint = 'A message alone: put the list of messages into an object, {"messages": [...]}.'
         refuse(
             f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the words under messages or conversations", hint
         )
@@ -193,8 +208,10 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text with words")
     elif not all(is_text(text) for text in (*turns, system or "", str(number))):
         refuse("half a character (a lone surrogate)", "text")
-    elif not wrong and (not turns or not all(turn.strip() for turn in turns)):
-        refuse("an empty conversation or turn", "at least one turn with words")
+    elif not wrong and not turns:
+        refuse("no turn of the passenger", "at least one, with words")
+    elif not wrong and not all(turn.strip() for turn in turns):
+        refuse("an empty turn", "turns with words")
     left = (*(key for key in row if key in format_.unused), *unused)
     return Conversation(f"line {line}" if number is None else str(number), tuple(turns[:max_turns]), system, left)
 

@@ -152,7 +152,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         try:
             return load()
         except InputError as error:
-            faults.extend(fault.at(place) if fault.place == kind else fault for fault in error.faults)
+            faults.extend(fault.at(place) if fault.place in (kind, PATH) else fault for fault in error.faults)
             return None
 
     def place(role: str, placement: Placement) -> Placed | None:

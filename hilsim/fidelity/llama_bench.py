@@ -5,11 +5,13 @@
 | n_gen > 0, n_prompt = 0         | llm_decode, tok_s = avg_ts, n_depth + (n_gen + 1) / 2 tokens in the cache  |
 | model_filename, model_n_params  | model, params_b                                                            |
 | model_type, else model_filename | precision: Q4_* and IQ4_* 4-bit weights, Q8_0 8/8, F16 and BF16 fp16       |
-| backends, n_gpu_layers          | primary_unit: CPU with -ngl 0 or in a CPU build, NPU with QNN, else GPU    |
+| backends, n_gpu_layers, devices | primary_unit: CPU with -ngl 0, -dev none or in a CPU build, NPU with QNN,  |
+|                                 | else GPU                                                                   |
 | --chip, else gpu_info, cpu_info | device                                                                     |
 
 Weights of other widths, caches that are not f16, prompts and answers in one figure (-pg), prompts behind other tokens
-(-d) and models that are split between CPU and GPU have no counterpart here: such rows are left out with the reason.
+(-d), embeddings, mixtures of experts and models that are split between CPU and GPU, several devices or computers (RPC)
+have no counterpart here: such rows are left out with the reason.
 Other importers stand beside this module: a function that knows its columns, and one from a record to our columns.
 """
 
@@ -32,8 +34,11 @@ FORMATS = {
     "BF16": ("fp16", "fp16"),
 }
 FORMAT = re.compile(r"(?<![A-Z0-9])(BF16|F16|F32|MXFP4|NVFP4|(?:I?Q|TQ)\d(?:_[A-Z0-9]+)*)(?![A-Z0-9])")
+# Mixtures of experts by the name of type or file: qwen3moe, Mixtral-8x7B, Qwen3-30B-A3B.
+EXPERTS = re.compile(r"moe|\d+x\d+B(?![A-Z0-9])|(?<![A-Z0-9])A\d+(\.\d+)?B(?![A-Z0-9])", re.IGNORECASE)
 # The mean of what single repetitions gave and the rate of their mean time differ by their scatter; more is a mistake.
 AGREE = 1.3
+YES = ("1", "true", "True")
 
 
 def is_llama_bench(columns: Collection[str]) -> bool:
@@ -56,15 +61,14 @@ def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, fa
         )
     if not prompt and not answer:
         faults.append(Fault(file, f"line {line}, n_prompt", "no tokens, n_gen neither", "tokens read or generated"))
-    unit = unit_of(record.get("backends", ""), layers)
+    unit = unit_of(record.get("backends", ""), layers, record.get("devices", ""))
     weights, activations, stored = format_of(record)
     params = real(record, "model_n_params", file, line, faults)
     settings = ", ".join(f"{name} {record[name]}" for name in SETTINGS if record.get(name))
     return {
         "case_id": f"{NAME}, line {line}",
         "device": chip or record.get("cpu_info" if unit == "cpu" else "gpu_info", "") or record.get("cpu_info", ""),
-        "model": re.sub(r"\.gguf$", "", re.split(r"[/\\]", record.get("model_filename", ""))[-1])
-        or record.get("model_type", ""),
+        "model": file_name(record) or record.get("model_type", ""),
         "params_b": f"{params / 1e9:.6g}" if params else "",
         "weight_bits": weights,
         "act_bits": activations,
@@ -83,10 +87,15 @@ def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, fa
     }
 
 
-def unit_of(backends: str, layers: int) -> str:
-    """Which kind of unit ran it, by the build's backends and the layers that left the CPU."""
+def file_name(record: Mapping[str, str]) -> str:
+    """The name of the model's file, without its folder and ending."""
+    return re.sub(r"\.gguf$", "", re.split(r"[/\\]", record.get("model_filename", ""))[-1])
+
+
+def unit_of(backends: str, layers: int, devices: str) -> str:
+    """Which kind of unit ran it, by the build's backends, the layers that left the CPU, and the devices asked for."""
     names = backends.casefold()
-    if layers == 0 or names in ("cpu", "blas", "cpu,blas", "blas,cpu"):
+    if layers == 0 or devices.strip().casefold() in ("none", "cpu") or names in ("cpu", "blas", "cpu,blas", "blas,cpu"):
         return "cpu"
     return "npu" if any(name in names for name in ("hexagon", "htp", "qnn")) else "gpu"
 
@@ -114,12 +123,31 @@ def forbidden(record: Mapping[str, str], prompt: int, answer: int, depth: int, s
         return f"weights in {stored} are not modelled"
     if cache != {"f16"}:
         return f"a cache in {', '.join(sorted(cache - {'f16'}))} is not modelled"
-    if record.get("no_kv_offload", "0") in ("1", "true", "True"):
+    if record.get("no_kv_offload", "0") in YES:
         return "its cache stayed with the CPU (-nkvo)"
-    if record.get("n_cpu_moe", "0") not in ("0", "") or re.search(
-        r"moe|\d+x\d+B|\bA\d+(\.\d+)?B", record.get("model_type", "")
+    if record.get("embeddings", "0") in YES:
+        return "it makes embeddings, no tokens (-embd)"
+    if record.get("n_cpu_moe", "0") not in ("0", "") or any(
+        EXPERTS.search(name) for name in (record.get("model_type", ""), file_name(record))
     ):
         return "the model is no plain decoder (mixture of experts)"
+    return elsewhere(record)
+
+
+def elsewhere(record: Mapping[str, str]) -> str:
+    """Why a row ran on more than the one unit that it would be taken for, or ""."""
+    devices, shares = (
+        [part.strip() for part in re.split(r"[/,;+]", record.get(name, "")) if part.strip()]
+        for name in ("devices", "tensor_split")
+    )
+    if "rpc" in f"{record.get('backends', '')} {record.get('devices', '')}".casefold():
+        return "other computers may have taken part (RPC)"
+    if len(devices) > 1:
+        return f"it ran on several devices ({record['devices']})"
+    if sum(re.search(r"[1-9]", share) is not None for share in shares) > 1:
+        return f"it was split between devices (-ts {record['tensor_split']})"
+    if (moved := record.get("tensor_buft_overrides", "")) not in ("", "none"):
+        return f"some of its tensors were moved (-ot {moved[:40]})"
     return ""
 
 

@@ -26,7 +26,17 @@ from hilsim.errors import Fault, ScenarioError
 from hilsim.fidelity.llama_bench import NEEDED as LLAMA_BENCH_NEEDED
 from hilsim.fidelity.llama_bench import as_row
 from hilsim.fidelity.recognise import FIGURES, LLAMA_BENCH, json_objects, require_kind
-from hilsim.fidelity.table import DECIMAL_COMMA, SYNONYMS, THOUSANDS, decimal_commas, gathered, plain, read_table
+from hilsim.fidelity.table import (
+    DECIMAL_COMMA,
+    POINTED_THOUSANDS,
+    SYNONYMS,
+    THOUSANDS,
+    decimal_commas,
+    doubtful_points,
+    gathered,
+    plain,
+    read_table,
+)
 from hilsim.files import read_text
 
 NETWORK_KINDS = ("vision", "speech", "text", "network")
@@ -39,7 +49,7 @@ NEEDED = ("device", "model", "kind", "metric", "value")
 # Largest numbers that can be meant: beyond, a column or a unit was mistaken.
 NUMBERS = {
     "value": 1e9,
-    "params_b": 1e4,
+    "params_b": 2000,
     "context_len": 1e8,
     "batch": 1e5,
     "gmacs": 1e7,
@@ -47,6 +57,9 @@ NUMBERS = {
     "layers_gpu": 1e7,
     "layers_cpu": 1e7,
 }
+# Whole numbers: a point or comma there can only stand for thousands, or is a slip.
+WHOLE = ("context_len", "batch")
+FRACTIONS = tuple(column for column in NUMBERS if column not in WHOLE)
 # Columns that name things: digits alone, right behind a number that may be split, are the decimals of that number.
 SPLIT = ("value", "params_b", "gmacs", "context_len")
 NAMES = ("runtime", "power_mode", "source", "note", "model", "device", "kind", "metric", "primary_unit")
@@ -63,10 +76,10 @@ SMALLEST = 1e-9
 MAY_BE_ZERO = ("layers_npu", "layers_gpu", "layers_cpu")
 # Two figures of one case further apart than this contradict each other.
 SAME = 0.01
-# What the note of a speculative row tells.
+# What the note of a speculative row tells; a number with a comma is taken whole, and refused.
 SPECULATION = {
-    "vanilla rate": re.compile(r"vanilla (\d[\d.]*\d|\d)"),
-    "tokens per verify step": re.compile(r"tokens per verify step (\d[\d.]*\d|\d)"),
+    "vanilla rate": re.compile(r"vanilla (\d[\d.,]*\d|\d)"),
+    "tokens per verify step": re.compile(r"tokens per verify step (\d[\d.,]*\d|\d)"),
 }
 # What a note may say that takes a row out of every fit and comparison.
 FORBIDDING = (
@@ -146,7 +159,7 @@ def read_figures(file: Path, chip: str | None = None) -> Figures:
 
     `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called.
     """
-    name, faults = str(file), list[Fault]()
+    name, faults, german = str(file), list[Fault](), False
     kind = require_kind(file, FIGURES, LLAMA_BENCH)
     text = read_text(file)
     if kind == LLAMA_BENCH:
@@ -160,10 +173,13 @@ def read_figures(file: Path, chip: str | None = None) -> Figures:
             (row.line, in_our_words(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows
         ]
         unread = tuple(column for column in table.columns if column not in COLUMNS)
-        if decimal_commas((cells.get(column, "") for _, cells in raw for column in NUMBERS), table.separator):
+        numbers = [cells.get(column, "") for _, cells in raw for column in FRACTIONS]
+        if decimal_commas(numbers, table.separator):
             raw = [(line, with_points(cells)) for line, cells in raw]
+        else:
+            german = doubtful_points(numbers, table.separator)
     before = len(faults)
-    rows = [row for line, cells in raw if (row := measurement(cells, name, line, faults)) is not None]
+    rows = [row for line, cells in raw if (row := measurement(cells, name, line, faults, german)) is not None]
     faults[before:] = [*faults[before:], *contradictions(rows, name)]
     if not raw:
         faults.append(Fault(name, "", "no rows", "at least one measurement below the header"))
@@ -209,15 +225,20 @@ def in_our_words(cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_points(cells: Mapping[str, str]) -> dict[str, str]:
-    """Numbers with decimal commas, written with points."""
+    """Numbers with decimal commas, written with points; whole numbers stay, for their check."""
     return {
-        column: cell.replace(",", ".") if column in NUMBERS and DECIMAL_COMMA.fullmatch(cell) else cell
+        column: cell.replace(",", ".") if column in FRACTIONS and DECIMAL_COMMA.fullmatch(cell) else cell
         for column, cell in cells.items()
     }
 
 
-def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Fault]) -> Measurement | None:
-    """One row checked; its faults are appended to `faults`, and then there is no row."""
+def measurement(
+    text: Mapping[str, str], file: str, line: int, faults: list[Fault], german: bool = False
+) -> Measurement | None:
+    """One row checked; its faults are appended to `faults`, and then there is no row.
+
+    `german`: points may separate thousands in this table.
+    """
     before = len(faults)
 
     def fault(column: str, found: str, expected: str, remedy: str = "") -> None:
@@ -229,6 +250,14 @@ def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Faul
     numbers: dict[str, float | None] = dict.fromkeys(NUMBERS)
     for column in NUMBERS:
         if not text.get(column):
+            continue
+        if column in WHOLE and re.search(r"[.,]", text[column]):
+            fault(column, repr(text[column]), "a whole number", "Write its digits alone, without point or comma.")
+            continue
+        if german and POINTED_THOUSANDS.fullmatch(text[column]):
+            both = f"which may be {text[column]} or {text[column].replace('.', '')}"
+            remedy = "Write thousands without points; if points are decimal, separate the cells by commas."
+            fault(column, f"{text[column]!r}, {both}", "a number", remedy)
             continue
         try:
             number = float(text[column].replace("_", " "))  # Python would read 3_8 as 38
@@ -242,7 +271,8 @@ def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Faul
             fault(column, text[column], "a finite number above 0")
             continue
         if number > NUMBERS[column] or 0 < number < SMALLEST:
-            fault(column, text[column], f"a number from {SMALLEST:g} to {NUMBERS[column]:g}", "Is it the unit?")
+            remedy = "Write billions of parameters." if column == "params_b" else "Is it the unit?"
+            fault(column, text[column], f"a number from {SMALLEST:g} to {NUMBERS[column]:g}", remedy)
             continue
         numbers[column] = number
     for column, after in itertools.pairwise(text):
@@ -253,7 +283,7 @@ def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Faul
                 f"If {text[column]}.{text[after]} is meant, write it with a point; if not, add a word, such as a unit."
             )
             fault(after, found, "a name", remedy)
-    for column in ("context_len", "batch"):
+    for column in WHOLE:
         whole = numbers[column]
         if whole is not None and whole != int(whole):
             fault(column, text[column], "a whole number")
@@ -275,7 +305,8 @@ def measurement(text: Mapping[str, str], file: str, line: int, faults: list[Faul
         for what, pattern in SPECULATION.items():
             said = pattern.search(text.get("note", ""))
             if said is not None and not 0 < number_in(said.group(1)) < 1e6:
-                fault("note", f"{what} {said.group(1)}", "a number above 0")
+                remedy = "Write a decimal point, and nothing between thousands." if "," in said.group(1) else ""
+                fault("note", f"{what} {said.group(1)}", "a number above 0", remedy)
     if len(faults) > before:
         return None
     layers = tuple(int(numbers[column] or 0) for column in MAY_BE_ZERO)

@@ -32,11 +32,15 @@ AI_HUB = (
 )
 SCENARIO = "python simulate.py scenarios/orin_8295.yaml --set"
 TALK = f"{SCENARIO} workload.conversations=FILE"
+TRANSCRIPT = (
+    "With SCENARIO the one that it was recorded with: python simulate.py SCENARIO "
+    "--set logits.source=transcript --set logits.file=FILE"
+)
 PREDICTED = "It holds predictions, no measurement."
 VLLM = f"{BY_HAND}llm_prefill, ttft_ms, mean_ttft_ms; llm_decode, latency_ms, mean_tpot_ms."
 PACKED = {b"\x1f\x8b": "gunzip -k", b"BZh": "bunzip2 -k", b"\xfd7zXZ": "unxz -k", b"\x28\xb5\x2f\xfd": "unzstd"}
 ZIPS = {
-    b".npy": ("a transcript of hilsim or another .npz", f"{SCENARIO} logits.source=transcript --set logits.file=FILE"),
+    b".npy": ("a transcript of hilsim or another .npz", TRANSCRIPT),
     b"xl/": ("a workbook of a spreadsheet", TABLE),
     b"[Content_Types]": ("a workbook of a spreadsheet", TABLE),
     b"mimetypeapplication/vnd.oasis": ("a workbook of a spreadsheet", TABLE),
@@ -140,6 +144,8 @@ def json_kind(text: str) -> Kind | None:
     for needed, name, use in OBJECTS:
         if keys.issuperset(needed):
             return Kind(name, use)
+    if {"model", "kind", "metric", "value"} <= set(columns_of(list(first))):
+        return Kind("measured figures in JSON", "Write these keys as CSV columns, and every record as a row.")
     return Kind(JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6]) or 'none'}.")
 
 

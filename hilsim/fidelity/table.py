@@ -19,6 +19,9 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 # 1,150 is 1150 with a separator of thousands and 1.15 with a decimal comma; 0,150 and 38,1 are no thousands.
 THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
+# Where semicolons or tabs separate, 1.150 may be a German 1150; 0.150 and 38.1 are no thousands.
+POINTED_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+")
+DECIMAL_POINT = re.compile(r"-?\d*\.\d+")
 # Headers that mean a column of ours; a file with the column itself keeps the other as one that is not read.
 SYNONYMS = {
     "case_id": ("case", "id", "test_id"),
@@ -111,6 +114,9 @@ def read_table(text: str, file: str, needed: Sequence[str], known: Iterable[str]
     top, headers = lines[0] if lines else (1, [])
     while headers and not headers[-1]:
         headers.pop()
+    if len(headers) == 1 and "|" in headers[0]:
+        found, expected = f"columns {headers[0]} separated by '|'", "commas, semicolons or tabs between cells"
+        raise ScenarioError([Fault(file, f"line {top}", found, expected, "Write ';' for every '|'.")])
     columns = columns_of(headers)
     if faults := header_faults(columns, headers, f"line {top}", file, needed, known):
         raise ScenarioError(faults)
@@ -145,6 +151,8 @@ def header_faults(
         found = f"columns {', '.join(headers[:8]) or 'none'}"
         meant = [f"{column!r} for {header!r}" for header, column in near.items() if column in missing]
         remedy = f"Did you mean {', '.join(meant)}?" if meant else ""
+        if headers and headers[0].startswith("#"):
+            found, remedy = f"a comment, {headers[0][:40]!r}", "Remove it: the first line names the columns."
         faults.append(Fault(file, place, found, f"also {', '.join(missing)}", remedy))
     expected = "a column of ours, or a name that is not close to one"
     return faults + [
@@ -162,7 +170,13 @@ def decimal_commas(cells: Iterable[str], separator: str) -> bool:
     cells = list(cells)
     with_comma = [cell for cell in cells if DECIMAL_COMMA.fullmatch(cell)]
     settled = any(not THOUSANDS.fullmatch(cell) for cell in with_comma)
-    return separator != "," and settled and not any(re.fullmatch(r"-?\d*\.\d+", cell) for cell in cells)
+    return separator != "," and settled and not any(DECIMAL_POINT.fullmatch(cell) for cell in cells)
+
+
+def doubtful_points(cells: Iterable[str], separator: str) -> bool:
+    """Whether 1.150 may be 1150 in a table: not between commas, nor beside a point that cannot stand for thousands."""
+    with_point = [cell for cell in cells if DECIMAL_POINT.fullmatch(cell)]
+    return separator != "," and all(POINTED_THOUSANDS.fullmatch(cell) for cell in with_point)
 
 
 def gathered(faults: Sequence[Fault]) -> list[Fault]:

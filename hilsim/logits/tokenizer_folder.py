@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import is_text, read_text
@@ -32,23 +32,67 @@ def optional_object(path: Path) -> dict[str, Any]:
 
 
 def as_class(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> None:
-    """What `transformers` makes of a `LlamaTokenizer`, whatever the file says: a blank before the first word of a text,
-    or, where the settings say `legacy`, before every piece between special tokens.
+    """What `transformers` 5 makes of some tokenizer classes, whatever `tokenizer.json` says of normalizer and splits.
+
+    Raises `CheckpointError` for a class that it makes anew and hilsim does not: other ids would come out, in silence.
     """
-    named = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
-    family = optional_object(folder / "config.json").get("model_type")
+    config = optional_object(folder / "config.json")
+    named = class_of(settings, config)
+    prefix = settings.get("add_prefix_space")
     byte_level = "ByteLevel" in f"{tokenizer.pre_tokenizer}{tokenizer.decoder}"
-    if named != "LlamaTokenizer" or family not in LLAMA_FAMILIES or byte_level:
-        return
-    blank = settings.get("add_prefix_space") is not False
-    scheme = "never" if not blank else "always" if settings.get("legacy") else "first"
-    tokenizer.normalizer = None
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme=scheme, split=False)
-    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if blank else parts)
+    if named == "LlamaTokenizer" and not byte_level:
+        # A blank before the first word of a text, or, where it is `legacy`, before every piece between special tokens.
+        blank = prefix is not False
+        scheme = "never" if not blank else "always" if settings.get("legacy") else "first"
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme=scheme, split=False)
+        parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+        tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if blank else parts)
+    elif named in ("GPT2Tokenizer", "GPTNeoXTokenizer"):
+        tokenizer.normalizer = normalizers.NFC() if named == "GPTNeoXTokenizer" else None
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix is True)
+        tokenizer.decoder = decoders.ByteLevel()
+    elif named == "Qwen2Tokenizer":
+        words = pre_tokenizers.Split(Regex(QWEN_WORDS), behavior="isolated", invert=False)
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [words, pre_tokenizers.ByteLevel(add_prefix_space=prefix is True, use_regex=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+    elif named in MADE_ANEW:
+        expected = "LlamaTokenizer, GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer or a class that keeps to its file"
+        remedy = "Where tokenizer.json alone is to count, set tokenizer_class to PreTrainedTokenizerFast."
+        place = str(folder / "tokenizer_config.json")
+        raise CheckpointError([Fault(place, "tokenizer_class", named, expected, remedy)])
 
 
-LLAMA_FAMILIES = ("llama", "qwen3", None)  # those of which `transformers` believes it; for `mistral` it reads the file
+def class_of(settings: dict[str, Any], config: dict[str, Any]) -> str:
+    """The class that `transformers` 5 takes for these families: the named one, the family's own, or none ("")."""
+    named = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "").removesuffix("Fast")
+    match config.get("model_type"):
+        case "mistral":
+            return ""  # it reads the file
+        case "qwen2":
+            return "Qwen2Tokenizer"  # it takes other names for mistakes
+        case "qwen3":
+            return named or "Qwen2Tokenizer"
+        case _:
+            return named
+
+
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Further classes that set a normalizer or a pre-tokenizer of their own in `transformers` 5.
+MADE_ANEW = frozenset(
+    f"{name}Tokenizer"
+    for name in (
+        "Albert", "Bert", "BigBird", "Blenderbot", "CLIP", "Camembert", "CodeLlama", "Cohere", "Deberta", "DebertaV2",
+        "Funnel", "Gemma", "Herbert", "MBart", "MBart50", "MPNet", "Nllb", "Nougat", "OpenAIGPT", "Pegasus", "Qwen3_5",
+        "Reformer", "RemBert", "RoFormer", "Roberta", "SeamlessM4T", "Siglip2", "Splinter", "T5", "Whisper", "XGLM",
+        "XLMRoberta", "XLNet",
+    )
+)  # fmt: skip
 
 
 def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, written: str) -> None:

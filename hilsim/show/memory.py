@@ -31,6 +31,7 @@ def memory_in_full(ledgers: Mapping[str, Ledger], fits: Mapping[str, Fit]) -> di
             },
         }
         for chip, fit in fits.items()
+        if chip in ledgers
     }
 
 

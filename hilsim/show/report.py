@@ -18,7 +18,7 @@ from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.page import Page
 from hilsim.show.paint import FRAME, bar
 from hilsim.show.parts import LOSSES
-from hilsim.show.sentences import headline, lossless_words, outside_words, remedy_words, where_it_went
+from hilsim.show.sentences import headline, limit_words, lossless_words, outside_words, remedy_words, where_it_went
 from hilsim.show.uncertainty import error_bars
 from hilsim.show.words import (
     clean,
@@ -91,7 +91,8 @@ def render(document: Block, console: Console) -> None:
 
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; it stands first, and last, where the prompt of a terminal is."""
-    good = document["speculative"] is None or document["speedup"] >= 1
+    against = limit_words(document.get("caveats", ()))
+    good = (document["speculative"] is None or document["speedup"] >= 1) and not against
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 
 

@@ -5,31 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hilsim.show.words import CAUSES, clean, counted, duration, percent
+from hilsim.show.words import CAUSES, clean, counted, duration, percent, three_digits
 
 EVEN = 0.02
 
 
 def headline(document: dict[str, Any]) -> str:
-    """The answer in a sentence or two: the speed-up, and what it means for the passenger."""
+    """The answer in a sentence or two: the speed-up, what it means for the passenger, and a limit that is exceeded."""
+    return f"{answer(document)}{limit_words(document.get('caveats', ()))}"
+
+
+def limit_words(caveats: Sequence[dict[str, Any]]) -> str:
+    """That the scenario goes beyond a published limit, as the end of an answer; "" where it does not."""
+    beyond = any(caveat["kind"] == "published limit" for caveat in caveats)
+    return " But a published limit speaks against this scenario." if beyond else ""
+
+
+def error_bar(document: dict[str, Any], name: str) -> str:
+    """The widest interval of a headline number in brackets; "" where nothing was drawn."""
+    found = document.get("uncertainty") or {"headline": {}}
+    if name not in found["headline"]:
+        return ""
+    interval = found["headline"][name]
+    widest = interval.get("with_other_pairs") or interval.get("with_sampling") or interval
+    low, high = three_digits(widest["low"]), three_digits(widest["high"])
+    return "" if low == high else f" ({low} to {high} by its widest error bar)"
+
+
+def answer(document: dict[str, Any]) -> str:
+    """The speed-up, and what it means for the passenger."""
     scenario = clean(document["scenario"])
     alone = median(document["baseline"], "time_to_first_clause_ms")
     if document["speculative"] is None:
         if alone is None:
             return f"{scenario}: the target alone; nothing was answered."
         return f"{scenario}: the target alone. The first clause is ready after {duration(alone)} (p50)."
-    speedup = document["speedup"]
+    speedup, bar = document["speedup"], error_bar(document, "speedup")
     if abs(speedup - 1) <= EVEN:
-        answer = f"speedup {speedup:.2f}: speculation changes next to nothing."
+        words = f"speedup {speedup:.2f}{bar}: speculation changes next to nothing."
     elif speedup > 1:
-        answer = f"speedup {speedup:.2f}: answers take {percent(1 / speedup)} of the target's own time."
+        words = f"speedup {speedup:.2f}{bar}: answers take {percent(1 / speedup)} of the target's own time."
     else:
-        answer = f"speedup {speedup:.2f}: speculation makes answers {percent(1 / speedup - 1)} slower."
+        words = f"speedup {speedup:.2f}{bar}: speculation makes answers {percent(1 / speedup - 1)} slower."
     ours = median(document["speculative"], "time_to_first_clause_ms")
     if alone is None or ours is None:
-        return f"{scenario}: {answer}"
+        return f"{scenario}: {words}"
     clause = f"The first clause is ready after {duration(ours)} instead of {duration(alone)} (p50)."
-    return f"{scenario}: {answer} {clause}"
+    return f"{scenario}: {words} {clause}"
 
 
 def outside_words(roles: Sequence[str]) -> str:

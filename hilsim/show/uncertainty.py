@@ -84,7 +84,10 @@ def holds(found: Uncertainty) -> list[str]:
     said = [f"chip figures: {len(found.ranged)} of {found.in_use} figures in use have a range and were drawn"]
     if found.acceptance is not None:
         sample = f"{found.acceptance.clusters} {found.acceptance.unit}"
-        said.append(f"with_sampling: and the {sample} of the workload, drawn anew with replacement")
+        said.append(
+            f"with_sampling: and the {sample} of the workload, drawn anew with replacement; this and the next are"
+            " widened where needed to contain the narrower ones"
+        )
     if found.acceptance is not None and found.acceptance.pairs:
         names = ", ".join(pair.title for pair, _, _ in found.acceptance.pairs)
         said.append(f"with_other_pairs: and acceptance as of the run or of a published pair ({names})")

@@ -54,7 +54,7 @@ def milliseconds(value: float) -> str:
 
 def three_digits(value: float) -> str:
     """Three significant digits, without an exponent for what people meet."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def duration(value_ms: float) -> str:

@@ -1,6 +1,6 @@
 """Error bars: what chip figures, the sample of requests and the acceptance of other pairs can do to an answer.
 
-Three intervals, each the middle 90 % over the draws, each holding what the one before holds:
+Three intervals, each of more causes than the one before, each the middle 90 % over the draws:
 
 - chip figures: a figure with a range is drawn below its value as often as above it, evenly on either side, so its value
   stays the median; a figure without one stays. Draws are independent of each other: where one cause moves two figures
@@ -11,12 +11,15 @@ Three intervals, each the middle 90 % over the draws, each holding what the one 
   the scenario's own policy over the same answers. Stand-ins are small models over one corpus; nothing says which pair
   the deployed one will resemble, so this is a range of suppositions and no probability.
 
+Causes can move a quantile inwards, by chance of the draws or because they work against each other. An interval of more
+causes is therefore widened to contain every interval of fewer: the hull of both, with at least 90 % of the draws.
+
 Whether it fits is drawn apart, from the ranges of sizes and reserves alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -92,7 +95,8 @@ Ends = tuple[float, float]
 class Acceptance:
     """What acceptance adds to the intervals, by headline number; `pairs` are published ones with theirs.
 
-    `alone` is the sampling error by itself, chip figures as they stand.
+    `alone` is the sampling error by itself, chip figures as they stand. `with_sampling` contains it and the interval of
+    the chip figures, `with_pairs` contains `with_sampling`.
     """
 
     clusters: int
@@ -159,9 +163,8 @@ def uncertainty(
         movers.sort(key=lambda mover: -mover.swing)
         low, median, high = np.quantile([one[name] for one in drawn], (0.05, 0.5, 0.95))
         intervals[name] = Interval(value, float(low), float(median), float(high), tuple(m for m in movers if m.swing))
-    return Uncertainty(
-        draws, len(used), tuple(ranged), intervals, None if samples is None else samples.acceptance(nominal)
-    )
+    acceptance = None if samples is None else samples.acceptance(intervals)
+    return Uncertainty(draws, len(used), tuple(ranged), intervals, acceptance)
 
 
 def sampled(setup: Setup, sampling: Sampling, pairs: Sequence[PublishedAcceptance], seed: int) -> Samples | None:
@@ -206,27 +209,34 @@ class Samples:
         self.supposed.append(other.resampled(picks))
         return own.headline
 
-    def acceptance(self, nominal: Headline) -> Acceptance:
-        """All of it as intervals."""
-        alone = [self.own.resampled(self.picks()) for _ in range(RESAMPLES)]
+    def acceptance(self, by_figures: Mapping[str, Interval]) -> Acceptance:
+        """All of it as intervals, nested: beginning with those of the chip figures alone."""
+        narrow = {name: (interval.low, interval.high) for name, interval in by_figures.items()}
+        alone = middle([self.own.resampled(self.picks()) for _ in range(RESAMPLES)], narrow)
+        with_sampling = hull(middle(self.sampled, narrow), alone, narrow)
         return Acceptance(
             len(self.own.clusters),
             self.own.unit,
             self.own.tokens_a_round,
-            middle(alone, nominal),
-            middle(self.sampled, nominal),
-            middle(self.supposed, nominal),
+            alone,
+            with_sampling,
+            hull(middle(self.supposed, narrow), with_sampling),
             tuple((pair, sample.tokens_a_round, sample.headline) for pair, sample in self.others),
         )
 
 
-def middle(found: Sequence[Headline], names: Headline) -> dict[str, Ends]:
+def middle(found: Sequence[Headline], names: Iterable[str]) -> dict[str, Ends]:
     """The middle 90 % of each headline number."""
     return {
         name: (float(low), float(high))
         for name in names
         for low, high in [np.quantile([one[name] for one in found], (0.05, 0.95))]
     }
+
+
+def hull(*found: Mapping[str, Ends]) -> dict[str, Ends]:
+    """Of each headline number the smallest interval that contains all of these."""
+    return {name: (min(one[name][0] for one in found), max(one[name][1] for one in found)) for name in found[0]}
 
 
 def chance_of_fitting(setup: Setup, seed: int, draws: int = FIT_DRAWS) -> FitChance:

@@ -89,13 +89,13 @@ def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, roo
 
 
 def round_ns(desk: Desk, request: Request, drafted: int, step_ns: int) -> int:
-    """What a round of so many drafted tokens takes where nothing queues."""
+    """What a round of so many drafted tokens takes where nothing queues; at least 1 ns, as typed times may be 0."""
     cached = request.target_cached
     rows = len(request.tokens) - cached + drafted
     if not drafted:
-        return desk.board.target.expected_ns(Phase.DECODE, rows, cached)
+        return max(1, desk.board.target.expected_ns(Phase.DECODE, rows, cached))
     verify_ns = desk.board.target.expected_ns(Phase.VERIFY, rows, cached)
-    return drafted * step_ns + verify_ns + desk.round_trip_ns(drafted)
+    return max(1, drafted * step_ns + verify_ns + desk.round_trip_ns(drafted))
 
 
 def joined(first: Draft, more: Draft) -> Draft:
