@@ -60,7 +60,7 @@ def test_it_says_the_targets_words_under_the_ratio_rule(tmp_path: Path) -> None:
         ("def f(desk request)", "function: FILE:f", "SyntaxError"),
         ("def f(desk, request, *, most):\n    yield", "function: FILE:f", "missing a required argument: 'most'"),
         ("def f(desk, request):\n    yield", "function: FILE:f, parameters: {least: 1}", "unexpected keyword"),
-        ("", "function: no colon", "pattern"),
+        ("", "function: no colon", "of the form"),
         ("def f(desk, request):\n    yield desk.board.env.timeout(0)\n    request.roomy", "function: FILE:f",
          "line 3 with AttributeError"),
         ("def f(desk, request):\n    yield desk.board.env.timeout(1)", "function: FILE:f", "ends before the answer"),
