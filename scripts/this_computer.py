@@ -143,7 +143,7 @@ def profiled(address: str, file: Path) -> list[Doubt]:
     """One more session of the board's profile; what is doubtful about it."""
     options = ProfileOptions(address, file, grid=GRID, warm_up=1, repeats=3)
     with closing(Agent(Address.parse(address))) as board:
-        return steps_into(options, board, models_of(options, board))
+        return steps_into(options, board, models_of(options, board))[0]
 
 
 @dataclass(frozen=True)

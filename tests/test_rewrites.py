@@ -431,6 +431,7 @@ def test_threshold_outlives_outliers_overflow_and_neighbouring_floats() -> None:
 
 def test_rewrites_are_found_by_operator_and_name() -> None:
     assert rewrites_for("aten.topk.default")[0].name == "topk_by_chunks"
-    assert rewrites_for("aten.relu.default") == ()
+    assert [rewrite.name for rewrite in rewrites_for("aten.relu.default")] == ["unary_by_fewer_axes"]
+    assert rewrites_for("aten.no_such_operator.default") == ()
     with pytest.raises(KeyError, match="topk_by_rounds"):
         by_name("topk_by_magic")
