@@ -9,7 +9,7 @@ WORKERS ?= 2
 # A test that hangs says where after three minutes, and fails.
 HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 # A handful for the picture; without names the script takes every model.
-COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.logits.intent:matcher hilsim.logits.intent:matcher_22m
+COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.networks.intent:matcher hilsim.networks.intent:matcher_22m
 
 .PHONY: run test check hil bench pictures transcripts clean
 

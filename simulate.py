@@ -3,7 +3,7 @@
 
 import sys
 
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 
 if __name__ == "__main__":
     sys.exit(simulate_main(sys.argv[1:]))

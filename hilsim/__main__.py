@@ -2,7 +2,7 @@
 
 import sys
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

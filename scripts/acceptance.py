@@ -18,17 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of, talk_of
-from hilsim.cli import guarded
-from hilsim.describe.load import Setup
-from hilsim.show.curves import colour_bar, finished, heat_map, level_line, lines, sheet
-from hilsim.show.inputs import numbers, one, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, marked, plain_table, print_cautions, telling, terminal, times, write_csv
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.setup import Setup
+from hilsim.progress import counting
+from hilsim.runs.replay import Talk, numbers_of, talk_of
+from hilsim.show.grid_tables import crossing, marked, plain_table, print_cautions, telling, terminal, times, write_csv
+from hilsim.show.plots.curves import colour_bar, finished, heat_map, level_line, lines, sheet
 from hilsim.study.closed_forms import acceptance_of, best_draft_tokens
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import LENGTH, Point, Talk, best, drafting, over_lengths, placed, with_acceptance
+from hilsim.study.sweeps import (
+    LENGTH,
+    Point,
+    best,
+    drafting,
+    over_lengths,
+    placed,
+    with_acceptance,
+)
+from scripts.arguments import numbers, one, question, whole
 
 LEGEND = (
     "speed-up by drafted tokens; no link: the best of Leviathan's Theorem 3.8, where no question is read, no\n"

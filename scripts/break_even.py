@@ -20,15 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of, talk_of
-from hilsim.cli import guarded
-from hilsim.describe.load import Setup
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.setup import Setup
+from hilsim.progress import counting
+from hilsim.runs.replay import Talk, numbers_of, talk_of
 from hilsim.show.comparison import plain
-from hilsim.show.curves import BLACK_AND, MARKS, finished, sheet
-from hilsim.show.inputs import numbers, one, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, write_csv
+from hilsim.show.grid_tables import crossing, plain_table, print_cautions, print_refused, telling, terminal, write_csv
+from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, sheet
 from hilsim.study.closed_forms import least
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
@@ -36,7 +35,6 @@ from hilsim.study.sweeps import (
     LENGTH,
     Place,
     Point,
-    Talk,
     draft_places,
     drafting,
     loaded,
@@ -45,7 +43,8 @@ from hilsim.study.sweeps import (
     with_acceptance,
     with_draft_step,
     with_link,
-)  # fmt: skip
+)
+from scripts.arguments import numbers, one, question, whole
 
 RATIOS = "0.01,0.02,0.05,0.1,0.2,0.3,0.5,0.7"
 NO_LINK = "no link"

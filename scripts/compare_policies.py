@@ -15,16 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from hilsim.app_runs import replayer
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.outside import outside_car
+from hilsim.progress import counting
+from hilsim.runs.run import replayer
 from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
 from hilsim.show.kinds import BAD
-from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
-from hilsim.show.progress import counting
+from hilsim.show.numbers import duration, percent
 from hilsim.show.sentences import outside_words
-from hilsim.show.words import duration, percent
 from hilsim.study.variants import Ran, Refused, policies, tried
 
 

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.describe.head import ArgMaxHead, Head, LogitsHead, TopKHead, TopKSamplingHead
 from hilsim.errors import Fault, InputError
-from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.progress import counting
 from hilsim.show.profiles import COLOURS, LEGEND, draw, in_short, write_csv
-from hilsim.show.progress import counting
 from hilsim.study.profiles import PROFILES, Cell, cells, subjects
 
 K, WIDTH = 40, 120

@@ -18,17 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of, talk_of
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import largest_context, ledgers
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import HilsimError
-from hilsim.show.curves import finished, lines, sheet
-from hilsim.show.inputs import numbers, one, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of, talk_of
+from hilsim.show.grid_tables import (
+    plain_table,
+    print_cautions,
+    print_refused,
+    shown,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.plots.curves import finished, lines, sheet
 from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (
@@ -43,6 +51,7 @@ from hilsim.study.sweeps import (
     with_length,
 )  # fmt: skip
 from hilsim.units import GIB
+from scripts.arguments import numbers, one, question, whole
 
 MEASURED_AT = 5  # drafted tokens at which the stand-ins' acceptance is read off
 MORE = ("target_gib", "draft_gib", "target_ms", "verify_ms", "draft_ms")

@@ -15,14 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
-from hilsim.show.curves import finished, level_line, lines, sheet
-from hilsim.show.inputs import names, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import print_cautions, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import print_cautions, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.show.plots.curves import finished, level_line, lines, sheet
 from hilsim.study.sweeps import Point, drafting, loaded, over_lengths, with_own_length
+from scripts.arguments import names, question, whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

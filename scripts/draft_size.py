@@ -19,16 +19,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.cost.memory import ledgers, role_items
-from hilsim.describe.load import Setup
-from hilsim.show.curves import BLACK_AND, LEVELS, MARKS, contours, finished, sheet
-from hilsim.show.inputs import names, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
-from hilsim.show.words import duration, milliseconds
+from hilsim.describe.setup import Setup
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import (
+    plain_table,
+    print_cautions,
+    print_refused,
+    shown,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.numbers import duration, milliseconds
+from hilsim.show.plots.curves import BLACK_AND, LEVELS, MARKS, contours, finished, sheet
 from hilsim.study.closed_forms import acceptance_of, sync_speedup
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
@@ -44,6 +52,7 @@ from hilsim.study.sweeps import (
     over_one_baseline,
 )  # fmt: skip
 from hilsim.units import GIB
+from scripts.arguments import names, question, whole
 
 ASKED = ("draft", "unit", "precision")
 

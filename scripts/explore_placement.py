@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.processes import ended, serving, started
-from hilsim.hardware.recording import read_recording
+from hilsim.hardware.recordings.recording import read_recording
+from scripts.loopback.processes import ended, serving, started
 
 MODELS = ("--model", "target=models/target", "--model", "draft=models/draft-0.8m")
 AGENT = ("agent", "--listen", "127.0.0.1:0", *MODELS)

@@ -21,19 +21,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.describe.catalogue import described
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
-from hilsim.show.curves import colour_bar, empty, finished, heat_map, rim, sheet
-from hilsim.show.inputs import numbers, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
-from hilsim.show.words import shortened, three_digits
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import (
+    crossing,
+    plain_table,
+    print_cautions,
+    print_refused,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.numbers import shortened, three_digits
+from hilsim.show.plots.curves import colour_bar, empty, finished, heat_map, rim, sheet
 from hilsim.study.sweeps import Place, Point, best, drafting, loaded, over_lengths, with_link
+from scripts.arguments import numbers, question, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,18 +18,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, HilsimError, ScenarioError
-from hilsim.show.curves import finished, level_line, lines, sheet
-from hilsim.show.inputs import names, numbers, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
-from hilsim.show.words import duration
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
+from hilsim.show.numbers import duration
+from hilsim.show.plots.curves import finished, level_line, lines, sheet
 from hilsim.study.space import drafts_for
 from hilsim.study.sweeps import (
     LENGTH,
@@ -44,6 +43,7 @@ from hilsim.study.sweeps import (
 )
 from hilsim.study.uncertainty import with_values
 from hilsim.units import GIB
+from scripts.arguments import names, numbers, question, whole
 
 CAPS = "0.25,0.5,0.625,0.75,0.875,1,1.25,1.5,2,3,4,6,8"
 

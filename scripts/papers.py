@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hilsim.app_runs import Sources, run_both
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup
-from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.describe.setup import Setup
+from hilsim.runs.run import Sources, run_both
 from hilsim.show.papers import draw, unit, write_csv
 from hilsim.study.papers import Case, case_of, published_of
 

@@ -16,19 +16,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from hilsim.app_runs import replayer
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup
 from hilsim.describe.outside import outside_car
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
+from hilsim.progress import counting
+from hilsim.runs.run import replayer
 from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
 from hilsim.show.kinds import BAD
-from hilsim.show.outputs import add_outputs, require_outputs, write_outputs
-from hilsim.show.progress import counting
+from hilsim.show.numbers import three_digits
 from hilsim.show.sentences import outside_words
-from hilsim.show.words import three_digits
 from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
 
 REMEDY = "Add --set sampling.temperature=0.7 --set accept=ratio --set payload=full_rows."

@@ -25,20 +25,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from hilsim.app_replay import forget_prices, numbers_of
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.errors import Fault, ScenarioError
+from hilsim.progress import counting
+from hilsim.runs.replay import forget_prices, numbers_of
 from hilsim.show.comparison import plain
-from hilsim.show.curves import BLACK_AND, finished, level_line, sheet
 from hilsim.show.explore import number
-from hilsim.show.inputs import one, question
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import MEASURES, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
-from hilsim.show.words import percent
-from hilsim.study.contest import Contest, drawn_for, standings
+from hilsim.show.grid_tables import (
+    MEASURES,
+    plain_table,
+    print_cautions,
+    print_refused,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.numbers import percent
+from hilsim.show.plots.curves import BLACK_AND, finished, level_line, sheet
+from hilsim.study.rank_stability import Contest, drawn_for, standings
 from hilsim.study.ranking import OBJECTIVES, Objective, objective
 from hilsim.study.sweeps import Numbers, Point, loaded, placed, point
+from scripts.arguments import one, question
 
 CONTENDERS = (
     "policy={name: sync, draft_tokens: 3}",

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hilsim.app_record import DEPTH, record
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
 from hilsim.describe.catalogue import PROJECT
+from hilsim.runs.record import DEPTH, record
 
 DRAFTS = ("draft-0.2m", "draft-0.8m", "draft-2m")
 ALL = ("logits.dtype=float64", "workload.count=null")  # last bits that no batch changes; every conversation

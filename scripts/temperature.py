@@ -17,18 +17,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
-from hilsim.describe.load import Setup
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.describe.scenario import Conversations
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
-from hilsim.show.curves import finished, level_line, lines, sheet
-from hilsim.show.inputs import numbers, one, question, whole
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import plain_table, print_cautions, print_refused, shown, telling, terminal, times, write_csv
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import (
+    plain_table,
+    print_cautions,
+    print_refused,
+    shown,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.plots.curves import finished, level_line, lines, sheet
 from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.sweeps import LENGTH, Place, Point, best, drafting, loaded, over_lengths
+from scripts.arguments import numbers, one, question, whole
 
 RULES = {
     "ratio, top_k 64": ("accept=ratio", "payload={scheme: top_k, k: 64}", "verify_at=target"),

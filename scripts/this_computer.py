@@ -33,34 +33,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.app_fidelity import as_file, write_chip
-from hilsim.app_hardware import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
-from hilsim.app_runs import Sources
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.fidelity import as_file, write_chip
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.commands.profile import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.fidelity.steps import StepCalibration
 from hilsim.files import folder_faults
-from hilsim.hardware.agent.board import processor
-from hilsim.hardware.bench import Bench
-from hilsim.hardware.client import Agent
-from hilsim.hardware.profile import Grid
-from hilsim.hardware.recording import read_recording, tensors_of
-from hilsim.hardware.steadiness import Doubt
-from hilsim.show.curves import BLACK_AND, MARKS, finished, sheet
+from hilsim.hardware.agent.machine import processor
+from hilsim.hardware.measured.profile import Grid
+from hilsim.hardware.measured.quality import Doubt
+from hilsim.hardware.measured.rig import Bench
+from hilsim.hardware.recordings.recording import read_recording, tensors_of
+from hilsim.hardware.wire.client import Agent
+from hilsim.progress import saying
+from hilsim.runs.run import Sources
 from hilsim.show.fidelity import percent
-from hilsim.show.inputs import names, one, question
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import saying
-from hilsim.show.sweeps import plain_table, terminal
+from hilsim.show.grid_tables import plain_table, terminal
+from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, sheet
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.study.threads import single_threaded
 from hilsim.units import ms
+from scripts.arguments import names, one, question
 
 DRAFTS = "draft-0.8m,draft-0.2m"
 PREFIX = "stand-in-"  # of the described models that are the checkpoints in models/

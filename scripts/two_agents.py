@@ -20,23 +20,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hilsim.app_transcripts import transcript_for
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
-from hilsim.describe.load import Setup
-from hilsim.hardware.bench import Bench
-from hilsim.hardware.distributed import require_real
-from hilsim.hardware.namespaces import Shape, refusal
-from hilsim.hardware.trial import tried
-from hilsim.hardware.venue import settings, venue
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, load
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.compiler.compile_check import load_compiled
+from hilsim.describe.setup import Setup
+from hilsim.hardware.distributed.boards import require_real
+from hilsim.hardware.distributed.measured_run import tried
+from hilsim.hardware.measured.rig import Bench
+from hilsim.progress import saying
+from hilsim.runs.transcripts import transcript_for
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
-from hilsim.show.inputs import numbers, one, question
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import saying
-from hilsim.show.sweeps import terminal
+from hilsim.show.grid_tables import terminal
+from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.study.sweeps import drafting
+from hilsim.text.tokenizer import load_tokenizer
+from scripts.arguments import numbers, one, question
+from scripts.loopback.namespaces import Shape, refusal
+from scripts.loopback.testbed import settings, venue
 
 OWN = {
     "target_only": "",
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with venue(stand_ins(setup), shape_of(options)) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Bench.open(there) as bench:
-            trials = [tried(there, bench, place, source) for _ in range(options.trials)]
+            trials = [tried(there, bench, place.ends, source) for _ in range(options.trials)]
         found = distributed(there, trials, place.shaped_by)
     if options.json:
         print(json.dumps({"distributed": found}, indent=2, allow_nan=False))

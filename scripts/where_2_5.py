@@ -20,15 +20,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of, talk_of
-from hilsim.cli import guarded
-from hilsim.describe.load import Setup
-from hilsim.show.curves import LEVELS, STYLES, colour_bar, contours, empty, finished, heat_map, sheet
-from hilsim.show.inputs import names, numbers, one, question, whole, width_sets
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import crossing, plain_table, print_cautions, print_refused, telling, terminal, times, write_csv
-from hilsim.study.sweeps import LENGTH, Point, Talk, best, drafting, loaded, over_lengths, with_acceptance
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.setup import Setup
+from hilsim.progress import counting
+from hilsim.runs.replay import Talk, numbers_of, talk_of
+from hilsim.show.grid_tables import (
+    crossing,
+    plain_table,
+    print_cautions,
+    print_refused,
+    telling,
+    terminal,
+    times,
+    write_csv,
+)
+from hilsim.show.plots.curves import LEVELS, STYLES, colour_bar, contours, empty, finished, heat_map, sheet
+from hilsim.study.sweeps import (
+    LENGTH,
+    Point,
+    best,
+    drafting,
+    loaded,
+    over_lengths,
+    with_acceptance,
+)
+from scripts.arguments import names, numbers, one, question, whole, width_sets
 
 WANTED, EVEN = 2.5, 1.0
 ROWS = ("accept=ratio", "sampling={temperature: 1.0}")

@@ -19,25 +19,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.main import guarded
+from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.extra import extra_at
 from hilsim.cost.memory import ledgers
 from hilsim.describe.chip import Ability
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, HilsimError, InputError, ScenarioError
+from hilsim.progress import counting
+from hilsim.runs.replay import numbers_of
 from hilsim.show.comparison import plain
-from hilsim.show.curves import BLACK_AND, MARKS, finished, level_line, sheet
-from hilsim.show.inputs import names, question, width_sets
-from hilsim.show.outputs import require_outputs, write_outputs
-from hilsim.show.progress import counting
-from hilsim.show.sweeps import marked, plain_table, print_cautions, print_refused, shown, telling, terminal, write_csv
-from hilsim.show.words import duration
+from hilsim.show.grid_tables import (
+    marked,
+    plain_table,
+    print_cautions,
+    print_refused,
+    shown,
+    telling,
+    terminal,
+    write_csv,
+)
+from hilsim.show.numbers import duration
+from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, level_line, sheet
 from hilsim.study.space import chain_policies
 from hilsim.study.sweeps import Point, best, drafting, over_one_baseline, point, reason, with_policy
 from hilsim.units import GIB, ms
+from scripts.arguments import names, question, width_sets
 
 SETS = "1-128,1-4-128,1-8-128,1-16-128,1-32-128,1-4-8-128,1-4-16-128,1-8-16-128,1-8-32-128"
 CLOSE = 0.02  # of the fastest, where fewer bytes are the better choice

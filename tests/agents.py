@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.processes import ended, serving, started
+from scripts.loopback.processes import ended, serving, started
 
 FAULTY = f"{PROJECT}/tests/faulty_engine.py:Faulty"
 

@@ -16,11 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from hilsim.app_runs import Sources, run_both
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.files import written
-from hilsim.show.document import versions
+from hilsim.runs.run import Sources, run_both
+from hilsim.versions import versions
 from tests import bench_events, bench_record, bench_screen
 
 SCENARIO = "scenarios/orin_8295.yaml"

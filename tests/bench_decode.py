@@ -19,8 +19,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from hilsim.logits.checkpoint import load_config, load_network
-from hilsim.logits.decoder import Decoder
+from hilsim.networks.checkpoint import load_config, load_network
+from hilsim.networks.decoder import Decoder
 
 PROMPT_TOKENS, NEW_TOKENS = 64, 128
 

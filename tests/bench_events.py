@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import simpy
 
-from hilsim.app_record import recorded
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
-from hilsim.logits.columns import COLUMNS
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import Transcript, TranscriptSource, save
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
+from hilsim.runs.record import recorded
 from hilsim.sim.run import simulate, turns_of
 from hilsim.sim.trace import Trace
+from hilsim.sources.columns import COLUMNS
+from hilsim.sources.transcript import Transcript, TranscriptSource, save
+from hilsim.text.tokenizer import load_tokenizer
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 POLICIES = {

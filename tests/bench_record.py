@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.app_record import DEPTH, written_down
-from hilsim.app_runs import Sources, run_both
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.runs.record import DEPTH, written_down
+from hilsim.runs.run import Sources, run_both
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 REPEATS = 3

@@ -20,11 +20,11 @@ from unittest import mock
 import simpy
 from rich.console import Console
 
-from hilsim.app_runs import Sources, run_both
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
-from hilsim.show.dashboard import Dashboard
+from hilsim.runs.run import Sources, run_both
+from hilsim.show.terminal.dashboard import Dashboard
 from hilsim.sim.run import simulate
 from tests.scenes import synthetic, table_setup
 

@@ -11,14 +11,14 @@ import json
 import time
 from pathlib import Path
 
-from hilsim.app_explore import ExploreOptions, understood
-from hilsim.app_replay import replayed, timed_words
-from hilsim.app_transcripts import transcript_for
+from hilsim.commands.explore import ExploreOptions, understood
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.measure.screened import screened_measures
+from hilsim.runs.replay import replayed, timed_words
+from hilsim.runs.transcripts import transcript_for
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import screened
-from hilsim.show.screened import screened_measures
 from hilsim.study.placements import Screen, got_ready
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"

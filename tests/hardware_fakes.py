@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from hilsim.describe.address import Address
-from hilsim.hardware.exchange import Answer, Ask, ModelFacts, Rows
-from hilsim.hardware.frames import Closed, Frame, FrameError, Tensor, encoded, read_frame
-from hilsim.hardware.replies import AgentFacts
+from hilsim.hardware.wire.exchange import Answer, Ask, ModelFacts, Rows
+from hilsim.hardware.wire.frames import Closed, Frame, FrameError, Tensor, encoded, read_frame
+from hilsim.hardware.wire.replies import AgentFacts
 
 VOCABULARY = 11
 FACTS = ModelFacts("toy", VOCABULARY, 64, None, ("logits", "tokens"), tokenizer="t", digest="d")

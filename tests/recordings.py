@@ -12,9 +12,9 @@ from hilsim.cost.timer import Roofline
 from hilsim.describe.catalogue import PROJECT, load_chip, load_named
 from hilsim.describe.chip import Unit
 from hilsim.describe.model import Model
-from hilsim.hardware.exchange import Answer, Ask, ModelFacts
-from hilsim.hardware.profile import Grid, asks
-from hilsim.hardware.recorder import Recorder
+from hilsim.hardware.measured.profile import Grid, asks
+from hilsim.hardware.recordings.recorder import Recorder
+from hilsim.hardware.wire.exchange import Answer, Ask, ModelFacts
 from tests.hardware_fakes import BOARD
 
 HERE = PROJECT / "scenarios" / "x.yaml"

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.source import LogitsSource
-from hilsim.logits.synthetic import SyntheticSource
+from hilsim.describe.setup import Setup
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.source import LogitsSource
+from hilsim.sources.synthetic import SyntheticSource
 
 MS = 1_000_000
 # Target: 100 ms to read, 50 ms a token, 60 ms to verify up to 8 rows, 90 ms up to 16. Draft: 20 ms to read, 5 ms a

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hilsim.describe.load import Setup
-from hilsim.logits.source import LogitsSource
-from hilsim.screen.prices import Tables
+from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import Active, busy_ns, deliveries, token_instants
+from hilsim.screen.costs import Tables
 from hilsim.screen.request import (
     ACCEPTED,
     ARRIVED,
@@ -22,9 +22,9 @@ from hilsim.screen.request import (
     UP_BYTES,
 )
 from hilsim.screen.screening import screened
-from hilsim.screen.words import Words
-from hilsim.show.metrics import Active, busy_ns, deliveries, token_instants
+from hilsim.screen.tokens import Words
 from hilsim.sim.run import simulate
+from hilsim.sources.source import LogitsSource
 
 
 def differences(setup: Setup, words: Words, source: LogitsSource, tables: Tables) -> list[str]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilsim.describe.decoding import Sampling
-from hilsim.logits.accept import greedy, ratio
-from hilsim.logits.noise import CONTENT, Uniforms, uniforms
-from hilsim.logits.sampling import as_sent, draw, law_of
+from hilsim.sampling.accept import greedy, ratio
+from hilsim.sampling.distribution import as_sent, draw, law_of
+from hilsim.sampling.noise import CONTENT, Uniforms, uniforms
 
 laws = st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda law: sum(law) > 1e-3)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.scenario import Synthetic
 from hilsim.errors import InputError
-from hilsim.logits.synthetic import SyntheticSource
+from hilsim.measure.metrics import speculation
 from hilsim.show.document import document
-from hilsim.show.metrics import speculation
+from hilsim.sources.synthetic import SyntheticSource
 from tests.scenes import both, table_setup
 
 Chance = float | Fraction

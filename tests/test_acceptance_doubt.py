@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app_runs import Sources, run_both
-from hilsim.app_uncertainty import error_bars, samples_of
 from hilsim.describe.catalogue import described
 from hilsim.describe.load import load_setup
 from hilsim.describe.published_acceptance import PublishedAcceptance
-from hilsim.logits.supposed import Supposed
-from hilsim.show.metrics import deliveries, headline_numbers, speculation
-from hilsim.show.resampled import requests_of
+from hilsim.measure.metrics import deliveries, headline_numbers, speculation
+from hilsim.measure.resampled import requests_of
+from hilsim.runs.run import Sources, run_both
 from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
+from hilsim.sources.supposed import Supposed
 from hilsim.study.acceptance import conditional_acceptance, published_pairs
 from hilsim.study.closed_forms import tokens_a_round
-from hilsim.study.uncertainty import uncertainty
+from hilsim.study.error_bars import error_bars, samples_of
+from hilsim.study.uncertainty import chance_of_fitting, uncertainty
 from tests.scenes import shipped, table_setup
 
 PAIRS = described("acceptance", PublishedAcceptance)
@@ -137,7 +137,7 @@ def test_the_bootstrap_covers_the_known_speedup_as_often_as_it_says(tmp_path: Pa
 
 def test_intervals_say_what_they_hold_and_widen_with_it(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=20", "logits.acceptance=0.7")
-    found = error_bars(setup, Sources(setup, remember=True), draws=15)
+    found = as_json(*error_bars(setup, Sources(setup, remember=True), draws=15))
     speedup = found["headline"]["speedup"]
     # No figure has a range here: chip figures alone move nothing, the sample of requests does.
     assert speedup["low"] == speedup["high"] == speedup["nominal"]
@@ -154,7 +154,7 @@ def test_intervals_say_what_they_hold_and_widen_with_it(tmp_path: Path) -> None:
     assert any("20 conversations" in text for text in found["holds"])
     assert any("without a range" in text for text in found["does_not_hold"])
     assert 0 <= found["fit"]["share_that_fits"] <= 1
-    again = error_bars(setup, Sources(setup, remember=True), draws=15)
+    again = as_json(*error_bars(setup, Sources(setup, remember=True), draws=15))
     assert again == found
 
 
@@ -188,7 +188,7 @@ def test_chip_figures_are_drawn_alike_with_and_without_the_other_intervals() -> 
         outcome = run_both(drawn, sources)  # type: ignore[arg-type]
         return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
 
-    alone = as_json(uncertainty(setup, replay, 10, setup.scenario.seed))
+    alone = as_json(uncertainty(setup, replay, 10, setup.scenario.seed), chance_of_fitting(setup, 1))
     beside = error_bars(setup, sources, draws=10)
     for name, interval in alone["headline"].items():
         assert {key: beside["headline"][name][key] for key in interval} == interval

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.show.metrics import where_time_went
-from hilsim.show.parts import Parts, added, requests_in_parts
+from hilsim.measure.metrics import where_time_went
+from hilsim.measure.parts import Parts, added, requests_in_parts
 from hilsim.show.tables import write_requests, write_rounds
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace

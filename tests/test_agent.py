@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.hardware.agent import line as line_module
+from hilsim.hardware.agent import connection as line_module
 from hilsim.hardware.agent import listen, serve
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.agent.runner import Runner, Step, shared_prefix
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.conformance_talk import Subject, whole_numbers
-from hilsim.hardware.frames import Frame, encoded
+from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
+from hilsim.hardware.wire.frames import Frame, encoded
 from tests.fake_engines import CONTEXT, VOCABULARY, Chain, Failing
 
 NOWHERE = Path("/nowhere")

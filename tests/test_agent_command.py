@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.commands.agent import GRACE_S, add_agent
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.agent.arguments import settings_of
-from hilsim.hardware.agent.command import GRACE_S, add_agent
-from hilsim.hardware.client import Agent, Patience
-from hilsim.hardware.conformance_talk import Subject, whole_numbers
-from hilsim.hardware.exchange import AgentFault
-from hilsim.hardware.frames import Frame
+from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
+from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.exchange import AgentFault
+from hilsim.hardware.wire.frames import Frame
 
 BLOCKED = (
     "import sys\n"
@@ -34,7 +34,7 @@ BLOCKED = (
     "                                  'safetensors', 'tokenizers'):\n"
     "            raise ModuleNotFoundError(f'{name} is walled off', name=name)\n"
     "sys.meta_path.insert(0, Wall())\n"
-    "from hilsim.cli import main\n"
+    "from hilsim.commands.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )
 

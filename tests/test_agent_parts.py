@@ -16,9 +16,9 @@ from hilsim.hardware.agent.digests import tokenizer_digest, weights_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess
-from hilsim.logits.checkpoint import load_network
-from hilsim.logits.decoder import Decoder
-from hilsim.logits.network import KVCache
+from hilsim.networks.checkpoint import load_network
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import KVCache
 
 NOWHERE = Path("/nowhere")
 DRAFT = PROJECT / "models" / "draft-0.2m"

@@ -32,8 +32,8 @@ from statistics import mean
 
 import pytest
 
-from hilsim.describe.load import Setup
-from hilsim.logits.noise import SYNTHETIC, uniforms
+from hilsim.describe.setup import Setup
+from hilsim.sampling.noise import SYNTHETIC, uniforms
 from hilsim.sim.run import simulate
 from tests.scenes import LINK, MS, synthetic
 from tests.test_policies import rate, timed

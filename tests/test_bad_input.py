@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hilsim.app_runs import Sources, run_both
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT, load_record
 from hilsim.describe.chip import Chip
@@ -27,8 +26,9 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Lengths
 from hilsim.errors import HilsimError
-from hilsim.logits.checkpoint import load_network, save_network
-from hilsim.logits.network import Network
+from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.network import Network
+from hilsim.runs.run import Sources, run_both
 from hilsim.training.recipe import SHAPES
 from tests.scenes import table_setup
 

@@ -16,20 +16,20 @@ from torch import Tensor
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import FullRows, OneHot, Payload, Ratio, Sampling, Scalar, TokenIds, TopK
-from hilsim.logits.accept import entropy, lead, ratio
-from hilsim.logits.batched import Continuations, Parallel
-from hilsim.logits.checkpoint import load_network
-from hilsim.logits.choices import Choices, Places
-from hilsim.logits.decisions import Rules
-from hilsim.logits.decoder import Decoder
-from hilsim.logits.laws import drafted_laws, entropies, laws_of, leads, target_laws
-from hilsim.logits.network import Network
-from hilsim.logits.noise import CONTENT, uniforms
-from hilsim.logits.packed import Packed, packed
-from hilsim.logits.rope import RopeScaling
-from hilsim.logits.sampling import draw, law_of
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.wire import drafted_law, target_law
+from hilsim.networks.batched import Continuations, Parallel
+from hilsim.networks.checkpoint import load_network
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import Network
+from hilsim.networks.packed import Packed, packed
+from hilsim.networks.rope import RopeScaling
+from hilsim.sampling.accept import entropy, lead, ratio
+from hilsim.sampling.choices import Choices, Places
+from hilsim.sampling.decisions import Rules
+from hilsim.sampling.distribution import draw, law_of
+from hilsim.sampling.distributions import drafted_laws, entropies, laws_of, leads, target_laws
+from hilsim.sampling.noise import CONTENT, uniforms
+from hilsim.sampling.payload import drafted_law, target_law
+from hilsim.text.tokenizer import load_tokenizer
 from tests.test_decoder import BASE, SHAPES, randomised
 
 EVERYTHING = replace(

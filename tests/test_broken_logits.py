@@ -13,22 +13,22 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
 from hilsim.describe.decoding import Accept, Payload, Sampling
 from hilsim.describe.figure import Record
 from hilsim.errors import BrokenLogits, ScenarioError
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
-from hilsim.hardware.exchange import not_finite
-from hilsim.logits.choices import Choices, Places
-from hilsim.logits.decisions import Decisions, Rules
-from hilsim.logits.decoder import Decoder
-from hilsim.logits.live import LiveSource, Reader
-from hilsim.logits.network import Network, NetworkConfig
-from hilsim.logits.pairs import Columns
-from hilsim.logits.sampling import Logits, law_of, require_finite
-from hilsim.logits.source import Draft, TokenTree
+from hilsim.hardware.wire.exchange import not_finite
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import Network, NetworkConfig
+from hilsim.sampling.choices import Choices, Places
+from hilsim.sampling.decisions import Decisions, Rules
+from hilsim.sampling.distribution import Logits, law_of, require_finite
+from hilsim.sampling.proposals import Draft, TokenTree
 from hilsim.show.document import as_json
+from hilsim.sources.live import LiveSource, Reader
+from hilsim.text.pairs import Columns
 from tests.scenes import shipped
 from tests.toy import START, VOCABULARY, Table, Text
 

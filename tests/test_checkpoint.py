@@ -28,9 +28,9 @@ from transformers import (
 )
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.logits.checkpoint import load_config, load_network, parse_config, save_network
-from hilsim.logits.network import KVCache, Network, NetworkConfig
-from hilsim.logits.rope import RopeScaling
+from hilsim.networks.checkpoint import load_config, load_network, parse_config, save_network
+from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.rope import RopeScaling
 from hilsim.training.fitting import initialise, round_to_half
 
 CLOSE = {"rtol": 0.0, "atol": 1e-4}  # float32, logits of order one

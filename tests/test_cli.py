@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.cli import main, simulate_main
+from hilsim.commands.main import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
 from tests.scenes import interrupted, table_setup
 
@@ -122,7 +122,8 @@ def test_realtime_paces_the_run(table: str, capsys: pytest.CaptureFixture[str]) 
 
 def test_help_answers_at_once() -> None:
     """No assertion on time: the import list is what makes it fast, and that is checked."""
-    code = "import sys; from hilsim.cli import simulate_main\ntry: simulate_main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from hilsim.commands.main import simulate_main\n"
+    code += "try: simulate_main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'rich', 'pydantic', 'numpy', 'yaml', 'simpy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

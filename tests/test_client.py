@@ -22,9 +22,9 @@ import pytest
 
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.client import Agent, Patience
-from hilsim.hardware.exchange import AgentFault, Ask
-from hilsim.hardware.frames import Frame, Tensor, encoded
+from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.exchange import AgentFault, Ask
+from hilsim.hardware.wire.frames import Frame, Tensor, encoded
 from tests.hardware_fakes import (
     DONE,
     FACTS,

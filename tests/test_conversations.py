@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
-from hilsim.app_record import recorded
-from hilsim.app_runs import Sources, run_both
 from hilsim.describe.conversation import Conversation, read_conversations
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import CheckpointError, ScenarioError
-from hilsim.logits.recorded_with import recorded_with
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, save
-from hilsim.screen.prices import Tables
-from hilsim.screen.words import recorded_words
+from hilsim.runs.record import recorded
+from hilsim.runs.run import Sources, run_both
+from hilsim.screen.costs import Tables
+from hilsim.screen.tokens import recorded_words
 from hilsim.show.document import notes
 from hilsim.sim.trace import Trace
+from hilsim.sources.recorded_with import recorded_with
+from hilsim.sources.transcript import TranscriptSource, save
+from hilsim.text.tokenizer import load_tokenizer
 from tests.screened import differences
 
 PROJECT = Path(__file__).resolve().parents[1]

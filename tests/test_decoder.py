@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hilsim.logits.decoder import Decoder
-from hilsim.logits.network import KVCache, Network, NetworkConfig
-from hilsim.logits.rope import RopeScaling
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.rope import RopeScaling
 
 BASE = NetworkConfig(
     vocab_size=50, hidden_size=32, intermediate_size=48, layers=2, heads=4, kv_heads=2, head_dim=8, max_positions=40

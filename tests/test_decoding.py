@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import claim
 from hilsim.describe.load import load_setup

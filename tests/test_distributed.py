@@ -18,18 +18,19 @@ import simpy
 from rich.console import Console
 
 from hilsim.cost.timer import timer_for
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import ScenarioError
-from hilsim.hardware.distributed import Stage, require_real
-from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
-from hilsim.hardware.rehearsal import Costs, commanded, rehearsed
-from hilsim.hardware.told import Said, Words, held_against
-from hilsim.hardware.trial import Trial
-from hilsim.hardware.wall import WallEnvironment, Worker
-from hilsim.logits.source import Draft, Prefix, Prompt, Verdict
+from hilsim.hardware.distributed.boards import Stage, require_real
+from hilsim.hardware.distributed.expected import Said, Words, held_against
+from hilsim.hardware.distributed.measured_run import Trial
+from hilsim.hardware.distributed.overhead import Costs, commanded, rehearsed
+from hilsim.hardware.distributed.wall import WallEnvironment, Worker
+from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Span, Trace
+from hilsim.text.prompt import Prompt
 from tests.scenes import MS, table_setup
 
 VOCABULARY = 50

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hilsim.app_fidelity import families
-from hilsim.cli import main
+from hilsim.commands.fidelity import families
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import SHIPPED, resolve

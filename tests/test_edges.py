@@ -28,18 +28,19 @@ from hilsim.describe.decoding import (
     TokenIds,
     TopK,
 )
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.accept import emitted_law, plain, ratio
-from hilsim.logits.block import block, chances
-from hilsim.logits.decisions import Rules
-from hilsim.logits.live import LiveSource, Passes, Reader, load_stand_ins
-from hilsim.logits.noise import Uniforms
-from hilsim.logits.sampling import Law, as_sent, law_of
-from hilsim.logits.source import Draft, Prefix, Prompt, Verdict, shared_prefix
-from hilsim.logits.wire import drafted_law, target_law
+from hilsim.describe.setup import Setup
+from hilsim.sampling.accept import emitted_law, plain, ratio
+from hilsim.sampling.block import block, chances
+from hilsim.sampling.decisions import Rules
+from hilsim.sampling.distribution import Law, as_sent, law_of
+from hilsim.sampling.noise import Uniforms
+from hilsim.sampling.payload import drafted_law, target_law
+from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.live import LiveSource, Passes, Reader, load_stand_ins
+from hilsim.text.prompt import Prompt, shared_prefix
 from tests.scenes import shipped
 from tests.test_exact import CHAINS, policy_of
 from tests.test_policies import timed

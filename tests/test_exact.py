@@ -40,15 +40,15 @@ from hilsim.describe.decoding import (
     claim,
     faults,
 )
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import Policy, TargetOnly
-from hilsim.logits.accept import Emission, emitted_law, gumbel, plain, ratio, total_variation
-from hilsim.logits.block import chances, residual
-from hilsim.logits.decisions import Rules
-from hilsim.logits.noise import Uniforms
-from hilsim.logits.sampling import Law, Logits, draw
-from hilsim.logits.source import Draft, Prefix
-from hilsim.logits.wire import drafted_law, target_law, truncated
+from hilsim.describe.setup import Setup
+from hilsim.sampling.accept import Emission, emitted_law, gumbel, plain, ratio, total_variation
+from hilsim.sampling.block import chances, residual
+from hilsim.sampling.decisions import Rules
+from hilsim.sampling.distribution import Law, Logits, draw
+from hilsim.sampling.noise import Uniforms
+from hilsim.sampling.payload import drafted_law, target_law, truncated
+from hilsim.sampling.proposals import Draft, Prefix
 from hilsim.sim.run import simulate
 from tests.scenes import table_setup
 from tests.test_policies import POLICIES

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.app_explore import ExploreOptions, all_screened, understood
-from hilsim.app_replay import numbers_of, run_of
-from hilsim.app_transcripts import transcript_for
-from hilsim.cli import main
-from hilsim.compiler.gate import load_compiled
+from hilsim.commands.explore import ExploreOptions, all_screened, understood
+from hilsim.commands.main import main
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
+from hilsim.measure.measures import MEASURES, measured
+from hilsim.measure.screened import MEASURED
+from hilsim.runs.replay import numbers_of, run_of
+from hilsim.runs.transcripts import transcript_for
 from hilsim.show.explore import doubtful
-from hilsim.show.measures import MEASURES, measured
-from hilsim.show.screened import MEASURED
 from hilsim.study.answer import Answer
 from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Found, Ready, got_ready
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
-from hilsim.study.rests import limits_of, rests_on
+from hilsim.study.sensitivity import limits_of, rests_on
 from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
@@ -224,7 +224,7 @@ def test_all_faults_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_space_too_large_is_asked_about(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilsim.app_explore.MOST_UNASKED", 1000)
+    monkeypatch.setattr("hilsim.commands.explore.MOST_UNASKED", 1000)
     assert main(["explore", str(SCENARIO)]) == 2
     assert "--yes" in capsys.readouterr().err
 

@@ -10,8 +10,8 @@ from statistics import fmean
 
 import pytest
 
-from hilsim.app_fidelity import families, fitting
-from hilsim.cli import main
+from hilsim.commands.fidelity import families, fitting
+from hilsim.commands.main import main
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.fidelity.calibrate import calibrate_family

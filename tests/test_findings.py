@@ -20,7 +20,7 @@ from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of, place_of
-from hilsim.compiler.prices import products_of
+from hilsim.compiler.operator_costs import products_of
 from hilsim.compiler.program import Subject, exported, subject_of
 from hilsim.compiler.rules import RuleBook
 from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named
@@ -29,7 +29,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.profile import STANDINGS, Profile, Standing, load_profile, operators, spellings
 from hilsim.errors import InputError, ScenarioError
-from hilsim.logits.network import NetworkConfig
+from hilsim.networks.network import NetworkConfig
 from tests import modules_for_findings as small
 from tests.modules_for_findings import Plain, WithWeight
 
@@ -912,7 +912,7 @@ def test_heads_of_decoders(head: Head, missing: tuple[str, ...]) -> None:
 
 
 def test_shipped_matcher_is_siamese() -> None:
-    program = exported(subject_of("hilsim.logits.intent:matcher"))
+    program = exported(subject_of("hilsim.networks.intent:matcher"))
     assert told(RuleBook(profile(Y2023), "fp16").findings(program, "g")) == {
         "error shared-calls encoder", "error operator-missing aten.rms_norm.default", "note int64 said_ids",
         "note gather-indices aten.embedding.default",

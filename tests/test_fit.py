@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.app_fidelity import with_account
-from hilsim.cli import main
+from hilsim.commands.fidelity import with_account
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Figure

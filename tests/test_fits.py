@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.app_compile import CheckOptions, check_command
+from hilsim.commands.check import CheckOptions, check_command
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, quick_verdict, whole
 from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Reading, largest_context, ledgers
@@ -22,7 +22,8 @@ from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT, described
 from hilsim.describe.chip import Ability, Chip, PublishedLimit, Unit
 from hilsim.describe.figure import Figure
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.study.uncertainty import chance_of_fitting, in_use, roomy, uncertainty
 from tests.scenes import shipped

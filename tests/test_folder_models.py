@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hilsim.app_fidelity import show_chip
+from hilsim.commands.fidelity import show_chip
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.deployed_pair import folder_notes
-from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
+from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.study.space import drafts_for
 from tests.scenes import shipped

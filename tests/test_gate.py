@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from hilsim.cli import main, simulate_main
-from hilsim.compiler import kept as keeping
+from hilsim.commands.main import main, simulate_main
+from hilsim.compiler import plan_cache as keeping
 from hilsim.compiler.choose import Site
+from hilsim.compiler.compile_check import compiled, load_compiled, plans_of, with_plans
 from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
-from hilsim.compiler.gate import compiled, load_compiled, plans_of, with_plans
+from hilsim.compiler.fallback_options import ways_out
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import exported, subject_of
-from hilsim.compiler.ways_out import ways_out
 from hilsim.compiler.written import compared
 from hilsim.cost.extra import extra_at, extra_seconds
 from hilsim.cost.memory import ledgers
@@ -28,19 +28,20 @@ from hilsim.cost.timer import network_ns, timer_for
 from hilsim.describe.catalogue import PROJECT, load_chip
 from hilsim.describe.compiled import Extra, Work
 from hilsim.describe.head import LogitsHead
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
+from hilsim.describe.setup import Setup
 from hilsim.errors import CompileError, InputError
-from hilsim.logits.checkpoint import load_network
-from hilsim.logits.network import KVCache
-from hilsim.logits.synthetic import SyntheticSource
+from hilsim.networks.checkpoint import load_network
+from hilsim.networks.network import KVCache
 from hilsim.sim.run import simulate
+from hilsim.sources.synthetic import SyntheticSource
 from tests.tiny import figure, precision, unit
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
 THEN = "compile.profile=sa8295_2023"
-SMALL = "networks[0].module=hilsim.logits.intent:matcher"  # quicker to export than the one of 22 million parameters
+SMALL = "networks[0].module=hilsim.networks.intent:matcher"  # quicker to export than the one of 22 million parameters
 FEW = ["workload.count=1", "workload.max_turns=1", "workload.max_new_tokens=6"]
 SYNTHETIC = [
     "logits={source: synthetic, acceptance: 1.0}",
@@ -441,7 +442,7 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
         finding
     )
     assert finding["module"] == "sampler"
-    assert finding["line"].startswith("hilsim/logits/heads.py:")
+    assert finding["line"].startswith("hilsim/networks/heads.py:")
     sets = [f"--set={SMALL}", "--set=compile.rewrites=none", "--set=compile.fallback=forbid"]
     status, out, err = checked(capsys, str(ORIN), "--profile", "sa8295_2023", "--json", *sets)
     assert status == 2

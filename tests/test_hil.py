@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.recording import read_recording
+from hilsim.hardware.recordings.recording import read_recording
 from tests.agents import agent, faulty
 
 SCENARIO = str(PROJECT / "scenarios/orin_8295.yaml")
@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _recordings_lie_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tests that run at once must not append to one file, nor leave any in the project."""
-    monkeypatch.setattr("hilsim.app.RECORDINGS", tmp_path / "recordings")
+    monkeypatch.setattr("hilsim.commands.simulate.RECORDINGS", tmp_path / "recordings")
 
 
 def run(capture: Capture, *settings: str, status: int = 0, options: tuple[str, ...] = ()) -> dict[str, Any]:

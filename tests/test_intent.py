@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.logits import intent as matching
-from hilsim.logits.intent import FOLDER, Siamese, embed, encode, load_matcher, match, matcher, matcher_22m, shipped
+from hilsim.networks import intent as matching
+from hilsim.networks.intent import FOLDER, Siamese, embed, encode, load_matcher, match, matcher, matcher_22m, shipped
 from hilsim.training import intent as training
 from hilsim.training.intent import CORPUS, Command, bags, by_intent, main, nearest_accuracy, read_commands, split
 

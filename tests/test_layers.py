@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app_compile import CheckOptions, check_command
-from hilsim.compiler import kept
+from hilsim.commands.check import CheckOptions, check_command
+from hilsim.compiler import plan_cache as kept
 from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
@@ -91,7 +91,7 @@ def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
     """A check exports its models once; after that the plan is read."""
     assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
     code = (
-        "import sys; from hilsim.cli import main, simulate_main\n"
+        "import sys; from hilsim.commands.main import main, simulate_main\n"
         "status = main(['check', 'scenarios/orin_8295.yaml'])\n"
         "status += simulate_main(['scenarios/paper_table.yaml', '--json', '--set', 'workload.requests=2'])\n"
         "assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules), 'torch, scipy or matplotlib was imported'\n"
@@ -105,7 +105,7 @@ def test_a_live_run_does_not_load_the_compiler() -> None:
     """PyTorch's compiler takes longer to import than the whole first scenario takes to start; plans are kept."""
     assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
     code = (
-        "import sys; from hilsim.cli import simulate_main\n"
+        "import sys; from hilsim.commands.main import simulate_main\n"
         "few = ['--set=workload.count=1', '--set=workload.max_turns=1', '--set=workload.max_new_tokens=4']\n"
         "status = simulate_main(['scenarios/orin_8295.yaml', '--json', *few])\n"
         "assert 'torch._dynamo' not in sys.modules\n"

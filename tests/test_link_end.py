@@ -19,24 +19,24 @@ from pathlib import Path
 import pytest
 import simpy
 
+from hilsim.commands.link_end import add_link_end, run_link_end
 from hilsim.cost.payload import HEADER_BYTES
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import load_record
 from hilsim.describe.link import Link
 from hilsim.errors import ChipLost, InputError
-from hilsim.hardware import link_end
 from hilsim.hardware.agent import listen
 from hilsim.hardware.agent.listen import listening, serve, spelled
 from hilsim.hardware.agent.serve import Service
-from hilsim.hardware.cable import FRAME_BYTES, Way
-from hilsim.hardware.exchange import AgentFault
-from hilsim.hardware.link_command import add_link_end, run_link_end
-from hilsim.hardware.link_end import HEAD, MAGIC, Peer, served
-from hilsim.hardware.namespaces import LINK, Shape, netem, refusal, told, two_namespaces
-from hilsim.hardware.venue import shaped
-from hilsim.hardware.wall import WallEnvironment
-from hilsim.hardware.wires import End, Wire
+from hilsim.hardware.distributed.boards import link_end
+from hilsim.hardware.distributed.link_end import HEAD, MAGIC, Peer, served
+from hilsim.hardware.distributed.link_wires import End, Wire
+from hilsim.hardware.distributed.wall import WallEnvironment
+from hilsim.hardware.wire.exchange import AgentFault
+from scripts.loopback.cable import FRAME_BYTES, Way
+from scripts.loopback.namespaces import LINK, Shape, netem, refusal, told, two_namespaces
+from scripts.loopback.testbed import shaped
 
 listen.note = link_end.note = lambda text: None  # its threads outlive the tests, and standard error as those had it
 TOKEN = b"a secret of the tests, long enough"

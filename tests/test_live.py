@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.live import LiveSource, Passes, Reader, StandIns, load_stand_ins
-from hilsim.logits.source import Draft, Prefix, Verdict
-from hilsim.show.metrics import compare_texts, speculation
+from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import compare_texts, speculation
+from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.live import LiveSource, Passes, Reader, StandIns, load_stand_ins
 from tests.scenes import shipped
 
 GREEDY = ("logits.dtype=float64", "workload.count=2", "workload.max_turns=3", "workload.max_new_tokens=20")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 
 PAGE = (PROJECT / "docs" / "logs.md").read_text(encoding="utf-8")

@@ -8,16 +8,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from hilsim.app_runs import Sources, run_both
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
-from hilsim.hardware.bench import Bench, Place
-from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
-from hilsim.hardware.unit import MeasuredUnit
-from hilsim.logits.live import Clock, Passes, StandIns, load_stand_ins
+from hilsim.hardware.measured.rig import Bench, Place
+from hilsim.hardware.measured.unit import MeasuredUnit
+from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.runs.run import Sources, run_both
 from hilsim.sim.trace import Trace
+from hilsim.sources.live import Clock, Passes, StandIns, load_stand_ins
 from hilsim.units import NS_PER_MS
 from tests.scenes import shipped
 
@@ -211,7 +211,7 @@ def test_refusals_are_not_tried_again() -> None:
 
 
 def test_a_chip_that_breaks_again_and_again_is_tried_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilsim.hardware.unit.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hilsim.hardware.measured.unit.time.sleep", lambda seconds: None)
     setup, stand_ins = scene("sync", *with_units("warm_up=0", "retries=3"))
     chip = ModelChip(setup, stand_ins)
     chip.breaks = lambda ask, number: AgentFault("died", "gone") if number >= 4 else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.errors import InputError
 from hilsim.fidelity.cases import SHIPPED, Case, chip_of, resolve

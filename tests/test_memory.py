@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hilsim.cost.memory import Split, kv_bytes, largest_context, ledgers, role_items, split
 from hilsim.describe.chip import Ability, Unit
-from hilsim.describe.load import Placed, Setup
 from hilsim.describe.scenario import Placement
+from hilsim.describe.setup import Placed, Setup
 from tests.scenes import shipped
 from tests.tiny import BODY, CACHED, HEAD, chip, figure, model, precision, unit
 

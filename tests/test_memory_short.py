@@ -15,9 +15,9 @@ from hilsim.errors import memory_short
 SHORT = """
 import resource
 from pathlib import Path
-from hilsim.cli import guarded
-from hilsim.logits.checkpoint import load_network
-from hilsim.logits.live import Clock, Passes
+from hilsim.commands.main import guarded
+from hilsim.networks.checkpoint import load_network
+from hilsim.sources.live import Clock, Passes
 network = load_network(Path("models/draft-0.8m"))
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 2**26, held + 2**26))

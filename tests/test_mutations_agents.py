@@ -14,11 +14,11 @@ import pytest
 
 from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost, SimulationError
-from hilsim.hardware.client import Agent, Patience
-from hilsim.hardware.exchange import AgentFault, Ask
-from hilsim.hardware.frames import MAGIC, PREAMBLE, Closed, FrameError, Tensor, read_frame
-from hilsim.hardware.profile import Grid, asks
-from hilsim.hardware.unit import MeasuredUnit
+from hilsim.hardware.measured.profile import Grid, asks
+from hilsim.hardware.measured.unit import MeasuredUnit
+from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.exchange import AgentFault, Ask
+from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, FrameError, Tensor, read_frame
 from tests.hardware_fakes import DONE, LOADED, READY, VOCABULARY, WELCOME, Scripted, Wire, tensors_of
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 
@@ -146,8 +146,8 @@ def test_the_largest_model_that_may_be_claimed_is_profiled_within_bounds() -> No
 @pytest.mark.parametrize("at_step", [False, True], ids=["loaded", "done"])
 def test_a_message_that_drips_is_a_stall_of_the_message(at_step: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte at a time, each soon after the last, under a limit of ten minutes for the whole answer."""
-    monkeypatch.setattr("hilsim.hardware.client.FRAME_S", 0.4)
-    monkeypatch.setattr("hilsim.hardware.client.SLOWEST", 10**9)
+    monkeypatch.setattr("hilsim.hardware.wire.client.FRAME_S", 0.4)
+    monkeypatch.setattr("hilsim.hardware.wire.client.SLOWEST", 10**9)
 
     def drips(wire: Wire) -> None:
         asked = wire.until_step() if at_step else (wire.greet(), wire.read())[1]
@@ -166,8 +166,8 @@ def test_a_message_that_drips_is_a_stall_of_the_message(at_step: bool, monkeypat
 
 def test_a_pause_between_two_questions_is_no_slow_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what limits one message has ended with it, however late the next question comes."""
-    monkeypatch.setattr("hilsim.hardware.client.FRAME_S", 0.3)
-    monkeypatch.setattr("hilsim.hardware.client.SLOWEST", 10**9)
+    monkeypatch.setattr("hilsim.hardware.wire.client.FRAME_S", 0.3)
+    monkeypatch.setattr("hilsim.hardware.wire.client.SLOWEST", 10**9)
     with Scripted(lambda wire: play(wire, REPLIES)) as server:
         agent = Agent(server.address, patience=SOON)
         agent.load("toy")
@@ -194,7 +194,7 @@ def test_an_engine_s_nan_on_the_wire_is_named_with_its_position() -> None:
 
 
 def test_reading_from_a_socket_has_one_limit_for_the_whole_message() -> None:
-    from hilsim.hardware.frames import receiving
+    from hilsim.hardware.wire.frames import receiving
 
     ours, theirs = socket.socketpair()
     with ours, theirs:

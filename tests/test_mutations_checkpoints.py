@@ -12,9 +12,9 @@ import torch
 
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.model import Model
-from hilsim.logits.checkpoint import load_network, save_network
-from hilsim.logits.network import Network, NetworkConfig
-from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.network import Network, NetworkConfig
+from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests import mutations
 

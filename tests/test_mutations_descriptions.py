@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from hilsim.app_replay import both
-from hilsim.cli import main, simulate_main
+from hilsim.commands.main import main, simulate_main
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record, settled
 from hilsim.describe.chip import Chip
@@ -25,7 +24,8 @@ from hilsim.describe.profile import Profile
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.study_load import load_study
 from hilsim.errors import HilsimError
-from hilsim.show.measures import MEASURES, measured
+from hilsim.measure.measures import MEASURES, measured
+from hilsim.runs.replay import both
 from tests.mutations import changed_bytes, changed_tree, survive
 
 MANY = 300

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hilsim.app_fidelity import families
+from hilsim.commands.fidelity import families
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
@@ -21,7 +21,7 @@ from hilsim.fidelity.measurements import read_figures
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replayed
 from hilsim.files import read_text
-from hilsim.logits.synthetic import SyntheticSource
+from hilsim.sources.synthetic import SyntheticSource
 from tests.mutations import ODDITIES, changed_bytes, changed_tree, json_bytes, survive
 from tests.test_doubts import GREEDY, SECONDS
 from tests.test_tables import BENCH, DECODE

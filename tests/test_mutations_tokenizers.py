@@ -12,8 +12,8 @@ import pytest
 
 from hilsim.describe.conversation import read_conversations
 from hilsim.errors import CheckpointError
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.tokenizer_file import FLAGS
+from hilsim.text.tokenizer import load_tokenizer
+from hilsim.text.tokenizer_file import FLAGS
 from tests.mutations import PROJECT, changed_bytes, changed_tree, json_bytes, survive
 from tests.test_prompts import TEMPLATES, TOKENIZERS, save
 

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
-from hilsim.logits.columns import INTEGERS, from_planes, planes
-from hilsim.logits.recorded_with import require_same
-from hilsim.logits.source import Draft
-from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
-from hilsim.logits.transcript import Transcript, TranscriptSource, load
-from hilsim.screen.words import recorded_words
+from hilsim.sampling.proposals import Draft
+from hilsim.screen.tokens import recorded_words
+from hilsim.sources.columns import INTEGERS, from_planes, planes
+from hilsim.sources.recorded_with import require_same
+from hilsim.sources.transcript import Transcript, TranscriptSource, load
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from tests.mutations import changed_bytes, changed_tree, survive
 
 SHIPPED = PROJECT / "scenarios" / "transcripts" / "commands-draft-0.2m-greedy.npz"

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core.core_schema import ErrorType
 
-from hilsim.cli import main
-from hilsim.compiler.ways_out import WayOut
+from hilsim.commands.main import main
+from hilsim.compiler.fallback_options import WayOut
 from hilsim.cost.verdict import Remedy
 from hilsim.describe.catalogue import FOLDERS, PROJECT, file_of, load_chip, load_record, spelled, stamp, written_chip
 from hilsim.describe.chip import Chip
@@ -31,7 +31,7 @@ from hilsim.describe.study import Study
 from hilsim.describe.write import typed
 from hilsim.errors import InputError, ScenarioError
 from hilsim.fidelity.cases import chip_of
-from hilsim.show.measures import MEASURES
+from hilsim.measure.measures import MEASURES
 
 ASKING = PROJECT / "scenarios" / "x.yaml"
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hilsim.logits.network import KVCache, Network, NetworkConfig
-from hilsim.logits.rope import RopeScaling
+from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.networks.rope import RopeScaling
 
 PLAIN = NetworkConfig(
     vocab_size=37,

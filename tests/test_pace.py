@@ -13,7 +13,7 @@ import simpy
 import simpy.rt
 from rich.console import Console
 
-from hilsim.cli import simulate_main
+from hilsim.commands.main import simulate_main
 from hilsim.cost.memory import ledgers
 from hilsim.describe.policy import TargetOnly
 from hilsim.show.document import document

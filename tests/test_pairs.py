@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.app_record import written_down
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import (
     Accept,
@@ -29,15 +28,16 @@ from hilsim.describe.decoding import (
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.vocabulary import Tokens, compared
 from hilsim.errors import CheckpointError
-from hilsim.logits.checkpoint import load_network, save_network
-from hilsim.logits.decisions import Rules
-from hilsim.logits.live import LiveSource, StandIns, load_stand_ins
-from hilsim.logits.network import Network, NetworkConfig
-from hilsim.logits.pairs import Columns
-from hilsim.logits.sampling import Logits
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource
+from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.network import Network, NetworkConfig
+from hilsim.runs.record import written_down
+from hilsim.sampling.decisions import Rules
+from hilsim.sampling.distribution import Logits
 from hilsim.sim.run import simulate
+from hilsim.sources.live import LiveSource, StandIns, load_stand_ins
+from hilsim.sources.transcript import TranscriptSource
+from hilsim.text.pairs import Columns
+from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests.scenes import shipped
 from tests.test_live import answers

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app_hardware import holds_recording
-from hilsim.cli import main, simulate_main
+from hilsim.commands.main import main, simulate_main
+from hilsim.commands.profile import holds_recording
 from hilsim.describe.catalogue import PROJECT, located
 from hilsim.describe.load import load_setup
 from hilsim.errors import HilsimError, InputError
 from hilsim.files import expanded, folder_faults, place_faults, read_text, unreadable
-from hilsim.hardware.recording import read_recording
+from hilsim.hardware.recordings.recording import read_recording
 
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"
 
@@ -136,7 +136,7 @@ def test_a_mistyped_name_is_reported_before_anything_heavy_is_imported() -> None
     )  # fmt: skip
     code = f"""
 import sys
-from hilsim.cli import main, simulate_main
+from hilsim.commands.main import main, simulate_main
 for status in ({", ".join(commands)}):
     assert status == 2
 print([name for name in {heavy!r} if name in sys.modules])

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.show.metrics import compare_texts, speedup
-from hilsim.show.parts import requests_in_parts
+from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import compare_texts, speedup
+from hilsim.measure.parts import requests_in_parts
 from hilsim.sim.policies.prompt_lookup import looked_up
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -121,7 +121,7 @@ def test_answers_are_whole_whatever_the_timing(
 def test_every_policy_says_what_the_target_alone_says(policy: str) -> None:
     setup = shipped("orin_8295", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
                     "workload.max_new_tokens=20", "logits.dtype=float64")  # fmt: skip
-    from hilsim.app_runs import Sources
+    from hilsim.runs.run import Sources
 
     sources = Sources(setup)
     alone = simulate(setup, sources.fresh(), TargetOnly(name="target_only"))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.cost.step import Phase
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.client import Agent
-from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
-from hilsim.hardware.profile import Grid, Shape, asks, swept, taken
-from hilsim.hardware.recording import Recording, entries_of, read_recording
+from hilsim.hardware.measured.profile import Grid, Shape, asks, swept, taken
+from hilsim.hardware.recordings.recording import Recording, entries_of, read_recording
+from hilsim.hardware.wire.client import Agent
+from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
 from tests.agents import agent
 from tests.hardware_fakes import FACTS, Toy
 

@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer
 
 from hilsim.errors import CheckpointError
-from hilsim.logits.template import is_linear
-from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.text.template import is_linear
+from hilsim.text.tokenizer import load_tokenizer
 
 WORDS = (
     "Turn the heating up to twenty degrees, please.",

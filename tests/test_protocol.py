@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware import conformance_checks as checks
-from hilsim.hardware import conformance_talk, frames
-from hilsim.hardware.agent import line, serve
-from hilsim.hardware.conformance import Finding, findings
-from hilsim.hardware.conformance_talk import Subject
+from hilsim.hardware.agent import connection as line
+from hilsim.hardware.agent import serve
+from hilsim.hardware.conformance.exchanges import Subject
+from hilsim.hardware.conformance.suite import Finding, findings
+from hilsim.hardware.conformance.suite import checks as checks
+from hilsim.hardware.conformance.suite import exchanges as conformance_talk
+from hilsim.hardware.wire import frames
 from tests.tiny_agent import TinyAgent
 
 PAGE = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")

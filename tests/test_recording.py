@@ -19,12 +19,11 @@ import pytest
 
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
-from hilsim.hardware.entries import Entry, Use
-from hilsim.hardware.exchange import AgentFault, Answer, Ask, ModelFacts
-from hilsim.hardware.interpolated import Durations
-from hilsim.hardware.recorded import RecordedChip, UnseenStep
-from hilsim.hardware.recorder import Recorder
-from hilsim.hardware.recording import (
+from hilsim.hardware.recordings.entries import Entry, Use
+from hilsim.hardware.recordings.interpolated import Durations
+from hilsim.hardware.recordings.recorded import RecordedChip, UnseenStep
+from hilsim.hardware.recordings.recorder import Recorder
+from hilsim.hardware.recordings.recording import (
     Recording,
     entries_of,
     linked,
@@ -33,6 +32,7 @@ from hilsim.hardware.recording import (
     tensors_of,
     with_chain,
 )
+from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
 from tests.hardware_fakes import BOARD, FACTS, VOCABULARY, Toy, row, rows
 
 TALK = (3, 1, 4, 1, 5, 9, 2, 6)

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilsim.app_runs import Sources
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, Ratio, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Sync, TargetOnly
 from hilsim.describe.scenario import Lengths, Synthetic
-from hilsim.logits.synthetic import SyntheticSource
-from hilsim.screen import prices
-from hilsim.screen.prices import Tables
+from hilsim.runs.run import Sources
+from hilsim.screen import costs as prices
+from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, refusal, screened
-from hilsim.screen.words import recorded_words, synthetic_words, with_lookup
+from hilsim.screen.tokens import recorded_words, synthetic_words, with_lookup
+from hilsim.sources.synthetic import SyntheticSource
 from tests.screened import differences
 
 ROOT = Path(__file__).resolve().parents[1]

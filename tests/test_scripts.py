@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.show.parts import LOSSES
+from hilsim.measure.parts import LOSSES
 from hilsim.study.variants import payloads, policies
 
 SHORT = ["--set", "workload.count=1", "--set", "workload.max_turns=2", "--set", "workload.max_new_tokens=16"]

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app_replay import numbers_of
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
 from hilsim.describe.catalogue import PROJECT
-from hilsim.show.sweeps import crossing
+from hilsim.runs.replay import numbers_of
+from hilsim.show.grid_tables import crossing
 from hilsim.study.closed_forms import acceptance_of, sync_speedup, tokens_a_round
-from hilsim.study.contest import drawn_for, standings
+from hilsim.study.rank_stability import drawn_for, standings
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import placed, with_draft_step, with_length, with_link
 from hilsim.study.uncertainty import in_use

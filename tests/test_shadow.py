@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hilsim.hardware.shadow import compared, fill_of, mean_bias, mean_error
-from hilsim.hardware.timer import Pair
+from hilsim.hardware.measured.shadow import compared, fill_of, mean_bias, mean_error
+from hilsim.hardware.measured.timer import Pair
 from hilsim.show.hardware import render_hardware, render_lost, render_shadow
-from hilsim.show.page import Page
+from hilsim.show.terminal.page import Page
 
 
 def pair(measured: int, predicted: int, phase: str = "decode", width: int = 1, cached: int = 0) -> Pair:

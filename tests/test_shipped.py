@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app_runs import Sources, run_both
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, load_chip, load_record
 from hilsim.describe.chip import Chip
@@ -20,6 +19,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Lengths
+from hilsim.runs.run import Sources, run_both
 from hilsim.show.document import document
 
 SCENARIOS = sorted((PROJECT / "scenarios").glob("*.yaml"))

@@ -19,19 +19,20 @@ from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.logits.source import Draft, Prompt, Verdict
-from hilsim.logits.synthetic import SyntheticSource
-from hilsim.show import dashboard as dashboard_module
-from hilsim.show.dashboard import Dashboard, snapshot, suits
+from hilsim.measure.metrics import Active, busy_ns, speculation, speedup
+from hilsim.sampling.proposals import Draft, Verdict
 from hilsim.show.document import document
-from hilsim.show.lanes import Window, lane
-from hilsim.show.metrics import Active, busy_ns, speculation, speedup
+from hilsim.show.numbers import clean, duration, nice_step
 from hilsim.show.perfetto import micros, trace_events, write_trace
-from hilsim.show.plain import PlainLines
 from hilsim.show.report import render
-from hilsim.show.words import clean, duration, nice_step
+from hilsim.show.terminal import dashboard as dashboard_module
+from hilsim.show.terminal.dashboard import Dashboard, snapshot, suits
+from hilsim.show.terminal.lanes import Window, lane
+from hilsim.show.terminal.plain import PlainLines
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import RequestRecord, Span
+from hilsim.sources.synthetic import SyntheticSource
+from hilsim.text.prompt import Prompt
 from hilsim.units import GIB
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
@@ -529,7 +530,7 @@ def test_a_verdict_after_the_last_word_is_not_busy():
 
 def test_the_timeline_is_a_picture_of_the_promised_size(run, tmp_path):
     pytest.importorskip("matplotlib")
-    from hilsim.show.timeline import draw
+    from hilsim.show.plots.timeline import draw
 
     setup, alone, ours = run
     draw(tmp_path / "both.part", alone, ours, setup)
@@ -542,7 +543,7 @@ def test_the_timeline_is_a_picture_of_the_promised_size(run, tmp_path):
 
 def test_the_timeline_takes_words_for_words(tmp_path, recwarn):
     pytest.importorskip("matplotlib")
-    from hilsim.show.timeline import draw
+    from hilsim.show.plots.timeline import draw
 
     setup = talking()
     asked = dataclasses.replace(setup.conversations[0], turns=("From $5 \\frac{ to $7 in 東京?",))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hilsim.hardware.exchange import Answer, Ask
-from hilsim.hardware.steadiness import Doubt, Reading, Sample, doubts, sample_of, shape_of, unjudged
+from hilsim.hardware.measured.quality import Doubt, Reading, Sample, doubts, sample_of, shape_of, unjudged
+from hilsim.hardware.wire.exchange import Answer, Ask
 from hilsim.show.step_times import print_profile
 
 MS = 1_000_000

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hilsim import app_point
-from hilsim.app_study import StudyOptions, first_goal, study_command
-from hilsim.cli import main
+from hilsim.commands.main import main
+from hilsim.commands.study import StudyOptions, first_goal, study_command
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.study import RangeAxis
 from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
-from hilsim.show.measures import HEADLINE, MEASURES
+from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.show.results import as_exact
+from hilsim.study import worker as app_point
 from hilsim.study.points import Column, Grid, spelled
 from hilsim.study.spread import spread, student_t
 from tests.studies import AXES, ran, rows, write_study

@@ -16,11 +16,11 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from hilsim.app_point import facts_of, worked
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.study.cluster import Cluster
+from hilsim.study.worker import facts_of, worked
 from tests.studies import POLICY, finished, ran, rows, start, stop, until, write_study
 
 DASK = (sys.executable, "-m", "dask")

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from hilsim.app_point import facts_of, worked
-from hilsim.app_study import StudyOptions, study_command
-from hilsim.cli import main
+from hilsim.commands.main import main
+from hilsim.commands.study import StudyOptions, study_command
 from hilsim.describe.study import Search
 from hilsim.errors import InputError
 from hilsim.study.campaign import bytes_digest
 from hilsim.study.points import Column, Grid
 from hilsim.study.search import search
+from hilsim.study.worker import facts_of, worked
 from hilsim.study.workers import Processes, Task
 from tests.studies import AXES, POLICY, finished, ran, rows, start, stop, until, write_study
 

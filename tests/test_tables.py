@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.show.metrics import speculation, speedup
+from hilsim.measure.metrics import speculation, speedup
 from tests.scenes import both, shipped, table_setup
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.cli import guarded
+from hilsim.commands.main import guarded
 from hilsim.describe.catalogue import PROJECT, load_chip
-from hilsim.hardware.profile import Grid
-from hilsim.hardware.recording import entries_of, read_recording
+from hilsim.hardware.measured.profile import Grid
+from hilsim.hardware.recordings.recording import entries_of, read_recording
 
 SHORT = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=2", "max_new_tokens=12")]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.show.metrics import speedup, where_time_went
+from hilsim.measure.metrics import speedup, where_time_went
 from hilsim.sim.trace import Trace
 from tests.scenes import MS, both, table_setup
 

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import Dialogue, Turn, tell
 from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
 

@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app_record import recorded
-from hilsim.app_runs import Sources, replayer
-from hilsim.cli import main, simulate_main
+from hilsim.commands.main import main, simulate_main
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.load import Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
+from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
-from hilsim.logits.columns import COLUMNS, UNKNOWN
-from hilsim.logits.recorded_with import matches, require_same
-from hilsim.logits.recording import AFTER
-from hilsim.logits.source import Draft
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import VERSION, Transcript, TranscriptSource, load, load_header, save
+from hilsim.runs.record import recorded
+from hilsim.runs.run import Sources, replayer
+from hilsim.sampling.proposals import Draft
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.columns import COLUMNS, UNKNOWN
+from hilsim.sources.recorded_with import matches, require_same
+from hilsim.sources.recording import AFTER
+from hilsim.sources.transcript import VERSION, Transcript, TranscriptSource, load, load_header, save
 from hilsim.study.remedies import cheapest_remedy
 from hilsim.study.variants import Ran, Refused, Variant, tried
+from hilsim.text.tokenizer import load_tokenizer
 from scripts.record_transcripts import recordings
 from tests.scenes import shipped
 
@@ -313,7 +314,7 @@ def test_a_replay_does_not_load_torch(transcripts: dict[str, Path]) -> None:
     logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
     sets = [f"--set={one}" for one in (*SHORT[:3], *SHORT[4:], logits)]
     code = (
-        "import sys; from hilsim.cli import simulate_main\n"
+        "import sys; from hilsim.commands.main import simulate_main\n"
         f"once = simulate_main(['scenarios/orin_8295.yaml', '--json', *{sets!r}])\n"
         "sys.exit(once or ('torch' in sys.modules and 'keep' not in sys.argv))"
     )

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.app_runs import Sources
 from hilsim.describe.decoding import GumbelMatch, SampleMatch, Sampling, TokenIds
 from hilsim.describe.policy import TargetOnly, Tree
 from hilsim.errors import InputError
-from hilsim.logits.decisions import Rules
-from hilsim.logits.decoder import Decoder
-from hilsim.logits.network import NetworkConfig
-from hilsim.logits.source import TokenTree
-from hilsim.show.metrics import compare_texts, speculation
-from hilsim.show.parts import requests_in_parts
+from hilsim.measure.metrics import compare_texts, speculation
+from hilsim.measure.parts import requests_in_parts
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import NetworkConfig
+from hilsim.runs.run import Sources
+from hilsim.sampling.decisions import Rules
+from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from tests.scenes import MS, shipped

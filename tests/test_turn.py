@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import simpy
 
-from hilsim.sim.turn import Turn
+from hilsim.sim.lock import Turn
 
 Log = list[tuple[str, int]]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.app_runs import Sources
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError
-from hilsim.show.metrics import compare_texts
+from hilsim.measure.metrics import compare_texts
+from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate
 from tests.scenes import shipped, synthetic, table_setup
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.hardware.namespaces import refusal
+from scripts.loopback.namespaces import refusal
 
 FEW = ("workload.count=1", "workload.max_turns=2", "workload.max_new_tokens=16", "workload.pause_ms=10")
 COMMAND = [sys.executable, "scripts/two_agents.py", *(f"--set={setting}" for setting in FEW)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hilsim.cli import main
+from hilsim.commands.main import main
 from hilsim.describe.catalogue import PROJECT
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import Replay, replayed

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.app_runs import Sources, run_both
 from hilsim.describe.figure import Figure
-from hilsim.describe.load import Setup, load_setup
-from hilsim.show.metrics import headline_numbers
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import headline_numbers
+from hilsim.runs.run import Sources, run_both
 from hilsim.study.uncertainty import draw, hull, in_use, uncertainty, with_values
 from tests.scenes import LINK, TABLE, shipped
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import simpy
 
-from hilsim.hardware.wall import WallEnvironment, Worker
+from hilsim.hardware.distributed.wall import WallEnvironment, Worker
 
 MS = 1_000_000
 Process = Iterator[simpy.Event]

@@ -19,11 +19,11 @@ from hilsim.cost.memory import Item, Ledger, ledgers
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.show.document import document
-from hilsim.show.layout import PARTS, REST, parts_of
-from hilsim.show.plain import PlainLines
+from hilsim.show.numbers import three_digits, told_apart
 from hilsim.show.report import render
 from hilsim.show.sentences import headline, outside_words
-from hilsim.show.words import three_digits, told_apart
+from hilsim.show.terminal.layout import PARTS, REST, parts_of
+from hilsim.show.terminal.plain import PlainLines
 from tests.test_show import both
 
 HEARING = re.compile(r"\bhear(s|d|ing)?\b", re.IGNORECASE)

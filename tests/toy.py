@@ -10,12 +10,13 @@ from itertools import product
 import numpy as np
 from scipy.stats import chi2
 
-from hilsim.logits.accept import Emission
-from hilsim.logits.decisions import Decisions, Rules
-from hilsim.logits.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
-from hilsim.logits.sampling import Law, Logits
-from hilsim.logits.source import Draft, Prefix, Prompt, Verdict
-from hilsim.logits.wire import Drafted
+from hilsim.sampling.accept import Emission
+from hilsim.sampling.decisions import Decisions, Rules
+from hilsim.sampling.distribution import Law, Logits
+from hilsim.sampling.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
+from hilsim.sampling.payload import Drafted
+from hilsim.sampling.proposals import Draft, Prefix, Verdict
+from hilsim.text.prompt import Prompt
 
 VOCABULARY, LENGTH, START, SEED, SAMPLES = 4, 3, 1, 20, 50_000
 TARGET = np.log([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4], [0.3, 0.1, 0.35, 0.25], [0.25, 0.25, 0.1, 0.4]])

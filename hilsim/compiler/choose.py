@@ -12,8 +12,8 @@ from torch.export import ExportedProgram
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, operands, operator_of, place_of
+from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
-from hilsim.compiler.prices import constant_numbers, work_of, work_of_all, working_set
 from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
 from hilsim.compiler.rewrite.axes import MERGED, merge_reshapes

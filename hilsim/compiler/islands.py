@@ -11,7 +11,7 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
 from hilsim.compiler.nodes import constants_of, operator_of, place_of
-from hilsim.compiler.prices import work_of
+from hilsim.compiler.operator_costs import work_of
 from hilsim.describe.compiled import Work
 
 

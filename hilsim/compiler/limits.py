@@ -9,7 +9,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import split, weight_bytes
 from hilsim.describe.chip import Unit
-from hilsim.describe.load import Placed
+from hilsim.describe.setup import Placed
 from hilsim.units import gib
 
 FEWER_BITS = "fewer bits a weight"

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.calls_apart import calls_apart
 from hilsim.compiler.choose import Site, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.lengths import Lengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
+from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights_read, work_of_all, working_set
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
-from hilsim.compiler.prices import parameter_sizes, products_of, weights_read, work_of_all, working_set
 from hilsim.compiler.program import Subject, exported, exported_once
 from hilsim.compiler.sized import program_at
+from hilsim.compiler.unshare_calls import calls_apart
 from hilsim.describe.compiled import Extra, NetworkLoad, Work
-from hilsim.describe.load import Placed
-from hilsim.logits.checkpoint import load_config
-from hilsim.logits.network import NetworkConfig
+from hilsim.describe.setup import Placed
+from hilsim.networks.checkpoint import load_config
+from hilsim.networks.network import NetworkConfig
 
 PROMPT_ROWS = 128  # checked beside single rows where a unit takes any number of them
 

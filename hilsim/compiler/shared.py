@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import constants_of, line_of, module_call, operator_of, parameters_of
-from hilsim.compiler.prices import PRODUCTS, is_free
+from hilsim.compiler.operator_costs import PRODUCTS, is_free
 from hilsim.compiler.program import SAME_MODULES
 
 LOOKUPS = ("aten.embedding.default", "aten.index_select.default", "aten.index.Tensor", "aten.gather.default")

@@ -14,18 +14,18 @@ import torch
 from torch.export import ExportedProgram
 
 from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
-from hilsim.compiler.gate import profile_of, site_of
 from hilsim.compiler.nodes import is_random
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs, run, tensors_of
 from hilsim.compiler.rewrite.siamese import two_graphs
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import CompileError
 from hilsim.files import written
-from hilsim.logits.checkpoint import load_network
+from hilsim.networks.checkpoint import load_network
 
 CASES = 32
 CLOSE = 1e-3  # of the largest number: two float32 programs of the same sums in another order stay far below

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hilsim.cost.fit import Fit
 from hilsim.cost.published import exceeded, said_of, source_of
-from hilsim.describe.load import Placed, PlacedNetwork, Setup
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Ledger, Readin
 from hilsim.describe.chip import Ability, Widths
 from hilsim.describe.figure import FACTORS, Figure
 from hilsim.describe.figures import figures
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.units import gib
 
 Verdict = Literal["fits", "fits only if", "does not fit"]

@@ -16,7 +16,7 @@ from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.figure import Figure
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
 Value = Callable[[Figure], float]

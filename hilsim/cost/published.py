@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hilsim.cost.counts import parameters
 from hilsim.describe.chip import PublishedLimit
-from hilsim.describe.load import Placed
+from hilsim.describe.setup import Placed
 
 
 def published_for(placed: Placed) -> list[PublishedLimit]:

@@ -13,9 +13,9 @@ from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
 from hilsim.describe.chip import Unit
 from hilsim.describe.compiled import Extra
-from hilsim.describe.load import Placed, PlacedNetwork
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import TableTimer
+from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
 Ints = npt.NDArray[np.int64]

@@ -20,8 +20,9 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Unit
-from hilsim.describe.load import Placed, Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
+from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.write import typed
 from hilsim.errors import CompileError, InputError, PlacementError
 from hilsim.units import gib, ms

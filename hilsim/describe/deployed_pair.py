@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hilsim.describe.catalogue import config_of
+from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.vocabulary import Pair, compared, tokens_in
 from hilsim.errors import Fault
-
-if TYPE_CHECKING:
-    from hilsim.describe.load import Placed, Setup
 
 CLOSE = 0.005  # padding of a vocabulary is up to its maker; another model's is farther off than that
 

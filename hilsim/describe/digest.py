@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own
-
-if TYPE_CHECKING:
-    from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 
 
 def digest(setup: Setup) -> str:

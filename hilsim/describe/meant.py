@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hilsim.describe.catalogue import PATH, is_file, load_chip, load_named, located
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.names import Known, one_of, resolve
 from hilsim.describe.policy import Own
+from hilsim.describe.scenario import Placement, Scenario
+from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.describe.strict_yaml import Document
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import exists, unreadable
-
-if TYPE_CHECKING:
-    from hilsim.describe.load import Placed, PlacedNetwork
-    from hilsim.describe.scenario import Placement, Scenario
 
 
 def stand_in_folder(placement: Placement, scenario: Scenario, file: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 
 
 def outside_car(setup: Setup) -> tuple[str, ...]:

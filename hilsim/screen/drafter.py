@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
+from hilsim.screen.costs import Prices
 from hilsim.screen.lead import AHEAD, OVER, TOLD, begin_token, end_token, learn, room
-from hilsim.screen.prices import Prices
 from hilsim.screen.request import DRAFT_BUSY, occupied
-from hilsim.screen.scene import (
+from hilsim.screen.state import (
     ALIVE,
     DRAFTER,
     DRAFTER_BEFORE,
@@ -29,7 +29,7 @@ from hilsim.screen.scene import (
     soon,
     unanswered,
 )
-from hilsim.screen.words import Words
+from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
 ASYNC, PIPELINED = 0, 1

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
-from hilsim.screen.prices import Prices
+from hilsim.screen.costs import Prices
 from hilsim.screen.request import DRAFT, LENGTH, TOO_DEEP, draft_ns, trouble
-from hilsim.screen.words import Words
+from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
 

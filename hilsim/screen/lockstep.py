@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
-from hilsim.screen.prices import Prices
+from hilsim.screen.costs import Prices
 from hilsim.screen.request import (
     ACCEPTED,
     DOWN,
@@ -37,7 +37,7 @@ from hilsim.screen.request import (
     target_ns,
     trouble,
 )
-from hilsim.screen.words import Words, proposed
+from hilsim.screen.tokens import Words, proposed
 from hilsim.sim.policies.adaptive import PROBE
 
 Ints = npt.NDArray[np.int64]

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.screen.agenda import next_due
 from hilsim.screen.compiled import compiled
+from hilsim.screen.costs import Prices
 from hilsim.screen.drafter import ASYNC, PIPELINED, draft_on, interrupted
+from hilsim.screen.event_queue import next_due
 from hilsim.screen.lead import CACHED, OVER, learn
-from hilsim.screen.prices import Prices
 from hilsim.screen.request import (
     CONTENDED,
     DOWN,
@@ -34,7 +34,7 @@ from hilsim.screen.request import (
     target_ns,
     trouble,
 )
-from hilsim.screen.scene import (
+from hilsim.screen.state import (
     ALIVE,
     DRAFTER,
     EMPTIER,
@@ -81,7 +81,7 @@ from hilsim.screen.scene import (
     soon,
     take,
 )
-from hilsim.screen.words import Words
+from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
 # Where the target's side is.

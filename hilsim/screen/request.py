@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
-from hilsim.screen.prices import ALWAYS, REJECTED, Prices
-from hilsim.screen.words import Words
+from hilsim.screen.costs import ALWAYS, REJECTED, Prices
+from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
 FAR = 2**62  # an instant that no run reaches

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Policy, PromptLookup, Sync
+from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.screen import drafter, lockstep, overlap, slots
+from hilsim.screen.costs import LAGS, ROWS, Prices, Tables, prices_of
 from hilsim.screen.lead import SIZE
-from hilsim.screen.prices import LAGS, ROWS, Prices, Tables, prices_of
 from hilsim.screen.request import (
     CONTENDED,
     FIELDS,
@@ -31,8 +31,8 @@ from hilsim.screen.request import (
     TOO_DEEP,
     TROUBLE,
 )
-from hilsim.screen.scene import scene
-from hilsim.screen.words import Words
+from hilsim.screen.state import scene
+from hilsim.screen.tokens import Words
 from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
+from hilsim.screen.costs import Prices
 from hilsim.screen.lead import AHEAD, CACHED, GOOD, begin, begin_token, end_token, learn, room
-from hilsim.screen.prices import Prices
 from hilsim.screen.request import (
     DRAFT,
     DRAFT_BUSY,
@@ -26,7 +26,7 @@ from hilsim.screen.request import (
     taken,
     target_ns,
 )
-from hilsim.screen.words import Words
+from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
 

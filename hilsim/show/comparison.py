@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from hilsim.describe.write import typed
-from hilsim.show.canvas import canvas
+from hilsim.measure.metrics import speculation, speedup, timing
+from hilsim.measure.parts import LOSSES
 from hilsim.show.kinds import DRAFT, READING, TARGET
-from hilsim.show.metrics import speculation, speedup, timing
-from hilsim.show.parts import LOSSES
+from hilsim.show.plots.canvas import canvas
 from hilsim.study.variants import Ran
 
 if TYPE_CHECKING:

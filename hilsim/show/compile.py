@@ -14,9 +14,9 @@ from hilsim.compiler.plan import Chosen, Plan
 from hilsim.cost.extra import ACTIVATION_BITS
 from hilsim.describe.compiled import Work
 from hilsim.show.kinds import BAD, GOOD
-from hilsim.show.page import Page
-from hilsim.show.paint import FRAME
-from hilsim.show.words import counted, duration, mebibytes
+from hilsim.show.numbers import counted, duration, mebibytes
+from hilsim.show.terminal.page import Page
+from hilsim.show.terminal.paint import FRAME
 
 EXACT = {
     "bits": "the same bits",

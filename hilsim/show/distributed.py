@@ -16,13 +16,13 @@ from rich.table import Table
 
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup
-from hilsim.hardware.trial import Trial
-from hilsim.show.curves import finished, sheet
+from hilsim.describe.setup import Setup
+from hilsim.hardware.distributed.measured_run import Trial
+from hilsim.measure.metrics import timing
+from hilsim.show.grid_tables import plain_table
 from hilsim.show.kinds import kind_of, lane_order, role_of
-from hilsim.show.metrics import timing
-from hilsim.show.sweeps import plain_table
-from hilsim.show.words import counted, duration, percent, three_digits
+from hilsim.show.numbers import counted, duration, percent, three_digits
+from hilsim.show.plots.curves import finished, sheet
 from hilsim.sim.trace import Span, Trace
 from hilsim.units import ms, ns
 

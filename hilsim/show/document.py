@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import hilsim
 from hilsim.compiler.plan import Plan
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, whole
@@ -21,15 +18,16 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
-from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.describe.outside import outside_car
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.compile import assumed_rules, plan_in_short
-from hilsim.show.coverage import coverage, coverage_notes
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.sentences import outside_words
 from hilsim.sim.trace import Pace, Trace
+from hilsim.text.coverage import coverage, coverage_notes
 from hilsim.units import ms
+from hilsim.versions import versions
 
 OTHER_ROUNDS = "rounds of this run do not all draft {} tokens and then verify, or are too few."
 FAR_OFF = 0.1  # of a share: more than chance moves it in a run of some hundred drafts
@@ -187,17 +185,6 @@ def beside(network: PlacedNetwork) -> dict[str, Any]:
 def peak(chip: str, trace: Trace) -> int:
     """The most that a chip's memory held during the run."""
     return max((level.used_bytes for level in trace.levels if level.chip == chip), default=0)
-
-
-def versions() -> dict[str, str]:
-    """What ran: hilsim, Python and the packages that numbers could depend on."""
-    found = {"hilsim": hilsim.__version__, "python": platform.python_version()}
-    for package in ("simpy", "numpy", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
 
 
 def assumptions(setup: Setup) -> list[dict[str, Any]]:

@@ -16,15 +16,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.describe.load import Setup
 from hilsim.describe.outside import outside_car
-from hilsim.show.canvas import canvas
+from hilsim.describe.setup import Setup
 from hilsim.show.kinds import DRAFT, TARGET
+from hilsim.show.plots.canvas import canvas
 from hilsim.show.sentences import outside_words
 from hilsim.study.answer import Answer, Best
 from hilsim.study.placements import SURE, WITHIN
 from hilsim.study.ranking import Objective
-from hilsim.study.rests import Rests
+from hilsim.study.sensitivity import Rests
 
 if TYPE_CHECKING:
     from rich.console import Console

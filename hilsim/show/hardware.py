@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.text import Text
 
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
-from hilsim.hardware.bench import Bench, Place
-from hilsim.hardware.shadow import Compared, compared, mean_bias, mean_error
-from hilsim.hardware.steadiness import doubts, sample_of
-from hilsim.hardware.unit import Line, Trouble
+from hilsim.hardware.measured.quality import doubts, sample_of
+from hilsim.hardware.measured.rig import Bench, Place
+from hilsim.hardware.measured.shadow import Compared, compared, mean_bias, mean_error
+from hilsim.hardware.measured.unit import Line, Trouble
 from hilsim.show.kinds import BAD
-from hilsim.show.page import Page
-from hilsim.show.paint import FRAME
-from hilsim.show.words import clean, counted, duration, percent
+from hilsim.show.numbers import clean, counted, duration, percent
+from hilsim.show.terminal.page import Page
+from hilsim.show.terminal.paint import FRAME
 from hilsim.sim.trace import Trace
 from hilsim.units import ms
 

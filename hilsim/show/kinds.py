@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 
 DRAFT, TARGET, READING, GOOD, BAD = "#e69f00", "#3b9ae0", "#9a86d8", "#1fa37a", "#d55e00"
 INK = "#101418"  # letters on a coloured bar

@@ -8,7 +8,7 @@ from typing import Any
 from hilsim.cost.fit import Condition, Fit
 from hilsim.cost.memory import Ledger
 from hilsim.describe.figure import Figure
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 
 
 def memory_in_full(ledgers: Mapping[str, Ledger], fits: Mapping[str, Fit]) -> dict[str, dict[str, Any]]:

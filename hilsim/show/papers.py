@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from hilsim.show.canvas import canvas
+from hilsim.show.plots.canvas import canvas
 from hilsim.study.papers import Case
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hilsim
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.show.kinds import is_direction, kind_of, lane_order
 from hilsim.sim.trace import Span, Trace
 from hilsim.units import MIB, NS_PER_US

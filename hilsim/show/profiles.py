@@ -9,7 +9,7 @@ from typing import TextIO
 
 from hilsim.show.compile import refused_operators
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
-from hilsim.show.words import duration
+from hilsim.show.numbers import duration
 from hilsim.study.profiles import Cell
 
 COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused": BAD}

@@ -12,15 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.backend import SIMULATED
+from hilsim.measure.parts import LOSSES
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
-from hilsim.show.page import Page
-from hilsim.show.paint import FRAME, bar
-from hilsim.show.parts import LOSSES
-from hilsim.show.sentences import headline, limit_words, lossless_words, outside_words, remedy_words, where_it_went
-from hilsim.show.uncertainty import error_bars
-from hilsim.show.words import (
+from hilsim.show.numbers import (
     clean,
     counted,
     described,
@@ -32,6 +28,10 @@ from hilsim.show.words import (
     shortened,
     three_digits,
 )
+from hilsim.show.sentences import headline, limit_words, lossless_words, outside_words, remedy_words, where_it_went
+from hilsim.show.terminal.page import Page
+from hilsim.show.terminal.paint import FRAME, bar
+from hilsim.show.uncertainty import error_bars
 
 Block = dict[str, Any]
 NAME, FIGURE = 26, 8

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hilsim.errors import Fault, InputError
-from hilsim.show.measures import MEASURES
-from hilsim.show.words import clean, counted, shortened, three_digits, told_apart
+from hilsim.measure.measures import MEASURES
+from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
 from hilsim.study.points import Grid, Label, Point, spelled
 from hilsim.study.spread import Spread, spread
 from hilsim.study.store import Outcome

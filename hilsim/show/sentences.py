@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hilsim.show.words import CAUSES, clean, counted, duration, percent, three_digits
+from hilsim.show.numbers import CAUSES, clean, counted, duration, percent, three_digits
 
 EVEN = 0.02
 

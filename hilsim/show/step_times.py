@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hilsim.fidelity.steps import OVERHEADS, RATES, StepCalibration
-from hilsim.hardware.profile import Taken
-from hilsim.hardware.steadiness import WIDE, Doubt
+from hilsim.hardware.measured.profile import Taken
+from hilsim.hardware.measured.quality import WIDE, Doubt
 from hilsim.show.fidelity import calibration_table, percent
-from hilsim.show.words import clean
+from hilsim.show.numbers import clean
 from hilsim.units import ms
 
 DOUBTS_SHOWN = 6

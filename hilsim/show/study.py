@@ -7,12 +7,12 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from hilsim.show.canvas import canvas
+from hilsim.measure.measures import MEASURES
 from hilsim.show.comparison import plain
-from hilsim.show.measures import MEASURES
+from hilsim.show.numbers import three_digits, told_apart
+from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import Cell
-from hilsim.show.scatter import COLOURS, MARKERS
-from hilsim.show.words import three_digits, told_apart
 from hilsim.study.points import Column, Grid, spelled
 
 if TYPE_CHECKING:

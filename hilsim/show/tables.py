@@ -11,7 +11,7 @@ import csv
 from collections.abc import Iterator
 from typing import TextIO
 
-from hilsim.show.parts import LOSSES, Parts, added, requests_in_parts
+from hilsim.measure.parts import LOSSES, Parts, added, requests_in_parts
 from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_MS
 

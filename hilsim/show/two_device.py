@@ -11,8 +11,8 @@ from rich.text import Text
 
 from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
+from hilsim.measure.metrics import tokens_a_round
 from hilsim.show.fidelity import remark_lines
-from hilsim.show.metrics import tokens_a_round
 from hilsim.units import NS_PER_S, ms
 
 GOOD, FAIR = 0.05, 0.10

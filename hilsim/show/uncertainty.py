@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hilsim.show.page import Page
-from hilsim.show.words import clean, percent, three_digits
+from hilsim.show.numbers import clean, percent, three_digits
+from hilsim.show.terminal.page import Page
 from hilsim.study.uncertainty import Acceptance, FitChance, Uncertainty
 
 NAME = 26
@@ -15,7 +15,7 @@ INTERVALS = (
 )
 
 
-def as_json(found: Uncertainty, movers: int = 3) -> dict[str, Any]:
+def as_json(found: Uncertainty, fit: FitChance, movers: int = 3) -> dict[str, Any]:
     """As the document of a run has it: the interval of each headline number and what moves it."""
     return {
         "draws": found.draws,
@@ -39,6 +39,7 @@ def as_json(found: Uncertainty, movers: int = 3) -> dict[str, Any]:
             for name, interval in found.intervals.items()
         },
         "acceptance": None if found.acceptance is None else pairs_as_json(found.acceptance),
+        "fit": fit_as_json(fit),
     }
 
 

@@ -10,12 +10,12 @@ from hilsim.cost.memory import ledgers
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
-from hilsim.describe.load import Placed, Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
-from hilsim.logits.noise import JITTER, uniforms
-from hilsim.sim.seat import Cause, MeasuredSeat, MeasuringTimer, Process, Seat, Watcher, now_ns
+from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.device_slot import Cause, MeasuredSeat, MeasuringTimer, Process, Seat, Watcher, now_ns
+from hilsim.sim.lock import Turn
 from hilsim.sim.trace import Level, Span, Trace
-from hilsim.sim.turn import Turn
 from hilsim.units import ns
 
 Timers = Callable[[Placed, int], StepTimer]

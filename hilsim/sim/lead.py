@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import simpy
 
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, draft_step, send_drafts
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import simpy
 
-from hilsim.logits.source import Draft, Verdict
-from hilsim.sim.seat import Cause
+from hilsim.sampling.proposals import Draft, Verdict
+from hilsim.sim.device_slot import Cause
 from hilsim.sim.trace import Round
 
 

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 import simpy
 
 from hilsim.cost.timer import timer_for
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Conversations, Lengths
+from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
-from hilsim.logits.source import LogitsSource, without_end
 from hilsim.sim.board import Board, Boards, Timers
+from hilsim.sim.device_slot import Process
 from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
+from hilsim.sources.source import LogitsSource
+from hilsim.text.prompt import without_end
 from hilsim.units import ns
 
 CLAUSE_END = re.compile(r"[,.?!;:](?=\s|$)")

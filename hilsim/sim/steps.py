@@ -14,12 +14,13 @@ import simpy
 from hilsim.cost.payload import path_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase
 from hilsim.describe.scenario import Scenario
-from hilsim.logits.source import Draft, LogitsSource, TokenTree, TreeSource, Verdict
+from hilsim.sampling.proposals import Draft, TokenTree, Verdict
 from hilsim.sim.board import Board, Direction
+from hilsim.sim.device_slot import Cause, Priced, Process, Seat, now_ns
 from hilsim.sim.messages import Messages
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Cause, Priced, Process, Seat, now_ns
 from hilsim.sim.trace import Round
+from hilsim.sources.source import LogitsSource, TreeSource
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from hilsim.describe.catalogue import described
-from hilsim.describe.load import Setup
 from hilsim.describe.published_acceptance import PublishedAcceptance
+from hilsim.describe.setup import Setup
 from hilsim.study.closed_forms import least
 
 

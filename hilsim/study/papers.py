@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hilsim.cost.payload import draft_bytes, draft_decides, verdict_bytes
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Table
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import Pearl, Pipelined, Sync
 from hilsim.describe.published import Published
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
 from hilsim.sim.trace import Trace
 from hilsim.study.closed_forms import pearl_speedup, pipelined_speedup, sync_speedup

@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.compiler.gate import compiled, load_compiled
+from hilsim.compiler.compile_check import compiled, load_compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.describe.catalogue import PROJECT, load_named
 from hilsim.describe.link import Link
-from hilsim.describe.load import Placed, PlacedNetwork, Setup, load_setup
+from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
 from hilsim.describe.scenario import Scenario
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.logits.transcript import TranscriptSource, load
-from hilsim.screen.prices import Tables
+from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import Unscreenable, screened
-from hilsim.screen.words import Words, recorded_words, with_lookup
+from hilsim.screen.tokens import Words, recorded_words, with_lookup
+from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.study.space import Choice, Space
+from hilsim.text.tokenizer import load_tokenizer
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

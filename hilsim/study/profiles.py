@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hilsim.compiler.gate import network_plan, plan_of
+from hilsim.compiler.compile_check import network_plan, plan_of
 from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import FOLDERS, PROJECT, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
 from hilsim.describe.head import Head
-from hilsim.describe.load import EIGHT_BITS, Placed, PlacedNetwork
+from hilsim.describe.load import EIGHT_BITS
 from hilsim.describe.model import Model
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile, NetworkPlacement, Placement
+from hilsim.describe.setup import Placed, PlacedNetwork
 
 # From then to now, NPU before GPU before what no language model runs on.
 PROFILES = ("sa8295_2023", "sa8295_today", "hexagon_v73", "orin_trt_8_6", "orin_trt_10", "orin_dla")
@@ -25,7 +26,7 @@ CHIPS = {
     "orin_trt_10": "drive-orin-x",
     "orin_dla": "drive-orin-x",
 }
-NETWORKS = ("hilsim.logits.intent:matcher", "hilsim.logits.intent:matcher_22m")
+NETWORKS = ("hilsim.networks.intent:matcher", "hilsim.networks.intent:matcher_22m")
 ROWS = Widths(value=(8,), kind="assumed", source="one graph a model tells what its compiler takes")
 CONTEXT = 1024
 HERE = PROJECT / FOLDERS["profile"] / "x.yaml"

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.compiler.gate import load_compiled
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import PROJECT, described
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
 from hilsim.describe.outside import outside_car
+from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.errors import CompileError, InputError, TooShallow
 

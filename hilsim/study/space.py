@@ -12,8 +12,8 @@ from itertools import product
 from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
-from hilsim.describe.load import Setup
 from hilsim.describe.model import Model
+from hilsim.describe.setup import Setup
 
 # Sets of compiled widths that are tried where a unit runs fixed graphs: decode, one or two verify widths, prompt.
 WIDTHS = ((1,), (1, 4), (1, 8), (1, 16), (1, 32), (1, 4, 8), (1, 4, 16), (1, 8, 16), (1, 8, 32))

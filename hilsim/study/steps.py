@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.study.closed_forms import sync_speedup
 from hilsim.study.papers import round_trip_ns
 from hilsim.units import ms

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hilsim.compiler.gate import load_compiled
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import Verdict
 from hilsim.describe.figure import Figure
-from hilsim.describe.load import Setup
 from hilsim.describe.policy import Policy, Sync
 from hilsim.describe.scenario import Synthetic, TableTimer
+from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, HilsimError, InputError, ScenarioError
 
 Value = str | int | float
@@ -60,24 +60,6 @@ class Point:
     def adding(self, **more: float | None) -> Point:
         """The point with further numbers."""
         return replace(self, numbers={**self.numbers, **more})
-
-
-@dataclass(frozen=True)
-class Talk:
-    """How much is said: requests, and the tokens of a question and of an answer."""
-
-    requests: int
-    prompt: int
-    answer: int
-
-    def overrides(self) -> tuple[str, ...]:
-        """A scenario in which so much is said, and drafted tokens stand by chance."""
-        lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
-        return (
-            f"workload={{{lengths}}}",
-            "logits={source: synthetic, acceptance: 0.5}",
-            "policy={name: sync, draft_tokens: 1}",
-        )
 
 
 def loaded(file: Path, overrides: Sequence[str]) -> Setup | str:

@@ -30,8 +30,8 @@ from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, Reading, ledgers
 from hilsim.describe.chip import Chip
 from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
-from hilsim.describe.load import Placed, PlacedNetwork, Setup
 from hilsim.describe.published_acceptance import PublishedAcceptance
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 
 R = TypeVar("R", bound=Record)
 P = TypeVar("P", Placed, PlacedNetwork)

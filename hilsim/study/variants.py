@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.compiler.gate import load_compiled
+from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.verdict import check
-from hilsim.describe.load import Setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import CompileError, InputError, PlacementError, TooShallow
 from hilsim.sim.trace import Trace
 

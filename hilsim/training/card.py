@@ -22,14 +22,14 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
-from hilsim.logits.checkpoint import load_network
-from hilsim.logits.live import LiveSource, load_stand_ins
-from hilsim.logits.network import Network
-from hilsim.logits.sampling import law_of, require_finite
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.show.metrics import deliveries, speculation
+from hilsim.measure.metrics import deliveries, speculation
+from hilsim.networks.checkpoint import load_network
+from hilsim.networks.network import Network
+from hilsim.sampling.distribution import law_of, require_finite
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.live import LiveSource, load_stand_ins
+from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Dialogue, Tokens, read_dialogues, stream
 from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 

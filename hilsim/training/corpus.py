@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.errors import Fault, InputError
-from hilsim.logits.tokenizer import ChatTokenizer
+from hilsim.text.tokenizer import ChatTokenizer
 
 Tokens = npt.NDArray[np.int64]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hilsim.files import written
-from hilsim.logits.tokenizer import load_tokenizer
-from hilsim.show.coverage import CORPUS, FACTS, WORDS, unknown_share, words_of
+from hilsim.text.coverage import CORPUS, FACTS, WORDS, unknown_share, words_of
+from hilsim.text.tokenizer import load_tokenizer
 
 MOST_FALSE = 1 / 1000  # of the validation part's turns
 STEPS = 100  # of the threshold

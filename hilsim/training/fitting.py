@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from hilsim.files import written
-from hilsim.logits.network import Network
+from hilsim.networks.network import Network
 from hilsim.training.corpus import Tokens, rows
 
 SAVE_EVERY_S = 60.0

@@ -28,7 +28,7 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.config_json import CONFIG
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import folder_faults, written
-from hilsim.logits.intent import (
+from hilsim.networks.intent import (
     SHIPPED,
     Siamese,
     document_of,
@@ -38,7 +38,7 @@ from hilsim.logits.intent import (
     sentence_tokenizer,
     tokenizer_digest,
 )
-from hilsim.logits.tensors import WEIGHTS
+from hilsim.networks.tensors import WEIGHTS
 from hilsim.training.fitting import Schedule
 
 CORPUS = PROJECT / "models" / "corpus" / "commands.jsonl.gz"
@@ -54,8 +54,8 @@ README = """\
 # The command matcher
 
 A Siamese network: one encoder reads what the passenger said and a known command, and the cosine of its two vectors
-says how alike they are. `hilsim.logits.intent.match("skip this track", ["next song", "call mom"])` uses it;
-`hilsim.logits.intent:matcher` gives it to a compiler. Written by `python -m hilsim.training.intent`.
+says how alike they are. `hilsim.networks.intent.match("skip this track", ["next song", "call mom"])` uses it;
+`hilsim.networks.intent:matcher` gives it to a compiler. Written by `python -m hilsim.training.intent`.
 
 | | |
 | --- | --- |

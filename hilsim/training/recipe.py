@@ -18,9 +18,9 @@ from torch import Tensor
 
 from hilsim.errors import Fault, InputError
 from hilsim.files import written
-from hilsim.logits.checkpoint import load_network, save_network
-from hilsim.logits.network import KVCache, Network, NetworkConfig
-from hilsim.logits.tokenizer import load_tokenizer
+from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream
 from hilsim.training.fitting import Schedule, fit, initialise, round_to_half
 from hilsim.training.vocabulary import save_tokenizer, train_tokenizer

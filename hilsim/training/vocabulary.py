@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hilsim.files import written
-from hilsim.logits.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import Dialogue
 
 PAD, BEGIN, END, USER, ASSISTANT = "<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"

@@ -15,8 +15,8 @@ from torch import Tensor
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.agent.digests import tokenizer_digest, weights_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
-from hilsim.logits.checkpoint import load_config, load_network
-from hilsim.logits.network import KVCache, Network
+from hilsim.networks.checkpoint import load_config, load_network
+from hilsim.networks.network import KVCache, Network
 
 MOST_CONTEXT = 8192  # the cache is allocated at once, and some networks would reach 131,072 positions
 WARM_ROWS = (64, 8, 2, 1)  # first passes load kernels and touch memory, which must not be timed

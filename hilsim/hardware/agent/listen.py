@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 
 from hilsim.errors import Fault, InputError
-from hilsim.hardware.agent.line import Line
+from hilsim.hardware.agent.connection import Line
 from hilsim.hardware.agent.notes import note, note_exception
-from hilsim.hardware.frames import Closed, Frame
+from hilsim.hardware.wire.frames import Closed, Frame
 
 # One client from greeting to goodbye: its connection, and what lets the next one in. Returns why it went, or nothing.
 Converse = Callable[[socket.socket, Callable[[], None]], str]

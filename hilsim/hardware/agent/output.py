@@ -9,7 +9,7 @@ from operator import index
 from typing import Any
 
 from hilsim.hardware.agent.engine import EngineFacts, Output
-from hilsim.hardware.frames import Tensor
+from hilsim.hardware.wire.frames import Tensor
 
 ROUNDING_NS = 100_000  # by so much two clocks of one board may differ over a pass
 

@@ -14,7 +14,7 @@ from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
 from hilsim.hardware.agent.notes import note, note_exception, one_line
 from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.frames import Tensor, claims_fault
+from hilsim.hardware.wire.frames import Tensor, claims_fault
 
 READING = ("prefill", "draft prefill")  # phases that read a prompt
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilsim import __version__
-from hilsim.hardware.agent.board import clock_facts, resident_bytes
-from hilsim.hardware.agent.line import Heart, Line
+from hilsim.hardware.agent.connection import Heart, Line
+from hilsim.hardware.agent.machine import clock_facts, resident_bytes
 from hilsim.hardware.agent.output import EngineFault, tokens_of
 from hilsim.hardware.agent.runner import Runner, Step
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.frames import MOST_BODY_BYTES, VERSION, Closed, Frame, FrameError
+from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Closed, Frame, FrameError
 
 AGENT = f"hilsim {__version__}"
 HELLO_S = 10.0  # a client that has not said by then who it is goes

@@ -10,10 +10,10 @@ import math
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Adaptive
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, draft_step, inform
 from hilsim.sim.trace import Round
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Async
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, announce, decode, inform, settled, target_step
 from hilsim.units import ns
 

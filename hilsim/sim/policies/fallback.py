@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 
 from hilsim.describe.policy import Fallback
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode
 
 PolicyFunction = Callable[[Desk, Request], Process]

@@ -13,8 +13,8 @@ import simpy
 from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Own
 from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk
 
 

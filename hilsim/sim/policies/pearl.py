@@ -17,10 +17,10 @@ import simpy
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pearl
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Lead, draft_one
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, announce, inform, send_drafts, target_step
 
 

@@ -13,10 +13,10 @@ import simpy
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Pipelined
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, announce, inform, settled, target_step
 
 

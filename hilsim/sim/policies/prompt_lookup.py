@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hilsim.describe.policy import PromptLookup
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, send_verdict, target_step, verify
 
 

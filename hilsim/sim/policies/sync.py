@@ -8,9 +8,9 @@ target chip                ▓verify▓
 from __future__ import annotations
 
 from hilsim.describe.policy import Sync
-from hilsim.logits.source import Draft
+from hilsim.sampling.proposals import Draft
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, draft, send_drafts, target_step, tell, verify
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hilsim.describe.policy import TargetOnly
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode
 
 

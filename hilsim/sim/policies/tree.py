@@ -15,8 +15,8 @@ from operator import mul
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Tree
+from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.seat import Process
 from hilsim.sim.steps import Desk, decode, inform, send_drafts, target_step, tell
 
 

@@ -1,0 +1,163 @@
+"""Faults that no single record can see: models, chips, links, boards and compiler profiles that do not go together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hilsim.describe.backend import SIMULATED
+from hilsim.describe.catalogue import is_file
+from hilsim.describe.deployed_pair import vocabulary_faults
+from hilsim.describe.link import Link
+from hilsim.describe.policy import Tree
+from hilsim.describe.profile import load_profile
+from hilsim.describe.scenario import Lengths, Scenario
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+from hilsim.describe.unit_checks import runtime_faults
+from hilsim.errors import Fault, InputError, ScenarioError
+
+
+def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:
+    """What no single record can see: models, chips and link that do not go together."""
+    faults = []
+    if draft is not None:
+        faults += vocabulary_faults(target, draft, file)
+        same = target.chip.name == draft.chip.name
+        if link is not None and link.on_chip != same:
+            where = "the same chip" if same else "two chips"
+            expected = "an on-chip link" if same else "a link between chips"
+            faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
+        elif link is not None and not same and link.reaches != "anywhere":
+            outside = [chip.name for chip in (target.chip, draft.chip) if chip.place == "cloud"]
+            if (link.reaches == "cloud") != bool(outside):
+                where = f"{outside[0]} outside the car" if outside else "both models in the car"
+                expected = f"a link that reaches {'the cloud' if outside else 'from chip to chip'}"
+                faults.append(Fault(file, "link", f"{link.name}, with {where}", expected))
+    if (kept := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
+        expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
+        faults.append(Fault(file, "payload.k", str(kept), expected, "For all of them full_rows needs no ids."))
+    for placed in (target, draft):
+        if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
+            expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
+            faults.append(Fault(file, f"{placed.role}.head.k", str(wanted), expected))
+    if draft is not None and target.track == draft.track:
+        faults += runtime_faults(target.placement, draft.placement, file)
+    faults += [*tree_faults(scenario, target, file), *([] if draft is None else tree_faults(scenario, draft, file))]
+    workload = scenario.workload
+    if isinstance(workload, Lengths) and workload.prompt_tokens >= scenario.context_tokens:
+        found = str(workload.prompt_tokens)
+        faults.append(
+            Fault(file, "workload.prompt_tokens", found, f"fewer than context_tokens ({scenario.context_tokens})")
+        )
+    names = {placed.chip.name for placed in (target, draft) if placed is not None}
+    if scenario.application is not None and scenario.application not in names:
+        faults.append(Fault(file, "application", repr(scenario.application), f"a chip in use: {', '.join(names)}"))
+    for placed in (target, draft):
+        if placed is not None and scenario.context_tokens > placed.model.architecture.context:
+            faults.append(
+                Fault(
+                    file,
+                    "context_tokens",
+                    f"{scenario.context_tokens}",
+                    f"at most {placed.model.architecture.context}, the limit of {placed.model.name}",
+                )
+            )
+    return faults
+
+
+def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], file: Path) -> Iterator[Fault]:
+    """A profile that is not there or is nobody's, and networks on chips that take no part."""
+    roles = {part.chip.name for part in parts if isinstance(part, Placed)}
+    for index, network in enumerate(part for part in parts if isinstance(part, PlacedNetwork)):
+        if network.chip.name not in roles:
+            expected = f"a chip in use: {', '.join(sorted(roles))}"
+            yield Fault(str(file), f"networks[{index}].chip", repr(network.chip.name), expected)
+    names = [network.name for network in scenario.networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield Fault(str(file), "networks", f"{', '.join(twice)} twice", "a name for each network")
+    pinned = scenario.compile.profile
+    if pinned is None:
+        return
+    try:
+        known = load_profile(pinned, file)
+    except InputError as error:
+        yield from (fault.at("compile.profile") if fault.place == "profile" else fault for fault in error.faults)
+        return
+    if is_file(pinned) and any(known.suits(part.unit) for part in parts):
+        return
+    listed = sorted({profile for part in parts for profile in part.unit.profiles})
+    if pinned not in listed:
+        expected = f"a profile that a unit in use lists: {', '.join(listed) or 'none does'}"
+        yield Fault(str(file), "compile.profile", repr(pinned), expected, "Units name theirs under `profiles`.")
+
+
+def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault]:
+    """A token tree needs a graph that takes any mask, and one that takes all of it at once."""
+    policy = scenario.policy
+    if not isinstance(policy, Tree) or placed.widths is None:
+        return
+    where = f"{placed.chip.name}.{placed.placement.unit}"
+    able = placed.unit.tree_attention
+    if able is None or not able.value:
+        why = "an unknown ability" if able is None else able.source
+        yield Fault(
+            file,
+            "policy",
+            f"tree, with {placed.role} on {where}, whose graphs take no tree mask ({why})",
+            "a chain of drafts, or a unit with tree_attention",
+            "Use sync or adaptive; or describe a chip of your own with tree_attention where your export has it.",
+        )
+    # The target computes a row for the last committed token too; the draft at most one whole level.
+    rows = policy.nodes + 1 if placed.role == "target" else math.prod(policy.branches[:-1])
+    if rows > placed.widths[-1]:
+        widths = " ".join(map(str, placed.widths))
+        yield Fault(
+            file,
+            f"{placed.role}.widths",
+            f"a tree of {policy.nodes} nodes, {rows} rows in one pass, and graphs of widths {widths}",
+            f"a graph at least {rows} wide",
+            "Add that width, or use fewer branches.",
+        )
+
+
+def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -> Iterator[Fault]:
+    """Units that nobody uses, names that mean two units, and words that the rules cannot use."""
+    tracks = {(placed.chip.name, placed.placement.unit) for placed in roles.values()}
+    for name, backend in scenario.units.items():
+        meant = [pair for pair in sorted(tracks) if name in (pair[1], "/".join(pair))]
+        known = ", ".join("/".join(pair) for pair in sorted(tracks))
+        if not meant:
+            yield Fault(file, f"units.{name}", repr(name), f"a unit that a role uses, as UNIT or CHIP/UNIT: {known}")
+            continue
+        if len(meant) > 1:
+            yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
+        if backend.backend == SIMULATED:
+            continue
+        place = f"units.{name}.words"
+        warm = scenario.sampling.temperature > 0 or scenario.sampling.repetition_penalty is not None
+        if backend.words == "tokens" and warm:
+            expected = "logits or stand_in: the likeliest token is all that greedy decoding needs, and no more"
+            yield Fault(file, place, "tokens, with a law to sample from", expected)
+        if backend.speaks and scenario.logits.source != "live":
+            found = f"{backend.words}, with {scenario.logits.source} logits"
+            yield Fault(file, place, found, "stand_in, so that the board gives times alone", "Or live logits.")
+        if backend.speaks and scenario.policy.name == "tree":
+            yield Fault(file, place, f"{backend.words}, with policy tree", "stand_in: boards read chains of tokens")
+
+
+def require_simulated(setup: Setup, command: str) -> None:
+    """Refuse boards and recordings where a command runs its own versions of a scenario."""
+    faults = [
+        Fault(
+            setup.file,
+            f"units.{name}.backend",
+            backend.backend,
+            f"{SIMULATED} for `{command}`",
+            "Boards and recordings are run by simulate.py; calibrate a chip file from a recording for studies.",
+        )
+        for name, backend in setup.scenario.units.items()
+        if backend.backend != SIMULATED
+    ]
+    if faults:
+        raise ScenarioError(faults)

@@ -1,0 +1,125 @@
+"""A scenario with everything it names looked up: the one input of a check and of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.describe.backend import SIMULATED, Backend
+from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.compiled import Compiled
+from hilsim.describe.conversation import Conversation
+from hilsim.describe.decoding import Claim, claim
+from hilsim.describe.head import LOGITS, Head
+from hilsim.describe.link import Link
+from hilsim.describe.model import Model
+from hilsim.describe.scenario import NetworkPlacement, Placement, Scenario
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A role with every name looked up."""
+
+    role: str
+    placement: Placement
+    model: Model
+    chip: Chip
+    unit: Unit
+    stand_in: Path | None
+    head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
+    head_note: str = ""
+    compiled: Compiled | None = None  # what the compile gate found; None where it was not asked, or has no rules
+
+    @property
+    def unit_name(self) -> str:
+        """Its unit's name on the chip."""
+        return self.placement.unit
+
+    @property
+    def precision(self) -> str:
+        """The number format it is held in."""
+        return self.placement.precision
+
+    @property
+    def track(self) -> str:
+        """The unit it takes turns on."""
+        return f"{self.chip.name}.{self.placement.unit}"
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """The compiled widths in use, or None where any width runs."""
+        if self.unit.widths is None:
+            return None
+        return self.placement.widths or self.unit.widths.value
+
+
+@dataclass(frozen=True)
+class PlacedNetwork:
+    """A network beside the language model with every name looked up."""
+
+    placement: NetworkPlacement
+    chip: Chip
+    unit_name: str
+    unit: Unit
+    precision: str
+    compiled: Compiled | None = None
+
+    @property
+    def track(self) -> str:
+        """The unit it takes turns on."""
+        return f"{self.chip.name}.{self.unit_name}"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A scenario with everything it names: the one input of check and run."""
+
+    file: str
+    scenario: Scenario
+    target: Placed
+    draft: Placed | None
+    link: Link | None
+    application: str
+    conversations: tuple[Conversation, ...]
+    digest: str
+    networks: tuple[PlacedNetwork, ...] = ()
+
+    @property
+    def claim(self) -> Claim:
+        """What the scenario's rules may claim against the target alone."""
+        scenario = self.scenario
+        if scenario.logits.source == "synthetic":
+            return Claim("text", "of a synthetic source, which never asks the rule")
+        if self.draft is None:  # what is proposed is drawn from no law, so every rule emits the target's own draw
+            return Claim("text", "every token is the target's own, by noise that only the position decides")
+        return claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+
+    @property
+    def chips(self) -> dict[str, Chip]:
+        """Every chip that takes part, by name, the target's first."""
+        roles = [self.target] if self.draft is None else [self.target, self.draft]
+        return {role.chip.name: role.chip for role in roles}
+
+    @property
+    def roles(self) -> dict[str, Placed]:
+        """Target and draft, where there is one."""
+        return {placed.role: placed for placed in (self.target, self.draft) if placed is not None}
+
+    @property
+    def backends(self) -> dict[str, Backend]:
+        """What stands behind each unit that is not simulated, by track."""
+        found = {placed.track: behind(self.scenario.units, placed) for placed in self.roles.values()}
+        return {track: backend for track, backend in found.items() if backend is not None}
+
+    @property
+    def parts(self) -> tuple[Placed | PlacedNetwork, ...]:
+        """Everything that is compiled: both roles, then the networks beside them."""
+        return (self.target, *(() if self.draft is None else (self.draft,)), *self.networks)
+
+
+def behind(units: Mapping[str, Backend], placed: Placed) -> Backend | None:
+    """What a scenario puts behind a role's unit, named UNIT or CHIP/UNIT; None where the chip model does it."""
+    names = (f"{placed.chip.name}/{placed.placement.unit}", placed.placement.unit)
+    found = next((units[name] for name in names if name in units), None)
+    return None if found is None or found.backend == SIMULATED else found

@@ -1,0 +1,1 @@
+"""The checks that an agent of any make must pass."""

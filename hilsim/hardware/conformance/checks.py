@@ -1,0 +1,388 @@
+"""The checks themselves: each a function whose docstring is the claim. It returns what it found, or raises `Failed`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hilsim.hardware.conformance.exchanges import (
+    TOKEN,
+    Failed,
+    LeftOut,
+    Step,
+    Subject,
+    Talk,
+    Unmet,
+    conversation,
+    require,
+    reset,
+    same,
+    told,
+    whole_numbers,
+)
+from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Frame, encoded
+
+TALKS = 8  # conversations that a claim about what the model says is tried on
+
+
+def welcome_comes_first(subject: Subject) -> str:
+    """An agent speaks first, and gives every client another nonce."""
+    nonces = set()
+    for _ in range(2):
+        with subject.admitted() as talk:
+            fields = talk.welcome.fields
+            require(1 in list(fields.get("protocol") or []), f"protocol {fields.get('protocol')!r} without 1")
+            nonce = fields.get("nonce")
+            require(isinstance(nonce, str) and re.fullmatch("[0-9a-f]{32}", nonce) is not None, f"nonce {nonce!r}")
+            asks = fields.get("token")
+            if asks is True and subject.token is None:
+                raise Unmet(f"it asks for a token, and none is given. {TOKEN}")
+            require(asks is (subject.token is not None), f"token {asks!r}, with {'a' if subject.token else 'no'} token")
+            nonces.add(nonce)
+    require(len(nonces) == 2, "the same nonce twice")
+    return str(fields.get("agent"))
+
+
+def ready_tells_the_device(subject: Subject) -> str:
+    """After a right hello an agent tells its device, clock, models and limits."""
+    with subject.greeted() as talk:
+        fields = talk.ready.fields
+    number = (int, float)
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "device": dict, "clock": dict, "models": list, "heartbeat_s": number, "most_body_bytes": int,
+    }  # fmt: skip
+    wrong = [name for name, kind in kinds.items() if not isinstance(fields.get(name), kind)]
+    require(not wrong, f"no {', '.join(wrong)} as the protocol has them")
+    require(bool(fields["models"]) and fields["heartbeat_s"] > 0 and fields["most_body_bytes"] >= 4096, "limits of 0")
+    require(fields["clock"].get("resolution_ns", 0) >= 1, "a clock without resolution_ns")
+    return f"{fields['device'].get('name')}: {', '.join(map(str, fields['models']))}"
+
+
+def long_loads_show_signs_of_life(subject: Subject) -> str:
+    """While a model loads the client hears so at every heartbeat."""
+    with subject.loaded():
+        pass
+    if subject.load_s < 2 * subject.heartbeat_s:
+        raise LeftOut(f"loaded within {subject.load_s:.1f} s")
+    expected = int(subject.load_s / subject.heartbeat_s) - 1
+    require(subject.alive >= expected, f"{subject.alive} signs of life in {subject.load_s:.1f} s")
+    return f"{subject.alive} signs of life in {subject.load_s:.1f} s"
+
+
+def another_version_is_refused(subject: Subject) -> str:
+    """A frame or a hello of another protocol version gets an error `version`, and the end."""
+    with subject.admitted() as talk:
+        talk.send(encoded(Frame("hello", {"id": 1, **talk.hello()}), version=99))
+        talk.expect_error(talk.read(), "version", fatal=True)
+    with subject.admitted() as talk:
+        talk.expect_error(talk.ask("hello", **talk.hello() | {"protocol": 99}), "version", fatal=True)
+    return "both"
+
+
+def garbage_ends_one_connection_only(subject: Subject) -> str:
+    """Bytes that are no frame get an error `garbage`, and the next client is served."""
+    no_json = PREAMBLE.pack(MAGIC, 1, 0, 4, 0) + b"}{}{"
+    for garbage in (b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n", no_json):
+        with subject.greeted() as talk:
+            talk.send(garbage)
+            talk.expect_error(talk.read(), "garbage", fatal=True)
+    with subject.greeted() as talk:
+        talk.expect_life()
+    return "two kinds of it"
+
+
+def too_large_is_refused_by_its_length(subject: Subject) -> str:
+    """A header or body beyond the limits is refused when it is announced, not when it has come."""
+    with subject.greeted() as talk:
+        most = int(talk.ready.fields["most_body_bytes"])
+    for header, body in ((2**32 - 1, 0), (64 * 1024 + 1, 0), (10, most + 1), (10, 2**64 - 1)):
+        with subject.greeted() as talk:
+            talk.send(PREAMBLE.pack(MAGIC, 1, 0, header, body))
+            talk.expect_error(talk.read(), "too_large", fatal=True)
+    return f"headers from 65,537, bodies from {most + 1:,} bytes"
+
+
+def half_a_frame_hurts_nobody(subject: Subject) -> str:
+    """A client that goes in the middle of a frame leaves an agent that serves the next."""
+    whole = encoded(Frame("ping", {"id": 2}))
+    for length in (1, PREAMBLE.size, len(whole) - 1):
+        with subject.greeted() as talk:
+            talk.send(whole[:length])
+            talk.connection.close()
+    with subject.greeted() as talk:
+        talk.expect_life()
+    return "three lengths"
+
+
+def unknown_kinds_are_refused(subject: Subject) -> str:
+    """A kind that does not exist gets an error `unknown_kind`, and the connection goes on."""
+    with subject.greeted() as talk:
+        talk.expect_error(talk.ask("fly"), "unknown_kind", fatal=False)
+        talk.expect_life()
+    return "fly"
+
+
+def unknown_models_are_refused(subject: Subject) -> str:
+    """A model that the agent was not started with gets an error `unknown_model`, and the connection goes on."""
+    with subject.greeted() as talk:
+        talk.expect_error(talk.ask("load", model="../no such model"), "unknown_model", fatal=False)
+        talk.expect_life()
+    return "load"
+
+
+def unknown_keys_are_ignored(subject: Subject) -> str:
+    """Fields of later versions do not disturb."""
+    with subject.admitted() as talk:
+        answer = talk.ask("hello", **talk.hello(), colour="green")
+        require(answer.kind == "ready", f"{told(answer)} to a hello with one key more")
+        answer = talk.ask("ping", deep={"list": [1, None]})
+        require(answer.kind == "pong", f"{told(answer)} to a ping with one key more")
+    return "in hello and ping"
+
+
+def loading_twice_changes_nothing(subject: Subject) -> str:
+    """A second load tells the same facts."""
+    with subject.loaded() as talk:
+        again = subject.remember(talk).fields
+        names = ("model", "vocabulary", "context", "widths", "gives", "tokenizer", "digest")
+        changed = [name for name in names if name not in again or again[name] != subject.facts.get(name)]
+        require(not changed, f"other or no {', '.join(changed)}")
+        gives = subject.facts["gives"]
+        require("tokens" in gives and set(gives) <= {"logits", "tokens"}, f"gives {gives!r}")
+    return f"vocabulary {subject.facts['vocabulary']}, context {subject.facts['context']}, gives {', '.join(gives)}"
+
+
+def answers_have_the_shape_that_was_asked_for(subject: Subject) -> str:
+    """Logits, ids or nothing come back, one row for each that was wanted."""
+    with subject.loaded() as talk:
+        wants = ["logits", "tokens", "nothing"] if subject.gives_logits else ["tokens", "nothing"]
+        tokens = conversation(subject, 0)
+        for want in wants:
+            talk.step(tokens[:-4], 0, 1, want)
+            talk.step(tokens, len(tokens) - 4, 4, want)
+            talk.step(tokens, len(tokens) - 4, 2, want)
+    return ", ".join(wants)
+
+
+def ids_are_the_likeliest(subject: Subject) -> str:
+    """The ids of a step are the first of the largest logits of each row."""
+    with subject.loaded() as talk:
+        if not subject.gives_logits:
+            raise LeftOut("gives no logits")
+        for number in range(TALKS):
+            tokens = conversation(subject, number)
+            rows = talk.step(tokens, len(tokens) - 4, 4, "logits")
+            ids = talk.step(tokens, len(tokens) - 4, 4, "tokens").ids
+            same(rows, ids, "logits and ids of one step")
+    return f"{4 * TALKS} rows"
+
+
+def a_step_repeats(subject: Subject) -> str:
+    """The same step twice gives the same tokens."""
+    with subject.loaded() as talk:
+        for number in range(TALKS):
+            tokens = conversation(subject, number)
+            first = talk.step(tokens, len(tokens) - 4, 4)
+            same(first, talk.step(tokens, len(tokens) - 4, 4).ids, "one step twice")
+    return f"{TALKS} conversations"
+
+
+def reading_in_two_passes_changes_nothing(subject: Subject) -> str:
+    """What is read at once or in two passes leads to the same next token."""
+
+    def split(talk: Talk, tokens: list[int]) -> tuple[Step, Step]:
+        reset(talk)
+        whole = talk.step(tokens, 0)
+        reset(talk)
+        talk.step(tokens[:-5], 0)
+        return whole, talk.step(tokens, len(tokens) - 5)
+
+    return compared(subject, split, "reading at once and in two passes")
+
+
+def another_continuation_and_back(subject: Subject) -> str:
+    """After a rewind nothing is left of what was rewound."""
+
+    def there_and_back(talk: Talk, tokens: list[int]) -> tuple[Step, Step]:
+        start, vocabulary = len(tokens) - 6, int(subject.facts["vocabulary"])
+        other = tokens[:start] + [(token + 1) % vocabulary for token in tokens[start:]]
+        reset(talk)
+        fresh = talk.step(tokens, 0)
+        talk.step(other, start)
+        back = talk.step(tokens, start)
+        require(back.fields["prepared_rows"] == 0, f"{back.fields['prepared_rows']} rows read that were there")
+        return fresh, back
+
+    return compared(subject, there_and_back, "a fresh cache and one that was rewound")
+
+
+def what_is_missing_is_read_and_told(subject: Subject) -> str:
+    """`prepared_rows` are those of the first `cached` tokens that the cache lacked."""
+    with subject.loaded() as talk:
+        tokens = conversation(subject, 1)
+        half = len(tokens) // 2
+        reset(talk)
+        for cached, expected in ((half, half), (half, 0), (len(tokens) - 1, 0), (half, 0)):
+            found = talk.step(tokens, cached).fields["prepared_rows"]
+            require(found == expected, f"prepared_rows {found} with {cached} cached; expected {expected}")
+        other = [(tokens[0] + 1) % int(subject.facts["vocabulary"]), *tokens[1:]]
+        found = talk.step(other, half).fields["prepared_rows"]
+        require(found == half, f"prepared_rows {found} of another conversation; expected {half}")
+    return f"{half}, 0 and {half} again"
+
+
+def a_reconnect_needs_no_state(subject: Subject) -> str:
+    """A client that comes back goes on where it was, whatever happened in between."""
+    with subject.loaded() as talk:
+        tokens = conversation(subject, 2)
+        reset(talk)
+        whole = talk.step(tokens, 0)
+        talk.step(conversation(subject, 3), 0)
+    with subject.loaded() as talk:
+        back = talk.step(tokens, len(tokens) - 1)
+    same(whole, back.ids, "before and after a reconnect")
+    return f"{back.fields['prepared_rows']} rows read again"
+
+
+def a_reset_empties_the_cache(subject: Subject) -> str:
+    """After a reset everything has to be read again."""
+    with subject.loaded() as talk:
+        tokens = conversation(subject, 4)
+        talk.step(tokens, 0)
+        reset(talk)
+        found = talk.step(tokens, len(tokens) - 1).fields["prepared_rows"]
+        require(found == len(tokens) - 1, f"prepared_rows {found}; expected {len(tokens) - 1}")
+    return f"{found} rows read again"
+
+
+def steps_without_sense_are_refused(subject: Subject) -> str:
+    """Numbers that do not fit together get an error `bad_request`, and the connection goes on."""
+    with subject.loaded() as talk:
+        vocabulary, context = int(subject.facts["vocabulary"]), int(subject.facts["context"])
+        tokens = conversation(subject, 5)
+        right: dict[str, Any] = {"model": subject.model, "phase": "verify", "cached": 4, "wanted": 1, "want": "tokens"}
+        bad: list[tuple[Sequence[int], dict[str, Any]]] = [
+            ([*tokens, vocabulary], {}), ([-1, *tokens], {}), ([], {"cached": 0}), ([0] * (context + 1), {}),
+            (tokens, {"cached": len(tokens)}), (tokens, {"cached": -1}), (tokens, {"cached": 1.5}),
+            (tokens, {"wanted": 0}), (tokens, {"wanted": len(tokens) - 3}), (tokens, {"want": "poems"}),
+        ]  # fmt: skip
+        for given, change in bad:
+            answer = talk.ask("step", {"tokens": whole_numbers(given)}, **right | change)
+            talk.expect_error(answer, "bad_request", fatal=False)
+        talk.expect_error(talk.ask("step", **right), "bad_request", fatal=False)
+        talk.step(tokens, 4)
+    return f"{len(bad) + 1} of them"
+
+
+def a_second_client_is_refused(subject: Subject) -> str:
+    """While one client is connected another is told `busy`, and the first is not disturbed."""
+    with subject.greeted() as talk:
+        with subject.connected() as second:
+            answer = second.read()
+            right = answer.kind == "refused" and answer.fields.get("code") == "busy"
+            require(right, f"{told(answer)} to a second client; expected refused, busy")
+            second.expect_end()
+        talk.expect_life()
+    return str(answer.fields.get("message"))
+
+
+def a_wrong_token_is_denied(subject: Subject) -> str:
+    """Without the token there is an error `denied`, and the end."""
+    if subject.token is None:
+        raise LeftOut("asks for no token")
+    for change in ({"proof": None}, {"proof": 5}, {"proof": "0" * 64}):
+        with subject.admitted() as talk:
+            talk.expect_error(talk.ask("hello", **talk.hello() | change), "denied", fatal=True)
+    with subject.admitted() as talk:
+        talk.expect_error(talk.ask("hello", **talk.hello(subject.token + b"x")), "denied", fatal=True)
+    with subject.admitted() as talk:
+        talk.expect_error(talk.ask("ping"), "denied", fatal=True)
+    return "five ways"
+
+
+def the_clock_runs_evenly(subject: Subject) -> str:
+    """Pings tell a clock that never goes back and counts nanoseconds."""
+    with subject.greeted() as talk:
+        start_ns, clocks = time.perf_counter_ns(), []
+        for _ in range(10):
+            clocks.append(int(talk.ask("ping").fields["clock_ns"]))
+            time.sleep(0.01)
+        clocks.append(int(talk.ask("ping").fields["clock_ns"]))
+        passed_ns = time.perf_counter_ns() - start_ns
+    require(clocks == sorted(clocks), "a clock that went back")
+    ran_ns = clocks[-1] - clocks[0]
+    require(0.5 * passed_ns < ran_ns < 1.5 * passed_ns, f"a clock that ran {ran_ns} ns in {passed_ns} ns")
+    return f"{ran_ns / passed_ns:.3f} s a second"
+
+
+def no_step_takes_longer_than_the_wait_for_it(subject: Subject) -> str:
+    """The duration of a step is positive, and no longer than from asking to answer."""
+    shares = []
+    with subject.loaded() as talk:
+        for number in range(TALKS):
+            tokens = conversation(subject, number)
+            for step in (talk.step(tokens[:-4], 0), talk.step(tokens, len(tokens) - 4, 4)):
+                took_ns = step.fields["duration_ns"] + step.fields["prepare_ns"]
+                require(step.fields["duration_ns"] > 0, "a duration of 0 ns")
+                require(took_ns <= step.wall_ns, f"{took_ns} ns told of a wait of {step.wall_ns} ns")
+                shares.append(step.fields["duration_ns"] / step.wall_ns)
+    return f"{100 * sorted(shares)[len(shares) // 2]:.0f} % of the wait, at the median"
+
+
+def goodbye_frees_the_agent(subject: Subject) -> str:
+    """After a goodbye the next client is welcomed at once."""
+    for _ in range(3):
+        with subject.greeted() as talk:
+            answer = talk.ask("bye")
+            require(answer.kind == "bye", f"{told(answer)} to a goodbye")
+            talk.expect_end()
+        with subject.connected() as talk:
+            answer = talk.read()
+            require(answer.kind == "welcome", f"{told(answer)} to the next client")
+    return "three times"
+
+
+def compared(subject: Subject, pair: Callable[[Talk, list[int]], tuple[Step, Step]], what: str) -> str:
+    """Two ways to one row over several conversations. Where no logits show a tie, one difference may have been one."""
+    differences: list[Failed] = []
+    with subject.loaded() as talk:
+        for number in range(TALKS):
+            first, second = pair(talk, conversation(subject, number))
+            try:
+                same(first, second.ids, what)
+            except Failed as failed:
+                differences.append(failed)
+    if len(differences) > (0 if subject.gives_logits else 1):
+        raise differences[0]
+    return f"{TALKS} conversations, {len(differences)} differences"
+
+
+CHECKS: tuple[Callable[[Subject], str], ...] = (
+    welcome_comes_first,
+    ready_tells_the_device,
+    long_loads_show_signs_of_life,  # the first to load
+    loading_twice_changes_nothing,
+    answers_have_the_shape_that_was_asked_for,
+    ids_are_the_likeliest,
+    a_step_repeats,
+    reading_in_two_passes_changes_nothing,
+    another_continuation_and_back,
+    what_is_missing_is_read_and_told,
+    a_reset_empties_the_cache,
+    a_reconnect_needs_no_state,
+    no_step_takes_longer_than_the_wait_for_it,
+    steps_without_sense_are_refused,
+    unknown_kinds_are_refused,
+    unknown_models_are_refused,
+    unknown_keys_are_ignored,
+    the_clock_runs_evenly,
+    a_second_client_is_refused,
+    goodbye_frees_the_agent,
+    a_wrong_token_is_denied,
+    another_version_is_refused,
+    too_large_is_refused_by_its_length,
+    garbage_ends_one_connection_only,
+    half_a_frame_hurts_nobody,
+)

@@ -1,0 +1,213 @@
+"""One end of a link that is really there: it puts messages on the wire when told to, and tells what arrives.
+
+Standard library only. Whoever commands it speaks the agents' protocol (docs/protocol.md) with other kinds:
+
+    client  send     id, message, bytes              put a message of so many bytes on the link
+    end     sent     id, message, clock_ns           the socket has taken all of it
+    end     arrived  message, bytes, clock_ns        unasked: a message of the other end's is here, whole
+    client  stats    id
+    end     stats    id, clock_ns, sent_messages, sent_bytes, received_messages, received_bytes
+
+On the link a message is its head of 16 bytes, which says its number and its size, and zeros up to that size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hilsim.hardware.agent.connection import Line
+from hilsim.hardware.agent.notes import note
+from hilsim.hardware.agent.serve import HELLO_S, Conversation, Refused, Service, whole
+from hilsim.hardware.wire.frames import FRAME_S, VERSION, Closed, Frame, FrameError, encoded, read_frame, receiving
+
+HEAD = struct.Struct(">4sIQ")  # as many bytes as `cost.payload` counts for message type, request, round and count
+MAGIC = b"HILM"
+MOST_BYTES = 256 * 1024 * 1024
+PIECE = bytes(256 * 1024)
+KNOCK_S = 0.05  # between two tries to reach the other end
+PATIENCE_S = 10.0  # for the other end to appear
+Tell = Callable[[Frame], None]
+
+
+@dataclass
+class Counts:
+    """What has been on the link since the end was started."""
+
+    sent_messages: int = 0
+    sent_bytes: int = 0
+    received_messages: int = 0
+    received_bytes: int = 0
+
+
+class Peer:
+    """The other end. It is met by a thread of its own, and met again when it has gone."""
+
+    def __init__(self, service: Service):
+        self.service = service
+        self.counts = Counts()
+        self.tell: Tell | None = None  # who wants to hear what arrives
+        self.met = threading.Condition()
+        self.connection: socket.socket | None = None
+
+    def accept(self, listener: socket.socket) -> None:
+        """Let the other end in, time after time; it proves itself as a client does."""
+        while True:
+            connection, _ = listener.accept()
+            with contextlib.suppress(Closed, FrameError, TimeoutError, OSError):
+                if Conversation(Line(connection), self.service, lambda: None).greet():
+                    self.receive(connection)
+            connection.close()
+
+    def knock(self, host: str, port: int) -> None:
+        """Go to where the other end listens, time after time."""
+        told = ""
+        while True:
+            try:
+                with socket.create_connection((host, port), HELLO_S) as connection:
+                    introduce(connection, self.service.token)
+                    self.receive(connection)
+            except (Closed, FrameError, OSError) as error:
+                # A first message says why there is no link, in case somebody looks; the next ones would be the same.
+                why = "it closed the connection" if isinstance(error, Closed) else error
+                if (words := f"{host}:{port}: {why}") != told:
+                    note(words)
+                    told = words
+            time.sleep(KNOCK_S)
+
+    def receive(self, connection: socket.socket) -> None:
+        """Tell what arrives until the other end has gone."""
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.met:
+            self.connection = connection
+            self.met.notify_all()
+        room = memoryview(bytearray(len(PIECE)))
+        try:
+            while True:
+                fill(connection, room[: HEAD.size])
+                magic, message, nbytes = HEAD.unpack(room[: HEAD.size])
+                if magic != MAGIC or not HEAD.size <= nbytes <= MOST_BYTES:
+                    raise FrameError("garbage", "bytes on the link that are no message")
+                missing = nbytes - HEAD.size
+                while missing:
+                    piece = min(missing, len(room))
+                    fill(connection, room[:piece])
+                    missing -= piece
+                self.counts.received_messages += 1
+                self.counts.received_bytes += nbytes
+                if (tell := self.tell) is not None:
+                    tell(Frame("arrived", {"message": message, "bytes": nbytes, "clock_ns": time.monotonic_ns()}))
+        finally:
+            with self.met:
+                self.connection = None
+
+    def send(self, message: int, nbytes: int) -> None:
+        """Put a message on the link. Raises `Refused` where there is nobody at its other end."""
+        with self.met:
+            if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
+                raise Refused("no_peer", "the other end of the link is not there")
+            connection = self.connection
+        assert connection is not None
+        try:
+            connection.sendall(HEAD.pack(MAGIC, message, nbytes) + PIECE[: nbytes - HEAD.size])
+            for start in range(HEAD.size + len(PIECE), nbytes, len(PIECE)):
+                connection.sendall(PIECE[: nbytes - start])
+        except OSError as error:
+            raise Refused("no_peer", f"the other end of the link has gone: {error}") from None
+        self.counts.sent_messages += 1
+        self.counts.sent_bytes += nbytes
+
+
+def fill(connection: socket.socket, room: memoryview) -> None:
+    """Receive until there is no room left. Raises `Closed`."""
+    had = 0
+    while had < len(room):
+        got = connection.recv_into(room[had:])
+        if not got:
+            raise Closed(had > 0)
+        had += got
+
+
+def introduce(connection: socket.socket, token: bytes | None) -> None:
+    """Say hello to the other end. Raises `FrameError` where it does not take it."""
+    welcome = read_frame(receiving(connection, FRAME_S), 0)
+    nonce = str(welcome.fields.get("nonce"))
+    proof = None if token is None else hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
+    hello = {"id": 0, "protocol": VERSION, "client": "the other end of a link", "proof": proof}
+    connection.sendall(encoded(Frame("hello", hello)))
+    ready = read_frame(receiving(connection, FRAME_S), 0)
+    if ready.kind != "ready":
+        raise FrameError("garbage", str(ready.fields.get("message", f"{ready.kind} where `ready` belongs")))
+
+
+class Steady(Line):
+    """A line without limits once hands are shaken: two threads write on it, and one may have to wait for hours."""
+
+    steady = False
+
+    def _receive(self, nbytes: int) -> bytes:
+        if not self.steady:
+            return super()._receive(nbytes)
+        try:
+            return self.connection.recv(nbytes)
+        except OSError:
+            raise Closed(inside=False) from None
+
+    def _send(self, data: bytes) -> None:
+        if not self.steady:
+            return super()._send(data)
+        try:
+            return self.connection.sendall(data)
+        except OSError:
+            raise Closed(inside=False) from None
+
+
+class Post(Conversation):
+    """One client, who has messages sent and hears of those that arrive."""
+
+    def __init__(self, line: Steady, service: Service, let_go: Callable[[], None], peer: Peer):
+        super().__init__(line, service, let_go)
+        self.steady, self.peer = line, peer
+        self.kinds = {"send": self.send, "ping": self.ping, "stats": self.stats}
+
+    def greet(self) -> bool:
+        """Shake hands, and begin to tell what arrives."""
+        if not super().greet():
+            return False
+        self.steady.connection.settimeout(None)
+        self.steady.steady = True
+        self.peer.tell = self.told
+        return True
+
+    def told(self, frame: Frame) -> None:
+        """Tell the client, where it is still there."""
+        with contextlib.suppress(Closed):
+            self.line.send(frame)
+
+    def send(self, id: int, frame: Frame) -> Frame:
+        """Put a message on the link."""
+        message, nbytes = whole(frame, "message", 0, 2**32 - 1), whole(frame, "bytes", HEAD.size, MOST_BYTES)
+        self.peer.send(message, nbytes)
+        return Frame("sent", {"id": id, "message": message, "clock_ns": time.monotonic_ns()})
+
+    def stats(self, id: int, frame: Frame) -> Frame:
+        """What has been on the link."""
+        return Frame("stats", {"id": id, "clock_ns": time.monotonic_ns(), **vars(self.peer.counts)})
+
+
+def served(peer: Peer, connection: socket.socket, let_go: Callable[[], None]) -> str:
+    """Serve one client; why it went, or nothing."""
+
+    def gone() -> None:
+        peer.tell = None
+        let_go()
+
+    return Post(Steady(connection), peer.service, gone, peer).run()

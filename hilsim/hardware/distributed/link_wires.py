@@ -1,0 +1,185 @@
+"""The run's end of the lines to both ends of a link: it has messages sent, and hears of them when they have arrived."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from socket import SHUT_RDWR
+
+import simpy
+
+from hilsim.describe.address import Address
+from hilsim.errors import ChipLost
+from hilsim.hardware.agent.connection import probe
+from hilsim.hardware.distributed.wall import WallEnvironment
+from hilsim.hardware.wire.client import Agent
+from hilsim.hardware.wire.exchange import AgentFault
+from hilsim.hardware.wire.frames import Closed, Frame, FrameError, encoded, read_frame
+from hilsim.hardware.wire.replies import AgentFacts, fault_of, shown
+
+REMEDY = "Start the link's ends again: python -m hilsim link-end --help says how."
+Awaited = tuple[WallEnvironment, simpy.Event]
+
+
+class End:
+    """One end of a link. What it says is read by a thread, as it speaks unasked.
+
+    `sent` is who waits for an answer, by question; `arrived` who waits for a message, and its size, by its number;
+    `told` where the answers to other questions go.
+    """
+
+    def __init__(self, address: Address, token: str | None = None):
+        self.agent = Agent(address, token)  # for the handshake, which is the agents'
+        self.socket = self.agent.connected().socket
+        self.socket.settimeout(None)
+        probe(self.socket)  # nothing may come for long, but not because the end's machine is gone
+        self.numbers = count(2)  # the handshake has used 1
+        self.sent: dict[int, Awaited] = {}
+        self.arrived: dict[int, tuple[int, Awaited]] = {}
+        self.told: dict[int, Frame | None] = {}
+        self.changed = threading.Condition()
+        self.fault: AgentFault | None = None
+        threading.Thread(target=self._listen, name=f"end {address}", daemon=True).start()
+
+    @property
+    def facts(self) -> AgentFacts:
+        """What the end says of itself."""
+        return self.agent.facts
+
+    def send(self, message: int, nbytes: int, sent: Awaited) -> None:
+        """Have a message sent; `sent` comes about when the end's socket has taken it."""
+        number = next(self.numbers)
+        with self.changed:
+            self.sent[number] = sent
+            fault = self.fault
+        if fault is not None:  # it is gone, though the socket may still take what nobody reads
+            self._lost(fault)
+            return
+        self._ask(Frame("send", {"id": number, "message": message, "bytes": nbytes}))
+
+    def expect(self, message: int, nbytes: int, arrived: Awaited) -> None:
+        """`arrived` comes about when a message of the other end's is here."""
+        with self.changed:
+            self.arrived[message] = nbytes, arrived
+            fault = self.fault
+        if fault is not None:
+            self._lost(fault)
+
+    def counts(self, within_s: float = 10.0) -> dict[str, int]:
+        """How many messages and bytes the end has sent and received. Raises `ChipLost`."""
+        number = next(self.numbers)
+        with self.changed:
+            self.told[number] = None
+        self._ask(Frame("stats", {"id": number}))
+        with self.changed:
+            self.changed.wait_for(lambda: self.told[number] is not None or self.fault is not None, within_s)
+            found = self.told.pop(number)
+        if found is None:
+            fault = self.fault or AgentFault("stalled", f"no answer within {within_s:.2g} s")
+            raise ChipLost(self.name, fault.kind, fault.found, REMEDY)
+        return {name: value for name, value in found.fields.items() if type(value) is int}
+
+    def close(self) -> None:
+        """Hang up; the thread ends with the connection."""
+        with suppress(OSError):
+            self.socket.shutdown(SHUT_RDWR)
+        self.agent.drop()
+
+    def _ask(self, frame: Frame) -> None:
+        try:
+            self.socket.sendall(encoded(frame))
+        except OSError as error:
+            self._lost(AgentFault("died", str(error.strerror or error).lower()))
+
+    def _listen(self) -> None:
+        """Hand out what comes until nothing more can."""
+        try:
+            while True:
+                self._hear(read_frame(self.socket.recv, 0))
+        except Closed:
+            self._lost(AgentFault("died", "it closed the connection"))
+        except FrameError as error:
+            self._lost(AgentFault("garbage", error.found))
+        except AgentFault as fault:
+            self._lost(fault)
+        except OSError as error:
+            self._lost(AgentFault("died", str(error.strerror or error).lower()))
+        except (KeyError, TypeError):
+            self._lost(AgentFault("garbage", "an answer to what nobody asked"))
+
+    def _hear(self, frame: Frame) -> None:
+        fields = frame.fields
+        if frame.kind == "sent":
+            with self.changed:
+                env, event = self.sent.pop(fields["id"])
+            env.done(event)
+        elif frame.kind == "arrived":
+            with self.changed:
+                expected, (env, event) = self.arrived.pop(fields["message"])
+            if fields["bytes"] != expected:
+                found = f"a message of {shown(fields['bytes'])} bytes, of which {expected} were sent"
+                env.failed(event, ChipLost(self.name, "garbage", found, REMEDY))
+                return
+            env.done(event)
+        elif frame.kind == "stats":
+            with self.changed:
+                if fields["id"] in self.told:
+                    self.told[fields["id"]] = frame
+                self.changed.notify_all()
+        elif frame.kind == "error":
+            raise fault_of(frame)
+        elif frame.kind != "alive":
+            raise AgentFault("garbage", f"`{shown(frame.kind)}`, unasked")
+
+    @property
+    def name(self) -> str:
+        return f"the link's end at {self.agent.address}"
+
+    def _lost(self, fault: AgentFault) -> None:
+        """Tell everybody who waits that it is in vain; the first fault is the one that is told."""
+        with self.changed:
+            self.fault = self.fault or fault
+            first = self.fault
+            waiting = [*self.sent.values(), *(awaited for _, awaited in self.arrived.values())]
+            self.sent.clear()
+            self.arrived.clear()
+            self.changed.notify_all()
+        for env, event in waiting:
+            env.failed(event, ChipLost(self.name, first.kind, first.found, REMEDY))
+
+
+class Wire:
+    """One way over a link between two ends."""
+
+    def __init__(self, sender: End, receiver: End):
+        self.sender, self.receiver = sender, receiver
+        self.messages = count()
+
+    def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
+        """Send a message: an event for when the sender's socket has taken it, one for when it has arrived whole."""
+        message, sent, arrived = next(self.messages), env.errand(), env.errand()
+        self.receiver.expect(message, nbytes, (env, arrived))
+        self.sender.send(message, nbytes, (env, sent))
+        return sent, arrived
+
+
+@dataclass(frozen=True)
+class LinkEnds:
+    """Both ends of a link, by role, and what counts its bytes on the way where something does."""
+
+    ends: Mapping[str, End]
+    carried: Callable[[], dict[str, int]] | None = None  # bytes by direction, headers and acknowledgements included
+
+    @property
+    def wires(self) -> dict[str, Wire]:
+        """The link's directions: `up` runs from the draft's side to the target's."""
+        target, draft = self.ends["target"], self.ends["draft"]
+        return {"up": Wire(draft, target), "down": Wire(target, draft)}
+
+    def counted(self) -> dict[str, int]:
+        """Bytes of messages that have arrived until now, by direction, as the ends have counted them."""
+        received = {role: end.counts()["received_bytes"] for role, end in self.ends.items()}
+        return {"up": received["target"], "down": received["draft"]}

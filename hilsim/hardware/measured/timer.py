@@ -1,0 +1,63 @@
+"""The timer of a role whose unit is measured: the chip's own durations, and beside them what the chip model says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from statistics import median
+
+from hilsim.cost.step import Step, passes
+from hilsim.cost.timer import StepTimer
+from hilsim.hardware.measured.unit import MeasuredUnit
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One step as the chip took it and as the chip model has it."""
+
+    track: str
+    role: str
+    phase: str
+    rows: int
+    width: int
+    cached: int
+    measured_ns: int
+    predicted_ns: int
+
+
+class MeasuredTimer:
+    """A step takes what the chip says; where that is lost, what the chip model says."""
+
+    def __init__(self, unit: MeasuredUnit, role: str, model: StepTimer):
+        self.unit, self.role, self.model = unit, role, model
+        self.pairs: list[Pair] = []
+        self.ratios: dict[int, list[float]] = {}  # by rows, measured over predicted
+
+    def duration_ns(self, step: Step) -> int:
+        charged, predicted = self.unit.charged(self.role, step), self.model.duration_ns(step)
+        if charged is None:
+            return predicted
+        measured = charged.duration_ns
+        if charged.interpolated or self.unit.fallen:  # no time of this board's
+            return measured
+        shape = (step.phase.value, step.rows, self.width(step), step.cached)
+        self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))
+        self.ratios.setdefault(step.rows, []).append(measured / max(1, predicted))
+        return measured
+
+    def width(self, step: Step) -> int:
+        """Rows computed: padded to the chip's own graphs while it executes."""
+        if not self.unit.present:
+            return self.model.width(step)
+        return sum(width for _, width in passes(step.rows, self.unit.lines[self.role].facts.widths))
+
+    def expected_ns(self, step: Step) -> int:
+        """What the chip model says, as far off as it was for steps with the nearest number of rows."""
+        predicted = self.model.duration_ns(step)
+        if not self.ratios or not self.unit.present:
+            return predicted
+        rows = min(self.ratios, key=lambda known: abs(log(known / step.rows)))
+        return round(predicted * median(self.ratios[rows]))
+
+    def lost_ns(self) -> int:
+        return self.unit.lost_ns(self.role)

@@ -1,0 +1,155 @@
+"""The records of a recording: the header of a session and its entries, and what no recorder would write in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from hilsim.cost.step import Phase
+from hilsim.describe.backend import Backend
+from hilsim.describe.complaints import expectation, short
+from hilsim.describe.figure import Record
+from hilsim.hardware.wire.exchange import FaultKind, ModelFacts, Want
+from hilsim.hardware.wire.frames import MOST_CONTEXT, claims_fault
+
+MOST_NS = 2**63 - 1
+# What decides how a recording is met again: so many runs of a step, and the same fate of its faults.
+REPLAYED = ("warm_up", "repeats", "retries", "timeout_ms", "on_fault")
+Dtype = Literal["f4", "i4"]
+ITEM_BYTES = 4  # of either
+Use = Literal["said", "timed", "warm-up", "repeat", "profile"]
+# What comes back of a step: dtype and dimensions.
+TELLS: dict[Want, tuple[Dtype, int] | None] = {"logits": ("f4", 2), "tokens": ("i4", 1), "nothing": None}
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+Text = Annotated[str, Field(max_length=4096)]
+Nanoseconds = Annotated[int, Field(ge=0, le=MOST_NS)]
+Positions = Annotated[int, Field(ge=0, le=MOST_CONTEXT)]
+Plain = None | bool | Annotated[int, Field(ge=-MOST_NS, le=MOST_NS)] | float | Text
+
+
+class Stored(Record):
+    """Where in FILE.tensors the numbers of an answer lie."""
+
+    at: int = Field(ge=0, le=2**63 - 1)
+    bytes: int = Field(ge=0, le=2**63 - 1)
+    dtype: Dtype
+    shape: tuple[int, ...] = Field(max_length=2)
+    sha256: str = Field(pattern=SHA256)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Stored:
+        if any(size < 0 for size in self.shape) or math.prod(self.shape) * ITEM_BYTES != self.bytes:
+            raise ValueError(f"{self.bytes} bytes of {self.dtype} {list(self.shape)}; as many bytes as the shape has")
+        return self
+
+
+class Broke(Record):
+    """A fault instead of an answer."""
+
+    kind: FaultKind
+    found: Text
+
+
+class Entry(Record):
+    """One thing that was asked, and what came of it.
+
+    `prefix` is the digest of all tokens up to the step's end, `before` those of the earlier wanted rows, in order.
+    """
+
+    entry: int = Field(ge=0, le=2**53)
+    role: str | None = Field(pattern="^(target|draft)$")
+    model: Text
+    phase: str = Field(pattern=f"^({'|'.join(Phase)})$")
+    cached: Positions
+    rows: int = Field(ge=1, le=MOST_CONTEXT)
+    wanted: Positions
+    want: Want
+    prefix: str = Field(pattern=SHA256)
+    before: tuple[str, ...]
+    tokens: tuple[int, ...]
+    duration_ns: int | None = Field(ge=1, le=MOST_NS)
+    wall_ns: Nanoseconds
+    prepared_rows: Positions
+    energy_mj: float | None = Field(ge=0, le=1e12)
+    temperature_c: float | None = Field(ge=-273.15, le=1e4)
+    clock_ns: Nanoseconds
+    at_ns: Nanoseconds
+    use: Use
+    tensor: Stored | None
+    fault: Broke | None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Entry:
+        if (self.duration_ns is None) != (self.fault is not None):
+            raise ValueError("neither a duration nor a fault, or both; one of them")
+        if len(self.tokens) != self.rows or len(self.before) != max(0, self.wanted - 1):
+            raise ValueError("tokens or digests that are not as many as rows; one for each")
+        told = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
+        if told != (TELLS[self.want] if self.fault is None else None):
+            raise ValueError(f"{told or 'no tensor'} of a step with want {self.want}; what such a step gives")
+        if self.tensor is not None and self.tensor.shape[0] != self.wanted:
+            raise ValueError(f"a tensor of {list(self.tensor.shape)}; a row for each of {self.wanted} wanted")
+        return self
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The digest of the conversation that each wanted row follows on."""
+        return (*self.before, self.prefix) if self.wanted else ()
+
+    def misfit(self, models: Mapping[str, ModelFacts]) -> str:
+        """What cannot be of the models of its session, as "found; expected", or nothing."""
+        facts = next((one for one in models.values() if one.name == self.model), None)
+        if facts is None:
+            return f"model {self.model!r}; one of its session: {', '.join(one.name for one in models.values())}"
+        if self.cached + self.rows > facts.context:
+            return f"{self.rows} rows after {self.cached} cached; at most {facts.context}, the context of {self.model}"
+        if not 0 <= min(self.tokens) <= max(self.tokens) < facts.vocabulary:
+            span = f"tokens from {min(self.tokens)} to {max(self.tokens)}"
+            return f"{span}; ids from 0 to {facts.vocabulary - 1}, the vocabulary of {self.model}"
+        if self.tensor is not None and self.tensor.shape[1:] not in ((), (facts.vocabulary,)):
+            return f"a tensor of {list(self.tensor.shape)}; rows of {facts.vocabulary}, the vocabulary of {self.model}"
+        return ""
+
+
+class Header(Record):
+    """What a session rests on. `models` are by role, `settings` how the unit measured and what it did about faults."""
+
+    recording: Literal[1]
+    session: int = Field(ge=1, le=2**31)
+    unit: Text
+    scenario: Text | None
+    address: Text
+    agent: Text
+    device: dict[str, Plain]
+    clock: dict[str, Plain]
+    models: dict[str, ModelFacts]
+    settings: dict[str, int | float | str]
+    client: dict[str, Text]
+    began: Text
+
+    @field_validator("models")
+    @classmethod
+    def _plausible(cls, models: dict[str, ModelFacts]) -> dict[str, ModelFacts]:
+        for facts in models.values():
+            if fault := claims_fault(facts.vocabulary, facts.context, facts.widths):
+                raise ValueError(fault)
+        return models
+
+    @field_validator("settings")
+    @classmethod
+    def _as_a_unit_s(cls, settings: dict[str, int | float | str]) -> dict[str, int | float | str]:
+        """A recording says how often its steps ran and what became of faults; no place to write, nor anything else."""
+        if strangers := [name for name in settings if name not in REPLAYED]:
+            raise ValueError(f"{', '.join(strangers)}; settings among {', '.join(REPLAYED)} and no others")
+        try:
+            Backend.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key, wanted = ".".join(map(str, first["loc"])), expectation(first)
+            raise ValueError(f"{key} {short(first['input'])}; {wanted}") from None
+        return settings

@@ -1,0 +1,67 @@
+"""What a step takes that was not recorded, from those that were: straight lines between medians."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from hilsim.cost.step import passes
+from hilsim.hardware.recordings.entries import Entry
+from hilsim.hardware.wire.exchange import ModelFacts
+
+Points = Sequence[tuple[int, float]]
+
+
+class Durations:
+    """Medians by model, rows and cached positions, whoever asked and what for; warm-up runs do not count.
+
+    Between two fills of the cache recorded with the same rows a step lies on the straight line, beyond the outermost it
+    takes what that took. Between two counts of rows it lies on the line between what those say for its fill; fewer rows
+    than any recorded take what the fewest took, and more go on along the last line, if that rises. Where only one count
+    is known nothing is said of more. A model with compiled widths computes whole widths, so rows are rounded up to
+    those first.
+    """
+
+    def __init__(self, entries: Iterable[Entry], models: Mapping[str, ModelFacts]):
+        took: dict[str, dict[int, dict[int, list[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        self.widths = {name: facts.widths for name, facts in models.items()}
+        for entry in entries:
+            if entry.duration_ns is not None and entry.use != "warm-up":
+                took[entry.model][self.computed(entry.model, entry.rows)][entry.cached].append(entry.duration_ns)
+        self.lines: dict[str, list[tuple[int, Points]]] = {
+            model: [(rows, [(cached, median(all_ns)) for cached, all_ns in sorted(fills.items())])
+                    for rows, fills in sorted(by_rows.items())]
+            for model, by_rows in took.items()
+        }  # fmt: skip
+
+    def computed(self, model: str, rows: int) -> int:
+        """Rows that are really computed."""
+        return sum(width for _, width in passes(rows, self.widths.get(model)))
+
+    def duration_ns(self, model: str, rows: int, cached: int) -> int | None:
+        """What such a step takes, rounded up; None where the recording does not say."""
+        lines, rows = self.lines.get(model, []), self.computed(model, rows)
+        if not lines or (len(lines) == 1 and rows > lines[0][0]):
+            return None
+        points = [(known, straight(fills, cached)) for known, fills in lines]
+        if rows > points[-1][0]:
+            (before, before_ns), (last, last_ns) = points[-2:]
+            found = last_ns + max(0.0, last_ns - before_ns) / (last - before) * (rows - last)
+        else:
+            found = straight(points, rows)
+        # A hair below the ceiling, as in units.ns.
+        return math.ceil(found - 1e-6)
+
+
+def straight(points: Points, place: int) -> float:
+    """The value at a place: on the line between its neighbours, beyond the outermost as there."""
+    right = bisect_left(points, place, key=lambda point: point[0])
+    if right == len(points):
+        return points[-1][1]
+    if right == 0 or points[right][0] == place:
+        return points[right][1]
+    (low, low_value), (high, high_value) = points[right - 1], points[right]
+    return low_value + (high_value - low_value) * (place - low) / (high - low)

@@ -1,0 +1,236 @@
+"""Writing a recording: tensor bytes first, then the line that names them, each handed to the system at once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+import hilsim
+from hilsim.errors import Fault, InputError
+from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
+from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.recordings.recording import (
+    Recording,
+    is_recording,
+    linked,
+    prefix_digests,
+    read_recording,
+    tensors_of,
+    with_chain,
+)
+from hilsim.hardware.wire.replies import AgentFacts
+
+NO_ANSWER = Answer(0)
+ANOTHER = "Name another file to record to."
+
+
+class Recorder:
+    """A recording under way, for one process at a time. Raises `InputError` where the disk or the file will not do.
+
+    A file that is a recording already gets another session. `notes` tell what was found half written and moved away.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        unit: str,
+        scenario: str | None,
+        address: str,
+        facts: AgentFacts,
+        models: Mapping[str, ModelFacts],
+        settings: Mapping[str, int | float | str],
+        began: datetime | None = None,
+    ):
+        """Open the file and begin a session; it begins now unless `began` says otherwise."""
+        self.file = file
+        self.notes: list[str] = []
+        self.entries = 0
+        self.kept: dict[str, Stored] = {}
+        self.lines = Grown(file)
+        try:
+            self.lines.lock()
+            self.chain, session = self.resumed()
+            self.tensors = Grown(tensors_of(file))
+        except BaseException:
+            self.lines.close()
+            raise
+        client = {"hilsim": hilsim.__version__, "python": platform.python_version(), "machine": platform.platform()}
+        header = Header(
+            recording=1,
+            session=session,
+            unit=unit,
+            scenario=scenario,
+            address=address,
+            agent=facts.agent,
+            device=dict(facts.device),
+            clock=dict(facts.clock),
+            models=dict(models),
+            settings=dict(settings),
+            client=client,
+            began=(began or datetime.now(UTC)).isoformat(timespec="seconds"),
+        )
+        try:
+            self.write(header)
+        except BaseException:
+            self.close()
+            raise
+
+    def resumed(self) -> tuple[str, int]:
+        """The chain so far and the number of the session that begins; what is half written is moved away."""
+        size = self.lines.size
+        if size == 0:
+            return "", 1
+        data = self.file.read_bytes() if size < 2**16 else b""
+        if is_recording(data) and b"\n" not in data:  # killed while it wrote its very first line
+            self.move_away(0)
+            return "", 1
+        found: Recording = read_recording(self.file)
+        if found.torn is not None:
+            self.move_away(found.whole_bytes)
+        return found.chain, len(found.sessions) + 1
+
+    def move_away(self, whole_bytes: int) -> None:
+        """Keep what follows on the last whole line beside the file, and cut it off."""
+        away = self.file.with_name(f"{self.file.name}.torn")
+        with self.file.open("rb") as stream:
+            stream.seek(whole_bytes)
+            tail = stream.read()
+        torn = Grown(away)
+        torn.append(tail)
+        torn.close()
+        self.lines.cut(whole_bytes)
+        self.notes.append(f"{self.file}: its last line was half written; its {len(tail)} bytes were moved to {away}")
+
+    def add(self, role: str | None, ask: Ask, result: Answer | AgentFault, use: Use) -> None:
+        """Write an answer or a fault down."""
+        fault, answer = (result, NO_ANSWER) if isinstance(result, AgentFault) else (None, result)
+        *before, prefix = prefix_digests(ask.tokens, ask.wanted)
+        array = answer.rows if answer.ids is None else np.array(answer.ids, "<i4")
+        self.write(
+            Entry(
+                entry=self.entries,
+                role=role,
+                model=ask.model,
+                phase=str(ask.phase),
+                cached=ask.cached,
+                rows=ask.rows,
+                wanted=ask.wanted,
+                want=ask.want,
+                prefix=prefix,
+                before=tuple(before),
+                tokens=ask.tokens[ask.cached :],
+                duration_ns=None if fault else answer.duration_ns,
+                wall_ns=answer.wall_ns,
+                prepared_rows=answer.prepared_rows,
+                energy_mj=answer.energy_mj,
+                temperature_c=answer.temperature_c,
+                clock_ns=answer.clock_ns,
+                at_ns=answer.at_ns,
+                use=use,
+                tensor=None if array is None else self.stored(array),
+                fault=None if fault is None else Broke(kind=fault.kind, found=fault.found),
+            )
+        )
+        self.entries += 1
+
+    def stored(self, array: np.ndarray[Any, Any]) -> Stored:
+        """Where these numbers lie; the same numbers are kept once a session."""
+        dtype: Dtype = "f4" if array.dtype.kind == "f" else "i4"
+        data = np.ascontiguousarray(array, f"<{dtype}").reshape(-1).view(np.uint8).data
+        digest = hashlib.sha256(data).hexdigest()
+        known = self.kept.get(digest)
+        if known is None or known.shape != array.shape or known.dtype != dtype:
+            at = self.tensors.append(data)
+            known = Stored(at=at, bytes=data.nbytes, dtype=dtype, shape=array.shape, sha256=digest)
+            self.kept[digest] = known
+        return known
+
+    def write(self, record: Header | Entry) -> None:
+        """One line."""
+        body = record.model_dump_json().encode()
+        chain = linked(self.chain, body)
+        self.lines.append(with_chain(body, chain))
+        self.chain = chain
+
+    def close(self) -> None:
+        """See that everything is on the disk, and let others write."""
+        try:
+            self.tensors.close()
+        finally:
+            self.lines.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Grown:
+    """A file that is only appended to; what could not be written whole is taken back."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        try:
+            self.handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self.size = os.fstat(self.handle).st_size
+        except OSError as error:
+            raise self.fault(error) from None
+
+    def lock(self) -> None:
+        """Keep other processes from writing; the operating system takes the lock back whatever becomes of this one."""
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found = "a recording that another process is writing"
+            raise InputError([Fault(str(self.file), "", found, "one writer at a time", ANOTHER)]) from None
+        except OSError as error:
+            raise self.fault(error) from None
+        self.size = os.fstat(self.handle).st_size
+
+    def append(self, data: bytes | memoryview) -> int:
+        """Write bytes at the end; returns where they begin."""
+        at, left = self.size, memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self.handle, left) :]
+        except OSError as error:
+            os.ftruncate(self.handle, at)
+            raise self.fault(error) from None
+        self.size += len(data)
+        return at
+
+    def cut(self, size: int) -> None:
+        """Leave the first bytes alone."""
+        os.ftruncate(self.handle, size)
+        self.size = size
+
+    def close(self) -> None:
+        """Wait for the disk, and close."""
+        if self.handle < 0:
+            return
+        handle, self.handle = self.handle, -1
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            raise self.fault(error) from None
+        finally:
+            os.close(handle)
+
+    def fault(self, error: OSError) -> InputError:
+        """What the system says of the file."""
+        reason = (error.strerror or str(error)).lower()
+        remedy = "Make room, or name another file to record to."
+        return InputError([Fault(str(self.file), "", reason, "a file that can be written to", remedy)])

@@ -1,0 +1,1 @@
+"""What goes over the wire to a board: frames, requests, replies, and the client."""

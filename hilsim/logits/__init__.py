@@ -1,1 +1,0 @@
-"""What is said: networks, tokenizers, sampling, accept rules and the sources that policies ask. No time passes here."""

@@ -1,0 +1,1 @@
+"""PyTorch networks: decoders, checkpoints, quantised weights, heads."""

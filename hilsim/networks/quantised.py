@@ -1,0 +1,114 @@
+"""Quantised checkpoint folders: weights as they were stored, turned into floats, or refused by their format's name.
+
+Formats whose packing is published are read: GPTQ, AWQ (gemm), FP8 and INT8 with scales, compressed-tensors (packed and
+not), bitsandbytes (NF4, FP4, INT8). What comes out are exactly the values that a deployed kernel multiplies with, up to
+its own rounding; what quantising took from the original weights is in no such folder, and the note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hilsim.describe.config_json import CONFIG, Fields, read_object
+from hilsim.errors import CheckpointError, Fault
+from hilsim.networks.quantised_folder import Folder, converted
+from hilsim.networks.quantised_formats import awq, bitsandbytes, compressed, fp8, gptq
+
+BESIDE = ("quantize_config.json", "quant_config.json")  # where early tools of GPTQ and AWQ said what they had done
+# Endings of tensors that only quantised folders have, and the method that leaves them.
+TRACES = {
+    ".qweight": "gptq or awq",
+    ".weight_packed": "compressed-tensors",
+    ".weight.absmax": "bitsandbytes",
+    ".SCB": "bitsandbytes",
+    ".weight_scale_inv": "fp8",
+    ".weight_scale": "fp8 or compressed-tensors",
+}
+WAYS: dict[str, Callable[[Folder], str]] = {
+    "gptq": gptq,
+    "awq": awq,
+    "fp8": fp8,
+    "fbgemm_fp8": fp8,
+    "compressed-tensors": compressed,
+    "bitsandbytes": bitsandbytes,
+}
+RUNTIME = (".input_scale", ".activation_scale", ".output_scale", ".k_scale", ".v_scale")  # of activations and caches
+
+
+def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors with float weights, and a note about what they were; as they came where they are no quantised ones.
+
+    Raises `CheckpointError` that names a format which is not read, or what contradicts it.
+    """
+    found = settings_of(document, folder)
+    if found is None:
+        traces = {method: name for name in tensors for end, method in TRACES.items() if name.endswith(end)}
+        if not traces:
+            return tensors, ""
+        method, name = next(iter(traces.items()))
+        refused = f"quantised weights ({method}, as {name} shows), and no quantization_config"
+        remedy = "Add the quantization_config that they were made with, or use the folder of float weights."
+        raise CheckpointError([Fault(str(folder / CONFIG), "quantization_config", refused, "how to read them", remedy)])
+    fields = found
+    if fields.faults:
+        raise CheckpointError(fields.faults)
+    method = str(fields.document.get("quant_method") or guessed(tensors)).lower()
+    way = WAYS.get(method)
+    if way is None:
+        raise CheckpointError([unread(fields, method, folder)])
+    work = Folder(folder, fields, dict(tensors))
+    format_name = way(work)
+    if work.fields.faults or work.faults:
+        raise CheckpointError([*work.fields.faults, *work.faults])
+    runtime = [name for name in work.tensors if name.endswith(RUNTIME)]
+    for name in runtime:
+        del work.tensors[name]
+    if not work.made:
+        return work.tensors, ""
+    return work.tensors | work.made, told(format_name, work, len(runtime))
+
+
+def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
+    """What a folder says of its quantisation: in config.json, or in a file of its own; None where it says nothing."""
+    for name in ("quantization_config", "compression_config"):
+        if document.get(name) is not None:
+            return Fields(dict(document), str(folder / CONFIG)).object(name)
+    for name in BESIDE:
+        if (folder / name).is_file():
+            return Fields(read_object(folder / name), str(folder / name))
+    return None
+
+
+def guessed(tensors: Mapping[str, Tensor]) -> str:
+    """GPTQ packs along the inputs, AWQ along the outputs: the method of a file that does not name it."""
+    for name, packed in tensors.items():
+        if name.endswith(".qweight"):
+            scales = tensors.get(f"{name.removesuffix('.qweight')}.scales")
+            return "awq" if scales is not None and packed.shape[-1] != scales.shape[-1] else "gptq"
+    return "unnamed"
+
+
+def unread(fields: Fields, method: str, folder: Path) -> Fault:
+    """The fault of a format that is not read, with the command that makes floats of it where transformers can."""
+    place = f"{fields.place}quant_method"
+    found = f"weights quantised by {method!r}"
+    expected = f"float weights, or one of {', '.join(WAYS)}"
+    return Fault(fields.file, place, found, expected, converted(folder))
+
+
+def told(format_name: str, work: Folder, runtime: int) -> str:
+    """What a reader must know of weights that were quantised."""
+    note = f"{len(work.made)} matrices are {format_name}, dequantised on load: the stored values exactly, in float32."
+    if work.steps:
+        share = sum(work.steps) / len(work.steps)
+        note += (
+            f" A step of their grid is {share:.0%} of the weights' root mean square: where weights were rounded to the"
+        )
+        note += f" nearest step, that is an error of {share / 12**0.5:.1%} of it."
+    if runtime:
+        note += f" {runtime} scales of activations or caches are not used: activations stay floats here."
+    return f"{note} How far its text lies from that of the original weights is unknown."

@@ -1,0 +1,98 @@
+"""What takes long says what it is at: one line on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
+SELDOM_S = 30  # between two lines where there is no terminal
+
+
+@contextmanager
+def saying(doing: str) -> Iterator[Callable[[str], None]]:
+    """A function that shows `doing` and the words given to it, until the work is over."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(doing) as status:
+        yield lambda words: status.update(f"{doing} {words}")
+
+
+def counting(what: str, work: Iterable[T], of: int) -> Iterator[T]:
+    """The items of `work` as they come, with a bar and the time that is left."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(work, what, total=of, console=console, transient=True, disable=not console.is_terminal)
+
+
+class Count:
+    """How far a long work has got, and how many of its parts were refused or failed; `shown` is called whenever."""
+
+    def __init__(self, total: int, shown: Callable[[Count], None]):
+        self.total, self.shown = total, shown
+        self.done = self.refused = self.failed = 0
+
+    def ended(self, state: str, steps: int = 1) -> None:
+        """One part has ended."""
+        self.done += steps
+        self.refused += state == "refused"
+        self.failed += state == "failed"
+        self.shown(self)
+
+    def reached(self, done: int, total: int | None = None) -> None:
+        """So many steps are done by now, of `total` where that was not known before."""
+        self.done = done
+        self.total = self.total if total is None else total
+        self.shown(self)
+
+    @property
+    def remarks(self) -> str:
+        """What did not go well."""
+        counts = {"refused": self.refused, "failed": self.failed}
+        return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+@contextmanager
+def progressing(total: int, what: str) -> Iterator[Count]:
+    """A bar on the terminal, with the time that is left; elsewhere a line now and then on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Count(total, lines(what, console.print))
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[remarks]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total, remarks="")
+        yield Count(
+            total, lambda count: bar.update(task, completed=count.done, total=count.total, remarks=count.remarks)
+        )
+
+
+def lines(what: str, say: Callable[[str], None]) -> Callable[[Count], None]:
+    """Says a line every so often, with the time that is left at the pace so far."""
+    began = last = monotonic()
+
+    def shown(count: Count) -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last < SELDOM_S or not count.done:
+            return
+        last = now
+        left = (now - began) * (count.total - count.done) / count.done
+        remarks = f", {count.remarks}" if count.remarks else ""
+        say(f"{count.done} of {count.total} {what}{remarks}, about {left:.0f} s left")
+
+    return shown

@@ -1,0 +1,135 @@
+"""`python -m hilsim record`: let the real models speak once, and write down what they say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilsim.describe.cross_checks import require_simulated
+from hilsim.describe.load import load_setup
+from hilsim.describe.scenario import Conversations
+from hilsim.describe.setup import Setup
+from hilsim.errors import Fault, InputError
+from hilsim.files import place_faults
+from hilsim.progress import saying
+from hilsim.sampling.decisions import Rules
+from hilsim.sim.run import turns_of
+from hilsim.sources.recorded_with import recorded_with
+from hilsim.sources.recording import Heard, Talk, transcript_of
+from hilsim.sources.transcript import Transcript, save
+from hilsim.text.tokenizer import ChatTokenizer
+from hilsim.versions import versions
+
+if TYPE_CHECKING:
+    from hilsim.sources.live import StandIns
+
+DEPTH = 16
+AT_ONCE = 24  # conversations in lockstep: more would win little and take memory
+
+
+def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) -> int:
+    """Write the transcript of a scenario. Raises `InputError` for one whose words hang on more than the position."""
+    if faults := place_faults(out, "--out"):
+        raise InputError(faults)
+    setup = load_setup(file, overrides)
+    require_recordable(setup)
+    began = time.perf_counter()
+    with saying("recording") as say:
+        transcript = recorded(setup, depth, say)
+    save(transcript, out)
+    took = time.perf_counter() - began
+    print(
+        f"{out}: {int((transcript.index >= 0).sum())} answers, {len(transcript.answer)} tokens, drafts {depth} deep, "
+        f"{out.stat().st_size / 2**10:.0f} KiB, {took:.1f} s"
+    )
+    return 0
+
+
+def require_recordable(setup: Setup) -> None:
+    """Raises `InputError` where there is nothing to record, or no position alone decides what is said."""
+    require_simulated(setup, "record")
+    scenario = setup.scenario
+    if scenario.logits.source != "live":
+        found = f"{scenario.logits.source} logits"
+        raise InputError([Fault(setup.file, "logits.source", found, "live ones, which can be recorded")])
+    if setup.draft is None:
+        raise InputError([Fault(setup.file, "draft", "none", "a draft, whose continuations are recorded")])
+    if setup.claim.level != "text":
+        found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.claim.why}"
+        expected = "a rule under which every token depends on its position alone"
+        raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
+
+
+def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda words: None) -> Transcript:
+    """The transcript of a scenario of live logits, whatever its policy and its talkers."""
+    from hilsim.sources.live import load_stand_ins
+
+    stand_ins = load_stand_ins(setup)
+    for note in stand_ins.notes:
+        say(note)
+    return written_down(setup, stand_ins, depth, say)
+
+
+def written_down(
+    setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda words: None
+) -> Transcript:
+    """The transcript of what stand-ins say: some conversations at once, their answers first, then the draft's ways."""
+    from hilsim.networks.packed import packed
+    from hilsim.sampling.choices import Choices
+    from hilsim.sources.ahead import drafted_ahead
+    from hilsim.sources.answers import Answering, Limits
+
+    scenario, ends = setup.scenario, stand_ins.tokenizer.end_tokens
+    assert isinstance(scenario.workload, Conversations)
+    assert stand_ins.draft is not None
+    rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+    choices = Choices(rules, scenario.seed)
+    limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
+    target, draft = (
+        packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
+        for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
+    )
+    speakers = [target, draft] if choices.asks_the_draft else [target]
+    talks, ways = talks_of(setup, stand_ins.tokenizer), []
+    count = Count(sum(len(talk.waiting) for talk in talks), say)
+    for some in (talks[start : start + AT_ONCE] for start in range(0, len(talks), AT_ONCE)):
+        answering = Answering(speakers, choices, some, limits)
+        answering.answer(count.one_more)
+        answering.go_on()
+        stretches = [piece for talk in some for piece in talk.stretches()]
+        ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
+    header = {
+        "scenario": scenario.name,
+        "recorded_with": recorded_with(setup),
+        "versions": versions(),
+        "dtype": getattr(scenario.logits, "dtype", ""),
+        "end_tokens": sorted(ends),
+    }
+    return transcript_of([one for talk in talks for one in talk.asked], ways, header)
+
+
+@dataclass
+class Count:
+    """Tells how many questions are answered."""
+
+    questions: int
+    say: Callable[[str], None]
+    done: int = 0
+
+    def one_more(self) -> None:
+        self.done += 1
+        self.say(f"{self.done} of {self.questions} answers")
+
+
+def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[Talk]:
+    """The workload as conversations of questions."""
+    return [
+        Talk(
+            [Heard(turn.index, turn.conversation, turn.number, turn.user) for turn in turns],
+            tokenizer.open(conversation.system).ask,
+        )
+        for conversation, turns in zip(setup.conversations, turns_of(setup), strict=True)
+    ]

@@ -1,0 +1,188 @@
+"""Runs of a set-up for those who ask for many: what is said comes from transcripts, and times are screened where they
+can be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from hilsim.cost.memory import ledgers
+from hilsim.describe.cross_checks import require_simulated
+from hilsim.describe.digest import digest
+from hilsim.describe.policy import PromptLookup, TargetOnly
+from hilsim.describe.scenario import Lengths, Recorded
+from hilsim.describe.setup import Setup
+from hilsim.errors import TooShallow
+from hilsim.measure.measures import measured
+from hilsim.measure.screened import screened_measures
+from hilsim.runs.run import Sources, spoken_by
+from hilsim.runs.transcripts import recordable, transcript_for
+from hilsim.screen.costs import Tables
+from hilsim.screen.screening import Unscreenable, screened
+from hilsim.screen.tokens import Words, recorded_words, synthetic_words, with_lookup
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Trace
+from hilsim.sources.transcript import TranscriptSource
+
+T = TypeVar("T")
+MOST_KEPT = 8
+ALONE = TargetOnly(name="target_only")
+Say = Callable[[str], None]
+
+
+def silent(words: str) -> None:
+    """Nobody listens."""
+
+
+class Recent(OrderedDict[Hashable, T]):
+    """The few things that were last asked for."""
+
+    def put(self, key: Hashable, thing: T) -> T:
+        """Keep one more, and let go of the one that was not asked for longest."""
+        self[key] = thing
+        while len(self) > MOST_KEPT:
+            self.popitem(last=False)
+        return thing
+
+    def take(self, key: Hashable) -> T | None:
+        """What is kept under a key."""
+        if key in self:
+            self.move_to_end(key)
+        return super().get(key)
+
+
+@dataclass
+class Timed:
+    """One workload as arrays: its words, words with look-ups, and prices of what it was timed on."""
+
+    words: Words
+    source: TranscriptSource | None
+    tables: Tables = field(default_factory=Tables)
+    lookups: dict[tuple[int, int], Words] = field(default_factory=dict)
+
+    def words_for(self, setup: Setup) -> Words:
+        """The words, with what prompt lookup proposes where the policy asks for it."""
+        policy = setup.scenario.policy
+        if not isinstance(policy, PromptLookup):
+            return self.words
+        assert self.source is not None, "words that are nobody's cannot be looked up"
+        key = (policy.draft_tokens, policy.longest_match)
+        if key not in self.lookups:
+            self.lookups[key] = with_lookup(setup, self.source, self.words, *key)
+        return self.lookups[key]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much is said: requests, and the tokens of a question and of an answer."""
+
+    requests: int
+    prompt: int
+    answer: int
+
+    def overrides(self) -> tuple[str, ...]:
+        """A scenario in which so much is said, and drafted tokens stand by chance."""
+        lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
+        return (
+            f"workload={{{lengths}}}",
+            "logits={source: synthetic, acceptance: 0.5}",
+            "policy={name: sync, draft_tokens: 1}",
+        )
+
+
+SAID: Recent[Sources] = Recent()
+BASELINES: Recent[Trace] = Recent()
+TIMED: Recent[Timed] = Recent()
+
+
+def replayed(setup: Setup, say: Say = silent) -> Setup:
+    """The set-up with a transcript in place of live logits, where what is said can be one."""
+    require_simulated(setup, "studies and sweeps")
+    if not recordable(setup) or setup.scenario.policy.name == "tree":
+        return setup
+    logits = Recorded(source="transcript", file=str(transcript_for(setup, say).resolve()))
+    return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))
+
+
+def run_of(setup: Setup, say: Say = silent) -> tuple[Trace, Trace]:
+    """The target alone and the policy's run; the target's twice where the policy is to leave it alone."""
+    try:
+        return both(replayed(setup, say))
+    except TooShallow:  # further ahead than transcripts know
+        return both(setup)
+
+
+def both(setup: Setup) -> tuple[Trace, Trace]:
+    """Both runs by events."""
+    said = spoken_by(setup)
+    sources = SAID.take(said) or SAID.put(said, Sources(setup, remember=setup.scenario.logits.source == "live"))
+    key = but_its_policy(setup)
+    baseline = BASELINES.take(key) or BASELINES.put(key, simulate(setup, sources.fresh("baseline"), ALONE))
+    ours = baseline if setup.scenario.policy.name == "target_only" else simulate(setup, sources.fresh("policy"))
+    sources.made.clear()  # they would pile up over thousands of runs
+    return baseline, ours
+
+
+def but_its_policy(setup: Setup) -> str:
+    """Digest of all that the target's run alone depends on."""
+    return digest(replace(setup, scenario=setup.scenario.model_copy(update={"policy": ALONE})))
+
+
+def numbers_of(setup: Setup, say: Say = silent) -> dict[str, float | None]:
+    """The measures of the policy's run: screened where that is possible, else by events; the numbers are the same.
+
+    Of a screened run those that `show/screened.py` has.
+    """
+    try:
+        return screened_numbers(replayed(setup, say))
+    except (Unscreenable, TooShallow):
+        return measured(setup, ledgers(setup), *run_of(setup, say))
+
+
+def screened_numbers(setup: Setup) -> dict[str, float | None]:
+    """The measures of a run without events. Raises `Unscreenable` or `TooShallow`."""
+    policy, timed = setup.scenario.policy, timed_words(setup)
+    words = timed.words_for(setup)
+    baseline = screened(setup, ALONE, words, timed.tables).requests
+    runs = screened(setup, policy, words, timed.tables).requests[None]
+    drafting = policy.needs_draft and setup.draft is not None
+    linked = setup.link is not None and (drafting or setup.application != setup.target.chip.name)
+    found = screened_measures(setup, ledgers(setup), words, baseline, runs, drafting=drafting, linked=linked)
+    values = {name: float(value[0]) for name, value in found.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def timed_words(setup: Setup) -> Timed:
+    """What a set-up says, as arrays; raises `Unscreenable` where only live logits know it."""
+    if setup.scenario.logits.source == "live":
+        raise Unscreenable("live logits")
+    said = spoken_by(setup)
+    known = TIMED.take(said)
+    if known is not None:
+        return known
+    if setup.scenario.logits.source == "synthetic":
+        return TIMED.put(said, Timed(synthetic_words(setup), None))
+    source = Sources(setup).fresh()
+    assert isinstance(source, TranscriptSource)
+    return TIMED.put(said, Timed(recorded_words(setup, source), source))
+
+
+def talk_of(setup: Setup, requests: int, say: Say = silent) -> Talk:
+    """So many requests of the mean lengths of what a set-up says; of a synthetic one its own lengths."""
+    workload = setup.scenario.workload
+    if isinstance(workload, Lengths):
+        return Talk(requests, workload.prompt_tokens, workload.output_tokens)
+    records = run_of(setup, say)[0].requests
+    prompt = sum(record.prompt_tokens for record in records) / len(records)
+    answer = sum(record.output_tokens for record in records) / len(records)
+    return Talk(requests, max(1, round(prompt)), max(1, round(answer)))
+
+
+def forget_prices() -> None:
+    """Let go of what steps and messages cost: after a draw of figures nobody asks for it again."""
+    for timed in TIMED.values():
+        timed.tables = Tables()

@@ -1,0 +1,167 @@
+"""One scenario's words and runs: where tokens come from, the target alone and the policy over the same requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilsim.compiler.compile_check import load_compiled
+from hilsim.cost.timer import timer_for
+from hilsim.cost.verdict import check
+from hilsim.describe.catalogue import located
+from hilsim.describe.cross_checks import require_simulated
+from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Lengths
+from hilsim.describe.setup import Setup
+from hilsim.progress import saying
+from hilsim.sim.board import Timers
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Observer, Trace
+from hilsim.sources.cached import Memory, Remembered
+from hilsim.sources.recorded_with import require_same
+from hilsim.sources.source import LogitsSource
+from hilsim.sources.transcript import TranscriptSource
+from hilsim.sources.transcript import load as load_transcript
+from hilsim.text.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from hilsim.hardware.measured.rig import Bench
+    from hilsim.sources.live import Compute
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Both runs of a scenario; `speculative` is None where the target is alone."""
+
+    baseline: Trace
+    speculative: Trace | None
+    forward_seconds: float
+    run_seconds: float
+
+
+class Sources:
+    """Makes fresh sources for the runs of one scenario; networks are loaded once."""
+
+    def __init__(self, setup: Setup, *, remember: bool = False, bench: Bench | None = None):
+        self.setup, self.bench = setup, bench
+        self.made: list[LogitsSource] = []
+        # One a run, so that what the target says alone is never taken for what it says while verifying.
+        self.memories: dict[str, Memory] | None = {} if remember else None
+        scenario = setup.scenario
+        if scenario.logits.source == "live":
+            from hilsim.sources.live import load_stand_ins
+
+            self.stand_ins = load_stand_ins(setup, {} if bench is None else bench.elsewhere)
+        elif scenario.logits.source == "transcript":
+            file = located(scenario.logits.file, Path(setup.file))
+            self.transcript = load_transcript(file)
+            require_same(self.transcript, setup, file)
+            assert setup.target.stand_in is not None
+            self.tokenizer = load_tokenizer(setup.target.stand_in)
+
+    def fresh(self, run: str = "") -> LogitsSource:
+        """A source with empty caches for a run that begins; what it says, boards hear."""
+        source = self.bare(run)
+        return source if self.bench is None else self.bench.begin(source, run)
+
+    def bare(self, run: str = "") -> LogitsSource:
+        """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
+        scenario = self.setup.scenario
+        source: LogitsSource
+        if scenario.logits.source == "live":
+            from hilsim.sources.live import LiveSource
+
+            source = LiveSource(
+                self.stand_ins,
+                scenario.sampling,
+                scenario.context_tokens,
+                scenario.seed,
+                scenario.accept,
+                scenario.payload,
+                scenario.verify_at,
+                self.speakers,
+            )
+        elif scenario.logits.source == "transcript":
+            source = TranscriptSource(self.transcript, self.tokenizer)
+        else:
+            from hilsim.sources.synthetic import SyntheticSource
+
+            assert isinstance(scenario.workload, Lengths)
+            source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
+        self.made.append(source)
+        if self.memories is not None:
+            by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
+            source = Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
+        return source
+
+    @property
+    def speakers(self) -> Mapping[str, Compute]:
+        """What computes the rows of roles that boards speak for."""
+        return {} if self.bench is None else self.bench.speakers
+
+    @property
+    def timers(self) -> Timers:
+        """What times the steps: boards where there are some, else the chip model."""
+        return timer_for if self.bench is None else self.bench.timers
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the stand-ins' folders."""
+        return list(self.stand_ins.notes) if self.setup.scenario.logits.source == "live" else []
+
+    def replaying(self, changed: Setup) -> Sources:
+        """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
+        return self if spoken_by(changed) == spoken_by(self.setup) else Sources(changed, remember=True)
+
+    @property
+    def forward_seconds(self) -> float:
+        """Wall time of bare forward passes so far."""
+        return sum(source.forward_seconds for source in self.made)
+
+
+def spoken_by(setup: Setup) -> tuple[object, ...]:
+    """Everything that what is said depends on."""
+    said, speakers = (
+        setup.scenario,
+        [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)],
+    )
+    rules = (said.accept, said.payload, said.sampling, said.verify_at)
+    return (said.seed, said.logits, said.workload, said.context_tokens, *rules, *speakers)
+
+
+def run_both(
+    setup: Setup, sources: Sources, observer: Observer | None = None, realtime: float | None = None
+) -> Outcome:
+    """The target alone, then the scenario's policy, over the same requests."""
+    began = time.perf_counter()
+    timed = partial(simulate, setup, observer=observer, realtime=realtime, timers=sources.timers)
+    baseline = timed(sources.fresh("baseline"), TargetOnly(name="target_only"))
+    speculative = None
+    if setup.scenario.policy.name != "target_only" and baseline.lost is None:
+        speculative = timed(sources.fresh("policy"))
+    return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
+
+
+def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Setup], tuple[Trace, Trace]]]:
+    """A scenario, and a function that runs versions of it: the target alone, and their policy.
+
+    What a version says is asked once for each set of rules and speakers and remembered for the next version.
+    """
+    with saying("compiling") as say:
+        setup = load_compiled(file, overrides, say)
+    require_simulated(setup, "a script")
+    check(setup, list(overrides), load_compiled).require()
+    known: dict[object, Sources] = {}
+
+    def run(changed: Setup) -> tuple[Trace, Trace]:
+        said = spoken_by(changed)
+        if said not in known:
+            known[said] = Sources(changed, remember=True)
+        outcome = run_both(changed, known[said])
+        return outcome.baseline, outcome.speculative or outcome.baseline
+
+    return setup, run

@@ -1,0 +1,1 @@
+"""The rules of speculative sampling on rows of logits: distributions, payloads, accept rules. NumPy alone."""

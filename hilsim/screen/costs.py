@@ -1,0 +1,176 @@
+"""What steps and messages of one scenario cost, as arrays that compiled loops look up.
+
+Every entry comes from the very functions that the event simulation asks (`cost/timer.py`, `cost/payload.py`), so that
+screening cannot disagree with it about a nanosecond.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.cost.payload import answer_bytes, draft_bytes, prompt_bytes, verdict_bytes
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import StepTimer, durations_ns, network_ns, timer_for
+from hilsim.cost.wire import wire_ns, wires_ns
+from hilsim.describe.chip import Unit
+from hilsim.describe.link import Link
+from hilsim.describe.policy import Policy
+from hilsim.describe.scenario import Scenario
+from hilsim.describe.setup import Placed, Setup
+from hilsim.screen.tokens import Words
+from hilsim.units import ns
+
+Ints = npt.NDArray[np.int64]
+NOBODY, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip has a round's last word
+LAGS, ROWS = 3, 4  # first sizes of the tables; a loop that needs more says so
+
+
+class Prices(NamedTuple):
+    """Nanoseconds and bytes of one scenario.
+
+    `target_read`, `draft_read` (requests, lag): reading a question with so many earlier tokens not cached yet.
+    `target_step`, `draft_step` (rows, cached), or (rows, 1) where the fill of the cache does not matter. Messages by
+    their tokens: `up_ns`, `up_bytes` (drafted tokens), `prompt_ns`, `prompt_bytes` (tokens), `down_ns`, `down_bytes`
+    (rows of the target, all drafts stand), `verdict_ns`, `verdict_bytes`. `elsewhere`: words are wanted on another chip
+    than the target's; `draft_far`: on another than the draft's.
+    """
+
+    target_read: Ints
+    draft_read: Ints
+    target_step: Ints
+    draft_step: Ints
+    up_ns: Ints
+    up_bytes: Ints
+    prompt_ns: Ints
+    prompt_bytes: Ints
+    down_ns: Ints
+    down_bytes: Ints
+    verdict_ns: int
+    verdict_bytes: int
+    propagation_ns: int
+    pause_ns: int
+    networks_ns: int
+    last_word: int
+    elsewhere: bool
+    draft_far: bool
+    same_unit: bool
+
+
+class Tables:
+    """Price tables by what they depend on, kept while many configurations of one workload are screened."""
+
+    def __init__(self) -> None:
+        self.known: dict[object, Ints] = {}
+        self.sent: dict[object, Messages] = {}
+        self.units: list[Unit] = []
+
+    def timed_by(self, placed: Placed, context: int) -> tuple[object, ...]:
+        """Everything that a role's step times depend on."""
+        unit = next((place for place, known in enumerate(self.units) if known is placed.unit), len(self.units))
+        if unit == len(self.units):
+            self.units.append(placed.unit)
+        timer = placed.placement.timer
+        typed = None if timer is None else timer.model_dump_json()
+        extras = () if placed.compiled is None else placed.compiled.extras
+        return placed.model.name, unit, placed.placement.precision, placed.widths, extras, typed, context
+
+    def reading(self, key: object, timer: StepTimer, phase: Phase, words: Words, lags: int) -> Ints:
+        """(requests, lags) of reading each question."""
+        key = ("read", key, phase, lags)
+        if key not in self.known:
+            self.known[key] = np.array(
+                [
+                    [
+                        timer.duration_ns(Step(phase, prompt + lag, carried - lag)) if lag <= carried else 0
+                        for lag in range(lags)
+                    ]
+                    for prompt, carried in zip(words.prompt.tolist(), words.carried.tolist(), strict=True)
+                ],
+                dtype=np.int64,
+            ).reshape(words.requests, lags)
+        return self.known[key]
+
+    def steps(self, key: object, timer: StepTimer, phase: Phase, rows: int, longest: int) -> Ints:
+        """(rows + 1, longest) of steps that read no prompt; row 0 is nothing."""
+        key = ("step", key, phase, rows, longest)
+        if key not in self.known:
+            cached = np.arange(longest, dtype=np.int64)
+            table = [
+                np.zeros_like(cached),
+                *(durations_ns(timer, phase, count, cached) for count in range(1, rows + 1)),
+            ]
+            found = np.stack(table)
+            flat = bool((found == found[:, :1]).all())
+            self.known[key] = np.ascontiguousarray(found[:, :1] if flat else found)
+        return self.known[key]
+
+    def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+        """All messages of one scenario's rules over one link."""
+        key = (scenario.payload, scenario.verify_at, scenario.sampling.top_k, link, vocabulary, rows, longest)
+        if key not in self.sent:
+            self.sent[key] = messages_of(scenario, link, vocabulary, rows, longest)
+        return self.sent[key]
+
+
+class Messages(NamedTuple):
+    """Nanoseconds on the wire and bytes of every message, by tokens or rows; as in `Prices`."""
+
+    up_ns: Ints
+    up_bytes: Ints
+    prompt_ns: Ints
+    prompt_bytes: Ints
+    down_ns: Ints
+    down_bytes: Ints
+    verdict_ns: int
+
+
+def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+    """Messages of up to `rows` drafted tokens or rows of the target, and prompts of up to `longest` tokens."""
+    payload, where = scenario.payload, scenario.verify_at
+    up = [draft_bytes(payload, count, vocabulary, where) for count in range(rows + 1)]
+    down = [
+        [answer_bytes(payload, scenario.sampling, where, 1, int(whole), count, vocabulary) for whole in (False, True)]
+        for count in range(rows + 1)
+    ]
+    sizes = [np.array(some, np.int64) for some in (up, [prompt_bytes(count) for count in range(longest + 1)], down)]
+    held = [np.zeros_like(some) if link is None else wires_ns(link, some) for some in sizes]
+    verdict = 0 if link is None else wire_ns(link, verdict_bytes())
+    return Messages(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
+
+
+def prices_of(
+    setup: Setup, policy: Policy, words: Words, tables: Tables, *, lags: int = LAGS, target_rows: int, draft_rows: int
+) -> Prices:
+    """The prices of a scenario under a policy. Rows of the tables are as many as asked for."""
+    scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
+    draft = setup.draft if policy.needs_draft else None
+
+    def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints]:
+        if placed is None:
+            return np.zeros((words.requests, lags), np.int64), np.zeros((2, 1), np.int64)
+        key, timer = tables.timed_by(placed, context), timer_for(placed, context)
+        read, run = (key, timer, reads, words, lags), (key, timer, runs, rows, words.longest)
+        return tables.reading(*read), tables.steps(*run)
+
+    target_read, target_step = role(setup.target, Phase.PREFILL, Phase.VERIFY, target_rows)
+    draft_read, draft_step = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
+    messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, words.longest)
+    decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NOBODY
+    return Prices(
+        target_read,
+        draft_read,
+        target_step,
+        draft_step,
+        *messages,
+        verdict_bytes(),
+        0 if link is None else ns(link.propagation.si),
+        ns(scenario.workload.pause_ms / 1000),
+        sum(network_ns(network) for network in setup.networks),
+        decided,
+        setup.application != setup.target.chip.name,
+        draft is not None and setup.application != draft.chip.name,
+        draft is not None and draft.track == setup.target.track,
+    )

@@ -1,0 +1,169 @@
+"""What is said, as arrays: of every answer where drafts stand, where they end, and how sure the draft was.
+
+A position of an answer is a row. As the target's answers are known, a draft is told by two numbers: how many of its
+tokens are the target's own, and how many it has. What it says after its first wrong token only matters where it ends.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.describe.scenario import Conversations, Lengths, Synthetic
+from hilsim.describe.setup import Setup
+from hilsim.errors import TooShallow
+from hilsim.sampling.noise import SYNTHETIC, uniforms
+from hilsim.screen.compiled import compiled
+from hilsim.sim.policies.prompt_lookup import looked_up
+from hilsim.sim.run import clause_tokens, turns_of
+from hilsim.sources.columns import UNKNOWN
+from hilsim.sources.synthetic import SyntheticSource
+from hilsim.sources.transcript import TranscriptSource, agreement
+
+NEVER = 2**30  # tokens until a draft that goes on to its limit ends by itself
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Words(NamedTuple):
+    """The answers of one workload. Of requests in the order in which they are asked:
+
+    `first` of a conversation; `carried` tokens of it kept from before, `prompt` tokens new, `asked` both; `length` of
+    the answer in tokens, `most` that it could have had, `clause` tokens up to the end of the first clause; `row` of its
+    first position. Of rows: `right[row, place]` where the draft's next token is the target's own (places of a block
+    where chance depends on them, else one); `end` where the target's token ends the turn; `ends_after`, where the draft
+    is wrong, how many tokens it then has until it ends the turn; `confidence` and `entropy` (rows, depth) of the tokens
+    from a row on; `looked_up` and `looked_right`, tokens that prompt lookup proposes and those that stand.
+    """
+
+    first: Flags
+    carried: Ints
+    prompt: Ints
+    asked: Ints
+    length: Ints
+    most: Ints
+    clause: Ints
+    row: Ints
+    right: Flags
+    end: Flags
+    ends_after: Ints
+    depth: int
+    confidence: Floats
+    entropy: Floats
+    looked_up: Ints
+    looked_right: Ints
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that no conversation grows beyond, drafts behind the end of its answer among them."""
+        return int((self.asked + self.most).max(initial=1)) + 1
+
+
+def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
+    """The scenario's requests as a transcript of it answers them, without what lookup proposes."""
+    assert isinstance(setup.scenario.workload, Conversations)
+    transcript, workload = source.transcript, setup.scenario.workload
+    requests: list[tuple[int, ...]] = []
+    rows: list[int] = []
+    ends: list[bool] = []
+    targets: list[int] = []
+    for turns in turns_of(setup):
+        for turn in turns:
+            if turn.index not in source.told:
+                break  # no room was left for it, nor for those after it
+            known = source.told[turn.index]
+            prompt = len(source.prompt(turn.conversation, turn.number, ()).tokens)
+            answer = list(known.tokens[known.asked : known.answered])
+            clause = clause_tokens(source, answer)
+            most = min(workload.max_new_tokens, setup.scenario.context_tokens - known.asked)
+            carried = known.asked - prompt
+            requests.append((turn.number == 0, carried, prompt, known.asked, len(answer), most, clause, len(rows)))
+            rows += range(known.row, known.row + len(answer))
+            targets += answer
+            ends += [source.ends(token) for token in answer]
+    columns = np.ascontiguousarray(np.array(requests, dtype=np.int64).reshape(-1, 8).T)
+    drafted = transcript.drafted[rows]
+    ended = np.isin(drafted, list(source.end_tokens))
+    ends_after = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, NEVER)
+    nothing = np.zeros(0, np.int64)
+    return Words(
+        columns[0].astype(bool), columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
+        right=drafted[:, :1] == np.array(targets, dtype=np.int32)[:, None],
+        end=np.array(ends, dtype=bool),
+        ends_after=ends_after.astype(np.int64),
+        depth=transcript.depth,
+        confidence=np.ascontiguousarray(transcript.confidence[rows]),
+        entropy=np.ascontiguousarray(transcript.entropy[rows]),
+        looked_up=nothing,
+        looked_right=nothing,
+    )  # fmt: skip
+
+
+def with_lookup(setup: Setup, source: TranscriptSource, words: Words, draft_tokens: int, longest_match: int) -> Words:
+    """The words with what prompt lookup proposes at every row."""
+    proposed, standing = [], []
+    for turns in turns_of(setup):
+        for turn in turns:
+            if turn.index not in source.told:
+                break
+            known = source.told[turn.index]
+            for position in range(known.asked, known.answered):
+                tokens = looked_up(known.tokens[:position], draft_tokens, longest_match)
+                following = known.tokens[position:]
+                proposed.append(len(tokens))
+                standing.append(agreement(tokens, following))
+                if len(tokens) >= len(following) == standing[-1]:
+                    raise TooShallow(source.transcript.depth, standing[-1] + 1)
+    return words._replace(looked_up=np.array(proposed, np.int64), looked_right=np.array(standing, np.int64))
+
+
+def synthetic_words(setup: Setup) -> Words:
+    """The scenario's requests of given lengths, drafts standing by chance."""
+    scenario = setup.scenario
+    assert isinstance(scenario.workload, Lengths)
+    assert isinstance(scenario.logits, Synthetic)
+    lengths, chance = scenario.workload, scenario.logits.chances
+    source = SyntheticSource(scenario.logits, lengths, scenario.seed)
+    count, asked = lengths.requests, lengths.prompt_tokens
+    most = min(lengths.output_tokens, scenario.context_tokens - asked)
+    places = len(chance) if isinstance(chance, tuple) else 1
+    right = np.zeros((count * most, places), dtype=bool)
+    for request in range(count):
+        for position in range(asked, asked + most):
+            row = request * most + position - asked
+            drawn = uniforms(scenario.seed, SYNTHETIC, request, position).accept
+            for place in range(places):
+                right[row, place] = drawn < source.chance(request, position, place)
+    same = np.ones(count, dtype=np.int64)
+    nothing = np.zeros((count * most, 0), np.float64)
+    empty = np.zeros(0, np.int64)
+    return Words(
+        same.astype(bool), 0 * same, asked * same, asked * same, most * same, most * same,
+        min(lengths.clause_tokens, most) * same, np.arange(count, dtype=np.int64) * most, right,
+        np.zeros(count * most, bool), np.full(count * most, NEVER, np.int64), NEVER, nothing, nothing, empty, empty,
+    )  # fmt: skip
+
+
+@compiled
+def proposed(words: Words, row: int, count: int) -> tuple[int, int]:
+    """A draft of at most `count` tokens from a row on: tokens drafted, of which so many stand. -1: not recorded."""
+    good, places = 0, words.right.shape[1]
+    while good < count:
+        if not words.right[row + good, min(good, places - 1)]:
+            drafted = min(count, good + words.ends_after[row + good])
+            return (-1 if drafted - good > words.depth else drafted), good
+        good += 1
+        if words.end[row + good - 1]:
+            break
+    return good, good
+
+
+assert UNKNOWN < 0  # an unrecorded place of a continuation is never a token of the target's

@@ -1,0 +1,45 @@
+"""Predicted against measured as a picture: one dot a row, both axes logarithmic, the diagonal where they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hilsim.fidelity.validate import COLUMNS, Comparison, summary
+from hilsim.show.plots.canvas import canvas
+
+NETWORKS = "0.6"  # many, and scattered: a grey ground for the others
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+BAND = 0.25
+
+
+def draw(rows: Sequence[Comparison], path: Path, kind: str) -> None:
+    """Three panels, one a column of the comparison; classes by colour and mark. `kind` is png, svg or pdf."""
+    figure = canvas(15, 5.6)
+    labels = sorted({row.case.label for row in rows})
+    ends = [1000 * value for row in rows for value in (row.case.measured, *row.predicted)]
+    low, high = min(ends) / 1.4, max(ends) * 1.4
+    for column, name in enumerate(COLUMNS):
+        axes = figure.add_subplot(1, 3, column + 1)
+        axes.fill_between(
+            [low, high], [low / (1 + BAND), high / (1 + BAND)], [low * (1 + BAND), high * (1 + BAND)],
+            color="0.92", linewidth=0, label=f"within {BAND:.0%}",
+        )  # fmt: skip
+        axes.plot([low, high], [low, high], color="0.4", linewidth=1)
+        for index, label in enumerate(sorted(labels, key=lambda label: label != "networks")):
+            inside = [row for row in rows if row.case.label == label]
+            colour = NETWORKS if label == "networks" else COLOURS[index % len(COLOURS)]
+            error = summary([row.errors[column] for row in inside]).mean
+            axes.scatter(
+                [1000 * row.case.measured for row in inside],
+                [1000 * row.predicted[column] for row in inside],
+                s=22, alpha=0.75, linewidths=0, color=colour,
+                marker=MARKERS[index % len(MARKERS)], label=f"{label}: {error:.0%}",
+            )  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=f"{name}: mean absolute error")
+        axes.set_xlabel("measured, ms")
+        axes.set_ylabel("predicted, ms" if column == 0 else "")
+        axes.grid(True, which="major", color="0.88", linewidth=0.6)
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
+    figure.savefig(path, dpi=120, format=kind)

@@ -1,0 +1,1 @@
+"""The live dashboard and what it is made of."""

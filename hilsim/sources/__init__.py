@@ -1,0 +1,1 @@
+"""Where tokens come from: what answers a policy's questions about text."""

@@ -1,0 +1,94 @@
+"""The draft's continuations from every position of every answer, as a live source would give them one by one.
+
+Where the draft says what the target says, its way is that of the next position, so one token is all that is recorded
+there; where it leaves the target it is followed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hilsim.networks.batched import Continuations, Parallel
+from hilsim.networks.packed import Packed
+from hilsim.sampling.choices import Choices, Places
+from hilsim.sampling.distributions import Table
+from hilsim.sources.answers import Limits, as_table
+from hilsim.sources.recording import Heard, Talk, Ways
+
+
+@dataclass(frozen=True)
+class Way:
+    """A continuation: its row among all, the conversation and its number, the request, and where it begins."""
+
+    row: int
+    talk: Talk
+    number: int
+    of: Heard
+    start: int
+
+    @property
+    def target(self) -> int:
+        """What the target says where the way begins."""
+        return self.of.answer[self.start - len(self.of.before)]
+
+    def goes_on(self, step: int, token: int, limits: Limits) -> bool:
+        """Whether more is drafted after the token of a step: there is room, and it is not where the target goes."""
+        room = self.start + step + 1 < limits.context
+        return room and token not in limits.ends and (step > 0 or token != self.target)
+
+
+def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], depth: int, limits: Limits) -> Ways:
+    """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
+    places = [
+        (talk, number, one, len(one.before) + said)
+        for number, talk in enumerate(talks)
+        for one in talk.answered
+        for said in range(len(one.answer))
+    ]
+    going = [Way(row, *place) for row, place in enumerate(places)]
+    found = Ways.unknown(len(going), depth)
+    heard, table = read(network, talks, limits)
+    together = None
+    for step in range(depth):
+        said = choices.proposed(table, places_of(going, found, step))
+        rows = [way.row for way in going]
+        found.drafted[rows, step] = said.tokens
+        found.confidence[rows, step], found.entropy[rows, step] = said.confidences, said.entropies
+        tokens = said.tokens.tolist()
+        left = [at for at, way in enumerate(going) if way.goes_on(step, tokens[at], limits)]
+        if not left or step + 1 == depth:
+            break
+        going = [going[at] for at in left]
+        if together is None:
+            starts = [[way.start for way in going if way.number == number] for number in range(len(talks))]
+            known = [heard.known(place) for place in range(len(talks))]
+            together = Continuations(network, known, starts, depth - 1)
+        else:
+            together.keep(left)
+        table = as_table(together.step([tokens[at] for at in left]))
+    return found
+
+
+def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Table]:
+    """What the talks leave in a network, and its logits before every token of their answers."""
+    heard = Parallel(network, len(talks), limits.context)
+    tables = []
+    for place, talk in enumerate(talks):
+        rows = [len(one.before) + said - 1 for one in talk.answered for said in range(len(one.answer))]
+        if rows:
+            logits = heard.feed([place], [talk.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
+            tables.append(as_table(logits[[row - rows[0] for row in rows]]))
+    return heard, np.concatenate(tables)
+
+
+def places_of(going: Sequence[Way], found: Ways, step: int) -> Places:
+    """Where the next tokens of some ways stand."""
+
+    def history(row: int) -> list[int]:
+        way = going[row]
+        return [*way.talk.tokens[: way.start], *found.drafted[way.row, :step].tolist()]
+
+    return Places([way.of.index for way in going], [way.start + step for way in going], history)

@@ -1,0 +1,126 @@
+"""The target's answers to the questions of many conversations in lockstep: a token of each a pass.
+
+What `sim.run` would hear from a live source of the target alone, several times sooner. (The draft may not guess ahead
+here: on a processor a step of a small network costs a third of one of the target's, and nothing is won.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from hilsim.networks.batched import Continuations, Parallel
+from hilsim.networks.packed import Packed
+from hilsim.sampling.choices import Choices, Places
+from hilsim.sampling.distributions import Table
+from hilsim.sources.recording import AFTER, Heard, Talk
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where answers end: at an end of turn, at a length, at the end of the context."""
+
+    context: int
+    max_new_tokens: int
+    ends: frozenset[int]
+
+    def reached(self, one: Heard) -> bool:
+        """Whether an answer is complete."""
+        said = len(one.answer)
+        return one.answer[-1] in self.ends or said == self.max_new_tokens or len(one.before) + said == self.context
+
+    def after(self, one: Heard) -> int:
+        """Tokens that a verdict may name behind an answer: as many as there is room for, and the one after the last."""
+        return min(AFTER, self.context + 1 - len(one.before) - len(one.answer))
+
+
+class Answering:
+    """Fills in what is said in some conversations.
+
+    `networks`: the target, and the draft where the target's token hangs on the draft's law as well.
+    """
+
+    def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[Talk], limits: Limits):
+        self.choices, self.talks, self.limits = choices, talks, limits
+        self.listeners = [Parallel(network, len(talks), limits.context) for network in networks]
+
+    def answer(self, answered: Callable[[], None]) -> None:
+        """What is answered to every question; `answered` is called at the end of each."""
+        current = {place: one for place, talk in enumerate(self.talks) if (one := self.asked(talk))}
+        while current:
+            which = list(current)
+            words = [self.talks[place].tokens for place in which]
+            # What is held is a beginning of the words: an end of turn that is taken back was never read.
+            pieces = [said[self.listeners[0].lengths[place] :] for place, said in zip(which, words, strict=True)]
+            rows = [listener.feed(which, pieces) for listener in self.listeners]
+            for place, token, margin in zip(which, *self.chosen(rows, list(current.values()), words), strict=True):
+                talk, one = self.talks[place], current[place]
+                talk.tokens.append(token)
+                one.answer.append(token)
+                one.margins.append(margin)
+                if self.limits.reached(one):
+                    answered()
+                    del current[place]
+                    if following := self.asked(talk):
+                        current[place] = following
+
+    def asked(self, talk: Talk) -> Heard | None:
+        """The next question of a conversation; what no longer stands of it is forgotten."""
+        found = talk.ask(self.limits.context, self.limits.ends)
+        if found and found.kept is not None:
+            for listener in self.listeners:
+                listener.rewind(self.talks.index(talk), found.kept)
+        return found
+
+    def go_on(self) -> None:
+        """What the target would say after each answer, all of them a token a pass."""
+        stretches = [piece for talk in self.talks for piece in talk.stretches()]
+        if len(stretches) > len(self.talks):  # what stood before a conversation was read again is forgotten
+            self.listeners = [read_again(one.network, stretches, self.limits) for one in self.listeners]
+        talks = [[one for one in talk.answered if self.limits.after(one) > 0] for talk in stretches]
+        going = [one for talk in talks for one in talk]
+        # From the last token of each answer, which the next turn may have taken back.
+        starts = [[len(one.full) - 1 for one in talk] for talk in talks]
+        ways = [
+            Continuations(listener.network, [listener.known(place) for place in range(len(talks))], starts, AFTER)
+            for listener in self.listeners
+        ]
+        fed = [one.answer[-1] for one in going]
+        while going:
+            words = [[*one.full, *one.after] for one in going]
+            tokens, margins = self.chosen([way.step(fed) for way in ways], going, words)
+            for one, token, margin in zip(going, tokens, margins, strict=True):
+                one.after.append(token)
+                one.after_margins.append(margin)
+            left = [at for at, one in enumerate(going) if len(one.after) < self.limits.after(one)]
+            going = [going[at] for at in left]
+            fed = [one.after[-1] for one in going]
+            for way in ways:
+                way.keep(left)
+
+    def chosen(
+        self, rows: Sequence[Tensor], heard: Sequence[Heard], words: Sequence[Sequence[int]]
+    ) -> tuple[list[int], list[float]]:
+        """The target's next token after the words of each conversation, and the margins."""
+        tables = [as_table(one) for one in rows]
+        places = Places([one.index for one in heard], [len(said) for said in words], lambda row: words[row])
+        tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
+        return tokens.tolist(), margins.tolist()
+
+
+def read_again(network: Packed, talks: Sequence[Talk], limits: Limits) -> Parallel:
+    """A network that has read all tokens of some conversations."""
+    found = Parallel(network, len(talks), limits.context)
+    for place, talk in enumerate(talks):
+        if talk.tokens:
+            found.feed([place], [talk.tokens])
+    return found
+
+
+def as_table(rows: Tensor) -> Table:
+    """Logits as a live source hands them out: float32."""
+    table: Table = rows.numpy().astype(np.float32, copy=False)
+    return table

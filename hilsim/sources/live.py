@@ -1,0 +1,337 @@
+"""The live source: two real networks with a key/value cache each, asked position by position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hilsim.describe.conversation import Conversation
+from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
+from hilsim.describe.setup import Setup
+from hilsim.errors import CheckpointError, Fault, InputError, memory_short
+from hilsim.networks.checkpoint import load_network
+from hilsim.networks.decoder import Decoder
+from hilsim.networks.network import Network
+from hilsim.sampling.decisions import Decisions, Rules
+from hilsim.sampling.proposals import (
+    Draft,
+    Prefix,
+    TokenTree,
+    Verdict,
+)
+from hilsim.text.pairs import Columns, matched
+from hilsim.text.prompt import Prompt, shared_prefix
+from hilsim.text.tokenizer import ChatTokenizer, Dialogue, load_tokenizer, system_fault
+
+Row = npt.NDArray[np.float32]
+
+
+# What computes rows: all tokens, how many of them the cache holds already, and of how many rows at the end logits are
+# wanted. None where who was to compute them is gone for good.
+Compute = Callable[[Sequence[int], int, int], Sequence[Row] | None]
+
+
+class Reader:
+    """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
+
+    def __init__(self, compute: Compute, vocabulary: int, stand_by: Callable[[], Compute] | None = None):
+        """`stand_by` makes what computes where `compute` is gone; it begins with an empty cache."""
+        self.compute, self.vocabulary, self.stand_by = compute, vocabulary, stand_by
+        self.held: list[int] = []
+        self.known: list[Row | None] = []  # logits after each held token, where they were asked for
+
+    def rows(self, tokens: Sequence[int], count: int) -> list[Row]:
+        """Logits after each of the last `count` tokens, float32 (vocabulary,).
+
+        The cache is rewound to where it agrees with `tokens`, so a rejected draft leaves no trace.
+        """
+        first = len(tokens) - count
+        shared = shared_prefix(self.held, tokens)
+        if shared == len(tokens):
+            known = [row for row in self.known[first:shared] if row is not None]
+            if len(known) == count:
+                return known
+        keep = min(shared, first)
+        logits = self.compute(tokens, keep, count)
+        if logits is None:
+            assert self.stand_by is not None, "words are gone, and nobody stands by"
+            self.compute, self.held, self.known = self.stand_by(), [], []
+            return self.rows(tokens, count)
+        rows = [self.as_row(row) for row in logits]
+        self.known[keep:] = [*[None] * (first - keep), *rows]
+        self.held[keep:] = tokens[keep:]
+        return rows
+
+    def tree_rows(self, tokens: Sequence[int], tree: TokenTree) -> list[Row]:
+        """Logits after the last of `tokens` and after every node of a tree below it, in one masked pass.
+
+        The cache keeps `tokens` alone: what stands of the tree is read again, which a deployed runtime saves by moving
+        the keys and values of the path together.
+        """
+        keep = min(shared_prefix(self.held, tokens), len(tokens) - 1)
+        assert isinstance(self.compute, Passes), "trees are for networks that run here"
+        logits = self.compute.tree(tokens, keep, tree)
+        rows = [self.as_row(row) for row in logits]
+        self.known[keep:] = [*[None] * (len(tokens) - keep - 1), rows[0]]
+        self.held[keep:] = tokens[keep:]
+        return rows
+
+    def as_row(self, logits: npt.NDArray[np.floating]) -> Row:
+        """Logits as they are handed out; what float32 cannot hold is infinite there, and refused by who chooses."""
+        if logits.dtype == np.float32:
+            return logits[: self.vocabulary]
+        with np.errstate(over="ignore"):
+            return logits[: self.vocabulary].astype(np.float32)
+
+
+class Passes:
+    """Passes of a network that runs here, with its cache, timed by a clock."""
+
+    def __init__(self, network: Network, capacity: int, clock: Clock):
+        self.clock = clock
+        try:
+            self.decoder = Decoder(network, capacity)
+        except (MemoryError, RuntimeError) as error:
+            size = cache_bytes(network, capacity) / 2**20
+            what = f"a stand-in's key/value cache of {capacity} positions, {size:.0f} MiB"
+            raise memory_short(error, what) or error from None
+
+    def __call__(self, tokens: Sequence[int], keep: int, count: int) -> Sequence[Row]:
+        self.decoder.rewind(keep)
+        try:
+            with self.clock:
+                return self.decoder.feed(tokens[keep:], count)
+        except (MemoryError, RuntimeError) as error:
+            what = f"a stand-in's pass of {len(tokens) - keep} tokens over {keep} in its cache"
+            raise memory_short(error, what) or error from None
+
+    def tree(self, tokens: Sequence[int], keep: int, tree: TokenTree) -> Sequence[Row]:
+        """Rows of the last token and of every node below it."""
+        self.decoder.rewind(keep)
+        with self.clock:
+            return self.decoder.feed_tree(tokens[keep:], tree.tokens, tree.parents)
+
+
+def cache_bytes(network: Network, capacity: int) -> int:
+    """Bytes of the keys and values of so many positions."""
+    config = network.config
+    return 2 * config.layers * config.kv_heads * capacity * config.head_dim * network.cos.element_size()
+
+
+@dataclass
+class Clock:
+    """Wall time and number of bare forward passes."""
+
+    seconds: float = 0.0
+    passes: int = 0
+    began: float = 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self.began
+        self.passes += 1
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """The loaded networks by role and their common tokenizer; both may be shared by many runs.
+
+    A role whose words come from elsewhere has no network here.
+    """
+
+    networks: Mapping[str, Network]
+    tokenizer: ChatTokenizer
+    loaded: tuple[Conversation, ...]
+    columns: Mapping[str, Columns]  # by role: the logits that count
+    drafts: bool
+    notes: tuple[str, ...] = ()  # what a reader must know of folders and pair
+
+    @property
+    def target(self) -> Network:
+        return self.networks["target"]
+
+    @property
+    def draft(self) -> Network | None:
+        return self.networks.get("draft")
+
+
+def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType({})) -> StandIns:
+    """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders.
+
+    `elsewhere` has roles whose words come from a board that needs no stand-in, with its number of logits: of those the
+    tokenizer alone is read.
+    """
+    assert setup.scenario.logits.source == "live"
+    assert setup.target.stand_in is not None
+    dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
+    context = setup.scenario.context_tokens
+    faults: list[Fault] = []
+    networks: dict[str, Network] = {}
+    tokenizers: dict[str, ChatTokenizer] = {}
+    for role, placed in setup.roles.items():
+        if placed.stand_in is not None:
+            try:
+                if role not in elsewhere:
+                    networks[role] = load_network(placed.stand_in, dtype)
+                tokenizers[role] = load_tokenizer(placed.stand_in)
+            except InputError as error:
+                faults += error.faults
+            except (MemoryError, RuntimeError) as error:
+                size = sum(file.stat().st_size for file in placed.stand_in.glob("*.safetensors")) / 2**20
+                # Halves on disk, then as float32: each tensor, fused, and in the network.
+                what = (
+                    f"the weights of {role}.stand_in, {size:.0f} MiB in its file and up to seven times that on loading"
+                )
+                raise memory_short(error, what) or error from None
+    if faults:
+        raise CheckpointError(faults)
+    tokenizer = tokenizers["target"]
+    sizes = {role: network.config.vocab_size for role, network in networks.items()} | dict(elsewhere)
+    match = matched(setup.file, tokenizers, sizes, cache(lambda: prompts(tokenizer, setup.conversations)))
+    faults += match.faults
+    for role, network in networks.items():
+        if network.config.max_positions < context:
+            faults.append(
+                Fault(
+                    setup.file,
+                    "context_tokens",
+                    str(context),
+                    f"at most {network.config.max_positions}, the positions of {role}.stand_in",
+                    "Lower it.",
+                )
+            )
+    for conversation in setup.conversations:
+        place = f"conversation {conversation.id!r}"
+        if conversation.system is not None and (
+            fault := system_fault(tokenizer, conversation.system, conversation.turns[0])
+        ):
+            remedy = "Leave its system text out, or take a stand-in whose template knows one."
+            faults.append(replace(fault, found=f"{fault.found}, for {place}", remedy=remedy))
+            continue
+        length = len(tokenizer.first_turn(conversation.turns[0], conversation.system))
+        if length >= context:
+            faults.append(
+                Fault(
+                    setup.file,
+                    "workload.conversations",
+                    f"{place} opens with {length} tokens",
+                    f"fewer than context_tokens ({context})",
+                    "Raise context_tokens or leave that conversation out.",
+                )
+            )
+    if faults:
+        raise CheckpointError(faults)
+    notes = [f"{role}.stand_in: {note}" for role, network in networks.items() for note in network.notes]
+    return StandIns(
+        networks, tokenizer, setup.conversations, match.columns, "draft" in tokenizers, (*match.notes, *notes)
+    )
+
+
+def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> frozenset[int]:
+    """Every id that conversations ask with, whatever is answered."""
+    found = set[int]()
+    for one in conversations:
+        dialogue, tokens = tokenizer.open(one.system), list[int]()
+        for text in one.turns:
+            prompt = dialogue.ask(text, tokens)
+            tokens = [*tokens[: prompt.kept], *prompt.tokens]
+            found.update(tokens)
+    return frozenset(found)
+
+
+class LiveSource:
+    """Answers from the stand-ins: their rows, and `Decisions` about them. Deterministic given the seed."""
+
+    def __init__(
+        self,
+        stand_ins: StandIns,
+        sampling: Sampling,
+        context: int,
+        seed: int,
+        accept: Accept | None = None,
+        payload: Payload | None = None,
+        verify_at: VerifyAt = "target",
+        speakers: Mapping[str, Compute] = MappingProxyType({}),
+    ):
+        """Without `accept` and `payload`: greedy by ids at temperature 0, the ratio rule on full rows above it.
+
+        `speakers` compute the rows of roles whose words come from elsewhere.
+        """
+        self.stand_ins, self.context, self.speakers = stand_ins, context, speakers
+        usual = Rules.usual(sampling)
+        rules = Rules(accept or usual.accept, payload or usual.payload, sampling, verify_at)
+        self.decisions = Decisions(self, rules, seed, self.ends)
+        self.clock = Clock()
+        self._readers: dict[tuple[str, int], Reader] = {}
+        self._dialogues: dict[int, Dialogue] = {}
+        self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
+
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        asked = self.stand_ins.loaded[conversation]
+        if turn == 0:
+            self._dialogues[conversation] = self.stand_ins.tokenizer.open(asked.system)
+        return self._dialogues[conversation].ask(asked.turns[turn], before)
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        return self.decisions.draft(prefix, count, after)
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        return self.decisions.verify(prefix, draft)
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        return self.decisions.draft_tree(prefix, branches)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        return self.decisions.verify_tree(prefix, tree)
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        return self.decisions.next_token(prefix)
+
+    def ends(self, token: int) -> bool:
+        return token in self.stand_ins.tokenizer.end_tokens
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self._decode(tuple(tokens))
+
+    def forget(self, conversation: int) -> None:
+        self._dialogues.pop(conversation, None)
+        for role in ("target", "draft"):
+            self._readers.pop((role, conversation), None)
+
+    @property
+    def forward_seconds(self) -> float:
+        return self.clock.seconds
+
+    @property
+    def drafts(self) -> bool:
+        return self.stand_ins.drafts
+
+    def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Row]:
+        return self._reader("target", conversation).rows(tokens, count)
+
+    def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Row]:
+        return self._reader("target", conversation).tree_rows(tokens, tree)
+
+    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Row:
+        columns = self.stand_ins.columns["draft"]
+        return columns.masked(self._reader("draft", conversation).rows(columns.read(tokens), 1)[0])
+
+    def _reader(self, role: str, conversation: int) -> Reader:
+        key = (role, conversation)
+        if key not in self._readers:
+            computes = self.speakers.get(role) or self._passes(role)
+            self._readers[key] = Reader(computes, self.stand_ins.columns[role].entries, lambda: self._passes(role))
+        return self._readers[key]
+
+    def _passes(self, role: str) -> Passes:
+        assert role in self.stand_ins.networks, "a policy drafts, but the scenario has no draft"
+        return Passes(self.stand_ins.networks[role], self.context, self.clock)

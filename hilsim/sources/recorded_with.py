@@ -1,0 +1,91 @@
+"""What a transcript was recorded with, and whether it serves a scenario."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hilsim.describe.decoding import MATCHING
+from hilsim.describe.setup import Setup
+from hilsim.errors import Fault, InputError
+from hilsim.sources.transcript import Transcript
+from hilsim.sources.transcript_checks import token_faults, turn_faults
+
+
+def recorded_with(setup: Setup) -> dict[str, Any]:
+    """Everything that what is said depends on, as a header keeps it.
+
+    At temperature 0 both chips take their likeliest tokens and no law crosses the link, so neither payload nor the
+    place of the test change a word (`Decisions.proposed` and `emission` return before they look). Where nobody drafts
+    it does not matter whose drafts were recorded, unless the rule couples the target's word to the draft's law.
+    """
+    scenario, workload = setup.scenario, setup.scenario.workload
+    cold = scenario.sampling.temperature == 0
+    found = {
+        "seed": scenario.seed,
+        "accept": scenario.accept.model_dump(),
+        "payload": None if cold else scenario.payload.model_dump(),
+        "verify_at": None if cold else scenario.verify_at,
+        "sampling": scenario.sampling.model_dump(),
+        "context_tokens": scenario.context_tokens,
+        "max_new_tokens": getattr(workload, "max_new_tokens", None),
+        "conversations": [digest(one.words.encode()) for one in setup.conversations],
+        "target.stand_in": folder_digest(setup.target.stand_in),
+        "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
+    }
+    if setup.draft is None and scenario.accept.rule in MATCHING:
+        del found["draft.stand_in"]
+    return found
+
+
+def folder_digest(folder: Path | None) -> str | None:
+    """Digest of the files of a checkpoint folder that speak."""
+    if folder is None:
+        return None
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".jinja", ".safetensors")]
+    return digest_of_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@lru_cache(maxsize=64)
+def digest_of_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Digest of files in this state: path, time of change, size. Read once, however many headers are compared."""
+    return digest(*(file.name.encode() + file.read_bytes() for file, _, _ in files))
+
+
+def digest(*parts: bytes) -> str:
+    """SHA-256 in 16 digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
+    """Raises `InputError` for every setting that was another one when the transcript was recorded."""
+    faults = []
+    for name, (recorded, wanted) in differences(transcript.header, recorded_with(setup)).items():
+        remedy = "Record this scenario, or set it back."
+        faults.append(
+            Fault(str(file), name, f"recorded with {recorded!r}", f"{wanted!r}, as {setup.file} says", remedy)
+        )
+    faults = faults or [*turn_faults(transcript, setup, file), *token_faults(transcript, setup, file)]
+    if faults:
+        raise InputError(faults)
+
+
+def matches(header: Mapping[str, Any], setup: Setup) -> bool:
+    """Whether a transcript with this header serves a scenario."""
+    return not differences(header, recorded_with(setup))
+
+
+def differences(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where a header says something else than is wanted: recorded and wanted, by name.
+
+    A transcript of more conversations serves their first ones: requests are counted from the start.
+    """
+    recorded = dict(header["recorded_with"])
+    recorded["conversations"] = recorded["conversations"][: len(wanted["conversations"])]
+    return {name: (recorded.get(name), value) for name, value in wanted.items() if recorded.get(name) != value}

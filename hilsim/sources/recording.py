@@ -1,0 +1,133 @@
+"""What a recording gathers: questions, the target's answers to them, the draft's ways on, and the columns of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hilsim.sources.columns import UNKNOWN, Floats, Ints
+from hilsim.sources.transcript import VERSION, Transcript
+from hilsim.text.prompt import Prompt, without_end
+
+AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
+
+
+@dataclass
+class Heard:
+    """One question of the workload and what the target alone answers it: the words before, the answer, what follows.
+
+    `after` is what the target would say after its answer.
+    """
+
+    index: int
+    conversation: int
+    turn: int
+    user: str
+    prompt: list[int] = field(default_factory=list)
+    kept: int | None = None  # tokens of earlier turns that stand, where it is not all but the end of the last answer
+    before: list[int] = field(default_factory=list)
+    answer: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    after_margins: list[float] = field(default_factory=list)
+
+    @property
+    def full(self) -> list[int]:
+        """The conversation with the answer."""
+        return [*self.before, *self.answer]
+
+
+@dataclass
+class Talk:
+    """One conversation under way: all tokens so far, what was asked, and the questions to come.
+
+    `told` makes the prompt of a question, from its words and all tokens so far.
+    """
+
+    waiting: list[Heard]
+    told: Callable[[str, Sequence[int]], Prompt]
+    tokens: list[int] = field(default_factory=list)
+    asked: list[Heard] = field(default_factory=list)
+
+    @property
+    def answered(self) -> list[Heard]:
+        """Questions that there was room for."""
+        return [one for one in self.asked if one.answer]
+
+    def ask(self, context: int, ends: frozenset[int]) -> Heard | None:
+        """The next question, with its prompt among the tokens; None where there is none, or no room for it.
+
+        As `sim.run.converse`: the frame between turns brings the end of an answer itself.
+        """
+        if not self.waiting:
+            return None
+        one = self.waiting.pop(0)
+        self.asked.append(one)
+        prompt = self.told(one.user, self.tokens)
+        one.prompt = prompt.tokens
+        if prompt.kept < without_end(self.tokens, ends.__contains__):
+            one.kept = prompt.kept
+        if prompt.kept + len(prompt.tokens) >= context:
+            self.waiting.clear()
+            return None
+        self.tokens[prompt.kept :] = prompt.tokens
+        one.before = list(self.tokens)
+        return one
+
+    def stretches(self) -> list[Talk]:
+        """The conversation in pieces, each of which goes on from all that stands in it: cut where it is read again."""
+        found: list[Talk] = []
+        for one in self.answered:
+            if not found or one.kept is not None:
+                found.append(Talk([], self.told))
+            found[-1].asked.append(one)
+            found[-1].tokens = one.full
+        return found or [self]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """The draft's continuations: columns (positions, depth) as a transcript keeps them."""
+
+    drafted: Ints
+    confidence: Floats
+    entropy: Floats
+
+    @staticmethod
+    def unknown(positions: int, depth: int) -> Ways:
+        """Nothing drafted yet."""
+        shape = (positions, depth)
+        return Ways(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
+
+
+def transcript_of(heard: Sequence[Heard], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
+    """The transcript of answers that were heard, and of the ways on from every position of each."""
+    margins = [margin for one in heard for margin in one.margins]
+    again = [[place, one.kept] for place, one in enumerate(heard) if one.kept is not None]
+    return Transcript(
+        {"version": VERSION, **header, **({"reread": again} if again else {})},
+        index=np.array([one.index if one.answer else UNKNOWN for one in heard], np.int32),
+        conversation=np.array([one.conversation for one in heard], np.int32),
+        turn=np.array([one.turn for one in heard], np.int32),
+        prompt=np.array([token for one in heard for token in one.prompt], np.int32),
+        prompt_end=np.cumsum([len(one.prompt) for one in heard], dtype=np.int32),
+        answer=np.array([token for one in heard for token in one.answer], np.int32),
+        answer_end=np.cumsum([len(one.answer) for one in heard], dtype=np.int32),
+        margin=np.array(margins, np.float64),
+        after=table([one.after for one in heard], AFTER, UNKNOWN, np.int32),
+        after_margin=table([one.after_margins for one in heard], AFTER, 0.0, np.float64),
+        drafted=np.concatenate([one.drafted for one in ways]),
+        confidence=np.concatenate([one.confidence for one in ways]),
+        entropy=np.concatenate([one.entropy for one in ways]),
+    )
+
+
+def table(rows: Sequence[Sequence[float]], width: int, absent: float, kind: type) -> Any:
+    """Rows of up to `width` entries as a matrix, filled up with `absent`."""
+    made: Any = np.full((len(rows), width), absent, kind)
+    for place, row in enumerate(rows):
+        made[place, : len(row)] = row
+    return made

@@ -1,0 +1,110 @@
+"""What a policy may ask about content: the draft's continuation, the target's verdict, the next token alone.
+
+A source answers from the position only: the same conversation so far gives the same tokens, whoever asks and when.
+Rewinding caches after a rejection is the source's job, so a policy cannot forget half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
+from hilsim.text.prompt import Prompt
+
+
+class LogitsSource(Protocol):
+    """Where tokens come from: real networks, a transcript, or chance."""
+
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        """What asks turn `turn` (from 0) of a conversation whose tokens so far are `before`; turns come in order."""
+        ...
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        """The draft's continuation by at most `count` tokens, which end after an end-of-turn token.
+
+        It continues `prefix` and the drafted tokens `after` it, which are on their way and not verified yet.
+        """
+        ...
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        """How far the target agrees, and its own next token."""
+        ...
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        """The target's next token and its margin, one row at a time as without a draft."""
+        ...
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The tokens as words, special tokens left out."""
+        ...
+
+    def forget(self, conversation: int) -> None:
+        """A conversation is over: drop its caches."""
+        ...
+
+    @property
+    def forward_seconds(self) -> float:
+        """Wall time spent so far inside bare forward passes; it measures hilsim's own overhead and nothing else."""
+        ...
+
+
+@runtime_checkable
+class TreeSource(Protocol):
+    """What a source of real networks can do besides: propose and verify token trees."""
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        """The draft's likeliest continuations: `branches[d]` children for every node of depth d."""
+        ...
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        """The path that stands, as a draft of its own, and the target's token after it."""
+        ...
+
+
+class Relay:
+    """A source in front of another: it passes every question on, but those that its kind answers itself."""
+
+    def __init__(self, source: LogitsSource):
+        self.source = source
+
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        return self.source.prompt(conversation, turn, before)
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        return self.source.draft(prefix, count, after)
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        return self.source.verify(prefix, draft)
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        return self.source.next_token(prefix)
+
+    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
+        return self.grower.draft_tree(prefix, branches)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        return self.grower.verify_tree(prefix, tree)
+
+    @property
+    def grower(self) -> TreeSource:
+        """The source behind, where it knows token trees."""
+        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        return self.source
+
+    def ends(self, token: int) -> bool:
+        return self.source.ends(token)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.source.text(tokens)
+
+    def forget(self, conversation: int) -> None:
+        self.source.forget(conversation)
+
+    @property
+    def forward_seconds(self) -> float:
+        return self.source.forward_seconds

@@ -1,0 +1,324 @@
+"""A transcript: what a scenario's models say, by position; any chips, link, widths and chain policy replay it.
+
+What is said depends on the conversation alone (`logits/decisions.py`), so for every request it is enough to know the
+target's answer, and from every position of it the draft's continuation to a fixed depth, with how sure the draft was.
+One `.npz` file of plain columns, no pickle; who spoke by which rules stands in its header, which can be read alone.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, field_validator
+
+from hilsim.describe.complaints import expectation, short
+from hilsim.describe.figure import Record
+from hilsim.errors import Fault, InputError, TooShallow
+from hilsim.files import exists, written
+from hilsim.sampling.proposals import Draft, Prefix, Verdict
+from hilsim.sources.columns import (
+    FLOATS,
+    INTEGERS,
+    MOST_DEPTH,
+    REMEDY,
+    SURE,
+    UNKNOWN,
+    WAYS,
+    Columns,
+    Damage,
+    Floats,
+    Ints,
+    narrow,
+    planes,
+    require,
+)
+from hilsim.sources.transcript_checks import require_sense
+from hilsim.text.prompt import Prompt, without_end
+from hilsim.text.tokenizer import ChatTokenizer
+
+VERSION = 2
+MOST_PLACES = 2**24  # positions times depth
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
+# What zipfile, zlib and NumPy's own reader of headers raise at bytes that no writer wrote.
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, OverflowError, RecursionError,
+    NotImplementedError, RuntimeError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Columns of a recording; `header` says who spoke by which rules.
+
+    `index` is a request's number in the workload, -1 of a question that no room was left for. `prompt` and `answer`
+    hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
+    with the answers. `after` and `after_margin` (requests, some) are what the target would say after its answer: a
+    verdict names it where drafts went on behind an end of turn. `drafted`, `confidence` and `entropy` have a row
+    (depth,) for every position of an answer; where the draft says there what the target says the row has one token, as
+    the next row goes on.
+    """
+
+    header: dict[str, Any]
+    index: Ints
+    conversation: Ints
+    turn: Ints
+    prompt: Ints
+    prompt_end: Ints
+    answer: Ints
+    answer_end: Ints
+    margin: Floats
+    after: Ints
+    after_margin: Floats
+    drafted: Ints
+    confidence: Floats
+    entropy: Floats
+
+    @property
+    def requests(self) -> int:
+        return len(self.turn)
+
+    @property
+    def depth(self) -> int:
+        """The longest continuation."""
+        return int(self.drafted.shape[1])
+
+
+@dataclass(frozen=True)
+class Told:
+    """One request: where its answer begins and ends, all tokens and what comes after, and where its rows begin."""
+
+    asked: int
+    answered: int
+    tokens: tuple[int, ...]
+    margins: Floats
+    row: int
+
+
+class TranscriptSource:
+    """`LogitsSource` that looks everything up; no network, no torch."""
+
+    def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
+        self.transcript, self.tokenizer = transcript, tokenizer
+        self.end_tokens = frozenset(transcript.header["end_tokens"])
+        self.told = told(transcript, self.end_tokens)
+        self.by_turn = {
+            (int(conversation), int(turn)): request
+            for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
+        }
+
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        request = self.by_turn[conversation, turn]
+        start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
+        tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        kept = reread(self.transcript).get(request)
+        return Prompt(without_end(before, self.ends) if kept is None else kept, tokens)
+
+    def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
+        known, history = self.told[prefix.index], [*prefix.tokens, *after]
+        shared = min(agreement(history, known.tokens), known.answered)
+        beyond = len(history) - shared  # tokens of the draft's own, where it left the target's
+        tokens: list[int] = []
+        confidences, entropies = [], []
+        while len(tokens) < count:
+            row = known.row + shared - known.asked
+            told = shared < known.answered and beyond < self.transcript.depth
+            token = int(self.transcript.drafted[row, beyond]) if told else UNKNOWN
+            if token == UNKNOWN:
+                raise TooShallow(self.transcript.depth, beyond + 1)
+            tokens.append(token)
+            confidences.append(float(self.transcript.confidence[row, beyond]))
+            entropies.append(float(self.transcript.entropy[row, beyond]))
+            if token in self.end_tokens:
+                break
+            if beyond == 0 and shared < known.answered and token == known.tokens[shared]:
+                shared += 1
+            else:
+                beyond += 1
+        return Draft(tuple(tokens), tuple(confidences), tuple(entropies))
+
+    def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
+        known, start = self.told[prefix.index], len(prefix.tokens)
+        following = known.tokens[start:]
+        accepted = agreement(draft.tokens, following)
+        if accepted == len(following):
+            raise TooShallow(self.transcript.depth, accepted + 1)
+        margins = known.margins[start - known.asked : start - known.asked + accepted + 1]
+        return Verdict(accepted, following[accepted], tuple(map(float, margins)))
+
+    def next_token(self, prefix: Prefix) -> tuple[int, float]:
+        known, position = self.told[prefix.index], len(prefix.tokens)
+        return known.tokens[position], float(known.margins[position - known.asked])
+
+    def ends(self, token: int) -> bool:
+        return token in self.end_tokens
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens))
+
+    def forget(self, conversation: int) -> None:
+        pass
+
+    @property
+    def forward_seconds(self) -> float:
+        return 0.0
+
+
+def reread(transcript: Transcript) -> dict[int, int]:
+    """Of requests before which less than all earlier turns stood: how many tokens did."""
+    return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
+
+
+def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
+    """Every request that was answered, by its number, with the conversation that it stands in."""
+    found: dict[int, Told] = {}
+    row, kept = 0, reread(transcript)
+    so_far: list[int] = []
+    for request in range(transcript.requests):
+        prompt_start, answer_start = (
+            (0, 0) if request == 0 else (transcript.prompt_end[request - 1], transcript.answer_end[request - 1])
+        )
+        if transcript.turn[request] == 0:
+            so_far = []
+        del so_far[kept.get(request, without_end(so_far, ends.__contains__)) :]  # as between the turns of a run
+        so_far += map(int, transcript.prompt[prompt_start : transcript.prompt_end[request]])
+        answer = transcript.answer[answer_start : transcript.answer_end[request]]
+        asked = len(so_far)
+        so_far += map(int, answer)
+        if transcript.index[request] != UNKNOWN:
+            after = transcript.after[request][transcript.after[request] != UNKNOWN]
+            margins = transcript.margin[answer_start : transcript.answer_end[request]]
+            margins = np.concatenate((margins, transcript.after_margin[request][: len(after)]))
+            tokens = (*so_far, *map(int, after))
+            found[int(transcript.index[request])] = Told(asked, len(so_far), tokens, margins, row)
+            row += len(answer)
+    return found
+
+
+def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many tokens two sequences share from the start."""
+    limit = min(len(ours), len(theirs))
+    return next((place for place in range(limit) if ours[place] != theirs[place]), limit)
+
+
+def save(transcript: Transcript, file: Path) -> None:
+    """Write a transcript whole, or not at all."""
+    said = transcript.drafted != UNKNOWN
+    columns: dict[str, Any] = {name: narrow(getattr(transcript, name)) for name in INTEGERS}
+    columns |= {name: planes(getattr(transcript, name)) for name in FLOATS}
+    columns |= {"ways": narrow(said.sum(axis=1)), "drafted": narrow(transcript.drafted[said])}
+    columns |= {name: planes(getattr(transcript, name)[said]) for name in SURE}
+    header = np.frombuffer(
+        json.dumps({**transcript.header, "depth": transcript.depth}, sort_keys=True).encode(), dtype=np.uint8
+    )
+    with written(file) as path, path.open("wb") as stream:
+        np.savez_compressed(stream, header=header, **columns)
+
+
+class Heading(Record):
+    """The header of a file: who spoke by which rules, and how deep its continuations go.
+
+    What it was recorded with is only ever compared with what a scenario wants (`differences`).
+    """
+
+    version: Literal[2]
+    scenario: str = Field(max_length=1000)
+    recorded_with: dict[str, Any]
+    versions: dict[str, str]
+    dtype: str = Field(max_length=100)
+    end_tokens: Annotated[list[Token], Field(max_length=1000)]
+    depth: int = Field(ge=1, le=MOST_DEPTH)
+    # Requests before which less than all earlier turns stood, and how many tokens did.
+    reread: list[Pair] = Field(default_factory=list, max_length=10**6)
+
+    @field_validator("recorded_with")
+    @classmethod
+    def _lists_conversations(cls, value: dict[str, Any]) -> dict[str, Any]:
+        listed, numbers = value.get("conversations"), [value.get(name) for name in ("context_tokens", "max_new_tokens")]
+        if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+            raise ValueError("conversations that are no list of digests")
+        if any(type(number) is not int or not 1 <= number <= 10**7 for number in numbers):
+            raise ValueError("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
+        return value
+
+
+def load(file: Path) -> Transcript:
+    """Read a transcript, whole. Raises `InputError` where it is missing, damaged, of another version or senseless."""
+    with opened(file) as columns:
+        header = header_of(columns)
+        depth, ways = header["depth"], columns.read("ways")
+        rows = len(ways)
+        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens; at most {MOST_PLACES} in all")
+        require(
+            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth; ways within"
+        )
+        said = np.arange(depth) < ways[:, None]
+        flat = {name: columns.read(name) for name in WAYS}
+        drafted = int(said.sum())
+        for name, values in flat.items():
+            require(len(values) == drafted, f"{name} of {len(values)} tokens; {drafted}, as the ways add up to")
+        found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
+        found |= {name: spread(flat[name], said, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
+        transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
+        require_sense(transcript)
+    return transcript
+
+
+def load_header(file: Path) -> dict[str, Any]:
+    """Who spoke by which rules, without what was said. Raises `InputError` as `load`."""
+    with opened(file) as columns:
+        return {name: value for name, value in header_of(columns).items() if name != "depth"}
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Columns]:
+    """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
+
+    def fault(found: str, expected: str) -> InputError:
+        return InputError([Fault(str(file), "", found, expected, REMEDY)])
+
+    try:
+        if exists(file) and not file.is_file():
+            raise fault("a folder (directory)" if file.is_dir() else "a pipe or a device", "a transcript")
+        with zipfile.ZipFile(file) as archive:
+            yield Columns(archive)
+    except FileNotFoundError:
+        raise fault("no such file", "a transcript") from None
+    except Damage as damage:
+        found, _, expected = str(damage).partition("; ")
+        raise fault(found, expected) from None
+    except UNREADABLE as error:
+        raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
+
+
+def header_of(columns: Columns) -> dict[str, Any]:
+    """The header, of this very version, with the depth."""
+    header = json.loads(columns.read("header").tobytes().decode())
+    require(isinstance(header, dict), "a header that is no object; one")
+    version = header.get("version")
+    require(type(version) is int and version == VERSION, f"version {version!r:.40}; a transcript of version {VERSION}")
+    try:
+        return Heading.model_validate(header).model_dump(exclude_defaults=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("header", *first["loc"])))[:80]
+        if first["type"] == "value_error":
+            raise Damage(f"{key}: {first['ctx']['error']}; a header that `record` writes") from None
+        raise Damage(f"{key}: {short(first['input'])}; {expectation(first)}") from None
+
+
+def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
+    """Values row by row where something was said, (positions, depth)."""
+    table = np.full(said.shape, absent, values.dtype)
+    table[said] = values
+    return table

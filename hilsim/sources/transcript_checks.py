@@ -1,0 +1,136 @@
+"""What a transcript must be beside well-formed: columns that go together, and questions that its scenario asks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilsim.describe.config_json import read_object
+from hilsim.describe.setup import Setup
+from hilsim.errors import Fault
+from hilsim.sources.columns import MOST_DEPTH, REMEDY, UNKNOWN, WAYS, require
+
+if TYPE_CHECKING:
+    from hilsim.sources.transcript import Transcript
+
+MOST_ENTROPY = 25.0  # nats: of 2**36 tokens that are alike
+ROUNDING = 1e-9
+
+
+def require_sense(transcript: Transcript) -> None:
+    """Raises `Damage` for columns that do not go together, or say what no recording can."""
+    requests, rows = transcript.requests, len(transcript.answer)
+    for name in ("index", "conversation", "prompt_end", "answer_end", "after", "after_margin"):
+        count = len(getattr(transcript, name))
+        require(count == requests, f"{name} of {count} requests; {requests}, as turn has")
+    for name in ("margin", *WAYS):
+        count = len(getattr(transcript, name))
+        require(count == rows, f"{name} of {count} positions; {rows}, as the answers have")
+    beside = [list(getattr(transcript, name).shape) for name in ("after", "after_margin")]
+    require(
+        beside[0] == beside[1] and beside[0][1] <= MOST_DEPTH,
+        f"after of {beside[0]}, margins of {beside[1]}; one shape",
+    )
+    for name, ends, least in (("prompt", transcript.prompt_end, 1), ("answer", transcript.answer_end, 0)):
+        lengths = np.diff(ends, prepend=0)
+        require(not requests or lengths.min() >= least, f"{name}_end that goes back; ends in order")
+        last = int(ends[-1]) if requests else 0
+        tokens = len(getattr(transcript, name))
+        require(last == tokens, f"{name}s up to token {last}; {tokens}, as there are")
+    for name in ("prompt", "answer"):
+        tokens = getattr(transcript, name)
+        require(not tokens.size or tokens.min() >= 0, f"{name} with a token {tokens.min(initial=0)}; ids from 0")
+    for name in ("after", "drafted"):
+        tokens = getattr(transcript, name)
+        require(not tokens.size or tokens.min() >= UNKNOWN, f"{name} with a token {tokens.min(initial=0)}; ids from 0")
+    unknown = transcript.after == UNKNOWN
+    require(not (unknown[:, :-1] & ~unknown[:, 1:]).any(), "after with a gap; tokens one behind the other")
+    for name, most in (
+        ("margin", math.inf),
+        ("after_margin", math.inf),
+        ("confidence", 1.0),
+        ("entropy", MOST_ENTROPY),
+    ):
+        values = getattr(transcript, name)
+        within = (values >= -ROUNDING) & (values <= most + ROUNDING)  # false of what is no number
+        place = tuple(map(int, np.argwhere(~within)[0])) if not within.all() else ()
+        require(within.all(), f"{name} {values[place] if place else ''} at {list(place)}; numbers from 0 to {most:g}")
+    require_turns(transcript)
+
+
+def require_turns(transcript: Transcript) -> None:
+    """Raises `Damage` where turns are not told one after the other, or an answer does not end where answers end."""
+    settings, ends = transcript.header["recorded_with"], transcript.header["end_tokens"]
+    lengths = np.diff(transcript.answer_end, prepend=0)
+    before, said = -1, 0
+    stands = {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
+    beyond = next((request for request in stands if request >= transcript.requests), None)
+    require(beyond is None, f"header.reread of request {beyond}; one of the {transcript.requests}")
+    for request in range(transcript.requests):
+        where = f"request {request}"
+        conversation, turn, index = (
+            int(getattr(transcript, name)[request]) for name in ("conversation", "turn", "index")
+        )
+        goes_on = request > 0 and conversation == transcript.conversation[request - 1]
+        follows = turn == transcript.turn[request - 1] + 1 if goes_on else turn == 0
+        new = int(transcript.conversation[request - 1]) + 1 if request else 0
+        require(
+            follows and (goes_on or conversation == new),
+            f"{where}: turn {turn} of conversation {conversation}; the next",
+        )
+        answered = bool(lengths[request])
+        require(
+            (index != UNKNOWN) == answered,
+            f"{where}: {lengths[request]} tokens of answer {index}; one for each question",
+        )
+        last = request + 1 == transcript.requests or transcript.turn[request + 1] == 0
+        require(answered or last, f"{where}: no answer, and a further turn; answers but to what there was no room for")
+        require(not answered or index > before, f"{where}: number {index} after {before}; rising numbers")
+        before = max(before, index)
+        start, end = int(transcript.answer_end[request] - lengths[request]), int(transcript.answer_end[request])
+        answer = transcript.answer[start:end]
+        asked = int(transcript.prompt_end[request]) - (int(transcript.prompt_end[request - 1]) if request else 0)
+        standing = stands.get(request, said if goes_on else 0)
+        require(standing <= (said if goes_on else 0), f"{where}: {standing} tokens that stand; no more than were said")
+        said = asked + standing
+        if answered:
+            inside = np.isin(answer[:-1], ends)
+            require(not inside.any(), f"{where}: an answer that goes on after its end token; none behind it")
+            said += len(answer)
+            full = len(answer) == settings["max_new_tokens"] or said == settings["context_tokens"]
+            require(answer[-1] in ends or full, f"{where}: an answer that breaks off; an end of turn or a limit")
+            require(
+                said <= settings["context_tokens"],
+                f"{where}: {said} tokens; the context of {settings['context_tokens']}",
+            )
+            said -= int(answer[-1] in ends)  # the frame between turns brings the end of the answer itself
+
+
+def turn_faults(transcript: Transcript, setup: Setup, file: Path) -> Iterator[Fault]:
+    """Questions of a scenario that a transcript numbers otherwise, or leaves out."""
+    answered = transcript.index != UNKNOWN
+    first = 0
+    for number, conversation in enumerate(setup.conversations):
+        own = np.flatnonzero(transcript.conversation == number)
+        kept, known = own[answered[own]], len(conversation.turns)
+        numbered = transcript.index[kept].tolist() == list(range(first, first + len(kept)))
+        # After a question that there was no room for none was asked.
+        if not numbered or len(own) > known or (len(own) < known and len(own) == len(kept)):
+            found = f"{len(kept)} answers in conversation {number}, numbered {transcript.index[kept].tolist()!s:.60}"
+            yield Fault(str(file), "index", found, f"its {known} questions, numbered from {first}", REMEDY)
+        first += known
+
+
+def token_faults(transcript: Transcript, setup: Setup, file: Path) -> Iterator[Fault]:
+    """Tokens that no model of the scenario has, as far as the stand-ins' folders say how many they have."""
+    folders = [placed.stand_in for placed in setup.roles.values() if placed.stand_in is not None]
+    sizes = [read_object(folder / "config.json").get("vocab_size") for folder in folders]
+    known = [size for size in sizes if type(size) is int]
+    for name in ("prompt", "answer", "after", "drafted") if known else ():
+        largest = int(getattr(transcript, name).max(initial=0))
+        if largest >= max(known):
+            yield Fault(str(file), name, f"token {largest}", f"ids below {max(known)}, as the stand-ins have", REMEDY)

@@ -1,0 +1,82 @@
+"""Contenders under common draws of the figures that chips and links leave open: who is first how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.describe.figure import Figure
+from hilsim.describe.setup import Setup
+from hilsim.study.uncertainty import LINK, draw, in_use, with_values
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`draws` sets of all ranged figures that any contender uses. A link's figures are its own, by its name."""
+
+    contenders: tuple[Setup, ...]
+    ranged: Mapping[str, Figure]
+    draws: int
+    seed: int
+
+    def setups(self) -> Iterator[list[Setup]]:
+        """The contenders under one draw after another."""
+        chance = np.random.Generator(np.random.Philox(self.seed))
+        for _ in range(self.draws):
+            values = {path: draw(figure, chance) for path, figure in self.ranged.items()}
+            yield [
+                with_values(setup, {path: (figure, values[own]) for own, (path, figure) in ranged_of(setup).items()})
+                for setup in self.contenders
+            ]
+
+
+def drawn_for(contenders: Sequence[Setup], draws: int, seed: int) -> Drawn:
+    """Draws that hold for all contenders."""
+    found: dict[str, Figure] = {}
+    for setup in contenders:
+        found |= {own: figure for own, (_, figure) in ranged_of(setup).items()}
+    return Drawn(tuple(contenders), dict(sorted(found.items())), draws, seed)
+
+
+def ranged_of(setup: Setup) -> dict[str, tuple[str, Figure]]:
+    """A set-up's ranged figures: by names that are the same for all contenders, their paths in this one."""
+    link = "" if setup.link is None else setup.link.name
+    return {
+        f"{LINK} {link}{path.removeprefix(LINK)}" if path.startswith(f"{LINK}/") else path: (path, figure)
+        for path, figure in in_use(setup).items()
+        if figure.range is not None
+    }
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Shares of the draws: `ranks` (contender, rank), `beats` (contender, other); quantiles of each one's cost."""
+
+    ranks: Floats
+    beats: Floats
+    low: Floats
+    median: Floats
+    high: Floats
+
+    def mean_rank(self, contender: int) -> float:
+        """From 1 on."""
+        return float((self.ranks[contender] * (1 + np.arange(len(self.ranks)))).sum())
+
+
+def standings(costs: Floats) -> Contest:
+    """How contenders stand, of what each costs (draws, contenders), less being better; of equals the earlier is ahead.
+
+    Costs are those of one objective, in its unit: speed-ups over baselines that differ are none.
+    """
+    order = np.argsort(costs, axis=1, kind="stable")
+    places = np.argsort(order, axis=1, kind="stable")
+    count = costs.shape[1]
+    ranks = np.array([[(places[:, one] == rank).mean() for rank in range(count)] for one in range(count)])
+    beats = np.array([[(costs[:, one] < costs[:, other]).mean() for other in range(count)] for one in range(count)])
+    low, median, high = np.quantile(costs, (0.05, 0.5, 0.95), axis=0)
+    return Contest(ranks, beats, low, median, high)

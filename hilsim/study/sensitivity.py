@@ -1,0 +1,65 @@
+"""What a configuration rests on: the assumed figures that would move its objective most, and those at which it is none.
+
+Each figure alone goes to the two ends of its range; nothing else moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hilsim.cost.memory import ledgers
+from hilsim.describe.figure import Figure
+from hilsim.describe.figures import figures
+from hilsim.describe.setup import Setup
+from hilsim.study.uncertainty import Mover, ends, in_use, with_values
+
+SIZES = ("memory", "reserve")  # figures that decide whether it fits, not how long it takes
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An assumed figure and the end of its range at which the models do not fit any more."""
+
+    figure: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Rests:
+    """`movers`, the strongest first, of `ranged` assumed figures with a range that enter the times; `limits`."""
+
+    ranged: int
+    movers: tuple[Mover, ...]
+    limits: tuple[Limit, ...]
+
+
+def rests_on(setup: Setup, ask: Callable[[Setup], float]) -> Rests:
+    """Try every assumed figure with a range at its ends; `ask` gives the objective's value of a changed set-up."""
+    found = {path: figure for path, figure in in_use(setup).items() if assumed(figure)}
+    movers = []
+    for path, figure in found.items():
+        low, high = (ask(with_values(setup, {path: (figure, end)})) for end in ends(figure))
+        movers.append(Mover(path, low, high))
+    movers.sort(key=lambda mover: -mover.swing)
+    return Rests(len(found), tuple(mover for mover in movers if mover.swing), tuple(limits_of(setup)))
+
+
+def assumed(figure: object) -> bool:
+    """Whether nobody has measured it, and it says how far off it may be."""
+    return isinstance(figure, Figure) and figure.kind == "assumed" and figure.range is not None
+
+
+def limits_of(setup: Setup) -> list[Limit]:
+    """Assumed sizes of chips in use, each at an end at which something does not fit."""
+    found = []
+    for name, chip in setup.chips.items():
+        for path, figure in figures(chip).items():
+            if not isinstance(figure, Figure) or not assumed(figure) or not path.endswith(SIZES):
+                continue
+            for end in ends(figure):
+                changed = with_values(setup, {f"{name}/{path}": (figure, end)})
+                if not all(ledger.fits for ledger in ledgers(changed).values()):
+                    found.append(Limit(f"{name}/{path}", end, figure.unit))
+    return found

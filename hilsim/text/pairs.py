@@ -1,0 +1,116 @@
+"""A target and its draft as networks with tokenizers: which logits of each count, and what keeps them from pairing.
+
+Which ids two tokenizers share is `describe/vocabulary.py`'s rule; here it meets the sizes of embeddings and heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hilsim.describe.vocabulary import Pair, Tokens, compared
+from hilsim.errors import Fault
+from hilsim.text.tokenizer import ChatTokenizer
+
+Row = npt.NDArray[np.float32]
+NEVER = np.float32(-1e30)  # a logit without any mass at every temperature; finite, so that it is no broken one
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The logits of a role's rows that count, and what it reads in place of ids beyond its embedding."""
+
+    entries: int
+    never: tuple[int, ...] = ()  # among these entries, ids that are never proposed
+    limit: int | None = None  # ids from here on it does not know; None where it knows all that there are
+    unknown: int = 0
+
+    def masked(self, row: Row) -> Row:
+        """A row without the ids that are never proposed."""
+        if not self.never:
+            return row
+        row = row.copy()
+        row[list(self.never)] = NEVER
+        return row
+
+    def read(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Tokens as the role can read them."""
+        if self.limit is None:
+            return tokens
+        return [token if token < self.limit else self.unknown for token in tokens]
+
+
+@dataclass
+class Match:
+    """What comes out of holding tokenizers and sizes against each other."""
+
+    columns: dict[str, Columns] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def matched(
+    file: str, tokenizers: Mapping[str, ChatTokenizer], sizes: Mapping[str, int], prompts: Callable[[], Collection[int]]
+) -> Match:
+    """`sizes` are the numbers of logits by role; `prompts` are all ids that the workload asks with, looked at late."""
+    found = Match()
+    tokens = {role: tokens_by(tokenizer) for role, tokenizer in tokenizers.items()}
+    for role, size in sizes.items():
+        beyond = sorted(token for token in tokens[role].texts if token >= size)
+        asked = set(prompts()) & set(beyond) if beyond and role == "target" else set[int]()
+        if any(token not in tokens[role].added for token in beyond):
+            expected = f"one for each of the tokenizer's {beyond[-1] + 1} ids"
+            remedy = "Network and tokenizer belong to different models."
+            found.faults.append(Fault(file, f"{role}.stand_in", f"a network of {size} logits", expected, remedy))
+        elif asked:
+            token = min(asked)
+            text = tokens[role].texts[token]
+            expected = f"prompts of the {size} ids that its network has"
+            remedy = "Resize the network's embedding to its tokenizer, or leave that mark out of the chat template."
+            found.faults.append(Fault(file, f"{role}.stand_in", f"id {token} ({text!r}) in a prompt", expected, remedy))
+        elif beyond:
+            named = ", ".join(f"{token} ({tokens[role].texts[token]!r})" for token in beyond[:4])
+            more = f" and {len(beyond) - 4} more" if len(beyond) > 4 else ""
+            found.notes.append(f"{role}.stand_in: its network ends at id {size - 1}, so it never says {named}{more}.")
+    # Rows that pad a head stand for no text: they are cut off before any distribution is made.
+    found.columns["target"] = Columns(min(sizes["target"], max(tokens["target"].texts, default=0) + 1))
+    if "draft" in sizes:
+        pair = compared(tokens["target"], tokens["draft"])
+        ends = {end for one in tokenizers.values() for end in one.end_tokens}
+        used = ends | set(prompts()) if pair.unlike else ends
+        found.faults += pair.faults(file, "draft.stand_in", used)
+        found.columns["draft"] = proposed(pair, sizes, unknown_of(tokenizers["draft"], sizes["draft"]))
+        found.notes += pair.notes() + substitute(found.columns["draft"], pair)
+    return found
+
+
+def tokens_by(tokenizer: ChatTokenizer) -> Tokens:
+    """What the ids of a loaded tokenizer stand for."""
+    texts = {token: text for text, token in tokenizer.tokenizer.get_vocab().items()}
+    return Tokens(texts, frozenset(tokenizer.tokenizer.get_added_tokens_decoder()))
+
+
+def proposed(pair: Pair, sizes: Mapping[str, int], unknown: int) -> Columns:
+    """A draft's columns: the shared ids that both networks have logits for."""
+    shared = pair.shared(min(sizes["draft"], sizes["target"]))
+    entries = max((token + 1 for token, both in enumerate(shared) if both), default=1)
+    never = tuple(token for token in range(entries) if not shared[token])
+    return Columns(entries, never, sizes["draft"] if sizes["target"] > sizes["draft"] else None, unknown)
+
+
+def unknown_of(tokenizer: ChatTokenizer, size: int) -> int:
+    """What a network reads in place of an id that it lacks: its mark for the unknown, else its first id."""
+    name = getattr(tokenizer.tokenizer.model, "unk_token", None)
+    token = tokenizer.tokenizer.token_to_id(name) if isinstance(name, str) else None
+    return token if token is not None and token < size else 0
+
+
+def substitute(columns: Columns, pair: Pair) -> list[str]:
+    """A note where the target may say what the draft cannot read."""
+    if columns.limit is None or not any(token >= columns.limit for token in pair.target_only):
+        return []
+    text = pair.draft.texts.get(columns.unknown, "")
+    return [f"The draft's network ends at id {columns.limit - 1}: beyond it, it reads {columns.unknown} ({text!r})."]

@@ -1,0 +1,31 @@
+"""What asks a question, as tokens after those of the conversation so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What asks a question: the first `kept` tokens of the conversation so far stand, then come `tokens`.
+
+    Usually all but the end of the last answer stands. Where a template or a tokenizer writes earlier turns otherwise
+    than before, less does, and is read again.
+    """
+
+    kept: int
+    tokens: list[int]
+
+
+def without_end(before: Sequence[int], ends: Callable[[int], bool]) -> int:
+    """How many tokens of a conversation stand before the next question, which brings the end of the answer itself."""
+    return len(before) - (1 if before and ends(before[-1]) else 0)
+
+
+def shared_prefix(held: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many tokens two sequences share from the start."""
+    limit = min(len(held), len(tokens))
+    if list(held[:limit]) == list(tokens[:limit]):
+        return limit
+    return next(index for index in range(limit) if held[index] != tokens[index])
