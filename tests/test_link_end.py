@@ -29,7 +29,7 @@ from hilsim.errors import ChipLost, InputError
 from hilsim.hardware.agent import listen
 from hilsim.hardware.agent.listen import listening, serve, spelled
 from hilsim.hardware.agent.serve import Service
-from hilsim.hardware.distributed.boards import link_end
+from hilsim.hardware.distributed import link_end
 from hilsim.hardware.distributed.link_end import HEAD, MAGIC, Peer, served
 from hilsim.hardware.distributed.link_wires import End, Wire
 from hilsim.hardware.distributed.wall import WallEnvironment

@@ -18,10 +18,10 @@ import pytest
 from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.agent import connection as line
 from hilsim.hardware.agent import serve
+from hilsim.hardware.conformance import checks
+from hilsim.hardware.conformance import exchanges as conformance_talk
 from hilsim.hardware.conformance.exchanges import Subject
 from hilsim.hardware.conformance.suite import Finding, findings
-from hilsim.hardware.conformance.suite import checks as checks
-from hilsim.hardware.conformance.suite import exchanges as conformance_talk
 from hilsim.hardware.wire import frames
 from tests.tiny_agent import TinyAgent
 

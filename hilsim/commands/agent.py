@@ -64,10 +64,10 @@ def add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def run_agent(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0); or test another agent."""
     if options.test is not None:
-        from hilsim.hardware.conformance.suite import run_conformance
+        from hilsim.commands.agent_test import run_conformance
 
         return run_conformance(options)
-    from hilsim.hardware.agent.arguments import settings_of
+    from hilsim.commands.agent_settings import settings_of
     from hilsim.hardware.agent.listen import listening, serve, spelled
     from hilsim.hardware.agent.machine import device_facts
     from hilsim.hardware.agent.serve import Service, served

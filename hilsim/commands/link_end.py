@@ -39,7 +39,7 @@ def add_link_end(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run_link_end(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0)."""
     from hilsim.commands.agent import Terminated, end_on_sigterm
-    from hilsim.hardware.agent.arguments import address_of, is_loopback, token_of
+    from hilsim.commands.agent_settings import address_of, is_loopback, token_of
     from hilsim.hardware.agent.listen import listening, serve, spelled
     from hilsim.hardware.agent.machine import device_facts
     from hilsim.hardware.agent.serve import Service

@@ -19,7 +19,7 @@ from hilsim.files import kept_folder
 
 KNOWN: dict[str, Plan] = {}
 # What the compiler's room stands on, and nothing above it: `tests/test_layers.py` holds imports to that.
-ROOMS = ("units.py", "errors.py", "files.py", "arguments.py", "describe", "cost", "fidelity", "logits", "compiler")
+ROOMS = ("units.py", "errors.py", "files.py", "describe", "cost", "text", "sampling", "networks", "compiler")
 
 
 @cache

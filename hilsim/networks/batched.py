@@ -12,12 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hilsim.networks.network import causal_mask
 from hilsim.networks.packed import Packed
+
+Logits = Tensor  # (rows, entries), for those who only hand them on
+Table = npt.NDArray[np.float32]
+
+
+def as_table(rows: Logits) -> Table:
+    """Logits as a live source hands them out: float32."""
+    table: Table = rows.numpy().astype(np.float32, copy=False)
+    return table
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -28,6 +28,11 @@ IGNORED = "rotary_emb.inv_freq"  # older exports store rotary frequencies, which
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 MISMATCH = "config.json and the weights belong to different models."
+
+
+def dtype_named(name: Literal["float32", "float64"]) -> torch.dtype:
+    """What a network computes in, by name."""
+    return {"float32": torch.float32, "float64": torch.float64}[name]
 
 
 def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:

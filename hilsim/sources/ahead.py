@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hilsim.networks.batched import Continuations, Parallel
+from hilsim.networks.batched import Continuations, Parallel, as_table
 from hilsim.networks.packed import Packed
 from hilsim.sampling.choices import Choices, Places
 from hilsim.sampling.distributions import Table
-from hilsim.sources.answers import Limits, as_table
+from hilsim.sources.answers import Limits
 from hilsim.sources.recording import Heard, Talk, Ways
 
 

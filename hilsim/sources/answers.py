@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from torch import Tensor
-
-from hilsim.networks.batched import Continuations, Parallel
+from hilsim.networks.batched import Continuations, Logits, Parallel, as_table
 from hilsim.networks.packed import Packed
 from hilsim.sampling.choices import Choices, Places
-from hilsim.sampling.distributions import Table
 from hilsim.sources.recording import AFTER, Heard, Talk
 
 
@@ -102,7 +98,7 @@ class Answering:
                 way.keep(left)
 
     def chosen(
-        self, rows: Sequence[Tensor], heard: Sequence[Heard], words: Sequence[Sequence[int]]
+        self, rows: Sequence[Logits], heard: Sequence[Heard], words: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the words of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
@@ -118,9 +114,3 @@ def read_again(network: Packed, talks: Sequence[Talk], limits: Limits) -> Parall
         if talk.tokens:
             found.feed([place], [talk.tokens])
     return found
-
-
-def as_table(rows: Tensor) -> Table:
-    """Logits as a live source hands them out: float32."""
-    table: Table = rows.numpy().astype(np.float32, copy=False)
-    return table

@@ -10,13 +10,12 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
 from hilsim.describe.setup import Setup
 from hilsim.errors import CheckpointError, Fault, InputError, memory_short
-from hilsim.networks.checkpoint import load_network
+from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import Network
 from hilsim.sampling.decisions import Decisions, Rules
@@ -172,7 +171,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     """
     assert setup.scenario.logits.source == "live"
     assert setup.target.stand_in is not None
-    dtype = torch.float64 if setup.scenario.logits.dtype == "float64" else torch.float32
+    dtype = dtype_named(setup.scenario.logits.dtype)
     context = setup.scenario.context_tokens
     faults: list[Fault] = []
     networks: dict[str, Network] = {}

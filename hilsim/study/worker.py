@@ -26,10 +26,7 @@ from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 from hilsim.versions import versions
 
-NO_SAY = {
-    "show", "study", "training", "fidelity", "cli.py", "__main__.py", "app_compile.py", "app_fidelity.py",
-    "app_record.py", "app_study.py",
-}  # fmt: skip
+NO_SAY = {"show", "study", "training", "fidelity", "commands", "progress.py", "__main__.py"}
 ONE_AT_A_TIME = threading.Lock()  # a Dask worker may have several threads; sources are for one
 ALIKE: set[str] = set()  # digests of the facts that this process was held against
 
@@ -77,7 +74,6 @@ def facts_of(file: Path, base: Sequence[str]) -> dict[str, str]:
 def sources() -> str:
     """Digest of the compilers' rules and of our code as far as it has a say in results; how they are shown has none."""
     files = [file for file in (PROJECT / "hilsim").rglob("*.py") if file.relative_to(PROJECT).parts[1] not in NO_SAY]
-    files += [PROJECT / "hilsim/show" / f"{name}.py" for name in ("measures", "metrics", "parts")]
     files += [file for folder in ("operators", "profiles") for file in (PROJECT / "chips" / folder).glob("*.*")]
     found = hashlib.sha256()
     for file in sorted(files):
