@@ -93,11 +93,11 @@ def table_of(by_link: dict[str, list[Line]]) -> Table:
         table.add_column(name, justify="left" if name in ("rule, payload", "text") else "right", no_wrap=True)
     first = next(iter(by_link.values()))
     words = {"text": "own", "law": "law", "none": "LOSSY"}
-    for line in sorted(first, key=lambda line: (line.claim == "none", -line.speedup)):
+    for line in sorted(first, key=lambda line: (line.guarantee == "none", -line.speedup)):
         speeds = (next((o.speedup for o in lines if o.name == line.name), None) for lines in by_link.values())
         table.add_row(
             line.name,
-            words[line.claim],
+            words[line.guarantee],
             three_digits(line.bytes_up / 1000),
             three_digits(line.bytes_down / 1000),
             f"{line.tokens_a_round:.2f}",

@@ -49,7 +49,7 @@ from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.measured.quality import Doubt
-from hilsim.hardware.measured.rig import Bench
+from hilsim.hardware.measured.rig import Rig
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
 from hilsim.hardware.wire.client import Agent
 from hilsim.progress import saying
@@ -180,8 +180,8 @@ class Talk:
         found = []
         for number, setup in enumerate(self.setups(f"units.cpu.backend={address}")):
             folder = None if keep is None else keep / self.drafts[number]
-            with Bench.open(setup, folder) as bench:
-                found += runs(Sources(setup, bench=bench), alone=number == 0)
+            with Rig.open(setup, folder) as rig:
+                found += runs(Sources(setup, rig=rig), alone=number == 0)
         return found
 
     def predicted(self, chip: Path) -> list[Trace]:

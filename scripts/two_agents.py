@@ -26,7 +26,7 @@ from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.setup import Setup
 from hilsim.hardware.distributed.boards import require_real
 from hilsim.hardware.distributed.measured_run import tried
-from hilsim.hardware.measured.rig import Bench
+from hilsim.hardware.measured.rig import Rig
 from hilsim.progress import saying
 from hilsim.runs.transcripts import transcript_for
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = words_of(setup)
     with venue(stand_ins(setup), shape_of(options)) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
-        with Bench.open(there) as bench:
-            trials = [tried(there, bench, place.ends, source) for _ in range(options.trials)]
+        with Rig.open(there) as rig:
+            trials = [tried(there, rig, place.ends, source) for _ in range(options.trials)]
         found = distributed(there, trials, place.shaped_by)
     if options.json:
         print(json.dumps({"distributed": found}, indent=2, allow_nan=False))

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from hilsim.describe.address import Address
-from hilsim.hardware.wire.exchange import Answer, Ask, ModelFacts, Rows
+from hilsim.hardware.wire.exchange import ModelFacts, Rows, StepRequest, StepResult
 from hilsim.hardware.wire.frames import Closed, Frame, FrameError, Tensor, encoded, read_frame
 from hilsim.hardware.wire.replies import AgentFacts
 
 VOCABULARY = 11
 FACTS = ModelFacts("toy", VOCABULARY, 64, None, ("logits", "tokens"), tokenizer="t", digest="d")
-BOARD = AgentFacts("toy 1", {"name": "bench"}, {"source": "fake"}, ("toy",), 1.0, 2**20)
+BOARD = AgentFacts("toy 1", {"name": "rig"}, {"source": "fake"}, ("toy",), 1.0, 2**20)
 
 
 def row(tokens: tuple[int, ...]) -> Rows:
@@ -28,7 +28,7 @@ def row(tokens: tuple[int, ...]) -> Rows:
     return np.frombuffer(seed, np.uint8)[:VOCABULARY].astype(np.float32) / 8
 
 
-def rows(ask: Ask) -> Rows:
+def rows(ask: StepRequest) -> Rows:
     """The wanted rows of a step."""
     ends = range(len(ask.tokens) - ask.wanted + 1, len(ask.tokens) + 1)
     return np.stack([row(ask.tokens[:end]) for end in ends])
@@ -38,16 +38,16 @@ def rows(ask: Ask) -> Rows:
 class Toy:
     """A `Chip` whose n-th step takes 1000 ns a row, 10 a cached position, and n."""
 
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[StepRequest] = field(default_factory=list)
 
     def load(self, model: str) -> ModelFacts:
         return FACTS
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         self.asked.append(ask)
         took = 1000 * ask.rows + 10 * ask.cached + len(self.asked)
         found = rows(ask)
-        return Answer(
+        return StepResult(
             took,
             rows=found if ask.want == "logits" else None,
             ids=tuple(map(int, found.argmax(axis=1))) if ask.want == "tokens" else None,
@@ -63,7 +63,7 @@ class Toy:
 
 WELCOME: dict[str, Any] = {"protocol": [1], "nonce": "00" * 16, "token": False, "agent": "toy 1"}
 READY: dict[str, Any] = {
-    "protocol": 1, "device": {"name": "bench", "cores": 2}, "clock": {"source": "fake"}, "models": ["toy"],
+    "protocol": 1, "device": {"name": "rig", "cores": 2}, "clock": {"source": "fake"}, "models": ["toy"],
     "heartbeat_s": 0.05, "most_body_bytes": 2**20,
 }  # fmt: skip
 LOADED: dict[str, Any] = {
@@ -101,16 +101,16 @@ class Wire:
         return self.read()
 
     def done(self, step: Frame, **changes: Any) -> None:
-        """Answer a step as `Toy` would, but for some fields."""
+        """StepResult a step as `Toy` would, but for some fields."""
         self.send("done", {"id": step.fields["id"], **DONE, **changes}, tensors_of(step))
 
 
-def ask_of(step: Frame) -> Ask:
+def ask_of(step: Frame) -> StepRequest:
     """What a frame asks."""
     tokens = tuple(np.frombuffer(step.tensors["tokens"].data, "<i4").tolist())
     names = ("model", "phase", "cached", "wanted", "want")
     fields = {name: step.fields[name] for name in names}
-    return Ask(tokens=tokens, **fields)
+    return StepRequest(tokens=tokens, **fields)
 
 
 def tensors_of(step: Frame) -> dict[str, Tensor]:

@@ -14,12 +14,12 @@ from hilsim.describe.chip import Unit
 from hilsim.describe.model import Model
 from hilsim.hardware.measured.profile import Grid, asks
 from hilsim.hardware.recordings.recorder import Recorder
-from hilsim.hardware.wire.exchange import Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import ModelFacts, StepRequest, StepResult
 from tests.hardware_fakes import BOARD
 
 HERE = PROJECT / "scenarios" / "x.yaml"
 SMALL = Grid(rows=(1, 2, 4, 8, 16, 64), cached=(0, 128, 512), prompts=(32, 128))
-Took = Callable[[Ask], float]  # nanoseconds
+Took = Callable[[StepRequest], float]  # nanoseconds
 
 
 def unit_of(chip: str, unit: str) -> Unit:
@@ -60,5 +60,5 @@ def recorded(
         for number in range(1 + repeats):
             for ask in asks(facts, grid):
                 factor = 10 if number == 0 else float(np.exp(rng.normal(0, noise)))  # warm-up must not count
-                recorder.add(None, ask, Answer(round(took(ask) * factor)), "warm-up" if number == 0 else "profile")
+                recorder.add(None, ask, StepResult(round(took(ask) * factor)), "warm-up" if number == 0 else "profile")
     return file

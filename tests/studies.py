@@ -27,13 +27,13 @@ HERE = Path(__file__).parent
 with (HERE / "ran").open("a") as file:
     file.write("x\\n")
 
-def counted(desk, request, draft_tokens, deaths=0):
+def counted(context, request, draft_tokens, deaths=0):
     died = HERE / "died"
     if deaths and (len(died.read_text()) if died.exists() else 0) < deaths:
         with died.open("a") as file:
             file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
-    yield from sync(desk, request, Sync(name="sync", draft_tokens=draft_tokens))
+    yield from sync(context, request, Sync(name="sync", draft_tokens=draft_tokens))
 """
 POLICY = {"name": "own", "function": "own.py:counted", "parameters": {"draft_tokens": 4}}
 AXES = [

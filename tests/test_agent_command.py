@@ -58,9 +58,9 @@ ENGINE = ["--engine", "tests/fake_engines.py:Chain", "--model", "toy=README.md",
 
 
 def test_it_runs_with_the_standard_library_alone_and_terminates_cleanly() -> None:
-    with started(*ENGINE, "--name", "bench 3") as (process, subject):
+    with started(*ENGINE, "--name", "rig 3") as (process, subject):
         with subject.loaded() as talk:
-            assert talk.ready.fields["device"]["name"] == "bench 3"
+            assert talk.ready.fields["device"]["name"] == "rig 3"
             assert talk.ready.fields["device"]["engine"] == "Chain"
             assert len(talk.step([1, 2, 3], 1).ids) == 1
         process.send_signal(signal.SIGTERM)

@@ -85,7 +85,7 @@ def test_the_constants_that_made_a_recording_come_back(tmp_path: Path, capsys: p
     assert all(found.kind == "fitted" for found in (unit.layer_overhead, mine.memory_rate) if found is not None)
     low, high = mine.memory_rate.range or (0, 0)
     assert low <= 60 <= high
-    assert "198 steps recorded on bench, a.jsonl, 20" in mine.memory_rate.source  # 22 shapes of 3 models, 3 times
+    assert "198 steps recorded on rig, a.jsonl, 20" in mine.memory_rate.source  # 22 shapes of 3 models, 3 times
     assert (chip.name, chip.memory) == ("board", load_chip("computer-cpu", HERE).memory)
     assert "prompt_layer_overhead" in capsys.readouterr().out  # there is none, so steps cannot tell it
 

@@ -23,7 +23,7 @@ import pytest
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.wire.client import Agent, Patience
-from hilsim.hardware.wire.exchange import AgentFault, Ask
+from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from hilsim.hardware.wire.frames import Frame, Tensor, encoded
 from tests.hardware_fakes import (
     DONE,
@@ -41,7 +41,7 @@ from tests.hardware_fakes import (
 
 CALM = Patience(connect_s=5, silence_s=5, step_s=5, load_s=5)  # where an answer comes, however busy the machine
 HASTY = Patience(connect_s=0.5, silence_s=0.15, step_s=0.4, load_s=0.4)
-ASK = Ask("toy", "verify", (1, 2, 3, 4, 5), 2, 3, "logits")
+ASK = StepRequest("toy", "verify", (1, 2, 3, 4, 5), 2, 3, "logits")
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,7 @@ def test_answers_are_what_was_said() -> None:
     with Scripted(obliging) as server:
         agent = Agent(server.address, patience=CALM)
         assert agent.load("toy") == FACTS
-        assert (agent.facts.device, agent.facts.models) == ({"name": "bench", "cores": 2}, ("toy",))
+        assert (agent.facts.device, agent.facts.models) == ({"name": "rig", "cores": 2}, ("toy",))
         before = time.monotonic_ns()
         answer = agent.execute(ASK)
         after = time.monotonic_ns()
@@ -122,10 +122,10 @@ def test_answers_are_what_was_said() -> None:
         assert (answer.temperature_c, answer.clock_ns) == (41.0, 99)
         assert 0 < answer.wall_ns <= after - before
         assert before <= answer.at_ns <= after
-        told = agent.execute(Ask("toy", "decode", (1, 2), 1, 1, "tokens"))
-        assert told.ids == (int(rows(Ask("toy", "", (1, 2), 1, 1, "tokens"))[0].argmax()),)
+        told = agent.execute(StepRequest("toy", "decode", (1, 2), 1, 1, "tokens"))
+        assert told.ids == (int(rows(StepRequest("toy", "", (1, 2), 1, 1, "tokens"))[0].argmax()),)
         assert told.rows is None
-        timed = agent.execute(Ask("toy", "decode", (1, 2), 1, 1, "nothing"))
+        timed = agent.execute(StepRequest("toy", "decode", (1, 2), 1, 1, "nothing"))
         assert (timed.rows, timed.ids) == (None, None)
         agent.close()
         agent.close()
@@ -373,7 +373,7 @@ def test_token_ids_that_cannot_be_are_garbage(ids: tuple[int, ...]) -> None:
         step, data = wire.until_step(), np.array(ids, "<i4")
         wire.send("done", {"id": step.fields["id"], **DONE}, {"ids": Tensor("i4", data.shape, data.tobytes())})
 
-    ask = Ask("toy", "verify", ASK.tokens, 2, 3, "tokens")
+    ask = StepRequest("toy", "verify", ASK.tokens, 2, 3, "tokens")
     assert fault_of(script, lambda agent: agent.execute(ask)).kind == "garbage"
 
 
@@ -654,16 +654,16 @@ def shipped() -> Iterator[tuple[Address, subprocess.Popen[str]]]:
 def test_the_shipped_agent_answers(shipped: tuple[Address, subprocess.Popen[str]]) -> None:
     agent = Agent(shipped[0])
     facts = agent.load("draft")
-    first = agent.execute(Ask("draft", "draft prefill", (1, 2, 3, 4), 0, 1, "logits"))
-    again = agent.execute(Ask("draft", "verify", (1, 2, 3, 4), 1, 3, "logits"))
+    first = agent.execute(StepRequest("draft", "draft prefill", (1, 2, 3, 4), 0, 1, "logits"))
+    again = agent.execute(StepRequest("draft", "verify", (1, 2, 3, 4), 1, 3, "logits"))
     assert first.rows is not None
     assert again.rows is not None
     assert again.rows.shape == (3, facts.vocabulary)
     np.testing.assert_allclose(first.rows[0], again.rows[2], atol=1e-3)
     assert first.duration_ns < first.wall_ns
-    agent.execute(Ask("draft", "draft", (1, 2, 3, 4, 5), 4, 1, "tokens"))
+    agent.execute(StepRequest("draft", "draft", (1, 2, 3, 4, 5), 4, 1, "tokens"))
     with pytest.raises(AgentFault, match="refused: bad_request"):
-        agent.execute(Ask("draft", "draft", (10**6,), 0, 1, "tokens"))
+        agent.execute(StepRequest("draft", "draft", (10**6,), 0, 1, "tokens"))
     with pytest.raises(AgentFault, match="refused: unknown_model"):
         agent.load("other")
     with pytest.raises(AgentFault, match=r"refused: busy"):
@@ -673,7 +673,10 @@ def test_the_shipped_agent_answers(shipped: tuple[Address, subprocess.Popen[str]
 
 def test_the_shipped_agent_stopped_and_killed(shipped: tuple[Address, subprocess.Popen[str]]) -> None:
     """A stopped process is silent and goes on later; a killed one is gone."""
-    agent, ask = Agent(shipped[0], patience=Patience(silence_s=1.5)), Ask("draft", "draft", (1, 2, 3), 2, 1, "logits")
+    agent, ask = (
+        Agent(shipped[0], patience=Patience(silence_s=1.5)),
+        StepRequest("draft", "draft", (1, 2, 3), 2, 1, "logits"),
+    )
     before = agent.execute(ask)
     shipped[1].send_signal(signal.SIGSTOP)
     with pytest.raises(AgentFault, match=r"stalled: nothing at all for 1\.5 s"):

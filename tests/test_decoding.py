@@ -8,7 +8,7 @@ import pytest
 
 from hilsim.commands.main import simulate_main
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.decoding import claim
+from hilsim.describe.decoding import guarantee_of
 from hilsim.describe.load import load_setup
 from hilsim.errors import InputError
 from tests.scenes import shipped, table_setup
@@ -109,7 +109,7 @@ GOOD = {
 @pytest.mark.parametrize("parts", GOOD.values(), ids=GOOD)
 def test_what_can_be_exact_is_taken_and_claims_it(tmp_path: Path, parts: tuple[str, str, str, str]) -> None:
     scenario = table_setup(tmp_path, *overridden(*parts)).scenario
-    made = claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+    made = guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     assert made.level == ("law" if parts[0] == "block" else "text")
 
 
@@ -124,7 +124,7 @@ LOSSY = {
 def test_what_is_lossy_runs_and_claims_nothing(tmp_path: Path, why: str) -> None:
     accept, payload = LOSSY[why]
     scenario = table_setup(tmp_path, *overridden(accept, payload, "target", WARM)).scenario
-    made = claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+    made = guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     assert made.level == "none"
     assert why in made.why
 

@@ -25,7 +25,7 @@ from hilsim.hardware.distributed.expected import Said, Words, held_against
 from hilsim.hardware.distributed.measured_run import Trial
 from hilsim.hardware.distributed.overhead import Costs, commanded, rehearsed
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
 from hilsim.sim.run import simulate
@@ -91,13 +91,13 @@ class Sleeper:
     role: str
     lies: int = -1
     fails: int = -1
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[StepRequest] = field(default_factory=list)
     rows: int = 0
 
     def load(self, model: str) -> ModelFacts:
         return FACTS
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         if len(self.asked) == self.fails:
             raise AgentFault("died", "it closed the connection")
         self.asked.append(ask)
@@ -108,7 +108,7 @@ class Sleeper:
         for place in range(ask.wanted):
             ids[place] += self.rows == self.lies
             self.rows += 1
-        return Answer(took_ns, ids=tuple(ids))
+        return StepResult(took_ns, ids=tuple(ids))
 
     def close(self) -> None:
         pass
@@ -222,8 +222,8 @@ def test_what_a_chip_is_asked_is_what_was_said(tmp_path: Path, wires: dict[str, 
     target, draft = Sleeper("target"), Sleeper("draft")
     measured, _ = run(table_setup(tmp_path, *QUICK), wires, target, draft)
     answer = [token for one in measured.rounds for token in one.tokens]
-    assert target.asked[0] == Ask("counting", "prefill", tuple(range(10)), 0, 1, "tokens")
-    assert draft.asked[0] == Ask("counting", "draft prefill", tuple(range(10)), 0, 1, "tokens")
+    assert target.asked[0] == StepRequest("counting", "prefill", tuple(range(10)), 0, 1, "tokens")
+    assert draft.asked[0] == StepRequest("counting", "draft prefill", tuple(range(10)), 0, 1, "tokens")
     conversation = [*range(10), *answer]
     for ask in [*target.asked, *draft.asked]:
         assert list(ask.tokens[: ask.cached]) == conversation[: ask.cached]
@@ -261,7 +261,7 @@ def test_a_chip_that_dies_ends_the_run_and_says_so(fails: int, tmp_path: Path, w
 
 def test_a_bug_in_a_chip_is_not_hidden(tmp_path: Path, wires: dict[str, SleepingWire]) -> None:
     class Broken(Sleeper):
-        def execute(self, ask: Ask) -> Answer:
+        def execute(self, ask: StepRequest) -> StepResult:
             raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
@@ -286,7 +286,7 @@ def test_what_could_not_be_held_against_the_chips_is_refused(change: str, words:
 class Slow(Sleeper):
     """A chip behind a slow line: 4 ms beside each step that it does not count."""
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         time.sleep(0.004)
         return super().execute(ask)
 

@@ -37,8 +37,8 @@ from hilsim.describe.decoding import (
     TopK,
     TopKAfter,
     Typical,
-    claim,
     faults,
+    guarantee_of,
 )
 from hilsim.describe.policy import Policy, TargetOnly
 from hilsim.describe.setup import Setup
@@ -109,7 +109,7 @@ def faulty(rules: Rules) -> list[str]:
 
 
 def level(rules: Rules) -> str:
-    return claim(rules.accept, rules.payload, rules.sampling, rules.verify_at).level
+    return guarantee_of(rules.accept, rules.payload, rules.sampling, rules.verify_at).level
 
 
 SOUND = [rules for rules in EVERY if not faulty(rules)]
@@ -161,7 +161,7 @@ def test_every_combination_is_refused_with_a_reason_or_makes_a_claim() -> None:
             assert semicolon, fault
             assert expected, fault
         if not faulty(rules):
-            assert claim(rules.accept, rules.payload, rules.sampling, rules.verify_at).why
+            assert guarantee_of(rules.accept, rules.payload, rules.sampling, rules.verify_at).why
     assert {len(TEXT) > 50, len(LAW) > 20, len(NONE) > 50} == {True}
 
 

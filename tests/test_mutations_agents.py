@@ -17,7 +17,7 @@ from hilsim.errors import ChipLost, SimulationError
 from hilsim.hardware.measured.profile import Grid, asks
 from hilsim.hardware.measured.unit import MeasuredUnit
 from hilsim.hardware.wire.client import Agent, Patience
-from hilsim.hardware.wire.exchange import AgentFault, Ask
+from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, FrameError, Tensor, read_frame
 from tests.hardware_fakes import DONE, LOADED, READY, VOCABULARY, WELCOME, Scripted, Wire, tensors_of
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
@@ -47,7 +47,7 @@ def read(path: Path) -> None:
             facts = agent.load("toy")
             assert sum(len(ask.tokens) for ask in asks([facts], Grid())) < 10**8
             for want in ("logits", "tokens", "nothing"):
-                answer = agent.execute(Ask("toy", "verify", TALK, 2, 3, want))  # type: ignore[arg-type]
+                answer = agent.execute(StepRequest("toy", "verify", TALK, 2, 3, want))  # type: ignore[arg-type]
                 assert answer.rows is None or np.isfinite(answer.rows).all()
             unit = MeasuredUnit("t", "u", Backend(words="tokens", warm_up=0), agent, {"target": facts}, lambda *_: None,
                                 lambda: None)  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_message_that_drips_is_a_stall_of_the_message(at_step: bool, monkeypat
     with Scripted(drips) as server:
         agent, began = Agent(server.address, patience=Patience(step_s=600)), time.monotonic()
         with pytest.raises(AgentFault, match=r"stalled: a message that was not whole 0\.4 s after it began"):
-            agent.execute(Ask("toy", "verify", TALK, 2, 3, "logits"))
+            agent.execute(StepRequest("toy", "verify", TALK, 2, 3, "logits"))
         assert time.monotonic() - began < 20
         agent.close()
 
@@ -172,7 +172,7 @@ def test_a_pause_between_two_questions_is_no_slow_message(monkeypatch: pytest.Mo
         agent = Agent(server.address, patience=SOON)
         agent.load("toy")
         time.sleep(0.5)
-        assert agent.execute(Ask("toy", "verify", TALK, 2, 3, "logits")).duration_ns == DONE["duration_ns"]
+        assert agent.execute(StepRequest("toy", "verify", TALK, 2, 3, "logits")).duration_ns == DONE["duration_ns"]
         agent.close()
 
 
@@ -182,7 +182,7 @@ def test_an_engine_s_nan_on_the_wire_is_named_with_its_position() -> None:
     for body, fails in ((np.zeros_like(rows), False), (rows, True)):
         described = REPLIES | {"body": (body.tobytes() if fails else np.ones_like(rows).tobytes()).hex()}
         with Scripted(lambda wire, described=described: play(wire, described)) as server:
-            agent, ask = Agent(server.address, patience=SOON), Ask("toy", "verify", TALK, 2, 3, "logits")
+            agent, ask = Agent(server.address, patience=SOON), StepRequest("toy", "verify", TALK, 2, 3, "logits")
             if fails:
                 with pytest.raises(
                     AgentFault, match="garbage: logits that are not finite: nan of token 6 at position 4"

@@ -55,7 +55,7 @@ def with_odd_cells(rows: list[dict[str, Any]], chance: random.Random) -> list[di
 
 def measure(path: Path) -> None:
     """Read figures, find what they are of, predict and doubt them, as `validate` does before its fits."""
-    figures = read_figures(path, "orin-nx-16gb" if path.suffix == ".bench" else None)
+    figures = read_figures(path, "orin-nx-16gb" if path.suffix == ".rig" else None)
     cases, _, _ = resolve(figures.rows)
     doubtful_rows(cases, families())
 
@@ -89,7 +89,7 @@ def test_no_broken_output_of_llama_bench_breaks_the_program(tmp_path: Path) -> N
                 data = changed_bytes(table(plain, chance).encode(), chance)
             case _:
                 data = json_bytes(changed_tree(records, chance))
-        inputs.append((f"{number}.bench", data))
+        inputs.append((f"{number}.rig", data))
     survive(measure, inputs, tmp_path, accepted=range(30, 290))
 
 

@@ -26,7 +26,7 @@ from hilsim.errors import ChipLost, HilsimError, InputError
 from hilsim.hardware.measured.unit import MeasuredUnit
 from hilsim.hardware.recordings.recorded import RecordedChip
 from hilsim.hardware.recordings.recording import entries_of, linked, read_recording, tensors_of, with_chain
-from hilsim.hardware.wire.exchange import AgentFault, Ask
+from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from tests.hardware_fakes import FACTS, Toy
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 from tests.test_recording import ASKS, TALK, forged, record
@@ -42,7 +42,7 @@ def document() -> dict[str, Any]:
     """A recording as a tree: its lines without their chain, and the bytes beside them."""
     folder = Path(tempfile.mkdtemp())
     try:
-        record(folder / "board.jsonl", [*ASKS, Ask("toy", "decode", TALK, 7, 1, "nothing")])
+        record(folder / "board.jsonl", [*ASKS, StepRequest("toy", "decode", TALK, 7, 1, "nothing")])
         record(folder / "board.jsonl")
         lines = [json.loads(line) for line in (folder / "board.jsonl").read_bytes().splitlines()]
         for line in lines:
@@ -88,7 +88,7 @@ def use(file: Path) -> None:
     backend = Backend(backend=f"recording://{file}").model_copy(update=chip.settings)
     facts = next(iter(recording.models().values()), FACTS)
     unit = MeasuredUnit("chip.unit", "unit", backend, chip, {"target": facts}, lambda *_: None, lambda: None)
-    for ask in (Ask(facts.name, one.phase, one.tokens, one.cached, one.wanted, one.want) for one in ASKS):
+    for ask in (StepRequest(facts.name, one.phase, one.tokens, one.cached, one.wanted, one.want) for one in ASKS):
         try:
             chip.execute(ask)
             unit.execute("target", ask, "said")
@@ -159,7 +159,7 @@ def as_lines(lines: Any) -> list[Any]:
 
 def test_no_broken_bytes_of_a_recording_break_the_program(tmp_path: Path) -> None:
     chance = random.Random(SEED)
-    record(tmp_path / "good.jsonl", [*ASKS, Ask("toy", "decode", TALK, 7, 1, "nothing")])
+    record(tmp_path / "good.jsonl", [*ASKS, StepRequest("toy", "decode", TALK, 7, 1, "nothing")])
     good = (tmp_path / "good.jsonl").read_bytes()
     inputs = [(f"{number}.jsonl", changed_bytes(good, chance)) for number in range(INPUTS)]
     survive(read_raw, inputs, tmp_path)

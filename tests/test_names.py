@@ -196,11 +196,11 @@ def test_what_means_several_things_is_refused_with_all_of_them() -> None:
 def test_a_file_of_ones_own_is_found_by_its_title_and_goes_before_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "chips").mkdir()
     text = (PROJECT / "chips" / "sa8295p.yaml").read_text()
-    text = text.replace("name: sa8295p", "name: bench-7").replace("Qualcomm SA8295P, cockpit", "Bench seven")
+    text = text.replace("name: sa8295p", "name: rig-7").replace("Qualcomm SA8295P, cockpit", "Rig seven")
     text = re.sub(r"known_as: .*", "known_as: [left-board]", text)
-    (tmp_path / "chips" / "bench-7.yaml").write_text(text)
-    for spelling in ("Bench Seven", "LEFT BOARD", "bench 7"):
-        assert load_chip(spelling, tmp_path / "scenario.yaml").name == "bench-7"
+    (tmp_path / "chips" / "rig-7.yaml").write_text(text)
+    for spelling in ("Rig Seven", "LEFT BOARD", "rig 7"):
+        assert load_chip(spelling, tmp_path / "scenario.yaml").name == "rig-7"
 
 
 @pytest.mark.parametrize(

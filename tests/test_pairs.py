@@ -75,7 +75,7 @@ def test_sequences_follow_the_target_whatever_the_draft_lacks(accept: Accept, pa
     decisions = Quick(Rules(accept, payload, WARM), Narrow(SHAPES[shape]))
     counts = counted(decisions, samples=2_500)
     assert p_value(counts, enumerated(decisions.target_after)) > STANDS
-    text = decisions.rules.claim.level == "text"
+    text = decisions.rules.guarantee.level == "text"
     for request in range(30 if text else 0):
         assert told(decisions, request, 2) == alone(decisions, request)
 

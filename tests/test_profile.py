@@ -15,7 +15,7 @@ from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.measured.profile import Grid, Shape, asks, swept, taken
 from hilsim.hardware.recordings.recording import Recording, entries_of, read_recording
 from hilsim.hardware.wire.client import Agent
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from tests.agents import agent
 from tests.hardware_fakes import FACTS, Toy
 
@@ -24,7 +24,7 @@ SMALL = ModelFacts("small", 100, 256, None, ("tokens",))
 COMPILED = ModelFacts("compiled", 100, 1024, (1, 8, 128), ("tokens",))
 
 
-def shape_of(ask: Ask) -> Shape:
+def shape_of(ask: StepRequest) -> Shape:
     return Shape(ask.model, Phase(ask.phase).reads, ask.rows, ask.cached)
 
 
@@ -134,7 +134,7 @@ def after(steps: int, fault: BaseException, monkeypatch: pytest.MonkeyPatch) -> 
     """An agent that answers so many steps, and then something happens."""
     execute, left = Agent.execute, [steps]
 
-    def once(self: Agent, ask: Ask) -> Answer:
+    def once(self: Agent, ask: StepRequest) -> StepResult:
         left[0] -= 1
         if left[0] < 0:
             raise fault

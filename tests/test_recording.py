@@ -32,15 +32,15 @@ from hilsim.hardware.recordings.recording import (
     tensors_of,
     with_chain,
 )
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from tests.hardware_fakes import BOARD, FACTS, VOCABULARY, Toy, row, rows
 
 TALK = (3, 1, 4, 1, 5, 9, 2, 6)
 ASKS = [
-    Ask("toy", "prefill", TALK[:4], 0, 1, "logits"),
-    Ask("toy", "verify", TALK[:7], 4, 3, "logits"),
-    Ask("toy", "draft", TALK[:5], 4, 1, "tokens"),
-    Ask("toy", "draft", TALK[:6], 5, 1, "nothing"),
+    StepRequest("toy", "prefill", TALK[:4], 0, 1, "logits"),
+    StepRequest("toy", "verify", TALK[:7], 4, 3, "logits"),
+    StepRequest("toy", "draft", TALK[:5], 4, 1, "tokens"),
+    StepRequest("toy", "draft", TALK[:6], 5, 1, "nothing"),
 ]
 
 
@@ -57,7 +57,7 @@ def recorder_of(file: Path) -> Recorder:
     )
 
 
-def record(file: Path, asks: Sequence[Ask] = ASKS, chip: Toy | None = None) -> list[Answer]:
+def record(file: Path, asks: Sequence[StepRequest] = ASKS, chip: Toy | None = None) -> list[StepResult]:
     """A session with a toy's answers."""
     chip = chip or Toy()
     answers = [chip.execute(ask) for ask in asks]
@@ -67,7 +67,7 @@ def record(file: Path, asks: Sequence[Ask] = ASKS, chip: Toy | None = None) -> l
     return answers
 
 
-def same(one: Answer, other: Answer) -> bool:
+def same(one: StepResult, other: StepResult) -> bool:
     """Whether answers agree in every figure."""
     alike = one.rows is None and other.rows is None
     if one.rows is not None and other.rows is not None:
@@ -86,7 +86,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert [session.header.session for session in recording.sessions] == [1, 2]
     header = recording.sessions[0].header
     assert (header.unit, header.scenario, header.device, header.settings["warm_up"]) == (
-        "toy/gpu", "abc", {"name": "bench"}, 3,
+        "toy/gpu", "abc", {"name": "rig"}, 3,
     )  # fmt: skip
     assert header.began == "2026-01-02T00:00:00+00:00"
     assert recording.models() == {"toy": FACTS}
@@ -220,7 +220,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
             recorder_of(file)
 
 
-def fill(recorder: Recorder, ask: Ask) -> None:
+def fill(recorder: Recorder, ask: StepRequest) -> None:
     """Record more than there is room for."""
     for _ in range(20):
         recorder.add("target", ask, Toy().execute(ask), "said")
@@ -230,7 +230,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path: Path) -> None:
     """A limit on the size of files does what a full disk does: a line that does not fit is taken back."""
     file = tmp_path / "board.jsonl"
     recorder = recorder_of(file)
-    ask = Ask("toy", "draft", TALK[:5], 4, 1, "nothing")
+    ask = StepRequest("toy", "draft", TALK[:5], 4, 1, "nothing")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -460,23 +460,23 @@ def test_words_are_put_together_from_other_steps(tmp_path: Path) -> None:
     """Rows after 5, 6 and 7 tokens were said in one verify; another policy asks for those after 6 and 7 alone."""
     file = tmp_path / "board.jsonl"
     record(file, [ASKS[0], ASKS[1]])
-    other = Ask("toy", "verify", TALK[:7], 5, 2, "logits")
+    other = StepRequest("toy", "verify", TALK[:7], 5, 2, "logits")
     answer = chip_of(file, "interpolate").execute(other)
     np.testing.assert_array_equal(answer.rows, rows(other))
-    tokens = chip_of(file, "interpolate").execute(Ask("toy", "draft", TALK[:6], 5, 1, "tokens"))
+    tokens = chip_of(file, "interpolate").execute(StepRequest("toy", "draft", TALK[:6], 5, 1, "tokens"))
     assert tokens.ids == (int(row(TALK[:6]).argmax()),)
     record(tmp_path / "named.jsonl", [ASKS[2]])
-    named = Ask("toy", "draft", TALK[:5], 3, 1, "tokens")
-    record(tmp_path / "named.jsonl", [Ask("toy", "draft", TALK[:5], 2, 1, "nothing")])
+    named = StepRequest("toy", "draft", TALK[:5], 3, 1, "tokens")
+    record(tmp_path / "named.jsonl", [StepRequest("toy", "draft", TALK[:5], 2, 1, "nothing")])
     assert chip_of(tmp_path / "named.jsonl", "interpolate").execute(named).ids == (int(row(TALK[:5]).argmax()),)
-    mixed = Ask("toy", "verify", TALK[:7], 3, 4, "logits")
+    mixed = StepRequest("toy", "verify", TALK[:7], 3, 4, "logits")
     np.testing.assert_array_equal(chip_of(file, "interpolate").execute(mixed).rows, rows(mixed))
 
 
 def test_an_unseen_step_is_refused_with_what_is_nearest(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
     record(file, [ASKS[0], ASKS[1]])
-    other = Ask("toy", "verify", TALK[:7], 5, 2, "logits")
+    other = StepRequest("toy", "verify", TALK[:7], 5, 2, "logits")
     with pytest.raises(UnseenStep) as caught:
         chip_of(file).execute(other)
     assert str(caught.value) == (
@@ -486,13 +486,13 @@ def test_an_unseen_step_is_refused_with_what_is_nearest(tmp_path: Path) -> None:
     )
     for unseen in ("refuse", "interpolate"):
         with pytest.raises(UnseenStep, match=r"words that were not said.*in another conversation.*words: stand_in"):
-            chip_of(file, unseen).execute(Ask("toy", "verify", (9, 9, 9, 9, 9, 9, 9), 4, 3, "logits"))
+            chip_of(file, unseen).execute(StepRequest("toy", "verify", (9, 9, 9, 9, 9, 9, 9), 4, 3, "logits"))
         with pytest.raises(UnseenStep, match="none of model other"):
-            chip_of(file, unseen).execute(Ask("other", "draft", (1,), 0, 1, "tokens"))
+            chip_of(file, unseen).execute(StepRequest("other", "draft", (1,), 0, 1, "tokens"))
     record(tmp_path / "one.jsonl", [ASKS[3]])
     alone = chip_of(tmp_path / "one.jsonl", "interpolate")
     with pytest.raises(UnseenStep, match="beyond everything recorded"):
-        alone.execute(Ask("toy", "prefill", (1,) * 9, 0, 1, "nothing"))
+        alone.execute(StepRequest("toy", "prefill", (1,) * 9, 0, 1, "nothing"))
 
 
 def entry_of(rows: int, cached: int, duration_ns: int, use: Use = "said") -> Entry:
@@ -540,9 +540,9 @@ def test_compiled_widths_are_looked_up_whole() -> None:
 
 def test_an_interpolated_duration_is_what_the_answer_takes(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
-    timed = [Ask("toy", "verify", TALK[:4] + (0,) * rows, 4, 1, "nothing") for rows in (1, 3)]
+    timed = [StepRequest("toy", "verify", TALK[:4] + (0,) * rows, 4, 1, "nothing") for rows in (1, 3)]
     first, second = (answer.duration_ns for answer in record(file, timed))
-    answer = chip_of(file, "interpolate").execute(Ask("toy", "verify", TALK[:6], 4, 1, "nothing"))
+    answer = chip_of(file, "interpolate").execute(StepRequest("toy", "verify", TALK[:6], 4, 1, "nothing"))
     assert answer.duration_ns == -(-(first + second) // 2)
 
 

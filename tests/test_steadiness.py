@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hilsim.hardware.measured.quality import Doubt, Reading, Sample, doubts, sample_of, shape_of, unjudged
-from hilsim.hardware.wire.exchange import Answer, Ask
+from hilsim.hardware.wire.exchange import StepRequest, StepResult
 from hilsim.show.step_times import print_profile
 
 MS = 1_000_000
@@ -157,8 +157,8 @@ def test_clocks_that_nobody_read_are_no_readings() -> None:
 
 
 def test_an_answer_as_a_sample() -> None:
-    ask = Ask("toy", "verify", (0,) * 305, 300, 5, "logits")
-    sample = sample_of(ask, Answer(5, wall_ns=7, clock_ns=3, at_ns=9, temperature_c=40.0))
+    ask = StepRequest("toy", "verify", (0,) * 305, 300, 5, "logits")
+    sample = sample_of(ask, StepResult(5, wall_ns=7, clock_ns=3, at_ns=9, temperature_c=40.0))
     assert sample == Sample("toy, 5 rows after 256 to 511", 5, 7, 3, 9, 40.0)
     assert shape_of("toy", 1, 0) == "toy, 1 row after 0 to 255"
 
@@ -168,7 +168,10 @@ def test_a_profile_judges_every_shape_by_itself_though_a_steady_one_lies_near() 
     wild, steady = (1, 1.2, 4.0, 1.1, 2.6, 3.0, 1.0), [2.0] * 7
     answers = [(256, time) for time in wild] + [(320, time) for time in steady]
     asked = [
-        (Ask("toy", "decode", (0,) * (cached + 1), cached, 1, "nothing"), Answer(round(time * MS), wall_ns=10 * MS))
+        (
+            StepRequest("toy", "decode", (0,) * (cached + 1), cached, 1, "nothing"),
+            StepResult(round(time * MS), wall_ns=10 * MS),
+        )
         for cached, time in answers
     ]
     (found,) = (
@@ -178,8 +181,8 @@ def test_a_profile_judges_every_shape_by_itself_though_a_steady_one_lies_near() 
     assert found.figure > 1
     together = [doubt for doubt in doubts([sample_of(*one) for one in asked]) if doubt.kind == "wide scatter"]
     assert all(doubt.figure < found.figure for doubt in together)  # what is measured as one hides it
-    prompt = Ask("toy", "prefill", (0,) * 16, 0, 1, "nothing")
-    assert sample_of(prompt, Answer(1), exact=True).shape == "toy, a prompt of 16 rows after 0"
+    prompt = StepRequest("toy", "prefill", (0,) * 16, 0, 1, "nothing")
+    assert sample_of(prompt, StepResult(1), exact=True).shape == "toy, a prompt of 16 rows after 0"
 
 
 def test_times_taken_too_seldom_are_not_called_beyond_doubt(capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,10 +227,10 @@ BENCH = {
 DECODE = {"n_prompt": 0, "n_gen": 128, "avg_ns": 6400000000, "avg_ts": 20.0}
 
 
-def bench(folder: Path, *changes: dict[str, object], form: str = "csv") -> Path:
+def rig(folder: Path, *changes: dict[str, object], form: str = "csv") -> Path:
     """What llama-bench would write, in one of its forms."""
     records = [BENCH | change for change in changes]
-    file = folder / f"bench.{form}"
+    file = folder / f"rig.{form}"
     if form == "csv":
         columns = [name for name in BENCH if name != "samples_ts"]
         lines = [
@@ -248,7 +248,7 @@ def bench(folder: Path, *changes: dict[str, object], form: str = "csv") -> Path:
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
 def test_rows_of_llama_bench_are_prompts_and_steps_of_the_chip_that_is_named(form: str, tmp_path: Path) -> None:
     """Steps of 128 tokens after 64 make positions 65 to 192: on average 129 in the cache, rounded up."""
-    file = bench(tmp_path, {}, DECODE, DECODE | {"n_depth": 64, "test_time": "later"}, form=form)
+    file = rig(tmp_path, {}, DECODE, DECODE | {"n_depth": 64, "test_time": "later"}, form=form)
     cases, left, faults = resolve(read_measurements(file, "orin-nx-16gb"))
     assert (left, faults) == ([], [])
     assert [(case.kind, case.chip.name, case.unit_name, case.precision) for case in cases] == [
@@ -268,8 +268,8 @@ def test_llama_bench_and_the_same_figures_by_hand_are_one_calibration(
         out = capsys.readouterr().out
         return out[: out.index("worst")]
 
-    from_bench = fitted(bench(tmp_path, {}, DECODE))
-    assert from_bench == fitted(bench(tmp_path, {}, DECODE, form="jsonl"))  # a name that recordings have too
+    from_bench = fitted(rig(tmp_path, {}, DECODE))
+    assert from_bench == fitted(rig(tmp_path, {}, DECODE, form="jsonl"))  # a name that recordings have too
     common = {"model": "Llama-3.2-3B-Instruct", "runtime": "llama.cpp"}
     by_hand = csv_file(
         tmp_path,
@@ -302,7 +302,7 @@ def test_rows_of_llama_bench_without_a_counterpart_are_left_out_with_the_reason(
 ) -> None:
     avg_ns = 1e9 * (512 + int(str(change.get("n_gen", 0)))) / 630.27
     cases, left, faults = resolve(
-        read_measurements(bench(tmp_path, change | {"avg_ns": int(avg_ns)}, form="json"), "orin-nx-16gb")
+        read_measurements(rig(tmp_path, change | {"avg_ns": int(avg_ns)}, form="json"), "orin-nx-16gb")
     )
     assert (cases, faults) == ([], [])
     assert reason in left[0].reason
@@ -318,7 +318,7 @@ PLAIN_SETTINGS = {
     "change", [{}, PLAIN_SETTINGS, {"devices": "CUDA0"}, {"tensor_split": "1.00/0.00"}, {"embeddings": "0"}], ids=str
 )
 def test_rows_that_ran_on_one_gpu_are_the_gpu_s(change: dict[str, object], tmp_path: Path) -> None:
-    (row,) = read_measurements(bench(tmp_path, change, form="json"), "orin-nx-16gb")
+    (row,) = read_measurements(rig(tmp_path, change, form="json"), "orin-nx-16gb")
     assert (row.unit_kind, row.hardware, row.forbidden) == ("gpu", "Orin", "")
 
 
@@ -331,20 +331,20 @@ FORMATS = [
 
 @pytest.mark.parametrize(("model_type", "precision"), FORMATS)
 def test_quantisations_are_number_formats(model_type: str, precision: str, tmp_path: Path) -> None:
-    (row,) = read_measurements(bench(tmp_path, {"model_type": model_type}, form="json"), "orin-nx-16gb")
+    (row,) = read_measurements(rig(tmp_path, {"model_type": model_type}, form="json"), "orin-nx-16gb")
     assert row.precision == precision
 
 
 def test_a_run_on_the_cpu_is_the_cpu_s(tmp_path: Path) -> None:
     for change in ({"n_gpu_layers": 0}, {"backends": "CPU"}, {"devices": "none"}, {"devices": "CPU"}):
-        (row,) = read_measurements(bench(tmp_path, change, form="json"), "orin-nx-16gb")
+        (row,) = read_measurements(rig(tmp_path, change, form="json"), "orin-nx-16gb")
         assert (row.unit_kind, row.hardware, row.forbidden) == ("cpu", "ARMv8", "")
 
 
 def test_without_a_chip_llama_bench_names_none_and_the_message_says_how_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["validate", "--csv", str(bench(tmp_path, {}, DECODE))]) == 2
+    assert main(["validate", "--csv", str(rig(tmp_path, {}, DECODE))]) == 2
     told = capsys.readouterr().err
     assert "lines 2-3, device: found 'Orin'" in told
     assert "add --chip NAME" in told
@@ -352,12 +352,12 @@ def test_without_a_chip_llama_bench_names_none_and_the_message_says_how_to(
 
 def test_figures_of_llama_bench_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"avg_ts 63\.027 and avg_ns"):
-        read_measurements(bench(tmp_path, {"avg_ts": 63.027}), "orin-nx-16gb")
+        read_measurements(rig(tmp_path, {"avg_ts": 63.027}), "orin-nx-16gb")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40, 200])
 def test_output_that_was_cut_is_refused_not_read_in_part(cut: int, tmp_path: Path) -> None:
-    file = bench(tmp_path, {}, DECODE, form="json")
+    file = rig(tmp_path, {}, DECODE, form="json")
     file.write_text(file.read_text(encoding="utf-8")[:-cut], encoding="utf-8")
     with pytest.raises(InputError, match="JSON"):
         read_measurements(file, "orin-nx-16gb")

@@ -6,12 +6,12 @@ from collections.abc import Generator
 
 import simpy
 
-from hilsim.sim.lock import Turn
+from hilsim.sim.lock import Lock
 
 Log = list[tuple[str, int]]
 
 
-def holder(env: simpy.Environment, turn: Turn, name: str, hold: int, log: Log) -> Generator[simpy.Event, None, None]:
+def holder(env: simpy.Environment, turn: Lock, name: str, hold: int, log: Log) -> Generator[simpy.Event, None, None]:
     """Hold the turn for a while; an interrupt ends the wait or the hold."""
     try:
         if not turn.take():
@@ -34,7 +34,7 @@ def at(env: simpy.Environment, when: int, process: simpy.Process) -> Generator[s
 
 def test_turns_are_taken_one_at_a_time_in_the_order_of_asking() -> None:
     env, log = simpy.Environment(), Log()
-    turn = Turn(env)
+    turn = Lock(env)
     for name in "abc":
         env.process(holder(env, turn, name, 10, log))
     env.run()
@@ -46,7 +46,7 @@ def test_turns_are_taken_one_at_a_time_in_the_order_of_asking() -> None:
 
 def test_a_free_turn_is_taken_without_an_event() -> None:
     env = simpy.Environment()
-    turn = Turn(env)
+    turn = Lock(env)
     assert turn.take()
     assert not turn.take()
     turn.leave()
@@ -56,7 +56,7 @@ def test_a_free_turn_is_taken_without_an_event() -> None:
 
 def test_whoever_is_interrupted_while_waiting_leaves_the_queue() -> None:
     env, log = simpy.Environment(), Log()
-    turn = Turn(env)
+    turn = Lock(env)
     env.process(holder(env, turn, "a", 10, log))
     waits = env.process(holder(env, turn, "b", 10, log))
     env.process(holder(env, turn, "c", 10, log))
@@ -69,7 +69,7 @@ def test_whoever_is_interrupted_while_waiting_leaves_the_queue() -> None:
 def test_whoever_is_interrupted_at_the_handover_passes_the_turn_on() -> None:
     """At 10 `a` hands over to `b`, and before `b` runs it is interrupted: the turn is `c`'s, at the same instant."""
     env, log = simpy.Environment(), Log()
-    turn = Turn(env)
+    turn = Lock(env)
 
     def leaves_and_interrupts() -> Generator[simpy.Event, None, None]:
         assert turn.take()
@@ -87,7 +87,7 @@ def test_whoever_is_interrupted_at_the_handover_passes_the_turn_on() -> None:
 
 def test_whoever_is_interrupted_while_holding_leaves_the_turn() -> None:
     env, log = simpy.Environment(), Log()
-    turn = Turn(env)
+    turn = Lock(env)
     holds = env.process(holder(env, turn, "a", 10, log))
     env.process(holder(env, turn, "b", 10, log))
     env.process(at(env, 4, holds))
@@ -98,7 +98,7 @@ def test_whoever_is_interrupted_while_holding_leaves_the_turn() -> None:
 def test_who_asks_at_the_instant_of_a_handover_waits_behind() -> None:
     """The turn stays taken while it is handed over: a newcomer cannot slip in."""
     env, log = simpy.Environment(), Log()
-    turn = Turn(env)
+    turn = Lock(env)
 
     def leaves_and_asks_again() -> Generator[simpy.Event, None, None]:
         assert turn.take()

@@ -12,7 +12,7 @@ from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
 from hilsim.hardware.distributed.boards import require_real
 from hilsim.hardware.distributed.link_wires import End, LinkEnds
 from hilsim.hardware.distributed.measured_run import tried
-from hilsim.hardware.measured.rig import MENDING, Bench, token_of
+from hilsim.hardware.measured.rig import MENDING, Rig, token_of
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.show.distributed import distributed
 from hilsim.sources.source import LogitsSource
@@ -55,11 +55,9 @@ def opened_ends(setup: Setup, addresses: Mapping[str, str] | None) -> Iterator[d
         yield opened
 
 
-def really_run(
-    setup: Setup, bench: Bench, ends: Mapping[str, End], source: Callable[[], LogitsSource]
-) -> dict[str, Any]:
+def really_run(setup: Setup, rig: Rig, ends: Mapping[str, End], source: Callable[[], LogitsSource]) -> dict[str, Any]:
     """One trial over the words that `source` has at hand, as the document tells it, or what was lost on the way."""
     try:
-        return distributed(setup, [tried(setup, bench, LinkEnds(ends), source)], "")
+        return distributed(setup, [tried(setup, rig, LinkEnds(ends), source)], "")
     except ChipLost as lost:
         return {"lost": str(lost)}

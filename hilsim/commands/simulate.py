@@ -25,7 +25,7 @@ from hilsim.sim.trace import Observer, Trace
 
 if TYPE_CHECKING:
     from hilsim.hardware.distributed.link_wires import End
-    from hilsim.hardware.measured.rig import Bench
+    from hilsim.hardware.measured.rig import Rig
     from hilsim.show.terminal.dashboard import Dashboard
 
 # Where what boards say is written down, unless a scenario or --out says otherwise.
@@ -68,21 +68,21 @@ def run_scenario(options: RunOptions) -> int:
     verdict.require()
     if faults := output_faults(options, make=True):
         raise InputError(faults)
-    with opened_bench(setup, options) as bench, link_of(setup, options) as ends:
+    with opened_bench(setup, options) as rig, link_of(setup, options) as ends:
         try:
-            return run_with(options, setup, verdict, plans, bench, ends)
+            return run_with(options, setup, verdict, plans, rig, ends)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("" if bench is None else bench.kept()) from None
+            raise KeyboardInterrupt("" if rig is None else rig.kept()) from None
 
 
-def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Bench | None]:
+def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Rig | None]:
     """The boards and recordings of a scenario; nothing where all units are simulated."""
     if not setup.backends:
         return nullcontext()
-    from hilsim.hardware.measured.rig import Bench
+    from hilsim.hardware.measured.rig import Rig
 
     with saying("connecting to") as say:
-        return Bench.open(setup, options.out or RECORDINGS, say)
+        return Rig.open(setup, options.out or RECORDINGS, say)
 
 
 def link_of(setup: Setup, options: RunOptions) -> AbstractContextManager[Mapping[str, End]]:
@@ -99,15 +99,15 @@ def run_with(
     setup: Setup,
     verdict: Verdict,
     plans: dict[int, Plan],
-    bench: Bench | None,
+    rig: Rig | None,
     ends: Mapping[str, End],
 ) -> int:
     """Run and show a scenario that was found in order."""
     # A board is asked again what it said before, as its time is another each time; but a run that really happens has
     # no time to ask.
     live = setup.scenario.logits.source == "live" or options.uncertainty > 0
-    remember = options.link_ends is not None or (bench is None and live)
-    sources = Sources(setup, remember=remember, bench=bench)
+    remember = options.link_ends is not None or (rig is None and live)
+    sources = Sources(setup, remember=remember, rig=rig)
     policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
     from hilsim.show.document import as_json, document
 
@@ -115,20 +115,20 @@ def run_with(
         outcome = run_both(setup, sources, observer, options.realtime)
     broken = next((run for run in (outcome.baseline, outcome.speculative) if run is not None and run.lost), None)
     if broken is not None:
-        assert bench is not None, "only boards are lost"
-        return told_lost(options, setup, outcome, broken, bench)
+        assert rig is not None, "only boards are lost"
+        return told_lost(options, setup, outcome, broken, rig)
     found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
     found["notes"] += sources.notes
-    if bench is not None:
+    if rig is not None:
         from hilsim.show.hardware import hardware, shadow
 
-        found["hardware"] = hardware(bench)
+        found["hardware"] = hardware(rig)
         if options.shadow:
-            found["shadow"] = shadow(bench)
+            found["shadow"] = shadow(rig)
         if options.link_ends is not None:
             from hilsim.commands.distributed import really_run
 
-            found["distributed"] = really_run(setup, bench, ends, lambda: sources.bare("policy"))
+            found["distributed"] = really_run(setup, rig, ends, lambda: sources.bare("policy"))
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, options.overrides, sources)
     if options.uncertainty:
@@ -152,7 +152,7 @@ def run_with(
     return 1 if bad else 0
 
 
-def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, bench: Bench) -> int:
+def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, rig: Rig) -> int:
     """The report of a run that a board did not live through; its trace and tables as far as it came."""
     from hilsim.show import hardware
     from hilsim.show.document import as_json
@@ -162,10 +162,10 @@ def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace
         "digest": setup.digest,
         "seed": setup.scenario.seed,
         "lost": hardware.lost(broken),
-        "hardware": hardware.hardware(bench),
+        "hardware": hardware.hardware(rig),
     }
     if options.shadow:
-        told["shadow"] = hardware.shadow(bench)
+        told["shadow"] = hardware.shadow(rig)
     save_traces(options, setup, outcome)
     if options.out is not None:
         save_report(options.out, told)

@@ -158,7 +158,7 @@ Accept = Annotated[
 MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's law
 
 
-class Claim(NamedTuple):
+class Guarantee(NamedTuple):
     """What may be said of a run's text: `text` - the target's own, token by token; `law` - another text of the same
     law; `none` - another law.
     """
@@ -176,21 +176,21 @@ WHY = {
 }
 
 
-def claim(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Claim:
+def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Guarantee:
     """What a combination without faults may claim against the target alone."""
     if accept.rule == "lenient" and accept.lenience < 1:
-        return Claim("none", f"lenience {accept.lenience:g} accepts more than the target's law allows")
+        return Guarantee("none", f"lenience {accept.lenience:g} accepts more than the target's law allows")
     if accept.rule == "typical":
-        return Claim("none", "typical acceptance lets plausible drafts stand more often than the target says them")
+        return Guarantee("none", "typical acceptance lets plausible drafts stand more often than the target says them")
     if payload.scheme == "top_k_after" and accept.rule not in MATCHING:
-        return Claim("none", f"the draft draws from its whole law, the target tests against {payload.k} entries of it")
+        return Guarantee("none", f"the draft draws from all entries, the target tests against {payload.k} of them")
     rounded = payload.scheme == "scalar" or verify_at == "draft"
     as_spelled = (
         f"; the target's law is the one that {payload.format} spells" if rounded and hasattr(payload, "format") else ""
     )
     if accept.rule == "block":
-        return Claim("law", "acceptance depends on the block, so the same law tells another text" + as_spelled)
-    return Claim("text", WHY.get(accept.rule, WHY["ratio"]) + as_spelled)
+        return Guarantee("law", "acceptance depends on the block, so the same law tells another text" + as_spelled)
+    return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + as_spelled)
 
 
 def rule_faults(accept: Accept, sampling: Sampling) -> Iterator[str]:

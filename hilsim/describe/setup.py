@@ -10,7 +10,7 @@ from hilsim.describe.backend import SIMULATED, Backend
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.conversation import Conversation
-from hilsim.describe.decoding import Claim, claim
+from hilsim.describe.decoding import Guarantee, guarantee_of
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
@@ -86,14 +86,14 @@ class Setup:
     networks: tuple[PlacedNetwork, ...] = ()
 
     @property
-    def claim(self) -> Claim:
+    def guarantee(self) -> Guarantee:
         """What the scenario's rules may claim against the target alone."""
         scenario = self.scenario
         if scenario.logits.source == "synthetic":
-            return Claim("text", "of a synthetic source, which never asks the rule")
+            return Guarantee("text", "of a synthetic source, which never asks the rule")
         if self.draft is None:  # what is proposed is drawn from no law, so every rule emits the target's own draw
-            return Claim("text", "every token is the target's own, by noise that only the position decides")
-        return claim(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+            return Guarantee("text", "every token is the target's own, by noise that only the position decides")
+        return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
 
     @property
     def chips(self) -> dict[str, Chip]:

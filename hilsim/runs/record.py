@@ -57,8 +57,8 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "logits.source", found, "live ones, which can be recorded")])
     if setup.draft is None:
         raise InputError([Fault(setup.file, "draft", "none", "a draft, whose continuations are recorded")])
-    if setup.claim.level != "text":
-        found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.claim.why}"
+    if setup.guarantee.level != "text":
+        found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.guarantee.why}"
         expected = "a rule under which every token depends on its position alone"
         raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
 

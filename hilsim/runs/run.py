@@ -29,7 +29,7 @@ from hilsim.sources.transcript import load as load_transcript
 from hilsim.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from hilsim.hardware.measured.rig import Bench
+    from hilsim.hardware.measured.rig import Rig
     from hilsim.sources.live import Compute
 
 
@@ -46,8 +46,8 @@ class Outcome:
 class Sources:
     """Makes fresh sources for the runs of one scenario; networks are loaded once."""
 
-    def __init__(self, setup: Setup, *, remember: bool = False, bench: Bench | None = None):
-        self.setup, self.bench = setup, bench
+    def __init__(self, setup: Setup, *, remember: bool = False, rig: Rig | None = None):
+        self.setup, self.rig = setup, rig
         self.made: list[LogitsSource] = []
         # One a run, so that what the target says alone is never taken for what it says while verifying.
         self.memories: dict[str, Memory] | None = {} if remember else None
@@ -55,7 +55,7 @@ class Sources:
         if scenario.logits.source == "live":
             from hilsim.sources.live import load_stand_ins
 
-            self.stand_ins = load_stand_ins(setup, {} if bench is None else bench.elsewhere)
+            self.stand_ins = load_stand_ins(setup, {} if rig is None else rig.elsewhere)
         elif scenario.logits.source == "transcript":
             file = located(scenario.logits.file, Path(setup.file))
             self.transcript = load_transcript(file)
@@ -66,7 +66,7 @@ class Sources:
     def fresh(self, run: str = "") -> LogitsSource:
         """A source with empty caches for a run that begins; what it says, boards hear."""
         source = self.bare(run)
-        return source if self.bench is None else self.bench.begin(source, run)
+        return source if self.rig is None else self.rig.begin(source, run)
 
     def bare(self, run: str = "") -> LogitsSource:
         """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
@@ -94,19 +94,19 @@ class Sources:
             source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
         self.made.append(source)
         if self.memories is not None:
-            by_position = scenario.logits.source != "synthetic" and self.setup.claim.level == "text"
+            by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text"
             source = Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
         return source
 
     @property
     def speakers(self) -> Mapping[str, Compute]:
         """What computes the rows of roles that boards speak for."""
-        return {} if self.bench is None else self.bench.speakers
+        return {} if self.rig is None else self.rig.speakers
 
     @property
     def timers(self) -> Timers:
         """What times the steps: boards where there are some, else the chip model."""
-        return timer_for if self.bench is None else self.bench.timers
+        return timer_for if self.rig is None else self.rig.timers
 
     @property
     def notes(self) -> list[str]:

@@ -48,7 +48,7 @@ class Choices:
     """Chooses for tables (rows, vocabulary) of float32 logits; deterministic given the seed."""
 
     def __init__(self, rules: Rules, seed: int):
-        assert rules.claim.level == "text", "only what hangs on its position alone can be recorded"
+        assert rules.guarantee.level == "text", "only what hangs on its position alone can be recorded"
         self.rules, self.sampling = rules, rules.sampling
         self.cold = rules.sampling.temperature == 0
         self.warm = rules.sampling.model_copy(update={"temperature": 1.0}) if self.cold else rules.sampling

@@ -15,15 +15,15 @@ import numpy as np
 
 from hilsim.describe.decoding import (
     Accept,
-    Claim,
     FullRows,
     Greedy,
+    Guarantee,
     Payload,
     Ratio,
     Sampling,
     TokenIds,
     VerifyAt,
-    claim,
+    guarantee_of,
 )
 from hilsim.sampling.accept import (
     Emission,
@@ -80,9 +80,9 @@ class Rules:
     verify_at: VerifyAt = "target"
 
     @property
-    def claim(self) -> Claim:
+    def guarantee(self) -> Guarantee:
         """What these rules may claim against the target alone."""
-        return claim(self.accept, self.payload, self.sampling, self.verify_at)
+        return guarantee_of(self.accept, self.payload, self.sampling, self.verify_at)
 
     @classmethod
     def usual(cls, sampling: Sampling) -> Rules:
@@ -95,7 +95,7 @@ class Decisions:
 
     def __init__(self, rows: Rows, rules: Rules, seed: int, ends: Callable[[int], bool]):
         self.rows, self.rules, self.seed, self.ends = rows, rules, seed, ends
-        self.lossy = rows.drafts and rules.claim.level == "none"
+        self.lossy = rows.drafts and rules.guarantee.level == "none"
         # What confidences speak of where the token drafted is simply the likeliest.
         self._warm = (
             rules.sampling if rules.sampling.temperature > 0 else rules.sampling.model_copy(update={"temperature": 1.0})

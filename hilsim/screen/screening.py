@@ -69,8 +69,8 @@ def refusal(setup: Setup, policy: Policy) -> str:
         return f"the jitter of {setup.link.name}"
     if getattr(policy, "fallback", None) is not None:
         return "a fallback, which watches the clock"
-    if setup.claim.level != "text":
-        return f"accept {scenario.accept.rule}: {setup.claim.why}"
+    if setup.guarantee.level != "text":
+        return f"accept {scenario.accept.rule}: {setup.guarantee.why}"
     if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
         return "drafts that stop by a confidence that chance does not have"
     if loop_of(policy) is None:

@@ -59,7 +59,7 @@ def line_of(ran: Ran) -> Line:
     return Line(
         name=ran.variant.name,
         group=ran.variant.group,
-        claim=setup.claim.level,
+        claim=setup.guarantee.level,
         speedup=speedup(ran.baseline, ours),
         first_clause_ms=None if found["time_to_first_clause_ms"] is None else found["time_to_first_clause_ms"]["p50"],
         request_ms=sum(found["lost_ms"].values()) / requests,

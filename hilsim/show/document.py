@@ -141,7 +141,7 @@ def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any
     Only a claim to the target's own text is checked token by token. A lossy rule reports how far the law of what it
     emits is from the target's, as total variation over the drafted positions that were tested.
     """
-    claimed = setup.claim
+    claimed = setup.guarantee
     found: dict[str, Any] = {"rule": setup.scenario.accept.rule, "claim": claimed.level, "why": claimed.why}
     if claimed.level == "text":
         return found | compare_texts(baseline, speculative)

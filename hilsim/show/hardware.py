@@ -13,7 +13,7 @@ from rich.text import Text
 from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
 from hilsim.hardware.measured.quality import doubts, sample_of
-from hilsim.hardware.measured.rig import Bench, Place
+from hilsim.hardware.measured.rig import Place, Rig
 from hilsim.hardware.measured.shadow import Compared, compared, mean_bias, mean_error
 from hilsim.hardware.measured.unit import Line, Trouble
 from hilsim.show.kinds import BAD
@@ -28,9 +28,9 @@ FAULTS_SHOWN, DOUBTS_SHOWN, KINDS_SHOWN = 5, 6, 24
 FAR = 10  # errors from ten times on need no decimals
 
 
-def hardware(bench: Bench) -> list[Block]:
-    """Every unit on the bench, what it executed, and what is doubtful about it."""
-    return [unit_of(track, place, bench.setup) for track, place in bench.places.items()]
+def hardware(rig: Rig) -> list[Block]:
+    """Every unit on the rig, what it executed, and what is doubtful about it."""
+    return [unit_of(track, place, rig.setup) for track, place in rig.places.items()]
 
 
 def unit_of(track: str, place: Place, setup: Setup) -> Block:
@@ -88,11 +88,11 @@ def fault_of(trouble: Trouble) -> Block:
     }
 
 
-def shadow(bench: Bench) -> Block:
+def shadow(rig: Rig) -> Block:
     """The chip model held against the chips, by kind of step."""
-    found = compared(bench.pairs)
+    found = compared(rig.pairs)
     return {
-        "other_models": [role for place in bench.places.values() for role in other_models(place, bench.setup)],
+        "other_models": [role for place in rig.places.values() for role in other_models(place, rig.setup)],
         "kinds": [kind_of(kind) for kind in found],
         "mean_absolute_error": mean_error(found) if found else None,
         "bias": mean_bias(found) if found else None,

@@ -13,8 +13,8 @@ from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
-from hilsim.sim.device_slot import Cause, MeasuredSeat, MeasuringTimer, Process, Seat, Watcher, now_ns
-from hilsim.sim.lock import Turn
+from hilsim.sim.device_slot import DeviceSlot, MeasuredSlot, MeasuringTimer, Process, RequestTag, Watcher, now_ns
+from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Level, Span, Trace
 from hilsim.units import ns
 
@@ -28,7 +28,7 @@ class Direction:
 
     def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace):
         self.env, self.track, self.seed, self.trace = env, track, seed, trace
-        self.turn = Turn(env)
+        self.turn = Lock(env)
         self.link = link
         self.propagation_ns = ns(link.propagation.si)
         self.jitter_ns = 0 if link.jitter is None else ns(link.jitter.si)
@@ -47,7 +47,7 @@ class Direction:
         """From the first byte to arrival on a free wire, without jitter."""
         return self.wire_ns(nbytes) + self.propagation_ns
 
-    def send(self, kind: str, nbytes: int, cause: Cause, left: simpy.Event | None = None) -> Process:
+    def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
         """Queue for the wire, put the bytes on it, return when they have arrived; `left` tells when they are gone."""
         asked = start = now_ns(self.env)
         if not self.turn.take():
@@ -107,10 +107,10 @@ class Board:
         timers: Timers = timer_for,
     ):
         self.env, self.setup, self.trace, self.timers = env, setup, trace, timers
-        self.turns: dict[str, Turn] = {}
+        self.turns: dict[str, Lock] = {}
         self.networks = [Watcher(env, network, self.turn(network.track), trace) for network in setup.networks]
-        self.target = self.seat(setup.target)
-        self.draft = self.seat(setup.draft) if setup.draft is not None and with_draft else None
+        self.target = self.slot(setup.target)
+        self.draft = self.slot(setup.draft) if setup.draft is not None and with_draft else None
         self.up = self.down = None
         elsewhere = setup.application != setup.target.chip.name
         if setup.link is not None and (with_draft or elsewhere):
@@ -130,14 +130,14 @@ class Board:
                 else:
                     memory.take(item.what, item.bytes)
 
-    def turn(self, track: str) -> Turn:
+    def turn(self, track: str) -> Lock:
         """The one turn of a unit."""
-        return self.turns.setdefault(track, Turn(self.env))
+        return self.turns.setdefault(track, Lock(self.env))
 
-    def seat(self, placed: Placed) -> Seat:
+    def slot(self, placed: Placed) -> DeviceSlot:
         """A role's place on its unit."""
         timer = self.timers(placed, self.setup.scenario.context_tokens)
-        kind = MeasuredSeat if isinstance(timer, MeasuringTimer) else Seat
+        kind = MeasuredSlot if isinstance(timer, MeasuringTimer) else DeviceSlot
         return kind(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace)
 
     def direction(self, link: Link, way: str) -> Direction:
@@ -150,8 +150,8 @@ class Board:
 
     def queued_ns(self, request: int) -> int:
         """How long the steps of a request have waited for units that others held."""
-        seats = [seat for seat in (self.target, self.draft) if seat is not None]
-        return sum(seat.queued_ns.get(request, 0) for seat in seats)
+        slots = [slot for slot in (self.target, self.draft) if slot is not None]
+        return sum(slot.queued_ns.get(request, 0) for slot in slots)
 
     def open_conversation(self) -> None:
         """Allocate the caches of one more conversation on every chip."""

@@ -10,7 +10,7 @@ import simpy
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, network_ns
 from hilsim.describe.setup import PlacedNetwork
-from hilsim.sim.lock import Turn
+from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
@@ -21,15 +21,15 @@ def now_ns(env: simpy.Environment) -> int:
     return int(env.now)
 
 
-class Cause(NamedTuple):
+class RequestTag(NamedTuple):
     """Whom a span is for."""
 
     request: int
     round: int
 
 
-class Priced(NamedTuple):
-    """A step with its price on the seat that does it; `kind` is that of its span."""
+class TimedStep(NamedTuple):
+    """A step with its price on the slot that does it; `kind` is that of its span."""
 
     kind: str
     rows: int
@@ -38,20 +38,20 @@ class Priced(NamedTuple):
     ns: int
 
 
-class Seat:
+class DeviceSlot:
     """A role's place on a unit: its timer, and the unit's one turn that every model on it shares."""
 
-    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Turn, timer: StepTimer, trace: Trace):
+    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace):
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
-        self.priced: dict[tuple[Phase, int, int], Priced] = {}
+        self.priced: dict[tuple[Phase, int, int], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
-    def step(self, phase: Phase, rows: int, cached: int) -> Priced:
+    def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
         """A step of `rows` new positions after `cached` ones; the same step always has the same price."""
         priced = self.priced.get((phase, rows, cached))
         if priced is None:
             step = Step(phase, rows, cached)
-            priced = Priced(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
+            priced = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
             self.priced[phase, rows, cached] = priced
         return priced
 
@@ -63,7 +63,7 @@ class Seat:
         """What one plain decode step takes with so many positions in the cache."""
         return self.expected_ns(Phase.DECODE, 1, cached)
 
-    def work(self, step: Priced, cause: Cause, position: int = -1) -> Process:
+    def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
         """Wait for the unit, hold it for as long as the step takes, or until interrupted.
 
         `position` is the place in the conversation that a draft step proposes a token for.
@@ -98,36 +98,36 @@ class MeasuringTimer(StepTimer, Protocol):
         ...
 
 
-class MeasuredSeat(Seat):
+class MeasuredSlot(DeviceSlot):
     """A role's place on a unit that is really there, or was recorded."""
 
     timer: MeasuringTimer
 
-    def step(self, phase: Phase, rows: int, cached: int) -> Priced:
+    def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
         """Have a step executed; the same step takes another time when it is done again."""
         step = Step(phase, rows, cached)
         taken = self.timer.duration_ns(step)
-        return Priced(phase.value, rows, cached, self.timer.width(step), taken)
+        return TimedStep(phase.value, rows, cached, self.timer.width(step), taken)
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
         return self.timer.expected_ns(Step(phase, rows, cached))
 
-    def work(self, step: Priced, cause: Cause, position: int = -1) -> Process:
+    def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
         """First what was lost to faults, on the unit's track, then the step."""
         lost = self.timer.lost_ns()
         if lost:
-            yield from super().work(Priced("fault", 0, step.cached, 0, lost), cause)
+            yield from super().work(TimedStep("fault", 0, step.cached, 0, lost), cause)
         yield from super().work(step, cause, position)
 
 
 class Watcher:
     """A network beside the language model: it takes its unit's turn once a question."""
 
-    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Turn, trace: Trace):
+    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Lock, trace: Trace):
         self.env, self.track, self.turn, self.trace = env, network.track, turn, trace
         self.pass_ns = network_ns(network)
 
-    def work(self, cause: Cause) -> Process:
+    def work(self, cause: RequestTag) -> Process:
         """Wait for the unit and hold it for one pass."""
         asked = now_ns(self.env)
         if not self.turn.take():

@@ -15,7 +15,7 @@ import simpy
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, draft_step, send_drafts
+from hilsim.sim.steps import RunContext, draft_step, send_drafts
 
 
 @dataclass(slots=True)
@@ -45,9 +45,9 @@ class Lead:
     over: bool = False  # told that the answer is complete
 
     @staticmethod
-    def of(desk: Desk, request: Request) -> Lead:
+    def of(context: RunContext, request: Request) -> Lead:
         """A draft's chip that knows all that is committed."""
-        env = desk.board.env
+        env = context.board.env
         return Lead(env, request, len(request.tokens), request.draft_cached, env.event())
 
     @property
@@ -111,42 +111,42 @@ class Inbox:
         return self.newest.tokens[len(known) :]
 
 
-def draft_one(desk: Desk, lead: Lead) -> Process:
+def draft_one(context: RunContext, lead: Lead) -> Process:
     """Draft one token more; what was committed meanwhile wins over it."""
     request, position = lead.request, lead.length
     known = request.tokens if lead.told == len(request.tokens) else request.tokens[: lead.told]
     view = View(request.index, request.conversation, known)
-    (token,) = desk.source.draft(view, 1, tuple(lead.ahead)).tokens
-    yield from draft_step(desk, request, position, lead.cached)
+    (token,) = context.source.draft(view, 1, tuple(lead.ahead)).tokens
+    yield from draft_step(context, request, position, lead.cached)
     lead.cached = position
     if lead.told <= position:
         lead.ahead.append(token)
-        lead.ended = desk.source.ends(token)
+        lead.ended = context.source.ends(token)
 
 
-def ship(desk: Desk, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
+def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
     """Send the last `count` drafted tokens on their way; what is drafted while the wire is taken goes together."""
     lead.shipped = [end for end in lead.shipped if end > lead.told] + [lead.length]
     lead.unsent, lead.last = lead.unsent + count, last
     if not lead.sending:
         lead.sending = True
-        lead.env.process(empty(desk, lead, inbox))
+        lead.env.process(empty(context, lead, inbox))
 
 
-def empty(desk: Desk, lead: Lead, inbox: Inbox) -> Process:
+def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
     """Message after message until all that is drafted has left; each arrives by itself."""
     while lead.unsent and lead.ahead:
         shipment = Shipment(lead.told, tuple(lead.ahead), lead.last)
         fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0
         left = lead.env.event()
-        lead.env.process(arrive(desk, lead, inbox, shipment, fresh, left))
+        lead.env.process(arrive(context, lead, inbox, shipment, fresh, left))
         yield left
     lead.sending = False
 
 
 def arrive(
-    desk: Desk, lead: Lead, inbox: Inbox, shipment: Shipment, fresh: tuple[int, ...], left: simpy.Event
+    context: RunContext, lead: Lead, inbox: Inbox, shipment: Shipment, fresh: tuple[int, ...], left: simpy.Event
 ) -> Process:
     """One message from the draft's chip into the target's inbox."""
-    yield from send_drafts(desk, lead.request, Draft(fresh), left)
+    yield from send_drafts(context, lead.request, Draft(fresh), left)
     inbox.put(shipment)

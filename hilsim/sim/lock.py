@@ -11,7 +11,7 @@ from collections.abc import Generator
 import simpy
 
 
-class Turn:
+class Lock:
     """Whether it is taken, and who waits for it."""
 
     __slots__ = ("env", "taken", "waiting")

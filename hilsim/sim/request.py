@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from hilsim.sampling.proposals import Draft, Verdict
-from hilsim.sim.device_slot import Cause
+from hilsim.sim.device_slot import RequestTag
 from hilsim.sim.trace import Round
 
 
@@ -42,10 +42,10 @@ class Request:
     undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
     closed: int = 0
     limit: int = field(init=False)  # the length of the conversation at which the answer must stop
-    cause: Cause = field(init=False)  # of spans: the round that is under way
+    cause: RequestTag = field(init=False)  # of spans: the round that is under way
 
     def __post_init__(self) -> None:
-        self.cause = Cause(self.index, self.rounds)
+        self.cause = RequestTag(self.index, self.rounds)
         self.limit = min(len(self.tokens) + self.max_new_tokens - len(self.answer), self.context)
 
     @property
@@ -81,7 +81,7 @@ class Request:
     def next_round(self) -> None:
         """What follows is the next round's."""
         self.rounds += 1
-        self.cause = Cause(self.index, self.rounds)
+        self.cause = RequestTag(self.index, self.rounds)
 
     def after_block(self, before: int, fed: int, accepted: int) -> None:
         """Rewind the target's cache alone: it fed what was committed `before` and `fed` drafted tokens."""

@@ -20,7 +20,7 @@ from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, open_both, open_target, settled
+from hilsim.sim.steps import RunContext, open_both, open_target, settled
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.sources.source import LogitsSource
 from hilsim.text.prompt import without_end
@@ -82,14 +82,14 @@ def simulate(
         clock = simpy.Environment() if realtime is None else Paced(realtime)
         board = Board(clock, setup, trace, with_draft=policy.needs_draft, timers=timers)
     env = board.env
-    desk = Desk(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
+    context = RunContext(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     if observer is not None:
         observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
     queue = iter(conversations)
     function = policy_function(policy, setup.file)
     for _ in range(setup.scenario.workload.talkers):
-        env.process(talker(desk, function, setup, queue))
+        env.process(talker(context, function, setup, queue))
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
@@ -102,29 +102,29 @@ def simulate(
     return trace
 
 
-def talker(desk: Desk, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]) -> Process:
-    """One seat in the car: takes the next conversation when the last is over."""
+def talker(context: RunContext, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]) -> Process:
+    """One slot in the car: takes the next conversation when the last is over."""
     for turns in queue:
-        desk.board.open_conversation()
-        yield from converse(desk, policy, setup, turns)
-        desk.board.close_conversation()
-        desk.source.forget(turns[0].conversation)
+        context.board.open_conversation()
+        yield from converse(context, policy, setup, turns)
+        context.board.close_conversation()
+        context.source.forget(turns[0].conversation)
 
 
-def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]) -> Process:
+def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: list[Turn]) -> Process:
     """Turn after turn with the caches kept, until the passenger is done or the context is full."""
-    context = setup.scenario.context_tokens
+    context_tokens = setup.scenario.context_tokens
     tokens: list[int] = []
     target_cached = draft_cached = draft_heard = 0
     for turn in turns:
-        standing = without_end(tokens, desk.source.ends)
-        prompt = desk.source.prompt(turn.conversation, turn.number, tokens)
-        if prompt.kept + len(prompt.tokens) >= context:
-            desk.board.trace.skipped_turns += len(turns) - turn.number
+        standing = without_end(tokens, context.source.ends)
+        prompt = context.source.prompt(turn.conversation, turn.number, tokens)
+        if prompt.kept + len(prompt.tokens) >= context_tokens:
+            context.board.trace.skipped_turns += len(turns) - turn.number
             return
-        yield desk.board.env.timeout(ns(setup.scenario.workload.pause_ms / 1000))
+        yield context.board.env.timeout(ns(setup.scenario.workload.pause_ms / 1000))
         if prompt.kept < standing:
-            desk.board.trace.reread.append(standing - prompt.kept)
+            context.board.trace.reread.append(standing - prompt.kept)
         tokens[prompt.kept :] = prompt.tokens
         request = Request(
             turn.index,
@@ -133,32 +133,32 @@ def converse(desk: Desk, policy: PolicyFunction, setup: Setup, turns: list[Turn]
             turn.user,
             tokens,
             turn.max_new_tokens,
-            context,
+            context_tokens,
             prompt_tokens=len(prompt.tokens),
             target_cached=min(target_cached, prompt.kept),
             draft_cached=min(draft_cached, prompt.kept),
             draft_heard=min(draft_heard, prompt.kept),
-            arrived_ns=desk.now,
+            arrived_ns=context.now,
         )
-        if desk.board.trace.observer is not None:
-            desk.board.trace.observer.asked(turn.index, turn.conversation, turn.user, desk.now)
-        for network in desk.board.networks:
+        if context.board.trace.observer is not None:
+            context.board.trace.observer.asked(turn.index, turn.conversation, turn.user, context.now)
+        for network in context.board.networks:
             yield from network.work(request.cause)
-        yield from (open_target if desk.board.draft is None else open_both)(desk, request)
-        yield from policy(desk, request)
+        yield from (open_target if context.board.draft is None else open_both)(context, request)
+        yield from policy(context, request)
         yield from settled(request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
         draft_heard = request.draft_heard
-        desk.board.trace.add_request(record_of(desk, request, setup))
+        context.board.trace.add_request(record_of(context, request, setup))
 
 
-def record_of(desk: Desk, request: Request, setup: Setup) -> RequestRecord:
+def record_of(context: RunContext, request: Request, setup: Setup) -> RequestRecord:
     """What remains of a request when it is over."""
     assert request.finish is not None
     workload = setup.scenario.workload
-    text = desk.source.text(request.answer)
+    text = context.source.text(request.answer)
     if isinstance(workload, Conversations):
-        clause = clause_tokens(desk.source, request.answer, text)
+        clause = clause_tokens(context.source, request.answer, text)
     else:
         clause = min(workload.clause_tokens, len(request.answer))
     return RequestRecord(

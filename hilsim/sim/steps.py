@@ -16,7 +16,7 @@ from hilsim.cost.step import Phase
 from hilsim.describe.scenario import Scenario
 from hilsim.sampling.proposals import Draft, TokenTree, Verdict
 from hilsim.sim.board import Board, Direction
-from hilsim.sim.device_slot import Cause, Priced, Process, Seat, now_ns
+from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.messages import Messages
 from hilsim.sim.request import Request
 from hilsim.sim.trace import Round
@@ -24,7 +24,7 @@ from hilsim.sources.source import LogitsSource, TreeSource
 
 
 @dataclass(frozen=True)
-class Desk:
+class RunContext:
     """What a policy works with: the board, the source, the scenario's rules, and where the words are wanted."""
 
     board: Board
@@ -34,7 +34,7 @@ class Desk:
     application: str
 
     @cached_property
-    def draft(self) -> Seat:
+    def draft(self) -> DeviceSlot:
         assert self.board.draft is not None, "this policy needs a draft"
         return self.board.draft
 
@@ -151,97 +151,97 @@ class Desk:
         return ended
 
 
-def prefill_target(desk: Desk, request: Request) -> Process:
+def prefill_target(context: RunContext, request: Request) -> Process:
     """Read what is new of the conversation on the target; its last row is the first token of the answer."""
-    if desk.elsewhere:
-        yield from desk.up.send("prompt", prompt_bytes(request.prompt_tokens), request.cause)
-    target, cached = desk.board.target, request.target_cached
+    if context.elsewhere:
+        yield from context.up.send("prompt", prompt_bytes(request.prompt_tokens), request.cause)
+    target, cached = context.board.target, request.target_cached
     yield from target.work(target.step(Phase.PREFILL, len(request.tokens) - cached, cached), request.cause)
     request.target_cached = len(request.tokens)
 
 
-def prefill_draft(desk: Desk, request: Request) -> Process:
+def prefill_draft(context: RunContext, request: Request) -> Process:
     """Read what is new of the conversation on the draft's chip, after the words have got there."""
     prompt = len(request.tokens)
-    if desk.application != desk.draft.chip:
-        yield from desk.down.send("prompt", prompt_bytes(prompt - request.draft_heard), request.cause)
+    if context.application != context.draft.chip:
+        yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_heard), request.cause)
     request.draft_heard = prompt
     cached = request.draft_cached
-    yield from desk.draft.work(desk.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
+    yield from context.draft.work(context.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
     request.draft_cached = prompt
 
 
-def open_target(desk: Desk, request: Request) -> Process:
+def open_target(context: RunContext, request: Request) -> Process:
     """The target reads the question; its last row is the first token of the answer."""
-    start = desk.now
-    token, margin = desk.source.next_token(request)
-    yield from prefill_target(desk, request)
-    if desk.elsewhere:
-        yield from send_verdict(desk, request)
-    deliver(desk, request, start, (token,), (margin,))
+    start = context.now
+    token, margin = context.source.next_token(request)
+    yield from prefill_target(context, request)
+    if context.elsewhere:
+        yield from send_verdict(context, request)
+    deliver(context, request, start, (token,), (margin,))
 
 
-def open_both(desk: Desk, request: Request) -> Process:
+def open_both(context: RunContext, request: Request) -> Process:
     """Both chips read the question at once; the target's last row is the first token, which the draft is told."""
-    start = desk.now
-    token, margin = desk.source.next_token(request)
-    reading = desk.board.env.process(prefill_draft(desk, request))
-    yield from prefill_target(desk, request)
-    read = desk.now
-    yield from send_verdict(desk, request)
-    told = desk.now
+    start = context.now
+    token, margin = context.source.next_token(request)
+    reading = context.board.env.process(prefill_draft(context, request))
+    yield from prefill_target(context, request)
+    read = context.now
+    yield from send_verdict(context, request)
+    told = context.now
     yield reading
-    deliver(desk, request, start, (token,), (margin,), delivered_ns=told if desk.elsewhere else read)
+    deliver(context, request, start, (token,), (margin,), delivered_ns=told if context.elsewhere else read)
     request.draft_heard = len(request.tokens)
 
 
-def decode(desk: Desk, request: Request) -> Process:
+def decode(context: RunContext, request: Request) -> Process:
     """One token by the target alone."""
-    start, cached, target = desk.now, request.target_cached, desk.board.target
-    token, margin = desk.source.next_token(request)
-    yield from target_step(desk, request, target.step(Phase.DECODE, len(request.tokens) - cached, cached))
+    start, cached, target = context.now, request.target_cached, context.board.target
+    token, margin = context.source.next_token(request)
+    yield from target_step(context, request, target.step(Phase.DECODE, len(request.tokens) - cached, cached))
     request.target_cached = len(request.tokens)
-    if desk.elsewhere:
-        yield from send_verdict(desk, request)
-    deliver(desk, request, start, (token,), (margin,), single_ns=target.single_ns(cached))
-    if desk.elsewhere:
+    if context.elsewhere:
+        yield from send_verdict(context, request)
+    deliver(context, request, start, (token,), (margin,), single_ns=target.single_ns(cached))
+    if context.elsewhere:
         request.draft_heard = len(request.tokens)
 
 
-def inform(desk: Desk, request: Request) -> Process:
+def inform(context: RunContext, request: Request) -> Process:
     """Tell the draft's chip what the target has said alone since it was last told; nothing where it knows."""
     untold = len(request.tokens) - request.draft_heard
     if untold > 0:
-        yield from desk.down.send("prompt", prompt_bytes(untold), request.cause)
+        yield from context.down.send("prompt", prompt_bytes(untold), request.cause)
         request.draft_heard = len(request.tokens)
 
 
-def draft(desk: Desk, request: Request, count: int) -> Process:
+def draft(context: RunContext, request: Request, count: int) -> Process:
     """At most `count` tokens, a step each, the first of which also reads what the cache lacks. Returns the `Draft`."""
-    yield from inform(desk, request)
-    proposed, cached, known = desk.source.draft(request, count), request.draft_cached, len(request.tokens)
+    yield from inform(context, request)
+    proposed, cached, known = context.source.draft(request, count), request.draft_cached, len(request.tokens)
     for position in range(known, known + len(proposed.tokens)):
-        yield from draft_step(desk, request, position, cached)
+        yield from draft_step(context, request, position, cached)
         cached = position
     return proposed
 
 
-def draft_step(desk: Desk, request: Request, position: int, cached: int) -> Process:
+def draft_step(context: RunContext, request: Request, position: int, cached: int) -> Process:
     """A step of the draft that reads what its cache lacks, and proposes a token for `position`."""
-    seat = desk.draft
-    return seat.work(seat.step(Phase.DRAFT, position - cached, cached), request.cause, position)
+    slot = context.draft
+    return slot.work(slot.step(Phase.DRAFT, position - cached, cached), request.cause, position)
 
 
-def verify(desk: Desk, request: Request, proposed: Draft) -> tuple[Verdict, Priced]:
+def verify(context: RunContext, request: Request, proposed: Draft) -> tuple[Verdict, TimedStep]:
     """The target's verdict, and the one step it takes: the pending token and every drafted one."""
     cached = request.target_cached
     rows = len(request.tokens) - cached + len(proposed.tokens)
-    return desk.source.verify(request, proposed), desk.board.target.step(Phase.VERIFY, rows, cached)
+    return context.source.verify(request, proposed), context.board.target.step(Phase.VERIFY, rows, cached)
 
 
-def target_step(desk: Desk, request: Request, step: Priced) -> Process:
+def target_step(context: RunContext, request: Request, step: TimedStep) -> Process:
     """A step on the target, which must first know what the last one came to."""
-    work = desk.board.target.work(step, request.cause)
+    work = context.board.target.work(step, request.cause)
     return work if request.settled is None else after_settled(request, work)
 
 
@@ -258,34 +258,36 @@ def settled(request: Request) -> Process:
         request.settled = None
 
 
-def send_drafts(desk: Desk, request: Request, proposed: Draft | TokenTree, left: simpy.Event | None = None) -> Process:
+def send_drafts(
+    context: RunContext, request: Request, proposed: Draft | TokenTree, left: simpy.Event | None = None
+) -> Process:
     """Drafted tokens, with whatever the payload scheme adds; the shape of a tree is known to both chips."""
-    nbytes = desk.messages.drafts(len(proposed.tokens))
-    return desk.up.send("drafts", nbytes, request.cause, left)
+    nbytes = context.messages.drafts(len(proposed.tokens))
+    return context.up.send("drafts", nbytes, request.cause, left)
 
 
-def send_verdict(desk: Desk, request: Request) -> Process:
+def send_verdict(context: RunContext, request: Request) -> Process:
     """A bare verdict on its way to the draft's chip."""
-    return desk.down.send("verdict", verdict_bytes(), request.cause)
+    return context.down.send("verdict", verdict_bytes(), request.cause)
 
 
-def tell(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
+def tell(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """Tell the draft's chip how a round ended, and close it; returns when that chip knows.
 
     `rows` are the rows of the target that were needed: what comes down where the draft's chip tests. Where it has the
     last word, its word goes up again, and the target's next step waits for it. Of a tree, `path` nodes are named.
     """
     length = len(request.tokens)
-    yield from send_answer(desk, request, opened, rows, path)
+    yield from send_answer(context, request, opened, rows, path)
     request.draft_heard = max(request.draft_heard, length)
-    if desk.messages.last_word_below(opened.drafted, opened.accepted):
-        request.settled = desk.board.env.process(conclude(desk, request, opened))
+    if context.messages.last_word_below(opened.drafted, opened.accepted):
+        request.settled = context.board.env.process(conclude(context, request, opened))
     else:
-        yield from conclude(desk, request, opened)
+        yield from conclude(context, request, opened)
 
 
 def announce(
-    desk: Desk, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
+    context: RunContext, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
 ) -> simpy.Process:
     """As `tell`, but nobody waits for this but who asks to: the policy goes on at once.
 
@@ -294,34 +296,34 @@ def announce(
     length, done = len(request.tokens), request.done
 
     def under_way() -> Process:
-        yield from send_answer(desk, request, opened, rows)
+        yield from send_answer(context, request, opened, rows)
         request.draft_heard = max(request.draft_heard, length)
         learn(length, done)
-        yield from conclude(desk, request, opened)
+        yield from conclude(context, request, opened)
 
-    telling = desk.board.env.process(under_way())
-    if desk.messages.last_word_below(opened.drafted, opened.accepted):
+    telling = context.board.env.process(under_way())
+    if context.messages.last_word_below(opened.drafted, opened.accepted):
         request.settled = telling
     return telling
 
 
-def send_answer(desk: Desk, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
+def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
     """What the target's chip says of a round on its way down."""
-    nbytes = path_bytes(path) + desk.messages.answer(opened.drafted, opened.accepted, rows)
-    return desk.down.send("verdict", nbytes, Cause(request.index, opened.number))
+    nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
+    return context.down.send("verdict", nbytes, RequestTag(request.index, opened.number))
 
 
-def conclude(desk: Desk, request: Request, opened: Round) -> Process:
+def conclude(context: RunContext, request: Request, opened: Round) -> Process:
     """The draft's chip has heard how a round ended: close it, after that chip's last word where it has it."""
-    delivered_ns = desk.now if desk.elsewhere else opened.delivered_ns
-    if desk.messages.last_word_below(opened.drafted, opened.accepted):
-        yield from desk.up.send("verdict", verdict_bytes(), Cause(request.index, opened.number))
-        delivered_ns = delivered_ns if desk.elsewhere else desk.now
-    desk.close(request, opened, delivered_ns=delivered_ns)
+    delivered_ns = context.now if context.elsewhere else opened.delivered_ns
+    if context.messages.last_word_below(opened.drafted, opened.accepted):
+        yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+        delivered_ns = delivered_ns if context.elsewhere else context.now
+    context.close(request, opened, delivered_ns=delivered_ns)
 
 
 def deliver(
-    desk: Desk,
+    context: RunContext,
     request: Request,
     start_ns: int,
     tokens: tuple[int, ...],
@@ -331,5 +333,5 @@ def deliver(
     single_ns: int = 0,
 ) -> Round:
     """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
-    opened = desk.commit(request, start_ns, tokens, margins, single_ns=single_ns)
-    return desk.close(request, opened, delivered_ns=desk.now if delivered_ns is None else delivered_ns)
+    opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns)
+    return context.close(request, opened, delivered_ns=context.now if delivered_ns is None else delivered_ns)

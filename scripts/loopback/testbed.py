@@ -29,7 +29,7 @@ CABLE = "a cable of hilsim's own between TUN devices, as this kernel has no nete
 
 
 @dataclass(frozen=True)
-class Venue:
+class Testbed:
     """Agents by role, the link as it is described, the ends that sit at it, and what counts its bytes."""
 
     agents: Mapping[str, str]  # tcp://HOST:PORT
@@ -40,7 +40,7 @@ class Venue:
 
 
 @contextmanager
-def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
+def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
     """Start everything, for as long as it is needed: models by role, and a shaped link where namespaces are wanted."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilsim-")))
@@ -79,10 +79,10 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Venue]:
             return {"up": sides["draft"].carried_bytes(), "down": sides["target"].carried_bytes()}
 
         ends = {"target": target, "draft": draft}
-        yield Venue(agents, token, link, LinkEnds(ends, carried if sides else None), shaped_by)
+        yield Testbed(agents, token, link, LinkEnds(ends, carried if sides else None), shaped_by)
 
 
-def settings(place: Venue, setup: Setup) -> list[str]:
+def settings(place: Testbed, setup: Setup) -> list[str]:
     """What puts a scenario's roles there, as `--set` arguments. Words are known before, so agents give times."""
     found = [f"link={place.link}"]
     for role, placed in setup.roles.items():

@@ -22,10 +22,10 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
 from hilsim.hardware.distributed.expected import Said, Told, Words, held_against
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, Chip, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
-from hilsim.sim.device_slot import Cause, Priced, Process, Seat, now_ns
-from hilsim.sim.lock import Turn
+from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
+from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Span, Trace
 from hilsim.sources.source import LogitsSource
 
@@ -39,8 +39,8 @@ REMEDY = "A run that really happens is not resumed; start what was lost, and run
 class Executed:
     """A step that a chip executed: what was asked, what came back, and when it was begun and over for who asked."""
 
-    ask: Ask
-    answer: Answer
+    ask: StepRequest
+    answer: StepResult
     start_ns: int
     end_ns: int
 
@@ -87,20 +87,20 @@ class Wire(Protocol):
         ...
 
 
-class Wanted(Priced):
+class Wanted(TimedStep):
     """A step that will be executed, what its chip is asked for it, and what must come of it."""
 
-    ask: Ask
+    ask: StepRequest
     said: Mapping[int, Said]
 
 
-class RealSeat(Seat):
+class RealSlot(DeviceSlot):
     """A role's place on a chip that is really there."""
 
     env: WallEnvironment
 
     def __init__(
-        self, env: WallEnvironment, chip: str, track: str, turn: Turn, timer: StepTimer, trace: Trace, player: Player
+        self, env: WallEnvironment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace, player: Player
     ):
         super().__init__(env, chip, track, turn, timer, trace)
         self.player = player
@@ -112,7 +112,7 @@ class RealSeat(Seat):
         width = sum(width for _, width in passes(rows, player.facts.widths))
         wanted = Wanted(phase.value, rows, cached, width, 0)
         count = 1 if phase.reads else rows
-        wanted.ask = Ask(player.facts.name, phase.value, player.heard[:length], cached, count, "tokens")
+        wanted.ask = StepRequest(player.facts.name, phase.value, player.heard[:length], cached, count, "tokens")
         wanted.said = player.said
         return wanted
 
@@ -123,12 +123,12 @@ class RealSeat(Seat):
             return self.timer.duration_ns(Step(phase, rows, cached))
         return round(median(known[min(known, key=lambda count: abs(log(count / rows)))]))
 
-    def work(self, step: Priced, cause: Cause, position: int = -1) -> Process:
+    def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
         """Wait for the chip, and have it execute the step.
 
         Who is interrupted no longer waits, but a step under way cannot be called back: the chip is taken to its end.
         """
-        assert isinstance(step, Wanted), "a step of another seat"
+        assert isinstance(step, Wanted), "a step of another slot"
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()
@@ -142,7 +142,7 @@ class RealSeat(Seat):
                 Span(self.track, kind, start, now, *cause, asked, now, rows, width, 0, cached, position)
             )
             if event.ok:
-                answer: Answer = event.value  # type: ignore[assignment]  # SimPy knows no type of it
+                answer: StepResult = event.value  # type: ignore[assignment]  # SimPy knows no type of it
                 player.over(Executed(step.ask, answer, start, now), step.said)
             self.turn.leave()
 
@@ -152,7 +152,7 @@ class RealSeat(Seat):
         yield done
 
 
-def executed(track: str, chip: Chip, ask: Ask) -> Answer:
+def executed(track: str, chip: Chip, ask: StepRequest) -> StepResult:
     """Have a step executed. Raises `ChipLost`: a run on the wall's clock cannot wait for a chip to recover."""
     try:
         return chip.execute(ask)
@@ -169,7 +169,7 @@ class RealDirection(Direction):
         super().__init__(env, track, link, seed, trace)
         self.wire = wire
 
-    def send(self, kind: str, nbytes: int, cause: Cause, left: simpy.Event | None = None) -> Process:
+    def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()
@@ -195,14 +195,14 @@ class RealBoard(Board):
         self, setup: Setup, trace: Trace, with_draft: bool, players: Mapping[str, Player], wires: Mapping[str, Wire]
     ):
         self.players, self.wires = players, wires
-        self.seats: dict[str, RealSeat] = {}
+        self.slots: dict[str, RealSlot] = {}
         self.ways: dict[str, RealDirection] = {}
         super().__init__(WallEnvironment(), setup, trace, with_draft=with_draft)
 
-    def seat(self, placed: Placed) -> Seat:
+    def slot(self, placed: Placed) -> DeviceSlot:
         timer, player = timer_for(placed, self.setup.scenario.context_tokens), self.players[placed.role]
-        made = RealSeat(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace, player)
-        return self.seats.setdefault(placed.role, made)
+        made = RealSlot(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace, player)
+        return self.slots.setdefault(placed.role, made)
 
     def direction(self, link: Link, way: str) -> Direction:
         seed = self.setup.scenario.seed
@@ -245,7 +245,7 @@ def require_real(setup: Setup) -> None:
     if scenario.workload.talkers > 1:
         expected = "1: a chip executes one conversation at a time"
         faults.append(Fault(setup.file, "workload.talkers", str(scenario.workload.talkers), expected))
-    if scenario.sampling.temperature or scenario.sampling.repetition_penalty or setup.claim.level != "text":
+    if scenario.sampling.temperature or scenario.sampling.repetition_penalty or setup.guarantee.level != "text":
         found, expected = "a law to sample from", "greedy decoding, where the chips' likeliest tokens are what is said"
         faults.append(
             Fault(setup.file, "sampling", found, expected, "Set sampling.temperature to 0, accept to greedy.")

@@ -10,7 +10,7 @@ from hilsim.hardware.distributed.boards import Executed, Stage
 from hilsim.hardware.distributed.expected import Words
 from hilsim.hardware.distributed.link_wires import LinkEnds
 from hilsim.hardware.distributed.overhead import Costs, commanded, rehearsed
-from hilsim.hardware.measured.rig import Bench
+from hilsim.hardware.measured.rig import Rig
 from hilsim.sim.board import Boards
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -31,21 +31,21 @@ class Trial:
     carried: dict[str, int] | None  # the same with headers and acknowledgements, as the devices counted them
 
 
-def tried(setup: Setup, bench: Bench, link: LinkEnds, source: Callable[[], LogitsSource]) -> Trial:
+def tried(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], LogitsSource]) -> Trial:
     """One trial. Raises `ChipLost`.
 
     Predictions keep the wall's pace, so that chips are asked for their times as seldom as in the real run: one that has
     just computed the same is quicker.
     """
-    predicted = whole(simulate(setup, bench.begin(source()), timers=bench.timers, realtime=1.0))
+    predicted = whole(simulate(setup, rig.begin(source()), timers=rig.timers, realtime=1.0))
     chips = {
-        role: (bench.places[placed.track].chip, bench.places[placed.track].unit.lines[role].facts)
+        role: (rig.places[placed.track].chip, rig.places[placed.track].unit.lines[role].facts)
         for role, placed in setup.roles.items()
     }
     stage = Stage(chips, link.wires)
     try:
         costs = rehearsed(setup, stage, source())
-        with_commands = run_on(commanded(bench.timers, costs), setup, bench.begin(source()))
+        with_commands = run_on(commanded(rig.timers, costs), setup, rig.begin(source()))
         counted, carried = link.counted(), link.carried and link.carried()
         measured = run_on(stage.board, setup, stage.source(source()))
         return Trial(

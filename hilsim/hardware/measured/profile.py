@@ -19,7 +19,7 @@ import numpy as np
 
 from hilsim.cost.step import Phase
 from hilsim.hardware.recordings.entries import Entry, Use
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, Chip, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 PROMPTS = (16, 32, 64, 128, 256, 512)
@@ -89,7 +89,7 @@ def widths_read(facts: ModelFacts) -> tuple[int, ...] | None:
     return (*(width for width in facts.widths if width > 1), 2 * facts.widths[-1])
 
 
-def asks(facts: Sequence[ModelFacts], grid: Grid) -> list[Ask]:
+def asks(facts: Sequence[ModelFacts], grid: Grid) -> list[StepRequest]:
     """One round: every shape of every model, the models in turns."""
     shapes = {known.name: grid.shapes(known) for known in facts}
     words = {
@@ -105,16 +105,16 @@ def random_tokens(facts: ModelFacts, count: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng(SEED).integers(0, facts.vocabulary, count).tolist())
 
 
-def ask_of(shape: Shape, words: tuple[int, ...]) -> Ask:
+def ask_of(shape: Shape, words: tuple[int, ...]) -> StepRequest:
     """A shape as a step; of a prompt the last row is wanted, else all."""
     phase = Phase.PREFILL if shape.reading else Phase.DECODE if shape.rows == 1 else Phase.VERIFY
     wanted = 1 if shape.reading else shape.rows
-    return Ask(shape.model, phase.value, words[: shape.cached + shape.rows], shape.cached, wanted, "nothing")
+    return StepRequest(shape.model, phase.value, words[: shape.cached + shape.rows], shape.cached, wanted, "nothing")
 
 
 def swept(
-    chip: Chip, one_round: Sequence[Ask], *, warm_up: int, repeats: int
-) -> Iterator[tuple[Use, Ask, Answer | AgentFault]]:
+    chip: Chip, one_round: Sequence[StepRequest], *, warm_up: int, repeats: int
+) -> Iterator[tuple[Use, StepRequest, StepResult | AgentFault]]:
     """Every step of all rounds as it ends; the first `warm_up` rounds are to be thrown away. Ends at a fault."""
     for number in range(warm_up + repeats):
         use: Use = "warm-up" if number < warm_up else "profile"

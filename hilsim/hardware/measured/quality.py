@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from hilsim.hardware.wire.exchange import Answer, Ask
+from hilsim.hardware.wire.exchange import StepRequest, StepResult
 from hilsim.units import ms
 
 WIDE = 0.20  # interquartile range over median
@@ -75,7 +75,7 @@ def shape_of(model: str, rows: int, cached: int) -> str:
     return f"{model}, {rows} {'row' if rows == 1 else 'rows'} after {low} to {low + CACHED_PER_SHAPE - 1}"
 
 
-def sample_of(ask: Ask, answer: Answer, *, exact: bool = False) -> Sample:
+def sample_of(ask: StepRequest, answer: StepResult, *, exact: bool = False) -> Sample:
     """An answer as a sample; `exact` where each shape was asked for again and again, as in a profile."""
     kind = "a prompt of " if ask.rows > ask.wanted else ""
     shape = f"{ask.model}, {kind}{ask.rows} {'row' if ask.rows == 1 else 'rows'} after {ask.cached}"

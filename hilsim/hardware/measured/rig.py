@@ -1,4 +1,4 @@
-"""The bench: every unit of a scenario that a board or a recording stands behind, opened, checked, and closed again.
+"""The rig: every unit of a scenario that a board or a recording stands behind, opened, checked, and closed again.
 
 It hands the simulation its timers and its words, and keeps what a report says of the hardware afterwards.
 """
@@ -28,7 +28,7 @@ from hilsim.hardware.recordings.recorded import RecordedChip
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.recordings.recording import read_recording
 from hilsim.hardware.wire.client import Agent, Patience
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows
+from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, Rows, StepRequest, StepResult
 from hilsim.sources.source import LogitsSource
 
 Say = Callable[[str], None]
@@ -37,7 +37,7 @@ Speaker = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 @dataclass
 class Place:
-    """One unit on the bench: what is behind it, and where its answers are written down."""
+    """One unit on the rig: what is behind it, and where its answers are written down."""
 
     name: str  # as the scenario names it
     backend: Backend
@@ -47,7 +47,7 @@ class Place:
     recorder: Recorder | None
 
 
-class Bench:
+class Rig:
     """All measured units of one scenario. A context manager: boards are let go of and recordings closed at its end."""
 
     def __init__(self, setup: Setup, places: Mapping[str, Place]):
@@ -71,11 +71,11 @@ class Bench:
                 places[track] = opened(setup, track, name, backend, folder, agents)
             except InputError as error:
                 faults += error.faults
-        bench = cls(setup, places)
+        rig = cls(setup, places)
         if faults:
-            bench.close()
+            rig.close()
             raise ScenarioError(faults)
-        return bench
+        return rig
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +93,7 @@ class Bench:
                 place.recorder.close()
 
     def timers(self, placed: Placed, context: int) -> StepTimer:
-        """The timer of a role: the chip's own time where its unit is on the bench."""
+        """The timer of a role: the chip's own time where its unit is on the rig."""
         model = timer_for(placed, context)
         if placed.track not in self.places:
             return model
@@ -103,7 +103,7 @@ class Bench:
 
     @property
     def speaking(self) -> dict[str, MeasuredUnit]:
-        """The roles whose words come from the bench, and the units that say them."""
+        """The roles whose words come from the rig, and the units that say them."""
         units = {role: self.places.get(placed.track) for role, placed in self.setup.roles.items()}
         return {role: place.unit for role, place in units.items() if place is not None and place.backend.speaks}
 
@@ -224,7 +224,7 @@ def opened(
             chip.close()
             raise InputError([from_key(fault, setup, f"{place}.record") for fault in error.faults]) from None
 
-    def note(role: str, ask: Ask, answer: Answer | AgentFault, use: Use) -> None:
+    def note(role: str, ask: StepRequest, answer: StepResult | AgentFault, use: Use) -> None:
         if recorder is None:
             return
         try:

@@ -19,7 +19,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost
 from hilsim.hardware.recordings.recorded import UnseenStep
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, Chip, ModelFacts, Rows, Want
+from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, Rows, StepRequest, StepResult, Want
 from hilsim.text.prompt import shared_prefix
 from hilsim.units import NS_PER_MS
 
@@ -35,9 +35,9 @@ class Executed:
     """A step that a chip has executed for the run: who asked, what for, and what came of it."""
 
     role: str
-    ask: Ask
+    ask: StepRequest
     use: Use | Literal["interpolated", "stood in"]
-    answer: Answer
+    answer: StepResult
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Line:
     facts: ModelFacts
     heard: tuple[int, ...] = ()
     held: tuple[int, ...] = ()  # what the step executed last has left in the cache
-    waiting: dict[tuple[int, int], Answer] = field(default_factory=dict)  # by rows and cached
+    waiting: dict[tuple[int, int], StepResult] = field(default_factory=dict)  # by rows and cached
     warm: set[tuple[bool, int]] = field(default_factory=set)
     owed_ns: int = 0  # what faults took and no step has been charged with yet
 
 
-Note = Callable[[str, Ask, Answer | AgentFault, Use], None]
+Note = Callable[[str, StepRequest, StepResult | AgentFault, Use], None]
 
 
 class MeasuredUnit:
@@ -117,7 +117,7 @@ class MeasuredUnit:
         # A step that was timed alone has left its tokens in the cache, of which who asks for words knows nothing.
         keep = max(keep, min(shared_prefix(line.held, line.heard), len(tokens) - count))
         rows = len(tokens) - keep
-        asked = Ask(line.facts.name, phase_of(role, rows, count), line.heard, keep, count, want)
+        asked = StepRequest(line.facts.name, phase_of(role, rows, count), line.heard, keep, count, want)
         answer = self.execute(role, asked, "said")
         if answer is None:
             return None
@@ -135,7 +135,7 @@ class MeasuredUnit:
         """What the words are made of."""
         return "nothing" if self.backend.words == "stand_in" else self.backend.words
 
-    def charged(self, role: str, step: Step) -> Answer | None:
+    def charged(self, role: str, step: Step) -> StepResult | None:
         """What a step is charged by: its execution when it spoke, or one now; None where the chip is lost."""
         line = self.lines[role]
         measured = line.waiting.pop((step.rows, step.cached), None)
@@ -145,7 +145,7 @@ class MeasuredUnit:
         heard = line.heard or max((other.heard for other in self.lines.values()), key=len)
         tokens = (*heard[:length], *[0] * (length - len(heard)))
         wanted = 1 if step.phase.reads else step.rows
-        asked = Ask(line.facts.name, step.phase.value, tokens, step.cached, wanted, "nothing")
+        asked = StepRequest(line.facts.name, step.phase.value, tokens, step.cached, wanted, "nothing")
         return self.execute(role, asked, "timed")
 
     def lost_ns(self, role: str) -> int:
@@ -154,7 +154,7 @@ class MeasuredUnit:
         owed, line.owed_ns = line.owed_ns, 0
         return owed
 
-    def execute(self, role: str, ask: Ask, use: Use) -> Answer | None:
+    def execute(self, role: str, ask: StepRequest, use: Use) -> StepResult | None:
         """Warm a new shape up, run the step as often as asked, and take the median; None where the chip is lost."""
         line = self.lines[role]
         shape = (Phase(ask.phase).reads, 1 << (ask.rows - 1).bit_length())
@@ -171,7 +171,7 @@ class MeasuredUnit:
         took = [answer.duration_ns, *(more.duration_ns for more in again if more is not None)]
         return replace(answer, duration_ns=round(median(took)))
 
-    def once(self, role: str, ask: Ask, use: Use) -> Answer | None:
+    def once(self, role: str, ask: StepRequest, use: Use) -> StepResult | None:
         """One execution, tried again and replaced as the scenario says; None where the chip model has to go on alone.
 
         Raises `ChipLost` where nothing goes on.
@@ -198,7 +198,7 @@ class MeasuredUnit:
             return answer
         return None
 
-    def trouble(self, role: str, ask: Ask, fault: AgentFault, tries: int) -> None:
+    def trouble(self, role: str, ask: StepRequest, fault: AgentFault, tries: int) -> None:
         """Charge a fault, and decide what comes of it."""
         cost_ns = round(self.backend.timeout_ms * NS_PER_MS) if fault.kind == "stalled" else 0
         self.lines[role].owed_ns += cost_ns

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilsim.errors import SimulationError
 from hilsim.hardware.recordings.entries import Entry
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts, Rows
+from hilsim.hardware.wire.exchange import AgentFault, StepResult, StepRequest, ModelFacts, Rows
 from hilsim.hardware.recordings.interpolated import Durations
 from hilsim.hardware.recordings.recording import Recording, entries_of, prefix_digests
 from hilsim.units import ms
@@ -67,7 +67,7 @@ class RecordedChip:
             raise AgentFault("refused", f"no model {model!r} in {self.recording.file}; {', '.join(self.models)}")
         return self.models[model]
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         """What was said and measured of this step. Raises `UnseenStep`, and `AgentFault` where one was recorded."""
         prefixes = prefix_digests(ask.tokens, ask.wanted)
         key = (ask.model, ask.rows, ask.cached, ask.wanted, ask.want, prefixes[-1])
@@ -81,13 +81,13 @@ class RecordedChip:
         self.asked[key] += 1
         return self.said(entry)
 
-    def said(self, entry: Entry) -> Answer:
+    def said(self, entry: Entry) -> StepResult:
         """An answer as the chip gave it."""
         if entry.fault is not None:
             raise AgentFault(entry.fault.kind, entry.fault.found)
         assert entry.duration_ns is not None, "an answer that took no time"
         array = self.recording.array(entry)
-        return Answer(
+        return StepResult(
             duration_ns=entry.duration_ns,
             rows=array if entry.want == "logits" else None,
             ids=tuple(map(int, array)) if array is not None and entry.want == "tokens" else None,
@@ -99,7 +99,7 @@ class RecordedChip:
             at_ns=entry.at_ns,
         )
 
-    def put_together(self, ask: Ask, prefixes: Sequence[str]) -> Answer:
+    def put_together(self, ask: StepRequest, prefixes: Sequence[str]) -> StepResult:
         """An answer to what was not asked when it was recorded."""
         rows, ids = None, None
         if ask.want == "logits":
@@ -114,7 +114,7 @@ class RecordedChip:
         duration_ns = self.durations.duration_ns(ask.model, ask.rows, ask.cached)
         if duration_ns is None:
             raise self.unseen_step(ask, "beyond everything recorded", f"{POLICY}: two counts of rows make a line.")
-        return Answer(duration_ns, rows, ids, interpolated=True)
+        return StepResult(duration_ns, rows, ids, interpolated=True)
 
     def known_rows(self, model: str, prefixes: Sequence[str]) -> Rows | None:
         """Rows of logits after these conversations; None where one is not known."""
@@ -140,12 +140,12 @@ class RecordedChip:
         assert array is not None, "an entry without numbers among those with"
         return array
 
-    def unseen_step(self, ask: Ask, lacks: str, remedy: str) -> UnseenStep:
+    def unseen_step(self, ask: StepRequest, lacks: str, remedy: str) -> UnseenStep:
         """The refusal of a step."""
         step = f"{ask.phase} of {counted(ask.rows)} after {ask.cached} cached (model {ask.model}, want {ask.want})"
         return UnseenStep(self.unit, step, lacks, self.nearest(ask), remedy)
 
-    def nearest(self, ask: Ask) -> str:
+    def nearest(self, ask: StepRequest) -> str:
         """The recorded step that is most like one that was not."""
         known = [entry for entry in entries_of(self.recording) if entry.model == ask.model and entry.duration_ns]
         if not known:

@@ -17,7 +17,7 @@ import numpy as np
 import hilsim
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, StepResult, StepRequest, ModelFacts
 from hilsim.hardware.recordings.recording import (
     Recording,
     is_recording,
@@ -29,7 +29,7 @@ from hilsim.hardware.recordings.recording import (
 )
 from hilsim.hardware.wire.replies import AgentFacts
 
-NO_ANSWER = Answer(0)
+NO_ANSWER = StepResult(0)
 ANOTHER = "Name another file to record to."
 
 
@@ -111,7 +111,7 @@ class Recorder:
         self.lines.cut(whole_bytes)
         self.notes.append(f"{self.file}: its last line was half written; its {len(tail)} bytes were moved to {away}")
 
-    def add(self, role: str | None, ask: Ask, result: Answer | AgentFault, use: Use) -> None:
+    def add(self, role: str | None, ask: StepRequest, result: StepResult | AgentFault, use: Use) -> None:
         """Write an answer or a fault down."""
         fault, answer = (result, NO_ANSWER) if isinstance(result, AgentFault) else (None, result)
         *before, prefix = prefix_digests(ask.tokens, ask.wanted)

@@ -17,7 +17,7 @@ import numpy as np
 
 import hilsim
 from hilsim.describe.address import Address
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, ModelFacts
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.hardware.wire.frames import (
     FRAME_S,
     MOST_BODY_BYTES,
@@ -177,7 +177,7 @@ class Agent:
         with self.careful():
             return self.ready(model)
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         """Compute one step."""
         with self.careful():
             facts = self.ready(ask.model)

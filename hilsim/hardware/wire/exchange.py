@@ -31,7 +31,7 @@ def not_finite(rows: Rows, length: int) -> str:
 
 
 @dataclass(frozen=True)
-class Ask:
+class StepRequest:
     """One step: all tokens of the conversation up to its end, of which `cached` must be in the cache before it.
 
     What the cache lacks the chip reads first, which is not timed; so nothing is lost when a chip starts anew. `wanted`
@@ -52,7 +52,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StepResult:
     """What came back. `duration_ns` is the chip's own measurement of the step alone; it becomes simulated time.
 
     `rows` are logits (wanted, vocabulary), or `ids` the likeliest token of each row, or neither. `wall_ns` is how long
@@ -107,7 +107,7 @@ class Chip(Protocol):
         """Make a model ready, and tell what it is. Loading twice does nothing more."""
         ...
 
-    def execute(self, ask: Ask) -> Answer:
+    def execute(self, ask: StepRequest) -> StepResult:
         """Compute one step."""
         ...
 

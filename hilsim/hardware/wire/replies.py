@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.hardware.wire.exchange import AgentFault, Answer, Ask, FaultKind, ModelFacts, not_finite
+from hilsim.hardware.wire.exchange import AgentFault, FaultKind, ModelFacts, StepRequest, StepResult, not_finite
 from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Frame, claims_fault
 
 MOST_NS = 2**62
@@ -116,7 +116,7 @@ def model_facts(loaded: Frame, model: str) -> ModelFacts:
     )
 
 
-def answer_of(done: Frame, ask: Ask, vocabulary: int, wall_ns: int, at_ns: int) -> Answer:
+def answer_of(done: Frame, ask: StepRequest, vocabulary: int, wall_ns: int, at_ns: int) -> StepResult:
     """The answer to a step."""
     fields = done.fields
     rows, ids = None, None
@@ -129,7 +129,7 @@ def answer_of(done: Frame, ask: Ask, vocabulary: int, wall_ns: int, at_ns: int) 
         if found.size and not 0 <= int(found.min()) <= int(found.max()) < vocabulary:
             raise garbage(f"token ids from {found.min()} to {found.max()}, in a vocabulary of {vocabulary}")
         ids = tuple(map(int, found))
-    return Answer(
+    return StepResult(
         duration_ns=whole(fields, "duration_ns", 1, MOST_NS),
         rows=rows,
         ids=ids,

@@ -14,46 +14,46 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode, draft_step, inform
+from hilsim.sim.steps import RunContext, decode, draft_step, inform
 from hilsim.sim.trace import Round
 
 PROBE = 8  # plain tokens after which one is drafted all the same, to see whether drafting pays again
 
 
-def adaptive(desk: Desk, request: Request, policy: Adaptive) -> Process:
+def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process:
     """Draft until the rule says stop, verify, and learn from the verdict."""
     length = policy.draft_tokens
     sure = 0.7  # how often a drafted token stands, before the first verdict says so
     plain = 0
     while request.speculates:
         room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
-        start, cached = desk.now, request.draft_cached
+        start, cached = context.now, request.draft_cached
         proposed = Draft(())
         probe = plain >= PROBE
-        while len(proposed.tokens) < room and (probe or goes_on(desk, request, policy, proposed, sure, room)):
+        while len(proposed.tokens) < room and (probe or goes_on(context, request, policy, proposed, sure, room)):
             probe = False
             if not proposed.tokens:
-                yield from inform(desk, request)
-            more = desk.source.draft(request, 1, proposed.tokens)
+                yield from inform(context, request)
+            more = context.source.draft(request, 1, proposed.tokens)
             fed = len(request.tokens) + len(proposed.tokens)
-            yield from draft_step(desk, request, fed, cached)
+            yield from draft_step(context, request, fed, cached)
             cached = fed
             proposed = joined(proposed, more)
-            if desk.source.ends(proposed.tokens[-1]):
+            if context.source.ends(proposed.tokens[-1]):
                 break
         if not proposed.tokens:
-            yield from decode(desk, request)
+            yield from decode(context, request)
             plain += 1
             continue
         plain = 0
-        closed: Round = yield from verified(desk, request, start, proposed)
+        closed: Round = yield from verified(context, request, start, proposed)
         whole = closed.accepted == closed.drafted
         length = min(policy.most, length + 2) if whole else max(1, length - 1)
         tested = closed.accepted + (not whole)
         sure += (closed.accepted / tested - sure) * min(0.5, 0.05 * tested)
 
 
-def goes_on(desk: Desk, request: Request, policy: Adaptive, proposed: Draft, sure: float, room: int) -> bool:
+def goes_on(context: RunContext, request: Request, policy: Adaptive, proposed: Draft, sure: float, room: int) -> bool:
     """Whether one more token should be drafted."""
     match policy.rule:
         case "confidence":
@@ -62,12 +62,12 @@ def goes_on(desk: Desk, request: Request, policy: Adaptive, proposed: Draft, sur
             # Under this bound the next token stands with a chance of at least 1 - sqrt(k H).
             return not proposed.tokens or 1 - math.sqrt(policy.factor * proposed.entropies[-1]) >= policy.threshold
         case "expected":
-            return expects_more(desk, request, proposed, sure, room)
+            return expects_more(context, request, proposed, sure, room)
         case _:
             return True
 
 
-def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, room: int) -> bool:
+def expects_more(context: RunContext, request: Request, proposed: Draft, sure: float, room: int) -> bool:
     """Whether some longer draft promises more tokens a second than stopping here.
 
     Tokens of a round: 1 + the running products of the draft's confidences, and of `sure` for tokens not drafted yet.
@@ -78,24 +78,24 @@ def expects_more(desk: Desk, request: Request, proposed: Draft, sure: float, roo
     for confidence in proposed.confidences:
         standing *= confidence
         tokens += standing
-    step_ns = desk.draft.expected_ns(Phase.DRAFT, 1, len(request.tokens))
-    here = tokens / round_ns(desk, request, drafted, step_ns)
+    step_ns = context.draft.expected_ns(Phase.DRAFT, 1, len(request.tokens))
+    here = tokens / round_ns(context, request, drafted, step_ns)
     for longer in range(drafted + 1, room + 1):
         standing *= sure
         tokens += standing
-        if tokens / round_ns(desk, request, longer, step_ns) > here:
+        if tokens / round_ns(context, request, longer, step_ns) > here:
             return True
     return False
 
 
-def round_ns(desk: Desk, request: Request, drafted: int, step_ns: int) -> int:
+def round_ns(context: RunContext, request: Request, drafted: int, step_ns: int) -> int:
     """What a round of so many drafted tokens takes where nothing queues; at least 1 ns, as typed times may be 0."""
     cached = request.target_cached
     rows = len(request.tokens) - cached + drafted
     if not drafted:
-        return max(1, desk.board.target.expected_ns(Phase.DECODE, rows, cached))
-    verify_ns = desk.board.target.expected_ns(Phase.VERIFY, rows, cached)
-    return max(1, drafted * step_ns + verify_ns + desk.round_trip_ns(drafted))
+        return max(1, context.board.target.expected_ns(Phase.DECODE, rows, cached))
+    verify_ns = context.board.target.expected_ns(Phase.VERIFY, rows, cached)
+    return max(1, drafted * step_ns + verify_ns + context.round_trip_ns(drafted))
 
 
 def joined(first: Draft, more: Draft) -> Draft:

@@ -15,17 +15,17 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, decode, inform, settled, target_step
+from hilsim.sim.steps import RunContext, announce, decode, inform, settled, target_step
 from hilsim.units import ns
 
 
-def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
+def asynchronous(context: RunContext, request: Request, policy: Async) -> Process:
     """Verify whatever has arrived, until the request is answered."""
-    yield from inform(desk, request)
-    env = desk.board.env
-    lead, inbox = Lead.of(desk, request), Inbox(env)
+    yield from inform(context, request)
+    env = context.board.env
+    lead, inbox = Lead.of(context, request), Inbox(env)
     heard: list[tuple[int, bool]] = []
-    drafter = env.process(draft_on(desk, lead, inbox, heard, policy))
+    drafter = env.process(draft_on(context, lead, inbox, heard, policy))
     told = None
 
     def hear(length: int, done: bool) -> None:
@@ -35,7 +35,7 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
     while request.speculates:
         yield from settled(request)
         if request.room == 1:
-            yield from decode(desk, request)
+            yield from decode(context, request)
             heard.append((len(request.tokens), request.done))
             continue
         fresh = inbox.fresh(request)
@@ -43,15 +43,15 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
         if not enough:
             yield inbox.arrival
             continue
-        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        start, before, cached = context.now, len(request.tokens), request.target_cached
         proposed = Draft(fresh)
-        verdict = desk.source.verify(request, proposed)
+        verdict = context.source.verify(request, proposed)
         rows = before - cached + len(fresh)
-        step = desk.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
-        yield from target_step(desk, request, step)
-        opened = desk.judge(request, start, proposed, verdict, cached)
+        step = context.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
+        yield from target_step(context, request, step)
+        opened = context.judge(request, start, proposed, verdict, cached)
         request.after_block(before, len(fresh), verdict.accepted)
-        told = announce(desk, request, opened, len(fresh) + 1, hear)
+        told = announce(context, request, opened, len(fresh) + 1, hear)
     if told is not None:
         yield told
     lead.over = True
@@ -60,12 +60,12 @@ def asynchronous(desk: Desk, request: Request, policy: Async) -> Process:
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def draft_on(desk: Desk, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]], policy: Async) -> Process:
+def draft_on(context: RunContext, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]], policy: Async) -> Process:
     """Draft and ship token after token; look for verdicts between two steps."""
     while not lead.over:
         room = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead))
         if room > 0:
-            yield from draft_one(desk, lead)
+            yield from draft_one(context, lead)
         elif not heard:
             yield lead.news
         contradicted = False
@@ -77,4 +77,4 @@ def draft_on(desk: Desk, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]]
             yield lead.env.timeout(ns(policy.handshake_ms / 1000))
         elif room > 0 and lead.ahead and not lead.over:
             last = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead)) <= 0
-            ship(desk, lead, 1, inbox, last=last)
+            ship(context, lead, 1, inbox, last=last)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from hilsim.describe.policy import Fallback
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode
+from hilsim.sim.steps import RunContext, decode
 
-PolicyFunction = Callable[[Desk, Request], Process]
+PolicyFunction = Callable[[RunContext, Request], Process]
 
 
 def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
@@ -24,12 +24,12 @@ def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
     gains: deque[tuple[int, int]] = deque(maxlen=fallback.window)  # plain time of a round's tokens, time it took
     rest = 0  # tokens that the target still says alone, in this request or the next
 
-    def watched(desk: Desk, request: Request) -> Process:
+    def watched(context: RunContext, request: Request) -> Process:
         nonlocal rest
         since = 0
 
         def clock() -> int:
-            return desk.now - desk.board.queued_ns(request.index)
+            return context.now - context.board.queued_ns(request.index)
 
         def watch(emitted: int, single_ns: int) -> None:
             nonlocal since
@@ -41,13 +41,13 @@ def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
         while not request.done:
             if rest <= 0:
                 request.watch, since = watch, clock()
-                yield from policy(desk, request)
+                yield from policy(context, request)
                 request.watch = None
                 if request.resting:
                     rest, request.resting = fallback.rest_tokens, False
                     gains.clear()
             while rest > 0 and not request.done:
                 rest -= 1  # before the step: other talkers' requests draw on the same rest
-                yield from decode(desk, request)
+                yield from decode(context, request)
 
     return watched

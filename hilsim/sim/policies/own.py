@@ -15,7 +15,7 @@ from hilsim.describe.policy import Own
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk
+from hilsim.sim.steps import RunContext
 
 
 def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
@@ -57,9 +57,9 @@ def watched(function: Callable[..., Process], policy: Own, scenario: str) -> Cal
     def fault(found: str, expected: str) -> InputError:
         return InputError([Fault(scenario, "policy.function", f"{policy.function!r}, {found}", expected)])
 
-    def run(desk: Desk, request: Request) -> Process:
+    def run(context: RunContext, request: Request) -> Process:
         try:
-            yield from function(desk, request, **policy.parameters)
+            yield from function(context, request, **policy.parameters)
         except (HilsimError, GeneratorExit, simpy.Interrupt):
             raise
         except (Exception, SystemExit) as error:  # whatever somebody's function does

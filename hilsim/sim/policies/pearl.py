@@ -21,46 +21,46 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Lead, draft_one
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, inform, send_drafts, target_step
+from hilsim.sim.steps import RunContext, announce, inform, send_drafts, target_step
 
 
-def pearl(desk: Desk, request: Request, policy: Pearl) -> Process:
+def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:
     """Slots of drafting and verifying at once, until the request is answered."""
-    yield from inform(desk, request)
-    env = desk.board.env
-    lead = Lead.of(desk, request)
+    yield from inform(context, request)
+    env = context.board.env
+    lead = Lead.of(context, request)
     pending: tuple[int, ...] = ()
     told: simpy.Event = env.timeout(0)
     heard = told
     while request.speculates:
-        start, before, cached = desk.now, len(request.tokens), request.target_cached
-        drafting = env.process(block(desk, lead, policy.draft_tokens, heard))
+        start, before, cached = context.now, len(request.tokens), request.target_cached
+        drafting = env.process(block(context, lead, policy.draft_tokens, heard))
         rows = before - cached + len(pending)
-        step = desk.board.target.step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
-        yield from target_step(desk, request, step)
+        step = context.board.target.step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
+        yield from target_step(context, request, step)
         new: tuple[int, ...] = yield drafting
         proposed = Draft((*pending, *new[:1]))
-        verdict = desk.source.verify(request, proposed)
+        verdict = context.source.verify(request, proposed)
         stands = verdict.accepted == len(proposed.tokens)
         # Where the draft had nothing to add, the last row is free to be the target's own token.
-        opened = desk.judge(request, start, proposed, verdict, cached, bonus=not new)
+        opened = context.judge(request, start, proposed, verdict, cached, bonus=not new)
         request.after_block(before, len(pending), verdict.accepted)
         pending = new[1:] if stands else ()
         heard = env.event()
-        told = announce(desk, request, opened, len(proposed.tokens), partial(hear, lead, heard))
+        told = announce(context, request, opened, len(proposed.tokens), partial(hear, lead, heard))
     yield told
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def block(desk: Desk, lead: Lead, count: int, heard: simpy.Event) -> Process:
+def block(context: RunContext, lead: Lead, count: int, heard: simpy.Event) -> Process:
     """The draft's half of a slot: hear the last verdict, draft a block, send it."""
     yield heard
     before = lead.length
     while lead.length - before < count and lead.room(bonus=False) > 0:
-        yield from draft_one(desk, lead)
+        yield from draft_one(context, lead)
     new = tuple(lead.ahead[before - lead.told :])
     if new:
-        yield from send_drafts(desk, lead.request, Draft(new))
+        yield from send_drafts(context, lead.request, Draft(new))
     return new
 
 

@@ -17,15 +17,15 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, announce, inform, settled, target_step
+from hilsim.sim.steps import RunContext, announce, inform, settled, target_step
 
 
-def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
+def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Process:
     """Verify block after block, until the request is answered."""
-    yield from inform(desk, request)
-    env = desk.board.env
-    lead, inbox = Lead.of(desk, request), Inbox(env)
-    drafter = env.process(draft_blocks(desk, lead, inbox, policy))
+    yield from inform(context, request)
+    env = context.board.env
+    lead, inbox = Lead.of(context, request), Inbox(env)
+    drafter = env.process(draft_blocks(context, lead, inbox, policy))
     told = None
 
     def hear(length: int, done: bool) -> None:
@@ -45,18 +45,18 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
         if not fresh and not idle:
             yield inbox.arrival
             continue
-        start, before, cached = desk.now, len(request.tokens), request.target_cached
+        start, before, cached = context.now, len(request.tokens), request.target_cached
         proposed = Draft(fresh)
-        verdict = desk.source.verify(request, proposed)
+        verdict = context.source.verify(request, proposed)
         # The last drafted token is judged by the row before it; its own row would only make a bonus token.
         rows = before - cached + max(0, len(fresh) - 1)
-        step = desk.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
-        yield from target_step(desk, request, step)
+        step = context.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
+        yield from target_step(context, request, step)
         stands = bool(fresh) and verdict.accepted == len(fresh)
-        opened = desk.judge(request, start, proposed, verdict, cached, bonus=not fresh)
+        opened = context.judge(request, start, proposed, verdict, cached, bonus=not fresh)
         request.after_block(before, max(0, len(fresh) - 1), verdict.accepted)
         idle = policy.pre_verify and bool(fresh) and not stands
-        told = announce(desk, request, opened, len(fresh), hear)
+        told = announce(context, request, opened, len(fresh), hear)
     if told is not None:
         yield told
     if drafter.is_alive:
@@ -64,18 +64,18 @@ def pipelined(desk: Desk, request: Request, policy: Pipelined) -> Process:
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def draft_blocks(desk: Desk, lead: Lead, inbox: Inbox, policy: Pipelined) -> Process:
+def draft_blocks(context: RunContext, lead: Lead, inbox: Inbox, policy: Pipelined) -> Process:
     """Draft and ship blocks; start again where a verdict contradicts what was drafted."""
     while not lead.over:
         try:
             before = lead.length
             while lead.length - before < policy.draft_tokens and lead.room(bonus=False) > 0:
-                yield from draft_one(desk, lead)
+                yield from draft_one(context, lead)
             while lead.unanswered >= policy.blocks_in_flight:
                 yield lead.news
             new = lead.length - max(before, lead.told)
             if new > 0:
-                ship(desk, lead, new, inbox, last=False)
+                ship(context, lead, new, inbox, last=False)
             elif lead.room(bonus=False) <= 0:
                 yield lead.news
         except simpy.Interrupt as interrupt:

@@ -11,24 +11,24 @@ from hilsim.describe.policy import PromptLookup
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode, send_verdict, target_step, verify
+from hilsim.sim.steps import RunContext, decode, send_verdict, target_step, verify
 
 
-def prompt_lookup(desk: Desk, request: Request, policy: PromptLookup) -> Process:
+def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -> Process:
     """Verify what the conversation itself proposes; where it proposes nothing, decode."""
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
         proposed = Draft(looked_up(request.tokens, most, policy.longest_match))
         if not proposed.tokens:
-            yield from decode(desk, request)
+            yield from decode(context, request)
             continue
-        start, before = desk.now, len(request.tokens)
-        verdict, step = verify(desk, request, proposed)
-        yield from target_step(desk, request, step)
-        if desk.elsewhere:
-            yield from send_verdict(desk, request)
-        opened = desk.judge(request, start, proposed, verdict, step.cached)
-        desk.close(request, opened, delivered_ns=desk.now)
+        start, before = context.now, len(request.tokens)
+        verdict, step = verify(context, request, proposed)
+        yield from target_step(context, request, step)
+        if context.elsewhere:
+            yield from send_verdict(context, request)
+        opened = context.judge(request, start, proposed, verdict, step.cached)
+        context.close(request, opened, delivered_ns=context.now)
         request.after_block(before, len(proposed.tokens), verdict.accepted)
 
 

@@ -19,9 +19,9 @@ from hilsim.sim.policies.sync import sync
 from hilsim.sim.policies.target_only import target_only
 from hilsim.sim.policies.tree import tree
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk
+from hilsim.sim.steps import RunContext
 
-POLICIES: dict[str, Callable[[Desk, Request, Any], Process]] = {
+POLICIES: dict[str, Callable[[RunContext, Request, Any], Process]] = {
     "target_only": target_only,
     "sync": sync,
     "adaptive": adaptive,
@@ -46,6 +46,8 @@ def policy_function(policy: Policy, scenario: str) -> PolicyFunction:
     return bound if fallback is None else with_fallback(bound, fallback)
 
 
-def call(function: Callable[[Desk, Request, Any], Process], policy: Policy, desk: Desk, request: Request) -> Process:
+def call(
+    function: Callable[[RunContext, Request, Any], Process], policy: Policy, context: RunContext, request: Request
+) -> Process:
     """A shipped policy with its record."""
-    return function(desk, request, policy)
+    return function(context, request, policy)

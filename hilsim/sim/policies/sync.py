@@ -11,29 +11,29 @@ from hilsim.describe.policy import Sync
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode, draft, send_drafts, target_step, tell, verify
+from hilsim.sim.steps import RunContext, decode, draft, send_drafts, target_step, tell, verify
 
 
-def sync(desk: Desk, request: Request, policy: Sync) -> Process:
+def sync(context: RunContext, request: Request, policy: Sync) -> Process:
     """Draft on one chip, verify on the other, until the request is answered."""
     while request.speculates:
         # The target adds a token of its own, so the last round must not draft more than what is then left.
         count = min(policy.draft_tokens, request.room - 1)
         if count == 0:
-            yield from decode(desk, request)
+            yield from decode(context, request)
             continue
-        start = desk.now
-        proposed = yield from draft(desk, request, count)
-        yield from verified(desk, request, start, proposed)
+        start = context.now
+        proposed = yield from draft(context, request, count)
+        yield from verified(context, request, start, proposed)
 
 
-def verified(desk: Desk, request: Request, start_ns: int, proposed: Draft) -> Process:
+def verified(context: RunContext, request: Request, start_ns: int, proposed: Draft) -> Process:
     """The rest of a round in step: drafts up, one verify, verdict down. Returns the `Round`."""
     before, drafted = len(request.tokens), len(proposed.tokens)
-    yield from send_drafts(desk, request, proposed)
-    verdict, step = verify(desk, request, proposed)
-    yield from target_step(desk, request, step)
-    opened = desk.judge(request, start_ns, proposed, verdict, step.cached)
+    yield from send_drafts(context, request, proposed)
+    verdict, step = verify(context, request, proposed)
+    yield from target_step(context, request, step)
+    opened = context.judge(request, start_ns, proposed, verdict, step.cached)
     request.after_verdict(before, proposed, verdict)
-    yield from tell(desk, request, opened, drafted + 1)
+    yield from tell(context, request, opened, drafted + 1)
     return opened

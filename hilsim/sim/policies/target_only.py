@@ -5,10 +5,10 @@ from __future__ import annotations
 from hilsim.describe.policy import TargetOnly
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode
+from hilsim.sim.steps import RunContext, decode
 
 
-def target_only(desk: Desk, request: Request, policy: TargetOnly) -> Process:
+def target_only(context: RunContext, request: Request, policy: TargetOnly) -> Process:
     """Plain decoding until the request is answered."""
     while request.speculates:
-        yield from decode(desk, request)
+        yield from decode(context, request)

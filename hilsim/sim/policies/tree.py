@@ -17,30 +17,30 @@ from hilsim.cost.step import Phase
 from hilsim.describe.policy import Tree
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import Desk, decode, inform, send_drafts, target_step, tell
+from hilsim.sim.steps import RunContext, decode, inform, send_drafts, target_step, tell
 
 
-def tree(desk: Desk, request: Request, policy: Tree) -> Process:
+def tree(context: RunContext, request: Request, policy: Tree) -> Process:
     """Draft a tree, verify it whole, keep one path, until the request is answered."""
     nodes = list(accumulate(policy.branches, mul))  # of each level
     while request.speculates:
         # The target adds a token of its own, so deeper levels could not stand; the graph's shape is fixed all the same.
         depth = min(len(policy.branches), request.room - 1)
         if depth == 0:
-            yield from decode(desk, request)
+            yield from decode(context, request)
             continue
-        yield from inform(desk, request)
-        start, before, cached = desk.now, len(request.tokens), request.target_cached
-        proposed = desk.trees.draft_tree(request, policy.branches[:depth])
-        seat, rows, read = desk.draft, before - request.draft_cached, request.draft_cached
+        yield from inform(context, request)
+        start, before, cached = context.now, len(request.tokens), request.target_cached
+        proposed = context.trees.draft_tree(request, policy.branches[:depth])
+        slot, rows, read = context.draft, before - request.draft_cached, request.draft_cached
         for level in range(depth):
-            yield from seat.work(seat.step(Phase.DRAFT, rows, read), request.cause, before + level)
+            yield from slot.work(slot.step(Phase.DRAFT, rows, read), request.cause, before + level)
             rows, read = nodes[level], read + rows
-        yield from send_drafts(desk, request, proposed)
-        path, verdict = desk.trees.verify_tree(request, proposed)
-        step = desk.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached)
-        yield from target_step(desk, request, step)
-        opened = desk.commit(
+        yield from send_drafts(context, request, proposed)
+        path, verdict = context.trees.verify_tree(request, proposed)
+        step = context.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached)
+        yield from target_step(context, request, step)
+        opened = context.commit(
             request,
             start,
             verdict.tokens(path),
@@ -48,9 +48,9 @@ def tree(desk: Desk, request: Request, policy: Tree) -> Process:
             drafted=len(proposed.tokens),
             accepted=verdict.accepted,
             depth=depth,
-            single_ns=desk.board.target.single_ns(cached),
+            single_ns=context.board.target.single_ns(cached),
         )
         standing = before + verdict.accepted
         request.target_cached = min(standing, len(request.tokens) - 1)
         request.draft_cached = min(standing, before + depth - 1, len(request.tokens) - 1)
-        yield from tell(desk, request, opened, policy.nodes + 1, path=verdict.accepted)
+        yield from tell(context, request, opened, policy.nodes + 1, path=verdict.accepted)
