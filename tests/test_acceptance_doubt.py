@@ -162,7 +162,7 @@ def test_an_interval_of_more_causes_contains_those_of_fewer() -> None:
     """Over several seeds: with few draws, quantiles alone would not be nested."""
     for seed in range(4):
         setup = shipped("paper_table", "workload.requests=8", f"seed={seed}")
-        found = error_bars(setup, Sources(setup, remember=True), draws=6)
+        found = as_json(*error_bars(setup, Sources(setup, remember=True), draws=6))
         for interval in found["headline"].values():
             for narrow in (interval, interval["sampling_alone"]):
                 assert interval["with_sampling"]["low"] <= narrow["low"]
@@ -189,7 +189,7 @@ def test_chip_figures_are_drawn_alike_with_and_without_the_other_intervals() -> 
         return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
 
     alone = as_json(uncertainty(setup, replay, 10, setup.scenario.seed), chance_of_fitting(setup, 1))
-    beside = error_bars(setup, sources, draws=10)
+    beside = as_json(*error_bars(setup, sources, draws=10))
     for name, interval in alone["headline"].items():
         assert {key: beside["headline"][name][key] for key in interval} == interval
 
