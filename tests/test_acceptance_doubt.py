@@ -174,7 +174,7 @@ def test_an_interval_of_more_causes_contains_those_of_fewer() -> None:
 
 def test_one_request_alone_has_no_sampling_error_and_that_is_said(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=1", "logits.acceptance=0.7")
-    found = error_bars(setup, Sources(setup, remember=True), draws=10)
+    found = as_json(*error_bars(setup, Sources(setup, remember=True), draws=10))
     assert found["acceptance"] is None
     assert "with_sampling" not in found["headline"]["speedup"]
     assert any("one sample" in text for text in found["does_not_hold"])
