@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "studies",
     "optuna": "search",
     "distributed": "clusters",
+    "shtab": "completion",
 }
 
 

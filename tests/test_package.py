@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -74,7 +75,7 @@ def test_a_user_s_own_files_come_first(installed: Path, tmp_path: Path) -> None:
     shipped = (CODE / "chips/sa8295p.yaml").read_text(encoding="utf-8")
     for place, title in ((tmp_path / "here", "My own board"), (tmp_path / "elsewhere", "Our fleet's board")):
         (place / "chips").mkdir(parents=True)
-        text = shipped.replace(shipped.splitlines()[1], f"title: {title}")
+        text = re.sub(r"^title: .*$", f"title: {title}", shipped, flags=re.MULTILINE)
         (place / "chips/sa8295p.yaml").write_text(text, encoding="utf-8")
     path = {"HILSIM_PATH": str(tmp_path / "elsewhere")}
     assert "My own board" in run(installed, tmp_path / "here", "hilsim", "chip", "sa8295p", **path).stdout
