@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.check import CheckOptions, check_command
-from hilsim.compiler import plan_cache
 from hilsim.places import CODE as PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
@@ -63,13 +62,6 @@ def test_imports_point_down_and_packages_stay_at_home(file: Path) -> None:
         package = module.split(".")[0]
         if package in HOMES:
             assert str(inside).startswith(HOMES[package]), f"{inside} imports {package}"
-
-
-def test_compile_plans_depend_on_rooms_that_the_compiler_may_import() -> None:
-    rooms = [name.removesuffix(".py") for name in plan_cache.ROOMS]
-    assert set(rooms) <= set(ROOMS[: ROOMS.index("compiler") + 1])
-    named = [module for file in FILES if "compiler" in file.parts for module in imports(file)]
-    assert {room(module) for module in named if module.startswith("hilsim.")} <= set(rooms)
 
 
 def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
