@@ -15,9 +15,9 @@ from hilsim.describe.catalogue import PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "errors", "units", "files", "progress", "versions", "describe", "cost", "text", "sampling", "networks", "sources",
-    "compiler", "sim", "screen", "fidelity", "hardware", "measure", "runs", "training", "study", "show", "api",
-    "commands", "__main__",
+    "errors", "units", "files", "progress", "versions", "comparison", "describe", "cost", "text", "sampling",
+    "networks", "sources", "compiler", "sim", "screen", "fidelity", "hardware", "measure", "runs", "training", "study",
+    "show", "api", "commands", "__main__",
 ]  # fmt: skip
 # The rooms, or files in them, that may import a package that is heavy or an extra.
 HOMES = {

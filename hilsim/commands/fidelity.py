@@ -35,7 +35,7 @@ from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import speed_ups
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.table import gathered
-from hilsim.fidelity.two_device import replayed
+from hilsim.fidelity.two_device import replay
 from hilsim.fidelity.validate import compared
 from hilsim.files import exists, read_text, written
 from hilsim.progress import saying
@@ -135,7 +135,7 @@ def validate_trace(file: Path, *, beside: Sequence[str], as_json: bool) -> int:
         found = f"{', '.join(beside)} beside it"
         raise InputError([Fault("--trace", "", found, "--trace FILE alone or with --json", "Run validate twice.")])
     prompts = read_log(file)
-    replays = [replayed(runs, file) for runs in prompts if runs.sync is not None]
+    replays = [replay(runs, file) for runs in prompts if runs.sync is not None]
     doubts = as_text(doubtful_steps(prompts, file))
     if as_json:
         document = two_device.as_json(prompts, replays, str(file)) | {"doubts": doubts}
