@@ -73,6 +73,8 @@ def refusal(setup: Setup, policy: Policy) -> str:
         return f"accept {scenario.accept.rule}: {setup.guarantee.why}"
     if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
         return "drafts that stop by a confidence that chance does not have"
+    if isinstance(policy, Async) and policy.pre_verify:
+        return "policy async with pre_verify"
     if loop_of(policy) is None:
         return f"policy {policy.name}"
     same = setup.draft is not None and setup.draft.track == setup.target.track
