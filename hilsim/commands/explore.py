@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,17 +28,18 @@ from hilsim.describe.write import scenario_text
 from hilsim.errors import Fault, InputError
 from hilsim.files import folder_faults, place_faults, written
 from hilsim.measure.measures import measured
-from hilsim.measure.screened import MEASURED, screened_measures
-from hilsim.progress import progressing, saying
+from hilsim.measure.screened import MEASURED
+from hilsim.progress import saying
 from hilsim.runs.replay import forget_prices, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.show.document import assumptions
 from hilsim.show.explore import Exploration, Finalist, as_json, draw, render, write_csv
 from hilsim.study.answer import Answer
-from hilsim.study.placements import Found, Ready, Screen, got_ready
+from hilsim.study.placements import Found, Ready, got_ready
 from hilsim.study.ranking import Constraint, Objective, constraint, objective
 from hilsim.study.sensitivity import rests_on
 from hilsim.study.space import Space, drafts_for, space_of
+from hilsim.study.timed_space import timed
 
 T = TypeVar("T")
 MOST_UNASKED = 500_000  # configurations beyond which --yes is asked for
@@ -86,6 +84,10 @@ class Asked:
     against: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
 
+    def answer(self, found: Found) -> Answer:
+        """What was found, ranked."""
+        return Answer.of(self.space, found, self.objective, self.against, self.constraints)
+
 
 def explore(options: ExploreOptions) -> int:
     """Enumerate, prune, screen, rank, confirm, write. Returns 1 where nothing keeps the constraints."""
@@ -97,9 +99,8 @@ def explore(options: ExploreOptions) -> int:
             lambda setup: transcript_for(setup, say), say, cloud=options.cloud,
         )  # fmt: skip
     prepared = time.perf_counter()
-    found = all_screened(ready, options.workers)
+    answer = timed(ready, asked.answer, options.workers)
     screened = time.perf_counter()
-    answer = Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints)
     chosen = answer.finalists(options.finalists)
     with saying("confirming finalists:") as say:
         finalists = tuple(
@@ -234,47 +235,6 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
     if not found.size:
         raise InputError([Fault("--only", "", "a space of no configurations", "choices that go together")])
     return found
-
-
-def all_screened(ready: Ready, workers: int | None) -> Found:
-    """Every configuration, target by target, on this many processes."""
-    jobs = [(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))]
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    parts: dict[tuple[int, int], Found] = {}
-    with progressing(len(jobs), "targets screened") as count_of:
-        if count == 1:
-            screen = Screen(ready, screened_measures)
-            for job in jobs:
-                parts[job] = screen.of_target(*job)
-                count_of.ended("done")
-        else:
-            context = get_context("spawn")
-            with ProcessPoolExecutor(count, context, initializer=begin, initargs=(ready,)) as pool:
-                running: dict[Future[Found], tuple[int, int]] = {pool.submit(screen_target, *job): job for job in jobs}
-                try:
-                    left = set(running)
-                    while left:
-                        done, left = wait(left, return_when=FIRST_COMPLETED)
-                        for future in done:
-                            parts[running[future]] = future.result()
-                            count_of.ended("done")
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-    return Found.joined([parts[job] for job in jobs])
-
-
-SCREEN: list[Screen] = []
-
-
-def begin(ready: Ready) -> None:
-    """A worker process gets the space."""
-    SCREEN[:] = [Screen(ready, screened_measures)]
-
-
-def screen_target(rule: int, target: int) -> Found:
-    """A worker's share of it."""
-    return SCREEN[0].of_target(rule, target)
 
 
 def confirmed(

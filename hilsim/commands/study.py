@@ -42,10 +42,11 @@ from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Point, grid_of
 from hilsim.study.search import Found, Goal, Places, Values, require_optuna, search
 from hilsim.study.spread import spread
-from hilsim.study.store import Store
+from hilsim.study.store import Outcome, Store
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import digest_of, evaluate, facts_of, worked
-from hilsim.study.workers import Here, Processes, Workers
+from hilsim.study.workers import Here, Task, Workers, failed
+from hilsim.study.workers import workers_for as workers_here
 
 __all__ = ["StudyOptions", "evaluate", "study_command"]
 SPEEDUP = "speedup"
@@ -176,15 +177,15 @@ def cores() -> int:
 
 
 @contextmanager
-def workers_for(campaign: Campaign, options: StudyOptions, most: int) -> Iterator[Workers]:
+def workers_for(campaign: Campaign, options: StudyOptions, most: int) -> Iterator[Workers[Task, Outcome]]:
     """Who runs the points: this process, some beside it, or a cluster."""
-    workers: Workers
+    workers: Workers[Task, Outcome]
     count = min(options.workers or cores(), most)
     if options.cluster is not None:
         report = partial(facts_of, campaign.file, campaign.base)
         workers = Cluster(worked, options.cluster, campaign.facts, report)
     else:
-        workers = Here(worked) if count <= 1 else Processes(worked, count)
+        workers = workers_here(worked, count, failed)
     try:
         yield workers
     finally:
