@@ -1,7 +1,7 @@
 """The accept rules, alone: distributions and uniforms in, tokens out. No chip, no time, no cache.
 
-`p` is the target's distribution, `q` the draft's (Leviathan's letters; Chen et al. swap them): of one row, or of many at
-once. These rules emit the target's distribution exactly, whatever the draft is:
+`p` is the target's distribution, `q` the draft's (Leviathan's letters; Chen et al. swap them): of one row, or of many.
+These rules emit the target's distribution exactly, whatever the draft is:
 
 - greedy: the target's largest logit; a drafted token is accepted if it is that one.
 - ratio (Leviathan et al. 2211.17192, Chen et al. 2302.01318): a token drafted from q is accepted with probability
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.sampling.distribution import Distribution, Ints, Probabilities, entropy, lead
+from hilsim.sampling.distribution import Distribution, Ints, Probabilities, at, entropy, lead, taken
 from hilsim.sampling.logits import Logits
 from hilsim.sampling.noise import Uniforms
 
@@ -35,7 +35,7 @@ class Emission(NamedTuple):
     """Emitted tokens (...,). Margins say how little would have changed them: a logit gap or a share of probability."""
 
     tokens: Ints
-    margins: Probabilities
+    margins: npt.NDArray[np.floating]
 
 
 class Tested(NamedTuple):
@@ -60,23 +60,21 @@ def ratio(p: Distribution, q: Distribution, noise: Noise, known: Distribution | 
     `known` is the distribution that the verifier takes for q; unless it is q itself the rule is lossy.
     """
     tested = q if known is None else known
+    width = max(p.vocabulary, q.vocabulary)
+    p_shares, tested_shares = p.lookup(width), tested.lookup(width)
     places, margins = q.draw(noise.draft)
     drafted, _ = q.at(places)
     # uniform < p / q without the division, which would overflow where q is next to nothing.
-    gaps = p.of(drafted[..., None])[..., 0] - noise.accept * tested.of(drafted[..., None])[..., 0]
+    gaps = at(p_shares, drafted) - noise.accept * at(tested_shares, drafted)
     accepted, tokens, margins = gaps > 0, drafted, np.minimum(margins, np.abs(gaps))
-    if not accepted.all():
-        rest = residual(p, tested)
-        places, distances = rest.draw(noise.residual)
-        tokens = np.where(accepted, drafted, rest.at(places)[0])
+    if np.count_nonzero(accepted) < accepted.size:
+        # The positive part of p - q, and p itself where there is none.
+        rest = np.maximum(p.probabilities - taken(tested_shares, p.tokens), 0.0)
+        rest = np.where(rest.any(axis=-1, keepdims=True), rest, p.probabilities)
+        places, distances = Distribution(p.tokens, rest, p.vocabulary).draw(noise.residual)
+        tokens = np.where(accepted, drafted, at(p.tokens, places))
         margins = np.where(accepted, margins, np.minimum(margins, distances))
     return Tested(drafted, accepted, Emission(tokens, margins))
-
-
-def residual(p: Distribution, q: Distribution) -> Distribution:
-    """The positive part of p - q, not normalised, and p itself where there is none (Leviathan et al., 2.3)."""
-    rest = np.maximum(p.probabilities - q.of(p.tokens), 0.0)
-    return Distribution(p.tokens, np.where(rest.any(axis=-1, keepdims=True), rest, p.probabilities), p.vocabulary)
 
 
 def lenient(p: Distribution, q: Distribution, noise: Noise, known: Distribution, lenience: float) -> Tested:
@@ -88,7 +86,7 @@ def lenient(p: Distribution, q: Distribution, noise: Noise, known: Distribution,
 
 
 def gumbel(p: Distribution, noise: Probabilities) -> Emission:
-    """The largest of log p plus the noise (..., support) of its tokens; the draft takes the largest of log q plus it."""
+    """The largest of log p plus its tokens' noise (..., support); the draft adds the same noise to log q."""
     scores = noisy(p, noise)
     return Emission(p.at(scores.argmax(axis=-1))[0], lead(scores))
 
@@ -111,10 +109,9 @@ def typical(p: Distribution, drafted: int, noise: Noise, epsilon: float, delta: 
 
     Medusa, arXiv 2401.10774, section 2.3.1.
     """
-    token = np.asarray(drafted)
-    gap = p.of(token[None])[0] - threshold(p.probabilities, epsilon, delta)
+    gap = p.dense(max(p.vocabulary, drafted + 1))[drafted] - threshold(p.probabilities, epsilon, delta)
     if gap > 0:
-        return Emission(token, gap)
+        return Emission(np.asarray(drafted), gap)
     tokens, margins = plain(p, noise)
     return Emission(tokens, np.minimum(-gap, margins))
 

@@ -1,7 +1,7 @@
 """Block verification (Sun et al. 2403.10444): drafted tokens are accepted jointly, and more of them than one by one.
 
-It emits the target's distribution, but what stands at a position depends on the drafts behind it, so the text is not the
-one that the target decodes alone; uniforms must be fresh for each block. Distributions are dense, (vocabulary,).
+It emits the target's distribution, but what stands at a position depends on the drafts behind it, so the text is not
+the one that the target decodes alone; uniforms must be fresh for each block. Distributions are dense, (vocabulary,).
 """
 
 from __future__ import annotations

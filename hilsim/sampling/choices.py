@@ -29,12 +29,13 @@ from hilsim.describe.decoding import (
 )
 from hilsim.sampling.accept import Emission, Noise, greedy, gumbel, lenient, noisy, plain, ratio, typical
 from hilsim.sampling.distribution import Distribution, Ints, Probabilities, distribution_of, entropy
-from hilsim.sampling.logits import Logits, penalised
+from hilsim.sampling.logits import Logits, penalised, require_finite
 from hilsim.sampling.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
 from hilsim.sampling.payload import Drafted, draft_distribution, target_distribution
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 CACHED_POSITIONS = 16  # what one draft and its verdict ask for twice
+ROWS = 128  # at once: tables of distributions that stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ class Proposal(NamedTuple):
 
 
 class Choices:
-    """Chooses tokens; deterministic given the seed. Logits are finite and float32."""
+    """Chooses tokens after float32 logits; deterministic given the seed.
+
+    Of many rows each is checked here, with `BrokenLogits` for one that is not finite; one row is checked where it comes
+    from, together with rows behind it that nothing may be asked about.
+    """
 
     def __init__(self, rules: Rules, seed: int, cached_positions: int | None = CACHED_POSITIONS):
         """Noise is cached for so many positions, or for all (None)."""
@@ -97,6 +102,11 @@ class Choices:
 
     def proposed(self, logits: Logits, places: Places) -> Proposal:
         """What is drafted after rows of the draft's logits."""
+        if not isinstance(places, Place) and len(places) > ROWS:
+            starts = range(0, len(places), ROWS)
+            parts = [self.proposed(logits[at : at + ROWS], places[at : at + ROWS]) for at in starts]
+            return Proposal(*map(np.concatenate, zip(*parts, strict=True)))
+        require_finite_rows(logits, "draft", places)
         if self.cold or (self.rules.payload.scheme == "one_hot" and self.rules.verify_at == "target"):
             logits = self.penalised(logits, places)
             source = distribution_of(logits, self.warm)
@@ -109,9 +119,7 @@ class Choices:
                 chosen = source.draw(self.noise(places).draft)[0]
         return Proposal(*source.at(chosen), entropy(source.probabilities))
 
-    def emitted(
-        self, target: Logits, draft: Logits | None, places: Places, drafted: int | None = None
-    ) -> Emission:
+    def emitted(self, target: Logits, draft: Logits | None, places: Places, drafted: int | None = None) -> Emission:
         """What is emitted after rows of the target's logits; `drafted` was drafted for the one row, or nothing was.
 
         `draft` has the draft's logits at the same places, where there is a draft and `tests_the_draft`: those rules ask
@@ -119,6 +127,7 @@ class Choices:
         target's either way. It is content, so no time is charged for it.
         """
         rule = self.rules.accept
+        require_finite_rows(target, "target", places)
         if self.cold:
             return greedy(self.penalised(target, places))
         p = self.target(target, places)
@@ -129,6 +138,7 @@ class Choices:
             return typical(p, drafted, noise, rule.epsilon, rule.delta)
         if draft is None or not self.tests_the_draft:
             return plain(p, noise)
+        require_finite_rows(draft, "draft", places)
         q, known = self.drafted(draft, places)
         if known is None or drafted is None:
             known = q  # nothing was sent for this position, so nothing can be lost
@@ -152,7 +162,8 @@ class Choices:
         """The rows with the repetition penalty of the tokens before each."""
         if self.rules.sampling.repetition_penalty in (None, 1):
             return logits
-        return each(lambda row, place: penalised(row, self.rules.sampling, place.tokens), logits, places)
+        changed: Logits = each(lambda row, place: penalised(row, self.rules.sampling, place.tokens), logits, places)
+        return changed
 
     def noise(self, places: Places) -> Noise:
         """The uniforms of each place; under block verification fresh ones for every length of what is committed."""
@@ -169,7 +180,8 @@ class Choices:
             # One more: the token that fills up shorter rows.
             return self.gumbel(place.request, len(place.tokens), distribution.vocabulary + 1)[tokens]
 
-        return each(of_row, distribution.tokens, places)
+        noise: Probabilities = each(of_row, distribution.tokens, places)
+        return noise
 
 
 def each(function: Callable[[Array, Place], Any], rows: Array, places: Places) -> Any:
@@ -177,3 +189,10 @@ def each(function: Callable[[Array, Place], Any], rows: Array, places: Places) -
     if isinstance(places, Place):
         return function(rows, places)
     return np.stack([function(row, place) for row, place in zip(rows, places, strict=True)])
+
+
+def require_finite_rows(logits: Logits, role: str, places: Places) -> None:
+    """`require_finite` of each of many rows."""
+    if not isinstance(places, Place):
+        for row, place in zip(logits, places, strict=True):
+            require_finite(row, role, place.request, len(place.tokens))

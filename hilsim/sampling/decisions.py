@@ -1,4 +1,4 @@
-"""What a live source answers to a policy: drafts, verdicts, token trees; from rows of logits, by the rules of `choices.py`."""
+"""Drafts, verdicts and token trees of a live source: rows of logits fetched, tokens chosen by `choices.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hilsim.sampling.accept import Emission, noisy
+from hilsim.sampling.accept import noisy
 from hilsim.sampling.block import block
 from hilsim.sampling.choices import Choices, Place, Rules
 from hilsim.sampling.distribution import descending
@@ -143,9 +143,7 @@ class Decisions:
         """The target's next token without a draft, and its margin."""
         return self.emission(prefix, prefix.tokens, self.target_rows(prefix, prefix.tokens, 1)[0], None)
 
-    def emission(
-        self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None
-    ) -> tuple[int, float]:
+    def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None) -> tuple[int, float]:
         """The token that follows `tokens`, and its margin; `drafted` was drafted for it, or nothing was."""
         draft = self.draft_row(prefix, tokens) if self.rows.drafts and self.choices.tests_the_draft else None
         token, margin = self.choices.emitted(row, draft, place_of(prefix, tokens), drafted)

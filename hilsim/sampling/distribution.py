@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from hilsim.describe.decoding import Sampling
 
 Probabilities = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Distribution:
     def dense(self, width: int | None = None) -> Probabilities:
         """The probability of every token, (..., vocabulary), or of `width` tokens where that is more."""
         width = self.vocabulary if width is None else width
-        if self.probabilities.shape[-1] == width and (self.tokens[..., -1] < width).all():
+        one_row = self.tokens.ndim == 1  # which is never filled up
+        if self.probabilities.shape[-1] == width and (one_row or (self.tokens[:, -1] < width).all()):
             return self.probabilities
         table = np.zeros((*self.probabilities.shape[:-1], width + 1))
         put(table, self.tokens, self.probabilities)
@@ -49,7 +52,7 @@ class Distribution:
     def normalised(self, values: Probabilities) -> Distribution:
         """`values` of the same tokens over their sum; a row of zeros alone keeps the probabilities that it had."""
         totals = Distribution(self.tokens, values, self.vocabulary).dense().sum(axis=-1, keepdims=True)
-        if not totals.all():
+        if np.count_nonzero(totals) < totals.size:
             values, totals = np.where(totals > 0, values, self.probabilities), np.where(totals > 0, totals, 1.0)
         return Distribution(self.tokens, values / totals, self.vocabulary)
 
@@ -57,11 +60,11 @@ class Distribution:
         """The token at one place of the support of each row, and its probability: (...,)."""
         return at(self.tokens, places), at(self.probabilities, places)
 
-    def of(self, tokens: Ints) -> Probabilities:
-        """The probabilities of some tokens of each row, (..., tokens)."""
-        return taken(self.dense(max(self.vocabulary, int(tokens.max()) + 1)), tokens)
+    def lookup(self, width: int) -> Probabilities:
+        """`dense`, for places in supports of up to `width` tokens: many rows have a column more, for filled-up ones."""
+        return self.dense(width if self.tokens.ndim == 1 else width + 1)
 
-    def draw(self, uniforms: Probabilities) -> tuple[Ints, Probabilities]:
+    def draw(self, uniforms: float | Probabilities) -> tuple[Ints, Probabilities]:
         """Where in each row's support the cumulated probabilities pass its uniform (...,) in [0, 1), and the margin.
 
         The margin is how far the uniform lies from the ends of the token's share. Probabilities need not be normalised;
@@ -70,8 +73,12 @@ class Distribution:
         cumulated = self.probabilities.cumsum(axis=-1)
         total = cumulated[..., -1]
         points = uniforms * total
-        places: Ints = (cumulated <= points[..., None]).sum(axis=-1)
-        if (beyond := places >= cumulated.shape[-1]).any():  # rounding carried a point past the last probability
+        if cumulated.ndim == 1:
+            places = cumulated.searchsorted(points, side="right")
+        else:
+            places = (cumulated <= points[:, None]).sum(axis=-1)
+        beyond = places >= cumulated.shape[-1]
+        if np.count_nonzero(beyond):  # rounding carried a point past the last probability
             last = cumulated.shape[-1] - 1 - (self.probabilities[..., ::-1] > 0).argmax(axis=-1)
             places = np.where(beyond, last, places)
         high = at(cumulated, places)
@@ -80,23 +87,26 @@ class Distribution:
 
 
 def distribution_of(logits: npt.NDArray[np.float32], sampling: Sampling) -> Distribution:
-    """The distribution that sampling makes of logits (..., vocabulary), above temperature 0; penalties are made before.
+    """The distribution that sampling makes of logits (..., vocabulary); penalties are the caller's.
 
     Order as in Hugging Face: temperature, then top-k (ties with the k-th stay), then top-p (the smallest set of largest
-    tokens that reaches top_p, the crossing one included; arXiv 1904.09751, eq. 2), then normalisation.
+    tokens that reaches top_p, the crossing one included; arXiv 1904.09751, eq. 2), then normalisation. At temperature 0
+    the first largest logit is certain.
     """
+    if sampling.temperature == 0:
+        certain = np.zeros(logits.shape)
+        put(certain, logits.argmax(axis=-1)[..., None], 1.0)
+        return Distribution.over_all(certain)
     scaled = logits.astype(np.float64)
     scaled -= scaled.max(axis=-1, keepdims=True)
     scaled /= sampling.temperature
     vocabulary = scaled.shape[-1]
     if sampling.top_k is None or sampling.top_k >= vocabulary:
-        tokens = every_token(scaled.shape)
+        tokens, weights = every_token(scaled.shape), np.exp(scaled, out=scaled)
     else:
         kth = np.partition(scaled, -sampling.top_k, axis=-1)[..., -sampling.top_k, None]
         tokens = columns_set(scaled >= kth)
-        ends = np.full((*scaled.shape[:-1], 1), -np.inf)
-        scaled = taken(np.concatenate((scaled, ends), axis=-1), tokens)
-    weights = np.exp(scaled)
+        weights = np.exp(taken(scaled, np.minimum(tokens, vocabulary - 1))) * (tokens < vocabulary)
     found = Distribution(tokens, weights, vocabulary).normalised(weights)
     if sampling.top_p is None or sampling.top_p >= 1:
         return found
@@ -114,10 +124,9 @@ def entropy(probabilities: Probabilities) -> Probabilities:
     Rows of as many tokens with probability are summed together, as the last bits ask for.
     """
     positive = probabilities > 0
-    counts = positive.sum(axis=-1)
     if probabilities.ndim == 1:
         return entropy_without_zeros(probabilities[positive])
-    found = np.empty(len(probabilities))
+    counts, found = positive.sum(axis=-1), np.empty(len(probabilities))
     for count in np.unique(counts):
         rows = counts == count
         found[rows] = entropy_without_zeros(probabilities[rows][positive[rows]].reshape(-1, count))
@@ -130,12 +139,12 @@ def entropy_without_zeros(probabilities: Probabilities) -> Probabilities:
     return found
 
 
-def lead(scores: npt.NDArray[np.floating]) -> Probabilities:
+def lead(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """How far the largest score is ahead of the second, (...,); of a single score infinity."""
     if scores.shape[-1] < 2:
         return np.full(scores.shape[:-1], np.inf)
-    ends = np.partition(scores, -2, axis=-1)[..., -2:]
-    found: Probabilities = (ends[..., 1] - ends[..., 0]).astype(np.float64)
+    ends = np.partition(scores, -2, axis=-1)
+    found: npt.NDArray[np.floating] = ends[..., -1] - ends[..., -2]
     return found
 
 
@@ -164,9 +173,10 @@ def descending(values: Probabilities) -> Ints:
     return np.argsort(-values, axis=-1, kind="stable")
 
 
-def at(values: npt.NDArray[np.generic], places: Ints) -> npt.NDArray[np.generic]:
+def at(values: npt.NDArray[Value], places: Ints) -> npt.NDArray[Value]:
     """The value at one place of each row, (...,)."""
-    return values[places] if values.ndim == 1 else values[np.arange(len(values)), places]
+    found: npt.NDArray[Value] = values[places] if values.ndim == 1 else values[np.arange(len(values)), places]
+    return found
 
 
 def taken(values: Probabilities, places: Ints) -> Probabilities:

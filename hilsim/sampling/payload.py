@@ -16,7 +16,7 @@ from hilsim.sampling.distribution import Distribution, descending, put
 
 
 class Drafted(NamedTuple):
-    """The distribution that the draft draws from, and the one that the verifier tests against; None where none is sent."""
+    """What the draft draws from, and what the verifier tests against; None where no distribution is sent."""
 
     drawn: Distribution
     known: Distribution | None
@@ -80,4 +80,8 @@ def truncated(distribution: Distribution, count: int, *, renormalised: bool = Tr
         return distribution
     cut = distribution.probabilities.copy()
     put(cut, descending(cut)[..., count:], 0.0)
-    return distribution.normalised(cut) if renormalised else Distribution(distribution.tokens, cut, distribution.vocabulary)
+    return (
+        distribution.normalised(cut)
+        if renormalised
+        else Distribution(distribution.tokens, cut, distribution.vocabulary)
+    )
