@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilsim.describe.decoding import Sampling
-from hilsim.sampling.accept import greedy, ratio
-from hilsim.sampling.distribution import as_sent, draw, law_of
 from hilsim.sampling.noise import CONTENT, Uniforms, uniforms
+from tests.one_row import as_sent, distribution_of, draw, greedy, ratio
 
 laws = st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda law: sum(law) > 1e-3)
 
@@ -57,10 +56,10 @@ logits = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12).map(lam
 def test_a_law_is_a_law_and_keeps_the_largest(
     row: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
-    law = law_of(row, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
+    law = distribution_of(row, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
     assert law.sum() == pytest.approx(1)
     assert (law >= 0).all()
-    whole = law_of(row, Sampling(temperature=temperature))
+    whole = distribution_of(row, Sampling(temperature=temperature))
     assert law[whole == whole.max()].any()  # one of the likeliest; logits may differ by less than a law can show
     if top_k is not None and len(set(row.tolist())) == len(row):
         assert np.count_nonzero(law) <= top_k
@@ -68,17 +67,21 @@ def test_a_law_is_a_law_and_keeps_the_largest(
 
 def test_top_k_and_top_p_by_hand() -> None:
     row = np.log(np.array([0.5, 0.25, 0.15, 0.1])).astype(np.float32)
-    np.testing.assert_allclose(law_of(row, Sampling(temperature=1.0, top_k=2)), [2 / 3, 1 / 3, 0, 0], atol=1e-6)
-    # 0.5 < 0.6, so the token that crosses 0.6 stays: 0.5 and 0.25.
-    np.testing.assert_allclose(law_of(row, Sampling(temperature=1.0, top_p=0.6)), [2 / 3, 1 / 3, 0, 0], atol=1e-6)
     np.testing.assert_allclose(
-        law_of(row, Sampling(temperature=0.5)), np.array([0.25, 0.0625, 0.0225, 0.01]) / 0.345, atol=1e-6
+        distribution_of(row, Sampling(temperature=1.0, top_k=2)), [2 / 3, 1 / 3, 0, 0], atol=1e-6
+    )
+    # 0.5 < 0.6, so the token that crosses 0.6 stays: 0.5 and 0.25.
+    np.testing.assert_allclose(
+        distribution_of(row, Sampling(temperature=1.0, top_p=0.6)), [2 / 3, 1 / 3, 0, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        distribution_of(row, Sampling(temperature=0.5)), np.array([0.25, 0.0625, 0.0225, 0.01]) / 0.345, atol=1e-6
     )
 
 
 @given(logits, st.floats(0, 0.9999999))
 def test_drawing_hits_tokens_with_mass_only(row: np.ndarray, uniform: float) -> None:
-    law = law_of(row, Sampling(temperature=1.0, top_k=3))
+    law = distribution_of(row, Sampling(temperature=1.0, top_k=3))
     token, margin = draw(law, uniform)
     assert law[token] > 0
     assert margin >= -1e-12
@@ -93,7 +96,7 @@ def test_draws_follow_the_law() -> None:
 
 @given(logits)
 def test_a_law_survives_the_wire(row: np.ndarray) -> None:
-    law = law_of(row, Sampling(temperature=1.0))
+    law = distribution_of(row, Sampling(temperature=1.0))
     sent = as_sent(law)
     assert sent.sum() == pytest.approx(1)
     np.testing.assert_array_equal(as_sent(sent.astype(np.float16).astype(np.float64)) > 0, sent > 0)
@@ -110,5 +113,5 @@ def test_uniforms_depend_on_every_part_of_their_key() -> None:
     assert len(set(drawn)) == len(drawn)
 
 
-def vars_of(noise: Uniforms) -> list[float]:
+def vars_of(noise: Uniforms[float]) -> list[float]:
     return [noise.draft, noise.accept, noise.residual, noise.spare]

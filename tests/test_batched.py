@@ -1,4 +1,4 @@
-"""Many sequences a pass answer like one after the other, and laws of many rows are those of each.
+"""Many sequences a pass answer like one after the other, and distributions of many rows are those of each.
 
 In float64 both orders of summation agree to 1e-10. Rounded to float32, logits are then equal bit for bit, but not by
 necessity: where two neighbours of float32 are equally far, the last bits of float64 decide.
@@ -14,7 +14,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from hilsim.describe.decoding import FullRows, OneHot, Payload, Ratio, Sampling, Scalar, TokenIds, TopK
+from hilsim.describe.decoding import (
+    FullRows,
+    GumbelMatch,
+    OneHot,
+    Payload,
+    Ratio,
+    SampleMatch,
+    Sampling,
+    Scalar,
+    TokenIds,
+    TopK,
+)
 from hilsim.networks.batched import Continuations, Parallel
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
@@ -22,13 +33,9 @@ from hilsim.networks.network import Network
 from hilsim.networks.packed import Packed, packed
 from hilsim.networks.rope import RopeScaling
 from hilsim.places import CODE as PROJECT
-from hilsim.sampling.accept import entropy, lead, ratio
-from hilsim.sampling.choices import Choices, Places
-from hilsim.sampling.decisions import Rules
-from hilsim.sampling.distribution import draw, law_of
-from hilsim.sampling.distributions import drafted_laws, entropies, laws_of, leads, target_laws
-from hilsim.sampling.noise import CONTENT, uniforms
-from hilsim.sampling.payload import drafted_law, target_law
+from hilsim.sampling.choices import Choices, Place, Rules
+from hilsim.sampling.distribution import distribution_of, entropy, lead
+from hilsim.sampling.payload import draft_distribution, target_distribution
 from hilsim.text.tokenizer import load_tokenizer
 from tests.test_decoder import BASE, SHAPES, randomised
 
@@ -257,44 +264,77 @@ every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
 
 
 @every_sampling
-def test_laws_of_many_rows_are_those_of_each(sampling: Sampling) -> None:
+def test_distributions_of_many_rows_are_those_of_each(sampling: Sampling) -> None:
     """To the bit, entropies and leads as well: policies compare them."""
-    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
-    assert np.array_equal(laws.whole(), each)
-    assert np.array_equal([laws.row(at) for at in range(len(laws))], each)
-    assert np.array_equal(entropies(laws), [entropy(law) for law in each])
-    assert np.array_equal(leads(ROWS), [lead(row) for row in ROWS])
+    many, each = distribution_of(ROWS, sampling), [distribution_of(row, sampling) for row in ROWS]
+    assert np.array_equal(many.dense(), [one.dense() for one in each])
+    assert np.array_equal(entropy(many.probabilities), [entropy(one.probabilities) for one in each])
+    assert np.array_equal(lead(ROWS), [lead(row) for row in ROWS])
+
+
+@every_sampling
+def test_distributions_are_the_textbook_s(sampling: Sampling) -> None:
+    """To the bit, over whole rows: what is cut has a probability of zero in every sum."""
+    for row in ROWS:
+        scaled = row.astype(np.float64)
+        scaled = (scaled - scaled.max()) / sampling.temperature
+        if sampling.top_k is not None and sampling.top_k < len(scaled):
+            scaled = np.where(scaled < np.sort(scaled)[-sampling.top_k], -np.inf, scaled)
+        expected = np.exp(scaled) / np.exp(scaled).sum()
+        if sampling.top_p is not None:
+            order = np.argsort(-expected, kind="stable")
+            expected[order[expected[order].cumsum() - expected[order] >= sampling.top_p]] = 0.0
+            expected /= expected.sum()
+        found = distribution_of(row, sampling)
+        assert np.array_equal(found.dense(), expected)
+        shares = expected[expected > 0]
+        assert entropy(found.probabilities) == -(shares * np.log(shares)).sum()
+        for uniform in (0.0, 0.2, 0.5, 0.99):
+            place, margin = found.draw(uniform)
+            token = int(found.tokens[place])
+            ends = expected.cumsum()[token] - uniform * expected.cumsum()[-1]
+            assert 0 < ends <= expected[token] * (1 + 1e-9)
+            assert 0 <= margin <= expected[token]
 
 
 @every_sampling
 @pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
-def test_laws_on_the_wire_are_those_of_each(sampling: Sampling, payload: Payload) -> None:
-    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
+def test_distributions_on_the_wire_are_those_of_each(sampling: Sampling, payload: Payload) -> None:
+    many, each = distribution_of(ROWS, sampling), [distribution_of(row, sampling) for row in ROWS]
     for place in ("target", "draft"):
-        sent = drafted_laws(laws, payload, place)
-        assert np.array_equal(sent.whole(), [drafted_law(law, payload, place).drawn for law in each])
-        known = target_laws(laws, payload, place)
-        assert np.array_equal(known.whole(), [target_law(law, payload, place) for law in each])
+        sent = draft_distribution(many, payload, place)
+        assert np.array_equal(
+            sent.drawn.dense(), [draft_distribution(one, payload, place).drawn.dense() for one in each]
+        )
+        known = target_distribution(many, payload, place)
+        assert np.array_equal(known.dense(), [target_distribution(one, payload, place).dense() for one in each])
 
 
 @every_sampling
 def test_tokens_are_drawn_as_from_each(sampling: Sampling) -> None:
-    laws, each = laws_of(ROWS, sampling), [law_of(row, sampling) for row in ROWS]
+    many, each = distribution_of(ROWS, sampling), [distribution_of(row, sampling) for row in ROWS]
     for uniform in (0.0, 0.2, 0.5, 0.99, 1 - 2.0**-53):
-        places, margins = laws.drawn(np.full(len(laws), uniform))
-        found = list(zip(laws.tokens_at(places), margins, strict=True))
-        assert found == [draw(law, uniform) for law in each]
+        places, margins = many.draw(np.full(len(ROWS), uniform))
+        found = list(zip(many.at(places)[0], margins, strict=True))
+        drawn = [(one, *one.draw(uniform)) for one in each]
+        assert found == [(one.at(place)[0], margin) for one, place, margin in drawn]
+
+
+RULES = (
+    Rules(Ratio(), FullRows(), Sampling()), Rules(Ratio(), TopK(k=8), Sampling()), Rules(Ratio(), Scalar(), Sampling()),
+    Rules(Ratio(), OneHot(), Sampling()), Rules(GumbelMatch(), TokenIds(), Sampling()),
+    Rules(SampleMatch(), TokenIds(), Sampling()),
+)  # fmt: skip
 
 
 @every_sampling
-def test_what_is_tested_by_the_ratio_is_tested_as_in_each(sampling: Sampling) -> None:
-    rules = Rules(Ratio(), FullRows(), sampling)
-    choices = Choices(rules, 3)
-    places = Places(range(30), range(100, 130), lambda row: [])
-    tokens, margins = choices.emitted(ROWS[:30], ROWS[30:], places)
-    expected = []
-    for at, (p, q) in enumerate(zip(ROWS[:30], ROWS[30:], strict=True)):
-        drawn = drafted_law(law_of(q, sampling), FullRows()).drawn
-        emission = ratio(law_of(p, sampling), drawn, uniforms(3, CONTENT, at, 100 + at))[1]
-        expected.append((emission.token, emission.margin))
-    assert list(zip(tokens, margins, strict=True)) == expected
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: f"{rules.accept.rule}-{rules.payload.scheme}")
+def test_tokens_of_many_rows_are_those_of_each(sampling: Sampling, rules: Rules) -> None:
+    """Drafted and emitted, with margins, confidences and entropies, to the bit; the draft may know fewer tokens."""
+    choices = Choices(replace(rules, sampling=sampling), 3)
+    places = [Place(at, [0] * (100 + at)) for at in range(30)]
+    for target, draft in ((ROWS[:30], ROWS[30:]), (ROWS[30:], np.ascontiguousarray(ROWS[:30, :350]))):
+        each = [choices.emitted(p, q, place) for p, q, place in zip(target, draft, places, strict=True)]
+        assert list(zip(*choices.emitted(target, draft, places), strict=True)) == each
+        proposed = [choices.proposed(row, place) for row, place in zip(draft, places, strict=True)]
+        assert list(zip(*choices.proposed(draft, places), strict=True)) == proposed

@@ -22,13 +22,14 @@ from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.wire.exchange import not_finite
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import Network, NetworkConfig
-from hilsim.sampling.choices import Choices, Places
-from hilsim.sampling.decisions import Decisions, Rules
-from hilsim.sampling.distribution import Logits, law_of, require_finite
+from hilsim.sampling.choices import Choices, Place, Rules
+from hilsim.sampling.decisions import Decisions
+from hilsim.sampling.logits import Logits, require_finite
 from hilsim.sampling.proposals import Draft, TokenTree
 from hilsim.show.document import as_json
 from hilsim.sources.live import LiveSource, Reader
 from hilsim.text.pairs import Columns
+from tests.one_row import distribution_of
 from tests.scenes import shipped
 from tests.toy import START, VOCABULARY, Table, Text
 
@@ -126,7 +127,7 @@ def test_a_tree_s_rows_are_looked_at_as_well(position: int) -> None:
 @pytest.mark.parametrize("rule", ["greedy", "ratio", "gumbel", "sample_match"])
 def test_rows_of_many_conversations_at_once_are_looked_at_one_by_one(rule: str) -> None:
     choices, table = Choices(rules_of(rule), 3), Table().target
-    places = Places([4, 8, 9, 9], [11, 12, 13, 14], lambda row: [START])
+    places = [Place(request, [START] * position) for request, position in ((4, 11), (8, 12), (9, 13), (9, 14))]
     choices.emitted(table, table, places)
     choices.proposed(table, places)
     broken = table.copy()
@@ -135,7 +136,7 @@ def test_rows_of_many_conversations_at_once_are_looked_at_one_by_one(rule: str) 
         choices.emitted(broken, table, places)
     with pytest.raises(BrokenLogits, match="draft: request 9, position 13:"):
         choices.proposed(broken, places)
-    if choices.asks_the_draft:
+    if choices.tests_the_draft:
         with pytest.raises(BrokenLogits, match="draft: request 9, position 13:"):
             choices.emitted(table, broken, places)
 
@@ -237,7 +238,7 @@ def test_finite_logits_make_finite_laws_and_finite_reports(
     sampling = Sampling(temperature=temperature if warm else 0.0, repetition_penalty=penalty)
     table = Planted()
     table.target[:], table.draft[:] = np.array(rows[0], np.float32), np.array(rows[1], np.float32)
-    assert law_of(table.target[0], sampling, [1, 2]).sum() == pytest.approx(1.0)
+    assert distribution_of(table.target[0], sampling, [1, 2]).sum() == pytest.approx(1.0)
     found = Decisions(table, Rules(known.accept, known.payload, sampling), 3, lambda token: False)
     text = Text(1, [START, 0, 2])
     draft = found.draft(text, 3)

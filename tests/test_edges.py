@@ -30,17 +30,17 @@ from hilsim.describe.decoding import (
 )
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
-from hilsim.sampling.accept import emitted_law, plain, ratio
 from hilsim.sampling.block import block, chances
-from hilsim.sampling.decisions import Rules
-from hilsim.sampling.distribution import Law, as_sent, law_of
+from hilsim.sampling.choices import Rules
+from hilsim.sampling.distribution import Probabilities
+from hilsim.sampling.loss import emitted_distribution
 from hilsim.sampling.noise import Uniforms
-from hilsim.sampling.payload import drafted_law, target_law
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.live import LiveSource, Passes, Reader, load_stand_ins
 from hilsim.text.prompt import Prompt, shared_prefix
+from tests.one_row import as_sent, distribution_of, draft_distribution, plain, ratio, target_distribution
 from tests.scenes import shipped
 from tests.test_exact import CHAINS, policy_of
 from tests.test_policies import timed
@@ -49,11 +49,11 @@ from tests.toy import DRAFT, START, TARGET, Quick, Table, Text, alone, counted, 
 # Laws.
 
 
-def law(*shares: float) -> Law:
+def law(*shares: float) -> Probabilities:
     return np.array(shares)
 
 
-def middling(accept: float = 0.5) -> Uniforms:
+def middling(accept: float = 0.5) -> Uniforms[float]:
     return Uniforms(0.5, accept, 0.5, 0.5)
 
 
@@ -66,9 +66,9 @@ def test_a_drafted_token_that_its_law_does_not_have_stands_where_the_target_has_
 
 def test_a_share_too_small_for_float16_is_never_drafted_and_still_told() -> None:
     p, q = law(0.6, 0.4 - 1e-9, 1e-9), law(0.5, 0.5 - 1e-9, 1e-9)
-    drawn, known = drafted_law(q, FullRows())
+    drawn, known = draft_distribution(q, FullRows())
     assert drawn[2] == 0
-    np.testing.assert_allclose(emitted_law(Ratio(), p, drawn, known), p, rtol=1e-9)
+    np.testing.assert_allclose(emitted_distribution(Ratio(), p, drawn, known), p, rtol=1e-9)
 
 
 def test_a_law_too_flat_for_float16_is_sent_as_it_is() -> None:
@@ -94,8 +94,8 @@ def test_an_empty_residual_falls_back_to_the_target() -> None:
 @pytest.mark.parametrize(
     ("p", "q"), [(law(0, 1.0), law(1.0, 0)), (law(0, 1.0), law(0.9, 0.1)), (law(0.3, 0.7), law(1.0, 0))]
 )
-def test_laws_with_one_token_are_told_exactly(p: Law, q: Law) -> None:
-    np.testing.assert_allclose(emitted_law(Ratio(), p, q, q), p, atol=1e-15)
+def test_laws_with_one_token_are_told_exactly(p: Probabilities, q: Probabilities) -> None:
+    np.testing.assert_allclose(emitted_distribution(Ratio(), p, q, q), p, atol=1e-15)
     never = [token for token in (0, 1) if p[token] == 0]
     for accept in (0.0, 0.5, 0.999):
         assert ratio(p, q, middling(accept))[1].token not in never
@@ -122,25 +122,25 @@ def test_temperature_zero_is_the_limit_of_small_temperatures() -> None:
 
 def test_at_temperature_zero_the_first_of_equals_is_taken_and_just_above_both_are() -> None:
     tied = np.array([1.0, 3.0, 3.0], dtype=np.float32)
-    np.testing.assert_array_equal(law_of(tied, Sampling()), [0, 1, 0])
-    np.testing.assert_allclose(law_of(tied, Sampling(temperature=1e-5)), [0, 0.5, 0.5])
+    np.testing.assert_array_equal(distribution_of(tied, Sampling()), [0, 1, 0])
+    np.testing.assert_allclose(distribution_of(tied, Sampling(temperature=1e-5)), [0, 0.5, 0.5])
 
 
 def test_top_k_beyond_the_vocabulary_cuts_nothing() -> None:
     row = TARGET[0].astype(np.float32)
     np.testing.assert_array_equal(
-        law_of(row, Sampling(temperature=1.0, top_k=9)), law_of(row, Sampling(temperature=1.0))
+        distribution_of(row, Sampling(temperature=1.0, top_k=9)), distribution_of(row, Sampling(temperature=1.0))
     )
     p, q = np.exp(TARGET[0]), np.exp(DRAFT[0])
-    np.testing.assert_allclose(emitted_law(Ratio(), p, *drafted_law(q, TopK(k=9))), p)
+    np.testing.assert_allclose(emitted_distribution(Ratio(), p, *draft_distribution(q, TopK(k=9))), p)
 
 
 @pytest.mark.parametrize("verify_at", ["target", "draft"])
 @pytest.mark.parametrize("payload", [FullRows(), TopK(k=2), Scalar(down="support")], ids=str)
 def test_ties_with_the_last_of_top_k_stay_whoever_verifies(payload: Payload, verify_at: str) -> None:
-    tied = law_of(np.log(np.array([0.4, 0.2, 0.2, 0.1], dtype=np.float32)), Sampling(temperature=1.0, top_k=2))
+    tied = distribution_of(np.log(np.array([0.4, 0.2, 0.2, 0.1], dtype=np.float32)), Sampling(temperature=1.0, top_k=2))
     assert np.count_nonzero(tied) == 3
-    np.testing.assert_allclose(target_law(tied, payload, verify_at), tied, atol=1e-3)
+    np.testing.assert_allclose(target_distribution(tied, payload, verify_at), tied, atol=1e-3)
 
 
 # Vocabularies of two lengths: some families pad their output heads. A draft's token that the target does not have is

@@ -42,14 +42,17 @@ from hilsim.describe.decoding import (
 )
 from hilsim.describe.policy import Policy, TargetOnly
 from hilsim.describe.setup import Setup
-from hilsim.sampling.accept import Emission, emitted_law, gumbel, plain, ratio, total_variation
+from hilsim.sampling import accept
 from hilsim.sampling.block import chances, residual
-from hilsim.sampling.decisions import Rules
-from hilsim.sampling.distribution import Law, Logits, draw
+from hilsim.sampling.choices import Place, Places, Rules
+from hilsim.sampling.decisions import place_of
+from hilsim.sampling.distribution import Probabilities
+from hilsim.sampling.logits import Logits
+from hilsim.sampling.loss import emitted_distribution, total_variation
 from hilsim.sampling.noise import Uniforms
-from hilsim.sampling.payload import drafted_law, target_law, truncated
 from hilsim.sampling.proposals import Draft, Prefix
 from hilsim.sim.run import simulate
+from tests.one_row import draft_distribution, draw, gumbel, plain, ratio, target_distribution, truncated
 from tests.scenes import table_setup
 from tests.test_policies import POLICIES
 from tests.toy import (
@@ -59,6 +62,7 @@ from tests.toy import (
     VOCABULARY,
     Broken,
     Quick,
+    QuickChoices,
     Tell,
     Text,
     ToySource,
@@ -274,13 +278,13 @@ def test_block_verification_tells_the_targets_law_under_every_policy(tmp_path: P
 # Lossy rules: caught by the same test, and as far from the target as sums say.
 
 
-def emitted_after(decisions: Quick) -> Callable[[Sequence[int]], Law]:
+def emitted_after(decisions: Quick) -> Callable[[Sequence[int]], Probabilities]:
     """The law of the token emitted at a drafted position."""
 
-    def after(tokens: Sequence[int]) -> Law:
-        p = decisions.spoken_law(decisions.rows.target_rows(0, tokens, 1)[0], tokens)
+    def after(tokens: Sequence[int]) -> Probabilities:
+        p = decisions.quantised_after(tokens)
         drawn, known = decisions.drafted_after(tokens)
-        return emitted_law(decisions.rules.accept, p, drawn, drawn if known is None else known)
+        return emitted_distribution(decisions.rules.accept, p, drawn, drawn if known is None else known)
 
     return after
 
@@ -334,52 +338,54 @@ def test_verdicts_tell_a_distance_of_lossy_rules_alone(rules: Rules) -> None:
 # Negative controls: mistakes that have been made, under the ratio rule on whole rows unless said otherwise.
 
 
-def always_accept(p: Law, q: Law, noise: Uniforms) -> int:
+def always_accept(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return draw(q, noise.draft)[0]
 
 
-def corrected(p: Law, q: Law, noise: Uniforms, correction: Callable[[int], Law]) -> int:
+def corrected(
+    p: Probabilities, q: Probabilities, noise: Uniforms[float], correction: Callable[[int], Probabilities]
+) -> int:
     """The ratio rule, with another law to draw from after a rejection of the token given."""
     drafted, emission = ratio(p, q, noise)
     return drafted if emission.accepted else draw(correction(drafted), noise.residual)[0]
 
 
-def resample_from_p(p: Law, q: Law, noise: Uniforms) -> int:
+def resample_from_p(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return corrected(p, q, noise, lambda drafted: p)
 
 
-def resample_from_p_without_the_draft(p: Law, q: Law, noise: Uniforms) -> int:
+def resample_from_p_without_the_draft(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return corrected(p, q, noise, lambda drafted: np.where(np.arange(len(p)) == drafted, 0.0, p))
 
 
-def softmax_of_the_residual(p: Law, q: Law, noise: Uniforms) -> int:
+def softmax_of_the_residual(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return corrected(p, q, noise, lambda drafted: np.exp(np.maximum(p - q, 0.0)))
 
 
-def against(p: Law, q: Law, drafted: int, noise: Uniforms) -> int:
+def against(p: Probabilities, q: Probabilities, drafted: int, noise: Uniforms[float]) -> int:
     """The ratio rule against q, whatever law the draft was drawn from."""
     if noise.accept * q[drafted] < p[drafted]:
         return drafted
     return draw(np.maximum(p - q, 0.0), noise.residual)[0]
 
 
-def likeliest_draft_against_its_law(p: Law, q: Law, noise: Uniforms) -> int:
+def likeliest_draft_against_its_law(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return against(p, q, int(np.argmax(q)), noise)
 
 
-def draft_at_another_temperature(p: Law, q: Law, noise: Uniforms) -> int:
+def draft_at_another_temperature(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return against(p, q, draw(q ** (1 / 0.7), noise.draft)[0], noise)
 
 
-def one_uniform_to_draft_and_to_accept(p: Law, q: Law, noise: Uniforms) -> int:
+def one_uniform_to_draft_and_to_accept(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return ratio(p, q, Uniforms(noise.draft, noise.draft, noise.residual, 0.0))[1].token
 
 
-def one_uniform_to_accept_and_to_correct(p: Law, q: Law, noise: Uniforms) -> int:
+def one_uniform_to_accept_and_to_correct(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     return ratio(p, q, Uniforms(noise.draft, noise.accept, noise.accept, 0.0))[1].token
 
 
-def second_draw_on_a_mismatch(p: Law, q: Law, noise: Uniforms) -> int:
+def second_draw_on_a_mismatch(p: Probabilities, q: Probabilities, noise: Uniforms[float]) -> int:
     drafted, own = draw(q, noise.draft)[0], plain(p, noise).token
     return drafted if drafted == own else draw(p, noise.spare)[0]
 
@@ -408,15 +414,17 @@ def test_the_control_itself_is_sound() -> None:
     assert held_to_the_target(Broken(USUAL, lambda p, q, noise: ratio(p, q, noise)[1].token)) > STANDS
 
 
-class Reseeded(Quick):
+class Reseeded(QuickChoices):
     """Every position decided by the same uniforms, as where the generator is seeded anew for each test."""
 
-    def noise(self, prefix: Prefix, position: int) -> Uniforms:
-        return super().noise(prefix, 1)
+    def noise(self, places: Places) -> accept.Noise:
+        assert isinstance(places, Place)
+        return super().noise(places._replace(tokens=[START]))
 
 
 def test_repeated_uniforms_look_right_at_one_position_and_fail_jointly() -> None:
-    decisions = Reseeded(USUAL)
+    decisions = Quick(USUAL)
+    decisions.choices = Reseeded(USUAL)
     counts, wanted = counted(decisions, samples=20_000), enumerated(decisions.target_after)
     assert p_value(counts, wanted) < FALLS
     firsts, expected = (law.reshape(VOCABULARY, -1).sum(1) for law in (counts, wanted))
@@ -440,10 +448,11 @@ class Unsure(Quick):
         unsure = next((place for place, sure in enumerate(whole.confidences) if sure < 0.25), count)
         return Draft(whole.tokens[: unsure + (not self.drops)])
 
-    def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, proposed: int | None) -> Emission:
-        if proposed is None and self.rules.accept.rule == "ratio":
-            return plain(self.spoken_law(row, tokens), self.noise(prefix, len(tokens)))
-        return super().emission(prefix, tokens, row, proposed)
+    def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None) -> tuple[int, float]:
+        if drafted is None and self.rules.accept.rule == "ratio":
+            own = plain(self.quantised_after(tokens), self.choices.noise(place_of(prefix, tokens)))
+            return own.token, own.margin
+        return super().emission(prefix, tokens, row, drafted)
 
 
 @pytest.mark.parametrize("accept", [Ratio(), Block()], ids=["ratio", "block"])
@@ -461,7 +470,7 @@ def test_dropping_is_harmless_where_the_draft_has_no_law_or_no_say(rules: Rules)
 # One position, by sums: no sampling, any laws.
 
 
-def law_from(seed: int, size: int) -> Law:
+def law_from(seed: int, size: int) -> Probabilities:
     """A random law, some of whose tokens have no mass."""
     generator = np.random.default_rng(seed)
     law = generator.dirichlet(np.full(size, 0.5)) * (generator.random(size) < 0.8)
@@ -477,15 +486,17 @@ EXACT_PAYLOADS = [payload for payload in PAYLOADS if payload.scheme not in ("tok
 @pytest.mark.parametrize("accept", [Ratio(), Lenient(lenience=1.0)], ids=["ratio", "lenient_1"])
 @given(seeds, seeds, sizes)
 def test_one_position_emits_the_targets_law(accept: Accept, payload: Payload, a: int, b: int, size: int) -> None:
-    p, q = target_law(law_from(a, size), payload), law_from(b, size)
-    np.testing.assert_allclose(emitted_law(accept, p, *drafted_law(q, payload)), p, atol=1e-12)
+    p, q = target_distribution(law_from(a, size), payload), law_from(b, size)
+    np.testing.assert_allclose(emitted_distribution(accept, p, *draft_distribution(q, payload)), p, atol=1e-12)
 
 
 @given(seeds, seeds, sizes)
 def test_one_position_verified_at_the_draft_emits_the_targets_law(a: int, b: int, size: int) -> None:
     for payload in (FullRows(), TopK(k=2)):
-        p = target_law(truncated(law_from(a, size), 2), payload, "draft")
-        np.testing.assert_allclose(emitted_law(Ratio(), p, *drafted_law(law_from(b, size), payload, "draft")), p)
+        p = target_distribution(truncated(law_from(a, size), 2), payload, "draft")
+        np.testing.assert_allclose(
+            emitted_distribution(Ratio(), p, *draft_distribution(law_from(b, size), payload, "draft")), p
+        )
 
 
 @given(seeds, seeds, sizes, st.floats(0.05, 1))
@@ -493,7 +504,7 @@ def test_lenience_gives_no_token_more_than_its_share_over_the_lenience(
     a: int, b: int, size: int, lenience: float
 ) -> None:
     p, q = law_from(a, size), law_from(b, size)
-    emitted = emitted_law(Lenient(lenience=lenience), p, q, q)
+    emitted = emitted_distribution(Lenient(lenience=lenience), p, q, q)
     assert emitted.sum() == pytest.approx(1)
     assert (emitted <= p / lenience + 1e-12).all()
 
@@ -503,8 +514,8 @@ def test_a_cut_after_drawing_is_lossless_only_where_nothing_is_cut(
     a: int, b: int, size: int, count: int, renormalised: bool
 ) -> None:
     p, q = law_from(a, size), law_from(b, size)
-    drawn, known = drafted_law(q, TopKAfter(k=count, renormalised=renormalised))
-    emitted = emitted_law(Ratio(), p, drawn, known)
+    drawn, known = draft_distribution(q, TopKAfter(k=count, renormalised=renormalised))
+    emitted = emitted_distribution(Ratio(), p, drawn, known)
     assert emitted.sum() == pytest.approx(1)
     if np.count_nonzero(q) <= count:
         np.testing.assert_allclose(emitted, p, atol=1e-12)
@@ -517,10 +528,10 @@ def test_a_cut_after_drawing_is_lossless_only_where_nothing_is_cut(
 
 # Two positions of a block, by sums over all drafts.
 
-Pair = tuple[Law, list[Law]]
+Pair = tuple[Probabilities, list[Probabilities]]
 
 
-def blockwise(p: Pair, q: Pair) -> tuple[Law, float]:
+def blockwise(p: Pair, q: Pair) -> tuple[Probabilities, float]:
     """The law of two tokens under block verification, and how many drafts stand on average."""
     size = len(p[0])
     told, stand = np.zeros((size, size)), 0.0
@@ -545,7 +556,7 @@ def one_by_one(p: Pair, q: Pair) -> float:
     return float((np.minimum(p[0], q[0]) * (1 + np.array(second))).sum())
 
 
-def normalised(law: Law) -> Law:
+def normalised(law: Probabilities) -> Probabilities:
     return law / law.sum()
 
 
@@ -578,7 +589,7 @@ def test_cutting_the_drafts_law_costs_no_more_acceptance_than_it_cuts_mass(
 
 
 @cache
-def gumbel_rows(size: int) -> list[Law]:
+def gumbel_rows(size: int) -> list[Probabilities]:
     return [gumbel_of(request, 1, size) for request in range(4000)]
 
 

@@ -31,8 +31,8 @@ from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network, NetworkConfig
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import written_down
-from hilsim.sampling.decisions import Rules
-from hilsim.sampling.distribution import Logits
+from hilsim.sampling.choices import Rules
+from hilsim.sampling.logits import Logits
 from hilsim.sim.run import simulate
 from hilsim.sources.live import LiveSource, StandIns, load_stand_ins
 from hilsim.sources.transcript import TranscriptSource

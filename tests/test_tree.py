@@ -18,7 +18,7 @@ from hilsim.measure.parts import requests_in_parts
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import NetworkConfig
 from hilsim.runs.run import Sources
-from hilsim.sampling.decisions import Rules
+from hilsim.sampling.choices import Rules
 from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace

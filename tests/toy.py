@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
 from scipy.stats import chi2
 
-from hilsim.sampling.accept import Emission
-from hilsim.sampling.decisions import Decisions, Rules
-from hilsim.sampling.distribution import Law, Logits
-from hilsim.sampling.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
+from hilsim.sampling.choices import Choices, Place, Places, Rules
+from hilsim.sampling.decisions import Decisions, place_of
+from hilsim.sampling.distribution import Distribution, Probabilities
+from hilsim.sampling.logits import Logits
+from hilsim.sampling.noise import Uniforms, gumbel_noise, uniforms
 from hilsim.sampling.payload import Drafted
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.text.prompt import Prompt
@@ -23,7 +24,7 @@ TARGET = np.log([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4], [0.3, 0.1, 0.35, 
 DRAFT = np.log([[0.2, 0.3, 0.2, 0.3], [0.4, 0.3, 0.2, 0.1], [0.1, 0.5, 0.2, 0.2], [0.4, 0.15, 0.4, 0.05]])
 
 Tell = Callable[[Decisions, int], list[int]]
-After = Callable[[Sequence[int]], Law]
+After = Callable[[Sequence[int]], Probabilities]
 
 
 @dataclass
@@ -50,42 +51,41 @@ class Table:
         return self.draft[tokens[-1]]
 
 
-@cache
-def uniforms_of(purpose: int, request: int, position: int, block: int) -> Uniforms:
-    return uniforms(SEED, purpose, request, position, block)
+uniforms_of = cache(partial(uniforms, SEED))
+gumbel_of = cache(partial(gumbel_noise, SEED))
 
 
-@cache
-def gumbel_of(request: int, position: int, count: int) -> Law:
-    return gumbel_noise(SEED, request, position, count)
+class QuickChoices(Choices):
+    """The real choices, with distributions and noise looked up where they were worked out before."""
+
+    def __init__(self, rules: Rules):
+        super().__init__(rules, SEED)
+        self.uniforms, self.gumbel = uniforms_of, gumbel_of
+        self.targets: dict[object, Distribution] = {}
+        self.drafts: dict[object, Drafted] = {}
+
+    def target(self, logits: Logits, places: Places) -> Distribution:
+        assert isinstance(places, Place)
+        key = tuple(places.tokens)
+        if key not in self.targets:
+            self.targets[key] = super().target(logits, places)
+        return self.targets[key]
+
+    def drafted(self, logits: Logits, places: Places) -> Drafted:
+        assert isinstance(places, Place)
+        key = tuple(places.tokens)
+        if key not in self.drafts:
+            self.drafts[key] = super().drafted(logits, places)
+        return self.drafts[key]
 
 
 class Quick(Decisions):
-    """The real decisions, with laws and noise looked up where they were worked out before."""
+    """The real decisions with these choices."""
 
     def __init__(self, rules: Rules, rows: Table | None = None):
         super().__init__(rows or Table(), rules, SEED, lambda token: False)
-        self.laws: dict[object, Law] = {}
-        self.sent: dict[object, Drafted] = {}
+        self.choices = QuickChoices(rules)
         self.distances: dict[object, float] = {}
-
-    def own_law(self, role: str, row: Logits, tokens: Sequence[int]) -> Law:
-        key = (role, *tokens)
-        if key not in self.laws:
-            self.laws[key] = super().own_law(role, row, tokens)
-        return self.laws[key]
-
-    def spoken_law(self, row: Logits, tokens: Sequence[int]) -> Law:
-        key = ("spoken", *tokens)
-        if key not in self.laws:
-            self.laws[key] = super().spoken_law(row, tokens)
-        return self.laws[key]
-
-    def sent_law(self, natural: Law, tokens: Sequence[int]) -> Drafted:
-        key = tuple(tokens)
-        if key not in self.sent:
-            self.sent[key] = super().sent_law(natural, tokens)
-        return self.sent[key]
 
     def distance(self, prefix: Prefix, tokens: Sequence[int], row: Logits) -> float:
         key = tuple(tokens)
@@ -93,38 +93,35 @@ class Quick(Decisions):
             self.distances[key] = super().distance(prefix, tokens, row)
         return self.distances[key]
 
-    def noise(self, prefix: Prefix, position: int) -> Uniforms:
-        if self.rules.accept.rule == "block":
-            return uniforms_of(BLOCK, prefix.index, position, len(prefix.tokens))
-        return uniforms_of(CONTENT, prefix.index, position, 0)
+    def target_after(self, tokens: Sequence[int]) -> Probabilities:
+        """The target's own distribution, before anything is rounded for the link."""
+        return self.choices.natural(self.rows.target_rows(0, tokens, 1)[0], Place(0, tokens)).dense()
 
-    def shared_noise(self, prefix: Prefix, position: int, count: int) -> Law:
-        return gumbel_of(prefix.index, position, count)
+    def quantised_after(self, tokens: Sequence[int]) -> Probabilities:
+        """The target's distribution as all chips have it."""
+        return self.choices.target(self.rows.target_rows(0, tokens, 1)[0], Place(0, tokens)).dense()
 
-    def target_after(self, tokens: Sequence[int]) -> Law:
-        """The target's own law, as no wire has touched it."""
-        return self.own_law("target", self.rows.target_rows(0, tokens, 1)[0], tokens)
-
-    def drafted_after(self, tokens: Sequence[int]) -> Drafted:
+    def drafted_after(self, tokens: Sequence[int]) -> tuple[Probabilities, Probabilities | None]:
         """What the draft draws from, and what that is taken for."""
-        return self.sent_law(self.own_law("draft", self.rows.draft_row(0, tokens), tokens), tokens)
+        drawn, known = self.choices.drafted(self.rows.draft_row(0, tokens), Place(0, tokens))
+        return drawn.dense(), None if known is None else known.dense()
 
 
-Wrong = Callable[[Law, Law, Uniforms], int]
+Wrong = Callable[[Probabilities, Probabilities, Uniforms[float]], int]
 
 
 class Broken(Quick):
-    """Decisions whose rule for one position is replaced: the token from the target's law, the draft's and the noise."""
+    """Decisions whose rule for one position is replaced: a token from both distributions and the noise."""
 
     def __init__(self, rules: Rules, wrong: Wrong):
         super().__init__(rules)
         self.wrong = wrong
 
-    def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, proposed: int | None) -> Emission:
-        if proposed is None:
+    def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None) -> tuple[int, float]:
+        if drafted is None:
             return super().emission(prefix, tokens, row, None)
-        q = self.drafted_after(tokens).drawn
-        return Emission(self.wrong(self.spoken_law(row, tokens), q, self.noise(prefix, len(tokens))), None, 1.0)
+        noise = self.choices.noise(place_of(prefix, tokens))
+        return self.wrong(self.quantised_after(tokens), self.drafted_after(tokens)[0], noise), 1.0
 
 
 class ToySource:
@@ -176,8 +173,8 @@ def alone(decisions: Decisions, request: int, length: int = LENGTH) -> list[int]
     return text.tokens[1:]
 
 
-def enumerated(after: After, length: int = LENGTH) -> Law:
-    """The probability of every sequence: a product of the laws after each of its tokens."""
+def enumerated(after: After, length: int = LENGTH) -> Probabilities:
+    """The probability of every sequence: a product of the distributions after each of its tokens."""
     found = []
     for cell in product(range(VOCABULARY), repeat=length):
         chance, tokens = 1.0, [START]
@@ -188,7 +185,7 @@ def enumerated(after: After, length: int = LENGTH) -> Law:
     return np.array(found)
 
 
-def cells(texts: Iterable[list[int]], length: int = LENGTH) -> Law:
+def cells(texts: Iterable[list[int]], length: int = LENGTH) -> Probabilities:
     """How often each joint sequence was told, in the order of `enumerated`."""
     counts = np.zeros(VOCABULARY**length)
     for text in texts:
@@ -199,12 +196,12 @@ def cells(texts: Iterable[list[int]], length: int = LENGTH) -> Law:
     return counts
 
 
-def counted(decisions: Decisions, tell: Tell = told, samples: int = SAMPLES) -> Law:
+def counted(decisions: Decisions, tell: Tell = told, samples: int = SAMPLES) -> Probabilities:
     """How often each joint sequence is told over so many requests."""
     return cells(tell(decisions, request) for request in range(samples))
 
 
-def p_value(counts: Law, chances: Law) -> float:
+def p_value(counts: Probabilities, chances: Probabilities) -> float:
     """Pearson's test, upper tail; 0 where the impossible was told. Cells that expect less than five are one."""
     expected = chances * counts.sum()
     if counts[expected == 0].any():

@@ -15,7 +15,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults
 from hilsim.progress import saying
-from hilsim.sampling.decisions import Rules
+from hilsim.sampling.choices import Choices, Rules
 from hilsim.sim.run import turns_of
 from hilsim.sources.recorded_with import recorded_with
 from hilsim.sources.recording import Heard, Talk, transcript_of
@@ -78,7 +78,6 @@ def written_down(
 ) -> Transcript:
     """The transcript of what stand-ins say: some conversations at once, their answers first, then the draft's ways."""
     from hilsim.networks.packed import packed
-    from hilsim.sampling.choices import Choices
     from hilsim.sources.ahead import drafted_ahead
     from hilsim.sources.answers import Answering, Limits
 
@@ -86,13 +85,13 @@ def written_down(
     assert isinstance(scenario.workload, Conversations)
     assert stand_ins.draft is not None
     rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
-    choices = Choices(rules, scenario.seed)
+    choices = Choices(rules, scenario.seed, cached_positions=None)  # drafts from many places come by a position
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
     target, draft = (
         packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
         for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
     )
-    speakers = [target, draft] if choices.asks_the_draft else [target]
+    speakers = [target, draft] if choices.tests_the_draft else [target]
     talks, ways = talks_of(setup, stand_ins.tokenizer), []
     count = Count(sum(len(talk.waiting) for talk in talks), say)
     for some in (talks[start : start + AT_ONCE] for start in range(0, len(talks), AT_ONCE)):

@@ -1,7 +1,7 @@
-"""The accept rules, alone: laws and uniforms in, token out. No chip, no time, no cache.
+"""The accept rules, alone: distributions and uniforms in, tokens out. No chip, no time, no cache.
 
-`p` is the target's law, `q` the draft's (Leviathan's letters; Chen et al. swap them). These emit the target's law
-exactly, whatever the draft is:
+`p` is the target's distribution, `q` the draft's (Leviathan's letters; Chen et al. swap them): of one row, or of many.
+These rules emit the target's distribution exactly, whatever the draft is:
 
 - greedy: the target's largest logit; a drafted token is accepted if it is that one.
 - ratio (Leviathan et al. 2211.17192, Chen et al. 2302.01318): a token drafted from q is accepted with probability
@@ -10,130 +10,112 @@ exactly, whatever the draft is:
 - plain, under the name of sample_match: the target's own draw, on a match and on a mismatch alike.
 - block (Sun et al. 2403.10444) is in `block.py`.
 
-And these do not: lenient, typical, and ratio where `known` is not the law that was drawn from.
+And these do not: lenient, typical, and ratio where `known` is not the distribution that was drawn from.
 
-Decisions on the edges: a drafted token that q gives no mass (underflow) is accepted only if p gives it mass; a
+Decisions on the edges: a drafted token that q gives no probability (underflow) is accepted only if p gives it some; a
 residual that sums to zero means p = q up to rounding, so p itself is drawn from; an empty draft is a plain draw.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from hilsim.describe.decoding import Accept
-from hilsim.sampling.distribution import Law, Logits, draw
+from hilsim.sampling.distribution import Distribution, Ints, Probabilities, at, entropy, lead, taken
+from hilsim.sampling.logits import Logits
 from hilsim.sampling.noise import Uniforms
 
+Noise = Uniforms[Any]  # of a position, or of the position of every row
 
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """The token at one position. `margin` says how little would have changed it: a logit gap or a share of law."""
 
-    token: int
-    drafted: int | None
-    margin: float
+class Emission(NamedTuple):
+    """Emitted tokens (...,). Margins say how little would have changed them: a logit gap or a share of probability."""
 
-    @property
-    def accepted(self) -> bool:
-        return self.token == self.drafted
+    tokens: Ints
+    margins: npt.NDArray[np.floating]
+
+
+class Tested(NamedTuple):
+    """Tokens (...,) drawn by the draft, which of them were accepted, and what is emitted.
+
+    A residual may draw the rejected token again where floats round; that is no acceptance.
+    """
+
+    drafted: Ints
+    accepted: npt.NDArray[np.bool_]
+    emission: Emission
 
 
 def greedy(target_logits: Logits) -> Emission:
     """The first largest logit; the margin is its lead over the second."""
-    token = int(np.argmax(target_logits))
-    return Emission(token, None, lead(target_logits))
+    return Emission(target_logits.argmax(axis=-1), lead(target_logits))
 
 
-def lead(scores: Logits | Law) -> float:
-    """How far the largest is ahead of the second."""
-    if len(scores) < 2:
-        return 0.0
-    second, first = np.partition(scores, -2)[-2:]
-    return float(first - second)
+def ratio(p: Distribution, q: Distribution, noise: Noise, known: Distribution | None = None) -> Tested:
+    """Draft from q, accept or replace (Leviathan et al., algorithm 1; Chen et al., algorithm 2).
 
-
-def ratio(p: Law, q: Law, noise: Uniforms, known: Law | None = None) -> tuple[int, Emission]:
-    """Draft from q, accept or replace. Returns the drafted token and the emission.
-
-    `known` is the law that the verifier takes for q; unless it is q itself the rule is lossy. `drafted` of the emission
-    is None after a rejection, also in the rare case that float rounding lets the residual draw the very same token.
+    `known` is the distribution that the verifier takes for q; unless it is q itself the rule is lossy.
     """
     tested = q if known is None else known
-    drafted, drafted_margin = draw(q, noise.draft)
+    width = max(p.vocabulary, q.vocabulary)
+    p_shares, tested_shares = p.lookup(width), tested.lookup(width)
+    places, margins = q.draw(noise.draft)
+    drafted, _ = q.at(places)
     # uniform < p / q without the division, which would overflow where q is next to nothing.
-    gap = float(p[drafted] - noise.accept * tested[drafted])
-    if gap > 0:
-        return drafted, Emission(drafted, drafted, min(drafted_margin, gap))
-    residual = np.maximum(p - tested, 0.0)
-    token, margin = draw(residual if residual.sum() > 0 else p, noise.residual)
-    return drafted, Emission(token, None, min(drafted_margin, -gap, margin))
+    gaps = at(p_shares, drafted) - noise.accept * at(tested_shares, drafted)
+    accepted, tokens, margins = gaps > 0, drafted, np.minimum(margins, np.abs(gaps))
+    if np.count_nonzero(accepted) < accepted.size:
+        # The positive part of p - q, and p itself where there is none.
+        rest = np.maximum(p.probabilities - taken(tested_shares, p.tokens), 0.0)
+        rest = np.where(rest.any(axis=-1, keepdims=True), rest, p.probabilities)
+        places, distances = Distribution(p.tokens, rest, p.vocabulary).draw(noise.residual)
+        tokens = np.where(accepted, drafted, at(p.tokens, places))
+        margins = np.where(accepted, margins, np.minimum(margins, distances))
+    return Tested(drafted, accepted, Emission(tokens, margins))
 
 
-def lenient(p: Law, q: Law, noise: Uniforms, known: Law, lenience: float) -> tuple[int, Emission]:
-    """The ratio rule against `lenience` times the draft's law: no token gets more than p / lenience. Lossy."""
-    return ratio(p, q, noise, lenience * known)
+def lenient(p: Distribution, q: Distribution, noise: Noise, known: Distribution, lenience: float) -> Tested:
+    """The ratio rule against `lenience` times the draft's distribution: no token gets more than p / lenience. Lossy.
 
-
-def gumbel(p: Law, noise: Law) -> Emission:
-    """The largest of log p plus the position's noise; the draft takes the largest of log q plus the same."""
-    with np.errstate(divide="ignore"):
-        scores = np.log(p) + noise[: len(p)]
-    return Emission(int(scores.argmax()), None, lead(scores))
-
-
-def plain(p: Law, noise: Uniforms) -> Emission:
-    """A draw from the target's own law: the sample-match rule, and where there is no draft at all."""
-    token, margin = draw(p, noise.residual)
-    return Emission(token, None, margin)
-
-
-def typical(p: Law, drafted: int, noise: Uniforms, epsilon: float, delta: float) -> Emission:
-    """A drafted token stands if the target finds it typical; otherwise a plain draw (Medusa 2401.10774). Lossy."""
-    share = float(p[drafted]) if drafted < len(p) else 0.0
-    gap = share - threshold(p, epsilon, delta)
-    if gap > 0:
-        return Emission(drafted, drafted, gap)
-    token, margin = draw(p, noise.residual)
-    return Emission(token, None, min(-gap, margin))
-
-
-def threshold(p: Law, epsilon: float, delta: float) -> float:
-    """The share from which a token is typical of p."""
-    return min(epsilon, delta * math.exp(-entropy(p)))
-
-
-def entropy(law: Law) -> float:
-    """In nats."""
-    shares = law[law > 0]
-    return float(-(shares * np.log(shares)).sum())
-
-
-def emitted_law(rule: Accept, p: Law, drawn: Law, known: Law | None) -> Law:
-    """The law of the token that a rule emits at one drafted position, by sums instead of draws.
-
-    `drawn` is the law of the draft's token, `known` the one that the verifier takes for it.
+    Leviathan et al., appendix A.5.
     """
-    if rule.rule in ("greedy", "gumbel", "sample_match"):
-        return p
-    if rule.rule == "typical":
-        kept = drawn * (p > threshold(p, rule.epsilon, rule.delta))
-        redrawn: Law = (1 - kept.sum()) * p
-        return kept + redrawn
-    assert known is not None, "this rule needs a law to test against"
-    tested = known * rule.lenience if rule.rule == "lenient" else known
-    accepted = np.ones(len(p))
-    np.divide(p, tested, out=accepted, where=tested > p)
-    accepted[p == 0] = 0.0
-    stands = drawn * accepted
-    residual = np.maximum(p - tested, 0.0)
-    total = residual.sum()
-    replaced: Law = (1 - stands.sum()) * (residual / total if total > 0 else p)
-    return stands + replaced
+    return ratio(p, q, noise, Distribution(known.tokens, lenience * known.probabilities, known.vocabulary))
 
 
-def total_variation(a: Law, b: Law) -> float:
-    """Half the sum of differences: the largest error in the probability of anything."""
-    return float(np.abs(a - b).sum() / 2)
+def gumbel(p: Distribution, noise: Probabilities) -> Emission:
+    """The largest of log p plus its tokens' noise (..., support); the draft adds the same noise to log q."""
+    scores = noisy(p, noise)
+    return Emission(p.at(scores.argmax(axis=-1))[0], lead(scores))
+
+
+def noisy(distribution: Distribution, noise: Probabilities) -> Probabilities:
+    """Log probabilities plus noise, (..., support)."""
+    with np.errstate(divide="ignore"):
+        found: Probabilities = np.log(distribution.probabilities) + noise
+    return found
+
+
+def plain(p: Distribution, noise: Noise) -> Emission:
+    """A draw from the target's own distribution: the sample-match rule, and where there is no draft at all."""
+    places, margins = p.draw(noise.residual)
+    return Emission(p.at(places)[0], margins)
+
+
+def typical(p: Distribution, drafted: int, noise: Noise, epsilon: float, delta: float) -> Emission:
+    """A drafted token of one row stands if the target finds it typical; otherwise a plain draw. Lossy.
+
+    Medusa, arXiv 2401.10774, section 2.3.1.
+    """
+    gap = p.dense(max(p.vocabulary, drafted + 1))[drafted] - threshold(p.probabilities, epsilon, delta)
+    if gap > 0:
+        return Emission(np.asarray(drafted), gap)
+    tokens, margins = plain(p, noise)
+    return Emission(tokens, np.minimum(-gap, margins))
+
+
+def threshold(p: Probabilities, epsilon: float, delta: float) -> float:
+    """The probability from which a token is typical of p (support,)."""
+    return min(epsilon, delta * math.exp(-entropy(p)))

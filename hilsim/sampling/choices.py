@@ -1,157 +1,198 @@
-"""What is drafted and what is emitted after many rows at once: `Decisions` for a recording, the same to the bit.
+"""Which token is drafted and which is emitted after rows of logits: every rule and payload scheme, for one row or many.
 
-Only for rules under which a token depends on its position alone, as others cannot be recorded: nothing is lost on the
-wire, so a test is always against the law that was drawn from.
+Under all rules but `block` the token at a position is a function of the tokens before it, the position's noise and the
+distributions, so draft length, policy and link cannot change the text, and the target alone decodes the same one. Lossy
+rules bend only tokens that were really drafted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from hilsim.sampling.decisions import Rules
-from hilsim.sampling.distribution import Law, draw, penalised, require_finite
-from hilsim.sampling.distributions import Ints, Laws, Table, drafted_laws, entropies, laws_of, leads, target_laws
-from hilsim.sampling.noise import CONTENT, Uniforms, gumbel_noise, uniforms
-from hilsim.text.pairs import NEVER
+from hilsim.describe.decoding import (
+    Accept,
+    FullRows,
+    Greedy,
+    Guarantee,
+    Payload,
+    Ratio,
+    Sampling,
+    TokenIds,
+    VerifyAt,
+    guarantee_of,
+)
+from hilsim.sampling.accept import Emission, Noise, greedy, gumbel, lenient, noisy, plain, ratio, typical
+from hilsim.sampling.distribution import Distribution, Ints, Probabilities, distribution_of, entropy
+from hilsim.sampling.logits import Logits, penalised, require_finite
+from hilsim.sampling.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, uniforms
+from hilsim.sampling.payload import Drafted, draft_distribution, target_distribution
 
-ROWS = 128  # at once: tables of laws that stay in a processor's cache
+Array = TypeVar("Array", bound=npt.NDArray[Any])
+CACHED_POSITIONS = 16  # what one draft and its verdict ask for twice
+ROWS = 128  # at once: tables of distributions that stay in a processor's cache
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where rows stand: the request and position that key the noise of each, and the words before it."""
+class Rules:
+    """How tokens are chosen and checked."""
 
-    requests: Sequence[int]
-    positions: Sequence[int]
-    history: Callable[[int], Sequence[int]]  # of a row; asked for repetition penalties alone
+    accept: Accept
+    payload: Payload
+    sampling: Sampling
+    verify_at: VerifyAt = "target"
 
-    def part(self, rows: range) -> Places:
-        """Those of some rows."""
-        span = slice(rows.start, rows.stop)
-        return Places(self.requests[span], self.positions[span], lambda row: self.history(rows[row]))
+    @property
+    def guarantee(self) -> Guarantee:
+        """What these rules guarantee against the target alone."""
+        return guarantee_of(self.accept, self.payload, self.sampling, self.verify_at)
+
+    @classmethod
+    def usual(cls, sampling: Sampling) -> Rules:
+        """Greedy by ids at temperature 0, the ratio rule on full rows above it."""
+        return cls(Greedy(), TokenIds(), sampling) if sampling.temperature == 0 else cls(Ratio(), FullRows(), sampling)
 
 
-@dataclass(frozen=True)
-class Proposed:
-    """Drafted tokens (rows,), and how sure the draft was of each."""
+class Place(NamedTuple):
+    """Where a row stands: the request, and the tokens before. Request and position key the noise.
+
+    `committed` is how many of the tokens are no drafts; block verification alone looks at it.
+    """
+
+    request: int
+    tokens: Sequence[int]
+    committed: int = 0
+
+
+Places = Place | Sequence[Place]  # of one row (vocabulary,), or of many (rows, vocabulary)
+
+
+class Proposal(NamedTuple):
+    """Drafted tokens (...,); the probability of each, and the entropy in nats, in the distribution it was drawn from.
+
+    Where the draft takes its likeliest token, both are of its distribution at temperature 1, or before it was made
+    one-hot.
+    """
 
     tokens: Ints
-    confidences: Law
-    entropies: Law
+    confidences: Probabilities
+    entropies: Probabilities
 
 
 class Choices:
-    """Chooses for tables (rows, vocabulary) of float32 logits; deterministic given the seed."""
+    """Chooses tokens after float32 logits; deterministic given the seed.
 
-    def __init__(self, rules: Rules, seed: int):
-        assert rules.guarantee.level == "text", "only what hangs on its position alone can be recorded"
-        self.rules, self.sampling = rules, rules.sampling
-        self.cold = rules.sampling.temperature == 0
-        self.warm = rules.sampling.model_copy(update={"temperature": 1.0}) if self.cold else rules.sampling
-        # Kept, as drafts from many places come by the same position.
-        self.uniforms = cache(lambda request, position: uniforms(seed, CONTENT, request, position))
-        self.gumbel = cache(
-            lambda request, position, count: np.append(gumbel_noise(seed, request, position, count), 0.0)
-        )
+    Of many rows each is checked here, with `BrokenLogits` for one that is not finite; one row is checked where it comes
+    from, together with rows behind it that nothing may be asked about.
+    """
 
-    @property
-    def asks_the_draft(self) -> bool:
-        """Whether the target's own token hangs on the draft's law."""
-        return self.rules.accept.rule in ("ratio", "lenient")
+    def __init__(self, rules: Rules, seed: int, cached_positions: int | None = CACHED_POSITIONS):
+        """Noise is cached for so many positions, or for all (None)."""
+        self.rules, sampling = rules, rules.sampling
+        self.cold = sampling.temperature == 0
+        self.warm = sampling.model_copy(update={"temperature": 1.0}) if self.cold else sampling
+        self.tests_the_draft = not self.cold and rules.accept.rule in ("ratio", "lenient")
+        self.uniforms = lru_cache(cached_positions)(partial(uniforms, seed))
+        self.gumbel = lru_cache(cached_positions)(partial(gumbel_noise, seed))
 
-    def proposed(self, table: Table, places: Places) -> Proposed:
-        """`Decisions.proposed` after every row of the draft's, with confidence and entropy. Raises `BrokenLogits`."""
-        require_finite_rows(table, "draft", places)
-        parts = [range(start, min(start + ROWS, len(table))) for start in range(0, len(table), ROWS)]
-        found = [self._proposed(table[part.start : part.stop], places.part(part)) for part in parts]
-        return Proposed(
-            np.concatenate([one.tokens for one in found] or [np.zeros(0, np.int64)]),
-            np.concatenate([one.confidences for one in found] or [np.zeros(0)]),
-            np.concatenate([one.entropies for one in found] or [np.zeros(0)]),
-        )
-
-    def _proposed(self, table: Table, places: Places) -> Proposed:
-        table = self.penalised(table, places)
-        laws = laws_of(table, self.warm)
-        if self.cold:
-            chosen = table.argmax(axis=1)
+    def proposed(self, logits: Logits, places: Places) -> Proposal:
+        """What is drafted after rows of the draft's logits."""
+        if not isinstance(places, Place) and len(places) > ROWS:
+            starts = range(0, len(places), ROWS)
+            parts = [self.proposed(logits[at : at + ROWS], places[at : at + ROWS]) for at in starts]
+            return Proposal(*map(np.concatenate, zip(*parts, strict=True)))
+        require_finite_rows(logits, "draft", places)
+        if self.cold or (self.rules.payload.scheme == "one_hot" and self.rules.verify_at == "target"):
+            logits = self.penalised(logits, places)
+            source = distribution_of(logits, self.warm)
+            chosen = (logits if self.cold else source.probabilities).argmax(axis=-1)
         else:
-            chosen, laws = self.drafted(laws, places)
-        return Proposed(laws.tokens_at(chosen), laws.shares_at(chosen), entropies(laws))
+            source = self.drafted(logits, places).drawn
+            if self.rules.accept.rule == "gumbel":
+                chosen = noisy(source, self.shared_noise(source, places)).argmax(axis=-1)
+            else:
+                chosen = source.draw(self.noise(places).draft)[0]
+        return Proposal(*source.at(chosen), entropy(source.probabilities))
 
-    def drafted(self, natural: Laws, places: Places) -> tuple[Ints, Laws]:
-        """Where the drafted token of each row is among those kept, above temperature 0, and the law it is of."""
-        if self.rules.payload.scheme == "one_hot" and self.rules.verify_at == "target":
-            return natural.likeliest(), natural
-        laws = drafted_laws(natural, self.rules.payload, self.rules.verify_at)
-        if self.rules.accept.rule == "gumbel":
-            return self.scores(laws, places).argmax(axis=1), laws
-        return laws.drawn(np.array([noise.draft for noise in self.noises(places)]))[0], laws
+    def emitted(self, target: Logits, draft: Logits | None, places: Places, drafted: int | None = None) -> Emission:
+        """What is emitted after rows of the target's logits; `drafted` was drafted for the one row, or nothing was.
 
-    def emitted(self, table: Table, drafts: Table, places: Places) -> tuple[Ints, Law]:
-        """`Decisions.emission` after every row of the target's where nothing was drafted: tokens and margins (rows,).
-
-        `drafts` are the draft's rows at the same places, for rules that ask for them; others do not look. Raises
-        `BrokenLogits`.
+        `draft` has the draft's logits at the same places, where there is a draft and `tests_the_draft`: those rules ask
+        for its distribution at every position, drafted there or not. The distribution of the emitted token is the
+        target's either way. It is content, so no time is charged for it.
         """
-        require_finite_rows(table, "target", places)
-        table = self.penalised(table, places)
+        rule = self.rules.accept
+        require_finite_rows(target, "target", places)
         if self.cold:
-            return table.argmax(axis=1), leads(table)
-        rule, payload, verify_at = self.rules.accept.rule, self.rules.payload, self.rules.verify_at
-        if self.asks_the_draft:
-            require_finite_rows(drafts, "draft", places)
-            # Tokens that the draft does not know have no mass in its law.
-            wide = np.full_like(table, NEVER)
-            wide[:, : drafts.shape[1]] = self.penalised(drafts, places)
-            both = laws_of(np.concatenate((table, wide)), self.sampling)
-            p, q = both.part(0, len(table)), both.part(len(table), len(both))
-            return self.tested(target_laws(p, payload, verify_at), drafted_laws(q, payload, verify_at), places)
-        laws = target_laws(laws_of(table, self.sampling), payload, verify_at)
-        if rule == "gumbel":
-            scores = self.scores(laws, places)
-            return laws.tokens_at(scores.argmax(axis=1)), leads(scores)
-        chosen, margins = laws.drawn(np.array([noise.residual for noise in self.noises(places)]))
-        return laws.tokens_at(chosen), margins
+            return greedy(self.penalised(target, places))
+        p = self.target(target, places)
+        if rule.rule == "gumbel":
+            return gumbel(p, self.shared_noise(p, places))
+        noise = self.noise(places)
+        if rule.rule == "typical" and drafted is not None:
+            return typical(p, drafted, noise, rule.epsilon, rule.delta)
+        if draft is None or not self.tests_the_draft:
+            return plain(p, noise)
+        require_finite_rows(draft, "draft", places)
+        q, known = self.drafted(draft, places)
+        if known is None or drafted is None:
+            known = q  # nothing was sent for this position, so nothing can be lost
+        if rule.rule == "lenient" and drafted is not None:
+            return lenient(p, q, noise, known, rule.lenience).emission
+        return ratio(p, q, noise, known).emission
 
-    def tested(self, p: Laws, q: Laws, places: Places) -> tuple[Ints, Law]:
-        """`accept.ratio` in every row: the token drawn from `q` where it stands, else one of what `p` has more."""
-        noises = self.noises(places)
-        chosen, margins = q.drawn(np.array([noise.draft for noise in noises]))
-        tokens = q.tokens_at(chosen)
-        gaps = p.shares_of(tokens) - np.array([noise.accept for noise in noises]) * q.shares_at(chosen)
-        margins = np.minimum(margins, np.abs(gaps))
-        for row in np.flatnonzero(gaps <= 0).tolist():
-            law = p.row(row)
-            residual: Law = np.maximum(law - q.row(row), 0.0)
-            tokens[row], margin = draw(residual if residual.sum() > 0 else law, noises[row].residual)
-            margins[row] = min(margins[row], margin)
-        return tokens, margins
+    def target(self, logits: Logits, places: Places) -> Distribution:
+        """The target's distribution by the numbers that all chips have of it."""
+        return target_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
 
-    def penalised(self, table: Table, places: Places) -> Table:
-        """The rows with the repetition penalty of what stands before each."""
-        if self.sampling.repetition_penalty in (None, 1):
-            return table
-        return np.stack([penalised(row, self.sampling, places.history(at)) for at, row in enumerate(table)])
+    def drafted(self, logits: Logits, places: Places) -> Drafted:
+        """What the draft draws from and what the verifier takes that for."""
+        return draft_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
 
-    def noises(self, places: Places) -> list[Uniforms]:
-        """The uniforms of every row."""
-        return [self.uniforms(*place) for place in zip(places.requests, places.positions, strict=True)]
+    def natural(self, logits: Logits, places: Places) -> Distribution:
+        """A model's own distribution, before anything is cut or rounded for the link; above temperature 0."""
+        return distribution_of(self.penalised(logits, places), self.rules.sampling)
 
-    def scores(self, laws: Laws, places: Places) -> Law:
-        """Log shares plus the noise that both chips add to them, (rows, kept)."""
-        shared = zip(places.requests, places.positions, laws.tokens, strict=True)
-        noise = [self.gumbel(request, position, laws.vocabulary)[tokens] for request, position, tokens in shared]
-        with np.errstate(divide="ignore"):
-            found: Law = np.log(laws.shares) + np.stack(noise)
-        return found
+    def penalised(self, logits: Logits, places: Places) -> Logits:
+        """The rows with the repetition penalty of the tokens before each."""
+        if self.rules.sampling.repetition_penalty in (None, 1):
+            return logits
+        changed: Logits = each(lambda row, place: penalised(row, self.rules.sampling, place.tokens), logits, places)
+        return changed
+
+    def noise(self, places: Places) -> Noise:
+        """The uniforms of each place; under block verification fresh ones for every length of what is committed."""
+        if not isinstance(places, Place):
+            return Uniforms(*np.array([self.noise(place) for place in places]).T)
+        if self.rules.accept.rule == "block":
+            return self.uniforms(BLOCK, places.request, len(places.tokens), places.committed)
+        return self.uniforms(CONTENT, places.request, len(places.tokens))
+
+    def shared_noise(self, distribution: Distribution, places: Places) -> Probabilities:
+        """The noise (..., support) that both chips add to their log probabilities."""
+
+        def of_row(tokens: Ints, place: Place) -> Probabilities:
+            # One more: the token that fills up shorter rows.
+            return self.gumbel(place.request, len(place.tokens), distribution.vocabulary + 1)[tokens]
+
+        noise: Probabilities = each(of_row, distribution.tokens, places)
+        return noise
 
 
-def require_finite_rows(table: Table, role: str, places: Places) -> None:
-    """`sampling.require_finite` of every row of one role."""
-    for row, request, position in zip(table, places.requests, places.positions, strict=True):
-        require_finite(row, role, request, position)
+def each(function: Callable[[Array, Place], Any], rows: Array, places: Places) -> Any:
+    """`function` of the one row and its place, or of each of many, stacked."""
+    if isinstance(places, Place):
+        return function(rows, places)
+    return np.stack([function(row, place) for row, place in zip(rows, places, strict=True)])
+
+
+def require_finite_rows(logits: Logits, role: str, places: Places) -> None:
+    """`require_finite` of each of many rows."""
+    if not isinstance(places, Place):
+        for row, place in zip(logits, places, strict=True):
+            require_finite(row, role, place.request, len(place.tokens))

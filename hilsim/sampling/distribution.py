@@ -1,104 +1,192 @@
-"""From logits to laws: penalty, temperature, top-k, top-p; and drawing from a law with a given uniform. NumPy only."""
+"""Distributions of the next token, of one row or of many: made from logits by temperature, top-k and top-p; drawn from.
+
+One row is an array (support,), many are (rows, support); every function works along the last axis of either. What was
+cut to 40 of 2,048 tokens is held as 40. Sums still go over the whole row, zeros and all: their last bits depend on how
+terms are grouped, and recordings hold them. A running sum does not change by a zero more or less.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hilsim.describe.decoding import Sampling
-from hilsim.errors import BrokenLogits
 
-Law = npt.NDArray[np.float64]
-Logits = npt.NDArray[np.float32]
-Row = TypeVar("Row", bound=npt.NDArray[Any])
-LARGEST = float(np.finfo(np.float32).max)
+Probabilities = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Value = TypeVar("Value", bound=np.generic)
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def require_finite(logits: npt.NDArray[np.floating], role: str, request: int, position: int) -> None:
-    """Raises `BrokenLogits` for a row of a model's own logits, before any cut, that holds NaN or infinity.
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """`probabilities` (..., support), float64, of `tokens` (..., support) in ascending order; others have none.
 
-    Every row that a token is chosen by passes here. One product decides nearly always (a NaN or an infinity makes it
-    one as well), at two microseconds for 2,048 logits; only where it is not finite each logit is looked at.
+    A row of less support than others is filled up with the token `vocabulary`, which has no probability. What
+    `normalised` made sums to 1.
     """
-    if math.isfinite(logits.dot(logits)):
-        return
-    broken = np.flatnonzero(~np.isfinite(logits))
-    if len(broken):
-        token = int(broken[0])
-        raise BrokenLogits(role, request, position, token, float(logits[token]), len(broken), len(logits))
+
+    tokens: Ints
+    probabilities: Probabilities
+    vocabulary: int
+
+    @classmethod
+    def over_all(cls, probabilities: Probabilities) -> Distribution:
+        """Of `probabilities` (..., vocabulary), one for every token."""
+        vocabulary = probabilities.shape[-1]
+        return cls(every_token(probabilities.shape), probabilities, vocabulary)
+
+    def dense(self, width: int | None = None) -> Probabilities:
+        """The probability of every token, (..., vocabulary), or of `width` tokens where that is more."""
+        width = self.vocabulary if width is None else width
+        one_row = self.tokens.ndim == 1  # which is never filled up
+        if self.probabilities.shape[-1] == width and (one_row or (self.tokens[:, -1] < width).all()):
+            return self.probabilities
+        table = np.zeros((*self.probabilities.shape[:-1], width + 1))
+        put(table, self.tokens, self.probabilities)
+        return table[..., :-1]
+
+    def normalised(self, values: Probabilities) -> Distribution:
+        """`values` of the same tokens over their sum; a row of zeros alone keeps the probabilities that it had."""
+        totals = Distribution(self.tokens, values, self.vocabulary).dense().sum(axis=-1, keepdims=True)
+        if np.count_nonzero(totals) < totals.size:
+            values, totals = np.where(totals > 0, values, self.probabilities), np.where(totals > 0, totals, 1.0)
+        return Distribution(self.tokens, values / totals, self.vocabulary)
+
+    def at(self, places: Ints) -> tuple[Ints, Probabilities]:
+        """The token at one place of the support of each row, and its probability: (...,)."""
+        return at(self.tokens, places), at(self.probabilities, places)
+
+    def lookup(self, width: int) -> Probabilities:
+        """`dense`, for places in supports of up to `width` tokens: many rows have a column more, for filled-up ones."""
+        return self.dense(width if self.tokens.ndim == 1 else width + 1)
+
+    def draw(self, uniforms: float | Probabilities) -> tuple[Ints, Probabilities]:
+        """Where in each row's support the cumulated probabilities pass its uniform (...,) in [0, 1), and the margin.
+
+        The margin is how far the uniform lies from the ends of the token's share. Probabilities need not be normalised;
+        a token without any is never drawn.
+        """
+        cumulated = self.probabilities.cumsum(axis=-1)
+        total = cumulated[..., -1]
+        points = uniforms * total
+        if cumulated.ndim == 1:
+            places = cumulated.searchsorted(points, side="right")
+        else:
+            places = (cumulated <= points[:, None]).sum(axis=-1)
+        beyond = places >= cumulated.shape[-1]
+        if np.count_nonzero(beyond):  # rounding carried a point past the last probability
+            last = cumulated.shape[-1] - 1 - (self.probabilities[..., ::-1] > 0).argmax(axis=-1)
+            places = np.where(beyond, last, places)
+        high = at(cumulated, places)
+        low = high - at(self.probabilities, places)
+        return places, np.minimum(points - low, high - points) / total
 
 
-def law_of(logits: Logits, sampling: Sampling, tokens: Sequence[int] = ()) -> Law:
-    """The law of the token after `tokens`, float64, summing to 1. At temperature 0 all mass on the first largest logit.
+def distribution_of(logits: npt.NDArray[np.float32], sampling: Sampling) -> Distribution:
+    """The distribution that sampling makes of logits (..., vocabulary); penalties are the caller's.
 
-    Order as in Hugging Face: repetition penalty, temperature, then top-k (ties with the k-th stay), then top-p (the
-    smallest set of largest tokens that reaches top_p, the crossing one included), then normalisation.
+    Order as in Hugging Face: temperature, then top-k (ties with the k-th stay), then top-p (the smallest set of largest
+    tokens that reaches top_p, the crossing one included; arXiv 1904.09751, eq. 2), then normalisation. At temperature 0
+    the first largest logit is certain.
     """
-    logits = penalised(logits, sampling, tokens)
     if sampling.temperature == 0:
-        certain = np.zeros(len(logits))
-        certain[int(np.argmax(logits))] = 1.0
-        return certain
+        certain = np.zeros(logits.shape)
+        put(certain, logits.argmax(axis=-1)[..., None], 1.0)
+        return Distribution.over_all(certain)
     scaled = logits.astype(np.float64)
-    scaled = (scaled - scaled.max()) / sampling.temperature
-    if sampling.top_k is not None and sampling.top_k < len(scaled):
-        kth = np.partition(scaled, -sampling.top_k)[-sampling.top_k]
-        scaled = np.where(scaled < kth, -np.inf, scaled)
-    law: Law = np.exp(scaled)
-    law /= law.sum()
-    if sampling.top_p is not None and sampling.top_p < 1:
-        order = np.argsort(-law, kind="stable")
-        before = np.cumsum(law[order]) - law[order]
-        law[order[before >= sampling.top_p]] = 0.0
-        law /= law.sum()
-    return law
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    scaled /= sampling.temperature
+    vocabulary = scaled.shape[-1]
+    if sampling.top_k is None or sampling.top_k >= vocabulary:
+        tokens, weights = every_token(scaled.shape), np.exp(scaled, out=scaled)
+    else:
+        kth = np.partition(scaled, -sampling.top_k, axis=-1)[..., -sampling.top_k, None]
+        tokens = columns_set(scaled >= kth)
+        weights = np.exp(taken(scaled, np.minimum(tokens, vocabulary - 1))) * (tokens < vocabulary)
+    found = Distribution(tokens, weights, vocabulary).normalised(weights)
+    if sampling.top_p is None or sampling.top_p >= 1:
+        return found
+    order = descending(found.probabilities)
+    ranked = taken(found.probabilities, order)
+    ranked[ranked.cumsum(axis=-1) - ranked >= sampling.top_p] = 0.0
+    reached = np.empty_like(ranked)
+    put(reached, order, ranked)
+    return found.normalised(reached)
 
 
-def penalised(logits: Row, sampling: Sampling, tokens: Sequence[int]) -> Row:
-    """The logits with the repetition penalty on every token that `tokens` holds, drafted ones included.
+def entropy(probabilities: Probabilities) -> Probabilities:
+    """Entropies (...,) in nats of probabilities (..., support), -sum p log p.
 
-    What a penalty carries beyond the range of the numbers stays at its end.
+    Rows of as many tokens with probability are summed together, as the last bits ask for.
     """
-    penalty = sampling.repetition_penalty
-    if penalty is None or penalty == 1 or not tokens:
-        return logits
-    said = np.unique(np.asarray(tokens))
-    said = said[said < len(logits)]
-    changed = logits.copy()
-    with np.errstate(over="ignore"):
-        moved = np.where(changed[said] > 0, changed[said] / penalty, changed[said] * penalty)
-    changed[said] = np.clip(moved, -LARGEST, LARGEST)
-    return changed
+    positive = probabilities > 0
+    if probabilities.ndim == 1:
+        return entropy_without_zeros(probabilities[positive])
+    counts, found = positive.sum(axis=-1), np.empty(len(probabilities))
+    for count in np.unique(counts):
+        rows = counts == count
+        found[rows] = entropy_without_zeros(probabilities[rows][positive[rows]].reshape(-1, count))
+    return found
 
 
-def draw(law: Law, uniform: float) -> tuple[int, float]:
-    """The token whose share of the cumulated law holds `uniform`, and how far `uniform` lies from that share's ends.
-
-    Tokens without mass are never drawn. `law` need not be normalised, but must have some mass.
-    """
-    cumulated = law.cumsum()
-    whole = float(cumulated[-1])
-    point = uniform * whole
-    token = int(cumulated.searchsorted(point, side="right"))
-    if token >= len(law) or law[token] == 0.0:  # rounding carried the point past the last token with mass
-        token = int(np.flatnonzero(law)[-1])
-    high = float(cumulated[token])
-    low = high - float(law[token])
-    return token, min(point - low, high - point) / whole
+def entropy_without_zeros(probabilities: Probabilities) -> Probabilities:
+    """`entropy` where every token has a probability."""
+    found: Probabilities = -(probabilities * np.log(probabilities)).sum(axis=-1)
+    return found
 
 
-def as_sent(law: Law) -> Law:
-    """The law that float16 probabilities spell on the wire; both chips decode these numbers to the same float64 law.
+def lead(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """How far the largest score is ahead of the second, (...,); of a single score infinity."""
+    if scores.shape[-1] < 2:
+        return np.full(scores.shape[:-1], np.inf)
+    ends = np.partition(scores, -2, axis=-1)
+    found: npt.NDArray[np.floating] = ends[..., -1] - ends[..., -2]
+    return found
 
-    The draft samples from this one. Truncating first and sampling then keeps the ratio rule exact; sampling first
-    and sending a rounded law would not.
-    """
-    sent = law.astype(np.float16).astype(np.float64)
-    total = sent.sum()
-    # float16 holds nothing under 6e-8: a law that is flat over millions of tokens could vanish whole.
-    return sent / total if total > 0 else law
+
+# Indices along the last axis. NumPy's own functions for it cost a row alone ten times what its indexing does.
+
+
+@lru_cache(maxsize=8)
+def every_token(shape: tuple[int, ...]) -> Ints:
+    """0, 1, ... along the last axis of a shape."""
+    return np.broadcast_to(np.arange(shape[-1]), shape)
+
+
+def columns_set(mask: npt.NDArray[np.bool_]) -> Ints:
+    """Columns that are set in each row, ascending; rows with fewer are filled up with the number of columns."""
+    if mask.ndim == 1:
+        return np.flatnonzero(mask)
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    counts = np.bincount(rows, minlength=len(mask))
+    places = np.full((len(mask), int(counts.max(initial=0))), mask.shape[1], np.int64)
+    places[rows, np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)] = columns
+    return places
+
+
+def descending(values: Probabilities) -> Ints:
+    """Places of each row's values, the largest first; of equals, those that come first."""
+    return np.argsort(-values, axis=-1, kind="stable")
+
+
+def at(values: npt.NDArray[Value], places: Ints) -> npt.NDArray[Value]:
+    """The value at one place of each row, (...,)."""
+    found: npt.NDArray[Value] = values[places] if values.ndim == 1 else values[np.arange(len(values)), places]
+    return found
+
+
+def taken(values: Probabilities, places: Ints) -> Probabilities:
+    """The values at some places of each row, (..., places)."""
+    return values[places] if values.ndim == 1 else np.take_along_axis(values, places, axis=-1)
+
+
+def put(values: Probabilities, places: Ints, new: Probabilities | float) -> None:
+    """Set the values at some places of each row."""
+    if values.ndim == 1:
+        values[places] = new
+    else:
+        np.put_along_axis(values, places, new, axis=-1)

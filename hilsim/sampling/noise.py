@@ -1,30 +1,31 @@
 """Randomness keyed by position: every uniform is a function of (seed, request, position, purpose), never of a stream.
 
-So no draft length, policy, link or fault can change what is said, and a run can be cut and joined anywhere.
+So no draft length, policy, link or fault can change the text, and a run can be cut and joined anywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-# Purposes keep streams apart that share a seed: what is said, and how long a message dawdles.
+# Purposes keep streams apart that share a seed: tokens, and the jitter of messages.
 CONTENT, SYNTHETIC, JITTER, GUMBEL, BLOCK = 1, 2, 3, 4, 5
 
-
-@dataclass(frozen=True, slots=True)
-class Uniforms:
-    """The independent uniforms in [0, 1) that belong to one position."""
-
-    draft: float
-    accept: float
-    residual: float
-    spare: float
+Value = TypeVar("Value")  # float, or an array of them
 
 
-def uniforms(seed: int, purpose: int, request: int, position: int, block: int = 0) -> Uniforms:
+class Uniforms(NamedTuple, Generic[Value]):
+    """The independent uniforms in [0, 1) that belong to one position, or arrays (rows,) of those of many."""
+
+    draft: Value
+    accept: Value
+    residual: Value
+    spare: Value
+
+
+def uniforms(seed: int, purpose: int, request: int, position: int, block: int = 0) -> Uniforms[float]:
     """One Philox 4x64 block: key (seed, purpose), counter (request, position, block). 53 bits each.
 
     `block` is for rules that decide about a position more than once: where the block of drafts began.

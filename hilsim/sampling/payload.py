@@ -1,7 +1,8 @@
-"""What laws the two chips know of: what the draft draws from, what the verifier tests against, the target's own.
+"""What the payload leaves of distributions: what the draft draws from, what the verifier tests against, the target's.
 
-A rule is exact where the verifier knows the very law that was drawn from, by the very same numbers. So laws are cut and
-rounded first and drawn from afterwards; `top_k_after` does it the other way round, and is lossy for that.
+A rule is exact where the verifier tests against the very distribution that was drawn from, by the very same numbers. So
+distributions are cut and quantised first and drawn from afterwards (QSV, arXiv 2507.00605); `top_k_after` does it the
+other way round, and is lossy for that. One row or many, as in `distribution.py`.
 """
 
 from __future__ import annotations
@@ -11,72 +12,76 @@ from typing import NamedTuple
 import numpy as np
 
 from hilsim.describe.decoding import Payload, RowFormat, VerifyAt
-from hilsim.sampling.distribution import Law, as_sent
+from hilsim.sampling.distribution import Distribution, descending, put
 
 
 class Drafted(NamedTuple):
-    """The law that the draft draws from, and the one that the verifier takes it for; None where it is told nothing."""
+    """What the draft draws from, and what the verifier tests against; None where no distribution is sent."""
 
-    drawn: Law
-    known: Law | None
+    drawn: Distribution
+    known: Distribution | None
 
 
-def drafted_law(q: Law, payload: Payload, verify_at: VerifyAt = "target") -> Drafted:
-    """Both laws of a drafted token, from the draft's own law."""
+def draft_distribution(q: Distribution, payload: Payload, verify_at: VerifyAt = "target") -> Drafted:
+    """Both distributions of a drafted token, from the draft's own."""
     if verify_at == "draft":
         return Drafted(q, q)  # both uses on one chip: nothing is rounded
     match payload.scheme:
         case "token_ids":
             return Drafted(q, None)
         case "one_hot":
-            sent = likeliest(q)
+            sent = one_hot(q)
         case "full_rows" | "scalar":
-            sent = spelled(q, payload.format)
+            sent = quantised(q, payload.format)
         case "top_k":
-            sent = spelled(truncated(q, payload.k), payload.format)
+            sent = quantised(truncated(q, payload.k), payload.format)
         case "top_k_after":
             return Drafted(q, truncated(q, payload.k, renormalised=payload.renormalised))
     return Drafted(sent, sent)
 
 
-def target_law(p: Law, payload: Payload, verify_at: VerifyAt = "target") -> Law:
-    """The target's law as every chip that uses it knows it. It is used wherever the target speaks, alone as well.
+def target_distribution(p: Distribution, payload: Payload, verify_at: VerifyAt = "target") -> Distribution:
+    """The target's distribution as every chip that uses it has it, also where the target decodes without a draft.
 
     Never cut: what comes down as entries has few already, by sampling.top_k, and ties with its last are entries too.
     """
     if verify_at == "target":
-        return spelled(p, payload.format) if payload.scheme == "scalar" else p
-    return spelled(p, payload.format) if payload.scheme in ("full_rows", "top_k") else p
+        return quantised(p, payload.format) if payload.scheme == "scalar" else p
+    return quantised(p, payload.format) if payload.scheme in ("full_rows", "top_k") else p
 
 
-def spelled(law: Law, number: RowFormat) -> Law:
-    """The law that rounded numbers spell.
+def quantised(distribution: Distribution, number: RowFormat) -> Distribution:
+    """Probabilities rounded to what crosses the link, normalised again in float64 by both chips alike.
 
     Counts give the likeliest token 255; counts and float16 values sum exactly, the sum of float32 values is sent.
+    float16 holds nothing under 6e-8: a distribution that is flat over millions of tokens is left as it is.
     """
+    probabilities = distribution.probabilities
     match number:
         case "fp16":
-            return as_sent(law)
+            values = probabilities.astype(np.float16).astype(np.float64)
         case "fp32":
-            values = law.astype(np.float32).astype(np.float64)
+            values = probabilities.astype(np.float32).astype(np.float64)
         case "counts8":
-            values = np.floor(law / law.max() * 255 + 0.5)
-    rounded: Law = values / values.sum()
-    return rounded
+            values = np.floor(probabilities / probabilities.max(axis=-1, keepdims=True) * 255 + 0.5)
+    return distribution.normalised(values)
 
 
-def likeliest(law: Law) -> Law:
-    """All mass on the first of the likeliest tokens."""
-    certain = np.zeros(len(law))
-    certain[int(law.argmax())] = 1.0
-    return certain
+def one_hot(distribution: Distribution) -> Distribution:
+    """Probability 1 for the first of the likeliest tokens."""
+    certain = np.zeros_like(distribution.probabilities)
+    put(certain, distribution.probabilities.argmax(axis=-1)[..., None], 1.0)
+    return Distribution(distribution.tokens, certain, distribution.vocabulary)
 
 
-def truncated(law: Law, count: int, *, renormalised: bool = True) -> Law:
+def truncated(distribution: Distribution, count: int, *, renormalised: bool = True) -> Distribution:
     """The `count` likeliest tokens alone; of equals, those that come first."""
-    if count >= len(law):
-        return law
-    kept = np.argsort(-law, kind="stable")[:count]
-    cut = np.zeros(len(law))
-    cut[kept] = law[kept]
-    return cut / cut.sum() if renormalised else cut
+    if count >= distribution.vocabulary:
+        return distribution
+    cut = distribution.probabilities.copy()
+    put(cut, descending(cut)[..., count:], 0.0)
+    return (
+        distribution.normalised(cut)
+        if renormalised
+        else Distribution(distribution.tokens, cut, distribution.vocabulary)
+    )

@@ -13,8 +13,8 @@ import numpy as np
 
 from hilsim.networks.batched import Continuations, Parallel, as_table
 from hilsim.networks.packed import Packed
-from hilsim.sampling.choices import Choices, Places
-from hilsim.sampling.distributions import Table
+from hilsim.sampling.choices import Choices, Place
+from hilsim.sampling.logits import Logits
 from hilsim.sources.answers import Limits
 from hilsim.sources.recording import Heard, Talk, Ways
 
@@ -53,11 +53,11 @@ def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], dept
     heard, table = read(network, talks, limits)
     together = None
     for step in range(depth):
-        said = choices.proposed(table, places_of(going, found, step))
+        proposal = choices.proposed(table, places_of(going, found, step))
         rows = [way.row for way in going]
-        found.drafted[rows, step] = said.tokens
-        found.confidence[rows, step], found.entropy[rows, step] = said.confidences, said.entropies
-        tokens = said.tokens.tolist()
+        found.drafted[rows, step] = proposal.tokens
+        found.confidence[rows, step], found.entropy[rows, step] = proposal.confidences, proposal.entropies
+        tokens = proposal.tokens.tolist()
         left = [at for at, way in enumerate(going) if way.goes_on(step, tokens[at], limits)]
         if not left or step + 1 == depth:
             break
@@ -72,7 +72,7 @@ def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], dept
     return found
 
 
-def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Table]:
+def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Logits]:
     """What the talks leave in a network, and its logits before every token of their answers."""
     heard = Parallel(network, len(talks), limits.context)
     tables = []
@@ -84,11 +84,9 @@ def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parall
     return heard, np.concatenate(tables)
 
 
-def places_of(going: Sequence[Way], found: Ways, step: int) -> Places:
+def places_of(going: Sequence[Way], found: Ways, step: int) -> list[Place]:
     """Where the next tokens of some ways stand."""
-
-    def history(row: int) -> list[int]:
-        way = going[row]
-        return [*way.talk.tokens[: way.start], *found.drafted[way.row, :step].tolist()]
-
-    return Places([way.of.index for way in going], [way.start + step for way in going], history)
+    drafted = [found.drafted[way.row, :step].tolist() for way in going]
+    return [
+        Place(way.of.index, [*way.talk.tokens[: way.start], *ahead]) for way, ahead in zip(going, drafted, strict=True)
+    ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hilsim.networks.batched import Continuations, Logits, Parallel, as_table
 from hilsim.networks.packed import Packed
-from hilsim.sampling.choices import Choices, Places
+from hilsim.sampling.choices import Choices, Place
 from hilsim.sources.recording import AFTER, Heard, Talk
 
 
@@ -102,7 +102,7 @@ class Answering:
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the words of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
-        places = Places([one.index for one in heard], [len(said) for said in words], lambda row: words[row])
+        places = [Place(one.index, tokens) for one, tokens in zip(heard, words, strict=True)]
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
 

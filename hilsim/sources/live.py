@@ -18,7 +18,8 @@ from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import Network
-from hilsim.sampling.decisions import Decisions, Rules
+from hilsim.sampling.choices import Rules
+from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.proposals import (
     Draft,
     Prefix,

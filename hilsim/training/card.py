@@ -25,7 +25,8 @@ from hilsim.measure.metrics import deliveries, speculation
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import Network
 from hilsim.places import DATA
-from hilsim.sampling.distribution import law_of, require_finite
+from hilsim.sampling.distribution import distribution_of
+from hilsim.sampling.logits import require_finite
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.live import LiveSource, load_stand_ins
@@ -116,7 +117,7 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
 
 
 def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float) -> Acceptance:
-    """Let the target answer `asked` with `draft` drafting, then weigh both laws along the answers."""
+    """Let the target answer `asked` with `draft` drafting, then weigh both distributions along the answers."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         for dialogue in asked:
             words = [turn.text for turn in dialogue.turns if turn.role == "user"]
@@ -145,8 +146,7 @@ def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float)
         for position in answered:
             for role, rows in (("target", p_rows), ("draft", q_rows)):
                 require_finite(rows[position - 1], role, number, position)
-            p = law_of(p_rows[position - 1], setup.scenario.sampling)
-            q = law_of(q_rows[position - 1], setup.scenario.sampling)
+            p, q = (distribution_of(rows[position - 1], setup.scenario.sampling).dense() for rows in (p_rows, q_rows))
             total += float(np.minimum(p, q).sum())
             count += 1
     return Acceptance(total / count, speculation(trace)["draft_acceptance_rate"], int(count))

@@ -153,8 +153,8 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
         def distillation_losses(batch: Tensor) -> list[Tensor]:
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                 with torch.no_grad():
-                    law = target(batch[:, :-1]).float().log_softmax(-1).flatten(0, 1)
-                return [distillation_loss(draft(batch[:, :-1]), law, batch[:, 1:]) for draft in drafts]
+                    wanted = target(batch[:, :-1]).float().log_softmax(-1).flatten(0, 1)
+                return [distillation_loss(draft(batch[:, :-1]), wanted, batch[:, 1:]) for draft in drafts]
 
         share = int(len(told) * recipe.distilled_corpus_share)
         text = told[:share] + list(spoken)
@@ -175,13 +175,13 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
             shutil.copyfile(work / log, out / f"training-{log}")
 
 
-def distillation_loss(logits: Tensor, law: Tensor, labels: Tensor) -> Tensor:
-    """Forward KL from the target's law (log-probabilities, (tokens, vocabulary)) mixed with the text's own tokens.
+def distillation_loss(logits: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
+    """Forward KL from the target's log-probabilities (tokens, vocabulary), mixed with the text's own tokens.
 
     Forward KL at temperature 1 bounds total variation (Pinsker), and 1 - TV is the acceptance rate.
     """
     own = logits.float().flatten(0, 1).log_softmax(-1)
-    divergence = F.kl_div(own, law, reduction="batchmean", log_target=True)
+    divergence = F.kl_div(own, wanted, reduction="batchmean", log_target=True)
     return DISTILLED_SHARE * divergence + (1.0 - DISTILLED_SHARE) * F.nll_loss(own, labels.flatten())
 
 
@@ -217,8 +217,8 @@ def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tok
         cache = KVCache(target.config, length, batch=rows)
         feed = tokens
         while tokens.shape[1] < length:
-            law = target(feed, cache, last_rows=1)[:, 0].softmax(-1)
-            feed = torch.multinomial(law, 1, generator=generator)
+            following = target(feed, cache, last_rows=1)[:, 0].softmax(-1)
+            feed = torch.multinomial(following, 1, generator=generator)
             tokens = torch.cat((tokens, feed), 1)
         batches.append(tokens.numpy())
     return np.concatenate(batches)
