@@ -19,7 +19,7 @@ from hilsim.fidelity.measurements import Figures, Measurement, read_figures
 from hilsim.fidelity.ratios import Ratio, batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_ups
 from hilsim.fidelity.table import gathered
-from hilsim.fidelity.validate import Comparison, compared
+from hilsim.fidelity.validate import ComparedCase, compared
 from hilsim.files import exists, read_text
 from hilsim.places import DATA
 from hilsim.progress import saying
@@ -31,7 +31,7 @@ Skipped = Callable[[Fault], object]  # called for every row that is skipped
 class Validation:
     """Rows predicted and measured, speculation and ratios among them; rows left out; doubts, and notes on the file."""
 
-    rows: Sequence[Comparison]
+    rows: Sequence[ComparedCase]
     speculation: Sequence[SpeedUp]
     ratios: Sequence[Ratio]
     left_out: Sequence[LeftOut]
