@@ -159,7 +159,7 @@ def test_garbage_on_the_link_is_dropped_and_the_other_end_may_come_again(ends: t
 def test_a_command_that_is_none_ends_nothing(ends: tuple[Served, Served]) -> None:
     asked = End(ends[0].address, TOKEN.decode())
     env = WallEnvironment()
-    asked.send(0, 3, (env, env.errand()))  # a message must have room for its head
+    asked.send(0, 3, (env, env.task()))  # a message must have room for its head
     with pytest.raises(ChipLost, match="bytes 3"):
         env.run()
     asked.close()

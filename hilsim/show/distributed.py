@@ -17,7 +17,7 @@ from rich.table import Table
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Setup
-from hilsim.hardware.distributed.measured_run import Trial
+from hilsim.hardware.distributed.measured_run import MeasuredRun
 from hilsim.measure.metrics import timing
 from hilsim.show.grid_tables import plain_table
 from hilsim.show.kinds import kind_of, lane_order, role_of
@@ -39,7 +39,7 @@ MEASURES = {
 CLOSE = 0.10  # what changes by more is told
 
 
-def distributed(setup: Setup, trials: Sequence[Trial], shaped_by: str) -> Block:
+def distributed(setup: Setup, trials: Sequence[MeasuredRun], shaped_by: str) -> Block:
     """All that a few trials of one scenario have shown; of several, medians."""
     alone = [measures(setup, trial.predicted) for trial in trials]
     predicted = [measures(setup, trial.with_commands) for trial in trials]
@@ -74,7 +74,7 @@ def measures(setup: Setup, trace: Trace) -> Numbers:
     return means | {"output_token_throughput": throughput} | {name: sent[name] for name in ("bytes_up", "bytes_down")}
 
 
-def bytes_of(trial: Trial) -> Numbers:
+def bytes_of(trial: MeasuredRun) -> Numbers:
     """What really arrived, as the link's ends counted it."""
     return {f"bytes_{way}": count for way, count in trial.counted.items()}
 
@@ -95,7 +95,7 @@ def apart(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str
     return {name: [real[name] / said[name] - 1 for said, real in pairs if said[name]] for name in MEASURES}
 
 
-def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
+def control_plane(link: Link, trials: Sequence[MeasuredRun]) -> Block:
     """What commanding cost beside what was commanded: medians of one command, and all of them in one run.
 
     `rehearsed_us` was found before the run and is in the prediction, `in_run_us` in the run itself.
@@ -109,8 +109,8 @@ def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
     costs = {what: (len(several), median(several) / 1e3) for what, several in in_run.items() if several}
     total_ms = sum(number * us for number, us in costs.values()) / 1e3
     requests_ms = all_requests_ms(last.measured)
-    steps = {f"{role} {phase}": cost / 1e3 for (role, phase), cost in last.costs.steps.items()}
-    messages = {f"message {way}": (cost + last.costs.arrived[way]) / 1e3 for way, cost in last.costs.sent.items()}
+    steps = {f"{role} {phase}": cost / 1e3 for (role, phase), cost in last.overhead.steps.items()}
+    messages = {f"message {way}": (cost + last.overhead.arrived[way]) / 1e3 for way, cost in last.overhead.sent.items()}
     return {
         "commands": {what: number for what, (number, _) in costs.items()},
         "in_run_us": {what: us for what, (_, us) in costs.items()},
@@ -126,7 +126,7 @@ def all_requests_ms(trace: Trace) -> float:
     return ms(sum(request.finished_ns - request.arrived_ns for request in trace.requests))
 
 
-def steps(setup: Setup, trials: Sequence[Trial]) -> list[Block]:
+def steps(setup: Setup, trials: Sequence[MeasuredRun]) -> list[Block]:
     """Each role's phases: what the chip said of its own steps when it was asked alone, and in the real run."""
     found = []
     for role, placed in setup.roles.items():
@@ -157,9 +157,9 @@ def chip_times(spans: Sequence[Span]) -> dict[str, list[int]]:
     return found
 
 
-def words(trials: Sequence[Trial]) -> Block:
+def words(trials: Sequence[MeasuredRun]) -> Block:
     """What the chips found, held against what was said."""
-    found = [told for trial in trials for told in trial.words.values()]
+    found = [told for trial in trials for told in trial.checks.values()]
     return {
         "checked": sum(told.checked for told in found),
         "mismatches": sum(told.mismatches for told in found),
@@ -254,7 +254,7 @@ def write_distributed(found: Block, file: TextIO) -> None:
         writer.writerow([name, *(f"{found[run][name]:.6g}" if found[run][name] is not None else "" for run in runs)])
 
 
-def draw_distributed(setup: Setup, trial: Trial, title: str, path: Path, kind: str) -> None:
+def draw_distributed(setup: Setup, trial: MeasuredRun, title: str, path: Path, kind: str) -> None:
     """The first request three times on one axis: predicted, with the commands' costs, and as it really happened."""
     figure, panels = sheet(3, 1, 11, 6.6)
     runs = {
