@@ -27,6 +27,14 @@ class Comparison:
         return None if self.measured is None or not self.predicted else self.measured / self.predicted - 1
 
 
+def medians(several: Sequence[Comparison]) -> Comparison:
+    """The medians of what was predicted and measured in several runs of one thing."""
+    measured = [one.measured for one in several if one.measured is not None]
+    first = several[0]
+    middle = median(measured) if measured else None
+    return Comparison(first.what, median(one.predicted for one in several), middle, first.unit)
+
+
 def mean_error(several: Sequence[Comparison], counts: Sequence[int]) -> float:
     """The mean absolute error, each comparison weighed by what was measured as often as it occurred."""
     pairs = [(one, count * one.measured) for one, count in zip(several, counts, strict=True) if one.measured]

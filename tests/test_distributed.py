@@ -379,9 +379,9 @@ def test_the_table_and_its_sentences_say_what_was_found(trial: tuple[Setup, Meas
     for expected in (
         "predicted",
         "time to first token, ms",
-        "bytes up",
+        "sent up, bytes",
         "not shaped",
-        "1 are not what was said",
+        "1 differ from the prediction",
         "1,234",
     ):
         assert expected in words
