@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from hilsim.hardware.measured.shadow import compared, errors_of, fill_of
-from hilsim.hardware.measured.timer import Pair
+from hilsim.hardware.measured.timer import StepPair
 from hilsim.show.hardware import render_hardware, render_lost, render_shadow
 from hilsim.show.terminal.page import Page
 
 
-def pair(measured: int, predicted: int, phase: str = "decode", width: int = 1, cached: int = 0) -> Pair:
+def pair(measured: int, predicted: int, phase: str = "decode", width: int = 1, cached: int = 0) -> StepPair:
     """A step of the target."""
-    return Pair("board.cpu", "target", phase, width, width, cached, measured, predicted)
+    return StepPair("board.cpu", "target", phase, width, width, cached, measured, predicted)
 
 
 def test_a_model_that_is_right_is_off_by_nothing() -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from hilsim.comparison import summary
 from hilsim.describe.figure import Figure
 from hilsim.fidelity.cases import LeftOut
-from hilsim.fidelity.ratios import Ratio
+from hilsim.fidelity.ratios import BatchRatio
 from hilsim.fidelity.speculation import SpeedUp
 from hilsim.fidelity.table import ranges
 from hilsim.fidelity.validate import COLUMNS, ComparedCase
@@ -104,7 +104,7 @@ def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
     return Group(*lines)
 
 
-def ratio_lines(rows: Sequence[Ratio]) -> Group:
+def ratio_lines(rows: Sequence[BatchRatio]) -> Group:
     """What a step of several sequences costs over a step of one, where only ratios may be compared."""
     lines = [Text("Batching as ratios: a step of several sequences over a step of one", style="bold")]
     for row in rows:
@@ -152,7 +152,7 @@ def print_validation(
     console: Console,
     rows: Sequence[ComparedCase],
     speculation: Sequence[SpeedUp],
-    ratios: Sequence[Ratio],
+    ratios: Sequence[BatchRatio],
     left: Sequence[LeftOut],
     file: str,
     remarks: tuple[Sequence[str], Sequence[str]] = ((), ()),
@@ -188,7 +188,7 @@ def sums(rows: Sequence[ComparedCase]) -> list[dict[str, float]]:
 
 
 def as_json(
-    rows: Sequence[ComparedCase], speculation: Sequence[SpeedUp], ratios: Sequence[Ratio], left: Sequence[LeftOut]
+    rows: Sequence[ComparedCase], speculation: Sequence[SpeedUp], ratios: Sequence[BatchRatio], left: Sequence[LeftOut]
 ) -> dict[str, object]:
     """The same as one document."""
     return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from hilsim.comparison import Comparison, bias, mean_error
-from hilsim.hardware.measured.timer import Pair
+from hilsim.hardware.measured.timer import StepPair
 
 FIRST_FILL = 128  # fills of the cache are told apart up to here, to twice that, and so on
 
@@ -31,16 +31,16 @@ class StepComparison:
     worst: float
 
 
-def compared(pairs: Sequence[Pair]) -> list[StepComparison]:
+def compared(pairs: Sequence[StepPair]) -> list[StepComparison]:
     """Every kind of step that occurred, by unit, role, phase, width and fill."""
-    groups: dict[tuple[str, str, str, int, tuple[int, int]], list[Pair]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, int, tuple[int, int]], list[StepPair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.track, pair.role, pair.phase, pair.width, fill_of(pair.cached)].append(pair)
     return [of_one_kind(*key, group) for key, group in sorted(groups.items())]
 
 
 def of_one_kind(
-    track: str, role: str, phase: str, width: int, fill: tuple[int, int], group: Sequence[Pair]
+    track: str, role: str, phase: str, width: int, fill: tuple[int, int], group: Sequence[StepPair]
 ) -> StepComparison:
     """What the steps of a group come to."""
     measured = [pair.measured_ns for pair in group]
