@@ -25,7 +25,7 @@ from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.setup import Setup
 from hilsim.hardware.distributed.boards import require_real
-from hilsim.hardware.distributed.measured_run import tried
+from hilsim.hardware.distributed.measured_run import measure_run
 from hilsim.hardware.measured.rig import Rig
 from hilsim.progress import saying
 from hilsim.runs.transcripts import transcript_for
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with venue(stand_ins(setup), shape_of(options)) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
-            trials = [tried(there, rig, place.ends, source) for _ in range(options.trials)]
+            trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]
         found = distributed(there, trials, place.shaped_by)
     if options.json:
         print(json.dumps({"distributed": found}, indent=2, allow_nan=False))

@@ -20,10 +20,10 @@ from rich.console import Console
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
 from hilsim.errors import ScenarioError
-from hilsim.hardware.distributed.boards import Stage, require_real
-from hilsim.hardware.distributed.expected import Said, Words, held_against
-from hilsim.hardware.distributed.measured_run import Trial
-from hilsim.hardware.distributed.overhead import Costs, commanded, rehearsed
+from hilsim.hardware.distributed.boards import Devices, require_real
+from hilsim.hardware.distributed.expected import ExpectedToken, TokenCheck, check_tokens
+from hilsim.hardware.distributed.measured_run import MeasuredRun
+from hilsim.hardware.distributed.overhead import Overhead, measure_overhead, with_overhead
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
@@ -130,7 +130,7 @@ class SleepingWire:
 
     def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
         self.sizes.append(nbytes)
-        arrived = env.errand()
+        arrived = env.task()
 
         def carry() -> None:
             time.sleep(0.002)
@@ -150,14 +150,14 @@ def wires() -> Iterator[dict[str, SleepingWire]]:
 
 def run(
     setup: Setup, wires: dict[str, SleepingWire], target: Sleeper | None = None, draft: Sleeper | None = None
-) -> tuple[Trace, Stage]:
+) -> tuple[Trace, Devices]:
     """A run on sleeping chips."""
     chips = {"target": (target or Sleeper("target"), FACTS), "draft": (draft or Sleeper("draft"), FACTS)}
-    stage = Stage(chips, wires)
+    devices = Devices(chips, wires)
     try:
-        return simulate(setup, stage.source(Counting()), boards=stage.board), stage
+        return simulate(setup, devices.source(Counting()), boards=devices.board), devices
     finally:
-        stage.close()
+        devices.close()
 
 
 def shape(span: Span) -> tuple[str, str, int, int, int, int, int]:
@@ -178,7 +178,7 @@ def test_a_real_run_in_lockstep_does_what_the_simulation_does_and_never_earlier(
 ) -> None:
     setup = table_setup(tmp_path, *QUICK, f"policy={policy}")
     simulated = simulate(setup, Counting())
-    measured, stage = run(setup, wires)
+    measured, devices = run(setup, wires)
     assert [one.tokens for one in measured.rounds] == [one.tokens for one in simulated.rounds]
     # Both chips read the question at once; which of the two is told first is the wall's business.
     assert sorted(map(shape, measured.spans)) == sorted(map(shape, simulated.spans))
@@ -192,8 +192,8 @@ def test_a_real_run_in_lockstep_does_what_the_simulation_does_and_never_earlier(
     for track in measured.tracks:
         spans = sorted((span for span in measured.spans if span.track == track), key=lambda span: span.start_ns)
         assert all(before.end_ns <= after.start_ns for before, after in pairwise(spans))
-    assert stage.players["target"].words.mismatches == 0
-    assert stage.players["target"].words.checked >= 11  # every token of the answer, and drafts before them
+    assert devices.by_role["target"].check.mismatches == 0
+    assert devices.by_role["target"].check.checked >= 11  # every token of the answer, and drafts before them
     sent = {way: sum(span.nbytes for span in measured.spans if span.track.endswith(way)) for way in wires}
     assert sent == {way: sum(wire.sizes) for way, wire in wires.items()}
 
@@ -204,7 +204,7 @@ def test_chips_that_do_not_wait_for_each_other_really_work_at_once(
 ) -> None:
     setup = table_setup(tmp_path, *QUICK, f"policy={policy}", "workload.output_tokens=40")
     simulated = simulate(setup, Counting())
-    measured, stage = run(setup, wires)
+    measured, devices = run(setup, wires)
     assert [t for one in measured.rounds for t in one.tokens] == [t for one in simulated.rounds for t in one.tokens]
     drafts = [span for span in measured.spans if span.kind == "draft"]
     verifies = [span for span in measured.spans if span.kind == "verify"]
@@ -213,9 +213,9 @@ def test_chips_that_do_not_wait_for_each_other_really_work_at_once(
     # A step that was interrupted has occupied its chip to the end all the same.
     assert all(span.end_ns - span.start_ns >= 3 * MS for span in drafts)
     assert all(before.end_ns <= after.start_ns for before, after in pairwise(drafts))
-    for player in stage.players.values():
-        assert player.words.mismatches == 0
-        assert player.words.checked > 20
+    for device in devices.by_role.values():
+        assert device.check.mismatches == 0
+        assert device.check.checked > 20
 
 
 def test_what_a_chip_is_asked_is_what_was_said(tmp_path: Path, wires: dict[str, SleepingWire]) -> None:
@@ -236,19 +236,19 @@ def test_a_chip_that_finds_another_token_is_found_out(
 ) -> None:
     setup = table_setup(tmp_path, *QUICK)
     liar = Sleeper(role, lies=3)
-    _, stage = run(setup, wires, **{role: liar})
+    _, devices = run(setup, wires, **{role: liar})
     other = "draft" if role == "target" else "target"
-    assert stage.players[role].words.mismatches == 1
-    assert stage.players[other].words.mismatches == 0
+    assert devices.by_role[role].check.mismatches == 1
+    assert devices.by_role[other].check.mismatches == 0
 
 
 def test_a_token_that_is_as_likely_as_another_is_a_tie() -> None:
-    said = {10: Said(3, 1.0), 11: Said(4, 1e-6), 12: Said(5)}
-    assert held_against([3, 4, 5], 12, said) == Words(3, 0, 0)
-    assert held_against([3, 9, 5], 12, said) == Words(3, 0, 1)
-    assert held_against([9, 9, 9], 12, said) == Words(3, 2, 1)
-    assert held_against([7, 7, 3], 10, said) == Words(1, 0, 0)  # rows before the first that is known
-    assert held_against([], 10, said) == Words()
+    said = {10: ExpectedToken(3, 1.0), 11: ExpectedToken(4, 1e-6), 12: ExpectedToken(5)}
+    assert check_tokens([3, 4, 5], 12, said) == TokenCheck(3, 0, 0)
+    assert check_tokens([3, 9, 5], 12, said) == TokenCheck(3, 0, 1)
+    assert check_tokens([9, 9, 9], 12, said) == TokenCheck(3, 2, 1)
+    assert check_tokens([7, 7, 3], 10, said) == TokenCheck(1, 0, 0)  # rows before the first that is known
+    assert check_tokens([], 10, said) == TokenCheck()
 
 
 @pytest.mark.parametrize("fails", [0, 2])
@@ -295,19 +295,19 @@ def test_a_rehearsal_finds_what_commands_cost_and_a_prediction_has_it_in(
     tmp_path: Path, wires: dict[str, SleepingWire]
 ) -> None:
     setup = table_setup(tmp_path, *QUICK)
-    stage = Stage({"target": (Slow("target"), FACTS), "draft": (Slow("draft"), FACTS)}, wires)
+    devices = Devices({"target": (Slow("target"), FACTS), "draft": (Slow("draft"), FACTS)}, wires)
     try:
-        costs = rehearsed(setup, stage, Counting())
+        costs = measure_overhead(setup, devices, Counting())
         # Other programs can only make a run longer: the quickest of three is the least disturbed.
-        runs = [simulate(setup, stage.source(Counting()), boards=stage.board) for _ in range(3)]
+        runs = [simulate(setup, devices.source(Counting()), boards=devices.board) for _ in range(3)]
         measured_ns = min(run.end_ns for run in runs)
     finally:
-        stage.close()
+        devices.close()
     assert set(costs.steps) >= {("target", "prefill"), ("target", "verify"), ("draft", "draft")}
     assert min(costs.steps.values()) >= 4 * MS
     assert costs.of_step("target", "decode") >= 4 * MS  # not rehearsed, as the others
     assert min(*costs.sent.values(), *costs.arrived.values()) >= 0
-    predicted = simulate(setup, Counting(), boards=commanded(timer_for, costs))
+    predicted = simulate(setup, Counting(), boards=with_overhead(timer_for, costs))
     alone = simulate(setup, Counting())
     assert [shape(span) for span in predicted.spans] == [shape(span) for span in alone.spans]
     assert alone.end_ns + 4 * MS * 10 < predicted.end_ns  # so many steps lie one behind the other
@@ -318,36 +318,36 @@ def test_costs_that_are_known_add_up(tmp_path: Path) -> None:
     """On paper: two prefills at once, then rounds of 4 drafts up, one verify, a verdict down, commands included."""
     setup = table_setup(tmp_path, *QUICK, "workload.output_tokens=2")
     # One token from the prefill, one by a decode step; messages: prompt and first verdict down, the second not.
-    alone = simulate(setup, Counting(), boards=commanded(timer_for, Costs()))
+    alone = simulate(setup, Counting(), boards=with_overhead(timer_for, Overhead()))
     steps = {("target", "prefill"): 5 * MS, ("target", "decode"): 7 * MS}
-    costs = Costs(steps, {"up": 0, "down": 2 * MS}, {"up": 0, "down": 1 * MS})
-    dear = simulate(setup, Counting(), boards=commanded(timer_for, costs))
+    costs = Overhead(steps, {"up": 0, "down": 2 * MS}, {"up": 0, "down": 1 * MS})
+    dear = simulate(setup, Counting(), boards=with_overhead(timer_for, costs))
     assert alone == simulate(setup, Counting())
     # Reading, the verdict that follows it (3 ms dearer), and the decode step lie one behind the other.
     assert dear.end_ns - alone.end_ns == 5 * MS + 3 * MS + 7 * MS
 
 
 @pytest.fixture
-def trial(tmp_path: Path, wires: dict[str, SleepingWire]) -> tuple[Setup, Trial]:
+def trial(tmp_path: Path, wires: dict[str, SleepingWire]) -> tuple[Setup, MeasuredRun]:
     """A trial on sleeping chips, one of which lies once."""
     setup = table_setup(tmp_path, *QUICK)
-    measured, stage = run(setup, wires, Sleeper("target", lies=2))
-    costs = Costs(
+    measured, devices = run(setup, wires, Sleeper("target", lies=2))
+    costs = Overhead(
         {("target", "verify"): 1 * MS, ("draft", "draft"): MS // 2}, {"up": 0, "down": 0}, {"up": 5, "down": 5}
     )
-    return setup, Trial(
+    return setup, MeasuredRun(
         simulate(setup, Counting()),
-        simulate(setup, Counting(), boards=commanded(timer_for, costs)),
+        simulate(setup, Counting(), boards=with_overhead(timer_for, costs)),
         measured,
         costs,
-        {role: player.done for role, player in stage.players.items()},
-        {role: player.words for role, player in stage.players.items()},
+        {role: device.done for role, device in devices.by_role.items()},
+        {role: device.check for role, device in devices.by_role.items()},
         {way: sum(wire.sizes) for way, wire in wires.items()},
         {"up": 999, "down": 1234},
     )
 
 
-def test_the_document_holds_a_prediction_against_what_happened(trial: tuple[Setup, Trial]) -> None:
+def test_the_document_holds_a_prediction_against_what_happened(trial: tuple[Setup, MeasuredRun]) -> None:
     setup, one = trial
     found = json.loads(json.dumps(distributed(setup, [one, one, one], "tc netem"), allow_nan=False))
     took_ns = one.measured.requests[0].finished_ns - one.measured.requests[0].arrived_ns
@@ -364,13 +364,13 @@ def test_the_document_holds_a_prediction_against_what_happened(trial: tuple[Setu
             assert step["measured_ms"] == pytest.approx(step["predicted_ms"])
 
 
-def test_bytes_that_were_lost_on_the_way_show(trial: tuple[Setup, Trial]) -> None:
+def test_bytes_that_were_lost_on_the_way_show(trial: tuple[Setup, MeasuredRun]) -> None:
     setup, one = trial
     lossy = replace(one, counted={way: count // 2 for way, count in one.counted.items()})
     assert distributed(setup, [lossy], "")["difference"]["bytes_up"] == pytest.approx(-0.5, abs=0.01)
 
 
-def test_the_table_and_its_sentences_say_what_was_found(trial: tuple[Setup, Trial], tmp_path: Path) -> None:
+def test_the_table_and_its_sentences_say_what_was_found(trial: tuple[Setup, MeasuredRun], tmp_path: Path) -> None:
     setup, one = trial
     found = distributed(setup, [one], "")
     console = Console(file=io.StringIO(), width=100)
@@ -379,9 +379,9 @@ def test_the_table_and_its_sentences_say_what_was_found(trial: tuple[Setup, Tria
     for expected in (
         "predicted",
         "time to first token, ms",
-        "bytes up",
+        "sent up, bytes",
         "not shaped",
-        "1 are not what was said",
+        "1 differ from the prediction",
         "1,234",
     ):
         assert expected in words

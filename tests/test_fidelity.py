@@ -11,6 +11,7 @@ from statistics import fmean
 import pytest
 
 from hilsim.commands.main import main
+from hilsim.comparison import summary
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.fidelity.calibrate import calibrate_family
@@ -19,7 +20,7 @@ from hilsim.fidelity.from_file import families, fitting
 from hilsim.fidelity.measurements import read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_up, speed_ups
-from hilsim.fidelity.validate import compared, summary, without
+from hilsim.fidelity.validate import compared, without
 from tests.benches import DECODE, ORIN, PROMPT, TRUE, made, times
 from tests.tiny import chip, csv_file, figure, measured, member, model, precision, unit
 

@@ -31,7 +31,7 @@ from hilsim.hardware.agent.listen import listening, serve, spelled
 from hilsim.hardware.agent.serve import Service
 from hilsim.hardware.distributed import link_end
 from hilsim.hardware.distributed.link_end import HEAD, MAGIC, Peer, served
-from hilsim.hardware.distributed.link_wires import End, Wire
+from hilsim.hardware.distributed.link_wires import End, LinkWire
 from hilsim.hardware.distributed.wall import WallEnvironment
 from hilsim.hardware.wire.exchange import AgentFault
 from scripts.loopback.cable import FRAME_BYTES, Way
@@ -76,7 +76,7 @@ def accepting(peer: Peer, listener: socket.socket) -> None:
         peer.accept(listener)
 
 
-def carried(wire: Wire, sizes: list[int]) -> list[int]:
+def carried(wire: LinkWire, sizes: list[int]) -> list[int]:
     """Send messages one after the other; nanoseconds until each has arrived."""
     env = WallEnvironment()
     took: list[int] = []
@@ -98,8 +98,8 @@ def test_bytes_are_counted_where_they_leave_and_where_they_arrive(ends: tuple[Se
     assert HEAD.size == HEADER_BYTES
     target, draft = (End(end.address, TOKEN.decode()) for end in ends)
     up, down = [HEADER_BYTES, 36, 70_000, 262_160, 262_161, 1_000_000], [24, 24]
-    assert len(carried(Wire(draft, target), up)) == 6
-    assert len(carried(Wire(target, draft), down)) == 2
+    assert len(carried(LinkWire(draft, target), up)) == 6
+    assert len(carried(LinkWire(target, draft), down)) == 2
     sent, received = draft.counts(), target.counts()
     assert (sent["sent_messages"], sent["sent_bytes"]) == (6, sum(up))
     assert (received["received_messages"], received["received_bytes"]) == (6, sum(up))
@@ -110,7 +110,7 @@ def test_bytes_are_counted_where_they_leave_and_where_they_arrive(ends: tuple[Se
 
 def test_messages_that_are_sent_at_once_arrive_in_order(ends: tuple[Served, Served]) -> None:
     target, draft = (End(end.address, TOKEN.decode()) for end in ends)
-    wire, env, order = Wire(draft, target), WallEnvironment(), list[int]()
+    wire, env, order = LinkWire(draft, target), WallEnvironment(), list[int]()
 
     def one(number: int) -> Iterator[simpy.Event]:
         sent, arrived = wire.put(env, 5000 - 100 * number)
@@ -139,27 +139,27 @@ def test_an_end_of_another_token_gets_no_message(ends: tuple[Served, Served], mo
     sender = End(Address(*listener.getsockname()), "a secret that nobody else knows")
     receiver = End(ends[0].address, TOKEN.decode())
     with pytest.raises(ChipLost, match="the other end of the link is not there"):
-        carried(Wire(sender, receiver), [24])
+        carried(LinkWire(sender, receiver), [24])
     listener.close()
 
 
 def test_garbage_on_the_link_is_dropped_and_the_other_end_may_come_again(ends: tuple[Served, Served]) -> None:
     target, draft = (End(end.address, TOKEN.decode()) for end in ends)
-    carried(Wire(draft, target), [24])
+    carried(LinkWire(draft, target), [24])
     link = ends[1].peer.connection
     assert link is not None
     link.sendall(HEAD.pack(MAGIC, 7, 3))  # a message shorter than its own head
     until = time.monotonic() + 5
     while ends[1].peer.connection in (link, None) and time.monotonic() < until:
         time.sleep(0.01)
-    carried(Wire(draft, target), [24])
+    carried(LinkWire(draft, target), [24])
     assert target.counts()["received_bytes"] == 48
 
 
 def test_a_command_that_is_none_ends_nothing(ends: tuple[Served, Served]) -> None:
     asked = End(ends[0].address, TOKEN.decode())
     env = WallEnvironment()
-    asked.send(0, 3, (env, env.errand()))  # a message must have room for its head
+    asked.send(0, 3, (env, env.task()))  # a message must have room for its head
     with pytest.raises(ChipLost, match="bytes 3"):
         env.run()
     asked.close()
@@ -168,10 +168,10 @@ def test_a_command_that_is_none_ends_nothing(ends: tuple[Served, Served]) -> Non
 
 def test_an_end_that_goes_fails_whoever_waits_for_it(ends: tuple[Served, Served]) -> None:
     target, draft = (End(end.address, TOKEN.decode()) for end in ends)
-    carried(Wire(draft, target), [24])
+    carried(LinkWire(draft, target), [24])
     target.socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ChipLost, match="died"):
-        carried(Wire(draft, target), [24])
+        carried(LinkWire(draft, target), [24])
 
 
 def test_an_end_that_is_gone_fails_whoever_would_send_by_it(ends: tuple[Served, Served]) -> None:
@@ -181,7 +181,7 @@ def test_an_end_that_is_gone_fails_whoever_would_send_by_it(ends: tuple[Served, 
     with draft.changed:
         assert draft.changed.wait_for(lambda: draft.fault is not None, 5)
     with pytest.raises(ChipLost, match="died"):
-        carried(Wire(draft, target), [24])
+        carried(LinkWire(draft, target), [24])
     with pytest.raises(ChipLost, match="died"):
         draft.counts(0.5)
 

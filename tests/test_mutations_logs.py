@@ -161,4 +161,4 @@ def test_no_broken_acceptance_breaks_the_program(tmp_path: Path) -> None:
 def test_what_is_not_broken_is_read() -> None:
     """The control: the readers above take what is right."""
     measure(PROJECT / "chips/measurements/example.csv")
-    replay(PROJECT / "chips/measurements/traces/amusd_humaneval.json")
+    replay_log(PROJECT / "chips/measurements/traces/amusd_humaneval.json")

@@ -210,6 +210,18 @@ def test_drafts_that_wait_for_the_wire_go_together(tmp_path: Path) -> None:
     assert max(span.start_ns - span.asked_ns for span in messages) == 0
 
 
+def test_with_pre_verify_the_target_does_not_wait_for_a_draft_that_starts_again(tmp_path: Path) -> None:
+    """Drafts of 5 ms that never stand: a target step a token. Without, every token waits for two new drafts as well."""
+    for pre_verify in (True, False):
+        policy = f"{{name: async, pre_verify: {str(pre_verify).lower()}}}"
+        setup = timed(tmp_path, policy, 0.0, 0.1, 0.0, "workload.output_tokens=100", "workload.requests=1")
+        trace = simulate(setup, synthetic(setup))
+        assert all(closed.emitted == 1 for closed in trace.rounds)
+        assert (rate(trace) > 0.97) == pre_verify
+        alone = [closed for closed in trace.rounds if closed.number > 0 and not closed.drafted]
+        assert bool(alone[:-1]) == pre_verify  # the last token of an answer is always a row by itself
+
+
 def test_a_losing_draft_is_given_up_and_tried_again(tmp_path: Path) -> None:
     """Drafts that never stand: with a fallback the time lies near the target alone's, without it far above."""
     loss = {}

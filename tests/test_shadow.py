@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hilsim.hardware.measured.shadow import compared, fill_of, mean_bias, mean_error
-from hilsim.hardware.measured.timer import Pair
+from hilsim.hardware.measured.shadow import compared, errors_of, fill_of
+from hilsim.hardware.measured.timer import StepPair
 from hilsim.show.hardware import render_hardware, render_lost, render_shadow
 from hilsim.show.terminal.page import Page
 
 
-def pair(measured: int, predicted: int, phase: str = "decode", width: int = 1, cached: int = 0) -> Pair:
+def pair(measured: int, predicted: int, phase: str = "decode", width: int = 1, cached: int = 0) -> StepPair:
     """A step of the target."""
-    return Pair("board.cpu", "target", phase, width, width, cached, measured, predicted)
+    return StepPair("board.cpu", "target", phase, width, width, cached, measured, predicted)
 
 
 def test_a_model_that_is_right_is_off_by_nothing() -> None:
     found = compared([pair(100, 100), pair(300, 300, "verify", 8)])
-    assert [kind.error for kind in found] == [0, 0]
-    assert mean_error(found) == mean_bias(found) == 0
+    assert [kind.medians.error for kind in found] == [0, 0]
+    assert errors_of(found) == (0, 0)
 
 
 def test_errors_are_of_medians_and_the_worst_is_of_one_step() -> None:
     (found,) = compared([pair(100, 110), pair(200, 110), pair(50, 110)])
-    assert (found.steps, found.measured_ns, found.predicted_ns) == (3, 100, 110)
-    assert found.error == pytest.approx(0.10)
+    assert (found.steps, found.medians.measured, found.medians.predicted) == (3, 100, 110)
+    assert found.medians.error == pytest.approx(0.10)
     assert found.worst == pytest.approx(1.20)
     assert found.scatter == pytest.approx((150 - 75) / 100)  # quartiles of 50, 100, 200
 
@@ -45,9 +45,9 @@ def test_kinds_are_told_apart_by_phase_width_and_fill() -> None:
 
 def test_kinds_weigh_by_their_time_and_errors_of_two_signs_cancel_in_the_bias_alone() -> None:
     """300 ns measured and 330 predicted beside 100 and 70: errors of +10 and -30 %."""
-    found = compared([pair(300, 330), pair(100, 70, "verify", 8)])
-    assert mean_error(found) == pytest.approx((0.10 * 300 + 0.30 * 100) / 400)
-    assert mean_bias(found) == pytest.approx(0)
+    error, bias = errors_of(compared([pair(300, 330), pair(100, 70, "verify", 8)]))
+    assert error == pytest.approx((0.10 * 300 + 0.30 * 100) / 400)
+    assert bias == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("cached", "fill"), [(0, (0, 127)), (128, (128, 255)), (256, (256, 511)), (1023, (512, 1023))])

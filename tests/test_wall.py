@@ -80,8 +80,8 @@ def test_one_worker_does_one_thing_after_the_other_and_two_work_at_once(worker: 
     env = WallEnvironment()
     ends: dict[str, int] = {}
 
-    def waits(name: str, errand: simpy.Event) -> Process:
-        yield errand
+    def waits(name: str, task: simpy.Event) -> Process:
+        yield task
         ends[name] = env.now
 
     for name, who in (("first", worker), ("second", worker), ("third", other)):
@@ -134,17 +134,17 @@ def test_an_error_that_nobody_waits_for_ends_the_run(worker: Worker) -> None:
 
 def test_a_run_is_over_when_nothing_is_due_and_nobody_is_out() -> None:
     env = WallEnvironment()
-    errand = env.errand()
-    threading.Timer(0.03, env.done, (errand, 7)).start()
+    task = env.task()
+    threading.Timer(0.03, env.done, (task, 7)).start()
     env.run()
-    assert errand.value == 7
+    assert task.value == 7
     assert env.now >= 25 * MS
     env.run()  # nothing left: returns at once
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_somebody() -> None:
     env = WallEnvironment()
-    env.errand()  # nobody will ever come back from it
+    env.task()  # nobody will ever come back from it
     main: Any = threading.main_thread().ident
     threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
     began = time.monotonic()

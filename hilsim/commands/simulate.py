@@ -217,11 +217,11 @@ def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) 
     """The same run executed on the boards over the real link, for the document; or the board that was lost."""
     from hilsim.errors import ChipLost
     from hilsim.hardware.distributed.link_wires import LinkEnds
-    from hilsim.hardware.distributed.measured_run import tried
+    from hilsim.hardware.distributed.measured_run import measure_run
     from hilsim.show.distributed import distributed
 
     try:
-        return distributed(setup, [tried(setup, rig, LinkEnds(ends), lambda: sources.bare("policy"))], "")
+        return distributed(setup, [measure_run(setup, rig, LinkEnds(ends), lambda: sources.bare("policy"))], "")
     except ChipLost as lost:
         return {"lost": str(lost)}
 

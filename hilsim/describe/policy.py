@@ -80,8 +80,8 @@ class Pearl(Speculative):
 class Async(Speculative):
     """The draft never stops; the idle target takes what has arrived, `min_batch` tokens at least (AMUSD, 2410.17375).
 
-    With `min_batch` 0 it never waits, and runs one row where nothing has arrived; with `pre_verify` it does so after a
-    rejection only, while the draft starts again. At most `max_ahead` tokens wait for a verdict; a rollback costs the
+    With `min_batch` 0 it never waits, and runs one row where nothing has arrived; with `pre_verify` it does so while
+    the draft starts again after a rejected token. At most `max_ahead` tokens wait for a verdict; a rollback costs the
     draft `handshake_ms`.
     """
 

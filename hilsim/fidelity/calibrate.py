@@ -21,8 +21,8 @@ from hilsim.describe.figures import figures, with_figures
 from hilsim.errors import Fault, ScenarioError
 from hilsim.fidelity.cases import Case
 from hilsim.fidelity.constants import digits, movable, span
+from hilsim.fidelity.families import fit_family
 from hilsim.fidelity.fit import Fitted, fit
-from hilsim.fidelity.validate import fit_family
 
 R = TypeVar("R", bound=Record)
 OVERHEADS = ("step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")

@@ -15,11 +15,11 @@ from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_fam
 from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, resolve
 from hilsim.fidelity.chip_file import as_file, with_account
 from hilsim.fidelity.doubts import doubtful_rows
-from hilsim.fidelity.measurements import Figures, Measurement, read_figures
-from hilsim.fidelity.ratios import Ratio, batch_ratios
+from hilsim.fidelity.measurements import MeasuredFigures, Measurement, read_figures
+from hilsim.fidelity.ratios import BatchRatio, batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_ups
 from hilsim.fidelity.table import gathered
-from hilsim.fidelity.validate import Comparison, compared
+from hilsim.fidelity.validate import ComparedCase, compared
 from hilsim.files import exists, read_text
 from hilsim.places import DATA
 from hilsim.progress import saying
@@ -31,9 +31,9 @@ Skipped = Callable[[Fault], object]  # called for every row that is skipped
 class Validation:
     """Rows predicted and measured, speculation and ratios among them; rows left out; doubts, and notes on the file."""
 
-    rows: Sequence[Comparison]
+    rows: Sequence[ComparedCase]
     speculation: Sequence[SpeedUp]
-    ratios: Sequence[Ratio]
+    ratios: Sequence[BatchRatio]
     left_out: Sequence[LeftOut]
     doubts: Sequence[Fault]
     notes: Sequence[str]
@@ -144,7 +144,7 @@ def from_here(chip: str | None) -> str | None:
     return f"{Path(name).resolve()}{at}{mode}" if name.endswith((".yaml", ".yml")) and exists(Path(name)) else chip
 
 
-def notes_on(figures: Figures, cases: Sequence[Case]) -> list[str]:
+def notes_on(figures: MeasuredFigures, cases: Sequence[Case]) -> list[str]:
     """What a reader should know of a file: columns that were not read, and devices that were named for it."""
     found = [f"columns that were not read: {', '.join(figures.unread)}"] if figures.unread else []
     named = {(case.measurement.hardware, case.chip.name) for case in cases if case.measurement.hardware}

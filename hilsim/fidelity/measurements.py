@@ -141,7 +141,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Figures:
+class MeasuredFigures:
     """The rows of a file, its columns that mean nothing here, and whether its rows say where they were measured."""
 
     rows: tuple[Measurement, ...]
@@ -154,7 +154,7 @@ def read_measurements(file: Path, chip: str | None = None) -> list[Measurement]:
     return list(read_figures(file, chip).rows)
 
 
-def read_figures(file: Path, chip: str | None = None) -> Figures:
+def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
     """The rows of a CSV, or of llama-bench's output in any of its formats, and the columns that were not read.
 
     `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called.
@@ -185,7 +185,7 @@ def read_figures(file: Path, chip: str | None = None) -> Figures:
         faults.append(Fault(name, "", "no rows", "at least one measurement below the header"))
     if faults:
         raise ScenarioError(gathered(faults))
-    return Figures(tuple(rows), unread, names)
+    return MeasuredFigures(tuple(rows), unread, names)
 
 
 def records(text: str, file: str) -> list[tuple[int, dict[str, str]]]:

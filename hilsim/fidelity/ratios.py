@@ -17,7 +17,7 @@ RATIO_ONLY = "ratios only"
 
 
 @dataclass(frozen=True)
-class Ratio:
+class BatchRatio:
     """One step of `batch` sequences over one step of a single one: as measured and as predicted."""
 
     case: Case
@@ -30,7 +30,7 @@ class Ratio:
         return self.predicted / self.measured - 1
 
 
-def batch_ratios(rows: Sequence[Measurement], families: Mapping[str, Family]) -> Iterator[Ratio]:
+def batch_ratios(rows: Sequence[Measurement], families: Mapping[str, Family]) -> Iterator[BatchRatio]:
     """Decode rows that allow ratios only, paired with the single sequence of the same model, runtime and context."""
     allowed = [replace(row, forbidden="") for row in rows if row.kind == "llm_decode" and RATIO_ONLY in row.forbidden]
     cases = [case for case in map(case_of, allowed) if isinstance(case, Case)]
@@ -40,7 +40,7 @@ def batch_ratios(rows: Sequence[Measurement], families: Mapping[str, Family]) ->
         if case.measurement.batch > 1 and one is not None:
             unit = case.unit(families)
             predicted = case.seconds(unit) / one.seconds(unit)
-            yield Ratio(case, case.measurement.batch, case.measured / one.measured, predicted)
+            yield BatchRatio(case, case.measurement.batch, case.measured / one.measured, predicted)
 
 
 def key(case: Case) -> tuple[str, str, str, int | None]:

@@ -81,7 +81,7 @@ BLOCKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file: what it is, and the command or sentence that leads on, FILE standing for its name."""
 
     name: str
@@ -93,7 +93,7 @@ class Kind:
         return f"Use: {use}" if use.startswith("python") else use
 
 
-def kind_of(file: Path) -> Kind | None:
+def kind_of(file: Path) -> FileKind | None:
     """The kind of a file, or None where none is recognised or nothing can be read."""
     if not exists(file) or not file.is_file():
         return None
@@ -121,20 +121,20 @@ def require_kind(file: Path, *expected: str) -> str | None:
     return None if kind is None else kind.name
 
 
-def binary_kind(head: bytes) -> Kind | None:
+def binary_kind(head: bytes) -> FileKind | None:
     """A packed or binary file by its first bytes."""
     for magic, command in PACKED.items():
         if head.startswith(magic):
-            return Kind("a compressed file", f"Unpack it first: {command} FILE")
+            return FileKind("a compressed file", f"Unpack it first: {command} FILE")
     if head.startswith(b"PK\x03\x04"):
         found = next(
             (kind for member, kind in ZIPS.items() if member in head), ("a zip archive", "Unpack it first: unzip FILE")
         )
-        return Kind(*found)
-    return next((Kind(*kind) for magic, kind in BINARY.items() if head.startswith(magic)), None)
+        return FileKind(*found)
+    return next((FileKind(*kind) for magic, kind in BINARY.items() if head.startswith(magic)), None)
 
 
-def json_kind(text: str) -> Kind | None:
+def json_kind(text: str) -> FileKind | None:
     """A JSON file, or one of JSON lines, by the keys of its first object."""
     try:
         _, first = next(json_objects(text))
@@ -143,10 +143,12 @@ def json_kind(text: str) -> Kind | None:
     keys = set(first)
     for needed, name, use in OBJECTS:
         if keys.issuperset(needed):
-            return Kind(name, use)
+            return FileKind(name, use)
     if {"model", "kind", "metric", "value"} <= set(columns_of(list(first))):
-        return Kind("measured figures in JSON", "Write these keys as CSV columns, and every record as a row.")
-    return Kind(JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6]) or 'none'}.")
+        return FileKind("measured figures in JSON", "Write these keys as CSV columns, and every record as a row.")
+    return FileKind(
+        JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6]) or 'none'}."
+    )
 
 
 def json_objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -164,25 +166,25 @@ def json_objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise json.JSONDecodeError("something other than an object, or no end", text, at)
 
 
-def table_kind(text: str) -> Kind | None:
+def table_kind(text: str) -> FileKind | None:
     """A table with two of our columns, one of llama-bench's, or what hilsim writes itself."""
     _, headers = header_of(text)
     columns = columns_of(headers)
     if {"n_prompt", "n_gen", "avg_ts"} <= set(columns):
-        return Kind(LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME")
+        return FileKind(LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME")
     if re.search(r"\|\s*test\s*\|\s*t/s\s*\|", text[:PIECE]):
-        return Kind("llama-bench's table (Markdown)", "Write it with llama-bench -o csv.")
+        return FileKind("llama-bench's table (Markdown)", "Write it with llama-bench -o csv.")
     if {"point", "state"} <= set(columns):
-        return Kind("the results of a study", PREDICTED)
+        return FileKind("the results of a study", PREDICTED)
     if len(set(columns) & set(SYNONYMS)) >= 2:
-        return Kind(FIGURES, "python -m hilsim validate --csv FILE")
+        return FileKind(FIGURES, "python -m hilsim validate --csv FILE")
     return None
 
 
-def yaml_kind(text: str) -> Kind | None:
+def yaml_kind(text: str) -> FileKind | None:
     """A YAML file by the words that begin its lines."""
     words = set(re.findall(r"^[ -]*([A-Za-z_]+):(?:\s|$)", text, flags=re.MULTILINE))
     for needed, name, use in BLOCKS:
         if words.issuperset(needed):
-            return Kind(f"{name} (YAML)" if name.startswith("a ") else name, use)
+            return FileKind(f"{name} (YAML)" if name.startswith("a ") else name, use)
     return None

@@ -87,7 +87,7 @@ class PromptRuns:
         return tuple(name for name, run in runs if run is None)
 
 
-class Reader:
+class LogReader:
     """One pass over a log that collects every fault before it complains."""
 
     def __init__(self, file: str):
@@ -215,7 +215,7 @@ class Reader:
 
 def read_log(file: Path) -> list[PromptRuns]:
     """The runs of a log by prompt. Raises `InputError` with every fault found."""
-    reader = Reader(str(file))
+    reader = LogReader(str(file))
     require_kind(file, STEP_LOG, JSON)
     try:
         entries = json.loads(read_text(file))
@@ -265,7 +265,7 @@ def tokens_of(metrics: dict[str, object]) -> object:
     return sum(count for count in accepted if type(count) is int) if isinstance(accepted, list) else 1
 
 
-def read_entries(reader: Reader, entries: object) -> Iterator[tuple[tuple[int, str], GreedyRun | SpeculativeRun]]:
+def read_entries(reader: LogReader, entries: object) -> Iterator[tuple[tuple[int, str], GreedyRun | SpeculativeRun]]:
     """Every good entry of the list by prompt and strategy; faults go to the reader."""
     if not isinstance(entries, list):
         reader.fault("", shown(entries), "a list of runs")

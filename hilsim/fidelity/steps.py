@@ -42,7 +42,7 @@ Fills = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedStep:
     """Steps of one shape on the board: the median of `count` of them; widths and context are its model's there."""
 
     model: Model
@@ -78,7 +78,7 @@ class StepCalibration:
     """
 
     record: Chip
-    steps: tuple[Recorded, ...]
+    steps: tuple[RecordedStep, ...]
     errors: tuple[float, ...]
     figures: Mapping[str, Figure]
     kept: tuple[str, ...]
@@ -97,7 +97,7 @@ class StepCalibration:
         return fmean(map(abs, self.errors)) > TOO_FAR
 
     @property
-    def worst(self) -> list[tuple[Recorded, float]]:
+    def worst(self) -> list[tuple[RecordedStep, float]]:
         """The shapes that are farthest off, either way."""
         pairs = zip(self.steps, self.errors, strict=True)
         return sorted(pairs, key=lambda pair: -abs(np.log1p(pair[1])))[:WORST_SHOWN]
@@ -113,14 +113,14 @@ class StepCalibration:
 
 
 @dataclass(frozen=True)
-class Board:
+class RecordedBoard:
     """Recorded steps, and the unit and number format of a chip that are held against them."""
 
     chip: Chip
     unit: str
     precision: str
     settled: Unit  # the unit with all that its family says
-    steps: tuple[Recorded, ...]
+    steps: tuple[RecordedStep, ...]
 
     @property
     def known(self) -> Precision:
@@ -128,7 +128,7 @@ class Board:
         return self.settled.precisions[self.precision]
 
     @property
-    def lines(self) -> list[tuple[Recorded, Fills]]:
+    def lines(self) -> list[tuple[RecordedStep, Fills]]:
         """Steps that differ in the fill of the cache alone: the first of them, and all fills."""
         found = [list(group) for _, group in groupby(self.steps, key=lambda step: step.line)]
         return [(line[0], np.array([step.cached for step in line])) for line in found]
@@ -197,13 +197,15 @@ class Board:
 
 
 def calibrate_steps(
-    chip: Chip, settled: Unit, unit: str, precision: str, steps: Sequence[Recorded], source: str, file: str
+    chip: Chip, settled: Unit, unit: str, precision: str, steps: Sequence[RecordedStep], source: str, file: str
 ) -> StepCalibration:
     """A chip's constants from recorded steps. `settled` is its unit with all that its family says.
 
     Raises `ScenarioError` where the steps determine nothing, or a rate above what the chip's memory can have.
     """
-    board = Board(chip, unit, precision, settled, tuple(sorted(steps, key=lambda step: (*step.line, step.cached))))
+    board = RecordedBoard(
+        chip, unit, precision, settled, tuple(sorted(steps, key=lambda step: (*step.line, step.cached)))
+    )
     solved, free, kept = told_apart(board, file)
     paths = board.paths(free)
     figures = {}
@@ -219,7 +221,7 @@ def calibrate_steps(
     return replace(made, record=record.model_copy(update={"residuals": made.residuals}))
 
 
-def told_apart(board: Board, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
+def told_apart(board: RecordedBoard, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
     """The fit of all constants that the steps tell, those constants, and what they leave open.
 
     A constant left open stays as the file has it, unless the steps are then met worse: they do not tell it well, but
@@ -252,7 +254,7 @@ def typical(solved: Fitted[Chip]) -> float:
     return float(np.mean(np.abs(solved.residuals)))
 
 
-def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) -> Seconds:
+def seconds_of(first: RecordedStep, fills: Fills, unit: Unit, precision: Precision) -> Seconds:
     """What the simulator says of steps like `first` at these fills, by the functions that time a simulated step."""
     phase = Phase.PREFILL if first.reading else Phase.VERIFY
     step = Step(phase, first.rows, fills)  # type: ignore[arg-type]  # arithmetic that arrays do as well
@@ -261,7 +263,7 @@ def seconds_of(first: Recorded, fills: Fills, unit: Unit, precision: Precision) 
     return seconds
 
 
-def idle(solved: Fitted[Chip], board: Board, free: Mapping[str, Figure]) -> list[str]:
+def idle(solved: Fitted[Chip], board: RecordedBoard, free: Mapping[str, Figure]) -> list[str]:
     """Constants on which no step depends, and an operation rate with which more rows would be quicker than fewer."""
     paths = board.paths(free)
     if untouched := [name for name, path in paths.items() if path in solved.untouched]:

@@ -44,7 +44,7 @@ SYNONYMS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class CsvRow:
     """One row: the line of the file where it ends, and its cells by column, blanks at their ends removed."""
 
     line: int
@@ -52,11 +52,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """The columns under our names, in the file's order, and the rows that hold anything."""
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CsvRow, ...]
     separator: str
 
 
@@ -89,7 +89,7 @@ def header_of(text: str) -> tuple[str, list[str]]:
     return found
 
 
-def read_table(text: str, file: str, needed: Sequence[str], known: Iterable[str]) -> Table:
+def read_table(text: str, file: str, needed: Sequence[str], known: Iterable[str]) -> CsvTable:
     """The rows of a table. Raises `ScenarioError` where it has no `needed` column, or a shape that cannot be right.
 
     A header that is nearly one of the `known` columns is a slip and refused; any other column is kept for the caller.
@@ -128,10 +128,10 @@ def read_table(text: str, file: str, needed: Sequence[str], known: Iterable[str]
             found = f"more values than columns ({len(cells)} of {len(columns)})"
             faults.append(Fault(file, f"line {line}, end of line", found, "one value a column", remedy))
             continue
-        rows.append(Row(line, {column: cell for column, cell in zip(columns, cells, strict=False) if column}))
+        rows.append(CsvRow(line, {column: cell for column, cell in zip(columns, cells, strict=False) if column}))
     if faults:
         raise ScenarioError(gathered(faults))
-    return Table(tuple(column for column in columns if column), tuple(rows), separator)
+    return CsvTable(tuple(column for column in columns if column), tuple(rows), separator)
 
 
 def header_faults(

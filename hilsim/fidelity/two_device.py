@@ -26,10 +26,10 @@ devices' queues: what they take beyond a median step is the prefill of the synch
 so it is not charged again in the asynchronous one.
 
 **AMUSD's runtime** (arXiv:2410.17375) is `async` with `min_batch: 2`, as its idle target waits for two unverified
-drafts and takes all, and with `pre_verify`: after a rejection its target meets the rejected drafts once more and so
-runs one row, while the draft starts again. There that row waits until the draft has noticed the rejection, at its
-step's end; here it begins at once, and the draft publishes nothing that rests on a rejected token. Drafts ahead of
-their verdict are unlimited there, and at most `AHEAD` here.
+drafts and takes all, and with `pre_verify`, as it takes them by their number alone: where they rest on a rejected
+token it runs one row, while the draft starts again. There, that row after a rejection waits until the draft has noticed
+the rejection, at its step's end; here it begins at once, and the draft publishes nothing that rests on a token that it
+knows to be rejected. Drafts ahead of their verdict are unlimited there, and at most `AHEAD` here.
 
 **Content** is the same greedy text, so a draft token depends on its position alone as long as all before it were right.
 After a round of the synchronous run that was not full, its last token is where the draft errs. After a wrong token

@@ -1,25 +1,28 @@
-"""A prediction held against a really distributed run: the block of the document, its table, sentences and picture.
+"""A distributed run, predicted and measured: the block of the document, its table, sentences and picture.
 
-What is predicted is the run as it happens here, its commands included. What chips and link alone would take, as in a
-product whose policy sits on its chips, stands beside it.
+The prediction includes the overhead of commands. What chips and link alone would take, as in a product whose policy
+runs on its chips, stands beside it.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
 from rich.table import Table
 
+from hilsim.comparison import Comparison, medians
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Setup
-from hilsim.hardware.distributed.measured_run import Trial
+from hilsim.hardware.distributed.expected import TokenCheck
+from hilsim.hardware.distributed.measured_run import MeasuredRun
 from hilsim.measure.metrics import timing
-from hilsim.show.grid_tables import plain_table
+from hilsim.show.compared import comparison_table, signed
 from hilsim.show.kinds import kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration, percent, three_digits
 from hilsim.show.plots.curves import finished, sheet
@@ -28,40 +31,40 @@ from hilsim.units import ms, ns
 
 Block = dict[str, Any]
 Numbers = dict[str, float]
-# Measures in their order: name in the document, words and unit for the table.
+# Measures in their order: name in the document, what it is and its unit for the table.
 MEASURES = {
-    "request_latency_ms": "request time, ms",
-    "time_to_first_token_ms": "time to first token, ms",
-    "output_token_throughput": "output tokens/s",
-    "bytes_up": "bytes up",
-    "bytes_down": "bytes down",
+    "request_latency_ms": ("request time", "ms"),
+    "time_to_first_token_ms": ("time to first token", "ms"),
+    "output_token_throughput": ("output", "tokens/s"),
+    "bytes_up": ("sent up", "bytes"),
+    "bytes_down": ("sent down", "bytes"),
 }
 CLOSE = 0.10  # what changes by more is told
 
 
-def distributed(setup: Setup, trials: Sequence[Trial], shaped_by: str) -> Block:
-    """All that a few trials of one scenario have shown; of several, medians."""
-    alone = [measures(setup, trial.predicted) for trial in trials]
-    predicted = [measures(setup, trial.with_commands) for trial in trials]
-    measured = [measures(setup, trial.measured) | bytes_of(trial) for trial in trials]
+def distributed(setup: Setup, runs: Sequence[MeasuredRun], shaped_by: str) -> Block:
+    """The block of the document for one or more measured runs of a scenario; of several, medians."""
+    measured = [measures(setup, run.measured) | bytes_of(run) for run in runs]
+    compared = compare([measures(setup, run.with_commands) for run in runs], measured)
+    compared_alone = compare([measures(setup, run.predicted) for run in runs], measured)
     assert setup.link is not None, "two chips and no link"
     return {
         "scenario": setup.scenario.name,
         "policy": setup.scenario.policy.name,
         "link": setup.link.title,
         "shaped_by": shaped_by or None,
-        "trials": len(trials),
-        "requests": len(trials[0].measured.requests),
-        "predicted": middle(predicted),
-        "measured": middle(measured),
-        "difference": difference(predicted, measured),
-        "difference_of_trials": apart(predicted, measured),
-        "chips_and_link_alone": middle(alone),
-        "difference_alone": difference(alone, measured),
-        "control_plane": control_plane(setup.link, trials),
-        "steps": steps(setup, trials),
-        "words": words(trials),
-        "bytes_with_headers": trials[-1].carried,
+        "trials": len(runs),
+        "requests": len(runs[0].measured.requests),
+        "predicted": {name: medians(several).predicted for name, several in compared.items()},
+        "measured": {name: medians(several).measured for name, several in compared.items()},
+        "difference": {name: difference(several) for name, several in compared.items()},
+        "difference_of_trials": {name: differences(several) for name, several in compared.items()},
+        "chips_and_link_alone": {name: medians(several).predicted for name, several in compared_alone.items()},
+        "difference_alone": {name: difference(several) for name, several in compared_alone.items()},
+        "control_plane": control_plane(setup.link, runs),
+        "steps": steps(setup, runs),
+        "words": token_checks(runs),
+        "bytes_with_headers": runs[-1].carried,
     }
 
 
@@ -74,33 +77,37 @@ def measures(setup: Setup, trace: Trace) -> Numbers:
     return means | {"output_token_throughput": throughput} | {name: sent[name] for name in ("bytes_up", "bytes_down")}
 
 
-def bytes_of(trial: Trial) -> Numbers:
-    """What really arrived, as the link's ends counted it."""
-    return {f"bytes_{way}": count for way, count in trial.counted.items()}
+def bytes_of(run: MeasuredRun) -> Numbers:
+    """Bytes that arrived, as the link's ends counted them."""
+    return {f"bytes_{way}": count for way, count in run.counted.items()}
 
 
-def middle(several: Sequence[Numbers]) -> Numbers:
-    """The median of each figure."""
-    return {name: median(one[name] for one in several) for name in MEASURES}
-
-
-def difference(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str, float | None]:
-    """How much more was measured than predicted, trial by trial, and of these shares the median."""
-    return {name: median(shares) if shares else None for name, shares in apart(predicted, measured).items()}
-
-
-def apart(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str, list[float]]:
-    """How much more was measured than predicted in each trial, as shares of what was predicted."""
+def compare(predicted: Sequence[Numbers], measured: Sequence[Numbers]) -> dict[str, list[Comparison]]:
+    """Each measure of each run, predicted and measured."""
     pairs = list(zip(predicted, measured, strict=True))
-    return {name: [real[name] / said[name] - 1 for said, real in pairs if said[name]] for name in MEASURES}
+    return {
+        name: [Comparison(what, ours[name], theirs[name], unit) for ours, theirs in pairs]
+        for name, (what, unit) in MEASURES.items()
+    }
 
 
-def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
-    """What commanding cost beside what was commanded: medians of one command, and all of them in one run.
+def differences(several: Sequence[Comparison]) -> list[float]:
+    """How much more was measured than predicted in each run, as shares of what was predicted."""
+    return [one.excess for one in several if one.excess is not None]
 
-    `rehearsed_us` was found before the run and is in the prediction, `in_run_us` in the run itself.
+
+def difference(several: Sequence[Comparison]) -> float | None:
+    """The median of these shares."""
+    shares = differences(several)
+    return median(shares) if shares else None
+
+
+def control_plane(link: Link, runs: Sequence[MeasuredRun]) -> Block:
+    """The overhead of commands: medians of one command, and all of them in one run.
+
+    `rehearsed_us` was measured before the run and is in the prediction, `in_run_us` in the run itself.
     """
-    last = trials[-1]
+    last = runs[-1]
     in_run: dict[str, list[int]] = {role: [one.command_ns for one in done] for role, done in last.executed.items()}
     for span in last.measured.spans:
         if span.track in last.measured.directions:
@@ -109,8 +116,8 @@ def control_plane(link: Link, trials: Sequence[Trial]) -> Block:
     costs = {what: (len(several), median(several) / 1e3) for what, several in in_run.items() if several}
     total_ms = sum(number * us for number, us in costs.values()) / 1e3
     requests_ms = all_requests_ms(last.measured)
-    steps = {f"{role} {phase}": cost / 1e3 for (role, phase), cost in last.costs.steps.items()}
-    messages = {f"message {way}": (cost + last.costs.arrived[way]) / 1e3 for way, cost in last.costs.sent.items()}
+    steps = {f"{role} {phase}": cost / 1e3 for (role, phase), cost in last.overhead.steps.items()}
+    messages = {f"message {way}": (cost + last.overhead.arrived[way]) / 1e3 for way, cost in last.overhead.sent.items()}
     return {
         "commands": {what: number for what, (number, _) in costs.items()},
         "in_run_us": {what: us for what, (_, us) in costs.items()},
@@ -126,14 +133,14 @@ def all_requests_ms(trace: Trace) -> float:
     return ms(sum(request.finished_ns - request.arrived_ns for request in trace.requests))
 
 
-def steps(setup: Setup, trials: Sequence[Trial]) -> list[Block]:
-    """Each role's phases: what the chip said of its own steps when it was asked alone, and in the real run."""
+def steps(setup: Setup, runs: Sequence[MeasuredRun]) -> list[Block]:
+    """Each role's phases: the device's own step times when it ran alone, and in the measured run."""
     found = []
     for role, placed in setup.roles.items():
-        alone = chip_times([span for trial in trials for span in trial.predicted.spans if span.track == placed.track])
+        alone = chip_times([span for run in runs for span in run.predicted.spans if span.track == placed.track])
         real: dict[str, list[int]] = {}
-        for trial in trials:
-            for one in trial.executed[role]:
+        for run in runs:
+            for one in run.executed[role]:
                 real.setdefault(one.ask.phase, []).append(one.answer.duration_ns)
         for phase, times in real.items():
             predicted_ms = ms(median(alone[phase])) if phase in alone else None
@@ -157,57 +164,48 @@ def chip_times(spans: Sequence[Span]) -> dict[str, list[int]]:
     return found
 
 
-def words(trials: Sequence[Trial]) -> Block:
-    """What the chips found, held against what was said."""
-    found = [told for trial in trials for told in trial.words.values()]
-    return {
-        "checked": sum(told.checked for told in found),
-        "mismatches": sum(told.mismatches for told in found),
-        "ties": sum(told.ties for told in found),
-    }
+def token_checks(runs: Sequence[MeasuredRun]) -> Block:
+    """Tokens that the devices computed, checked against the expected ones, in all runs and roles together."""
+    return asdict(sum((check for run in runs for check in run.checks.values()), TokenCheck()))
 
 
 def table_of(found: Block) -> Table:
     """A row a measure."""
-    several = found["trials"] > 1
-    table = plain_table("", "predicted", "measured", "difference", *["in trials"] * several, "chips and link alone")
-    for name, label in MEASURES.items():
-        predicted, measured, alone = (
-            three_digits(found[run][name]) for run in ("predicted", "measured", "chips_and_link_alone")
-        )
-        shares = found["difference_of_trials"][name]
-        spread = [f"{share(min(shares))} to {share(max(shares))}" if shares else "-"] * several
-        table.add_row(label, predicted, measured, share(found["difference"][name]), *spread, alone)
-    return table
-
-
-def share(value: float | None) -> str:
-    """A difference with its sign, or a dash."""
-    return "-" if value is None else f"{100 * value:+.1f} %"
+    rows = [
+        Comparison(what, found["predicted"][name], found["measured"][name], unit)
+        for name, (what, unit) in MEASURES.items()
+    ]
+    shares = [found["difference_of_trials"][name] for name in MEASURES]
+    spread = [f"{signed(min(several))} to {signed(max(several))}" if several else "-" for several in shares]
+    more = {"difference": [signed(found["difference"][name]) for name in MEASURES]}
+    if found["trials"] > 1:
+        more["in trials"] = spread
+    more["chips and link alone"] = [three_digits(found["chips_and_link_alone"][name]) for name in MEASURES]
+    return comparison_table(rows, three_digits, more)
 
 
 def sentences(found: Block) -> list[str]:
     """What the table means."""
     return [
         f"Link: {found['link']}" + (f", by {found['shaped_by']}." if found["shaped_by"] else ", not shaped."),
-        *plane_words(found["control_plane"]),
-        *chip_words(found["steps"]),
-        *byte_words(found["bytes_with_headers"]),
-        word_words(found["words"]),
+        *control_plane_sentence(found["control_plane"]),
+        *step_sentence(found["steps"]),
+        *byte_sentence(found["bytes_with_headers"]),
+        token_sentence(found["words"]),
     ]
 
 
-def plane_words(plane: Block) -> Iterator[str]:
-    """What commands cost, and what that means."""
+def control_plane_sentence(plane: Block) -> Iterator[str]:
+    """The overhead of commands, and what it means."""
     costs = [
         f"{counted(number, name_of(what))} at {plane['in_run_us'][what]:.0f} µs"
         for what, number in plane["commands"].items()
     ]
     part = "" if plane["share"] is None else f", {percent(plane['share'])} of the requests' time"
     yield (
-        "Control plane: every step and message was commanded from one process. Beside what was commanded that took "
-        f"{duration(plane['total_ms'])}{part}: {', '.join(costs)} (medians). The prediction has in it what commands "
-        "cost in a rehearsal. A product whose policy sits on its chips has none: there chips and link alone count."
+        "Control plane: one process commanded every step and message. Beyond the steps and messages themselves that "
+        f"took {duration(plane['total_ms'])}{part}: {', '.join(costs)} (medians). The prediction includes the overhead "
+        "that was measured before the run. A product whose policy runs on its chips has none: see chips and link alone."
     )
 
 
@@ -216,32 +214,32 @@ def name_of(what: str) -> str:
     return what if what == "message" else f"{what} step"
 
 
-def chip_words(steps: Sequence[Block]) -> Iterator[str]:
-    """Chips that were not in the run what they were before it."""
+def step_sentence(steps: Sequence[Block]) -> Iterator[str]:
+    """Devices whose own step times were others in the run than before it."""
     changed = [step for step in steps if step["predicted_ms"] and drifted(step)]
     if changed:
         listed = "; ".join(
             f"{step['phase']} {step['predicted_ms']:.2f} ms before, {step['measured_ms']:.2f} in the run"
             for step in changed
         )
-        yield f"Chips whose own times changed by more than {percent(CLOSE)}: {listed}."
+        yield f"Devices whose own step times changed by more than {percent(CLOSE)}: {listed}."
 
 
-def byte_words(carried: Mapping[str, int] | None) -> Iterator[str]:
-    """What the devices counted."""
+def byte_sentence(carried: Mapping[str, int] | None) -> Iterator[str]:
+    """Bytes that the network interfaces counted."""
     if carried is not None:
         yield f"With headers and acknowledgements {carried['up']:,} bytes went up and {carried['down']:,} down."
 
 
-def word_words(said: Block) -> str:
-    """Whether the chips found what was said."""
-    ties = f", and {counted(said['ties'], 'tie')}" if said["ties"] else ""
-    other = f"{said['mismatches']:,} are not what was said{ties}"
-    return f"Words: of {said['checked']:,} tokens that the chips computed and that were checked, {other}."
+def token_sentence(checks: Block) -> str:
+    """Whether the devices computed the expected tokens."""
+    ties = f", and {counted(checks['ties'], 'tie')}" if checks["ties"] else ""
+    differ = f"{checks['mismatches']:,} differ from the prediction{ties}"
+    return f"Tokens: of {checks['checked']:,} that the devices computed and that were checked, {differ}."
 
 
 def drifted(step: Mapping[str, Any]) -> bool:
-    """Whether a chip took another time in the run than when it was asked alone."""
+    """Whether a device's step took another time in the run than alone."""
     return bool(abs(step["measured_ms"] / step["predicted_ms"] - 1) > CLOSE)
 
 
@@ -254,13 +252,13 @@ def write_distributed(found: Block, file: TextIO) -> None:
         writer.writerow([name, *(f"{found[run][name]:.6g}" if found[run][name] is not None else "" for run in runs)])
 
 
-def draw_distributed(setup: Setup, trial: Trial, title: str, path: Path, kind: str) -> None:
-    """The first request three times on one axis: predicted, with the commands' costs, and as it really happened."""
+def draw_distributed(setup: Setup, run: MeasuredRun, title: str, path: Path, kind: str) -> None:
+    """The first request three times on one axis: predicted, with the overhead of commands, and as measured."""
     figure, panels = sheet(3, 1, 11, 6.6)
     runs = {
-        "chips and link alone, predicted": trial.predicted,
-        "with commands, predicted": trial.with_commands,
-        "measured": trial.measured,
+        "chips and link alone, predicted": run.predicted,
+        "with commands, predicted": run.with_commands,
+        "measured": run.measured,
     }
     longest = max(ms(trace.requests[0].finished_ns - trace.requests[0].arrived_ns) for trace in runs.values())
     kinds: dict[str, Any] = {}

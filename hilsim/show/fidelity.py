@@ -8,12 +8,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hilsim.comparison import summary
 from hilsim.describe.figure import Figure
 from hilsim.fidelity.cases import LeftOut
-from hilsim.fidelity.ratios import Ratio
+from hilsim.fidelity.ratios import BatchRatio
 from hilsim.fidelity.speculation import SpeedUp
 from hilsim.fidelity.table import ranges
-from hilsim.fidelity.validate import COLUMNS, Comparison, summary
+from hilsim.fidelity.validate import COLUMNS, ComparedCase
 
 GOOD, FAIR = 0.10, 0.25
 SHORT = ("in", "-model", "-device")
@@ -26,7 +27,7 @@ def percent(error: float, width: int = 7) -> Text:
     return Text(f"{error:>+{width}.0%}", style=style)
 
 
-def rows_table(rows: Sequence[Comparison]) -> Group:
+def rows_table(rows: Sequence[ComparedCase]) -> Group:
     """Every compared row under its class and device: measured and predicted time, error by column."""
     lines: list[Text] = [Text("Every row: milliseconds of one step, prompt or pass", style="bold")]
     names = "".join(f"{name:>7}" for name in SHORT)
@@ -48,7 +49,7 @@ def rows_table(rows: Sequence[Comparison]) -> Group:
     return Group(*lines)
 
 
-def what(row: Comparison) -> str:
+def what(row: ComparedCase) -> str:
     """Precision and size of what was timed."""
     case, measured = row.case, row.case.measurement
     if case.kind == "network":
@@ -60,7 +61,7 @@ def what(row: Comparison) -> str:
     return f"{case.precision}{context}{batch}"
 
 
-def summary_table(rows: Sequence[Comparison]) -> Group:
+def summary_table(rows: Sequence[ComparedCase]) -> Group:
     """Mean, median and worst absolute error and bias of every class and device, in three columns."""
     lines = [
         Text("Absolute error: mean, median, worst; then the mean with its sign; in %", style="bold"),
@@ -75,7 +76,7 @@ def summary_table(rows: Sequence[Comparison]) -> Group:
     return Group(*lines)
 
 
-def summary_line(name: str, rows: Sequence[Comparison]) -> Text:
+def summary_line(name: str, rows: Sequence[ComparedCase]) -> Text:
     """One class or device: rows, then a summary a column."""
     line = Text(f"  {name[:20]:<20}{len(rows):>5}")
     for errors in zip(*(row.errors for row in rows), strict=True):
@@ -103,7 +104,7 @@ def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
     return Group(*lines)
 
 
-def ratio_lines(rows: Sequence[Ratio]) -> Group:
+def ratio_lines(rows: Sequence[BatchRatio]) -> Group:
     """What a step of several sequences costs over a step of one, where only ratios may be compared."""
     lines = [Text("Batching as ratios: a step of several sequences over a step of one", style="bold")]
     for row in rows:
@@ -141,7 +142,7 @@ def remark_lines(doubts: Sequence[str], notes: Sequence[str]) -> list[Text]:
     return [*found, *(Text(f"  {doubt}", style="red") for doubt in doubts), *(Text(f"Note: {note}") for note in notes)]
 
 
-def estimates(rows: Sequence[Comparison]) -> Text:
+def estimates(rows: Sequence[ComparedCase]) -> Text:
     """What was assumed for rows marked with a star."""
     notes = sorted({f"{row.case.model_group}: {row.case.estimated}" for row in rows if row.case.estimated})
     return Text("* " + "; ".join(notes), style="dim") if notes else Text("")
@@ -149,9 +150,9 @@ def estimates(rows: Sequence[Comparison]) -> Text:
 
 def print_validation(
     console: Console,
-    rows: Sequence[Comparison],
+    rows: Sequence[ComparedCase],
     speculation: Sequence[SpeedUp],
-    ratios: Sequence[Ratio],
+    ratios: Sequence[BatchRatio],
     left: Sequence[LeftOut],
     file: str,
     remarks: tuple[Sequence[str], Sequence[str]] = ((), ()),
@@ -174,20 +175,20 @@ def print_validation(
     console.print(Group(*parts))
 
 
-def grouped(rows: Sequence[Comparison], label: str) -> dict[str, list[Comparison]]:
+def grouped(rows: Sequence[ComparedCase], label: str) -> dict[str, list[ComparedCase]]:
     """The rows of a class: all of them, then those of each device."""
     inside = [row for row in rows if row.case.label == label]
     devices = sorted({row.case.device for row in inside})
     return {"all": inside} | {device: [row for row in inside if row.case.device == device] for device in devices}
 
 
-def sums(rows: Sequence[Comparison]) -> list[dict[str, float]]:
+def sums(rows: Sequence[ComparedCase]) -> list[dict[str, float]]:
     """One summary a column."""
     return [vars(summary(list(errors))) for errors in zip(*(row.errors for row in rows), strict=True)]
 
 
 def as_json(
-    rows: Sequence[Comparison], speculation: Sequence[SpeedUp], ratios: Sequence[Ratio], left: Sequence[LeftOut]
+    rows: Sequence[ComparedCase], speculation: Sequence[SpeedUp], ratios: Sequence[BatchRatio], left: Sequence[LeftOut]
 ) -> dict[str, object]:
     """The same as one document."""
     return {

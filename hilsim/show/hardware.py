@@ -15,7 +15,7 @@ from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
 from hilsim.hardware.measured.quality import doubts, sample_of
 from hilsim.hardware.measured.rig import Place, Rig
-from hilsim.hardware.measured.shadow import Compared, compared, mean_bias, mean_error
+from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
 from hilsim.hardware.measured.unit import Line, Trouble
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import clean, counted, duration, percent
@@ -92,15 +92,16 @@ def fault_of(trouble: Trouble) -> Block:
 def shadow(rig: Rig) -> Block:
     """The chip model held against the chips, by kind of step."""
     found = compared(rig.pairs)
+    error, bias = errors_of(found) if found else (None, None)
     return {
         "other_models": [role for place in rig.places.values() for role in other_models(place, rig.setup)],
         "kinds": [kind_of(kind) for kind in found],
-        "mean_absolute_error": mean_error(found) if found else None,
-        "bias": mean_bias(found) if found else None,
+        "mean_absolute_error": error,
+        "bias": bias,
     }
 
 
-def kind_of(kind: Compared) -> Block:
+def kind_of(kind: StepComparison) -> Block:
     """One kind of step in the document; `error` is predicted over measured less 1."""
     return {
         "unit": kind.track,
@@ -109,9 +110,9 @@ def kind_of(kind: Compared) -> Block:
         "width": kind.width,
         "cached": list(kind.fill),
         "steps": kind.steps,
-        "measured_ms": ms(kind.measured_ns),
-        "predicted_ms": ms(kind.predicted_ns),
-        "error": kind.error,
+        "measured_ms": None if kind.medians.measured is None else ms(kind.medians.measured),
+        "predicted_ms": ms(kind.medians.predicted),
+        "error": kind.medians.error,
         "worst": kind.worst,
         "scatter": kind.scatter,
     }

@@ -12,6 +12,7 @@ from rich.text import Text
 from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
 from hilsim.measure.metrics import tokens_a_round
+from hilsim.show.compared import comparison_table, signed
 from hilsim.show.fidelity import remark_lines
 from hilsim.units import ms
 
@@ -43,31 +44,27 @@ def speed_up(replay: Replay, total_s: float | None, tokens: int) -> float | None
 
 def totals_table(replay: Replay) -> Table:
     """Seconds and speed-ups, measured beside predicted."""
-    made = Table(box=None, pad_edge=False)
-    made.add_column("")
-    for name in ("measured s", "predicted s", "deviation", "speed-up", "predicted"):
-        made.add_column(name, justify="right")
-    for name, total in replay.comparisons.items():
-        tokens = answer_tokens(replay, name)
-        made.add_row(
-            total.what,
-            number(total.measured, 3),
-            number(total.predicted, 3),
-            Text("-") if total.error is None else Text(f"{total.error:+.1%}", style=style(total.error)),
-            number(speed_up(replay, total.measured, tokens), 2),
-            number(speed_up(replay, total.predicted, tokens), 2),
-        )
-    return made
+    found = replay.comparisons
+    tokens = {name: answer_tokens(replay, name) for name in found}
+    return comparison_table(
+        list(found.values()),
+        "{:.3f}".format,
+        {
+            "deviation": [Text(signed(total.error), style(total.error)) for total in found.values()],
+            "speed-up": [number(speed_up(replay, total.measured, tokens[name])) for name, total in found.items()],
+            "predicted": [number(speed_up(replay, total.predicted, tokens[name])) for name, total in found.items()],
+        },
+    )
 
 
-def style(error: float) -> str:
-    """Green within 5 %, yellow within 10 %, red beyond."""
-    return "green" if abs(error) <= GOOD else "yellow" if abs(error) <= FAIR else "red"
+def style(error: float | None) -> str:
+    """Green within 5 %, yellow within 10 %, red beyond; none where nothing was measured."""
+    return "" if error is None else "green" if abs(error) <= GOOD else "yellow" if abs(error) <= FAIR else "red"
 
 
-def number(value: float | None, places: int) -> str:
-    """A number, or a dash where there is none."""
-    return "-" if value is None else f"{value:.{places}f}"
+def number(value: float | None) -> str:
+    """A number with two places, or a dash where there is none."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def lines(replay: Replay) -> Iterable[str]:

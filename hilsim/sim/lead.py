@@ -110,6 +110,10 @@ class Inbox:
             return ()
         return self.newest.tokens[len(known) :]
 
+    def arrived(self, request: Request) -> int:
+        """Tokens that have arrived beyond what is committed, also where they rest on a token that was rejected."""
+        return self.newest.told + len(self.newest.tokens) - len(request.tokens)
+
 
 def draft_one(context: RunContext, lead: Lead) -> Process:
     """Draft one token more; what was committed meanwhile wins over it."""

@@ -1,7 +1,7 @@
-"""Runs that really happen: chips that execute every step, a link that carries every message, the policies as ever.
+"""A board of devices that execute every step and a link that carries every message, under the simulator's policies.
 
-The words are known before, so that asking for them takes no time; the chips compute them all the same, and what they
-find is held against what was said. Spans have the wall's instants, a command's way to the chip and back included.
+The tokens are known before, so that the source takes no time; the devices compute them all the same, and what they
+compute is checked. Spans have wall clock times, with a command's way to the device and back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
-from hilsim.hardware.distributed.expected import Said, Told, Words, held_against
+from hilsim.hardware.distributed.expected import Announcing, ExpectedTokens, TokenCheck, check_tokens
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
 from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
@@ -29,15 +29,15 @@ from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Span, Trace
 from hilsim.sources.source import LogitsSource
 
-# Their target's steps follow the words that they read. A step of `pearl` is asked for before; trees are no chains.
+# The target's steps follow from the tokens that it reads. A step of `pearl` is asked for before; trees are no chains.
 POLICIES = ("target_only", "sync", "adaptive", "async", "pipelined", "prompt_lookup")
 LATELY = 15
-REMEDY = "A run that really happens is not resumed; start what was lost, and run again."
+REMEDY = "A run on devices is not resumed; start what was lost, and run again."
 
 
 @dataclass(frozen=True)
-class Executed:
-    """A step that a chip executed: what was asked, what came back, and when it was begun and over for who asked."""
+class DeviceStep:
+    """A step that a device executed: request and result, and its begin and end as the run saw them."""
 
     ask: StepRequest
     answer: StepResult
@@ -46,41 +46,41 @@ class Executed:
 
     @property
     def command_ns(self) -> int:
-        """What having it done cost beside the step itself."""
+        """Time beside the step itself: the command's way to the device and back."""
         return self.end_ns - self.start_ns - self.answer.duration_ns
 
 
 @dataclass
-class Player:
-    """A role and the chip that plays it: what it has heard last, and all that it has done since the run began."""
+class Device:
+    """The device of a role: the tokens that it reads next, and what it has executed since the run began."""
 
     role: str
     chip: Chip
     facts: ModelFacts
     worker: Worker
-    heard: tuple[int, ...] = ()
-    said: Mapping[int, Said] = field(default_factory=dict)
-    done: list[Executed] = field(default_factory=list)
+    context: tuple[int, ...] = ()
+    expected: ExpectedTokens = field(default_factory=dict)
+    done: list[DeviceStep] = field(default_factory=list)
     lately: dict[int, deque[int]] = field(default_factory=dict)  # by rows: nanoseconds that the last steps took
-    words: Words = field(default_factory=Words)
+    check: TokenCheck = field(default_factory=TokenCheck)
 
-    def hear(self, tokens: Sequence[int], said: Mapping[int, Said]) -> None:
-        """What it reads next, and what it must find there."""
-        self.heard, self.said = tuple(tokens), said
+    def expect(self, tokens: Sequence[int], expected: ExpectedTokens) -> None:
+        """Set what it reads next, and what it must compute from it."""
+        self.context, self.expected = tuple(tokens), expected
 
     def begin(self) -> None:
-        """A run begins."""
-        self.done, self.lately, self.words = [], {}, Words()
+        """Forget the run before."""
+        self.done, self.lately, self.check = [], {}, TokenCheck()
 
-    def over(self, step: Executed, said: Mapping[int, Said]) -> None:
-        """A step is over, of which this must have come."""
+    def finish(self, step: DeviceStep, expected: ExpectedTokens) -> None:
+        """Note a step that is over, and check its tokens."""
         self.done.append(step)
         self.lately.setdefault(step.ask.rows, deque(maxlen=LATELY)).append(step.answer.duration_ns)
-        self.words += held_against(step.answer.ids or (), len(step.ask.tokens), said)
+        self.check += check_tokens(step.answer.ids or (), len(step.ask.tokens), expected)
 
 
-class Wire(Protocol):
-    """One way over a link that is really there."""
+class MessageWire(Protocol):
+    """One way over a physical link."""
 
     def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
         """Send a message: an event for when it is out of the sender's hands, one for when it has arrived whole."""
@@ -88,45 +88,45 @@ class Wire(Protocol):
 
 
 class Wanted(TimedStep):
-    """A step that will be executed, what its chip is asked for it, and what must come of it."""
+    """A step that will be executed, its request, and the tokens expected of it."""
 
     ask: StepRequest
-    said: Mapping[int, Said]
+    expected: ExpectedTokens
 
 
 class RealSlot(DeviceSlot):
-    """A role's place on a chip that is really there."""
+    """A role's place on a device that executes its steps."""
 
     env: WallEnvironment
 
     def __init__(
-        self, env: WallEnvironment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace, player: Player
+        self, env: WallEnvironment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace, device: Device
     ):
         super().__init__(env, chip, track, turn, timer, trace)
-        self.player = player
+        self.device = device
 
     def step(self, phase: Phase, rows: int, cached: int) -> Wanted:
-        """What would be executed; its words are those that the role has heard last."""
-        player, length = self.player, cached + rows
-        assert len(player.heard) >= length, f"{phase} of {length} tokens, of which {len(player.heard)} are known"
-        width = sum(width for _, width in passes(rows, player.facts.widths))
+        """The step that would be executed, over the tokens that were announced last."""
+        device, length = self.device, cached + rows
+        assert len(device.context) >= length, f"{phase} of {length} tokens, of which {len(device.context)} are known"
+        width = sum(width for _, width in passes(rows, device.facts.widths))
         wanted = Wanted(phase.value, rows, cached, width, 0)
         count = 1 if phase.reads else rows
-        wanted.ask = StepRequest(player.facts.name, phase.value, player.heard[:length], cached, count, "tokens")
-        wanted.said = player.said
+        wanted.ask = StepRequest(device.facts.name, phase.value, device.context[:length], cached, count, "tokens")
+        wanted.expected = device.expected
         return wanted
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
         """What steps with the nearest number of rows took lately; what the chip model says before there are any."""
-        known = self.player.lately
+        known = self.device.lately
         if not known:
             return self.timer.duration_ns(Step(phase, rows, cached))
         return round(median(known[min(known, key=lambda count: abs(log(count / rows)))]))
 
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
-        """Wait for the chip, and have it execute the step.
+        """Wait for the device, and have it execute the step.
 
-        Who is interrupted no longer waits, but a step under way cannot be called back: the chip is taken to its end.
+        An interrupted process no longer waits, but the step goes on and occupies the device to its end.
         """
         assert isinstance(step, Wanted), "a step of another slot"
         asked = start = now_ns(self.env)
@@ -134,7 +134,7 @@ class RealSlot(DeviceSlot):
             yield from self.turn.wait()
             start = now_ns(self.env)
             self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
-        player, (kind, rows, cached, width, _) = self.player, step
+        device, (kind, rows, cached, width, _) = self.device, step
 
         def over(event: simpy.Event) -> None:
             now = now_ns(self.env)
@@ -143,17 +143,17 @@ class RealSlot(DeviceSlot):
             )
             if event.ok:
                 answer: StepResult = event.value  # type: ignore[assignment]  # SimPy knows no type of it
-                player.over(Executed(step.ask, answer, start, now), step.said)
+                device.finish(DeviceStep(step.ask, answer, start, now), step.expected)
             self.turn.leave()
 
-        done = player.worker.do(self.env, lambda: executed(self.track, player.chip, step.ask))
-        assert done.callbacks is not None, "an errand that is over already"
+        done = device.worker.do(self.env, lambda: execute(self.track, device.chip, step.ask))
+        assert done.callbacks is not None, "a task that is over already"
         done.callbacks.append(over)
         yield done
 
 
-def executed(track: str, chip: Chip, ask: StepRequest) -> StepResult:
-    """Have a step executed. Raises `ChipLost`: a run on the wall's clock cannot wait for a chip to recover."""
+def execute(track: str, chip: Chip, ask: StepRequest) -> StepResult:
+    """Have a step executed. Raises `ChipLost`: a run on the wall clock cannot wait for a device to recover."""
     try:
         return chip.execute(ask)
     except AgentFault as fault:
@@ -161,11 +161,11 @@ def executed(track: str, chip: Chip, ask: StepRequest) -> StepResult:
 
 
 class RealDirection(Direction):
-    """One way over a link that is really there. A message occupies it until it is out of the sender's hands."""
+    """One way over a physical link. A message occupies it until the sender's socket has taken it."""
 
     env: WallEnvironment
 
-    def __init__(self, env: WallEnvironment, track: str, link: Link, seed: int, trace: Trace, wire: Wire):
+    def __init__(self, env: WallEnvironment, track: str, link: Link, seed: int, trace: Trace, wire: MessageWire):
         super().__init__(env, track, link, seed, trace)
         self.wire = wire
 
@@ -187,21 +187,26 @@ class RealDirection(Direction):
 
 
 class RealBoard(Board):
-    """Chips and a link that are really there, on the wall's clock."""
+    """Devices and a physical link, on the wall clock."""
 
     env: WallEnvironment
 
     def __init__(
-        self, setup: Setup, trace: Trace, with_draft: bool, players: Mapping[str, Player], wires: Mapping[str, Wire]
+        self,
+        setup: Setup,
+        trace: Trace,
+        with_draft: bool,
+        by_role: Mapping[str, Device],
+        wires: Mapping[str, MessageWire],
     ):
-        self.players, self.wires = players, wires
+        self.by_role, self.wires = by_role, wires
         self.slots: dict[str, RealSlot] = {}
         self.ways: dict[str, RealDirection] = {}
         super().__init__(WallEnvironment(), setup, trace, with_draft=with_draft)
 
     def slot(self, placed: Placed) -> DeviceSlot:
-        timer, player = timer_for(placed, self.setup.scenario.context_tokens), self.players[placed.role]
-        made = RealSlot(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace, player)
+        timer, device = timer_for(placed, self.setup.scenario.context_tokens), self.by_role[placed.role]
+        made = RealSlot(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace, device)
         return self.slots.setdefault(placed.role, made)
 
     def direction(self, link: Link, way: str) -> Direction:
@@ -210,43 +215,43 @@ class RealBoard(Board):
         return self.ways.setdefault(way, made)
 
 
-class Stage:
-    """Chips by role and wires by direction, for run after run of one scenario. Roles on one chip share its thread."""
+class Devices:
+    """Devices by role and wires by direction, for several runs of one scenario. Roles on one chip share its thread."""
 
-    def __init__(self, chips: Mapping[str, tuple[Chip, ModelFacts]], wires: Mapping[str, Wire]):
+    def __init__(self, chips: Mapping[str, tuple[Chip, ModelFacts]], wires: Mapping[str, MessageWire]):
         self.workers = {id(chip): Worker(role) for role, (chip, _) in chips.items()}
         self.wires = wires
-        self.players = {
-            role: Player(role, chip, facts, self.workers[id(chip)]) for role, (chip, facts) in chips.items()
+        self.by_role = {
+            role: Device(role, chip, facts, self.workers[id(chip)]) for role, (chip, facts) in chips.items()
         }
 
     def source(self, source: LogitsSource) -> LogitsSource:
-        """A source that tells the chips what it says."""
-        return Told(source, lambda role, tokens, said: self.players[role].hear(tokens, said))
+        """A source that announces its tokens to the devices."""
+        return Announcing(source, lambda role, *tokens: self.by_role[role].expect(*tokens))
 
     def board(self, setup: Setup, trace: Trace, with_draft: bool) -> RealBoard:
-        """A board for a run that begins; what chips did before is forgotten."""
-        for player in self.players.values():
-            player.begin()
-        return RealBoard(setup, trace, with_draft, self.players, self.wires)
+        """A board for a new run; what devices did before is forgotten."""
+        for device in self.by_role.values():
+            device.begin()
+        return RealBoard(setup, trace, with_draft, self.by_role, self.wires)
 
     def close(self) -> None:
-        """Send the threads home."""
+        """End the threads."""
         for worker in self.workers.values():
             worker.close()
 
 
 def require_real(setup: Setup) -> None:
-    """Refuse what cannot really happen, or could not be held against what the chips find."""
+    """Refuse what devices cannot execute, or whose tokens could not be checked."""
     scenario, faults = setup.scenario, []
     if scenario.policy.name not in POLICIES:
-        expected = f"{', '.join(POLICIES)}, whose target's steps follow the words that they read"
+        expected = f"{', '.join(POLICIES)}, whose target's steps follow from the tokens that it reads"
         faults.append(Fault(setup.file, "policy", scenario.policy.name, expected))
     if scenario.workload.talkers > 1:
         expected = "1: a chip executes one conversation at a time"
         faults.append(Fault(setup.file, "workload.talkers", str(scenario.workload.talkers), expected))
     if scenario.sampling.temperature or scenario.sampling.repetition_penalty or setup.guarantee.level != "text":
-        found, expected = "a law to sample from", "greedy decoding, where the chips' likeliest tokens are what is said"
+        found, expected = "a distribution to sample from", "greedy decoding, so that the devices' tokens can be checked"
         faults.append(
             Fault(setup.file, "sampling", found, expected, "Set sampling.temperature to 0, accept to greedy.")
         )

@@ -1,6 +1,6 @@
-"""What a chip is about to read, and what it must find: the words of a run, told to whoever executes its steps.
+"""The tokens that each device of a distributed run reads, and those that its model must compute from them.
 
-Only under greedy rules, where the likeliest token is the one that is said.
+Only under greedy rules, where the likeliest token is the one that is emitted.
 """
 
 from __future__ import annotations
@@ -11,66 +11,67 @@ from dataclasses import dataclass
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sources.source import LogitsSource, Relay
 
-# Where two tokens are as likely as that, a pass over other rows may find the other one.
+# A pass over other rows may choose the other of two tokens whose margin is below this.
 TIE = 1e-4
 
 
 @dataclass(frozen=True)
-class Said:
-    """A token that was said, and how much likelier it was than the next, where that is known."""
+class ExpectedToken:
+    """A token, and its margin over the next likely one, where that is known."""
 
     token: int
     margin: float | None = None
 
 
-# A role, the tokens that it reads, and what follows the first so many of them.
-Tell = Callable[[str, Sequence[int], Mapping[int, Said]], None]
+ExpectedTokens = Mapping[int, ExpectedToken]  # by position: the token that follows so many tokens
+# Called with a role, the tokens that it reads, and the tokens expected of it.
+Announce = Callable[[str, Sequence[int], ExpectedTokens], None]
 
 
-class Told(Relay):
-    """`LogitsSource` that passes everything on to `source`, and tells what each role reads and finds."""
+class Announcing(Relay):
+    """`LogitsSource` that relays to `source` and announces what each role reads and must compute."""
 
-    def __init__(self, source: LogitsSource, tell: Tell):
+    def __init__(self, source: LogitsSource, announce: Announce):
         super().__init__(source)
-        self.tell = tell
+        self.announce = announce
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         found = self.source.draft(prefix, count, after)
         before = len(prefix.tokens) + len(after)
-        said = {before + place: Said(token) for place, token in enumerate(found.tokens)}
-        self.tell("draft", [*prefix.tokens, *after, *found.tokens], said)
+        expected = {before + place: ExpectedToken(token) for place, token in enumerate(found.tokens)}
+        self.announce("draft", [*prefix.tokens, *after, *found.tokens], expected)
         return found
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         found, before = self.source.verify(prefix, draft), len(prefix.tokens)
         emitted = zip(found.tokens(draft), found.margins, strict=True)
-        said = {before + place: Said(token, margin) for place, (token, margin) in enumerate(emitted)}
-        self.tell("target", [*prefix.tokens, *draft.tokens], said)
+        expected = {before + place: ExpectedToken(token, margin) for place, (token, margin) in enumerate(emitted)}
+        self.announce("target", [*prefix.tokens, *draft.tokens], expected)
         return found
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         token, margin = self.source.next_token(prefix)
-        self.tell("target", prefix.tokens, {len(prefix.tokens): Said(token, margin)})
-        self.tell("draft", prefix.tokens, {})  # where a question is new, this is the first that the draft hears of it
+        self.announce("target", prefix.tokens, {len(prefix.tokens): ExpectedToken(token, margin)})
+        self.announce("draft", prefix.tokens, {})  # of a new question this is all that the draft's device gets
         return token, margin
 
 
 @dataclass(frozen=True)
-class Words:
-    """Tokens that a role's chip found, held against those that were said: how many, how many others, and by a tie."""
+class TokenCheck:
+    """Tokens that a device computed and that were checked: how many, how many differ, and how many differ by a tie."""
 
     checked: int = 0
     mismatches: int = 0
     ties: int = 0
 
-    def __add__(self, other: Words) -> Words:
-        return Words(self.checked + other.checked, self.mismatches + other.mismatches, self.ties + other.ties)
+    def __add__(self, other: TokenCheck) -> TokenCheck:
+        return TokenCheck(self.checked + other.checked, self.mismatches + other.mismatches, self.ties + other.ties)
 
 
-def held_against(found: Sequence[int], length: int, said: Mapping[int, Said]) -> Words:
-    """The last rows of a step over `length` tokens, where what follows them is known."""
+def check_tokens(found: Sequence[int], length: int, expected: ExpectedTokens) -> TokenCheck:
+    """Check the last rows of a step over `length` tokens, where the following token is known."""
     first = length - len(found) + 1
-    pairs = [(token, said[first + place]) for place, token in enumerate(found) if first + place in said]
-    other = [expected for token, expected in pairs if token != expected.token]
-    ties = sum(expected.margin is not None and expected.margin < TIE for expected in other)
-    return Words(len(pairs), len(other) - ties, ties)
+    pairs = [(token, expected[first + place]) for place, token in enumerate(found) if first + place in expected]
+    other = [one for token, one in pairs if token != one.token]
+    ties = sum(one.margin is not None and one.margin < TIE for one in other)
+    return TokenCheck(len(pairs), len(other) - ties, ties)

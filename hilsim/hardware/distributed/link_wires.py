@@ -151,7 +151,7 @@ class End:
             env.failed(event, ChipLost(self.name, first.kind, first.found, REMEDY))
 
 
-class Wire:
+class LinkWire:
     """One way over a link between two ends."""
 
     def __init__(self, sender: End, receiver: End):
@@ -160,7 +160,7 @@ class Wire:
 
     def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
         """Send a message: an event for when the sender's socket has taken it, one for when it has arrived whole."""
-        message, sent, arrived = next(self.messages), env.errand(), env.errand()
+        message, sent, arrived = next(self.messages), env.task(), env.task()
         self.receiver.expect(message, nbytes, (env, arrived))
         self.sender.send(message, nbytes, (env, sent))
         return sent, arrived
@@ -174,10 +174,10 @@ class LinkEnds:
     carried: Callable[[], dict[str, int]] | None = None  # bytes by direction, headers and acknowledgements included
 
     @property
-    def wires(self) -> dict[str, Wire]:
+    def wires(self) -> dict[str, LinkWire]:
         """The link's directions: `up` runs from the draft's side to the target's."""
         target, draft = self.ends["target"], self.ends["draft"]
-        return {"up": Wire(draft, target), "down": Wire(target, draft)}
+        return {"up": LinkWire(draft, target), "down": LinkWire(target, draft)}
 
     def counted(self) -> dict[str, int]:
         """Bytes of messages that have arrived until now, by direction, as the ends have counted them."""

@@ -1,4 +1,4 @@
-"""A trial: a run predicted, then really run, by the same policy over the same words with the same agents."""
+"""A measured run: one workload predicted, then executed on devices, by the same policy over the same tokens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hilsim.describe.setup import Setup
-from hilsim.hardware.distributed.boards import Executed, Stage
-from hilsim.hardware.distributed.expected import Words
+from hilsim.hardware.distributed.boards import Devices, DeviceStep
+from hilsim.hardware.distributed.expected import TokenCheck
 from hilsim.hardware.distributed.link_wires import LinkEnds
-from hilsim.hardware.distributed.overhead import Costs, commanded, rehearsed
+from hilsim.hardware.distributed.overhead import Overhead, measure_overhead, with_overhead
 from hilsim.hardware.measured.rig import Rig
 from hilsim.sim.board import Boards
 from hilsim.sim.run import simulate
@@ -18,23 +18,23 @@ from hilsim.sources.source import LogitsSource
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Three traces of one workload: chips and link alone, these with the commands' costs, and what really happened."""
+class MeasuredRun:
+    """Three traces of one workload: devices and link predicted, the same with command overhead, and as measured."""
 
     predicted: Trace
     with_commands: Trace
     measured: Trace
-    costs: Costs
-    executed: dict[str, list[Executed]]  # by role, in the real run
-    words: dict[str, Words]  # by role
-    counted: dict[str, int]  # bytes that arrived in the real run, by direction, as the link's ends counted them
+    overhead: Overhead
+    executed: dict[str, list[DeviceStep]]  # by role, in the measured run
+    checks: dict[str, TokenCheck]  # by role
+    counted: dict[str, int]  # bytes that arrived in the measured run, by direction, as the link's ends counted them
     carried: dict[str, int] | None  # the same with headers and acknowledgements, as the devices counted them
 
 
-def tried(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], LogitsSource]) -> Trial:
-    """One trial. Raises `ChipLost`.
+def measure_run(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], LogitsSource]) -> MeasuredRun:
+    """Predict a run and execute it. Raises `ChipLost`.
 
-    Predictions keep the wall's pace, so that chips are asked for their times as seldom as in the real run: one that has
+    Predictions run in real time, so that chips are asked for their times as seldom as in the measured run: one that has
     just computed the same is quicker.
     """
     predicted = whole(simulate(setup, rig.begin(source()), timers=rig.timers, realtime=1.0))
@@ -42,28 +42,28 @@ def tried(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], LogitsSou
         role: (rig.places[placed.track].chip, rig.places[placed.track].unit.lines[role].facts)
         for role, placed in setup.roles.items()
     }
-    stage = Stage(chips, link.wires)
+    devices = Devices(chips, link.wires)
     try:
-        costs = rehearsed(setup, stage, source())
-        with_commands = run_on(commanded(rig.timers, costs), setup, rig.begin(source()))
+        overhead = measure_overhead(setup, devices, source())
+        with_commands = run_on(with_overhead(rig.timers, overhead), setup, rig.begin(source()))
         counted, carried = link.counted(), link.carried and link.carried()
-        measured = run_on(stage.board, setup, stage.source(source()))
-        return Trial(
+        measured = run_on(devices.board, setup, devices.source(source()))
+        return MeasuredRun(
             predicted,
             with_commands,
             measured,
-            costs,
-            {role: player.done for role, player in stage.players.items()},
-            {role: player.words for role, player in stage.players.items()},
+            overhead,
+            {role: device.done for role, device in devices.by_role.items()},
+            {role: device.check for role, device in devices.by_role.items()},
             since(counted, link.counted()),
             since(carried, link.carried()) if link.carried and carried else None,
         )
     finally:
-        stage.close()
+        devices.close()
 
 
 def run_on(boards: Boards, setup: Setup, source: LogitsSource) -> Trace:
-    """A run on a board of its own kind."""
+    """A run on such a board, to its end."""
     return whole(simulate(setup, source, boards=boards))
 
 

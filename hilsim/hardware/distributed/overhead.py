@@ -1,9 +1,9 @@
-"""What commanding a distributed run costs beside what is commanded, from a rehearsal; a prediction that has it in.
+"""The overhead of commands in a distributed run, measured beforehand, and a prediction that includes it.
 
-A run's policy sits in one process and has its steps and messages done by others. A command's way there and back is
-nothing that a product has, whose policy sits on its chips. So the first conversation is really run before, and of that
-run only the commands' costs are kept: how long was waited beside what a chip said of its step, and what the link takes.
-Means are kept, since in a run they add up, of all but the slowest and the quickest tenth.
+The policy runs in one process, which commands devices and link ends. A command's way there and back does not exist in a
+product, whose policy runs on its chips. So the first conversation is run on the devices beforehand to measure what each
+command took beyond the device's own step time, or beyond what the link takes: the mean of all but the slowest and the
+quickest tenth, as means add up in a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hilsim.cost.step import Step
 from hilsim.cost.timer import StepTimer
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
-from hilsim.hardware.distributed.boards import RealBoard, Stage
+from hilsim.hardware.distributed.boards import Devices, RealBoard
 from hilsim.sim.board import Board, Boards, Direction, Timers
 from hilsim.sim.device_slot import MeasuringTimer
 from hilsim.sim.pace import Paced
@@ -28,8 +28,8 @@ from hilsim.sources.source import LogitsSource
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Nanoseconds beside what is commanded, on average.
+class Overhead:
+    """Mean nanoseconds of a command beyond the step or message itself.
 
     `steps` by role and phase; by direction `sent` until a message is out of the sender's hands, and `arrived` from then
     until its arrival is known, beside what the link takes.
@@ -40,35 +40,35 @@ class Costs:
     arrived: Mapping[str, int] = field(default_factory=dict)
 
     def of_step(self, role: str, phase: str) -> int:
-        """What a step's command costs; of a phase that was not rehearsed, as much as the role's others."""
+        """Overhead of a step; of a phase that was not measured, the mean of the role's others."""
         known = self.steps.get((role, phase))
-        others = [cost for (player, _), cost in self.steps.items() if player == role]
+        others = [cost for (name, _), cost in self.steps.items() if name == role]
         return known if known is not None else round(fmean(others)) if others else 0
 
 
-def rehearsed(setup: Setup, stage: Stage, source: LogitsSource) -> Costs:
-    """Really run the first conversation, and see what commands cost. Raises `ChipLost`."""
+def measure_overhead(setup: Setup, devices: Devices, source: LogitsSource) -> Overhead:
+    """Run the first conversation on the devices and measure what commands took. Raises `ChipLost`."""
     boards: list[RealBoard] = []
 
     def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
-        boards.append(stage.board(setup, trace, with_draft))
+        boards.append(devices.board(setup, trace, with_draft))
         return boards[0]
 
     first = replace(setup, conversations=setup.conversations[:1])
-    trace = simulate(first, stage.source(source), boards=board)
+    trace = simulate(first, devices.source(source), boards=board)
     if trace.lost is not None:
         raise trace.lost
     steps = {}
-    for role, player in stage.players.items():
-        for phase in {done.ask.phase for done in player.done}:
-            steps[role, phase] = usual(done.command_ns for done in player.done if done.ask.phase == phase)
+    for role, device in devices.by_role.items():
+        for phase in {done.ask.phase for done in device.done}:
+            steps[role, phase] = usual(done.command_ns for done in device.done if done.ask.phase == phase)
     sent, arrived = {}, {}
     for way, direction in boards[0].ways.items():
         spans = [span for span in trace.spans if span.track == direction.track]
         if spans:
             sent[way] = usual(span.end_ns - span.start_ns - direction.wire_ns(span.nbytes) for span in spans)
             arrived[way] = usual(span.done_ns - span.end_ns - direction.propagation_ns for span in spans)
-    return Costs(steps, sent, arrived)
+    return Overhead(steps, sent, arrived)
 
 
 def usual(several: Iterable[int]) -> int:
@@ -78,32 +78,34 @@ def usual(several: Iterable[int]) -> int:
     return round(fmean(ranked[out : len(ranked) - out]))
 
 
-class CommandedTimer:
-    """A timer's steps with what commanding them costs."""
+class OverheadTimer:
+    """A timer's steps with the overhead of their commands."""
 
-    def __init__(self, timer: StepTimer, role: str, costs: Costs):
-        self.timer, self.role, self.costs = timer, role, costs
+    def __init__(self, timer: StepTimer, role: str, overhead: Overhead):
+        self.timer, self.role, self.overhead = timer, role, overhead
 
     def duration_ns(self, step: Step) -> int:
-        return self.timer.duration_ns(step) + self.costs.of_step(self.role, step.phase.value)
+        return self.timer.duration_ns(step) + self.overhead.of_step(self.role, step.phase.value)
 
     def width(self, step: Step) -> int:
         return self.timer.width(step)
 
     def expected_ns(self, step: Step) -> int:
-        """What a policy expects is what the chip takes, as in the run itself."""
+        """Without overhead: a policy expects what the device takes, as in the measured run."""
         return self.timer.expected_ns(step) if isinstance(self.timer, MeasuringTimer) else self.timer.duration_ns(step)
 
     def lost_ns(self) -> int:
         return self.timer.lost_ns() if isinstance(self.timer, MeasuringTimer) else 0
 
 
-class CommandedDirection(Direction):
-    """One way over a link, with what commanding a message costs; a policy expects what the link takes."""
+class OverheadDirection(Direction):
+    """One way over a link with the overhead of commands; a policy expects what the link takes."""
 
-    def __init__(self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace, costs: tuple[int, int]):
+    def __init__(
+        self, env: simpy.Environment, track: str, link: Link, seed: int, trace: Trace, *, sent_ns: int, arrived_ns: int
+    ):
         super().__init__(env, track, link, seed, trace)
-        self.sent_ns, arrived_ns = costs
+        self.sent_ns = sent_ns
         self.bare_propagation_ns = self.propagation_ns
         self.propagation_ns = max(0, self.propagation_ns + arrived_ns)
 
@@ -114,28 +116,29 @@ class CommandedDirection(Direction):
         return super().wire_ns(nbytes) + self.bare_propagation_ns
 
 
-class CommandedBoard(Board):
-    """A simulated board with what commanding a real one costs, at the real one's pace.
+class OverheadBoard(Board):
+    """A simulated board with the overhead of commands, in real time.
 
-    A chip that is asked as seldom as in the run is as cold as in the run.
+    A chip that is asked as seldom as in the measured run is as cold as in that run.
     """
 
-    def __init__(self, setup: Setup, trace: Trace, with_draft: bool, timers: Timers, costs: Costs):
-        self.costs = costs
+    def __init__(self, setup: Setup, trace: Trace, with_draft: bool, timers: Timers, overhead: Overhead):
+        self.overhead = overhead
         super().__init__(Paced(1.0), setup, trace, with_draft=with_draft, timers=timers)
 
     def direction(self, link: Link, way: str) -> Direction:
-        costs = self.costs.sent.get(way, 0), self.costs.arrived.get(way, 0)
-        return CommandedDirection(self.env, f"{link.name}.{way}", link, self.setup.scenario.seed, self.trace, costs)
+        sent_ns, arrived_ns = self.overhead.sent.get(way, 0), self.overhead.arrived.get(way, 0)
+        track, seed = f"{link.name}.{way}", self.setup.scenario.seed
+        return OverheadDirection(self.env, track, link, seed, self.trace, sent_ns=sent_ns, arrived_ns=arrived_ns)
 
 
-def commanded(timers: Timers, costs: Costs) -> Boards:
-    """Boards for a prediction that has the commands in."""
+def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
+    """Boards for a prediction that includes the overhead of commands."""
 
-    def with_costs(placed: Placed, context: int) -> StepTimer:
-        return CommandedTimer(timers(placed, context), placed.role, costs)
+    def with_command(placed: Placed, context: int) -> StepTimer:
+        return OverheadTimer(timers(placed, context), placed.role, overhead)
 
     def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
-        return CommandedBoard(setup, trace, with_draft, with_costs, costs)
+        return OverheadBoard(setup, trace, with_draft, with_command, overhead)
 
     return board

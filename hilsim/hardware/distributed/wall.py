@@ -1,7 +1,7 @@
-"""Events on the wall's clock: the policies' processes, waiting for work that is really done.
+"""A SimPy environment on the wall clock: the policies' processes wait for work that threads execute.
 
-SimPy's processes stay what they are. Only, an event is due when the wall says so, and what a thread outside has done
-comes in as an event at the instant at which it is noticed. Whole nanoseconds since the run began.
+An event is due when the wall clock says so; what a thread has finished comes in as an event at the instant at which it
+is noticed. Times are whole nanoseconds since the run began.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from hilsim.units import NS_PER_S
 
 
 class WallEnvironment(simpy.Environment):
-    """An environment whose clock is the wall's; it never goes back, and stands still while events are processed.
+    """An environment on the wall clock; it never goes back, and stands still while events are processed.
 
-    The run is over when nothing is due any more and no errand is out.
+    The run is over when no event is due and no task is under way.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.instant, self.began_ns = 0, time.monotonic_ns()
-        self.out = 0  # errands that nobody has come back from
-        self.back: SimpleQueue[tuple[simpy.Event, Any, BaseException | None]] = SimpleQueue()
+        self.pending = 0  # tasks under way
+        self.finished: SimpleQueue[tuple[simpy.Event, Any, BaseException | None]] = SimpleQueue()
 
     @property
     def now(self) -> int:
@@ -40,61 +40,61 @@ class WallEnvironment(simpy.Environment):
         """As SimPy does, counted from the wall's instant."""
         super().schedule(event, priority, self.instant + delay - super().now)
 
-    def errand(self) -> simpy.Event:
-        """An event that something outside will bring about: by `done` or `failed`, from any thread, once."""
-        self.out += 1
+    def task(self) -> simpy.Event:
+        """A new event for work outside the run, which `done` or `failed` triggers once, from any thread."""
+        self.pending += 1
         return self.event()
 
-    def done(self, errand: simpy.Event, value: object = None) -> None:
-        """An errand has come to its end."""
-        self.back.put((errand, value, None))
+    def done(self, task: simpy.Event, value: object = None) -> None:
+        """A task has ended with this value."""
+        self.finished.put((task, value, None))
 
-    def failed(self, errand: simpy.Event, error: BaseException) -> None:
-        """An errand has failed: who waits for it gets the error, and the run ends where nobody does."""
-        self.back.put((errand, None, error))
+    def failed(self, task: simpy.Event, error: BaseException) -> None:
+        """A task has failed: the process that waits for it gets the error; without one the run ends with it."""
+        self.finished.put((task, None, error))
 
     def run(self, until: Any = None) -> Any:
-        """Start the clock, and process events until there is nothing left to wait for."""
+        """Start the clock and process events until none is due and no task is under way."""
         self.began_ns = time.monotonic_ns() - self.instant
         return super().run(until)
 
     def step(self) -> None:
-        """Wait for what comes first, the next event that is due or somebody who comes back, and process one event."""
+        """Wait for the next due event or finished task, whichever is first, and process one event."""
         while True:
             wall = max(self.instant, time.monotonic_ns() - self.began_ns)
             if (due := self.peek()) <= wall:
                 break
-            if due == Infinity and not self.out:
+            if due == Infinity and not self.pending:
                 raise EmptySchedule
             patience_s = None if due == Infinity else (due - wall) / NS_PER_S
             try:
-                errand, value, error = self.back.get(timeout=patience_s)
+                task, value, error = self.finished.get(timeout=patience_s)
             except Empty:
                 continue
             self.instant = max(self.instant, time.monotonic_ns() - self.began_ns)
-            self.out -= 1
+            self.pending -= 1
             if error is None:
-                errand.succeed(value)
+                task.succeed(value)
             else:
-                errand.fail(error)  # type: ignore[arg-type]  # whatever a thread died of is told
+                task.fail(error)  # type: ignore[arg-type]  # any exception of a thread
         self.instant = wall
         super().step()
 
 
 class Worker:
-    """A thread that does one thing after the other, so that the run can wait for it while others work."""
+    """A thread that executes jobs one after the other while the run waits for their events."""
 
     def __init__(self, name: str):
         self.waiting: SimpleQueue[tuple[WallEnvironment, simpy.Event, Callable[[], object]] | None] = SimpleQueue()
-        # Nobody waits at the end for a chip that does not answer.
+        # A daemon: a chip that does not answer does not keep the process from ending.
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
 
     def do(self, env: WallEnvironment, job: Callable[[], object]) -> simpy.Event:
-        """Have something done; the event comes with its result, or fails with what it raises."""
-        errand = env.errand()
-        self.waiting.put((env, errand, job))
-        return errand
+        """Execute a job; the event has its result, or fails with what it raises."""
+        task = env.task()
+        self.waiting.put((env, task, job))
+        return task
 
     def close(self) -> None:
         """No more work."""
@@ -102,10 +102,10 @@ class Worker:
 
     def _work(self) -> None:
         while (given := self.waiting.get()) is not None:
-            env, errand, job = given
+            env, task, job = given
             try:
                 found = job()
             except BaseException as error:
-                env.failed(errand, error)
+                env.failed(task, error)
             else:
-                env.done(errand, found)
+                env.done(task, found)

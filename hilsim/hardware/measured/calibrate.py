@@ -9,7 +9,7 @@ from hilsim.describe.catalogue import known_as, load_chip, load_named, written_c
 from hilsim.describe.model import Model
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.recognise import LLAMA_BENCH, kind_of
-from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
+from hilsim.fidelity.steps import RecordedStep, StepCalibration, calibrate_steps
 from hilsim.files import require_readable
 from hilsim.hardware.measured.profile import taken
 from hilsim.hardware.recordings.recording import Recording, entries_of, is_recording
@@ -96,11 +96,11 @@ def described_models(recording: Recording, named: Sequence[str]) -> dict[str, Mo
     return models
 
 
-def recorded_steps(recording: Recording, models: Mapping[str, Model]) -> list[Recorded]:
+def recorded_steps(recording: Recording, models: Mapping[str, Model]) -> list[RecordedStep]:
     """The medians of a recording's shapes. Raises `InputError` where there are none."""
     known = recording.models()
     found = [
-        Recorded(
+        RecordedStep(
             model=models[one.shape.model],
             reading=one.shape.reading,
             rows=one.shape.rows,
@@ -118,7 +118,7 @@ def recorded_steps(recording: Recording, models: Mapping[str, Model]) -> list[Re
     return found
 
 
-def source_of(recording: Recording, steps: Sequence[Recorded]) -> str:
+def source_of(recording: Recording, steps: Sequence[RecordedStep]) -> str:
     """What the fitted constants rest on, in a line."""
     header = recording.sessions[-1].header
     device = ", ".join(str(header.device[key]) for key in ("name", "processor") if header.device.get(key))

@@ -21,7 +21,7 @@ from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
 from hilsim.files import exists, expanded, place_faults, read_text
 from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.measured.relayed import Heard
-from hilsim.hardware.measured.timer import MeasuredTimer, Pair
+from hilsim.hardware.measured.timer import MeasuredTimer, StepPair
 from hilsim.hardware.measured.unit import MeasuredUnit, Use
 from hilsim.hardware.recordings.entries import REPLAYED
 from hilsim.hardware.recordings.recorded import RecordedChip
@@ -141,7 +141,7 @@ class Rig:
         return f"interrupted; what the boards said is kept in {', '.join(files)}" if files else "interrupted"
 
     @property
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> list[StepPair]:
         """Every step that was charged, as the chip took it and as the chip model has it."""
         return [pair for timer in self.measured.values() for pair in timer.pairs]
 

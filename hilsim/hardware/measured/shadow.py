@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 
-from hilsim.hardware.measured.timer import Pair
+from hilsim.comparison import Comparison, bias, mean_error
+from hilsim.hardware.measured.timer import StepPair
 
 FIRST_FILL = 128  # fills of the cache are told apart up to here, to twice that, and so on
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Steps of one kind. `error` is predicted over measured less 1, of their medians; `worst` that of any one step.
+class StepComparison:
+    """Steps of one kind: their medians compared, in nanoseconds, and the `worst` error of any one step.
 
     `scatter` is the interquartile range of what was measured, as a share of its median; 0 of a single step.
     """
@@ -25,27 +26,22 @@ class Compared:
     width: int
     fill: tuple[int, int]  # cached positions, from and up to
     steps: int
-    measured_ns: float
-    predicted_ns: float
+    medians: Comparison
     scatter: float
     worst: float
 
-    @property
-    def error(self) -> float:
-        return self.predicted_ns / self.measured_ns - 1
 
-
-def compared(pairs: Sequence[Pair]) -> list[Compared]:
+def compared(pairs: Sequence[StepPair]) -> list[StepComparison]:
     """Every kind of step that occurred, by unit, role, phase, width and fill."""
-    groups: dict[tuple[str, str, str, int, tuple[int, int]], list[Pair]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, int, tuple[int, int]], list[StepPair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.track, pair.role, pair.phase, pair.width, fill_of(pair.cached)].append(pair)
     return [of_one_kind(*key, group) for key, group in sorted(groups.items())]
 
 
 def of_one_kind(
-    track: str, role: str, phase: str, width: int, fill: tuple[int, int], group: Sequence[Pair]
-) -> Compared:
+    track: str, role: str, phase: str, width: int, fill: tuple[int, int], group: Sequence[StepPair]
+) -> StepComparison:
     """What the steps of a group come to."""
     measured = [pair.measured_ns for pair in group]
     middle = median(measured)
@@ -54,20 +50,14 @@ def of_one_kind(
         low, _, high = quantiles(measured, n=4, method="inclusive")
         scatter = (high - low) / middle
     errors = [pair.predicted_ns / pair.measured_ns - 1 for pair in group]
-    predicted = median(pair.predicted_ns for pair in group)
-    return Compared(track, role, phase, width, fill, len(group), middle, predicted, scatter, max(errors, key=abs))
+    medians = Comparison(phase, median(pair.predicted_ns for pair in group), middle, "ns")
+    return StepComparison(track, role, phase, width, fill, len(group), medians, scatter, max(errors, key=abs))
 
 
-def mean_error(found: Sequence[Compared]) -> float:
-    """The mean absolute error over kinds, each weighed by the time that its steps took."""
-    weights = [kind.steps * kind.measured_ns for kind in found]
-    return sum(abs(kind.error) * weight for kind, weight in zip(found, weights, strict=True)) / sum(weights)
-
-
-def mean_bias(found: Sequence[Compared]) -> float:
-    """Predicted over measured less 1 of all steps together: what it comes to in a run's time."""
-    measured = fmean(kind.steps * kind.measured_ns for kind in found)
-    return fmean(kind.steps * kind.predicted_ns for kind in found) / measured - 1
+def errors_of(found: Sequence[StepComparison]) -> tuple[float, float]:
+    """The mean absolute error over kinds, each weighed by the time of its steps; the bias of all steps together."""
+    medians, counts = [kind.medians for kind in found], [kind.steps for kind in found]
+    return mean_error(medians, counts), bias(medians, counts)
 
 
 def fill_of(cached: int) -> tuple[int, int]:

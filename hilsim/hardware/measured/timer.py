@@ -12,7 +12,7 @@ from hilsim.hardware.measured.unit import MeasuredUnit
 
 
 @dataclass(frozen=True)
-class Pair:
+class StepPair:
     """One step as the chip took it and as the chip model has it."""
 
     track: str
@@ -30,7 +30,7 @@ class MeasuredTimer:
 
     def __init__(self, unit: MeasuredUnit, role: str, model: StepTimer):
         self.unit, self.role, self.model = unit, role, model
-        self.pairs: list[Pair] = []
+        self.pairs: list[StepPair] = []
         self.ratios: dict[int, list[float]] = {}  # by rows, measured over predicted
 
     def duration_ns(self, step: Step) -> int:
@@ -41,7 +41,7 @@ class MeasuredTimer:
         if charged.interpolated or self.unit.fallen:  # no time of this board's
             return measured
         shape = (step.phase.value, step.rows, self.width(step), step.cached)
-        self.pairs.append(Pair(self.unit.track, self.role, *shape, measured, predicted))
+        self.pairs.append(StepPair(self.unit.track, self.role, *shape, measured, predicted))
         self.ratios.setdefault(step.rows, []).append(measured / max(1, predicted))
         return measured
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.fidelity.validate import COLUMNS, Comparison, summary
+from hilsim.comparison import summary
+from hilsim.fidelity.validate import COLUMNS, ComparedCase
 from hilsim.show.plots.canvas import canvas
 
 NETWORKS = "0.6"  # many, and scattered: a grey ground for the others
@@ -14,7 +15,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BAND = 0.25
 
 
-def draw(rows: Sequence[Comparison], path: Path, kind: str) -> None:
+def draw(rows: Sequence[ComparedCase], path: Path, kind: str) -> None:
     """Three panels, one a column of the comparison; classes by colour and mark. `kind` is png, svg or pdf."""
     figure = canvas(15, 5.6)
     labels = sorted({row.case.label for row in rows})

@@ -4,8 +4,8 @@ draft chip   ▓d1▓d2▓d3▓d4▓d5▓d6▓d7▓ ...          goes on until i
 link            ▸  ▸  ▸  ▸  ▸      ◂verdict◂
 target chip           ▓verify d1 d2▓verify d3 d4 d5▓   takes what has arrived, `min_batch` at least
 
-With `min_batch` 0 the target never waits: where nothing has arrived it runs one row. With `pre_verify` it does so
-after a rejection only, while the draft starts again.
+With `min_batch` 0 the target never waits: where nothing has arrived it runs one row. With `pre_verify` it does so while
+the draft starts again: after a rejection, and where `min_batch` tokens have arrived that rest on a rejected one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
     heard: list[tuple[int, bool]] = []
     drafter = env.process(draft_on(context, lead, inbox, heard, policy))
     told = None
-    idle = False  # one row while the draft starts again, not one after the other
+    idle = False  # one row after a rejection, not one after the other
 
     def hear(length: int, done: bool) -> None:
         heard.append((length, done))
@@ -41,8 +41,9 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
             heard.append((len(request.tokens), request.done))
             continue
         fresh = inbox.fresh(request)
-        enough = len(fresh) >= min(policy.min_batch, request.room - 1) or (fresh and inbox.newest.last)
-        if not enough and not idle:
+        arrived = inbox.arrived(request) if policy.pre_verify else len(fresh)
+        enough = idle or arrived >= min(policy.min_batch, request.room - 1) or (fresh and inbox.newest.last)
+        if not enough:
             yield inbox.arrival
             continue
         start, before, cached = context.now, len(request.tokens), request.target_cached
