@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hilsim.commands.arguments import Commands, add_set, place, source, whole
-from hilsim.commands.outputs import require_place, require_plot
+from hilsim.commands.outputs import require_outputs, require_place
 
 
 def add_arguments(commands: Commands) -> None:
@@ -53,13 +53,10 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.study.store import Store
     from hilsim.study.worker import digest_of, facts_of
 
-    if options.plot is not None:
-        require_plot(options.plot)
+    require_outputs(options)
     if options.parquet is not None:
         require_pyarrow()
-    for file, option in ((options.csv, "--csv"), (options.parquet, "--parquet")):
-        if file is not None:
-            require_place(file, option)
+        require_place(options.parquet, "--parquet")
     described = load_study(options.study, options.set, list(MEASURES))
     study = described.study
     how = execution.search_of(study, asked=options.search, grid=options.grid)
