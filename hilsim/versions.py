@@ -9,9 +9,10 @@ import hilsim
 from hilsim.errors import Fault, InputError
 
 USED = ("simpy", "numpy", "torch")  # packages that numbers could depend on
+# The extra of pyproject.toml that brings each package which only some questions need.
 EXTRAS = {
-    "plot": "matplotlib", "study": "pyarrow", "search": "optuna", "cluster": "distributed", "screen": "numba",
-    "completion": "shtab",
+    "matplotlib": "plots", "numba": "studies", "pandas": "studies", "pyarrow": "studies", "optuna": "search",
+    "distributed": "clusters", "shtab": "completion",
 }  # fmt: skip
 
 
@@ -34,18 +35,18 @@ def versions() -> dict[str, str]:
 def installed() -> str:
     """The versions of hilsim and of what it uses, a line each; of a missing package how to install it."""
     lines = versions() | {"pydantic": version_of("pydantic") or "absent"}
-    for extra, package in EXTRAS.items():
-        lines[package] = version_of(package) or f"not installed: {how_to_install(extra)}"
+    for package in EXTRAS:
+        lines[package] = version_of(package) or f"not installed: {how_to_install(package)}"
     return "\n".join(f"{name} {found}" for name, found in lines.items())
 
 
-def how_to_install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install hilsim[{extra}]"
+def how_to_install(package: str) -> str:
+    """The command that installs a package of an extra."""
+    return f"pip install 'hilsim[{EXTRAS[package]}]'"
 
 
-def require_extra(extra: str, option: str) -> None:
-    """Raise `InputError` where the package behind an extra, which an option needs, is not installed."""
-    package = EXTRAS[extra]
+def require_package(package: str, asked_by: str, otherwise: str = "") -> None:
+    """Raises `InputError` where a package of an extra is not installed; `asked_by` is the option that needs it."""
     if find_spec(package) is None:
-        raise InputError([Fault(option, "", f"no {package}", "it installed", f"Run {how_to_install(extra)}.")])
+        remedy = f"Run {how_to_install(package)}{otherwise}."
+        raise InputError([Fault(asked_by, "", f"no {package}", "it installed", remedy)])

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import time
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.measure.screened import screened_measures
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import replayed, timed_words
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import screened

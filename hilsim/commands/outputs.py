@@ -10,7 +10,7 @@ from typing import TextIO
 from hilsim.commands.arguments import place
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults, written
-from hilsim.versions import require_extra
+from hilsim.versions import require_package
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -52,5 +52,5 @@ def require_plot(file: Path) -> None:
     if file.suffix not in PICTURES:
         found = repr(file.suffix) if file.suffix else "no ending"
         raise InputError([Fault(str(file), "--plot", found, f"a name that ends in {', '.join(PICTURES)}")])
-    require_extra("plot", "--plot")
+    require_package("matplotlib", "--plot")
     require_place(file, "--plot")

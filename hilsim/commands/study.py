@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hilsim.commands.arguments import Commands, add_set, place, source, whole
+from hilsim.commands.arguments import Commands, add_set, place, study, whole
 from hilsim.commands.outputs import require_outputs, require_place
 
 
@@ -15,7 +15,7 @@ def add_arguments(commands: Commands) -> None:
         "study", help="a grid of versions of one scenario, or a search in it; stored as it goes"
     )
     parser.add_argument(
-        "study", metavar="STUDY", type=source, help="a study file, e.g. scenarios/studies/draft_length.yaml"
+        "study", metavar="STUDY", type=study, help="a study, e.g. scenarios/studies/draft_length.yaml, or its name"
     )
     parser.add_argument("--out", metavar="DIR", type=place, help="where study.sqlite is stored (default: out/NAME)")
     where = parser.add_mutually_exclusive_group()
@@ -44,7 +44,6 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.files import folder_faults, read_text
     from hilsim.measure.measures import HEADLINE, MEASURES
     from hilsim.show.numbers import counted
-    from hilsim.show.results import require_pyarrow
     from hilsim.show.sentences import outside_words
     from hilsim.show.study import export, show
     from hilsim.study import execution
@@ -52,10 +51,11 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.study.points import grid_of
     from hilsim.study.store import Store
     from hilsim.study.worker import digest_of, facts_of
+    from hilsim.versions import require_package
 
     require_outputs(options)
     if options.parquet is not None:
-        require_pyarrow()
+        require_package("pyarrow", "--parquet", ", or use --csv")
         require_place(options.parquet, "--parquet")
     described = load_study(options.study, options.set, list(MEASURES))
     study = described.study

@@ -36,11 +36,11 @@ def validate_rows(options: argparse.Namespace) -> int:
     """Predicted against measured, three ways."""
     from rich.console import Console
 
-    from hilsim.describe.catalogue import PROJECT
     from hilsim.errors import Fault, InputError
     from hilsim.fidelity.cases import SHIPPED
     from hilsim.fidelity.from_file import validate
     from hilsim.files import written
+    from hilsim.places import DATA
     from hilsim.show.fidelity import as_json, print_validation
 
     if options.plot is not None:
@@ -62,7 +62,7 @@ def validate_rows(options: argparse.Namespace) -> int:
     if options.json:
         write_json(as_json(*compared) | {"doubts": doubts, "notes": found.notes})
     else:
-        name = str(options.csv or SHIPPED.relative_to(PROJECT))
+        name = str(options.csv or SHIPPED.relative_to(DATA))
         print_validation(Console(), *compared, name, (doubts, found.notes))
     return 1 if doubts else 0
 
@@ -74,7 +74,7 @@ def validate_log(options: argparse.Namespace) -> int:
     from hilsim.errors import Fault, InputError
     from hilsim.fidelity.doubts import doubtful_steps
     from hilsim.fidelity.step_log import read_log
-    from hilsim.fidelity.two_device import replayed
+    from hilsim.fidelity.two_device import replay
     from hilsim.show.two_device import as_json, print_log
 
     of_rows = {
@@ -84,7 +84,7 @@ def validate_log(options: argparse.Namespace) -> int:
         found = f"{', '.join(beside)} beside it"
         raise InputError([Fault("--trace", "", found, "--trace FILE alone or with --json", "Run validate twice.")])
     prompts = read_log(options.trace)
-    replays = [replayed(runs, options.trace) for runs in prompts if runs.sync is not None]
+    replays = [replay(runs, options.trace) for runs in prompts if runs.sync is not None]
     doubts = [str(doubt) for doubt in doubtful_steps(prompts, options.trace)]
     if options.json:
         write_json(as_json(prompts, replays, str(options.trace)) | {"doubts": doubts})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT, described, file_of, written_chip
+from hilsim.describe.catalogue import described, file_of, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
 from hilsim.describe.write import with_changed_figures
@@ -21,6 +21,7 @@ from hilsim.fidelity.speculation import SpeedUp, speed_ups
 from hilsim.fidelity.table import gathered
 from hilsim.fidelity.validate import Comparison, compared
 from hilsim.files import exists, read_text
+from hilsim.places import DATA
 from hilsim.progress import saying
 
 Skipped = Callable[[Fault], object]  # called for every row that is skipped
@@ -109,7 +110,7 @@ def calibrate(
     try:
         if described_chip is None:
             assert family is not None, "either a chip or a family"
-            path = file_of("family", family, PROJECT / "chips" / "_.yaml")
+            path = file_of("family", family, DATA / "chips" / "_.yaml")
             found = calibrate_family(known[family], fitting(cases), str(source))
             text = with_account(with_changed_figures(read_text(path), str(path), found.figures), found)
         else:

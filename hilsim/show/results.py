@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from hilsim.errors import Fault, InputError
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
 from hilsim.study.execution import Row
@@ -109,14 +108,6 @@ def axis_type(labels: Sequence[Label]) -> Any:
     if kinds == {int} and all(abs(label) < 2**63 for label in labels if isinstance(label, int)):
         return pyarrow.int64()
     return pyarrow.float64() if kinds <= {int, float} else pyarrow.string()
-
-
-def require_pyarrow() -> None:
-    """Raises `InputError` where pyarrow is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("pyarrow") is None:
-        raise InputError([Fault("--parquet", "", "no pyarrow", "it installed", "Install hilsim[study], or use --csv.")])
 
 
 def print_table(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], console: Console) -> None:

@@ -51,5 +51,5 @@ def save_pictures(folder: Path, setup: Setup, outcome: Outcome, dashboard: Dashb
         with written(folder / "timeline.png") as path:
             draw(path, outcome.baseline, outcome.speculative, setup)
     except ModuleNotFoundError as error:
-        return f"timeline.png: left out, {error.name} is not installed. Run {how_to_install('plot')}."
+        return f"timeline.png: left out, {error.name} is not installed. Run {how_to_install('matplotlib')}."
     return ""

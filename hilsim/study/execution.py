@@ -22,12 +22,14 @@ from hilsim.progress import progressing, saying
 from hilsim.study.campaign import Campaign
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Label, Point
-from hilsim.study.search import Found, Goal, Places, Values, require_optuna, search
+from hilsim.study.search import Found, Goal, Places, Values, search
 from hilsim.study.spread import spread
 from hilsim.study.store import Outcome
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import facts_of, worked
-from hilsim.study.workers import Here, Processes, Workers
+from hilsim.study.workers import Here, Task, Workers, failed
+from hilsim.study.workers import workers_for as workers_here
+from hilsim.versions import require_package
 
 SPEEDUP = "speedup"
 PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs
@@ -49,7 +51,7 @@ def search_of(study: Study, *, asked: bool, grid: bool) -> Search | None:
     """How to search, where the file or the command line asks for it; None where all points of the grid run."""
     if grid or (study.search is None and not asked):
         return None
-    require_optuna()
+    require_package("optuna", "search")
     return study.search or Search()
 
 
@@ -113,7 +115,10 @@ def run_study(
 
 
 def run_search(
-    campaign: Campaign, how: Search, goals: Goals, open_workers: Callable[[int], AbstractContextManager[Workers]]
+    campaign: Campaign,
+    how: Search,
+    goals: Goals,
+    open_workers: Callable[[int], AbstractContextManager[Workers[Task, Outcome]]],
 ) -> Found:
     """Search the grid; points that are known are looked up."""
     grid = campaign.grid
@@ -130,14 +135,16 @@ def run_search(
 
 
 @contextmanager
-def workers_for(campaign: Campaign, processes: int | None, cluster: str | None, most: int) -> Iterator[Workers]:
+def workers_for(
+    campaign: Campaign, processes: int | None, cluster: str | None, most: int
+) -> Iterator[Workers[Task, Outcome]]:
     """What runs the points: this process, up to `most` beside it, or a cluster."""
-    workers: Workers
+    workers: Workers[Task, Outcome]
     count = min(processes or cores(), most)
     if cluster is not None:
         workers = Cluster(worked, cluster, campaign.facts, partial(facts_of, campaign.file, campaign.base))
     else:
-        workers = Here(worked) if count <= 1 else Processes(worked, count)
+        workers = workers_here(worked, count, failed)
     try:
         yield workers
     finally:
