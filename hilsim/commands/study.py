@@ -1,4 +1,4 @@
-"""`study`: a grid of versions of one scenario, or a search in it, on all cores or a cluster; stored as it goes."""
+"""`study`: A grid of versions of one scenario, or a search in it, on all cores or a cluster; stored as it goes."""
 
 from __future__ import annotations
 
