@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.commands.main import main, simulate_main
+from hilsim.commands.main import COMMANDS, SHELLS, main, simulate_main
 from hilsim.places import CODE as PROJECT
+from hilsim.versions import EXTRAS, USED
 from tests.scenes import interrupted, table_setup
 
 CONTRACT = {
@@ -120,11 +121,67 @@ def test_realtime_paces_the_run(table: str, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
 
 
-def test_help_answers_at_once() -> None:
+HELP = """
+import sys
+from hilsim.commands.main import COMMANDS, main, simulate_main
+asked = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+for command, arguments in [(simulate_main, ["--help"]), *((main, one) for one in asked)]:
+    try:
+        command(arguments)
+    except SystemExit as stop:
+        assert not stop.code
+assert not {'torch', 'rich', 'pydantic', 'numpy', 'yaml', 'simpy', 'shtab'} & set(sys.modules)
+"""
+
+
+def test_help_and_version_answer_at_once() -> None:
     """No assertion on time: the import list is what makes it fast, and that is checked."""
-    code = "import sys; from hilsim.commands.main import simulate_main\n"
-    code += "try: simulate_main(['--help'])\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'rich', 'pydantic', 'numpy', 'yaml', 'simpy'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", HELP], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--realtime" in done.stdout
+    assert "usage: simulate.py " in done.stdout
+    assert "  python simulate.py scenarios/orin_8295.yaml --json" in done.stdout
+    assert "  python -m hilsim simulate scenarios/orin_8295.yaml --json" in done.stdout
+    assert all(f"usage: python -m hilsim {name} " in done.stdout for name in COMMANDS)
+    named = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert {"hilsim", "python", "pydantic", *USED, *EXTRAS} <= named
+
+
+def test_every_module_of_the_room_with_arguments_is_a_command() -> None:
+    files = (PROJECT / "hilsim/commands").glob("*.py")
+    modules = {file.stem for file in files if "\ndef add_arguments(" in file.read_text(encoding="utf-8")}
+    assert modules == set(COMMANDS.values())
+
+
+def test_simulate_is_also_a_command(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script = run_json(capsys, table)
+    assert main(["simulate", table, "--json"]) == 0
+    command = json.loads(capsys.readouterr().out)
+    assert {**command, "wall": None} == {**script, "wall": None}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_commands_options_and_paths(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as stop:
+        main(["--completion", shell])
+    script = capsys.readouterr().out
+    assert not stop.value.code
+    assert all(name in script for name in (*COMMANDS, "realtime", "retry-failed"))
+
+
+def test_bash_completes_an_option() -> None:
+    pytest.importorskip("shtab")
+    done = subprocess.run([sys.executable, "-m", "hilsim", "--completion", "bash"], cwd=PROJECT, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    asked = 'COMP_WORDS=(hilsim simulate --real); COMP_CWORD=2; _shtab_hilsim; echo "${COMPREPLY[@]}"'
+    found = subprocess.run(["bash", "-c", f"{done.stdout}\n{asked}"], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "--realtime"
+
+
+def test_completion_without_its_package_names_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilsim.versions.find_spec", lambda package: None)
+    assert main(["--completion", "bash"]) == 2
+    assert "Run pip install 'hilsim[completion]'." in capsys.readouterr().err

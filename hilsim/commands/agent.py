@@ -1,4 +1,4 @@
-"""`agent`: on the board, run models for a simulator elsewhere; how the process starts and ends."""
+"""`agent`: On the board, run models for a simulator elsewhere; how the process starts and ends."""
 
 from __future__ import annotations
 

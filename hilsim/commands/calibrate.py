@@ -1,4 +1,4 @@
-"""`calibrate`: fit a chip's constants to measured figures, or to a recording of a board's steps, and write its file."""
+"""`calibrate`: Fit a chip's constants to measured figures, or to a recording of a board's steps, and write its file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def add_arguments(commands: Commands) -> None:
         help="measurements (CSV; default: the shipped ones), or a recording of a board's steps (.jsonl)",
     )  # fmt: skip
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file, with rows of its own")
+    subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file; needs measurements of it")
     subject.add_argument("--family", metavar="NAME", help="the family to fit, over all its chips")
     parser.add_argument("--out", metavar="FILE", type=place, help="where the fitted file goes")
     parser.add_argument(
-        "--fit", metavar="NAME", action="append", default=[], help="a further constant of the chip; repeatable"
+        "--fit", metavar="NAME", action="append", default=[], help="another constant of the chip to fit; repeatable"
     )
     parser.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
     only = parser.add_argument_group("with a recording")
     only.add_argument(
         "--model", metavar="RECORDED=NAME", action="append", default=[],
-        help="which model of models/ one of the recording's is, where names differ; repeatable",
+        help="the described model (models/) that a recorded one is, where their names differ; repeatable",
     )  # fmt: skip
     only.add_argument("--unit", metavar="NAME", help="the chip's unit that was recorded (default: its only one)")
     only.add_argument("--precision", metavar="NAME", help="its number format (default: the only one)")

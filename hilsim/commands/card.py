@@ -1,4 +1,4 @@
-"""`card`: measure the stand-in models and write models/README.md."""
+"""`card`: Measure the stand-in models and write models/README.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def add_arguments(commands: Commands) -> None:
         "--models", metavar="DIR", type=folder, default="models", help="their checkpoint folders (models)"
     )
     parser.add_argument(
-        "--dialogues", metavar="N", type=whole(1, 10_000), default=40, help="conversations per part and setting (40)"
+        "--dialogues",
+        metavar="N",
+        type=whole(1, 10_000),
+        default=40,
+        help="conversations measured per part of the corpus and setting (40)",
     )
 
 

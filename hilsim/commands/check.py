@@ -1,4 +1,4 @@
-"""`check`: does it compile, does it fit - for a scenario, or for a module of the user's own."""
+"""`check`: Does it compile, does it fit - for a scenario, or for a module of the user's own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser("check", help="does it compile, does it fit? findings, rewrites, the memory ledger")
     add_scenario(parser, optional=True)
     parser.add_argument("--largest-context", action="store_true", help="also the longest context that still fits")
-    parser.add_argument("--profile", metavar="NAME", help="check units against this compiler's rules (chips/profiles)")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="check units against the rules of this compiler (chips/profiles)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    parser.add_argument("--write", metavar="DIR", type=place, help="save the rewritten programs, compared first")
+    parser.add_argument(
+        "--write", metavar="DIR", type=place, help="save the rewritten programs, once compared with the originals"
+    )
     parser.add_argument(
         "--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
     )

@@ -1,4 +1,4 @@
-"""`chip`: a chip's figures and sources, or what a model or a network takes on it."""
+"""`chip`: A chip's figures and their sources, or the times of a model or a network on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hilsim.commands.arguments import Commands, whole
 
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
-    parser = commands.add_parser("chip", help="a chip's figures and sources, or what a model or network takes on it")
+    parser = commands.add_parser(
+        "chip", help="a chip's figures and their sources, or the times of a model or a network on it"
+    )
     parser.add_argument("chip", metavar="NAME", help="a chip by name, NAME@MODE or file")
     parser.add_argument("--model", metavar="NAME", help="time the steps of this model on every unit")
     parser.add_argument(

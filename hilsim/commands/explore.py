@@ -1,4 +1,4 @@
-"""`explore`: which placement of all? Every configuration screened, the best confirmed by events."""
+"""`explore`: Which placement of all? Every configuration screened, the best confirmed by events."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def add_arguments(commands: Commands) -> None:
         help="narrow an axis, such as target.unit=npu or policy.name=sync,pearl; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--conversations", metavar="N", type=whole(1, 1024), help="how many (default: the scenario's, 24 at least)"
+        "--conversations",
+        metavar="N",
+        type=whole(1, 1024),
+        help="number of conversations (default: the scenario's, 24 at least)",
     )
     parser.add_argument(
         "--finalists", metavar="N", type=whole(0, 100), default=3, help="how many to run event by event and write (3)"

@@ -1,4 +1,4 @@
-"""`link-end`: one end of a link on which a distributed run sends its messages; how the process starts and ends."""
+"""`link-end`: One end of a link on which a distributed run sends its messages; how the process starts and ends."""
 
 from __future__ import annotations
 

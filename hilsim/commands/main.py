@@ -68,7 +68,10 @@ def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.Argu
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
-        import_module(f"hilsim.commands.{COMMANDS[name]}").add_arguments(commands)
+        module = import_module(f"hilsim.commands.{COMMANDS[name]}")
+        module.add_arguments(commands)
+        command = commands.choices[name]
+        command.description = command.description or (module.__doc__ or "").partition(": ")[2]
     if prog == SCRIPT:
         script = commands.choices["simulate"]
         script.prog = prog

@@ -1,4 +1,4 @@
-"""`profile`: time steps of many shapes on a board behind an agent, into a recording for `calibrate`."""
+"""`profile`: Time steps of many shapes on a board, into a recording for `calibrate`; Ctrl-C keeps the steps so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser(
         "profile",
         help="time many steps on a board behind an agent, for calibrate",
-        description="Time steps of many shapes on a board and write them into a recording. Ctrl-C keeps what is there.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,9 +33,11 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--model", metavar="NAME", action="append", default=[], help="one of its models (default: all); repeatable"
     )
-    parser.add_argument("--rows", metavar="N,...", type=wholes(1, MOST_ROWS), help="positions computed in a step")
     parser.add_argument(
-        "--cached", metavar="N,...", type=wholes(0, MOST_ROWS), help="positions in the cache before a step"
+        "--rows", metavar="N,...", type=wholes(1, MOST_ROWS), help="numbers of positions computed in a step"
+    )
+    parser.add_argument(
+        "--cached", metavar="N,...", type=wholes(0, MOST_ROWS), help="numbers of positions in the cache before a step"
     )
     parser.add_argument("--prompts", metavar="N,...", type=wholes(1, MOST_ROWS), help="lengths of prompts")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`record`: run the real models once and write their answers as a transcript to replay."""
+"""`record`: Run the real models once and write their answers as a transcript to replay."""
 
 from __future__ import annotations
 

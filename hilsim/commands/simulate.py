@@ -1,4 +1,4 @@
-"""`simulate`: run one scenario, live on the terminal, and report."""
+"""`simulate`: Run one scenario, live on the terminal, and report."""
 
 from __future__ import annotations
 

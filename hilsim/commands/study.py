@@ -1,4 +1,4 @@
-"""`study`: a grid of versions of one scenario, or a search in it, on all cores or a cluster; stored as it goes."""
+"""`study`: A grid of versions of one scenario, or a search in it, on all cores or a cluster; stored as it goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hilsim.commands.arguments import Commands, add_set, place, study, whole
-from hilsim.commands.outputs import require_place, require_plot
+from hilsim.commands.outputs import require_outputs, require_place
 
 
 def add_arguments(commands: Commands) -> None:
@@ -53,13 +53,10 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.study.worker import digest_of, facts_of
     from hilsim.versions import require_package
 
-    if options.plot is not None:
-        require_plot(options.plot)
+    require_outputs(options)
     if options.parquet is not None:
         require_package("pyarrow", "--parquet", ", or use --csv")
-    for file, option in ((options.csv, "--csv"), (options.parquet, "--parquet")):
-        if file is not None:
-            require_place(file, option)
+        require_place(options.parquet, "--parquet")
     described = load_study(options.study, options.set, list(MEASURES))
     study = described.study
     how = execution.search_of(study, asked=options.search, grid=options.grid)

@@ -1,4 +1,4 @@
-"""`train`: tokenizer, target and drafts from the corpus."""
+"""`train`: Train tokenizer, target and drafts from the corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`validate`: how well do the chips predict? Predicted against measured figures, or a log of a two-device run."""
+"""`validate`: How well do the chips predict? Predicted against measured figures, or a log of a two-device run."""
 
 from __future__ import annotations
 

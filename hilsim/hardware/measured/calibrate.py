@@ -88,7 +88,7 @@ def described_models(recording: Recording, named: Sequence[str]) -> dict[str, Mo
         elif abs(facts.vocabulary / model.vocabulary.entries - 1) > SAME_VOCABULARY:
             found = f"a vocabulary of {facts.vocabulary} entries"
             expected = f"{model.vocabulary.entries}, as {model.name} has"
-            faults.append(Fault(str(recording.file), f"model {name}", found, expected, f"Or say --model {name}=NAME."))
+            faults.append(Fault(str(recording.file), f"model {name}", found, expected, f"Or give --model {name}=NAME."))
         else:
             models[name] = model
     if faults:
