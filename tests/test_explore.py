@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.commands.explore import ExploreOptions, all_screened, understood
+from hilsim.commands.explore import ExploreOptions, understood
 from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.setup import Setup
-from hilsim.measure.measures import MEASURES, measured
-from hilsim.measure.screened import MEASURED
+from hilsim.measure.measures import MEASURED, MEASURES, measured
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.show.explore import doubtful
@@ -30,6 +29,7 @@ from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Found, Ready, go
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
+from hilsim.study.timed_space import timed
 from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
@@ -65,8 +65,7 @@ def explored() -> tuple[Answer, Ready]:
     asked = understood(given)
     ready = got_ready(SCENARIO, asked.overrides, asked.space, asked.links, asked.base, transcript_for,
                       lambda words: None, cloud=True)  # fmt: skip
-    found = all_screened(ready, 1)
-    return Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints), ready
+    return timed(ready, asked.answer, 1), ready
 
 
 def test_every_measure_is_that_of_the_event_simulation(explored: tuple[Answer, Ready]) -> None:
@@ -260,8 +259,7 @@ def test_without_cloud_no_role_of_any_configuration_is_outside_the_car() -> None
     for cloud in (False, True):
         ready = got_ready(SCENARIO, asked.overrides, asked.space, asked.links, asked.base, transcript_for,
                           lambda words: None, cloud=cloud)  # fmt: skip
-        found = all_screened(ready, 1)
-        answers.append(Answer.of(asked.space, found, asked.objective, asked.against, asked.constraints))
+        answers.append(timed(ready, asked.answer, 1))
     near, far = answers
 
     def outside(answer: Answer, place: int) -> list[str]:

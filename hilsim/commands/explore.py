@@ -27,8 +27,7 @@ from hilsim.describe.setup import Setup
 from hilsim.describe.write import scenario_text
 from hilsim.errors import Fault, InputError
 from hilsim.files import folder_faults, place_faults, written
-from hilsim.measure.measures import measured
-from hilsim.measure.screened import MEASURED
+from hilsim.measure.measures import MEASURED, measured
 from hilsim.progress import saying
 from hilsim.runs.replay import forget_prices, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
