@@ -2,7 +2,8 @@
 
 Rounds a second and core of whole screened runs: prices looked up, loop run, of the shipped transcript's 24
 conversations. Loops are compiled before the clock starts; `compiling_s` is what that takes once on a machine.
-`placements_per_s` is the explorer's: configurations screened and measured a second and core, all policies among them.
+`placements_per_s` is the explorer's: configurations screened and measured a second and core, over all policies that can
+be screened.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import time
 
 from hilsim.describe.load import load_setup
-from hilsim.measure.screened import screened_measures
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import replayed, timed_words
 from hilsim.screen.request import ROUNDS
@@ -26,8 +26,6 @@ POLICIES = {
     "sync_5": "{name: sync, draft_tokens: 5}",
     "adaptive": "{name: adaptive}",
     "pearl": "{name: pearl, draft_tokens: 5}",
-    "async": "{name: async}",
-    "pipelined": "{name: pipelined, draft_tokens: 4}",
 }
 SECONDS = 0.5  # at least, of every policy
 REPEATS = 3
@@ -57,7 +55,7 @@ def rounds_per_s(policy: str) -> float:
 def placements_per_s() -> float:
     """All configurations of the target on one unit of the scenario's, over all drafts, links and policies."""
     only = ["target.chip=sa8295p", "target.unit=gpu", "target.precision=w4"]
-    screen = Screen(prepare(question_of(SCENARIO, only=only)), screened_measures)
+    screen = Screen(prepare(question_of(SCENARIO, only=only)))
     screen.of_target(0, 0)  # price tables are made once a run of the explorer
     began = time.process_time()
     found = screen.of_target(0, 0)

@@ -19,17 +19,17 @@ from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
 from hilsim.describe.setup import Setup
-from hilsim.measure.measures import MEASURES, measured
-from hilsim.measure.screened import MEASURED
+from hilsim.measure.measures import MEASURED, MEASURES, measured
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
 from hilsim.study.answer import Answer
-from hilsim.study.explorer import Question, prepare, question_of, screen_all
-from hilsim.study.placements import AXES, LEAVES, SURE, WITHIN, Found, Ready
+from hilsim.study.explorer import Question, prepare, question_of
+from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, Job, Ready, Screen
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
+from hilsim.study.timed_space import BEST, timed
 from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
@@ -53,8 +53,7 @@ SMALL = [
 
 def screened(question: Question) -> tuple[Answer, Ready]:
     ready = prepare(question)
-    found = screen_all(ready, 1)
-    return Answer.of(question.space, found, question.objective, question.against, question.constraints), ready
+    return timed(ready, question.rank, 1), ready
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +90,30 @@ def test_everything_is_counted_once(explored: tuple[Answer, Ready]) -> None:
     assert any("does not fit" in reason for reason in left_out)
     assert set(MEASURED) <= set(MEASURES)
     assert found.places.shape[1] == len(AXES)
+
+
+def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(explored: tuple[Answer, Ready]) -> None:
+    answer, ready = explored
+    found = answer.found
+    names = [answer.choices(place)["policy"].parts["name"] for place in range(len(found))]
+    free = [row[:4] for row, name in zip(found.places.tolist(), names, strict=True) if name in ("async", "pipelined")]
+    assert len(free) == found.by_events > 0
+    best = [found.places[place].tolist() for place in answer.finalists(BEST)]
+    assert all(row[:4] in free for row in best if row[1] != NOWHERE)
+    screen = Screen(ready)
+    alone = [screen.of_target(rule, target) for rule, sites in enumerate(ready.sites) for target in range(len(sites))]
+    before = Found.joined(alone)
+    assert before.by_events == 0
+    assert before.left_out.total() - found.left_out.total() == found.by_events == len(found) - len(before)
+    assert min(found.left_out.values()) > 0
+
+
+def test_a_target_that_no_process_survives_is_counted(explored: tuple[Answer, Ready]) -> None:
+    screen = Screen(explored[1])
+    for target in range(len(explored[1].sites[0])):
+        whole = screen.of_target(0, target)
+        _, lost = screen.lost(Job(0, target), "its process died")
+        assert lost.left_out == {"its process died": len(whole) + whole.left_out.total()}
 
 
 @settings(max_examples=200)

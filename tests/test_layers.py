@@ -22,7 +22,7 @@ ROOMS = [
 HOMES = {
     "torch": ("networks", "compiler", "training", "hardware/agent/checkpoint.py"),
     "safetensors": ("networks", "training"),
-    "scipy": ("fidelity",),
+    "scipy": ("fidelity", "study"),
     "matplotlib": ("show",),
     "argparse": ("commands", "training"),
     "distributed": ("study/cluster.py",),

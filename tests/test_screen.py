@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, Ratio, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
-from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Sync, TargetOnly
+from hilsim.describe.policy import Adaptive, Pearl, Sync, TargetOnly
 from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.runs.run import Sources
 from hilsim.screen import costs as prices
@@ -35,20 +35,6 @@ policies = st.one_of(
         Adaptive, name=st.just("adaptive"), rule=st.just("schedule"), draft_tokens=lengths, most=st.integers(9, 20)
     ),
     st.builds(Pearl, name=st.just("pearl"), draft_tokens=lengths),
-    st.builds(
-        Async,
-        name=st.just("async"),
-        min_batch=st.integers(0, 4),
-        max_ahead=st.integers(4, 20),
-        handshake_ms=st.sampled_from([0.0, 0.3, 2.0]),
-    ),
-    st.builds(
-        Pipelined,
-        name=st.just("pipelined"),
-        draft_tokens=lengths,
-        blocks_in_flight=st.integers(1, 4),
-        pre_verify=st.booleans(),
-    ),
 )
 acceptances = st.one_of(
     st.floats(0, 1),
@@ -132,7 +118,7 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
     try:
         assert differences(setup, words, SyntheticSource(logits, talk, 1), Tables()) == []
     except Unscreenable:
-        assert refusal(setup, policy) or policy.name in ("async", "pipelined")
+        assert refusal(setup, policy)
 
 
 POLICIES = (
@@ -140,7 +126,6 @@ POLICIES = (
     "{name: adaptive, rule: confidence, most: 12}", "{name: adaptive, rule: entropy, most: 12}",
     "{name: adaptive, rule: expected, most: 12}",
     "{name: prompt_lookup, draft_tokens: 4}", "{name: pearl, draft_tokens: 4}",
-    "{name: async, min_batch: 0, max_ahead: 8}", "{name: pipelined, draft_tokens: 3, blocks_in_flight: 2}",
 )  # fmt: skip
 
 
@@ -190,6 +175,8 @@ def test_a_wrong_price_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         (["workload.talkers=2"], "2 talkers"),
         (["policy={name: sync, draft_tokens: 3, fallback: {}}"], "fallback"),
         (["policy={name: target_only}", "application=drive-orin-x", "link=shaky.yaml"], "jitter"),
+        (["policy={name: async}"], "policy async, which runs by events alone"),
+        (["policy={name: pipelined}"], "policy pipelined, which runs by events alone"),
         (["policy={name: adaptive, rule: confidence}"], "confidence that chance does not have"),
         (["link=cellular", "target.chip=cloud-l4", "target.unit=gpu", "target.precision=fp16"], ""),
     ],
@@ -224,8 +211,7 @@ def plain_and_compiled() -> str:
     """A digest of a few runs."""
     found = hashlib.sha256()
     talk = Lengths(requests=3, prompt_tokens=20, output_tokens=25, pause_ms=1.0)
-    for policy in (Sync(name="sync", draft_tokens=3), Pearl(name="pearl", draft_tokens=3), Async(name="async"),
-                   Pipelined(name="pipelined", draft_tokens=3)):  # fmt: skip
+    for policy in (Sync(name="sync", draft_tokens=3), Pearl(name="pearl", draft_tokens=3)):
         scenario = SETUPS["orin_8295"].scenario.model_copy(update={"workload": talk, "policy": policy})
         setup = replace(SETUPS["orin_8295"], scenario=scenario)
         found.update(screened(setup, policy, synthetic_words(setup), Tables()).requests.tobytes())

@@ -16,7 +16,7 @@ from hilsim.study.campaign import bytes_digest
 from hilsim.study.points import Column, Grid
 from hilsim.study.search import search
 from hilsim.study.worker import facts_of, worked
-from hilsim.study.workers import Processes, Task
+from hilsim.study.workers import Processes, Task, failed
 from tests.studies import AXES, POLICY, finished, ran, rows, start, stop, until, write_study
 
 SEARCH = {"trials": 20, "batch": 5, "objectives": [{"metric": "speedup"}]}
@@ -139,7 +139,7 @@ def test_a_process_that_sees_something_else_takes_no_part(tmp_path: Path) -> Non
     assert worked(task(tmp_path)).state == "done"
     with pytest.raises(InputError, match=r"this worker: found hilsim .*; expected hilsim 0\.0"):
         worked(task(tmp_path, facts={**facts, "hilsim": "0.0"}))
-    workers = Processes(worked, 1)
+    workers = Processes(worked, 1, failed)
     try:
         with pytest.raises(InputError, match="another text than when the study began"):
             list(workers.run([task(tmp_path, scenario="0")]))

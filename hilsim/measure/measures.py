@@ -1,125 +1,113 @@
-"""Numbers that studies are made of: one name each, with its unit and which way is better. What they mean, and how each
-is computed, stands in `metrics.py`; here they are only given names.
-"""
+"""The measures of a run, for studies and for the explorer: one table of names, units, directions and definitions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Placed, Setup
+from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.metrics import speculation, speedup, timing
 from hilsim.measure.parts import LOSSES
 from hilsim.sim.trace import Trace
 
 Better = Literal["higher", "lower", ""]
-STATISTICS = ("mean", "p50", "p90", "p99")
-TIMES = (
-    "time_to_first_token_ms", "time_to_first_clause_ms", "request_latency_ms", "time_per_output_token_ms",
-    "inter_token_latency_ms",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Everything that `metrics.py` says of a pair of runs."""
-
-    setup: Setup
-    ledgers: dict[str, Ledger]
-    speedup: float
-    timing: dict[str, Any]
-    speculation: dict[str, Any] | None
-
-    @property
-    def link(self) -> dict[str, Any]:
-        """The link's block, empty where nothing crosses one."""
-        return next(iter(self.timing["links"].values()), {})
-
-    def spoken(self, name: str) -> float | None:
-        """A number of the speculation, or None where nobody drafts."""
-        return None if self.speculation is None else self.speculation[name]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a run: its unit, and whether more or less of it is better, where one can say so."""
+    """A number of a run: its unit, whether more or less of it is better, where one can say so, and how it is defined
+    by named instants. `screened`: whether screening gives it too.
+    """
 
     name: str
     unit: str
     better: Better
-    of: Callable[[Figures], float | None]
+    definition: str
+    screened: bool = True
 
 
-def _time(name: str, statistic: str) -> Callable[[Figures], float | None]:
-    return lambda found: None if found.timing[name] is None else found.timing[name][statistic]
-
-
-def _speculation(name: str) -> Callable[[Figures], float | None]:
-    return lambda found: found.spoken(name)
-
-
-def _link(name: str) -> Callable[[Figures], float | None]:
-    return lambda found: found.link.get(name)
-
-
-def _lost(cause: str) -> Callable[[Figures], float | None]:
-    return lambda found: found.timing["lost_ms"][cause]
-
-
-def _all() -> list[Measure]:
-    found = [Measure("speedup", "times", "higher", lambda found: found.speedup)]
-    found += [Measure(f"{name}.{part}", "ms", "lower", _time(name, part)) for name in TIMES for part in STATISTICS]
-    found += [
-        Measure("output_token_throughput", "tokens/s", "higher", lambda found: found.timing["output_token_throughput"]),
-        Measure("energy_j", "J", "lower", lambda found: found.timing["energy_j"]),
-        Measure("bytes_up", "bytes", "lower", _link("bytes_up")),
-        Measure("bytes_down", "bytes", "lower", _link("bytes_down")),
-        Measure("link_bytes", "bytes", "lower", lambda found: _both_ways(found.link)),
-        Measure("link_busy", "share", "", _link("busy")),
-        Measure("target_busy", "share", "", lambda found: _busy(found, found.setup.target)),
-        Measure("draft_busy", "share", "", lambda found: _busy(found, found.setup.draft)),
-        Measure("draft_acceptance_rate", "share", "higher", _speculation("draft_acceptance_rate")),
-        Measure("mean_acceptance_length", "tokens", "higher", _speculation("mean_acceptance_length")),
-        Measure("tokens_per_round", "tokens", "higher", _speculation("tokens_per_round")),
-        Measure("target_memory_bytes", "bytes", "lower", lambda found: _held(found, found.setup.target)),
-        Measure("draft_memory_bytes", "bytes", "lower",
-                lambda found: _held(found, found.setup.draft)),
-        Measure("memory_bytes", "bytes", "lower",
-                lambda found: sum(ledger.used_bytes for ledger in found.ledgers.values())),
-        Measure("memory_left_bytes", "bytes", "higher",
-                lambda found: min(ledger.cap_bytes - ledger.used_bytes for ledger in found.ledgers.values())),
-    ]  # fmt: skip
-    return found + [Measure(f"lost_ms.{cause}", "ms", "lower", _lost(cause)) for cause in LOSSES]
-
-
-def _both_ways(link: dict[str, Any]) -> float:
-    """All bytes that crossed a link; none where there is no link to cross."""
-    return float(link["bytes_up"] + link["bytes_down"]) if link else 0.0
-
-
-def _busy(found: Figures, role: Placed | None) -> float | None:
-    """The busy share of a role's unit, also with what else runs there."""
-    share: float | None = None if role is None else found.timing["units"].get(role.track, {}).get("busy")
-    return share
-
-
-def _held(found: Figures, role: Placed | None) -> float | None:
-    """Bytes of everything on a role's chip, also what is there for the other role."""
-    return None if role is None else found.ledgers[role.chip.name].used_bytes
-
-
-MEASURES = {measure.name: measure for measure in _all()}
+TIMES = (  # per request: mean and percentiles over the requests
+    ("time_to_first_token_ms", "first token delivered - request arrived", True),
+    ("time_to_first_clause_ms", "token that completes the first clause delivered - request arrived", True),
+    ("request_latency_ms", "last token delivered - request arrived", True),
+    ("time_per_output_token_ms", "(last token - first token delivered) / (tokens - 1)", True),
+    ("inter_token_latency_ms",
+     "gaps between delivered tokens; those of one verdict arrive together, so many are 0", False),
+)  # fmt: skip
+TABLE = (
+    Measure("speedup", "times", "higher", "request time of the target alone / with the policy, over all requests"),
+    *(
+        Measure(f"{name}.{part}", "ms", "lower", definition, screened)
+        for name, definition, screened in TIMES
+        for part in STATISTICS
+    ),
+    Measure("output_token_throughput", "tokens/s", "higher",
+            "tokens / seconds in which at least one request was being answered"),
+    Measure("energy_j", "J", "lower",
+            "idle power of the chips in use over those seconds, active power over busy ones"),
+    Measure("bytes_up", "bytes", "lower", "bytes sent towards the target's chip"),
+    Measure("bytes_down", "bytes", "lower", "bytes sent towards the draft's chip"),
+    Measure("link_bytes", "bytes", "lower", "bytes_up + bytes_down"),
+    Measure("link_busy", "share", "", "share of those seconds in which a way of the link was occupied, mean over both"),
+    Measure("target_busy", "share", "", "the same of the target's unit, also with what else runs there", False),
+    Measure("draft_busy", "share", "", "the same of the draft's unit", False),
+    Measure("draft_acceptance_rate", "share", "higher", "accepted / drafted"),
+    Measure("mean_acceptance_length", "tokens", "higher",
+            "1 + accepted / drafts, as if every verify brought a token of the target's own"),
+    Measure("tokens_per_round", "tokens", "higher",
+            "tokens delivered / rounds, the target's own among them, without the round that reads the question and its "
+            "first token; plain steps are rounds, and a last round counts with what the answer's end left of it"),
+    Measure("target_memory_bytes", "bytes", "lower", "of everything on the target's chip", False),
+    Measure("draft_memory_bytes", "bytes", "lower", "of everything on the draft's chip", False),
+    Measure("memory_bytes", "bytes", "lower", "of everything on all chips in use"),
+    Measure("memory_left_bytes", "bytes", "higher", "free on the chip that has least left"),
+    *(Measure(f"lost_ms.{part}", "ms", "lower", "time of all requests, as `parts.py` splits it", False)
+      for part in LOSSES),
+)  # fmt: skip
+MEASURES = {measure.name: measure for measure in TABLE}
+MEASURED = tuple(measure.name for measure in TABLE if measure.screened)
 HEADLINE = (
     "speedup", "time_to_first_clause_ms.p50", "request_latency_ms.mean", "output_token_throughput", "energy_j",
 )  # fmt: skip
 
 
 def measured(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, ours: Trace) -> dict[str, float | None]:
-    """Every measure of the policy's run; None for what it does not have, such as acceptance where nobody drafts."""
-    drafted = None if setup.scenario.policy.name == "target_only" else speculation(ours)
-    found = Figures(setup, ledgers, speedup(baseline, ours), timing(ours, setup.chips, setup.link), drafted)
-    values = {name: measure.of(found) for name, measure in MEASURES.items()}
+    """Every measure of the policy's run; None for what it does not have, such as acceptance where nothing drafts."""
+    block = timing(ours, setup.chips, setup.link)
+    if setup.scenario.policy.name != "target_only":
+        block |= speculation(ours)
+    link: dict[str, Any] = next(iter(block["links"].values()), {})
+
+    def busy(role: Placed | None) -> float | None:
+        return None if role is None else block["units"].get(role.track, {}).get("busy")
+
+    def held(role: Placed | None) -> float | None:
+        return None if role is None else ledgers[role.chip.name].used_bytes
+
+    block |= {
+        "speedup": speedup(baseline, ours),
+        "bytes_up": link.get("bytes_up"),
+        "bytes_down": link.get("bytes_down"),
+        "link_bytes": float(link["bytes_up"] + link["bytes_down"]) if link else 0.0,
+        "link_busy": link.get("busy"),
+        "target_busy": busy(setup.target),
+        "draft_busy": busy(setup.draft),
+        "target_memory_bytes": held(setup.target),
+        "draft_memory_bytes": held(setup.draft),
+        "memory_bytes": sum(ledger.used_bytes for ledger in ledgers.values()),
+        "memory_left_bytes": min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers.values()),
+    }
+    values = {name: found_in(block, name) for name in MEASURES}
     return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
+
+
+def found_in(block: dict[str, Any], name: str) -> float | None:
+    """A number by its dotted name; None where the run does not have it."""
+    value: Any = block
+    for part in name.split("."):
+        value = None if value is None else value.get(part)
+    found: float | None = value
+    return found

@@ -1,23 +1,11 @@
-"""Metrics: pure functions of a trace. Every one is defined here by named instants, in the field's own words.
+"""Metrics: pure functions of a trace. `measures.py` defines those that studies use by named instants; besides them:
 
-| metric                   | definition                                                                          |
-| time_to_first_token_ms   | first token delivered - request arrived                                             |
-| time_to_first_clause_ms  | token that completes the first clause delivered - request arrived                   |
-| inter_token_latency_ms   | gaps between delivered tokens; tokens of one verdict arrive together, so many are 0 |
-| round_gap_ms             | gaps between deliveries                                                             |
-| time_per_output_token_ms | (last token - first token delivered) / (tokens - 1), per request                    |
-| request_latency_ms       | last token delivered - request arrived                                              |
-| output_token_throughput  | tokens / seconds in which at least one request was being answered                   |
-| units.*.busy             | share of those seconds in which the unit was occupied                               |
-| links.*.busy             | the same of a link's direction, as the mean over both                               |
-| energy_j_per_answer      | energy_j / requests                                                                 |
-| energy_j                 | idle power of the chips in use over those seconds, active power over busy ones      |
-| draft_acceptance_rate    | accepted / drafted                                                                  |
-| mean_acceptance_length   | 1 + accepted / drafts, as if every verify brought a token of the target's own       |
-| tokens_per_round         | "tokens a round": tokens delivered / rounds, the target's own among them, without   |
-|                          | the round that reads the question and its first token; plain steps are rounds, and  |
-|                          | a last round counts with what the answer's end left of it                           |
-| num_draft_tokens         | drafts that were verified; those thrown away before are in `thrown_away` of waste   |
+| metric              | definition                                                                               |
+| round_gap_ms        | gaps between deliveries                                                                  |
+| units.*.busy        | share of the seconds in which at least one request was being answered, of a unit's spans |
+| links.*.busy        | the same of a link's direction, as the mean over both                                    |
+| energy_j_per_answer | energy_j / requests                                                                      |
+| num_draft_tokens    | drafts that were verified; those thrown away before are in `thrown_away` of waste        |
 
 `lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
 parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` tells what is in
@@ -34,24 +22,31 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
+from hilsim.measure.formulas import (
+    Instants,
+    acceptance,
+    energy_j,
+    ratio,
+    statistics,
+    throughput,
+    times_ms,
+    tokens_a_round,
+)
 from hilsim.measure.parts import added, requests_in_parts
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
-from hilsim.units import NS_PER_S, ms
+from hilsim.units import NS_PER_MS, ms
 
 TIE = 1e-4
 Headline = dict[str, float]
 
 
-def statistics(values: Iterable[float]) -> dict[str, float] | None:
-    """Mean and percentiles (linear between ranks), or None where there is nothing to count."""
-    numbers = np.fromiter(values, dtype=np.float64)
-    if not len(numbers):
-        return None
-    p50, p90, p99 = np.percentile(numbers, [50, 90, 99])
-    return {"mean": float(numbers.mean()), "p50": float(p50), "p90": float(p90), "p99": float(p99)}
+def summary(values: npt.NDArray[np.float64]) -> dict[str, float] | None:
+    """Mean and percentiles, or None where there is nothing to count."""
+    return {name: float(value) for name, value in statistics(values).items()} if len(values) else None
 
 
 class Active:
@@ -102,74 +97,52 @@ def token_instants(rounds: Sequence[Round]) -> list[int]:
     return [closed.delivered_ns for closed in rounds for _ in range(closed.emitted)]
 
 
+def instants_of(records: Iterable[RequestRecord], rounds: dict[int, list[Round]]) -> Instants:
+    """When requests with an answer arrived, were answered and finished."""
+    rows = []
+    for record in records:
+        times = token_instants(rounds[record.number])
+        clause = times[record.clause_tokens - 1]
+        rows.append((record.arrived_ns, times[0], clause, times[-1], record.finished_ns, len(times)))
+    return Instants(*np.array(rows, dtype=np.int64).reshape(-1, len(Instants._fields)).T)
+
+
 def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str, Any]:
     """The block of metrics that target-only and speculative runs share."""
     rounds = deliveries(trace)
     finished = [request for request in trace.requests if request.output_tokens]
-    instants = {request.number: token_instants(rounds[request.number]) for request in finished}
+    gaps = [np.diff(np.array(token_instants(rounds[request.number]), dtype=np.int64)) for request in finished]
+    round_gaps = [b.delivered_ns - a.delivered_ns for series in rounds.values() for a, b in pairwise(series)]
     answering = Active(trace.requests)
     active, busy = answering.total_ns, busy_ns(trace.spans, answering)
+    busy = {track: busy.get(track, 0) for track in (*trace.units, *trace.directions)}
+    share = {track: float(ratio(held, active, 0.0)) for track, held in busy.items()}
     tokens = sum(request.output_tokens for request in finished)
-    energy = energy_j(trace, chips, link, busy, active)
-
-    def share(track: str) -> float:
-        return busy.get(track, 0) / active if active else 0.0
-
+    wires = [busy[way] for way in trace.directions]
+    energy = float(energy_j(chips, link, {track: busy[track] for track in trace.units}, wires, active))
     links: dict[str, Any] = {}
     if link is not None and trace.directions:
         sent = {way: sum(span.nbytes for span in trace.spans if span.track == way) for way in trace.directions}
         up, down = trace.directions
-        links[link.name] = {"bytes_up": sent[up], "bytes_down": sent[down], "busy": (share(up) + share(down)) / 2}
+        links[link.name] = {"bytes_up": sent[up], "bytes_down": sent[down], "busy": (share[up] + share[down]) / 2}
+    times = {name: summary(values) for name, values in times_ms(instants_of(finished, rounds)).items()}
     return {
-        "time_to_first_token_ms": statistics(
-            ms(instants[request.number][0] - request.arrived_ns) for request in finished
-        ),
-        "time_to_first_clause_ms": statistics(
-            ms(instants[request.number][request.clause_tokens - 1] - request.arrived_ns) for request in finished
-        ),
-        "inter_token_latency_ms": statistics(
-            ms(gap) for times in instants.values() for gap in np.diff(np.array(times, dtype=np.int64)).tolist()
-        ),
-        "round_gap_ms": statistics(
-            ms(later.delivered_ns - earlier.delivered_ns)
-            for series in rounds.values()
-            for earlier, later in pairwise(series)
-        ),
-        "time_per_output_token_ms": statistics(
-            ms(times[-1] - times[0]) / (len(times) - 1) for times in instants.values() if len(times) > 1
-        ),
-        "request_latency_ms": statistics(ms(request.finished_ns - request.arrived_ns) for request in finished),
+        "time_to_first_token_ms": times["time_to_first_token_ms"],
+        "time_to_first_clause_ms": times["time_to_first_clause_ms"],
+        "inter_token_latency_ms": summary(np.concatenate([np.zeros(0, np.int64), *gaps]) / NS_PER_MS),
+        "round_gap_ms": summary(np.array(round_gaps, dtype=np.int64) / NS_PER_MS),
+        "time_per_output_token_ms": times["time_per_output_token_ms"],
+        "request_latency_ms": times["request_latency_ms"],
         "requests": len(trace.requests),
         "skipped_turns": trace.skipped_turns,
         "output_tokens": tokens,
-        "output_token_throughput": tokens * NS_PER_S / active if active else 0.0,
+        "output_token_throughput": float(throughput(tokens, active)),
         "energy_j": energy,
         "energy_j_per_answer": energy / len(trace.requests) if trace.requests else 0.0,
         "links": links,
-        "units": {track: {"busy": share(track)} for track in trace.units},
+        "units": {track: {"busy": share[track]} for track in trace.units},
         **where_time_went(trace),
     }
-
-
-def energy_j(trace: Trace, chips: dict[str, Chip], link: Link | None, busy: dict[str, int], active: int) -> float:
-    """Joules while answering: idle power of every chip in use, active power of its units and of the link."""
-    energy = 0.0
-    for name in dict.fromkeys(track.split(".", 1)[0] for track in trace.units):
-        energy += chips[name].idle_power.si * active / NS_PER_S
-    for track in trace.units:
-        chip, unit = track.split(".", 1)
-        energy += chips[chip].units[unit].active_power.si * busy.get(track, 0) / NS_PER_S
-    if link is not None and link.active_power is not None:
-        energy += sum(link.active_power.si * busy.get(way, 0) / NS_PER_S for way in trace.directions)
-    return energy
-
-
-def tokens_a_round(emitted: int, rounds: int) -> float:
-    """The one definition of tokens a round: what rounds after the first delivered, over their number; 1 where none is.
-
-    `mean_acceptance_length` is another number: it counts drafts alone, and a last round as if its answer went on.
-    """
-    return emitted / rounds if rounds else 1.0
 
 
 def speculation(trace: Trace) -> dict[str, Any]:
@@ -178,6 +151,7 @@ def speculation(trace: Trace) -> dict[str, Any]:
     later = [closed for closed in trace.rounds if closed.number]
     emitted = sum(closed.emitted for closed in later)
     tokens, accepted = sum(r.drafted for r in drafted), sum(r.accepted for r in drafted)
+    rates = acceptance(len(drafted), tokens, accepted)
     longest = max((closed.depth for closed in drafted), default=0)
     offered = [sum(closed.depth > place for closed in drafted) for place in range(longest)]
     standing = [sum(closed.accepted > place for closed in drafted) for place in range(longest)]
@@ -189,9 +163,9 @@ def speculation(trace: Trace) -> dict[str, Any]:
         "num_accepted_tokens_per_pos": standing,
         "num_draft_tokens_per_pos": offered,
         "conditional_acceptance": [good / seen if seen else None for good, seen in zip(standing, reached, strict=True)],
-        "draft_acceptance_rate": accepted / tokens if tokens else 0.0,
-        "tokens_per_round": tokens_a_round(emitted, len(later)),
-        "mean_acceptance_length": 1 + accepted / len(drafted) if drafted else 1.0,
+        "draft_acceptance_rate": float(rates["draft_acceptance_rate"]),
+        "tokens_per_round": float(tokens_a_round(emitted, len(later))),
+        "mean_acceptance_length": float(rates["mean_acceptance_length"]),
     }
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
-from hilsim.measure.metrics import Headline, deliveries, headline_numbers, speculation, token_instants
+from hilsim.measure.formulas import times_ms
+from hilsim.measure.metrics import Headline, deliveries, headline_numbers, instants_of, speculation
 from hilsim.sim.trace import RequestRecord, Trace
 from hilsim.units import NS_PER_S, ms
 
@@ -76,7 +77,7 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
     if not records or any(not record.output_tokens or record.number not in alone for record in records):
         return None
     rounds = deliveries(run)
-    instants = [token_instants(rounds[record.number]) for record in records]
+    times = times_ms(instants_of(records, rounds))
     joules = joules_by_request(run, records, chips, link)
     talks: dict[int, list[int]] = {}
     for place, record in enumerate(records):
@@ -90,22 +91,14 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
         headline_numbers(baseline, ours, chips, link),
         tuple(np.array(places, dtype=np.int64) for places in grouped),
         "conversations" if len(talks) >= FEWEST else "requests",
-        array([taken_ms(alone[record.number]) for record in records]),
-        array([taken_ms(record) for record in records]),
-        array([ms(times[0] - record.arrived_ns) for times, record in zip(instants, records, strict=True)]),
-        array([
-            ms(times[record.clause_tokens - 1] - record.arrived_ns)
-            for times, record in zip(instants, records, strict=True)
-        ]),
+        array([ms(one.finished_ns - one.arrived_ns) for one in (alone[record.number] for record in records)]),
+        times["request_latency_ms"],
+        times["time_to_first_token_ms"],
+        times["time_to_first_clause_ms"],
         array([record.output_tokens for record in records]),
         array([joules[record.number] for record in records]),
         None if ours is None else speculation(ours)["mean_acceptance_length"],
     )  # fmt: skip
-
-
-def taken_ms(record: RequestRecord) -> float:
-    """From arrival to the last token."""
-    return ms(record.finished_ns - record.arrived_ns)
 
 
 def joules_by_request(

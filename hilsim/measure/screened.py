@@ -1,4 +1,4 @@
-"""Measures of screened runs, many at once: the same numbers that `metrics.py` computes from a trace.
+"""Measures of screened runs, many at once, by the formulas that `metrics.py` has for a trace.
 
 Runs are of one placement and one workload: (runs, requests, fields of `screen/request.py`).
 """
@@ -11,6 +11,16 @@ import numpy.typing as npt
 from hilsim.cost.memory import Ledger
 from hilsim.cost.timer import network_ns
 from hilsim.describe.setup import Setup
+from hilsim.measure.formulas import (
+    Instants,
+    acceptance,
+    energy_j,
+    ratio,
+    statistics,
+    throughput,
+    times_ms,
+    tokens_a_round,
+)
 from hilsim.screen.request import (
     ACCEPTED,
     ARRIVED,
@@ -28,17 +38,9 @@ from hilsim.screen.request import (
     UP_BYTES,
 )
 from hilsim.screen.tokens import Words
-from hilsim.units import NS_PER_MS, NS_PER_S
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-TIMES = ("time_to_first_token_ms", "time_to_first_clause_ms", "request_latency_ms", "time_per_output_token_ms")
-PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
-MEASURED = (
-    "speedup", *(f"{name}.{part}" for name in TIMES for part in ("mean", *PERCENTILES)), "output_token_throughput",
-    "energy_j", "bytes_up", "bytes_down", "link_bytes", "link_busy", "draft_acceptance_rate", "mean_acceptance_length",
-    "tokens_per_round", "memory_left_bytes", "memory_bytes",
-)  # fmt: skip
 
 
 def screened_measures(
@@ -48,64 +50,40 @@ def screened_measures(
 
     `drafting` and `linked` say whether the runs use the draft and the link; what they do not have is not a number.
     """
-    arrived, total = runs[:, :, ARRIVED], runs.sum(axis=1)
-    latency = runs[:, :, FINISHED] - arrived
-    active = latency.sum(axis=1)
-    tokens = int(words.length.sum())
+    total, finished = runs.sum(axis=1), runs[:, :, FINISHED]
+    at = Instants(runs[:, :, ARRIVED], runs[:, :, FIRST], runs[:, :, CLAUSE], finished, finished, words.length)
+    active = (finished - at.arrived).sum(axis=1)
+    tokens, requests = int(words.length.sum()), len(words.asked)
+    wires = [total[:, UP_BUSY], total[:, DOWN_BUSY]] if linked else []
+    up, down = total[:, UP_BYTES].astype(float), total[:, DOWN_BYTES].astype(float)
     none = np.full(len(runs), np.nan)
     found = {"speedup": int((baseline[:, FINISHED] - baseline[:, ARRIVED]).sum()) / active}
-    later = words.length > 1
-    after = (runs[:, later, FINISHED] - runs[:, later, FIRST]) / NS_PER_MS / (words.length[later] - 1)
-    for name, values in (
-        ("time_to_first_token_ms", (runs[:, :, FIRST] - arrived) / NS_PER_MS),
-        ("time_to_first_clause_ms", (runs[:, :, CLAUSE] - arrived) / NS_PER_MS),
-        ("request_latency_ms", latency / NS_PER_MS),
-        ("time_per_output_token_ms", after),
-    ):
-        found |= statistics(name, values)
-    found["output_token_throughput"] = tokens * NS_PER_S / active
-    found["energy_j"] = energy_j(setup, active, total, len(words.asked), drafting=drafting, linked=linked)
-    found["bytes_up"] = total[:, UP_BYTES].astype(float) if linked else none
-    found["bytes_down"] = total[:, DOWN_BYTES].astype(float) if linked else none
-    found["link_bytes"] = (total[:, UP_BYTES] + total[:, DOWN_BYTES]).astype(float)
-    found["link_busy"] = (total[:, UP_BUSY] / active + total[:, DOWN_BUSY] / active) / 2 if linked else none
-    drafted, accepted, drafts = total[:, DRAFTED], total[:, ACCEPTED], total[:, DRAFTS]
+    for name, values in times_ms(at).items():
+        found |= {f"{name}.{part}": value for part, value in statistics(values).items()}
+    found["output_token_throughput"] = throughput(tokens, active)
+    busy = busy_ns(setup, total, requests, drafting=drafting)
+    found["energy_j"] = energy_j(setup.chips, setup.link, busy, wires, active)
+    found["bytes_up"], found["bytes_down"] = (up, down) if linked else (none, none)
+    found["link_bytes"] = up + down
+    found["link_busy"] = sum((ratio(held, active, 0.0) for held in wires), 0 * active) / 2 if linked else none
+    drafts = total[:, DRAFTS]
+    speculation = acceptance(drafts, total[:, DRAFTED], total[:, ACCEPTED])
+    later = tokens - int((words.length > 0).sum())
+    speculation["tokens_per_round"] = tokens_a_round(later, total[:, ROUNDS] - requests)
     alone = (drafts == 0) & (not drafting)  # nothing is drafted, so nothing is accepted or not
-    found["draft_acceptance_rate"] = np.where(alone, np.nan, accepted / np.maximum(drafted, 1))
-    found["mean_acceptance_length"] = np.where(alone, np.nan, 1 + accepted / np.maximum(drafts, 1))
-    later_rounds, later_tokens = total[:, ROUNDS] - len(words.length), tokens - int((words.length > 0).sum())
-    each = np.where(later_rounds > 0, later_tokens / np.maximum(later_rounds, 1), 1.0)
-    found["tokens_per_round"] = np.where(alone, np.nan, each)
+    found |= {name: np.where(alone, np.nan, values) for name, values in speculation.items()}
     left = min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers.values())
     used = sum(ledger.used_bytes for ledger in ledgers.values())
     found["memory_left_bytes"], found["memory_bytes"] = np.full(len(runs), float(left)), np.full(len(runs), float(used))
     return found
 
 
-def statistics(name: str, values: Floats) -> dict[str, Floats]:
-    """Mean and percentiles over requests, as `metrics.statistics`."""
-    values = np.ascontiguousarray(values)  # a row is added up in the same order whatever else is measured
-    quantiles = np.percentile(values, list(PERCENTILES.values()), axis=1)
-    found = {f"{name}.{part}": row for part, row in zip(PERCENTILES, quantiles, strict=True)}
-    return {f"{name}.mean": values.mean(axis=1), **found}
-
-
-def energy_j(setup: Setup, active: Ints, total: Ints, requests: int, *, drafting: bool, linked: bool) -> Floats:
-    """Joules while answering, added up in the order of `metrics.energy_j`."""
+def busy_ns(setup: Setup, total: Ints, requests: int, *, drafting: bool) -> dict[str, Ints]:
+    """Occupied nanoseconds of every unit in use, by track, (runs,)."""
     busy: dict[str, Ints] = {}
     for network in setup.networks:
-        busy[network.track] = busy.get(network.track, 0 * active) + requests * network_ns(network)
-    busy[setup.target.track] = busy.get(setup.target.track, 0 * active) + total[:, TARGET_BUSY]
+        busy[network.track] = busy.get(network.track, 0 * total[:, 0]) + requests * network_ns(network)
+    busy[setup.target.track] = busy.get(setup.target.track, 0 * total[:, 0]) + total[:, TARGET_BUSY]
     if drafting and setup.draft is not None:
-        busy[setup.draft.track] = busy.get(setup.draft.track, 0 * active) + total[:, DRAFT_BUSY]
-    chips = setup.chips
-    energy = np.zeros(len(active))
-    for name in dict.fromkeys(track.split(".", 1)[0] for track in busy):
-        energy += chips[name].idle_power.si * active / NS_PER_S
-    for track, held in busy.items():
-        chip, unit = track.split(".", 1)
-        energy += chips[chip].units[unit].active_power.si * held / NS_PER_S
-    if linked and setup.link is not None and setup.link.active_power is not None:
-        energy += setup.link.active_power.si * total[:, UP_BUSY] / NS_PER_S
-        energy += setup.link.active_power.si * total[:, DOWN_BUSY] / NS_PER_S
-    return energy
+        busy[setup.draft.track] = busy.get(setup.draft.track, 0 * total[:, 0]) + total[:, DRAFT_BUSY]
+    return busy

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
-from hilsim.measure.metrics import tokens_a_round
+from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.compared import comparison_table, signed
 from hilsim.show.fidelity import remark_lines
 from hilsim.units import ms
@@ -194,6 +194,6 @@ def histogram(accepted: Sequence[int]) -> dict[str, object]:
     """Rounds, tokens a round, and how many rounds made how many tokens."""
     return {
         "rounds": len(accepted),
-        "tokens_per_round": tokens_a_round(sum(accepted), len(accepted)),
+        "tokens_per_round": float(tokens_a_round(sum(accepted), len(accepted))),
         "histogram": {str(made): count for made, count in sorted(Counter(accepted).items())},
     }

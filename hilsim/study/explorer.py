@@ -21,8 +21,7 @@ from hilsim.describe.link import Link
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
-from hilsim.measure.measures import measured
-from hilsim.measure.screened import MEASURED
+from hilsim.measure.measures import MEASURED, measured
 from hilsim.progress import saying
 from hilsim.runs.replay import forget_prices, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for

@@ -25,8 +25,8 @@ from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
 from hilsim.describe.scenario import Recorded, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
-from hilsim.measure.measures import measured
-from hilsim.measure.screened import MEASURED, screened_measures
+from hilsim.measure.measures import MEASURED, measured
+from hilsim.measure.screened import screened_measures
 from hilsim.places import DATA
 from hilsim.runs.replay import run_of
 from hilsim.screen.costs import Tables

@@ -27,27 +27,6 @@ def spread(numbers: Sequence[float]) -> Spread | None:
     if count == 1:
         return Spread(mean, None, 1)
     variance = math.fsum((number - mean) ** 2 for number in numbers) / (count - 1)
-    return Spread(mean, student_t(count - 1) * math.sqrt(variance / count), count)
+    from scipy import stats  # seconds to import, and most commands need none
 
-
-def student_t(freedom: int, level: float = LEVEL) -> float:
-    """The t within which a share `level` of Student's distribution lies, by bisection."""
-    low, high = 0.0, 1.0
-    while inside(high, freedom) < level:
-        low, high = high, 2 * high
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle, freedom) < level else (low, middle)
-    return high
-
-
-def inside(t: float, freedom: int) -> float:
-    """P(-t < T < t) for whole degrees of freedom: a finite sum (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    square = math.cos(angle) ** 2
-    odd = freedom % 2
-    term = total = (math.cos(angle) if freedom > 1 else 0.0) if odd else 1.0
-    for power in range(3 if odd else 2, freedom - 1, 2):
-        term *= square * (power - 1) / power
-        total += term
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return Spread(mean, float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * math.sqrt(variance / count), count)

@@ -11,15 +11,16 @@ from hilsim.study.answer import Answer
 from hilsim.study.placements import NOWHERE, Found, Job, Ready, Screen
 from hilsim.study.workers import Workers, workers_for
 
-BEST = 6  # pairs of places whose policies are also run by events, each over its best link
+BEST = 6  # pairs of places (target, draft), each over its best link, with the best rule
+MOST = 16  # placements; about 16 runs of half a second each
 
 
 def timed(ready: Ready, rank: Callable[[Found], Answer], count: int | None) -> Answer:
     """Every configuration, target by target, on `count` processes (default: one a core); then the best by events.
 
-    Policies that cannot be screened (`async`, `pipelined`; `pearl` on one unit) are tried where a draft and a target
-    are best placed by all others: for each of the `BEST` best pairs of places, at its best link, rule and widths.
-    `left_out` counts those that were not tried.
+    Policies that cannot be screened (`async`, `pipelined`; `pearl` on one unit) are run by events where the others do
+    best: at the `BEST` best pairs of places and the placements of the Pareto set, `MOST` in all. What is not tried is
+    counted in `left_out`.
     """
     screen = Screen(ready)
     targets = [Job(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))]
@@ -41,13 +42,13 @@ def done(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what: st
 
 
 def untried(ready: Ready, answer: Answer) -> list[Job]:
-    """What could not be screened of the best placements with a draft."""
-    found = []
+    """What could not be screened at the placements, with a draft, that are worth running by events."""
     known = {tuple(row) for row in answer.found.places.tolist()}
-    for place in answer.finalists(BEST):
-        at = tuple(answer.found.places[place].tolist())[:4]
-        target, draft, link, rule = at
-        if draft != NOWHERE:
-            policies = [policy for policy in range(len(ready.policies)) if (*at, policy) not in known]
-            found += [Job(rule, target, draft, link, policy) for policy in policies]
-    return found
+    best = answer.found.places[[*answer.finalists(BEST), *answer.pareto.tolist()]].tolist()
+    placements = dict.fromkeys((rule, target, draft, link) for target, draft, link, rule, _ in best if draft != NOWHERE)
+    return [
+        Job(rule, target, draft, link, policy)
+        for rule, target, draft, link in [*placements][:MOST]
+        for policy in range(len(ready.policies))
+        if (target, draft, link, rule, policy) not in known
+    ]

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TextIO
 
-from hilsim.measure.metrics import tokens_a_round
+from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.numbers import clean, counted, duration_of_ns
 from hilsim.sim.trace import RequestRecord, Round, Span
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
-from hilsim.measure.metrics import tokens_a_round
+from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
 from hilsim.sim.trace import RequestRecord, Round, Span
 
@@ -77,7 +77,7 @@ class Pass:
     @property
     def tokens_per_round(self) -> float:
         """As `metrics.speculation` has it, so far."""
-        return tokens_a_round(self.later, self.rounds)
+        return float(tokens_a_round(self.later, self.rounds))
 
     def acceptance(self) -> list[float]:
         """By place in the draft: how many of the tokens drafted there were accepted."""
