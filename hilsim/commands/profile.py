@@ -14,7 +14,7 @@ from hilsim.commands.outputs import require_place
 from hilsim.describe.address import Address
 from hilsim.describe.catalogue import known_as, load_chip, load_named, written_chip
 from hilsim.describe.model import Model
-from hilsim.errors import ChipLost, Fault, InputError
+from hilsim.errors import ChipLost, Fault, InputError, Misfit
 from hilsim.fidelity.recognise import LLAMA_BENCH, kind_of
 from hilsim.fidelity.steps import Recorded, StepCalibration, calibrate_steps
 from hilsim.files import require_readable
@@ -50,9 +50,8 @@ def profile(options: ProfileOptions) -> int:
     """`python -m hilsim profile`: the times of many shapes of steps into a recording."""
     try:
         address = Address.parse(options.address)
-    except ValueError as error:
-        found, _, expected = str(error).partition("; ")
-        raise InputError([Fault("profile", "", found, expected)]) from None
+    except Misfit as error:
+        raise InputError([error.fault("profile", "", "an address")]) from None
     token = None if options.token_file is None else token_in(options.token_file)
     require_place(options.out, "--out")
     with closing(Agent(address, token)) as agent:

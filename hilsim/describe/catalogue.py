@@ -16,7 +16,7 @@ from hilsim.describe.figure import Named, Record
 from hilsim.describe.folder import config_in, described_by
 from hilsim.describe.names import Known, hint, key_hint, longest_beginning, resolve
 from hilsim.describe.strict_yaml import Document, parse
-from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.errors import Fault, InputError, Misfit, ScenarioError
 from hilsim.files import exists, expanded, files_in, read_text, reason
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -209,8 +209,8 @@ def located(value: str, asked_in: Path) -> Path:
     except OSError as error:
         raise ScenarioError([Fault(str(asked_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
     except ValueError as error:
-        found, _, expected = str(error).partition("; ")
-        raise ScenarioError([Fault(str(asked_in), PATH, found, expected or "a path")]) from None
+        misfit = error if isinstance(error, Misfit) else Misfit(str(error))
+        raise ScenarioError([misfit.fault(str(asked_in), PATH, "a path")]) from None
     # Where neither is there, the message should name the folder that the user most likely meant.
     missing_here = exists(inside.parent) and not exists(beside.parent)
     return inside if not exists(beside) and (exists(inside) or missing_here) else beside

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Record, as_tuple
+from hilsim.errors import Misfit
 
 DraftTokens = Annotated[int, Field(ge=1, le=64)]
 
@@ -66,7 +67,7 @@ class Adaptive(Speculative):
     @model_validator(mode="after")
     def _in_order(self) -> Adaptive:
         if self.draft_tokens > self.most:
-            raise ValueError(f"draft_tokens {self.draft_tokens} above most; at most {self.most}")
+            raise Misfit(f"draft_tokens {self.draft_tokens} above most", f"at most {self.most}")
         return self
 
 
@@ -92,7 +93,7 @@ class Async(Speculative):
     @model_validator(mode="after")
     def _in_order(self) -> Async:
         if self.min_batch > self.max_ahead:
-            raise ValueError(f"min_batch {self.min_batch} above max_ahead; at most {self.max_ahead}")
+            raise Misfit(f"min_batch {self.min_batch} above max_ahead", f"at most {self.max_ahead}")
         return self
 
 
@@ -138,7 +139,7 @@ class Tree(Speculative):
     @model_validator(mode="after")
     def _small(self) -> Tree:
         if self.nodes > 256:
-            raise ValueError(f"branches {list(self.branches)} make {self.nodes} nodes; at most 256")
+            raise Misfit(f"branches {list(self.branches)} make {self.nodes} nodes", "at most 256")
         return self
 
 

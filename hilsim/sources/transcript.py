@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from hilsim.describe.complaints import expectation, short
 from hilsim.describe.figure import Record
-from hilsim.errors import Fault, InputError, TooShallow
+from hilsim.errors import Fault, InputError, Misfit, TooShallow
 from hilsim.files import exists, written
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sources.columns import (
@@ -35,7 +35,6 @@ from hilsim.sources.columns import (
     UNKNOWN,
     WAYS,
     Columns,
-    Damage,
     Floats,
     Ints,
     narrow,
@@ -246,9 +245,9 @@ class Heading(Record):
     def _lists_conversations(cls, value: dict[str, Any]) -> dict[str, Any]:
         listed, numbers = value.get("conversations"), [value.get(name) for name in ("context_tokens", "max_new_tokens")]
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-            raise ValueError("conversations that are no list of digests")
+            raise Misfit("conversations that are no list of digests")
         if any(type(number) is not int or not 1 <= number <= 10**7 for number in numbers):
-            raise ValueError("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
+            raise Misfit("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
         return value
 
 
@@ -258,15 +257,15 @@ def load(file: Path) -> Transcript:
         header = header_of(columns)
         depth, ways = header["depth"], columns.read("ways")
         rows = len(ways)
-        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens; at most {MOST_PLACES} in all")
+        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens", f"at most {MOST_PLACES} in all")
         require(
-            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth; ways within"
+            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth", "ways within"
         )
         said = np.arange(depth) < ways[:, None]
         flat = {name: columns.read(name) for name in WAYS}
         drafted = int(said.sum())
         for name, values in flat.items():
-            require(len(values) == drafted, f"{name} of {len(values)} tokens; {drafted}, as the ways add up to")
+            require(len(values) == drafted, f"{name} of {len(values)} tokens", f"{drafted}, as the ways add up to")
         found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
         found |= {name: spread(flat[name], said, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
         transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
@@ -294,9 +293,8 @@ def opened(file: Path) -> Iterator[Columns]:
             yield Columns(archive)
     except FileNotFoundError:
         raise fault("no such file", "a transcript") from None
-    except Damage as damage:
-        found, _, expected = str(damage).partition("; ")
-        raise fault(found, expected) from None
+    except Misfit as misfit:
+        raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
         raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
 
@@ -304,17 +302,19 @@ def opened(file: Path) -> Iterator[Columns]:
 def header_of(columns: Columns) -> dict[str, Any]:
     """The header, of this very version, with the depth."""
     header = json.loads(columns.read("header").tobytes().decode())
-    require(isinstance(header, dict), "a header that is no object; one")
+    require(isinstance(header, dict), "a header that is no object", "one")
     version = header.get("version")
-    require(type(version) is int and version == VERSION, f"version {version!r:.40}; a transcript of version {VERSION}")
+    require(
+        type(version) is int and version == VERSION, f"version {version!r:.40}", f"a transcript of version {VERSION}"
+    )
     try:
         return Heading.model_validate(header).model_dump(exclude_defaults=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("header", *first["loc"])))[:80]
         if first["type"] == "value_error":
-            raise Damage(f"{key}: {first['ctx']['error']}; a header that `record` writes") from None
-        raise Damage(f"{key}: {short(first['input'])}; {expectation(first)}") from None
+            raise Misfit(f"{key}: {first['ctx']['error'].found}", "a header that `record` writes") from None
+        raise Misfit(f"{key}: {short(first['input'])}", f"{expectation(first)}") from None
 
 
 def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:

@@ -166,7 +166,7 @@ def checked_facts(facts: EngineFacts) -> EngineFacts:
         found = f"a vocabulary of {facts.vocabulary!r:.50}, a context of {facts.context!r:.50}, widths"
         raise EngineFault(f"{found} {facts.widths!r:.100}; expected whole numbers ({error})") from None
     if fault := claims_fault(vocabulary, context, widths):
-        raise EngineFault(fault.replace("; ", ", expected "))
+        raise EngineFault(f"{fault.found}, expected {fault.expected}")
     for digest in (facts.tokenizer, facts.digest):
         if digest is not None and (not isinstance(digest, str) or len(digest) > 200):
             raise EngineFault(f"a digest {digest!r:.100}; expected a short text or None")

@@ -192,7 +192,7 @@ class Reading:
             elif self.sessions:  # else the first line is at fault, which is told
                 entry = Entry.model_validate_json(body)
                 if misfit := entry.misfit(self.sessions[-1].header.models):
-                    self.fault(number, *misfit.split("; ", 1))
+                    self.fault(number, misfit.found, misfit.expected)
                     return True
                 self.sessions[-1].entries.append(entry)
                 if entry.tensor is not None:
