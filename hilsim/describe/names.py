@@ -117,7 +117,12 @@ def hint(value: str, known: Iterable[Known], kind: str = "") -> str:
 
 def key_hint(value: str, known: Iterable[str]) -> str:
     """What key, metric or option a slip of the keyboard may have made this of, as a sentence; or ""."""
-    return asked(slips(value, [Known(name) for name in known], numbers_agree=True))
+    return asked(nearest(value, known))
+
+
+def nearest(value: str, known: Iterable[str]) -> list[str]:
+    """The one key that a slip of the keyboard may have made this of; none where there are two of them, or none."""
+    return slips(value, [Known(name) for name in known], numbers_agree=True)
 
 
 def asked(names: Sequence[str]) -> str:

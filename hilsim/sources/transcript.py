@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, field_validator
 from hilsim.describe.complaints import expectation, short
 from hilsim.describe.figure import Record
 from hilsim.errors import Fault, InputError, Misfit, TooShallow
-from hilsim.files import exists, written
+from hilsim.files import unreadable, written
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sources.columns import (
     FLOATS,
@@ -287,12 +287,10 @@ def opened(file: Path) -> Iterator[Columns]:
         return InputError([Fault(str(file), "", found, expected, REMEDY)])
 
     try:
-        if exists(file) and not file.is_file():
-            raise fault("a folder (directory)" if file.is_dir() else "a pipe or a device", "a transcript")
+        if wrong := unreadable(file):
+            raise fault(wrong.found, "a transcript")
         with zipfile.ZipFile(file) as archive:
             yield Columns(archive)
-    except FileNotFoundError:
-        raise fault("no such file", "a transcript") from None
     except Misfit as misfit:
         raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
