@@ -5,9 +5,9 @@ A plan is kept under a digest of everything it depends on; where the folder cann
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from pathlib import Path
 from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
-from hilsim.files import kept_folder
+from hilsim.errors import InputError
+from hilsim.files import kept_folder, written
 
 KNOWN: dict[str, Plan] = {}
 # What the compiler's room stands on, and nothing above it: `tests/test_layers.py` holds imports to that.
@@ -51,7 +52,7 @@ def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
     file = kept_folder() / "plans" / f"{key}.json"
     try:
         plan = Plan.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         plan = make()
         keep(file, plan)
     KNOWN[key] = plan
@@ -59,11 +60,8 @@ def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
 
 
 def keep(file: Path, plan: Plan) -> None:
-    """Write a plan whole, or not at all; that it cannot be written is nobody's fault."""
-    try:
+    """Write a plan whole, or not at all; where it cannot be written it is made again the next time."""
+    with contextlib.suppress(OSError, InputError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(plan.dumps(), encoding="utf-8")
-        beside.replace(file)
-    except OSError:
-        pass
+        with written(file) as beside:
+            beside.write_text(plan.dumps(), encoding="utf-8")

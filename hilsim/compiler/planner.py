@@ -18,7 +18,7 @@ from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
 from hilsim.compiler.program import Subject, exported, exported_once
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
-from hilsim.describe.compiled import Extra, NetworkLoad, Work
+from hilsim.describe.compiled import NetworkLoad, Work
 from hilsim.describe.setup import Placed
 from hilsim.networks.checkpoint import load_config
 from hilsim.networks.network import NetworkConfig
@@ -147,7 +147,10 @@ def padded(lengths: Lengths) -> Chosen:
     title = f"{len(lengths.sized)} graphs of fixed width, inputs padded to the next"
     caveat = "proven on random lengths: real positions do not see the padding"
     source = "pytorch/executorch llama README (AR-N graphs)"
-    return Chosen("fixed_widths", title, "dynamic-shape", "", 1, "rounding", caveat, source, Work(), 0.0, 0, 0)
+    return Chosen(
+        name="fixed_widths", title=title, operator="dynamic-shape", nodes=1, exactness="rounding", caveat=caveat,
+        source=source,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: 
     say(subject.name)
     program = exported(subject)
     load, used = load_of(program, site, set())
-    graph = GraphPlan("whole", 1, len(program.graph.nodes), 1, (), (), 1, 0, (), (), Work(), Extra(), 0.0, 0.0, 0.0, ())
+    graph = GraphPlan(name="whole", rows=1, nodes=len(program.graph.nodes))
     items = (("parameters", parameter_bytes(program, site)[0]), ("activations", used))
     return Plan(
         subject.name, role, unit, precision, site.precision.activations, UNCHECKED, "no rules: nothing was checked",

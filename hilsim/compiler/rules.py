@@ -19,6 +19,7 @@ from hilsim.compiler.nodes import (
     operands,
     operator_of,
     place_of,
+    sources_of,
     tensors_of,
     unbacked,
     used_of,
@@ -208,7 +209,10 @@ class RuleBook:
             held = getattr(module, str(source.target), None) if source.op == "get_attr" else None
             if not isinstance(held, fx.GraphModule):
                 continue
-            known = folded_inside(node, held, constants)
+            count = sum(inner.op == "placeholder" for inner in held.graph.nodes)
+            # A loop's numbers change, those of a branch do not.
+            given = sources_of(node)[-count:] if count and operator_of(node) == "cond" else []
+            known = folded_inside(held, given, constants)
             for inner in held.graph.nodes:
                 if inner.op == "call_function" and inner not in known:
                     for found in (*self.about(inner, known, graph), *self.inside(inner, held, known, graph)):

@@ -70,17 +70,9 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, sha
         return None
     more = work_of_all(made.graph.nodes, constants_of(made)) - work_of_all(before.graph.nodes, constants_of(before))
     title, exactness, caveat = WAYS[name]
+    source = "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique"
     return Chosen(
-        name,
-        title,
-        "module call",
-        path,
-        shared.calls,
-        exactness,
-        caveat,
-        "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique",
-        more,
-        site.seconds(more),
-        0,
-        doubled if name == "two_encoders" else 0,
-    )
+        name=name, title=title, operator="module call", module=path, nodes=shared.calls, exactness=exactness,
+        caveat=caveat, source=source, work=more, seconds=site.seconds(more),
+        held_bytes=doubled if name == "two_encoders" else 0,
+    )  # fmt: skip
