@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from hilsim.cost.step import passes
+from hilsim.cost.step import passes, straight
 from hilsim.hardware.recordings.entries import Entry
 from hilsim.hardware.wire.exchange import ModelFacts
 
@@ -54,14 +53,3 @@ class Durations:
             found = straight(points, rows)
         # A hair below the ceiling, as in units.ns.
         return math.ceil(found - 1e-6)
-
-
-def straight(points: Points, place: int) -> float:
-    """The value at a place: on the line between its neighbours, beyond the outermost as there."""
-    right = bisect_left(points, place, key=lambda point: point[0])
-    if right == len(points):
-        return points[-1][1]
-    if right == 0 or points[right][0] == place:
-        return points[right][1]
-    (low, low_value), (high, high_value) = points[right - 1], points[right]
-    return low_value + (high_value - low_value) * (place - low) / (high - low)
