@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hilsim.describe.catalogue import PROJECT
-from hilsim.describe.decoding import FullRows, OneHot, Payload, Ratio, Sampling, Scalar, TokenIds, TopK
+from hilsim.describe.decoding import FullRows, OneHot, Payload, RatioTest, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.networks.batched import Continuations, Parallel
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
@@ -250,8 +250,8 @@ SAMPLINGS = (
     Sampling(temperature=2.0, top_k=1000), Sampling(temperature=1.3, top_k=1), Sampling(temperature=1.0, top_k=2),
 )  # fmt: skip
 PAYLOADS: tuple[Payload, ...] = (
-    TokenIds(), OneHot(), FullRows(), FullRows(format="fp32"), FullRows(format="counts8"), TopK(k=8),
-    TopK(k=300, format="counts8"), Scalar(), Scalar(format="fp32"),
+    TokenIds(), OneHot(), FullRows(), FullRows(format="fp32"), FullRows(format="counts8"), TopKRows(k=8),
+    TopKRows(k=300, format="counts8"), Scalar(), Scalar(format="fp32"),
 )  # fmt: skip
 every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
 
@@ -288,7 +288,7 @@ def test_tokens_are_drawn_as_from_each(sampling: Sampling) -> None:
 
 @every_sampling
 def test_what_is_tested_by_the_ratio_is_tested_as_in_each(sampling: Sampling) -> None:
-    rules = Rules(Ratio(), FullRows(), sampling)
+    rules = Rules(RatioTest(), FullRows(), sampling)
     choices = Choices(rules, 3)
     places = Places(range(30), range(100, 130), lambda row: [])
     tokens, margins = choices.emitted(ROWS[:30], ROWS[30:], places)

@@ -28,7 +28,7 @@ from hilsim.sampling.distribution import Logits, law_of, require_finite
 from hilsim.sampling.proposals import Draft, TokenTree
 from hilsim.show.document import as_json
 from hilsim.sources.live import LiveSource, Reader
-from hilsim.text.pairs import Columns
+from hilsim.text.pairs import CommonVocabulary
 from tests.scenes import shipped
 from tests.toy import START, VOCABULARY, Table, Text
 
@@ -157,7 +157,7 @@ def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
         networks={"target": target, "draft": network()},
-        columns=dict.fromkeys(("target", "draft"), Columns(11)),
+        columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
     )

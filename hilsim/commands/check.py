@@ -14,7 +14,7 @@ from hilsim.compiler.fallback_options import WayOut, ways_out
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
 from hilsim.cost.memory import Largest, largest_context
-from hilsim.cost.verdict import Verdict, check
+from hilsim.cost.verdict import PlacementVerdict, check
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
@@ -105,7 +105,7 @@ def longest_words(longest: Largest) -> str:
     return f"Largest context: {found} (stopped by {longest.stopped_by}).{over}"
 
 
-def show_caveats(verdict: Verdict) -> None:
+def show_caveats(verdict: PlacementVerdict) -> None:
     """What has to be said against the placement, and the notes of its chips."""
     from rich.console import Console
 
@@ -127,7 +127,7 @@ def unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
 
 def check_module(options: CheckOptions) -> int:
     """The plan of a module that the user names, on a chip that the user names."""
-    from hilsim.compiler.choose import Site
+    from hilsim.compiler.choose import CompileSite
     from hilsim.compiler.planner import plan_module
     from hilsim.compiler.program import subject_of
 
@@ -141,7 +141,7 @@ def check_module(options: CheckOptions) -> int:
     allowed = compile_options(options.overrides)
     with saying("compiling") as say:
         subject = subject_of(options.module)
-        site = Site(unit, unit.precisions[precision], profile, allowed)
+        site = CompileSite(unit, unit.precisions[precision], profile, allowed)
         plan, prepared = plan_module(subject, site, say, unit=f"{chip_name}.{unit_name}", precision=precision)
     show([plan], [], options, file=options.module)
     if plan.outcome == "refused":
@@ -195,7 +195,7 @@ def show(
     plans: Sequence[Plan],
     remarks: Sequence[str],
     options: CheckOptions,
-    verdict: Verdict | None = None,
+    verdict: PlacementVerdict | None = None,
     file: str = "",
     ways: Sequence[WayOut] = (),
     longest: Largest | None = None,

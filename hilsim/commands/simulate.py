@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hilsim.compiler.compile_check import load_compiled, plans_of, require, with_plans
 from hilsim.compiler.fallback_options import ways_out
 from hilsim.compiler.plan import Plan
-from hilsim.cost.verdict import Verdict, check
+from hilsim.cost.verdict import PlacementVerdict, check
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
@@ -97,7 +97,7 @@ def link_of(setup: Setup, options: RunOptions) -> AbstractContextManager[Mapping
 def run_with(
     options: RunOptions,
     setup: Setup,
-    verdict: Verdict,
+    verdict: PlacementVerdict,
     plans: dict[int, Plan],
     rig: Rig | None,
     ends: Mapping[str, End],
@@ -200,7 +200,7 @@ def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str
 
 @contextmanager
 def views(
-    options: RunOptions, setup: Setup, verdict: Verdict, words: Callable[[Sequence[int]], str]
+    options: RunOptions, setup: Setup, verdict: PlacementVerdict, words: Callable[[Sequence[int]], str]
 ) -> Iterator[tuple[Observer | None, Dashboard | None]]:
     """What watches the run: the live dashboard on a terminal, plain lines elsewhere, nobody for --json.
 

@@ -34,7 +34,7 @@ HEAD = "sampler"  # the module of a decoder that comes after its logits
 
 
 @dataclass(frozen=True)
-class Site:
+class CompileSite:
     """Where a graph goes: a unit at a precision, under a profile, and what the user allows there."""
 
     unit: Unit
@@ -105,7 +105,7 @@ class Candidate:
 
 
 def plan_graph(
-    name: str, rows: int, program: ExportedProgram, site: Site, *, repeats: float = 1.0, layers: str = ""
+    name: str, rows: int, program: ExportedProgram, site: CompileSite, *, repeats: float = 1.0, layers: str = ""
 ) -> GraphPlan:
     """Plan one graph and rewrite `program` in place accordingly.
 
@@ -138,7 +138,7 @@ def plan_graph(
 
 
 def mend(
-    program: ExportedProgram, site: Site, errors: Iterable[Finding], repeats: float, layers: str
+    program: ExportedProgram, site: CompileSite, errors: Iterable[Finding], repeats: float, layers: str
 ) -> tuple[list[Chosen], Work]:
     """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""
     by_name = {node.name: node for node in program.graph.nodes}
@@ -167,7 +167,7 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
     return [found for found in findings if found.severity == "error"]
 
 
-def passes(program: ExportedProgram, site: Site, graph: str, errors: list[Finding]) -> tuple[list[Chosen], Work]:
+def passes(program: ExportedProgram, site: CompileSite, graph: str, errors: list[Finding]) -> tuple[list[Chosen], Work]:
     """Passes over the whole program that take an error away, or that the user asks for, in place; what they add."""
     chosen: list[Chosen] = []
     extra = Work()
@@ -238,7 +238,7 @@ def use_of(
     )  # fmt: skip
 
 
-def candidates(node: fx.Node, site: Site, constants: set[fx.Node]) -> Iterable[Candidate]:
+def candidates(node: fx.Node, site: CompileSite, constants: set[fx.Node]) -> Iterable[Candidate]:
     """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes."""
     for rewrite in rewrites_for(operator_of(node)):
         if not site.may_use(rewrite.name) or rewrite.fits(node):
@@ -286,7 +286,7 @@ def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:
             yield f"{found.graph}: {found.reason}. Remedy: {found.remedy}."
 
 
-def away_refusals(errors: Iterable[Finding], islands: Islands, site: Site) -> Iterable[str]:
+def away_refusals(errors: Iterable[Finding], islands: Islands, site: CompileSite) -> Iterable[str]:
     """Why operators cannot leave the unit, where they would have to."""
     if not islands.nodes:
         return

@@ -21,7 +21,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
 
 if TYPE_CHECKING:
-    from hilsim.compiler.choose import Site
+    from hilsim.compiler.choose import CompileSite
 
 Say = Callable[[str], None]
 P = TypeVar("P", bound=Placed | PlacedNetwork)
@@ -172,11 +172,11 @@ def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile)
     return profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name
 
 
-def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Site:
+def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> CompileSite:
     """Where a part's graphs go."""
-    from hilsim.compiler.choose import Site
+    from hilsim.compiler.choose import CompileSite
 
-    return Site(part.unit, part.unit.precisions[part.precision], profile, allowed)
+    return CompileSite(part.unit, part.unit.precisions[part.precision], profile, allowed)
 
 
 def text_of(file: Path) -> str:

@@ -23,7 +23,7 @@ CALL = re.compile(r"@(\d+)")
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """Where a node comes from: `module` is a path ("blocks.0.attention"), `call` counts from 0, `line` is a file's."""
 
     node: str
@@ -41,10 +41,10 @@ def operator_of(node: fx.Node) -> str:
     return str(target)
 
 
-def place_of(node: fx.Node) -> Place:
+def place_of(node: fx.Node) -> NodePlace:
     """The node's place; empty where the export did not keep one."""
     module, call = module_call(node)
-    return Place(node.name, operator_of(node), module, call, line_of(node))
+    return NodePlace(node.name, operator_of(node), module, call, line_of(node))
 
 
 def module_call(node: fx.Node) -> tuple[str, int]:

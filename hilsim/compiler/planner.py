@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
-from hilsim.compiler.lengths import Lengths, fixed_lengths
+from hilsim.compiler.lengths import FixedLengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights_read, work_of_all, working_set
@@ -34,7 +34,7 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
 
 
 def decoder_graph(
-    placed: Placed, site: Site, context: int, name: str, rows: int, say: Callable[[str], None]
+    placed: Placed, site: CompileSite, context: int, name: str, rows: int, say: Callable[[str], None]
 ) -> GraphPlan:
     """One graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
     config = config_of(placed, context)
@@ -60,7 +60,7 @@ def repeats_of(placed: Placed, config: NetworkConfig) -> float:
 
 
 def plan_decoder(
-    placed: Placed, site: Site, context: int, talkers: int, graph_of: Callable[[str, int], GraphPlan]
+    placed: Placed, site: CompileSite, context: int, talkers: int, graph_of: Callable[[str, int], GraphPlan]
 ) -> Plan:
     """Every graph of a language model, each made or kept: `graph_of` knows it by name and rows."""
     config = config_of(placed, context)
@@ -103,7 +103,7 @@ def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
 
 
 def plan_module(
-    subject: Subject, site: Site, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
+    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The graphs of any module, and their programs as rewritten. Raises `InputError` where it cannot be exported.
 
@@ -142,7 +142,7 @@ def plan_module(
     return plan, prepared
 
 
-def padded(lengths: Lengths) -> Chosen:
+def padded(lengths: FixedLengths) -> Chosen:
     """Fixed widths, told as the rewrite that they are; what the further graphs hold is in the module's own items."""
     title = f"{len(lengths.sized)} graphs of fixed width, inputs padded to the next"
     caveat = "proven on random lengths: real positions do not see the padding"
@@ -168,7 +168,7 @@ class Prepared:
 
 
 def plan_sized(
-    name: str, rows: int, subject: Subject, program: ExportedProgram, site: Site
+    name: str, rows: int, subject: Subject, program: ExportedProgram, site: CompileSite
 ) -> tuple[GraphPlan, Prepared]:
     """Plan one graph of a module: calls told apart first, then node by node."""
     whole = program
@@ -191,13 +191,13 @@ def plan_sized(
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
-def parameter_bytes(program: ExportedProgram, site: Site) -> tuple[int, int]:
+def parameter_bytes(program: ExportedProgram, site: CompileSite) -> tuple[int, int]:
     """Bytes of all parameters, and of the largest."""
     sizes, bits = parameter_sizes(program), site.precision.weight_bits.si
     return round(sum(sizes) * bits / 8), round(max(sizes, default=0) * bits / 8)
 
 
-def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[NetworkLoad, int]:
+def load_of(program: ExportedProgram, site: CompileSite, away: set[str]) -> tuple[NetworkLoad, int]:
     """A program's load without what runs elsewhere, and the bytes of its widest operator."""
     constants = constants_of(program)
     here = [node for node in program.graph.nodes if node.name not in away and node.op == "call_function"]
@@ -206,7 +206,9 @@ def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[Netwo
     return load, site.bytes(working_set(here, constants))
 
 
-def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: str, unit: str, precision: str) -> Plan:
+def measured(
+    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str, unit: str, precision: str
+) -> Plan:
     """The plan of a module where nobody's rules are known: its load and its memory, and no findings."""
     say(subject.name)
     program = exported(subject)
@@ -219,7 +221,7 @@ def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: 
     )  # fmt: skip
 
 
-def items_of(parts: list[Prepared], site: Site) -> tuple[tuple[str, int], ...]:
+def items_of(parts: list[Prepared], site: CompileSite) -> tuple[tuple[str, int], ...]:
     """What a module keeps in memory: parameters once a graph, unless the compiler's graphs share them."""
     copies = 1 if site.profile.shared_context.value else len(parts)
     times = f" x {copies} graphs" if copies > 1 else ""

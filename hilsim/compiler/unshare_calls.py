@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import EXACTNESS, Site
+from hilsim.compiler.choose import EXACTNESS, CompileSite
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.operator_costs import work_of_all
@@ -24,7 +24,7 @@ WAYS = {
 
 
 def calls_apart(
-    subject: Subject, program: ExportedProgram, site: Site, refused: Sequence[Finding]
+    subject: Subject, program: ExportedProgram, site: CompileSite, refused: Sequence[Finding]
 ) -> tuple[ExportedProgram, tuple[Chosen, ...]]:
     """The program without the modules that are refused for being called again, and how that was done."""
     chosen: list[Chosen] = []
@@ -50,7 +50,7 @@ def calls_apart(
     return program, tuple(chosen)
 
 
-def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, shared: Shared) -> Chosen | None:
+def way_of(name: str, subject: Subject, before: ExportedProgram, site: CompileSite, shared: Shared) -> Chosen | None:
     """One way to tell calls apart, and its price against leaving them as they are; None where it does not work."""
     if not site.may_use(name):
         return None

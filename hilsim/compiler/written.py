@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
 from hilsim.compiler.nodes import is_random
@@ -73,7 +73,7 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
     return told
 
 
-def write_decoder(placed: Placed, site: Site, context: int, folder: Path, say: Say) -> Iterator[str]:
+def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path, say: Say) -> Iterator[str]:
     """Every graph of a stand-in, weights and all."""
     assert placed.stand_in is not None
     network = load_network(placed.stand_in)

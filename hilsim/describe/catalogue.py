@@ -14,7 +14,7 @@ from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.folder import config_in, described_by
-from hilsim.describe.names import Known, hint, key_hint, longest_beginning, resolve
+from hilsim.describe.names import KnownName, hint, key_hint, longest_beginning, resolve
 from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, Misfit, ScenarioError
 from hilsim.files import exists, expanded, files_in, read_text, reason
@@ -69,7 +69,7 @@ def described(kind: str, record: type[N]) -> tuple[N, ...]:
 def known_as(name: str, kind: str, record: type[N]) -> N | None:
     """The described thing that a measurement's text names, by any spelling or as its beginning; None where none is."""
     things = described(kind, record)
-    known = [Known(one.name, getattr(one, "known_as", ()), one.title) for one in things]
+    known = [KnownName(one.name, getattr(one, "known_as", ()), one.title) for one in things]
     meant = resolve(name, known, kind)
     found = meant[0] if len(meant) == 1 else longest_beginning(name, known)
     return next((one for one in things if one.name == found), None)
@@ -97,7 +97,7 @@ def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tup
     own = [] if chip.mode is None else [chip.mode.name]
     elsewhere = {} if sent_here else chip.modes_elsewhere
     modes = (*own, *chip.modes, *elsewhere)
-    match resolve(mode, [Known(one) for one in modes], "mode"):
+    match resolve(mode, [KnownName(one) for one in modes], "mode"):
         case (meant,) if meant in own:
             return chip, file
         case (meant,) if meant in chip.modes:
@@ -163,14 +163,14 @@ def stamp(file: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def spelled(file: Path, changed_ns: int, size: int) -> Known:
+def spelled(file: Path, changed_ns: int, size: int) -> KnownName:
     """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
     try:
         data = parse(read_text(file), str(file)).data
     except InputError:
-        return Known(file.stem)
+        return KnownName(file.stem)
     title, aliases = (data.get("title"), data.get("known_as")) if isinstance(data, dict) else (None, None)
-    return Known(
+    return KnownName(
         file.stem,
         tuple(alias for alias in aliases if isinstance(alias, str)) if isinstance(aliases, list) else (),
         title if isinstance(title, str) else "",

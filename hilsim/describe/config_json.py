@@ -116,7 +116,7 @@ def is_positive(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """What a config.json says of a decoder's size."""
 
     family: str
@@ -132,7 +132,7 @@ class Shape:
     windows: tuple[int | None, ...] | None  # attention window per layer; None: every layer sees everything
 
 
-def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> Shape:
+def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> DecoderShape:
     """The shape, with transformers' defaults; what is wrong is left in `fields.faults`."""
     family = fields.choice("model_type", None, families, remedy)
     hidden, layers = fields.whole("hidden_size"), fields.whole("num_hidden_layers", most=1024)
@@ -144,7 +144,7 @@ def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> Shape:
     head_dim = fields.whole("head_dim", HEAD_DIM.get(family, hidden // heads))
     if head_dim % 2 and not fields.faults:
         fields.fault("head_dim", "an even number, for rotary positions turn pairs")
-    return Shape(
+    return DecoderShape(
         family=family,
         vocab_size=fields.whole("vocab_size"),
         hidden=hidden,

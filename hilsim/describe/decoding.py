@@ -65,7 +65,7 @@ class FullRows(Record):
     format: RowFormat = "fp16"
 
 
-class TopK(Record):
+class TopKRows(Record):
     """The draft's `k` likeliest tokens: cut and rounded first, then sampled from (QSV, arXiv 2507.00605)."""
 
     scheme: Literal["top_k"] = "top_k"
@@ -99,7 +99,7 @@ class Greedy(Record):
     rule: Literal["greedy"] = "greedy"
 
 
-class Ratio(Record):
+class RatioTest(Record):
     """Leviathan et al. (arXiv 2211.17192), Chen et al. (arXiv 2302.01318)."""
 
     rule: Literal["ratio"] = "ratio"
@@ -117,7 +117,7 @@ class SampleMatch(Record):
     rule: Literal["sample_match"] = "sample_match"
 
 
-class Block(Record):
+class BlockVerification(Record):
     """Tokens are accepted jointly over a block (Sun et al., arXiv 2403.10444)."""
 
     rule: Literal["block"] = "block"
@@ -144,12 +144,12 @@ def shorthand(key: str) -> Callable[[object], object]:
 
 
 Payload = Annotated[
-    TokenIds | OneHot | FullRows | TopK | Scalar | TopKAfter,
+    TokenIds | OneHot | FullRows | TopKRows | Scalar | TopKAfter,
     Field(discriminator="scheme"),
     BeforeValidator(shorthand("scheme")),
 ]
 Accept = Annotated[
-    Greedy | Ratio | GumbelMatch | SampleMatch | Block | Lenient | Typical,
+    Greedy | RatioTest | GumbelMatch | SampleMatch | BlockVerification | Lenient | Typical,
     Field(discriminator="rule"),
     BeforeValidator(shorthand("rule")),
 ]

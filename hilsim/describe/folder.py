@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hilsim.describe.config_json import CONFIG, FAMILIES, Fields, Shape, read_object, shape_of
+from hilsim.describe.config_json import CONFIG, FAMILIES, DecoderShape, Fields, read_object, shape_of
 from hilsim.describe.vocabulary import Tokens, tokens_in
 from hilsim.errors import CheckpointError, Fault
 
@@ -78,7 +78,7 @@ def unknown_parts(document: dict[str, Any], file: str) -> list[Fault]:
     return faults
 
 
-def left_out(shape: Shape, document: dict[str, Any]) -> list[str]:
+def left_out(shape: DecoderShape, document: dict[str, Any]) -> list[str]:
     """What of a model its cost leaves out."""
     found = []
     windows = [window for window in shape.windows or () if window is not None and window < shape.positions]

@@ -14,7 +14,7 @@ from hilsim.errors import Misfit
 DraftTokens = Annotated[int, Field(ge=1, le=64)]
 
 
-class Fallback(Record):
+class SpeculationPause(Record):
     """When to let the target go on alone: where the last `window` rounds were slower than plain steps would have been.
 
     Rounds must be `margin` times as fast as plain steps; after `rest_tokens` tokens speculation is tried again.
@@ -30,7 +30,7 @@ class Speculative(Record):
 
     needs_draft: ClassVar[bool] = True
     live_only: ClassVar[bool] = False
-    fallback: Fallback | None = None
+    fallback: SpeculationPause | None = None
 
 
 class TargetOnly(Record):

@@ -118,7 +118,7 @@ class Live(Record):
     dtype: Literal["float32", "float64"] = "float32"
 
 
-class Recorded(Record):
+class RecordedLogits(Record):
     """What a transcript says: words and drafts of real networks, looked up. `python -m hilsim record` writes one."""
 
     source: Literal["transcript"]
@@ -137,7 +137,7 @@ class Synthetic(Record):
         return self.acceptance if isinstance(self.acceptance, float) else self.acceptance.chances
 
 
-Logits = Annotated[Live | Recorded | Synthetic, Field(discriminator="source")]
+Logits = Annotated[Live | RecordedLogits | Synthetic, Field(discriminator="source")]
 
 
 class Conversations(Record):

@@ -83,7 +83,7 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
         setup = load_setup(path, base)
     except InputError as error:
         raise ScenarioError([*faults, *(of_set(fault, document, name, str(path)) for fault in error.faults)]) from None
-    trial = Trial(path, base, axes, document, name)
+    trial = AxisChecks(path, base, axes, document, name)
     digests = []
     for place, axis in axes.items():
         found, of_rows = trial.axis(place, axis)
@@ -178,7 +178,7 @@ def bare(fault: Fault) -> str:
 
 
 @dataclass(frozen=True)
-class Trial:
+class AxisChecks:
     """Holds the values of the axes against the scenario, one at a time."""
 
     scenario: Path

@@ -38,7 +38,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Pair:
+class VocabularyPair:
     """How the ids of a target and its draft compare."""
 
     target: Tokens
@@ -103,13 +103,13 @@ class Pair:
         return found
 
 
-def compared(target: Tokens, draft: Tokens) -> Pair:
+def compared(target: Tokens, draft: Tokens) -> VocabularyPair:
     """Both tokenizers, id by id."""
     ours, theirs = target.texts, draft.texts
     unlike = tuple(sorted(token for token, text in ours.items() if theirs.get(token, text) != text))
     target_only = tuple(sorted(token for token in ours if token not in theirs))
     draft_only = tuple(sorted(token for token in theirs if token not in ours))
-    return Pair(target, draft, unlike, target_only, draft_only)
+    return VocabularyPair(target, draft, unlike, target_only, draft_only)
 
 
 def tokens_in(folder: Path) -> Tokens | None:

@@ -32,7 +32,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Layer:
+class DecoderLayer:
     """One block's parameters."""
 
     attention_norm: Array
@@ -82,7 +82,15 @@ class SingleRow:
         return view(cos), view(sin)
 
     def attend(
-        self, layer: Layer, qkv: Array, cos: Array, sin: Array, keys: Array, values: Array, first: int, position: int
+        self,
+        layer: DecoderLayer,
+        qkv: Array,
+        cos: Array,
+        sin: Array,
+        keys: Array,
+        values: Array,
+        first: int,
+        position: int,
     ) -> Array:
         """Write this position's key and value, then attend to [first, position]; `keys`: (kv_heads, capacity, dim)."""
         heads, kv_heads, dim = self.config.heads, self.config.kv_heads, self.config.head_dim
@@ -118,10 +126,10 @@ def matrix_of(linear: nn.Linear) -> Matrix:
     return Matrix(view(linear.weight), None if linear.bias is None else view(linear.bias))
 
 
-def layer_of(block: Block) -> Layer:
+def layer_of(block: Block) -> DecoderLayer:
     attention: Attention = block.attention
     norms = [None if norm is None else view(norm) for norm in (attention.q_norm, attention.k_norm)]
-    return Layer(
+    return DecoderLayer(
         attention_norm=view(block.attention_norm),
         qkv=matrix_of(attention.qkv),
         q_norm=norms[0],

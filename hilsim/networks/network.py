@@ -133,7 +133,7 @@ class Attention(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cached: tuple[Tensor, Tensor] | None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         """`x`: (batch x rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
         written, or None to attend within `x` alone. `cos` and `sin` have one entry a row. A `layout` says what each
@@ -166,7 +166,7 @@ class Attention(nn.Module):
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Where the rows of a pass stand when they are no plain sequence: their positions, and what each of them sees."""
 
     positions: Tensor  # (rows,)
@@ -181,7 +181,7 @@ class Layout:
         return torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -math.inf)
 
 
-def layout_of(cached: int, parents: Sequence[int]) -> Layout:
+def layout_of(cached: int, parents: Sequence[int]) -> RowLayout:
     """Rows below `cached` positions; each sees these, itself and its ancestors. `parents` are rows, -1 the cache."""
     rows = len(parents)
     visible = torch.zeros(rows, cached + rows, dtype=torch.bool)
@@ -193,7 +193,7 @@ def layout_of(cached: int, parents: Sequence[int]) -> Layout:
             visible[row] |= visible[parent]
         visible[row, cached + row] = True
     positions = cached + torch.tensor(depths)
-    return Layout(positions, torch.cat((torch.arange(cached), positions)), visible)
+    return RowLayout(positions, torch.cat((torch.arange(cached), positions)), visible)
 
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cached: tuple[Tensor, Tensor] | None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
         return self.feed_forward(x + self.attention(normed, cos, sin, cached, layout))
@@ -262,7 +262,7 @@ class Network(nn.Module):
         tokens: Tensor,
         cache: KVCache | None = None,
         last_rows: int | None = None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         """Logits (batch, rows, vocabulary) for `tokens` (batch, rows), which follow what `cache` holds.
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hilsim.networks.network import Block, Network, NetworkConfig
-from hilsim.text.pairs import NEVER, Columns
+from hilsim.text.pairs import NEVER, CommonVocabulary
 
 ROWS = 64  # oneDNN's layout is the same for every usual number of rows
 Product = Callable[[Tensor], Tensor]
@@ -26,7 +26,7 @@ Mix = Callable[[int, int | None, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Layer:
+class PackedLayer:
     """One block's parameters; a matrix is the product with it."""
 
     attention_norm: Tensor
@@ -48,10 +48,10 @@ class Packed:
     embedding: Tensor
     cos: Tensor
     sin: Tensor
-    layers: tuple[Layer, ...]
+    layers: tuple[PackedLayer, ...]
     norm: Tensor
     head: Product
-    columns: Columns  # the logits that count
+    columns: CommonVocabulary  # the logits that count
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,13 +88,13 @@ class Packed:
 
 
 @torch.inference_mode()
-def packed(network: Network, context: int, beyond: int = 0, columns: Columns | None = None) -> Packed:
+def packed(network: Network, context: int, beyond: int = 0, columns: CommonVocabulary | None = None) -> Packed:
     """A network for many rows of conversations of `context` positions, and `beyond` them where drafts go on.
 
     Without `columns` all its logits count.
     """
     layers = tuple(
-        Layer(
+        PackedLayer(
             attention_norm=block.attention_norm,
             qkv=product(block.attention.qkv),
             q_norm=block.attention.q_norm,
@@ -109,7 +109,7 @@ def packed(network: Network, context: int, beyond: int = 0, columns: Columns | N
         if isinstance(block, Block)
     )
     cos, sin = network.rotary(context + beyond, context)
-    columns, head = columns or Columns(network.config.vocab_size), product(network.head)
+    columns, head = columns or CommonVocabulary(network.config.vocab_size), product(network.head)
     return Packed(network.config, network.embedding.weight, cos, sin, layers, network.norm, head, columns)
 
 

@@ -56,7 +56,7 @@ def require(right: bool | np.bool_, found: str, expected: str) -> None:
         raise Misfit(found, expected)
 
 
-class Columns:
+class TranscriptColumns:
     """The members of an `.npz` file, each held against its name's type and its size on the disk before it is read."""
 
     def __init__(self, archive: zipfile.ZipFile):

@@ -34,9 +34,9 @@ from hilsim.sources.columns import (
     SURE,
     UNKNOWN,
     WAYS,
-    Columns,
     Floats,
     Ints,
+    TranscriptColumns,
     narrow,
     planes,
     require,
@@ -94,7 +94,7 @@ class Transcript:
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordedRequest:
     """One request: where its answer begins and ends, all tokens and what comes after, and where its rows begin."""
 
     asked: int
@@ -178,9 +178,9 @@ def reread(transcript: Transcript) -> dict[int, int]:
     return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
 
 
-def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
+def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
     """Every request that was answered, by its number, with the conversation that it stands in."""
-    found: dict[int, Told] = {}
+    found: dict[int, RecordedRequest] = {}
     row, kept = 0, reread(transcript)
     so_far: list[int] = []
     for request in range(transcript.requests):
@@ -199,7 +199,7 @@ def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
             margins = transcript.margin[answer_start : transcript.answer_end[request]]
             margins = np.concatenate((margins, transcript.after_margin[request][: len(after)]))
             tokens = (*so_far, *map(int, after))
-            found[int(transcript.index[request])] = Told(asked, len(so_far), tokens, margins, row)
+            found[int(transcript.index[request])] = RecordedRequest(asked, len(so_far), tokens, margins, row)
             row += len(answer)
     return found
 
@@ -280,7 +280,7 @@ def load_header(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Columns]:
+def opened(file: Path) -> Iterator[TranscriptColumns]:
     """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
 
     def fault(found: str, expected: str) -> InputError:
@@ -290,14 +290,14 @@ def opened(file: Path) -> Iterator[Columns]:
         if wrong := unreadable(file):
             raise fault(wrong.found, "a transcript")
         with zipfile.ZipFile(file) as archive:
-            yield Columns(archive)
+            yield TranscriptColumns(archive)
     except Misfit as misfit:
         raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
         raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
 
 
-def header_of(columns: Columns) -> dict[str, Any]:
+def header_of(columns: TranscriptColumns) -> dict[str, Any]:
     """The header, of this very version, with the depth."""
     header = json.loads(columns.read("header").tobytes().decode())
     require(isinstance(header, dict), "a header that is no object", "one")

@@ -146,9 +146,9 @@ class ChatTokenizer:
         """The prompt that opens a conversation."""
         return self.open(system).ask(user, []).tokens
 
-    def open(self, system: str | None = None) -> Dialogue:
+    def open(self, system: str | None = None) -> ChatHistory:
         """A conversation that begins, after the system text if there is one."""
-        return Dialogue(self, system)
+        return ChatHistory(self, system)
 
     def conversation(self, messages: Sequence[dict[str, str]], cue: bool = True) -> Encoded:
         """A conversation as `transformers` encodes it; `cue` asks for the next answer.
@@ -205,7 +205,7 @@ class ChatTokenizer:
             raise CheckpointError([Fault(self.template.file, "tokenizer.json", found, "one for any text")]) from None
 
 
-class Dialogue:
+class ChatHistory:
     """One conversation: what was said by whom, and what the last prompt was."""
 
     def __init__(self, tokenizer: ChatTokenizer, system: str | None = None):

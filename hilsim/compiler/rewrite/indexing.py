@@ -92,7 +92,7 @@ def embedding_select(
     return torch.index_select(weight, 0, indices.reshape(-1)).reshape(*indices.shape, weight.shape[1])
 
 
-class Layout:
+class IndexLayout:
     """How `x[indices]` reads: the indexed axes in front, one linear index over them, and where the result's axes go."""
 
     def __init__(self, x: Tensor, indices: Sequence[Tensor | None]):
@@ -139,7 +139,7 @@ class Layout:
 
 def index_select_flat(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     """`x[i, j, ...]` as index_select of rows by one linear index; negative indices count from the end."""
-    layout = Layout(x, indices)
+    layout = IndexLayout(x, indices)
     return layout.result(torch.index_select(layout.table(x), 0, layout.linear))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from hilsim.compiler.rewrite.indexing import (
     MASK_ELEMENTS,
-    Layout,
+    IndexLayout,
     back,
     fits_index,
     fits_mask,
@@ -26,7 +26,7 @@ from hilsim.compiler.rewrite.record import Rewrite, argument, extent
 
 def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
     """`x[i, j, ...] = values`: for each row of x the last index that names it, and that index's values pulled out."""
-    layout = Layout(x, indices)
+    layout = IndexLayout(x, indices)
     mask = one_hot(layout.linear, layout.places)
     winner = last_hit(mask)
     source = torch.index_select(layout.rows(values), 0, torch.maximum(winner, torch.zeros_like(winner)))

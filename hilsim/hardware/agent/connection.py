@@ -26,7 +26,7 @@ def probe(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-class Line:
+class ClientConnection:
     """One client's connection."""
 
     def __init__(self, connection: socket.socket):
@@ -115,7 +115,7 @@ class Heart:
     felt in a step of two milliseconds.
     """
 
-    def __init__(self, line: Line, heartbeat_s: float):
+    def __init__(self, line: ClientConnection, heartbeat_s: float):
         self.line, self.heartbeat_s = line, heartbeat_s
         self._work: tuple[Any, int] | None = None  # id of what is asked, and since when
         self._stop = threading.Event()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from hilsim.errors import Fault, InputError
-from hilsim.hardware.agent.connection import Line
+from hilsim.hardware.agent.connection import ClientConnection
 from hilsim.hardware.agent.notes import note, note_exception
 from hilsim.hardware.wire.frames import Closed, Frame
 
@@ -87,7 +87,7 @@ class Door:
 
 def turn_away(connection: socket.socket, message: str) -> None:
     """Tell a second client that it is one, and close."""
-    line = Line(connection)
+    line = ClientConnection(connection)
     with contextlib.suppress(Closed):
         line.send(Frame("refused", {"code": "busy", "message": message}))
     line.hang_up()

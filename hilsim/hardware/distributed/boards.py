@@ -22,7 +22,7 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
 from hilsim.hardware.distributed.expected import Said, Told, Words, held_against
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
-from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepExecutor, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.lock import Lock
@@ -55,7 +55,7 @@ class Player:
     """A role and the chip that plays it: what it has heard last, and all that it has done since the run began."""
 
     role: str
-    chip: Chip
+    chip: StepExecutor
     facts: ModelFacts
     worker: Worker
     heard: tuple[int, ...] = ()
@@ -152,7 +152,7 @@ class RealSlot(DeviceSlot):
         yield done
 
 
-def executed(track: str, chip: Chip, ask: StepRequest) -> StepResult:
+def executed(track: str, chip: StepExecutor, ask: StepRequest) -> StepResult:
     """Have a step executed. Raises `ChipLost`: a run on the wall's clock cannot wait for a chip to recover."""
     try:
         return chip.execute(ask)
@@ -213,7 +213,7 @@ class RealBoard(Board):
 class Stage:
     """Chips by role and wires by direction, for run after run of one scenario. Roles on one chip share its thread."""
 
-    def __init__(self, chips: Mapping[str, tuple[Chip, ModelFacts]], wires: Mapping[str, Wire]):
+    def __init__(self, chips: Mapping[str, tuple[StepExecutor, ModelFacts]], wires: Mapping[str, Wire]):
         self.workers = {id(chip): Worker(role) for role, (chip, _) in chips.items()}
         self.wires = wires
         self.players = {
