@@ -38,6 +38,7 @@ from hilsim.describe.profile import (
     Evidence,
     NumberKind,
     Profile,
+    Severity,
     Spelling,
     Standing,
     formats_of,
@@ -246,20 +247,13 @@ class RuleBook:
                 for size in tensor.shape:
                     if isinstance(size, torch.SymInt) and str(size) not in seen:
                         seen.add(str(size))
+                        switch = self.profile.dynamic_shapes
                         yield Finding(
-                            graph,
-                            "dynamic-shape",
-                            "error",
-                            self.profile.name,
-                            f"input {node.name} has a dimension that varies ({size})",
-                            self.profile.dynamic_shapes.source,
-                            self.profile.dynamic_shapes.evidence,
+                            graph, "dynamic-shape", "error", self.profile.name,
+                            f"input {node.name} has a dimension that varies ({size})", switch.source, switch.evidence,
                             "export one graph for each of a few fixed lengths, pad up to the next",
-                            ("fixed_widths",),
-                            node.name,
-                            "placeholder",
-                            line=first_line(node),
-                        )
+                            ("fixed_widths",), node.name, "placeholder", line=first_line(node),
+                        )  # fmt: skip
 
     def about_integers(self, program: ExportedProgram, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """One note a graph for its 64-bit integers; those that are refused are told node by node, here only inputs."""
@@ -279,21 +273,13 @@ class RuleBook:
         kind = ("input" if refused else "tensor") + ("s" if len(wide) > 1 else "")
         what = f"{len(wide)} {kind} of int64, from {wide[0].name} on; "
         yield Finding(
-            graph,
-            "int64",
-            "note",
-            self.profile.name,
+            graph, "int64", "note", self.profile.name,
             what + (NO_INTEGERS if refused else "the converter makes them int32"),
-            DLA if refused else "pytorch/executorch _passes/i64_to_i32.py",
-            "documented",
+            DLA if refused else "pytorch/executorch _passes/i64_to_i32.py", "documented",
             "ship embeddings instead of ids" if refused else "keep values below 2^31; cast once at the inputs",
             () if refused else ("int64_to_int32",),
-            place.node,
-            place.operator,
-            place.module,
-            place.call,
-            place.line or first_line(wide[0]),
-        )
+            place.node, place.operator, place.module, place.call, place.line or first_line(wide[0]),
+        )  # fmt: skip
 
     def about_state(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
         """One finding a buffer or input that the graph writes to."""
@@ -337,22 +323,14 @@ class RuleBook:
             remedy = "a copy of the parameter for each use, or one use with the inputs stacked"
             call = shared.call
         return Finding(
-            graph,
-            "shared-calls",
-            "note" if switch.value else "error" if ways else "warning",
-            self.profile.name,
-            again + (f" ({switch.evidence}: siamese networks are refused)" if ways else ""),
-            switch.source,
-            switch.evidence,
-            "" if switch.value else remedy,
-            ways,
-            module=shared.modules[0],
-            call=call,
-            line=shared.line,
-        )
+            graph, "shared-calls", "note" if switch.value else "error" if ways else "warning", self.profile.name,
+            again + (f" ({switch.evidence}: siamese networks are refused)" if ways else ""), switch.source,
+            switch.evidence, "" if switch.value else remedy, ways,
+            module=shared.modules[0], call=call, line=shared.line,
+        )  # fmt: skip
 
     def finding(
-        self, node: fx.Node, graph: str, rule: str, severity: str, said: Judgement, mending: tuple[str, ...]
+        self, node: fx.Node, graph: str, rule: str, severity: Severity, said: Judgement, mending: tuple[str, ...]
     ) -> Finding:
         """A finding about a node, with its place."""
         place = place_of(node)
@@ -361,21 +339,9 @@ class RuleBook:
             away = self.profile.elsewhere
             remedy = "say it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
-            graph,
-            rule,
-            severity,  # type: ignore[arg-type]
-            self.profile.name,
-            said.why,
-            said.source,
-            said.evidence,
-            remedy,
-            mending,
-            place.node,
-            place.operator,
-            place.module,
-            place.call,
-            place.line,
-        )
+            graph, rule, severity, self.profile.name, said.why, said.source, said.evidence, remedy, mending,
+            place.node, place.operator, place.module, place.call, place.line,
+        )  # fmt: skip
 
 
 def mending_of(node: fx.Node) -> tuple[str, ...]:

@@ -29,18 +29,19 @@ class RepeatedKey(ValueError):
     """A JSON object that has one key twice."""
 
 
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand there once. Raises `RepeatedKey`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds. Raises `CheckpointError`, also where a key stands twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise RepeatedKey(next(key for key in keys if keys.count(key) > 1))
-        return found
-
     try:
-        document = json.loads(read_text(path), object_pairs_hook=unique)
+        document = json.loads(read_text(path), object_pairs_hook=each_once)
     except json.JSONDecodeError as error:
         raise CheckpointError([Fault(str(path), f"line {error.lineno}", error.msg, "a JSON document")]) from None
     except RepeatedKey as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.config_json import RepeatedKey, each_once
 from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import is_text, read_text
@@ -274,21 +275,13 @@ def read(text: str) -> Any:
         return Unreadable(reason(error))
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand there once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {short(twice)} stands there twice")
-    return found
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=once)
+DECODER = json.JSONDecoder(object_pairs_hook=each_once)
 
 
 def reason(error: Exception) -> str:
     """Why something is no JSON."""
+    if isinstance(error, RepeatedKey):
+        return f"the key {short(str(error))} stands there twice"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 

@@ -8,9 +8,10 @@ attention window and whether the output head is the embedding - all of them fiel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -234,6 +235,46 @@ class Block(nn.Module):
         """The second half of the block, residual included."""
         gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+
+
+Vector = TypeVar("Vector")
+Matrix = TypeVar("Matrix")
+
+
+@dataclass(frozen=True)
+class BlockParameters(Generic[Vector, Matrix]):
+    """One block's parameters as another way to compute it wants them."""
+
+    attention_norm: Vector
+    qkv: Matrix
+    q_norm: Vector | None
+    k_norm: Vector | None
+    output: Matrix
+    mlp_norm: Vector
+    gate_up: Matrix
+    down: Matrix
+    window: int | None
+
+
+def parameters_of(
+    network: Network, vector: Callable[[Tensor], Vector], matrix: Callable[[nn.Linear], Matrix]
+) -> tuple[BlockParameters[Vector, Matrix], ...]:
+    """The parameters of every block, norms and linear layers each turned into something else."""
+    return tuple(
+        BlockParameters(
+            attention_norm=vector(block.attention_norm),
+            qkv=matrix(block.attention.qkv),
+            q_norm=None if block.attention.q_norm is None else vector(block.attention.q_norm),
+            k_norm=None if block.attention.k_norm is None else vector(block.attention.k_norm),
+            output=matrix(block.attention.output),
+            mlp_norm=vector(block.mlp_norm),
+            gate_up=matrix(block.gate_up),
+            down=matrix(block.down),
+            window=block.attention.window,
+        )
+        for block in network.blocks
+        if isinstance(block, Block)
+    )
 
 
 class Network(nn.Module):

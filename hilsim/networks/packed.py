@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hilsim.networks.network import Block, Network, NetworkConfig
+from hilsim.networks.network import BlockParameters, Network, NetworkConfig, parameters_of
 from hilsim.text.pairs import NEVER, CommonVocabulary
 
 ROWS = 64  # oneDNN's layout is the same for every usual number of rows
@@ -26,21 +26,6 @@ Mix = Callable[[int, int | None, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class PackedLayer:
-    """One block's parameters; a matrix is the product with it."""
-
-    attention_norm: Tensor
-    qkv: Product
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    output: Product
-    mlp_norm: Tensor
-    gate_up: Product
-    down: Product
-    window: int | None
-
-
-@dataclass(frozen=True)
 class Packed:
     """A network's parameters, laid out."""
 
@@ -48,7 +33,7 @@ class Packed:
     embedding: Tensor
     cos: Tensor
     sin: Tensor
-    layers: tuple[PackedLayer, ...]
+    layers: tuple[BlockParameters[Tensor, Product], ...]
     norm: Tensor
     head: Product
     columns: CommonVocabulary  # the logits that count
@@ -93,21 +78,7 @@ def packed(network: Network, context: int, beyond: int = 0, columns: CommonVocab
 
     Without `columns` all its logits count.
     """
-    layers = tuple(
-        PackedLayer(
-            attention_norm=block.attention_norm,
-            qkv=product(block.attention.qkv),
-            q_norm=block.attention.q_norm,
-            k_norm=block.attention.k_norm,
-            output=product(block.attention.output),
-            mlp_norm=block.mlp_norm,
-            gate_up=product(block.gate_up),
-            down=product(block.down),
-            window=block.attention.window,
-        )
-        for block in network.blocks
-        if isinstance(block, Block)
-    )
+    layers = parameters_of(network, lambda norm: norm, product)
     cos, sin = network.rotary(context + beyond, context)
     columns, head = columns or CommonVocabulary(network.config.vocab_size), product(network.head)
     return Packed(network.config, network.embedding.weight, cos, sin, layers, network.norm, head, columns)
