@@ -113,8 +113,8 @@ def require_readable(path: Path, most_bytes: int | None = None) -> None:
         raise InputError([fault])
 
 
-def reason(error: OSError | ValueError) -> str:
-    """What the system says of a path, in lower case."""
+def reason(error: Exception) -> str:
+    """What the system says of a path or a socket, in lower case."""
     return str(getattr(error, "strerror", None) or error).lower()
 
 

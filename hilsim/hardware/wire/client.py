@@ -17,6 +17,7 @@ import numpy as np
 
 import hilsim
 from hilsim.describe.address import Address
+from hilsim.files import reason
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.hardware.wire.frames import (
     FRAME_S,
@@ -317,8 +318,3 @@ def translated(line: TimedConnection) -> Iterator[None]:
         raise AgentFault("version" if error.code == "version" else "garbage", error.found) from None
     except OSError as error:
         raise AgentFault("died", reason(error)) from None
-
-
-def reason(error: Exception) -> str:
-    """Why a socket could not, in the system's words."""
-    return str(getattr(error, "strerror", None) or error).lower()
