@@ -397,19 +397,19 @@ def test_plans_are_read_again_and_damaged_ones_made_again(tmp_path: Path, monkey
         made.append(1)
         return plan
 
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
     keeping.KNOWN.clear()
-    assert keeping.kept(("a",), make) == plan  # through JSON and back
+    assert keeping.cached(("a",), make) == plan  # through JSON and back
     assert len(made) == 1
     keeping.KNOWN.clear()
     (file,) = (tmp_path / "plans").iterdir()
     file.write_text('{"graphs": [1]}')
-    assert keeping.kept(("a",), make) == plan
-    assert keeping.kept(("b",), make) == plan  # another question
+    assert keeping.cached(("a",), make) == plan
+    assert keeping.cached(("b",), make) == plan  # another question
     assert len(made) == 3
     keeping.KNOWN.clear()
     monkeypatch.setenv("HILSIM_CACHE", "/dev/null/nowhere")
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
 
 
 # The command.

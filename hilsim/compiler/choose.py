@@ -1,4 +1,4 @@
-"""From findings to a plan of one graph: which rewrites mend what, at what price, and what has to leave the unit."""
+"""From findings to a plan of one graph: which rewrites mend what, at what cost, and what has to leave the unit."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class CompileSite:
         """What some work takes here."""
         return work_seconds(work, self.unit, self.precision, rows)
 
-    def prices(self, extra: Extra, rows: int) -> tuple[float, float, float]:
-        """Seconds of all of an extra, of its work elsewhere, and of its ways there and back; 0 where nobody knows."""
+    def costs(self, extra: Extra, rows: int) -> tuple[float, float, float]:
+        """Seconds of all of an extra, its work elsewhere, and its ways there and back; 0 where that is unknown."""
         unit = self.unit_with_fallback
         if unit.fallback is None and extra.crossings:
             return 0.0, 0.0, 0.0
@@ -83,7 +83,7 @@ class CompileSite:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A rewrite traced over one node's shapes, with its price."""
+    """A rewrite traced over one node's shapes, with its cost."""
 
     rewrite: Rewrite
     graph: fx.GraphModule
@@ -91,7 +91,7 @@ class Candidate:
     seconds: float
     working_bytes: int
     held_bytes: int  # constants that lie in the graph
-    worries: int  # operators of its own that nobody vouches for
+    worries: int  # operators of its own of unknown standing
 
     @property
     def rank(self) -> tuple[int, int, float, float]:
@@ -129,7 +129,7 @@ def plan_graph(
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     extra = Extra(mended + head, islands.away, islands.crossings)
-    seconds, away_s, crossing_s = site.prices(extra, rows)
+    seconds, away_s, crossing_s = site.costs(extra, rows)
     return GraphPlan(
         name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
         pieces=islands.pieces, crossings=islands.crossings, away=islands.nodes, away_operators=islands.operators,
@@ -299,9 +299,9 @@ def away_refusals(errors: Iterable[Finding], islands: Islands, site: CompileSite
     else:
         return
     unmended = "rewrites are switched off" if site.allowed.rewrites == "none" else "no rewrite that may be used applies"
-    told: set[str] = set()
+    reported: set[str] = set()
     for found in errors:
-        if found.node in islands.nodes and found.operator not in told:
-            told.add(found.operator)
+        if found.node in islands.nodes and found.operator not in reported:
+            reported.add(found.operator)
             remedy = f" Remedy: {found.remedy}." if found.remedy else ""
             yield f"{found.operator} at {found.place}: {found.reason}, {unmended}, {why}.{remedy}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
-from hilsim.compiler.plan_cache import digest_of, kept
+from hilsim.compiler.plan_cache import cached, digest_of
 from hilsim.describe.catalogue import PROJECT, is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
@@ -39,7 +39,7 @@ NO_RULES = Profile(
 
 
 def silent(text: str) -> None:
-    """Where nobody watches."""
+    """Reports no progress."""
 
 
 def load_compiled(file: Path, overrides: Sequence[str] = (), say: Say = silent) -> Setup:
@@ -64,8 +64,8 @@ def require(setup: Setup, plans: dict[int, Plan], ways: Sequence[object] = (), *
 
 def refusal(setup: Setup, plan: Plan, reasons: bool) -> str:
     """That a model does not get onto its unit, and why."""
-    told = f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}"
-    return told + ":" + "".join(f"\n  {reason}" for reason in plan.refusals) if reasons else told
+    start = f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}"
+    return start + ":" + "".join(f"\n  {reason}" for reason in plan.refusals) if reasons else start
 
 
 def with_plans(setup: Setup, plans: dict[int, Plan]) -> Setup:
@@ -133,11 +133,11 @@ def plan_of(
 
         def graph_of(name: str, rows: int) -> GraphPlan:
             key = (*shared, *own, alike, name, str(rows))
-            return kept(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
+            return cached(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
 
         return plan_decoder(part, site, context, talkers, graph_of)
 
-    return kept((*shared, *own, placement.model_dump_json(exclude={"timer"}), typed, str(talkers)), make)
+    return cached((*shared, *own, placement.model_dump_json(exclude={"timer"}), typed, str(talkers)), make)
 
 
 def lone(graph: GraphPlan) -> Plan:
@@ -160,11 +160,11 @@ def network_plan(
         given = {"role": "network", "unit": part.track, "precision": part.precision}
         return measured(subject, site, say, **given) if profile is None else plan_module(subject, site, say, **given)[0]
 
-    # Nobody knows what a module of somebody's own depends on, so only ours are kept.
+    # What a user's own module depends on is unknown, so only ours are cached.
     if not part.placement.module.startswith("hilsim."):
         return make()
     own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(PROJECT / "models/intent"))
-    return kept((*shared_key(part, profile or NO_RULES, allowed), *own), make)
+    return cached((*shared_key(part, profile or NO_RULES, allowed), *own), make)
 
 
 def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> tuple[str, ...]:

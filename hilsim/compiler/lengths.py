@@ -95,7 +95,7 @@ def bounds_of(program: ExportedProgram, symbol: str) -> tuple[int, int | None]:
 
 
 def widths_for(shortest: int, longest: int | None, example: int) -> list[int]:
-    """A few lengths within the bounds, the longest of them included; one that nobody could mean is no bound."""
+    """A few lengths within the bounds, the longest of them included; one beyond 8192 is no bound."""
     if longest is None or longest > 8192:
         longest = max(example, WIDTHS[-1])
     return sorted({width for width in WIDTHS if shortest <= width < longest} | {longest})

@@ -76,7 +76,7 @@ class GraphPlan:
     refusals: tuple[str, ...] = ()
 
 
-UNCHECKED = "unchecked"  # the profile's name where nobody's rules are known
+UNCHECKED = "unchecked"  # the profile's name where no rules are known
 Outcome = Literal["as it is", "rewritten", "in pieces", "refused"]
 
 

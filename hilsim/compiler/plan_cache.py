@@ -44,7 +44,7 @@ def digest_of(folder: Path) -> str:
     return found.hexdigest()
 
 
-def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
+def cached(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
     """The plan that `parts` determine: known, read, or made and kept."""
     key = hashlib.sha256("\n".join((makers(), *parts)).encode()).hexdigest()[:32]
     if key in KNOWN:

@@ -184,7 +184,7 @@ def plan_sized(
     graph = with_findings(graph, (*(found for found in refused if found not in graph.findings), *sizes))
     # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
     extra = replace(graph.extra, here=Work())
-    seconds, *_ = site.prices(extra, rows)
+    seconds, *_ = site.costs(extra, rows)
     graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
     doubled = sum(use.held_bytes for use in apart)
     load, used = load_of(program, site, set(graph.away))
@@ -209,7 +209,7 @@ def load_of(program: ExportedProgram, site: CompileSite, away: set[str]) -> tupl
 def measured(
     subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str, unit: str, precision: str
 ) -> Plan:
-    """The plan of a module where nobody's rules are known: its load and its memory, and no findings."""
+    """The plan of a module where no rules are known: its load and its memory, and no findings."""
     say(subject.name)
     program = exported(subject)
     load, used = load_of(program, site, set())

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.conditions import broken, kind_of
-from hilsim.compiler.findings import Finding, said_of
+from hilsim.compiler.findings import Finding, module_text
 from hilsim.compiler.nodes import (
     constants_of,
     first_line,
@@ -138,18 +138,18 @@ class RuleBook:
         yield from self.about_operator(node, operator, constants, graph)
         if broken_format := format_fault(node, constants, self.formats):
             entry, what = broken_format
-            said = Judgement(
+            grounds = Judgement(
                 "unsupported", entry.evidence, f"{operator} {what}: {entry.why}", entry.source, entry.remedy
             )
             kinds = dict.fromkeys(kind for one in (node, *node.all_input_nodes) for kind in types_of(one))
             ways = tuple(dict.fromkeys(way for kind in kinds if kind in entry.types for way in passes_for(kind)))
-            yield self.finding(node, graph, "number-format", "error", said, ways)
+            yield self.finding(node, graph, "number-format", "error", grounds, ways)
         yield from self.about_values(node, operator, constants, graph)
         if self.profile.integers == "refused" and is_wide(node, constants):
             away = "" if self.profile.elsewhere == "nowhere" else f", or leave it to the {self.profile.elsewhere}"
             remedy = f"work out the integers before, on the host{away}"
-            said = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
-            yield self.finding(node, graph, "int64", "error", said, ())
+            grounds = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
+            yield self.finding(node, graph, "int64", "error", grounds, ())
 
     def about_values(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """The finding about a number that is known when the graph is built and that a format does not hold."""
@@ -159,8 +159,8 @@ class RuleBook:
         if why:
             remedy = "a number within the format: -3e4 hides a score in fp16, and an index is smaller than 2^31"
             source = "IEEE 754 and the range of int32; TensorRT: outside the range of INT32 was clamped"
-            said = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
-            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", said, ())
+            grounds = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
+            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", grounds, ())
 
     def about_operator(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node from its operator and the conditions on it."""
@@ -200,8 +200,8 @@ class RuleBook:
             why += "; what it costs is counted for a size of 1" if taken else ""
             remedy = REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host")
         standing: Standing = "partial" if taken else "unsupported"
-        said = Judgement(standing, "documented", why, source, remedy)
-        return self.finding(node, graph, rule, "warning" if taken else "error", said, mending)
+        grounds = Judgement(standing, "documented", why, source, remedy)
+        return self.finding(node, graph, rule, "warning" if taken else "error", grounds, mending)
 
     def inside(self, node: fx.Node, module: torch.nn.Module, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about the graphs that a branch or a loop holds, told of its own node: it moves as a whole."""
@@ -298,7 +298,7 @@ class RuleBook:
             if shared.kind == "tied tensor":
                 yield Finding(
                     graph, "tied-tensor", "note", self.profile.name,
-                    f"{shared.names[0]} is used by {' and '.join(map(said_of, shared.modules))}: one tensor in two "
+                    f"{shared.names[0]} is used by {' and '.join(map(module_text, shared.modules))}: one tensor in two "
                     "modules, no siamese network",
                     "torch.export graph signature", "documented",
                     "each use may hold its own copy once quantised", module=shared.modules[0], line=shared.line,
@@ -318,7 +318,9 @@ class RuleBook:
                 ways = ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ()))
             call = shared.calls - 1
         else:
-            again = f"{listed(shared.names)} used {shared.calls} times within one call of {said_of(shared.modules[0])}"
+            again = (
+                f"{listed(shared.names)} used {shared.calls} times within one call of {module_text(shared.modules[0])}"
+            )
             again += ": a siamese network without a module, of which nobody says whether it is refused"
             remedy = "a copy of the parameter for each use, or one use with the inputs stacked"
             call = shared.call
@@ -330,16 +332,16 @@ class RuleBook:
         )  # fmt: skip
 
     def finding(
-        self, node: fx.Node, graph: str, rule: str, severity: Severity, said: Judgement, mending: tuple[str, ...]
+        self, node: fx.Node, graph: str, rule: str, severity: Severity, grounds: Judgement, mending: tuple[str, ...]
     ) -> Finding:
         """A finding about a node, with its place."""
         place = place_of(node)
-        remedy = said.remedy or REMEDIES.get(place.operator, "")
+        remedy = grounds.remedy or REMEDIES.get(place.operator, "")
         if not remedy and not mending and severity != "note":
             away = self.profile.elsewhere
             remedy = "say it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
-            graph, rule, severity, self.profile.name, said.why, said.source, said.evidence, remedy, mending,
+            graph, rule, severity, self.profile.name, grounds.why, grounds.source, grounds.evidence, remedy, mending,
             place.node, place.operator, place.module, place.call, place.line,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from hilsim.cost.counts import body_weights, head_weights, kv_numbers_per_token
-from hilsim.cost.published import published_for, said_of
+from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
@@ -286,4 +286,7 @@ def context_limits(setup: Setup) -> Iterator[tuple[int, str]]:
         yield placed.model.architecture.context, f"{placed.model.name} has no longer one"
         for limit in published_for(placed):
             if limit.context is not None:
-                yield round(limit.context.si), f"a published limit: {said_of(limit, placed)} ({limit.context.source})"
+                yield (
+                    round(limit.context.si),
+                    f"a published limit: {limit_text(limit, placed)} ({limit.context.source})",
+                )

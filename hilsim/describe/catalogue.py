@@ -56,7 +56,7 @@ def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
 
 @cache
 def described(kind: str, record: type[N]) -> tuple[N, ...]:
-    """All files of a kind in the project; somebody's unfinished one is not the reader's fault."""
+    """All files of a kind in the project; files with faults are left out."""
     found = []
     for file in sorted((PROJECT / FOLDERS[kind]).glob("*.yaml")):
         try:
@@ -145,7 +145,7 @@ def file_of(kind: str, value: str, asked_in: Path) -> Path:
     files: dict[str, Path] = {}
     for folder in folders:
         files |= {file.stem: file for file in files_in(folder, ".yaml") if file.stem not in files}
-    known = [spelled(file, *stamp(file)) for _, file in sorted(files.items())]
+    known = [known_name(file, *stamp(file)) for _, file in sorted(files.items())]
     meant = resolve(value, known, kind)
     if len(meant) == 1:
         return files[meant[0]]
@@ -163,7 +163,7 @@ def stamp(file: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def spelled(file: Path, changed_ns: int, size: int) -> KnownName:
+def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
     """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
     try:
         data = parse(read_text(file), str(file)).data

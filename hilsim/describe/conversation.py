@@ -79,7 +79,7 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
     """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
     turns: list[str] = []
     system: str | None = None
-    said: list[str] = []
+    order: list[str] = []
     who, what = next((pair for pair in FIELDS if written_with(value, pair)), usual)
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         refuse("messages that are no list of objects", f'[{{"{who}": "{USER}", "{what}": "..."}}, ...]')
@@ -102,12 +102,12 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
             refuse(f"{where} of {role!r}", f"{role} as the first message alone")
         elif role == SYSTEM:
             system = text
-        elif ASSISTANT in roles and said[-1:] == [USER] == [role]:
+        elif ASSISTANT in roles and order[-1:] == [USER] == [role]:
             refuse(f"{where} of {role!r} after another", "an answer between two questions, or questions alone")
         else:
-            said.append(role)
+            order.append(role)
             turns += [text] if role == USER else []
-    return turns, system, (ANSWERS,) if ASSISTANT in said else ()
+    return turns, system, (ANSWERS,) if ASSISTANT in order else ()
 
 
 def written_with(value: Any, fields: tuple[str, str]) -> bool:

@@ -42,7 +42,7 @@ def described_by(config: Path) -> dict[str, Any]:
     folder = config.parent
     tokens = tokens_in(folder)
     name = name_of(folder)
-    vocabulary, told = vocabulary_of(tokens, name)
+    vocabulary, origin = vocabulary_of(tokens, name)
     return {
         "name": name,
         "title": f"{name}, {shape.layers} layers of {shape.hidden} by its {config.name}",
@@ -59,7 +59,7 @@ def described_by(config: Path) -> dict[str, Any]:
             "tied_head": shape.tied,
             "context": shape.positions,
         },
-        "notes": " ".join([told, *left_out(shape, document)]),
+        "notes": " ".join([origin, *left_out(shape, document)]),
     }
 
 

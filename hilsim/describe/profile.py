@@ -23,7 +23,7 @@ from hilsim.files import read_text
 
 Standing = Literal["supported", "partial", "unknown", "unsupported"]
 STANDINGS: tuple[Standing, ...] = ("supported", "partial", "unknown", "unsupported")  # from good to bad
-# documented: a vendor or project states it; reported: a user's claim; assumed: nobody said it, we had to choose.
+# documented: a vendor or project states it; reported: a user's claim; assumed: no source says it, we had to choose.
 Evidence = Literal["documented", "reported", "assumed"]
 Severity = Literal["error", "warning", "note"]
 NumberKind = Literal["bool", "int", "float"]

@@ -126,7 +126,7 @@ class RecordedLogits(Record):
 
 
 class Synthetic(Record):
-    """No model at all: each drafted token is accepted by chance. The text of such a run is nobody's."""
+    """No model at all: each drafted token is accepted by chance. The text of such a run means nothing."""
 
     source: Literal["synthetic"]
     acceptance: Acceptance

@@ -37,7 +37,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found.
 
-    Studies read the same chips for every version of a scenario, so what was read is kept; nobody changes a `Document`.
+    Studies read the same chips for every version of a scenario, so what was read is cached and never changed.
     """
     try:
         tags = list(explicit_tags(text))

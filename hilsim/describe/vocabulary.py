@@ -33,8 +33,8 @@ class Tokens:
     @property
     def name(self) -> str:
         """The same for two tokenizers whose ids all mean the same."""
-        told = json.dumps(sorted(self.texts.items()), ensure_ascii=True, separators=(",", ":"))
-        return f"tokenizer-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        text = json.dumps(sorted(self.texts.items()), ensure_ascii=True, separators=(",", ":"))
+        return f"tokenizer-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class VocabularyPair:
         if parting := self.parting(used):
             first = parting[0]
             moved = self.moved(first)
-            found = f"{len(parting)} ids in use that mean another text than to the target: {self.told(parting)}{moved}"
+            found = (
+                f"{len(parting)} ids in use that mean another text than to the target: {self.by_text(parting)}{moved}"
+            )
             return [Fault(file, place, found, "the same text for every id that is in use", remedy)]
         if len(self.unlike) + len(self.draft_only) >= len(self.draft.texts):
             found = f"a tokenizer of {len(self.draft.texts)} entries, none of them the target's"
@@ -80,7 +82,7 @@ class VocabularyPair:
         other = next((index for index, one in self.draft.texts.items() if one == text), None)
         return "" if other is None else f"; {text!r} is {token} to the target and {other} to the draft"
 
-    def told(self, tokens: Iterable[int]) -> str:
+    def by_text(self, tokens: Iterable[int]) -> str:
         """The first few ids with what they are to each."""
         listed = list(tokens)
         named = []
@@ -95,11 +97,13 @@ class VocabularyPair:
         found = []
         if self.unlike:
             unused = "none is in a prompt or ends an answer, and the draft proposes none"
-            found.append(f"Ids of reserved names that differ: {self.told(self.unlike)}; {unused}.")
+            found.append(f"Ids of reserved names that differ: {self.by_text(self.unlike)}; {unused}.")
         if self.target_only:
-            found.append(f"Ids of the target that the draft lacks, and never proposes: {self.told(self.target_only)}.")
+            found.append(
+                f"Ids of the target that the draft lacks, and never proposes: {self.by_text(self.target_only)}."
+            )
         if self.draft_only:
-            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.told(self.draft_only)}.")
+            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.by_text(self.draft_only)}.")
         return found
 
 

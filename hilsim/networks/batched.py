@@ -266,8 +266,8 @@ class Continuations:
             shared = (ours @ one.keys[layer].mT).view(kv_heads, -1, heads // kv_heads, past).transpose(0, 1)
             scores = torch.cat((shared, own_scores[fan]), -1).masked_fill_(unseen[:, None, None], -math.inf)
             weights = scores.softmax(-1)
-            told = weights[..., :past].transpose(0, 1).flatten(1, 2) @ one.values[layer]
-            mixed[fan] = told.view(kv_heads, -1, heads // kv_heads, dim).transpose(0, 1)
+            earlier = weights[..., :past].transpose(0, 1).flatten(1, 2) @ one.values[layer]
+            mixed[fan] = earlier.view(kv_heads, -1, heads // kv_heads, dim).transpose(0, 1)
             mixed[fan] += weights[..., past:] @ own_values[fan]
         return mixed.view(rows, -1)
 

@@ -69,7 +69,7 @@ def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder:
         del work.tensors[name]
     if not work.made:
         return work.tensors, ""
-    return work.tensors | work.made, told(format_name, work, len(runtime))
+    return work.tensors | work.made, quantisation_note(format_name, work, len(runtime))
 
 
 def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
@@ -100,7 +100,7 @@ def unread(fields: Fields, method: str, folder: Path) -> Fault:
     return Fault(fields.file, place, found, expected, converted(folder))
 
 
-def told(format_name: str, work: QuantisedFolder, runtime: int) -> str:
+def quantisation_note(format_name: str, work: QuantisedFolder, runtime: int) -> str:
     """What a reader must know of weights that were quantised."""
     note = f"{len(work.made)} matrices are {format_name}, dequantised on load: the stored values exactly, in float32."
     if work.steps:

@@ -48,8 +48,8 @@ class QuantisedFolder:
 
 def converted(folder: Path, **options: str) -> str:
     """A command that writes a folder of float weights by transformers."""
-    told = "".join(f", {name}={value!r}" for name, value in options.items())
-    load = f"from_pretrained({str(folder)!r}, dtype='float32'{told})"
+    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+    load = f"from_pretrained({str(folder)!r}, dtype='float32'{arguments})"
     code = f"from transformers import AutoModelForCausalLM as A; m = A.{load}; "
     last = "m" if options else "m.dequantize()"
     code += f"{last}.save_pretrained({str(folder) + '-float'!r})"

@@ -110,7 +110,7 @@ class TranscriptSource:
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript, self.tokenizer = transcript, tokenizer
         self.end_tokens = frozenset(transcript.header["end_tokens"])
-        self.told = told(transcript, self.end_tokens)
+        self.told = requests_of(transcript, self.end_tokens)
         self.by_turn = {
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
@@ -131,8 +131,8 @@ class TranscriptSource:
         confidences, entropies = [], []
         while len(tokens) < count:
             row = known.row + shared - known.asked
-            told = shared < known.answered and beyond < self.transcript.depth
-            token = int(self.transcript.drafted[row, beyond]) if told else UNKNOWN
+            requests_of = shared < known.answered and beyond < self.transcript.depth
+            token = int(self.transcript.drafted[row, beyond]) if requests_of else UNKNOWN
             if token == UNKNOWN:
                 raise TooShallow(self.transcript.depth, beyond + 1)
             tokens.append(token)
@@ -178,7 +178,7 @@ def reread(transcript: Transcript) -> dict[int, int]:
     return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
 
 
-def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
+def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
     """Every request that was answered, by its number, with the conversation that it stands in."""
     found: dict[int, RecordedRequest] = {}
     row, kept = 0, reread(transcript)

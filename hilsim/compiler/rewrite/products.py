@@ -13,7 +13,7 @@ from hilsim.compiler.rewrite.record import Rewrite, argument
 
 def einsum(equation: str, operands: Sequence[Tensor], path: Sequence[int] | None = None) -> Tensor:
     """`torch.einsum` from left to right: sum what only one operand has, then one bmm for each pair."""
-    left, output = spelled(equation)
+    left, output = sides_of(equation)
     letters, x = left[0], operands[0]
     for place, y in enumerate(operands[1:], 1):
         needed = set(output).union(*left[place + 1 :])
@@ -22,7 +22,7 @@ def einsum(equation: str, operands: Sequence[Tensor], path: Sequence[int] | None
     return x.permute([letters.index(letter) for letter in output]) if letters != output else x
 
 
-def spelled(equation: str) -> tuple[list[str], str]:
+def sides_of(equation: str) -> tuple[list[str], str]:
     """The letters of each operand and of the output; without an arrow those that stand once, in alphabetical order."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     return left.split(","), right if arrow else "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
@@ -154,7 +154,7 @@ def fits_einsum(node: fx.Node) -> str:
     equation = str(node.args[0])
     if "." in equation:
         return "it has an ellipsis"
-    left, output = spelled(equation)
+    left, output = sides_of(equation)
     if any(len(set(letters)) != len(letters) for letters in [*left, output]):
         return "an operand has a letter twice (a diagonal)"
     return ""

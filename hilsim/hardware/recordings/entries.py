@@ -90,9 +90,9 @@ class Entry(Record):
             raise Misfit("neither a duration nor a fault, or both", "one of them")
         if len(self.tokens) != self.rows or len(self.before) != max(0, self.wanted - 1):
             raise Misfit("tokens or digests that are not as many as rows", "one for each")
-        told = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
-        if told != (TELLS[self.want] if self.fault is None else None):
-            raise Misfit(f"{told or 'no tensor'} of a step with want {self.want}", "what such a step gives")
+        given = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
+        if given != (TELLS[self.want] if self.fault is None else None):
+            raise Misfit(f"{given or 'no tensor'} of a step with want {self.want}", "what such a step gives")
         if self.tensor is not None and self.tensor.shape[0] != self.wanted:
             raise Misfit(f"a tensor of {list(self.tensor.shape)}", f"a row for each of {self.wanted} wanted")
         return self

@@ -15,7 +15,7 @@ Points = Sequence[tuple[int, float]]
 
 
 class Durations:
-    """Medians by model, rows and cached positions, whoever asked and what for; warm-up runs do not count.
+    """Medians by model, rows and cached positions, for every role and purpose; warm-up runs do not count.
 
     Between two fills of the cache recorded with the same rows a step lies on the straight line, beyond the outermost it
     takes what that took. Between two counts of rows it lies on the line between what those say for its fill; fewer rows
