@@ -33,6 +33,29 @@ class Fault:
         return replace(self, place=place)
 
 
+class Misfit(ValueError):
+    """A value that does not fit, as data. Validators raise it; who knows the file and the place makes it a `Fault`."""
+
+    def __init__(self, found: str, expected: str = "", remedy: str = ""):
+        super().__init__(found, expected, remedy)
+        self.found, self.expected, self.remedy = found, expected, remedy
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.expected}" if self.expected else self.found
+
+    def fault(self, file: str, place: str, otherwise: str) -> Fault:
+        """The fault in a file; `otherwise` is expected where the value itself does not say."""
+        return Fault(file, place, self.found, self.expected or otherwise, self.remedy)
+
+
+class Misfits(ValueError):
+    """Several misfits of one record."""
+
+    def __init__(self, misfits: Sequence[Misfit]):
+        super().__init__(tuple(misfits))
+        self.misfits = tuple(misfits)
+
+
 class HilsimError(Exception):
     """Something the user can mend; `cli` prints it and exits with status 2."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, Misfit
 
 MAX_TEXT_BYTES = 64 * 2**20
 MOST_NAME_BYTES = 255  # of one name in a path, on every usual file system
@@ -46,13 +46,13 @@ def exists(path: Path) -> bool:
 
 
 def expanded(text: str) -> str:
-    """A path with ~ and $NAME or ${NAME} filled in. Raises `ValueError` ("found; expected") where there is none."""
+    """A path with ~ and $NAME or ${NAME} filled in. Raises `Misfit` where there is none."""
     for name in dict.fromkeys(short or braced for short, braced in VARIABLE.findall(text)):
         if name not in os.environ:
-            raise ValueError(f"{text!r}, where ${name} is not set; a path, or ${name} set before (export {name}=...)")
+            raise Misfit(f"{text!r}, where ${name} is not set", f"a path, or ${name} set before (export {name}=...)")
     filled = os.path.expanduser(os.path.expandvars(text))
     if filled.startswith("~"):
-        raise ValueError(f"{text!r}, where {filled.partition('/')[0]} is no user's home folder; a path")
+        raise Misfit(f"{text!r}, where {filled.partition('/')[0]} is no user's home folder", "a path")
     return filled
 
 
@@ -113,8 +113,8 @@ def require_readable(path: Path, most_bytes: int | None = None) -> None:
         raise InputError([fault])
 
 
-def reason(error: OSError | ValueError) -> str:
-    """What the system says of a path, in lower case."""
+def reason(error: Exception) -> str:
+    """What the system says of a path or a socket, in lower case."""
     return str(getattr(error, "strerror", None) or error).lower()
 
 

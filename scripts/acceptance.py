@@ -20,12 +20,13 @@ from rich.table import Table
 
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.acceptance import acceptance_of
 from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.replay import Talk, numbers_of, talk_of
 from hilsim.show.grid_tables import crossing, marked, plain_table, print_cautions, telling, terminal, times, write_csv
 from hilsim.show.plots.curves import colour_bar, finished, heat_map, level_line, lines, sheet
-from hilsim.study.closed_forms import acceptance_of, best_draft_tokens
+from hilsim.study.closed_forms import best_draft_tokens
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (
     LENGTH,

@@ -22,13 +22,13 @@ from rich.table import Table
 
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.acceptance import least
 from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.replay import Talk, numbers_of, talk_of
 from hilsim.show.comparison import plain
 from hilsim.show.grid_tables import crossing, plain_table, print_cautions, print_refused, telling, terminal, write_csv
 from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, sheet
-from hilsim.study.closed_forms import least
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (

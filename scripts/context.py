@@ -22,6 +22,7 @@ from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import largest_context, ledgers
+from hilsim.describe.acceptance import acceptance_of
 from hilsim.describe.setup import Setup
 from hilsim.errors import HilsimError
 from hilsim.progress import counting
@@ -37,7 +38,6 @@ from hilsim.show.grid_tables import (
     write_csv,
 )
 from hilsim.show.plots.curves import finished, lines, sheet
-from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (
     LENGTH,

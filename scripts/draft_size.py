@@ -22,6 +22,7 @@ from rich.table import Table
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.cost.memory import ledgers, role_items
+from hilsim.describe.acceptance import acceptance_of
 from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.replay import numbers_of
@@ -37,7 +38,7 @@ from hilsim.show.grid_tables import (
 )
 from hilsim.show.numbers import duration, milliseconds
 from hilsim.show.plots.curves import BLACK_AND, LEVELS, MARKS, contours, finished, sheet
-from hilsim.study.closed_forms import acceptance_of, sync_speedup
+from hilsim.study.closed_forms import sync_speedup
 from hilsim.study.space import drafts_for
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import (

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.describe.acceptance import acceptance_of
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
@@ -35,7 +36,6 @@ from hilsim.show.grid_tables import (
     write_csv,
 )
 from hilsim.show.plots.curves import finished, level_line, lines, sheet
-from hilsim.study.closed_forms import acceptance_of
 from hilsim.study.sweeps import LENGTH, Place, Point, best, drafting, loaded, over_lengths
 from scripts.arguments import numbers, one, question, whole
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hilsim.describe.acceptance import tokens_a_round
 from hilsim.describe.catalogue import described
 from hilsim.describe.load import load_setup
 from hilsim.describe.published_acceptance import PublishedAcceptance
@@ -17,7 +18,6 @@ from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
 from hilsim.sources.supposed import Supposed
 from hilsim.study.acceptance import conditional_acceptance, published_pairs
-from hilsim.study.closed_forms import tokens_a_round
 from hilsim.study.error_bars import error_bars, samples_of
 from hilsim.study.uncertainty import chance_of_fitting, uncertainty
 from tests.scenes import shipped, table_setup

@@ -22,9 +22,9 @@ from hilsim.hardware.agent import connection as line_module
 from hilsim.hardware.agent import listen, serve
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
-from hilsim.hardware.agent.runner import Runner, Step, shared_prefix
+from hilsim.hardware.agent.runner import RequestedStep, Runner, shared_prefix
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
+from hilsim.hardware.conformance.exchanges import TestedAgent, whole_numbers
 from hilsim.hardware.wire.frames import Frame, encoded
 from tests.fake_engines import CONTEXT, VOCABULARY, Chain, Failing
 
@@ -44,8 +44,10 @@ def bare() -> Sensors:
     return Sensors(NOWHERE)
 
 
-def ask(tokens: Sequence[int], cached: int, wanted: int = 1, phase: str = "verify", want: str = "tokens") -> Step:
-    return Step(phase, array("i", tokens), cached, wanted, want)
+def ask(
+    tokens: Sequence[int], cached: int, wanted: int = 1, phase: str = "verify", want: str = "tokens"
+) -> RequestedStep:
+    return RequestedStep(phase, array("i", tokens), cached, wanted, want)
 
 
 def runner_of(engine: Chain) -> Runner:
@@ -209,14 +211,14 @@ def test_facts_are_checked_and_a_failed_load_is_tried_again_with_a_new_engine(fa
 
 
 @contextmanager
-def served(engine: Chain, **changes: Any) -> Iterator[Subject]:
+def served(engine: Chain, **changes: Any) -> Iterator[TestedAgent]:
     """An agent in a thread of this process."""
     settings = {"token": None, "heartbeat_s": 0.05, "most_body_bytes": 2**16, "sensors": bare()} | changes
     service = serve.Service(runners={"toy": Runner("toy", lambda: engine)}, device={"name": "test"}, **settings)
     listener = listen.listening("127.0.0.1", 0)
     threading.Thread(target=listen.serve, args=(listener, partial(serve.served, service)), daemon=True).start()
     try:
-        yield Subject("127.0.0.1", listener.getsockname()[1], settings["token"])
+        yield TestedAgent("127.0.0.1", listener.getsockname()[1], settings["token"])
     finally:
         listener.close()
 
@@ -256,38 +258,38 @@ def test_the_log_says_why_a_client_went(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(serve, "HELLO_S", 0.3)
     token = b"a secret of more than sixteen letters"
 
-    def why(talking: Callable[[Subject], None]) -> str:
+    def why(talking: Callable[[TestedAgent], None]) -> str:
         notes.clear()
         talking(subject)
         assert heard(lambda: len(notes) == 2), notes
         return notes[1].partition(" gone")[2]
 
-    def sent(data: bytes | Frame) -> Callable[[Subject], None]:
-        def talking(subject: Subject) -> None:
+    def sent(data: bytes | Frame) -> Callable[[TestedAgent], None]:
+        def talking(subject: TestedAgent) -> None:
             with subject.admitted() as talk:
                 talk.send(data)
                 talk.read()
 
         return talking
 
-    def quiet(subject: Subject) -> None:
+    def quiet(subject: TestedAgent) -> None:
         with subject.admitted() as talk:
             talk.expect_end()
 
-    def rude(subject: Subject) -> None:
+    def rude(subject: TestedAgent) -> None:
         with subject.greeted() as talk:
             talk.connection.close()
 
-    def brief(subject: Subject) -> None:
+    def brief(subject: TestedAgent) -> None:
         with subject.admitted():
             pass
 
-    def half(subject: Subject) -> None:
+    def half(subject: TestedAgent) -> None:
         with subject.greeted() as talk:
             talk.send(b"HILS")
             talk.connection.close()
 
-    def polite(subject: Subject) -> None:
+    def polite(subject: TestedAgent) -> None:
         with subject.greeted():
             pass
 

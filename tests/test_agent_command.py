@@ -21,7 +21,7 @@ from hilsim.commands.agent_settings import settings_of
 from hilsim.commands.main import parse
 from hilsim.describe.address import Address
 from hilsim.errors import InputError
-from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
+from hilsim.hardware.conformance.exchanges import TestedAgent, whole_numbers
 from hilsim.hardware.wire.client import Agent, Patience
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame
@@ -41,7 +41,7 @@ BLOCKED = (
 
 
 @contextmanager
-def started(*arguments: str, code: str = BLOCKED) -> Iterator[tuple[subprocess.Popen[str], Subject]]:
+def started(*arguments: str, code: str = BLOCKED) -> Iterator[tuple[subprocess.Popen[str], TestedAgent]]:
     """An agent in a process that has the standard library only."""
     words = [sys.executable, "-c", code, "agent", *arguments]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -50,7 +50,7 @@ def started(*arguments: str, code: str = BLOCKED) -> Iterator[tuple[subprocess.P
             told = process.stdout.readline()
             found = re.fullmatch(r"listening on (.+):(\d+)\n", told)
             assert found, told
-            yield process, Subject(found[1].strip("[]"), int(found[2]))
+            yield process, TestedAgent(found[1].strip("[]"), int(found[2]))
         finally:
             process.kill()
 

@@ -19,12 +19,12 @@ from hilsim.describe.decoding import (
     GumbelMatch,
     OneHot,
     Payload,
-    Ratio,
+    RatioTest,
     SampleMatch,
     Sampling,
     Scalar,
     TokenIds,
-    TopK,
+    TopKRows,
 )
 from hilsim.networks.batched import Continuations, Parallel
 from hilsim.networks.checkpoint import load_network
@@ -257,8 +257,8 @@ SAMPLINGS = (
     Sampling(temperature=2.0, top_k=1000), Sampling(temperature=1.3, top_k=1), Sampling(temperature=1.0, top_k=2),
 )  # fmt: skip
 PAYLOADS: tuple[Payload, ...] = (
-    TokenIds(), OneHot(), FullRows(), FullRows(format="fp32"), FullRows(format="counts8"), TopK(k=8),
-    TopK(k=300, format="counts8"), Scalar(), Scalar(format="fp32"),
+    TokenIds(), OneHot(), FullRows(), FullRows(format="fp32"), FullRows(format="counts8"), TopKRows(k=8),
+    TopKRows(k=300, format="counts8"), Scalar(), Scalar(format="fp32"),
 )  # fmt: skip
 every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
 
@@ -321,8 +321,8 @@ def test_tokens_are_drawn_as_from_each(sampling: Sampling) -> None:
 
 
 RULES = (
-    Rules(Ratio(), FullRows(), Sampling()), Rules(Ratio(), TopK(k=8), Sampling()), Rules(Ratio(), Scalar(), Sampling()),
-    Rules(Ratio(), OneHot(), Sampling()), Rules(GumbelMatch(), TokenIds(), Sampling()),
+    Rules(RatioTest(), FullRows(), Sampling()), Rules(RatioTest(), TopKRows(k=8), Sampling()), Rules(RatioTest(), Scalar(), Sampling()),
+    Rules(RatioTest(), OneHot(), Sampling()), Rules(GumbelMatch(), TokenIds(), Sampling()),
     Rules(SampleMatch(), TokenIds(), Sampling()),
 )  # fmt: skip
 

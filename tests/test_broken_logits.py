@@ -28,7 +28,7 @@ from hilsim.sampling.logits import Logits, require_finite
 from hilsim.sampling.proposals import Draft, TokenTree
 from hilsim.show.document import as_json
 from hilsim.sources.live import LiveSource, Reader
-from hilsim.text.pairs import Columns
+from hilsim.text.pairs import CommonVocabulary
 from tests.one_row import distribution_of
 from tests.scenes import shipped
 from tests.toy import START, VOCABULARY, Table, Text
@@ -158,7 +158,7 @@ def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
         networks={"target": target, "draft": network()},
-        columns=dict.fromkeys(("target", "draft"), Columns(11)),
+        columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
     )

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hilsim.describe.acceptance import tokens_a_round
 from hilsim.study.closed_forms import (
     acceptance_needed,
     best_draft_tokens,
@@ -26,7 +27,6 @@ from hilsim.study.closed_forms import (
     sync_operations,
     sync_round,
     sync_speedup,
-    tokens_a_round,
     tokens_accepted,
 )
 

@@ -18,7 +18,7 @@ from hilsim.cost.timer import Roofline
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.chip import Chip
-from hilsim.describe.decoding import FullRows, OneHot, Sampling, Scalar, TokenIds, TopK
+from hilsim.describe.decoding import FullRows, OneHot, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.places import CODE as PROJECT
@@ -142,8 +142,8 @@ def test_payload_bytes() -> None:
     assert draft_bytes(FullRows(), 1, 128256) - draft_bytes(TokenIds(), 1, 128256) == 250.5 * 1024
     assert draft_bytes(FullRows(format="counts8"), 2, 1000) == 16 + 2 * (4 + 1000)
     assert draft_bytes(FullRows(format="fp32"), 2, 1000) == 16 + 2 * (4 + 4000 + 8)
-    assert draft_bytes(TopK(k=64), 5, 128256) == 16 + 5 * (4 + 64 * 6)
-    assert draft_bytes(TopK(k=64), 5, 10) == 16 + 5 * (4 + 10 * 6)
+    assert draft_bytes(TopKRows(k=64), 5, 128256) == 16 + 5 * (4 + 64 * 6)
+    assert draft_bytes(TopKRows(k=64), 5, 10) == 16 + 5 * (4 + 10 * 6)
     assert draft_bytes(Scalar(), 5, 128256) == 16 + 5 * (4 + 2 + 8)
     assert draft_bytes(FullRows(), 5, 128256, "draft") == 36
     assert prompt_bytes(10) == 56
@@ -157,7 +157,7 @@ def test_what_comes_back_depends_on_the_verdict() -> None:
     assert answer_bytes(Scalar(), warm, "target", 5, 4, 6, 1000) == verdict_bytes() + 2000
     assert answer_bytes(Scalar(down="support"), warm, "target", 5, 4, 6, 1000) == verdict_bytes() + 40 * 6
     assert answer_bytes(FullRows(), warm, "draft", 5, 4, 6, 1000) == 16 + 6 * 2000
-    assert answer_bytes(TopK(k=40), warm, "draft", 5, 4, 6, 1000) == 16 + 6 * 240
+    assert answer_bytes(TopKRows(k=40), warm, "draft", 5, 4, 6, 1000) == 16 + 6 * 240
 
 
 def test_the_ledger_by_hand() -> None:

@@ -15,18 +15,18 @@ import pytest
 import torch
 
 from hilsim.describe.decoding import (
-    Block,
+    BlockVerification,
     FullRows,
     Greedy,
     GumbelMatch,
     OneHot,
     Payload,
-    Ratio,
+    RatioTest,
     SampleMatch,
     Sampling,
     Scalar,
     TokenIds,
-    TopK,
+    TopKRows,
 )
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
@@ -68,7 +68,7 @@ def test_a_share_too_small_for_float16_is_never_drafted_and_still_told() -> None
     p, q = law(0.6, 0.4 - 1e-9, 1e-9), law(0.5, 0.5 - 1e-9, 1e-9)
     drawn, known = draft_distribution(q, FullRows())
     assert drawn[2] == 0
-    np.testing.assert_allclose(emitted_distribution(Ratio(), p, drawn, known), p, rtol=1e-9)
+    np.testing.assert_allclose(emitted_distribution(RatioTest(), p, drawn, known), p, rtol=1e-9)
 
 
 def test_a_law_too_flat_for_float16_is_sent_as_it_is() -> None:
@@ -95,7 +95,7 @@ def test_an_empty_residual_falls_back_to_the_target() -> None:
     ("p", "q"), [(law(0, 1.0), law(1.0, 0)), (law(0, 1.0), law(0.9, 0.1)), (law(0.3, 0.7), law(1.0, 0))]
 )
 def test_laws_with_one_token_are_told_exactly(p: Probabilities, q: Probabilities) -> None:
-    np.testing.assert_allclose(emitted_distribution(Ratio(), p, q, q), p, atol=1e-15)
+    np.testing.assert_allclose(emitted_distribution(RatioTest(), p, q, q), p, atol=1e-15)
     never = [token for token in (0, 1) if p[token] == 0]
     for accept in (0.0, 0.5, 0.999):
         assert ratio(p, q, middling(accept))[1].token not in never
@@ -115,7 +115,10 @@ def test_a_block_with_a_draft_that_neither_law_has_keeps_nothing_from_there() ->
 
 
 def test_temperature_zero_is_the_limit_of_small_temperatures() -> None:
-    cold, warm = Quick(Rules(Greedy(), TokenIds(), Sampling())), Rules(Ratio(), FullRows(), Sampling(temperature=1e-5))
+    cold, warm = (
+        Quick(Rules(Greedy(), TokenIds(), Sampling())),
+        Rules(RatioTest(), FullRows(), Sampling(temperature=1e-5)),
+    )
     for request in range(20):
         assert told(Quick(warm), request) == alone(cold, request)
 
@@ -132,11 +135,11 @@ def test_top_k_beyond_the_vocabulary_cuts_nothing() -> None:
         distribution_of(row, Sampling(temperature=1.0, top_k=9)), distribution_of(row, Sampling(temperature=1.0))
     )
     p, q = np.exp(TARGET[0]), np.exp(DRAFT[0])
-    np.testing.assert_allclose(emitted_distribution(Ratio(), p, *draft_distribution(q, TopK(k=9))), p)
+    np.testing.assert_allclose(emitted_distribution(RatioTest(), p, *draft_distribution(q, TopKRows(k=9))), p)
 
 
 @pytest.mark.parametrize("verify_at", ["target", "draft"])
-@pytest.mark.parametrize("payload", [FullRows(), TopK(k=2), Scalar(down="support")], ids=str)
+@pytest.mark.parametrize("payload", [FullRows(), TopKRows(k=2), Scalar(down="support")], ids=str)
 def test_ties_with_the_last_of_top_k_stay_whoever_verifies(payload: Payload, verify_at: str) -> None:
     tied = distribution_of(np.log(np.array([0.4, 0.2, 0.2, 0.1], dtype=np.float32)), Sampling(temperature=1.0, top_k=2))
     assert np.count_nonzero(tied) == 3
@@ -153,9 +156,9 @@ LONG_DRAFT = Table(np.vstack([TARGET, TARGET[:2]]), np.vstack([FOREIGN, FOREIGN[
 SHORT_DRAFT = Table(TARGET, DRAFT[:, :3])
 TELLING = [
     Rules(Greedy(), TokenIds(), Sampling()),
-    *(Rules(Ratio(), sent, PENALISED) for sent in (FullRows(), FullRows(format="counts8"), TopK(k=3))),
-    *(Rules(Ratio(), sent, PENALISED) for sent in (OneHot(), Scalar())),
-    Rules(Ratio(), FullRows(), PENALISED, "draft"),
+    *(Rules(RatioTest(), sent, PENALISED) for sent in (FullRows(), FullRows(format="counts8"), TopKRows(k=3))),
+    *(Rules(RatioTest(), sent, PENALISED) for sent in (OneHot(), Scalar())),
+    Rules(RatioTest(), FullRows(), PENALISED, "draft"),
     Rules(GumbelMatch(), TokenIds(), PENALISED),
     Rules(SampleMatch(), TokenIds(), PENALISED),
 ]  # fmt: skip
@@ -174,12 +177,12 @@ def test_padding_of_either_vocabulary_changes_no_text(rows: Table) -> None:
 
 @either
 def test_padding_of_either_vocabulary_changes_no_law_of_blocks(rows: Table) -> None:
-    decisions = Quick(Rules(Block(), FullRows(), WARM), rows)
+    decisions = Quick(Rules(BlockVerification(), FullRows(), WARM), rows)
     assert p_value(counted(decisions), enumerated(decisions.target_after)) > 1e-4
 
 
 def test_a_long_draft_does_propose_what_the_target_lacks() -> None:
-    decisions = Quick(Rules(Ratio(), FullRows(), WARM), LONG_DRAFT)
+    decisions = Quick(Rules(RatioTest(), FullRows(), WARM), LONG_DRAFT)
     drafted = {token for request in range(100) for token in decisions.draft(Text(request, [START]), 3).tokens}
     assert max(drafted) > 3
 
@@ -187,7 +190,9 @@ def test_a_long_draft_does_propose_what_the_target_lacks() -> None:
 # Drafts of no length, and prompts of one token.
 
 
-@pytest.mark.parametrize("rules", [*TELLING, Rules(Block(), FullRows(), WARM)], ids=lambda rules: rules.accept.rule)
+@pytest.mark.parametrize(
+    "rules", [*TELLING, Rules(BlockVerification(), FullRows(), WARM)], ids=lambda rules: rules.accept.rule
+)
 def test_an_empty_draft_is_answered_by_the_targets_own_token(rules: Rules) -> None:
     decisions = Quick(rules)
     for request in range(50):

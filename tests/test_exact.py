@@ -22,20 +22,20 @@ from pydantic import TypeAdapter
 
 from hilsim.describe.decoding import (
     Accept,
-    Block,
+    BlockVerification,
     FullRows,
     Greedy,
     GumbelMatch,
     Lenient,
     OneHot,
     Payload,
-    Ratio,
+    RatioTest,
     SampleMatch,
     Sampling,
     Scalar,
     TokenIds,
-    TopK,
     TopKAfter,
+    TopKRows,
     Typical,
     faults,
     guarantee_of,
@@ -82,14 +82,14 @@ FLOOR = 0.02  # total variation of 50,000 samples from 64 cells: 0.013 on averag
 
 ONE = Lenient(lenience=1.0)
 ACCEPTS: list[Accept] = [
-    Greedy(), Ratio(), GumbelMatch(), SampleMatch(), Block(), ONE, Lenient(lenience=0.5),
+    Greedy(), RatioTest(), GumbelMatch(), SampleMatch(), BlockVerification(), ONE, Lenient(lenience=0.5),
     Typical(epsilon=0.3, delta=0.9),
 ]  # fmt: skip
 PAYLOADS: list[Payload] = [
     TokenIds(),
     OneHot(),
     *(FullRows(format=number) for number in ("fp32", "fp16", "counts8")),
-    *(TopK(k=2, format=number) for number in ("fp32", "fp16", "counts8")),
+    *(TopKRows(k=2, format=number) for number in ("fp32", "fp16", "counts8")),
     Scalar(format="fp32"),
     Scalar(),
     Scalar(down="support"),
@@ -226,7 +226,7 @@ SPOKEN = [rules for rules in TEXT if rules.sampling.temperature > 0 and rules.ac
 
 @each([rules for rules in TEXT if rules.accept == ONE])
 def test_a_lenience_of_one_is_the_ratio_rule(rules: Rules) -> None:
-    strict = Quick(replace(rules, accept=Ratio()))
+    strict = Quick(replace(rules, accept=RatioTest()))
     assert all(told(Quick(rules), request) == told(strict, request) for request in range(50))
 
 
@@ -270,7 +270,7 @@ BLOCK_POLICIES = [
 def test_block_verification_tells_the_targets_law_under_every_policy(tmp_path: Path, policy: str) -> None:
     """Whole runs; the first token of an answer is the target's own, three more are drafted for."""
     setup = table_setup(tmp_path, f"workload.requests={SAMPLES}", f"workload.output_tokens={LENGTH + 1}")
-    decisions = Quick(Rules(Block(), FullRows(), WARM))
+    decisions = Quick(Rules(BlockVerification(), FullRows(), WARM))
     counts = cells(answers(setup, decisions, policy_of(policy)), LENGTH + 1)
     assert p_value(counts, enumerated(decisions.target_after, LENGTH + 1)) > STANDS
 
@@ -309,8 +309,8 @@ def test_what_claims_nothing_is_caught_with_a_tenth_of_the_samples(rules: Rules)
 EXAMPLES = [
     Rules(Lenient(lenience=0.5), FullRows(), WARM),
     Rules(Typical(epsilon=0.3, delta=0.9), TokenIds(), WARM),
-    Rules(Ratio(), TopKAfter(k=2), WARM),
-    Rules(Ratio(), TopKAfter(k=2, renormalised=False), WARM),
+    Rules(RatioTest(), TopKAfter(k=2), WARM),
+    Rules(RatioTest(), TopKAfter(k=2, renormalised=False), WARM),
 ]
 
 
@@ -401,7 +401,7 @@ WRONG = [
     one_uniform_to_accept_and_to_correct,
     second_draw_on_a_mismatch,
 ]
-USUAL = Rules(Ratio(), FullRows(), WARM)
+USUAL = Rules(RatioTest(), FullRows(), WARM)
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=[wrong.__name__ for wrong in WRONG])
@@ -455,14 +455,16 @@ class Unsure(Quick):
         return super().emission(prefix, tokens, row, drafted)
 
 
-@pytest.mark.parametrize("accept", [Ratio(), Block()], ids=["ratio", "block"])
+@pytest.mark.parametrize("accept", [RatioTest(), BlockVerification()], ids=["ratio", "block"])
 def test_an_unsure_token_may_end_a_draft_but_must_not_be_dropped(accept: Accept) -> None:
     rules = Rules(accept, FullRows(), WARM)
     assert held_to_the_target(Unsure(rules, drops=False)) > STANDS
     assert held_to_the_target(Unsure(rules, drops=True), samples=20_000) < FALLS
 
 
-@each([Rules(Ratio(), OneHot(), WARM), Rules(SampleMatch(), TokenIds(), WARM), Rules(GumbelMatch(), TokenIds(), WARM)])
+@each(
+    [Rules(RatioTest(), OneHot(), WARM), Rules(SampleMatch(), TokenIds(), WARM), Rules(GumbelMatch(), TokenIds(), WARM)]
+)
 def test_dropping_is_harmless_where_the_draft_has_no_law_or_no_say(rules: Rules) -> None:
     assert held_to_the_target(Unsure(rules, drops=True)) > STANDS
 
@@ -483,7 +485,7 @@ EXACT_PAYLOADS = [payload for payload in PAYLOADS if payload.scheme not in ("tok
 
 
 @pytest.mark.parametrize("payload", EXACT_PAYLOADS, ids=str)
-@pytest.mark.parametrize("accept", [Ratio(), Lenient(lenience=1.0)], ids=["ratio", "lenient_1"])
+@pytest.mark.parametrize("accept", [RatioTest(), Lenient(lenience=1.0)], ids=["ratio", "lenient_1"])
 @given(seeds, seeds, sizes)
 def test_one_position_emits_the_targets_law(accept: Accept, payload: Payload, a: int, b: int, size: int) -> None:
     p, q = target_distribution(law_from(a, size), payload), law_from(b, size)
@@ -492,10 +494,10 @@ def test_one_position_emits_the_targets_law(accept: Accept, payload: Payload, a:
 
 @given(seeds, seeds, sizes)
 def test_one_position_verified_at_the_draft_emits_the_targets_law(a: int, b: int, size: int) -> None:
-    for payload in (FullRows(), TopK(k=2)):
+    for payload in (FullRows(), TopKRows(k=2)):
         p = target_distribution(truncated(law_from(a, size), 2), payload, "draft")
         np.testing.assert_allclose(
-            emitted_distribution(Ratio(), p, *draft_distribution(law_from(b, size), payload, "draft")), p
+            emitted_distribution(RatioTest(), p, *draft_distribution(law_from(b, size), payload, "draft")), p
         )
 
 
@@ -515,7 +517,7 @@ def test_a_cut_after_drawing_is_lossless_only_where_nothing_is_cut(
 ) -> None:
     p, q = law_from(a, size), law_from(b, size)
     drawn, known = draft_distribution(q, TopKAfter(k=count, renormalised=renormalised))
-    emitted = emitted_distribution(Ratio(), p, drawn, known)
+    emitted = emitted_distribution(RatioTest(), p, drawn, known)
     assert emitted.sum() == pytest.approx(1)
     if np.count_nonzero(q) <= count:
         np.testing.assert_allclose(emitted, p, atol=1e-12)

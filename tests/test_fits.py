@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hilsim.commands.main import main
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, quick_verdict, whole
-from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Reading, largest_context, ledgers
+from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, FigureReading, largest_context, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import described
@@ -119,7 +119,7 @@ def test_a_condition_s_bound_is_where_the_ledger_turns() -> None:
             def read(f: Figure, value: float = value, mine: Figure = condition.figure) -> float:
                 return value if f is mine else f.si
 
-            fits = ledgers(setup, Reading(read, read, AS_GIVEN.holds))["tiny-chip"].fits
+            fits = ledgers(setup, FigureReading(read, read, AS_GIVEN.holds))["tiny-chip"].fits
             assert fits != expected, (condition.name, beyond)
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.hardware.conformance.exchanges import Subject, Talk, whole_numbers
+from hilsim.hardware.conformance.exchanges import AgentConnection, TestedAgent, whole_numbers
 from hilsim.hardware.wire import frames
 from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, Frame, FrameError, encoded, read_frame
 from hilsim.places import CODE as PROJECT
@@ -152,7 +152,7 @@ def odd_frame(chance: random.Random) -> Frame:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Subject, int, Path]]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestedAgent, int, Path]]:
     """An agent in a process of its own: where it is, its number, and what it writes."""
     told = tmp_path_factory.mktemp("fuzz") / "stderr"
     words = [
@@ -174,7 +174,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Subject,
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline().rpartition(":")[2])
-            yield Subject("127.0.0.1", port), process.pid, told
+            yield TestedAgent("127.0.0.1", port), process.pid, told
             assert process.poll() is None
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
@@ -203,7 +203,7 @@ def all_said(connection: socket.socket) -> list[Frame]:
             return said if not closed.inside else pytest.fail("the agent ended in the middle of a frame")
 
 
-def test_broken_bytes(running: tuple[Subject, int, Path]) -> None:
+def test_broken_bytes(running: tuple[TestedAgent, int, Path]) -> None:
     """Half of them come where a hello is expected, half later; then the client stops sending and hears the rest."""
     subject, pid, _ = running
     chance = random.Random(SEED)
@@ -231,7 +231,7 @@ def test_broken_bytes(running: tuple[Subject, int, Path]) -> None:
     assert resident(pid) - grown_from < MOST_GROWTH_BYTES
 
 
-def test_frames_without_sense(running: tuple[Subject, int, Path]) -> None:
+def test_frames_without_sense(running: tuple[TestedAgent, int, Path]) -> None:
     """Each gets one answer, and the connection goes on."""
     subject, pid, _ = running
     chance = random.Random(SEED + 1)
@@ -255,12 +255,12 @@ def test_frames_without_sense(running: tuple[Subject, int, Path]) -> None:
     assert resident(pid) - grown_from < MOST_GROWTH_BYTES
 
 
-def test_nothing_of_it_was_a_mistake_of_the_agents_own(running: tuple[Subject, int, Path]) -> None:
+def test_nothing_of_it_was_a_mistake_of_the_agents_own(running: tuple[TestedAgent, int, Path]) -> None:
     """What goes wrong inside the agent, or its engine, leaves a traceback."""
     assert "Traceback" not in running[2].read_text()
 
 
-def welcomed(subject: Subject) -> socket.socket:
+def welcomed(subject: TestedAgent) -> socket.socket:
     """A connection behind its welcome; the client before may just be leaving."""
     while True:
         connection = socket.create_connection((subject.host, subject.port), DEADLINE_S)
@@ -269,14 +269,14 @@ def welcomed(subject: Subject) -> socket.socket:
         connection.close()
 
 
-def computes_rightly(subject: Subject) -> None:
+def computes_rightly(subject: TestedAgent) -> None:
     """The agent still says what the engine would say here."""
     with subject.loaded() as talk:
         for tokens in ([1, 2, 3, 4], [1, 2, 9], [7] * 40):
             rows = memoryview(Chain().run(tokens, 2).logits).tolist()
             expected = [rows[at : at + VOCABULARY] for at in (0, VOCABULARY)]
             assert talk.step(tokens, len(tokens) - 2, 2).ids == [row.index(max(row)) for row in expected]
-        assert isinstance(talk, Talk)
+        assert isinstance(talk, AgentConnection)
 
 
 HEADERS = st.recursive(

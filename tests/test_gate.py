@@ -13,7 +13,7 @@ import torch
 
 from hilsim.commands.main import main, simulate_main
 from hilsim.compiler import plan_cache as keeping
-from hilsim.compiler.choose import Site
+from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.compile_check import compiled, load_compiled, plans_of, with_plans
 from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
 from hilsim.compiler.fallback_options import ways_out
@@ -55,14 +55,14 @@ def plans(*overrides: str) -> tuple[Setup, dict[int, Plan]]:
     return setup, plans_of(setup)
 
 
-def place(profile: Profile | str, **allowed: Any) -> Site:
+def place(profile: Profile | str, **allowed: Any) -> CompileSite:
     """The NPU of the SA8295P at 8 bits."""
     npu = load_chip("sa8295p", ORIN).units["npu"]
     known = load_profile(profile, ORIN) if isinstance(profile, str) else profile
-    return Site(npu, npu.precisions["w8a8"], known, Compile(**allowed))
+    return CompileSite(npu, npu.precisions["w8a8"], known, Compile(**allowed))
 
 
-def planned(factory: str, where: Site) -> tuple[Plan, dict[str, Prepared]]:
+def planned(factory: str, where: CompileSite) -> tuple[Plan, dict[str, Prepared]]:
     subject = subject_of(f"tests.gate_modules:{factory}")
     return plan_module(subject, where, lambda _: None, unit="sa8295p.npu", precision="w8a8")
 

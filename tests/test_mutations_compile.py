@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rules import RuleBook
 from hilsim.describe.catalogue import load_chip
@@ -107,7 +107,7 @@ def judged(path: Path) -> None:
             assert one.source
     name, chip, unit = (("sa8295_today", "sa8295p", "npu"), ("orin_trt_8_6", "drive-orin-x", "gpu"))[seed % 2]
     record = load_chip(chip, path).units[unit]
-    site = Site(record, next(iter(record.precisions.values())), load_profile(name, path), Compile())
+    site = CompileSite(record, next(iter(record.precisions.values())), load_profile(name, path), Compile())
     plan_graph("g", 1, copied(program), site)
 
 

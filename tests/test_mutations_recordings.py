@@ -219,10 +219,10 @@ def test_what_no_recorder_writes_is_told_by_line_and_key(
 
 def test_a_pipe_is_no_recording(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(InputError, match="a pipe or a device"):
+    with pytest.raises(InputError, match="a pipe, which can be read only once"):
         read_recording(tmp_path / "pipe.jsonl")
     record(tmp_path / "board.jsonl", chip=Toy())
     tensors_of(tmp_path / "board.jsonl").unlink()
     os.mkfifo(tensors_of(tmp_path / "board.jsonl"))
-    with pytest.raises(InputError, match="a pipe or a device"):
+    with pytest.raises(InputError, match="a pipe, which can be read only once"):
         read_recording(tmp_path / "board.jsonl")

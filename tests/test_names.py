@@ -14,8 +14,8 @@ from pydantic_core.core_schema import ErrorType
 
 from hilsim.commands.main import main
 from hilsim.compiler.fallback_options import WayOut
-from hilsim.cost.verdict import Remedy
-from hilsim.describe.catalogue import FOLDERS, file_of, load_chip, load_record, spelled, stamp, written_chip
+from hilsim.cost.verdict import PlacementRemedy
+from hilsim.describe.catalogue import FOLDERS, file_of, known_name, load_chip, load_record, stamp, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import expectation, records_inside
 from hilsim.describe.family import Family
@@ -23,7 +23,7 @@ from hilsim.describe.foreign import KINDS, SCENARIO
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
-from hilsim.describe.names import Known, edits, hint, key_hint, near, resolve, slip, within, words
+from hilsim.describe.names import KnownName, edits, hint, key_hint, near, resolve, slip, within, words
 from hilsim.describe.profile import Profile
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Scenario
@@ -37,7 +37,7 @@ from hilsim.places import CODE as PROJECT
 ASKING = PROJECT / "scenarios" / "x.yaml"
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"
 NAMED = {
-    kind: [spelled(file, *stamp(file)) for file in sorted((PROJECT / folder).glob("*.yaml"))]
+    kind: [known_name(file, *stamp(file)) for file in sorted((PROJECT / folder).glob("*.yaml"))]
     for kind, folder in FOLDERS.items()
 }
 SHIPPED = [(kind, one) for kind, known in NAMED.items() for one in known]
@@ -52,7 +52,7 @@ SPELLINGS = (
 
 
 @pytest.mark.parametrize(("kind", "one"), SHIPPED, ids=lambda value: value if isinstance(value, str) else value.name)
-def test_every_shipped_name_means_itself_however_it_is_spelled(kind: str, one: Known) -> None:
+def test_every_shipped_name_means_itself_however_it_is_spelled(kind: str, one: KnownName) -> None:
     for name in (one.name, *one.aliases):
         for spelling in SPELLINGS:
             assert resolve(spelling(name), NAMED[kind], kind) == (one.name,), spelling(name)
@@ -189,7 +189,7 @@ def test_what_is_not_described_is_refused_without_a_suggestion(kind: str, spelli
 def test_what_means_several_things_is_refused_with_all_of_them() -> None:
     with pytest.raises(ScenarioError, match=r"Did you mean 'orin-nx-16gb' or 'orin-nx-8gb'\?"):
         file_of("chip", "NX", ASKING)
-    twins = [Known("one-8gb", ("board",)), Known("one-16gb", ("board",)), Known("other")]
+    twins = [KnownName("one-8gb", ("board",)), KnownName("one-16gb", ("board",)), KnownName("other")]
     assert resolve("Board", twins) == ("one-8gb", "one-16gb")
     assert hint("Board", twins) == "Did you mean 'one-8gb' or 'one-16gb'?"
 
@@ -365,7 +365,7 @@ def test_a_path_that_is_there_is_read_through_home(monkeypatch: pytest.MonkeyPat
 
 def test_remedies_can_be_pasted_into_a_shell() -> None:
     changes = ("target.widths=[1, 8]", "draft.head={name: top_k, k: 5}", "question=what's *this*, $HOME?", "link=ideal")
-    for remedy in (Remedy(changes, "because", 0.9, 20.0), WayOut(changes, "because", 20.0)):
+    for remedy in (PlacementRemedy(changes, "because", 0.9, 20.0), WayOut(changes, "because", 20.0)):
         command = str(remedy).partition("  (")[0]
         assert shlex.split(command) == [part for change in changes for part in ("--set", change)]
     assert typed(["link=ideal"]) == "--set link=ideal"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.plan import GraphPlan
 from hilsim.compiler.program import Subject, copied, exported
@@ -57,7 +57,7 @@ def planned(function: Any, inputs: tuple[Tensor, ...], under: str) -> tuple[Grap
     """A module's plan under a profile, its program before, and as rewritten."""
     chip, unit = CHIPS.get(under, ("sa8295p", "npu"))
     record = load_chip(chip, Path("test")).units[unit]
-    site = Site(record, next(iter(record.precisions.values())), profile(under), Compile())
+    site = CompileSite(record, next(iter(record.precisions.values())), profile(under), Compile())
     module = function if isinstance(function, nn.Module) else Plain(function)
     program = exported(Subject("m", module, inputs))
     before = copied(program)

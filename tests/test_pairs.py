@@ -13,16 +13,16 @@ import pytest
 
 from hilsim.describe.decoding import (
     Accept,
-    Block,
+    BlockVerification,
     FullRows,
     GumbelMatch,
     Payload,
-    Ratio,
+    RatioTest,
     SampleMatch,
     Sampling,
     Scalar,
     TokenIds,
-    TopK,
+    TopKRows,
 )
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.vocabulary import Tokens, compared
@@ -36,7 +36,7 @@ from hilsim.sampling.logits import Logits
 from hilsim.sim.run import simulate
 from hilsim.sources.live import LiveSource, StandIns, load_stand_ins
 from hilsim.sources.transcript import TranscriptSource
-from hilsim.text.pairs import Columns
+from hilsim.text.pairs import CommonVocabulary
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests.scenes import shipped
@@ -46,20 +46,24 @@ from tests.toy import DRAFT, TARGET, Quick, Table, alone, counted, enumerated, p
 STANDS, FALLS = 1e-4, 1e-10  # as in test_exact
 WARM = Sampling(temperature=1.0)
 RULES: list[tuple[Accept, Payload]] = [
-    (Ratio(), FullRows()),
-    (Ratio(), Scalar()),
-    (Ratio(), TopK(k=2)),
+    (RatioTest(), FullRows()),
+    (RatioTest(), Scalar()),
+    (RatioTest(), TopKRows(k=2)),
     (GumbelMatch(), TokenIds()),
     (SampleMatch(), TokenIds()),
-    (Block(), FullRows()),
+    (BlockVerification(), FullRows()),
 ]
-SHAPES = {"the last id is not the draft's": Columns(3), "a hole": Columns(4, (1,)), "both": Columns(3, (0,))}
+SHAPES = {
+    "the last id is not the draft's": CommonVocabulary(3),
+    "a hole": CommonVocabulary(4, (1,)),
+    "both": CommonVocabulary(3, (0,)),
+}
 
 
 class Narrow(Table):
     """A draft that knows less than the target: its rows as a live source hands them out."""
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: CommonVocabulary):
         super().__init__(TARGET, DRAFT)
         self.columns = columns
 
@@ -87,8 +91,8 @@ def test_a_target_cut_to_the_shared_ids_would_be_caught() -> None:
         def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Logits]:
             return [row[: self.columns.entries] for row in super().target_rows(conversation, tokens, count)]
 
-    counts = counted(Quick(Rules(Ratio(), FullRows(), WARM), Cut(Columns(3))), samples=2_500)
-    whole = Quick(Rules(Ratio(), FullRows(), WARM), Narrow(Columns(3)))
+    counts = counted(Quick(Rules(RatioTest(), FullRows(), WARM), Cut(CommonVocabulary(3))), samples=2_500)
+    whole = Quick(Rules(RatioTest(), FullRows(), WARM), Narrow(CommonVocabulary(3)))
     assert p_value(counts, enumerated(whole.target_after)) < FALLS
 
 
@@ -240,15 +244,15 @@ def test_a_prompt_of_an_id_beyond_the_head_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_draft_reads_what_it_lacks_as_its_unknown() -> None:
-    assert list(Columns(4, limit=4, unknown=2).read([0, 3, 4, 9])) == [0, 3, 2, 2]
-    assert list(Columns(4).read([0, 9])) == [0, 9]
+    assert list(CommonVocabulary(4, limit=4, unknown=2).read([0, 3, 4, 9])) == [0, 3, 2, 2]
+    assert list(CommonVocabulary(4).read([0, 9])) == [0, 9]
 
 
 def test_shipped_pairs_share_every_id() -> None:
     """Nothing is masked, cut or noted, so what they say is what it always was."""
     setup = shipped("orin_8295")
     stand_ins = load_stand_ins(setup)
-    assert stand_ins.columns == {"target": Columns(2048), "draft": Columns(2048)}
+    assert stand_ins.columns == {"target": CommonVocabulary(2048), "draft": CommonVocabulary(2048)}
     assert not stand_ins.notes
     assert load_tokenizer(PROJECT / "models/target").vocab_size == 2048
     assert not load_network(PROJECT / "models/target").notes

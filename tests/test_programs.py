@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from hilsim.compiler.choose import Site
-from hilsim.compiler.lengths import Lengths, bounds_of, fixed_lengths, lengths_of
+from hilsim.compiler.choose import CompileSite
+from hilsim.compiler.lengths import FixedLengths, bounds_of, fixed_lengths, lengths_of
 from hilsim.compiler.program import Subject, exported, place_in, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs
 from hilsim.describe.catalogue import load_chip
@@ -170,10 +170,10 @@ def nested(module: nn.Module, example: int = 6) -> Subject:
     return Subject("nested", module, (batch,), shapes, {"mask": torch.rand(example, example)})
 
 
-def lengths(subject: Subject) -> Lengths:
+def lengths(subject: Subject) -> FixedLengths:
     """On a unit whose compiler takes fixed shapes alone."""
     npu = load_chip("sa8295p", ORIN).units["npu"]
-    place = Site(npu, npu.precisions["w8a8"], load_profile("sa8295_today", ORIN), Compile())
+    place = CompileSite(npu, npu.precisions["w8a8"], load_profile("sa8295_today", ORIN), Compile())
     return fixed_lengths(subject, exported(subject), place)
 
 

@@ -19,8 +19,8 @@ from hilsim.hardware.agent import connection as line
 from hilsim.hardware.agent import serve
 from hilsim.hardware.conformance import checks
 from hilsim.hardware.conformance import exchanges as conformance_talk
-from hilsim.hardware.conformance.exchanges import Subject
-from hilsim.hardware.conformance.suite import Finding, findings
+from hilsim.hardware.conformance.exchanges import TestedAgent
+from hilsim.hardware.conformance.suite import CheckResult, findings
 from hilsim.hardware.wire import frames
 from hilsim.places import CODE as PROJECT
 from tests.tiny_agent import TinyAgent
@@ -29,7 +29,7 @@ PAGE = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")
 TUTORIAL = (PROJECT / "docs" / "tutorials" / "engine.md").read_text(encoding="utf-8")
 CHAIN = "tests/fake_engines.py:Chain"
 TOKEN = b"a secret of more than sixteen letters"
-Check = Callable[[Subject], str]
+Check = Callable[[TestedAgent], str]
 
 
 def bytes_of_page() -> list[bytes]:
@@ -107,14 +107,14 @@ def agent(*arguments: str, cwd: Path = PROJECT) -> Iterator[int]:
             assert process.wait(20) == 0
 
 
-def outcomes(subject: Subject) -> dict[str, Finding]:
+def outcomes(subject: TestedAgent) -> dict[str, CheckResult]:
     """All findings by the check's name; those that failed make the message."""
     found = {finding.name: finding for finding in findings(subject)}
     assert not [finding for finding in found.values() if finding.outcome == "failed"]
     return found
 
 
-def left_out(found: dict[str, Finding]) -> set[str]:
+def left_out(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, finding in found.items() if finding.outcome == "left out"}
 
 
@@ -123,26 +123,26 @@ def test_the_shipped_agent_keeps_to_the_page(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(TOKEN + b"\n")
     options = ["--option", "load_s=0.7", "--heartbeat", "0.2", "--token-file", str(tmp_path / "token")]
     with agent("--model", "toy=README.md", "--engine", CHAIN, *options) as port:
-        assert left_out(outcomes(Subject("127.0.0.1", port, TOKEN))) == set()
+        assert left_out(outcomes(TestedAgent("127.0.0.1", port, TOKEN))) == set()
 
 
 def test_the_shipped_agent_keeps_to_it_with_real_networks() -> None:
     with agent("--model", "models/draft-0.2m", "--model", "other=models/draft-0.8m") as port:
         for model in ("draft-0.2m", "other"):
-            found = outcomes(Subject("127.0.0.1", port, model=model))
+            found = outcomes(TestedAgent("127.0.0.1", port, model=model))
             assert left_out(found) == {"long loads show signs of life", "a wrong token is denied"}
             assert "vocabulary 2048, context 1024" in found["loading twice changes nothing"].found
 
 
 def test_a_second_program_keeps_to_it_too() -> None:
-    assert left_out(outcomes(Subject("127.0.0.1", TinyAgent().port))) == {
+    assert left_out(outcomes(TestedAgent("127.0.0.1", TinyAgent().port))) == {
         "long loads show signs of life",
         "a wrong token is denied",
     }
 
 
 def test_a_second_program_with_a_token() -> None:
-    assert left_out(outcomes(Subject("127.0.0.1", TinyAgent(token=TOKEN).port, TOKEN))) == {
+    assert left_out(outcomes(TestedAgent("127.0.0.1", TinyAgent(token=TOKEN).port, TOKEN))) == {
         "long loads show signs of life"
     }
 
@@ -169,7 +169,7 @@ FAULTS: dict[str, Check] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_checks_find_what_is_wrong(fault: str) -> None:
     token = TOKEN if fault == "any_token" else None
-    (found,) = findings(Subject("127.0.0.1", TinyAgent(fault, token).port, token), [FAULTS[fault]])
+    (found,) = findings(TestedAgent("127.0.0.1", TinyAgent(fault, token).port, token), [FAULTS[fault]])
     assert found.outcome == "failed", found
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_shake_hands_is_asked_no_more(
     monkeypatch.setattr(conformance_talk, "GREETING_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=server, args=(listener,), daemon=True).start()
-        first, rest = findings(Subject("127.0.0.1", listener.getsockname()[1]))
+        first, rest = findings(TestedAgent("127.0.0.1", listener.getsockname()[1]))
     assert (first.name, first.outcome) == ("welcome comes first", "failed")
     assert words in first.found
     assert (rest.name, rest.outcome, rest.checks) == (f"the other {len(checks.CHECKS) - 1}", "left out", 24)
@@ -207,12 +207,12 @@ def test_what_cannot_shake_hands_is_asked_no_more(
 
 def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
     port = TinyAgent(token=TOKEN).port
-    first, rest = findings(Subject("127.0.0.1", port))
+    first, rest = findings(TestedAgent("127.0.0.1", port))
     assert (first.name, first.outcome, rest.checks) == ("welcome comes first", "failed", 24)
     assert first.found == (
         "it asks for a token, and none is given. Give the --token-file that the agent was started with."
     )
-    welcome, ready, rest = findings(Subject("127.0.0.1", port, b"another"))
+    welcome, ready, rest = findings(TestedAgent("127.0.0.1", port, b"another"))
     assert (welcome.outcome, ready.name, ready.outcome, rest.checks) == (
         "passed", "ready tells the device", "failed", 23,
     )  # fmt: skip
@@ -226,13 +226,13 @@ def test_an_agent_with_another_client_is_told_once(monkeypatch: pytest.MonkeyPat
     port = TinyAgent().port
     with socket.create_connection(("127.0.0.1", port)) as other:
         other.recv(1)
-        first, rest = findings(Subject("127.0.0.1", port))
+        first, rest = findings(TestedAgent("127.0.0.1", port))
     assert "refused, busy (another is here) where welcome was expected. Try again when" in first.found
     assert rest.outcome == "left out"
 
 
 def test_a_cache_that_is_not_rewound_shows_in_other_checks_as_well() -> None:
-    found = findings(Subject("127.0.0.1", TinyAgent("stale_cache").port))
+    found = findings(TestedAgent("127.0.0.1", TinyAgent("stale_cache").port))
     failed = {finding.name for finding in found if finding.outcome == "failed"}
     assert "another continuation and back" in failed
     assert "welcome comes first" not in failed

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
-from hilsim.describe.decoding import FullRows, Ratio, Sampling, Scalar, TokenIds, TopK
+from hilsim.describe.decoding import FullRows, RatioTest, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Adaptive, Pearl, Sync, TargetOnly
 from hilsim.describe.scenario import Lengths, Synthetic
@@ -50,7 +50,7 @@ payloads = st.one_of(
     st.just((FullRows(), "target", Sampling(temperature=0.7))),
     st.just((Scalar(), "target", Sampling(temperature=0.7))),
     st.just((Scalar(down="support"), "target", Sampling(temperature=0.7, top_k=40))),
-    st.just((TopK(k=64), "draft", Sampling(temperature=0.7, top_k=40))),
+    st.just((TopKRows(k=64), "draft", Sampling(temperature=0.7, top_k=40))),
 )
 # Figures of links over six orders of magnitude, and none at all, where instants coincide.
 times = st.sampled_from([0.0, 0.1, 1.0, 25.0, 400.0, 6000.0])
@@ -93,7 +93,7 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
     payload, verify_at, sampling = rules
     overhead, propagation, rate = link
     logits = Synthetic(source="synthetic", acceptance=acceptance)
-    accept = Ratio() if sampling.temperature else setup.scenario.accept
+    accept = RatioTest() if sampling.temperature else setup.scenario.accept
     scenario = setup.scenario.model_copy(
         update={
             "policy": policy, "logits": logits, "workload": talk, "payload": payload, "verify_at": verify_at,

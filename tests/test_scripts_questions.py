@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from hilsim.commands.main import guarded
+from hilsim.describe.acceptance import acceptance_of, tokens_a_round
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of
 from hilsim.show.grid_tables import crossing
-from hilsim.study.closed_forms import acceptance_of, sync_speedup, tokens_a_round
+from hilsim.study.closed_forms import sync_speedup
 from hilsim.study.rank_stability import drawn_for, standings
 from hilsim.study.steps import steps_of
 from hilsim.study.sweeps import placed, with_draft_step, with_length, with_link

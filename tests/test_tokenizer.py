@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hilsim.errors import CheckpointError, InputError
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
-from hilsim.training.corpus import Dialogue, Turn, tell
+from hilsim.training.corpus import CorpusDialogue, CorpusTurn, tell
 from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
 
 SENTENCES = (
@@ -56,8 +56,8 @@ FOREIGN = {  # template, its marks
 
 
 def trained() -> Tokenizer:
-    turns = tuple(Turn("user", sentence) for sentence in SENTENCES)
-    return train_tokenizer([Dialogue("d", "", turns)], 320)
+    turns = tuple(CorpusTurn("user", sentence) for sentence in SENTENCES)
+    return train_tokenizer([CorpusDialogue("d", "", turns)], 320)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_without_template_turns_stand_in_a_plain_frame(folder: Path, tmp_path: P
 
 def test_a_dialogue_for_training_is_told_as_in_a_run(tokenizer: ChatTokenizer) -> None:
     turns = conversation(4)
-    dialogue = Dialogue("d", "", tuple(Turn(turn["role"], turn["content"]) for turn in turns))
+    dialogue = CorpusDialogue("d", "", tuple(CorpusTurn(turn["role"], turn["content"]) for turn in turns))
     assert tell(dialogue, tokenizer) == told_by_hilsim(tokenizer, turns)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, Misfit
 from hilsim.files import exists, expanded, read_text
 from hilsim.hardware.agent.named import CHECKPOINT, engine_class, makers
 from hilsim.hardware.agent.runner import Runner
@@ -129,9 +129,8 @@ def models_of(given: Sequence[str], faults: list[Fault]) -> dict[str, Path]:
         named = bool(equals) and "/" not in before
         try:
             path = Path(expanded(after if named else text))
-        except ValueError as error:
-            found, _, expected = str(error).partition("; ")
-            faults.append(Fault("--model", text, found, expected))
+        except Misfit as error:
+            faults.append(error.fault("--model", text, "a path"))
             continue
         name = before if named else Path(os.path.realpath(path)).name
         if not NAME.fullmatch(name):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PosixPath
 from typing import Any, Protocol
 
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, Misfit
 from hilsim.files import expanded, unreadable
 
 MOST_SEED = 2**63 - 1  # as in a scenario
@@ -51,9 +51,8 @@ def place(text: str) -> Path:
     """A path to write to or to look into."""
     try:
         path = Path(expanded(text))
-    except ValueError as error:
-        found, _, expected = str(error).partition("; ")
-        raise ArgumentTypeError(f"found {found}; expected {expected or 'a path'}") from None
+    except Misfit as error:
+        raise ArgumentTypeError(f"found {error.found}; expected {error.expected}") from None
     if not text or "\0" in text:
         raise ArgumentTypeError(f"found {text!r}; expected a path")
     return path

@@ -7,6 +7,7 @@ import sys
 
 from hilsim.commands.arguments import Commands, place, source, whole, wholes
 from hilsim.commands.outputs import require_place
+from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # positions in one step, or cached
 EXAMPLES = """examples:
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hilsim.describe.address import Address
-    from hilsim.errors import Fault, InputError
+    from hilsim.errors import InputError
     from hilsim.hardware.measured.profile import Grid, taken
     from hilsim.hardware.measured.rig import token_in
     from hilsim.hardware.measured.sweep import load_models, record_steps
@@ -64,9 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         address = Address.parse(options.address)
-    except ValueError as error:
-        found, _, expected = str(error).partition("; ")
-        raise InputError([Fault("profile", "", found, expected)]) from None
+    except Misfit as error:
+        raise InputError([error.fault("profile", "", "an address")]) from None
     token = None if options.token_file is None else token_in(options.token_file)
     require_place(options.out, "--out")
     with closing(Agent(address, token)) as agent:

@@ -13,7 +13,7 @@ from hilsim.commands.arguments import Commands, add_scenario, number, overrides_
 
 if TYPE_CHECKING:
     from hilsim.compiler.plan import Plan
-    from hilsim.cost.verdict import Verdict
+    from hilsim.cost.verdict import PlacementVerdict
     from hilsim.describe.setup import Setup
     from hilsim.errors import Fault
     from hilsim.hardware.distributed.link_wires import End
@@ -141,7 +141,7 @@ def option_faults(options: argparse.Namespace, setup: Setup) -> list[Fault]:
 
 
 def simulate(
-    options: argparse.Namespace, setup: Setup, verdict: Verdict, plans: dict[int, Plan], rig: Rig | None,
+    options: argparse.Namespace, setup: Setup, verdict: PlacementVerdict, plans: dict[int, Plan], rig: Rig | None,
     ends: Mapping[str, End],
 ) -> int:  # fmt: skip
     """Run and show a scenario that was found in order."""

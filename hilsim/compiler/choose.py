@@ -1,4 +1,4 @@
-"""From findings to a plan of one graph: which rewrites mend what, at what price, and what has to leave the unit."""
+"""From findings to a plan of one graph: which rewrites mend what, at what cost, and what has to leave the unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.islands import Islands, islands_of
-from hilsim.compiler.nodes import constants_of, operands, operator_of, place_of
+from hilsim.compiler.nodes import constants_of, folded_inside, operands, operator_of, place_of
 from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.program import copied
@@ -34,7 +34,7 @@ HEAD = "sampler"  # the module of a decoder that comes after its logits
 
 
 @dataclass(frozen=True)
-class Site:
+class CompileSite:
     """Where a graph goes: a unit at a precision, under a profile, and what the user allows there."""
 
     unit: Unit
@@ -57,8 +57,8 @@ class Site:
         """What some work takes here."""
         return work_seconds(work, self.unit, self.precision, rows)
 
-    def prices(self, extra: Extra, rows: int) -> tuple[float, float, float]:
-        """Seconds of all of an extra, of its work elsewhere, and of its ways there and back; 0 where nobody knows."""
+    def costs(self, extra: Extra, rows: int) -> tuple[float, float, float]:
+        """Seconds of all of an extra, its work elsewhere, and its ways there and back; 0 where that is unknown."""
         unit = self.unit_with_fallback
         if unit.fallback is None and extra.crossings:
             return 0.0, 0.0, 0.0
@@ -83,7 +83,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A rewrite traced over one node's shapes, with its price."""
+    """A rewrite traced over one node's shapes, with its cost."""
 
     rewrite: Rewrite
     graph: fx.GraphModule
@@ -91,7 +91,7 @@ class Candidate:
     seconds: float
     working_bytes: int
     held_bytes: int  # constants that lie in the graph
-    worries: int  # operators of its own that nobody vouches for
+    worries: int  # operators of its own of unknown standing
 
     @property
     def rank(self) -> tuple[int, int, float, float]:
@@ -105,7 +105,7 @@ class Candidate:
 
 
 def plan_graph(
-    name: str, rows: int, program: ExportedProgram, site: Site, *, repeats: float = 1.0, layers: str = ""
+    name: str, rows: int, program: ExportedProgram, site: CompileSite, *, repeats: float = 1.0, layers: str = ""
 ) -> GraphPlan:
     """Plan one graph and rewrite `program` in place accordingly.
 
@@ -129,29 +129,16 @@ def plan_graph(
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     extra = Extra(mended + head, islands.away, islands.crossings)
-    seconds, away_s, crossing_s = site.prices(extra, rows)
+    seconds, away_s, crossing_s = site.costs(extra, rows)
     return GraphPlan(
-        name,
-        rows,
-        nodes,
-        repeats,
-        tuple(findings),
-        tuple(chosen),
-        islands.pieces,
-        islands.crossings,
-        islands.nodes,
-        islands.operators,
-        head,
-        extra,
-        seconds,
-        away_s,
-        crossing_s,
-        tuple(refusals),
-    )
+        name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
+        pieces=islands.pieces, crossings=islands.crossings, away=islands.nodes, away_operators=islands.operators,
+        head=head, extra=extra, extra_s=seconds, away_s=away_s, crossing_s=crossing_s, refusals=tuple(refusals),
+    )  # fmt: skip
 
 
 def mend(
-    program: ExportedProgram, site: Site, errors: Iterable[Finding], repeats: float, layers: str
+    program: ExportedProgram, site: CompileSite, errors: Iterable[Finding], repeats: float, layers: str
 ) -> tuple[list[Chosen], Work]:
     """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""
     by_name = {node.name: node for node in program.graph.nodes}
@@ -180,7 +167,7 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
     return [found for found in findings if found.severity == "error"]
 
 
-def passes(program: ExportedProgram, site: Site, graph: str, errors: list[Finding]) -> tuple[list[Chosen], Work]:
+def passes(program: ExportedProgram, site: CompileSite, graph: str, errors: list[Finding]) -> tuple[list[Chosen], Work]:
     """Passes over the whole program that take an error away, or that the user asks for, in place; what they add."""
     chosen: list[Chosen] = []
     extra = Work()
@@ -189,9 +176,11 @@ def passes(program: ExportedProgram, site: Site, graph: str, errors: list[Findin
         and site.may_use(MERGED)
         and (nodes := merge_reshapes(program))
     ):
-        title = "a reshape of a reshape as one, without what stood between"
-        source = "microsoft/onnxruntime PR 26338"
-        chosen.append(Chosen(MERGED, title, "aten.view.default", "", nodes, "bits", "", source, Work(), 0.0, 0, 0))
+        title, source = "a reshape of a reshape as one, without what stood between", "microsoft/onnxruntime PR 26338"
+        merged = Chosen(
+            name=MERGED, title=title, operator="aten.view.default", nodes=nodes, exactness="bits", source=source
+        )
+        chosen.append(merged)
     for entry in PASSES:
         wrong = [found for found in errors if entry.name in found.rewrites]
         if not (wrong and site.may_use(entry.name)) and not site.asks_for(entry.name):
@@ -210,8 +199,8 @@ def passes(program: ExportedProgram, site: Site, graph: str, errors: list[Findin
         kinds = " and ".join(entry.types[:1] if len(entry.types) < 3 else ("small integers",))
         chosen.append(
             Chosen(
-                entry.name, entry.title, kinds, "", nodes, entry.exactness, entry.caveat, entry.source, more,
-                site.seconds(more), 0, 0,
+                name=entry.name, title=entry.title, operator=kinds, nodes=nodes, exactness=entry.exactness,
+                caveat=entry.caveat, source=entry.source, work=more, seconds=site.seconds(more),
             )
         )  # fmt: skip
         extra = extra + more
@@ -222,7 +211,9 @@ def narrowed(program: ExportedProgram) -> Chosen:
     """64-bit integers made 32-bit ones, in place; converters do it too, so it is done here only where asked for."""
     changed = int64_to_int32(program)
     title, source = "one cast behind each input, 32 bits inside", "pytorch/executorch _passes/i64_to_i32.py"
-    return Chosen(NARROW, title, "int64", "", changed, "bits", CAVEAT, source, Work(), 0.0, 0, 0)
+    return Chosen(
+        name=NARROW, title=title, operator="int64", nodes=changed, exactness="bits", caveat=CAVEAT, source=source
+    )
 
 
 def use_of(
@@ -233,30 +224,21 @@ def use_of(
     repeats: float,
 ) -> Chosen:
     """All uses of one rewrite on one operator, as one line of the plan."""
-    first = entries[0][1]
+    rewrite = entries[0][1].rewrite
     work, seconds, held = Work(), 0.0, 0
     for node, candidate, _ in entries:
         times = round(repeats) if layers and place_of(node).module.startswith(layers) else 1
         work, seconds = work + candidate.more * times, seconds + candidate.seconds * times
         held += candidate.held_bytes * times
     return Chosen(
-        name,
-        first.rewrite.title,
-        operator,
-        place_of(entries[0][0]).module,
-        len(entries),
-        first.rewrite.exactness,
-        first.rewrite.caveat,
-        first.rewrite.source,
-        work,
-        seconds,
-        max(candidate.working_bytes for _, candidate, _ in entries),
-        held,
-        tuple(entries[0][2]),
-    )
+        name=name, title=rewrite.title, operator=operator, module=place_of(entries[0][0]).module, nodes=len(entries),
+        exactness=rewrite.exactness, caveat=rewrite.caveat, source=rewrite.source, work=work, seconds=seconds,
+        working_bytes=max(candidate.working_bytes for _, candidate, _ in entries), held_bytes=held,
+        others=tuple(entries[0][2]),
+    )  # fmt: skip
 
 
-def candidates(node: fx.Node, site: Site, constants: set[fx.Node]) -> Iterable[Candidate]:
+def candidates(node: fx.Node, site: CompileSite, constants: set[fx.Node]) -> Iterable[Candidate]:
     """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes."""
     for rewrite in rewrites_for(operator_of(node)):
         if not site.may_use(rewrite.name) or rewrite.fits(node):
@@ -266,35 +248,18 @@ def candidates(node: fx.Node, site: Site, constants: set[fx.Node]) -> Iterable[C
         except (ValueError, RuntimeError, NotImplementedError):
             continue  # a shape that the rewrite has no form for
         own = [inner for inner in graph.graph.nodes if inner.op == "call_function"]
-        folded, book = folded_in(graph, node, constants), site.book
-        errors = [found for inner in own if inner not in folded for found in book.about(inner, folded, "")]
+        known, book = folded_inside(graph, node.all_input_nodes, constants), site.book
+        errors = [found for inner in own if inner not in known for found in book.about(inner, known, "")]
         # Reshapes to many dimensions at its ends go away with the reshapes around them, or are told afterwards.
         if any(
             (found.severity == "error" and MERGED not in found.rewrites) or found.rule == "constant-range"
             for found in errors
         ):
             continue
-        more = work_of_all(own, folded) - work_of(node, constants)
-        working, held = site.bytes(working_set(own, folded)), site.bytes(constant_numbers(own, folded))
+        more = work_of_all(own, known) - work_of(node, constants)
+        working, held = site.bytes(working_set(own, known)), site.bytes(constant_numbers(own, known))
         worries = len({found.operator for found in errors if found.rule == "operator-unknown"})
         yield Candidate(rewrite, graph, more, site.seconds(more), working, held, worries)
-
-
-def folded_in(graph: fx.GraphModule, node: fx.Node, constants: set[fx.Node]) -> set[fx.Node]:
-    """What of a traced rewrite is known when the graph is built."""
-    sources = node.all_input_nodes
-    found: set[fx.Node] = set()
-    place = 0
-    for inner in graph.graph.nodes:
-        if inner.op == "placeholder":
-            if place < len(sources) and sources[place] in constants:
-                found.add(inner)
-            place += 1
-        elif inner.op == "get_attr" or (
-            inner.op == "call_function" and all(source in found for source in inner.all_input_nodes)
-        ):
-            found.add(inner)
-    return found
 
 
 def signature_of(node: fx.Node, constants: set[fx.Node]) -> object:
@@ -321,7 +286,7 @@ def whole_graph_refusals(errors: Iterable[Finding]) -> Iterable[str]:
             yield f"{found.graph}: {found.reason}. Remedy: {found.remedy}."
 
 
-def away_refusals(errors: Iterable[Finding], islands: Islands, site: Site) -> Iterable[str]:
+def away_refusals(errors: Iterable[Finding], islands: Islands, site: CompileSite) -> Iterable[str]:
     """Why operators cannot leave the unit, where they would have to."""
     if not islands.nodes:
         return
@@ -334,9 +299,9 @@ def away_refusals(errors: Iterable[Finding], islands: Islands, site: Site) -> It
     else:
         return
     unmended = "rewrites are switched off" if site.allowed.rewrites == "none" else "no rewrite that may be used applies"
-    told: set[str] = set()
+    reported: set[str] = set()
     for found in errors:
-        if found.node in islands.nodes and found.operator not in told:
-            told.add(found.operator)
+        if found.node in islands.nodes and found.operator not in reported:
+            reported.add(found.operator)
             remedy = f" Remedy: {found.remedy}." if found.remedy else ""
             yield f"{found.operator} at {found.place}: {found.reason}, {unmended}, {why}.{remedy}"

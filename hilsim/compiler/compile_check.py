@@ -22,7 +22,7 @@ from hilsim.errors import CompileError, Fault, InputError
 from hilsim.places import DATA
 
 if TYPE_CHECKING:
-    from hilsim.compiler.choose import Site
+    from hilsim.compiler.choose import CompileSite
 
 Say = Callable[[str], None]
 P = TypeVar("P", bound=Placed | PlacedNetwork)
@@ -40,7 +40,7 @@ NO_RULES = Profile(
 
 
 def silent(text: str) -> None:
-    """Where nobody watches."""
+    """Reports no progress."""
 
 
 def load_compiled(file: Path, overrides: Sequence[str] = (), say: Say = silent) -> Setup:
@@ -65,8 +65,8 @@ def require(setup: Setup, plans: dict[int, Plan], ways: Sequence[object] = (), *
 
 def refusal(setup: Setup, plan: Plan, reasons: bool) -> str:
     """That a model does not get onto its unit, and why."""
-    told = f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}"
-    return told + ":" + "".join(f"\n  {reason}" for reason in plan.refusals) if reasons else told
+    start = f"{setup.file}: {plan.subject} does not compile for {plan.unit} under {plan.profile}"
+    return start + ":" + "".join(f"\n  {reason}" for reason in plan.refusals) if reasons else start
 
 
 def with_plans(setup: Setup, plans: dict[int, Plan]) -> Setup:
@@ -161,7 +161,7 @@ def network_plan(
         given = {"role": "network", "unit": part.track, "precision": part.precision}
         return measured(subject, site, say, **given) if profile is None else plan_module(subject, site, say, **given)[0]
 
-    # Nobody knows what a module of somebody's own depends on, so only ours are kept.
+    # What a user's own module depends on is unknown, so only ours are cached.
     if not part.placement.module.startswith("hilsim."):
         return make()
     own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(DATA / "models/intent"))
@@ -173,11 +173,11 @@ def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile)
     return profile.model_dump_json(), part.unit.model_dump_json(), allowed.model_dump_json(), part.chip.name
 
 
-def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> Site:
+def site_of(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> CompileSite:
     """Where a part's graphs go."""
-    from hilsim.compiler.choose import Site
+    from hilsim.compiler.choose import CompileSite
 
-    return Site(part.unit, part.unit.precisions[part.precision], profile, allowed)
+    return CompileSite(part.unit, part.unit.precisions[part.precision], profile, allowed)
 
 
 def text_of(file: Path) -> str:

@@ -60,8 +60,8 @@ def broken_shape(rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str
 def broken_arguments(rule: Condition, node: fx.Node) -> str:
     """The same for what hangs on the operator's arguments: axis, k, order, equation."""
     given = arguments(node)
-    if told := broken_axis(rule, node, given):
-        return told
+    if fault := broken_axis(rule, node, given):
+        return fault
     for name, bounds in rule.arguments.items():
         if why := beyond(name, given.get(name), bounds):
             return why

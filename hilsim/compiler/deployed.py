@@ -55,8 +55,12 @@ class StaticDecoder(nn.Module):
             new_values.append(value)
         width, eps = (network.config.hidden_size,), network.config.rms_eps
         logits = network.head(F.rms_norm(x, width, network.norm, eps))
-        said = logits if self.sampler is None else self.sampler(logits, *extra)
-        return (*(said if isinstance(said, tuple) else (said,)), torch.stack(new_keys), torch.stack(new_values))
+        outputs = logits if self.sampler is None else self.sampler(logits, *extra)
+        return (
+            *(outputs if isinstance(outputs, tuple) else (outputs,)),
+            torch.stack(new_keys),
+            torch.stack(new_values),
+        )
 
 
 class StaticLayer(nn.Module):

@@ -35,13 +35,13 @@ class Finding:
         """Node, module path and call, and source line, as far as there are any."""
         call = f" call {self.call + 1}" if self.call else ""
         somewhere = bool(self.node or self.module or self.line)  # sizes are about no module
-        parts = [self.node, f"{said_of(self.module)}{call}" if somewhere else "", self.line]
+        parts = [self.node, f"{module_text(self.module)}{call}" if somewhere else "", self.line]
         return ", ".join(part for part in parts if part)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def said_of(module: str) -> str:
+def module_text(module: str) -> str:
     """A module in words: its path, which the outermost one has none of."""
     return module or "the module itself"

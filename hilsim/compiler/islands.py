@@ -29,7 +29,7 @@ class Islands:
     away: Work
 
 
-class Named(OperatorSupportBase):
+class NamedNodes(OperatorSupportBase):
     """Nodes by name."""
 
     def __init__(self, names: set[str]):
@@ -48,7 +48,9 @@ def islands_of(program: ExportedProgram, refused: set[str], layers: str = "", re
         return Islands(1, 0, (), (), Work())
 
     def parts(names: set[str]) -> list[list[fx.Node]]:
-        partitioner = CapabilityBasedPartitioner(program.graph_module, Named(names), allows_single_node_partition=True)
+        partitioner = CapabilityBasedPartitioner(
+            program.graph_module, NamedNodes(names), allows_single_node_partition=True
+        )
         return [list(part.nodes) for part in partitioner.propose_partitions()]
 
     def times(node: fx.Node) -> int:

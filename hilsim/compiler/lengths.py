@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.choose import Site
+from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
 from hilsim.compiler.program import Subject, quiet
@@ -20,7 +20,7 @@ WIDTHS = (8, 32, 128)  # as language models are compiled; the module's own bound
 
 
 @dataclass(frozen=True)
-class Lengths:
+class FixedLengths:
     """`sized`: by graph its length and the module at it; just the module where there is nothing to fix.
 
     `example` is the length of the example inputs. A `refusal` says why padding does not do.
@@ -33,18 +33,20 @@ class Lengths:
     refusal: str = ""
 
 
-def fixed_lengths(subject: Subject, program: ExportedProgram, site: Site) -> Lengths:
+def fixed_lengths(subject: Subject, program: ExportedProgram, site: CompileSite) -> FixedLengths:
     """The lengths to compile a module for. Where padding shows through, the module stays whole and is refused."""
     as_it_is = {"whole": (1, subject)}
     findings = tuple(found for found in site.book.findings(program, "whole") if found.rule == "dynamic-shape")
     if not findings or not site.may_use("fixed_widths"):
-        return Lengths(as_it_is)
+        return FixedLengths(as_it_is)
     axes, symbols = lengths_of(program)
     if len(symbols) != 1:
-        return Lengths(as_it_is, refusal=f"{len(symbols)} dimensions vary independently; fix all but one of them")
+        return FixedLengths(as_it_is, refusal=f"{len(symbols)} dimensions vary independently; fix all but one of them")
     (symbol,) = symbols
     if not symbol.isidentifier():
-        return Lengths(as_it_is, refusal=f"a dimension is computed from a length ({symbol}); make it the length itself")
+        return FixedLengths(
+            as_it_is, refusal=f"a dimension is computed from a length ({symbol}); make it the length itself"
+        )
     place_of_first, (axis, *_) = next(iter(axes.items()))
     example = pytree.tree_leaves((subject.inputs, subject.kwargs))[place_of_first].shape[axis]
     shortest, longest = bounds_of(program, symbol)
@@ -53,14 +55,14 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, site: Site) -> Len
         with quiet():
             to_fixed_widths(subject.module, subject.inputs, axes, widths, shortest, subject.kwargs).prove()
     except (ValueError, RuntimeError) as error:
-        return Lengths(as_it_is, refusal=f"fixed widths do not do: {str(error).splitlines()[0]}")
+        return FixedLengths(as_it_is, refusal=f"fixed widths do not do: {str(error).splitlines()[0]}")
     sized = {}
     for width in widths:
         inputs, kwargs = resized((subject.inputs, subject.kwargs), axes, width)
         sized[f"width {width}"] = (width, replace(subject, inputs=inputs, kwargs=kwargs, dynamic_shapes=None))
     wide = ", ".join(map(str, widths))
     note = f"Any length becomes {len(widths)} graphs, {wide} wide, padded; real positions do not see it."
-    return Lengths(sized, example, findings, (note,))
+    return FixedLengths(sized, example, findings, (note,))
 
 
 def lengths_of(program: ExportedProgram) -> tuple[dict[int, tuple[int, ...]], set[str]]:
@@ -93,7 +95,7 @@ def bounds_of(program: ExportedProgram, symbol: str) -> tuple[int, int | None]:
 
 
 def widths_for(shortest: int, longest: int | None, example: int) -> list[int]:
-    """A few lengths within the bounds, the longest of them included; one that nobody could mean is no bound."""
+    """A few lengths within the bounds, the longest of them included; one beyond 8192 is no bound."""
     if longest is None or longest > 8192:
         longest = max(example, WIDTHS[-1])
     return sorted({width for width in WIDTHS if shortest <= width < longest} | {longest})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hilsim.compiler.choose import Site
+from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import subject_of
@@ -35,7 +35,7 @@ def plan_named_module(
     if precision not in found.precisions:
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
     allowed = compile_options(overrides)
-    site = Site(found, found.precisions[precision], rules, allowed)
+    site = CompileSite(found, found.precisions[precision], rules, allowed)
     return plan_module(subject_of(module), site, say, unit=f"{chip_name}.{unit_name}", precision=precision)
 
 

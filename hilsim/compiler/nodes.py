@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ CALL = re.compile(r"@(\d+)")
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """Where a node comes from: `module` is a path ("blocks.0.attention"), `call` counts from 0, `line` is a file's."""
 
     node: str
@@ -40,10 +41,10 @@ def operator_of(node: fx.Node) -> str:
     return str(target)
 
 
-def place_of(node: fx.Node) -> Place:
+def place_of(node: fx.Node) -> NodePlace:
     """The node's place; empty where the export did not keep one."""
     module, call = module_call(node)
-    return Place(node.name, operator_of(node), module, call, line_of(node))
+    return NodePlace(node.name, operator_of(node), module, call, line_of(node))
 
 
 def module_call(node: fx.Node) -> tuple[str, int]:
@@ -142,15 +143,18 @@ def constants_of(program: ExportedProgram) -> set[fx.Node]:
     held = {
         placeholder for placeholder, buffer in program.graph_signature.inputs_to_buffers.items() if buffer in changed
     }
-    found: set[fx.Node] = set()
-    for node in program.graph.nodes:
-        if node.op == "placeholder":
-            if node.name not in inputs and node.name not in held:
-                found.add(node)
-        elif node.op == "get_attr" or (
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    return folded(program.graph, {node for node in placeholders if node.name not in inputs and node.name not in held})
+
+
+def folded(graph: fx.Graph, known: set[fx.Node]) -> set[fx.Node]:
+    """What is known when a graph is built: these inputs, and what is worked out of them and of nothing else."""
+    found = set(known)
+    for node in graph.nodes:
+        if node.op == "get_attr" or (
             node.op == "call_function"
-            and all(source in found for source in node.all_input_nodes)
             and not is_random(node)
+            and all(source in found for source in node.all_input_nodes)
         ):
             found.add(node)
     return found
@@ -169,17 +173,10 @@ def parameters_of(program: ExportedProgram) -> dict[str, Tensor]:
     return {placeholder: held[name] for placeholder, name in names.items() if name in held}
 
 
-def folded_inside(node: fx.Node, held: fx.GraphModule, constants: set[fx.Node]) -> set[fx.Node]:
-    """What is known when the graph is built, in a graph that a branch (or a loop, whose numbers change) holds."""
+def folded_inside(held: fx.GraphModule, given: Sequence[fx.Node], constants: set[fx.Node]) -> set[fx.Node]:
+    """What is known when a graph is built that another one holds, and that takes these nodes of it."""
     inputs = [inner for inner in held.graph.nodes if inner.op == "placeholder"]
-    given = sources_of(node)[len(sources_of(node)) - len(inputs) :] if operator_of(node) == "cond" else []
-    found = {inner for inner, source in zip(inputs, given, strict=False) if source in constants}
-    for inner in held.graph.nodes:
-        if inner.op == "get_attr" or (
-            inner.op == "call_function" and not is_random(inner) and all(at in found for at in inner.all_input_nodes)
-        ):
-            found.add(inner)
-    return found
+    return folded(held.graph, {inner for inner, source in zip(inputs, given, strict=False) if source in constants})
 
 
 def unbacked(node: fx.Node) -> list[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from hilsim.compiler.findings import Finding
-from hilsim.describe.compiled import Compiled, Extra, NetworkLoad, Work
+from hilsim.describe.compiled import NO_EXTRA, NO_WORK, Compiled, Extra, NetworkLoad, Work
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Option:
     caveat: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chosen:
     """A rewrite that is used: on how many nodes of which operator in the exported graph, and what else there was.
 
@@ -31,15 +34,15 @@ class Chosen:
     name: str
     title: str
     operator: str
-    module: str
+    module: str = ""
     nodes: int
     exactness: str
-    caveat: str
-    source: str
-    work: Work
-    seconds: float
-    working_bytes: int  # what its widest operator reads and writes
-    held_bytes: int  # constants in the graph, and copies of parameters
+    caveat: str = ""
+    source: str = "general technique"
+    work: Work = NO_WORK
+    seconds: float = 0.0
+    working_bytes: int = 0  # what its widest operator reads and writes
+    held_bytes: int = 0  # constants in the graph, and copies of parameters
     others: tuple[Option, ...] = ()
 
     @property
@@ -48,7 +51,7 @@ class Chosen:
         return self.working_bytes + self.held_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphPlan:
     """One compiled graph: `rows` positions a pass. `repeats` says how many layers stand for one that was exported.
 
@@ -58,22 +61,22 @@ class GraphPlan:
     name: str
     rows: int
     nodes: int
-    repeats: float
-    findings: tuple[Finding, ...]
-    chosen: tuple[Chosen, ...]
-    pieces: int
-    crossings: int
-    away: tuple[str, ...]
-    away_operators: tuple[str, ...]
-    head: Work
-    extra: Extra
-    extra_s: float
-    away_s: float  # of it, the work elsewhere
-    crossing_s: float  # of it, the ways there and back
-    refusals: tuple[str, ...]
+    repeats: float = 1.0
+    findings: tuple[Finding, ...] = ()
+    chosen: tuple[Chosen, ...] = ()
+    pieces: int = 1
+    crossings: int = 0
+    away: tuple[str, ...] = ()
+    away_operators: tuple[str, ...] = ()
+    head: Work = NO_WORK
+    extra: Extra = NO_EXTRA
+    extra_s: float = 0.0
+    away_s: float = 0.0  # of it, the work elsewhere
+    crossing_s: float = 0.0  # of it, the ways there and back
+    refusals: tuple[str, ...] = ()
 
 
-UNCHECKED = "unchecked"  # the profile's name where nobody's rules are known
+UNCHECKED = "unchecked"  # the profile's name where no rules are known
 Outcome = Literal["as it is", "rewritten", "in pieces", "refused"]
 
 
@@ -123,7 +126,7 @@ class Plan:
 
     def compiled(self) -> Compiled:
         """The plan in numbers, for the clock and the ledger."""
-        extras = tuple((graph.rows, graph.extra) for graph in self.graphs if graph.extra != Extra())
+        extras = tuple((graph.rows, graph.extra) for graph in self.graphs if graph.extra != NO_EXTRA)
         # A graph without extras between others that have them still is a point of the curve.
         if extras and len(extras) < len(self.graphs):
             extras = tuple((graph.rows, graph.extra) for graph in self.graphs)
@@ -140,36 +143,11 @@ class Plan:
 
     @staticmethod
     def loads(text: str) -> Plan:
-        """A kept plan. Raises `ValueError`, `KeyError` or `TypeError` where it is not one."""
-        data = json.loads(text)
-        graphs = tuple(graph_from(graph) for graph in data.pop("graphs"))
-        load = data.pop("load")
-        items = tuple((str(what), int(nbytes)) for what, nbytes in data.pop("items"))
-        notes = tuple(data.pop("notes"))
-        return Plan(graphs=graphs, load=None if load is None else NetworkLoad(**load), items=items, notes=notes, **data)
+        """A cached plan. Raises `ValueError` where it is not one."""
+        return reader().validate_json(text)
 
 
-def graph_from(data: dict[str, Any]) -> GraphPlan:
-    """A graph's plan from plain data."""
-    findings = tuple(Finding(**{**found, "rewrites": tuple(found["rewrites"])}) for found in data.pop("findings"))
-    chosen = tuple(
-        Chosen(
-            **{
-                **use,
-                "work": Work(**use["work"]),
-                "others": tuple(Option(**option) for option in use["others"]),
-            }
-        )
-        for use in data.pop("chosen")
-    )
-    extra = data.pop("extra")
-    return GraphPlan(
-        findings=findings,
-        chosen=chosen,
-        head=Work(**data.pop("head")),
-        extra=Extra(Work(**extra["here"]), Work(**extra["away"]), extra["crossings"]),
-        away=tuple(data.pop("away")),
-        away_operators=tuple(data.pop("away_operators")),
-        refusals=tuple(data.pop("refusals")),
-        **data,
-    )
+@cache
+def reader() -> TypeAdapter[Plan]:
+    """Reads plans."""
+    return TypeAdapter(Plan)

@@ -6,16 +6,17 @@ shipped scenarios), then in the user's cache folder. Where that cannot be writte
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from hilsim.compiler.plan import Plan
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
-from hilsim.files import kept_folder
+from hilsim.errors import InputError
+from hilsim.files import kept_folder, written
 from hilsim.places import DATA, PACKAGE
 
 KNOWN: dict[str, Plan] = {}
@@ -63,16 +64,13 @@ def read(file: Path) -> Plan | None:
     """A plan from its file; None where there is none, or none that can be used."""
     try:
         return Plan.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return None
 
 
 def store(file: Path, plan: Plan) -> None:
-    """Write a plan whole, or not at all; that it cannot be written is nobody's fault."""
-    try:
+    """Write a plan whole, or not at all; where it cannot be written it is made again the next time."""
+    with contextlib.suppress(OSError, InputError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(plan.dumps(), encoding="utf-8")
-        beside.replace(file)
-    except OSError:
-        pass
+        with written(file) as beside:
+            beside.write_text(plan.dumps(), encoding="utf-8")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.deployed import deployed_config, twin
 from hilsim.compiler.findings import Finding
-from hilsim.compiler.lengths import Lengths, fixed_lengths
+from hilsim.compiler.lengths import FixedLengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights_read, work_of_all, working_set
@@ -18,7 +18,7 @@ from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
 from hilsim.compiler.program import Subject, exported, exported_once
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
-from hilsim.describe.compiled import Extra, NetworkLoad, Work
+from hilsim.describe.compiled import NetworkLoad, Work
 from hilsim.describe.setup import Placed
 from hilsim.networks.checkpoint import load_config
 from hilsim.networks.network import NetworkConfig
@@ -34,7 +34,7 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
 
 
 def decoder_graph(
-    placed: Placed, site: Site, context: int, name: str, rows: int, say: Callable[[str], None]
+    placed: Placed, site: CompileSite, context: int, name: str, rows: int, say: Callable[[str], None]
 ) -> GraphPlan:
     """One graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
     config = config_of(placed, context)
@@ -60,7 +60,7 @@ def repeats_of(placed: Placed, config: NetworkConfig) -> float:
 
 
 def plan_decoder(
-    placed: Placed, site: Site, context: int, talkers: int, graph_of: Callable[[str, int], GraphPlan]
+    placed: Placed, site: CompileSite, context: int, talkers: int, graph_of: Callable[[str, int], GraphPlan]
 ) -> Plan:
     """Every graph of a language model, each made or kept: `graph_of` knows it by name and rows."""
     config = config_of(placed, context)
@@ -103,7 +103,7 @@ def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
 
 
 def plan_module(
-    subject: Subject, site: Site, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
+    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The graphs of any module, and their programs as rewritten. Raises `InputError` where it cannot be exported.
 
@@ -142,12 +142,15 @@ def plan_module(
     return plan, prepared
 
 
-def padded(lengths: Lengths) -> Chosen:
+def padded(lengths: FixedLengths) -> Chosen:
     """Fixed widths, told as the rewrite that they are; what the further graphs hold is in the module's own items."""
     title = f"{len(lengths.sized)} graphs of fixed width, inputs padded to the next"
     caveat = "proven on random lengths: real positions do not see the padding"
     source = "pytorch/executorch llama README (AR-N graphs)"
-    return Chosen("fixed_widths", title, "dynamic-shape", "", 1, "rounding", caveat, source, Work(), 0.0, 0, 0)
+    return Chosen(
+        name="fixed_widths", title=title, operator="dynamic-shape", nodes=1, exactness="rounding", caveat=caveat,
+        source=source,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Prepared:
 
 
 def plan_sized(
-    name: str, rows: int, subject: Subject, program: ExportedProgram, site: Site
+    name: str, rows: int, subject: Subject, program: ExportedProgram, site: CompileSite
 ) -> tuple[GraphPlan, Prepared]:
     """Plan one graph of a module: calls told apart first, then node by node."""
     whole = program
@@ -181,20 +184,20 @@ def plan_sized(
     graph = with_findings(graph, (*(found for found in refused if found not in graph.findings), *sizes))
     # The load has the rewrites' operators in it: what is extra is only what leaves the unit.
     extra = replace(graph.extra, here=Work())
-    seconds, *_ = site.prices(extra, rows)
+    seconds, *_ = site.costs(extra, rows)
     graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
     doubled = sum(use.held_bytes for use in apart)
     load, used = load_of(program, site, set(graph.away))
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
-def parameter_bytes(program: ExportedProgram, site: Site) -> tuple[int, int]:
+def parameter_bytes(program: ExportedProgram, site: CompileSite) -> tuple[int, int]:
     """Bytes of all parameters, and of the largest."""
     sizes, bits = parameter_sizes(program), site.precision.weight_bits.si
     return round(sum(sizes) * bits / 8), round(max(sizes, default=0) * bits / 8)
 
 
-def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[NetworkLoad, int]:
+def load_of(program: ExportedProgram, site: CompileSite, away: set[str]) -> tuple[NetworkLoad, int]:
     """A program's load without what runs elsewhere, and the bytes of its widest operator."""
     constants = constants_of(program)
     here = [node for node in program.graph.nodes if node.name not in away and node.op == "call_function"]
@@ -203,12 +206,14 @@ def load_of(program: ExportedProgram, site: Site, away: set[str]) -> tuple[Netwo
     return load, site.bytes(working_set(here, constants))
 
 
-def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: str, unit: str, precision: str) -> Plan:
-    """The plan of a module where nobody's rules are known: its load and its memory, and no findings."""
+def measured(
+    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str, unit: str, precision: str
+) -> Plan:
+    """The plan of a module where no rules are known: its load and its memory, and no findings."""
     say(subject.name)
     program = exported(subject)
     load, used = load_of(program, site, set())
-    graph = GraphPlan("whole", 1, len(program.graph.nodes), 1, (), (), 1, 0, (), (), Work(), Extra(), 0.0, 0.0, 0.0, ())
+    graph = GraphPlan(name="whole", rows=1, nodes=len(program.graph.nodes))
     items = (("parameters", parameter_bytes(program, site)[0]), ("activations", used))
     return Plan(
         subject.name, role, unit, precision, site.precision.activations, UNCHECKED, "no rules: nothing was checked",
@@ -216,7 +221,7 @@ def measured(subject: Subject, site: Site, say: Callable[[str], None], *, role: 
     )  # fmt: skip
 
 
-def items_of(parts: list[Prepared], site: Site) -> tuple[tuple[str, int], ...]:
+def items_of(parts: list[Prepared], site: CompileSite) -> tuple[tuple[str, int], ...]:
     """What a module keeps in memory: parameters once a graph, unless the compiler's graphs share them."""
     copies = 1 if site.profile.shared_context.value else len(parts)
     times = f" x {copies} graphs" if copies > 1 else ""

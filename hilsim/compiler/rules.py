@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.conditions import broken, kind_of
-from hilsim.compiler.findings import Finding, said_of
+from hilsim.compiler.findings import Finding, module_text
 from hilsim.compiler.nodes import (
     constants_of,
     first_line,
@@ -19,6 +19,7 @@ from hilsim.compiler.nodes import (
     operands,
     operator_of,
     place_of,
+    sources_of,
     tensors_of,
     unbacked,
     used_of,
@@ -37,6 +38,7 @@ from hilsim.describe.profile import (
     Evidence,
     NumberKind,
     Profile,
+    Severity,
     Spelling,
     Standing,
     formats_of,
@@ -136,18 +138,18 @@ class RuleBook:
         yield from self.about_operator(node, operator, constants, graph)
         if broken_format := format_fault(node, constants, self.formats):
             entry, what = broken_format
-            said = Judgement(
+            grounds = Judgement(
                 "unsupported", entry.evidence, f"{operator} {what}: {entry.why}", entry.source, entry.remedy
             )
             kinds = dict.fromkeys(kind for one in (node, *node.all_input_nodes) for kind in types_of(one))
             ways = tuple(dict.fromkeys(way for kind in kinds if kind in entry.types for way in passes_for(kind)))
-            yield self.finding(node, graph, "number-format", "error", said, ways)
+            yield self.finding(node, graph, "number-format", "error", grounds, ways)
         yield from self.about_values(node, operator, constants, graph)
         if self.profile.integers == "refused" and is_wide(node, constants):
             away = "" if self.profile.elsewhere == "nowhere" else f", or leave it to the {self.profile.elsewhere}"
             remedy = f"work out the integers before, on the host{away}"
-            said = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
-            yield self.finding(node, graph, "int64", "error", said, ())
+            grounds = Judgement("unsupported", "documented", f"{operator} works with int64; {NO_INTEGERS}", DLA, remedy)
+            yield self.finding(node, graph, "int64", "error", grounds, ())
 
     def about_values(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """The finding about a number that is known when the graph is built and that a format does not hold."""
@@ -157,8 +159,8 @@ class RuleBook:
         if why:
             remedy = "a number within the format: -3e4 hides a score in fp16, and an index is smaller than 2^31"
             source = "IEEE 754 and the range of int32; TensorRT: outside the range of INT32 was clamped"
-            said = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
-            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", said, ())
+            grounds = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
+            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", grounds, ())
 
     def about_operator(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node from its operator and the conditions on it."""
@@ -198,8 +200,8 @@ class RuleBook:
             why += "; what it costs is counted for a size of 1" if taken else ""
             remedy = REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host")
         standing: Standing = "partial" if taken else "unsupported"
-        said = Judgement(standing, "documented", why, source, remedy)
-        return self.finding(node, graph, rule, "warning" if taken else "error", said, mending)
+        grounds = Judgement(standing, "documented", why, source, remedy)
+        return self.finding(node, graph, rule, "warning" if taken else "error", grounds, mending)
 
     def inside(self, node: fx.Node, module: torch.nn.Module, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about the graphs that a branch or a loop holds, told of its own node: it moves as a whole."""
@@ -208,7 +210,10 @@ class RuleBook:
             held = getattr(module, str(source.target), None) if source.op == "get_attr" else None
             if not isinstance(held, fx.GraphModule):
                 continue
-            known = folded_inside(node, held, constants)
+            count = sum(inner.op == "placeholder" for inner in held.graph.nodes)
+            # A loop's numbers change, those of a branch do not.
+            given = sources_of(node)[-count:] if count and operator_of(node) == "cond" else []
+            known = folded_inside(held, given, constants)
             for inner in held.graph.nodes:
                 if inner.op == "call_function" and inner not in known:
                     for found in (*self.about(inner, known, graph), *self.inside(inner, held, known, graph)):
@@ -242,20 +247,13 @@ class RuleBook:
                 for size in tensor.shape:
                     if isinstance(size, torch.SymInt) and str(size) not in seen:
                         seen.add(str(size))
+                        switch = self.profile.dynamic_shapes
                         yield Finding(
-                            graph,
-                            "dynamic-shape",
-                            "error",
-                            self.profile.name,
-                            f"input {node.name} has a dimension that varies ({size})",
-                            self.profile.dynamic_shapes.source,
-                            self.profile.dynamic_shapes.evidence,
+                            graph, "dynamic-shape", "error", self.profile.name,
+                            f"input {node.name} has a dimension that varies ({size})", switch.source, switch.evidence,
                             "export one graph for each of a few fixed lengths, pad up to the next",
-                            ("fixed_widths",),
-                            node.name,
-                            "placeholder",
-                            line=first_line(node),
-                        )
+                            ("fixed_widths",), node.name, "placeholder", line=first_line(node),
+                        )  # fmt: skip
 
     def about_integers(self, program: ExportedProgram, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """One note a graph for its 64-bit integers; those that are refused are told node by node, here only inputs."""
@@ -275,21 +273,13 @@ class RuleBook:
         kind = ("input" if refused else "tensor") + ("s" if len(wide) > 1 else "")
         what = f"{len(wide)} {kind} of int64, from {wide[0].name} on; "
         yield Finding(
-            graph,
-            "int64",
-            "note",
-            self.profile.name,
+            graph, "int64", "note", self.profile.name,
             what + (NO_INTEGERS if refused else "the converter makes them int32"),
-            DLA if refused else "pytorch/executorch _passes/i64_to_i32.py",
-            "documented",
+            DLA if refused else "pytorch/executorch _passes/i64_to_i32.py", "documented",
             "ship embeddings instead of ids" if refused else "keep values below 2^31; cast once at the inputs",
             () if refused else ("int64_to_int32",),
-            place.node,
-            place.operator,
-            place.module,
-            place.call,
-            place.line or first_line(wide[0]),
-        )
+            place.node, place.operator, place.module, place.call, place.line or first_line(wide[0]),
+        )  # fmt: skip
 
     def about_state(self, program: ExportedProgram, graph: str) -> Iterator[Finding]:
         """One finding a buffer or input that the graph writes to."""
@@ -308,7 +298,7 @@ class RuleBook:
             if shared.kind == "tied tensor":
                 yield Finding(
                     graph, "tied-tensor", "note", self.profile.name,
-                    f"{shared.names[0]} is used by {' and '.join(map(said_of, shared.modules))}: one tensor in two "
+                    f"{shared.names[0]} is used by {' and '.join(map(module_text, shared.modules))}: one tensor in two "
                     "modules, no siamese network",
                     "torch.export graph signature", "documented",
                     "each use may hold its own copy once quantised", module=shared.modules[0], line=shared.line,
@@ -328,50 +318,32 @@ class RuleBook:
                 ways = ("two_encoders", "one_call", *(("two_graphs",) if self.profile.shared_context.value else ()))
             call = shared.calls - 1
         else:
-            again = f"{listed(shared.names)} used {shared.calls} times within one call of {said_of(shared.modules[0])}"
+            again = (
+                f"{listed(shared.names)} used {shared.calls} times within one call of {module_text(shared.modules[0])}"
+            )
             again += ": a siamese network without a module, of which nobody says whether it is refused"
             remedy = "a copy of the parameter for each use, or one use with the inputs stacked"
             call = shared.call
         return Finding(
-            graph,
-            "shared-calls",
-            "note" if switch.value else "error" if ways else "warning",
-            self.profile.name,
-            again + (f" ({switch.evidence}: siamese networks are refused)" if ways else ""),
-            switch.source,
-            switch.evidence,
-            "" if switch.value else remedy,
-            ways,
-            module=shared.modules[0],
-            call=call,
-            line=shared.line,
-        )
+            graph, "shared-calls", "note" if switch.value else "error" if ways else "warning", self.profile.name,
+            again + (f" ({switch.evidence}: siamese networks are refused)" if ways else ""), switch.source,
+            switch.evidence, "" if switch.value else remedy, ways,
+            module=shared.modules[0], call=call, line=shared.line,
+        )  # fmt: skip
 
     def finding(
-        self, node: fx.Node, graph: str, rule: str, severity: str, said: Judgement, mending: tuple[str, ...]
+        self, node: fx.Node, graph: str, rule: str, severity: Severity, grounds: Judgement, mending: tuple[str, ...]
     ) -> Finding:
         """A finding about a node, with its place."""
         place = place_of(node)
-        remedy = said.remedy or REMEDIES.get(place.operator, "")
+        remedy = grounds.remedy or REMEDIES.get(place.operator, "")
         if not remedy and not mending and severity != "note":
             away = self.profile.elsewhere
             remedy = "say it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
-            graph,
-            rule,
-            severity,  # type: ignore[arg-type]
-            self.profile.name,
-            said.why,
-            said.source,
-            said.evidence,
-            remedy,
-            mending,
-            place.node,
-            place.operator,
-            place.module,
-            place.call,
-            place.line,
-        )
+            graph, rule, severity, self.profile.name, grounds.why, grounds.source, grounds.evidence, remedy, mending,
+            place.node, place.operator, place.module, place.call, place.line,
+        )  # fmt: skip
 
 
 def mending_of(node: fx.Node) -> tuple[str, ...]:

@@ -81,8 +81,8 @@ def bytes_of(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def used_again(program: ExportedProgram, told: set[str]) -> Iterator[Shared]:
-    """Parameters at work several times within one call of one module, those `told` already left out.
+def used_again(program: ExportedProgram, reported: set[str]) -> Iterator[Shared]:
+    """Parameters at work several times within one call of one module, those `reported` already left out.
 
     A table that is looked up once and multiplied once is a tie, so lookups count by themselves.
     """
@@ -92,7 +92,7 @@ def used_again(program: ExportedProgram, told: set[str]) -> Iterator[Shared]:
     for (module, call), nodes, sources in repeated_uses(program):
         for name in sources:
             weight = name in parameters or all(operator_of(node) in PRODUCTS for node in nodes)
-            if name in told or not weight or name not in held or held[name].numel() <= 1:
+            if name in reported or not weight or name not in held or held[name].numel() <= 1:
                 continue
             key = (module, call, len(nodes))
             before = found.get(key, Shared("used again", (), (module,), len(nodes), 0, line_of(nodes[1]), call))

@@ -117,13 +117,4 @@ def read(number: int, rows: int, cached: int) -> int:
 
 def resized(arguments: Any, size: Callable[[int], int]) -> Any:
     """Arguments of a node with every whole number at another size."""
-    if isinstance(arguments, bool):
-        return arguments
-    if isinstance(arguments, int):
-        return size(arguments)
-    if isinstance(arguments, dict):
-        return {key: resized(value, size) for key, value in arguments.items()}
-    if isinstance(arguments, list | tuple):
-        made = [resized(value, size) for value in arguments]
-        return tuple(made) if isinstance(arguments, tuple) else made
-    return arguments
+    return fx.node.map_aggregate(arguments, lambda one: size(one) if type(one) is int else one)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import EXACTNESS, Site
+from hilsim.compiler.choose import EXACTNESS, CompileSite
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import constants_of, numel, parameters_of
 from hilsim.compiler.operator_costs import work_of_all
@@ -24,7 +24,7 @@ WAYS = {
 
 
 def calls_apart(
-    subject: Subject, program: ExportedProgram, site: Site, refused: Sequence[Finding]
+    subject: Subject, program: ExportedProgram, site: CompileSite, refused: Sequence[Finding]
 ) -> tuple[ExportedProgram, tuple[Chosen, ...]]:
     """The program without the modules that are refused for being called again, and how that was done."""
     chosen: list[Chosen] = []
@@ -50,7 +50,7 @@ def calls_apart(
     return program, tuple(chosen)
 
 
-def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, shared: Shared) -> Chosen | None:
+def way_of(name: str, subject: Subject, before: ExportedProgram, site: CompileSite, shared: Shared) -> Chosen | None:
     """One way to tell calls apart, and its price against leaving them as they are; None where it does not work."""
     if not site.may_use(name):
         return None
@@ -70,17 +70,9 @@ def way_of(name: str, subject: Subject, before: ExportedProgram, site: Site, sha
         return None
     more = work_of_all(made.graph.nodes, constants_of(made)) - work_of_all(before.graph.nodes, constants_of(before))
     title, exactness, caveat = WAYS[name]
+    source = "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique"
     return Chosen(
-        name,
-        title,
-        "module call",
-        path,
-        shared.calls,
-        exactness,
-        caveat,
-        "pytorch/executorch PR 6657" if name == "two_graphs" else "general technique",
-        more,
-        site.seconds(more),
-        0,
-        doubled if name == "two_encoders" else 0,
-    )
+        name=name, title=title, operator="module call", module=path, nodes=shared.calls, exactness=exactness,
+        caveat=caveat, source=source, work=more, seconds=site.seconds(more),
+        held_bytes=doubled if name == "two_encoders" else 0,
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from hilsim.compiler.choose import Site, plan_graph
+from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
 from hilsim.compiler.nodes import is_random
@@ -53,7 +53,7 @@ class Agreement:
 
 def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say) -> list[str]:
     """Save the stand-ins' graphs and the networks beside them as rewritten; returns a line a file."""
-    context, told = setup.scenario.context_tokens, []
+    context, reports = setup.scenario.context_tokens, []
     for index, part in enumerate(setup.parts):
         profile = profile_of(setup, part)
         if index not in plans or profile is None:
@@ -64,16 +64,16 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
                 subject_of(part.placement.module, Path(setup.file).parent), name=f"network {part.placement.name}"
             )
             plan, prepared = plan_module(subject, site, say, unit=part.track, precision=part.precision, role="network")
-            told += write_module(plan, prepared, folder, say, part.placement.name)
+            reports += write_module(plan, prepared, folder, say, part.placement.name)
         elif part.stand_in is not None:
-            told += write_decoder(part, site, min(context, 1024), folder, say)
-            told.append(write_plan(plans[index], folder, part.role))
+            reports += write_decoder(part, site, min(context, 1024), folder, say)
+            reports.append(write_plan(plans[index], folder, part.role))
         else:
-            told.append(f"{part.role}: no stand-in, so there is no program to write")
-    return told
+            reports.append(f"{part.role}: no stand-in, so there is no program to write")
+    return reports
 
 
-def write_decoder(placed: Placed, site: Site, context: int, folder: Path, say: Say) -> Iterator[str]:
+def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path, say: Say) -> Iterator[str]:
     """Every graph of a stand-in, weights and all."""
     assert placed.stand_in is not None
     network = load_network(placed.stand_in)
@@ -123,7 +123,7 @@ def compared(
 
 def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: Say, name: str = "module") -> list[str]:
     """Save a module's rewritten programs beside their plan."""
-    told = []
+    reports = []
     for graph, part in prepared.items():
         say(f"{name}: {graph}")
         draws = any(is_random(node) for node in part.program.graph.nodes)
@@ -131,8 +131,8 @@ def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: S
         suffix = "" if graph == "whole" else f"-{graph.replace(' ', '-')}"
         for place, program in enumerate(pieces(part), 1):
             stage = "" if program is part.program else f"-stage-{place}"
-            told.append(saved(program, folder / f"{name}{suffix}{stage}.pt2", agreement))
-    return [*told, write_plan(plan, folder, name)]
+            reports.append(saved(program, folder / f"{name}{suffix}{stage}.pt2", agreement))
+    return [*reports, write_plan(plan, folder, name)]
 
 
 def agreed(part: Prepared, name: str) -> str:

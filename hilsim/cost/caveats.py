@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hilsim.cost.fit import Fit
-from hilsim.cost.published import exceeded, said_of, source_of
+from hilsim.cost.published import exceeded, limit_text, source_of
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 
 
@@ -36,7 +36,7 @@ def limits_exceeded(setup: Setup) -> Iterator[Caveat]:
         for limit in exceeded(placed, context):
             with_this = f", and context_tokens is {context:,}" if limit.context is not None else ""
             remedy = f"; --set context_tokens={limit.context.si:.0f} keeps it" if limit.context is not None else ""
-            text = f"{placed.role} {placed.model.name}: {said_of(limit, placed)}{with_this}{remedy}"
+            text = f"{placed.role} {placed.model.name}: {limit_text(limit, placed)}{with_this}{remedy}"
             yield Caveat("published limit", placed.track, text, source_of(limit))
 
 

@@ -9,9 +9,8 @@ what a rewrite adds is counted here, operator by operator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from hilsim.cost.step import operation_rate, si
+from hilsim.cost.step import operation_rate, si, straight
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
 
@@ -45,11 +44,8 @@ def extra_at(extras: Sequence[tuple[int, Extra]], rows: int, unit: Unit, precisi
     known = [(width, extra_seconds(extra, unit, precision, width)) for width, extra in extras]
     if not known:
         return 0.0
-    if rows <= known[0][0]:
-        return known[0][1]
-    for (low, low_s), (high, high_s) in pairwise(known):
-        if rows <= high:
-            return low_s + (high_s - low_s) * (rows - low) / (high - low)
+    if rows <= known[-1][0]:
+        return straight(known, rows)
     widest, extra = extras[-1]
     beyond = Extra(wider(extra.here, rows, widest), wider(extra.away, rows, widest), extra.crossings)
     return extra_seconds(beyond, unit, precision, rows)

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
 
-from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Ledger, Reading, ledgers
+from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, FigureReading, Ledger, ledgers
 from hilsim.describe.chip import Ability, Widths
 from hilsim.describe.figure import FACTORS, Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.setup import Setup
 from hilsim.units import gib
 
-Verdict = Literal["fits", "fits only if", "does not fit"]
-VERDICTS: tuple[Verdict, ...] = ("fits", "fits only if", "does not fit")
+FitVerdict = Literal["fits", "fits only if", "does not fit"]
+VERDICTS: tuple[FitVerdict, ...] = ("fits", "fits only if", "does not fit")
 
 
 @dataclass(frozen=True)
-class Condition:
+class FitCondition:
     """The bound beyond which one figure alone turns the verdict, in the figure's own unit; of a yes or no, the yes."""
 
     name: str
@@ -52,13 +52,13 @@ class Fit:
     ledger: Ledger
     worst: Ledger
     best: Ledger
-    conditions: tuple[Condition, ...]
+    conditions: tuple[FitCondition, ...]
     rests_on: Mapping[str, Figure]
     ranged: tuple[str, ...]
     abilities: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> FitVerdict:
         return verdict_of(self.ledger, self.worst)
 
     @property
@@ -104,19 +104,19 @@ def as_given(figure: Figure, *, value: bool = True) -> str:
     return f"{given}{figure.kind}{span}"
 
 
-def verdict_of(given: Ledger, worst: Ledger) -> Verdict:
+def verdict_of(given: Ledger, worst: Ledger) -> FitVerdict:
     """From the ledger of the figures as they stand and the one that needs the most."""
     return "does not fit" if not given.fits else "fits" if worst.fits else "fits only if"
 
 
-def quick_verdict(setup: Setup, given: Mapping[str, Ledger]) -> Verdict:
+def quick_verdict(setup: Setup, given: Mapping[str, Ledger]) -> FitVerdict:
     """The verdict of a whole placement without its conditions, from its ledgers as given."""
     if not all(ledger.fits for ledger in given.values()):
         return "does not fit"
     return "fits" if all(ledger.fits for ledger in ledgers(setup, NEEDS_MOST).values()) else "fits only if"
 
 
-def whole(fits: Mapping[str, Fit]) -> Verdict:
+def whole(fits: Mapping[str, Fit]) -> FitVerdict:
     """The verdict of a placement: that of its worst chip."""
     return max((fit.verdict for fit in fits.values()), key=VERDICTS.index)
 
@@ -152,7 +152,7 @@ def sizes_in_use(setup: Setup) -> dict[str, Size]:
         asked[id(figure)] = figure, gives_room
         return figure.si
 
-    reading = Reading(
+    reading = FigureReading(
         lambda f: noted(f, gives_room=False), lambda f: noted(f, gives_room=True), lambda ability: ability.value
     )
     ledgers(setup, reading)
@@ -188,7 +188,7 @@ def abilities_in_use(setup: Setup) -> dict[str, list[Ability]]:
 
 def conditions_of(
     setup: Setup, chip: str, sizes: Mapping[str, Size], abilities: Mapping[str, list[Ability]], *, fits: bool
-) -> Iterator[Condition]:
+) -> Iterator[FitCondition]:
     """The figures of a chip that alone, somewhere in their range, turn its verdict; each with the bound where."""
     for path, size in sizes.items():
         low, high = size.figure.ends
@@ -199,25 +199,25 @@ def conditions_of(
         other = low if size.gives_room == fits else high
         if fits_at(other) != fits:
             bound = turning_point(fits_at, size.figure.si, other)
-            yield Condition(path, size.figure, size.gives_room, bound / FACTORS[size.figure.unit])
+            yield FitCondition(path, size.figure, size.gives_room, bound / FACTORS[size.figure.unit])
     for path, same in abilities.items():
         if same[0].value == fits and ledgers(setup, turned(same))[chip].fits != fits:
-            yield Condition(path, same[0], at_least=True)
+            yield FitCondition(path, same[0], at_least=True)
 
 
-def turned(same: Sequence[Ability]) -> Reading:
+def turned(same: Sequence[Ability]) -> FigureReading:
     """The figures as they stand, with one yes or no, which may be several objects, the other way."""
     objects = frozenset(map(id, same))
-    return Reading(AS_GIVEN.need, AS_GIVEN.size, lambda ability: ability.value != (id(ability) in objects))
+    return FigureReading(AS_GIVEN.need, AS_GIVEN.size, lambda ability: ability.value != (id(ability) in objects))
 
 
-def with_one(size: Size, value: float) -> Reading:
+def with_one(size: Size, value: float) -> FigureReading:
     """The figures as they stand, but one at another value, in base units."""
 
     def read(figure: Figure) -> float:
         return value if id(figure) in size.objects else figure.si
 
-    return Reading(read, read, AS_GIVEN.holds)
+    return FigureReading(read, read, AS_GIVEN.holds)
 
 
 def turning_point(fits_at: Callable[[float], bool], here: float, there: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from hilsim.cost.counts import body_weights, head_weights, kv_numbers_per_token
-from hilsim.cost.published import published_for, said_of
+from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
@@ -23,7 +23,7 @@ Value = Callable[[Figure], float]
 
 
 @dataclass(frozen=True)
-class Reading:
+class FigureReading:
     """Which value of each figure counts, in base units: of one that takes memory, of a size, and of a yes or no."""
 
     need: Value
@@ -31,10 +31,10 @@ class Reading:
     holds: Callable[[Ability], bool]
 
 
-AS_GIVEN = Reading(lambda f: f.si, lambda f: f.si, lambda ability: ability.value)
+AS_GIVEN = FigureReading(lambda f: f.si, lambda f: f.si, lambda ability: ability.value)
 # What a file only assumes of an ability counts as no, or as yes: no ability takes memory.
-NEEDS_MOST = Reading(lambda f: f.ends[1], lambda f: f.ends[0], lambda a: a.value and a.kind != "assumed")
-NEEDS_LEAST = Reading(lambda f: f.ends[0], lambda f: f.ends[1], lambda a: a.value or a.kind == "assumed")
+NEEDS_MOST = FigureReading(lambda f: f.ends[1], lambda f: f.ends[0], lambda a: a.value and a.kind != "assumed")
+NEEDS_LEAST = FigureReading(lambda f: f.ends[0], lambda f: f.ends[1], lambda a: a.value or a.kind == "assumed")
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,19 @@ class Ledger:
         return self.needed_bytes / self.cap_bytes
 
 
-def layer_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
+def layer_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """Matrices of one copy of all layers."""
     precision = placed.unit.precisions[placed.placement.precision]
     return round(body_weights(placed.model.architecture) * of.need(precision.weight_bits) / 8)
 
 
-def head_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
+def head_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """One copy of the output head, at its own precision."""
     precision = placed.unit.precisions[placed.placement.precision]
     return round(head_weights(placed.model) * of.need(precision.head_bits) / 8)
 
 
-def weight_bytes(placed: Placed, of: Reading = AS_GIVEN) -> int:
+def weight_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """Matrices of one copy of the model: layers and head."""
     return layer_bytes(placed, of) + head_bytes(placed, of)
 
@@ -110,7 +110,7 @@ def embedding_bytes(placed: Placed) -> int:
     return 2 * head_weights(placed.model)
 
 
-def graph_copies(placed: Placed, of: Reading = AS_GIVEN) -> int:
+def graph_copies(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """How often the weights are held: once per compiled graph, or once where graphs share or widths are free."""
     shared = placed.unit.shared_weights
     if placed.widths is None or (shared is not None and of.holds(shared)):
@@ -118,7 +118,7 @@ def graph_copies(placed: Placed, of: Reading = AS_GIVEN) -> int:
     return len(placed.widths)
 
 
-def kv_bytes(placed: Placed, context: int, of: Reading = AS_GIVEN) -> int:
+def kv_bytes(placed: Placed, context: int, of: FigureReading = AS_GIVEN) -> int:
     """Keys and values of one conversation over the whole context, allocated at once as runtimes do."""
     precision = placed.unit.precisions[placed.placement.precision]
     return round(kv_numbers_per_token(placed.model.architecture) * context * of.need(precision.kv_bits) / 8)
@@ -145,7 +145,7 @@ class Split:
     contexts: int
 
 
-def split(placed: Placed, context: int, talkers: int = 1, of: Reading = AS_GIVEN) -> Split:
+def split(placed: Placed, context: int, talkers: int = 1, of: FigureReading = AS_GIVEN) -> Split:
     """The cuts that a unit's graph and context limits make; one context where it has no limit.
 
     Every context maps at most `context_limit` bytes, so that much of weights (all copies), cache and activations.
@@ -158,7 +158,7 @@ def split(placed: Placed, context: int, talkers: int = 1, of: Reading = AS_GIVEN
     return Split(graphs, ceil((mapped + activation_bytes(placed, context)) / of.size(limit)))
 
 
-def role_items(placed: Placed, context: int, talkers: int, of: Reading = AS_GIVEN) -> list[Item]:
+def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = AS_GIVEN) -> list[Item]:
     """Everything one model brings along."""
     name = f"{placed.role} {placed.model.name}"
     precision = placed.unit.precisions[placed.placement.precision]
@@ -179,7 +179,7 @@ def role_items(placed: Placed, context: int, talkers: int, of: Reading = AS_GIVE
     return [item for item in items if item.bytes]
 
 
-def runtime_items(placed: Placed, own: int, memory: float, of: Reading = AS_GIVEN) -> list[Item]:
+def runtime_items(placed: Placed, own: int, memory: float, of: FigureReading = AS_GIVEN) -> list[Item]:
     """What the runtime takes beside a model of `own` bytes: its workspace, and a share of the memory in advance.
 
     The share holds the model and the workspace. A model that is larger than the share does not start, whatever else is
@@ -204,7 +204,7 @@ def compiled_items(name: str, compiled: Compiled | None) -> list[Item]:
     return [] if compiled is None else [Item(f"{name}: {what}", nbytes) for what, nbytes in compiled.items]
 
 
-def ledgers(setup: Setup, of: Reading = AS_GIVEN, context: int | None = None) -> dict[str, Ledger]:
+def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = None) -> dict[str, Ledger]:
     """One ledger per chip in use, system and runtime reserves included; for another `context` than the scenario's."""
     scenario = setup.scenario
     tokens, talkers = context or scenario.context_tokens, scenario.workload.talkers
@@ -264,10 +264,10 @@ def largest_context(setup: Setup) -> Largest:
     """The longest `context_tokens` that published limits allow and for which every ledger fits; 0 where none does."""
     longest, why = min(context_limits(setup), key=lambda limit: limit[0])
 
-    def overflowing(tokens: int, of: Reading) -> list[str]:
+    def overflowing(tokens: int, of: FigureReading) -> list[str]:
         return [chip for chip, ledger in ledgers(setup, of, tokens).items() if not ledger.fits]
 
-    def longest_in(of: Reading) -> tuple[int, str]:
+    def longest_in(of: FigureReading) -> tuple[int, str]:
         if not overflowing(longest, of):
             return longest, why
         fits, breaks = 0, longest
@@ -286,4 +286,7 @@ def context_limits(setup: Setup) -> Iterator[tuple[int, str]]:
         yield placed.model.architecture.context, f"{placed.model.name} has no longer one"
         for limit in published_for(placed):
             if limit.context is not None:
-                yield round(limit.context.si), f"a published limit: {said_of(limit, placed)} ({limit.context.source})"
+                yield (
+                    round(limit.context.si),
+                    f"a published limit: {limit_text(limit, placed)} ({limit.context.source})",
+                )

@@ -36,7 +36,7 @@ def source_of(limit: PublishedLimit) -> str:
     return "" if figure is None else figure.source
 
 
-def said_of(limit: PublishedLimit, placed: Placed) -> str:
+def limit_text(limit: PublishedLimit, placed: Placed) -> str:
     """A limit in words: the class of models, and what is published of it."""
     return f"{class_words(limit)} on {placed.track} {limit_words(limit)}"
 

@@ -13,7 +13,7 @@ matrix kernels unpack a tile of weights, then multiply a tile of rows, so that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -108,12 +108,16 @@ def passes(rows: int, widths: tuple[int, ...] | None) -> list[tuple[int, int]]:
 
 def operation_rate(precision: Precision, rows: int) -> float:
     """Operations/s at `rows` a pass: straight between the points given, flat beyond them."""
-    points = [(point.rows, point.rate.si) for point in precision.operation_rates]
-    if rows <= points[0][0]:
+    return straight([(point.rows, point.rate.si) for point in precision.operation_rates], rows)
+
+
+def straight(points: Sequence[tuple[int, float]], place: int) -> float:
+    """The value at a place: on the line between its neighbours, beyond the outermost as there."""
+    if place <= points[0][0]:
         return points[0][1]
-    for (low, low_rate), (high, high_rate) in pairwise(points):
-        if rows <= high:
-            return low_rate + (high_rate - low_rate) * (rows - low) / (high - low)
+    for (low, low_value), (high, high_value) in pairwise(points):
+        if place <= high:
+            return low_value + (high_value - low_value) * (place - low) / (high - low)
     return points[-1][1]
 
 

@@ -68,7 +68,7 @@ class Roofline:
         return sum(width for _, width in passes(step.rows, self.widths))
 
 
-class Table:
+class TabulatedTimer:
     """Times typed in by hand: the entry for the next row count up; longer prompts take several of the widest."""
 
     def __init__(self, table: TableTimer):
@@ -108,7 +108,7 @@ def durations_ns(timer: StepTimer, phase: Phase, rows: int, cached: Ints) -> Int
 def timer_for(placed: Placed, context: int) -> StepTimer:
     """The timer that a placement asks for."""
     if placed.placement.timer is not None:
-        return Table(placed.placement.timer)
+        return TabulatedTimer(placed.placement.timer)
     extras = () if placed.compiled is None else placed.compiled.extras
     return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras)
 

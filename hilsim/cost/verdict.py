@@ -32,7 +32,7 @@ Load = Callable[[Path, Sequence[str]], Setup]
 
 
 @dataclass(frozen=True)
-class Remedy:
+class PlacementRemedy:
     """One change that makes the placement fit, and what it leads to.
 
     `ratio` is the fullest chip's need over its cap, `step_ms` one decode step of the target, both after the change.
@@ -48,12 +48,12 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PlacementVerdict:
     """What check finds: the ledgers of all chips and, where one overflows, what would help."""
 
     setup: Setup
     ledgers: dict[str, Ledger]
-    remedies: tuple[Remedy, ...]
+    remedies: tuple[PlacementRemedy, ...]
 
     @property
     def fits(self) -> bool:
@@ -102,13 +102,13 @@ class Verdict:
         return "\n".join(lines)
 
 
-def check(setup: Setup, overrides: Sequence[str] = (), load: Load = load_setup) -> Verdict:
+def check(setup: Setup, overrides: Sequence[str] = (), load: Load = load_setup) -> PlacementVerdict:
     """Measure a placement; `overrides` are the --set arguments it was loaded with, so that remedies add to them.
 
     `load` is how a changed scenario is loaded: with or without the compile gate, as this one was.
     """
     found = ledgers(setup)
-    remedies: list[Remedy] = []
+    remedies: list[PlacementRemedy] = []
     if not all(ledger.fits for ledger in found.values()):
         for placed in (setup.target, setup.draft):
             if placed is not None and not found[placed.chip.name].fits:
@@ -119,10 +119,10 @@ def check(setup: Setup, overrides: Sequence[str] = (), load: Load = load_setup) 
                     key=lambda remedy: remedy.step_ms,
                 )
                 remedies += [r for r in found_here if r not in moves[1:]]
-    return Verdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
+    return PlacementVerdict(setup, found, tuple(remedies[:MOST_REMEDIES]))
 
 
-def fitting(setup: Setup, overrides: Sequence[str], placed: Placed, load: Load) -> Iterator[Remedy]:
+def fitting(setup: Setup, overrides: Sequence[str], placed: Placed, load: Load) -> Iterator[PlacementRemedy]:
     """The candidate changes of one role that make every chip fit, cheapest for the passenger first."""
     for changes, why in candidates(setup, placed):
         try:
@@ -132,7 +132,7 @@ def fitting(setup: Setup, overrides: Sequence[str], placed: Placed, load: Load) 
         after = ledgers(changed)
         if all(ledger.fits for ledger in after.values()):
             step = timer_for(changed.target, changed.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 1))
-            yield Remedy(tuple(changes), why, max(ledger.ratio for ledger in after.values()), ms(step))
+            yield PlacementRemedy(tuple(changes), why, max(ledger.ratio for ledger in after.values()), ms(step))
 
 
 def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:

@@ -21,6 +21,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from hilsim.describe.figure import Record, as_tuple
+from hilsim.errors import Misfit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[tuple[Share, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=1000)]
@@ -58,8 +59,8 @@ class TokensARound(Record):
     def _reachable(cls, drafted: int, info: object) -> int:
         tokens = getattr(info, "data", {}).get("tokens_a_round", 1.0)
         if tokens > drafted + 1:
-            raise ValueError(
-                f"{tokens:g} tokens a round from {drafted} drafts; at most {drafted + 1}, the target's own too"
+            raise Misfit(
+                f"{tokens:g} tokens a round from {drafted} drafts", f"at most {drafted + 1}, the target's own too"
             )
         return drafted
 
@@ -101,7 +102,7 @@ class Marginal(Record):
             if share > before:
                 expected = "shares that fall, as a place stands only where all before it do, or the key conditional"
                 found = f"marginal acceptance that rises, {share:g} at place {place} after {before:g}"
-                raise ValueError(f"{found}; {expected}")
+                raise Misfit(found, expected)
         return shares
 
     @property
@@ -150,20 +151,19 @@ def typed(data: object) -> object:
         forms = [key for key in FORMS if key in data]
         if len(forms) != 1:
             keys = " and ".join(forms) or ", ".join(map(str, data))[:60] or "no keys"
-            raise ValueError(f"an acceptance with {keys}; one share, or a block with one of {', '.join(FORMS)}")
+            raise Misfit(f"an acceptance with {keys}", f"one share, or a block with one of {', '.join(FORMS)}")
         return FORMS[forms[0]].model_validate(data)
     if isinstance(data, list | tuple):
-        raise ValueError(
-            "an acceptance list that does not say what it is; {conditional: [..]} (each place once all before it were "
-            "accepted) or {marginal: [..]} (the share of rounds that reach beyond each place)"
+        raise Misfit(
+            "an acceptance list that does not say what it is",
+            "{conditional: [..]} (each place once all before it were "
+            "accepted) or {marginal: [..]} (the share of rounds that reach beyond each place)",
         )
     if isinstance(data, bool) or not isinstance(data, int | float):
-        raise ValueError(f"an acceptance of {str(data)[:40]!r}; a number from 0 to 1, such as 0.8")
+        raise Misfit(f"an acceptance of {str(data)[:40]!r}", "a number from 0 to 1, such as 0.8")
     if not 0 <= data <= 1:
         percent = f"{data / 100:g} if {data:g} is in percent" if 1 < data <= 100 else "a share"
-        raise ValueError(
-            f"an acceptance outside 0 to 1: {data:g}; {percent}, or a block with one of {', '.join(FORMS)}"
-        )
+        raise Misfit(f"an acceptance outside 0 to 1: {data:g}", f"{percent}, or a block with one of {', '.join(FORMS)}")
     return float(data)
 
 

@@ -6,6 +6,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from hilsim.errors import Misfit
+
 TCP = "tcp://"
 EXPECTED = f"{TCP}HOST:PORT, such as {TCP}127.0.0.1:7295"
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
@@ -21,24 +23,24 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that a text spells. Raises `ValueError` with what was found; and what was expected."""
+        """The address that a text spells. Raises `Misfit`."""
         if not text.startswith(TCP):
-            raise ValueError(f"{text!r} without {TCP}; {EXPECTED}")
+            raise Misfit(f"{text!r} without {TCP}", EXPECTED)
         host, colon, port = text.removeprefix(TCP).rpartition(":")
         if not colon or (host.startswith("[") and not host.endswith("]")):
-            raise ValueError(f"{text!r} without a port; {EXPECTED}")
+            raise Misfit(f"{text!r} without a port", EXPECTED)
         if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= MOST_PORT):
-            raise ValueError(f"{text!r} with port {port!r}; a port from 1 to {MOST_PORT}")
+            raise Misfit(f"{text!r} with port {port!r}", f"a port from 1 to {MOST_PORT}")
         if host.startswith("["):
             host = host[1:-1]
             try:
                 ipaddress.IPv6Address(host)
             except ValueError:
-                raise ValueError(f"{text!r} with host '[{host}]'; an IPv6 address between the brackets") from None
+                raise Misfit(f"{text!r} with host '[{host}]'", "an IPv6 address between the brackets") from None
         elif ":" in host:
-            raise ValueError(f"{text!r} with colons in its host; an IPv6 address in brackets: {TCP}[::1]:7295")
+            raise Misfit(f"{text!r} with colons in its host", f"an IPv6 address in brackets: {TCP}[::1]:7295")
         elif not HOST.fullmatch(host):
-            raise ValueError(f"{text!r} with host {host!r}; {EXPECTED}")
+            raise Misfit(f"{text!r} with host {host!r}", EXPECTED)
         return cls(host, int(port))
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hilsim.describe.address import TCP, Address
 from hilsim.describe.figure import Record
+from hilsim.errors import Misfit
 
 SIMULATED = "simulated"
 RECORDING = "recording://"
@@ -41,20 +42,20 @@ class Backend(Record):
         if value.startswith(TCP):
             Address.parse(value)
         elif value != SIMULATED and not recording_of(value):
-            raise ValueError(f"backend {value!r}; {BACKENDS}")
+            raise Misfit(f"backend {value!r}", BACKENDS)
         return value
 
     @field_validator("on_fault")
     @classmethod
     def _known_remedy(cls, value: str) -> str:
         if value not in ("fail", SIMULATED) and not recording_of(value):
-            raise ValueError(f"on_fault {value!r}; fail, {SIMULATED} or {RECORDING}FILE")
+            raise Misfit(f"on_fault {value!r}", f"fail, {SIMULATED} or {RECORDING}FILE")
         return value
 
     @model_validator(mode="after")
     def _together(self) -> Backend:
         if self.record is not None and not self.address:
-            raise ValueError(f"record with a {self.backend} backend, which has nothing new to say; none")
+            raise Misfit(f"record with a {self.backend} backend, which has nothing new to say", "none")
         return self
 
     @property

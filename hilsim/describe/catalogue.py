@@ -15,9 +15,9 @@ from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.folder import config_in, described_by
-from hilsim.describe.names import Known, hint, key_hint, longest_beginning, resolve
+from hilsim.describe.names import KnownName, hint, key_hint, longest_beginning, resolve
 from hilsim.describe.strict_yaml import Document, parse
-from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.errors import Fault, InputError, Misfit, ScenarioError
 from hilsim.files import exists, expanded, files_in, read_text, reason
 from hilsim.places import search_roots
 
@@ -76,7 +76,7 @@ def described_in(folders: tuple[Path, ...], record: type[N]) -> tuple[N, ...]:
 def known_as(name: str, kind: str, record: type[N]) -> N | None:
     """The described thing that a measurement's text names, by any spelling or as its beginning; None where none is."""
     things = described(kind, record)
-    known = [Known(one.name, getattr(one, "known_as", ()), one.title) for one in things]
+    known = [KnownName(one.name, getattr(one, "known_as", ()), one.title) for one in things]
     meant = resolve(name, known, kind)
     found = meant[0] if len(meant) == 1 else longest_beginning(name, known)
     return next((one for one in things if one.name == found), None)
@@ -104,7 +104,7 @@ def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tup
     own = [] if chip.mode is None else [chip.mode.name]
     elsewhere = {} if sent_here else chip.modes_elsewhere
     modes = (*own, *chip.modes, *elsewhere)
-    match resolve(mode, [Known(one) for one in modes], "mode"):
+    match resolve(mode, [KnownName(one) for one in modes], "mode"):
         case (meant,) if meant in own:
             return chip, file
         case (meant,) if meant in chip.modes:
@@ -152,7 +152,7 @@ def file_of(kind: str, value: str, asked_in: Path) -> Path:
     files: dict[str, Path] = {}
     for folder in folders:
         files |= {file.stem: file for file in files_in(folder, ".yaml") if file.stem not in files}
-    known = [spelled(file, *stamp(file)) for _, file in sorted(files.items())]
+    known = [known_name(file, *stamp(file)) for _, file in sorted(files.items())]
     meant = resolve(value, known, kind)
     if len(meant) == 1:
         return files[meant[0]]
@@ -170,14 +170,14 @@ def stamp(file: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def spelled(file: Path, changed_ns: int, size: int) -> Known:
+def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
     """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
     try:
         data = parse(read_text(file), str(file)).data
     except InputError:
-        return Known(file.stem)
+        return KnownName(file.stem)
     title, aliases = (data.get("title"), data.get("known_as")) if isinstance(data, dict) else (None, None)
-    return Known(
+    return KnownName(
         file.stem,
         tuple(alias for alias in aliases if isinstance(alias, str)) if isinstance(aliases, list) else (),
         title if isinstance(title, str) else "",
@@ -236,7 +236,7 @@ def located(value: str, asked_in: Path) -> Path:
     except OSError as error:
         raise ScenarioError([Fault(str(asked_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
     except ValueError as error:
-        found, _, expected = str(error).partition("; ")
-        raise ScenarioError([Fault(str(asked_in), PATH, found, expected or "a path")]) from None
+        misfit = error if isinstance(error, Misfit) else Misfit(str(error))
+        raise ScenarioError([misfit.fault(str(asked_in), PATH, "a path")]) from None
     # Where none is there, the message should name the folder that the user most likely meant.
     return next((path for path in places if exists(path.parent)), places[0])

@@ -27,6 +27,7 @@ from hilsim.describe.figure import (
     as_tuple,
 )
 from hilsim.describe.names import key, words
+from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
 UnitKind = Literal["npu", "gpu", "cpu"]
@@ -65,11 +66,11 @@ class Precision(Record):
     def _ascending(self) -> Precision:
         rows = [point.rows for point in self.operation_rates]
         if rows != sorted(set(rows)):
-            raise ValueError(f"operation_rates at rows {rows}; rising rows")
+            raise Misfit(f"operation_rates at rows {rows}", "rising rows")
         for low, high in pairwise(self.operation_rates):
             if high.rows / high.rate.si < low.rows / low.rate.si:
-                raise ValueError(
-                    f"operation_rates make {high.rows} rows quicker than {low.rows}; a wider pass is never cheaper"
+                raise Misfit(
+                    f"operation_rates make {high.rows} rows quicker than {low.rows}", "a wider pass is never cheaper"
                 )
         return self
 
@@ -90,7 +91,7 @@ class Widths(Record):
 def rising(widths: tuple[int, ...]) -> tuple[int, ...]:
     """The widths as given; raises `ValueError` unless they rise from at least 1."""
     if any(not 1 <= width <= MOST_ROWS for width in widths) or list(widths) != sorted(set(widths)):
-        raise ValueError(f"widths {list(widths)}; rising numbers of rows from 1 to {MOST_ROWS}")
+        raise Misfit(f"widths {list(widths)}", f"rising numbers of rows from 1 to {MOST_ROWS}")
     return widths
 
 
@@ -136,11 +137,11 @@ class PublishedLimit(Record):
     def _says_one_thing(self) -> PublishedLimit:
         low, high = self.parameters
         if not 0 <= low < high:
-            raise ValueError(f"parameters {low:g} to {high:g}; the lower end first, in thousand millions")
+            raise Misfit(f"parameters {low:g} to {high:g}", "the lower end first, in thousand millions")
         if (self.context is None) == (self.supported is None):
-            raise ValueError("a published limit of both or neither of context and supported; one of them")
+            raise Misfit("a published limit of both or neither of context and supported", "one of them")
         if self.context is not None and self.context.unit != "tokens":
-            raise ValueError(f"context in {self.context.unit}; tokens")
+            raise Misfit(f"context in {self.context.unit}", "tokens")
         return self
 
 
@@ -199,11 +200,11 @@ class Unit(Record):
             missing = [name for name, figure in needed.items() if figure is None]
             missing += [] if self.precisions else ["precisions"]
             if missing:
-                raise ValueError(f"neither family nor {', '.join(missing)}; a family, or these keys")
+                raise Misfit(f"neither family nor {', '.join(missing)}", "a family, or these keys")
         for name in ("overlap", "taken_in_advance"):
             share: Share | None = getattr(self, name)
             if share is not None and share.ends[1] > 1:
-                raise ValueError(f"{name} up to {share.ends[1]:g}; a share of at most 1")
+                raise Misfit(f"{name} up to {share.ends[1]:g}", "a share of at most 1")
         return self
 
     def refusal(self, precision: str) -> str | None:
@@ -268,7 +269,7 @@ class Chip(Named):
     def _modes_change_units_here(self) -> Chip:
         for name, mode in self.modes.items():
             if strangers := sorted(set(mode.units) - set(self.units)):
-                raise ValueError(f"mode {name} for {', '.join(strangers)}; units of this chip: {', '.join(self.units)}")
+                raise Misfit(f"mode {name} for {', '.join(strangers)}", f"units of this chip: {', '.join(self.units)}")
         return self
 
     @model_validator(mode="after")
@@ -280,9 +281,10 @@ class Chip(Named):
                 for field in ("memory_rate", "cache_rate"):
                     rate = getattr(precision, field)
                     if rate is not None and rate.si > most.ends[1]:
-                        raise ValueError(
+                        raise Misfit(
                             f"units.{name}.precisions.{named}.{field} {rate.value:g} {rate.unit}, above the memory's "
-                            f"peak; at most peak_memory_rate, {most.value:g} {most.unit}"
+                            f"peak",
+                            f"at most peak_memory_rate, {most.value:g} {most.unit}",
                         )
         return self
 
@@ -292,13 +294,13 @@ class Chip(Named):
         listed = [*own, *self.modes, *self.modes_elsewhere]
         keys = [key(words(name)) for name in listed]
         if twice := [name for name, one in zip(listed, keys, strict=True) if keys.count(one) > 1]:
-            raise ValueError(f"the modes {', '.join(twice)}, which are one; each mode once")
+            raise Misfit(f"the modes {', '.join(twice)}, which are one", "each mode once")
         return self
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Chip:
         if self.reserve.si >= self.memory.si:
-            raise ValueError(
+            raise Misfit(
                 f"reserve {self.reserve.value:g} {self.reserve.unit} is all of the memory "
                 f"({self.memory.value:g} {self.memory.unit})"
             )

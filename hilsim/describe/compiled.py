@@ -32,6 +32,9 @@ class Extra:
     crossings: int = 0
 
 
+NO_WORK, NO_EXTRA = Work(), Extra()
+
+
 @dataclass(frozen=True)
 class NetworkLoad:
     """One pass of a network: multiply-accumulates in 10^9, parameters read in 10^9, operators (layers as compiled)."""

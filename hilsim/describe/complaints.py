@@ -12,7 +12,7 @@ from hilsim.describe.figure import NAME, PLAIN_NAME, Record
 from hilsim.describe.foreign import kind_meant, meant_by, value_meant
 from hilsim.describe.names import key_hint
 from hilsim.describe.strict_yaml import Document, dotted
-from hilsim.errors import Fault, ScenarioError
+from hilsim.errors import Fault, Misfit, Misfits, ScenarioError
 
 R = TypeVar("R", bound=Record)
 
@@ -27,11 +27,9 @@ def validated(record: type[R], document: Document, file: str) -> R:
 
 
 def apart(item: Any) -> list[Any]:
-    """One complaint of a whole record may hold several faults, joined by " | "; each stands alone in a message."""
-    if item["type"] != "value_error":
-        return [item]
-    parts = str(item["ctx"]["error"]).split(" | ")
-    return [{**item, "ctx": {"error": part}} for part in parts]
+    """One complaint of a whole record may hold several faults; each stands alone in a message."""
+    error = item["ctx"]["error"] if item["type"] == "value_error" else None
+    return [{**item, "ctx": {"error": one}} for one in error.misfits] if isinstance(error, Misfits) else [item]
 
 
 def translate(record: type[BaseModel], item: Any, document: Document, file: str) -> Fault:
@@ -61,9 +59,8 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
             remedy = remedy_of_key(record, str(path[-1]) if path else "", dotted(tuple(path[:-1])), known)
             return Fault(file, where, "an unknown key", f"one of {', '.join(known)}", remedy)
         case "value_error":
-            message = str(item["ctx"]["error"])
-            found, _, expected = message.partition("; ")
-            return Fault(file, where, found, expected or "a consistent description")
+            error: Misfit = item["ctx"]["error"]
+            return error.fault(file, where, "a consistent description")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
             key = item["ctx"]["discriminator"].strip("'")

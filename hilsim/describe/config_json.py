@@ -29,18 +29,19 @@ class RepeatedKey(ValueError):
     """A JSON object that has one key twice."""
 
 
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand there once. Raises `RepeatedKey`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds. Raises `CheckpointError`, also where a key stands twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise RepeatedKey(next(key for key in keys if keys.count(key) > 1))
-        return found
-
     try:
-        document = json.loads(read_text(path), object_pairs_hook=unique)
+        document = json.loads(read_text(path), object_pairs_hook=each_once)
     except json.JSONDecodeError as error:
         raise CheckpointError([Fault(str(path), f"line {error.lineno}", error.msg, "a JSON document")]) from None
     except RepeatedKey as error:
@@ -116,7 +117,7 @@ def is_positive(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """What a config.json says of a decoder's size."""
 
     family: str
@@ -132,7 +133,7 @@ class Shape:
     windows: tuple[int | None, ...] | None  # attention window per layer; None: every layer sees everything
 
 
-def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> Shape:
+def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> DecoderShape:
     """The shape, with transformers' defaults; what is wrong is left in `fields.faults`."""
     family = fields.choice("model_type", None, families, remedy)
     hidden, layers = fields.whole("hidden_size"), fields.whole("num_hidden_layers", most=1024)
@@ -144,7 +145,7 @@ def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> Shape:
     head_dim = fields.whole("head_dim", HEAD_DIM.get(family, hidden // heads))
     if head_dim % 2 and not fields.faults:
         fields.fault("head_dim", "an even number, for rotary positions turn pairs")
-    return Shape(
+    return DecoderShape(
         family=family,
         vocab_size=fields.whole("vocab_size"),
         hidden=hidden,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.config_json import RepeatedKey, each_once
 from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import is_text, read_text
@@ -78,7 +79,7 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
     """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
     turns: list[str] = []
     system: str | None = None
-    said: list[str] = []
+    order: list[str] = []
     who, what = next((pair for pair in FIELDS if written_with(value, pair)), usual)
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         refuse("messages that are no list of objects", f'[{{"{who}": "{USER}", "{what}": "..."}}, ...]')
@@ -101,12 +102,12 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
             refuse(f"{where} of {role!r}", f"{role} as the first message alone")
         elif role == SYSTEM:
             system = text
-        elif ASSISTANT in roles and said[-1:] == [USER] == [role]:
+        elif ASSISTANT in roles and order[-1:] == [USER] == [role]:
             refuse(f"{where} of {role!r} after another", "an answer between two questions, or questions alone")
         else:
-            said.append(role)
+            order.append(role)
             turns += [text] if role == USER else []
-    return turns, system, (ANSWERS,) if ASSISTANT in said else ()
+    return turns, system, (ANSWERS,) if ASSISTANT in order else ()
 
 
 def written_with(value: Any, fields: tuple[str, str]) -> bool:
@@ -274,21 +275,13 @@ def read(text: str) -> Any:
         return Unreadable(reason(error))
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand there once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {short(twice)} stands there twice")
-    return found
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=once)
+DECODER = json.JSONDecoder(object_pairs_hook=each_once)
 
 
 def reason(error: Exception) -> str:
     """Why something is no JSON."""
+    if isinstance(error, RepeatedKey):
+        return f"the key {short(str(error))} stands there twice"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 

@@ -67,7 +67,7 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
 
 
 def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], file: Path) -> Iterator[Fault]:
-    """A profile that is not there or is nobody's, and networks on chips that take no part."""
+    """A profile that is not there or that no unit lists, and networks on chips that take no part."""
     roles = {part.chip.name for part in parts if isinstance(part, Placed)}
     for index, network in enumerate(part for part in parts if isinstance(part, PlacedNetwork)):
         if network.chip.name not in roles:
@@ -122,7 +122,7 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
 
 
 def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -> Iterator[Fault]:
-    """Units that nobody uses, names that mean two units, and words that the rules cannot use."""
+    """Units that no role uses, names that mean two units, and words that the rules cannot use."""
     tracks = {(placed.chip.name, placed.placement.unit) for placed in roles.values()}
     for name, backend in scenario.units.items():
         meant = [pair for pair in sorted(tracks) if name in (pair[1], "/".join(pair))]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hilsim.describe.figure import Record
+from hilsim.errors import Misfit
 
 RowFormat = Literal["fp32", "fp16", "counts8"]
 FloatFormat = Literal["fp32", "fp16"]
@@ -35,15 +36,13 @@ class Sampling(Record):
     @classmethod
     def _no_nearly_zero(cls, value: float) -> float:
         if 0 < value < LEAST_TEMPERATURE:
-            raise ValueError(f"a temperature of {value:g}; 0 (greedy), or {LEAST_TEMPERATURE:g} to 10")
+            raise Misfit(f"a temperature of {value:g}", f"0 (greedy), or {LEAST_TEMPERATURE:g} to 10")
         return value
 
     @model_validator(mode="after")
     def _cuts_need_temperature(self) -> Sampling:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
-            raise ValueError(
-                "top_k or top_p at temperature 0, where they change nothing; drop them or raise temperature"
-            )
+            raise Misfit("top_k or top_p at temperature 0, where they change nothing", "drop them or raise temperature")
         return self
 
 
@@ -66,7 +65,7 @@ class FullRows(Record):
     format: RowFormat = "fp16"
 
 
-class TopK(Record):
+class TopKRows(Record):
     """The draft's `k` likeliest tokens: cut and rounded first, then sampled from (QSV, arXiv 2507.00605)."""
 
     scheme: Literal["top_k"] = "top_k"
@@ -100,7 +99,7 @@ class Greedy(Record):
     rule: Literal["greedy"] = "greedy"
 
 
-class Ratio(Record):
+class RatioTest(Record):
     """Leviathan et al. (arXiv 2211.17192), Chen et al. (arXiv 2302.01318)."""
 
     rule: Literal["ratio"] = "ratio"
@@ -118,7 +117,7 @@ class SampleMatch(Record):
     rule: Literal["sample_match"] = "sample_match"
 
 
-class Block(Record):
+class BlockVerification(Record):
     """Tokens are accepted jointly over a block (Sun et al., arXiv 2403.10444)."""
 
     rule: Literal["block"] = "block"
@@ -145,12 +144,12 @@ def shorthand(key: str) -> Callable[[object], object]:
 
 
 Payload = Annotated[
-    TokenIds | OneHot | FullRows | TopK | Scalar | TopKAfter,
+    TokenIds | OneHot | FullRows | TopKRows | Scalar | TopKAfter,
     Field(discriminator="scheme"),
     BeforeValidator(shorthand("scheme")),
 ]
 Accept = Annotated[
-    Greedy | Ratio | GumbelMatch | SampleMatch | Block | Lenient | Typical,
+    Greedy | RatioTest | GumbelMatch | SampleMatch | BlockVerification | Lenient | Typical,
     Field(discriminator="rule"),
     BeforeValidator(shorthand("rule")),
 ]
@@ -193,18 +192,20 @@ def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at
     return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + as_spelled)
 
 
-def rule_faults(accept: Accept, sampling: Sampling) -> Iterator[str]:
+def rule_faults(accept: Accept, sampling: Sampling) -> Iterator[Misfit]:
     """Whether the accept rule goes with the temperature."""
     cold, greedy = sampling.temperature == 0, accept.rule == "greedy"
     if cold != greedy:
         yield (
-            f"accept {accept.rule} at temperature {sampling.temperature:g}; "
-            "greedy at temperature 0, ratio, gumbel, sample_match or block above it"
+            Misfit(
+                f"accept {accept.rule} at temperature {sampling.temperature:g}",
+                "greedy at temperature 0, ratio, gumbel, sample_match or block above it",
+            )
         )
 
 
-def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Iterator[str]:
-    """Combinations that make no sense, as "found; expected"."""
+def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Iterator[Misfit]:
+    """Combinations that make no sense."""
     yield from rule_faults(accept, sampling)
     if sampling.temperature == 0 and accept.rule != "greedy":
         return  # one fault is enough; the rest depends on which of the two is meant
@@ -213,44 +214,52 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
         yield from faults_at_the_draft(accept, payload, sampling)
         return
     if rule == "block" and scheme not in ("full_rows", "top_k"):
-        yield f"payload {scheme} with the block rule, which needs the draft's rows; full_rows or top_k"
+        yield Misfit(f"payload {scheme} with the block rule, which needs the draft's rows", "full_rows or top_k")
     elif rule not in MATCHING and scheme == "token_ids":
-        yield f"payload token_ids with the {rule} rule, which needs laws; full_rows, top_k, scalar or one_hot"
+        yield Misfit(f"payload token_ids with the {rule} rule, which needs laws", "full_rows, top_k, scalar or one_hot")
     if rule in MATCHING and scheme in ("scalar", "top_k_after"):
-        yield f"payload {scheme} with the {rule} rule, which asks for no law; token_ids"
+        yield Misfit(f"payload {scheme} with the {rule} rule, which asks for no law", "token_ids")
     if payload.scheme == "scalar" and payload.down == "support" and sampling.top_k is None:
-        yield "payload scalar with down support but no sampling.top_k to make it small; down row, or a top_k"
+        yield Misfit("payload scalar with down support but no sampling.top_k to make it small", "down row, or a top_k")
 
 
-def lookup_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[str]:
+def lookup_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
     """Words that are looked up were drawn from no law and cross no link, so there is nothing to test elsewhere."""
     if verify_at == "draft":
-        yield "policy prompt_lookup with verify_at draft, where no draft is; target"
+        yield Misfit("policy prompt_lookup with verify_at draft, where no draft is", "target")
     if accept.rule in ("block", "lenient", "typical") or payload.scheme == "top_k_after":
         found = f"policy prompt_lookup with accept {accept.rule} and payload {payload.scheme}"
-        yield f"{found}, which test against a law that its words were not drawn from; sample_match with token_ids"
+        yield Misfit(
+            f"{found}, which test against a law that its words were not drawn from", "sample_match with token_ids"
+        )
 
 
-def tree_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[str]:
+def tree_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
     """What a token tree cannot be verified by: rules that test one draft a position, and payloads other than ids."""
     if accept.rule not in ("greedy", "gumbel", "sample_match"):
-        yield f"policy tree with the {accept.rule} rule, which tests one draft a position; gumbel or sample_match"
+        yield Misfit(
+            f"policy tree with the {accept.rule} rule, which tests one draft a position", "gumbel or sample_match"
+        )
     if payload.scheme != "token_ids" or verify_at == "draft":
-        yield f"policy tree with payload {payload.scheme} and verify_at {verify_at}; token_ids and target"
+        yield Misfit(f"policy tree with payload {payload.scheme} and verify_at {verify_at}", "token_ids and target")
 
 
-def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) -> Iterator[str]:
+def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) -> Iterator[Misfit]:
     """What is wrong where the target's rows come down and the draft's chip verifies."""
     if accept.rule in ("greedy", "gumbel", "sample_match"):
-        yield f"verify_at draft with the {accept.rule} rule, which needs no row of the target; target"
+        yield Misfit(f"verify_at draft with the {accept.rule} rule, which needs no row of the target", "target")
         return
     if payload.scheme not in ("full_rows", "top_k"):
-        yield f"verify_at draft with payload {payload.scheme}, which has no rows to send down; full_rows or top_k"
+        yield Misfit(
+            f"verify_at draft with payload {payload.scheme}, which has no rows to send down", "full_rows or top_k"
+        )
         return
     if payload.format == "counts8":
-        yield "verify_at draft with rows of counts8, which would coarsen the target's own law; fp16 or fp32"
+        yield Misfit("verify_at draft with rows of counts8, which would coarsen the target's own law", "fp16 or fp32")
     if payload.scheme == "top_k" and (sampling.top_k is None or sampling.top_k > payload.k):
         yield (
-            f"verify_at draft with {payload.k} entries of the target's law, which has more; "
-            f"full_rows, or sampling.top_k at most {payload.k}"
+            Misfit(
+                f"verify_at draft with {payload.k} entries of the target's law, which has more",
+                f"full_rows, or sampling.top_k at most {payload.k}",
+            )
         )

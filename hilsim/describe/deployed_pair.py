@@ -6,13 +6,13 @@ from pathlib import Path
 
 from hilsim.describe.catalogue import config_of
 from hilsim.describe.setup import Placed, Setup
-from hilsim.describe.vocabulary import Pair, compared, tokens_in
+from hilsim.describe.vocabulary import VocabularyPair, compared, tokens_in
 from hilsim.errors import Fault
 
 CLOSE = 0.005  # padding of a vocabulary is up to its maker; another model's is farther off than that
 
 
-def token_pair(target: Placed, draft: Placed, file: str) -> Pair | None:
+def token_pair(target: Placed, draft: Placed, file: str) -> VocabularyPair | None:
     """How the ids of two deployed models compare, where both have a tokenizer.json."""
     configs = [config_of(placed.placement.model, Path(file)) for placed in (target, draft)]
     found = [None if config is None else tokens_in(config.parent) for config in configs]

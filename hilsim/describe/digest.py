@@ -31,7 +31,7 @@ def digest(setup: Setup) -> str:
 
 
 def files_of(setup: Setup) -> Iterator[Path]:
-    """Files that decide what happens and are no records of ours: a transcript, rules and code of somebody's own."""
+    """Files that decide what happens and are no records of ours: a transcript, rules and the user's own code."""
     scenario, asked_in = setup.scenario, Path(setup.file)
     if scenario.logits.source == "transcript":
         yield located(scenario.logits.file, asked_in)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from hilsim.errors import Misfit
+
 Kind = Literal["datasheet", "measured", "fitted", "assumed"]
 KINDS: tuple[Kind, ...] = ("datasheet", "measured", "fitted", "assumed")  # from the surest to the least sure
 MOST = 1e21  # of any number in any unit
@@ -59,10 +61,10 @@ class Figure(Record):
     @model_validator(mode="after")
     def _inside_its_range(self) -> Figure:
         if self.range is not None and self.range[0] > self.range[1]:
-            raise ValueError(f"range {self.range[0]:g} to {self.range[1]:g}; the lower end first")
+            raise Misfit(f"range {self.range[0]:g} to {self.range[1]:g}", "the lower end first")
         if self.range is not None and not self.range[0] <= self.value <= self.range[1]:
             inside = f"range {self.range[0]:g} to {self.range[1]:g}"
-            raise ValueError(f"value {self.value:g} outside its own {inside}; a value inside it, or another range")
+            raise Misfit(f"value {self.value:g} outside its own {inside}", "a value inside it, or another range")
         return self
 
     @property
@@ -128,8 +130,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def outside(dimension: str, figure: Figure) -> str:
-    """What is wrong with a figure of a dimension, as "found; expected", or ""."""
+def outside(dimension: str, figure: Figure) -> Misfit | None:
+    """What is wrong with a figure of a dimension, or None."""
     own = figure.unit in RANGES
     factor = 1.0 if own else FACTORS[figure.unit]
     least, most = RANGES[figure.unit if own else dimension.removeprefix("relative ")]
@@ -138,23 +140,25 @@ def outside(dimension: str, figure: Figure) -> str:
     if bad := [end for end in ends if end and not least * (1 - 1e-12) <= end * factor <= most * (1 + 1e-12)]:
         span = f"{least / factor:g} to {most / factor:g} {figure.unit}"
         article = "an" if dimension[0] in "aeiou" else "a"
-        return f"{article} {dimension} of {bad[0]:g} {figure.unit}; {span}, which is what makes physical sense"
-    return ""
+        return Misfit(
+            f"{article} {dimension} of {bad[0]:g} {figure.unit}", f"{span}, which is what makes physical sense"
+        )
+    return None
 
 
 def _of(dimension: str, *, positive: bool) -> AfterValidator:
     def check(figure: Figure) -> Figure:
         if figure.unit not in DIMENSIONS[dimension]:
             units = ", ".join(DIMENSIONS[dimension])
-            raise ValueError(f"unit {figure.unit!r} is no unit of {dimension}; one of {units}")
+            raise Misfit(f"unit {figure.unit!r} is no unit of {dimension}", f"one of {units}")
         if positive and figure.value == 0:
-            raise ValueError(f"a {dimension} of 0; one above 0")
+            raise Misfit(f"a {dimension} of 0", "one above 0")
         if positive and figure.range is not None and figure.range[0] <= 0:
-            raise ValueError(f"a range from {figure.range[0]:g}; one that begins above 0")
+            raise Misfit(f"a range from {figure.range[0]:g}", "one that begins above 0")
         if figure.range is not None and figure.range[0] < 0:
-            raise ValueError(f"a range from {figure.range[0]:g}; one that begins at 0 at least")
+            raise Misfit(f"a range from {figure.range[0]:g}", "one that begins at 0 at least")
         if broken := outside(dimension, figure):
-            raise ValueError(broken)
+            raise broken
         return figure
 
     return AfterValidator(check)

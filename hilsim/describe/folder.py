@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hilsim.describe.config_json import CONFIG, FAMILIES, Fields, Shape, read_object, shape_of
+from hilsim.describe.config_json import CONFIG, FAMILIES, DecoderShape, Fields, read_object, shape_of
 from hilsim.describe.vocabulary import Tokens, tokens_in
 from hilsim.errors import CheckpointError, Fault
 from hilsim.places import DATA
@@ -42,7 +42,7 @@ def described_by(config: Path) -> dict[str, Any]:
     folder = config.parent
     tokens = tokens_in(folder)
     name = name_of(folder)
-    vocabulary, told = vocabulary_of(tokens, name)
+    vocabulary, origin = vocabulary_of(tokens, name)
     return {
         "name": name,
         "title": f"{name}, {shape.layers} layers of {shape.hidden} by its {config.name}",
@@ -59,7 +59,7 @@ def described_by(config: Path) -> dict[str, Any]:
             "tied_head": shape.tied,
             "context": shape.positions,
         },
-        "notes": " ".join([told, *left_out(shape, document)]),
+        "notes": " ".join([origin, *left_out(shape, document)]),
     }
 
 
@@ -78,7 +78,7 @@ def unknown_parts(document: dict[str, Any], file: str) -> list[Fault]:
     return faults
 
 
-def left_out(shape: Shape, document: dict[str, Any]) -> list[str]:
+def left_out(shape: DecoderShape, document: dict[str, Any]) -> list[str]:
     """What of a model its cost leaves out."""
     found = []
     windows = [window for window in shape.windows or () if window is not None and window < shape.positions]

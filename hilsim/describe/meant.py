@@ -8,7 +8,7 @@ from pathlib import Path
 from hilsim.describe.catalogue import PATH, is_file, load_chip, load_named, located
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.names import Known, one_of, resolve
+from hilsim.describe.names import KnownName, one_of, resolve
 from hilsim.describe.policy import Own
 from hilsim.describe.scenario import Placement, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork
@@ -81,7 +81,7 @@ def with_names(
 
 def chip_of(value: str, roles: Sequence[Placed]) -> str:
     """The name of the chip in use that a spelling means, or the spelling as it is."""
-    known = [Known(placed.chip.name, placed.chip.known_as, placed.chip.title) for placed in roles]
+    known = [KnownName(placed.chip.name, placed.chip.known_as, placed.chip.title) for placed in roles]
     meant = dict.fromkeys(resolve(value, known, "chip"))
     return next(iter(meant)) if len(meant) == 1 else value
 

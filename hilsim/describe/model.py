@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hilsim.describe.figure import Kind, Named, Names, Record
+from hilsim.errors import Misfit
 
 MOST_WEIGHTS = 10**14  # some hundred times the largest models that anybody runs
 
@@ -37,11 +38,11 @@ class Architecture(Record):
         if (
             weights := self.layers * self.hidden * (4 * self.heads * self.head_dim + 3 * self.intermediate)
         ) > MOST_WEIGHTS:
-            raise ValueError(
-                f"a shape of {weights:.2g} weights; at most {MOST_WEIGHTS:.0e}: is one of the sizes mistaken?"
+            raise Misfit(
+                f"a shape of {weights:.2g} weights", f"at most {MOST_WEIGHTS:.0e}: is one of the sizes mistaken?"
             )
         if self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} key/value heads; use a divisor")
+            raise Misfit(f"{self.heads} heads cannot share {self.kv_heads} key/value heads", "use a divisor")
         return self
 
 

@@ -30,7 +30,7 @@ PART_NUMBER = 4  # digits that are enough of a name
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownName:
     """One thing that can be named: `name` is what files call it, aliases and title what people do."""
 
     name: str
@@ -58,7 +58,7 @@ def key(parts: Iterable[str]) -> str:
     return text
 
 
-def resolve(value: str, known: Sequence[Known], kind: str = "") -> tuple[str, ...]:
+def resolve(value: str, known: Sequence[KnownName], kind: str = "") -> tuple[str, ...]:
     """The names that a spelling means: one where it is clear, several where it is not, none where it means nothing.
 
     What is written exactly as a name is that name, and names go before titles and aliases.
@@ -76,11 +76,11 @@ def resolve(value: str, known: Sequence[Known], kind: str = "") -> tuple[str, ..
 
 def one_of(value: str, names: Iterable[str]) -> str:
     """The name that a spelling means, or the spelling as it is."""
-    meant = resolve(value, [Known(name) for name in names])
+    meant = resolve(value, [KnownName(name) for name in names])
     return meant[0] if len(meant) == 1 else value
 
 
-def means(value: str, one: Known, kind: str, *, own_only: bool) -> bool:
+def means(value: str, one: KnownName, kind: str, *, own_only: bool) -> bool:
     """Whether a spelling differs from one of the names in what does not matter alone."""
     spellings = (one.name,) if own_only else one.spellings
     borne = {word for spelling in one.spellings for word in words(spelling)} & MAKERS
@@ -98,7 +98,7 @@ def forms(parts: tuple[str, ...], kind: str, borne: set[str]) -> set[str]:
     return {key(some) for some in (parts, bare, kept) if some}
 
 
-def has_part_number(value: str, one: Known) -> bool:
+def has_part_number(value: str, one: KnownName) -> bool:
     """Whether the spelling is a part of a name, with a number long enough to be nothing else's."""
     parts = words(value)
     long = any(part.isdigit() and len(part) >= PART_NUMBER for part in parts)
@@ -110,14 +110,19 @@ def within(parts: tuple[str, ...], whole: tuple[str, ...]) -> bool:
     return any(whole[start : start + len(parts)] == parts for start in range(len(whole) - len(parts) + 1))
 
 
-def hint(value: str, known: Iterable[Known], kind: str = "") -> str:
+def hint(value: str, known: Iterable[KnownName], kind: str = "") -> str:
     """What thing may have been meant, as a sentence; "" where nothing is near enough to be the same one."""
     return asked(near(value, list(known), kind))
 
 
 def key_hint(value: str, known: Iterable[str]) -> str:
     """What key, metric or option a slip of the keyboard may have made this of, as a sentence; or ""."""
-    return asked(slips(value, [Known(name) for name in known], numbers_agree=True))
+    return asked(nearest(value, known))
+
+
+def nearest(value: str, known: Iterable[str]) -> list[str]:
+    """The one key that a slip of the keyboard may have made this of; none where there are two of them, or none."""
+    return slips(value, [KnownName(name) for name in known], numbers_agree=True)
 
 
 def asked(names: Sequence[str]) -> str:
@@ -126,7 +131,7 @@ def asked(names: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?" if quoted else ""
 
 
-def near(value: str, known: Sequence[Known], kind: str = "") -> list[str]:
+def near(value: str, known: Sequence[KnownName], kind: str = "") -> list[str]:
     """The names that a spelling is a part of, or that a slip made it of; four at most, as more are no help."""
     meant = list(resolve(value, known, kind))
     if not meant and kind == "model" and STORED.search(value):
@@ -137,14 +142,14 @@ def near(value: str, known: Sequence[Known], kind: str = "") -> list[str]:
     return (meant or slips(value, known, numbers_agree=kind != "profile")) if len(meant) <= 4 else []
 
 
-def slips(value: str, known: Iterable[Known], *, numbers_agree: bool) -> list[str]:
+def slips(value: str, known: Iterable[KnownName], *, numbers_agree: bool) -> list[str]:
     """The one name that the fewest slips lead to; none where there are two of them, or where none is near enough."""
     found = sorted((least, one.name) for one in known if (least := least_slip(value, one, numbers_agree)) is not None)
     best = list(dict.fromkeys(name for least, name in found if least == found[0][0]))
     return best if len(best) == 1 else []
 
 
-def least_slip(value: str, one: Known, numbers_agree: bool) -> int | None:
+def least_slip(value: str, one: KnownName, numbers_agree: bool) -> int | None:
     """How many slips the nearest spelling of a thing is away; None where none is near enough."""
     found = [least for spelling in one.spellings if (least := slip(value, spelling, numbers_agree)) is not None]
     return min(found, default=None)
@@ -191,7 +196,7 @@ def edits(one: str, other: str) -> int:
     return rows[-1][-1]
 
 
-def longest_beginning(value: str, known: Sequence[Known]) -> str | None:
+def longest_beginning(value: str, known: Sequence[KnownName]) -> str | None:
     """The name of which a spelling is the longest beginning of `value`, for texts that say more than a name, or None.
 
     What follows the beginning may be anything but another memory size: a board of another memory is another board.

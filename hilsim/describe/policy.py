@@ -9,11 +9,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Record, as_tuple
+from hilsim.errors import Misfit
 
 DraftTokens = Annotated[int, Field(ge=1, le=64)]
 
 
-class Fallback(Record):
+class SpeculationPause(Record):
     """When to let the target go on alone: where the last `window` rounds were slower than plain steps would have been.
 
     Rounds must be `margin` times as fast as plain steps; after `rest_tokens` tokens speculation is tried again.
@@ -29,7 +30,7 @@ class Speculative(Record):
 
     needs_draft: ClassVar[bool] = True
     live_only: ClassVar[bool] = False
-    fallback: Fallback | None = None
+    fallback: SpeculationPause | None = None
 
 
 class TargetOnly(Record):
@@ -66,7 +67,7 @@ class Adaptive(Speculative):
     @model_validator(mode="after")
     def _in_order(self) -> Adaptive:
         if self.draft_tokens > self.most:
-            raise ValueError(f"draft_tokens {self.draft_tokens} above most; at most {self.most}")
+            raise Misfit(f"draft_tokens {self.draft_tokens} above most", f"at most {self.most}")
         return self
 
 
@@ -94,7 +95,7 @@ class Async(Speculative):
     @model_validator(mode="after")
     def _in_order(self) -> Async:
         if self.min_batch > self.max_ahead:
-            raise ValueError(f"min_batch {self.min_batch} above max_ahead; at most {self.max_ahead}")
+            raise Misfit(f"min_batch {self.min_batch} above max_ahead", f"at most {self.max_ahead}")
         return self
 
 
@@ -140,7 +141,7 @@ class Tree(Speculative):
     @model_validator(mode="after")
     def _small(self) -> Tree:
         if self.nodes > 256:
-            raise ValueError(f"branches {list(self.branches)} make {self.nodes} nodes; at most 256")
+            raise Misfit(f"branches {list(self.branches)} make {self.nodes} nodes", "at most 256")
         return self
 
 

@@ -18,13 +18,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hilsim.describe.catalogue import load_named, load_record
 from hilsim.describe.chip import Activations, Fallback, Unit, UnitKind
 from hilsim.describe.figure import Named, Names, Record, as_tuple
-from hilsim.errors import Fault, ScenarioError
+from hilsim.errors import Fault, Misfit, ScenarioError
 from hilsim.files import read_text
 from hilsim.places import DATA
 
 Standing = Literal["supported", "partial", "unknown", "unsupported"]
 STANDINGS: tuple[Standing, ...] = ("supported", "partial", "unknown", "unsupported")  # from good to bad
-# documented: a vendor or project states it; reported: a user's claim; assumed: nobody said it, we had to choose.
+# documented: a vendor or project states it; reported: a user's claim; assumed: no source says it, we had to choose.
 Evidence = Literal["documented", "reported", "assumed"]
 Severity = Literal["error", "warning", "note"]
 NumberKind = Literal["bool", "int", "float"]
@@ -46,7 +46,7 @@ FORMATS = DATA / "chips/operators/formats.yaml"
 def bounds_in_order(bounds: tuple[int, int]) -> tuple[int, int]:
     """The smallest and the largest that is allowed."""
     if bounds[0] > bounds[1]:
-        raise ValueError(f"bounds {bounds[0]} to {bounds[1]}; the lower one first")
+        raise Misfit(f"bounds {bounds[0]} to {bounds[1]}", "the lower one first")
     return bounds
 
 
@@ -74,7 +74,7 @@ class NumberFormat(Record):
     @model_validator(mode="after")
     def _says_what_it_becomes(self) -> NumberFormat:
         if (self.standing == "becomes") != (self.becomes is not None):
-            raise ValueError(f"standing {self.standing!r} with becomes {self.becomes}; both or neither")
+            raise Misfit(f"standing {self.standing!r} with becomes {self.becomes}", "both or neither")
         return self
 
 
@@ -143,7 +143,7 @@ class Condition(Record):
     @model_validator(mode="after")
     def _can_be_broken(self) -> Condition:
         if self.factors is not None and len(self.factors) < 2:
-            raise ValueError(f"factors {list(self.factors)}; two operands or more, as one is never two activations")
+            raise Misfit(f"factors {list(self.factors)}", "two operands or more, as one is never two activations")
         return self
 
 
@@ -188,7 +188,7 @@ class Profile(Named):
         named = [name for ruling in self.rulings for name in ruling.operators]
         named += [name for condition in self.conditions for name in condition.operators]
         if strangers := sorted({name for name in named if name not in known and name != "*"}):
-            raise ValueError(f"rules for {', '.join(strangers)}; operators of the table or of spellings.yaml, or *")
+            raise Misfit(f"rules for {', '.join(strangers)}", "operators of the table or of spellings.yaml, or *")
         return self
 
 

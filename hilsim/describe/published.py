@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from hilsim.describe.figure import Record
+from hilsim.errors import Misfit
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -23,5 +24,5 @@ class Published(Record):
     @model_validator(mode="after")
     def _says_something(self) -> Published:
         if self.speedup is None and self.per_token_ms is None and self.expected is None:
-            raise ValueError("no figure; speedup, per_token_ms or expected, as printed")
+            raise Misfit("no figure", "speedup, per_token_ms or expected, as printed")
         return self

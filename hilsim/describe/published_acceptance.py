@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Kind, Named, as_tuple
+from hilsim.errors import Misfit
 
 ShareOfDrafts = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,12 +31,12 @@ class PublishedAcceptance(Named):
     @model_validator(mode="after")
     def _one_form(self) -> PublishedAcceptance:
         if bool(self.tokens_a_round) == bool(self.conditional):
-            raise ValueError("both or neither of tokens_a_round and conditional; one of them")
+            raise Misfit("both or neither of tokens_a_round and conditional", "one of them")
         if any(not key.isascii() or not key.isdigit() or int(key) < 1 for key in self.tokens_a_round):
-            raise ValueError(f"drafts {', '.join(self.tokens_a_round)}; whole numbers of drafted tokens")
+            raise Misfit(f"drafts {', '.join(self.tokens_a_round)}", "whole numbers of drafted tokens")
         known = self.by_drafts
         if sorted(set(known)) != known or any(tokens > drafts + 1 for drafts, tokens in known):
-            raise ValueError(f"tokens_a_round {self.tokens_a_round}; rising, and at most one more than were drafted")
+            raise Misfit(f"tokens_a_round {self.tokens_a_round}", "rising, and at most one more than were drafted")
         return self
 
     @property

@@ -26,6 +26,7 @@ from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.policy import Policy
 from hilsim.describe.published import Published
+from hilsim.errors import Misfit, Misfits
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
 
@@ -43,9 +44,9 @@ class TableTimer(Record):
     def _rows(cls, table: dict[str, float]) -> dict[str, float]:
         for key in table:
             if not key.isascii() or not key.isdigit() or not 1 <= int(key) <= 10**6:
-                raise ValueError(f"rows {key!r}; whole numbers of rows mapped to milliseconds")
+                raise Misfit(f"rows {key!r}", "whole numbers of rows mapped to milliseconds")
         if len({int(key) for key in table}) < len(table):
-            raise ValueError(f"rows {', '.join(table)}, some of them twice; each number of rows once")
+            raise Misfit(f"rows {', '.join(table)}, some of them twice", "each number of rows once")
         return table
 
 
@@ -92,7 +93,7 @@ class NetworkPlacement(Record):
         named = package.endswith(".py") or all(part.isidentifier() for part in package.split("."))
         if not colon or not named or not factory.isidentifier():
             expected = "PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
-            raise ValueError(f"module {value!r}; {expected}, such as my_models.intent:build")
+            raise Misfit(f"module {value!r}", f"{expected}, such as my_models.intent:build")
         return value
 
 
@@ -117,7 +118,7 @@ class Live(Record):
     dtype: Literal["float32", "float64"] = "float32"
 
 
-class Recorded(Record):
+class RecordedLogits(Record):
     """What a transcript says: words and drafts of real networks, looked up. `python -m hilsim record` writes one."""
 
     source: Literal["transcript"]
@@ -125,7 +126,7 @@ class Recorded(Record):
 
 
 class Synthetic(Record):
-    """No model at all: each drafted token is accepted by chance. The text of such a run is nobody's."""
+    """No model at all: each drafted token is accepted by chance. The text of such a run means nothing."""
 
     source: Literal["synthetic"]
     acceptance: Acceptance
@@ -136,7 +137,7 @@ class Synthetic(Record):
         return self.acceptance if isinstance(self.acceptance, float) else self.acceptance.chances
 
 
-Logits = Annotated[Live | Recorded | Synthetic, Field(discriminator="source")]
+Logits = Annotated[Live | RecordedLogits | Synthetic, Field(discriminator="source")]
 
 
 class Conversations(Record):
@@ -197,29 +198,31 @@ class Scenario(Record):
     @model_validator(mode="after")
     def _whole(self) -> Scenario:
         if broken := [*self._of_roles(), *self._of_rules()]:
-            raise ValueError(" | ".join(broken))
+            raise Misfits(broken)
         return self
 
-    def _of_roles(self) -> Iterator[str]:
+    def _of_roles(self) -> Iterator[Misfit]:
         """What the placements must have for this policy and source."""
         if self.policy.needs_draft and self.draft is None:
-            yield f"no draft, which policy {self.policy.name} needs; a draft placement"
+            yield Misfit(f"no draft, which policy {self.policy.name} needs", "a draft placement")
         elif self.policy.name != "target_only" and self.target.timer is not None and not self.target.timer.verify:
-            yield f"no target.timer.verify, which policy {self.policy.name} needs; milliseconds by rows"
+            yield Misfit(f"no target.timer.verify, which policy {self.policy.name} needs", "milliseconds by rows")
         if self.policy.name == "tree" and self.logits.source == "transcript":
-            yield "policy tree with a transcript, which has chains of drafts alone; live logits"
+            yield Misfit("policy tree with a transcript, which has chains of drafts alone", "live logits")
         elif self.policy.live_only and self.logits.source == "synthetic":
-            yield f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's; live logits"
+            yield Misfit(
+                f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's", "live logits"
+            )
         if self.draft is not None and self.link is None:
-            yield "a draft but no link; one of chips/links"
+            yield Misfit("a draft but no link", "one of chips/links")
         if self.draft is None and self.link is not None:
-            yield "a link but no draft at its other end; no link"
+            yield Misfit("a link but no draft at its other end", "no link")
         if self.logits.source != "synthetic":
             for role, placement in (("target", self.target), ("draft", self.draft)):
                 if placement is not None and placement.stand_in is None:
-                    yield f"no {role}.stand_in; a checkpoint folder for live or recorded logits"
+                    yield Misfit(f"no {role}.stand_in", "a checkpoint folder for live or recorded logits")
 
-    def _of_rules(self) -> Iterator[str]:
+    def _of_rules(self) -> Iterator[Misfit]:
         """Which accept rule, payload and workload go together."""
         if self.policy.name == "prompt_lookup":
             yield from lookup_faults(self.accept, self.payload, self.verify_at)
@@ -230,4 +233,6 @@ class Scenario(Record):
         else:
             yield from faults(self.accept, self.payload, self.sampling, self.verify_at)
         if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
-            yield f"this workload with {self.logits.source} logits; lengths with synthetic, conversations with live"
+            yield Misfit(
+                f"this workload with {self.logits.source} logits", "lengths with synthetic, conversations with live"
+            )

@@ -37,7 +37,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """Parse one document. Raises `ScenarioError` with every duplicate key, alias and tag found.
 
-    Studies read the same chips for every version of a scenario, so what was read is kept; nobody changes a `Document`.
+    Studies read the same chips for every version of a scenario, so what was read is cached and never changed.
     """
     try:
         tags = list(explicit_tags(text))
@@ -50,7 +50,7 @@ def parse(text: str, file: str) -> Document:
     except (yaml.YAMLError, RecursionError) as error:
         found = getattr(error, "reason", None) or "nesting that is too deep or characters that no YAML has"
         raise ScenarioError([Fault(file, "", str(found), "YAML text")]) from None
-    walk = Walk(file)
+    walk = NodeReader(file)
     for line, tag in tags:
         walk.fault(f"line {line}", f"the tag {tag}", "plain data")
     data = None if root is None else walk.plain(root, ())
@@ -66,7 +66,7 @@ def explicit_tags(text: str) -> Iterator[tuple[int, str]]:
             yield (event.start_mark.line + 1 if event.start_mark is not None else 0), str(event.tag)
 
 
-class Walk:
+class NodeReader:
     """One pass over the composed nodes; faults are collected, not raised."""
 
     def __init__(self, file: str):

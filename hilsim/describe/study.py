@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import NAME, Names, Record, as_tuple
+from hilsim.errors import Misfit, Misfits
 
 Values = Annotated[tuple[Any, ...], BeforeValidator(as_tuple)]
 Number = int | float
@@ -25,7 +26,7 @@ class ListAxis(Record):
     @model_validator(mode="after")
     def _each_once(self) -> ListAxis:
         if twice := repeated(self.values):
-            raise ValueError(f"the value {twice} twice; each value once")
+            raise Misfit(f"the value {twice} twice", "each value once")
         return self
 
     @property
@@ -63,15 +64,15 @@ class RangeAxis(Record):
         whole = isinstance(self.start, int) and isinstance(self.end, int)
         broken = []
         if self.start >= self.end:
-            broken.append(f"from {self.start:g} to {self.end:g}; a lower end below the upper one")
+            broken.append(Misfit(f"from {self.start:g} to {self.end:g}", "a lower end below the upper one"))
         if self.scale == "log" and self.start <= 0:
-            broken.append(f"a logarithmic range from {self.start:g}; one that begins above 0")
+            broken.append(Misfit(f"a logarithmic range from {self.start:g}", "one that begins above 0"))
         if self.steps is None and (not whole or self.scale == "log"):
-            broken.append("no steps; the number of values, both ends included")
+            broken.append(Misfit("no steps", "the number of values, both ends included"))
         elif self.steps is None and self.end - self.start >= MOST_STEPS:
-            broken.append(f"{self.end - self.start + 1} values; at most {MOST_STEPS}, or fewer steps")
+            broken.append(Misfit(f"{self.end - self.start + 1} values", f"at most {MOST_STEPS}, or fewer steps"))
         if broken:
-            raise ValueError(" | ".join(broken))
+            raise Misfits(broken)
         return self
 
     @property
@@ -113,18 +114,18 @@ class LinkedAxis(Record):
         lengths = {key: len(values) for key, values in self.linked.items()}
         broken = []
         if 0 in lengths.values():
-            broken.append("an empty list of values; at least one value")
+            broken.append(Misfit("an empty list of values", "at least one value"))
         elif len(set(lengths.values())) > 1:
             listed = ", ".join(f"{key} {length}" for key, length in lengths.items())
-            broken.append(f"lists of different lengths ({listed}); as many values for every linked key")
+            broken.append(Misfit(f"lists of different lengths ({listed})", "as many values for every linked key"))
         elif twice := repeated(list(zip(*self.linked.values(), strict=True))):
-            broken.append(f"the values {twice} twice; each choice once")
+            broken.append(Misfit(f"the values {twice} twice", "each choice once"))
         if self.names is not None and len(self.names) not in lengths.values():
-            broken.append(f"{len(self.names)} names; as many as there are values ({max(lengths.values())})")
+            broken.append(Misfit(f"{len(self.names)} names", f"as many as there are values ({max(lengths.values())})"))
         if self.names is not None and len(set(self.names)) < len(self.names):
-            broken.append("a name twice; each name once")
+            broken.append(Misfit("a name twice", "each name once"))
         if broken:
-            raise ValueError(" | ".join(broken))
+            raise Misfits(broken)
         return self
 
     @property

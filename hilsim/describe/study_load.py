@@ -83,7 +83,7 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
         setup = load_setup(path, base)
     except InputError as error:
         raise ScenarioError([*faults, *(of_set(fault, document, name, str(path)) for fault in error.faults)]) from None
-    trial = Trial(path, base, axes, document, name)
+    trial = AxisChecks(path, base, axes, document, name)
     digests = []
     for place, axis in axes.items():
         found, of_rows = trial.axis(place, axis)
@@ -140,7 +140,7 @@ def key_faults(
 
 
 def metric_faults(data: dict[str, Any], document: Document, file: str, known: Collection[str]) -> Iterator[Fault]:
-    """Metrics that nobody knows, or that are there twice, under `metrics` and among the objectives of a search."""
+    """Metrics that do not exist, or that are there twice, under `metrics` and among the objectives of a search."""
     metrics, search = data.get("metrics"), data.get("search")
     objectives = search.get("objectives") if isinstance(search, dict) else None
     wanted: list[tuple[tuple[str | int, ...], object]] = []
@@ -178,7 +178,7 @@ def bare(fault: Fault) -> str:
 
 
 @dataclass(frozen=True)
-class Trial:
+class AxisChecks:
     """Holds the values of the axes against the scenario, one at a time."""
 
     scenario: Path
@@ -193,10 +193,10 @@ class Trial:
         digests = []
         for row, values in enumerate(axis.rows):
             own = [override(key, value) for key, value in zip(axis.keys, values, strict=True)]
-            found, digest = self.tried([*self.base, *self.above(axis), *own])
+            found, digest = self.load([*self.base, *self.above(axis), *own])
             digests.append(digest)
             # A wrong key is wrong with every value, and told once.
-            faults += [told for fault in found if (told := self.told(fault, axis, place, row)) not in faults]
+            faults += [moved for fault in found if (moved := self.at_value(fault, axis, place, row)) not in faults]
         return faults, tuple(digests)
 
     def above(self, axis: Axis) -> Iterator[str]:
@@ -206,7 +206,7 @@ class Trial:
                 if any(own.startswith(f"{key}.") for own in axis.keys):
                     yield override(key, value)
 
-    def tried(self, arguments: Sequence[str]) -> tuple[list[Fault], str]:
+    def load(self, arguments: Sequence[str]) -> tuple[list[Fault], str]:
         """What is wrong whatever the other axes say, or the digest of the scenario with these values; "" for neither.
 
         What only the whole scenario complains of may be right with other values, so it is no fault here.
@@ -228,7 +228,7 @@ class Trial:
         except InputError as error:
             return [fault for fault in error.faults if fault.file != name], ""
 
-    def told(self, fault: Fault, axis: Axis, place: int, row: int) -> Fault:
+    def at_value(self, fault: Fault, axis: Axis, place: int, row: int) -> Fault:
         """A fault of the scenario as one of the axis that brought it about."""
         where = bare(fault)
         if fault.found == "an unknown key" and (wrong := [key for key in axis.keys if key.startswith(where)]):

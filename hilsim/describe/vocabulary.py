@@ -33,12 +33,12 @@ class Tokens:
     @property
     def name(self) -> str:
         """The same for two tokenizers whose ids all mean the same."""
-        told = json.dumps(sorted(self.texts.items()), ensure_ascii=True, separators=(",", ":"))
-        return f"tokenizer-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        text = json.dumps(sorted(self.texts.items()), ensure_ascii=True, separators=(",", ":"))
+        return f"tokenizer-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
-class Pair:
+class VocabularyPair:
     """How the ids of a target and its draft compare."""
 
     target: Tokens
@@ -67,7 +67,9 @@ class Pair:
         if parting := self.parting(used):
             first = parting[0]
             moved = self.moved(first)
-            found = f"{len(parting)} ids in use that mean another text than to the target: {self.told(parting)}{moved}"
+            found = (
+                f"{len(parting)} ids in use that mean another text than to the target: {self.by_text(parting)}{moved}"
+            )
             return [Fault(file, place, found, "the same text for every id that is in use", remedy)]
         if len(self.unlike) + len(self.draft_only) >= len(self.draft.texts):
             found = f"a tokenizer of {len(self.draft.texts)} entries, none of them the target's"
@@ -80,7 +82,7 @@ class Pair:
         other = next((index for index, one in self.draft.texts.items() if one == text), None)
         return "" if other is None else f"; {text!r} is {token} to the target and {other} to the draft"
 
-    def told(self, tokens: Iterable[int]) -> str:
+    def by_text(self, tokens: Iterable[int]) -> str:
         """The first few ids with what they are to each."""
         listed = list(tokens)
         named = []
@@ -95,21 +97,23 @@ class Pair:
         found = []
         if self.unlike:
             unused = "none is in a prompt or ends an answer, and the draft proposes none"
-            found.append(f"Ids of reserved names that differ: {self.told(self.unlike)}; {unused}.")
+            found.append(f"Ids of reserved names that differ: {self.by_text(self.unlike)}; {unused}.")
         if self.target_only:
-            found.append(f"Ids of the target that the draft lacks, and never proposes: {self.told(self.target_only)}.")
+            found.append(
+                f"Ids of the target that the draft lacks, and never proposes: {self.by_text(self.target_only)}."
+            )
         if self.draft_only:
-            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.told(self.draft_only)}.")
+            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.by_text(self.draft_only)}.")
         return found
 
 
-def compared(target: Tokens, draft: Tokens) -> Pair:
+def compared(target: Tokens, draft: Tokens) -> VocabularyPair:
     """Both tokenizers, id by id."""
     ours, theirs = target.texts, draft.texts
     unlike = tuple(sorted(token for token, text in ours.items() if theirs.get(token, text) != text))
     target_only = tuple(sorted(token for token in ours if token not in theirs))
     draft_only = tuple(sorted(token for token in theirs if token not in ours))
-    return Pair(target, draft, unlike, target_only, draft_only)
+    return VocabularyPair(target, draft, unlike, target_only, draft_only)
 
 
 def tokens_in(folder: Path) -> Tokens | None:

@@ -109,10 +109,10 @@ def end_of_braces(text: str, begin: int) -> int:
     raise ValueError("braces that never close")
 
 
-def scenario_text(file: Path, overrides: Sequence[str], told: Sequence[str]) -> str:
+def scenario_text(file: Path, overrides: Sequence[str], comments: Sequence[str]) -> str:
     """A scenario with overrides in place as the text of a file of its own, to be read from any folder.
 
-    `told` are comments at its head. Paths inside the project stay relative to it, others become absolute.
+    `comments` go to its head. Paths inside the project stay relative to it, others become absolute.
     """
     document = parse(read_text(file), str(file))
     for override in overrides:
@@ -121,7 +121,7 @@ def scenario_text(file: Path, overrides: Sequence[str], told: Sequence[str]) -> 
     assert isinstance(data, dict)
     whole = {key: value for key, value in data.items() if value is not None and value != []}
     text = yaml.safe_dump(whole, sort_keys=False, width=WIDTH, allow_unicode=True, default_flow_style=None)
-    return "".join(f"# {line}\n" for line in told) + text
+    return "".join(f"# {line}\n" for line in comments) + text
 
 
 def found_from_anywhere(value: object, file: Path) -> object:

@@ -19,7 +19,7 @@ from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.derive import derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
-from hilsim.describe.names import Known
+from hilsim.describe.names import KnownName
 from hilsim.describe.names import resolve as resolve_name
 from hilsim.describe.runtime import Runtime
 from hilsim.errors import Fault, InputError
@@ -211,7 +211,7 @@ def mode_of(row: Measurement, chip: Chip) -> str | None:
     if named is None or "@" in chip.name:
         return ""
     own = () if chip.mode is None else (chip.mode.name,)
-    meant = resolve_name(named.group(), [Known(one) for one in (*own, *chip.modes)], "mode")
+    meant = resolve_name(named.group(), [KnownName(one) for one in (*own, *chip.modes)], "mode")
     return None if len(meant) != 1 else "" if meant[0] in own else meant[0]
 
 

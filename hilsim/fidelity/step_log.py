@@ -23,12 +23,12 @@ sentence on every number that comes out.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hilsim.describe.names import nearest
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.recognise import JSON, STEP_LOG, require_kind
 from hilsim.files import read_text
@@ -150,7 +150,7 @@ class LogReader:
             self.fault(place, shown(metrics), f"an object with {', '.join(needed)}")
             return None
         if missing := [key for key in needed if key not in metrics]:
-            near = {key: difflib.get_close_matches(key, [str(name) for name in metrics], 1, 0.8) for key in missing}
+            near = {key: nearest(key, map(str, metrics)) for key in missing}
             meant = [f"{key!r} for {names[0]!r}" for key, names in near.items() if names]
             remedy = f'Did you mean {", ".join(meant)}? The unit goes into "unit".' if meant else ""
             self.fault(place, f"no {', '.join(missing)}", f"for {strategy} the keys {', '.join(needed)}", remedy)

@@ -7,12 +7,12 @@ columns of one name, values beyond the header, a number that is 1.15 in one coun
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hilsim.describe.names import nearest
 from hilsim.errors import Fault, ScenarioError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -144,7 +144,7 @@ def header_faults(
         names = repr(column) if len(set(written)) == 1 else f"{' and '.join(map(repr, written))} for {column!r}"
         faults.append(Fault(file, place, f"{names} more than once", "every column once"))
     for header, column in zip(headers, columns, strict=True):
-        close = difflib.get_close_matches(column, ours, 1, 0.8) if column and column not in ours else []
+        close = nearest(column, ours) if column and column not in ours else []
         if close and close[0] not in columns:
             near[header] = close[0]
     if missing := [column for column in needed if column not in columns]:

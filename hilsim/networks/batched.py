@@ -32,19 +32,19 @@ def as_table(rows: Logits) -> Table:
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedConversation:
     """Keys and values of what one conversation holds: (layers, kv_heads, tokens, head_dim)."""
 
     keys: Tensor
     values: Tensor
 
-    def first(self, tokens: int) -> Known:
+    def first(self, tokens: int) -> CachedConversation:
         """Those of the first tokens alone."""
-        return Known(self.keys[:, :, :tokens], self.values[:, :, :tokens])
+        return CachedConversation(self.keys[:, :, :tokens], self.values[:, :, :tokens])
 
 
 @dataclass(frozen=True)
-class Piece:
+class PassPiece:
     """What one conversation reads in a pass: its positions, and the rows of the pass that hold it."""
 
     place: int
@@ -68,9 +68,9 @@ class Parallel:
         self.held = torch.zeros(shape, dtype=network.dtype)
         self.lengths = [0] * conversations
 
-    def known(self, place: int) -> Known:
+    def known(self, place: int) -> CachedConversation:
         """What a conversation holds."""
-        return Known(*self.held[:, place, :, : self.lengths[place]].chunk(2, dim=1))
+        return CachedConversation(*self.held[:, place, :, : self.lengths[place]].chunk(2, dim=1))
 
     def rewind(self, place: int, tokens: int) -> None:
         """A conversation forgets all but its first tokens."""
@@ -113,18 +113,18 @@ class Parallel:
             self.lengths[piece.place] = piece.positions.stop
         return rows
 
-    def _laid_out(self, which: Sequence[int], read: Sequence[Sequence[int]]) -> list[Piece]:
+    def _laid_out(self, which: Sequence[int], read: Sequence[Sequence[int]]) -> list[PassPiece]:
         """The rows of a pass, conversation by conversation."""
         if len(read) != len(which) or len({*which}) != len(which) or not all(read):
             raise ValueError(f"{[len(piece) for piece in read]} tokens for conversations {list(which)}")
-        pieces: list[Piece] = []
+        pieces: list[PassPiece] = []
         rows = 0
         for place, piece in zip(which, read, strict=True):
             length, more = self.lengths[place], len(piece)
             if length + more > self.capacity:
                 found = f"{length} + {more} positions do not fit into {self.capacity}"
                 raise ValueError(f"conversation {place}: {found}")
-            pieces.append(Piece(place, range(length, length + more), range(rows, rows + more)))
+            pieces.append(PassPiece(place, range(length, length + more), range(rows, rows + more)))
             rows += more
         return pieces
 
@@ -191,7 +191,9 @@ class Continuations:
     """
 
     @torch.inference_mode()
-    def __init__(self, network: Packed, known: Sequence[Known], starts: Sequence[Sequence[int]], depth: int):
+    def __init__(
+        self, network: Packed, known: Sequence[CachedConversation], starts: Sequence[Sequence[int]], depth: int
+    ):
         """`starts[i]` are places in `known[i]`; `depth` is the most steps there will be."""
         for one, places in zip(known, starts, strict=True):
             if not all(1 <= start <= one.keys.shape[2] for start in places):
@@ -264,8 +266,8 @@ class Continuations:
             shared = (ours @ one.keys[layer].mT).view(kv_heads, -1, heads // kv_heads, past).transpose(0, 1)
             scores = torch.cat((shared, own_scores[fan]), -1).masked_fill_(unseen[:, None, None], -math.inf)
             weights = scores.softmax(-1)
-            told = weights[..., :past].transpose(0, 1).flatten(1, 2) @ one.values[layer]
-            mixed[fan] = told.view(kv_heads, -1, heads // kv_heads, dim).transpose(0, 1)
+            earlier = weights[..., :past].transpose(0, 1).flatten(1, 2) @ one.values[layer]
+            mixed[fan] = earlier.view(kv_heads, -1, heads // kv_heads, dim).transpose(0, 1)
             mixed[fan] += weights[..., past:] @ own_values[fan]
         return mixed.view(rows, -1)
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hilsim.describe.config_json import CONFIG, FAMILIES, Fields, Shape, read_object, require_folder, shape_of
+from hilsim.describe.config_json import CONFIG, FAMILIES, DecoderShape, Fields, read_object, require_folder, shape_of
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
 from hilsim.networks.network import Network, NetworkConfig
@@ -230,7 +230,7 @@ ROPE_KEYS = (
 )
 
 
-def parse_rope_scaling(rope: Fields, fields: Fields, shape: Shape, theta: float) -> RopeScaling | None:
+def parse_rope_scaling(rope: Fields, fields: Fields, shape: DecoderShape, theta: float) -> RopeScaling | None:
     """Rotary scaling of a config, or None where positions up to the maximum need none."""
     spelling = "rope_type" if rope.document.get("rope_type") else "type"
     kind = rope.choice(spelling, "default", KINDS, "Choose a stand-in whose positions are of one of these kinds.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hilsim.networks.network import Attention, Block, KVCache, Network, layout_of
+from hilsim.networks.network import BlockParameters, KVCache, Network, layout_of, parameters_of
 
 Array = npt.NDArray[np.floating]
 
@@ -31,28 +31,13 @@ class Matrix:
         return y if self.bias is None else y + self.bias
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One block's parameters."""
-
-    attention_norm: Array
-    qkv: Matrix
-    q_norm: Array | None
-    k_norm: Array | None
-    output: Matrix
-    mlp_norm: Array
-    gate_up: Matrix
-    down: Matrix
-    window: int | None
-
-
 class SingleRow:
     """The decode step of a `Network` in NumPy: one token in, one row of logits out."""
 
     def __init__(self, network: Network, context: int):
         self.network, self.config, self.context = network, network.config, context
         self.embedding = view(network.embedding.weight)
-        self.layers = [layer_of(block) for block in network.blocks if isinstance(block, Block)]
+        self.layers = parameters_of(network, view, matrix_of)
         self.norm, self.head = view(network.norm), matrix_of(network.head)
         self.cos, self.sin = self.rotary(context)
 
@@ -82,7 +67,15 @@ class SingleRow:
         return view(cos), view(sin)
 
     def attend(
-        self, layer: Layer, qkv: Array, cos: Array, sin: Array, keys: Array, values: Array, first: int, position: int
+        self,
+        layer: BlockParameters[Array, Matrix],
+        qkv: Array,
+        cos: Array,
+        sin: Array,
+        keys: Array,
+        values: Array,
+        first: int,
+        position: int,
     ) -> Array:
         """Write this position's key and value, then attend to [first, position]; `keys`: (kv_heads, capacity, dim)."""
         heads, kv_heads, dim = self.config.heads, self.config.kv_heads, self.config.head_dim
@@ -116,22 +109,6 @@ def view(tensor: Tensor) -> Array:
 
 def matrix_of(linear: nn.Linear) -> Matrix:
     return Matrix(view(linear.weight), None if linear.bias is None else view(linear.bias))
-
-
-def layer_of(block: Block) -> Layer:
-    attention: Attention = block.attention
-    norms = [None if norm is None else view(norm) for norm in (attention.q_norm, attention.k_norm)]
-    return Layer(
-        attention_norm=view(block.attention_norm),
-        qkv=matrix_of(attention.qkv),
-        q_norm=norms[0],
-        k_norm=norms[1],
-        output=matrix_of(attention.output),
-        mlp_norm=view(block.mlp_norm),
-        gate_up=matrix_of(block.gate_up),
-        down=matrix_of(block.down),
-        window=attention.window,
-    )
 
 
 class Decoder:

@@ -69,7 +69,7 @@ class Norm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-class Attention(nn.Module):
+class EncoderAttention(nn.Module):
     """Attention of every token to every token, spelled out in products so that a compiler sees plain operators."""
 
     def __init__(self, config: IntentConfig):
@@ -87,13 +87,13 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).reshape(batch, tokens, hidden))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """One pre-norm transformer layer."""
 
     def __init__(self, config: IntentConfig):
         super().__init__()
         self.attention_norm, self.mlp_norm = Norm(config), Norm(config)
-        self.attention = Attention(config)
+        self.attention = EncoderAttention(config)
         self.up, self.down = Linear(config.hidden, config.intermediate), Linear(config.intermediate, config.hidden)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.hidden)
         self.positions = nn.Parameter(torch.empty(config.tokens, config.hidden))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
         self.norm = Norm(config)
         self.projection = Linear(config.hidden, config.hidden, bias=False)
 

@@ -8,9 +8,10 @@ attention window and whether the output head is the embedding - all of them fiel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -133,7 +134,7 @@ class Attention(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cached: tuple[Tensor, Tensor] | None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         """`x`: (batch x rows, hidden); `cached`: this layer's keys and values, of which the last `rows` are to be
         written, or None to attend within `x` alone. `cos` and `sin` have one entry a row. A `layout` says what each
@@ -166,7 +167,7 @@ class Attention(nn.Module):
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Where the rows of a pass stand when they are no plain sequence: their positions, and what each of them sees."""
 
     positions: Tensor  # (rows,)
@@ -181,7 +182,7 @@ class Layout:
         return torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -math.inf)
 
 
-def layout_of(cached: int, parents: Sequence[int]) -> Layout:
+def layout_of(cached: int, parents: Sequence[int]) -> RowLayout:
     """Rows below `cached` positions; each sees these, itself and its ancestors. `parents` are rows, -1 the cache."""
     rows = len(parents)
     visible = torch.zeros(rows, cached + rows, dtype=torch.bool)
@@ -193,7 +194,7 @@ def layout_of(cached: int, parents: Sequence[int]) -> Layout:
             visible[row] |= visible[parent]
         visible[row, cached + row] = True
     positions = cached + torch.tensor(depths)
-    return Layout(positions, torch.cat((torch.arange(cached), positions)), visible)
+    return RowLayout(positions, torch.cat((torch.arange(cached), positions)), visible)
 
 
 def causal_mask(rows: int, width: int, window: int | None, like: Tensor) -> Tensor:
@@ -225,7 +226,7 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cached: tuple[Tensor, Tensor] | None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         normed = F.rms_norm(x, self.width, self.attention_norm, self.eps)
         return self.feed_forward(x + self.attention(normed, cos, sin, cached, layout))
@@ -234,6 +235,46 @@ class Block(nn.Module):
         """The second half of the block, residual included."""
         gate, up = self.gate_up(F.rms_norm(x, self.width, self.mlp_norm, self.eps)).chunk(2, -1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+
+
+Vector = TypeVar("Vector")
+Matrix = TypeVar("Matrix")
+
+
+@dataclass(frozen=True)
+class BlockParameters(Generic[Vector, Matrix]):
+    """One block's parameters as another way to compute it wants them."""
+
+    attention_norm: Vector
+    qkv: Matrix
+    q_norm: Vector | None
+    k_norm: Vector | None
+    output: Matrix
+    mlp_norm: Vector
+    gate_up: Matrix
+    down: Matrix
+    window: int | None
+
+
+def parameters_of(
+    network: Network, vector: Callable[[Tensor], Vector], matrix: Callable[[nn.Linear], Matrix]
+) -> tuple[BlockParameters[Vector, Matrix], ...]:
+    """The parameters of every block, norms and linear layers each turned into something else."""
+    return tuple(
+        BlockParameters(
+            attention_norm=vector(block.attention_norm),
+            qkv=matrix(block.attention.qkv),
+            q_norm=None if block.attention.q_norm is None else vector(block.attention.q_norm),
+            k_norm=None if block.attention.k_norm is None else vector(block.attention.k_norm),
+            output=matrix(block.attention.output),
+            mlp_norm=vector(block.mlp_norm),
+            gate_up=matrix(block.gate_up),
+            down=matrix(block.down),
+            window=block.attention.window,
+        )
+        for block in network.blocks
+        if isinstance(block, Block)
+    )
 
 
 class Network(nn.Module):
@@ -262,7 +303,7 @@ class Network(nn.Module):
         tokens: Tensor,
         cache: KVCache | None = None,
         last_rows: int | None = None,
-        layout: Layout | None = None,
+        layout: RowLayout | None = None,
     ) -> Tensor:
         """Logits (batch, rows, vocabulary) for `tokens` (batch, rows), which follow what `cache` holds.
 

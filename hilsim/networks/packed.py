@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hilsim.networks.network import Block, Network, NetworkConfig
-from hilsim.text.pairs import NEVER, Columns
+from hilsim.networks.network import BlockParameters, Network, NetworkConfig, parameters_of
+from hilsim.text.pairs import NEVER, CommonVocabulary
 
 ROWS = 64  # oneDNN's layout is the same for every usual number of rows
 Product = Callable[[Tensor], Tensor]
@@ -26,21 +26,6 @@ Mix = Callable[[int, int | None, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One block's parameters; a matrix is the product with it."""
-
-    attention_norm: Tensor
-    qkv: Product
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    output: Product
-    mlp_norm: Tensor
-    gate_up: Product
-    down: Product
-    window: int | None
-
-
-@dataclass(frozen=True)
 class Packed:
     """A network's parameters, laid out."""
 
@@ -48,10 +33,10 @@ class Packed:
     embedding: Tensor
     cos: Tensor
     sin: Tensor
-    layers: tuple[Layer, ...]
+    layers: tuple[BlockParameters[Tensor, Product], ...]
     norm: Tensor
     head: Product
-    columns: Columns  # the logits that count
+    columns: CommonVocabulary  # the logits that count
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,28 +73,14 @@ class Packed:
 
 
 @torch.inference_mode()
-def packed(network: Network, context: int, beyond: int = 0, columns: Columns | None = None) -> Packed:
+def packed(network: Network, context: int, beyond: int = 0, columns: CommonVocabulary | None = None) -> Packed:
     """A network for many rows of conversations of `context` positions, and `beyond` them where drafts go on.
 
     Without `columns` all its logits count.
     """
-    layers = tuple(
-        Layer(
-            attention_norm=block.attention_norm,
-            qkv=product(block.attention.qkv),
-            q_norm=block.attention.q_norm,
-            k_norm=block.attention.k_norm,
-            output=product(block.attention.output),
-            mlp_norm=block.mlp_norm,
-            gate_up=product(block.gate_up),
-            down=product(block.down),
-            window=block.attention.window,
-        )
-        for block in network.blocks
-        if isinstance(block, Block)
-    )
+    layers = parameters_of(network, lambda norm: norm, product)
     cos, sin = network.rotary(context + beyond, context)
-    columns, head = columns or Columns(network.config.vocab_size), product(network.head)
+    columns, head = columns or CommonVocabulary(network.config.vocab_size), product(network.head)
     return Packed(network.config, network.embedding.weight, cos, sin, layers, network.norm, head, columns)
 
 

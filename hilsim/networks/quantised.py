@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG, Fields, read_object
 from hilsim.errors import CheckpointError, Fault
-from hilsim.networks.quantised_folder import Folder, converted
+from hilsim.networks.quantised_folder import QuantisedFolder, converted
 from hilsim.networks.quantised_formats import awq, bitsandbytes, compressed, fp8, gptq
 
 BESIDE = ("quantize_config.json", "quant_config.json")  # where early tools of GPTQ and AWQ said what they had done
@@ -28,7 +28,7 @@ TRACES = {
     ".weight_scale_inv": "fp8",
     ".weight_scale": "fp8 or compressed-tensors",
 }
-WAYS: dict[str, Callable[[Folder], str]] = {
+WAYS: dict[str, Callable[[QuantisedFolder], str]] = {
     "gptq": gptq,
     "awq": awq,
     "fp8": fp8,
@@ -60,7 +60,7 @@ def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder:
     way = WAYS.get(method)
     if way is None:
         raise CheckpointError([unread(fields, method, folder)])
-    work = Folder(folder, fields, dict(tensors))
+    work = QuantisedFolder(folder, fields, dict(tensors))
     format_name = way(work)
     if work.fields.faults or work.faults:
         raise CheckpointError([*work.fields.faults, *work.faults])
@@ -69,7 +69,7 @@ def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder:
         del work.tensors[name]
     if not work.made:
         return work.tensors, ""
-    return work.tensors | work.made, told(format_name, work, len(runtime))
+    return work.tensors | work.made, quantisation_note(format_name, work, len(runtime))
 
 
 def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
@@ -100,7 +100,7 @@ def unread(fields: Fields, method: str, folder: Path) -> Fault:
     return Fault(fields.file, place, found, expected, converted(folder))
 
 
-def told(format_name: str, work: Folder, runtime: int) -> str:
+def quantisation_note(format_name: str, work: QuantisedFolder, runtime: int) -> str:
     """What a reader must know of weights that were quantised."""
     note = f"{len(work.made)} matrices are {format_name}, dequantised on load: the stored values exactly, in float32."
     if work.steps:

@@ -14,7 +14,7 @@ from hilsim.errors import Fault
 
 
 @dataclass
-class Folder:
+class QuantisedFolder:
     """The tensors of a quantised folder as they are used up, and what is wrong with them."""
 
     path: Path
@@ -48,8 +48,8 @@ class Folder:
 
 def converted(folder: Path, **options: str) -> str:
     """A command that writes a folder of float weights by transformers."""
-    told = "".join(f", {name}={value!r}" for name, value in options.items())
-    load = f"from_pretrained({str(folder)!r}, dtype='float32'{told})"
+    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+    load = f"from_pretrained({str(folder)!r}, dtype='float32'{arguments})"
     code = f"from transformers import AutoModelForCausalLM as A; m = A.{load}; "
     last = "m" if options else "m.dequantize()"
     code += f"{last}.save_pretrained({str(folder) + '-float'!r})"
@@ -91,7 +91,7 @@ def unpacked(words: Tensor, bits: int) -> Tensor:
     return (parts << torch.arange(bits)).sum(-1)
 
 
-def integers(work: Folder, name: str, words: Tensor, bits: int, axis: int, length: int) -> Tensor | None:
+def integers(work: QuantisedFolder, name: str, words: Tensor, bits: int, axis: int, length: int) -> Tensor | None:
     """Packed integers along `axis` of a matrix, or None with a fault where there are not as many as due."""
     if words.dtype not in (torch.int32, torch.int64) or words.dim() != 2 or words.shape[axis] * 32 != length * bits:
         found = f"{name} of {str(words.dtype).removeprefix('torch.')} {tuple(words.shape)}"

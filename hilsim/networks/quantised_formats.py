@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from hilsim.describe.config_json import Fields
-from hilsim.networks.quantised_folder import Folder, block_size, converted, group_size, integers, is_scale, unpacked
+from hilsim.networks.quantised_folder import (
+    QuantisedFolder,
+    block_size,
+    converted,
+    group_size,
+    integers,
+    is_scale,
+    unpacked,
+)
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # of eight columns, which one each four bits of a word hold
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def gptq(work: Folder) -> str:
+def gptq(work: QuantisedFolder) -> str:
     """GPTQ: scale x (integer - zero), both packed; version 1 stores zeros less one."""
     fields = work.fields
     bits = int(fields.document.get("bits") or 0) if isinstance(fields.document.get("bits"), int) else 0
@@ -72,7 +80,7 @@ def grouped(group: int) -> str:
     return f"groups of {group}" if group > 0 else "a scale for each output"
 
 
-def awq(work: Folder) -> str:
+def awq(work: QuantisedFolder) -> str:
     """AWQ for gemm kernels: scale x (integer - zero), eight columns to a word in an order of their own."""
     fields = work.fields
     for name, other in (("bits", "w_bit"), ("group_size", "q_group_size")):
@@ -111,7 +119,7 @@ def awq(work: Folder) -> str:
 # Numbers of 8 bits with scales.
 
 
-def scaled(work: Folder, base: str, scale_name: str, block: tuple[int, int] | None) -> None:
+def scaled(work: QuantisedFolder, base: str, scale_name: str, block: tuple[int, int] | None) -> None:
     """One matrix of 8-bit numbers times its scales: one, one an output, one a group or one a block."""
     scale, weight = work.take(scale_name), work.take(f"{base}.weight")
     if scale is None or weight is None:
@@ -134,7 +142,7 @@ def scaled(work: Folder, base: str, scale_name: str, block: tuple[int, int] | No
     work.put(base, weight.float() * scale, scale if weight.dtype == torch.int8 else None)
 
 
-def fp8(work: Folder) -> str:
+def fp8(work: QuantisedFolder) -> str:
     """FP8 with a scale a block (`weight_scale_inv`) or a row (`weight_scale`): weight x scale."""
     block = block_size(work.fields, "weight_block_size")
     if work.fields.faults:
@@ -145,7 +153,7 @@ def fp8(work: Folder) -> str:
     return f"FP8, {'blocks of {} x {}'.format(*block) if block else 'a scale a matrix or an output'}"
 
 
-def compressed(work: Folder) -> str:
+def compressed(work: QuantisedFolder) -> str:
     """compressed-tensors: packed integers, or 8-bit numbers, with symmetric scales."""
     fields = work.fields
     layouts = ("pack-quantized", "float-quantized", "int-quantized", "naive-quantized")
@@ -176,7 +184,7 @@ def compressed(work: Folder) -> str:
     return f"compressed-tensors ({layout}), {width} bits"
 
 
-def from_words(work: Folder, base: str, bits: int) -> None:
+def from_words(work: QuantisedFolder, base: str, bits: int) -> None:
     """One matrix of integers that are packed along the inputs, offset by half their range."""
     packed, scale = work.take(f"{base}.weight_packed"), work.take(f"{base}.weight_scale")
     shape = work.take(f"{base}.weight_shape")
@@ -201,7 +209,7 @@ def from_words(work: Folder, base: str, bits: int) -> None:
 # bitsandbytes.
 
 
-def bitsandbytes(work: Folder) -> str:
+def bitsandbytes(work: QuantisedFolder) -> str:
     """NF4 and FP4: places in a table of 16 times the largest of a block; INT8: rows times their largest over 127."""
     kinds = {four_bits(work, base) for base in work.bases(".weight.absmax")}
     for base in work.bases(".SCB"):
@@ -219,7 +227,7 @@ def bitsandbytes(work: Folder) -> str:
     return f"bitsandbytes {' and '.join(sorted(kinds - {''}))}"
 
 
-def four_bits(work: Folder, base: str) -> str:
+def four_bits(work: QuantisedFolder, base: str) -> str:
     """One matrix of 4-bit places; returns its kind, or "" with a fault."""
     name = f"{base}.weight"
     packed, absmax = work.take(name), work.take(f"{name}.absmax")
@@ -262,7 +270,7 @@ def four_bits(work: Folder, base: str) -> str:
 
 
 def nested_scales(
-    work: Folder, name: str, absmax: Tensor, nested: list[Tensor | None], fields: Fields
+    work: QuantisedFolder, name: str, absmax: Tensor, nested: list[Tensor | None], fields: Fields
 ) -> Tensor | None:
     """Scales that were quantised once more: places in a table of 256 times the largest of a block, plus a mean."""
     largest, table = nested

@@ -18,7 +18,7 @@ from hilsim.progress import saying
 from hilsim.sampling.choices import Choices, Rules
 from hilsim.sim.run import turns_of
 from hilsim.sources.recorded_with import recorded_with
-from hilsim.sources.recording import Heard, Talk, transcript_of
+from hilsim.sources.recording import OpenConversation, TargetAnswer, transcript_of
 from hilsim.sources.transcript import Transcript, save
 from hilsim.text.tokenizer import ChatTokenizer
 from hilsim.versions import versions
@@ -123,11 +123,11 @@ class Count:
         self.say(f"{self.done} of {self.questions} answers")
 
 
-def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[Talk]:
+def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[OpenConversation]:
     """The workload as conversations of questions."""
     return [
-        Talk(
-            [Heard(turn.index, turn.conversation, turn.number, turn.user) for turn in turns],
+        OpenConversation(
+            [TargetAnswer(turn.index, turn.conversation, turn.number, turn.user) for turn in turns],
             tokenizer.open(conversation.system).ask,
         )
         for conversation, turns in zip(setup.conversations, turns_of(setup), strict=True)

@@ -14,7 +14,7 @@ from hilsim.cost.memory import ledgers
 from hilsim.describe.cross_checks import require_simulated
 from hilsim.describe.digest import digest
 from hilsim.describe.policy import PromptLookup, TargetOnly
-from hilsim.describe.scenario import Lengths, Recorded
+from hilsim.describe.scenario import Lengths, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.measure.measures import measured
@@ -104,7 +104,7 @@ def replayed(setup: Setup, say: Say = silent) -> Setup:
     require_simulated(setup, "studies and sweeps")
     if not recordable(setup) or setup.scenario.policy.name == "tree":
         return setup
-    logits = Recorded(source="transcript", file=str(transcript_for(setup, say).resolve()))
+    logits = RecordedLogits(source="transcript", file=str(transcript_for(setup, say).resolve()))
     return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))
 
 

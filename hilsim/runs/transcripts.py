@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hilsim.describe.catalogue import located
-from hilsim.describe.scenario import Recorded
+from hilsim.describe.scenario import RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
@@ -22,7 +22,7 @@ SHIPPED = DATA / "scenarios" / "transcripts"
 
 def transcript_for(setup: Setup, say: Callable[[str], None] = lambda words: None) -> Path:
     """A transcript of what a scenario's models say. Raises `InputError` where it cannot be one."""
-    if isinstance(setup.scenario.logits, Recorded):
+    if isinstance(setup.scenario.logits, RecordedLogits):
         file = located(setup.scenario.logits.file, Path(setup.file))
         require_same(load(file), setup, file)
         return file

@@ -21,7 +21,7 @@ from hilsim.describe.decoding import (
     Greedy,
     Guarantee,
     Payload,
-    Ratio,
+    RatioTest,
     Sampling,
     TokenIds,
     VerifyAt,
@@ -55,7 +55,9 @@ class Rules:
     @classmethod
     def usual(cls, sampling: Sampling) -> Rules:
         """Greedy by ids at temperature 0, the ratio rule on full rows above it."""
-        return cls(Greedy(), TokenIds(), sampling) if sampling.temperature == 0 else cls(Ratio(), FullRows(), sampling)
+        return (
+            cls(Greedy(), TokenIds(), sampling) if sampling.temperature == 0 else cls(RatioTest(), FullRows(), sampling)
+        )
 
 
 class Place(NamedTuple):

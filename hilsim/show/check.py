@@ -12,7 +12,7 @@ from hilsim.compiler.fallback_options import WayOut
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
 from hilsim.cost.memory import Largest
-from hilsim.cost.verdict import Verdict
+from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
@@ -31,7 +31,7 @@ class Checked:
     subject: str
     plans: Sequence[Plan]
     unchecked: Sequence[str] = ()
-    verdict: Verdict | None = None
+    verdict: PlacementVerdict | None = None
     fallback_options: Sequence[WayOut] = ()
     longest: Largest | None = None
 

@@ -16,7 +16,7 @@ from hilsim.hardware.agent.digests import weights_digest
 from hilsim.hardware.measured.quality import doubts, sample_of
 from hilsim.hardware.measured.rig import Place, Rig
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
-from hilsim.hardware.measured.unit import Line, Trouble
+from hilsim.hardware.measured.unit import RoleState, Trouble
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import clean, counted, duration, percent
 from hilsim.show.terminal.page import Page
@@ -68,7 +68,7 @@ def other_models(place: Place, setup: Setup) -> list[str]:
     return [role for role, line in place.unit.lines.items() if line.facts.vocabulary != known[role]]
 
 
-def weighs_otherwise(setup: Setup, line: Line, role: str) -> bool:
+def weighs_otherwise(setup: Setup, line: RoleState, role: str) -> bool:
     """Whether a board speaks for a role with other weights than the stand-in here."""
     stand_in = setup.roles[role].stand_in
     ours = None if stand_in is None else weights_digest(stand_in)

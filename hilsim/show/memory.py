@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hilsim.cost.fit import Condition, Fit
+from hilsim.cost.fit import Fit, FitCondition
 from hilsim.cost.memory import Ledger
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
@@ -35,7 +35,7 @@ def memory_in_full(ledgers: Mapping[str, Ledger], fits: Mapping[str, Fit]) -> di
     }
 
 
-def condition_as_data(condition: Condition) -> dict[str, Any]:
+def condition_as_data(condition: FitCondition) -> dict[str, Any]:
     """One condition: the figure, the side and the bound in the figure's unit."""
     found: dict[str, Any] = {"figure": condition.name, "in_words": str(condition)}
     if isinstance(condition.figure, Figure):

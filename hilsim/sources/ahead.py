@@ -16,7 +16,7 @@ from hilsim.networks.packed import Packed
 from hilsim.sampling.choices import Choices, Place
 from hilsim.sampling.logits import Logits
 from hilsim.sources.answers import Limits
-from hilsim.sources.recording import Heard, Talk, Ways
+from hilsim.sources.recording import OpenConversation, TargetAnswer, Ways
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Way:
     """A continuation: its row among all, the conversation and its number, the request, and where it begins."""
 
     row: int
-    talk: Talk
+    talk: OpenConversation
     number: int
-    of: Heard
+    of: TargetAnswer
     start: int
 
     @property
@@ -40,7 +40,9 @@ class Way:
         return room and token not in limits.ends and (step > 0 or token != self.target)
 
 
-def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], depth: int, limits: Limits) -> Ways:
+def drafted_ahead(
+    network: Packed, choices: Choices, talks: Sequence[OpenConversation], depth: int, limits: Limits
+) -> Ways:
     """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
     places = [
         (talk, number, one, len(one.before) + said)
@@ -72,7 +74,7 @@ def drafted_ahead(network: Packed, choices: Choices, talks: Sequence[Talk], dept
     return found
 
 
-def read(network: Packed, talks: Sequence[Talk], limits: Limits) -> tuple[Parallel, Logits]:
+def read(network: Packed, talks: Sequence[OpenConversation], limits: Limits) -> tuple[Parallel, Logits]:
     """What the talks leave in a network, and its logits before every token of their answers."""
     heard = Parallel(network, len(talks), limits.context)
     tables = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hilsim.networks.batched import Continuations, Logits, Parallel, as_table
 from hilsim.networks.packed import Packed
 from hilsim.sampling.choices import Choices, Place
-from hilsim.sources.recording import AFTER, Heard, Talk
+from hilsim.sources.recording import AFTER, OpenConversation, TargetAnswer
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Limits:
     max_new_tokens: int
     ends: frozenset[int]
 
-    def reached(self, one: Heard) -> bool:
+    def reached(self, one: TargetAnswer) -> bool:
         """Whether an answer is complete."""
         said = len(one.answer)
         return one.answer[-1] in self.ends or said == self.max_new_tokens or len(one.before) + said == self.context
 
-    def after(self, one: Heard) -> int:
+    def after(self, one: TargetAnswer) -> int:
         """Tokens that a verdict may name behind an answer: as many as there is room for, and the one after the last."""
         return min(AFTER, self.context + 1 - len(one.before) - len(one.answer))
 
@@ -39,7 +39,7 @@ class Answering:
     `networks`: the target, and the draft where the target's token hangs on the draft's law as well.
     """
 
-    def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[Talk], limits: Limits):
+    def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[OpenConversation], limits: Limits):
         self.choices, self.talks, self.limits = choices, talks, limits
         self.listeners = [Parallel(network, len(talks), limits.context) for network in networks]
 
@@ -63,7 +63,7 @@ class Answering:
                     if following := self.asked(talk):
                         current[place] = following
 
-    def asked(self, talk: Talk) -> Heard | None:
+    def asked(self, talk: OpenConversation) -> TargetAnswer | None:
         """The next question of a conversation; what no longer stands of it is forgotten."""
         found = talk.ask(self.limits.context, self.limits.ends)
         if found and found.kept is not None:
@@ -98,7 +98,7 @@ class Answering:
                 way.keep(left)
 
     def chosen(
-        self, rows: Sequence[Logits], heard: Sequence[Heard], words: Sequence[Sequence[int]]
+        self, rows: Sequence[Logits], heard: Sequence[TargetAnswer], words: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the words of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
@@ -107,7 +107,7 @@ class Answering:
         return tokens.tolist(), margins.tolist()
 
 
-def read_again(network: Packed, talks: Sequence[Talk], limits: Limits) -> Parallel:
+def read_again(network: Packed, talks: Sequence[OpenConversation], limits: Limits) -> Parallel:
     """A network that has read all tokens of some conversations."""
     found = Parallel(network, len(talks), limits.context)
     for place, talk in enumerate(talks):

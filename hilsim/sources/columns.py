@@ -9,6 +9,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.errors import Misfit
+
 UNKNOWN = -1  # a place of a continuation that was not recorded, or lies after its end of turn
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -48,17 +50,13 @@ def from_planes(planes: npt.NDArray[np.uint8]) -> Floats:
     return floats
 
 
-class Damage(Exception):
-    """What is wrong with a file, as "found; expected"."""
-
-
-def require(right: bool | np.bool_, words: str) -> None:
-    """Raise `Damage` where something is not right."""
+def require(right: bool | np.bool_, found: str, expected: str) -> None:
+    """Raise `Misfit` where something is not right."""
     if not right:
-        raise Damage(words)
+        raise Misfit(found, expected)
 
 
-class Columns:
+class TranscriptColumns:
     """The members of an `.npz` file, each held against its name's type and its size on the disk before it is read."""
 
     def __init__(self, archive: zipfile.ZipFile):
@@ -66,37 +64,39 @@ class Columns:
         names = [member.filename for member in archive.infolist()]
         wanted = [f"{name}.npy" for name in ("header", "ways", *COLUMNS)]
         if strangers := [name for name in names if name not in wanted]:
-            raise Damage(f"a member {strangers[0]!r:.60}; columns of a transcript alone")
-        require(len(names) == len(set(names)), "a column twice; each once")
+            raise Misfit(f"a member {strangers[0]!r:.60}", "columns of a transcript alone")
+        require(len(names) == len(set(names)), "a column twice", "each once")
         whole = sum(member.file_size for member in archive.infolist())
-        require(whole <= MOST_BYTES, f"columns of {whole} bytes; at most {MOST_BYTES} in all")
+        require(whole <= MOST_BYTES, f"columns of {whole} bytes", f"at most {MOST_BYTES} in all")
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """A column: int32, float64, or bytes of the header."""
         require(
-            f"{name}.npy" in self.archive.namelist(), f"no column {name}; {', '.join(('header', 'ways', *COLUMNS))}"
+            f"{name}.npy" in self.archive.namelist(), f"no column {name}", f"{', '.join(('header', 'ways', *COLUMNS))}"
         )
         member = self.archive.getinfo(f"{name}.npy")
         # What a compressed member may grow to is bounded by how many bytes of it there are.
         most = member.compress_size * (MOST_GROWTH if member.compress_type == zipfile.ZIP_DEFLATED else 1) + SPARE_BYTES
         kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        require(member.compress_type in kinds, f"{name}, compressed in another way; stored or deflated members")
-        require(not member.flag_bits & ENCRYPTED, f"{name}, encrypted; plain members")
-        require(member.file_size <= most, f"{name} of {member.file_size} bytes; what {member.compress_size} can hold")
+        require(member.compress_type in kinds, f"{name}, compressed in another way", "stored or deflated members")
+        require(not member.flag_bits & ENCRYPTED, f"{name}, encrypted", "plain members")
+        require(
+            member.file_size <= most, f"{name} of {member.file_size} bytes", f"what {member.compress_size} can hold"
+        )
         with self.archive.open(member) as stream:
             shape, in_columns, dtype = header_of_array(stream)
             allowed, dimensions = (BYTES, len(SHAPES[name]) + 1) if name in PLANES else (WHOLE, len(SHAPES[name]))
             allowed = BYTES if name == "header" else allowed
             spelled = f"{name} of {dtype.str} {list(shape)!s:.60}"
-            require(dtype.str in allowed, f"{spelled}; numbers of {' or '.join(allowed)}")
-            require(not in_columns and len(shape) == dimensions, f"{spelled}; {dimensions} dimensions, rows first")
+            require(dtype.str in allowed, spelled, f"numbers of {' or '.join(allowed)}")
+            require(not in_columns and len(shape) == dimensions, spelled, f"{dimensions} dimensions, rows first")
             nbytes = math.prod(shape) * dtype.itemsize
-            require(nbytes <= member.file_size, f"{spelled}; no more than its {member.file_size} bytes hold")
+            require(nbytes <= member.file_size, spelled, f"no more than its {member.file_size} bytes hold")
             data = stream.read(nbytes + 1)
-        require(len(data) == nbytes, f"{spelled}, and {len(data)} bytes of it; {nbytes} bytes")
+        require(len(data) == nbytes, f"{spelled}, and {len(data)} bytes of it", f"{nbytes} bytes")
         array = np.frombuffer(data, dtype).reshape(shape)
         if name in PLANES:
-            require(shape[0] == 8, f"{spelled}; eight planes of bytes")
+            require(shape[0] == 8, spelled, "eight planes of bytes")
             return from_planes(array)
         return array if name == "header" else array.astype(np.int32)
 
@@ -104,7 +104,7 @@ class Columns:
 def header_of_array(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether columns come first, and dtype of an array in NumPy's format."""
     version = np.lib.format.read_magic(stream)
-    require(version == (1, 0), f"an array of format {version}; format (1, 0)")
+    require(version == (1, 0), f"an array of format {version}", "format (1, 0)")
     shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=1000)
-    require(all(0 <= size <= MOST_BYTES for size in shape), f"a shape {list(shape)!s:.60}; sizes from 0")
+    require(all(0 <= size <= MOST_BYTES for size in shape), f"a shape {list(shape)!s:.60}", "sizes from 0")
     return shape, in_columns, dtype

@@ -26,9 +26,9 @@ from hilsim.sampling.proposals import (
     TokenTree,
     Verdict,
 )
-from hilsim.text.pairs import Columns, matched
+from hilsim.text.pairs import CommonVocabulary, matched
 from hilsim.text.prompt import Prompt, shared_prefix
-from hilsim.text.tokenizer import ChatTokenizer, Dialogue, load_tokenizer, system_fault
+from hilsim.text.tokenizer import ChatHistory, ChatTokenizer, load_tokenizer, system_fault
 
 Row = npt.NDArray[np.float32]
 
@@ -151,7 +151,7 @@ class StandIns:
     networks: Mapping[str, Network]
     tokenizer: ChatTokenizer
     loaded: tuple[Conversation, ...]
-    columns: Mapping[str, Columns]  # by role: the logits that count
+    columns: Mapping[str, CommonVocabulary]  # by role: the logits that count
     drafts: bool
     notes: tuple[str, ...] = ()  # what a reader must know of folders and pair
 
@@ -272,7 +272,7 @@ class LiveSource:
         self.decisions = Decisions(self, rules, seed, self.ends)
         self.clock = Clock()
         self._readers: dict[tuple[str, int], Reader] = {}
-        self._dialogues: dict[int, Dialogue] = {}
+        self._dialogues: dict[int, ChatHistory] = {}
         self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:

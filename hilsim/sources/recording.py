@@ -16,7 +16,7 @@ AFTER = 8  # tokens of the target's behind an answer: as far as words looked up 
 
 
 @dataclass
-class Heard:
+class TargetAnswer:
     """One question of the workload and what the target alone answers it: the words before, the answer, what follows.
 
     `after` is what the target would say after its answer.
@@ -41,23 +41,23 @@ class Heard:
 
 
 @dataclass
-class Talk:
+class OpenConversation:
     """One conversation under way: all tokens so far, what was asked, and the questions to come.
 
     `told` makes the prompt of a question, from its words and all tokens so far.
     """
 
-    waiting: list[Heard]
+    waiting: list[TargetAnswer]
     told: Callable[[str, Sequence[int]], Prompt]
     tokens: list[int] = field(default_factory=list)
-    asked: list[Heard] = field(default_factory=list)
+    asked: list[TargetAnswer] = field(default_factory=list)
 
     @property
-    def answered(self) -> list[Heard]:
+    def answered(self) -> list[TargetAnswer]:
         """Questions that there was room for."""
         return [one for one in self.asked if one.answer]
 
-    def ask(self, context: int, ends: frozenset[int]) -> Heard | None:
+    def ask(self, context: int, ends: frozenset[int]) -> TargetAnswer | None:
         """The next question, with its prompt among the tokens; None where there is none, or no room for it.
 
         As `sim.run.converse`: the frame between turns brings the end of an answer itself.
@@ -77,12 +77,12 @@ class Talk:
         one.before = list(self.tokens)
         return one
 
-    def stretches(self) -> list[Talk]:
+    def stretches(self) -> list[OpenConversation]:
         """The conversation in pieces, each of which goes on from all that stands in it: cut where it is read again."""
-        found: list[Talk] = []
+        found: list[OpenConversation] = []
         for one in self.answered:
             if not found or one.kept is not None:
-                found.append(Talk([], self.told))
+                found.append(OpenConversation([], self.told))
             found[-1].asked.append(one)
             found[-1].tokens = one.full
         return found or [self]
@@ -103,7 +103,7 @@ class Ways:
         return Ways(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
 
 
-def transcript_of(heard: Sequence[Heard], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
+def transcript_of(heard: Sequence[TargetAnswer], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
     """The transcript of answers that were heard, and of the ways on from every position of each."""
     margins = [margin for one in heard for margin in one.margins]
     again = [[place, one.kept] for place, one in enumerate(heard) if one.kept is not None]

@@ -23,8 +23,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from hilsim.describe.complaints import expectation, short
 from hilsim.describe.figure import Record
-from hilsim.errors import Fault, InputError, TooShallow
-from hilsim.files import exists, written
+from hilsim.errors import Fault, InputError, Misfit, TooShallow
+from hilsim.files import unreadable, written
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sources.columns import (
     FLOATS,
@@ -34,10 +34,9 @@ from hilsim.sources.columns import (
     SURE,
     UNKNOWN,
     WAYS,
-    Columns,
-    Damage,
     Floats,
     Ints,
+    TranscriptColumns,
     narrow,
     planes,
     require,
@@ -95,7 +94,7 @@ class Transcript:
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordedRequest:
     """One request: where its answer begins and ends, all tokens and what comes after, and where its rows begin."""
 
     asked: int
@@ -111,7 +110,7 @@ class TranscriptSource:
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript, self.tokenizer = transcript, tokenizer
         self.end_tokens = frozenset(transcript.header["end_tokens"])
-        self.told = told(transcript, self.end_tokens)
+        self.told = requests_of(transcript, self.end_tokens)
         self.by_turn = {
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
@@ -132,8 +131,8 @@ class TranscriptSource:
         confidences, entropies = [], []
         while len(tokens) < count:
             row = known.row + shared - known.asked
-            told = shared < known.answered and beyond < self.transcript.depth
-            token = int(self.transcript.drafted[row, beyond]) if told else UNKNOWN
+            requests_of = shared < known.answered and beyond < self.transcript.depth
+            token = int(self.transcript.drafted[row, beyond]) if requests_of else UNKNOWN
             if token == UNKNOWN:
                 raise TooShallow(self.transcript.depth, beyond + 1)
             tokens.append(token)
@@ -179,9 +178,9 @@ def reread(transcript: Transcript) -> dict[int, int]:
     return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
 
 
-def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
+def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
     """Every request that was answered, by its number, with the conversation that it stands in."""
-    found: dict[int, Told] = {}
+    found: dict[int, RecordedRequest] = {}
     row, kept = 0, reread(transcript)
     so_far: list[int] = []
     for request in range(transcript.requests):
@@ -200,7 +199,7 @@ def told(transcript: Transcript, ends: frozenset[int]) -> dict[int, Told]:
             margins = transcript.margin[answer_start : transcript.answer_end[request]]
             margins = np.concatenate((margins, transcript.after_margin[request][: len(after)]))
             tokens = (*so_far, *map(int, after))
-            found[int(transcript.index[request])] = Told(asked, len(so_far), tokens, margins, row)
+            found[int(transcript.index[request])] = RecordedRequest(asked, len(so_far), tokens, margins, row)
             row += len(answer)
     return found
 
@@ -246,9 +245,9 @@ class Heading(Record):
     def _lists_conversations(cls, value: dict[str, Any]) -> dict[str, Any]:
         listed, numbers = value.get("conversations"), [value.get(name) for name in ("context_tokens", "max_new_tokens")]
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-            raise ValueError("conversations that are no list of digests")
+            raise Misfit("conversations that are no list of digests")
         if any(type(number) is not int or not 1 <= number <= 10**7 for number in numbers):
-            raise ValueError("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
+            raise Misfit("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
         return value
 
 
@@ -258,15 +257,15 @@ def load(file: Path) -> Transcript:
         header = header_of(columns)
         depth, ways = header["depth"], columns.read("ways")
         rows = len(ways)
-        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens; at most {MOST_PLACES} in all")
+        require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens", f"at most {MOST_PLACES} in all")
         require(
-            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth; ways within"
+            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth", "ways within"
         )
         said = np.arange(depth) < ways[:, None]
         flat = {name: columns.read(name) for name in WAYS}
         drafted = int(said.sum())
         for name, values in flat.items():
-            require(len(values) == drafted, f"{name} of {len(values)} tokens; {drafted}, as the ways add up to")
+            require(len(values) == drafted, f"{name} of {len(values)} tokens", f"{drafted}, as the ways add up to")
         found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
         found |= {name: spread(flat[name], said, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
         transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
@@ -281,40 +280,39 @@ def load_header(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Columns]:
+def opened(file: Path) -> Iterator[TranscriptColumns]:
     """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
 
     def fault(found: str, expected: str) -> InputError:
         return InputError([Fault(str(file), "", found, expected, REMEDY)])
 
     try:
-        if exists(file) and not file.is_file():
-            raise fault("a folder (directory)" if file.is_dir() else "a pipe or a device", "a transcript")
+        if wrong := unreadable(file):
+            raise fault(wrong.found, "a transcript")
         with zipfile.ZipFile(file) as archive:
-            yield Columns(archive)
-    except FileNotFoundError:
-        raise fault("no such file", "a transcript") from None
-    except Damage as damage:
-        found, _, expected = str(damage).partition("; ")
-        raise fault(found, expected) from None
+            yield TranscriptColumns(archive)
+    except Misfit as misfit:
+        raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
         raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
 
 
-def header_of(columns: Columns) -> dict[str, Any]:
+def header_of(columns: TranscriptColumns) -> dict[str, Any]:
     """The header, of this very version, with the depth."""
     header = json.loads(columns.read("header").tobytes().decode())
-    require(isinstance(header, dict), "a header that is no object; one")
+    require(isinstance(header, dict), "a header that is no object", "one")
     version = header.get("version")
-    require(type(version) is int and version == VERSION, f"version {version!r:.40}; a transcript of version {VERSION}")
+    require(
+        type(version) is int and version == VERSION, f"version {version!r:.40}", f"a transcript of version {VERSION}"
+    )
     try:
         return Heading.model_validate(header).model_dump(exclude_defaults=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("header", *first["loc"])))[:80]
         if first["type"] == "value_error":
-            raise Damage(f"{key}: {first['ctx']['error']}; a header that `record` writes") from None
-        raise Damage(f"{key}: {short(first['input'])}; {expectation(first)}") from None
+            raise Misfit(f"{key}: {first['ctx']['error'].found}", "a header that `record` writes") from None
+        raise Misfit(f"{key}: {short(first['input'])}", f"{expectation(first)}") from None
 
 
 def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:

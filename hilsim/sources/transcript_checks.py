@@ -22,33 +22,36 @@ ROUNDING = 1e-9
 
 
 def require_sense(transcript: Transcript) -> None:
-    """Raises `Damage` for columns that do not go together, or say what no recording can."""
+    """Raises `Misfit` for columns that do not go together, or say what no recording can."""
     requests, rows = transcript.requests, len(transcript.answer)
     for name in ("index", "conversation", "prompt_end", "answer_end", "after", "after_margin"):
         count = len(getattr(transcript, name))
-        require(count == requests, f"{name} of {count} requests; {requests}, as turn has")
+        require(count == requests, f"{name} of {count} requests", f"{requests}, as turn has")
     for name in ("margin", *WAYS):
         count = len(getattr(transcript, name))
-        require(count == rows, f"{name} of {count} positions; {rows}, as the answers have")
+        require(count == rows, f"{name} of {count} positions", f"{rows}, as the answers have")
     beside = [list(getattr(transcript, name).shape) for name in ("after", "after_margin")]
     require(
         beside[0] == beside[1] and beside[0][1] <= MOST_DEPTH,
-        f"after of {beside[0]}, margins of {beside[1]}; one shape",
+        f"after of {beside[0]}, margins of {beside[1]}",
+        "one shape",
     )
     for name, ends, least in (("prompt", transcript.prompt_end, 1), ("answer", transcript.answer_end, 0)):
         lengths = np.diff(ends, prepend=0)
-        require(not requests or lengths.min() >= least, f"{name}_end that goes back; ends in order")
+        require(not requests or lengths.min() >= least, f"{name}_end that goes back", "ends in order")
         last = int(ends[-1]) if requests else 0
         tokens = len(getattr(transcript, name))
-        require(last == tokens, f"{name}s up to token {last}; {tokens}, as there are")
+        require(last == tokens, f"{name}s up to token {last}", f"{tokens}, as there are")
     for name in ("prompt", "answer"):
         tokens = getattr(transcript, name)
-        require(not tokens.size or tokens.min() >= 0, f"{name} with a token {tokens.min(initial=0)}; ids from 0")
+        require(not tokens.size or tokens.min() >= 0, f"{name} with a token {tokens.min(initial=0)}", "ids from 0")
     for name in ("after", "drafted"):
         tokens = getattr(transcript, name)
-        require(not tokens.size or tokens.min() >= UNKNOWN, f"{name} with a token {tokens.min(initial=0)}; ids from 0")
+        require(
+            not tokens.size or tokens.min() >= UNKNOWN, f"{name} with a token {tokens.min(initial=0)}", "ids from 0"
+        )
     unknown = transcript.after == UNKNOWN
-    require(not (unknown[:, :-1] & ~unknown[:, 1:]).any(), "after with a gap; tokens one behind the other")
+    require(not (unknown[:, :-1] & ~unknown[:, 1:]).any(), "after with a gap", "tokens one behind the other")
     for name, most in (
         ("margin", math.inf),
         ("after_margin", math.inf),
@@ -58,18 +61,20 @@ def require_sense(transcript: Transcript) -> None:
         values = getattr(transcript, name)
         within = (values >= -ROUNDING) & (values <= most + ROUNDING)  # false of what is no number
         place = tuple(map(int, np.argwhere(~within)[0])) if not within.all() else ()
-        require(within.all(), f"{name} {values[place] if place else ''} at {list(place)}; numbers from 0 to {most:g}")
+        require(
+            within.all(), f"{name} {values[place] if place else ''} at {list(place)}", f"numbers from 0 to {most:g}"
+        )
     require_turns(transcript)
 
 
 def require_turns(transcript: Transcript) -> None:
-    """Raises `Damage` where turns are not told one after the other, or an answer does not end where answers end."""
+    """Raises `Misfit` where turns are not told one after the other, or an answer does not end where answers end."""
     settings, ends = transcript.header["recorded_with"], transcript.header["end_tokens"]
     lengths = np.diff(transcript.answer_end, prepend=0)
     before, said = -1, 0
     stands = {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
     beyond = next((request for request in stands if request >= transcript.requests), None)
-    require(beyond is None, f"header.reread of request {beyond}; one of the {transcript.requests}")
+    require(beyond is None, f"header.reread of request {beyond}", f"one of the {transcript.requests}")
     for request in range(transcript.requests):
         where = f"request {request}"
         conversation, turn, index = (
@@ -80,32 +85,39 @@ def require_turns(transcript: Transcript) -> None:
         new = int(transcript.conversation[request - 1]) + 1 if request else 0
         require(
             follows and (goes_on or conversation == new),
-            f"{where}: turn {turn} of conversation {conversation}; the next",
+            f"{where}: turn {turn} of conversation {conversation}",
+            "the next",
         )
         answered = bool(lengths[request])
         require(
             (index != UNKNOWN) == answered,
-            f"{where}: {lengths[request]} tokens of answer {index}; one for each question",
+            f"{where}: {lengths[request]} tokens of answer {index}",
+            "one for each question",
         )
         last = request + 1 == transcript.requests or transcript.turn[request + 1] == 0
-        require(answered or last, f"{where}: no answer, and a further turn; answers but to what there was no room for")
-        require(not answered or index > before, f"{where}: number {index} after {before}; rising numbers")
+        require(
+            answered or last, f"{where}: no answer, and a further turn", "answers but to what there was no room for"
+        )
+        require(not answered or index > before, f"{where}: number {index} after {before}", "rising numbers")
         before = max(before, index)
         start, end = int(transcript.answer_end[request] - lengths[request]), int(transcript.answer_end[request])
         answer = transcript.answer[start:end]
         asked = int(transcript.prompt_end[request]) - (int(transcript.prompt_end[request - 1]) if request else 0)
         standing = stands.get(request, said if goes_on else 0)
-        require(standing <= (said if goes_on else 0), f"{where}: {standing} tokens that stand; no more than were said")
+        require(
+            standing <= (said if goes_on else 0), f"{where}: {standing} tokens that stand", "no more than were said"
+        )
         said = asked + standing
         if answered:
             inside = np.isin(answer[:-1], ends)
-            require(not inside.any(), f"{where}: an answer that goes on after its end token; none behind it")
+            require(not inside.any(), f"{where}: an answer that goes on after its end token", "none behind it")
             said += len(answer)
             full = len(answer) == settings["max_new_tokens"] or said == settings["context_tokens"]
-            require(answer[-1] in ends or full, f"{where}: an answer that breaks off; an end of turn or a limit")
+            require(answer[-1] in ends or full, f"{where}: an answer that breaks off", "an end of turn or a limit")
             require(
                 said <= settings["context_tokens"],
-                f"{where}: {said} tokens; the context of {settings['context_tokens']}",
+                f"{where}: {said} tokens",
+                f"the context of {settings['context_tokens']}",
             )
             said -= int(answer[-1] in ends)  # the frame between turns brings the end of the answer itself
 

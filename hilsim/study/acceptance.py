@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from hilsim.describe.acceptance import least
 from hilsim.describe.catalogue import described
 from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.describe.setup import Setup
-from hilsim.study.closed_forms import least
 
 
 def published_pairs(setup: Setup) -> tuple[PublishedAcceptance, ...]:

@@ -8,11 +8,7 @@ cut at the end of an answer, jitter, and acceptance that goes in runs.
 
 from __future__ import annotations
 
-# Closed forms that convert a scenario's acceptance stand below this room; they are part of this page all the same.
-from hilsim.describe.acceptance import acceptance_of as acceptance_of
-from hilsim.describe.acceptance import least as least
-from hilsim.describe.acceptance import run_of as run_of
-from hilsim.describe.acceptance import tokens_a_round as tokens_a_round
+from hilsim.describe.acceptance import least, run_of, tokens_a_round
 
 LONGEST = 60  # drafted tokens; the gain of one more is far below a thousandth where any paper's ratio ends
 

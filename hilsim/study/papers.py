@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hilsim.cost.payload import draft_bytes, draft_decides, verdict_bytes
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import Table
+from hilsim.cost.timer import TabulatedTimer
 from hilsim.describe.policy import Pearl, Pipelined, Sync
 from hilsim.describe.published import Published
 from hilsim.describe.setup import Setup
@@ -100,7 +100,11 @@ def closed_form(setup: Setup) -> Speed | None:
         return None
     if not isinstance(policy, Sync | Pearl | Pipelined) or policy.fallback is not None:
         return None
-    target, draft, drafted = Table(scenario.target.timer), Table(scenario.draft.timer), policy.draft_tokens
+    target, draft, drafted = (
+        TabulatedTimer(scenario.target.timer),
+        TabulatedTimer(scenario.draft.timer),
+        policy.draft_tokens,
+    )
     single, one = target.decode_ns, draft.decode_ns / target.decode_ns
     # Without a bonus token the last drafted one needs no row of its own.
     rows = drafted + isinstance(policy, Sync)

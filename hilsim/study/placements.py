@@ -22,7 +22,7 @@ from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
-from hilsim.describe.scenario import Recorded, Scenario
+from hilsim.describe.scenario import RecordedLogits, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
 from hilsim.measure.measures import MEASURED, measured
@@ -335,7 +335,7 @@ class Screen:
         assert isinstance(site, Site)
         assert isinstance(draft, Placed)
         setup = replace(self.setup_of(job.rule, site, draft), link=self.link(job.link))
-        logits = Recorded(source="transcript", file=str(self.said(job.rule, job.draft)))
+        logits = RecordedLogits(source="transcript", file=str(self.said(job.rule, job.draft)))
         setup = replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy, "logits": logits}))
         left_out = Counter({f"not screened: {refusal(setup, policy)}": -1})
         held = ledgers(setup)

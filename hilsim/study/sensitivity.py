@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hilsim.cost.memory import ledgers
+from hilsim.cost.fit import fits_of
 from hilsim.describe.figure import Figure
-from hilsim.describe.figures import figures
 from hilsim.describe.setup import Setup
 from hilsim.study.uncertainty import Mover, ends, in_use, with_values
 
@@ -52,14 +51,10 @@ def assumed(figure: object) -> bool:
 
 
 def limits_of(setup: Setup) -> list[Limit]:
-    """Assumed sizes of chips in use, each at an end at which something does not fit."""
-    found = []
-    for name, chip in setup.chips.items():
-        for path, figure in figures(chip).items():
-            if not isinstance(figure, Figure) or not assumed(figure) or not path.endswith(SIZES):
-                continue
-            for end in ends(figure):
-                changed = with_values(setup, {f"{name}/{path}": (figure, end)})
-                if not all(ledger.fits for ledger in ledgers(changed).values()):
-                    found.append(Limit(f"{name}/{path}", end, figure.unit))
-    return found
+    """Assumed sizes of chips in use, each at the end of its range at which something does not fit any more."""
+    return [
+        Limit(one.name.replace(".", "/", 1), one.figure.ends[0 if one.at_least else 1], one.figure.unit)
+        for fit in fits_of(setup).values()
+        for one in fit.conditions
+        if fit.ledger.fits and isinstance(one.figure, Figure) and assumed(one.figure) and one.name.endswith(SIZES)
+    ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
-from hilsim.cost.verdict import Verdict
+from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.figure import Figure
 from hilsim.describe.policy import Policy, Sync
 from hilsim.describe.scenario import Synthetic, TableTimer
@@ -73,7 +73,9 @@ def loaded(file: Path, overrides: Sequence[str]) -> Setup | str:
 def placed(file: Path, overrides: Sequence[str]) -> Setup:
     """A scenario that compiles and fits. Raises `HilsimError`."""
     setup = load_compiled(file, overrides)
-    Verdict(setup, ledgers(setup), ()).require()  # without remedies, which take longer to find than a point to run
+    PlacementVerdict(
+        setup, ledgers(setup), ()
+    ).require()  # without remedies, which take longer to find than a point to run
     return setup
 
 

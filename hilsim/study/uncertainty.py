@@ -26,7 +26,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from hilsim.cost.fit import sizes_in_use
-from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, Reading, ledgers
+from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, FigureReading, ledgers
 from hilsim.describe.chip import Chip
 from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
@@ -258,7 +258,7 @@ def chance_of_fitting(setup: Setup, seed: int, draws: int = FIT_DRAWS) -> FitCha
         def read(figure: Figure, by_object: dict[int, float] = by_object) -> float:
             return by_object.get(id(figure), figure.si)
 
-        found = ledgers(setup, Reading(read, read, AS_GIVEN.holds))
+        found = ledgers(setup, FigureReading(read, read, AS_GIVEN.holds))
         fitted.append({chip: ledger.fits for chip, ledger in found.items()})
     by_chip = {chip: sum(one[chip] for one in fitted) / draws for chip in setup.chips}
     return FitChance(draws, tuple(sizes), sum(all(one.values()) for one in fitted) / draws, by_chip)

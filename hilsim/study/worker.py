@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
-from hilsim.cost.verdict import Verdict
+from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.load import load_setup
 from hilsim.errors import HilsimError, InputError
 from hilsim.measure.measures import MEASURES, measured
@@ -35,7 +35,7 @@ def evaluate(file: Path, overrides: Sequence[str], metrics: Collection[str]) -> 
     """One point: loaded, compiled, placed, run and measured. Raises `HilsimError` where it cannot be."""
     setup = load_compiled(file, overrides)
     held = ledgers(setup)
-    Verdict(setup, held, ()).require()  # without remedies, which take longer to find than most points to run
+    PlacementVerdict(setup, held, ()).require()  # without remedies, which take longer to find than most points to run
     found = measured(setup, held, *run_of(setup))
     return {name: found[name] for name in metrics}
 

@@ -114,17 +114,17 @@ def coverage_notes(setup: Setup) -> list[str]:
 def length_note(setup: Setup) -> str:
     """Whose tokens the lengths are in, and how many the deployed vocabulary would need."""
     vocabulary, ours = setup.target.model.vocabulary, corpus().characters_per_token
-    told = (
+    note = (
         f"Prompts and answers are as long as in the stand-ins' vocabulary ({ours:.1f} characters a token over the "
         f"corpus) and are not converted to {vocabulary.name}'s {vocabulary.entries:,} entries"
     )
     known = CHARACTERS_PER_TOKEN.get(vocabulary.name)
     if known is None:
         return (
-            f"{told}: no figure for those is known; more entries take fewer tokens of the same text, so times err long."
+            f"{note}: no figure for those is known; more entries take fewer tokens of the same text, so times err long."
         )
     least, most, source = known
-    return f"{told}, which would take {ours / most:.2f} to {ours / least:.2f} times as many ({source}): times err long."
+    return f"{note}, which would take {ours / most:.2f} to {ours / least:.2f} times as many ({source}): times err long."
 
 
 def percent_of(share: float) -> str:

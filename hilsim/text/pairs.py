@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.describe.vocabulary import Pair, Tokens, compared
+from hilsim.describe.vocabulary import Tokens, VocabularyPair, compared
 from hilsim.errors import Fault
 from hilsim.text.tokenizer import ChatTokenizer
 
@@ -20,7 +20,7 @@ NEVER = np.float32(-1e30)  # a logit without any mass at every temperature; fini
 
 
 @dataclass(frozen=True)
-class Columns:
+class CommonVocabulary:
     """The logits of a role's rows that count, and what it reads in place of ids beyond its embedding."""
 
     entries: int
@@ -47,7 +47,7 @@ class Columns:
 class Match:
     """What comes out of holding tokenizers and sizes against each other."""
 
-    columns: dict[str, Columns] = field(default_factory=dict)
+    columns: dict[str, CommonVocabulary] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ def matched(
             more = f" and {len(beyond) - 4} more" if len(beyond) > 4 else ""
             found.notes.append(f"{role}.stand_in: its network ends at id {size - 1}, so it never says {named}{more}.")
     # Rows that pad a head stand for no text: they are cut off before any distribution is made.
-    found.columns["target"] = Columns(min(sizes["target"], max(tokens["target"].texts, default=0) + 1))
+    found.columns["target"] = CommonVocabulary(min(sizes["target"], max(tokens["target"].texts, default=0) + 1))
     if "draft" in sizes:
         pair = compared(tokens["target"], tokens["draft"])
         ends = {end for one in tokenizers.values() for end in one.end_tokens}
@@ -93,12 +93,12 @@ def tokens_by(tokenizer: ChatTokenizer) -> Tokens:
     return Tokens(texts, frozenset(tokenizer.tokenizer.get_added_tokens_decoder()))
 
 
-def proposed(pair: Pair, sizes: Mapping[str, int], unknown: int) -> Columns:
+def proposed(pair: VocabularyPair, sizes: Mapping[str, int], unknown: int) -> CommonVocabulary:
     """A draft's columns: the shared ids that both networks have logits for."""
     shared = pair.shared(min(sizes["draft"], sizes["target"]))
     entries = max((token + 1 for token, both in enumerate(shared) if both), default=1)
     never = tuple(token for token in range(entries) if not shared[token])
-    return Columns(entries, never, sizes["draft"] if sizes["target"] > sizes["draft"] else None, unknown)
+    return CommonVocabulary(entries, never, sizes["draft"] if sizes["target"] > sizes["draft"] else None, unknown)
 
 
 def unknown_of(tokenizer: ChatTokenizer, size: int) -> int:
@@ -108,7 +108,7 @@ def unknown_of(tokenizer: ChatTokenizer, size: int) -> int:
     return token if token is not None and token < size else 0
 
 
-def substitute(columns: Columns, pair: Pair) -> list[str]:
+def substitute(columns: CommonVocabulary, pair: VocabularyPair) -> list[str]:
     """A note where the target may say what the draft cannot read."""
     if columns.limit is None or not any(token >= columns.limit for token in pair.target_only):
         return []

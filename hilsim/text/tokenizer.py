@@ -99,10 +99,10 @@ class ChatTemplate:
             {"role": role, "content": text}
             for role, text in (("user", "first words"), ("assistant", "an answer"), ("user", "second words"))
         ]
-        told = self.rendered(turns)
+        whole = self.rendered(turns)
         for place, turn in enumerate(turns):
             others = [*turns[:place], turn | {"content": "other ones"}, *turns[place + 1 :]]
-            if self.rendered(others) == told:
+            if self.rendered(others) == whole:
                 raise self.refusal(
                     f"one that leaves turn {place + 1} of three, {turn['role']}, out",
                     "a template that tells user and assistant turns",
@@ -146,9 +146,9 @@ class ChatTokenizer:
         """The prompt that opens a conversation."""
         return self.open(system).ask(user, []).tokens
 
-    def open(self, system: str | None = None) -> Dialogue:
+    def open(self, system: str | None = None) -> ChatHistory:
         """A conversation that begins, after the system text if there is one."""
-        return Dialogue(self, system)
+        return ChatHistory(self, system)
 
     def conversation(self, messages: Sequence[dict[str, str]], cue: bool = True) -> Encoded:
         """A conversation as `transformers` encodes it; `cue` asks for the next answer.
@@ -205,7 +205,7 @@ class ChatTokenizer:
             raise CheckpointError([Fault(self.template.file, "tokenizer.json", found, "one for any text")]) from None
 
 
-class Dialogue:
+class ChatHistory:
     """One conversation: what was said by whom, and what the last prompt was."""
 
     def __init__(self, tokenizer: ChatTokenizer, system: str | None = None):
@@ -227,29 +227,29 @@ class Dialogue:
         if last is not None:
             self.messages.append({"role": "assistant", "content": self.tokenizer.decode(answer)})
         self.messages.append({"role": "user", "content": user})
-        told = self.tokenizer.conversation(self.messages)
-        kept = shared_prefix(before[:standing], told.ids)
+        whole = self.tokenizer.conversation(self.messages)
+        kept = shared_prefix(before[:standing], whole.ids)
         after = kept
-        if kept < standing and last is not None and (seam := self.seam(last, answer, told)):
+        if kept < standing and last is not None and (seam := self.seam(last, answer, whole)):
             kept, after = standing, seam
-        if after == len(told.ids):  # nothing new: the last token is read again, as something has to be
+        if after == len(whole.ids):  # nothing new: the last token is read again, as something has to be
             kept, after = kept - 1, after - 1
-        self.asked, self.last = kept + len(told.ids) - after, told
-        return Prompt(kept, told.ids[after:])
+        self.asked, self.last = kept + len(whole.ids) - after, whole
+        return Prompt(kept, whole.ids[after:])
 
-    def seam(self, last: Encoded, answer: list[int], told: Encoded) -> int:
+    def seam(self, last: Encoded, answer: list[int], whole: Encoded) -> int:
         """How many ids of a conversation are those of the last prompt and its answer, spelled in whatever tokens.
 
         0 where the template or the tokenizer changed anything of them.
         """
         length, text = len(last.ids), self.messages[-2]["content"]
         end = len(last.text) + len(text)
-        same = told.ids[:length] == last.ids and told.text[:end] == last.text + text
-        if not same or end not in told.starts or "\ufffd" in text:  # half a character is no text
+        same = whole.ids[:length] == last.ids and whole.text[:end] == last.text + text
+        if not same or end not in whole.starts or "\ufffd" in text:  # half a character is no text
             return 0
-        seam = told.starts.index(end)
+        seam = whole.starts.index(end)
         decode = self.tokenizer.decode
-        spelled = decode([*last.ids, *answer], skip_special=False) == decode(told.ids[:seam], skip_special=False)
+        spelled = decode([*last.ids, *answer], skip_special=False) == decode(whole.ids[:seam], skip_special=False)
         return seam if spelled and seam > length else 0
 
 

@@ -31,7 +31,7 @@ from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.live import LiveSource, load_stand_ins
 from hilsim.text.tokenizer import load_tokenizer
-from hilsim.training.corpus import Dialogue, Tokens, read_dialogues, stream
+from hilsim.training.corpus import CorpusDialogue, Tokens, read_dialogues, stream
 from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 
 SCENARIO = DATA / "scenarios" / "orin_8295.yaml"
@@ -56,7 +56,7 @@ Validation loss in nats per token over whole dialogues (300 `in`, 300 `shift`). 
 `shift`: mostly services that training never saw.
 """
 ACCEPTANCE = """
-## Acceptance
+## MeasuredAcceptance
 
 {dialogues} test dialogues a part; the passenger's words are the corpus', the answers the target's own.
 `sum min(p, q)`: mean chance that a drafted token is accepted at a position of those answers.
@@ -84,7 +84,7 @@ Corpus and weights derive from Schema-Guided Dialogue (Rastogi et al., AAAI 2020
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class MeasuredAcceptance:
     """One draft on one part at one temperature."""
 
     sum_min: float
@@ -105,7 +105,7 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
                 found_loss = f"a validation loss of {losses[name, part]} on part {part}"
                 raise CheckpointError([Fault(str(models / name), "", found_loss, "a finite one", "Train it again.")])
             say(f"{name}, {part}: validation loss {losses[name, part]:.3f}")
-    found: dict[tuple[str, str, float], Acceptance] = {}
+    found: dict[tuple[str, str, float], MeasuredAcceptance] = {}
     for part in PARTS:
         asked = read_dialogues(DATA / "models/corpus/test.jsonl.gz", part)[:dialogues]
         for temperature in TEMPERATURES:
@@ -116,7 +116,7 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
         path.write_text(card(networks, losses, found, dialogues), encoding="utf-8")
 
 
-def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float) -> Acceptance:
+def measure(models: Path, draft: str, asked: list[CorpusDialogue], temperature: float) -> MeasuredAcceptance:
     """Let the target answer `asked` with `draft` drafting, then weigh both distributions along the answers."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         for dialogue in asked:
@@ -149,7 +149,7 @@ def measure(models: Path, draft: str, asked: list[Dialogue], temperature: float)
             p, q = (distribution_of(rows[position - 1], setup.scenario.sampling).dense() for rows in (p_rows, q_rows))
             total += float(np.minimum(p, q).sum())
             count += 1
-    return Acceptance(total / count, speculation(trace)["draft_acceptance_rate"], int(count))
+    return MeasuredAcceptance(total / count, speculation(trace)["draft_acceptance_rate"], int(count))
 
 
 def conversations_of(trace: Trace, source: LiveSource) -> list[tuple[Tokens, list[int]]]:
@@ -177,7 +177,7 @@ def logits_of(network: Network, tokens: Tokens) -> np.ndarray[tuple[int, ...], n
 def card(
     networks: dict[str, Network],
     losses: dict[tuple[str, str], float],
-    found: dict[tuple[str, str, float], Acceptance],
+    found: dict[tuple[str, str, float], MeasuredAcceptance],
     dialogues: int,
 ) -> str:
     """The card as Markdown."""

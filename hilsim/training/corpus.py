@@ -17,7 +17,7 @@ Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Turn:
+class CorpusTurn:
     """One thing said, by "user" or "assistant"."""
 
     role: str
@@ -25,15 +25,15 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class CorpusDialogue:
     """Alternating turns, beginning with the user; `part` is "in" or "shift" in valid and test, else ""."""
 
     id: str
     part: str
-    turns: tuple[Turn, ...]
+    turns: tuple[CorpusTurn, ...]
 
 
-def read_dialogues(path: Path, part: str | None = None) -> list[Dialogue]:
+def read_dialogues(path: Path, part: str | None = None) -> list[CorpusDialogue]:
     """All dialogues of a gzip'd JSON-lines file, or those of one part."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -43,19 +43,21 @@ def read_dialogues(path: Path, part: str | None = None) -> list[Dialogue]:
             [Fault(str(path), "", f"an unreadable corpus ({error})", "gzip'd JSON lines of dialogues")]
         ) from None
     return [
-        Dialogue(row["id"], row.get("part", ""), tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]))
+        CorpusDialogue(
+            row["id"], row.get("part", ""), tuple(CorpusTurn(turn["role"], turn["text"]) for turn in row["turns"])
+        )
         for row in rows
         if part is None or row.get("part") == part
     ]
 
 
-def tell(dialogue: Dialogue, tokenizer: ChatTokenizer) -> list[int]:
+def tell(dialogue: CorpusDialogue, tokenizer: ChatTokenizer) -> list[int]:
     """A dialogue as the simulator tells it: the folder's template around the words."""
     messages = [{"role": turn.role, "content": turn.text} for turn in dialogue.turns]
     return tokenizer.conversation(messages, cue=dialogue.turns[-1].role == "user").ids
 
 
-def stream(dialogues: list[Dialogue], tokenizer: ChatTokenizer) -> list[Tokens]:
+def stream(dialogues: list[CorpusDialogue], tokenizer: ChatTokenizer) -> list[Tokens]:
     """Every dialogue in tokens; 16-bit ids would do, 64-bit is what the embedding takes."""
     return [np.array(tell(dialogue, tokenizer), dtype=np.int64) for dialogue in dialogues]
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hilsim.files import written
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
-from hilsim.training.corpus import Dialogue
+from hilsim.training.corpus import CorpusDialogue
 
 PAD, BEGIN, END, USER, ASSISTANT = "<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"
 SPECIAL = (PAD, BEGIN, END, USER, ASSISTANT)
@@ -23,7 +23,7 @@ TEMPLATE = (
 )
 
 
-def train_tokenizer(dialogues: list[Dialogue], entries: int) -> Tokenizer:
+def train_tokenizer(dialogues: list[CorpusDialogue], entries: int) -> Tokenizer:
     """Byte-level BPE of `entries` tokens: 5 special ones, 256 bytes, merges by frequency. No randomness."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

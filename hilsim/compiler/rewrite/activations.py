@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, fx
 
-from hilsim.compiler.rewrite.record import Rewrite, always
+from hilsim.compiler.rewrite.record import Rewrite
 
 # Largest absolute differences to gelu by erf, rounded up; a test measures them again in float64.
 TANH_BOUND = 5e-4
@@ -71,111 +71,29 @@ def fits_erf(node: fx.Node) -> str:
 
 
 ROUNDING = "rounding of another formula"
-GENERAL = "general technique"
 GELU = ("aten.gelu.default",)
 
 REWRITES = (
-    Rewrite(
-        "sigmoid_by_exp",
-        "1 / (1 + exp(-x))",
-        ("aten.sigmoid.default",),
-        "rounding",
-        ROUNDING,
-        GENERAL,
-        always,
-        sigmoid,
-        "moderate",
-    ),
-    Rewrite(
-        "tanh_by_exp",
-        "1 - 2 / (exp(2x) + 1)",
-        ("aten.tanh.default",),
-        "rounding",
-        f"{ROUNDING}; near 0 the relative error grows, the absolute one does not",
-        GENERAL,
-        always,
-        tanh,
-        "moderate",
-        bound=2e-7,
-    ),
-    Rewrite(
-        "silu_by_exp",
-        "x / (1 + exp(-x))",
-        ("aten.silu.default",),
-        "rounding",
-        ROUNDING,
-        GENERAL,
-        always,
-        silu,
-        "moderate",
-    ),
-    Rewrite(
-        "gelu_by_exp",
-        "the tanh in it by exp",
-        GELU,
-        "rounding",
-        ROUNDING,
-        "Hendrycks and Gimpel 2016",
-        fits_tanh,
-        gelu_tanh,
-        "moderate",
-    ),
-    Rewrite(
-        "gelu_by_polynomial",
-        "the erf in it by a polynomial",
-        GELU,
-        "rounding",
-        f"an approximation: absolute error up to {POLYNOMIAL_BOUND:g}",
-        "Abramowitz and Stegun 1964, 7.1.26",
-        fits_erf,
-        gelu_polynomial,
-        "moderate",
-        bound=POLYNOMIAL_BOUND,
-    ),
-    Rewrite(
-        "gelu_by_tanh",
-        "the tanh form in place of erf",
-        GELU,
-        "rounding",
-        f"an approximation: absolute error up to {TANH_BOUND:g}",
-        "Hendrycks and Gimpel 2016",
-        fits_erf,
-        gelu_tanh,
-        "moderate",
-        bound=TANH_BOUND,
-    ),
-    Rewrite(
-        "hardsigmoid_by_bounds",
-        "minimum, maximum and division",
-        ("aten.hardsigmoid.default",),
-        "rounding",
-        ROUNDING,
-        GENERAL,
-        always,
-        hardsigmoid,
-        "moderate",
-    ),
-    Rewrite(
-        "hardswish_by_bounds",
-        "x times minimum and maximum",
-        ("aten.hardswish.default",),
-        "rounding",
-        ROUNDING,
-        GENERAL,
-        always,
-        hardswish,
-        "moderate",
-    ),
-    Rewrite(
-        "softplus_by_exp",
-        "maximum plus log(1 + exp(-|x|))",
-        ("aten.softplus.default",),
-        "rounding",
-        f"{ROUNDING}; far below 0 the relative error grows, the absolute one does not",
-        GENERAL,
-        always,
-        softplus,
-        "moderate",
-        bound=2e-7,
-    ),
-)
+    Rewrite("sigmoid_by_exp", "1 / (1 + exp(-x))", ("aten.sigmoid.default",), "rounding", sigmoid, caveat=ROUNDING,
+            domain="moderate"),
+    Rewrite("tanh_by_exp", "1 - 2 / (exp(2x) + 1)", ("aten.tanh.default",), "rounding", tanh,
+            caveat=f"{ROUNDING}; near 0 the relative error grows, the absolute one does not", domain="moderate",
+            bound=2e-7),
+    Rewrite("silu_by_exp", "x / (1 + exp(-x))", ("aten.silu.default",), "rounding", silu, caveat=ROUNDING,
+            domain="moderate"),
+    Rewrite("gelu_by_exp", "the tanh in it by exp", GELU, "rounding", gelu_tanh, fits_tanh, caveat=ROUNDING,
+            source="Hendrycks and Gimpel 2016", domain="moderate"),
+    Rewrite("gelu_by_polynomial", "the erf in it by a polynomial", GELU, "rounding", gelu_polynomial, fits_erf,
+            caveat=f"an approximation: absolute error up to {POLYNOMIAL_BOUND:g}",
+            source="Abramowitz and Stegun 1964, 7.1.26", domain="moderate", bound=POLYNOMIAL_BOUND),
+    Rewrite("gelu_by_tanh", "the tanh form in place of erf", GELU, "rounding", gelu_tanh, fits_erf,
+            caveat=f"an approximation: absolute error up to {TANH_BOUND:g}", source="Hendrycks and Gimpel 2016",
+            domain="moderate", bound=TANH_BOUND),
+    Rewrite("hardsigmoid_by_bounds", "minimum, maximum and division", ("aten.hardsigmoid.default",), "rounding",
+            hardsigmoid, caveat=ROUNDING, domain="moderate"),
+    Rewrite("hardswish_by_bounds", "x times minimum and maximum", ("aten.hardswish.default",), "rounding", hardswish,
+            caveat=ROUNDING, domain="moderate"),
+    Rewrite("softplus_by_exp", "maximum plus log(1 + exp(-|x|))", ("aten.softplus.default",), "rounding", softplus,
+            caveat=f"{ROUNDING}; far below 0 the relative error grows, the absolute one does not", domain="moderate",
+            bound=2e-7),
+)  # fmt: skip

@@ -250,58 +250,24 @@ def fewer(
 ) -> Rewrite:
     """A rewrite that keeps its operator, on fewer axes."""
     return Rewrite(
-        name, title, tuple(operators), exactness, "", SOURCE, fits, function, with_operator=True, contiguous=True
+        name, title, tuple(operators), exactness, function, fits, source=SOURCE, with_operator=True, contiguous=True
     )
 
 
 REWRITES = (
-    Rewrite(
-        "permute_by_fewer_axes",
-        "axes that travel together as one, permutations of at most five",
-        ("aten.permute.default",),
-        "bits",
-        "",
-        SOURCE,
-        fits_many,
-        permute,
-        contiguous=True,
-    ),
-    fewer(
-        "unary_by_fewer_axes",
-        "the same over one axis, reshaped before and after",
-        named(
-            "relu.default", "sigmoid.default", "tanh.default", "gelu.default", "exp.default", "neg.default",
-            "abs.default", "sqrt.default", "rsqrt.default", "silu.default",
-        ),
-        "rounding",
-        fits_groups,
-        by_groups,
-    ),
-    fewer(
-        "binary_by_fewer_axes",
-        "the same over axes that are stretched alike as one",
-        named("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"),
-        "bits",
-        fits_groups,
-        by_groups,
-    ),
-    fewer(
-        "where_by_fewer_axes",
-        "the same over axes that are stretched alike as one",
-        named("where.self"),
-        "bits",
-        fits_groups,
-        by_groups,
-    ),
+    Rewrite("permute_by_fewer_axes", "axes that travel together as one, permutations of at most five",
+            ("aten.permute.default",), "bits", permute, fits_many, source=SOURCE, contiguous=True),
+    fewer("unary_by_fewer_axes", "the same over one axis, reshaped before and after",
+          named("relu.default", "sigmoid.default", "tanh.default", "gelu.default", "exp.default", "neg.default",
+                "abs.default", "sqrt.default", "rsqrt.default", "silu.default"), "rounding", fits_groups, by_groups),
+    fewer("binary_by_fewer_axes", "the same over axes that are stretched alike as one",
+          named("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"), "bits",
+          fits_groups, by_groups),
+    fewer("where_by_fewer_axes", "the same over axes that are stretched alike as one", named("where.self"), "bits",
+          fits_groups, by_groups),
     fewer("softmax_by_three_axes", ALONG, named("_softmax.default"), "rounding", fits_many, softmax),
-    fewer(
-        "reduction_by_three_axes",
-        ALONG,
-        named("sum.dim_IntList", "mean.dim", "amax.default", "amin.default"),
-        "rounding",
-        fits_one_axis,
-        reduced,
-    ),
+    fewer("reduction_by_three_axes", ALONG, named("sum.dim_IntList", "mean.dim", "amax.default", "amin.default"),
+          "rounding", fits_one_axis, reduced),
     fewer("cat_by_three_axes", ALONG, named("cat.default"), "bits", fits_many, concatenated),
     fewer("slice_by_three_axes", ALONG, named("slice.Tensor"), "bits", fits_many, sliced),
     fewer("linear_by_two_axes", FIRST, named("linear.default"), "rounding", fits_linear, linear),

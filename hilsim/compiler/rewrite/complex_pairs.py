@@ -179,7 +179,7 @@ def replace(program: ExportedProgram, node: fx.Node, parts: dict[fx.Node, tuple[
     def plain(*tensors: Any) -> Any:
         given = iter(tensors)
         known = {source: (next(given), next(given)) if source in parts else next(given) for source in sources}
-        args, kwargs = filled((node.args, dict(node.kwargs)), known)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda entry: known[entry])
         return function(*args, **{key: value for key, value in kwargs.items() if value is not None})
 
     graph_module = trace(plain, [entry.meta["val"] for entry in flat])
@@ -191,15 +191,3 @@ def replace(program: ExportedProgram, node: fx.Node, parts: dict[fx.Node, tuple[
     else:
         node.replace_all_uses_with(results)
         program.graph_signature.replace_all_uses(node.name, results.name)
-
-
-def filled(value: Any, known: dict[fx.Node, Any]) -> Any:
-    """Arguments with nodes replaced, in plain lists and tuples."""
-    if isinstance(value, fx.Node):
-        return known[value]
-    if isinstance(value, dict):
-        return {key: filled(entry, known) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        made = [filled(entry, known) for entry in value]
-        return tuple(made) if isinstance(value, tuple) else made
-    return value

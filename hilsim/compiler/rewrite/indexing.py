@@ -92,7 +92,7 @@ def embedding_select(
     return torch.index_select(weight, 0, indices.reshape(-1)).reshape(*indices.shape, weight.shape[1])
 
 
-class Layout:
+class IndexLayout:
     """How `x[indices]` reads: the indexed axes in front, one linear index over them, and where the result's axes go."""
 
     def __init__(self, x: Tensor, indices: Sequence[Tensor | None]):
@@ -139,7 +139,7 @@ class Layout:
 
 def index_select_flat(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     """`x[i, j, ...]` as index_select of rows by one linear index; negative indices count from the end."""
-    layout = Layout(x, indices)
+    layout = IndexLayout(x, indices)
     return layout.result(torch.index_select(layout.table(x), 0, layout.linear))
 
 
@@ -197,69 +197,17 @@ def fits_index(node: fx.Node) -> str:
 ONE_HOT = (
     "only for finite values (0 * inf is NaN); where the chip rounds matmul inputs, the selected values are rounded"
 )
-GENERAL = "general technique"
 
 REWRITES = (
-    Rewrite(
-        "gather_by_index_select",
-        "index_select on the flattened input",
-        ("aten.gather.default",),
-        "bits",
-        "",
-        GENERAL,
-        fits_length,
-        gather_select,
-    ),
-    Rewrite(
-        "gather_by_mask",
-        "sum over what a one-hot mask leaves",
-        ("aten.gather.default",),
-        "bits",
-        "the mask has an element per index and position",
-        GENERAL,
-        fits_mask,
-        gather_mask,
-    ),
-    Rewrite(
-        "index_select_by_matmul",
-        "one-hot matrix times the table",
-        ("aten.index_select.default",),
-        "bits",
-        ONE_HOT,
-        GENERAL,
-        fits_matmul,
-        select_matmul,
-        "finite",
-    ),
-    Rewrite(
-        "embedding_by_index_select",
-        "index_select of rows",
-        ("aten.embedding.default",),
-        "bits",
-        "",
-        GENERAL,
-        lambda node: "",
-        embedding_select,
-    ),
-    Rewrite(
-        "embedding_by_matmul",
-        "one-hot matrix times the table",
-        ("aten.embedding.default",),
-        "bits",
-        ONE_HOT,
-        GENERAL,
-        fits_embedding,
-        embedding_matmul,
-        "finite",
-    ),
-    Rewrite(
-        "index_by_index_select",
-        "index_select of rows by one linear index",
-        ("aten.index.Tensor",),
-        "bits",
-        "",
-        GENERAL,
-        fits_index,
-        index_select_flat,
-    ),
-)
+    Rewrite("gather_by_index_select", "index_select on the flattened input", ("aten.gather.default",), "bits",
+            gather_select, fits_length),
+    Rewrite("gather_by_mask", "sum over what a one-hot mask leaves", ("aten.gather.default",), "bits", gather_mask,
+            fits_mask, caveat="the mask has an element per index and position"),
+    Rewrite("index_select_by_matmul", "one-hot matrix times the table", ("aten.index_select.default",), "bits",
+            select_matmul, fits_matmul, caveat=ONE_HOT, domain="finite"),
+    Rewrite("embedding_by_index_select", "index_select of rows", ("aten.embedding.default",), "bits", embedding_select),
+    Rewrite("embedding_by_matmul", "one-hot matrix times the table", ("aten.embedding.default",), "bits",
+            embedding_matmul, fits_embedding, caveat=ONE_HOT, domain="finite"),
+    Rewrite("index_by_index_select", "index_select of rows by one linear index", ("aten.index.Tensor",), "bits",
+            index_select_flat, fits_index),
+)  # fmt: skip

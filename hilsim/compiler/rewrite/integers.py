@@ -24,7 +24,7 @@ CAST = torch.ops.aten._to_copy.default
 
 
 @dataclass(frozen=True)
-class Change:
+class TypeChange:
     """From one type to another; a cast goes through `through`, as some toolchains cast uint8 to floats only."""
 
     name: str
@@ -33,7 +33,7 @@ class Change:
     through: torch.dtype | None = None
 
 
-LONG = Change(NAME, torch.int64, torch.int32)
+LONG = TypeChange(NAME, torch.int64, torch.int32)
 
 
 def int64_to_int32(program: ExportedProgram, keep_outputs: bool = False) -> int:
@@ -41,7 +41,7 @@ def int64_to_int32(program: ExportedProgram, keep_outputs: bool = False) -> int:
     return retyped(program, LONG, keep_outputs)
 
 
-def retyped(program: ExportedProgram, change: Change, keep_outputs: bool = False) -> int:
+def retyped(program: ExportedProgram, change: TypeChange, keep_outputs: bool = False) -> int:
     """Make every tensor of a type inside the graph one of another, in place; how many nodes were changed or came in.
 
     Inputs keep their type and are cast once. Constants and casts get the other type; an operator that answers in
@@ -68,7 +68,7 @@ def has_type(node: fx.Node, dtype: torch.dtype) -> bool:
     return isinstance(found, Tensor) and found.dtype is dtype
 
 
-def narrow(node: fx.Node, narrowed: set[fx.Node], change: Change) -> int:
+def narrow(node: fx.Node, narrowed: set[fx.Node], change: TypeChange) -> int:
     """One node: its own type argument, then its value from its new inputs, then a cast if it still has the old type."""
     touched = any(entry in narrowed for entry in node.all_input_nodes)
     if node.target is torch.ops.aten._assert_tensor_metadata.default:
@@ -103,7 +103,7 @@ def takes_type(node: fx.Node) -> bool:
     return schema is not None and any(entry.name == "dtype" and entry.kwarg_only for entry in schema.arguments)
 
 
-def recompute(node: fx.Node, narrowed: set[fx.Node], change: Change) -> int:
+def recompute(node: fx.Node, narrowed: set[fx.Node], change: TypeChange) -> int:
     """Set the node's fake value from its inputs' fake values; the number of casts that had to stand in front of it."""
     try:
         node.meta["val"] = run(node)
@@ -148,7 +148,7 @@ def is_cast(node: fx.Node, dtype: torch.dtype) -> bool:
     return node.target is CAST and node.kwargs.get("dtype") is dtype
 
 
-def cast_behind(node: fx.Node, place: fx.Node, narrowed: set[fx.Node], change: Change) -> int:
+def cast_behind(node: fx.Node, place: fx.Node, narrowed: set[fx.Node], change: TypeChange) -> int:
     """A cast to the new type that all users but the outputs read instead; inserted behind `place`."""
     users = [
         user
@@ -176,7 +176,7 @@ def types(program: ExportedProgram) -> list[torch.dtype | None]:
 
 
 def restore_outputs(
-    program: ExportedProgram, before: list[torch.dtype | None], keep_outputs: bool, change: Change
+    program: ExportedProgram, before: list[torch.dtype | None], keep_outputs: bool, change: TypeChange
 ) -> int:
     """Names of the outputs in the signature; casts back to the old type where it has to stay."""
     output = program.graph.output_node()

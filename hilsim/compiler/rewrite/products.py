@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from hilsim.compiler.rewrite.record import Rewrite, always, argument
+from hilsim.compiler.rewrite.record import Rewrite, argument
 
 
 def einsum(equation: str, operands: Sequence[Tensor], path: Sequence[int] | None = None) -> Tensor:
     """`torch.einsum` from left to right: sum what only one operand has, then one bmm for each pair."""
-    left, output = spelled(equation)
+    left, output = sides_of(equation)
     letters, x = left[0], operands[0]
     for place, y in enumerate(operands[1:], 1):
         needed = set(output).union(*left[place + 1 :])
@@ -22,7 +22,7 @@ def einsum(equation: str, operands: Sequence[Tensor], path: Sequence[int] | None
     return x.permute([letters.index(letter) for letter in output]) if letters != output else x
 
 
-def spelled(equation: str) -> tuple[list[str], str]:
+def sides_of(equation: str) -> tuple[list[str], str]:
     """The letters of each operand and of the output; without an arrow those that stand once, in alphabetical order."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     return left.split(","), right if arrow else "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
@@ -154,7 +154,7 @@ def fits_einsum(node: fx.Node) -> str:
     equation = str(node.args[0])
     if "." in equation:
         return "it has an ellipsis"
-    left, output = spelled(equation)
+    left, output = sides_of(equation)
     if any(len(set(letters)) != len(letters) for letters in [*left, output]):
         return "an operand has a letter twice (a diagonal)"
     return ""
@@ -175,73 +175,24 @@ def fits_width(node: fx.Node) -> str:
 
 
 SUMS = "sums in another order"
-GENERAL = "general technique"
+
+ATTENTION = f"{SUMS}; rows that may see nothing answer 0, as torch does; the whole score matrix is held in memory"
 
 REWRITES = (
-    Rewrite(
-        "einsum_by_bmm",
-        "permutations and one bmm for each pair",
-        ("aten.einsum.default",),
-        "rounding",
-        SUMS,
-        GENERAL,
-        fits_einsum,
-        einsum,
-        "moderate",
-    ),
-    Rewrite(
-        "attention_by_matmul",
-        "matmul, additive mask, softmax, matmul",
-        ("aten.scaled_dot_product_attention.default",),
-        "rounding",
-        f"{SUMS}; rows that may see nothing answer 0, as torch does; the whole score matrix is held in memory",
-        "definition in torch.nn.functional.scaled_dot_product_attention",
-        fits_attention,
-        attention,
-        "moderate",
-    ),
-    Rewrite(
-        "rms_norm_by_parts",
-        "x * rsqrt(mean(x * x) + eps) * weight",
-        ("aten.rms_norm.default",),
-        "rounding",
-        "half precision computes in float32, as torch does",
-        "Zhang and Sennrich 2019",
-        always,
-        rms_norm,
-        "moderate",
-    ),
-    Rewrite(
-        "layer_norm_by_parts",
-        "mean, difference, mean of squares, rsqrt",
-        ("aten.native_layer_norm.default",),
-        "rounding",
-        "half precision computes in float32, as torch does",
-        "Ba, Kiros and Hinton 2016",
-        always,
-        layer_norm,
-        "moderate",
-    ),
-    Rewrite(
-        "linear_by_matmul",
-        "matmul and addition",
-        ("aten.linear.default",),
-        "rounding",
-        SUMS,
-        GENERAL,
-        fits_width,
-        linear,
-        "moderate",
-    ),
-    Rewrite(
-        "addmm_by_matmul",
-        "matmul and addition",
-        ("aten.addmm.default",),
-        "rounding",
-        SUMS,
-        GENERAL,
-        always,
-        addmm,
-        "moderate",
-    ),
-)
+    Rewrite("einsum_by_bmm", "permutations and one bmm for each pair", ("aten.einsum.default",), "rounding", einsum,
+            fits_einsum, caveat=SUMS, domain="moderate"),
+    Rewrite("attention_by_matmul", "matmul, additive mask, softmax, matmul",
+            ("aten.scaled_dot_product_attention.default",), "rounding", attention, fits_attention,
+            caveat=ATTENTION,
+            source="definition in torch.nn.functional.scaled_dot_product_attention", domain="moderate"),
+    Rewrite("rms_norm_by_parts", "x * rsqrt(mean(x * x) + eps) * weight", ("aten.rms_norm.default",), "rounding",
+            rms_norm, caveat="half precision computes in float32, as torch does", source="Zhang and Sennrich 2019",
+            domain="moderate"),
+    Rewrite("layer_norm_by_parts", "mean, difference, mean of squares, rsqrt", ("aten.native_layer_norm.default",),
+            "rounding", layer_norm, caveat="half precision computes in float32, as torch does",
+            source="Ba, Kiros and Hinton 2016", domain="moderate"),
+    Rewrite("linear_by_matmul", "matmul and addition", ("aten.linear.default",), "rounding", linear, fits_width,
+            caveat=SUMS, domain="moderate"),
+    Rewrite("addmm_by_matmul", "matmul and addition", ("aten.addmm.default",), "rounding", addmm, caveat=SUMS,
+            domain="moderate"),
+)  # fmt: skip

@@ -13,6 +13,11 @@ Exactness = Literal["bits", "values", "rounding"]
 Domain = Literal["any", "finite", "moderate"]
 
 
+def always(node: fx.Node) -> str:
+    """For rewrites that apply wherever their operator stands."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Rewrite:
     """One operator as plainer ones.
@@ -25,10 +30,10 @@ class Rewrite:
     title: str  # one line for people
     operators: tuple[str, ...]  # str(node.target)
     exactness: Exactness
-    caveat: str  # what can differ and when; "" if nothing
-    source: str
-    fits: Callable[[fx.Node], str]  # "" where it applies to this node, else why not, as a sentence fragment
     function: Callable[..., Any]
+    fits: Callable[[fx.Node], str] = always  # "" where it applies to this node, else why not, as a sentence fragment
+    caveat: str = ""  # what can differ and when
+    source: str = "general technique"
     domain: Domain = "any"  # which floats it is proven for: with infinities; finite ones; magnitudes up to about 100
     bound: float = 0.0  # largest absolute error of the technique itself, in the operator's own unit
     used: Callable[[Any], Any] = lambda outputs: outputs  # the part of the outputs that counts where it fits
@@ -60,8 +65,3 @@ def extent(tensor: Any, dim: int = -1) -> int:
     """Length of an axis, or 0 where it is only known at run time."""
     size = tensor.shape[dim]
     return size if isinstance(size, int) else 0
-
-
-def always(node: fx.Node) -> str:
-    """For rewrites that apply wherever their operator stands."""
-    return ""

@@ -260,7 +260,7 @@ def called(site: fx.Node, graph: fx.Graph) -> Any:
 
 
 @dataclass(frozen=True)
-class Stage:
+class GraphStage:
     """One graph of several that run one after another."""
 
     program: ExportedProgram
@@ -269,10 +269,10 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Stages:
+class StagedGraphs:
     """Graphs that together are one program; the last makes the outputs."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[GraphStage, ...]
     inputs: tuple[str, ...]
     outputs: tuple[Any, ...]  # names of values, or constants
     in_spec: Any
@@ -288,7 +288,7 @@ class Stages:
         return pytree.tree_unflatten(found, self.out_spec)
 
 
-def two_graphs(program: ExportedProgram, path: str | Sequence[str]) -> Stages:
+def two_graphs(program: ExportedProgram, path: str | Sequence[str]) -> StagedGraphs:
     """One graph per call of a module, with what that call needs; the rest goes with the last. Same bits.
 
     Raises ValueError where the program writes buffers or inputs back, or a call's inputs need a later call.
@@ -314,10 +314,10 @@ def two_graphs(program: ExportedProgram, path: str | Sequence[str]) -> Stages:
     named = tuple(
         x.arg if isinstance(x.arg, TensorArgument) else getattr(x.arg, "value", None) for x in signature.output_specs
     )
-    return Stages(tuple(made), tuple(signature.user_inputs), named, root.in_spec, root.out_spec)
+    return StagedGraphs(tuple(made), tuple(signature.user_inputs), named, root.in_spec, root.out_spec)
 
 
-def stage(program: ExportedProgram, stage_of: dict[fx.Node, int], number: int) -> Stage:
+def stage(program: ExportedProgram, stage_of: dict[fx.Node, int], number: int) -> GraphStage:
     """The graph of one stage as a program of its own, with the parameters it uses."""
     nodes = [node for node in program.graph.nodes if stage_of.get(node) == number]
     final = program.graph.output_node()
@@ -360,4 +360,4 @@ def stage(program: ExportedProgram, stage_of: dict[fx.Node, int], number: int) -
             constants={name: value for name, value in program.constants.items() if name in names},
             verifiers=program.verifiers,
         )
-    return Stage(part, tuple(n.name for n in given), tuple(n.name for n in leaving))
+    return GraphStage(part, tuple(n.name for n in given), tuple(n.name for n in leaving))

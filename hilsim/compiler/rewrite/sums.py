@@ -151,7 +151,6 @@ def fits_number(node: fx.Node) -> str:
 
 
 SUMS = "sums in another order"
-GENERAL = "general technique"
 
 
 def vector_norm(
@@ -171,118 +170,32 @@ def fits_euclidean(node: fx.Node) -> str:
     return "" if argument(node, 1, "ord", 2) == 2 else "only for the Euclidean norm"
 
 
-REWRITES = (
-    Rewrite(
-        "norm_by_squares",
-        "root of the sum of squares",
-        ("aten.linalg_vector_norm.default",),
-        "rounding",
-        SUMS,
-        GENERAL,
-        fits_euclidean,
-        vector_norm,
-        "finite",
-    ),
-    Rewrite(
-        "cumsum_by_shifts",
-        "log2(n) shifted additions",
-        ("aten.cumsum.default",),
-        "rounding",
-        f"{SUMS}; integers exact",
-        "Hillis and Steele 1986",
-        fits_axis,
-        cumsum_shifts,
-    ),
-    Rewrite(
-        "cumsum_by_matmul",
-        "product with a triangle of ones",
-        ("aten.cumsum.default",),
-        "rounding",
-        f"{SUMS}; only for finite floats (0 * inf is NaN); integers are exact while their sums stay below 2^24",
-        GENERAL,
-        fits_triangle,
-        cumsum_matmul,
-        "finite",
-    ),
-    Rewrite("any_by_maximum", "maximum of ones", ("aten.any.dim",), "bits", "", GENERAL, fits_axis, any_dim),
-    Rewrite(
-        "any_dims_by_maximum",
-        "maximum of ones",
-        ("aten.any.dims",),
-        "bits",
-        "",
-        GENERAL,
-        lambda node: "",
-        any_dims,
-    ),
-    Rewrite(
-        "any_all_by_maximum",
-        "maximum of ones",
-        ("aten.any.default",),
-        "bits",
-        "",
-        GENERAL,
-        lambda node: "",
-        any_all,
-    ),
-    Rewrite(
-        "argmax_by_places",
-        "the first place that equals the maximum",
-        ("aten.argmax.default",),
-        "bits",
-        "of equal maxima the first; torch leaves that open, and does the same on a CPU; not for rows with NaN",
-        GENERAL,
-        fits_number,
-        argmax_places,
-    ),
-    Rewrite(
-        "argmin_by_places",
-        "the first place that equals the minimum",
-        ("aten.argmin.default",),
-        "bits",
-        "of equal minima the first; torch leaves that open, and does the same on a CPU; not for rows with NaN",
-        GENERAL,
-        fits_signed,
-        argmin_places,
-    ),
-    Rewrite(
-        "max_by_parts",
-        "the maximum and its place apart",
-        ("aten.max.dim",),
-        "values",
-        "among equal maxima another index may be given",
-        GENERAL,
-        fits_number,
-        max_parts,
-    ),
-    Rewrite(
-        "min_by_parts",
-        "the minimum and its place apart",
-        ("aten.min.dim",),
-        "values",
-        "among equal minima another index may be given",
-        GENERAL,
-        fits_signed,
-        min_parts,
-    ),
-    Rewrite(
-        "sort_by_rounds",
-        "as many rounds of maxima as the row is long",
-        ("aten.sort.default",),
-        "values",
-        "among equal values other indices may be given; not for NaN",
-        GENERAL,
-        fits_sort,
-        sort_rounds,
-    ),
-    Rewrite(
-        "sort_stable_by_rounds",
-        "as many rounds of maxima as the row is long",
-        ("aten.sort.stable",),
-        "values",
-        "among equal values other indices may be given; not for NaN",
-        GENERAL,
-        fits_sort,
-        sort_stable,
-    ),
+TRIANGLE = f"{SUMS}; only for finite floats (0 * inf is NaN); integers are exact while their sums stay below 2^24"
+EQUAL_MAXIMA, EQUAL_MINIMA = (
+    f"of equal {ends} the first; torch leaves that open, and does the same on a CPU; not for rows with NaN"
+    for ends in ("maxima", "minima")
 )
+
+REWRITES = (
+    Rewrite("norm_by_squares", "root of the sum of squares", ("aten.linalg_vector_norm.default",), "rounding",
+            vector_norm, fits_euclidean, caveat=SUMS, domain="finite"),
+    Rewrite("cumsum_by_shifts", "log2(n) shifted additions", ("aten.cumsum.default",), "rounding", cumsum_shifts,
+            fits_axis, caveat=f"{SUMS}; integers exact", source="Hillis and Steele 1986"),
+    Rewrite("cumsum_by_matmul", "product with a triangle of ones", ("aten.cumsum.default",), "rounding", cumsum_matmul,
+            fits_triangle, caveat=TRIANGLE, domain="finite"),
+    Rewrite("any_by_maximum", "maximum of ones", ("aten.any.dim",), "bits", any_dim, fits_axis),
+    Rewrite("any_dims_by_maximum", "maximum of ones", ("aten.any.dims",), "bits", any_dims),
+    Rewrite("any_all_by_maximum", "maximum of ones", ("aten.any.default",), "bits", any_all),
+    Rewrite("argmax_by_places", "the first place that equals the maximum", ("aten.argmax.default",), "bits",
+            argmax_places, fits_number, caveat=EQUAL_MAXIMA),
+    Rewrite("argmin_by_places", "the first place that equals the minimum", ("aten.argmin.default",), "bits",
+            argmin_places, fits_signed, caveat=EQUAL_MINIMA),
+    Rewrite("max_by_parts", "the maximum and its place apart", ("aten.max.dim",), "values", max_parts, fits_number,
+            caveat="among equal maxima another index may be given"),
+    Rewrite("min_by_parts", "the minimum and its place apart", ("aten.min.dim",), "values", min_parts, fits_signed,
+            caveat="among equal minima another index may be given"),
+    Rewrite("sort_by_rounds", "as many rounds of maxima as the row is long", ("aten.sort.default",), "values",
+            sort_rounds, fits_sort, caveat="among equal values other indices may be given; not for NaN"),
+    Rewrite("sort_stable_by_rounds", "as many rounds of maxima as the row is long", ("aten.sort.stable",), "values",
+            sort_stable, fits_sort, caveat="among equal values other indices may be given; not for NaN"),
+)  # fmt: skip

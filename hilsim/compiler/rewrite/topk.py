@@ -195,37 +195,19 @@ def only_last(user: fx.Node, rank: int, k: int, in_order: bool) -> bool:
 
 TIES = "among equal values other indices may be given; not for rows with NaN"
 
-REWRITES = (
-    Rewrite(
-        "topk_by_chunks",
-        "maxima of chunks, the k best chunks pulled out, rounds over what they hold",
-        ("aten.topk.default",),
-        "values",
-        TIES,
-        "general technique (two-stage top-k)",
-        fits_chunks,
-        by_chunks,
-    ),
-    Rewrite(
-        "topk_by_rounds",
-        "k rounds of maximum, its position, and closing that position",
-        ("aten.topk.default",),
-        "values",
-        TIES,
-        "general technique",
-        fits_rounds,
-        by_rounds,
-    ),
-    Rewrite(
-        "topk_by_threshold",
-        "the k-th largest value by bisection, where only the cut is used",
-        ("aten.topk.default",),
-        "values",
-        f"after {STEPS} halvings values closer than range / 2^{STEPS} are not told apart (only rows whose values thin "
-        "out geometrically get there); a cut at the value keeps more than k where values tie with it; not for NaN",
-        "general technique (bisection on the count)",
-        fits_threshold,
-        by_threshold,
-        used=lambda outputs: (outputs[0][..., -1:],),
-    ),
+CUT = (
+    f"after {STEPS} halvings values closer than range / 2^{STEPS} are not told apart (only rows whose values thin "
+    "out geometrically get there); a cut at the value keeps more than k where values tie with it; not for NaN"
 )
+
+REWRITES = (
+    Rewrite("topk_by_chunks", "maxima of chunks, the k best chunks pulled out, rounds over what they hold",
+            ("aten.topk.default",), "values", by_chunks, fits_chunks, caveat=TIES,
+            source="general technique (two-stage top-k)"),
+    Rewrite("topk_by_rounds", "k rounds of maximum, its position, and closing that position", ("aten.topk.default",),
+            "values", by_rounds, fits_rounds, caveat=TIES, source="general technique"),
+    Rewrite("topk_by_threshold", "the k-th largest value by bisection, where only the cut is used",
+            ("aten.topk.default",), "values", by_threshold, fits_threshold,
+            caveat=CUT,
+            source="general technique (bisection on the count)", used=lambda outputs: (outputs[0][..., -1:],)),
+)  # fmt: skip

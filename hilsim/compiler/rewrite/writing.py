@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from hilsim.compiler.rewrite.indexing import (
     MASK_ELEMENTS,
-    Layout,
+    IndexLayout,
     back,
     fits_index,
     fits_mask,
@@ -26,7 +26,7 @@ from hilsim.compiler.rewrite.record import Rewrite, argument, extent
 
 def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
     """`x[i, j, ...] = values`: for each row of x the last index that names it, and that index's values pulled out."""
-    layout = Layout(x, indices)
+    layout = IndexLayout(x, indices)
     mask = one_hot(layout.linear, layout.places)
     winner = last_hit(mask)
     source = torch.index_select(layout.rows(values), 0, torch.maximum(winner, torch.zeros_like(winner)))
@@ -115,67 +115,18 @@ def fits_one(node: fx.Node) -> str:
 
 
 TWICE = "of an index given twice the last wins; torch leaves that open, and does the same on a CPU"
-GENERAL = "general technique"
 
 REWRITES = (
-    Rewrite(
-        "scatter_by_mask",
-        "the last source that a one-hot mask lets through",
-        ("aten.scatter.src",),
-        "bits",
-        TWICE,
-        GENERAL,
-        fits_scatter,
-        scatter_src,
-    ),
-    Rewrite(
-        "scatter_value_by_mask",
-        "one number where a one-hot mask is hit",
-        ("aten.scatter.value",),
-        "bits",
-        "",
-        GENERAL,
-        fits_scatter,
-        scatter_value,
-    ),
-    Rewrite(
-        "scatter_add_by_mask",
-        "sums of what a one-hot mask leaves",
-        ("aten.scatter_add.default",),
-        "rounding",
-        "sums in another order",
-        GENERAL,
-        fits_scatter,
-        scatter_add,
-    ),
-    Rewrite(
-        "index_put_by_mask",
-        "for each row the last index that names it",
-        ("aten.index_put.default",),
-        "bits",
-        TWICE,
-        GENERAL,
-        fits_put,
-        index_put,
-    ),
-    Rewrite(
-        "slice_scatter_by_cat",
-        "before, source, after",
-        ("aten.slice_scatter.default",),
-        "bits",
-        "",
-        GENERAL,
-        fits_slice,
-        slice_scatter,
-    ),
-    Rewrite(
-        "select_scatter_by_cat",
-        "before, source, after",
-        ("aten.select_scatter.default",),
-        "bits",
-        "",
-        GENERAL,
-        fits_one,
-        select_scatter,
-    ),
-)
+    Rewrite("scatter_by_mask", "the last source that a one-hot mask lets through", ("aten.scatter.src",), "bits",
+            scatter_src, fits_scatter, caveat=TWICE),
+    Rewrite("scatter_value_by_mask", "one number where a one-hot mask is hit", ("aten.scatter.value",), "bits",
+            scatter_value, fits_scatter),
+    Rewrite("scatter_add_by_mask", "sums of what a one-hot mask leaves", ("aten.scatter_add.default",), "rounding",
+            scatter_add, fits_scatter, caveat="sums in another order"),
+    Rewrite("index_put_by_mask", "for each row the last index that names it", ("aten.index_put.default",), "bits",
+            index_put, fits_put, caveat=TWICE),
+    Rewrite("slice_scatter_by_cat", "before, source, after", ("aten.slice_scatter.default",), "bits", slice_scatter,
+            fits_slice),
+    Rewrite("select_scatter_by_cat", "before, source, after", ("aten.select_scatter.default",), "bits", select_scatter,
+            fits_one),
+)  # fmt: skip

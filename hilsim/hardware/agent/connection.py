@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from hilsim.files import reason
 from hilsim.hardware.wire.frames import FRAME_S, Closed, Frame, FrameError, encoded, read_frame
 
 FAREWELL_S = 0.5
@@ -26,7 +27,7 @@ def probe(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-class Line:
+class ClientConnection:
     """One client's connection."""
 
     def __init__(self, connection: socket.socket):
@@ -54,7 +55,7 @@ class Line:
         except TimeoutError:
             raise self._late() from None
         except OSError as error:  # reset: as good as closed
-            self.lost = (error.strerror or str(error)).lower()
+            self.lost = reason(error)
             raise Closed(self._begun) from None
         if not self._begun:
             self._begun = True
@@ -91,7 +92,7 @@ class Line:
             self.connection.sendall(data)
         except OSError as error:
             late = isinstance(error, TimeoutError)
-            self.lost = f"did not read for {SEND_S:.0f} s" if late else (error.strerror or str(error)).lower()
+            self.lost = f"did not read for {SEND_S:.0f} s" if late else reason(error)
             raise Closed(inside=False) from None
 
     def hang_up(self) -> None:
@@ -115,7 +116,7 @@ class Heart:
     felt in a step of two milliseconds.
     """
 
-    def __init__(self, line: Line, heartbeat_s: float):
+    def __init__(self, line: ClientConnection, heartbeat_s: float):
         self.line, self.heartbeat_s = line, heartbeat_s
         self._work: tuple[Any, int] | None = None  # id of what is asked, and since when
         self._stop = threading.Event()

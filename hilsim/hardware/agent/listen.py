@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 
 from hilsim.errors import Fault, InputError
-from hilsim.hardware.agent.connection import Line
+from hilsim.files import reason
+from hilsim.hardware.agent.connection import ClientConnection
 from hilsim.hardware.agent.notes import note, note_exception
 from hilsim.hardware.wire.frames import Closed, Frame
 
@@ -34,8 +35,9 @@ def listening(host: str, port: int, option: str = "--listen") -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         remedy = "Choose another port, or 0 for any that is free; is an agent running already?"
-        found = (error.strerror or str(error)).lower()
-        raise InputError([Fault(option, spelled((host, port)), found, "an address to listen on", remedy)]) from None
+        raise InputError(
+            [Fault(option, spelled((host, port)), reason(error), "an address to listen on", remedy)]
+        ) from None
     return listener
 
 
@@ -87,7 +89,7 @@ class Door:
 
 def turn_away(connection: socket.socket, message: str) -> None:
     """Tell a second client that it is one, and close."""
-    line = Line(connection)
+    line = ClientConnection(connection)
     with contextlib.suppress(Closed):
         line.send(Frame("refused", {"code": "busy", "message": message}))
     line.hang_up()

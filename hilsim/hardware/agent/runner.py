@@ -20,7 +20,7 @@ READING = ("prefill", "draft prefill")  # phases that read a prompt
 
 
 @dataclass(frozen=True)
-class Step:
+class RequestedStep:
     """What is asked: all tokens up to the step's end, of which `cached` are there before it."""
 
     phase: str
@@ -67,7 +67,7 @@ class Runner:
         with told(self.name):
             self._rewind(0)
 
-    def step(self, step: Step, sensors: Sensors) -> Done:
+    def step(self, step: RequestedStep, sensors: Sensors) -> Done:
         """Bring the cache to what the step starts from, then time the step alone. Raises `EngineFault`."""
         assert self.facts is not None
         with told(self.name):
@@ -83,7 +83,7 @@ class Runner:
             self._held = step.tokens
         return Done(duration_ns, prepared_rows, prepare_ns, energy_mj, tensors)
 
-    def _timed(self, step: Step) -> tuple[Output, int]:
+    def _timed(self, step: RequestedStep) -> tuple[Output, int]:
         """One pass of the engine and how long it took.
 
         Python's collector of cycles is held back meanwhile: it runs after so many allocations, whoever made them, and
@@ -166,7 +166,7 @@ def checked_facts(facts: EngineFacts) -> EngineFacts:
         found = f"a vocabulary of {facts.vocabulary!r:.50}, a context of {facts.context!r:.50}, widths"
         raise EngineFault(f"{found} {facts.widths!r:.100}; expected whole numbers ({error})") from None
     if fault := claims_fault(vocabulary, context, widths):
-        raise EngineFault(fault.replace("; ", ", expected "))
+        raise EngineFault(f"{fault.found}, expected {fault.expected}")
     for digest in (facts.tokenizer, facts.digest):
         if digest is not None and (not isinstance(digest, str) or len(digest) > 200):
             raise EngineFault(f"a digest {digest!r:.100}; expected a short text or None")

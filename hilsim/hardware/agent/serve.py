@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilsim import __version__
-from hilsim.hardware.agent.connection import Heart, Line
+from hilsim.hardware.agent.connection import ClientConnection, Heart
 from hilsim.hardware.agent.machine import clock_facts, resident_bytes
 from hilsim.hardware.agent.output import EngineFault, tokens_of
-from hilsim.hardware.agent.runner import Runner, Step
+from hilsim.hardware.agent.runner import RequestedStep, Runner
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Closed, Frame, FrameError
 
@@ -43,7 +43,7 @@ class Service:
     started_ns: int = field(default_factory=time.perf_counter_ns)
     steps: int = 0
     frames_refused: int = 0
-    conversation: Conversation | None = None  # the last one
+    conversation: ClientSession | None = None  # the last one
 
     def farewell(self) -> None:
         """Tell the client of the moment that the agent ends."""
@@ -51,7 +51,7 @@ class Service:
             self.conversation.say_farewell()
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is answered with `error`; a fatal one ends the connection."""
 
     def __init__(self, code: str, message: str, *, fatal: bool = False):
@@ -59,10 +59,10 @@ class Refused(Exception):
         self.code, self.message, self.fatal = code, message, fatal
 
 
-class Conversation:
+class ClientSession:
     """One client, from welcome to goodbye. `let_go` is called when the next may come; a second call does nothing."""
 
-    def __init__(self, line: Line, service: Service, let_go: Callable[[], None]):
+    def __init__(self, line: ClientConnection, service: Service, let_go: Callable[[], None]):
         self.line, self.service, self.let_go = line, service, let_go
         self.why = ""  # it was not let in
         self.due = "hello"  # what a client should have said before it goes
@@ -87,7 +87,7 @@ class Conversation:
             return self.why
         except FrameError as fault:
             self.service.frames_refused += 1
-            self.send_error(None, Refused(fault.code, str(fault), fatal=True))
+            self.send_error(None, RequestRefused(fault.code, str(fault), fatal=True))
             return f"{fault.code}: {fault}"
         except Closed as closed:
             where = "in the middle of a frame" if closed.inside else f"without a {self.due}"
@@ -116,14 +116,14 @@ class Conversation:
         id = id_of(frame)
         try:
             if frame.kind != "hello":
-                raise Refused("denied", "a client begins with hello", fatal=True)
+                raise RequestRefused("denied", "a client begins with hello", fatal=True)
             if type(frame.fields.get("protocol")) is not int or frame.fields["protocol"] != VERSION:
-                raise Refused("version", f"this agent speaks protocol {VERSION}", fatal=True)
+                raise RequestRefused("version", f"this agent speaks protocol {VERSION}", fatal=True)
             if token is not None and not proven(frame.fields.get("proof"), nonce, token):
-                raise Refused("denied", "the proof is not of this agent's token", fatal=True)
+                raise RequestRefused("denied", "the proof is not of this agent's token", fatal=True)
             if id is None:
-                raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}", fatal=True)
-        except Refused as refused:
+                raise RequestRefused("bad_request", f"id is no whole number from 0 to {MOST_ID}", fatal=True)
+        except RequestRefused as refused:
             self.why = f"{refused.code}: {refused.message}"
             self.send_error(id, refused)
             return False
@@ -152,27 +152,29 @@ class Conversation:
         id = self.asked = id_of(frame)
         try:
             if id is None:
-                raise Refused("bad_request", f"id is no whole number from 0 to {MOST_ID}")
+                raise RequestRefused("bad_request", f"id is no whole number from 0 to {MOST_ID}")
             if frame.kind == "bye":
                 self.let_go()  # before the answer, so that who hears it and comes again finds the door open
                 self.line.send(Frame("bye", {"id": id}))
                 return False
             if frame.kind not in self.kinds:
-                raise Refused("unknown_kind", f"no kind {quoted(frame.kind)}; this agent knows {', '.join(self.kinds)}")
+                raise RequestRefused(
+                    "unknown_kind", f"no kind {quoted(frame.kind)}; this agent knows {', '.join(self.kinds)}"
+                )
             answer = self.kinds[frame.kind](id, frame)
-        except Refused as refused:
+        except RequestRefused as refused:
             self.asked = None
             self.send_error(id, refused)
             return not refused.fatal
         except EngineFault as fault:
             self.asked = None
-            self.send_error(id, Refused("engine", str(fault)))
+            self.send_error(id, RequestRefused("engine", str(fault)))
             return True
         self.asked = None
         self.line.send(answer)
         return True
 
-    def send_error(self, id: int | None, refused: Refused) -> None:
+    def send_error(self, id: int | None, refused: RequestRefused) -> None:
         message = refused.message if len(refused.message) <= 2000 else refused.message[:2000] + "..."
         fields = {"id": id, "code": refused.code, "message": message, "fatal": refused.fatal}
         try:
@@ -258,13 +260,13 @@ class Conversation:
         runner = self.service.runners.get(name) if isinstance(name, str) else None
         if runner is None:
             known = ", ".join(self.service.runners)
-            raise Refused("unknown_model", f"no model {quoted(name)}; this agent has {known[:MOST_QUOTED]}")
+            raise RequestRefused("unknown_model", f"no model {quoted(name)}; this agent has {known[:MOST_QUOTED]}")
         return runner
 
 
 def served(service: Service, connection: socket.socket, let_go: Callable[[], None]) -> str:
     """Serve one client; why it went, or nothing."""
-    service.conversation = Conversation(Line(connection), service, let_go)
+    service.conversation = ClientSession(ClientConnection(connection), service, let_go)
     return service.conversation.run()
 
 
@@ -280,36 +282,40 @@ def id_of(frame: Frame) -> int | None:
     return id if type(id) is int and 0 <= id <= MOST_ID else None
 
 
-def step_of(frame: Frame, runner: Runner) -> Step:
-    """A step that can be run. Raises `Refused` with what is wrong."""
+def step_of(frame: Frame, runner: Runner) -> RequestedStep:
+    """A step that can be run. Raises `RequestRefused` with what is wrong."""
     facts = runner.facts
     if facts is None:
-        raise Refused("bad_request", f"{runner.name} is not loaded")
+        raise RequestRefused("bad_request", f"{runner.name} is not loaded")
     tensor = frame.tensors.get("tokens")
     if tensor is None or tensor.dtype != "i4" or len(tensor.shape) != 1:
-        raise Refused("bad_request", "a step has a tensor `tokens` of i4 in one dimension")
+        raise RequestRefused("bad_request", "a step has a tensor `tokens` of i4 in one dimension")
     tokens = tokens_of(tensor)
     phase, want = frame.fields.get("phase"), frame.fields.get("want")
     if not isinstance(phase, str) or want not in WANTS:
-        raise Refused("bad_request", f"phase {quoted(phase)}, want {quoted(want)}; want is one of {', '.join(WANTS)}")
+        raise RequestRefused(
+            "bad_request", f"phase {quoted(phase)}, want {quoted(want)}; want is one of {', '.join(WANTS)}"
+        )
     if want == "logits" and not facts.logits:
-        raise Refused("bad_request", f"{runner.name} gives tokens, no logits")
+        raise RequestRefused("bad_request", f"{runner.name} gives tokens, no logits")
     if not 1 <= len(tokens) <= facts.context:
-        raise Refused("bad_request", f"{len(tokens)} tokens; expected 1 to {facts.context}, the context")
+        raise RequestRefused("bad_request", f"{len(tokens)} tokens; expected 1 to {facts.context}, the context")
     cached = whole(frame, "cached", 0, len(tokens) - 1)
     wanted = whole(frame, "wanted", 1, len(tokens) - cached)
     if min(tokens) < 0 or max(tokens) >= facts.vocabulary:
-        raise Refused("bad_request", f"tokens {min(tokens)} to {max(tokens)} of a vocabulary of {facts.vocabulary}")
+        raise RequestRefused(
+            "bad_request", f"tokens {min(tokens)} to {max(tokens)} of a vocabulary of {facts.vocabulary}"
+        )
     if want == "logits" and 4 * wanted * facts.vocabulary > MOST_BODY_BYTES:
-        raise Refused("bad_request", f"{wanted} rows of logits, more than one frame holds")
-    return Step(phase, tokens, cached, wanted, str(want))
+        raise RequestRefused("bad_request", f"{wanted} rows of logits, more than one frame holds")
+    return RequestedStep(phase, tokens, cached, wanted, str(want))
 
 
 def whole(frame: Frame, name: str, least: int, most: int) -> int:
     """A whole number among the fields."""
     value = frame.fields.get(name)
     if type(value) is not int or not least <= value <= most:
-        raise Refused("bad_request", f"{name} {quoted(value)}; expected a whole number from {least} to {most}")
+        raise RequestRefused("bad_request", f"{name} {quoted(value)}; expected a whole number from {least} to {most}")
     return value
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hilsim.errors import Fault, InputError
+from hilsim.files import reason
 from hilsim.hardware.agent.engine import EngineFacts, Output
 
 CLOSE_S = 2.0
@@ -109,7 +110,7 @@ class Subprocess:
             # A program that does not read must not hold the agent.
             os.set_blocking(self.process.stdin.fileno(), False)
         except OSError as error:
-            raise RuntimeFault(f"{self.words[0]}: {(error.strerror or str(error)).lower()}") from None
+            raise RuntimeFault(f"{self.words[0]}: {reason(error)}") from None
 
     def _ask(self, question: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
         """One line there, one line back."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from hilsim.hardware.conformance.exchanges import (
     TOKEN,
+    AgentConnection,
     Failed,
-    LeftOut,
-    Step,
-    Subject,
-    Talk,
+    NotApplicable,
+    StepAnswer,
+    TestedAgent,
     Unmet,
     conversation,
     require,
@@ -27,7 +27,7 @@ from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Frame, encoded
 TALKS = 8  # conversations that a claim about what the model says is tried on
 
 
-def welcome_comes_first(subject: Subject) -> str:
+def welcome_comes_first(subject: TestedAgent) -> str:
     """An agent speaks first, and gives every client another nonce."""
     nonces = set()
     for _ in range(2):
@@ -45,7 +45,7 @@ def welcome_comes_first(subject: Subject) -> str:
     return str(fields.get("agent"))
 
 
-def ready_tells_the_device(subject: Subject) -> str:
+def ready_tells_the_device(subject: TestedAgent) -> str:
     """After a right hello an agent tells its device, clock, models and limits."""
     with subject.greeted() as talk:
         fields = talk.ready.fields
@@ -60,18 +60,18 @@ def ready_tells_the_device(subject: Subject) -> str:
     return f"{fields['device'].get('name')}: {', '.join(map(str, fields['models']))}"
 
 
-def long_loads_show_signs_of_life(subject: Subject) -> str:
+def long_loads_show_signs_of_life(subject: TestedAgent) -> str:
     """While a model loads the client hears so at every heartbeat."""
     with subject.loaded():
         pass
     if subject.load_s < 2 * subject.heartbeat_s:
-        raise LeftOut(f"loaded within {subject.load_s:.1f} s")
+        raise NotApplicable(f"loaded within {subject.load_s:.1f} s")
     expected = int(subject.load_s / subject.heartbeat_s) - 1
     require(subject.alive >= expected, f"{subject.alive} signs of life in {subject.load_s:.1f} s")
     return f"{subject.alive} signs of life in {subject.load_s:.1f} s"
 
 
-def another_version_is_refused(subject: Subject) -> str:
+def another_version_is_refused(subject: TestedAgent) -> str:
     """A frame or a hello of another protocol version gets an error `version`, and the end."""
     with subject.admitted() as talk:
         talk.send(encoded(Frame("hello", {"id": 1, **talk.hello()}), version=99))
@@ -81,7 +81,7 @@ def another_version_is_refused(subject: Subject) -> str:
     return "both"
 
 
-def garbage_ends_one_connection_only(subject: Subject) -> str:
+def garbage_ends_one_connection_only(subject: TestedAgent) -> str:
     """Bytes that are no frame get an error `garbage`, and the next client is served."""
     no_json = PREAMBLE.pack(MAGIC, 1, 0, 4, 0) + b"}{}{"
     for garbage in (b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n", no_json):
@@ -93,7 +93,7 @@ def garbage_ends_one_connection_only(subject: Subject) -> str:
     return "two kinds of it"
 
 
-def too_large_is_refused_by_its_length(subject: Subject) -> str:
+def too_large_is_refused_by_its_length(subject: TestedAgent) -> str:
     """A header or body beyond the limits is refused when it is announced, not when it has come."""
     with subject.greeted() as talk:
         most = int(talk.ready.fields["most_body_bytes"])
@@ -104,7 +104,7 @@ def too_large_is_refused_by_its_length(subject: Subject) -> str:
     return f"headers from 65,537, bodies from {most + 1:,} bytes"
 
 
-def half_a_frame_hurts_nobody(subject: Subject) -> str:
+def half_a_frame_hurts_nobody(subject: TestedAgent) -> str:
     """A client that goes in the middle of a frame leaves an agent that serves the next."""
     whole = encoded(Frame("ping", {"id": 2}))
     for length in (1, PREAMBLE.size, len(whole) - 1):
@@ -116,7 +116,7 @@ def half_a_frame_hurts_nobody(subject: Subject) -> str:
     return "three lengths"
 
 
-def unknown_kinds_are_refused(subject: Subject) -> str:
+def unknown_kinds_are_refused(subject: TestedAgent) -> str:
     """A kind that does not exist gets an error `unknown_kind`, and the connection goes on."""
     with subject.greeted() as talk:
         talk.expect_error(talk.ask("fly"), "unknown_kind", fatal=False)
@@ -124,7 +124,7 @@ def unknown_kinds_are_refused(subject: Subject) -> str:
     return "fly"
 
 
-def unknown_models_are_refused(subject: Subject) -> str:
+def unknown_models_are_refused(subject: TestedAgent) -> str:
     """A model that the agent was not started with gets an error `unknown_model`, and the connection goes on."""
     with subject.greeted() as talk:
         talk.expect_error(talk.ask("load", model="../no such model"), "unknown_model", fatal=False)
@@ -132,7 +132,7 @@ def unknown_models_are_refused(subject: Subject) -> str:
     return "load"
 
 
-def unknown_keys_are_ignored(subject: Subject) -> str:
+def unknown_keys_are_ignored(subject: TestedAgent) -> str:
     """Fields of later versions do not disturb."""
     with subject.admitted() as talk:
         answer = talk.ask("hello", **talk.hello(), colour="green")
@@ -142,7 +142,7 @@ def unknown_keys_are_ignored(subject: Subject) -> str:
     return "in hello and ping"
 
 
-def loading_twice_changes_nothing(subject: Subject) -> str:
+def loading_twice_changes_nothing(subject: TestedAgent) -> str:
     """A second load tells the same facts."""
     with subject.loaded() as talk:
         again = subject.remember(talk).fields
@@ -154,7 +154,7 @@ def loading_twice_changes_nothing(subject: Subject) -> str:
     return f"vocabulary {subject.facts['vocabulary']}, context {subject.facts['context']}, gives {', '.join(gives)}"
 
 
-def answers_have_the_shape_that_was_asked_for(subject: Subject) -> str:
+def answers_have_the_shape_that_was_asked_for(subject: TestedAgent) -> str:
     """Logits, ids or nothing come back, one row for each that was wanted."""
     with subject.loaded() as talk:
         wants = ["logits", "tokens", "nothing"] if subject.gives_logits else ["tokens", "nothing"]
@@ -166,11 +166,11 @@ def answers_have_the_shape_that_was_asked_for(subject: Subject) -> str:
     return ", ".join(wants)
 
 
-def ids_are_the_likeliest(subject: Subject) -> str:
+def ids_are_the_likeliest(subject: TestedAgent) -> str:
     """The ids of a step are the first of the largest logits of each row."""
     with subject.loaded() as talk:
         if not subject.gives_logits:
-            raise LeftOut("gives no logits")
+            raise NotApplicable("gives no logits")
         for number in range(TALKS):
             tokens = conversation(subject, number)
             rows = talk.step(tokens, len(tokens) - 4, 4, "logits")
@@ -179,7 +179,7 @@ def ids_are_the_likeliest(subject: Subject) -> str:
     return f"{4 * TALKS} rows"
 
 
-def a_step_repeats(subject: Subject) -> str:
+def a_step_repeats(subject: TestedAgent) -> str:
     """The same step twice gives the same tokens."""
     with subject.loaded() as talk:
         for number in range(TALKS):
@@ -189,10 +189,10 @@ def a_step_repeats(subject: Subject) -> str:
     return f"{TALKS} conversations"
 
 
-def reading_in_two_passes_changes_nothing(subject: Subject) -> str:
+def reading_in_two_passes_changes_nothing(subject: TestedAgent) -> str:
     """What is read at once or in two passes leads to the same next token."""
 
-    def split(talk: Talk, tokens: list[int]) -> tuple[Step, Step]:
+    def split(talk: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
         reset(talk)
         whole = talk.step(tokens, 0)
         reset(talk)
@@ -202,10 +202,10 @@ def reading_in_two_passes_changes_nothing(subject: Subject) -> str:
     return compared(subject, split, "reading at once and in two passes")
 
 
-def another_continuation_and_back(subject: Subject) -> str:
+def another_continuation_and_back(subject: TestedAgent) -> str:
     """After a rewind nothing is left of what was rewound."""
 
-    def there_and_back(talk: Talk, tokens: list[int]) -> tuple[Step, Step]:
+    def there_and_back(talk: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
         start, vocabulary = len(tokens) - 6, int(subject.facts["vocabulary"])
         other = tokens[:start] + [(token + 1) % vocabulary for token in tokens[start:]]
         reset(talk)
@@ -218,7 +218,7 @@ def another_continuation_and_back(subject: Subject) -> str:
     return compared(subject, there_and_back, "a fresh cache and one that was rewound")
 
 
-def what_is_missing_is_read_and_told(subject: Subject) -> str:
+def what_is_missing_is_read_and_told(subject: TestedAgent) -> str:
     """`prepared_rows` are those of the first `cached` tokens that the cache lacked."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 1)
@@ -233,7 +233,7 @@ def what_is_missing_is_read_and_told(subject: Subject) -> str:
     return f"{half}, 0 and {half} again"
 
 
-def a_reconnect_needs_no_state(subject: Subject) -> str:
+def a_reconnect_needs_no_state(subject: TestedAgent) -> str:
     """A client that comes back goes on where it was, whatever happened in between."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 2)
@@ -246,7 +246,7 @@ def a_reconnect_needs_no_state(subject: Subject) -> str:
     return f"{back.fields['prepared_rows']} rows read again"
 
 
-def a_reset_empties_the_cache(subject: Subject) -> str:
+def a_reset_empties_the_cache(subject: TestedAgent) -> str:
     """After a reset everything has to be read again."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 4)
@@ -257,7 +257,7 @@ def a_reset_empties_the_cache(subject: Subject) -> str:
     return f"{found} rows read again"
 
 
-def steps_without_sense_are_refused(subject: Subject) -> str:
+def steps_without_sense_are_refused(subject: TestedAgent) -> str:
     """Numbers that do not fit together get an error `bad_request`, and the connection goes on."""
     with subject.loaded() as talk:
         vocabulary, context = int(subject.facts["vocabulary"]), int(subject.facts["context"])
@@ -276,7 +276,7 @@ def steps_without_sense_are_refused(subject: Subject) -> str:
     return f"{len(bad) + 1} of them"
 
 
-def a_second_client_is_refused(subject: Subject) -> str:
+def a_second_client_is_refused(subject: TestedAgent) -> str:
     """While one client is connected another is told `busy`, and the first is not disturbed."""
     with subject.greeted() as talk:
         with subject.connected() as second:
@@ -288,10 +288,10 @@ def a_second_client_is_refused(subject: Subject) -> str:
     return str(answer.fields.get("message"))
 
 
-def a_wrong_token_is_denied(subject: Subject) -> str:
+def a_wrong_token_is_denied(subject: TestedAgent) -> str:
     """Without the token there is an error `denied`, and the end."""
     if subject.token is None:
-        raise LeftOut("asks for no token")
+        raise NotApplicable("asks for no token")
     for change in ({"proof": None}, {"proof": 5}, {"proof": "0" * 64}):
         with subject.admitted() as talk:
             talk.expect_error(talk.ask("hello", **talk.hello() | change), "denied", fatal=True)
@@ -302,7 +302,7 @@ def a_wrong_token_is_denied(subject: Subject) -> str:
     return "five ways"
 
 
-def the_clock_runs_evenly(subject: Subject) -> str:
+def the_clock_runs_evenly(subject: TestedAgent) -> str:
     """Pings tell a clock that never goes back and counts nanoseconds."""
     with subject.greeted() as talk:
         start_ns, clocks = time.perf_counter_ns(), []
@@ -317,7 +317,7 @@ def the_clock_runs_evenly(subject: Subject) -> str:
     return f"{ran_ns / passed_ns:.3f} s a second"
 
 
-def no_step_takes_longer_than_the_wait_for_it(subject: Subject) -> str:
+def no_step_takes_longer_than_the_wait_for_it(subject: TestedAgent) -> str:
     """The duration of a step is positive, and no longer than from asking to answer."""
     shares = []
     with subject.loaded() as talk:
@@ -331,7 +331,7 @@ def no_step_takes_longer_than_the_wait_for_it(subject: Subject) -> str:
     return f"{100 * sorted(shares)[len(shares) // 2]:.0f} % of the wait, at the median"
 
 
-def goodbye_frees_the_agent(subject: Subject) -> str:
+def goodbye_frees_the_agent(subject: TestedAgent) -> str:
     """After a goodbye the next client is welcomed at once."""
     for _ in range(3):
         with subject.greeted() as talk:
@@ -344,7 +344,9 @@ def goodbye_frees_the_agent(subject: Subject) -> str:
     return "three times"
 
 
-def compared(subject: Subject, pair: Callable[[Talk, list[int]], tuple[Step, Step]], what: str) -> str:
+def compared(
+    subject: TestedAgent, pair: Callable[[AgentConnection, list[int]], tuple[StepAnswer, StepAnswer]], what: str
+) -> str:
     """Two ways to one row over several conversations. Where no logits show a tie, one difference may have been one."""
     differences: list[Failed] = []
     with subject.loaded() as talk:
@@ -359,7 +361,7 @@ def compared(subject: Subject, pair: Callable[[Talk, list[int]], tuple[Step, Ste
     return f"{TALKS} conversations, {len(differences)} differences"
 
 
-CHECKS: tuple[Callable[[Subject], str], ...] = (
+CHECKS: tuple[Callable[[TestedAgent], str], ...] = (
     welcome_comes_first,
     ready_tells_the_device,
     long_loads_show_signs_of_life,  # the first to load

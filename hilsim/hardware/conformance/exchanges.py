@@ -30,7 +30,7 @@ class Unmet(Exception):
     """A handshake that failed, before any has succeeded: nothing can be asked. The text says what to do."""
 
 
-class LeftOut(Exception):
+class NotApplicable(Exception):
     """A check that this agent gives no occasion for."""
 
 
@@ -41,7 +41,7 @@ def require(kept: bool, found: str) -> None:
 
 
 @dataclass
-class Subject:
+class TestedAgent:
     """The agent that is tested, and what the first load of its model told."""
 
     host: str
@@ -60,16 +60,16 @@ class Subject:
         return max(ANSWER_S, 5 * self.heartbeat_s) if self.met else GREETING_S
 
     @contextlib.contextmanager
-    def connected(self) -> Iterator[Talk]:
+    def connected(self) -> Iterator[AgentConnection]:
         """A connection that nobody has said anything on yet."""
         connection = socket.create_connection((self.host, self.port), ANSWER_S)
         try:
-            yield Talk(self, connection)
+            yield AgentConnection(self, connection)
         finally:
             connection.close()
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[Talk]:
+    def admitted(self) -> Iterator[AgentConnection]:
         """A connection that has been welcomed; who came before may just be leaving."""
         by = time.monotonic() + BUSY_S
         while True:
@@ -84,7 +84,7 @@ class Subject:
                 return
 
     @contextlib.contextmanager
-    def greeted(self) -> Iterator[Talk]:
+    def greeted(self) -> Iterator[AgentConnection]:
         """A connection that is ready to be asked."""
         with self.admitted() as talk:
             with self.meeting("ready"):
@@ -107,13 +107,13 @@ class Subject:
             raise Unmet(unmet(error, expected)) from None
 
     @contextlib.contextmanager
-    def loaded(self) -> Iterator[Talk]:
+    def loaded(self) -> Iterator[AgentConnection]:
         """A connection on which the model is loaded."""
         with self.greeted() as talk:
             self.remember(talk)
             yield talk
 
-    def remember(self, talk: Talk) -> Frame:
+    def remember(self, talk: AgentConnection) -> Frame:
         """Load the model; the first time what it says and how long it took is kept."""
         self.model = self.model or str(talk.ready.fields["models"][0])
         start_s = time.monotonic()
@@ -129,10 +129,10 @@ class Subject:
         return "logits" in self.facts["gives"]
 
 
-class Talk:
+class AgentConnection:
     """One connection."""
 
-    def __init__(self, subject: Subject, connection: socket.socket):
+    def __init__(self, subject: TestedAgent, connection: socket.socket):
         self.subject, self.connection = subject, connection
         self.welcome = self.ready = Frame("")
         self.alive = 0  # signs of life that came
@@ -172,7 +172,7 @@ class Talk:
                 return frame
             self.alive += 1
 
-    def step(self, tokens: Sequence[int], cached: int, wanted: int = 1, want: str | None = None) -> Step:
+    def step(self, tokens: Sequence[int], cached: int, wanted: int = 1, want: str | None = None) -> StepAnswer:
         """A step of the model; logits are asked for where there are any."""
         want = want or ("logits" if self.subject.gives_logits else "tokens")
         phase = "verify" if cached else "prefill"
@@ -184,7 +184,7 @@ class Talk:
         for name in ("duration_ns", "prepared_rows", "prepare_ns", "clock_ns"):
             value = answer.fields.get(name)
             require(type(value) is int and value >= 0, f"{name} {value!r}; expected a whole number")
-        return Step(self.subject, answer, wanted, want, wall_ns)
+        return StepAnswer(self.subject, answer, wanted, want, wall_ns)
 
     def expect_error(self, answer: Frame, code: str, *, fatal: bool) -> None:
         """Hold an answer against the error that it should be; after a fatal one the connection must end."""
@@ -209,10 +209,10 @@ class Talk:
         require(answer.kind == "pong", f"{told(answer)} to a ping")
 
 
-class Step:
+class StepAnswer:
     """A `done` that has the shape it must have."""
 
-    def __init__(self, subject: Subject, answer: Frame, wanted: int, want: str, wall_ns: int):
+    def __init__(self, subject: TestedAgent, answer: Frame, wanted: int, want: str, wall_ns: int):
         self.fields, self.wall_ns = answer.fields, wall_ns
         vocabulary = int(subject.facts["vocabulary"])
         shapes = {"logits": ("f4", (wanted, vocabulary)), "tokens": ("i4", (wanted,))}
@@ -268,19 +268,19 @@ def unmet(error: Exception, expected: str) -> str:
     return f"{found}. Is it an agent at all? One says welcome as soon as a client connects (docs/protocol.md)."
 
 
-def conversation(subject: Subject, number: int) -> list[int]:
+def conversation(subject: TestedAgent, number: int) -> list[int]:
     """Some tokens, other ones for each number."""
     vocabulary, length = int(subject.facts["vocabulary"]), min(LENGTH, int(subject.facts["context"]))
     return [(7919 * (number + 1) + 104_729 * at + 31 * at * at) % vocabulary for at in range(length)]
 
 
-def reset(talk: Talk) -> None:
+def reset(talk: AgentConnection) -> None:
     """Empty the cache."""
     answer = talk.ask("reset", model=talk.subject.model)
     require(answer.kind == "done", f"{told(answer)} to a reset")
 
 
-def same(step: Step, ids: Sequence[int], what: str) -> None:
+def same(step: StepAnswer, ids: Sequence[int], what: str) -> None:
     """Fail where two rows name different tokens, but for a tie that logits can show."""
     for row, (ours, theirs) in enumerate(zip(step.ids, ids, strict=True)):
         if ours == theirs:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hilsim.hardware.conformance.checks import CHECKS
-from hilsim.hardware.conformance.exchanges import Failed, LeftOut, Subject, Unmet
+from hilsim.hardware.conformance.exchanges import Failed, NotApplicable, TestedAgent, Unmet
 from hilsim.hardware.wire.frames import Closed, FrameError
 
 Outcome = Literal["passed", "failed", "left out"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What came of one check, or of several that had no occasion."""
 
     name: str
@@ -28,27 +28,27 @@ class Finding:
     checks: int = 1
 
 
-def findings(subject: Subject, checks: Sequence[Callable[[Subject], str]] = CHECKS) -> Iterator[Finding]:
+def findings(subject: TestedAgent, checks: Sequence[Callable[[TestedAgent], str]] = CHECKS) -> Iterator[CheckResult]:
     """Run the checks in their order, up to one that cannot even shake hands."""
     for number, check in enumerate(checks, 1):
         name, claim = check.__name__.replace("_", " "), (check.__doc__ or "").strip()
         try:
             outcome, found = held(check, subject)
         except Unmet as unmet:
-            yield Finding(name, claim, "failed", str(unmet))
+            yield CheckResult(name, claim, "failed", str(unmet))
             if left := len(checks) - number:
-                yield Finding(f"the other {left}", "", "left out", "nothing can be asked without a handshake", left)
+                yield CheckResult(f"the other {left}", "", "left out", "nothing can be asked without a handshake", left)
             return
         except OSError as error:
             outcome, found = "failed", f"{type(error).__name__}: {error}"
-        yield Finding(name, claim, outcome, found)
+        yield CheckResult(name, claim, outcome, found)
 
 
-def held(check: Callable[[Subject], str], subject: Subject) -> tuple[Outcome, str]:
+def held(check: Callable[[TestedAgent], str], subject: TestedAgent) -> tuple[Outcome, str]:
     """Hold the agent against one check."""
     try:
         return "passed", check(subject)
-    except LeftOut as reason:
+    except NotApplicable as reason:
         return "left out", str(reason)
     except Failed as failure:
         return "failed", str(failure)

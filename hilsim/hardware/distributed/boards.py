@@ -22,7 +22,7 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
 from hilsim.hardware.distributed.expected import Announcing, ExpectedTokens, TokenCheck, check_tokens
 from hilsim.hardware.distributed.wall import WallEnvironment, Worker
-from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepExecutor, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.lock import Lock
@@ -55,7 +55,7 @@ class Device:
     """The device of a role: the tokens that it reads next, and what it has executed since the run began."""
 
     role: str
-    chip: Chip
+    chip: StepExecutor
     facts: ModelFacts
     worker: Worker
     context: tuple[int, ...] = ()
@@ -152,7 +152,7 @@ class RealSlot(DeviceSlot):
         yield done
 
 
-def execute(track: str, chip: Chip, ask: StepRequest) -> StepResult:
+def execute(track: str, chip: StepExecutor, ask: StepRequest) -> StepResult:
     """Have a step executed. Raises `ChipLost`: a run on the wall clock cannot wait for a device to recover."""
     try:
         return chip.execute(ask)
@@ -218,7 +218,7 @@ class RealBoard(Board):
 class Devices:
     """Devices by role and wires by direction, for several runs of one scenario. Roles on one chip share its thread."""
 
-    def __init__(self, chips: Mapping[str, tuple[Chip, ModelFacts]], wires: Mapping[str, MessageWire]):
+    def __init__(self, chips: Mapping[str, tuple[StepExecutor, ModelFacts]], wires: Mapping[str, MessageWire]):
         self.workers = {id(chip): Worker(role) for role, (chip, _) in chips.items()}
         self.wires = wires
         self.by_role = {

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hilsim.hardware.agent.connection import Line
+from hilsim.hardware.agent.connection import ClientConnection
 from hilsim.hardware.agent.notes import note
-from hilsim.hardware.agent.serve import HELLO_S, Conversation, Refused, Service, whole
+from hilsim.hardware.agent.serve import HELLO_S, ClientSession, RequestRefused, Service, whole
 from hilsim.hardware.wire.frames import FRAME_S, VERSION, Closed, Frame, FrameError, encoded, read_frame, receiving
 
 HEAD = struct.Struct(">4sIQ")  # as many bytes as `cost.payload` counts for message type, request, round and count
@@ -62,7 +62,7 @@ class Peer:
         while True:
             connection, _ = listener.accept()
             with contextlib.suppress(Closed, FrameError, TimeoutError, OSError):
-                if Conversation(Line(connection), self.service, lambda: None).greet():
+                if ClientSession(ClientConnection(connection), self.service, lambda: None).greet():
                     self.receive(connection)
             connection.close()
 
@@ -110,10 +110,10 @@ class Peer:
                 self.connection = None
 
     def send(self, message: int, nbytes: int) -> None:
-        """Put a message on the link. Raises `Refused` where there is nobody at its other end."""
+        """Put a message on the link. Raises `RequestRefused` where there is nobody at its other end."""
         with self.met:
             if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
-                raise Refused("no_peer", "the other end of the link is not there")
+                raise RequestRefused("no_peer", "the other end of the link is not there")
             connection = self.connection
         assert connection is not None
         try:
@@ -121,7 +121,7 @@ class Peer:
             for start in range(HEAD.size + len(PIECE), nbytes, len(PIECE)):
                 connection.sendall(PIECE[: nbytes - start])
         except OSError as error:
-            raise Refused("no_peer", f"the other end of the link has gone: {error}") from None
+            raise RequestRefused("no_peer", f"the other end of the link has gone: {error}") from None
         self.counts.sent_messages += 1
         self.counts.sent_bytes += nbytes
 
@@ -148,7 +148,7 @@ def introduce(connection: socket.socket, token: bytes | None) -> None:
         raise FrameError("garbage", str(ready.fields.get("message", f"{ready.kind} where `ready` belongs")))
 
 
-class Steady(Line):
+class Steady(ClientConnection):
     """A line without limits once hands are shaken: two threads write on it, and one may have to wait for hours."""
 
     steady = False
@@ -170,7 +170,7 @@ class Steady(Line):
             raise Closed(inside=False) from None
 
 
-class Post(Conversation):
+class Post(ClientSession):
     """One client, who has messages sent and hears of those that arrive."""
 
     def __init__(self, line: Steady, service: Service, let_go: Callable[[], None], peer: Peer):

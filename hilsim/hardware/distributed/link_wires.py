@@ -13,6 +13,7 @@ import simpy
 
 from hilsim.describe.address import Address
 from hilsim.errors import ChipLost
+from hilsim.files import reason
 from hilsim.hardware.agent.connection import probe
 from hilsim.hardware.distributed.wall import WallEnvironment
 from hilsim.hardware.wire.client import Agent
@@ -92,7 +93,7 @@ class End:
         try:
             self.socket.sendall(encoded(frame))
         except OSError as error:
-            self._lost(AgentFault("died", str(error.strerror or error).lower()))
+            self._lost(AgentFault("died", reason(error)))
 
     def _listen(self) -> None:
         """Hand out what comes until nothing more can."""
@@ -106,7 +107,7 @@ class End:
         except AgentFault as fault:
             self._lost(fault)
         except OSError as error:
-            self._lost(AgentFault("died", str(error.strerror or error).lower()))
+            self._lost(AgentFault("died", reason(error)))
         except (KeyError, TypeError):
             self._lost(AgentFault("garbage", "an answer to what nobody asked"))
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from hilsim.cost.step import Phase
 from hilsim.hardware.recordings.entries import Entry, Use
-from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, StepRequest, StepResult
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepExecutor, StepRequest, StepResult
 
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128)
 PROMPTS = (16, 32, 64, 128, 256, 512)
@@ -113,7 +113,7 @@ def ask_of(shape: Shape, words: tuple[int, ...]) -> StepRequest:
 
 
 def swept(
-    chip: Chip, one_round: Sequence[StepRequest], *, warm_up: int, repeats: int
+    chip: StepExecutor, one_round: Sequence[StepRequest], *, warm_up: int, repeats: int
 ) -> Iterator[tuple[Use, StepRequest, StepResult | AgentFault]]:
     """Every step of all rounds as it ends; the first `warm_up` rounds are to be thrown away. Ends at a fault."""
     for number in range(warm_up + repeats):

@@ -28,7 +28,7 @@ from hilsim.hardware.recordings.recorded import RecordedChip
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.recordings.recording import read_recording
 from hilsim.hardware.wire.client import Agent, Patience
-from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, Rows, StepRequest, StepResult
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepExecutor, StepRequest, StepResult
 from hilsim.sources.source import LogitsSource
 
 Say = Callable[[str], None]
@@ -42,7 +42,7 @@ class Place:
     name: str  # as the scenario names it
     backend: Backend
     unit: MeasuredUnit
-    chip: Chip
+    chip: StepExecutor
     device: Mapping[str, Any]  # what the board says of itself
     recorder: Recorder | None
 
@@ -232,7 +232,7 @@ def opened(
         except InputError as error:  # a full disk, say: what is in the recording stays there, and the run is over
             raise ChipLost(track, "recording", str(error), f"What was recorded is in {recorder.file}.") from None
 
-    def stand_in() -> Chip | None:
+    def stand_in() -> StepExecutor | None:
         return None if spare is None else RecordedChip(spare, unseen=backend.unseen, warm=True)
 
     unit = MeasuredUnit(track, name, backend, chip, models, note, stand_in)

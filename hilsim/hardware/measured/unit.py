@@ -19,7 +19,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost
 from hilsim.hardware.recordings.recorded import UnseenStep
-from hilsim.hardware.wire.exchange import AgentFault, Chip, ModelFacts, Rows, StepRequest, StepResult, Want
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepExecutor, StepRequest, StepResult, Want
 from hilsim.text.prompt import shared_prefix
 from hilsim.units import NS_PER_MS
 
@@ -55,7 +55,7 @@ class Trouble:
 
 
 @dataclass
-class Line:
+class RoleState:
     """What a unit knows of one role: its model, the conversation last heard, and steps measured but not charged yet."""
 
     facts: ModelFacts
@@ -80,14 +80,14 @@ class MeasuredUnit:
         track: str,
         name: str,
         backend: Backend,
-        chip: Chip,
+        chip: StepExecutor,
         models: dict[str, ModelFacts],
         note: Note,
-        stand_in: Callable[[], Chip | None],
+        stand_in: Callable[[], StepExecutor | None],
     ):
         self.track, self.name, self.backend, self.note, self.stand_in = track, name, backend, note, stand_in
-        self.chip: Chip | None = chip
-        self.lines = {role: Line(facts) for role, facts in models.items()}
+        self.chip: StepExecutor | None = chip
+        self.lines = {role: RoleState(facts) for role, facts in models.items()}
         self.executed: list[Executed] = []
         self.troubles: list[Trouble] = []
         self.run, self.request = "", 0  # which run is under way, and at which request it is

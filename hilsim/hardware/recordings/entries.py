@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hilsim.errors import Misfit
 from hilsim.cost.step import Phase
 from hilsim.describe.backend import Backend
 from hilsim.describe.complaints import expectation, short
@@ -44,7 +45,7 @@ class Stored(Record):
     @model_validator(mode="after")
     def _adds_up(self) -> Stored:
         if any(size < 0 for size in self.shape) or math.prod(self.shape) * ITEM_BYTES != self.bytes:
-            raise ValueError(f"{self.bytes} bytes of {self.dtype} {list(self.shape)}; as many bytes as the shape has")
+            raise Misfit(f"{self.bytes} bytes of {self.dtype} {list(self.shape)}", "as many bytes as the shape has")
         return self
 
 
@@ -86,14 +87,14 @@ class Entry(Record):
     @model_validator(mode="after")
     def _whole(self) -> Entry:
         if (self.duration_ns is None) != (self.fault is not None):
-            raise ValueError("neither a duration nor a fault, or both; one of them")
+            raise Misfit("neither a duration nor a fault, or both", "one of them")
         if len(self.tokens) != self.rows or len(self.before) != max(0, self.wanted - 1):
-            raise ValueError("tokens or digests that are not as many as rows; one for each")
-        told = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
-        if told != (TELLS[self.want] if self.fault is None else None):
-            raise ValueError(f"{told or 'no tensor'} of a step with want {self.want}; what such a step gives")
+            raise Misfit("tokens or digests that are not as many as rows", "one for each")
+        given = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
+        if given != (TELLS[self.want] if self.fault is None else None):
+            raise Misfit(f"{given or 'no tensor'} of a step with want {self.want}", "what such a step gives")
         if self.tensor is not None and self.tensor.shape[0] != self.wanted:
-            raise ValueError(f"a tensor of {list(self.tensor.shape)}; a row for each of {self.wanted} wanted")
+            raise Misfit(f"a tensor of {list(self.tensor.shape)}", f"a row for each of {self.wanted} wanted")
         return self
 
     @property
@@ -101,19 +102,19 @@ class Entry(Record):
         """The digest of the conversation that each wanted row follows on."""
         return (*self.before, self.prefix) if self.wanted else ()
 
-    def misfit(self, models: Mapping[str, ModelFacts]) -> str:
-        """What cannot be of the models of its session, as "found; expected", or nothing."""
+    def misfit(self, models: Mapping[str, ModelFacts]) -> Misfit | None:
+        """What cannot be of the models of its session, or None."""
         facts = next((one for one in models.values() if one.name == self.model), None)
         if facts is None:
-            return f"model {self.model!r}; one of its session: {', '.join(one.name for one in models.values())}"
+            return Misfit(f"model {self.model!r}", f"one of its session: {', '.join(one.name for one in models.values())}")
         if self.cached + self.rows > facts.context:
-            return f"{self.rows} rows after {self.cached} cached; at most {facts.context}, the context of {self.model}"
+            return Misfit(f"{self.rows} rows after {self.cached} cached", f"at most {facts.context}, the context of {self.model}")
         if not 0 <= min(self.tokens) <= max(self.tokens) < facts.vocabulary:
             span = f"tokens from {min(self.tokens)} to {max(self.tokens)}"
-            return f"{span}; ids from 0 to {facts.vocabulary - 1}, the vocabulary of {self.model}"
+            return Misfit(span, f"ids from 0 to {facts.vocabulary - 1}, the vocabulary of {self.model}")
         if self.tensor is not None and self.tensor.shape[1:] not in ((), (facts.vocabulary,)):
-            return f"a tensor of {list(self.tensor.shape)}; rows of {facts.vocabulary}, the vocabulary of {self.model}"
-        return ""
+            return Misfit(f"a tensor of {list(self.tensor.shape)}", f"rows of {facts.vocabulary}, the vocabulary of {self.model}")
+        return None
 
 
 class Header(Record):
@@ -137,7 +138,7 @@ class Header(Record):
     def _plausible(cls, models: dict[str, ModelFacts]) -> dict[str, ModelFacts]:
         for facts in models.values():
             if fault := claims_fault(facts.vocabulary, facts.context, facts.widths):
-                raise ValueError(fault)
+                raise fault
         return models
 
     @field_validator("settings")
@@ -145,11 +146,11 @@ class Header(Record):
     def _as_a_unit_s(cls, settings: dict[str, int | float | str]) -> dict[str, int | float | str]:
         """A recording says how often its steps ran and what became of faults; no place to write, nor anything else."""
         if strangers := [name for name in settings if name not in REPLAYED]:
-            raise ValueError(f"{', '.join(strangers)}; settings among {', '.join(REPLAYED)} and no others")
+            raise Misfit(f"{', '.join(strangers)}", f"settings among {', '.join(REPLAYED)} and no others")
         try:
             Backend.model_validate(settings)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key, wanted = ".".join(map(str, first["loc"])), expectation(first)
-            raise ValueError(f"{key} {short(first['input'])}; {wanted}") from None
+            raise Misfit(f"{key} {short(first['input'])}", wanted) from None
         return settings

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from hilsim.cost.step import passes
+from hilsim.cost.step import passes, straight
 from hilsim.hardware.recordings.entries import Entry
 from hilsim.hardware.wire.exchange import ModelFacts
 
@@ -16,7 +15,7 @@ Points = Sequence[tuple[int, float]]
 
 
 class Durations:
-    """Medians by model, rows and cached positions, whoever asked and what for; warm-up runs do not count.
+    """Medians by model, rows and cached positions, for every role and purpose; warm-up runs do not count.
 
     Between two fills of the cache recorded with the same rows a step lies on the straight line, beyond the outermost it
     takes what that took. Between two counts of rows it lies on the line between what those say for its fill; fewer rows
@@ -54,14 +53,3 @@ class Durations:
             found = straight(points, rows)
         # A hair below the ceiling, as in units.ns.
         return math.ceil(found - 1e-6)
-
-
-def straight(points: Points, place: int) -> float:
-    """The value at a place: on the line between its neighbours, beyond the outermost as there."""
-    right = bisect_left(points, place, key=lambda point: point[0])
-    if right == len(points):
-        return points[-1][1]
-    if right == 0 or points[right][0] == place:
-        return points[right][1]
-    (low, low_value), (high, high_value) = points[right - 1], points[right]
-    return low_value + (high_value - low_value) * (place - low) / (high - low)

@@ -79,9 +79,9 @@ class RecordedChip:
             return self.put_together(ask, prefixes)
         entry = replies[self.asked[key] % len(replies)]
         self.asked[key] += 1
-        return self.said(entry)
+        return self.answer_of(entry)
 
-    def said(self, entry: Entry) -> StepResult:
+    def answer_of(self, entry: Entry) -> StepResult:
         """An answer as the chip gave it."""
         if entry.fault is not None:
             raise AgentFault(entry.fault.kind, entry.fault.found)

@@ -16,6 +16,7 @@ import numpy as np
 
 import hilsim
 from hilsim.errors import Fault, InputError
+from hilsim.files import reason
 from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
 from hilsim.hardware.wire.exchange import AgentFault, StepResult, StepRequest, ModelFacts
 from hilsim.hardware.recordings.recording import (
@@ -231,6 +232,5 @@ class Grown:
 
     def fault(self, error: OSError) -> InputError:
         """What the system says of the file."""
-        reason = (error.strerror or str(error)).lower()
         remedy = "Make room, or name another file to record to."
-        return InputError([Fault(str(self.file), "", reason, "a file that can be written to", remedy)])
+        return InputError([Fault(str(self.file), "", reason(error), "a file that can be written to", remedy)])

@@ -17,6 +17,7 @@ import numpy as np
 
 import hilsim
 from hilsim.describe.address import Address
+from hilsim.files import reason
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.hardware.wire.frames import (
     FRAME_S,
@@ -85,7 +86,7 @@ class Busy(AgentFault):
 
 
 @dataclass
-class Line:
+class TimedConnection:
     """An open connection, with the limits of what is being waited for (on the monotonic clock)."""
 
     socket: socket.socket
@@ -97,7 +98,7 @@ class Line:
     loaded: dict[str, ModelFacts] = field(default_factory=dict)
 
     @classmethod
-    def to(cls, address: Address, within_s: float) -> Line:
+    def to(cls, address: Address, within_s: float) -> TimedConnection:
         """Connect."""
         until = time.monotonic() + within_s
         try:
@@ -158,7 +159,7 @@ class Agent:
 
     def __init__(self, address: Address, token: str | None = None, patience: Patience = PATIENCE):
         self.address, self.token, self.patience = address, token, patience
-        self.line: Line | None = None
+        self.line: TimedConnection | None = None
         self.asked = 0
         self.told: AgentFacts | None = None
         self.known: dict[str, ModelFacts] = {}
@@ -230,7 +231,7 @@ class Agent:
             line.loaded[model] = facts
         return line.loaded[model]
 
-    def connected(self) -> Line:
+    def connected(self) -> TimedConnection:
         """The present connection, or a new one."""
         if self.line is None:
             until = time.monotonic() + self.patience.connect_s
@@ -244,7 +245,7 @@ class Agent:
 
         An agent may still be at what a connection before asked of it, so one that we know may be busy for a while.
         """
-        self.line = Line.to(self.address, max(BUSY_PAUSE_S, until - time.monotonic()))
+        self.line = TimedConnection.to(self.address, max(BUSY_PAUSE_S, until - time.monotonic()))
         try:
             self.told = self.hands_shaken(self.line)
         except Busy as fault:
@@ -256,7 +257,7 @@ class Agent:
             raise AgentFault("unreachable", fault.found) from None
         return True
 
-    def hands_shaken(self, line: Line) -> AgentFacts:
+    def hands_shaken(self, line: TimedConnection) -> AgentFacts:
         """The handshake: welcome, hello, ready."""
         with translated(line):
             welcome = line.read(SPARE_BYTES)
@@ -299,7 +300,7 @@ class Agent:
 
 
 @contextmanager
-def translated(line: Line) -> Iterator[None]:
+def translated(line: TimedConnection) -> Iterator[None]:
     """What sockets and frames raise, as an agent's faults."""
     within_s = line.until - time.monotonic()
     try:
@@ -317,8 +318,3 @@ def translated(line: Line) -> Iterator[None]:
         raise AgentFault("version" if error.code == "version" else "garbage", error.found) from None
     except OSError as error:
         raise AgentFault("died", reason(error)) from None
-
-
-def reason(error: Exception) -> str:
-    """Why a socket could not, in the system's words."""
-    return str(getattr(error, "strerror", None) or error).lower()

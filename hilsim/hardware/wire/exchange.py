@@ -100,7 +100,7 @@ class AgentFault(Exception):
         return f"{self.kind}: {self.found}"
 
 
-class Chip(Protocol):
+class StepExecutor(Protocol):
     """A board behind an agent, a recording of one, or a fake: it executes steps. Raises `AgentFault`."""
 
     def load(self, model: str) -> ModelFacts:

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from hilsim.errors import Misfit
+
 MAGIC, VERSION = b"HILS", 1
 PREAMBLE = struct.Struct(">4sHHIQ")
 ITEM_BYTES = {"u1": 1, "i4": 4, "i8": 8, "f2": 2, "f4": 4, "f8": 8}
@@ -181,14 +183,16 @@ def layout_of(listed: object) -> list[tuple[str, str, tuple[int, ...], int]]:
     return found
 
 
-def claims_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> str:
-    """What of a model's sizes cannot be meant, as "found; expected", or nothing."""
+def claims_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> Misfit | None:
+    """What of a model's sizes cannot be meant, or None."""
     for name, value, most in (("vocabulary", vocabulary, MOST_VOCABULARY), ("context", context, MOST_CONTEXT)):
         if not 1 <= value <= most:
-            return f"a {name} of {value}; 1 to {most}"
+            return Misfit(f"a {name} of {value}", f"1 to {most}")
     if widths is None:
-        return ""
+        return None
     rising = bool(widths) and widths[0] >= 1 and all(low < high for low, high in pairwise(widths))
     if not rising or len(widths) > MOST_WIDTHS or widths[-1] > MOST_WIDTH:
-        return f"widths {list(widths[:8])!s}; at most {MOST_WIDTHS} rising whole numbers from 1 to {MOST_WIDTH}"
-    return ""
+        return Misfit(
+            f"widths {list(widths[:8])!s}", f"at most {MOST_WIDTHS} rising whole numbers from 1 to {MOST_WIDTH}"
+        )
+    return None

@@ -104,7 +104,7 @@ def model_facts(loaded: Frame, model: str) -> ModelFacts:
     tokenizer, digest = (None if digest is None else plain(digest) for digest in digests)
     vocabulary, context = (whole(fields, name, 1, MOST_NS) for name in ("vocabulary", "context"))
     if fault := claims_fault(vocabulary, context, widths):
-        raise garbage(fault.replace("; ", ", where ") + " belongs")
+        raise garbage(f"{fault.found}, where {fault.expected} belongs")
     return ModelFacts(
         name=model,
         vocabulary=vocabulary,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from hilsim.cost.verdict import Verdict
+from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.show.terminal.dashboard import Dashboard, suits
 from hilsim.show.terminal.plain import PlainLines
@@ -17,7 +17,13 @@ from hilsim.sim.trace import Observer
 
 @contextmanager
 def views(
-    setup: Setup, verdict: Verdict, text_of: Callable[[Sequence[int]], str], *, quiet: bool, plain: bool, picture: bool
+    setup: Setup,
+    verdict: PlacementVerdict,
+    text_of: Callable[[Sequence[int]], str],
+    *,
+    quiet: bool,
+    plain: bool,
+    picture: bool,
 ) -> Iterator[tuple[Observer | None, Dashboard | None]]:
     """The observer of a run. With `picture` a dashboard takes part in any case, shown or not; `quiet` shows nothing."""
     if quiet and not picture:

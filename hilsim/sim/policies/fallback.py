@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from hilsim.describe.policy import Fallback
+from hilsim.describe.policy import SpeculationPause
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext, decode
@@ -16,7 +16,7 @@ from hilsim.sim.steps import RunContext, decode
 PolicyFunction = Callable[[RunContext, Request], Process]
 
 
-def with_fallback(policy: PolicyFunction, fallback: Fallback) -> PolicyFunction:
+def with_fallback(policy: PolicyFunction, fallback: SpeculationPause) -> PolicyFunction:
     """`policy` until its last rounds were slower than plain steps, then the target alone, then `policy` again.
 
     A round is held against plain steps without the time it queued for a unit: behind others plain steps queue as well.
