@@ -246,7 +246,8 @@ def require_real(setup: Setup) -> None:
         expected = "1: a chip executes one conversation at a time"
         faults.append(Fault(setup.file, "workload.talkers", str(scenario.workload.talkers), expected))
     if scenario.sampling.temperature or scenario.sampling.repetition_penalty or setup.guarantee.level != "text":
-        found, expected = "a law to sample from", "greedy decoding, where the chips' likeliest tokens are what is said"
+        found = "a distribution to sample from"
+        expected = "greedy decoding, where the chips' likeliest tokens are the text"
         faults.append(
             Fault(setup.file, "sampling", found, expected, "Set sampling.temperature to 0, accept to greedy.")
         )
