@@ -185,7 +185,9 @@ def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at
     if accept.rule == "typical":
         return Guarantee("none", "typical acceptance lets plausible drafts stand more often than the target draws them")
     if payload.scheme == "top_k_after" and accept.rule not in MATCHING:
-        return Guarantee("none", f"the draft draws from all entries, the target tests against {payload.k} of them")
+        return Guarantee(
+            "none", f"the draft draws from its whole distribution, the target tests against {payload.k} entries of it"
+        )
     rounded = payload.scheme == "scalar" or verify_at == "draft"
     quantised = ""
     if rounded and hasattr(payload, "format"):
