@@ -61,7 +61,7 @@ def main() -> int:
     if outside_car(setup):
         console.print(outside_words(outside_car(setup)), style=f"bold {BAD}")
     console.print(table_of(by_link))
-    console.print("text: own - the target's own words; law - other words of the same law; TV - distance from that law")
+    console.print("text: own - the target's own; same distribution - another text of it; TV - distance from it")
     for refused in (outcome for outcome in found if isinstance(outcome, Refused)):
         console.print(f"{refused.variant.name}: {refused.why}", style="dim", highlight=False, markup=False)
     rates = {name: link.rate.si / 1e9 for name, link in links.items()}
@@ -93,7 +93,7 @@ def table_of(by_link: dict[str, list[Line]]) -> Table:
     for name in ("rule, payload", "text", "KB up", "KB dn", "tok/rd", "TV", *letters):
         table.add_column(name, justify="left" if name in ("rule, payload", "text") else "right", no_wrap=True)
     first = next(iter(by_link.values()))
-    words = {"text": "own", "law": "law", "none": "LOSSY"}
+    words = {"text": "own", "law": "same distribution", "none": "LOSSY"}
     for line in sorted(first, key=lambda line: (line.guarantee == "none", -line.speedup)):
         speeds = (next((o.speedup for o in lines if o.name == line.name), None) for lines in by_link.values())
         table.add_row(

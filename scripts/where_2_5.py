@@ -5,7 +5,7 @@ python scripts/where_2_5.py [SCENARIO] [--set PATH=VALUE]... [--targets MODEL,..
                             [--links LINK[:PAYLOAD],...] [--acceptances 0.05:1:0.05] [--lengths 1:10:1] [--plot FILE]
 
 Drafted tokens stand by chance; the draft, its place and the length of answers are the scenario's (--answer has longer
-ones). A link's payload is token_ids, or full_rows, whose laws cross it.
+ones). A link's payload is token_ids, or full_rows, whose distributions cross it.
 """
 
 from __future__ import annotations

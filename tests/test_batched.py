@@ -321,8 +321,9 @@ def test_tokens_are_drawn_as_from_each(sampling: Sampling) -> None:
 
 
 RULES = (
-    Rules(RatioTest(), FullRows(), Sampling()), Rules(RatioTest(), TopKRows(k=8), Sampling()), Rules(RatioTest(), Scalar(), Sampling()),
-    Rules(RatioTest(), OneHot(), Sampling()), Rules(GumbelMatch(), TokenIds(), Sampling()),
+    Rules(RatioTest(), FullRows(), Sampling()), Rules(RatioTest(), TopKRows(k=8), Sampling()),
+    Rules(RatioTest(), Scalar(), Sampling()), Rules(RatioTest(), OneHot(), Sampling()),
+    Rules(GumbelMatch(), TokenIds(), Sampling()),
     Rules(SampleMatch(), TokenIds(), Sampling()),
 )  # fmt: skip
 

@@ -70,7 +70,8 @@ CASES = {
         "ratio", "{scheme: full_rows, format: counts8}", "draft", WARM, "rows of counts8", "fp16 or fp32",
     ),
     "a cut of the target's whole law": (
-        "ratio", "{scheme: top_k, k: 64}", "draft", WARM, "64 entries of the target's law, which has more", "full_rows",
+        "ratio", "{scheme: top_k, k: 64}", "draft", WARM, "64 entries of the target's distribution, which has more",
+        "full_rows",
     ),
     "a cut of the target's law below top_k": (
         "ratio", "{scheme: top_k, k: 39}", "draft", TOP_40, "39 entries", "sampling.top_k at most 39",
@@ -147,7 +148,7 @@ def test_a_refusal_is_exit_status_2_and_no_run(capsys: pytest.CaptureFixture[str
     assert simulate_main([str(PROJECT / "scenarios" / "orin_8295.yaml"), *overrides]) == 2
     streams = capsys.readouterr()
     assert streams.out == ""
-    assert "found payload token_ids with the ratio rule, which needs laws; expected full_rows" in streams.err
+    assert "found payload token_ids with the ratio rule, which needs distributions; expected full_rows" in streams.err
 
 
 @pytest.mark.parametrize("accept", ["gumbel", "sample_match", "ratio"])

@@ -31,12 +31,12 @@ def prompt_bytes(tokens: int) -> int:
 
 def draft_bytes(payload: Payload, drafted: int, vocabulary: int, verify_at: VerifyAt = "target") -> int:
     """A block of drafted tokens on its way to the target's chip."""
-    law = law_bytes(payload, vocabulary) if verify_at == "target" else 0
-    return HEADER_BYTES + drafted * (ID_BYTES + law)
+    row = distribution_bytes(payload, vocabulary) if verify_at == "target" else 0
+    return HEADER_BYTES + drafted * (ID_BYTES + row)
 
 
-def law_bytes(payload: Payload, vocabulary: int) -> int:
-    """What a scheme tells of one law."""
+def distribution_bytes(payload: Payload, vocabulary: int) -> int:
+    """Bytes of one distribution under a payload scheme."""
     match payload.scheme:
         case "token_ids" | "one_hot":
             return 0
@@ -95,5 +95,5 @@ def answer_bytes(
 
 
 def rows_bytes(payload: Payload, rows: int, vocabulary: int) -> int:
-    """Rows of the target's law, for the draft's chip to verify by."""
-    return HEADER_BYTES + rows * law_bytes(payload, vocabulary)
+    """Rows of the target's distribution, for the draft's chip to verify by."""
+    return HEADER_BYTES + rows * distribution_bytes(payload, vocabulary)

@@ -138,7 +138,7 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
         warm = scenario.sampling.temperature > 0 or scenario.sampling.repetition_penalty is not None
         if backend.words == "tokens" and warm:
             expected = "logits or stand_in: the likeliest token is all that greedy decoding needs, and no more"
-            yield Fault(file, place, "tokens, with a law to sample from", expected)
+            yield Fault(file, place, "tokens, with a distribution to sample from", expected)
         if backend.speaks and scenario.logits.source != "live":
             found = f"{backend.words}, with {scenario.logits.source} logits"
             yield Fault(file, place, found, "stand_in, so that the board gives times alone", "Or live logits.")

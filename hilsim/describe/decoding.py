@@ -1,4 +1,4 @@
-"""How tokens are chosen and checked: sampling, accept rules, what crosses the link for them, and what that may claim.
+"""How tokens are chosen and checked: sampling, accept rules, what crosses the link for them, and what that guarantees.
 
 A plain name is shorthand for a record without parameters: `payload: full_rows` is `payload: {scheme: full_rows}`.
 """
@@ -17,11 +17,11 @@ RowFormat = Literal["fp32", "fp16", "counts8"]
 FloatFormat = Literal["fp32", "fp16"]
 VerifyAt = Literal["target", "draft"]
 Entries = Annotated[int, Field(ge=1, le=10**7)]
-LEAST_TEMPERATURE = 1e-5  # below it a law is greedy but for ties, and division by it may overflow
+LEAST_TEMPERATURE = 1e-5  # below it sampling is greedy but for ties, and division by it may overflow
 
 
 class Sampling(Record):
-    """How a row of logits becomes a law. Temperature 0 is greedy; top_k and top_p cut the law and renormalise it.
+    """How a row of logits becomes a distribution. Temperature 0 is greedy; top_k and top_p cut it and renormalise.
 
     A repetition penalty divides the positive logits of tokens that the conversation already has, and multiplies the
     negative ones, before anything else (as in Hugging Face).
@@ -53,13 +53,13 @@ class TokenIds(Record):
 
 
 class OneHot(Record):
-    """The draft's likeliest token, so its law is known from the token alone."""
+    """The draft's likeliest token, so its distribution is known from the token alone."""
 
     scheme: Literal["one_hot"] = "one_hot"
 
 
 class FullRows(Record):
-    """A row of the draft's law with every drafted token; the draft samples from what the row's numbers spell."""
+    """The draft's distribution with every drafted token; the draft samples from it as it is quantised."""
 
     scheme: Literal["full_rows"] = "full_rows"
     format: RowFormat = "fp16"
@@ -74,10 +74,11 @@ class TopKRows(Record):
 
 
 class Scalar(Record):
-    """The drafted token's probability alone; on a rejection the target's law comes down and the draft's chip resamples.
+    """The drafted token's probability alone; on a rejection the target's distribution comes down and the
+    draft's chip resamples.
 
     `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must know the
-    target's law by the same numbers, so it is rounded to `format` before anything is decided.
+    target's distribution by the same numbers, so it is rounded to `format` before anything is decided.
     """
 
     scheme: Literal["scalar"] = "scalar"
@@ -86,7 +87,7 @@ class Scalar(Record):
 
 
 class TopKAfter(Record):
-    """The draft samples from its whole law and sends `k` entries of it, renormalised or not. Lossy under `ratio`."""
+    """The draft samples from its whole distribution and sends `k` entries, renormalised or not. Lossy under `ratio`."""
 
     scheme: Literal["top_k_after"] = "top_k_after"
     k: Entries
@@ -106,7 +107,7 @@ class RatioTest(Record):
 
 
 class GumbelMatch(Record):
-    """Both chips add the same noise to their log laws and take the largest (Daliri et al., arXiv 2408.07978)."""
+    """Both chips add the same noise to log probabilities and take the largest (Daliri et al., arXiv 2408.07978)."""
 
     rule: Literal["gumbel"] = "gumbel"
 
@@ -124,7 +125,7 @@ class BlockVerification(Record):
 
 
 class Lenient(Record):
-    """`ratio` against the draft's law times `lenience`: accepts more, no token beyond 1 / lenience of its share."""
+    """`ratio` against `lenience` times the draft's distribution: accepts more, no token above its share / lenience."""
 
     rule: Literal["lenient"] = "lenient"
     lenience: float = Field(ge=0.001, le=1)
@@ -154,12 +155,12 @@ Accept = Annotated[
     BeforeValidator(shorthand("rule")),
 ]
 
-MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's law
+MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's distribution
 
 
 class Guarantee(NamedTuple):
-    """What may be said of a run's text: `text` - the target's own, token by token; `law` - another text of the same
-    law; `none` - another law.
+    """What holds of a run's text: `text` (token-exact) - the target's own, token by token; `law` (distribution-exact) -
+    another text of the same distribution; `none` (lossy) - another distribution.
     """
 
     level: Literal["text", "law", "none"]
@@ -168,28 +169,32 @@ class Guarantee(NamedTuple):
 
 WHY = {
     "greedy": "every token is the target's likeliest",
-    "ratio": "the law tested against is the one that was drawn from, and every draw is keyed by its position, "
-    "the target's alone by this draft's law as well: another draft brings other words of the same law",
+    "ratio": "the distribution tested against is the one that was drawn from, and every draw is keyed by its position, "
+    "the target's alone by this draft's distribution as well: another draft brings another text of the same "
+    "distribution",
     "gumbel": "every token is the target's, by noise that only the position decides",
     "sample_match": "every token is the target's own draw, by a uniform that only the position decides",
 }
 
 
 def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Guarantee:
-    """What a combination without faults may claim against the target alone."""
+    """What a combination without faults guarantees against the target alone."""
     if accept.rule == "lenient" and accept.lenience < 1:
-        return Guarantee("none", f"lenience {accept.lenience:g} accepts more than the target's law allows")
+        return Guarantee("none", f"lenience {accept.lenience:g} accepts more than the target's distribution allows")
     if accept.rule == "typical":
-        return Guarantee("none", "typical acceptance lets plausible drafts stand more often than the target says them")
+        return Guarantee("none", "typical acceptance lets plausible drafts stand more often than the target draws them")
     if payload.scheme == "top_k_after" and accept.rule not in MATCHING:
-        return Guarantee("none", f"the draft draws from all entries, the target tests against {payload.k} of them")
+        return Guarantee(
+            "none", f"the draft draws from its whole distribution, the target tests against {payload.k} entries of it"
+        )
     rounded = payload.scheme == "scalar" or verify_at == "draft"
-    as_spelled = (
-        f"; the target's law is the one that {payload.format} spells" if rounded and hasattr(payload, "format") else ""
-    )
+    quantised = ""
+    if rounded and hasattr(payload, "format"):
+        quantised = f"; the target's distribution is quantised to {payload.format}"
     if accept.rule == "block":
-        return Guarantee("law", "acceptance depends on the block, so the same law tells another text" + as_spelled)
-    return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + as_spelled)
+        why = "acceptance depends on the block, so the text is another one of the same distribution"
+        return Guarantee("law", why + quantised)
+    return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + quantised)
 
 
 def rule_faults(accept: Accept, sampling: Sampling) -> Iterator[Misfit]:
@@ -216,21 +221,24 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
     if rule == "block" and scheme not in ("full_rows", "top_k"):
         yield Misfit(f"payload {scheme} with the block rule, which needs the draft's rows", "full_rows or top_k")
     elif rule not in MATCHING and scheme == "token_ids":
-        yield Misfit(f"payload token_ids with the {rule} rule, which needs laws", "full_rows, top_k, scalar or one_hot")
+        yield Misfit(
+            f"payload token_ids with the {rule} rule, which needs distributions", "full_rows, top_k, scalar or one_hot"
+        )
     if rule in MATCHING and scheme in ("scalar", "top_k_after"):
-        yield Misfit(f"payload {scheme} with the {rule} rule, which asks for no law", "token_ids")
+        yield Misfit(f"payload {scheme} with the {rule} rule, which asks for no distribution", "token_ids")
     if payload.scheme == "scalar" and payload.down == "support" and sampling.top_k is None:
         yield Misfit("payload scalar with down support but no sampling.top_k to make it small", "down row, or a top_k")
 
 
 def lookup_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
-    """Words that are looked up were drawn from no law and cross no link, so there is nothing to test elsewhere."""
+    """Tokens that are looked up were drawn from no distribution and cross no link, so nothing is tested elsewhere."""
     if verify_at == "draft":
         yield Misfit("policy prompt_lookup with verify_at draft, where no draft is", "target")
     if accept.rule in ("block", "lenient", "typical") or payload.scheme == "top_k_after":
         found = f"policy prompt_lookup with accept {accept.rule} and payload {payload.scheme}"
         yield Misfit(
-            f"{found}, which test against a law that its words were not drawn from", "sample_match with token_ids"
+            f"{found}, which test against a distribution that its tokens were not drawn from",
+            "sample_match with token_ids",
         )
 
 
@@ -255,11 +263,13 @@ def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) ->
         )
         return
     if payload.format == "counts8":
-        yield Misfit("verify_at draft with rows of counts8, which would coarsen the target's own law", "fp16 or fp32")
+        yield Misfit(
+            "verify_at draft with rows of counts8, which would coarsen the target's own distribution", "fp16 or fp32"
+        )
     if payload.scheme == "top_k" and (sampling.top_k is None or sampling.top_k > payload.k):
         yield (
             Misfit(
-                f"verify_at draft with {payload.k} entries of the target's law, which has more",
+                f"verify_at draft with {payload.k} entries of the target's distribution, which has more",
                 f"full_rows, or sampling.top_k at most {payload.k}",
             )
         )

@@ -57,7 +57,7 @@ def head_for(head: Head, accept: Accept, sampling: Sampling) -> tuple[Head, str]
     if head.name == "argmax":
         return LOGITS, f"accept {accept.rule} needs more than the likeliest token"
     if head.name == "top_k_sampling" and accept.rule != "sample_match":
-        return LOGITS, f"accept {accept.rule} needs whole laws"
+        return LOGITS, f"accept {accept.rule} needs whole distributions"
     if sampling.top_k is None or sampling.top_k > head.k:
         return LOGITS, f"sampling is from more than {head.k} tokens"
     return head, ""

@@ -87,11 +87,11 @@ class Setup:
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the scenario's rules may claim against the target alone."""
+        """What the scenario's rules guarantee against the target alone."""
         scenario = self.scenario
         if scenario.logits.source == "synthetic":
             return Guarantee("text", "of a synthetic source, which never asks the rule")
-        if self.draft is None:  # what is proposed is drawn from no law, so every rule emits the target's own draw
+        if self.draft is None:  # proposals are drawn from no distribution, so every rule emits the target's own draw
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
         return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
 

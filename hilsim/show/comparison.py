@@ -45,7 +45,7 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The name, with a warning where the law is not the target's."""
+        """The name, with a warning where the distribution is not the target's."""
         return f"{self.name} {LOSSY}" if self.claim == "none" else self.name
 
 

@@ -136,10 +136,10 @@ def paced(pace: Pace) -> dict[str, Any]:
 
 
 def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any]:
-    """What the rules claim against the target alone, and what the run shows of it.
+    """What the rules guarantee against the target alone, and what the run shows of it.
 
-    Only a claim to the target's own text is checked token by token. A lossy rule reports how far the law of what it
-    emits is from the target's, as total variation over the drafted positions that were tested.
+    Only a token-exact run is checked token by token. A lossy rule reports how far the distribution of what it emits is
+    from the target's, as total variation over the drafted positions that were tested.
     """
     claimed = setup.guarantee
     found: dict[str, Any] = {"rule": setup.scenario.accept.rule, "claim": claimed.level, "why": claimed.why}

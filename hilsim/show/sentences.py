@@ -99,13 +99,13 @@ def remedy_words(found: dict[str, Any]) -> str:
 
 
 def lossless_words(block: dict[str, Any]) -> tuple[str, bool]:
-    """Whether the words are those of the target alone, and whether that is good news."""
+    """Whether the text is the one of the target alone, and whether that is good news."""
     rule, why = f"rule {block['rule']}", block["why"]
     if block["claim"] == "law":
-        return f"{rule}: the target's law, and another text of it ({why}).", True
+        return f"{rule}: distribution-exact, another text of the target's distribution ({why}).", True
     if block["claim"] == "none":
         distance = block["total_variation"]
-        words = f"{rule}: LOSSY, not the target's law: {why}."
+        words = f"{rule}: LOSSY, not the target's distribution: {why}."
         if distance["mean"] is None:
             return words, False
         return (
@@ -117,8 +117,8 @@ def lossless_words(block: dict[str, Any]) -> tuple[str, bool]:
     counts = f"{rule}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
     if mismatches:
         answers = counted(mismatches, "answer")
-        return f"{counts}: NOT lossless, {answers} left the target's own words for no numerical reason.", False
+        return f"{counts}: NOT lossless, {answers} left the target's own text for no numerical reason.", False
     if ties:
         after = counted(block.get("not_compared_tokens", 0), "token")
         return f"{counts}: equal up to last-bit ties; {after} after a tie answer another history.", True
-    return f"{counts}: every token is what the target alone would say ({why}).", True
+    return f"{counts}: token-exact, every token is the target's own ({why}).", True

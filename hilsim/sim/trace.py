@@ -59,7 +59,7 @@ class Round(NamedTuple):
     single_ns: int
     position: int = 0
     depth: int = 0  # the longest row of drafts that could have stood: `drafted`, or the levels of a tree
-    distances: tuple[float, ...] = ()  # lossy rules: total variation from the target's law, by drafted position
+    distances: tuple[float, ...] = ()  # lossy rules: total variation from the target, by drafted position
 
     def ended(self, end_ns: int, delivered_ns: int) -> Round:
         """The same round, over at these instants."""

@@ -36,7 +36,7 @@ class Limits:
 class Answering:
     """Fills in what is said in some conversations.
 
-    `networks`: the target, and the draft where the target's token hangs on the draft's law as well.
+    `networks`: the target, and the draft where the target's token depends on the draft's distribution as well.
     """
 
     def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[OpenConversation], limits: Limits):

@@ -18,9 +18,9 @@ from hilsim.sources.transcript_checks import token_faults, turn_faults
 def recorded_with(setup: Setup) -> dict[str, Any]:
     """Everything that what is said depends on, as a header keeps it.
 
-    At temperature 0 both chips take their likeliest tokens and no law crosses the link, so neither payload nor the
-    place of the test change a word (`Decisions.proposed` and `emission` return before they look). Where nobody drafts
-    it does not matter whose drafts were recorded, unless the rule couples the target's word to the draft's law.
+    At temperature 0 both chips take their likeliest tokens and no distribution crosses the link, so neither payload nor
+    the place of the test change a token (`Choices` returns before it looks at them). Where no model drafts it does not
+    matter whose drafts were recorded, unless the rule couples the target's token to the draft's distribution.
     """
     scenario, workload = setup.scenario, setup.scenario.workload
     cold = scenario.sampling.temperature == 0

@@ -18,7 +18,7 @@ class SyntheticSource:
     """Every position has its own uniform: a drafted token stands if the uniform is under the acceptance there.
 
     A list of chances goes by place in the draft (its last entry goes on); a two-state chain walks along the
-    answer's positions, starting from its stationary law.
+    answer's positions, starting from its stationary distribution.
     """
 
     def __init__(self, synthetic: Synthetic, lengths: Lengths, seed: int):

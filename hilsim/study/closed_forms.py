@@ -1,4 +1,4 @@
-"""Closed forms of speculative sampling: what a run must come to where nothing but its law and step times counts.
+"""Closed forms of speculative sampling: what a run must come to where nothing but its acceptance and step times counts.
 
 All times are in target steps: `draft` is the time of one drafted token (c in Leviathan et al.), `link` a round trip,
 `verify` one pass over a whole block and the row after it (1 where that costs as much as a single row). `acceptance` is
