@@ -238,6 +238,25 @@ def test_rows_cost_as_all_from_two_on_and_more_than_all_beyond(tmp_path: Path) -
     assert [times.rows_ns(rows) for rows in (1, 2, 6, 11)] == [20, 30, 30, 40]
 
 
+def test_draft_steps_that_fit_no_number_of_drafts_a_round_still_add_up(tmp_path: Path) -> None:
+    """Eight draft steps for rounds of 3, 1 and 3 tokens: neither 2 nor 3 a round, with a catch-up step or without."""
+    steps = [0.010, 0.011, 0.012, 0.010, 0.013, 0.010, 0.011, 0.010]
+    run = {"draft_times": steps, "verify_times": [0.05, 0.06, 0.05], "accepted_tokens": [3, 1, 3], "total_time": 0.25,
+           "tokens_generated": 7}  # fmt: skip
+    found = answer(tmp_path, [{"sample_index": 0, "strategy": "sd", "metrics": run}])
+    assert found.rounds.draft_tokens == 2
+    assert found.replayed.accepted == (3, 1, 3)
+    assert found.replayed.total_ns == pytest.approx(1e9 * (sum(steps) + 0.16), abs=100)
+    assert found.predicted.total_ns == pytest.approx(1e6 * (8 * 10.5 + 3 * 50 + (250 - 87 - 160)), abs=100)
+
+
+def test_more_drafts_a_round_than_sync_has_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = {"draft_times": [0.01] * 200, "verify_times": [0.05, 0.06], "accepted_tokens": [90, 101], "total_time": 3,
+           "tokens_generated": 191}  # fmt: skip
+    log = [{"sample_index": 0, "strategy": "sd", "metrics": run}]
+    refused(written(tmp_path, log), "found 100 drafts a round; expected at most 64", capsys)
+
+
 def test_token_times_may_begin_with_the_pass_over_the_prompt(tmp_path: Path) -> None:
     log = Program(Machine(), 100, 0.8, seed=3).log()[:2]
     without = answer(tmp_path, log)

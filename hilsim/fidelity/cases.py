@@ -204,7 +204,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
 def mode_of(row: Measurement, chip: Chip) -> str | None:
     """The power mode that a row names: "" for the chip as its file has it, None for one that is not described there.
 
-    A mode is watts or MAXN at the beginning; what is not stated, and what a chip without modes is said to run in, is
+    A mode is watts or MAXN at the beginning; what is not stated, and what a chip without modes is stated to run in, is
     the chip's own file.
     """
     named = re.match(r"\d+ ?W\b|MAXN([ _]SUPER)?\b", row.power_mode, re.IGNORECASE)
@@ -234,7 +234,7 @@ def chip_of(device: str, file: str) -> Chip:
     if not is_file(name) and not exists(DATA / "chips" / f"{name}.yaml"):
         found = known_as(name, "chip", Chip)
         device = device if found is None else f"{found.name}{at}{mode}"
-    settled = load_chip(device, Path(file))  # whatever its families lack is told now
+    settled = load_chip(device, Path(file))  # raises what its families lack
     shipped = {family.name for family in described("family", Family)}
     if any(unit.family not in (None, *shipped) for unit in settled.units.values()):
         # A team's own family is no part of any fit here: the chip is taken with its figures as they are.
@@ -250,7 +250,7 @@ def load_family(name: str) -> Family:
 
 
 def model_of(row: Measurement) -> tuple[Model | None, str]:
-    """The described model of a row; or one of its size with layers to match, and the words that say so."""
+    """The described model of a row; or one of its size with layers to match, and the text that says so."""
     found = known_as(row.model, "model", Model)
     if found is not None:
         return found, ""
@@ -278,7 +278,7 @@ def network_table() -> dict[str, tuple[float, float | None]]:
 
 
 def load_of(row: Measurement) -> NetworkLoad | str:
-    """A network's load, or why it cannot be told."""
+    """A network's load, or why it is unknown."""
     gmacs, params = network_table().get(row.model, (None, None))
     gmacs, params = row.gmacs or gmacs, row.params_b or params
     if gmacs is None:

@@ -1,4 +1,4 @@
-"""What is more likely a mistaken unit than a measurement: said aloud with the remedy, and never changed.
+"""Figures that are more likely a mistaken unit than a measurement: reported with the remedy, and never changed.
 
 Rows are held against their prediction. Language models are predicted within a factor of 2.5 in all shipped rows, whole
 networks within 101, so beyond FAR_OFF a row is doubted; the reading that comes nearest to the prediction is offered.
@@ -54,7 +54,7 @@ def at(line_and_ratio: tuple[int, float]) -> float:
 
 
 def times(ratio: float) -> str:
-    """A measured time over the predicted one, in words."""
+    """A measured time over the predicted one, as text."""
     return f"{ratio:.3g} times as long as" if ratio > 1 else f"{1 / ratio:.3g} times as short as"
 
 

@@ -18,7 +18,7 @@ Other importers stand beside this module: a function that knows its columns, and
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from hilsim.errors import Fault
 
@@ -39,11 +39,6 @@ EXPERTS = re.compile(r"moe|\d+x\d+B(?![A-Z0-9])|(?<![A-Z0-9])A\d+(\.\d+)?B(?![A-
 # The mean of what single repetitions gave and the rate of their mean time differ by their scatter; more is a mistake.
 AGREE = 1.3
 YES = ("1", "true", "True")
-
-
-def is_llama_bench(columns: Collection[str]) -> bool:
-    """Whether these are the columns of llama-bench."""
-    return set(NEEDED[:3]) <= set(columns)
 
 
 def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, faults: list[Fault]) -> dict[str, str]:

@@ -303,10 +303,10 @@ def measurement(
         fault("note", "a prompt of 0 tokens", "at least 1")
     if kind == "spec_decode":
         for what, pattern in SPECULATION.items():
-            said = pattern.search(text.get("note", ""))
-            if said is not None and not 0 < number_in(said.group(1)) < 1e6:
-                remedy = "Write a decimal point, and nothing between thousands." if "," in said.group(1) else ""
-                fault("note", f"{what} {said.group(1)}", "a number above 0", remedy)
+            stated = pattern.search(text.get("note", ""))
+            if stated is not None and not 0 < number_in(stated.group(1)) < 1e6:
+                remedy = "Write a decimal point, and nothing between thousands." if "," in stated.group(1) else ""
+                fault("note", f"{what} {stated.group(1)}", "a number above 0", remedy)
     if len(faults) > before:
         return None
     layers = tuple(int(numbers[column] or 0) for column in MAY_BE_ZERO)

@@ -260,7 +260,7 @@ def in_short(entry: object) -> bool:
 
 
 def tokens_of(metrics: dict[str, object]) -> object:
-    """What the accepted tokens add up to; whatever is wrong with them is told where they are read."""
+    """What the accepted tokens add up to; what is wrong with them is reported where they are read."""
     accepted = metrics.get("accepted_tokens")
     return sum(count for count in accepted if type(count) is int) if isinstance(accepted, list) else 1
 

@@ -180,7 +180,7 @@ class Replay:
 def replay(runs: PromptRuns, file: Path) -> Replay:
     """Replay and predict one prompt that has a synchronous run. Raises `InputError` where that makes no sense."""
     sync = runs.sync
-    assert sync is not None  # those without are told apart before
+    assert sync is not None  # prompts without one are left out before
     rounds = SyncRounds.of(sync)
     times = step_times(sync, rounds.draft_tokens, runs.greedy, runs.asynchronous)
     tokens = sync.tokens if runs.asynchronous is None else runs.asynchronous.tokens

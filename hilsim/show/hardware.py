@@ -1,4 +1,4 @@
-"""What a report says of boards and recordings: what they did, what went wrong, and how far off the chip model is."""
+"""The part of a report about boards and recordings: what they executed, what failed, how far off the chip model is."""
 
 from __future__ import annotations
 
@@ -176,10 +176,10 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
     for unit in units:
         models = ", ".join(f"{name} as {role}" for role, name in unit["models"].items())
         page.paragraph(Text(clean(f"{unit['unit']}: {unit['backend']}, {models}"), "bold"), 2)
-        page.paragraph(device_words(unit["device"]), 4)
+        page.paragraph(device_text(unit["device"]), 4)
         steps = ", ".join(f"{number} {use}" for use, number in unit["steps"].items()) or "none"
         waited = f"{duration(unit['device_ms'])} on the device, {duration(unit['wall_ms'])} waited for"
-        page.paragraph(f"steps: {steps}; {waited}{board_words(unit)}", 4)
+        page.paragraph(f"steps: {steps}; {waited}{sensor_text(unit)}", 4)
         if unit["other_weights"]:
             roles = " and ".join(unit["other_weights"])
             page.paragraph(Text(f"The board's model is not the stand-in that the scenario names as {roles}.", BAD), 4)
@@ -188,26 +188,26 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
             page.paragraph(Text(words, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
-        told(page, unit["faults"], FAULTS_SHOWN, fault_words, "fault")
-        told(page, unit["doubts"], DOUBTS_SHOWN, lambda doubt: f"{doubt['kind']}: {doubt['sentence']}", "doubt")
+        first_few(page, unit["faults"], FAULTS_SHOWN, fault_text, "fault")
+        first_few(page, unit["doubts"], DOUBTS_SHOWN, lambda doubt: f"{doubt['kind']}: {doubt['sentence']}", "doubt")
 
 
-def told(page: Page, found: Sequence[Block], most: int, words: Any, noun: str) -> None:
+def first_few(page: Page, found: Sequence[Block], most: int, text_of: Any, noun: str) -> None:
     """The first few of a list, and how many more there are."""
     for one in found[:most]:
-        page.paragraph(Text(clean(words(one)), BAD), 4)
+        page.paragraph(Text(clean(text_of(one)), BAD), 4)
     if len(found) > most:
         page.line((f"    and {counted(len(found) - most, f'more {noun}')} in --json", FRAME))
 
 
-def fault_words(fault: Block) -> str:
-    """One fault in words."""
+def fault_text(fault: Block) -> str:
+    """One fault as a sentence."""
     cost = f", {duration(fault['cost_ms'])} lost" if fault["cost_ms"] else ""
     where = f"fault in a step of the {fault['role']} ({fault['phase']})"
     return f"{where}: {fault['kind']}: {fault['found']}{cost}; {fault['then']}"
 
 
-def device_words(device: Block) -> str:
+def device_text(device: Block) -> str:
     """What a board says of itself, in a line."""
     return (
         ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, ""))
@@ -215,7 +215,7 @@ def device_words(device: Block) -> str:
     )
 
 
-def board_words(unit: Block) -> str:
+def sensor_text(unit: Block) -> str:
     """Energy and temperature, where the board has sensors."""
     energy = "" if unit["energy_mj"] is None else f", {unit['energy_mj'] / 1000:.1f} J"
     warmest = "" if unit["max_temperature_c"] is None else f", at most {unit['max_temperature_c']:.0f} °C"

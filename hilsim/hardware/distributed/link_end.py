@@ -1,6 +1,6 @@
-"""One end of a link that is really there: it puts messages on the wire when told to, and tells what arrives.
+"""One end of a physical link: it sends messages on command and reports those that arrive.
 
-Standard library only. Whoever commands it speaks the agents' protocol (docs/protocol.md) with other kinds:
+Standard library only. Its client speaks the agents' protocol (docs/protocol.md) with other kinds:
 
     client  send     id, message, bytes              put a message of so many bytes on the link
     end     sent     id, message, clock_ns           the socket has taken all of it
@@ -53,7 +53,7 @@ class Peer:
     def __init__(self, service: Service):
         self.service = service
         self.counts = Counts()
-        self.tell: Tell | None = None  # who wants to hear what arrives
+        self.tell: Tell | None = None  # called with every message that arrives
         self.met = threading.Condition()
         self.connection: socket.socket | None = None
 
@@ -68,18 +68,18 @@ class Peer:
 
     def knock(self, host: str, port: int) -> None:
         """Go to where the other end listens, time after time."""
-        told = ""
+        noted = ""
         while True:
             try:
                 with socket.create_connection((host, port), HELLO_S) as connection:
                     introduce(connection, self.service.token)
                     self.receive(connection)
             except (Closed, FrameError, OSError) as error:
-                # A first message says why there is no link, in case somebody looks; the next ones would be the same.
+                # A first message says why there is no link, for a person who looks; the next ones would be the same.
                 why = "it closed the connection" if isinstance(error, Closed) else error
-                if (words := f"{host}:{port}: {why}") != told:
-                    note(words)
-                    told = words
+                if (text := f"{host}:{port}: {why}") != noted:
+                    note(text)
+                    noted = text
             time.sleep(KNOCK_S)
 
     def receive(self, connection: socket.socket) -> None:
@@ -110,7 +110,7 @@ class Peer:
                 self.connection = None
 
     def send(self, message: int, nbytes: int) -> None:
-        """Put a message on the link. Raises `RequestRefused` where there is nobody at its other end."""
+        """Put a message on the link. Raises `RequestRefused` where nothing is at its other end."""
         with self.met:
             if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
                 raise RequestRefused("no_peer", "the other end of the link is not there")
@@ -171,7 +171,7 @@ class Steady(ClientConnection):
 
 
 class Post(ClientSession):
-    """One client, who has messages sent and hears of those that arrive."""
+    """One client, which has messages sent and is notified of those that arrive."""
 
     def __init__(self, line: Steady, service: Service, let_go: Callable[[], None], peer: Peer):
         super().__init__(line, service, let_go)
@@ -184,10 +184,10 @@ class Post(ClientSession):
             return False
         self.steady.connection.settimeout(None)
         self.steady.steady = True
-        self.peer.tell = self.told
+        self.peer.tell = self.notify
         return True
 
-    def told(self, frame: Frame) -> None:
+    def notify(self, frame: Frame) -> None:
         """Tell the client, where it is still there."""
         with contextlib.suppress(Closed):
             self.line.send(frame)

@@ -1,4 +1,4 @@
-"""The run's end of the lines to both ends of a link: it has messages sent, and hears of them when they have arrived."""
+"""The run's connections to both ends of a link: they have messages sent and trigger events when these have arrived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class End:
     """One end of a link. What it says is read by a thread, as it speaks unasked.
 
     `sent` is who waits for an answer, by question; `arrived` who waits for a message, and its size, by its number;
-    `told` where the answers to other questions go.
+    `replies` where the answers to other questions go.
     """
 
     def __init__(self, address: Address, token: str | None = None):
@@ -40,7 +40,7 @@ class End:
         self.numbers = count(2)  # the handshake has used 1
         self.sent: dict[int, Awaited] = {}
         self.arrived: dict[int, tuple[int, Awaited]] = {}
-        self.told: dict[int, Frame | None] = {}
+        self.replies: dict[int, Frame | None] = {}
         self.changed = threading.Condition()
         self.fault: AgentFault | None = None
         threading.Thread(target=self._listen, name=f"end {address}", daemon=True).start()
@@ -56,7 +56,7 @@ class End:
         with self.changed:
             self.sent[number] = sent
             fault = self.fault
-        if fault is not None:  # it is gone, though the socket may still take what nobody reads
+        if fault is not None:  # it is gone, though the socket may still take bytes that are not read
             self._lost(fault)
             return
         self._ask(Frame("send", {"id": number, "message": message, "bytes": nbytes}))
@@ -73,11 +73,11 @@ class End:
         """How many messages and bytes the end has sent and received. Raises `ChipLost`."""
         number = next(self.numbers)
         with self.changed:
-            self.told[number] = None
+            self.replies[number] = None
         self._ask(Frame("stats", {"id": number}))
         with self.changed:
-            self.changed.wait_for(lambda: self.told[number] is not None or self.fault is not None, within_s)
-            found = self.told.pop(number)
+            self.changed.wait_for(lambda: self.replies[number] is not None or self.fault is not None, within_s)
+            found = self.replies.pop(number)
         if found is None:
             fault = self.fault or AgentFault("stalled", f"no answer within {within_s:.2g} s")
             raise ChipLost(self.name, fault.kind, fault.found, REMEDY)
@@ -99,7 +99,7 @@ class End:
         """Hand out what comes until nothing more can."""
         try:
             while True:
-                self._hear(read_frame(self.socket.recv, 0))
+                self._handle(read_frame(self.socket.recv, 0))
         except Closed:
             self._lost(AgentFault("died", "it closed the connection"))
         except FrameError as error:
@@ -109,9 +109,9 @@ class End:
         except OSError as error:
             self._lost(AgentFault("died", reason(error)))
         except (KeyError, TypeError):
-            self._lost(AgentFault("garbage", "an answer to what nobody asked"))
+            self._lost(AgentFault("garbage", "an answer to no question"))
 
-    def _hear(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
         fields = frame.fields
         if frame.kind == "sent":
             with self.changed:
@@ -127,8 +127,8 @@ class End:
             env.done(event)
         elif frame.kind == "stats":
             with self.changed:
-                if fields["id"] in self.told:
-                    self.told[fields["id"]] = frame
+                if fields["id"] in self.replies:
+                    self.replies[fields["id"]] = frame
                 self.changed.notify_all()
         elif frame.kind == "error":
             raise fault_of(frame)
@@ -140,7 +140,7 @@ class End:
         return f"the link's end at {self.agent.address}"
 
     def _lost(self, fault: AgentFault) -> None:
-        """Tell everybody who waits that it is in vain; the first fault is the one that is told."""
+        """Fail every event that is waited for; the first fault is the one that is reported."""
         with self.changed:
             self.fault = self.fault or fault
             first = self.fault
