@@ -67,6 +67,11 @@ class Scenario(Source):
 
     kind = "scenario"
 
+    @property
+    def is_name(self) -> bool:
+        """Whether it has to be looked up, which takes heavier imports."""
+        return len(self.parts) == 1 and self.suffix not in (".yaml", ".yml") and not os.path.isfile(self)
+
 
 class Study(Scenario):
     """A study that a command reads, by its path or name."""
@@ -103,17 +108,16 @@ def require_sources(options: Namespace) -> None:
     faults: list[Fault] = []
     for name, path in list(vars(options).items()):
         if isinstance(path, Scenario):
-            from hilsim.describe.catalogue import find_scenario
+            if path.is_name:
+                from hilsim.describe.catalogue import find_scenario
 
-            try:
-                path = find_scenario(path, path.kind)
-            except InputError as error:
-                faults += error.faults
-                continue
+                try:
+                    path = Source(find_scenario(path, path.kind))
+                except InputError as error:
+                    faults += error.faults
+                    continue
             setattr(options, name, Path(path))
-            if fault := unreadable(path):
-                faults.append(fault)
-        elif isinstance(path, Source) and (fault := unreadable(path)):
+        if isinstance(path, Source) and (fault := unreadable(path)):
             faults.append(fault)
         elif isinstance(path, Folder) and not os.path.isdir(path):
             faults.append(Fault(str(path), "", "no such folder", "a folder", "Check the path."))

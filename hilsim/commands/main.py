@@ -16,7 +16,7 @@ from typing import Any
 
 from hilsim.commands.arguments import folder, place, require_sources, scenario, source, study
 
-DONE, BAD_NEWS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+BAD_INPUT, INTERRUPTED = 2, 130
 COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
