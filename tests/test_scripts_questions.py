@@ -14,7 +14,7 @@ import pytest
 
 from hilsim.commands.main import guarded
 from hilsim.describe.acceptance import acceptance_of, tokens_a_round
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of
 from hilsim.show.grid_tables import crossing
 from hilsim.study.closed_forms import sync_speedup

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import cached, digest_of
-from hilsim.describe.catalogue import PROJECT, is_file
+from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
 from hilsim.describe.profile import Profile, Switch, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
+from hilsim.places import DATA
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import CompileSite
@@ -120,7 +121,7 @@ def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
 def plan_of(
     part: Placed, profile: Profile, allowed: Compile, *, context: int, talkers: int = 1, say: Say = silent
 ) -> Plan:
-    """A language model's plan, kept or made."""
+    """A language model's plan, cached or made."""
     config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
     placement, typed = part.placement, str(part.placement.timer is not None)
     own = (part.role, part.model.model_dump_json(), repr(part.head), part.head_note, config, str(context))
@@ -148,7 +149,7 @@ def lone(graph: GraphPlan) -> Plan:
 def network_plan(
     part: PlacedNetwork, profile: Profile | None, allowed: Compile, folder: Path, say: Say = silent
 ) -> Plan:
-    """A network's plan, kept or made. Without a profile it is measured all the same: it takes time and memory."""
+    """A network's plan, cached or made. Without a profile it is measured all the same: it takes time and memory."""
     name = f"network {part.placement.name}"
 
     def make() -> Plan:
@@ -163,7 +164,7 @@ def network_plan(
     # What a user's own module depends on is unknown, so only ours are cached.
     if not part.placement.module.startswith("hilsim."):
         return make()
-    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(PROJECT / "models/intent"))
+    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(DATA / "models/intent"))
     return cached((*shared_key(part, profile or NO_RULES, allowed), *own), make)
 
 
