@@ -7,7 +7,6 @@ import sys
 
 from hilsim.commands.arguments import Commands, place, source, whole, wholes
 from hilsim.commands.outputs import require_place
-from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # positions in one step, or cached
 EXAMPLES = """examples:
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hilsim.describe.address import Address
-    from hilsim.errors import InputError
+    from hilsim.errors import InputError, Misfit
     from hilsim.hardware.measured.profile import Grid, taken
     from hilsim.hardware.measured.rig import token_in
     from hilsim.hardware.measured.sweep import load_models, record_steps

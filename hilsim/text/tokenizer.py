@@ -3,7 +3,7 @@
 The tokenizer is Hugging Face's `tokenizer.json`, the template the folder's own. A prompt is the whole conversation so
 far, rendered and encoded anew, as pieces may depend on what stands before them and templates may change what they have
 written before. What caches hold of earlier turns is compared with that: usually all of it stands and the new turn alone
-is read; where it differs, it is read again from there (`Dialogue.ask`).
+is read; where it differs, it is read again from there (`ChatHistory.ask`).
 """
 
 from __future__ import annotations
