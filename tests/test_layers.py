@@ -28,7 +28,7 @@ HOMES = {
     "argparse": ("commands", "training"),
     "distributed": ("study/cluster.py",),
     "optuna": ("study/search.py",),
-    "pyarrow": ("show/results.py",),
+    "pyarrow": ("show/table.py",),
     "numba": ("screen",),
 }
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))

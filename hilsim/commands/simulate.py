@@ -297,11 +297,11 @@ def save_traces(options: RunOptions, setup: Setup, outcome: Outcome) -> None:
 
 def save_tables(folder: Path, outcome: Outcome) -> None:
     """Write the tables of rounds and requests."""
-    from hilsim.show.tables import write_requests, write_rounds
+    from hilsim.show.tables import requests_table, rounds_table
 
-    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
+    for name, table_of in (("rounds.csv", rounds_table), ("requests.csv", requests_table)):
         with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write(file, outcome.baseline, outcome.speculative)
+            table_of(outcome.baseline, outcome.speculative).write_csv(file)
 
 
 def save_report(folder: Path, document: dict[str, Any]) -> None:

@@ -29,14 +29,13 @@ from hilsim.show.results import (
     Row,
     best_of,
     cells_of,
-    columns_of,
+    points_table,
     print_reasons,
     print_table,
-    require_pyarrow,
-    write_csv,
-    write_parquet,
+    types_of,
 )
 from hilsim.show.sentences import outside_words
+from hilsim.show.table import require_package
 from hilsim.study.campaign import Campaign, bytes_digest
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Point, grid_of
@@ -129,7 +128,7 @@ def require_outputs(options: StudyOptions) -> None:
     if options.plot is not None:
         require_plot(options.plot)
     if options.parquet is not None:
-        require_pyarrow()
+        require_package("pyarrow", "--parquet", "Install hilsim[study], or use --csv.")
     for place, option in ((options.csv, "--csv"), (options.parquet, "--parquet")):
         if place is not None:
             require_place(place, option)
@@ -352,13 +351,13 @@ def short_path(file: Path) -> Path:
 
 def export(study: Study, rows: Sequence[Row], grid: Grid, metrics: Sequence[str], options: StudyOptions) -> None:
     """Write the files that were asked for, each whole or not at all."""
-    columns = columns_of(rows, grid, metrics)
+    table = points_table(rows, grid, metrics)
     if options.csv is not None:
         with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write_csv(columns, file)
+            table.write_csv(file)
     if options.parquet is not None:
         with written(options.parquet) as path:
-            write_parquet(columns, path, grid, metrics)
+            table.write_parquet(path, types_of(grid, metrics))
     if options.plot is not None:
         from hilsim.show.study import draw
 

@@ -7,11 +7,10 @@ request arrived), so that the rounds of a request sum to it.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from typing import TextIO
 
 from hilsim.measure.parts import LOSSES, Parts, added, requests_in_parts
+from hilsim.show.table import Table
 from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_MS
 
@@ -24,21 +23,14 @@ REQUESTS = (
 Row = tuple[str | int, ...]
 
 
-def write_rounds(file: TextIO, *runs: Trace | None) -> None:
-    """Write the rounds of each run; None stands for a run that did not take place."""
-    write(file, ROUNDS, (row for trace in runs if trace is not None for row in round_rows(trace)))
+def rounds_table(*runs: Trace | None) -> Table:
+    """The rounds of each run; None stands for a run that did not take place."""
+    return Table(ROUNDS, [row for trace in runs if trace is not None for row in round_rows(trace)])
 
 
-def write_requests(file: TextIO, *runs: Trace | None) -> None:
-    """Write the requests of each run."""
-    write(file, REQUESTS, (row for trace in runs if trace is not None for row in request_rows(trace)))
-
-
-def write(file: TextIO, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
-    """A header and its rows."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+def requests_table(*runs: Trace | None) -> Table:
+    """The requests of each run."""
+    return Table(REQUESTS, [row for trace in runs if trace is not None for row in request_rows(trace)])
 
 
 def round_rows(trace: Trace) -> Iterator[Row]:
