@@ -39,7 +39,6 @@ from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.commands.profile import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
@@ -52,6 +51,7 @@ from hilsim.hardware.measured.quality import Doubt
 from hilsim.hardware.measured.rig import Rig
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
 from hilsim.hardware.wire.client import Agent
+from hilsim.places import CODE, DATA
 from hilsim.progress import saying
 from hilsim.runs.run import Sources
 from hilsim.show.fidelity import percent
@@ -128,7 +128,7 @@ def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
     """An agent on this computer with one thread; its address."""
     models = [part for name, folder in checkpoints.items() for part in ("--model", f"{name}={folder}")]
     command = [sys.executable, "-m", "hilsim", "agent", "--threads", "1", "--listen", "127.0.0.1:0", *models]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
         told = process.stdout.readline().strip()
@@ -165,7 +165,7 @@ class Talk:
         target = load_setup(self.scenario, self.overrides).target
         assert target.stand_in is not None
         found = {target.model.name: target.stand_in}
-        found |= {f"{PREFIX}{draft}": PROJECT / "models" / draft for draft in self.drafts}
+        found |= {f"{PREFIX}{draft}": DATA / "models" / draft for draft in self.drafts}
         if missing := [str(folder) for folder in found.values() if not folder.is_dir()]:
             raise ScenarioError([Fault("--drafts", "", ", ".join(missing), f"folders in models/, such as {DRAFTS}")])
         return found

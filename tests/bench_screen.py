@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from hilsim.commands.explore import ExploreOptions, understood
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.measure.screened import screened_measures
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import replayed, timed_words
 from hilsim.runs.transcripts import transcript_for
 from hilsim.screen.request import ROUNDS

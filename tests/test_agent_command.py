@@ -19,12 +19,12 @@ import pytest
 from hilsim.commands.agent import GRACE_S, add_agent
 from hilsim.commands.agent_settings import settings_of
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
 from hilsim.hardware.wire.client import Agent, Patience
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame
+from hilsim.places import CODE as PROJECT
 
 BLOCKED = (
     "import sys\n"

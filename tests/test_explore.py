@@ -18,10 +18,10 @@ from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.setup import Setup
 from hilsim.measure.measures import MEASURES, measured
 from hilsim.measure.screened import MEASURED
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.show.explore import doubtful

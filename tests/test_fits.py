@@ -19,12 +19,13 @@ from hilsim.cost.fit import fits_of, quick_verdict, whole
 from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Reading, largest_context, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, described
+from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Ability, Chip, PublishedLimit, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.study.uncertainty import chance_of_fitting, in_use, roomy, uncertainty
 from tests.scenes import shipped
 from tests.tiny import chip, figure, model, precision, unit

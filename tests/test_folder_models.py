@@ -11,11 +11,12 @@ import pytest
 
 from hilsim.commands.fidelity import show_chip
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.model import Model
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.study.space import drafts_for
 from tests.scenes import shipped
 

@@ -25,7 +25,7 @@ from hilsim.cost.extra import extra_at, extra_seconds
 from hilsim.cost.memory import ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import network_ns, timer_for
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.compiled import Extra, Work
 from hilsim.describe.head import LogitsHead
 from hilsim.describe.load import load_setup
@@ -35,6 +35,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import CompileError, InputError
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import KVCache
+from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.sources.synthetic import SyntheticSource
 from tests.tiny import figure, precision, unit

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hilsim.commands.fidelity import families
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
 from hilsim.describe.scenario import Lengths, Synthetic
@@ -21,6 +20,7 @@ from hilsim.fidelity.measurements import read_figures
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replayed
 from hilsim.files import read_text
+from hilsim.places import CODE as PROJECT
 from hilsim.sources.synthetic import SyntheticSource
 from tests.mutations import ODDITIES, changed_bytes, changed_tree, json_bytes, survive
 from tests.test_doubts import GREEDY, SECONDS

@@ -15,11 +15,11 @@ from scipy import stats
 
 from hilsim.commands.main import main
 from hilsim.commands.study import StudyOptions, first_goal, study_command
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.study import RangeAxis
 from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
+from hilsim.places import CODE as PROJECT
 from hilsim.show.results import as_exact
 from hilsim.study import worker as app_point
 from hilsim.study.points import Column, Grid, spelled

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import Replay, replayed
+from hilsim.places import CODE as PROJECT
 
 TRACE = PROJECT / "chips" / "measurements" / "traces" / "amusd_humaneval.json"
 Log = list[dict[str, Any]]

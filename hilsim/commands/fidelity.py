@@ -11,16 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hilsim.commands.outputs import require_place, require_plot
-from hilsim.describe.catalogue import (
-    PATH,
-    PROJECT,
-    config_of,
-    described,
-    file_of,
-    load_chip,
-    load_named,
-    written_chip,
-)
+from hilsim.describe.catalogue import PATH, config_of, described, file_of, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.family import Family
@@ -38,6 +29,7 @@ from hilsim.fidelity.table import gathered
 from hilsim.fidelity.two_device import replayed
 from hilsim.fidelity.validate import compared
 from hilsim.files import exists, read_text, written
+from hilsim.places import DATA
 from hilsim.progress import saying
 
 
@@ -98,7 +90,7 @@ def validate(file: Path | None, *, chip: str | None, plot: Path | None, as_json:
         json.dump(document, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        name = str(file or SHIPPED.relative_to(PROJECT))
+        name = str(file or SHIPPED.relative_to(DATA))
         fidelity.print_validation(Console(), rows, speculation, ratios, left, name, (as_text(doubts), notes))
     return 1 if doubts else 0
 
@@ -173,7 +165,7 @@ def calibrate(
     try:
         if written_one is None:
             assert family is not None  # the arguments ask for one of the two
-            path = file_of("family", family, PROJECT / "chips" / "_.yaml")
+            path = file_of("family", family, DATA / "chips" / "_.yaml")
             found = calibrate_family(known[family], fitting(cases), str(source))
             text = with_account(with_changed_figures(read_text(path), str(path), found.figures), found)
         else:

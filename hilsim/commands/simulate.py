@@ -16,6 +16,7 @@ from hilsim.cost.verdict import Verdict, check
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
+from hilsim.extras import how_to_install
 from hilsim.files import folder_faults, place_faults, written
 from hilsim.progress import saying
 from hilsim.runs.run import Outcome, Sources, run_both
@@ -277,7 +278,7 @@ def save(
         with written(options.out / "timeline.png") as path:
             draw(path, outcome.baseline, outcome.speculative, setup)
     except ModuleNotFoundError as error:
-        return f"timeline.png: left out, {error.name} is not installed. Install hilsim[plot]."
+        return f"timeline.png: left out, {error.name} is not installed ({how_to_install('matplotlib')})."
     return ""
 
 

@@ -21,6 +21,7 @@ from hilsim.describe.study import Objective, Search, Study
 from hilsim.describe.study_load import Described, load_study, override
 from hilsim.describe.write import typed
 from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.extras import require_package
 from hilsim.files import folder_faults, read_text, written
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import progressing, saying
@@ -35,11 +36,10 @@ from hilsim.show.results import (
     types_of,
 )
 from hilsim.show.sentences import outside_words
-from hilsim.show.table import require_package
 from hilsim.study.campaign import Campaign, bytes_digest
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Point, grid_of
-from hilsim.study.search import Found, Goal, Places, Values, require_optuna, search
+from hilsim.study.search import Found, Goal, Places, Values, search
 from hilsim.study.spread import spread
 from hilsim.study.store import Store
 from hilsim.study.sweeps import LATENCY
@@ -128,7 +128,7 @@ def require_outputs(options: StudyOptions) -> None:
     if options.plot is not None:
         require_plot(options.plot)
     if options.parquet is not None:
-        require_package("pyarrow", "--parquet", "Install hilsim[study], or use --csv.")
+        require_package("pyarrow", "--parquet", ", or use --csv")
     for place, option in ((options.csv, "--csv"), (options.parquet, "--parquet")):
         if place is not None:
             require_place(place, option)
@@ -138,7 +138,7 @@ def search_of(study: Study, options: StudyOptions) -> Search | None:
     """How to search, where the file or the command line asks for it."""
     if options.grid or (study.search is None and not options.search):
         return None
-    require_optuna()
+    require_package("optuna", "search")
     return study.search or Search()
 
 

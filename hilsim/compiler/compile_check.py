@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import digest_of, kept
-from hilsim.describe.catalogue import PROJECT, is_file
+from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
 from hilsim.describe.profile import Profile, Switch, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
+from hilsim.places import DATA
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import Site
@@ -163,7 +164,7 @@ def network_plan(
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
     if not part.placement.module.startswith("hilsim."):
         return make()
-    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(PROJECT / "models/intent"))
+    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(DATA / "models/intent"))
     return kept((*shared_key(part, profile or NO_RULES, allowed), *own), make)
 
 

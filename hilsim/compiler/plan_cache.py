@@ -13,20 +13,31 @@ from functools import cache
 from pathlib import Path
 
 from hilsim.compiler.plan import Plan
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.files import kept_folder
+from hilsim.places import PACKAGE
 
 KNOWN: dict[str, Plan] = {}
 # What the compiler's room stands on, and nothing above it: `tests/test_layers.py` holds imports to that.
-ROOMS = ("units.py", "errors.py", "files.py", "describe", "cost", "text", "sampling", "networks", "compiler")
+ROOMS = (
+    "units.py",
+    "errors.py",
+    "places.py",
+    "files.py",
+    "describe",
+    "cost",
+    "text",
+    "sampling",
+    "networks",
+    "compiler",
+)
 
 
 @cache
 def makers() -> str:
     """Digest of what makes plans: our sources, the operator table, PyTorch's release."""
     found = hashlib.sha256(importlib.metadata.version("torch").encode())
-    ours = [PROJECT / "hilsim" / room for room in ROOMS]
+    ours = [PACKAGE / room for room in ROOMS]
     files = [file for room in ours for file in (sorted(room.rglob("*.py")) if room.is_dir() else [room])]
     for file in (*files, TABLE, SPELLINGS, FORMATS):
         found.update(file.read_bytes())

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hilsim.errors import Fault, InputError
+from hilsim.extras import require_package
 from hilsim.show.numbers import three_digits
 from hilsim.study.points import spelled
 
@@ -58,7 +57,7 @@ class Table:
 
     def to_pandas(self) -> Any:
         """As a `pandas.DataFrame`. Raises `InputError` where pandas is not installed."""
-        require_package("pandas", "", "pip install pandas, or use records().")
+        require_package("pandas", "to_pandas()", ", or use records()")
         return import_module("pandas").DataFrame(self.records(), columns=list(self.columns))
 
     def rich(self) -> RichTable:
@@ -147,9 +146,3 @@ def terminal(width: int = WIDTH) -> Console:
 
     console = Console(highlight=False, markup=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, width=width)
-
-
-def require_package(name: str, option: str, remedy: str) -> None:
-    """Raises `InputError` where a package is not installed."""
-    if find_spec(name) is None:
-        raise InputError([Fault(option or name, "", f"no {name}", "it installed", remedy)])

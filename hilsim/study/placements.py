@@ -18,13 +18,14 @@ from hilsim.compiler.compile_check import compiled, load_compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
+from hilsim.places import DATA
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import Unscreenable, screened
@@ -327,4 +328,4 @@ class Screen:
 @cache
 def on_chip() -> Link:
     """The link between two units of one chip."""
-    return load_named("link", Link, "on-chip", PROJECT / "scenarios")
+    return load_named("link", Link, "on-chip", DATA / "scenarios")
