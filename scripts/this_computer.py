@@ -33,22 +33,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.commands.fidelity import as_file, write_chip
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
-from hilsim.commands.profile import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.address import Address
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.fidelity.chip_file import as_file, write_chip
 from hilsim.fidelity.steps import StepCalibration
 from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
+from hilsim.hardware.measured.calibrate import calibrate
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.measured.quality import Doubt
 from hilsim.hardware.measured.rig import Rig
+from hilsim.hardware.measured.sweep import load_models, record_steps
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
 from hilsim.hardware.wire.client import Agent
 from hilsim.places import CODE, DATA
@@ -108,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             doubted += profiled(address, file)
             with saying("talking to the board"):
                 measured.append(talk.measured(address, options.keep))
-        made = calibrated(CalibrateOptions(file, "computer-cpu"), read_recording(file))
-        write_chip(as_file(made.record, chip), chip)
+        made = calibrate(read_recording(file), "computer-cpu")
+        write_chip(as_file(made.record, chip.stem), chip)
         with saying("predicting"):
             predicted = talk.predicted(chip)
     pairs = zip(talk.names, zip(*measured, strict=True), predicted, strict=True)
@@ -142,9 +143,8 @@ def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
 
 def profiled(address: str, file: Path) -> list[Doubt]:
     """One more session of the board's profile; what is doubtful about it."""
-    options = ProfileOptions(address, file, grid=GRID, warm_up=1, repeats=3)
     with closing(Agent(Address.parse(address))) as board:
-        return steps_into(options, board, models_of(options, board))[0]
+        return record_steps(board, load_models(board), file, GRID, warm_up=1, repeats=3)[0]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.commands.check import CheckOptions, check_command
+from hilsim.commands.main import main
 from hilsim.compiler import plan_cache
 from hilsim.places import CODE as PROJECT
 
@@ -74,7 +74,7 @@ def test_compile_plans_depend_on_rooms_that_the_compiler_may_import() -> None:
 
 def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
     """A check exports its models once; after that the plan is read."""
-    assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
+    assert main(["check", str(PROJECT / "scenarios/orin_8295.yaml")]) == 0
     code = (
         "import sys; from hilsim.commands.main import main, simulate_main\n"
         "status = main(['check', 'scenarios/orin_8295.yaml'])\n"
@@ -88,7 +88,7 @@ def test_help_checks_and_synthetic_runs_start_without_heavy_packages() -> None:
 
 def test_a_live_run_does_not_load_the_compiler() -> None:
     """PyTorch's compiler takes longer to import than the whole first scenario takes to start; plans are kept."""
-    assert check_command(CheckOptions(PROJECT / "scenarios/orin_8295.yaml", [])) == 0
+    assert main(["check", str(PROJECT / "scenarios/orin_8295.yaml")]) == 0
     code = (
         "import sys; from hilsim.commands.main import simulate_main\n"
         "few = ['--set=workload.count=1', '--set=workload.max_turns=1', '--set=workload.max_new_tokens=4']\n"

@@ -9,13 +9,13 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hilsim.commands.fidelity import families
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
 from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.describe.strict_yaml import parse
 from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
+from hilsim.fidelity.from_file import families
 from hilsim.fidelity.measurements import read_figures
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replayed

@@ -1,4 +1,4 @@
-"""What a script writes besides its table: `--plot` and `--csv`, refused before the work and written whole after it."""
+"""Files beside a table, `--plot` and `--csv`: refused before the work, written whole after it."""
 
 from __future__ import annotations
 
