@@ -15,7 +15,7 @@ from hilsim.places import CODE as PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "errors", "units", "places", "files", "extras", "progress", "versions",
+    "errors", "shown", "units", "places", "files", "extras", "progress", "versions",
     "describe", "cost", "text", "sampling", "networks", "sources", "compiler", "sim", "screen", "fidelity", "hardware",
     "measure", "runs", "training", "study", "show", "api", "policy", "engine", "commands", "__main__",
 ]  # fmt: skip

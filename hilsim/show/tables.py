@@ -20,6 +20,10 @@ REQUESTS = (
     "run", "request", "conversation", "turn", "arrived_ms", "finished_ms", "prompt_tokens", "output_tokens", "finish",
     "request_latency_ms", *SPENT,
 )  # fmt: skip
+SPANS = (
+    "run", "track", "kind", "start_ms", "end_ms", "request", "round", "asked_ms", "done_ms", "rows", "width", "bytes",
+    "cached", "position",
+)  # fmt: skip
 Row = tuple[str | int, ...]
 
 
@@ -31,6 +35,18 @@ def rounds_table(*runs: Trace | None) -> Table:
 def requests_table(*runs: Trace | None) -> Table:
     """The requests of each run."""
     return Table(REQUESTS, [row for trace in runs if trace is not None for row in request_rows(trace)])
+
+
+def spans_table(*runs: Trace | None) -> Table:
+    """The spans of each run: what occupied which unit or direction of a link, and when (see `sim.trace.Span`)."""
+    return Table(SPANS, [row for trace in runs if trace is not None for row in span_rows(trace)])
+
+
+def span_rows(trace: Trace) -> Iterator[Row]:
+    """The spans of one run, in the order in which they ended."""
+    for track, kind, start_ns, end_ns, request, number, asked_ns, done_ns, *rest in trace.spans:
+        start, end, asked, done = map(exact_ms, (start_ns, end_ns, asked_ns, done_ns))
+        yield (trace.policy, track, kind, start, end, request, number, asked, done, *rest)
 
 
 def round_rows(trace: Trace) -> Iterator[Row]:
