@@ -11,7 +11,7 @@ HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.networks.intent:matcher hilsim.networks.intent:matcher_22m
 
-.PHONY: run test check hil bench pictures transcripts clean
+.PHONY: run test check hil bench pictures transcripts plans clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -48,6 +48,10 @@ pictures: $(READY)
 # Half a minute: what the stand-ins say in the shipped scenarios.
 transcripts: $(READY)
 	$(BIN)/python scripts/record_transcripts.py
+
+# What their models compile to; after a change of the compiler, the networks or the operator tables.
+plans: $(READY)
+	$(BIN)/python scripts/record_plans.py
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

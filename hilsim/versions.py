@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import platform
+from importlib.util import find_spec
 
 import hilsim
-from hilsim.extras import EXTRAS, how_to_install
+from hilsim.errors import Fault, InputError
 
 USED = ("simpy", "numpy", "torch")  # packages that numbers could depend on
+# The extra of pyproject.toml that brings each package which only some questions need.
+EXTRAS = {
+    "matplotlib": "plots", "numba": "studies", "pandas": "studies", "pyarrow": "studies", "optuna": "search",
+    "distributed": "clusters", "shtab": "completion",
+}  # fmt: skip
 
 
 def version_of(package: str) -> str | None:
@@ -32,3 +38,15 @@ def installed() -> str:
     for package in EXTRAS:
         lines[package] = version_of(package) or f"not installed: {how_to_install(package)}"
     return "\n".join(f"{name} {found}" for name, found in lines.items())
+
+
+def how_to_install(package: str) -> str:
+    """The command that installs a package of an extra."""
+    return f"pip install 'hilsim[{EXTRAS[package]}]'"
+
+
+def require_package(package: str, asked_by: str, otherwise: str = "") -> None:
+    """Raises `InputError` where a package of an extra is not installed; `asked_by` is the option that needs it."""
+    if find_spec(package) is None:
+        remedy = f"Run {how_to_install(package)}{otherwise}."
+        raise InputError([Fault(asked_by, "", f"no {package}", "it installed", remedy)])

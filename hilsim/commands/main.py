@@ -94,7 +94,7 @@ class PrintCompletion(argparse.Action):
     """`--completion SHELL`: a script for the console command, with files and folders where options take them."""
 
     def __call__(self, parser: argparse.ArgumentParser, _: argparse.Namespace, shell: Any, *rest: object) -> None:
-        from hilsim.extras import require_package
+        from hilsim.versions import require_package
 
         require_package("shtab", "--completion")
         import shtab

@@ -41,7 +41,6 @@ def run(options: argparse.Namespace) -> int:
     single_threaded()  # before NumPy is imported: processes are the parallel part
     from hilsim.describe.study_load import load_study
     from hilsim.errors import Fault, InputError
-    from hilsim.extras import require_package
     from hilsim.files import folder_faults, read_text
     from hilsim.measure.measures import HEADLINE, MEASURES
     from hilsim.show.numbers import counted
@@ -52,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.study.points import grid_of
     from hilsim.study.store import Store
     from hilsim.study.worker import digest_of, facts_of
+    from hilsim.versions import require_package
 
     if options.plot is not None:
         require_plot(options.plot)

@@ -74,7 +74,7 @@ def validate_log(options: argparse.Namespace) -> int:
     from hilsim.errors import Fault, InputError
     from hilsim.fidelity.doubts import doubtful_steps
     from hilsim.fidelity.step_log import read_log
-    from hilsim.fidelity.two_device import replayed
+    from hilsim.fidelity.two_device import replay
     from hilsim.show.two_device import as_json, print_log
 
     of_rows = {
@@ -84,7 +84,7 @@ def validate_log(options: argparse.Namespace) -> int:
         found = f"{', '.join(beside)} beside it"
         raise InputError([Fault("--trace", "", found, "--trace FILE alone or with --json", "Run validate twice.")])
     prompts = read_log(options.trace)
-    replays = [replayed(runs, options.trace) for runs in prompts if runs.sync is not None]
+    replays = [replay(runs, options.trace) for runs in prompts if runs.sync is not None]
     doubts = [str(doubt) for doubt in doubtful_steps(prompts, options.trace)]
     if options.json:
         write_json(as_json(prompts, replays, str(options.trace)) | {"doubts": doubts})

@@ -64,8 +64,8 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
         f"conversations ({requests} requests)"
     )
     console.print(
-        f"{len(found):,} screened, {found.rounds:,} rounds in {exploration.screening_s:.1f} s; "
-        f"{exploration.preparing_s:.1f} s before that to load, compile and record",
+        f"{len(found) - found.by_events:,} screened, {found.rounds:,} rounds, and {found.by_events:,} run by events "
+        f"in {exploration.screening_s:.1f} s; {exploration.preparing_s:.1f} s before that to load, compile and record",
         highlight=False,
     )
     if outside := outside_car(base):

@@ -15,7 +15,6 @@ from rich.console import Console
 from hilsim.cost.verdict import Verdict
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost, Fault, InputError
-from hilsim.extras import require_package
 from hilsim.files import folder_faults, place_faults
 from hilsim.measure.metrics import speedup
 from hilsim.progress import saying
@@ -29,6 +28,7 @@ from hilsim.show.tables import requests_table, rounds_table, spans_table
 from hilsim.shown import Shown
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.trace import Observer, Trace
+from hilsim.versions import require_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

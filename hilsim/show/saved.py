@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.setup import Setup
-from hilsim.extras import how_to_install
 from hilsim.files import written
 from hilsim.runs.run import Outcome
 from hilsim.show.document import as_json
+from hilsim.versions import how_to_install
 
 if TYPE_CHECKING:
     from hilsim.show.terminal.dashboard import Dashboard

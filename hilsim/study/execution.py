@@ -17,7 +17,6 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.study import Objective, Search, Study
 from hilsim.describe.study_load import Described, override
 from hilsim.errors import Fault, HilsimError, InputError
-from hilsim.extras import require_package
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import progressing, saying
 from hilsim.study.campaign import Campaign
@@ -28,7 +27,9 @@ from hilsim.study.spread import spread
 from hilsim.study.store import Outcome
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import facts_of, worked
-from hilsim.study.workers import Here, Processes, Workers
+from hilsim.study.workers import Here, Task, Workers, failed
+from hilsim.study.workers import workers_for as workers_here
+from hilsim.versions import require_package
 
 SPEEDUP = "speedup"
 PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs
@@ -114,7 +115,10 @@ def run_study(
 
 
 def run_search(
-    campaign: Campaign, how: Search, goals: Goals, open_workers: Callable[[int], AbstractContextManager[Workers]]
+    campaign: Campaign,
+    how: Search,
+    goals: Goals,
+    open_workers: Callable[[int], AbstractContextManager[Workers[Task, Outcome]]],
 ) -> Found:
     """Search the grid; points that are known are looked up."""
     grid = campaign.grid
@@ -131,14 +135,16 @@ def run_search(
 
 
 @contextmanager
-def workers_for(campaign: Campaign, processes: int | None, cluster: str | None, most: int) -> Iterator[Workers]:
+def workers_for(
+    campaign: Campaign, processes: int | None, cluster: str | None, most: int
+) -> Iterator[Workers[Task, Outcome]]:
     """What runs the points: this process, up to `most` beside it, or a cluster."""
-    workers: Workers
+    workers: Workers[Task, Outcome]
     count = min(processes or cores(), most)
     if cluster is not None:
         workers = Cluster(worked, cluster, campaign.facts, partial(facts_of, campaign.file, campaign.base))
     else:
-        workers = Here(worked) if count <= 1 else Processes(worked, count)
+        workers = workers_here(worked, count, failed)
     try:
         yield workers
     finally:

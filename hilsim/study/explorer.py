@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,16 +22,17 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.measure.measures import measured
-from hilsim.measure.screened import MEASURED, screened_measures
-from hilsim.progress import progressing, saying
+from hilsim.measure.screened import MEASURED
+from hilsim.progress import saying
 from hilsim.runs.replay import forget_prices, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.study import ranking
 from hilsim.study.answer import Answer
-from hilsim.study.placements import Found, Ready, Screen, got_ready
+from hilsim.study.placements import Found, Ready, got_ready
 from hilsim.study.ranking import Constraint, Objective
 from hilsim.study.sensitivity import Rests, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
+from hilsim.study.timed_space import timed
 
 T = TypeVar("T")
 MOST_UNCONFIRMED = 500_000  # configurations beyond which `yes` is required
@@ -54,6 +52,10 @@ class Question:
     against: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     cloud: bool
+
+    def rank(self, found: Found) -> Answer:
+        """What was found, ranked."""
+        return Answer.of(self.space, found, self.objective, self.against, self.constraints)
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,8 @@ def explore(question: Question, *, finalists: int = 3, workers: int | None = Non
     with saying("preparing:") as say:
         ready = prepare(question, say)
     prepared = time.perf_counter()
-    found = screen_all(ready, workers)
+    answer = timed(ready, question.rank, workers)
     screened = time.perf_counter()
-    answer = Answer.of(question.space, found, question.objective, question.against, question.constraints)
     with saying("confirming finalists:") as say:
         best = tuple(
             confirm(question, ready, answer, rank, place, say)
@@ -241,47 +242,6 @@ def prepare(question: Question, say: Callable[[str], None] = lambda text: None) 
         question.file, question.overrides, question.space, question.links, question.base,
         lambda setup: transcript_for(setup, say), say, cloud=question.cloud,
     )  # fmt: skip
-
-
-def screen_all(ready: Ready, workers: int | None) -> Found:
-    """Every configuration, target by target, on this many processes."""
-    jobs = [(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))]
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    parts: dict[tuple[int, int], Found] = {}
-    with progressing(len(jobs), "targets screened") as count_of:
-        if count == 1:
-            screen = Screen(ready, screened_measures)
-            for job in jobs:
-                parts[job] = screen.of_target(*job)
-                count_of.ended("done")
-        else:
-            context = get_context("spawn")
-            with ProcessPoolExecutor(count, context, initializer=begin, initargs=(ready,)) as pool:
-                running: dict[Future[Found], tuple[int, int]] = {pool.submit(screen_target, *job): job for job in jobs}
-                try:
-                    left = set(running)
-                    while left:
-                        done, left = wait(left, return_when=FIRST_COMPLETED)
-                        for future in done:
-                            parts[running[future]] = future.result()
-                            count_of.ended("done")
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-    return Found.joined([parts[job] for job in jobs])
-
-
-SCREEN: list[Screen] = []
-
-
-def begin(ready: Ready) -> None:
-    """A worker process gets the space."""
-    SCREEN[:] = [Screen(ready, screened_measures)]
-
-
-def screen_target(rule: int, target: int) -> Found:
-    """A worker's share of it."""
-    return SCREEN[0].of_target(rule, target)
 
 
 def confirm(
