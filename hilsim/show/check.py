@@ -80,7 +80,8 @@ class Checked(Shown):
     def title(self) -> str:
         """Whether it can run."""
         found = "can run" if self.ok else "does not compile" if not self.compiles else "does not fit"
-        return f"Check of {self.subject}: {found}"
+        subject = self.subject if self.verdict is None else self.setup.scenario.name
+        return f"Check of {subject}: {found}"
 
     @property
     def facts(self) -> dict[str, str]:
