@@ -147,7 +147,8 @@ def sweep(
 ) -> Any:
     """Run every combination of the axes' values; a row a point: its values, seed, state, metrics and reason.
 
-    A key of `axes` is a dotted path, or a tuple of paths whose values move together. `repeats` are seeds a point.
+    A key of `axes` is a dotted path, or a tuple of paths whose values move together; they replace the setup's own
+    overrides of these paths. `repeats` are seeds a point.
     `workers` is the number of processes (None: one a core). With `store`, an SQLite file, each finished point is on the
     disk and the same call goes on where it was interrupted; `retry_failed` runs points again that failed. Points that
     cannot run stay in the table with their reason. Returns a `pandas.DataFrame`, or `Records` without pandas. Raises
@@ -165,7 +166,9 @@ def sweep(
         require_metrics(metrics)
         file = Path(setup.file).resolve()
         study = {"name": "sweep", "scenario": str(file), "axes": list(map(axis, axes.items())), "repeats": repeats}
-        described = load_described(Document(study, {}), Path("sweep"), setup.overrides, list(MEASURES))
+        varied = {key for keys in axes for key in ([keys] if isinstance(keys, str) else keys)}
+        base = [one for one in setup.overrides if one.partition("=")[0].strip() not in varied]
+        described = load_described(Document(study, {}), Path("sweep"), base, list(MEASURES))
         facts = facts_of(file, described.base)
         grid = grid_of(described, ground=digest_of(facts))
         place = Path(folder) / "sweep.sqlite" if store is None else Path(store)
