@@ -28,8 +28,8 @@ def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
     """The arguments of every command on a scenario."""
     nargs = "?" if optional else None
     parser.add_argument(
-        "scenario", metavar="SCENARIO", nargs=nargs, type=source,
-        help="a scenario file, e.g. scenarios/orin_8295.yaml",
+        "scenario", metavar="SCENARIO", nargs=nargs, type=scenario,
+        help="a scenario, e.g. scenarios/orin_8295.yaml or orin_8295",
     )  # fmt: skip
     add_set(parser)
     parser.add_argument("--seed", metavar="N", help="another seed (same as --set seed=N)")
@@ -63,6 +63,18 @@ class Source(PosixPath):
     """A file that a command reads; `require_sources` checks it once all arguments are parsed."""
 
 
+class Scenario(Source):
+    """A scenario that a command reads, by its path or name; `require_sources` looks the name up."""
+
+    kind = "scenario"
+
+
+class Study(Scenario):
+    """A study that a command reads, by its path or name."""
+
+    kind = "study"
+
+
 class Folder(PosixPath):
     """A folder that a command reads."""
 
@@ -70,6 +82,16 @@ class Folder(PosixPath):
 def source(text: str) -> Path:
     """A file to read."""
     return Source(place(text))
+
+
+def scenario(text: str) -> Path:
+    """A scenario by its path or name."""
+    return Scenario(place(text))
+
+
+def study(text: str) -> Path:
+    """A study by its path or name."""
+    return Study(place(text))
 
 
 def folder(text: str) -> Path:
@@ -80,8 +102,19 @@ def folder(text: str) -> Path:
 def require_sources(options: Namespace) -> None:
     """Raise `InputError` with every file and folder among the arguments that cannot be read."""
     faults: list[Fault] = []
-    for path in vars(options).values():
-        if isinstance(path, Source) and (fault := unreadable(path)):
+    for name, path in list(vars(options).items()):
+        if isinstance(path, Scenario):
+            from hilsim.describe.catalogue import find_scenario
+
+            try:
+                path = find_scenario(path, path.kind)
+            except InputError as error:
+                faults += error.faults
+                continue
+            setattr(options, name, Path(path))
+            if fault := unreadable(path):
+                faults.append(fault)
+        elif isinstance(path, Source) and (fault := unreadable(path)):
             faults.append(fault)
         elif isinstance(path, Folder) and not os.path.isdir(path):
             faults.append(Fault(str(path), "", "no such folder", "a folder", "Check the path."))

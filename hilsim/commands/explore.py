@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hilsim.commands.arguments import Commands, add_set, names, number, place, source, whole
+from hilsim.commands.arguments import Commands, add_set, names, number, place, scenario, whole
 from hilsim.commands.outputs import require_outputs, write_outputs
 
 
@@ -13,7 +13,9 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser(
         "explore", help="which placement of all? every role, unit, precision, width, draft, link, rule and policy"
     )
-    parser.add_argument("scenario", metavar="SCENARIO", type=source, help="a scenario file with live logits")
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", type=scenario, help="a scenario with live logits, by file or name"
+    )
     add_set(parser)
     parser.add_argument(
         "--objective", metavar="NAME", default="request_latency",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hilsim.commands.arguments import folder, place, require_sources, source
+from hilsim.commands.arguments import folder, place, require_sources, scenario, source, study
 
 DONE, BAD_NEWS, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
@@ -24,7 +24,7 @@ COMMANDS = {
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
-COMPLETED = (source, folder, place)  # types of options that take a path
+COMPLETED = (source, scenario, study, folder, place)  # types of options that take a path
 
 
 def run_command_line() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hilsim.commands.arguments import Commands, add_set, place, source, whole
+from hilsim.commands.arguments import Commands, add_set, place, study, whole
 from hilsim.commands.outputs import require_place, require_plot
 
 
@@ -15,7 +15,7 @@ def add_arguments(commands: Commands) -> None:
         "study", help="a grid of versions of one scenario, or a search in it; stored as it goes"
     )
     parser.add_argument(
-        "study", metavar="STUDY", type=source, help="a study file, e.g. scenarios/studies/draft_length.yaml"
+        "study", metavar="STUDY", type=study, help="a study, e.g. scenarios/studies/draft_length.yaml, or its name"
     )
     parser.add_argument("--out", metavar="DIR", type=place, help="where study.sqlite is stored (default: out/NAME)")
     where = parser.add_mutually_exclusive_group()
