@@ -1,14 +1,26 @@
-"""What takes long says what it is at: one line on standard error, where that is a terminal."""
+"""What takes long says what it is at, on standard error; nothing where `shown(False)` is in force."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from time import monotonic
 from typing import TypeVar
 
 T = TypeVar("T")
 SELDOM_S = 30  # between two lines where there is no terminal
+SHOWN = ContextVar("SHOWN", default=True)
+
+
+@contextmanager
+def shown(progress: bool) -> Iterator[None]:
+    """Whether the work in this block says what it is at."""
+    before = SHOWN.set(progress)
+    try:
+        yield
+    finally:
+        SHOWN.reset(before)
 
 
 @contextmanager
@@ -17,7 +29,7 @@ def saying(doing: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not SHOWN.get():
         yield lambda _: None
         return
     with console.status(doing) as status:
@@ -30,7 +42,9 @@ def counting(what: str, work: Iterable[T], of: int) -> Iterator[T]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    yield from track(work, what, total=of, console=console, transient=True, disable=not console.is_terminal)
+    yield from track(
+        work, what, total=of, console=console, transient=True, disable=not console.is_terminal or not SHOWN.get()
+    )
 
 
 class Count:
@@ -67,6 +81,9 @@ def progressing(total: int, what: str) -> Iterator[Count]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not SHOWN.get():
+        yield Count(total, lambda _: None)
+        return
     if not console.is_terminal:
         yield Count(total, lines(what, console.print))
         return

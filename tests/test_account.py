@@ -10,7 +10,8 @@ import pytest
 
 from hilsim.measure.metrics import where_time_went
 from hilsim.measure.parts import Parts, added, requests_in_parts
-from hilsim.show.tables import write_requests, write_rounds
+from hilsim.show.table import Table
+from hilsim.show.tables import requests_table, rounds_table
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from tests.scenes import MS, both, synthetic, table_setup
@@ -76,7 +77,7 @@ def test_the_tables_add_up_to_the_nanosecond(tmp_path: Path, application: str, t
         "workload.requests=4", "logits.acceptance=0.6", "workload.output_tokens=30",
     )  # fmt: skip
     trace = simulate(setup, synthetic(setup))
-    rounds, requests = table(write_rounds, trace), table(write_requests, trace)
+    rounds, requests = read(rounds_table(trace)), read(requests_table(trace))
     assert len(rounds) == len(trace.rounds)
     names = [f"{name}_ms" for name in ("draft", "transfer", "verify", "wait", "waste")]
     for request in requests:
@@ -90,9 +91,9 @@ def test_the_tables_add_up_to_the_nanosecond(tmp_path: Path, application: str, t
     assert sum(where_time_went(trace)["lost_ms"].values()) == pytest.approx(total / MS, rel=1e-12)
 
 
-def table(write: object, trace: Trace) -> list[dict[str, str]]:
+def read(table: Table) -> list[dict[str, str]]:
     out = io.StringIO(newline="")
-    write(out, trace)  # type: ignore[operator]
+    table.write_csv(out)
     return list(csv.DictReader(io.StringIO(out.getvalue())))
 
 

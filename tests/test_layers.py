@@ -14,7 +14,7 @@ from hilsim.places import CODE as PROJECT
 
 # Later rooms may import earlier ones, never the other way round.
 ROOMS = [
-    "errors", "units", "places", "files", "progress", "versions", "comparison",
+    "errors", "shown", "units", "places", "files", "progress", "versions", "comparison",
     "describe", "cost", "text", "sampling", "networks", "sources", "compiler", "sim", "screen", "fidelity", "hardware",
     "measure", "runs", "training", "study", "show", "api", "policy", "engine", "commands", "__main__",
 ]  # fmt: skip
@@ -27,7 +27,7 @@ HOMES = {
     "argparse": ("commands", "training"),
     "distributed": ("study/cluster.py",),
     "optuna": ("study/search.py",),
-    "pyarrow": ("show/results.py",),
+    "pyarrow": ("show/table.py",),
     "numba": ("screen",),
 }
 FILES = sorted((PROJECT / "hilsim").rglob("*.py"))

@@ -62,28 +62,18 @@ def require_one_subject(options: argparse.Namespace) -> None:
 
 def check_scenario(options: argparse.Namespace) -> int:
     """Plans and ledgers of a scenario, and what would help where it does not compile or fit."""
-    from hilsim.compiler.compile_check import load_compiled, require, with_plans
-    from hilsim.cost.memory import largest_context
-    from hilsim.cost.verdict import check
     from hilsim.describe.load import load_setup
-    from hilsim.runs.plans import plan
-    from hilsim.show.check import Checked, units_unchecked
+    from hilsim.show.check import checked
 
     overrides = overrides_of(options)
     overrides += [] if options.profile is None else [f"compile.profile={options.profile}"]
-    setup = load_setup(options.scenario, overrides)
-    plans, fallback_options = plan(setup, overrides)
-    compiled = with_plans(setup, plans)
-    verdict = check(compiled, overrides, load_compiled)
-    longest = largest_context(compiled) if options.largest_context else None
-    unchecked = units_unchecked(setup, plans)
-    show(options, Checked(str(options.scenario), [*plans.values()], unchecked, verdict, fallback_options, longest))
-    require(setup, plans, fallback_options, reasons=False)
-    verdict.require()
+    found = checked(load_setup(options.scenario, overrides), longest=options.largest_context)
+    show(options, found)
+    found.require(reasons=False)
     if options.write is not None:
         from hilsim.compiler.written import write_scenario
 
-        write(options, lambda folder, say: write_scenario(compiled, plans, folder, say))
+        write(options, lambda folder, say: write_scenario(found.setup, dict(found.plans), folder, say))
     return 0
 
 
@@ -99,7 +89,7 @@ def check_module(options: argparse.Namespace) -> int:
             options.module, overrides_of(options), say, chip=options.chip, unit=options.unit,
             precision=options.precision, profile=options.profile,
         )  # fmt: skip
-    show(options, Checked(options.module, [plan]))
+    show(options, Checked(options.module, {0: plan}))
     if plan.outcome == "refused":
         raise CompileError(
             [f"{options.module}: does not compile for {plan.unit} under {plan.profile}:", *plan.refusals]

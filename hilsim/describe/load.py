@@ -136,6 +136,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         conversations=conversations,
         digest="",
         networks=tuple(network for network in networks if network is not None),
+        overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))
 

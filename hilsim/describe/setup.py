@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilsim.describe.backend import SIMULATED, Backend
@@ -15,6 +15,7 @@ from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import NetworkPlacement, Placement, Scenario
+from hilsim.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Placed:
     head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
     head_note: str = ""
     compiled: Compiled | None = None  # what the compile gate found; None where it was not asked, or has no rules
+
+    def __str__(self) -> str:
+        return f"{self.model.name} on {self.track}, {self.precision}"
 
     @property
     def unit_name(self) -> str:
@@ -71,9 +75,12 @@ class PlacedNetwork:
         return f"{self.chip.name}.{self.unit_name}"
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A scenario with everything it names: the one input of check and run."""
+@dataclass(frozen=True, repr=False)
+class Setup(Shown):
+    """A scenario with everything it names: the one input of check and run.
+
+    `file` and `overrides` (PATH=VALUE) are what it was loaded from: a changed version is loaded with further overrides.
+    """
 
     file: str
     scenario: Scenario
@@ -84,6 +91,23 @@ class Setup:
     conversations: tuple[Conversation, ...]
     digest: str
     networks: tuple[PlacedNetwork, ...] = ()
+    overrides: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def title(self) -> str:
+        """The scenario's name and file."""
+        return f"Setup {self.scenario.name} ({self.file})"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where both models run, over which link, under which policy, and what was changed."""
+        found = {placed.role: str(placed) for placed in self.roles.values()}
+        if self.link is not None:
+            found["link"] = self.link.name
+        policy = self.scenario.policy.model_dump(exclude_none=True, exclude={"name"})
+        found["policy"] = ", ".join([self.scenario.policy.name, *(f"{key} {value}" for key, value in policy.items())])
+        found["logits"] = self.scenario.logits.source
+        return found | ({"overrides": " ".join(self.overrides)} if self.overrides else {})
 
     @property
     def guarantee(self) -> Guarantee:

@@ -56,8 +56,12 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
 
     `given` are --set arguments of the command line, `metrics` the names that are known.
     """
+    return load_described(parse(read_text(file), str(file)), file, given, metrics)
+
+
+def load_described(document: Document, file: Path, given: Sequence[str], metrics: Collection[str]) -> Described:
+    """The same from what a study file would hold; `file` names it in messages, and its paths are relative to that."""
     name = str(file)
-    document = parse(read_text(file), name)
     faults: list[Fault] = []
     study = None
     try:

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from hilsim.compiler.compile_check import load_compiled, require, with_plans
 from hilsim.compiler.fallback_options import WayOut
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
-from hilsim.cost.memory import Largest
+from hilsim.cost.memory import Largest, largest_context
 from hilsim.cost.verdict import PlacementVerdict
+from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
+from hilsim.runs.plans import plan
 from hilsim.show.compile import render_plans
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.report import caveats, chip_notes
 from hilsim.show.sentences import outside_words
 from hilsim.show.terminal.page import Page
+from hilsim.shown import Shown
+from hilsim.units import gib
+
+WIDTH = 110  # of the answer as text
 
 
-@dataclass(frozen=True)
-class Checked:
+@dataclass(frozen=True, repr=False, eq=False)
+class Checked(Shown):
     """The plans of a scenario or a module; of a scenario its verdict, and fallback options where it is refused."""
 
     subject: str
-    plans: Sequence[Plan]
+    plans: Mapping[int, Plan]  # by place among the scenario's parts
     unchecked: Sequence[str] = ()
     verdict: PlacementVerdict | None = None
     fallback_options: Sequence[WayOut] = ()
@@ -38,7 +47,72 @@ class Checked:
     @property
     def compiles(self) -> bool:
         """Whether no plan is refused."""
-        return all(plan.outcome != "refused" for plan in self.plans)
+        return all(plan.outcome != "refused" for plan in self.plans.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether every chip has the memory; True of a module, which is held against none."""
+        return self.verdict is None or self.verdict.fits
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can run."""
+        return self.compiles and self.fits
+
+    @property
+    def setup(self) -> Setup:
+        """The scenario with what compiling it costs."""
+        assert self.verdict is not None, "a module has no setup"
+        return self.verdict.setup
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The document of `hilsim check --json`."""
+        return as_json(self)
+
+    def require(self, *, reasons: bool = True) -> None:
+        """Raise `CompileError` or `PlacementError` unless it can run; without `reasons` where they were shown."""
+        require(self.setup, dict(self.plans), self.fallback_options, reasons=reasons)
+        if self.verdict is not None:
+            self.verdict.require()
+
+    @property
+    def title(self) -> str:
+        """Whether it can run."""
+        found = "can run" if self.ok else "does not compile" if not self.compiles else "does not fit"
+        subject = self.subject if self.verdict is None else self.setup.scenario.name
+        return f"Check of {subject}: {found}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Memory by chip, what each compiler says, and what would help."""
+        found = {}
+        for chip, ledger in () if self.verdict is None else self.verdict.ledgers.items():
+            needed = f"{gib(ledger.needed_bytes):.2f} of {gib(ledger.cap_bytes):.2f} GiB"
+            found[chip] = f"{needed}, {self.verdict.by_chip[chip].verdict}" if self.verdict else needed
+        found |= {plan.subject: f"{plan.outcome} on {plan.unit} ({plan.profile})" for plan in self.plans.values()}
+        helps = [*self.fallback_options, *(() if self.verdict is None else self.verdict.remedies)]
+        return found | ({"would help": "; ".join(map(str, helps))} if helps else {})
+
+    def __str__(self) -> str:
+        """The whole answer as text."""
+        text = StringIO()
+        console = Console(file=text, width=WIDTH, force_terminal=False)
+        render(self, console)
+        rest = [f"  {option}" for option in self.fallback_options]
+        rest += [str(self.verdict)] if self.compiles and not self.fits else []
+        for line in rest:
+            console.print(Text(line), soft_wrap=True)
+        return text.getvalue().strip()
+
+
+def checked(setup: Setup, *, longest: bool = False) -> Checked:
+    """Plans and ledgers of a scenario, with `longest` also the longest context that still fits."""
+    plans, fallback_options = plan(setup, setup.overrides)
+    compiled = with_plans(setup, plans)
+    verdict = verdict_on(compiled, setup.overrides, load_compiled)
+    most = largest_context(compiled) if longest else None
+    return Checked(setup.file, plans, units_unchecked(setup, plans), verdict, fallback_options, most)
 
 
 def units_unchecked(setup: Setup, plans: dict[int, Plan]) -> list[str]:
@@ -57,7 +131,7 @@ def as_json(found: Checked) -> dict[str, Any]:
         "compiles": found.compiles,
         "fits": None if verdict is None else verdict.fits,
         "fit": None if verdict is None else whole(verdict.by_chip),
-        "plans": [plan.as_json() for plan in found.plans],
+        "plans": [plan.as_json() for plan in found.plans.values()],
         "unchecked": list(found.unchecked),
         "ways_out": [
             {"set": typed(way.changes).removeprefix("--set "), "why": way.why, "step_ms": way.step_ms}
@@ -75,19 +149,19 @@ def render(found: Checked, console: Console) -> None:
     """Print everything; a ledger that does not fit is left to the error that follows."""
     verdict = found.verdict
     if verdict is not None and (outside := outside_car(verdict.setup)):
-        print(outside_words(outside))
-    render_plans(found.plans, console)
+        console.print(Text(outside_words(outside)), soft_wrap=True)
+    render_plans(found.plans.values(), console)
     for remark in found.unchecked:
         console.print(remark, style="dim", highlight=False, markup=False)
     console.print()
     if found.longest is not None:
-        print(longest_sentence(found.longest))
+        console.print(Text(longest_sentence(found.longest)), soft_wrap=True)
     if verdict is None:
         return
     if verdict.fits or not found.compiles:
-        print(verdict)
+        console.print(Text(str(verdict)), soft_wrap=True)
     for note in folder_notes(verdict.setup):
-        print(f"Note: {note}")
+        console.print(Text(f"Note: {note}"), soft_wrap=True)
     page = Page(console)
     caveats(page, [vars(caveat) for caveat in verdict.caveats if caveat.kind != "memory"])
     chip_notes(page, notes_of(verdict.setup))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +24,7 @@ from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.sentences import outside_words
+from hilsim.show.table import is_absent
 from hilsim.study.answer import Answer, Best
 from hilsim.study.explorer import Exploration, Finalist
 from hilsim.study.placements import SURE, WITHIN
@@ -322,19 +323,24 @@ def rests_words(one: Objective, finalist: Finalist) -> str:
     return words + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
 
 
-def write_csv(stream: TextIO, answer: Answer) -> None:
-    """Every screened configuration: its choices, its measures, and whether it keeps the constraints, best first."""
-    writer = csv.writer(stream)
+def configurations(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Every screened configuration: its choices, whether it keeps the constraints, and its measures, best first."""
     ranked = {int(place) for place in answer.ranked}
     pareto = {int(place) for place in answer.pareto}
-    names = list(answer.found.measures)
     rest = [place for place in range(len(answer.found)) if place not in ranked]
-    for row, place in enumerate([*map(int, answer.ranked), *rest]):
-        named, numbers = answer.named(place), answer.numbers(place)
+    for place in (*map(int, answer.ranked), *rest):
+        flags = {"keeps_constraints": int(place in ranked), "pareto": int(place in pareto)}
+        yield {**answer.named(place), **flags, **answer.numbers(place)}
+
+
+def write_csv(stream: TextIO, answer: Answer) -> None:
+    """The configurations, a row each; an absent value is empty."""
+    writer = csv.writer(stream)
+    for row, found in enumerate(configurations(answer)):
         if row == 0:
-            writer.writerow([*named, "keeps_constraints", "pareto", *names])
-        values = ["" if np.isnan(numbers[name]) else repr(numbers[name]) for name in names]
-        writer.writerow([*named.values(), int(place in ranked), int(place in pareto), *values])
+            writer.writerow(found)
+        cells = found.values()
+        writer.writerow("" if is_absent(cell) else repr(cell) if isinstance(cell, float) else cell for cell in cells)
 
 
 def draw(path: Path, exploration: Exploration, kind: str) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
+from hilsim.show.table import Table, type_of
 from hilsim.study.execution import Row
 from hilsim.study.points import Grid, Label, spelled
 from hilsim.study.spread import Spread, spread
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 MOST_ROWS = 40
 MOST_REASONS = 6
@@ -62,52 +61,21 @@ def best_of(cells: Sequence[Cell], metric: str) -> Cell | None:
     return min(have, key=lambda pair: pair[0])[1] if have else None
 
 
-def columns_of(rows: Sequence[Row], grid: Grid, metrics: Sequence[str]) -> dict[str, list[Any]]:
-    """The columns of the exports, by head."""
-    found: dict[str, list[Any]] = {"point": [row.point.index for row in rows]}
-    for place, column in enumerate(grid.columns):
-        found[column.head] = [row.labels[place] for row in rows]
-    found["seed"] = [row.point.seed for row in rows]
-    found["state"] = [row.outcome.state for row in rows]
-    found |= {name: [row.outcome.metrics.get(name) for row in rows] for name in metrics}
-    found["reason"] = [row.outcome.reason or None for row in rows]
-    return found
+def points_table(rows: Sequence[Row], grid: Grid, metrics: Sequence[str]) -> Table:
+    """All points as they are exported: place, choice on every axis, seed, state, metrics, reason."""
+    columns = ["point", *(column.head for column in grid.columns), "seed", "state", *metrics, "reason"]
+    cells = [
+        [row.point.index, *row.labels, row.point.seed, row.outcome.state, *map(row.outcome.metrics.get, metrics),
+         row.outcome.reason or None]
+        for row in rows
+    ]  # fmt: skip
+    return Table(columns, cells)
 
 
-def write_csv(columns: dict[str, list[Any]], file: TextIO) -> None:
-    """One row a point; numbers with all their digits, nothing where a point has no such number."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow(["" if cell is None else spelled(cell) for cell in row])
-
-
-def write_parquet(columns: dict[str, list[Any]], path: Path, grid: Grid, metrics: Sequence[str]) -> None:
-    """The same columns with their types: metrics are doubles, an axis is what all of its labels are, else text."""
-    import pyarrow
-    import pyarrow.parquet
-
-    types = {"point": pyarrow.int64(), "seed": pyarrow.int64(), **dict.fromkeys(metrics, pyarrow.float64())}
-    arrays = {}
-    for head, cells in columns.items():
-        axis = next((column for column in grid.columns if column.head == head), None)
-        kind = types.get(head, pyarrow.string()) if axis is None else axis_type(axis.labels)
-        if kind == pyarrow.string():
-            cells = [None if cell is None else spelled(cell) for cell in cells]
-        arrays[head] = pyarrow.array(cells, kind)
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path)
-
-
-def axis_type(labels: Sequence[Label]) -> Any:
-    """The Parquet type that holds every label of an axis."""
-    import pyarrow
-
-    kinds = {type(label) for label in labels}
-    if kinds == {bool}:
-        return pyarrow.bool_()
-    if kinds == {int} and all(abs(label) < 2**63 for label in labels if isinstance(label, int)):
-        return pyarrow.int64()
-    return pyarrow.float64() if kinds <= {int, float} else pyarrow.string()
+def types_of(grid: Grid, metrics: Sequence[str]) -> dict[str, type]:
+    """What holds every value of a column in Parquet: metrics are floats, an axis is what all of its labels are."""
+    axes = {c.head: str if None in c.labels else type_of(c.labels) for c in grid.columns}
+    return {"point": int, **axes, "seed": int, "state": str, **dict.fromkeys(metrics, float), "reason": str}
 
 
 def print_table(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], console: Console) -> None:
@@ -128,11 +96,11 @@ def print_table(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], conso
         console.print(f"Not shown: {' and '.join(left_out)}; --csv FILE has all of it.", style="dim", highlight=False)
 
 
-def table_of(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str]) -> Table:
+def table_of(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str]) -> RichTable:
     """The table of some combinations and metrics."""
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
     for column in grid.columns:
         longest = max(len(word) for label in column.labels for word in spelled(label).split())
         justify: Literal["left", "right"] = "right" if column.numeric else "left"

@@ -28,14 +28,14 @@ def save_traces(files: Iterable[Path], setup: Setup, outcome: Outcome) -> None:
 
 def save_report(folder: Path, setup: Setup, outcome: Outcome, document: dict[str, Any]) -> None:
     """Write report.json, trace.json, and the tables of rounds and requests."""
-    from hilsim.show.tables import write_requests, write_rounds
+    from hilsim.show.tables import requests_table, rounds_table
 
     save_traces([folder / "trace.json"], setup, outcome)
     with written(folder / "report.json") as path:
         path.write_text(as_json(document), encoding="utf-8")
-    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
+    for name, table_of in (("rounds.csv", rounds_table), ("requests.csv", requests_table)):
         with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write(file, outcome.baseline, outcome.speculative)
+            table_of(outcome.baseline, outcome.speculative).write_csv(file)
 
 
 def save_pictures(folder: Path, setup: Setup, outcome: Outcome, dashboard: Dashboard | None) -> str:

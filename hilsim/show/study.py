@@ -22,11 +22,10 @@ from hilsim.show.results import (
     Cell,
     best_of,
     cells_of,
-    columns_of,
+    points_table,
     print_reasons,
     print_table,
-    write_csv,
-    write_parquet,
+    types_of,
 )
 from hilsim.study.execution import SPEEDUP, Row
 from hilsim.study.points import Column, Grid, spelled
@@ -240,13 +239,13 @@ def export(
     plot: Path | None,
 ) -> None:  # fmt: skip
     """Write the files that were asked for, each whole or not at all."""
-    columns = columns_of(rows, grid, metrics)
+    table = points_table(rows, grid, metrics)
     if csv is not None:
         with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write_csv(columns, file)
+            table.write_csv(file)
     if parquet is not None:
         with written(parquet) as path:
-            write_parquet(columns, path, grid, metrics)
+            table.write_parquet(path, types_of(grid, metrics))
     if plot is not None:
         with written(plot) as path:
             draw(cells_of(rows, metrics), grid, metrics, study.question or study.name, path, plot.suffix[1:])

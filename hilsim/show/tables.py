@@ -7,11 +7,10 @@ request arrived), so that the rounds of a request sum to it.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from typing import TextIO
 
 from hilsim.measure.parts import LOSSES, Parts, added, requests_in_parts
+from hilsim.show.table import Table
 from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_MS
 
@@ -21,24 +20,33 @@ REQUESTS = (
     "run", "request", "conversation", "turn", "arrived_ms", "finished_ms", "prompt_tokens", "output_tokens", "finish",
     "request_latency_ms", *SPENT,
 )  # fmt: skip
+SPANS = (
+    "run", "track", "kind", "start_ms", "end_ms", "request", "round", "asked_ms", "done_ms", "rows", "width", "bytes",
+    "cached", "position",
+)  # fmt: skip
 Row = tuple[str | int, ...]
 
 
-def write_rounds(file: TextIO, *runs: Trace | None) -> None:
-    """Write the rounds of each run; None stands for a run that did not take place."""
-    write(file, ROUNDS, (row for trace in runs if trace is not None for row in round_rows(trace)))
+def rounds_table(*runs: Trace | None) -> Table:
+    """The rounds of each run; None stands for a run that did not take place."""
+    return Table(ROUNDS, [row for trace in runs if trace is not None for row in round_rows(trace)])
 
 
-def write_requests(file: TextIO, *runs: Trace | None) -> None:
-    """Write the requests of each run."""
-    write(file, REQUESTS, (row for trace in runs if trace is not None for row in request_rows(trace)))
+def requests_table(*runs: Trace | None) -> Table:
+    """The requests of each run."""
+    return Table(REQUESTS, [row for trace in runs if trace is not None for row in request_rows(trace)])
 
 
-def write(file: TextIO, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
-    """A header and its rows."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+def spans_table(*runs: Trace | None) -> Table:
+    """The spans of each run: what occupied which unit or direction of a link, and when (see `sim.trace.Span`)."""
+    return Table(SPANS, [row for trace in runs if trace is not None for row in span_rows(trace)])
+
+
+def span_rows(trace: Trace) -> Iterator[Row]:
+    """The spans of one run, in the order in which they ended."""
+    for track, kind, start_ns, end_ns, request, number, asked_ns, done_ns, *rest in trace.spans:
+        start, end, asked, done = map(exact_ms, (start_ns, end_ns, asked_ns, done_ns))
+        yield (trace.policy, track, kind, start, end, request, number, asked, done, *rest)
 
 
 def round_rows(trace: Trace) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, InputError
+from hilsim.measure.measures import MEASURES
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -64,6 +66,24 @@ class Constraint:
 
     def __str__(self) -> str:
         return f"{self.measure} {'<=' if self.at_most else '>='} {self.value:g}"
+
+
+def limit_text(name: str, value: float) -> str:
+    """A bound by name as `constraint` reads it: at most so much of a measure, at least so much where more is better.
+
+    `name` is a measure, or an objective with its unit, such as memory_gib or first_clause_ms; memory_free_mib is left
+    free on every chip. Raises `InputError`.
+    """
+    units = {one.name: one.unit.lower().replace("/", "_") for one in OBJECTIVES.values()}
+    known = {f"{one.name}_{units[one.name]}": (one.measure, one.scale) for one in OBJECTIVES.values()}
+    known["memory_free_mib"] = ("memory_left_bytes", 2.0**20)
+    known = {measure: (measure, 1.0) for measure in MEASURES} | known
+    if name not in known:
+        raise InputError([Fault("--limit", "", repr(name), f"one of {', '.join(known)}", key_hint(name, known))])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError([Fault("--limit", name, repr(value), "a finite number")])
+    measure, scale = known[name]
+    return f"{measure}{'>=' if MEASURES[measure].better == 'higher' else '<='}{value * scale!r}"
 
 
 def constraint(text: str, known: Sequence[str]) -> Constraint:

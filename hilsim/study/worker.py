@@ -26,7 +26,7 @@ from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 from hilsim.versions import versions
 
-NO_SAY = {"show", "study", "training", "fidelity", "commands", "progress.py", "__main__.py"}
+NO_SAY = {"show", "study", "training", "fidelity", "api.py", "commands", "progress.py", "shown.py", "__main__.py"}
 ONE_AT_A_TIME = threading.Lock()  # a Dask worker may have several threads; sources are for one
 ALIKE: set[str] = set()  # digests of the facts that this process was held against
 

@@ -39,7 +39,7 @@ def engine_class(spec: str) -> type:
         no_engine = f"a class with {', '.join(METHODS)}, and there is none in {place}"
         raise refused(spec, f"no class {name!r}", f"one of {', '.join(known)}" if known else no_engine)
     if missing := [method for method in METHODS if not callable(getattr(found_class, method, None))]:
-        raise refused(spec, f"a class without {', '.join(missing)}", "the methods of hilsim/hardware/agent/engine.py")
+        raise refused(spec, f"a class without {', '.join(missing)}", "the methods of hilsim.engine.Engine")
     return found_class
 
 

@@ -54,6 +54,15 @@ class Strip:
 
 def draw(path: Path, baseline: Trace, speculative: Trace | None, setup: Setup) -> None:
     """Write the picture as PNG. Raises ImportError where matplotlib is not installed."""
+    figure = timeline(baseline, speculative, setup)
+    # A character that the font lacks is no reason to complain on the terminal.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(path, format="png")
+
+
+def timeline(baseline: Trace, speculative: Trace | None, setup: Setup) -> Figure:
+    """The picture as a matplotlib figure. Raises ImportError where matplotlib is not installed."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,14 +71,12 @@ def draw(path: Path, baseline: Trace, speculative: Trace | None, setup: Setup) -
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     number = typical_request(baseline, speculative)
-    # What people say is no formula, and a character that the font lacks is no reason to complain on the terminal.
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with rc_context({"text.parse_math": False}):  # what people say is no formula
         if number is None:
             figure.text(0.5, 0.5, "no request was answered", ha="center", color=GREY, fontsize=14)
         else:
             compose(figure, setup, [strip(trace, number) for trace in (baseline, speculative) if trace is not None])
-        figure.savefig(path, format="png")
+    return figure
 
 
 def typical_request(baseline: Trace, speculative: Trace | None) -> int | None:
