@@ -290,7 +290,7 @@ def confirmed(
     by_events = measured(setup, ledgers(setup), *run_of(setup))
     name = asked.objective.measure
     say(f"what finalist {rank} rests on")
-    rests = rests_on(setup, lambda changed: numbers_of(changed)[name] or 0.0)
+    rests = rests_on(setup, name)
     forget_prices()
     events, screened = by_events[name], answer.numbers(place)[name]
     file = None

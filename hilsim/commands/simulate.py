@@ -131,7 +131,10 @@ def run_with(
 
             found["distributed"] = really_run(setup, rig, ends, lambda: sources.bare("policy"))
     elif outcome.speculative is not None and found["speedup"] < 1:
-        found["remedy"] = remedy(setup, options.overrides, sources)
+        from hilsim.study.remedies import as_json as remedy_as_json
+        from hilsim.study.remedies import cheapest_remedy
+
+        found["remedy"] = remedy_as_json(cheapest_remedy(setup, options.overrides, sources))
     if options.uncertainty:
         from hilsim.show.uncertainty import as_json as uncertainty_as_json
         from hilsim.study.error_bars import error_bars
@@ -184,19 +187,6 @@ def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace
         if options.shadow:
             hardware.render_shadow(page, told["shadow"])
     return 1
-
-
-def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str, Any]:
-    """The cheapest change that makes a losing speculation win, by replays."""
-    from hilsim.measure.metrics import speedup
-    from hilsim.study.remedies import as_json, cheapest_remedy
-
-    def replay(changed: Setup) -> float:
-        outcome = run_both(changed, sources.replaying(changed))
-        return 1.0 if outcome.speculative is None else speedup(outcome.baseline, outcome.speculative)
-
-    with saying("replaying with") as say:
-        return as_json(cheapest_remedy(setup, overrides, replay, say))
 
 
 @contextmanager

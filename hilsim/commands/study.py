@@ -43,10 +43,9 @@ from hilsim.study.search import Found, Goal, Places, Values, search
 from hilsim.study.spread import spread
 from hilsim.study.store import Store
 from hilsim.study.sweeps import LATENCY
-from hilsim.study.worker import digest_of, evaluate, facts_of, worked
+from hilsim.study.worker import digest_of, facts_of, worked
 from hilsim.study.workers import Here, Processes, Workers
 
-__all__ = ["StudyOptions", "evaluate", "study_command"]
 SPEEDUP = "speedup"
 SAME = 1e-3
 PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs

@@ -8,9 +8,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from hilsim.measure.measures import MEASURES
-from hilsim.show.comparison import plain
 from hilsim.show.numbers import three_digits, told_apart
-from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import Cell
 from hilsim.study.points import Column, Grid, spelled

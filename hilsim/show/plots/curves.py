@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.show.comparison import plain
-from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.canvas import canvas, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
