@@ -39,21 +39,31 @@ def asked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
 
 def answer(
-    options: argparse.Namespace, name: str, shown: Sequence[Table | str], points: Sequence[Point], sentence: str,
-    draw: Draw, *, cautions: Sequence[Point] | None = None, refused: tuple[Sequence[Point], Sequence[str]] | None = None,
-    more: Sequence[str] = (), note: str = "",
-) -> int:  # fmt: skip
-    """Print tables and remarks, what cannot run (`refused`, by axes) and the answer; write the picture and the CSV.
+    options: argparse.Namespace,
+    name: str,
+    shown: Sequence[Table | str],
+    points: Sequence[Point],
+    sentence: str,
+    draw: Draw,
+    *,
+    cautions: Sequence[Point] | None = None,
+    refused: Sequence[Point] | None = None,
+    by: Sequence[str] = (),
+    more: Sequence[str] = (),
+    note: str = "",
+) -> int:
+    """Print tables and remarks, what cannot run (places named `by` these axes) and the answer; write picture and CSV.
 
-    `name` is the scenario's, `more` are measures that the CSV has besides the usual ones.
+    `name` is the scenario's, `note` ends the title, `more` are measures that the CSV has besides the usual ones.
+    `cautions` and `refused` are the points that warnings and refusals are about, where not all.
     """
     console = terminal()
     for part in shown:
         part.print(console) if isinstance(part, Table) else console.print(part, style="dim", soft_wrap=True)
     print_cautions(console, points if cautions is None else cautions)
-    if refused is not None:
-        print_refused(console, *refused)
-    console.print(f"\n{sentence}" if sentence else "")
+    print_refused(console, points if refused is None else refused, by)
+    if sentence:
+        console.print(f"\n{sentence}")
     title = f"{name}: {options.title[:1].lower()}{options.title[1:]}?{note}"
     write_outputs(
         options,

@@ -244,14 +244,15 @@ def test_no_remedy_is_tried_that_a_transcript_does_not_know(
     transcripts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
-    setup = shipped("orin_8295", *SHORT, *RULES["greedy"], logits)
+    base = [*SHORT, *RULES["greedy"], logits]
+    setup = shipped("orin_8295", *base)
     sources = Sources(setup)
 
     def too_shallow(changed: Setup) -> Sources:
         raise TooShallow(16, 17)
 
     monkeypatch.setattr(sources, "replaying", too_shallow)
-    assert cheapest_remedy(setup, setup.overrides, sources).tried == 0
+    assert cheapest_remedy(setup, base, sources).tried == 0
 
 
 def test_drafts_beyond_the_depth_are_told(transcripts: dict[str, Path]) -> None:
