@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,23 @@ def draft_pair(text: str) -> tuple[str, str]:
         expected = "MODEL:STAND_IN, such as draft-68m-llama3:models/draft-0.8m"
         raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
     return model, stand_in
+
+
+def together(text: str) -> tuple[str, ...]:
+    """Values of --set in one argument; braces and brackets hold a value together."""
+    found: list[str] = []
+    try:
+        for part in shlex.split(text):
+            if found and sum(found[-1].count(begin) - found[-1].count(end) for begin, end in ("{}", "[]")) > 0:
+                found[-1] += f" {part}"
+            else:
+                found.append(part)
+    except ValueError:
+        found = []
+    if not found or not all("=" in part.split("{")[0] for part in found):
+        expected = "KEY=VALUE ..., such as 'policy.draft_tokens=7 link=1000base-t1'"
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
+    return tuple(found)
 
 
 # Options that several questions have, with the type and help of each; their defaults are the question's.

@@ -54,10 +54,10 @@ def load_fitting(file: Path, overrides: Sequence[str]) -> Setup:
     return setup
 
 
-def load_variant(file: Path, overrides: Sequence[str]) -> Setup | Refused:
-    """A scenario that compiles and fits, or why it does not."""
+def load_variant(file: Path, overrides: Sequence[str], *, fitting: bool = True) -> Setup | Refused:
+    """A scenario that compiles, and fits unless that is of no account here; or why it does not."""
     try:
-        return load_fitting(file, overrides)
+        return load_fitting(file, overrides) if fitting else load_compiled(file, overrides)
     except HilsimError as error:
         return Refused(error, str(file))
 

@@ -164,15 +164,17 @@ def timed_words(setup: Setup) -> Timed:
     return TIMED.put(said, Timed(recorded_words(setup, source), source))
 
 
-def workload_size(setup: Setup, requests: int) -> WorkloadSize:
-    """So many requests of the mean lengths of a setup's own; of a synthetic one the lengths it states."""
+def workload_size(setup: Setup, requests: int, answer: int | None = None) -> WorkloadSize:
+    """So many requests of the mean lengths of a setup's own, or with answers of `answer` tokens."""
+    if answer is not None:
+        return replace(workload_size(setup, requests), answer=answer)
     workload = setup.scenario.workload
     if isinstance(workload, Lengths):
         return WorkloadSize(requests, workload.prompt_tokens, workload.output_tokens)
     records = run_of(setup)[0].requests
     prompt = sum(record.prompt_tokens for record in records) / len(records)
-    answer = sum(record.output_tokens for record in records) / len(records)
-    return WorkloadSize(requests, max(1, round(prompt)), max(1, round(answer)))
+    output = sum(record.output_tokens for record in records) / len(records)
+    return WorkloadSize(requests, max(1, round(prompt)), max(1, round(output)))
 
 
 def forget_prices() -> None:

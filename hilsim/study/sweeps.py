@@ -16,7 +16,9 @@ from hilsim.describe.policy import Policy, Sync
 from hilsim.describe.scenario import Synthetic, TableTimer
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
+from hilsim.progress import counting
 from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_fitting
+from hilsim.study.closed_forms import acceptance_of
 
 Value = str | int | float
 Place = Mapping[str, Value]
@@ -53,6 +55,11 @@ class Point:
         """Its number of drafted tokens."""
         return int(self.place[LENGTH])
 
+    @property
+    def acceptance(self) -> float:
+        """The chance that a drafted token is accepted that brings the same `mean_acceptance_length`."""
+        return acceptance_of(self.number("mean_acceptance_length"), self.length)
+
     def number(self, name: str) -> float:
         """A measure, or not a number."""
         value = self.numbers.get(name)
@@ -61,6 +68,9 @@ class Point:
     def adding(self, **more: float | None) -> Point:
         """The point with further numbers."""
         return replace(self, numbers={**self.numbers, **more})
+
+
+Rows = list[list[Point]]
 
 
 def load_drafting(file: Path, overrides: Sequence[str]) -> Setup:
@@ -89,6 +99,26 @@ def over_lengths(
         point({**place, LENGTH: n}, variant if isinstance(variant, Refused) else with_tokens(variant, n))
         for n in lengths
     ]
+
+
+def over_acceptances(
+    variants: Sequence[tuple[Place, Setup | Refused]], acceptances: Sequence[float], lengths: Sequence[int]
+) -> list[Rows]:
+    """For every variant by chance a row an acceptance, with a point a number of drafted tokens.
+
+    Acceptance is the outer loop, as it alone decides what is accepted, which is drawn once for all variants.
+    """
+    maps: list[Rows] = [[] for _ in variants]
+    for acceptance in counting("acceptances", acceptances, len(acceptances)):
+        for (place, variant), rows in zip(variants, maps, strict=True):
+            changed = with_acceptance(variant, acceptance)
+            rows.append(over_lengths({**place, "acceptance": acceptance}, changed, lengths))
+    return maps
+
+
+def flat(rows: Rows) -> list[Point]:
+    """The points of all rows."""
+    return [point for row in rows for point in row]
 
 
 def best_length(place: Place, variant: Setup | Refused, lengths: Iterable[int]) -> Point:
