@@ -16,7 +16,8 @@ from hilsim.places import DATA
 from hilsim.progress import announce
 from hilsim.runs.record import DEPTH, recorded, require_recordable
 from hilsim.sources.recorded_with import matches, recorded_with, require_same
-from hilsim.sources.transcript import load, load_header, save
+from hilsim.sources.transcript import TranscriptSource, load, load_header, save
+from hilsim.text.tokenizer import load_tokenizer
 
 SHIPPED = DATA / "scenarios" / "transcripts"
 
@@ -42,6 +43,15 @@ def transcript_for(setup: Setup, say: Callable[[str], None] | None = None) -> Pa
     own.parent.mkdir(parents=True, exist_ok=True)
     save(transcript, own)
     return own
+
+
+def recorded_source(setup: Setup, say: Callable[[str], None] | None = None) -> Callable[[], TranscriptSource]:
+    """What makes sources that have all tokens at hand: a run that really happens has no time to compute them."""
+    transcript = load(transcript_for(setup, say))
+    folder = setup.target.stand_in
+    assert folder is not None, "live logits without a stand-in"
+    tokenizer = load_tokenizer(folder)
+    return lambda: TranscriptSource(transcript, tokenizer)
 
 
 def stand_in_names(setup: Setup) -> str:
