@@ -64,7 +64,7 @@ def table_of(points: Sequence[Point]) -> Table:
             each.speedup if not each.why else "no",
         ]
         for each in points
-    ]
+    ]  # fmt: skip
     heads = ("context", "target, GiB", "draft, GiB", "step, ms", "verify", "first token, ms", "length", "speed-up")
     return Table(heads, cells)
 
