@@ -57,12 +57,8 @@ def table_of(points: Sequence[Point]) -> Table:
     """A row a context."""
     names = ("target_gib", "draft_gib", "target_ms", "verify_ms", "time_to_first_token_ms.mean")
     cells = [
-        [
-            each.place["context_tokens"],
-            *map(each.number, names),
-            length_of(each),
-            each.speedup if not each.why else "no",
-        ]
+        [each.place["context_tokens"], *map(each.number, names), length_of(each),
+         "not here" if each.why else each.speedup]
         for each in points
     ]  # fmt: skip
     heads = ("context", "target, GiB", "draft, GiB", "step, ms", "verify", "first token, ms", "length", "speed-up")
