@@ -20,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hilsim.commands.fidelity import as_file, write_chip
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import write_outputs
-from hilsim.commands.profile import CalibrateOptions, calibrated
 from hilsim.errors import InputError
+from hilsim.fidelity.chip_file import as_file, write_chip
 from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
+from hilsim.hardware.measured.calibrate import calibrate
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.measured.quality import Doubt
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             doubted += profile_into(file, address, GRID)
             with saying("running on the board"):
                 measured.append(sessions.measured(address, options.keep))
-        made = calibrated(CalibrateOptions(file, "computer-cpu"), read_recording(file))
-        write_chip(as_file(made.record, chip), chip)
+        made = calibrate(read_recording(file), "computer-cpu")
+        write_chip(as_file(made.record, chip.stem), chip)
         with saying("predicting"):
             found = sessions.answered(measured, sessions.predicted(chip))
     console = terminal()

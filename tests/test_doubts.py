@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hilsim.commands.fidelity import families
 from hilsim.commands.main import main
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import SHIPPED, resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
+from hilsim.fidelity.from_file import families
 from hilsim.fidelity.measurements import read_measurements
 from hilsim.fidelity.step_log import UNITS, read_log
 from hilsim.places import CODE as PROJECT

@@ -36,7 +36,8 @@ def test_a_faulty_value_is_refused_with_its_faults() -> None:
 
 
 def test_what_does_not_fit_is_refused_in_one_line_unless_fitting_is_of_no_account() -> None:
-    large = ["target.model=llama-3.1-8b"]
+    alone = ["draft=null", "link=null", "policy={name: target_only}"]
+    large = [*alone, "target.model=llama-3.1-8b", "context_tokens=131072", "workload.talkers=64"]
     found = load_variant(PAPER, large)
     assert isinstance(found, Refused)
     assert isinstance(found.error, PlacementError)

@@ -398,19 +398,19 @@ def test_plans_are_read_again_and_damaged_ones_made_again(tmp_path: Path, monkey
         made.append(1)
         return plan
 
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
     keeping.KNOWN.clear()
-    assert keeping.kept(("a",), make) == plan  # through JSON and back
+    assert keeping.cached(("a",), make) == plan  # through JSON and back
     assert len(made) == 1
     keeping.KNOWN.clear()
     (file,) = (tmp_path / "plans").iterdir()
     file.write_text('{"graphs": [1]}')
-    assert keeping.kept(("a",), make) == plan
-    assert keeping.kept(("b",), make) == plan  # another question
+    assert keeping.cached(("a",), make) == plan
+    assert keeping.cached(("b",), make) == plan  # another question
     assert len(made) == 3
     keeping.KNOWN.clear()
     monkeypatch.setenv("HILSIM_CACHE", "/dev/null/nowhere")
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
 
 
 # The command.
@@ -527,3 +527,18 @@ def test_faults_of_all_parts_come_together() -> None:
     with pytest.raises(InputError) as error:
         plans_of(setup)
     assert len(error.value.faults) == 2
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "scenarios").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_first_run_of_a_shipped_scenario_compiles_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this fails, the compiler, the networks or the operator tables have changed: say `make plans`."""
+
+    def refuse(place: Path, plan: Plan) -> None:
+        raise AssertionError(f"{plan.subject} of {file.name} is not in scenarios/plans")
+
+    monkeypatch.setenv("HILSIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(keeping, "KNOWN", {})
+    monkeypatch.setattr(keeping, "store", refuse)
+    plans_of(load_setup(file))

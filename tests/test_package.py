@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.extras import EXTRAS
 from hilsim.places import CODE
+from hilsim.versions import EXTRAS
 
 
 def test_every_extra_is_declared() -> None:

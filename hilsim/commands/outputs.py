@@ -1,4 +1,4 @@
-"""What a script writes besides its table: `--plot` and `--csv`, refused before the work and written whole after it."""
+"""Files beside a table, `--plot` and `--csv`: refused before the work, written whole after it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TextIO
 
 from hilsim.commands.arguments import place
 from hilsim.errors import Fault, InputError
-from hilsim.extras import require_package
 from hilsim.files import place_faults, written
+from hilsim.versions import require_package
 
 PICTURES = (".png", ".svg", ".pdf")
 

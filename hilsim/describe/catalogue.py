@@ -30,6 +30,7 @@ FOLDERS = {
     "profile": "chips/profiles",
     "runtime": "chips/runtimes",
     "scenario": "scenarios",
+    "study": "scenarios/studies",
 }
 PATH = "path"  # the place of faults in a path; those who ask know where it was named
 R = TypeVar("R", bound=Record)
@@ -201,15 +202,18 @@ def folders_of(kind: str, asked_in: Path) -> list[Path]:
     return list(dict.fromkeys([beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, *roots]))
 
 
-def find_scenario(value: str | Path) -> Path:
-    """A scenario by its path, or by any usual spelling of its name. Raises `InputError`, with what is near."""
+def find_scenario(value: str | Path, kind: str = "scenario") -> Path:
+    """A scenario, or a file of another kind, by its path or by any usual spelling of its name.
+
+    Raises `InputError` for a name that is not known, with what is near.
+    """
     path = Path(value)
     if is_file(str(value)) or len(path.parts) > 1 or path.is_file():
         return path
     try:
-        return file_of("scenario", str(value), Path("scenarios/_.yaml"))
+        return file_of(kind, str(value), Path("scenarios/_.yaml"))
     except ScenarioError as error:
-        expected = "a file, or a scenario by name"
+        expected = f"a file, or a {kind} by name"
         faults = [
             Fault(str(value), "", "none of that name", expected, f"Known: {f.expected}. {f.remedy}")
             for f in error.faults

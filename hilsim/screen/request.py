@@ -19,8 +19,8 @@ FAR = 2**62  # an instant that no run reaches
 # and the draft, tokens that the draft's chip has heard, tokens of the conversation, when the target knows the last
 # word of the last round, and what a loop could not go on without.
 NOW, UP, DOWN, TARGET, DRAFT, HEARD, LENGTH, SETTLED, TROUBLE, NEEDED, STATE = range(11)
-# Troubles: tables too small for a lag or for rows, drafts deeper than recorded, wires still busy at the next question.
-NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP, CONTENDED = range(6)
+# Troubles: tables too small for a lag or for rows, drafts deeper than recorded.
+NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range(5)
 # What is kept of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
 (
     ARRIVED, FIRST, CLAUSE, FINISHED, TARGET_BUSY, DRAFT_BUSY, UP_BUSY, DOWN_BUSY, UP_BYTES, DOWN_BYTES, ROUNDS, DRAFTS,

@@ -1,7 +1,7 @@
 """Screening: one configuration's run without an event queue, equal to the event simulation to the nanosecond.
 
-For one talker, no jitter, no fallback; every chain policy that is shipped. What cannot be screened says why, and is for
-`sim.run.simulate`.
+For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all that are
+shipped but `async`, `pipelined` and `tree`. What cannot be screened says why, and is for `sim.run.simulate`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.describe.policy import Adaptive, Async, Pearl, Pipelined, Policy, PromptLookup, Sync
+from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Sync
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
-from hilsim.screen import drafter, lockstep, overlap, slots
+from hilsim.screen import lockstep, slots
 from hilsim.screen.costs import LAGS, ROWS, Prices, Tables, prices_of
-from hilsim.screen.lead import SIZE
 from hilsim.screen.request import (
-    CONTENDED,
     FIELDS,
     NEEDED,
     NONE,
@@ -31,9 +29,7 @@ from hilsim.screen.request import (
     TOO_DEEP,
     TROUBLE,
 )
-from hilsim.screen.state import scene
 from hilsim.screen.tokens import Words
-from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]
 Loop = Callable[[Words, Prices, Ints, Ints], None]
@@ -74,9 +70,9 @@ def refusal(setup: Setup, policy: Policy) -> str:
     if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
         return "drafts that stop by a confidence that chance does not have"
     if loop_of(policy) is None:
-        return f"policy {policy.name}"
+        return f"policy {policy.name}, which runs by events alone"
     same = setup.draft is not None and setup.draft.track == setup.target.track
-    if same and policy.name in ("pearl", "async", "pipelined"):
+    if same and policy.name == "pearl":
         return f"policy {policy.name} with both models taking turns on {setup.target.track}"
     return ""
 
@@ -96,15 +92,7 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
         case PromptLookup():
             return bound(lockstep.prompt_lookup, policy.draft_tokens), policy.draft_tokens
         case Pearl():
-            return bound(slots.pearl, np.zeros(SIZE, np.int64), policy.draft_tokens), 2 * policy.draft_tokens
-        case Async():
-            given = (policy.min_batch, policy.max_ahead, ns(policy.handshake_ms / 1000))
-            return bound(overlap.overlapped, scene(), drafter.ASYNC, *given), policy.max_ahead
-        case Pipelined():
-            given = (policy.draft_tokens, policy.blocks_in_flight, int(policy.pre_verify))
-            return bound(overlap.overlapped, scene(), drafter.PIPELINED, *given), policy.draft_tokens * (
-                policy.blocks_in_flight + 1
-            )
+            return bound(slots.pearl, np.zeros(slots.SIZE, np.int64), policy.draft_tokens), 2 * policy.draft_tokens
         case _ if policy.name == "target_only":
             return lockstep.target_only, 1
     return None
@@ -131,8 +119,6 @@ def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Scre
             target_rows = max(needed + 1, 2 * target_rows)
         elif trouble == SHORT_OF_DRAFT_ROWS:
             draft_rows = max(needed + 1, 2 * draft_rows)
-        elif trouble == TOO_DEEP:
-            raise TooShallow(words.depth, needed)
         else:
-            assert trouble == CONTENDED
-            raise Unscreenable("messages still under way when the next question comes")
+            assert trouble == TOO_DEEP
+            raise TooShallow(words.depth, needed)

@@ -1,4 +1,8 @@
-"""PEARL, in slots: both chips work at once, and a slot ends when both are ready. See `sim/policies/pearl.py`."""
+"""PEARL, in slots: both chips work at once, and a slot ends when both are ready. See `sim/policies/pearl.py`.
+
+What the draft's chip knows is `sim/lead.py` in numbers. Tokens are counted, not stored: of the `AHEAD` tokens after
+`KNOWN`, the first `GOOD` are the target's own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
 from hilsim.screen.costs import Prices
-from hilsim.screen.lead import AHEAD, CACHED, GOOD, begin, begin_token, end_token, learn, room
 from hilsim.screen.request import (
     DRAFT,
     DRAFT_BUSY,
@@ -17,18 +20,24 @@ from hilsim.screen.request import (
     SETTLED,
     TARGET,
     TARGET_BUSY,
+    TOO_DEEP,
     TROUBLE,
     UP,
     UP_BUSY,
     UP_BYTES,
     announced,
+    draft_ns,
     opened,
     taken,
     target_ns,
+    trouble,
 )
 from hilsim.screen.tokens import Words
 
 Ints = npt.NDArray[np.int64]
+# Tokens that the draft's chip knows to be committed, tokens drafted after them, how many of those the target would
+# commit, tokens in the draft's cache, whether the draft has ended the turn, and the limit of the conversation.
+KNOWN, AHEAD, GOOD, CACHED, ENDED, LIMIT, SIZE = range(7)
 
 
 @compiled
@@ -38,7 +47,8 @@ def pearl(words: Words, prices: Prices, state: Ints, out: Ints, lead: Ints, draf
         mine, asked = out[request], words.asked[request]
         opened(words, prices, state, mine, request, True)
         total = asked + words.length[request]
-        begin(lead, state, asked + words.most[request])
+        lead[:] = 0
+        lead[KNOWN], lead[CACHED], lead[LIMIT] = state[LENGTH], state[DRAFT], asked + words.most[request]
         pending, heard, over = 0, state[NOW], state[NOW]
         while state[LENGTH] < total:
             start, before, cached = state[NOW], state[LENGTH], state[TARGET]
@@ -69,11 +79,10 @@ def block(
 ) -> tuple[int, int]:
     """The draft's half of a slot; returns how many tokens it drafted, and when they have arrived."""
     before, now = lead[AHEAD], heard
-    while lead[AHEAD] - before < most and room(lead, 0) > 0:
-        took = begin_token(words, prices, state, lead, request)
+    while lead[AHEAD] - before < most and not lead[ENDED] and lead[KNOWN] + lead[AHEAD] < lead[LIMIT]:
+        took = draft_token(words, prices, state, lead, request)
         if state[TROUBLE] != NONE:
             return 0, now
-        end_token(lead)
         now += took
         out[DRAFT_BUSY] += took
     new = lead[AHEAD] - before
@@ -83,3 +92,34 @@ def block(
         out[UP_BUSY] += prices.up_ns[new]
         now = sent + prices.up_ns[new] + prices.propagation_ns
     return new, now
+
+
+@compiled
+def draft_token(words: Words, prices: Prices, state: Ints, lead: Ints, request: int) -> int:
+    """Draft one token more; returns how long the step takes."""
+    place, on = lead[KNOWN] + lead[AHEAD], lead[KNOWN] + lead[GOOD]
+    row, beyond = words.row[request] + on - words.asked[request], lead[AHEAD] - lead[GOOD]
+    if beyond >= words.depth:
+        return trouble(state, TOO_DEEP, beyond + 1)
+    right = beyond == 0 and words.right[row, min(lead[AHEAD], words.right.shape[1] - 1)]
+    took = draft_ns(prices, place - lead[CACHED], lead[CACHED], state)
+    lead[CACHED] = place
+    lead[GOOD] += int(right)
+    lead[AHEAD] += 1
+    lead[ENDED] = int(words.end[row] if right else words.ends_after[row] == beyond + 1)
+    return took
+
+
+@compiled
+def learn(lead: Ints, length: int) -> None:
+    """Take notice of what is committed up to `length` tokens; what contradicts it is dropped."""
+    new = max(0, length - lead[KNOWN])
+    known = min(new, lead[AHEAD])
+    if lead[GOOD] < known:
+        lead[CACHED] = min(lead[CACHED], lead[KNOWN] + lead[GOOD])
+        lead[AHEAD] = lead[GOOD] = lead[ENDED] = 0
+    else:
+        lead[AHEAD] -= known
+        lead[GOOD] -= known
+        lead[ENDED] = int(lead[ENDED] and lead[AHEAD] > 0)
+    lead[KNOWN] = max(lead[KNOWN], length)

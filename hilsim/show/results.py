@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
 from hilsim.show.table import Table, type_of
-from hilsim.study.points import Grid, Label, Point, spelled
+from hilsim.study.execution import Row
+from hilsim.study.points import Grid, Label, spelled
 from hilsim.study.spread import Spread, spread
-from hilsim.study.store import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 MOST_REASONS = 6
-
-
-@dataclass(frozen=True)
-class Row:
-    """One point and what became of it."""
-
-    point: Point
-    labels: list[Label]
-    outcome: Outcome
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hilsim.extras import require_package
 from hilsim.show.numbers import three_digits
 from hilsim.study.points import spelled
+from hilsim.versions import require_package
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -29,7 +29,7 @@ class Campaign:
         """The points that have not run yet."""
         return [point for point in points if point not in self.store]
 
-    def run(self, points: Sequence[Point], workers: Workers) -> Iterator[Outcome]:
+    def run(self, points: Sequence[Point], workers: Workers[Task, Outcome]) -> Iterator[Outcome]:
         """Run what is left of `points`; each outcome is on the disk when it comes out here."""
         left = {point.key: point for point in self.left(points)}
         for outcome in workers.run([self.task(point) for point in left.values()]):

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hilsim.errors import Fault, HilsimError, InputError
-from hilsim.extras import require_package
 from hilsim.study.store import Outcome
 from hilsim.study.workers import Task, Work
+from hilsim.versions import require_package
 
 if TYPE_CHECKING:
     from distributed import Client, Future

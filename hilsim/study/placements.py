@@ -6,7 +6,7 @@ What cannot run is counted in configurations, by reason; nothing is left out wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -22,13 +22,16 @@ from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
-from hilsim.describe.scenario import Scenario
+from hilsim.describe.scenario import Recorded, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
+from hilsim.measure.measures import measured
+from hilsim.measure.screened import MEASURED, screened_measures
 from hilsim.places import DATA
+from hilsim.runs.replay import run_of
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
-from hilsim.screen.screening import Unscreenable, screened
+from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import Words, recorded_words, with_lookup
 from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.study.space import Choice, Space
@@ -40,9 +43,9 @@ ALONE = TargetOnly(name="target_only")
 NOWHERE = -1  # a configuration without a draft or a link
 SURE = "fits_over_all_ranges"  # a measure of 1 or 0: whether it fits with every size at its unfavourable end
 WITHIN = "within_published_limits"
+TOO_DEEP = "drafts further ahead than transcripts know"
 LEAVES = "talk would leave the car; --cloud allows it"
 AXES = ("target", "draft", "link", "rules", "policy")
-Measure = Callable[..., dict[str, Floats]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,27 @@ class Ready:
     alone: tuple[Policy, ...]
 
 
+@dataclass(frozen=True)
+class Job:
+    """A share of the work: all that is screened of a target under a rule; or one policy at one placement, by events."""
+
+    rule: int
+    target: int
+    draft: int = NOWHERE
+    link: int = NOWHERE
+    policy: int | None = None
+
+    @property
+    def key(self) -> str:
+        """A name of its own."""
+        return f"{self.rule}/{self.target}/{self.draft}/{self.link}/{self.policy}"
+
+    @property
+    def alike(self) -> Hashable:
+        """The same for jobs that share the run of the target alone."""
+        return self.key if self.policy is None else (self.rule, self.target, self.draft, self.link)
+
+
 @dataclass
 class Found:
     """Configurations that can run, (configurations, 5) places on `AXES`, with their measures; the others by reason."""
@@ -82,7 +106,8 @@ class Found:
     places: Ints = field(default_factory=lambda: np.zeros((0, len(AXES)), np.int64))
     measures: dict[str, Floats] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
-    rounds: int = 0  # that were timed
+    rounds: int = 0  # that were screened
+    by_events: int = 0  # configurations that were run so
 
     def __len__(self) -> int:
         return len(self.places)
@@ -90,7 +115,11 @@ class Found:
     @staticmethod
     def joined(parts: Sequence[Found]) -> Found:
         """All parts in their order."""
-        whole = Found(left_out=sum((part.left_out for part in parts), Counter()), rounds=sum(p.rounds for p in parts))
+        whole = Found(
+            left_out=sum((part.left_out for part in parts), Counter()),
+            rounds=sum(part.rounds for part in parts),
+            by_events=sum(part.by_events for part in parts),
+        )
         filled = [part for part in parts if len(part)]
         if filled:
             whole.places = np.concatenate([part.places for part in filled])
@@ -194,14 +223,35 @@ def why(error: CompileError | InputError) -> str:
     return "a compiler refuses it: " + str(error).splitlines()[-1].strip().split(". Remedy")[0]
 
 
+def fit_of(setup: Setup, held: dict[str, Ledger]) -> dict[str, float]:
+    """How surely a placement fits, as measures of 1 or 0."""
+    return {
+        SURE: float(quick_verdict(setup, held) == "fits"),
+        WITHIN: float(not any(exceeded(role, setup.scenario.context_tokens) for role in setup.roles.values())),
+    }
+
+
 class Screen:
     """Screens the configurations of a space, target by target; keeps words and price tables between them."""
 
-    def __init__(self, ready: Ready, measure: Measure):
-        self.ready, self.measure = ready, measure
+    def __init__(self, ready: Ready):
+        self.ready = ready
         self.tables: dict[Path, Tables] = {}
         self.sources: dict[Path, TranscriptSource] = {}
         self.words: dict[tuple[Path, int, int], Words] = {}
+
+    def of(self, job: Job) -> tuple[Job, Found]:
+        """What comes of a job."""
+        if job.policy is None:
+            return job, self.of_target(job.rule, job.target)
+        return job, self.by_events(job, self.ready.policies[job.policy])
+
+    def lost(self, job: Job, why: str) -> tuple[Job, Found]:
+        """What is left of a job that no process survives: its configurations by that reason."""
+        if job.policy is not None:
+            return job, Found()  # screening has counted it
+        count = self.configurations(self.ready.sites[job.rule][job.target], job.rule)
+        return job, Found(left_out=Counter({why: count}))
 
     def of_target(self, rule: int, target: int) -> Found:
         """All configurations of one target choice under one rule."""
@@ -247,7 +297,24 @@ class Screen:
         count = len(policies) * len(links)
         if ready.application not in {role.chip.name for role in (site.target, draft) if role is not None}:
             return Found(left_out=Counter({f"the application runs on {ready.application}, which takes no part": count}))
-        setup = replace(
+        setup = self.setup_of(rule, site, draft)
+        held = ledgers(setup)
+        if full := overfull(held):
+            return Found(left_out=Counter({full: count}))
+        said, fit = self.said(rule, place), fit_of(setup, held)
+        parts = []
+        for link in links:
+            joined = setup if draft is None else replace(setup, link=self.link(link))
+            found = self.of_link(joined, held, said, policies, (target, place, link, rule))
+            if len(found):
+                found.measures |= {name: np.full(len(found), value) for name, value in fit.items()}
+            parts.append(found)
+        return Found.joined(parts)
+
+    def setup_of(self, rule: int, site: Site, draft: Placed | None) -> Setup:
+        """Both roles at their places, without a link yet."""
+        ready = self.ready
+        return replace(
             ready.base,
             target=site.target,
             draft=draft,
@@ -256,22 +323,31 @@ class Screen:
             scenario=ready.scenarios[rule],
             link=None,
         )
+
+    def said(self, rule: int, place: int) -> Path:
+        """The transcript of a rule and a draft."""
+        return self.ready.heard[rule] if place == NOWHERE else self.ready.said[rule][place]
+
+    def by_events(self, job: Job, policy: Policy) -> Found:
+        """One configuration, event by event; `left_out` takes back what screening counted of it."""
+        ready = self.ready
+        site, draft = ready.sites[job.rule][job.target], ready.drafts[job.rule][job.draft]
+        assert isinstance(site, Site)
+        assert isinstance(draft, Placed)
+        setup = replace(self.setup_of(job.rule, site, draft), link=self.link(job.link))
+        logits = Recorded(source="transcript", file=str(self.said(job.rule, job.draft)))
+        setup = replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy, "logits": logits}))
+        left_out = Counter({f"not screened: {refusal(setup, policy)}": -1})
         held = ledgers(setup)
-        if full := overfull(held):
-            return Found(left_out=Counter({full: count}))
-        doubts = {
-            SURE: float(quick_verdict(setup, held) == "fits"),
-            WITHIN: float(not any(exceeded(role, setup.scenario.context_tokens) for role in setup.roles.values())),
-        }
-        said = ready.said[rule][place] if draft is not None else ready.heard[rule]
-        parts = []
-        for link in links:
-            joined = setup if draft is None else replace(setup, link=self.link(link))
-            found = self.of_link(joined, held, said, policies, (target, place, link, rule))
-            if len(found):
-                found.measures |= {name: np.full(len(found), value) for name, value in doubts.items()}
-            parts.append(found)
-        return Found.joined(parts)
+        try:
+            numbers = measured(setup, held, *run_of(setup))
+        except TooShallow:
+            left_out[TOO_DEEP] += 1
+            return Found(left_out=left_out)
+        found = {name: np.array([np.nan if numbers[name] is None else numbers[name]]) for name in MEASURED}
+        found |= {name: np.array([value]) for name, value in fit_of(setup, held).items()}
+        places = np.array([(job.target, job.draft, job.link, job.rule, job.policy)], dtype=np.int64)
+        return Found(places, found, left_out, by_events=1)
 
     def link(self, place: int) -> Link:
         """A link by its place; the one on the chip where it has none."""
@@ -296,7 +372,7 @@ class Screen:
                 left_out[f"not screened: {error}"] += 1
                 continue
             except TooShallow:
-                left_out["drafts further ahead than transcripts know"] += 1
+                left_out[TOO_DEEP] += 1
                 continue
             number = place if setup.draft is not None else len(self.ready.policies) + place
             places.append((*at, number))
@@ -305,7 +381,7 @@ class Screen:
         stacked = np.stack(runs)
         drafting = setup.draft is not None
         linked = setup.link is not None
-        measures = self.measure(setup, held, words, baseline, stacked, drafting=drafting, linked=linked)
+        measures = screened_measures(setup, held, words, baseline, stacked, drafting=drafting, linked=linked)
         rounds = int(stacked[:, :, ROUNDS].sum())
         return Found(np.array(places, dtype=np.int64), measures, left_out, rounds)
 

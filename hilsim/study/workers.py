@@ -1,7 +1,9 @@
-"""Who runs the points: this process, or processes beside it. What they return does not depend on how many there are.
+"""The one pool of processes, for studies and the explorer. What it returns does not depend on how many there are.
 
-Each process has one point at work and one waiting, so a process that dies leaves no doubt about the point that it died
-of. That one gets a second chance in a new process and is then given up; the study goes on.
+Each process has one job at work and one waiting, so a process that dies leaves no doubt about the job that it died of.
+That one gets a second chance in a new process and is then given up; the others go on. (Loky and the standard library's
+executor fail every job that is under way when a process dies, Dask suspects all that it held, and none of them keeps
+jobs that share a run of the target alone in one process.)
 """
 
 from __future__ import annotations
@@ -17,19 +19,37 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from hilsim.errors import HilsimError
 from hilsim.study.store import Outcome
 
 CHANCES = 2
 PATIENCE_S = 5
-AT_HAND = 2  # points that a process has: one at work, one waiting
+AT_HAND = 2  # jobs that a process has: one at work, one waiting
+
+
+class Job(Protocol):
+    """A piece of work that can go to another process."""
+
+    @property
+    def key(self) -> str:
+        """A name that no other job has."""
+
+    @property
+    def alike(self) -> Hashable:
+        """The same for jobs that are best run in one process, one after the other."""
+
+
+J = TypeVar("J", bound=Job)
+R = TypeVar("R")
+JobIn = TypeVar("JobIn", bound=Job, contravariant=True)
+ResultOut = TypeVar("ResultOut", covariant=True)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One point to run, and what must hold wherever it runs.
+    """One point of a study to run, and what must hold wherever it runs.
 
     `scenario` is the digest of the scenario file's bytes; `facts` are versions and digests of the study's own process.
     """
@@ -46,106 +66,117 @@ class Task:
 Work = Callable[[Task], Outcome]
 
 
-class Workers(Protocol):
-    """Runs tasks and hands back what became of them, in the order in which they end."""
+class Workers(Protocol[JobIn, ResultOut]):
+    """Runs jobs and gives what became of them, in the order in which they end."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]: ...
+    def run(self, jobs: Sequence[JobIn]) -> Iterator[ResultOut]: ...
 
     def close(self) -> None: ...
 
 
-class Here:
+def failed(task: Task, reason: str) -> Outcome:
+    """What becomes of a point whose processes died."""
+    return Outcome(task.key, "failed", {}, reason, 0.0)
+
+
+def workers_for(work: Callable[[J], R], count: int, lost: Callable[[J, str], R]) -> Workers[J, R]:
+    """This process for a count of one, else so many beside it."""
+    return Here(work) if count <= 1 else Processes(work, count, lost)
+
+
+class Here(Generic[J, R]):
     """This very process."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Callable[[J], R]):
         self.work = work
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        return map(self.work, tasks)
+    def run(self, jobs: Sequence[J]) -> Iterator[R]:
+        return map(self.work, jobs)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 @dataclass
-class Seat:
-    """A process, the pipe to it, the tasks it was sent, in order, and those it will be sent next."""
+class Worker(Generic[J]):
+    """A process, the pipe to it, the jobs it was sent, in order, and those it will be sent next."""
 
     process: BaseProcess
     pipe: Connection
-    sent: deque[Task] = field(default_factory=deque)
-    next: deque[Task] = field(default_factory=deque)
+    sent: deque[J] = field(default_factory=deque)
+    next: deque[J] = field(default_factory=deque)
 
-    def send(self, task: Task) -> None:
-        """Hand over a task; that the process is gone shows when it is listened to."""
-        self.sent.append(task)
+    def send(self, job: J) -> None:
+        """Hand over a job; that the process is gone shows when its answer is awaited."""
+        self.sent.append(job)
         with suppress(OSError):
-            self.pipe.send(task)
+            self.pipe.send(job)
 
 
-class Processes:
-    """Processes beside this one, each with its own memory of what was said and of the target's runs."""
+class Processes(Generic[J, R]):
+    """Processes beside this one, each with its own copy of `work` and of what that remembers from job to job.
 
-    def __init__(self, work: Work, count: int):
-        self.work, self.count = work, count
-        self.seats: list[Seat] = []
+    `lost` makes the result of a job whose processes died, from how they did.
+    """
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def __init__(self, work: Callable[[J], R], count: int, lost: Callable[[J, str], R]):
+        self.work, self.count, self.lost = work, count, lost
+        self.workers: list[Worker[J]] = []
+
+    def run(self, jobs: Sequence[J]) -> Iterator[R]:
         """Raises what a process raises of the family `HilsimError`: it could not take part at all."""
-        groups: dict[Hashable, deque[Task]] = {}
-        for task in tasks:
-            groups.setdefault(task.alike, deque()).append(task)
+        groups: dict[Hashable, deque[J]] = {}
+        for job in jobs:
+            groups.setdefault(job.alike, deque()).append(job)
         open_groups = deque(groups.values())
         deaths: Counter[str] = Counter()
-        while len(self.seats) < min(self.count, len(tasks)):
-            self.seats.append(self.seat())
-        for seat in self.seats:
-            self.supply(seat, open_groups)
-        while working := [seat for seat in self.seats if seat.sent]:
-            for pipe in wait([seat.pipe for seat in working]):
-                seat = next(seat for seat in working if seat.pipe is pipe)
+        while len(self.workers) < min(self.count, len(jobs)):
+            self.workers.append(self.started())
+        for worker in self.workers:
+            self.supply(worker, open_groups)
+        while working := [worker for worker in self.workers if worker.sent]:
+            for pipe in wait([worker.pipe for worker in working]):
+                worker = next(worker for worker in working if worker.pipe is pipe)
                 try:
-                    answer: Outcome | HilsimError = seat.pipe.recv()
+                    answer: R | HilsimError = worker.pipe.recv()
                 except (EOFError, OSError):
-                    if (given_up := self.replaced(seat, open_groups, deaths)) is not None:
-                        yield given_up
+                    yield from self.replaced(worker, open_groups, deaths)
                     continue
-                seat.sent.popleft()
-                self.supply(seat, open_groups)
+                worker.sent.popleft()
+                self.supply(worker, open_groups)
                 if isinstance(answer, HilsimError):
                     raise answer
                 yield answer
 
-    def supply(self, seat: Seat, groups: deque[deque[Task]]) -> None:
-        """Keep a seat busy: with its own group first, then a new one, then half of what another has left."""
-        while len(seat.sent) < AT_HAND:
-            if not seat.next and groups:
-                seat.next = groups.popleft()
-            if not seat.next:
-                richest = max(self.seats, key=lambda other: len(other.next))
-                seat.next = deque(richest.next.pop() for _ in range((len(richest.next) + 1) // 2))
-            if not seat.next:
+    def supply(self, worker: Worker[J], groups: deque[deque[J]]) -> None:
+        """Keep a worker busy: with its own group first, then a new one, then half of what another has left."""
+        while len(worker.sent) < AT_HAND:
+            if not worker.next and groups:
+                worker.next = groups.popleft()
+            if not worker.next:
+                richest = max(self.workers, key=lambda other: len(other.next))
+                worker.next = deque(richest.next.pop() for _ in range((len(richest.next) + 1) // 2))
+            if not worker.next:
                 return
-            seat.send(seat.next.popleft())
+            worker.send(worker.next.popleft())
 
-    def replaced(self, seat: Seat, groups: deque[deque[Task]], deaths: Counter[str]) -> Outcome | None:
-        """A new process for one that died; the point that it died of is given up where that was its last chance."""
-        seat.pipe.close()
-        seat.process.join()
-        suspect, *others = seat.sent
+    def replaced(self, worker: Worker[J], groups: deque[deque[J]], deaths: Counter[str]) -> Iterator[R]:
+        """A new process for one that died; the job that it died of is given up where that was its last chance."""
+        worker.pipe.close()
+        worker.process.join()
+        suspect, *others = worker.sent
         deaths[suspect.key] += 1
         again = [suspect, *others] if deaths[suspect.key] < CHANCES else others
-        fresh = self.seat()
-        fresh.next = deque([*again, *seat.next])
-        self.seats[self.seats.index(seat)] = fresh
+        fresh = self.started()
+        fresh.next = deque([*again, *worker.next])
+        self.workers[self.workers.index(worker)] = fresh
         self.supply(fresh, groups)
-        if suspect in again:
-            return None
-        code = seat.process.exitcode or 0
-        how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        return Outcome(suspect.key, "failed", {}, f"its process died {CHANCES} times, at last with {how}", 0.0)
+        if deaths[suspect.key] == CHANCES:
+            code = worker.process.exitcode or 0
+            how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            yield self.lost(suspect, f"its process died {CHANCES} times, at last with {how}")
 
-    def seat(self) -> Seat:
+    def started(self) -> Worker[J]:
         """A new process, with nothing to do yet."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -153,30 +184,30 @@ class Processes:
         with undisturbed():
             process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
-        return Seat(process, ours)
+        return Worker(process, ours)
 
     def close(self) -> None:
         """End all processes, whatever they are at: what they have not handed back runs again another time."""
-        for seat in self.seats:
-            seat.pipe.close()
-            if seat.sent:
-                seat.process.terminate()
-        for seat in self.seats:
-            seat.process.join(PATIENCE_S)
-            seat.process.kill()
-            seat.process.join()
-        self.seats = []
+        for worker in self.workers:
+            worker.pipe.close()
+            if worker.sent:
+                worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(PATIENCE_S)
+            worker.process.kill()
+            worker.process.join()
+        self.workers = []
 
 
-def serve(pipe: Connection, work: Work) -> None:
-    """A worker process: one task after the other, until the study's own process closes the pipe or is gone."""
+def serve(pipe: Connection, work: Callable[[J], R]) -> None:
+    """A worker process: one job after the other, until the process that started it closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; one of them decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # tidily: what libraries hold open is theirs to close
     try:
         while True:
-            task = pipe.recv()
+            job = pipe.recv()
             try:
-                pipe.send(work(task))
+                pipe.send(work(job))
             except HilsimError as error:
                 pipe.send(error)
     except (EOFError, OSError):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from hilsim.commands.profile import ProfileOptions, models_of, steps_into
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.address import Address
 from hilsim.describe.load import load_setup
@@ -19,6 +18,7 @@ from hilsim.errors import Fault, ScenarioError
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.measured.quality import Doubt
 from hilsim.hardware.measured.rig import Rig
+from hilsim.hardware.measured.sweep import load_models, record_steps
 from hilsim.hardware.wire.client import Agent
 from hilsim.places import DATA
 from hilsim.runs.run import Sources
@@ -47,9 +47,8 @@ class Answered:
 
 def profile_into(file: Path, address: str, grid: Grid) -> list[Doubt]:
     """One more session of the board's profile in a recording; what is doubtful about it."""
-    options = ProfileOptions(address, file, grid=grid, warm_up=1, repeats=3)
     with closing(Agent(Address.parse(address))) as board:
-        return steps_into(options, board, models_of(options, board))[0]
+        return record_steps(board, load_models(board), file, grid, warm_up=1, repeats=3)[0]
 
 
 @dataclass(frozen=True)
