@@ -96,16 +96,16 @@ def evaluate(setup: Setup, *, progress: bool = False) -> dict[str, float | None]
     Live logits are recorded once and replayed. Raises `HilsimError` where the setup cannot run.
     """
     from hilsim.compiler.compile_check import compiled
-    from hilsim.cost.memory import ledgers
-    from hilsim.cost.verdict import PlacementVerdict
-    from hilsim.measure.measures import measured
-    from hilsim.runs.replay import run_of
+    from hilsim.runs.evaluate import Refused, require_fit
+    from hilsim.runs.evaluate import evaluate as evaluated
 
-    with asked(progress), saying("recording") as say:
+    with asked(progress), saying("compiling") as say:
         ready = compiled(setup, say)
-        held = ledgers(ready)
-        PlacementVerdict(ready, held, ()).require()
-        return measured(ready, held, *run_of(ready, say))
+        require_fit(ready)
+        found = evaluated(ready, every=True)
+    if isinstance(found, Refused):
+        raise found.error
+    return dict(found)
 
 
 def compare(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing import parent_process
 from time import monotonic
 from typing import TypeVar
 
@@ -113,3 +115,9 @@ def lines(what: str, say: Callable[[str], None]) -> Callable[[Count], None]:
         say(f"{count.done} of {count.total} {what}{remarks}, about {left:.0f} s left")
 
     return shown
+
+
+def announce(what: str) -> None:
+    """Say on standard error what takes long from here on; worker processes say nothing."""
+    if parent_process() is None:
+        print(what, file=sys.stderr, flush=True)

@@ -1,25 +1,77 @@
-"""What a script is asked: a scenario, `--set`, lists of numbers; refused with what was found and what was expected."""
+"""What every question script shares: its options, and its answer as tables, a sentence, a picture and a CSV."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from hilsim.commands.arguments import source
-from hilsim.commands.outputs import add_outputs
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.places import DATA
+from hilsim.show.grid_tables import points_table, print_cautions, print_refused
+from hilsim.show.table import Table, terminal
+from hilsim.study.sweeps import Point
 
 MOST = 200  # values in a list
+Draw = Callable[[str, Path, str], None]  # title, file, kind
 
 
-def question(text: str | None, scenario: str) -> argparse.ArgumentParser:
-    """A parser with what every question has: SCENARIO, --set, --plot, --csv."""
+def question(text: str | None, scenario: str, **defaults: str | int | None) -> argparse.ArgumentParser:
+    """A parser with SCENARIO, --set, --plot, --csv, and those of `OPTIONS` that have a default here."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = DATA / "scenarios" / f"{scenario}.yaml"
     parser.add_argument("scenario", nargs="?", type=source, default=default, help=f"default: scenarios/{scenario}.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     add_outputs(parser)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", default=value, **OPTIONS[name])
     return parser
+
+
+def asked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; files that could not be written are refused before the work."""
+    options = parser.parse_args(arguments)
+    require_outputs(options)
+    options.title = (parser.description or "").partition("?")[0]
+    return options
+
+
+def answer(
+    options: argparse.Namespace,
+    name: str,
+    shown: Sequence[Table | str],
+    points: Sequence[Point],
+    sentence: str,
+    draw: Draw,
+    *,
+    cautions: Sequence[Point] | None = None,
+    refused: Sequence[Point] | None = None,
+    by: Sequence[str] = (),
+    more: Sequence[str] = (),
+    note: str = "",
+) -> int:
+    """Print tables and remarks, what cannot run (places named `by` these axes) and the answer; write picture and CSV.
+
+    `name` is the scenario's, `note` ends the title, `more` are measures that the CSV has besides the usual ones.
+    `cautions` and `refused` are the points that warnings and refusals are about, where not all.
+    """
+    console = terminal()
+    for part in shown:
+        part.print(console) if isinstance(part, Table) else console.print(part, style="dim", soft_wrap=True)
+    print_cautions(console, points if cautions is None else cautions)
+    print_refused(console, points if refused is None else refused, by)
+    if sentence:
+        console.print(f"\n{sentence}")
+    title = f"{name}: {options.title[:1].lower()}{options.title[1:]}?{note}"
+    write_outputs(
+        options,
+        lambda path, kind: draw(title, path, kind),
+        lambda file: points_table(points, *more).write_csv(file, 6),
+    )
+    return 0
 
 
 def numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
@@ -70,6 +122,19 @@ def one(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def single(low: float, high: float) -> Callable[[str], float]:
+    """A single number."""
+    several = numbers(low, high)
+
+    def read(text: str) -> float:
+        found = several(text)
+        if len(found) > 1:
+            raise argparse.ArgumentTypeError(f"found {text!r}; expected one number")
+        return found[0]
+
+    return read
+
+
 def names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
     found = tuple(part.strip() for part in text.split(","))
@@ -82,3 +147,44 @@ def width_sets(text: str) -> tuple[tuple[int, ...], ...]:
     """Sets of compiled widths: `1-8-128,1-128`."""
     rising = whole(1, 4096)
     return tuple(rising(part.replace("-", ",")) for part in names(text))
+
+
+def draft_pair(text: str) -> tuple[str, str]:
+    """A draft model and the stand-in whose tokens it gets."""
+    model, _, stand_in = text.partition(":")
+    if not model or not stand_in:
+        expected = "MODEL:STAND_IN, such as draft-68m-llama3:models/draft-0.8m"
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
+    return model, stand_in
+
+
+def together(text: str) -> tuple[str, ...]:
+    """Values of --set in one argument; braces and brackets hold a value together."""
+    found: list[str] = []
+    try:
+        for part in shlex.split(text):
+            if found and sum(found[-1].count(begin) - found[-1].count(end) for begin, end in ("{}", "[]")) > 0:
+                found[-1] += f" {part}"
+            else:
+                found.append(part)
+    except ValueError:
+        found = []
+    if not found or not all("=" in part.split("{")[0] for part in found):
+        expected = "KEY=VALUE ..., such as 'policy.draft_tokens=7 link=1000base-t1'"
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {expected}")
+    return tuple(found)
+
+
+# Options that several questions have, with the type and help of each; their defaults are the question's.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "acceptances": {
+        "type": numbers(0, 1),
+        "help": "chances of a draft once all before it in its round were accepted: FROM:TO:STEP or a list",
+    },
+    "lengths": {"type": whole(1, 16), "help": "drafted tokens a round (default %(default)s)"},
+    "requests": {"type": one(1, 5000), "help": "more of them, less chance (default %(default)s)"},
+    "answer": {"type": one(1, 10**4), "metavar": "TOKENS", "help": "of every answer (default: as recorded)"},
+    "precisions": {"type": names, "help": "number formats of the draft (default %(default)s)"},
+    "widths": {"type": width_sets, "help": "sets of rising widths that the target is compiled for"},
+    "links": {"type": names, "help": "default %(default)s"},
+}

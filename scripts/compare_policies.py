@@ -6,74 +6,62 @@ python scripts/compare_policies.py [SCENARIO] [--set PATH=VALUE]... [--all] [--p
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.table import Table
-
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.commands.outputs import write_outputs
 from hilsim.describe.outside import outside_car
-from hilsim.places import DATA
 from hilsim.progress import counting
-from hilsim.runs.run import replayer
-from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
-from hilsim.show.kinds import BAD
+from hilsim.runs.evaluate import Refused, load_fitting
+from hilsim.show.comparison import draw_policies, label
+from hilsim.show.grid_tables import print_outside
 from hilsim.show.numbers import duration, percent
-from hilsim.show.sentences import outside_words
-from hilsim.study.variants import Ran, Refused, policies, tried
+from hilsim.show.table import Table, terminal
+from hilsim.study.grids import all_policies
+from hilsim.study.variants import Record, best_of_each, run_choices
+from scripts.arguments import asked, question
+
+CAUSES = ("verify", "draft", "waste", "transfer", "wait")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", type=Path, default=DATA / "scenarios" / "orin_8295.yaml")
-    parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = question(__doc__, "orin_8295")
     parser.add_argument("--all", action="store_true", help="every setting that was tried, not the best of each policy")
-    add_outputs(parser)
-    options = parser.parse_args()
-    require_outputs(options)
-    setup, run = replayer(options.scenario, options.set)
-    variants = policies()
-    found = list(counting("policies", tried(options.scenario, options.set, variants, run), len(variants)))
-    lines = [line_of(ran) for ran in found if isinstance(ran, Ran)]
-    shown = sorted(lines, key=lambda line: -line.speedup) if options.all else best_of_each(lines)
-    console = Console()
-    if outside_car(setup):
-        console.print(outside_words(outside_car(setup)), style=f"bold {BAD}")
-    console.print(table_of(shown))
-    for group, why in {out.variant.group: out.why for out in found if isinstance(out, Refused)}.items():
-        console.print(f"{group}, not here: {why}", style="dim", highlight=False, markup=False)
-    console.print(f"\nFastest: {shown[0].overrides}", highlight=False, markup=False)
+    options = asked(parser, arguments)
+    setup = load_fitting(options.scenario, options.set)
+    choices = list(all_policies())
+    found = list(counting("policies", run_choices(options.scenario, options.set, choices), len(choices)))
+    records = [record for _, record in found if not isinstance(record, Refused)]
+    shown = sorted(records, key=lambda record: -record["speedup"]) if options.all else best_of_each(records)
+    console = terminal()
+    print_outside(console, outside_car(setup))
+    table_of(shown).print(console)
+    for group, refused in {choice.group: each for choice, each in found if isinstance(each, Refused)}.items():
+        console.print(f"{group}, not here: {refused.found}", style="dim")
+    console.print(f"\nFastest: {shown[0]['set']}", soft_wrap=True)
     title = f"{setup.scenario.name}, link {setup.scenario.link}"
     write_outputs(
         options,
         lambda path, kind: draw_policies(shown, title, path, kind),
-        lambda file: write_csv([(setup.scenario.link or "", line) for line in lines], file),
+        lambda file: Table.of(records).write_csv(file, 6),
     )
     return 0
 
 
-def table_of(lines: list[Line]) -> Table:
+def table_of(records: Sequence[Record]) -> Table:
     """One row a policy: speed, when the first clause is ready, and shares of the request time by cause."""
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for name in ("policy", "speed", "clause", "request", "tok/rd", "J", "verify", "draft", "waste", "link", "wait"):
-        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    for line in lines:
-        lost = line.lost_ms
-        table.add_row(
-            line.label,
-            f"{line.speedup:.2f}",
-            "-" if line.first_clause_ms is None else duration(line.first_clause_ms),
-            duration(line.request_ms),
-            f"{line.tokens_a_round:.2f}",
-            f"{line.energy_j:.0f}",
-            *(percent(lost[name] / line.request_ms) for name in ("verify", "draft", "waste", "transfer", "wait")),
-        )
-    return table
+    heads = ("policy", "speed", "clause", "request", "tok/rd", "J", "verify", "draft", "waste", "link", "wait")
+    rows = []
+    for each in records:
+        clause, request = each["first_clause_p50_ms"], each["request_mean_ms"]
+        times = (None if clause is None else duration(clause), duration(request), each["tokens_per_round"])
+        shares = (percent(each[f"{cause}_ms"] / request) for cause in CAUSES)
+        rows.append([label(each), f"{each['speedup']:.2f}", *times, f"{each['energy_j']:.0f}", *shares])
+    return Table(heads, rows)
 
 
 if __name__ == "__main__":

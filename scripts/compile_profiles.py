@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.commands.outputs import add_outputs, write_outputs
 from hilsim.describe.head import ArgMaxHead, Head, LogitsHead, TopKHead, TopKSamplingHead
 from hilsim.errors import Fault, InputError
 from hilsim.progress import counting
-from hilsim.show.profiles import COLOURS, LEGEND, draw, in_short, write_csv
+from hilsim.show.profiles import COLOURS, LEGEND, cells_table, draw, in_short
+from hilsim.show.table import Table, terminal
 from hilsim.study.profiles import PROFILES, Cell, cells, subjects
+from scripts.arguments import asked
 
 K, WIDTH = 40, 120
 HEADS: dict[str, Head] = {
@@ -33,46 +34,42 @@ HEADS: dict[str, Head] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", metavar="MODEL", nargs="*", help="only these (default: every shipped model)")
     parser.add_argument("--head", choices=HEADS, default="top_k_sampling", help=f"how graphs end; k is {K}")
     parser.add_argument("--profiles", default=",".join(PROFILES), help="only these")
     add_outputs(parser)
-    options = parser.parse_args()
-    require_outputs(options)
-    names, profiles = (
-        known(options.models, subjects(), "MODEL"),
-        known(options.profiles.split(","), PROFILES, "--profiles"),
-    )
-    table = cells(names, profiles, HEADS[options.head])
-    found = list(counting("compiling", table, len(names) * len(profiles)))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table_of(found, profiles))
+    options = asked(parser, arguments)
+    models = known(options.models, subjects(), "MODEL")
+    profiles = known(options.profiles.split(","), PROFILES, "--profiles")
+    table = cells(models, profiles, HEADS[options.head])
+    found = list(counting("compiling", table, len(models) * len(profiles)))
+    console = terminal(WIDTH)
+    table_of(found, profiles).print(console)
     console.print(LEGEND, style="dim")
-    write_outputs(options, lambda path, kind: draw(found, profiles, path, kind), lambda file: write_csv(found, file))
+    write_outputs(
+        options,
+        lambda path, kind: draw(found, profiles, path, kind),
+        lambda file: cells_table(found).write_csv(file),
+    )
     return 0
 
 
-def known(asked: list[str], there: list[str] | tuple[str, ...], place: str) -> list[str]:
+def known(asked_for: Sequence[str], there: Sequence[str], place: str) -> list[str]:
     """The names asked for, or all; refused together where they are not there."""
-    if wrong := [name for name in asked if name not in there]:
+    if wrong := [name for name in asked_for if name not in there]:
         raise InputError([Fault(place, "", ", ".join(map(repr, wrong)), f"among {', '.join(there)}")])
-    return asked or list(there)
+    return list(asked_for or there)
 
 
-def table_of(found: list[Cell], profiles: list[str]) -> Table:
+def table_of(found: Sequence[Cell], profiles: Sequence[str]) -> Table:
     """A row a model, a column a profile."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    for name in profiles:
-        table.add_column(name, no_wrap=True)
-    rows: dict[str, list[Text]] = {}
+    rows: dict[str, list[Text | str]] = {}
     for cell in found:
-        rows.setdefault(cell.model, []).append(Text(in_short(cell), COLOURS[cell.plan.outcome]))
-    for model, texts in rows.items():
-        table.add_row(model.rpartition(":")[2], *texts)
-    return table
+        rows.setdefault(cell.model, [cell.model.rpartition(":")[2]])
+        rows[cell.model].append(Text(in_short(cell), COLOURS[cell.plan.outcome]))
+    return Table(["model", *profiles], list(rows.values()), left=1 + len(profiles))
 
 
 if __name__ == "__main__":

@@ -8,73 +8,49 @@ python scripts/draft_length.py [SCENARIO] [--set PATH=VALUE]... [--links pcie-ge
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.table import Table
-
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import require_outputs, write_outputs
 from hilsim.progress import counting
-from hilsim.runs.replay import numbers_of
-from hilsim.show.grid_tables import print_cautions, print_refused, shown, telling, terminal, times, write_csv
-from hilsim.show.plots.curves import finished, level_line, lines, sheet
-from hilsim.study.sweeps import Point, drafting, loaded, over_lengths, with_own_length
-from scripts.arguments import names, question, whole
+from hilsim.runs.evaluate import load_variant
+from hilsim.show.plots.curves import draw_series
+from hilsim.show.table import Table
+from hilsim.study.sweeps import Point, load_drafting, over_lengths
+from scripts.arguments import answer, asked, question, whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = question(__doc__, "orin_8295")
-    parser.add_argument("--links", type=names, default="pcie-gen3-x4,1000base-t1")
+    parser = question(__doc__, "orin_8295", links="pcie-gen3-x4,1000base-t1")
     parser.add_argument("--lengths", type=whole(1, 64), default="1:7:1", help="drafted tokens: FROM:TO:STEP or a list")
-    options = parser.parse_args(arguments)
-    require_outputs(options)
-    setup = drafting(options.scenario, options.set)
-    say = telling("recording what the scenario's models say")
+    options = asked(parser, arguments)
+    setup = load_drafting(options.scenario, options.set)
     rows = {
         link: over_lengths(
-            {"link": link}, loaded(options.scenario, [*options.set, f"link={link}"]), options.lengths,
-            lambda made: numbers_of(made, say), with_own_length,
+            {"link": link}, load_variant(options.scenario, [*options.set, f"link={link}"]), options.lengths,
+            own_policy=True,
         )
         for link in counting("links", options.links, len(options.links))
     }  # fmt: skip
     points = [point for row in rows.values() for point in row]
-    console = terminal()
-    console.print(table_of(rows, options.lengths))
-    print_cautions(console, points)
-    print_refused(console, points, ("link",))
-    title = f"{setup.scenario.name}: how many tokens should be drafted, over which link?"
-    write_outputs(
-        options,
-        lambda path, kind: draw(rows, options.lengths, title, path, kind),
-        lambda file: write_csv(points, file),
-    )
-    return 0
+    series = {link: [point.speedup for point in row] for link, row in rows.items()}
+    draw = partial(draw_series, options.lengths, series, "drafted tokens a round")
+    return answer(options, setup.scenario.name, [table_of(rows, options.lengths)], points, "", draw, by=["link"])
 
 
-def table_of(rows: dict[str, list[Point]], lengths: Sequence[int]) -> Table:
-    """A row a length; what is said does not depend on the link, so it is the first one's that runs."""
-    table = Table("draft_tokens", *(f"speedup, {link}" for link in rows), "tokens a round", "wasted drafts")
-    said = next((row for row in rows.values() if not row[0].why), next(iter(rows.values())))
+def table_of(rows: Mapping[str, Sequence[Point]], lengths: Sequence[int]) -> Table:
+    """A row a length; tokens do not depend on the link, so theirs are of the first link that runs."""
+    first = next((row for row in rows.values() if not row[0].why), next(iter(rows.values())))
+    cells = []
     for place, length in enumerate(lengths):
-        found = said[place]
-        wasted = "-" if found.why else f"{1 - found.number('draft_acceptance_rate'):.0%}"
-        speeds = (times(row[place].speedup) for row in rows.values())
-        table.add_row(str(length), *speeds, shown(found.numbers, "tokens_per_round", ".2f"), wasted)
-    return table
-
-
-def draw(rows: dict[str, list[Point]], lengths: Sequence[int], title: str, path: Path, kind: str) -> None:
-    """A line a link."""
-    figure, panels = sheet(1, 1, 7.5, 4.4)
-    axes = panels[0][0]
-    lines(axes, lengths, {link: [point.speedup for point in row] for link, row in rows.items()})
-    level_line(axes, 1.0)
-    axes.set(xlabel="drafted tokens a round", ylabel="speed-up over the target alone", xticks=lengths)
-    axes.legend(frameon=False, fontsize=9)
-    finished(figure, title, path, kind)
+        rate = first[place].numbers.get("draft_acceptance_rate")
+        wasted = None if rate is None else f"{1 - rate:.0%}"
+        speeds = (row[place].speedup for row in rows.values())
+        cells.append([str(length), *speeds, first[place].number("tokens_per_round"), wasted])
+    return Table(["draft_tokens", *(f"speedup, {link}" for link in rows), "tokens a round", "wasted drafts"], cells)
 
 
 if __name__ == "__main__":

@@ -8,39 +8,42 @@ from __future__ import annotations
 
 import argparse
 import sys
-from itertools import zip_longest
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
-from hilsim.compiler.compile_check import load_compiled
-from hilsim.cost.verdict import check
+from hilsim.commands.outputs import add_outputs, write_outputs
 from hilsim.describe.setup import Setup
 from hilsim.places import DATA
+from hilsim.progress import counting
+from hilsim.runs.evaluate import load_fitting
 from hilsim.runs.run import Sources, run_both
-from hilsim.show.papers import draw, unit, write_csv
+from hilsim.show.papers import cases_table, draw, unit
+from hilsim.show.table import Table, terminal
 from hilsim.study.papers import Case, case_of, published_of
+from scripts.arguments import asked
 
-WIDTH = 125  # where nobody's terminal says how wide it is
+WIDTH = 125  # where no terminal says how wide it is
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", type=Path, metavar="SCENARIO", help="default: all of scenarios/papers")
     add_outputs(parser)
-    options = parser.parse_args()
-    require_outputs(options)
-    setups = [comparable(file) for file in options.scenarios or shipped()]
-    cases = [run(setup) for setup in track(setups, "papers", console=Console(stderr=True), transient=True)]
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table_of(cases))
-    write_outputs(options, lambda path, kind: draw(cases, path, kind), lambda file: write_csv(cases, file))
+    options = asked(parser, arguments)
+    setups = [load_fitting(file, []) for file in options.scenarios or shipped()]
+    for setup in setups:
+        published_of(setup)  # refused before the runs, not after them
+    cases = list(counting("papers", map(run, setups), len(setups)))
+    table_of(cases).print(terminal(WIDTH))
+    write_outputs(
+        options,
+        lambda path, kind: draw(cases, path, kind),
+        lambda file: cases_table(cases).write_csv(file, 6),
+    )
     return 0
 
 
@@ -50,14 +53,6 @@ def shipped() -> list[Path]:
     return sorted(files, key=lambda file: (not file.stem.startswith("leviathan"), file.stem))
 
 
-def comparable(file: Path) -> Setup:
-    """A set-up that fits and says what is published; refused before the runs, not after them."""
-    setup = load_compiled(file)
-    check(setup, [], load_compiled).require()
-    published_of(setup)
-    return setup
-
-
 def run(setup: Setup) -> Case:
     """The target alone, then the policy."""
     outcome = run_both(setup, Sources(setup))
@@ -65,31 +60,18 @@ def run(setup: Setup) -> Case:
     return case_of(setup, outcome.baseline, outcome.speculative)
 
 
-def table_of(cases: list[Case]) -> Table:
-    """One row a set-up, a rule between papers."""
-    table = Table()
-    for name in ("scenario", "in"):
-        table.add_column(name, no_wrap=True)
-    for name in ("published", "expected", "closed form", "simulated", "vs closed form", "vs published"):
-        table.add_column(name, justify="right")
-    for case, after in zip_longest(cases, cases[1:]):
-        table.add_row(
-            case.name,
-            unit(case),
-            shown(case.printed, ".2f"),
-            shown(case.published.expected, ".2f"),
-            shown(None if case.closed is None else case.of(case.closed), ".3f"),
-            shown(case.of(case.simulated), ".3f"),
-            shown(case.from_closed_form, "+.2%"),
-            shown(case.from_published, "+.1%"),
-            end_section=after is not None and paper(after) != paper(case),
-        )
-    return table
-
-
-def paper(case: Case) -> str:
-    """Files are named after their paper."""
-    return case.name.split("_")[0]
+def table_of(cases: Sequence[Case]) -> Table:
+    """One row a setup, a rule between papers, after which files are named."""
+    papers = [case.name.split("_")[0] for case in cases]
+    rows = [
+        [case.name, unit(case), shown(case.printed, ".2f"), shown(case.published.expected, ".2f"),
+         shown(None if case.closed is None else case.of(case.closed), ".3f"), shown(case.of(case.simulated), ".3f"),
+         shown(case.from_closed_form, "+.2%"), shown(case.from_published, "+.1%")]
+        for case in cases
+    ]  # fmt: skip
+    ends = [place for place, (paper, after) in enumerate(pairwise(papers)) if paper != after]
+    heads = ("scenario", "in", "published", "expected", "closed form", "simulated", "vs closed form", "vs published")
+    return Table(heads, rows, left=2, sections=ends)
 
 
 def shown(figure: float | None, how: str) -> str:

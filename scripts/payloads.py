@@ -6,70 +6,62 @@ python scripts/payloads.py [SCENARIO] [--set PATH=VALUE]... [--links NAME,NAME] 
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.table import Table
-
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.commands.outputs import write_outputs
 from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
-from hilsim.places import DATA
 from hilsim.progress import counting
-from hilsim.runs.run import replayer
-from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
-from hilsim.show.kinds import BAD
+from hilsim.runs.evaluate import Refused, load_fitting
+from hilsim.show.comparison import draw_payloads
+from hilsim.show.grid_tables import print_outside
 from hilsim.show.numbers import three_digits
-from hilsim.show.sentences import outside_words
-from hilsim.study.variants import Ran, Refused, Variant, payloads, tried
+from hilsim.show.table import Table, terminal
+from hilsim.study.grids import Choice, all_payloads
+from hilsim.study.variants import Record, run_choices
+from scripts.arguments import asked, question
 
 REMEDY = "Add --set sampling.temperature=0.7 --set accept=ratio --set payload=full_rows."
+TEXTS = {"text": "same", "law": "distr.", "none": "LOSSY"}
+LEGEND = "text: same - the target's own tokens; distr. - other tokens of its distribution; TV - distance from that"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", type=Path, default=DATA / "scenarios" / "ethernet.yaml")
-    parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
-    parser.add_argument("--links", default="1000base-t1,2.5gbase-t1,10gbase-t1,pcie-gen3-x4")
-    add_outputs(parser)
-    options = parser.parse_args()
-    require_outputs(options)
-    setup, run = replayer(options.scenario, options.set)
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = asked(question(__doc__, "ethernet", links="1000base-t1,2.5gbase-t1,10gbase-t1,pcie-gen3-x4"), arguments)
+    setup = load_fitting(options.scenario, options.set)
     require_a_choice(setup)
-    links = {name: load_named("link", Link, name, Path("--links")) for name in options.links.split(",")}
-    # All links of a scheme one after the other: what is said does not depend on the link and is remembered.
-    variants = [
-        Variant(name, scheme.name, (*scheme.overrides, f"link={name}"))
-        for scheme in payloads(setup.scenario.sampling.top_k)
+    links = {name: load_named("link", Link, name, Path("--links")) for name in options.links}
+    # All links of a scheme one after the other: tokens do not depend on the link and are cached.
+    choices = [
+        Choice(scheme.name, (*scheme.overrides, f"link={name}"), {"name": name})
+        for scheme in all_payloads(setup.scenario.sampling.top_k)
         for name in links
     ]
-    found = list(counting("payloads", tried(options.scenario, options.set, variants, run), len(variants)))
-    by_link: dict[str, list[Line]] = {name: [] for name in links}
-    for outcome in found:
-        if isinstance(outcome, Ran):
-            by_link[outcome.variant.group].append(line_of(outcome))
-    console = Console()
-    if outside_car(setup):
-        console.print(outside_words(outside_car(setup)), style=f"bold {BAD}")
-    console.print(table_of(by_link))
-    console.print("text: own - the target's own; same distribution - another text of it; TV - distance from it")
-    for refused in (outcome for outcome in found if isinstance(outcome, Refused)):
-        console.print(f"{refused.variant.name}: {refused.why}", style="dim", highlight=False, markup=False)
+    found = list(counting("payloads", run_choices(options.scenario, options.set, choices), len(choices)))
+    records = [record for _, record in found if not isinstance(record, Refused)]
+    by_link = {name: [record for record in records if record["link"] == name] for name in links}
+    console = terminal()
+    print_outside(console, outside_car(setup))
+    table_of(by_link).print(console)
+    console.print(LEGEND)
+    for choice, refused in found:
+        if isinstance(refused, Refused):
+            console.print(f"{choice.name}: {refused.found}", style="dim")
     rates = {name: link.rate.si / 1e9 for name, link in links.items()}
     title = f"{setup.scenario.name}: what should cross the link?"
     write_outputs(
         options,
         lambda path, kind: draw_payloads(by_link, rates, title, path, kind),
-        lambda file: write_csv([(name, line) for name, lines in by_link.items() for line in lines], file),
+        lambda file: Table.of(record for mine in by_link.values() for record in mine).write_csv(file, 6),
     )
     return 0
 
@@ -83,29 +75,20 @@ def require_a_choice(setup: Setup) -> None:
         raise ScenarioError([Fault(setup.file, "sampling", found, expected, REMEDY)])
 
 
-def table_of(by_link: dict[str, list[Line]]) -> Table:
-    """One row a scheme: whose text it tells, what a round costs on the link, and the speed-up over each link."""
+def table_of(by_link: Mapping[str, Sequence[Record]]) -> Table:
+    """One row a scheme: what its text is, what a round costs on the link, and the speed-up over each link."""
     letters = ascii_uppercase[: len(by_link)]
     legend = ", ".join(f"{letter} {name}" for letter, name in zip(letters, by_link, strict=True))
-    table = Table(
-        box=None, pad_edge=False, collapse_padding=True, caption=f"speedup over {legend}", caption_justify="left"
-    )
-    for name in ("rule, payload", "text", "KB up", "KB dn", "tok/rd", "TV", *letters):
-        table.add_column(name, justify="left" if name in ("rule, payload", "text") else "right", no_wrap=True)
-    first = next(iter(by_link.values()))
-    words = {"text": "own", "law": "same distribution", "none": "LOSSY"}
-    for line in sorted(first, key=lambda line: (line.guarantee == "none", -line.speedup)):
-        speeds = (next((o.speedup for o in lines if o.name == line.name), None) for lines in by_link.values())
-        table.add_row(
-            line.name,
-            words[line.guarantee],
-            three_digits(line.bytes_up / 1000),
-            three_digits(line.bytes_down / 1000),
-            f"{line.tokens_a_round:.2f}",
-            "" if line.total_variation is None else f"{line.total_variation:.3f}",
-            *("-" if speed is None else f"{speed:.2f}" for speed in speeds),
-        )
-    return table
+    rows = []
+    for one in sorted(next(iter(by_link.values())), key=lambda one: (one["claim"] == "none", -one["speedup"])):
+        speeds = [
+            next((o["speedup"] for o in mine if o["variant"] == one["variant"]), None) for mine in by_link.values()
+        ]
+        kilobytes = (three_digits(one[f"bytes_{way}_per_round"] / 1000) for way in ("up", "down"))
+        distance = "" if one["total_variation_mean"] is None else f"{one['total_variation_mean']:.3f}"
+        rows.append([one["variant"], TEXTS[one["claim"]], *kilobytes, one["tokens_per_round"], distance, *speeds])
+    heads = ("rule, payload", "text", "KB up", "KB dn", "tok/rd", "TV", *letters)
+    return Table(heads, rows, left=2, caption=f"speed-up over {legend}")
 
 
 if __name__ == "__main__":

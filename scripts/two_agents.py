@@ -11,32 +11,27 @@ really has every step executed and every message sent.
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import guarded
-from hilsim.commands.outputs import require_outputs, write_outputs
+from hilsim.commands.outputs import write_outputs
 from hilsim.compiler.compile_check import load_compiled
-from hilsim.describe.setup import Setup
 from hilsim.hardware.distributed.boards import require_real
 from hilsim.hardware.distributed.measured_run import measure_run
 from hilsim.hardware.measured.rig import Rig
 from hilsim.progress import saying
-from hilsim.runs.transcripts import transcript_for
+from hilsim.runs.transcripts import recorded_source
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
-from hilsim.show.grid_tables import terminal
-from hilsim.sources.transcript import TranscriptSource, load
-from hilsim.study.sweeps import drafting
-from hilsim.text.tokenizer import load_tokenizer
-from scripts.arguments import numbers, one, question
-from scripts.loopback.namespaces import Shape, refusal
-from scripts.loopback.testbed import settings, venue
+from hilsim.show.table import terminal
+from hilsim.study.sweeps import load_drafting
+from scripts.arguments import asked, one, question, single
+from scripts.loopback.testbed import settings, shape_of, stand_ins, venue
 
 OWN = {
     "target_only": "",
@@ -51,20 +46,21 @@ OWN = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "two_agents")
     parser.add_argument("--policy", choices=OWN, help="instead of the scenario's own")
-    parser.add_argument("--rate", type=between(0.01, 1e5), metavar="MBIT/S", default=100.0, help="of the link (100)")
-    parser.add_argument("--delay", type=between(0, 1e4), metavar="MS", default=1.0, help="of the link, one way (1)")
+    parser.add_argument("--rate", type=single(0.01, 1e5), metavar="MBIT/S", default=100.0, help="of the link (100)")
+    parser.add_argument("--delay", type=single(0, 1e4), metavar="MS", default=1.0, help="of the link, one way (1)")
     parser.add_argument("--trials", type=one(1, 100), metavar="N", default=3, help="of which the medians count (3)")
     parser.add_argument("--no-namespaces", action="store_true", help="all on loopback, and nothing shaped")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    options = parser.parse_args(arguments)
-    require_outputs(options)
+    options = asked(parser, arguments)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is tidied up
     policy = [] if options.policy is None else [f"policy={{name: {options.policy}{OWN[options.policy]}}}"]
     sets = [*options.set, *policy]
-    setup = drafting(options.scenario, sets)
+    setup = load_drafting(options.scenario, sets)
     require_real(setup)
-    source = words_of(setup)
-    with venue(stand_ins(setup), shape_of(options)) as place:
+    with saying("recording") as say:
+        source = recorded_source(setup, say)
+    shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
+    with venue(stand_ins(setup), shape) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
             trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]
@@ -83,44 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda file: write_distributed(found, file),
     )
     return 1 if found["words"]["mismatches"] else 0
-
-
-def between(low: float, high: float) -> Callable[[str], float]:
-    """A single number."""
-    several = numbers(low, high)
-
-    def read(text: str) -> float:
-        found = several(text)
-        if len(found) > 1:
-            raise argparse.ArgumentTypeError(f"found {text!r}; expected one number")
-        return found[0]
-
-    return read
-
-
-def shape_of(options: argparse.Namespace) -> Shape | None:
-    """What the link is to be, or None where it cannot be anything but loopback."""
-    if options.no_namespaces:
-        return None
-    if why := refusal():
-        print(f"no namespaces here ({why}): all on loopback, and nothing is shaped", file=sys.stderr)
-        return None
-    return Shape(1e6 * options.rate, options.delay / 1e3)
-
-
-def stand_ins(setup: Setup) -> dict[str, Path]:
-    """What each agent runs."""
-    return {role: placed.stand_in for role, placed in setup.roles.items() if placed.stand_in is not None}
-
-
-def words_of(setup: Setup) -> Callable[[], TranscriptSource]:
-    """Sources that have all words at hand: a distributed run has no time to look for them."""
-    with saying("recording") as say:
-        transcript = load(transcript_for(setup, say))
-    folder = setup.target.stand_in
-    assert folder is not None, "live words without a stand-in"
-    tokenizer = load_tokenizer(folder)
-    return lambda: TranscriptSource(transcript, tokenizer)
 
 
 if __name__ == "__main__":

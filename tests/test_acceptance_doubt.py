@@ -18,8 +18,8 @@ from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
 from hilsim.sources.supposed import Supposed
 from hilsim.study.acceptance import conditional_acceptance, published_pairs
-from hilsim.study.error_bars import error_bars, samples_of
-from hilsim.study.uncertainty import chance_of_fitting, uncertainty
+from hilsim.study.error_bars import error_bars
+from hilsim.study.uncertainty import Replay, chance_of_fitting, uncertainty
 from tests.scenes import shipped, table_setup
 
 PAIRS = described("acceptance", PublishedAcceptance)
@@ -84,8 +84,8 @@ def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     """Networks' own answers: with drafts that are always right, and never."""
     setup = shipped("orin_8295", "workload.count=2", "workload.max_turns=2", "workload.max_new_tokens=12")
     sources = Sources(setup, remember=True)
-    of = samples_of(sources, setup)
-    own = of(None)
+    of = Replay(setup, sources).requests
+    own = of()
     assert own is not None
     always, never = of(published(conditional=(1.0,))), of(published(conditional=(0.0,)))
     assert always is not None
@@ -183,12 +183,8 @@ def test_one_request_alone_has_no_sampling_error_and_that_is_said(tmp_path: Path
 def test_chip_figures_are_drawn_alike_with_and_without_the_other_intervals() -> None:
     setup = shipped("paper_table", "workload.requests=8")
     sources = Sources(setup, remember=True)
-
-    def replay(drawn: object) -> dict[str, float]:
-        outcome = run_both(drawn, sources)  # type: ignore[arg-type]
-        return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
-
-    alone = as_json(uncertainty(setup, replay, 10, setup.scenario.seed), chance_of_fitting(setup, 1))
+    figures = uncertainty(setup, sources, 10, setup.scenario.seed, resample=False)
+    alone = as_json(figures, chance_of_fitting(setup, 1))
     beside = as_json(*error_bars(setup, sources, draws=10))
     for name, interval in alone["headline"].items():
         assert {key: beside["headline"][name][key] for key in interval} == interval

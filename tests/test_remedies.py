@@ -26,7 +26,7 @@ def replay(setup: Setup) -> float:
 
 
 def found(setup: Setup, *overrides: str) -> Remedy:
-    return cheapest_remedy(setup, overrides, replay, lambda _: None)
+    return cheapest_remedy(setup, overrides, Sources(setup, remember=True))
 
 
 def test_the_report_names_a_change_that_wins_when_it_is_made(capsys: pytest.CaptureFixture[str]) -> None:

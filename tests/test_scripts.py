@@ -11,7 +11,7 @@ import pytest
 
 from hilsim.measure.parts import LOSSES
 from hilsim.places import CODE as PROJECT
-from hilsim.study.variants import payloads, policies
+from hilsim.study.grids import all_payloads, all_policies
 
 SHORT = ["--set", "workload.count=1", "--set", "workload.max_turns=2", "--set", "workload.max_new_tokens=16"]
 
@@ -34,7 +34,7 @@ def test_every_policy_is_compared_over_the_same_answers(tmp_path: Path) -> None:
         done.stdout.split()
     )
     found = rows(tmp_path / "a.csv")
-    assert {row["group"] for row in found} == {variant.group for variant in policies()} - {"tree"}
+    assert {row["group"] for row in found} == {choice.group for choice in all_policies()} - {"tree"}
     alone = next(row for row in found if row["variant"] == "target_only")
     assert float(alone["speedup"]) == 1
     for row in found:
@@ -53,7 +53,7 @@ def test_every_payload_is_compared_over_every_link(tmp_path: Path) -> None:
                   tmp_path / "a.svg")  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path / "a.csv")
-    names = [variant.name for variant in payloads(40)]
+    names = [choice.name for choice in all_payloads(40)]
     assert [row["variant"] for row in found if row["link"] == "1000base-t1"] == names
     assert len(found) == 2 * len(names)
     for name in names:

@@ -15,12 +15,12 @@ import pytest
 from hilsim.commands.main import guarded
 from hilsim.describe.acceptance import acceptance_of, tokens_a_round
 from hilsim.places import CODE as PROJECT
+from hilsim.runs.evaluate import load_fitting
 from hilsim.runs.replay import numbers_of
-from hilsim.show.grid_tables import crossing
 from hilsim.study.closed_forms import sync_speedup
-from hilsim.study.rank_stability import drawn_for, standings
+from hilsim.study.rank_stability import drawn_for, rank_stability
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import placed, with_draft_step, with_length, with_link
+from hilsim.study.sweeps import crossing, with_draft_step, with_length, with_link
 from hilsim.study.uncertainty import in_use
 
 PAPER = "scenarios/paper_table.yaml"  # times from a table, words by chance: nothing to compile and nothing to record
@@ -172,7 +172,7 @@ def test_ranking_draws_the_same_figures_for_all(tmp_path: Path, capsys: pytest.C
 
 
 def test_standings_count_shares_of_the_draws() -> None:
-    contest = standings(-np.array([[3.0, 2, 1], [3, 1, 2], [1, 2, 3], [2, 2, 1]]))
+    contest = rank_stability(-np.array([[3.0, 2, 1], [3, 1, 2], [1, 2, 3], [2, 2, 1]]))
     assert contest.ranks[0].tolist() == [0.75, 0, 0.25]
     assert contest.beats[0, 1] == 0.5, "of two alike neither beats the other"
     assert contest.mean_rank(0) == 1.5
@@ -181,7 +181,7 @@ def test_standings_count_shares_of_the_draws() -> None:
 
 def test_draws_are_common_and_links_have_their_own() -> None:
     file = PROJECT / "scenarios" / "target_1b.yaml"
-    setups = [placed(file, [f"link={name}"]) for name in ("pcie-gen3-x4", "1000base-t1")]
+    setups = [load_fitting(file, [f"link={name}"]) for name in ("pcie-gen3-x4", "1000base-t1")]
     drawn = drawn_for(setups, 3, seed=4)
     for ours, theirs in drawn.setups():
         assert {path: figure.value for path, figure in in_use(ours).items() if not path.startswith("link")} == {
@@ -195,7 +195,7 @@ def test_draws_are_common_and_links_have_their_own() -> None:
 
 
 def test_changes_of_a_set_up_are_what_they_say() -> None:
-    setup = placed(PROJECT / PAPER, [])
+    setup = load_fitting(PROJECT / PAPER, [])
     slow = with_link(setup, 1e6, 0.01)
     assert steps_of(slow, 4).link_ms == pytest.approx(2 * 10 + (16 + 4 * 4 + 24) / 1000)
     dear = with_draft_step(setup, 5.0)

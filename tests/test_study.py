@@ -20,8 +20,9 @@ from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.places import CODE as PROJECT
+from hilsim.runs import evaluate as evaluating
+from hilsim.runs.evaluate import evaluate, load_variant
 from hilsim.show.results import as_exact
-from hilsim.study import worker as app_point
 from hilsim.study.execution import first_goal
 from hilsim.study.points import Column, Grid, spelled
 from hilsim.study.spread import spread
@@ -196,7 +197,8 @@ def test_points_are_what_single_runs_say(tmp_path: Path, capsys: pytest.CaptureF
     assert {row["speedup"] for row in found if "target_only" in row["policy"]} == {"1.0"}
     assert {row["draft_acceptance_rate"] for row in found if "target_only" in row["policy"]} == {""}
     arguments = ["target.timer.decode=70", "draft.timer.decode=9", "policy={name: sync, draft_tokens: 3}", "seed=2"]
-    expected = app_point.evaluate(tmp_path / "table.yaml", arguments, list(MEASURES))
+    expected = evaluate(load_variant(tmp_path / "table.yaml", arguments), every=True)
+    assert isinstance(expected, dict)
     assert {name: found[-1][name] for name in MEASURES} == {
         name: "" if value is None else json.dumps(value) for name, value in expected.items()
     }
@@ -209,7 +211,8 @@ def test_points_are_what_single_runs_say(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_every_measure_has_a_unit_and_a_number(tmp_path: Path) -> None:
     write_study(tmp_path)
-    found = app_point.evaluate(tmp_path / "table.yaml", [], list(MEASURES))
+    found = evaluate(load_variant(tmp_path / "table.yaml", []), every=True)
+    assert isinstance(found, dict)
     assert None not in found.values()
     assert set(HEADLINE) <= set(MEASURES)
     assert all(measure.unit and measure.name == name for name, measure in MEASURES.items())
@@ -237,12 +240,12 @@ def test_what_cannot_run_is_stored_with_its_reason(tmp_path: Path, capsys: pytes
 def test_a_bug_is_a_failed_point_and_not_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, file = app_point.measured, write_study(tmp_path)
+    real, file = evaluating.measured, write_study(tmp_path)
 
     def broken(setup: Any, *given: Any) -> Any:
         return 1 / 0 if setup.scenario.logits.acceptance == 0.4 else real(setup, *given)
 
-    monkeypatch.setattr(app_point, "measured", broken)
+    monkeypatch.setattr(evaluating, "measured", broken)
     status, found = run(file, tmp_path / "out")
     assert status == 1
     assert {row["acceptance"] for row in found if row["state"] == "failed"} == {"0.4"}

@@ -16,8 +16,9 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
 from hilsim.places import CODE as PROJECT
+from hilsim.runs.evaluate import Refused, evaluate, load_variant
 from hilsim.runs.record import recorded
-from hilsim.runs.run import Sources, replayer
+from hilsim.runs.run import Sources
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -26,7 +27,6 @@ from hilsim.sources.recorded_with import matches, require_same
 from hilsim.sources.recording import AFTER
 from hilsim.sources.transcript import VERSION, Transcript, TranscriptSource, load, load_header, save
 from hilsim.study.remedies import cheapest_remedy
-from hilsim.study.variants import Ran, Refused, Variant, tried
 from hilsim.text.tokenizer import load_tokenizer
 from scripts.record_transcripts import recordings
 from tests.scenes import shipped
@@ -234,17 +234,25 @@ def test_studies_leave_out_what_a_transcript_does_not_know(transcripts: dict[str
     """A variant with other rules or deeper drafts is refused by itself; the others run."""
     logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
     base = [*SHORT, *RULES["greedy"], logits]
-    _, run = replayer(ORIN, base)
-    variants = [Variant("v", change, (change,)) for change in ("policy.draft_tokens=3", "seed=2")]
-    found = list(tried(ORIN, base, variants, run))
-    assert isinstance(found[0], Ran)
-    assert isinstance(found[1], Refused)
-    assert "recorded with 1" in found[1].why
+    known, other = (evaluate(load_variant(ORIN, [*base, change])) for change in ("policy.draft_tokens=3", "seed=2"))
+    assert not isinstance(known, Refused)
+    assert isinstance(other, Refused)
+    assert "recorded with 1" in other.found
 
-    def never_known(changed: Setup) -> float:
+
+def test_no_remedy_is_tried_that_a_transcript_does_not_know(
+    transcripts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
+    base = [*SHORT, *RULES["greedy"], logits]
+    setup = shipped("orin_8295", *base)
+    sources = Sources(setup)
+
+    def too_shallow(changed: Setup) -> Sources:
         raise TooShallow(16, 17)
 
-    assert cheapest_remedy(shipped("orin_8295", *base), base, never_known, lambda words: None).tried == 0
+    monkeypatch.setattr(sources, "replaying", too_shallow)
+    assert cheapest_remedy(setup, base, sources).tried == 0
 
 
 def test_drafts_beyond_the_depth_are_told(transcripts: dict[str, Path]) -> None:

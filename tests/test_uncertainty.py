@@ -11,7 +11,6 @@ import pytest
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
-from hilsim.measure.metrics import headline_numbers
 from hilsim.runs.run import Sources, run_both
 from hilsim.study.uncertainty import draw, hull, in_use, uncertainty, with_values
 from tests.scenes import LINK, TABLE, shipped
@@ -24,14 +23,6 @@ def table_with_a_ranged_link(folder: Path) -> Setup:
     (folder / "link.yaml").write_text(RANGED)
     (folder / "table.yaml").write_text(TABLE.replace("LINK", "link.yaml"))
     return load_setup(folder / "table.yaml")
-
-
-def replay_of(sources: Sources):  # type: ignore[no-untyped-def]
-    def replay(setup: Setup) -> dict[str, float]:
-        outcome = run_both(setup, sources)
-        return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
-
-    return replay
 
 
 def test_a_draw_keeps_its_median_and_its_range() -> None:
@@ -54,7 +45,7 @@ def test_one_ranged_figure_moves_the_answer_as_on_paper(tmp_path: Path) -> None:
     constant + m x overhead, and what m is follows from two runs; at the ends, 1 and 6 ms, it must be on that line.
     """
     setup = table_with_a_ranged_link(tmp_path)
-    found = uncertainty(setup, replay_of(Sources(setup, remember=True)), draws=200, seed=3)
+    found = uncertainty(setup, Sources(setup, remember=True), draws=200, seed=3)
     latency = found.intervals["request_latency_ms p50"]
     assert found.ranged == ("link/message_overhead",)
     (mover,) = latency.movers
@@ -74,15 +65,15 @@ def test_without_ranges_nothing_moves(tmp_path: Path) -> None:
     (tmp_path / "link.yaml").write_text(LINK)
     (tmp_path / "table.yaml").write_text(TABLE.replace("LINK", "link.yaml"))
     setup = load_setup(tmp_path / "table.yaml")
-    found = uncertainty(setup, replay_of(Sources(setup, remember=True)), draws=20, seed=3)
+    found = uncertainty(setup, Sources(setup, remember=True), draws=20, seed=3)
     assert found.ranged == ()
     assert all(one.low == one.nominal == one.high and not one.movers for one in found.intervals.values())
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_does_not(tmp_path: Path) -> None:
     setup = table_with_a_ranged_link(tmp_path)
-    replay = replay_of(Sources(setup, remember=True))
-    first, again, other = (uncertainty(setup, replay, draws=30, seed=seed) for seed in (1, 1, 2))
+    sources = Sources(setup, remember=True)
+    first, again, other = (uncertainty(setup, sources, draws=30, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 

@@ -1,12 +1,10 @@
-"""Runs of a set-up for those who ask for many: what is said comes from transcripts, and times are screened where they
-can be.
-"""
+"""Runs of a setup where many are asked for: tokens come from transcripts, and times from fast timing where it can."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -31,25 +29,20 @@ from hilsim.sources.transcript import TranscriptSource
 T = TypeVar("T")
 MOST_KEPT = 8
 ALONE = TargetOnly(name="target_only")
-Say = Callable[[str], None]
-
-
-def silent(words: str) -> None:
-    """Nobody listens."""
 
 
 class Recent(OrderedDict[Hashable, T]):
-    """The few things that were last asked for."""
+    """A cache of the few values that were used last."""
 
-    def put(self, key: Hashable, thing: T) -> T:
-        """Keep one more, and let go of the one that was not asked for longest."""
-        self[key] = thing
+    def put(self, key: Hashable, value: T) -> T:
+        """Add a value, and drop the one that was not used for longest."""
+        self[key] = value
         while len(self) > MOST_KEPT:
             self.popitem(last=False)
-        return thing
+        return value
 
     def take(self, key: Hashable) -> T | None:
-        """What is kept under a key."""
+        """The value under a key, if it is still there."""
         if key in self:
             self.move_to_end(key)
         return super().get(key)
@@ -77,15 +70,15 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Talk:
-    """How much is said: requests, and the tokens of a question and of an answer."""
+class WorkloadSize:
+    """How many requests, and the tokens of each one's prompt and answer."""
 
     requests: int
     prompt: int
     answer: int
 
     def overrides(self) -> tuple[str, ...]:
-        """A scenario in which so much is said, and drafted tokens stand by chance."""
+        """Values of `--set` for a workload of this size whose drafted tokens are accepted by chance."""
         lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
         return (
             f"workload={{{lengths}}}",
@@ -99,19 +92,19 @@ BASELINES: Recent[Trace] = Recent()
 TIMED: Recent[Timed] = Recent()
 
 
-def replayed(setup: Setup, say: Say = silent) -> Setup:
-    """The set-up with a transcript in place of live logits, where what is said can be one."""
+def replayed(setup: Setup) -> Setup:
+    """The setup with a transcript in place of live logits, where a transcript can hold its tokens."""
     require_simulated(setup, "studies and sweeps")
     if not recordable(setup) or setup.scenario.policy.name == "tree":
         return setup
-    logits = RecordedLogits(source="transcript", file=str(transcript_for(setup, say).resolve()))
+    logits = RecordedLogits(source="transcript", file=str(transcript_for(setup).resolve()))
     return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))
 
 
-def run_of(setup: Setup, say: Say = silent) -> tuple[Trace, Trace]:
-    """The target alone and the policy's run; the target's twice where the policy is to leave it alone."""
+def run_of(setup: Setup) -> tuple[Trace, Trace]:
+    """Traces of the target alone and of the policy; the target's twice where the policy is to leave it alone."""
     try:
-        return both(replayed(setup, say))
+        return both(replayed(setup))
     except TooShallow:  # further ahead than transcripts know
         return both(setup)
 
@@ -132,15 +125,15 @@ def but_its_policy(setup: Setup) -> str:
     return digest(replace(setup, scenario=setup.scenario.model_copy(update={"policy": ALONE})))
 
 
-def numbers_of(setup: Setup, say: Say = silent) -> dict[str, float | None]:
-    """The measures of the policy's run: screened where that is possible, else by events; the numbers are the same.
+def numbers_of(setup: Setup) -> dict[str, float | None]:
+    """The measures of the policy's run: by fast timing where that is possible, else by events; equal where both are.
 
-    Of a screened run those that `show/screened.py` has.
+    Fast timing has those of `measure/screened.py`. Raises `HilsimError` where the setup cannot run.
     """
     try:
-        return screened_numbers(replayed(setup, say))
+        return screened_numbers(replayed(setup))
     except (Unscreenable, TooShallow):
-        return measured(setup, ledgers(setup), *run_of(setup, say))
+        return measured(setup, ledgers(setup), *run_of(setup))
 
 
 def screened_numbers(setup: Setup) -> dict[str, float | None]:
@@ -171,18 +164,20 @@ def timed_words(setup: Setup) -> Timed:
     return TIMED.put(said, Timed(recorded_words(setup, source), source))
 
 
-def talk_of(setup: Setup, requests: int, say: Say = silent) -> Talk:
-    """So many requests of the mean lengths of what a set-up says; of a synthetic one its own lengths."""
+def workload_size(setup: Setup, requests: int, answer: int | None = None) -> WorkloadSize:
+    """So many requests of the mean lengths of a setup's own, or with answers of `answer` tokens."""
+    if answer is not None:
+        return replace(workload_size(setup, requests), answer=answer)
     workload = setup.scenario.workload
     if isinstance(workload, Lengths):
-        return Talk(requests, workload.prompt_tokens, workload.output_tokens)
-    records = run_of(setup, say)[0].requests
+        return WorkloadSize(requests, workload.prompt_tokens, workload.output_tokens)
+    records = run_of(setup)[0].requests
     prompt = sum(record.prompt_tokens for record in records) / len(records)
-    answer = sum(record.output_tokens for record in records) / len(records)
-    return Talk(requests, max(1, round(prompt)), max(1, round(answer)))
+    output = sum(record.output_tokens for record in records) / len(records)
+    return WorkloadSize(requests, max(1, round(prompt)), max(1, round(output)))
 
 
 def forget_prices() -> None:
-    """Let go of what steps and messages cost: after a draw of figures nobody asks for it again."""
+    """Drop the costs of steps and messages: after a draw of figures they are not used again."""
     for timed in TIMED.values():
         timed.tables = Tables()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.timer import timer_for
-from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import located
-from hilsim.describe.cross_checks import require_simulated
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Setup
-from hilsim.progress import saying
 from hilsim.sim.board import Timers
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
@@ -144,24 +140,3 @@ def run_both(
     if setup.scenario.policy.name != "target_only" and baseline.lost is None:
         speculative = timed(sources.fresh("policy"))
     return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
-
-
-def replayer(file: Path, overrides: Sequence[str]) -> tuple[Setup, Callable[[Setup], tuple[Trace, Trace]]]:
-    """A scenario, and a function that runs versions of it: the target alone, and their policy.
-
-    What a version says is asked once for each set of rules and speakers and remembered for the next version.
-    """
-    with saying("compiling") as say:
-        setup = load_compiled(file, overrides, say)
-    require_simulated(setup, "a script")
-    check(setup, list(overrides), load_compiled).require()
-    known: dict[object, Sources] = {}
-
-    def run(changed: Setup) -> tuple[Trace, Trace]:
-        said = spoken_by(changed)
-        if said not in known:
-            known[said] = Sources(changed, remember=True)
-        outcome = run_both(changed, known[said])
-        return outcome.baseline, outcome.speculative or outcome.baseline
-
-    return setup, run

@@ -1,4 +1,4 @@
-"""Transcripts for those who ask for many runs: shipped ones, those kept from earlier, or recorded now and kept."""
+"""Transcripts for many runs of one scenario: shipped ones, cached ones, or recorded now and cached."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
 from hilsim.places import DATA
+from hilsim.progress import announce
 from hilsim.runs.record import DEPTH, recorded, require_recordable
 from hilsim.sources.recorded_with import matches, recorded_with, require_same
-from hilsim.sources.transcript import load, load_header, save
+from hilsim.sources.transcript import TranscriptSource, load, load_header, save
+from hilsim.text.tokenizer import load_tokenizer
 
 SHIPPED = DATA / "scenarios" / "transcripts"
 
 
-def transcript_for(setup: Setup, say: Callable[[str], None] = lambda words: None) -> Path:
-    """A transcript of what a scenario's models say. Raises `InputError` where it cannot be one."""
+def transcript_for(setup: Setup, say: Callable[[str], None] | None = None) -> Path:
+    """A transcript of a scenario's tokens. Raises `InputError` where there cannot be one.
+
+    `say` gets the progress of a recording; without it, one line announces that there is one.
+    """
     if isinstance(setup.scenario.logits, RecordedLogits):
         file = located(setup.scenario.logits.file, Path(setup.file))
         require_same(load(file), setup, file)
@@ -32,10 +37,27 @@ def transcript_for(setup: Setup, say: Callable[[str], None] = lambda words: None
     for file in (own, *sorted(SHIPPED.glob("*.npz"))):
         if fits(file, setup):
             return file
-    transcript = recorded(setup, DEPTH, say)
+    if say is None:
+        announce(f"recording {setup.scenario.name}: {setup.scenario.accept.rule}, {stand_in_names(setup)} ...")
+    transcript = recorded(setup, DEPTH, say or (lambda text: None))
     own.parent.mkdir(parents=True, exist_ok=True)
     save(transcript, own)
     return own
+
+
+def recorded_source(setup: Setup, say: Callable[[str], None] | None = None) -> Callable[[], TranscriptSource]:
+    """What makes sources that have all tokens at hand: a run that really happens has no time to compute them."""
+    transcript = load(transcript_for(setup, say))
+    folder = setup.target.stand_in
+    assert folder is not None, "live logits without a stand-in"
+    tokenizer = load_tokenizer(folder)
+    return lambda: TranscriptSource(transcript, tokenizer)
+
+
+def stand_in_names(setup: Setup) -> str:
+    """The stand-ins by the names of their folders."""
+    folders = [role.stand_in for role in setup.roles.values() if role.stand_in is not None]
+    return " and ".join(folder.name for folder in folders)
 
 
 def recordable(setup: Setup) -> bool:

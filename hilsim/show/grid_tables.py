@@ -1,24 +1,22 @@
-"""Points of a grid as a table and as a CSV; those that cannot run keep their place and say why."""
+"""Points of a grid as tables, with what has to be said of them: those that cannot run keep their place and a reason."""
 
 from __future__ import annotations
 
-import csv
 import math
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from hilsim.describe.outside import outside_car
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import duration
 from hilsim.show.sentences import outside_words
-from hilsim.study.sweeps import Numbers, Point
+from hilsim.show.table import Table
+from hilsim.study.sweeps import LENGTH, Point
 
-WIDTH = 100  # where nobody's terminal says how wide it is
 MEASURES = (
     "speedup", "tokens_per_round", "mean_acceptance_length", "draft_acceptance_rate", "time_to_first_token_ms.mean",
     "request_latency_ms.mean", "target_alone_ms.mean", "energy_j", "link_bytes", "memory_bytes",
@@ -27,28 +25,39 @@ ALONE = "target_alone_ms.mean"  # of a request, at the same place over the same 
 SAME = 1e-3
 
 
-def terminal() -> Console:
-    """Standard output, wide enough for a table."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
+def points_table(points: Sequence[Point], *more: str) -> Table:
+    """One row a point: its place, its measures and `more` of them, and why there are none."""
+    axes = list(dict.fromkeys(axis for point in points for axis in point.place))
+    names = [*MEASURES, *more]
+    points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
+    rows = [[*map(point.place.get, axes), *map(point.numbers.get, names), point.why] for point in points]
+    return Table([*axes, *names, "why_not"], rows)
 
 
-def plain_table(*heads: str, left: int = 1) -> Table:
-    """A table without lines: the first `left` columns are words, the others numbers."""
-    table = Table(box=None, pad_edge=False)
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < left else "right", no_wrap=place >= left)
-    return table
+def length_of(point: Point) -> Any:
+    """Its number of drafted tokens, where it has run."""
+    return None if point.why else point.place.get(LENGTH)
 
 
-def times(speedup: float, digits: int = 2) -> str:
+def plain_table(*heads: str, left: int = 1) -> RichTable:
+    """A table without lines: the first `left` columns are labels, the others numbers."""
+    return Table(heads, [], left).rich()
+
+
+def times(speedup: float) -> str:
     """A speed-up, or a dash."""
-    return "-" if math.isnan(speedup) else f"{speedup:.{digits}f}"
+    return "-" if math.isnan(speedup) else f"{speedup:.2f}"
 
 
 def marked(speedup: float, best: float) -> Text:
     """A speed-up, the best of its row set off and losses dimmed."""
     return Text(times(speedup), "bold" if speedup == best else "dim" if speedup < 1 else "")
+
+
+def print_outside(console: Console, roles: Iterable[str]) -> None:
+    """Warns of roles outside the car."""
+    if outside := list(roles):
+        console.print(outside_words(outside), style=f"bold {BAD}")
 
 
 def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]) -> None:
@@ -64,65 +73,13 @@ def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]
 
 def print_cautions(console: Console, points: Sequence[Point]) -> None:
     """Warnings: roles outside the car, and speed-ups that are not over the same target alone, so cannot be compared."""
-    places = dict.fromkeys(role for point in points if point.setup is not None for role in outside_car(point.setup))
-    if places:
-        console.print(outside_words(list(places)), style=f"bold {BAD}")
+    setups = [point.setup for point in points if point.setup is not None]
+    print_outside(console, dict.fromkeys(role for setup in setups for role in outside_car(setup)))
     alone = [point.alone_ms for point in points if not math.isnan(point.alone_ms)]
     if alone and max(alone) > (1 + SAME) * min(alone):
-        told = f"{duration(min(alone))} to {duration(max(alone))} a request"
+        takes = f"{duration(min(alone))} to {duration(max(alone))} a request"
         console.print(
-            f"Each speed-up is over the target alone at its own place, model, link and text, which takes {told}: "
+            f"Each speed-up is over the target alone at its own place, model, link and text, which takes {takes}: "
             "a larger one is not a quicker answer (--csv has the times).",
             style="dim",
         )
-
-
-def write_csv(points: Sequence[Point], file: TextIO, *more: str) -> None:
-    """One row a point: its place, its measures and `more` of them, and why there are none."""
-    axes = list(dict.fromkeys(axis for point in points for axis in point.place))
-    names = [*MEASURES, *more]
-    points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*axes, *names, "why_not"])
-    for point in points:
-        cells = [*(point.place.get(axis, "") for axis in axes), *(point.numbers.get(name) for name in names), point.why]
-        writer.writerow([spelled(cell) for cell in cells])
-
-
-def spelled(cell: str | float | None) -> str | float:
-    """A cell of the CSV; what is no number is left empty."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    return f"{cell:.6g}" if isinstance(cell, float) else cell
-
-
-def telling(words: str) -> Callable[[str], None]:
-    """Says once, on standard error, what takes long; for functions that tell how far they are."""
-    told: list[str] = []
-
-    def say(_: str) -> None:
-        if not told:
-            told.append(words)
-            print(f"{words} ...", file=sys.stderr, flush=True)
-
-    return say
-
-
-def crossing(across: Sequence[float], values: Sequence[float], level: float, *, log: bool = False) -> float | None:
-    """Where values that rise along `across` first reach a level, straight between the points; None where never."""
-    place = (math.log, math.exp) if log else (float, float)
-    for index, value in enumerate(values):
-        if not value >= level:
-            continue
-        if index == 0 or math.isnan(values[index - 1]):
-            return across[index]
-        low, high = place[0](across[index - 1]), place[0](across[index])
-        share = (level - values[index - 1]) / (value - values[index - 1])
-        return place[1](low + share * (high - low))
-    return None
-
-
-def shown(numbers: Numbers, name: str, how: str) -> str:
-    """A measure, or a dash."""
-    value = numbers.get(name)
-    return "-" if value is None else format(value, how)

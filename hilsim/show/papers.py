@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from hilsim.show.plots.canvas import canvas
+from hilsim.show.table import Table
 from hilsim.study.papers import Case
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-COLUMNS = (
-    "scenario", "unit", "published", "expected", "closed_form", "simulated", "simulated_over_closed_form",
-    "simulated_over_published", "speedup_published", "speedup_simulated", "per_token_ms_published",
-    "per_token_ms_simulated", "source", "note",
-)  # fmt: skip
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
@@ -27,20 +22,30 @@ def unit(case: Case) -> str:
     return "ms/token" if case.in_ms else "speed-up"
 
 
-def write_csv(cases: Sequence[Case], file: TextIO) -> None:
-    """One row a set-up; ratios, not per cents; an empty cell is a figure that there is not."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def cases_table(cases: Sequence[Case]) -> Table:
+    """One row a setup; ratios, not per cents; absent is a figure that there is not."""
+    rows = []
     for case in cases:
         published, off, away = case.published, case.from_closed_form, case.from_published
-        row = (
-            case.name, unit(case), case.printed, published.expected,
-            None if case.closed is None else case.of(case.closed), case.of(case.simulated),
-            None if off is None else 1 + off, None if away is None else 1 + away, published.speedup,
-            case.simulated.speedup, published.per_token_ms, case.simulated.per_token_ms, published.source,
-            published.note,
-        )  # fmt: skip
-        writer.writerow(["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row])
+        rows.append(
+            {
+                "scenario": case.name,
+                "unit": unit(case),
+                "published": case.printed,
+                "expected": published.expected,
+                "closed_form": None if case.closed is None else case.of(case.closed),
+                "simulated": case.of(case.simulated),
+                "simulated_over_closed_form": None if off is None else 1 + off,
+                "simulated_over_published": None if away is None else 1 + away,
+                "speedup_published": published.speedup,
+                "speedup_simulated": case.simulated.speedup,
+                "per_token_ms_published": published.per_token_ms,
+                "per_token_ms_simulated": case.simulated.per_token_ms,
+                "source": published.source,
+                "note": published.note,
+            }
+        )
+    return Table.of(rows)
 
 
 def draw(cases: Sequence[Case], path: Path, kind: str) -> None:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from hilsim.show.compile import refused_operators
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import duration
+from hilsim.show.table import Table
 from hilsim.study.profiles import Cell
 
 COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused": BAD}
 
 
-PRICED = ("as it is", "rewritten")  # what leaves the unit counts on no unit's clock here
+COSTED = ("as it is", "rewritten")  # what leaves the unit counts on no unit's clock here
 MARKS = {"as it is": "ok", "rewritten": "r", "in pieces": "p", "refused": "refused"}
 LEGEND = (
-    "ok: as it is; r: so many operators rewritten, and what a pass of 8 rows pays (of one question, for a network); "
+    "ok: as it is; r: so many operators rewritten, and what a pass of 8 rows costs (of one prompt, for a network); "
     "p: so many operators elsewhere, and how often a pass leaves. Models are Llama-family decoders of their sizes: "
     "caps, further norms and biases of their own are left out."
 )
 
 
 def in_short(cell: Cell) -> str:
-    """A cell in a dozen letters: refused operators, outcome, price."""
+    """A cell in a dozen letters: refused operators, outcome, cost."""
     plan = cell.plan
     if plan.outcome in ("as it is", "refused"):
         return MARKS[plan.outcome]
@@ -34,23 +33,30 @@ def in_short(cell: Cell) -> str:
     return f"{len(refused_operators(plan))}{MARKS[plan.outcome]} +{duration(cell.more_ms)}"
 
 
-def write_csv(cells: Sequence[Cell], file: TextIO) -> None:
+def cells_table(cells: Sequence[Cell]) -> Table:
     """One row a model and profile."""
-    table = csv.writer(file)
-    table.writerow(
-        ["model", "profile", "chip", "precision", "outcome", "refused", "rewrites", "crossings", "pieces", "more_ms"]
-    )
+    rows = []
     for cell in cells:
         plan, graph = cell.plan, cell.plan.graphs[-1]
-        rewrites = " ".join(dict.fromkeys(use.name for use in graph.chosen))
-        table.writerow(
-            [cell.model, cell.profile, cell.chip, plan.precision, plan.outcome, " ".join(refused_operators(plan)),
-             rewrites, graph.crossings, graph.pieces, f"{cell.more_ms:.4f}" if plan.outcome in PRICED else ""]
-        )  # fmt: skip
+        rows.append(
+            {
+                "model": cell.model,
+                "profile": cell.profile,
+                "chip": cell.chip,
+                "precision": plan.precision,
+                "outcome": plan.outcome,
+                "refused": " ".join(refused_operators(plan)),
+                "rewrites": " ".join(dict.fromkeys(use.name for use in graph.chosen)),
+                "crossings": graph.crossings,
+                "pieces": graph.pieces,
+                "more_ms": f"{cell.more_ms:.4f}" if plan.outcome in COSTED else None,
+            }
+        )
+    return Table.of(rows)
 
 
 def draw(cells: Sequence[Cell], profiles: Sequence[str], path: Path, kind: str) -> None:
-    """A grid coloured by outcome, with the price of an 8-row pass in it."""
+    """A grid coloured by outcome, with the cost of an 8-row pass in it."""
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
 

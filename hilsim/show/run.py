@@ -16,7 +16,6 @@ from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.files import folder_faults, place_faults
-from hilsim.measure.metrics import speedup
 from hilsim.progress import saying
 from hilsim.runs.run import Outcome, Sources, run_both
 from hilsim.show.check import Checked
@@ -258,9 +257,4 @@ def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:
     """The cheapest change with which a losing speculation wins, found by replays."""
     from hilsim.study.remedies import as_json, cheapest_remedy
 
-    def replay(changed: Setup) -> float:
-        outcome = run_both(changed, sources.replaying(changed))
-        return 1.0 if outcome.speculative is None else speedup(outcome.baseline, outcome.speculative)
-
-    with saying("replaying with") as say:
-        return as_json(cheapest_remedy(setup, setup.overrides, replay, say))
+    return as_json(cheapest_remedy(setup, setup.overrides, sources))

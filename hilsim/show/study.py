@@ -14,9 +14,8 @@ from hilsim.describe.study import Study
 from hilsim.describe.write import typed
 from hilsim.files import written
 from hilsim.measure.measures import MEASURES
-from hilsim.show.comparison import plain
 from hilsim.show.numbers import clean, counted, duration, percent, three_digits, told_apart
-from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import (
     Cell,

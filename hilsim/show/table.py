@@ -120,7 +120,9 @@ def on_terminal(cell: Any) -> Any:
     """A cell as the terminal shows it; styled text as it is."""
     if is_absent(cell):
         return "-"
-    return three_digits(cell) if isinstance(cell, float) else cell if hasattr(cell, "plain") else str(cell)
+    if isinstance(cell, float):
+        return three_digits(cell) if abs(cell) >= 999.5 else f"{cell:#.3g}".rstrip(".")
+    return cell if hasattr(cell, "plain") else str(cell)
 
 
 def in_csv(cell: Any, digits: int | None) -> str:

@@ -252,6 +252,6 @@ def confirm(
     name = question.objective.measure
     by_events = measured(setup, ledgers(setup), *run_of(setup))[name]
     say(f"the figures that finalist {rank} rests on")
-    rests = rests_on(setup, lambda changed: numbers_of(changed)[name] or 0.0)
+    rests = rests_on(setup, name)
     forget_prices()
     return Finalist(place, setup, overrides, float(by_events or 0.0), answer.numbers(place)[name], rests)

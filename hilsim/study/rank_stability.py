@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,10 @@ import numpy.typing as npt
 
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
+from hilsim.progress import counting
+from hilsim.runs.evaluate import Numbers
+from hilsim.runs.replay import forget_prices, numbers_of
+from hilsim.study.ranking import Objective
 from hilsim.study.uncertainty import LINK, draw, in_use, with_values
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +59,7 @@ def ranged_of(setup: Setup) -> dict[str, tuple[str, Figure]]:
 
 
 @dataclass(frozen=True)
-class Contest:
+class RankStability:
     """Shares of the draws: `ranks` (contender, rank), `beats` (contender, other); quantiles of each one's cost."""
 
     ranks: Floats
@@ -67,11 +72,16 @@ class Contest:
         """From 1 on."""
         return float((self.ranks[contender] * (1 + np.arange(len(self.ranks)))).sum())
 
+    def intervals(self, wanted: Objective) -> tuple[Floats, Floats, Floats]:
+        """Low end, median and high end by contender as values of the objective, the smaller number first."""
+        low, median, high = (wanted.cost(costs) for costs in (self.low, self.median, self.high))
+        return np.minimum(low, high), median, np.maximum(low, high)
 
-def standings(costs: Floats) -> Contest:
-    """How contenders stand, of what each costs (draws, contenders), less being better; of equals the earlier is ahead.
 
-    Costs are those of one objective, in its unit: speed-ups over baselines that differ are none.
+def rank_stability(costs: Floats) -> RankStability:
+    """From what each contender costs (draws, contenders), less being better; of equals the earlier is ahead.
+
+    Costs are those of one objective, in its unit: speed-ups over different baselines are none.
     """
     order = np.argsort(costs, axis=1, kind="stable")
     places = np.argsort(order, axis=1, kind="stable")
@@ -79,4 +89,19 @@ def standings(costs: Floats) -> Contest:
     ranks = np.array([[(places[:, one] == rank).mean() for rank in range(count)] for one in range(count)])
     beats = np.array([[(costs[:, one] < costs[:, other]).mean() for other in range(count)] for one in range(count)])
     low, median, high = np.quantile(costs, (0.05, 0.5, 0.95), axis=0)
-    return Contest(ranks, beats, low, median, high)
+    return RankStability(ranks, beats, low, median, high)
+
+
+def cost_of(wanted: Objective, numbers: Numbers) -> float:
+    """What an objective comes to, less being better; infinite where there is no such number."""
+    value = numbers.get(wanted.measure)
+    return math.inf if value is None else float(wanted.cost(np.array(value)))
+
+
+def costs_of(drawn: Drawn, wanted: Objective) -> Floats:
+    """What each contender costs under each draw (draws, contenders)."""
+    costs = []
+    for setups in counting("draws", drawn.setups(), drawn.draws):
+        costs.append([cost_of(wanted, numbers_of(setup)) for setup in setups])
+        forget_prices()
+    return np.array(costs)

@@ -1,19 +1,17 @@
 """When speculation loses: the cheapest kind of change of the scenario that would make it win, found by replaying.
 
 Changes are grouped by what they cost an engineer, cheapest first. Groups are replayed in that order until one holds a
-change that wins; of that group the fastest is named. No change weakens what the rules claim, and none is offered that
-does not fit into memory.
+change that wins; of that group the fastest is named. No change weakens what the rules guarantee, and none is offered
+that does not fit into memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.counts import body_weights
-from hilsim.cost.memory import ledgers
 from hilsim.describe.catalogue import described
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
@@ -21,23 +19,19 @@ from hilsim.describe.model import Model
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
-from hilsim.errors import CompileError, InputError, TooShallow
 from hilsim.places import DATA
+from hilsim.progress import saying
+from hilsim.runs.evaluate import Refused, evaluate, load_variant
+from hilsim.runs.run import Sources
+from hilsim.study.grids import other_policies
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
-OTHER_POLICIES = (
-    "{name: adaptive, rule: expected}",
-    "{name: async}",
-    "{name: pearl, draft_tokens: 4}",
-    "{name: pipelined, draft_tokens: 3}",
-    "{name: prompt_lookup, draft_tokens: 4}",
-)
 WIDTHS = (4, 8, 16)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of a scenario: in words, what it costs, and as values of `--set`."""
+    """One change of a scenario: what it is, what it costs, and its values of `--set`."""
 
     what: str
     cost: str
@@ -64,37 +58,27 @@ class Remedy:
         return self.best is not None and self.best.speedup > 1
 
 
-def cheapest_remedy(
-    setup: Setup, overrides: Sequence[str], replay: Callable[[Setup], float], progress: Callable[[str], None]
-) -> Remedy:
-    """Replay changes group by group until one wins. `replay` gives the speed-up of a changed set-up."""
+def cheapest_remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> Remedy:
+    """Replay changes group by group until one wins; `sources` have the tokens of `setup`, and cache those of others."""
     tried = 0
     best: Replayed | None = None
-    for group in changes(setup):
-        for change in group:
-            changed = feasible(setup, [*overrides, *change.overrides])
-            if changed is None:
-                continue
-            progress(change.what)
-            try:
-                found = Replayed(change, replay(changed))
-            except (InputError, TooShallow):
-                continue  # a transcript knows nothing of other speakers or rules, and of drafts to its depth alone
-            tried += 1
-            if best is None or found.speedup > best.speedup:
-                best = found
-        if best is not None and best.speedup > 1:
-            break
+    with saying("replaying with") as say:
+        for group in changes(setup):
+            for change in group:
+                variant = load_variant(Path(setup.file), [*overrides, *change.overrides])
+                if isinstance(variant, Refused):
+                    continue
+                say(change.what)
+                found = evaluate(variant, sources=sources)
+                if isinstance(found, Refused):
+                    continue  # a transcript has no tokens of other models or rules, and drafts to its depth alone
+                tried += 1
+                replayed = Replayed(change, found["speedup"] or 1.0)
+                if best is None or replayed.speedup > best.speedup:
+                    best = replayed
+            if best is not None and best.speedup > 1:
+                break
     return Remedy(best, tried)
-
-
-def feasible(setup: Setup, overrides: Sequence[str]) -> Setup | None:
-    """The set-up with these overrides, if it is sound and fits."""
-    try:
-        changed = load_compiled(Path(setup.file), overrides)
-    except (InputError, CompileError):
-        return None
-    return changed if all(ledger.fits for ledger in ledgers(changed).values()) else None
 
 
 def changes(setup: Setup) -> Iterator[list[Change]]:
@@ -116,10 +100,9 @@ def settings(setup: Setup) -> Iterator[Change]:
         for length in LENGTHS:
             if length != now:
                 yield Change(f"draft_tokens {length} instead of {now}", cost, (f"policy.draft_tokens={length}",))
-    for other in OTHER_POLICIES:
-        name = other[7:].split(",")[0].rstrip("}")
-        if name != policy.name:
-            yield Change(f"policy {name} instead of {policy.name}", cost, (f"policy={other}",))
+    for other in other_policies():
+        if other.name != policy.name:
+            yield Change(f"policy {other.name} instead of {policy.name}", cost, other.overrides)
     if getattr(policy, "fallback", None) is None:
         yield Change(f"{policy.name} with fallback", cost, ("policy.fallback={}",))
 

@@ -5,12 +5,12 @@ Each figure alone goes to the two ends of its range; nothing else moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hilsim.cost.fit import fits_of
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
+from hilsim.runs.replay import numbers_of
 from hilsim.study.uncertainty import Mover, ends, in_use, with_values
 
 SIZES = ("memory", "reserve")  # figures that decide whether it fits, not how long it takes
@@ -34,19 +34,19 @@ class Rests:
     limits: tuple[Limit, ...]
 
 
-def rests_on(setup: Setup, ask: Callable[[Setup], float]) -> Rests:
-    """Try every assumed figure with a range at its ends; `ask` gives the objective's value of a changed set-up."""
+def rests_on(setup: Setup, measure: str) -> Rests:
+    """Try every assumed figure with a range at its ends, and see what that does to one measure of the run."""
     found = {path: figure for path, figure in in_use(setup).items() if assumed(figure)}
     movers = []
     for path, figure in found.items():
-        low, high = (ask(with_values(setup, {path: (figure, end)})) for end in ends(figure))
+        low, high = (numbers_of(with_values(setup, {path: (figure, end)}))[measure] or 0.0 for end in ends(figure))
         movers.append(Mover(path, low, high))
     movers.sort(key=lambda mover: -mover.swing)
     return Rests(len(found), tuple(mover for mover in movers if mover.swing), tuple(limits_of(setup)))
 
 
 def assumed(figure: object) -> bool:
-    """Whether nobody has measured it, and it says how far off it may be."""
+    """Whether it is not measured, and says how far off it may be."""
     return isinstance(figure, Figure) and figure.kind == "assumed" and figure.range is not None
 
 

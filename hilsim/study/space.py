@@ -6,28 +6,18 @@ A choice is a few values of `--set`; a configuration is one choice of each kind.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
-from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
-from hilsim.describe.model import Model
 from hilsim.describe.setup import Setup
+from hilsim.study.grids import Choice as Choice
+from hilsim.study.grids import chain_policies, policies_alone, rules_for
+from hilsim.study.grids import drafts_for as drafts_for
 
 # Sets of compiled widths that are tried where a unit runs fixed graphs: decode, one or two verify widths, prompt.
 WIDTHS = ((1,), (1, 4), (1, 8), (1, 16), (1, 32), (1, 4, 8), (1, 4, 16), (1, 8, 16), (1, 8, 32))
-# Networks that speak for drafts, the smallest first.
-STAND_INS = ("models/draft-0.2m", "models/draft-0.8m", "models/draft-2m")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One value on an axis: its name, what it sets, and its names on finer axes (chip, unit, precision, ...)."""
-
-    name: str
-    overrides: tuple[str, ...]
-    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,70 +124,3 @@ def placed(
     sets += [f"{role}.model={model}", f"{role}.stand_in={stand_in}"] if model else []
     name = " ".join(filter(None, (model, f"{chip}.{unit}", precision, graphs if widths else "")))
     return Choice(name, tuple(sets), parts)
-
-
-def drafts_for(setup: Setup) -> tuple[tuple[str, str], ...]:
-    """Deployed drafts of the target's vocabulary, smallest first, each with the stand-in that speaks for it.
-
-    The scenario's own draft keeps its stand-in; a larger or smaller one gets the next, as long as there is another.
-    """
-    vocabulary = setup.target.model.vocabulary.name
-    models = [m for m in described("model", Model) if m.role == "draft" and m.vocabulary.name == vocabulary]
-    models.sort(key=lambda model: model.architecture.layers * model.architecture.hidden**2)
-    names = [model.name for model in models]
-    own = setup.draft
-    if not names and own is not None and own.placement.stand_in is not None:  # a folder's own vocabulary, say
-        return ((own.placement.model, own.placement.stand_in),)
-    if own is None or own.model.name not in names or own.placement.stand_in not in STAND_INS:
-        return tuple(zip(names, STAND_INS, strict=False))
-    apart = STAND_INS.index(own.placement.stand_in) - names.index(own.model.name)
-    last = len(STAND_INS) - 1
-    return tuple((name, STAND_INS[min(last, max(0, place + apart))]) for place, name in enumerate(names))
-
-
-def rules_for(setup: Setup) -> tuple[Choice, ...]:
-    """Accept rules with payloads that keep the target's own text, and of which transcripts can be made."""
-    if setup.scenario.sampling.temperature == 0:
-        return (Choice("greedy, token_ids", ("accept=greedy", "payload=token_ids", "verify_at=target")),)
-    known = {
-        "ratio, full_rows": ("ratio", "full_rows"),
-        "ratio, top_k 64": ("ratio", "{scheme: top_k, k: 64}"),
-        "gumbel, token_ids": ("gumbel", "token_ids"),
-    }
-    return tuple(
-        Choice(name, (f"accept={rule}", f"payload={payload}", "verify_at=target"))
-        for name, (rule, payload) in known.items()
-    )
-
-
-def chain_policies() -> Iterator[Choice]:
-    """Policies that draft chains, over a grid of their parameters."""
-
-    def choice(name: str, said: str, **values: object) -> Choice:
-        text = ", ".join(f"{key}: {str(value).lower()}" for key, value in values.items())
-        return Choice(said, (f"policy={{name: {name}, {text}}}",), {"name": name})
-
-    for count in (1, 2, 3, 4, 5, 6, 7, 8, 10):
-        yield choice("sync", f"sync {count}", draft_tokens=count)
-    yield choice("adaptive", "adaptive schedule", rule="schedule", most=14)
-    for threshold in (0.2, 0.4, 0.6, 0.8):
-        yield choice("adaptive", f"adaptive confidence {threshold}", rule="confidence", threshold=threshold, most=14)
-    for threshold in (0.2, 0.4, 0.6):
-        yield choice("adaptive", f"adaptive entropy {threshold}", rule="entropy", threshold=threshold, most=14)
-    yield choice("adaptive", "adaptive expected", rule="expected", most=14)
-    for count in (1, 2, 3, 4, 5, 7):
-        yield choice("pearl", f"pearl {count}", draft_tokens=count)
-    for batch, ahead in product((0, 1, 2, 4), (8, 14)):
-        yield choice("async", f"async {batch} of {ahead}", min_batch=batch, max_ahead=ahead)
-    for count, blocks in product((2, 3, 4, 6), (1, 2)):
-        yield choice("pipelined", f"pipelined {count} x {blocks}", draft_tokens=count, blocks_in_flight=blocks)
-
-
-def policies_alone(setup: Setup) -> Iterator[Choice]:
-    """Policies without a draft; words are looked up where every token is the target's own."""
-    nothing = ("draft=null", "link=null")
-    yield Choice("target_only", (*nothing, "policy={name: target_only}"), {"name": "target_only"})
-    if setup.scenario.sampling.temperature == 0:
-        for count in (3, 7):
-            text = f"policy={{name: prompt_lookup, draft_tokens: {count}}}"
-            yield Choice(f"prompt_lookup {count}", (*nothing, text), {"name": "prompt_lookup"})

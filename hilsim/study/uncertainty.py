@@ -19,9 +19,9 @@ Whether it fits is drawn apart, from the ranges of sizes and reserves alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,36 +32,19 @@ from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
 from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+from hilsim.measure.metrics import Headline, deliveries, headline_numbers
+from hilsim.measure.resampled import Requests, requests_of
+from hilsim.progress import progressing
+from hilsim.runs.run import Sources, run_both
+from hilsim.sim.run import simulate
+from hilsim.sources.supposed import Supposed
+from hilsim.study.acceptance import conditional_acceptance, published_pairs
 
 R = TypeVar("R", bound=Record)
 P = TypeVar("P", Placed, PlacedNetwork)
-Headline = dict[str, float]
-Replay = Callable[[Setup], Headline]
 LINK = "link"
 FIT_DRAWS = 1000
 RESAMPLES = 1000  # of the run's own requests, which costs no replay
-
-
-class Sample(Protocol):
-    """A replay over the workload's requests, which can be drawn anew by clusters."""
-
-    @property
-    def headline(self) -> Headline: ...
-
-    @property
-    def clusters(self) -> Sequence[object]: ...
-
-    @property
-    def unit(self) -> str: ...
-
-    @property
-    def tokens_a_round(self) -> float | None: ...
-
-    def resampled(self, drawn: Sequence[int]) -> Headline: ...
-
-
-# A setup's replay with the run's own acceptance (None) or that of a published pair; the target alone runs once for all.
-Sampling = Callable[[Setup], Callable[[PublishedAcceptance | None], Sample | None]]
 
 
 @dataclass(frozen=True)
@@ -129,34 +112,24 @@ class Uncertainty:
     acceptance: Acceptance | None = None
 
 
-def uncertainty(
-    setup: Setup,
-    replay: Replay,
-    draws: int,
-    seed: int,
-    progress: Callable[[int, int], None] = lambda done, of: None,
-    sampling: Sampling | None = None,
-    pairs: Sequence[PublishedAcceptance] = (),
-) -> Uncertainty:
-    """Replay `draws` sets of figures, then each ranged figure at its two ends; with `sampling` also other requests."""
+def uncertainty(setup: Setup, sources: Sources, draws: int, seed: int, *, resample: bool = True) -> Uncertainty:
+    """Replay `draws` sets of figures, then each ranged figure at its two ends; with `resample` other requests too."""
     setup = roomy(setup)
     used = in_use(setup)
     ranged = {path: figure for path, figure in used.items() if figure.range is not None}
     chance = np.random.Generator(np.random.Philox(seed))
-    total, done = draws + 2 * len(ranged), 0
-    nominal = replay(setup)
-
-    def replayed(values: Mapping[str, float], run: Callable[[Setup], Headline] = replay) -> Headline:
-        nonlocal done
-        found = run(with_values(setup, {path: (ranged[path], value) for path, value in values.items()}))
-        done += 1
-        progress(done, total)
-        return found
-
-    samples = None if sampling is None else sampled(setup, sampling, pairs, seed)
-    run = replay if samples is None else samples.added
-    drawn = [replayed({path: draw(figure, chance) for path, figure in ranged.items()}, run) for _ in range(draws)]
-    alone = {path: [replayed({path: end}) for end in ends(figure)] for path, figure in ranged.items()}
+    nominal = headline(setup, sources)
+    samples = sampled(setup, sources, seed) if resample else None
+    drawn, alone = [], {}
+    with progressing(draws + 2 * len(ranged), "replays with other figures") as count:
+        for _ in range(draws):
+            values = {path: (figure, draw(figure, chance)) for path, figure in ranged.items()}
+            changed = with_values(setup, values)
+            drawn.append(headline(changed, sources) if samples is None else samples.added(changed))
+            count.ended("done")
+        for path, figure in ranged.items():
+            alone[path] = [headline(with_values(setup, {path: (figure, end)}), sources) for end in ends(figure)]
+            count.ended("done", 2)
     intervals = {}
     for name, value in nominal.items():
         movers = [Mover(path, at_low[name], at_high[name]) for path, (at_low, at_high) in alone.items()]
@@ -167,15 +140,39 @@ def uncertainty(
     return Uncertainty(draws, len(used), tuple(ranged), intervals, acceptance)
 
 
-def sampled(setup: Setup, sampling: Sampling, pairs: Sequence[PublishedAcceptance], seed: int) -> Samples | None:
+def headline(setup: Setup, sources: Sources) -> Headline:
+    """The headline numbers of both runs of a setup."""
+    outcome = run_both(setup, sources)
+    return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
+
+
+class Replay:
+    """Runs of one setup over the same run of the target alone, with the run's own acceptance or a published pair's."""
+
+    def __init__(self, setup: Setup, sources: Sources):
+        self.setup, self.sources, self.outcome = setup, sources, run_both(setup, sources)
+        rounds = deliveries(self.outcome.baseline)
+        self.texts = {number: [token for one in found for token in one.tokens] for number, found in rounds.items()}
+
+    def requests(self, pair: PublishedAcceptance | None = None) -> Requests | None:
+        """The requests under a pair's acceptance; None where one of them has no answer."""
+        setup, ours = self.setup, self.outcome.speculative
+        if pair is not None:
+            chances = conditional_acceptance(pair)
+            source = Supposed(self.sources.fresh("baseline"), self.texts, chances, setup.scenario.seed)
+            ours = simulate(setup, source)
+        return requests_of(self.outcome.baseline, ours, setup.chips, setup.link)
+
+
+def sampled(setup: Setup, sources: Sources, seed: int) -> Samples | None:
     """What draws requests anew; None where there is but one cluster of them, or a request without an answer."""
-    of = sampling(setup)
-    own = of(None)
+    replay = Replay(setup, sources)
+    own = replay.requests()
     if own is None or len(own.clusters) < 2:
         return None
-    others = [(pair, found) for pair in pairs if (found := of(pair)) is not None]
+    others = [(pair, found) for pair in published_pairs(setup) if (found := replay.requests(pair)) is not None]
     # A generator of its own: with or without it the figures are drawn alike.
-    return Samples(sampling, own, others, np.random.Generator(np.random.Philox(key=[seed, 1])))
+    return Samples(sources, own, others, np.random.Generator(np.random.Philox(key=[seed, 1])))
 
 
 class Samples:
@@ -183,12 +180,12 @@ class Samples:
 
     def __init__(
         self,
-        sampling: Sampling,
-        own: Sample,
-        others: Sequence[tuple[PublishedAcceptance, Sample]],
+        sources: Sources,
+        own: Requests,
+        others: Sequence[tuple[PublishedAcceptance, Requests]],
         chance: np.random.Generator,
     ):
-        self.sampling, self.own, self.others, self.chance = sampling, own, others, chance
+        self.sources, self.own, self.others, self.chance = sources, own, others, chance
         self.sampled: list[Headline] = []
         self.supposed: list[Headline] = []
 
@@ -199,12 +196,12 @@ class Samples:
 
     def added(self, changed: Setup) -> Headline:
         """The headline under drawn figures; and requests drawn anew, with the run's acceptance and with one of all."""
-        of, picks = self.sampling(changed), self.picks()
+        replay, picks = Replay(changed, self.sources), self.picks()
         choice = int(self.chance.integers(0, len(self.others) + 1))
-        own = of(None)
+        own = replay.requests()
         assert own is not None, "answers are the same under all figures"
         self.sampled.append(own.resampled(picks))
-        other = own if choice == 0 else of(self.others[choice - 1][0])
+        other = own if choice == 0 else replay.requests(self.others[choice - 1][0])
         assert other is not None, "answers are the same under all figures"
         self.supposed.append(other.resampled(picks))
         return own.headline

@@ -6,22 +6,18 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from hilsim.compiler.compile_check import load_compiled
-from hilsim.cost.memory import ledgers
-from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.load import load_setup
-from hilsim.errors import HilsimError, InputError
-from hilsim.measure.measures import MEASURES, measured
+from hilsim.errors import InputError
+from hilsim.measure.measures import MEASURES
 from hilsim.places import DATA, PACKAGE
-from hilsim.runs.replay import run_of
+from hilsim.runs.evaluate import Refused, evaluate, load_variant
 from hilsim.study.campaign import require_bytes
 from hilsim.study.cluster import differing
 from hilsim.study.store import Outcome
-from hilsim.study.sweeps import reason
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 from hilsim.versions import versions
@@ -31,15 +27,6 @@ ONE_AT_A_TIME = threading.Lock()  # a Dask worker may have several threads; sour
 ALIKE: set[str] = set()  # digests of the facts that this process was held against
 
 
-def evaluate(file: Path, overrides: Sequence[str], metrics: Collection[str]) -> dict[str, float | None]:
-    """One point: loaded, compiled, placed, run and measured. Raises `HilsimError` where it cannot be."""
-    setup = load_compiled(file, overrides)
-    held = ledgers(setup)
-    PlacementVerdict(setup, held, ()).require()  # without remedies, which take longer to find than most points to run
-    found = measured(setup, held, *run_of(setup))
-    return {name: found[name] for name in metrics}
-
-
 def worked(task: Task) -> Outcome:
     """What becomes of a task. Raises `InputError` where this process does not see what the study's own saw."""
     with ONE_AT_A_TIME:
@@ -47,12 +34,13 @@ def worked(task: Task) -> Outcome:
         require_alike(task)
         began = time.perf_counter()
         try:
-            metrics = evaluate(task.file, [*task.base, *task.overrides], MEASURES)
-        except HilsimError as error:
-            return Outcome(task.key, "refused", {}, reason(error, task.file), time.perf_counter() - began)
+            found = evaluate(load_variant(task.file, [*task.base, *task.overrides]), every=True)
         except Exception as error:  # a bug: the point is at fault, not the study
             return Outcome(task.key, "failed", {}, bug(error), time.perf_counter() - began)
-        return Outcome(task.key, "done", metrics, "", time.perf_counter() - began)
+        took = time.perf_counter() - began
+        if isinstance(found, Refused):
+            return Outcome(task.key, "refused", {}, found.reason, took)
+        return Outcome(task.key, "done", {name: found[name] for name in MEASURES}, "", took)
 
 
 def require_alike(task: Task) -> None:

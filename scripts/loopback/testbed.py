@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from hilsim.describe.address import Address
 from hilsim.describe.setup import Setup
 from hilsim.hardware.distributed.link_wires import End, LinkEnds
-from scripts.loopback.namespaces import Shape, Side, two_namespaces
+from scripts.loopback.namespaces import Shape, Side, refusal, two_namespaces
 from scripts.loopback.processes import serving
 
 LOOPBACK = "127.0.0.1"
@@ -91,6 +92,19 @@ def settings(place: Testbed, setup: Setup) -> list[str]:
             backend["token_file"] = str(place.token_file)
         found.append(f"units.{placed.chip.name}/{placed.placement.unit}={json.dumps(backend)}")
     return found
+
+
+def shape_of(bits_s: float, delay_s: float) -> Shape | None:
+    """What the link is to be; None, and said so, where it cannot be anything but loopback."""
+    if why := refusal():
+        print(f"no namespaces here ({why}): all on loopback, and nothing is shaped", file=sys.stderr)
+        return None
+    return Shape(bits_s, delay_s)
+
+
+def stand_ins(setup: Setup) -> dict[str, Path]:
+    """What each agent runs, by role."""
+    return {role: placed.stand_in for role, placed in setup.roles.items() if placed.stand_in is not None}
 
 
 def shaped(shape: Shape, shaped_by: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARGIN_IN = 0.12  # round the picture and between panels; matplotlib's own leaves labels at the very edge
@@ -21,3 +22,11 @@ def canvas(width: float, height: float) -> Figure:
     engine.set(w_pad=MARGIN_IN, h_pad=MARGIN_IN)  # type: ignore[call-arg]  # the stub knows the base class alone
     FigureCanvasAgg(figure)
     return figure
+
+
+def plain(axes: Axes, grid: Literal["x", "both"]) -> None:
+    """Light grid, no frame."""
+    axes.grid(True, axis=grid, color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)

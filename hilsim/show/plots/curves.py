@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.show.comparison import plain
-from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.canvas import canvas, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,3 +129,16 @@ def level_line(axes: Axes, value: float, words: str = "") -> None:
     if words:
         axes.annotate(words, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
                       textcoords="offset points", ha="right", fontsize=8, color="0.35")  # fmt: skip
+
+
+def draw_series(
+    across: Sequence[float], series: Mapping[str, Sequence[float]], label: str, title: str, path: Path, kind: str
+) -> None:
+    """Speed-up as a line for each name, over one number."""
+    figure, panels = sheet(1, 1, 7.5, 4.4)
+    axes = panels[0][0]
+    lines(axes, across, series)
+    level_line(axes, 1.0)
+    axes.set(xlabel=label, ylabel="speed-up over the target alone", xticks=across)
+    axes.legend(frameon=False, fontsize=9)
+    finished(figure, title, path, kind)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hilsim.comparison import summary
 from hilsim.fidelity.validate import COLUMNS, ComparedCase
 from hilsim.show.plots.canvas import canvas
+from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, sheet
 
 NETWORKS = "0.6"  # many, and scattered: a grey ground for the others
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
@@ -44,3 +45,25 @@ def draw(rows: Sequence[ComparedCase], path: Path, kind: str) -> None:
         axes.grid(True, which="major", color="0.88", linewidth=0.6)
         axes.legend(loc="upper left", fontsize=8, frameon=False)
     figure.savefig(path, dpi=120, format=kind)
+
+
+def draw_groups(groups: Mapping[str, Sequence[tuple[float, float]]], title: str, path: Path, kind: str) -> None:
+    """Pairs of measured and predicted milliseconds by group, in one panel."""
+    figure, panels = sheet(1, 1, 6.4, 6)
+    axes = panels[0][0]
+    ends = [value for pairs in groups.values() for pair in pairs for value in pair]
+    low, high = min(ends) / 1.3, max(ends) * 1.3
+    axes.fill_between(
+        [low, high], [low / 1.1, high / 1.1], [low * 1.1, high * 1.1], color="0.9", linewidth=0, label="within 10 %"
+    )
+    axes.plot([low, high], [low, high], color="0.4", linewidth=1)
+    for number, (name, pairs) in enumerate(groups.items()):
+        error = sum(abs(predicted / measured - 1) for measured, predicted in pairs) / len(pairs)
+        axes.scatter(
+            *zip(*pairs, strict=True), s=22, alpha=0.8, linewidths=0, color=BLACK_AND[number], marker=MARKS[number],
+            label=f"{name}: mean absolute error {error:.1%}",
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axes.set(xlabel="measured, ms", ylabel="predicted, ms")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    finished(figure, title, path, kind)
