@@ -1,23 +1,27 @@
-# make run: the first scenario, live.  make test: the fast suite.  make check: format, lint, types.  make bench: speed.
-# make hil: the hardware loop, with this computer as the board.
+# make run: the first scenario, live.  make check: format, lint, types.  make test: the suite for every change.
+# make test-all: that and everything slow.  make hil: the hardware loop, with this computer as the board.  make bench: speed.
+# make golden: the pinned numbers, written again, with what changed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests at once: about 2 GB of memory each. 0 is one after the other in one process, as `python -m pytest` runs them.
 WORKERS ?= 2
-# A test that hangs says where after three minutes, and fails.
-HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
+# A test that hangs says where after half an hour, and fails; a busy machine needs minutes for one of seconds.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -o faulthandler_timeout=1800 -o faulthandler_exit_on_timeout=true
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.networks.intent:matcher hilsim.networks.intent:matcher_22m
 
-.PHONY: run test check hil bench pictures transcripts clean
+.PHONY: run test test-all golden check hil bench pictures transcripts plans clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(HANGING)
+	$(PYTEST)
+
+test-all: $(READY)
+	$(PYTEST) -m "slow or not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -26,6 +30,9 @@ check: $(READY)
 
 hil: $(READY)
 	$(BIN)/python scripts/hil.py
+
+golden: $(READY)
+	$(BIN)/python -m tests.golden
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
@@ -48,6 +55,10 @@ pictures: $(READY)
 # Half a minute: what the stand-ins say in the shipped scenarios.
 transcripts: $(READY)
 	$(BIN)/python scripts/record_transcripts.py
+
+# What their models compile to; after a change of the compiler, the networks or the operator tables.
+plans: $(READY)
+	$(BIN)/python scripts/record_plans.py
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

@@ -1,3 +1,3 @@
 """hilsim: a language model split over two chips of one car, simulated before the board is on the desk."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

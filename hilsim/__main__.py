@@ -2,7 +2,7 @@
 
 import sys
 
-from hilsim.commands.main import main
+from hilsim.commands.main import run_command_line
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command_line())

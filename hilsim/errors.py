@@ -24,6 +24,8 @@ class Fault:
     def __str__(self) -> str:
         where = f"{self.file}: {self.place}" if self.place else self.file
         remedy = f" {self.remedy}" if self.remedy else ""
+        if not self.expected:  # an option: `found` is the sentence about it
+            return f"{where} {self.found}{remedy}"
         return f"{where}: found {self.found}; expected {self.expected}.{remedy}"
 
     def at(self, place: str) -> Fault:

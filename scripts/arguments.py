@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hilsim.commands.arguments import source
 from hilsim.commands.outputs import add_outputs
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import DATA
 
 MOST = 200  # values in a list
 
@@ -15,7 +15,7 @@ MOST = 200  # values in a list
 def question(text: str | None, scenario: str) -> argparse.ArgumentParser:
     """A parser with what every question has: SCENARIO, --set, --plot, --csv."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = PROJECT / "scenarios" / f"{scenario}.yaml"
+    default = DATA / "scenarios" / f"{scenario}.yaml"
     parser.add_argument("scenario", nargs="?", type=source, default=default, help=f"default: scenarios/{scenario}.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     add_outputs(parser)

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.outside import outside_car
+from hilsim.places import DATA
 from hilsim.progress import counting
 from hilsim.runs.run import replayer
 from hilsim.show.comparison import Line, best_of_each, draw_policies, line_of, write_csv
@@ -30,7 +30,7 @@ from hilsim.study.variants import Ran, Refused, policies, tried
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "orin_8295.yaml")
+    parser.add_argument("scenario", nargs="?", type=Path, default=DATA / "scenarios" / "orin_8295.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     parser.add_argument("--all", action="store_true", help="every setting that was tried, not the best of each policy")
     add_outputs(parser)

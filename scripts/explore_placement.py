@@ -12,9 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import DATA
 
 if __name__ == "__main__":
     told = sys.argv[1:]
-    scenario = [] if told and not told[0].startswith("-") else [str(PROJECT / "scenarios" / "orin_8295.yaml")]
+    scenario = [] if told and not told[0].startswith("-") else [str(DATA / "scenarios" / "orin_8295.yaml")]
     sys.exit(main(["explore", *scenario, *told]))

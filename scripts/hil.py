@@ -33,8 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hilsim.commands.main import guarded
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.recordings.recording import read_recording
+from hilsim.places import CODE
 from scripts.loopback.processes import ended, serving, started
 
 MODELS = ("--model", "target=models/target", "--model", "draft=models/draft-0.8m")
@@ -50,7 +50,7 @@ class Broken(Exception):
 
 def command(*arguments: str, status: int = 0) -> str:
     """What a command of hilsim prints; it must end with a status."""
-    done = subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *arguments], cwd=CODE, capture_output=True, text=True, check=False)
     if done.returncode != status:
         last = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise Broken(f"{' '.join(arguments[:3])}: exit status {done.returncode}: {' '.join(last)}")
@@ -112,7 +112,7 @@ def lost(folder: Path) -> str:
     given = behind({"npu": address}, f"record={file}", "repeats=20")
     arguments = [argument for setting in (*FEW, *given) for argument in ("--set", setting)]
     running = subprocess.Popen(
-        [sys.executable, "simulate.py", SCENARIO, "--json", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "simulate.py", SCENARIO, "--json", *arguments], cwd=CODE, stdout=subprocess.PIPE, text=True
     )
     try:
         while not file.exists() or file.stat().st_size < 20_000:

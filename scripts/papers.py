@@ -21,8 +21,8 @@ from hilsim.commands.main import guarded
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.setup import Setup
+from hilsim.places import DATA
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.papers import draw, unit, write_csv
 from hilsim.study.papers import Case, case_of, published_of
@@ -46,7 +46,7 @@ def main() -> int:
 
 def shipped() -> list[Path]:
     """Leviathan's first, as the founding paper and the one that fixes the formula."""
-    files = (PROJECT / "scenarios" / "papers").glob("*.yaml")
+    files = (DATA / "scenarios" / "papers").glob("*.yaml")
     return sorted(files, key=lambda file: (not file.stem.startswith("leviathan"), file.stem))
 
 

@@ -18,11 +18,12 @@ from rich.table import Table
 
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
+from hilsim.places import DATA
 from hilsim.progress import counting
 from hilsim.runs.run import replayer
 from hilsim.show.comparison import Line, draw_payloads, line_of, write_csv
@@ -36,7 +37,7 @@ REMEDY = "Add --set sampling.temperature=0.7 --set accept=ratio --set payload=fu
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", type=Path, default=PROJECT / "scenarios" / "ethernet.yaml")
+    parser.add_argument("scenario", nargs="?", type=Path, default=DATA / "scenarios" / "ethernet.yaml")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
     parser.add_argument("--links", default="1000base-t1,2.5gbase-t1,10gbase-t1,pcie-gen3-x4")
     add_outputs(parser)

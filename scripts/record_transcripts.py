@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import guarded
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import DATA
 from hilsim.runs.record import DEPTH, record
 
 DRAFTS = ("draft-0.2m", "draft-0.8m", "draft-2m")
@@ -31,7 +31,7 @@ SAID = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="DIR", type=Path, default=PROJECT / "scenarios" / "transcripts")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=DATA / "scenarios" / "transcripts")
     out: Path = parser.parse_args().out
     return max(record(scenario, overrides, out / name, DEPTH) for name, scenario, overrides in recordings())
 
@@ -41,7 +41,7 @@ def recordings() -> Iterator[tuple[str, Path, list[str]]]:
     for words, rule, scenario, changes in SAID:
         for draft in DRAFTS:
             overrides = [f"draft.stand_in=models/{draft}", *ALL, *changes]
-            yield f"{words}-{draft}-{rule}.npz", PROJECT / "scenarios" / f"{scenario}.yaml", overrides
+            yield f"{words}-{draft}-{rule}.npz", DATA / "scenarios" / f"{scenario}.yaml", overrides
 
 
 if __name__ == "__main__":

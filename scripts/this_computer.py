@@ -33,25 +33,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.commands.fidelity import as_file, write_chip
 from hilsim.commands.main import guarded
 from hilsim.commands.outputs import require_outputs, write_outputs
-from hilsim.commands.profile import CalibrateOptions, ProfileOptions, calibrated, models_of, steps_into
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.fidelity.chip_file import as_file, write_chip
 from hilsim.fidelity.steps import StepCalibration
 from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
+from hilsim.hardware.measured.calibrate import calibrate
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.measured.quality import Doubt
 from hilsim.hardware.measured.rig import Rig
+from hilsim.hardware.measured.sweep import load_models, record_steps
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
 from hilsim.hardware.wire.client import Agent
+from hilsim.places import CODE, DATA
 from hilsim.progress import saying
 from hilsim.runs.run import Sources
 from hilsim.show.fidelity import percent
@@ -108,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             doubted += profiled(address, file)
             with saying("talking to the board"):
                 measured.append(talk.measured(address, options.keep))
-        made = calibrated(CalibrateOptions(file, "computer-cpu"), read_recording(file))
-        write_chip(as_file(made.record, chip), chip)
+        made = calibrate(read_recording(file), "computer-cpu")
+        write_chip(as_file(made.record, chip.stem), chip)
         with saying("predicting"):
             predicted = talk.predicted(chip)
     pairs = zip(talk.names, zip(*measured, strict=True), predicted, strict=True)
@@ -128,7 +129,7 @@ def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
     """An agent on this computer with one thread; its address."""
     models = [part for name, folder in checkpoints.items() for part in ("--model", f"{name}={folder}")]
     command = [sys.executable, "-m", "hilsim", "agent", "--threads", "1", "--listen", "127.0.0.1:0", *models]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
         told = process.stdout.readline().strip()
@@ -142,9 +143,8 @@ def agent(checkpoints: dict[str, Path]) -> Iterator[str]:
 
 def profiled(address: str, file: Path) -> list[Doubt]:
     """One more session of the board's profile; what is doubtful about it."""
-    options = ProfileOptions(address, file, grid=GRID, warm_up=1, repeats=3)
     with closing(Agent(Address.parse(address))) as board:
-        return steps_into(options, board, models_of(options, board))[0]
+        return record_steps(board, load_models(board), file, GRID, warm_up=1, repeats=3)[0]
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Talk:
         target = load_setup(self.scenario, self.overrides).target
         assert target.stand_in is not None
         found = {target.model.name: target.stand_in}
-        found |= {f"{PREFIX}{draft}": PROJECT / "models" / draft for draft in self.drafts}
+        found |= {f"{PREFIX}{draft}": DATA / "models" / draft for draft in self.drafts}
         if missing := [str(folder) for folder in found.values() if not folder.is_dir()]:
             raise ScenarioError([Fault("--drafts", "", ", ".join(missing), f"folders in models/, such as {DRAFTS}")])
         return found

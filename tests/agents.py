@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from scripts.loopback.processes import ended, serving, started
 
 FAULTY = f"{PROJECT}/tests/faulty_engine.py:Faulty"

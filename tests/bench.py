@@ -16,9 +16,9 @@ import sys
 import time
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.files import written
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.versions import versions
 from tests import bench_events, bench_record, bench_screen

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import simpy
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import recorded
 from hilsim.sim.run import simulate, turns_of
 from hilsim.sim.trace import Trace

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import DEPTH, written_down
 from hilsim.runs.run import Sources, run_both
 

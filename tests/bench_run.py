@@ -21,8 +21,8 @@ import simpy
 from rich.console import Console
 
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.terminal.dashboard import Dashboard
 from hilsim.sim.run import simulate

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
-from hilsim.commands.explore import ExploreOptions, understood
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import replayed, timed_words
-from hilsim.runs.transcripts import transcript_for
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import screened
-from hilsim.study.placements import Screen, got_ready
+from hilsim.study.explorer import prepare, question_of
+from hilsim.study.placements import Screen
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 POLICIES = {
@@ -57,12 +55,7 @@ def rounds_per_s(policy: str) -> float:
 def placements_per_s() -> float:
     """All configurations of the target on one unit of the scenario's, over all drafts, links and policies."""
     only = ["target.chip=sa8295p", "target.unit=gpu", "target.precision=w4"]
-    asked = understood(ExploreOptions(SCENARIO, [], only=only))
-    ready = got_ready(
-        Path(SCENARIO), asked.overrides, asked.space, asked.links, asked.base, transcript_for, lambda words: None,
-        cloud=False,
-    )  # fmt: skip
-    screen = Screen(ready)
+    screen = Screen(prepare(question_of(SCENARIO, only=only)))
     screen.of_target(0, 0)  # price tables are made once a run of the explorer
     began = time.process_time()
     found = screen.of_target(0, 0)

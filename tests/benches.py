@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from hilsim.describe.catalogue import PROJECT, load_record
+from hilsim.describe.catalogue import load_record
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
 from hilsim.describe.figures import with_figures
 from hilsim.describe.model import Model
 from hilsim.fidelity.cases import Case
+from hilsim.places import CODE as PROJECT
 from tests.tiny import chip, family, figure, measured, member
 
 NAMES = ("qwen3-0.6b", "llama-3.2-1b", "qwen3-1.7b", "llama-3.2-3b", "qwen3-4b", "llama-3.1-8b", "qwen3-8b")

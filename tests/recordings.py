@@ -9,12 +9,13 @@ import numpy as np
 
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
-from hilsim.describe.catalogue import PROJECT, load_chip, load_named
+from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.chip import Unit
 from hilsim.describe.model import Model
 from hilsim.hardware.measured.profile import Grid, asks
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.wire.exchange import ModelFacts, StepRequest, StepResult
+from hilsim.places import CODE as PROJECT
 from tests.hardware_fakes import BOARD
 
 HERE = PROJECT / "scenarios" / "x.yaml"

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
+from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.source import LogitsSource

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from tests.scenes import LINK, TABLE
 
 # A policy that does what `sync` does, leaves a line for every run, and ends its process where it is told to.

@@ -11,10 +11,10 @@ import pytest
 
 from hilsim.commands.main import simulate_main
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.scenario import Synthetic
 from hilsim.errors import InputError
 from hilsim.measure.metrics import speculation
+from hilsim.places import CODE as PROJECT
 from hilsim.show.document import document
 from hilsim.sources.synthetic import SyntheticSource
 from tests.scenes import both, table_setup

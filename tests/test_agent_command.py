@@ -16,15 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.commands.agent import GRACE_S, add_agent
+from hilsim.commands.agent import GRACE_S
 from hilsim.commands.agent_settings import settings_of
+from hilsim.commands.main import parse
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.conformance.exchanges import Subject, whole_numbers
 from hilsim.hardware.wire.client import Agent, Patience
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame
+from hilsim.places import CODE as PROJECT
 
 BLOCKED = (
     "import sys\n"
@@ -113,9 +114,7 @@ def test_ipv6_in_brackets() -> None:
 
 
 def options(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_agent(parser.add_subparsers())
-    return parser.parse_args(["agent", *arguments])
+    return parse(["agent", *arguments])
 
 
 def faults_of(*arguments: str) -> list[str]:

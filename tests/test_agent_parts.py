@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.agent.checkpoint import Checkpoint
 from hilsim.hardware.agent.digests import tokenizer_digest, weights_digest
@@ -19,6 +18,7 @@ from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import KVCache
+from hilsim.places import CODE as PROJECT
 
 NOWHERE = Path("/nowhere")
 DRAFT = PROJECT / "models" / "draft-0.2m"

@@ -18,7 +18,7 @@ import torch
 
 from hilsim.commands.main import simulate_main
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, load_record
+from hilsim.describe.catalogue import load_record
 from hilsim.describe.chip import Chip
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.link import Link
@@ -28,6 +28,7 @@ from hilsim.describe.scenario import Lengths
 from hilsim.errors import HilsimError
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.training.recipe import SHAPES
 from tests.scenes import table_setup

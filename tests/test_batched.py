@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import FullRows, OneHot, Payload, Ratio, Sampling, Scalar, TokenIds, TopK
 from hilsim.networks.batched import Continuations, Parallel
 from hilsim.networks.checkpoint import load_network
@@ -22,6 +21,7 @@ from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import Network
 from hilsim.networks.packed import Packed, packed
 from hilsim.networks.rope import RopeScaling
+from hilsim.places import CODE as PROJECT
 from hilsim.sampling.accept import entropy, lead, ratio
 from hilsim.sampling.choices import Choices, Places
 from hilsim.sampling.decisions import Rules

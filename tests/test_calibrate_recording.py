@@ -12,12 +12,13 @@ import pytest
 from hilsim.commands.main import main
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
-from hilsim.describe.catalogue import PROJECT, load_chip, load_named
+from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.chip import Chip, RatePoint, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.model import Model
 from hilsim.hardware.measured.profile import Grid, asks
 from hilsim.hardware.wire.exchange import ModelFacts
+from hilsim.places import CODE as PROJECT
 from tests.recordings import HERE, as_the_chip, facts_of, recorded, unit_of
 
 STAND_INS = [facts_of(f"stand-in-{name}") for name in ("target", "draft-0.8m", "draft-0.2m")]

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from hilsim.cost.network import fallback_seconds, network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, graphs_run, operation_rate, step_costs
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.chip import Fallback, Unit
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures, with_figures
 from hilsim.describe.model import Model
+from hilsim.places import CODE as PROJECT
 from tests.tiny import ATTENTION, BODY, CACHED, HEAD, curve, figure, model, operations_per_s, precision, unit
 
 TINY = model()

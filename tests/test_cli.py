@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import main, simulate_main
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from tests.scenes import interrupted, table_setup
 
 CONTRACT = {

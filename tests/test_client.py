@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 
 from hilsim.describe.address import Address
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.wire.client import Agent, Patience
 from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from hilsim.hardware.wire.frames import Frame, Tensor, encoded
+from hilsim.places import CODE as PROJECT
 from tests.hardware_fakes import (
     DONE,
     FACTS,

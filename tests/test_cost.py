@@ -16,11 +16,12 @@ from hilsim.cost.payload import answer_bytes, draft_bytes, prompt_bytes, verdict
 from hilsim.cost.step import Phase, Step, passes
 from hilsim.cost.timer import Roofline
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.chip import Chip
 from hilsim.describe.decoding import FullRows, OneHot, Sampling, Scalar, TokenIds, TopK
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
+from hilsim.places import CODE as PROJECT
 from tests.scenes import shipped
 
 

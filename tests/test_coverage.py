@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.files import read_text
+from hilsim.places import CODE as PROJECT
 from hilsim.text.coverage import FACTS, WORDS, corpus, coverage, coverage_notes, unknown_share, words_of
 from hilsim.training.coverage import corpus_words, facts_for, texts
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import simulate_main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import guarantee_of
 from hilsim.describe.load import load_setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from tests.scenes import shipped, table_setup
 
 WARM, COLD, TOP_40 = "{temperature: 0.7}", "{temperature: 0}", "{temperature: 0.7, top_k: 40}"

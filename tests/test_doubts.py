@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from hilsim.commands.fidelity import families
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import SHIPPED, resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
+from hilsim.fidelity.from_file import families
 from hilsim.fidelity.measurements import read_measurements
 from hilsim.fidelity.step_log import UNITS, read_log
+from hilsim.places import CODE as PROJECT
 from tests.tiny import csv_file
 
 # 12 drafts of 11 ms and 4 verify steps of 48 ms, some 5 ms a round between them.

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.commands.explore import ExploreOptions, understood
 from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.setup import Setup
 from hilsim.measure.measures import MEASURED, MEASURES, measured
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
-from hilsim.runs.transcripts import transcript_for
 from hilsim.show.explore import doubtful
 from hilsim.study.answer import Answer
-from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, Job, Ready, Screen, got_ready
+from hilsim.study.explorer import Question, prepare, question_of
+from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, Job, Ready, Screen
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
@@ -51,21 +51,18 @@ SMALL = [
 ]
 
 
-def options() -> ExploreOptions:
-    """As SMALL has them, with targets outside the car and such as do not fit."""
-    only = (*ONLY, "target.precision=w4,fp16")
-    return ExploreOptions(
-        SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only
-    )  # fmt: skip
+def screened(question: Question) -> tuple[Answer, Ready]:
+    ready = prepare(question)
+    return timed(ready, question.rank, 1), ready
 
 
 @pytest.fixture(scope="module")
 def explored() -> tuple[Answer, Ready]:
-    given = options()
-    asked = understood(given)
-    ready = got_ready(SCENARIO, asked.overrides, asked.space, asked.links, asked.base, transcript_for,
-                      lambda words: None, cloud=True)  # fmt: skip
-    return timed(ready, asked.answer, 1), ready
+    """As SMALL has it, with targets outside the car and such as do not fit."""
+    only = (*ONLY, "target.precision=w4,fp16")
+    return screened(
+        question_of(SCENARIO, ["networks=[]"], cloud=True, conversations=2, drafts=[DRAFT], links=LINKS, only=only)
+    )
 
 
 def test_every_measure_is_that_of_the_event_simulation(explored: tuple[Answer, Ready]) -> None:
@@ -247,7 +244,7 @@ def test_all_faults_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_space_too_large_is_asked_about(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilsim.commands.explore.MOST_UNASKED", 1000)
+    monkeypatch.setattr("hilsim.study.explorer.MOST_UNCONFIRMED", 1000)
     assert main(["explore", str(SCENARIO)]) == 2
     assert "--yes" in capsys.readouterr().err
 
@@ -259,8 +256,8 @@ def test_a_scenario_that_cannot_be_explored_says_so(capsys: pytest.CaptureFixtur
 
 def test_only_some_links_are_those_that_are_screened_and_named() -> None:
     """A place in the answer is a place among the links of the space, so both lists are narrowed alike."""
-    asked = understood(ExploreOptions(SCENARIO, ["networks=[]"], only=["link=1000base-t1"]))
-    assert [link.name for link in asked.links] == [choice.name for choice in asked.space.links] == ["1000base-t1"]
+    question = question_of(SCENARIO, ["networks=[]"], only=["link=1000base-t1"])
+    assert [link.name for link in question.links] == [choice.name for choice in question.space.links] == ["1000base-t1"]
 
 
 def test_what_fits_only_under_conditions_is_counted() -> None:
@@ -275,16 +272,8 @@ def test_what_fits_only_under_conditions_is_counted() -> None:
 def test_without_cloud_no_role_of_any_configuration_is_outside_the_car() -> None:
     """The same space with and without: nothing in the cloud is left, and only what is in the cloud is missing."""
     only = ("draft.unit=gpu", "target.widths=any,1-8-128", "policy=sync 3,target_only", "target.unit=gpu,npu")
-    given = ExploreOptions(
-        SCENARIO, ["networks=[]"], conversations=2, drafts=[DRAFT], links=LINKS, only=only
-    )  # fmt: skip
-    asked = understood(given)
-    answers = []
-    for cloud in (False, True):
-        ready = got_ready(SCENARIO, asked.overrides, asked.space, asked.links, asked.base, transcript_for,
-                          lambda words: None, cloud=cloud)  # fmt: skip
-        answers.append(timed(ready, asked.answer, 1))
-    near, far = answers
+    question = question_of(SCENARIO, ["networks=[]"], conversations=2, drafts=[DRAFT], links=LINKS, only=only)
+    near, far = (screened(replace(question, cloud=cloud))[0] for cloud in (False, True))
 
     def outside(answer: Answer, place: int) -> list[str]:
         choices = answer.choices(place)

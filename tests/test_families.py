@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Chip, Mode, ModeUnit, Unit
 from hilsim.describe.derive import MissingPeakError, derived, in_mode
 from hilsim.describe.family import Family
@@ -16,6 +16,7 @@ from hilsim.describe.figure import FACTORS, Figure
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.write import to_yaml
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from tests.tiny import chip, family, figure, member, precision
 
 ASKING = PROJECT / "scenarios" / "x.yaml"

@@ -10,12 +10,12 @@ from statistics import fmean
 
 import pytest
 
-from hilsim.commands.fidelity import families, fitting
 from hilsim.commands.main import main
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.fidelity.calibrate import calibrate_family
 from hilsim.fidelity.cases import SHIPPED, Case, resolve
+from hilsim.fidelity.from_file import families, fitting
 from hilsim.fidelity.measurements import read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_up, speed_ups

@@ -23,13 +23,14 @@ from hilsim.compiler.nodes import constants_of, place_of
 from hilsim.compiler.operator_costs import products_of
 from hilsim.compiler.program import Subject, exported, subject_of
 from hilsim.compiler.rules import RuleBook
-from hilsim.describe.catalogue import FOLDERS, PROJECT, load_chip, load_named
+from hilsim.describe.catalogue import FOLDERS, load_chip, load_named
 from hilsim.describe.head import ArgMaxHead, Head, LogitsHead, TopKHead, TopKSamplingHead
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.profile import STANDINGS, Profile, Standing, load_profile, operators, spellings
 from hilsim.errors import InputError, ScenarioError
 from hilsim.networks.network import NetworkConfig
+from hilsim.places import CODE as PROJECT
 from tests import modules_for_findings as small
 from tests.modules_for_findings import Plain, WithWeight
 

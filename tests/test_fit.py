@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.commands.fidelity import with_account
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures, with_figures
@@ -22,8 +21,10 @@ from hilsim.errors import InputError
 from hilsim.fidelity import fit as fitting
 from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
 from hilsim.fidelity.cases import Case, resolve
+from hilsim.fidelity.chip_file import with_account
 from hilsim.fidelity.measurements import read_measurements
 from hilsim.fidelity.validate import without
+from hilsim.places import CODE as PROJECT
 from tests.benches import DECODE, KINDS, KNOWN, NAMES, ORIN, PROMPT, TRUE, WRONG, made, times
 from tests.tiny import chip, csv_file, figure, member, operations_per_s, precision, unit
 

@@ -13,18 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilsim.commands.check import CheckOptions, check_command
+from hilsim.commands.main import main
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, quick_verdict, whole
 from hilsim.cost.memory import AS_GIVEN, NEEDS_LEAST, NEEDS_MOST, Reading, largest_context, ledgers
 from hilsim.cost.published import exceeded
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, described
+from hilsim.describe.catalogue import described
 from hilsim.describe.chip import Ability, Chip, PublishedLimit, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.study.uncertainty import chance_of_fitting, in_use, roomy, uncertainty
 from tests.scenes import shipped
 from tests.tiny import chip, figure, model, precision, unit
@@ -401,13 +402,14 @@ def test_check_says_what_the_verdict_rests_on(capsys: pytest.CaptureFixture[str]
         "networks=[]",
     ]  # fmt: skip
     file = PROJECT / "scenarios/target_alone.yaml"
-    assert check_command(CheckOptions(file, overrides)) == 0
+    arguments = ["check", str(file), *(f"--set={one}" for one in overrides)]
+    assert main(arguments) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "fits only if snapdragon-8-gen-3.memory is at least" in out
     assert "(12 GB assumed, 8 to 16)" in out
     assert "are not supported" in out
     assert "Phones throttle" in out  # the notes of the chip
-    assert check_command(CheckOptions(file, overrides, largest=True, json=True)) == 0
+    assert main([*arguments, "--largest-context", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["fits"], found["fit"]) == (True, "fits only if")
     ((chip_name, memory),) = found["memory"].items()

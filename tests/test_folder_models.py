@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from hilsim.commands.fidelity import show_chip
+from hilsim.commands.main import main
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.model import Model
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.study.space import drafts_for
 from tests.scenes import shipped
 
@@ -158,7 +159,7 @@ def test_what_is_unknown_of_a_vocabulary_is_said(tmp_path: Path) -> None:
 def test_commands_take_a_folder_where_they_take_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(PROJECT / "models/target", folder)
-    assert show_chip("sa8295p", str(folder), 1024, None) == 0
+    assert main(["chip", "sa8295p", "--model", str(folder)]) == 0
     assert "Note: Its vocabulary is that of the shipped stand-ins." in capsys.readouterr().out
     sets = [f"target.model={folder}", "draft.model=stand-in-draft-0.8m", "networks=[]", "context_tokens=1024"]
     (note,) = folder_notes(shipped("orin_8295", *sets))

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.conformance.exchanges import Subject, Talk, whole_numbers
 from hilsim.hardware.wire import frames
 from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, Frame, FrameError, encoded, read_frame
+from hilsim.places import CODE as PROJECT
 from tests.fake_engines import CONTEXT, VOCABULARY, Chain
 
 SEED = 20_240_607

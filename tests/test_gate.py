@@ -25,7 +25,7 @@ from hilsim.cost.extra import extra_at, extra_seconds
 from hilsim.cost.memory import ledgers
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import network_ns, timer_for
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.compiled import Extra, Work
 from hilsim.describe.head import LogitsHead
 from hilsim.describe.load import load_setup
@@ -35,6 +35,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import CompileError, InputError
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import KVCache
+from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.sources.synthetic import SyntheticSource
 from tests.tiny import figure, precision, unit
@@ -397,19 +398,19 @@ def test_plans_are_read_again_and_damaged_ones_made_again(tmp_path: Path, monkey
         made.append(1)
         return plan
 
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
     keeping.KNOWN.clear()
-    assert keeping.kept(("a",), make) == plan  # through JSON and back
+    assert keeping.cached(("a",), make) == plan  # through JSON and back
     assert len(made) == 1
     keeping.KNOWN.clear()
     (file,) = (tmp_path / "plans").iterdir()
     file.write_text('{"graphs": [1]}')
-    assert keeping.kept(("a",), make) == plan
-    assert keeping.kept(("b",), make) == plan  # another question
+    assert keeping.cached(("a",), make) == plan
+    assert keeping.cached(("b",), make) == plan  # another question
     assert len(made) == 3
     keeping.KNOWN.clear()
     monkeypatch.setenv("HILSIM_CACHE", "/dev/null/nowhere")
-    assert keeping.kept(("a",), make) == plan
+    assert keeping.cached(("a",), make) == plan
 
 
 # The command.
@@ -526,3 +527,18 @@ def test_faults_of_all_parts_come_together() -> None:
     with pytest.raises(InputError) as error:
         plans_of(setup)
     assert len(error.value.faults) == 2
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "scenarios").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_first_run_of_a_shipped_scenario_compiles_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this fails, the compiler, the networks or the operator tables have changed: say `make plans`."""
+
+    def refuse(place: Path, plan: Plan) -> None:
+        raise AssertionError(f"{plan.subject} of {file.name} is not in scenarios/plans")
+
+    monkeypatch.setenv("HILSIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(keeping, "KNOWN", {})
+    monkeypatch.setattr(keeping, "store", refuse)
+    plans_of(load_setup(file))

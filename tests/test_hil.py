@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hilsim.commands.main import simulate_main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.recordings.recording import read_recording
+from hilsim.places import CODE as PROJECT
 from tests.agents import agent, faulty
 
 SCENARIO = str(PROJECT / "scenarios/orin_8295.yaml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -19,7 +18,8 @@ from pathlib import Path
 import pytest
 import simpy
 
-from hilsim.commands.link_end import add_link_end, run_link_end
+from hilsim.commands import link_end as command
+from hilsim.commands.main import parse
 from hilsim.cost.payload import HEADER_BYTES
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.address import Address
@@ -196,10 +196,8 @@ def test_an_end_that_is_gone_fails_whoever_would_send_by_it(ends: tuple[Served, 
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_said(arguments: list[str], words: str) -> None:
-    parser = argparse.ArgumentParser()
-    add_link_end(parser.add_subparsers())
     with pytest.raises(InputError, match=words):
-        run_link_end(parser.parse_args(["link-end", *arguments]))
+        command.run(parse(["link-end", *arguments]))
 
 
 def test_a_cable_takes_a_packet_s_time_and_its_delay() -> None:

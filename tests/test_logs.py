@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 
 PAGE = (PROJECT / "docs" / "logs.md").read_text(encoding="utf-8")
 SHORT, LONG = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import memory_short
+from hilsim.places import CODE as PROJECT
 
 SHORT = """
 import resource

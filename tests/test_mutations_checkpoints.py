@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.model import Model
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network, NetworkConfig
+from hilsim.places import CODE as PROJECT
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests import mutations

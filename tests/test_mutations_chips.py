@@ -10,11 +10,12 @@ import yaml
 
 from hilsim.cost.fit import fits_of
 from hilsim.cost.memory import largest_context
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.family import Family
 from hilsim.describe.load import load_setup
 from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.describe.runtime import Runtime
+from hilsim.places import CODE as PROJECT
 from hilsim.study.acceptance import conditional_acceptance
 from tests.mutations import changed_bytes, changed_tree, survive
 

@@ -14,9 +14,10 @@ from torch.export import ExportedProgram
 from hilsim.compiler.choose import Site, plan_graph
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rules import RuleBook
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile
+from hilsim.places import CODE as PROJECT
 from tests.mutations import changed_bytes, survive
 
 NAMES = ("sa8295_2023", "sa8295_today", "hexagon_v73", "orin_trt_8_6", "orin_trt_10", "orin_dla")

@@ -14,7 +14,7 @@ import yaml
 
 from hilsim.commands.main import main, simulate_main
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record, settled
+from hilsim.describe.catalogue import load_chip, load_record, settled
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
 from hilsim.describe.link import Link
@@ -25,6 +25,7 @@ from hilsim.describe.runtime import Runtime
 from hilsim.describe.study_load import load_study
 from hilsim.errors import HilsimError
 from hilsim.measure.measures import MEASURES, measured
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import both
 from tests.mutations import changed_bytes, changed_tree, survive
 

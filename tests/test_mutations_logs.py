@@ -9,18 +9,18 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hilsim.commands.fidelity import families
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
 from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.describe.strict_yaml import parse
 from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
+from hilsim.fidelity.from_file import families
 from hilsim.fidelity.measurements import read_figures
 from hilsim.fidelity.step_log import read_log
-from hilsim.fidelity.two_device import replayed
+from hilsim.fidelity.two_device import replay
 from hilsim.files import read_text
+from hilsim.places import CODE as PROJECT
 from hilsim.sources.synthetic import SyntheticSource
 from tests.mutations import ODDITIES, changed_bytes, changed_tree, json_bytes, survive
 from tests.test_doubts import GREEDY, SECONDS
@@ -93,13 +93,13 @@ def test_no_broken_output_of_llama_bench_breaks_the_program(tmp_path: Path) -> N
     survive(measure, inputs, tmp_path, accepted=range(30, 290))
 
 
-def replay(path: Path) -> None:
+def replay_log(path: Path) -> None:
     """Read, doubt, replay and predict a log."""
     prompts = read_log(path)
     doubtful_steps(prompts, path)
     for runs in prompts:
         if runs.sync is not None:
-            replayed(runs, path)
+            replay(runs, path)
 
 
 def test_no_broken_step_log_breaks_the_program(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_no_broken_step_log_breaks_the_program(tmp_path: Path) -> None:
             else changed_bytes(json.dumps(long).encode(), chance)
         )
         inputs.append((f"{number}.json", data))
-    survive(replay, inputs, tmp_path, accepted=range(20, 280))
+    survive(replay_log, inputs, tmp_path, accepted=range(20, 280))
 
 
 class Holder(Record):

@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.commands.profile import recorded_steps
 from hilsim.describe.backend import Backend
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.model import Model
 from hilsim.errors import ChipLost, HilsimError, InputError
+from hilsim.hardware.measured.calibrate import recorded_steps
 from hilsim.hardware.measured.unit import MeasuredUnit
 from hilsim.hardware.recordings.recorded import RecordedChip
 from hilsim.hardware.recordings.recording import entries_of, linked, read_recording, tensors_of, with_chain
 from hilsim.hardware.wire.exchange import AgentFault, StepRequest
+from hilsim.places import CODE as PROJECT
 from tests.hardware_fakes import FACTS, Toy
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 from tests.test_recording import ASKS, TALK, forged, record

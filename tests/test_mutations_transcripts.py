@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
+from hilsim.places import CODE as PROJECT
 from hilsim.sampling.proposals import Draft
 from hilsim.screen.tokens import recorded_words
 from hilsim.sources.columns import INTEGERS, from_planes, planes

@@ -15,7 +15,7 @@ from pydantic_core.core_schema import ErrorType
 from hilsim.commands.main import main
 from hilsim.compiler.fallback_options import WayOut
 from hilsim.cost.verdict import Remedy
-from hilsim.describe.catalogue import FOLDERS, PROJECT, file_of, load_chip, load_record, spelled, stamp, written_chip
+from hilsim.describe.catalogue import FOLDERS, file_of, load_chip, load_record, spelled, stamp, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import expectation, records_inside
 from hilsim.describe.family import Family
@@ -32,6 +32,7 @@ from hilsim.describe.write import typed
 from hilsim.errors import InputError, ScenarioError
 from hilsim.fidelity.cases import chip_of
 from hilsim.measure.measures import MEASURES
+from hilsim.places import CODE as PROJECT
 
 ASKING = PROJECT / "scenarios" / "x.yaml"
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"

@@ -21,10 +21,11 @@ from hilsim.compiler.rewrite.complex_pairs import complex_by_pairs
 from hilsim.compiler.rewrite.formats import PASSES
 from hilsim.compiler.rewrite.proof import prove_programs
 from hilsim.compiler.rules import RuleBook
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import Profile, formats_of, load_profile, number_formats
 from hilsim.describe.scenario import Compile
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from tests.modules_for_findings import Plain
 
 Y2023, TODAY, V73, TRT8, TRT10, DLA = NAMES = (

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.decoding import (
     Accept,
     Block,
@@ -30,6 +29,7 @@ from hilsim.describe.vocabulary import Tokens, compared
 from hilsim.errors import CheckpointError
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network, NetworkConfig
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import written_down
 from hilsim.sampling.decisions import Rules
 from hilsim.sampling.distribution import Logits

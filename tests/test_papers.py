@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.study.closed_forms import run_of, tokens_accepted
 from hilsim.study.papers import case_of, closed_form, decoding_ns, published_of

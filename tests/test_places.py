@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import main, simulate_main
-from hilsim.commands.profile import holds_recording
-from hilsim.describe.catalogue import PROJECT, located
+from hilsim.describe.catalogue import located
 from hilsim.describe.load import load_setup
 from hilsim.errors import HilsimError, InputError
 from hilsim.files import expanded, folder_faults, place_faults, read_text, unreadable
+from hilsim.hardware.measured.calibrate import holds_recording
 from hilsim.hardware.recordings.recording import read_recording
+from hilsim.places import CODE as PROJECT
 
 ORIN = PROJECT / "scenarios" / "orin_8295.yaml"
 

@@ -30,6 +30,7 @@ POLICIES = [
     "{name: async}",
     "{name: async, min_batch: 0, max_ahead: 5, handshake_ms: 3}",
     "{name: async, min_batch: 1, max_ahead: 1}",
+    "{name: async, min_batch: 3, pre_verify: true}",
     "{name: pipelined, draft_tokens: 3}",
     "{name: pipelined, draft_tokens: 1, blocks_in_flight: 3}",
     "{name: pipelined, draft_tokens: 4, blocks_in_flight: 2, pre_verify: false}",

@@ -11,11 +11,11 @@ import pytest
 
 from hilsim.commands.main import main
 from hilsim.cost.step import Phase
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.measured.profile import Grid, Shape, asks, swept, taken
 from hilsim.hardware.recordings.recording import Recording, entries_of, read_recording
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
+from hilsim.places import CODE as PROJECT
 from tests.agents import agent
 from tests.hardware_fakes import FACTS, Toy
 

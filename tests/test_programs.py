@@ -18,10 +18,11 @@ from hilsim.compiler.choose import Site
 from hilsim.compiler.lengths import Lengths, bounds_of, fixed_lengths, lengths_of
 from hilsim.compiler.program import Subject, exported, place_in, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 
 ORIN = PROJECT / "scenarios/orin_8295.yaml"
 

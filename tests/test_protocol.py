@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.hardware.agent import connection as line
 from hilsim.hardware.agent import serve
 from hilsim.hardware.conformance import checks
@@ -23,6 +22,7 @@ from hilsim.hardware.conformance import exchanges as conformance_talk
 from hilsim.hardware.conformance.exchanges import Subject
 from hilsim.hardware.conformance.suite import Finding, findings
 from hilsim.hardware.wire import frames
+from hilsim.places import CODE as PROJECT
 from tests.tiny_agent import TinyAgent
 
 PAGE = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")

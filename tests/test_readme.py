@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)

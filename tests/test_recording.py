@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
 from hilsim.hardware.recordings.entries import Entry, Use
 from hilsim.hardware.recordings.interpolated import Durations
@@ -33,6 +32,7 @@ from hilsim.hardware.recordings.recording import (
     with_chain,
 )
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
+from hilsim.places import CODE as PROJECT
 from tests.hardware_fakes import BOARD, FACTS, VOCABULARY, Toy, row, rows
 
 TALK = (3, 1, 4, 1, 5, 9, 2, 6)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import simulate_main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speedup
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.sentences import remedy_words
 from hilsim.study.remedies import Remedy, as_json, changes, cheapest_remedy

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.measure.parts import LOSSES
+from hilsim.places import CODE as PROJECT
 from hilsim.study.variants import payloads, policies
 
 SHORT = ["--set", "workload.count=1", "--set", "workload.max_turns=2", "--set", "workload.max_new_tokens=16"]

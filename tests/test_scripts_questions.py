@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hilsim.commands.main import guarded
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of
 from hilsim.show.grid_tables import crossing
 from hilsim.study.closed_forms import acceptance_of, sync_speedup, tokens_a_round

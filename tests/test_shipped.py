@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT, load_chip, load_record
+from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.chip import Chip
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.family import Family
@@ -19,6 +19,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Lengths
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.document import document
 

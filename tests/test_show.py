@@ -16,10 +16,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.measure.metrics import Active, busy_ns, speculation, speedup
+from hilsim.places import CODE as PROJECT
 from hilsim.sampling.proposals import Draft, Verdict
 from hilsim.show.document import document
 from hilsim.show.numbers import clean, duration, nice_step

@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hilsim.commands.main import main
-from hilsim.commands.study import StudyOptions, first_goal, study_command
-from hilsim.describe.catalogue import PROJECT
+from hilsim.commands import study
+from hilsim.commands.main import main, parse
 from hilsim.describe.study import RangeAxis
 from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
+from hilsim.places import CODE as PROJECT
 from hilsim.show.results import as_exact
 from hilsim.study import worker as app_point
+from hilsim.study.execution import first_goal
 from hilsim.study.points import Column, Grid, spelled
 from hilsim.study.spread import spread
 from tests.studies import AXES, ran, rows, write_study
@@ -173,12 +174,12 @@ def test_very_many_points_need_a_yes(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert ran(tmp_path) == 2
 
 
-def run(file: Path, out: Path, **given: Any) -> tuple[int, list[dict[str, str]]]:
+def run(file: Path, out: Path, *given: str) -> tuple[int, list[dict[str, str]]]:
     """A study in this process, and its rows."""
     out.mkdir(exist_ok=True)
     table = out / "points.csv"
-    status = study_command(StudyOptions(file, [], out=out, workers=1, csv=table, **given))
-    return status, rows(table)
+    arguments = ["study", str(file), "--out", str(out), "--workers", "1", "--csv", str(table), *given]
+    return study.run(parse(arguments)), rows(table)
 
 
 def test_points_are_what_single_runs_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +251,7 @@ def test_a_bug_is_a_failed_point_and_not_the_end(
     assert "4 failed: ZeroDivisionError: division by zero (test_study.py:" in told
     monkeypatch.undo()
     assert run(file, tmp_path / "out")[0] == 1  # what is stored is stored
-    status, found = run(file, tmp_path / "out", retry_failed=True)
+    status, found = run(file, tmp_path / "out", "--retry-failed")
     assert (status, {row["state"] for row in found}, ran(tmp_path)) == (0, {"done"}, 32)
 
 
@@ -271,7 +272,7 @@ def test_another_scenario_is_another_study(tmp_path: Path) -> None:
     file, out = write_study(tmp_path), tmp_path / "out"
     run(file, out)
     with pytest.raises(InputError, match=r"points with scenario .*; expected scenario .*Use another --out"):
-        study_command(StudyOptions(file, ["context_tokens=1000"], out=out, workers=1))
+        run(file, out, "--set", "context_tokens=1000")
     (tmp_path / "own.py").write_text((tmp_path / "own.py").read_text() + "\n# another policy\n")
     with pytest.raises(InputError, match="points with scenario"):
         run(file, out)
@@ -305,7 +306,7 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     axes = [AXES[0], {"key": "payload", "values": ["token_ids", "one_hot"]}, {"key": "target.widths", "values": [None]}]
     file = write_study(tmp_path, axes=axes, repeats=2)
-    _, found = run(file, tmp_path / "out", parquet=tmp_path / "points.parquet")
+    _, found = run(file, tmp_path / "out", "--parquet", str(tmp_path / "points.parquet"))
     table = parquet.read_table(tmp_path / "points.parquet")
     assert [
         {name: "" if value is None else spelled(value) for name, value in row.items()} for row in table.to_pylist()
@@ -321,7 +322,7 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
 def test_a_study_is_drawn(axes: list[dict[str, Any]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = write_study(tmp_path, axes=axes, repeats=1 if len(axes) > 1 else 2)
-    run(file, tmp_path / "out", plot=tmp_path / "a.svg")
+    run(file, tmp_path / "out", "--plot", str(tmp_path / "a.svg"))
     assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
 
 

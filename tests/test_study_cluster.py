@@ -17,8 +17,8 @@ import pytest
 pytest.importorskip("distributed")
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
 from hilsim.study.cluster import Cluster
 from hilsim.study.worker import facts_of, worked
 from tests.studies import POLICY, finished, ran, rows, start, stop, until, write_study

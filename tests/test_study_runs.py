@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from hilsim.commands.main import main
-from hilsim.commands.study import StudyOptions, study_command
 from hilsim.describe.study import Search
 from hilsim.errors import InputError
 from hilsim.study.campaign import bytes_digest
@@ -38,9 +37,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     for kind, changes in (("grid", {}), ("search", {"search": SEARCH})):
         file = write_study(folder / kind, **changes)
-        options = StudyOptions(file, [], out=folder / kind, workers=1, csv=folder / f"{kind}.csv",
-                               parquet=folder / f"{kind}.parquet")  # fmt: skip
-        assert study_command(options) == 0
+        files = [part for end in ("csv", "parquet") for part in (f"--{end}", str(folder / f"{kind}.{end}"))]
+        assert main(["study", str(file), "--out", str(folder / kind), "--workers", "1", *files]) == 0
         assert len(rows(folder / f"{kind}.csv")) == ran(folder / kind) <= 28
     return folder
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.measurements import Measurement, read_figures, read_measurements
 from hilsim.fidelity.recognise import kind_of
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.table import gathered
+from hilsim.places import CODE as PROJECT
 from tests.tiny import ROW, csv_file
 
 HEADER = [

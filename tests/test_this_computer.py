@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import guarded
-from hilsim.describe.catalogue import PROJECT, load_chip
+from hilsim.describe.catalogue import load_chip
 from hilsim.hardware.measured.profile import Grid
 from hilsim.hardware.recordings.recording import entries_of, read_recording
+from hilsim.places import CODE as PROJECT
 
 SHORT = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=2", "max_new_tokens=12")]
 

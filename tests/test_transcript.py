@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from hilsim.commands.main import main, simulate_main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import recorded
 from hilsim.runs.run import Sources, replayer
 from hilsim.sampling.proposals import Draft

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.policy import TargetOnly
 from hilsim.errors import InputError
 from hilsim.measure.metrics import compare_texts
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate
 from tests.scenes import shipped, synthetic, table_setup

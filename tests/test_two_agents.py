@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE as PROJECT
 from scripts.loopback.namespaces import refusal
 
 FEW = ("workload.count=1", "workload.max_turns=2", "workload.max_new_tokens=16", "workload.pause_ms=10")

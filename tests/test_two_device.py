@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hilsim.commands.main import main
-from hilsim.describe.catalogue import PROJECT
 from hilsim.fidelity.step_log import read_log
-from hilsim.fidelity.two_device import Replay, replayed
+from hilsim.fidelity.two_device import Replay, replay
+from hilsim.places import CODE as PROJECT
 
 TRACE = PROJECT / "chips" / "measurements" / "traces" / "amusd_humaneval.json"
 Log = list[dict[str, Any]]
@@ -175,23 +175,23 @@ def written(folder: Path, log: object) -> Path:
 def answer(folder: Path, log: Log) -> Replay:
     """The first prompt's replay and prediction."""
     file = written(folder, log)
-    return replayed(read_log(file)[0], file)
+    return replay(read_log(file)[0], file)
 
 
-def errors(replay: Replay) -> tuple[float, float]:
-    sync, asynchronous = replay.runs.sync, replay.runs.asynchronous
+def errors(found: Replay) -> tuple[float, float]:
+    sync, asynchronous = (found.comparisons[name].error for name in ("sync_replayed", "async_predicted"))
     assert sync is not None
     assert asynchronous is not None
-    return replay.sync_replayed_s / sync.total_s - 1, replay.async_predicted_s / asynchronous.total_s - 1
+    return sync, asynchronous
 
 
 def test_the_shipped_trace() -> None:
-    replay = replayed(read_log(TRACE)[0], TRACE)
-    sync, asynchronous = errors(replay)
+    found = replay(read_log(TRACE)[0], TRACE)
+    sync, asynchronous = errors(found)
     assert abs(sync) < 0.01
     assert abs(asynchronous) < 0.05
-    assert replay.times.start_from == "amusd"
-    assert replay.alpha == pytest.approx(0.952, abs=0.001)
+    assert found.times.start_from == "amusd"
+    assert found.rounds.acceptance == pytest.approx(0.952, abs=0.001)
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=list(MACHINES))
@@ -220,14 +220,14 @@ def test_a_device_behind_its_steps_is_not_taken_for_a_long_start(tmp_path: Path)
 
 def test_of_the_asynchronous_run_only_the_first_verify_entry_is_used(tmp_path: Path) -> None:
     log = json.loads(TRACE.read_text(encoding="utf-8"))
-    replay = answer(tmp_path, log)
+    found = answer(tmp_path, log)
     run = next(entry["metrics"] for entry in log if entry["strategy"] == "amusd")
     run["draft_times"] = [1.0]
     run["verify_times"] = [run["verify_times"][0], *(3.0 for _ in run["verify_times"][1:])]
     run["accepted_tokens"] = [1 for _ in run["accepted_tokens"]]
     run["total_time"], run["tokens_generated"] = 900.0, len(run["accepted_tokens"])
     changed = answer(tmp_path, log)
-    assert changed.times == replay.times
+    assert changed.times == found.times
     run["verify_times"][0] = 0.001
     assert answer(tmp_path, log).times.start_from == "greedy"
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from hilsim.cost.memory import Item, Ledger, ledgers
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
+from hilsim.places import CODE as PROJECT
 from hilsim.show.document import document
 from hilsim.show.numbers import three_digits, told_apart
 from hilsim.show.report import render

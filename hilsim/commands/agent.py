@@ -1,4 +1,4 @@
-"""The `agent` command as argparse sees it, and how it starts and ends."""
+"""`agent`: on the board, run models for a simulator elsewhere; how the process starts and ends."""
 
 from __future__ import annotations
 
@@ -12,56 +12,70 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from hilsim.commands.arguments import place
+from hilsim.commands.arguments import Commands, place
 
 EXAMPLES = """examples:
-  python -m hilsim agent --model target=models/target --model draft=models/draft-2m
-  python -m hilsim agent --model draft=npu/draft.bin --engine my_engine.py:MyEngine --option cores=2
-  python -m hilsim agent --test tcp://127.0.0.1:7295
+  %(prog)s --model target=models/target --model draft=models/draft-2m
+  %(prog)s --model draft=npu/draft.bin --engine my_engine.py:MyEngine --option cores=2
+  %(prog)s --test tcp://127.0.0.1:7295
 """
 
 
-GRACE_S = 3.0  # after SIGTERM for what is under way to be left; then the process ends as it is
+GRACE_S = 3.0  # after SIGTERM for an ordinary end; then the process exits wherever it is
 
 
 class Terminated(BaseException):
     """SIGTERM: the agent is asked to end, and does."""
 
 
-def add_agent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The `agent` command."""
-    agent = commands.add_parser(
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
         "agent",
         help="on the board: run models for a simulator elsewhere, and time them",
         description="Run models on this machine for a simulator, which may be elsewhere, and time every step.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    agent.add_argument(
+    parser.add_argument(
         "--model", metavar="[NAME=]PATH", action="append", default=[],
-        help="what to run, under which name (without one, that of the folder or file); repeatable",
+        help="a model and the name it is served under (default: that of the folder or file); repeatable",
     )  # fmt: skip
-    agent.add_argument(
+    parser.add_argument(
         "--engine", metavar="SPEC", help="FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: checkpoints, by PyTorch)"
     )
-    agent.add_argument(
-        "--option", metavar="KEY=VALUE", action="append", default=[], help="something for the engine; repeatable"
+    parser.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a keyword argument for the engine; repeatable",
     )
-    agent.add_argument("--device", metavar="NAME", help="of checkpoints: cpu, cuda or cuda:N (cpu)")
-    agent.add_argument("--threads", metavar="N", help="of checkpoints on a CPU (1)")
-    agent.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:7295", help="port 0 is any (127.0.0.1:7295)")
-    agent.add_argument(
-        "--token-file", metavar="FILE", type=place, help="a secret that clients must know; needed beyond this machine"
+    parser.add_argument("--device", metavar="NAME", help="where checkpoints run: cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--threads", metavar="N", help="threads of checkpoints on a CPU (1)")
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default="127.0.0.1:7295",
+        help="address to listen on; port 0 takes a free one (127.0.0.1:7295)",
     )
-    agent.add_argument("--heartbeat", metavar="SECONDS", default="1", help="between signs of life in long steps (1)")
-    agent.add_argument("--most-body-mib", metavar="MIB", default="16", help="largest message that is taken (16)")
-    agent.add_argument("--name", metavar="TEXT", help="what this device is called in reports")
-    agent.add_argument(
-        "--test", metavar="ADDRESS", help="instead: hold a running agent, tcp://HOST:PORT, against the protocol"
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=place,
+        help="file with a secret that clients must send; required if other machines can connect",
+    )
+    parser.add_argument(
+        "--heartbeat", metavar="SECONDS", default="1", help="interval between signs of life in long steps (1)"
+    )
+    parser.add_argument("--most-body-mib", metavar="MIB", default="16", help="largest message that is accepted (16)")
+    parser.add_argument("--name", metavar="TEXT", help="name of this device in reports")
+    parser.add_argument(
+        "--test", metavar="ADDRESS", help="instead: test whether a running agent, tcp://HOST:PORT, follows the protocol"
     )
 
 
-def run_agent(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0); or test another agent."""
     if options.test is not None:
         from hilsim.commands.agent_test import run_conformance
@@ -121,7 +135,7 @@ def end_on_sigterm(farewell: Callable[[], None]) -> None:
         time.sleep(GRACE_S)
         with contextlib.suppress(OSError):
             farewell()
-        theirs.close()  # kept until now
+        theirs.close()  # must live until now
         os._exit(0)
 
     threading.Thread(target=watch, name="end", daemon=True).start()

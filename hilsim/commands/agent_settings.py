@@ -1,4 +1,4 @@
-"""What the agent was started with, checked: every fault at once, before anything is loaded."""
+"""The settings of an agent from its arguments: every fault reported at once, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     token = token_of(options.token_file, faults)
     if token is None and options.token_file is None and host and not is_loopback(host):
         remedy = "Give a --token-file, or listen on 127.0.0.1 and come through a tunnel (ssh -L)."
-        expected = "a token where others than this machine can connect"
+        expected = "a token where other machines can connect"
         faults.append(Fault("--listen", options.listen, "no --token-file", expected, remedy))
     heartbeat_s = number_of(options.heartbeat, "--heartbeat", 0.05, 60.0, faults)
     most_body_mib = number_of(options.most_body_mib, "--most-body-mib", 0.001, 256.0, faults)
@@ -61,7 +61,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
             runners[name] = Runner(name, make)
         except InputError as error:
             faults += error.faults
-        except (Exception, SystemExit) as error:  # whatever somebody's engine does
+        except (Exception, SystemExit) as error:  # whatever a user's engine does
             found = f"an engine that fails with {type(error).__name__}: {error}"
             faults.append(Fault("--model", name, found, f"a model for {spec}"))
     if faults:
@@ -83,12 +83,12 @@ def address_of(text: str, option: str, faults: list[Fault]) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether everything that the name stands for is this machine alone."""
+    """Whether all addresses of a host name are this machine's own."""
     try:
         places = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
         return all(ipaddress.ip_address(place.partition("%")[0]).is_loopback for place in places)
     except (OSError, ValueError):
-        return False  # listening will tell what is wrong with it
+        return False  # listening reports what is wrong with it
 
 
 def token_of(file: Path | None, faults: list[Fault]) -> bytes | None:
@@ -137,7 +137,7 @@ def models_of(given: Sequence[str], faults: list[Fault]) -> dict[str, Path]:
         if not NAME.fullmatch(name):
             faults.append(Fault("--model", text, f"the name {name!r}", "letters, digits, '_', '.' and '-'"))
         elif name in models:
-            faults.append(Fault("--model", text, f"a second {name!r}", "a name for each model", "Say NAME=PATH."))
+            faults.append(Fault("--model", text, f"a second {name!r}", "a name for each model", "Give NAME=PATH."))
         elif not exists(path):
             faults.append(Fault("--model", text, "no such file or folder", "what the engine runs"))
         else:
@@ -161,7 +161,7 @@ def engine_options_of(options: argparse.Namespace, faults: list[Fault]) -> dict[
         if value is None:
             continue
         if options.engine is not None:
-            remedy = f"For an engine of your own say --option {key}={value}."
+            remedy = f"For an engine of your own give --option {key}={value}."
             faults.append(Fault(f"--{key}", value, f"--engine {options.engine} beside it", "the built-in one", remedy))
         elif key in found:
             faults.append(Fault(f"--{key}", value, f"--option {key} beside it", "one of the two"))

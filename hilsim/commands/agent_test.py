@@ -1,4 +1,4 @@
-"""`agent --test`: hold a running agent against the protocol and show what was found."""
+"""`agent --test`: check that a running agent follows the protocol and show what was found."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_conformance(options: argparse.Namespace) -> int:
 
 
 def subject_of(options: argparse.Namespace) -> Subject:
-    """The agent that the arguments name. Raises `InputError` where they are wrong or nobody is there."""
+    """The agent that the arguments name. Raises `InputError` where they are wrong or no agent answers."""
     faults: list[Fault] = []
     address = options.test.removeprefix("tcp://")
     if address == options.test:

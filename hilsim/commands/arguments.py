@@ -1,20 +1,50 @@
-"""What the options of commands are read by: paths and numbers, each refused with what was found and expected.
+"""What commands share: the types of their options, used as `type=` of argparse, and the options that several have.
 
-Used as `type=` of argparse. A path may begin with ~ and hold $NAME, as in a scenario; a file to be read is looked for
-before a command begins, so that a mistyped name is reported before anything heavy is imported.
+A path may begin with ~ and hold $NAME, as in a scenario. Whether a file to be read exists is checked before a command
+begins, so that a mistyped name is reported before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 import os
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path, PosixPath
+from typing import Any, Protocol
 
 from hilsim.errors import Fault, InputError
 from hilsim.files import expanded, unreadable
 
 MOST_SEED = 2**63 - 1  # as in a scenario
+
+
+class Commands(Protocol):
+    """What a command adds its parser to: the subparsers of argparse."""
+
+    def add_parser(self, name: str, **given: Any) -> ArgumentParser: ...
+
+
+def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
+    """The arguments of every command on a scenario."""
+    nargs = "?" if optional else None
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", nargs=nargs, type=scenario,
+        help="a scenario, e.g. scenarios/orin_8295.yaml or orin_8295",
+    )  # fmt: skip
+    add_set(parser)
+    parser.add_argument("--seed", metavar="N", help="another seed (same as --set seed=N)")
+
+
+def add_set(parser: ArgumentParser) -> None:
+    """`--set`."""
+    parser.add_argument(
+        "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
+    )
+
+
+def overrides_of(options: Namespace) -> list[str]:
+    """All --set arguments, --seed among them."""
+    return [*options.set, *([] if options.seed is None else [f"seed={options.seed}"])]
 
 
 def place(text: str) -> Path:
@@ -30,7 +60,19 @@ def place(text: str) -> Path:
 
 
 class Source(PosixPath):
-    """A path that a command reads; `require_sources` looks whether it can once all arguments are sound."""
+    """A file that a command reads; `require_sources` checks it once all arguments are parsed."""
+
+
+class Scenario(Source):
+    """A scenario that a command reads, by its path or name; `require_sources` looks the name up."""
+
+    kind = "scenario"
+
+
+class Study(Scenario):
+    """A study that a command reads, by its path or name."""
+
+    kind = "study"
 
 
 class Folder(PosixPath):
@@ -42,6 +84,16 @@ def source(text: str) -> Path:
     return Source(place(text))
 
 
+def scenario(text: str) -> Path:
+    """A scenario by its path or name."""
+    return Scenario(place(text))
+
+
+def study(text: str) -> Path:
+    """A study by its path or name."""
+    return Study(place(text))
+
+
 def folder(text: str) -> Path:
     """A folder to read from."""
     return Folder(place(text))
@@ -50,8 +102,19 @@ def folder(text: str) -> Path:
 def require_sources(options: Namespace) -> None:
     """Raise `InputError` with every file and folder among the arguments that cannot be read."""
     faults: list[Fault] = []
-    for path in vars(options).values():
-        if isinstance(path, Source) and (fault := unreadable(path)):
+    for name, path in list(vars(options).items()):
+        if isinstance(path, Scenario):
+            from hilsim.describe.catalogue import find_scenario
+
+            try:
+                path = find_scenario(path, path.kind)
+            except InputError as error:
+                faults += error.faults
+                continue
+            setattr(options, name, Path(path))
+            if fault := unreadable(path):
+                faults.append(fault)
+        elif isinstance(path, Source) and (fault := unreadable(path)):
             faults.append(fault)
         elif isinstance(path, Folder) and not os.path.isdir(path):
             faults.append(Fault(str(path), "", "no such folder", "a folder", "Check the path."))

@@ -1,276 +1,92 @@
-"""`python -m hilsim explore`: which placement of all? Every configuration screened, the best confirmed by events."""
+"""`explore`: which placement of all? Every configuration screened, the best confirmed by events."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
+import argparse
 
-from rich.console import Console
-
-from hilsim.commands.outputs import require_plot
-from hilsim.compiler.compile_check import load_compiled
-from hilsim.cost.memory import ledgers
-from hilsim.cost.verdict import check
-from hilsim.describe.catalogue import described, load_chip, load_named
-from hilsim.describe.chip import Chip
-from hilsim.describe.cross_checks import require_simulated
-from hilsim.describe.link import Link
-from hilsim.describe.outside import outside_car
-from hilsim.describe.scenario import Conversations
-from hilsim.describe.setup import Setup
-from hilsim.describe.write import scenario_text
-from hilsim.errors import Fault, InputError
-from hilsim.files import folder_faults, place_faults, written
-from hilsim.measure.measures import MEASURED, measured
-from hilsim.progress import saying
-from hilsim.runs.replay import forget_prices, numbers_of, run_of
-from hilsim.runs.transcripts import transcript_for
-from hilsim.show.document import assumptions
-from hilsim.show.explore import Exploration, Finalist, as_json, draw, render, write_csv
-from hilsim.study.answer import Answer
-from hilsim.study.placements import Found, Ready, got_ready
-from hilsim.study.ranking import Constraint, Objective, constraint, objective
-from hilsim.study.sensitivity import rests_on
-from hilsim.study.space import Space, drafts_for, space_of
-from hilsim.study.timed_space import timed
-
-T = TypeVar("T")
-MOST_UNASKED = 500_000  # configurations beyond which --yes is asked for
-TALKS = 24  # conversations, where the scenario has fewer
-TOLERANCE = 0.01  # of a live run in float32, whose last bits may tell another text
+from hilsim.commands.arguments import Commands, add_set, names, number, place, scenario, whole
+from hilsim.commands.outputs import require_outputs, write_outputs
 
 
-@dataclass(frozen=True)
-class ExploreOptions:
-    """What the user asked for."""
-
-    file: Path
-    overrides: list[str]
-    objective: str = "request_latency"
-    against: Sequence[str] = ("memory", "energy")
-    limits: Sequence[str] = ()
-    latency_target_ms: float | None = None
-    memory_free_mib: float | None = None
-    cloud: bool = False
-    chips: Sequence[str] = ()
-    links: Sequence[str] = ()
-    drafts: Sequence[str] = ()
-    only: Sequence[str] = ()
-    conversations: int | None = None
-    finalists: int = 3
-    workers: int | None = None
-    yes: bool = False
-    out: Path | None = None
-    csv: Path | None = None
-    plot: Path | None = None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Options that make sense."""
-
-    base: Setup
-    overrides: list[str]
-    space: Space
-    links: tuple[Link, ...]
-    objective: Objective
-    against: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-
-    def answer(self, found: Found) -> Answer:
-        """What was found, ranked."""
-        return Answer.of(self.space, found, self.objective, self.against, self.constraints)
-
-
-def explore(options: ExploreOptions) -> int:
-    """Enumerate, prune, screen, rank, confirm, write. Returns 1 where nothing keeps the constraints."""
-    asked = understood(options)
-    began = time.perf_counter()
-    with saying("getting ready:") as say:
-        ready = got_ready(
-            options.file, asked.overrides, asked.space, asked.links, asked.base,
-            lambda setup: transcript_for(setup, say), say, cloud=options.cloud,
-        )  # fmt: skip
-    prepared = time.perf_counter()
-    answer = timed(ready, asked.answer, options.workers)
-    screened = time.perf_counter()
-    chosen = answer.finalists(options.finalists)
-    with saying("confirming finalists:") as say:
-        finalists = tuple(
-            confirmed(options, asked, ready, answer, rank, place, say) for rank, place in enumerate(chosen, 1)
-        )
-    own = numbers_of(asked.base)[asked.objective.measure]
-    requests = sum(len(talk.turns) for talk in asked.base.conversations)
-    exploration = Exploration(
-        asked.base, answer, finalists, len(asked.base.conversations), requests, prepared - began, screened - prepared,
-        own, ranking_command(options, asked, finalists),
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "explore", help="which placement of all? every role, unit, precision, width, draft, link, rule and policy"
+    )
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", type=scenario, help="a scenario with live logits, by file or name"
+    )
+    add_set(parser)
+    parser.add_argument(
+        "--objective", metavar="NAME", default="request_latency",
+        help="request_latency (default), first_clause, throughput, energy, link_bytes or memory",
     )  # fmt: skip
-    if options.out is not None:
-        with written(options.out / "explore.json") as path:
-            path.write_text(json.dumps(as_json(exploration), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if options.csv is not None:
-        with written(options.csv) as path, path.open("w", encoding="utf-8", newline="") as stream:
-            write_csv(stream, answer)
-    if options.plot is not None:
-        with written(options.plot) as path:
-            draw(path, exploration, options.plot.suffix[1:])
-    render(exploration, Console())
-    return 0 if len(answer.ranked) and all(finalist.agrees for finalist in finalists) else 1
+    parser.add_argument(
+        "--against", metavar="NAMES", type=names, default=["memory", "energy"],
+        help="the other objectives of the Pareto set (memory,energy)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency-target", metavar="MS", type=number(1e-6, 1e12),
+        help="milliseconds within which nine of ten answers must have their first clause",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory-free", metavar="MIB", type=number(1e-6, 1e12), help="memory to be left free on every chip"
+    )
+    parser.add_argument(
+        "--limit", metavar="MEASURE<=X", action="append", default=[], help="any other bound, or MEASURE>=X; repeatable"
+    )
+    parser.add_argument(
+        "--cloud", action="store_true", help="allow target and draft outside the car; conversations leave it then"
+    )
+    parser.add_argument("--chips", metavar="NAMES", type=names, default=[], help="further chips to place models on")
+    parser.add_argument("--links", metavar="NAMES", type=names, default=[], help="links (default: all in chips/links)")
+    parser.add_argument(
+        "--drafts", metavar="PAIRS", type=names, default=[],
+        help="MODEL:STAND_IN,... (default: every draft with the target's vocabulary)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", metavar="KEY=VALUES", action="append", default=[],
+        help="narrow an axis, such as target.unit=npu or policy.name=sync,pearl; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--conversations", metavar="N", type=whole(1, 1024), help="how many (default: the scenario's, 24 at least)"
+    )
+    parser.add_argument(
+        "--finalists", metavar="N", type=whole(0, 100), default=3, help="how many to run event by event and write (3)"
+    )
+    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one a core)")
+    parser.add_argument(
+        "--yes", action="store_true", help="screen more than half a million configurations without asking"
+    )
+    parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
+    parser.add_argument("--csv", metavar="FILE", type=place, help="every screened configuration")
+    parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all (PNG, SVG or PDF)")
 
 
-def understood(options: ExploreOptions) -> Asked:
-    """The options looked up. Raises `InputError` with every fault."""
-    overrides = with_more_talks(options)
-    base = load_compiled(options.file, overrides)
-    require_simulated(base, "explore")
-    check(base, overrides, load_compiled).require()
-    if base.scenario.logits.source == "synthetic" or base.draft is None:
-        found = "synthetic logits" if base.draft is not None else "no draft"
-        remedy = "Studies of such scenarios: python -m hilsim study."
-        raise InputError([Fault(str(options.file), "", found, "a draft and live or recorded logits", remedy)])
-    faults: list[Fault] = []
+def run(options: argparse.Namespace) -> int:
+    """Enumerate, prune, screen, rank, confirm, write. Returns 1 where nothing meets the constraints."""
+    from hilsim.study.threads import single_threaded
 
-    def tried(ask: Callable[[], T]) -> T | None:
-        try:
-            return ask()
-        except InputError as error:
-            faults.extend(error.faults)
-            return None
+    single_threaded()  # before NumPy is imported: processes are the parallel part
+    from rich.console import Console
 
-    chosen = tried(lambda: objective(options.objective))
-    against = [tried(partial(objective, name)) for name in options.against]
-    limits = [tried(partial(constraint, text, MEASURED)) for text in options.limits]
-    chips = tried(lambda: chips_of(base, options))
-    links = tried(lambda: links_of(options))
-    drafts = tried(lambda: drafts_of(base, options))
-    faults += [] if options.out is None else folder_faults(options.out, "--out")
-    faults += [] if options.csv is None else place_faults(options.csv, "--csv")
-    if options.plot is not None:
-        tried(partial(require_plot, options.plot))
-    space = None
-    if chips is not None and links is not None and drafts is not None:
-        whole = space_of(base, chips, links, drafts)
-        space = tried(lambda: narrowed(whole, options.only))
-    if space is not None and space.size > MOST_UNASKED and not options.yes:
-        remedy = "Narrow it with --only, or say --yes."
-        expected = f"at most {MOST_UNASKED:,} without --yes"
-        faults.append(Fault(str(options.file), "", f"{space.size:,} configurations", expected, remedy))
-    if faults or space is None or links is None or chosen is None:
+    from hilsim.errors import InputError
+    from hilsim.files import folder_faults
+    from hilsim.show.explore import draw, render, write_csv, write_finalists
+    from hilsim.study.explorer import explore, question_of
+
+    question = question_of(
+        options.scenario, options.set, objective=options.objective, against=options.against, limits=options.limit,
+        latency_target_ms=options.latency_target, memory_free_mib=options.memory_free, cloud=options.cloud,
+        chips=options.chips, links=options.links, drafts=options.drafts, only=options.only,
+        conversations=options.conversations, yes=options.yes,
+    )  # fmt: skip
+    require_outputs(options)
+    if options.out is not None and (faults := folder_faults(options.out, "--out")):
         raise InputError(faults)
-    constraints = [limit for limit in limits if limit is not None]
-    if options.latency_target_ms is not None:
-        constraints.append(Constraint("time_to_first_clause_ms.p90", True, options.latency_target_ms))
-    if options.memory_free_mib is not None:
-        constraints.append(Constraint("memory_left_bytes", False, options.memory_free_mib * 2**20))
-    others = tuple(dict.fromkeys(one for one in against if one is not None))
-    # Places of links are those of the space, which --only may have narrowed.
-    kept = {choice.name for choice in space.links}
-    links = tuple(link for link in links if link.name in kept)
-    return Asked(base, overrides, space, links, chosen, others, tuple(constraints))
-
-
-def with_more_talks(options: ExploreOptions) -> list[str]:
-    """The overrides, with enough conversations that a difference is one."""
-    if options.conversations is not None:
-        return [*options.overrides, f"workload.count={options.conversations}"]
-    base = load_compiled(options.file, options.overrides)
-    workload = base.scenario.workload
-    if not isinstance(workload, Conversations) or workload.count is None or workload.count >= TALKS:
-        return options.overrides
-    return [*options.overrides, f"workload.count={TALKS}"]
-
-
-def chips_of(base: Setup, options: ExploreOptions) -> tuple[Chip, ...]:
-    """The scenario's chips, those added, and those outside the car, which are counted even where they may not be."""
-    named = [load_chip(name, options.file) for name in options.chips]
-    outside = [load_chip(chip.name, options.file) for chip in described("chip", Chip) if chip.place == "cloud"]
-    found = {chip.name: chip for chip in (*base.chips.values(), *named, *outside)}
-    return tuple(found.values())
-
-
-def links_of(options: ExploreOptions) -> tuple[Link, ...]:
-    """The links named, or all that can be built."""
-    if options.links:
-        return tuple(load_named("link", Link, name, options.file) for name in options.links)
-    return tuple(link for link in described("link", Link) if not link.on_chip and link.reaches != "anywhere")
-
-
-def drafts_of(base: Setup, options: ExploreOptions) -> tuple[tuple[str, str], ...]:
-    """Deployed drafts with the stand-ins that speak for them."""
-    if not options.drafts:
-        return drafts_for(base)
-    found = []
-    for text in options.drafts:
-        model, colon, stand_in = text.partition(":")
-        if not colon or not model or not stand_in:
-            expected = "MODEL:STAND_IN, such as draft-68m-llama3:models/draft-0.8m"
-            raise InputError([Fault("--draft", "", repr(text), expected)])
-        found.append((model, stand_in))
-    return tuple(found)
-
-
-def narrowed(space: Space, only: Sequence[str]) -> Space:
-    """The part of a space that --only asks for. Raises `InputError` for keys and values that there are not."""
-    known, faults = space.values(), []
-    wanted: dict[str, list[str]] = {}
-    for text in only:
-        key, equals, values = text.partition("=")
-        if not equals or key not in known:
-            faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
-            continue
-        mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
-        strange = [value for value in mine if value not in known[key]]
-        faults += [Fault("--only", key, repr(value), f"one of {', '.join(known[key])}") for value in strange]
-        wanted[key] = mine
-    if faults:
-        raise InputError(faults)
-    found = space.only(wanted)
-    if not found.size:
-        raise InputError([Fault("--only", "", "a space of no configurations", "choices that go together")])
-    return found
-
-
-def confirmed(
-    options: ExploreOptions, asked: Asked, ready: Ready, answer: Answer, rank: int, place: int,
-    say: Callable[[str], None],
-) -> Finalist:  # fmt: skip
-    """One of the best, loaded as a user would load it and run event by event, with what it rests on; its scenario file,
-    where asked for.
-    """
-    chosen = answer.overrides(place, ready.application)
-    overrides = [*asked.overrides, *chosen]
-    setup = load_compiled(options.file, overrides)
-    by_events = measured(setup, ledgers(setup), *run_of(setup))
-    name = asked.objective.measure
-    say(f"what finalist {rank} rests on")
-    rests = rests_on(setup, lambda changed: numbers_of(changed)[name] or 0.0)
-    forget_prices()
-    events, screened = by_events[name], answer.numbers(place)[name]
-    file = None
+    found = explore(question, finalists=options.finalists, workers=options.workers)
     if options.out is not None:
-        file = options.out / f"{options.file.stem}-{rank}.yaml"
-        ours, theirs = shlex.quote(str(file)), shlex.quote(str(options.file))
-        told = [
-            f"Finalist {rank} of `python -m hilsim explore {theirs}` by {asked.objective.name}:",
-            f"{name} {screened:.6g}, speed-up {answer.numbers(place)['speedup']:.3f} over its own target alone.",
-            f"python simulate.py {ours} runs it live, and should say the same within {TOLERANCE:.0%}.",
-        ]
-        with written(file) as path:
-            path.write_text(scenario_text(options.file, overrides, told), encoding="utf-8")
-    assumed = tuple(figure for figure in assumptions(setup) if figure["kind"] == "assumed")
-    return Finalist(place, float(events or 0.0), screened, file, tuple(chosen), assumed, rests, outside_car(setup))
-
-
-def ranking_command(options: ExploreOptions, asked: Asked, finalists: Sequence[Finalist]) -> str:
-    """The command that ranks the finalists under draws of their figures; "" where there is nothing to rank."""
-    if len(finalists) < 2:
-        return ""
-    words = ["python", "scripts/ranking.py", str(options.file), "--objective", asked.objective.name]
-    words += [word for one in asked.overrides for word in ("--set", one)]
-    return shlex.join([*words, *(w for each in finalists for w in ("--contender", shlex.join(each.overrides)))])
+        write_finalists(found, options.out)
+    write_outputs(options, lambda path, kind: draw(path, found, kind), lambda stream: write_csv(stream, found.answer))
+    render(found, Console(), options.out)
+    return 0 if len(found.answer.ranked) and all(finalist.agrees for finalist in found.finalists) else 1

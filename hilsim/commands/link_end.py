@@ -1,4 +1,4 @@
-"""The `link-end` command as argparse sees it, and how it starts and ends."""
+"""`link-end`: one end of a link on which a distributed run sends its messages; how the process starts and ends."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ import argparse
 import threading
 from functools import partial
 
-from hilsim.commands.arguments import place
+from hilsim.commands.arguments import Commands, place
 from hilsim.errors import Fault, InputError
 
 EXAMPLES = """examples, on two machines with a secret in the file `token`:
-  python -m hilsim link-end --listen 10.0.0.1:7301 --peer-listen 10.0.1.1:7302 --token-file token
-  python -m hilsim link-end --listen 10.0.0.2:7301 --peer 10.0.1.1:7302 --token-file token
+  %(prog)s --listen 10.0.0.1:7301 --peer-listen 10.0.1.1:7302 --token-file token
+  %(prog)s --listen 10.0.0.2:7301 --peer 10.0.1.1:7302 --token-file token
 """
 
 
-def add_link_end(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The `link-end` command."""
-    end = commands.add_parser(
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
         "link-end",
         help="beside a board: one end of a link on which a distributed run sends its messages",
-        description="Send the messages of a distributed run from here to the other end of a link, and tell what comes.",
+        description="Send a distributed run's messages from here to the other end of a link, and report what arrives.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    end.add_argument(
-        "--listen", metavar="HOST:PORT", default="127.0.0.1:7301", help="for commands; port 0 is any (127.0.0.1:7301)"
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default="127.0.0.1:7301",
+        help="address for the simulator; port 0 takes a free one (127.0.0.1:7301)",
     )
-    peer = end.add_mutually_exclusive_group(required=True)
-    peer.add_argument("--peer-listen", metavar="HOST:PORT", help="where the other end of the link finds this one")
-    peer.add_argument("--peer", metavar="HOST:PORT", help="where the other end of the link listens")
-    end.add_argument(
-        "--token-file", metavar="FILE", type=place, help="a secret that client and other end must know; needed beyond"
-        " this machine",
+    peer = parser.add_mutually_exclusive_group(required=True)
+    peer.add_argument("--peer-listen", metavar="HOST:PORT", help="address at which this end waits for the other one")
+    peer.add_argument("--peer", metavar="HOST:PORT", help="address at which the other end waits (its --peer-listen)")
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=place,
+        help="file with a secret that simulator and other end must send; required if other machines can connect",
     )  # fmt: skip
 
 
-def run_link_end(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0)."""
     from hilsim.commands.agent import Terminated, end_on_sigterm
     from hilsim.commands.agent_settings import address_of, is_loopback, token_of
@@ -53,7 +56,7 @@ def run_link_end(options: argparse.Namespace) -> int:
     doors = {"--listen": listen[0], "--peer-listen": host if options.peer is None else ""}
     for option, name in doors.items():
         if options.token_file is None and name and not is_loopback(name):
-            expected = "a token where others than this machine can connect"
+            expected = "a token where other machines can connect"
             faults.append(Fault(option, name, "no --token-file", expected, "Give a --token-file."))
     if options.peer is not None and not port:
         faults.append(Fault("--peer", options.peer, "port 0", "the port that the other end listens on"))

@@ -1,16 +1,16 @@
-"""What a script writes besides its table: `--plot` and `--csv`, refused before the work and written whole after it."""
+"""Files beside a table, `--plot` and `--csv`: refused before the work, written whole after it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 from hilsim.commands.arguments import place
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults, written
+from hilsim.versions import require_package
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -52,6 +52,5 @@ def require_plot(file: Path) -> None:
     if file.suffix not in PICTURES:
         found = repr(file.suffix) if file.suffix else "no ending"
         raise InputError([Fault(str(file), "--plot", found, f"a name that ends in {', '.join(PICTURES)}")])
-    if find_spec("matplotlib") is None:
-        raise InputError([Fault("--plot", "", "no matplotlib", "it installed", "Install hilsim[plot].")])
+    require_package("matplotlib", "--plot")
     require_place(file, "--plot")

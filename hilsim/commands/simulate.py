@@ -1,143 +1,204 @@
-"""The commands: each strings the rooms together - describe, cost, logits, sim, show - and returns an exit status."""
+"""`simulate`: run one scenario, live on the terminal, and report."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hilsim.compiler.compile_check import load_compiled, plans_of, require, with_plans
-from hilsim.compiler.fallback_options import ways_out
-from hilsim.compiler.plan import Plan
-from hilsim.cost.verdict import Verdict, check
-from hilsim.describe.load import load_setup
-from hilsim.describe.setup import Setup
-from hilsim.errors import Fault, InputError
-from hilsim.files import folder_faults, place_faults, written
-from hilsim.progress import saying
-from hilsim.runs.run import Outcome, Sources, run_both
-from hilsim.show.terminal.several import Several
-from hilsim.sim.policies.registry import policy_function
-from hilsim.sim.trace import Observer, Trace
+from hilsim.commands.arguments import Commands, add_scenario, number, overrides_of, place, whole
 
 if TYPE_CHECKING:
+    from hilsim.compiler.plan import Plan
+    from hilsim.cost.verdict import Verdict
+    from hilsim.describe.setup import Setup
+    from hilsim.errors import Fault
     from hilsim.hardware.distributed.link_wires import End
     from hilsim.hardware.measured.rig import Rig
-    from hilsim.show.terminal.dashboard import Dashboard
+    from hilsim.runs.run import Sources
 
-# Where what boards say is written down, unless a scenario or --out says otherwise.
-RECORDINGS = Path("recordings")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the user asked `simulate.py` for."""
-
-    file: Path
-    overrides: list[str]
-    json: bool = False
-    plain: bool = False
-    trace: Path | None = None
-    out: Path | None = None
-    realtime: float | None = None
-    uncertainty: int = 0
-    shadow: bool = False
-    link_ends: dict[str, str] | None = None  # addresses by role
+RECORDINGS = Path("recordings")  # where steps of boards are recorded, unless a scenario or --out names another folder
+EXAMPLES = """examples:
+  %(prog)s scenarios/orin_8295.yaml
+  %(prog)s scenarios/orin_8295.yaml --set link=1000base-t1 --set policy.draft_tokens=3
+  %(prog)s scenarios/orin_8295.yaml --json > report.json
+  %(prog)s scenarios/orin_8295.yaml --realtime 1      (at the passenger's pace)
+"""
 
 
-def through_the_gate(file: Path, overrides: Sequence[str]) -> tuple[Setup, dict[int, Plan]]:
-    """A scenario whose models compile, and how. Raises `CompileError` with the cheapest ways out where they do not."""
-    setup = load_setup(file, overrides)
-    with saying("compiling") as say:
-        plans = plans_of(setup, say)
-    if any(plan.outcome == "refused" for plan in plans.values()):
-        with saying("looking for a way out"):
-            ways = ways_out(setup, overrides, plans)
-        require(setup, plans, ways)
-    return with_plans(setup, plans), plans
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "simulate",
+        help="run one scenario, live on the terminal, and report",
+        description="Simulate a language model split over two chips of a car, with real small models and timed chips.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_scenario(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument("--plain", action="store_true", help="plain lines instead of the live dashboard")
+    parser.add_argument("--trace", metavar="FILE", type=place, help="write a trace that Perfetto opens")
+    parser.add_argument(
+        "--out", metavar="DIR", type=place, help="write report.json, trace.json, tables (CSV) and pictures"
+    )
+    parser.add_argument(
+        "--realtime", metavar="FACTOR", type=number(1e-6, 1e6, ", such as 1 or 0.1"),
+        help="wall seconds per simulated second: 1 is the passenger's pace",
+    )  # fmt: skip
+    parser.add_argument(
+        "--uncertainty", metavar="N", type=whole(10, 100_000, ", such as 200"), default=0,
+        help="error bars: replay with N random draws of the chips' uncertain figures",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shadow", action="store_true",
+        help="where boards execute the steps: compare the chip model's times with theirs, by kind of step",
+    )  # fmt: skip
+    parser.add_argument(
+        "--link-ends", metavar="TARGET,DRAFT", type=link_ends,
+        help="also execute the run on the boards, over the link between these two link-end processes "
+        "(with --realtime 1 and an agent behind both units)",
+    )  # fmt: skip
 
 
-def run_scenario(options: RunOptions) -> int:
-    """`simulate.py`: check, run, show. Returns 1 where the speculative text is not the target's."""
-    prepare(options, load_setup(options.file, options.overrides))  # compiling may take a minute
-    setup, plans = through_the_gate(options.file, options.overrides)
-    verdict = check(setup, options.overrides, load_compiled)
+def link_ends(text: str) -> dict[str, str]:
+    """The addresses of both ends of a link, by role."""
+    from hilsim.describe.address import Address
+
+    ends = text.split(",")
+    try:
+        for end in ends:
+            Address.parse(end)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"found {error}") from None
+    if len(ends) != 2:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected two addresses, the target's and the draft's")
+    return dict(zip(("target", "draft"), ends, strict=True))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, run, show. Returns 1 where a board was lost or the speculative text is not the target's."""
+    from hilsim.compiler.compile_check import load_compiled, require, with_plans
+    from hilsim.cost.verdict import check
+    from hilsim.describe.load import load_setup
+    from hilsim.errors import InputError
+    from hilsim.progress import saying
+    from hilsim.runs.plans import plan
+
+    overrides = overrides_of(options)
+    setup = load_setup(options.scenario, overrides)
+    if faults := option_faults(options, setup):  # before compiling, which may take a minute
+        raise InputError(faults)
+    plans, fallback_options = plan(setup, overrides)
+    require(setup, plans, fallback_options)
+    setup = with_plans(setup, plans)
+    verdict = check(setup, overrides, load_compiled)
     verdict.require()
     if faults := output_faults(options, make=True):
         raise InputError(faults)
-    with opened_bench(setup, options) as rig, link_of(setup, options) as ends:
+    with ExitStack() as stack:
+        rig, ends = None, {}
+        if setup.backends:
+            from hilsim.hardware.distributed.link_ends import opened_ends
+            from hilsim.hardware.measured.rig import Rig
+
+            with saying("connecting to") as say:
+                rig = stack.enter_context(Rig.open(setup, options.out or RECORDINGS, say))
+            ends = stack.enter_context(opened_ends(setup, options.link_ends))
         try:
-            return run_with(options, setup, verdict, plans, rig, ends)
+            return simulate(options, setup, verdict, plans, rig, ends)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("" if rig is None else rig.kept()) from None
 
 
-def opened_bench(setup: Setup, options: RunOptions) -> AbstractContextManager[Rig | None]:
-    """The boards and recordings of a scenario; nothing where all units are simulated."""
-    if not setup.backends:
-        return nullcontext()
-    from hilsim.hardware.measured.rig import Rig
+def output_faults(options: argparse.Namespace, *, make: bool) -> list[Fault]:
+    """What would keep results from being written; folders are made for a scenario that runs, not for one refused."""
+    from hilsim.files import folder_faults, place_faults
 
-    with saying("connecting to") as say:
-        return Rig.open(setup, options.out or RECORDINGS, say)
+    faults = [] if options.out is None else folder_faults(options.out, "--out", make=make)
+    return faults + ([] if options.trace is None else place_faults(options.trace, "--trace", make=make))
 
 
-def link_of(setup: Setup, options: RunOptions) -> AbstractContextManager[Mapping[str, End]]:
-    """The ends of a link that is really there, by role; nothing where none were given."""
-    if options.link_ends is None:
-        return nullcontext({})
-    from hilsim.commands.distributed import opened_ends
+def option_faults(options: argparse.Namespace, setup: Setup) -> list[Fault]:
+    """Places that cannot be written to, and options that do not apply to this scenario."""
+    from hilsim.errors import Fault
 
-    return opened_ends(setup, options.link_ends)
+    faults = output_faults(options, make=False)
+    if options.shadow and not setup.backends:
+        sentence = "compares the chip model with a board, but every unit here is simulated."
+        faults.append(Fault("--shadow", "", sentence, "", "Set units.NAME.backend."))
+    if options.link_ends is not None:
+        from hilsim.hardware.distributed.link_ends import link_end_faults
+
+        faults += link_end_faults(setup, options.realtime)
+    if options.uncertainty and setup.backends:
+        sentence = f"draws the figures of simulated units, but these are measured: {', '.join(setup.backends)}."
+        faults.append(Fault("--uncertainty", "", sentence, "", "A board's times have no range to draw from."))
+    return faults
 
 
-def run_with(
-    options: RunOptions,
-    setup: Setup,
-    verdict: Verdict,
-    plans: dict[int, Plan],
-    rig: Rig | None,
+def simulate(
+    options: argparse.Namespace, setup: Setup, verdict: Verdict, plans: dict[int, Plan], rig: Rig | None,
     ends: Mapping[str, End],
-) -> int:
+) -> int:  # fmt: skip
     """Run and show a scenario that was found in order."""
-    # A board is asked again what it said before, as its time is another each time; but a run that really happens has
-    # no time to ask.
-    live = setup.scenario.logits.source == "live" or options.uncertainty > 0
-    remember = options.link_ends is not None or (rig is None and live)
-    sources = Sources(setup, remember=remember, rig=rig)
-    policy_function(setup.scenario.policy, setup.file)  # a faulty policy of one's own is refused before the first run
+    from hilsim.runs.run import Sources, run_both
     from hilsim.show.document import as_json, document
+    from hilsim.show.saved import save_pictures, save_report, save_traces
+    from hilsim.sim.policies.registry import policy_function
 
-    with views(options, setup, verdict, sources.fresh().text) as (observer, dashboard):
+    # A board executes a step again even where its tokens are known, as its time differs each time; but a run executed
+    # over a real link has no time to compute tokens.
+    live = setup.scenario.logits.source == "live" or options.uncertainty > 0
+    sources = Sources(setup, remember=options.link_ends is not None or (rig is None and live), rig=rig)
+    policy_function(setup.scenario.policy, setup.file)  # a faulty policy file is refused before the first run
+    with ExitStack() as stack:
+        observer = dashboard = None
+        if not options.json or options.out is not None:
+            from hilsim.show.terminal.views import views
+
+            observer, dashboard = stack.enter_context(
+                views(setup, verdict, sources.fresh().text, quiet=options.json, plain=options.plain,
+                      picture=options.out is not None)
+            )  # fmt: skip
         outcome = run_both(setup, sources, observer, options.realtime)
-    broken = next((run for run in (outcome.baseline, outcome.speculative) if run is not None and run.lost), None)
-    if broken is not None:
+    lost = next((one for one in (outcome.baseline, outcome.speculative) if one is not None and one.lost), None)
+    if lost is not None:
+        from hilsim.show import hardware
+
         assert rig is not None, "only boards are lost"
-        return told_lost(options, setup, outcome, broken, rig)
-    found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
-    found["notes"] += sources.notes
+        found: dict[str, Any] = {
+            "scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed,
+            "lost": hardware.lost(lost),
+        }  # fmt: skip
+    else:
+        found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, tuple(plans.values()))
+        found["notes"] += sources.notes
     if rig is not None:
-        from hilsim.show.hardware import hardware, shadow
+        from hilsim.show import hardware
 
-        found["hardware"] = hardware(rig)
+        found["hardware"] = hardware.hardware(rig)
         if options.shadow:
-            found["shadow"] = shadow(rig)
-        if options.link_ends is not None:
-            from hilsim.commands.distributed import really_run
-
-            found["distributed"] = really_run(setup, rig, ends, lambda: sources.bare("policy"))
+            found["shadow"] = hardware.shadow(rig)
+        if lost is None and options.link_ends is not None:
+            found["distributed"] = executed(setup, rig, ends, sources)
     elif outcome.speculative is not None and found["speedup"] < 1:
-        found["remedy"] = remedy(setup, options.overrides, sources)
-    if options.uncertainty:
-        from hilsim.show.uncertainty import as_json as uncertainty_as_json
+        found["remedy"] = remedy(setup, overrides_of(options), sources)
+    if lost is None and options.uncertainty:
+        from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars
 
-        found["uncertainty"] = uncertainty_as_json(*error_bars(setup, sources, options.uncertainty))
-    found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
-    left_out = save(options, setup, outcome, found, dashboard)
+        found["uncertainty"] = bars_as_json(*error_bars(setup, sources, options.uncertainty))
+    if lost is None:
+        found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
+    save_traces([] if options.trace is None else [options.trace], setup, outcome)
+    left_out = ""
+    if options.out is not None:
+        save_report(options.out, setup, outcome, found)
+        left_out = "" if lost is not None else save_pictures(options.out, setup, outcome, dashboard)
     if options.json:
         sys.stdout.write(as_json(found))
     else:
@@ -145,49 +206,31 @@ def run_with(
 
         from hilsim.show.report import render
 
-        render(found, Console())
+        (render if lost is None else hardware.render_lost_run)(found, Console())
     if left_out:
         print(left_out, file=sys.stderr)
-    bad = "lost" in found.get("distributed", {}) or (found["lossless"] and found["lossless"]["mismatches"])
-    return 1 if bad else 0
+    differs = lost is None and found["lossless"] and found["lossless"]["mismatches"]
+    return 1 if lost is not None or "lost" in found.get("distributed", {}) or differs else 0
 
 
-def told_lost(options: RunOptions, setup: Setup, outcome: Outcome, broken: Trace, rig: Rig) -> int:
-    """The report of a run that a board did not live through; its trace and tables as far as it came."""
-    from hilsim.show import hardware
-    from hilsim.show.document import as_json
+def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) -> dict[str, Any]:
+    """The same run executed on the boards over the real link, for the document; or the board that was lost."""
+    from hilsim.errors import ChipLost
+    from hilsim.hardware.distributed.link_wires import LinkEnds
+    from hilsim.hardware.distributed.measured_run import tried
+    from hilsim.show.distributed import distributed
 
-    told: dict[str, Any] = {
-        "scenario": setup.scenario.name,
-        "digest": setup.digest,
-        "seed": setup.scenario.seed,
-        "lost": hardware.lost(broken),
-        "hardware": hardware.hardware(rig),
-    }
-    if options.shadow:
-        told["shadow"] = hardware.shadow(rig)
-    save_traces(options, setup, outcome)
-    if options.out is not None:
-        save_report(options.out, told)
-        save_tables(options.out, outcome)
-    if options.json:
-        sys.stdout.write(as_json(told))
-    else:
-        from rich.console import Console
-
-        from hilsim.show.terminal.page import Page
-
-        page = Page(Console())
-        hardware.render_lost(page, told["lost"])
-        hardware.render_hardware(page, told["hardware"])
-        if options.shadow:
-            hardware.render_shadow(page, told["shadow"])
-    return 1
+    try:
+        return distributed(setup, [tried(setup, rig, LinkEnds(ends), lambda: sources.bare("policy"))], "")
+    except ChipLost as lost:
+        return {"lost": str(lost)}
 
 
-def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str, Any]:
-    """The cheapest change that makes a losing speculation win, by replays."""
+def remedy(setup: Setup, overrides: list[str], sources: Sources) -> dict[str, Any]:
+    """The cheapest change with which a losing speculation wins, found by replays."""
     from hilsim.measure.metrics import speedup
+    from hilsim.progress import saying
+    from hilsim.runs.run import run_both
     from hilsim.study.remedies import as_json, cheapest_remedy
 
     def replay(changed: Setup) -> float:
@@ -196,136 +239,3 @@ def remedy(setup: Setup, overrides: Sequence[str], sources: Sources) -> dict[str
 
     with saying("replaying with") as say:
         return as_json(cheapest_remedy(setup, overrides, replay, say))
-
-
-@contextmanager
-def views(
-    options: RunOptions, setup: Setup, verdict: Verdict, words: Callable[[Sequence[int]], str]
-) -> Iterator[tuple[Observer | None, Dashboard | None]]:
-    """What watches the run: the live dashboard on a terminal, plain lines elsewhere, nobody for --json.
-
-    With --out a dashboard keeps count in any case, for its picture.
-    """
-    if options.json and options.out is None:
-        yield None, None
-        return
-    from rich.console import Console
-
-    from hilsim.show.terminal.dashboard import Dashboard, suits
-    from hilsim.show.terminal.plain import PlainLines
-
-    console = Console()
-    dashboard = Dashboard(setup, verdict.ledgers, console, words)
-    plain = options.plain or not suits(console)
-    if options.json:
-        yield dashboard, dashboard
-    elif plain and options.out is None:
-        with PlainLines() as lines:
-            yield lines, None
-    elif plain:
-        with PlainLines() as lines:
-            yield Several([lines, dashboard]), dashboard
-    else:
-        with dashboard:
-            yield dashboard, dashboard
-
-
-def output_faults(options: RunOptions, *, make: bool) -> list[Fault]:
-    """What would keep results from being written; folders are made for a scenario that runs, not for one refused."""
-    faults = [] if options.out is None else folder_faults(options.out, "--out", make=make)
-    if options.trace is not None:
-        faults += place_faults(options.trace, "--trace", make=make)
-    return faults
-
-
-def prepare(options: RunOptions, setup: Setup) -> None:
-    """Refuse places that cannot be written to, and options that say nothing here, before a long run, not after it."""
-    faults = output_faults(options, make=False)
-    if options.shadow and not setup.backends:
-        expected = "a unit with a board or a recording behind it"
-        faults.append(Fault(setup.file, "--shadow", "simulated units alone", expected, "Set units.NAME.backend."))
-    if options.link_ends is not None:
-        from hilsim.commands.distributed import link_end_faults
-
-        faults += link_end_faults(setup, options.realtime)
-    if options.uncertainty and setup.backends:
-        found, expected = f"units that are measured: {', '.join(setup.backends)}", "simulated units"
-        faults.append(
-            Fault(setup.file, "--uncertainty", found, expected, "What a board took has no range to draw from.")
-        )
-    if faults:
-        raise InputError(faults)
-
-
-def save(
-    options: RunOptions, setup: Setup, outcome: Outcome, document: dict[str, Any], dashboard: Dashboard | None
-) -> str:
-    """Write what --trace and --out ask for, each file whole or not at all; returns what was left out and why."""
-    save_traces(options, setup, outcome)
-    if options.out is None:
-        return ""
-    from hilsim.show.terminal.dashboard import snapshot
-
-    save_report(options.out, document)
-    save_tables(options.out, outcome)
-    if dashboard is not None:
-        with written(options.out / "dashboard.svg") as path:
-            snapshot(dashboard, path)
-    try:
-        from hilsim.show.plots.timeline import draw
-
-        with written(options.out / "timeline.png") as path:
-            draw(path, outcome.baseline, outcome.speculative, setup)
-    except ModuleNotFoundError as error:
-        return f"timeline.png: left out, {error.name} is not installed. Install hilsim[plot]."
-    return ""
-
-
-def save_traces(options: RunOptions, setup: Setup, outcome: Outcome) -> None:
-    """Write the trace wherever it is asked for."""
-    traces = {run.policy: run for run in (outcome.baseline, outcome.speculative) if run is not None}
-    targets = [options.trace] if options.trace is not None else []
-    if options.out is not None:
-        targets.append(options.out / "trace.json")
-    if targets:
-        from hilsim.show.perfetto import write_trace
-
-        for target in targets:
-            with written(target) as path:
-                write_trace(path, setup, traces)
-
-
-def save_tables(folder: Path, outcome: Outcome) -> None:
-    """Write the tables of rounds and requests."""
-    from hilsim.show.tables import write_requests, write_rounds
-
-    for name, write in (("rounds.csv", write_rounds), ("requests.csv", write_requests)):
-        with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
-            write(file, outcome.baseline, outcome.speculative)
-
-
-def save_report(folder: Path, document: dict[str, Any]) -> None:
-    """Write the document."""
-    from hilsim.show.document import as_json
-
-    with written(folder / "report.json") as path:
-        path.write_text(as_json(document), encoding="utf-8")
-
-
-def train(corpus: Path, out: Path, work: Path, *, seed: int, quick: bool, float32: bool) -> int:
-    """`python -m hilsim train`: tokenizer, target, drafts; stops at Ctrl-C and goes on from there."""
-    from hilsim.training import recipe
-
-    chosen = recipe.QUICK if quick else recipe.FULL
-    if float32:
-        chosen = replace(chosen, bfloat16=False)
-    recipe.train(corpus, out, work, seed=seed, recipe=chosen, say=print)
-    return 0
-
-
-def write_card(models: Path, dialogues: int) -> int:
-    """`python -m hilsim card`: measure the stand-ins and write models/README.md."""
-    from hilsim.training.card import write_card
-
-    write_card(models, dialogues, say=print)
-    return 0

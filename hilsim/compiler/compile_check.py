@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
-from hilsim.compiler.plan_cache import digest_of, kept
-from hilsim.describe.catalogue import PROJECT, is_file
+from hilsim.compiler.plan_cache import cached, digest_of
+from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
 from hilsim.describe.profile import Profile, Switch, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
+from hilsim.places import DATA
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import Site
@@ -120,7 +121,7 @@ def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
 def plan_of(
     part: Placed, profile: Profile, allowed: Compile, *, context: int, talkers: int = 1, say: Say = silent
 ) -> Plan:
-    """A language model's plan, kept or made."""
+    """A language model's plan, cached or made."""
     config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
     placement, typed = part.placement, str(part.placement.timer is not None)
     own = (part.role, part.model.model_dump_json(), repr(part.head), part.head_note, config, str(context))
@@ -133,11 +134,11 @@ def plan_of(
 
         def graph_of(name: str, rows: int) -> GraphPlan:
             key = (*shared, *own, alike, name, str(rows))
-            return kept(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
+            return cached(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
 
         return plan_decoder(part, site, context, talkers, graph_of)
 
-    return kept((*shared, *own, placement.model_dump_json(exclude={"timer"}), typed, str(talkers)), make)
+    return cached((*shared, *own, placement.model_dump_json(exclude={"timer"}), typed, str(talkers)), make)
 
 
 def lone(graph: GraphPlan) -> Plan:
@@ -148,7 +149,7 @@ def lone(graph: GraphPlan) -> Plan:
 def network_plan(
     part: PlacedNetwork, profile: Profile | None, allowed: Compile, folder: Path, say: Say = silent
 ) -> Plan:
-    """A network's plan, kept or made. Without a profile it is measured all the same: it takes time and memory."""
+    """A network's plan, cached or made. Without a profile it is measured all the same: it takes time and memory."""
     name = f"network {part.placement.name}"
 
     def make() -> Plan:
@@ -163,8 +164,8 @@ def network_plan(
     # Nobody knows what a module of somebody's own depends on, so only ours are kept.
     if not part.placement.module.startswith("hilsim."):
         return make()
-    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(PROJECT / "models/intent"))
-    return kept((*shared_key(part, profile or NO_RULES, allowed), *own), make)
+    own = (part.placement.model_dump_json(), part.track, part.precision, digest_of(DATA / "models/intent"))
+    return cached((*shared_key(part, profile or NO_RULES, allowed), *own), make)
 
 
 def shared_key(part: Placed | PlacedNetwork, profile: Profile, allowed: Compile) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils._pytree import tree_leaves
 
-from hilsim.describe.catalogue import PROJECT
+from hilsim.places import CODE
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 CALL = re.compile(r"@(\d+)")
@@ -70,7 +70,7 @@ def line_of(node: fx.Node) -> str:
         return ""
     file, line, _ = own[-1]
     path = Path(file)
-    return f"{path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path}:{line}"
+    return f"{path.relative_to(CODE) if path.is_relative_to(CODE) else path}:{line}"
 
 
 def first_line(node: fx.Node) -> str:

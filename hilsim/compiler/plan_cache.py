@@ -1,6 +1,7 @@
-"""Plans that were made before, kept between runs: exporting a model takes seconds, and says the same every time.
+"""Compile plans that were made before: exporting a model takes seconds, and says the same every time.
 
-A plan is kept under a digest of everything it depends on; where the folder cannot be written nothing is kept.
+A plan is looked up under a digest of everything it depends on: among the shipped ones (`make plans` writes those of the
+shipped scenarios), then in the user's cache folder. Where that cannot be written, nothing is cached.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from functools import cache
 from pathlib import Path
 
 from hilsim.compiler.plan import Plan
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.files import kept_folder
+from hilsim.places import DATA, PACKAGE
 
 KNOWN: dict[str, Plan] = {}
-# What the compiler's room stands on, and nothing above it: `tests/test_layers.py` holds imports to that.
-ROOMS = ("units.py", "errors.py", "files.py", "describe", "cost", "text", "sampling", "networks", "compiler")
+SHIPPED = DATA / "scenarios" / "plans"
+# The code that decides what a plan says. Records that it reads are part of the key as they stand.
+MAKERS = ("compiler", "networks", "cost", "describe/profile.py", "describe/head.py", "describe/compiled.py")
 
 
 @cache
 def makers() -> str:
     """Digest of what makes plans: our sources, the operator table, PyTorch's release."""
-    found = hashlib.sha256(importlib.metadata.version("torch").encode())
-    ours = [PROJECT / "hilsim" / room for room in ROOMS]
-    files = [file for room in ours for file in (sorted(room.rglob("*.py")) if room.is_dir() else [room])]
+    found = hashlib.sha256(importlib.metadata.version("torch").partition("+")[0].encode())
+    ours = [PACKAGE / name for name in MAKERS]
+    files = [file for place in ours for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
     for file in (*files, TABLE, SPELLINGS, FORMATS):
         found.update(file.read_bytes())
     return found.hexdigest()
@@ -43,22 +45,29 @@ def digest_of(folder: Path) -> str:
     return found.hexdigest()
 
 
-def kept(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
-    """The plan that `parts` determine: known, read, or made and kept."""
+def cached(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
+    """The plan that `parts` determine: known, read, or made and cached."""
     key = hashlib.sha256("\n".join((makers(), *parts)).encode()).hexdigest()[:32]
     if key in KNOWN:
         return KNOWN[key]
     file = kept_folder() / "plans" / f"{key}.json"
-    try:
-        plan = Plan.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    plan = read(SHIPPED / file.name) or read(file)
+    if plan is None:
         plan = make()
-        keep(file, plan)
+        store(file, plan)
     KNOWN[key] = plan
     return plan
 
 
-def keep(file: Path, plan: Plan) -> None:
+def read(file: Path) -> Plan | None:
+    """A plan from its file; None where there is none, or none that can be used."""
+    try:
+        return Plan.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def store(file: Path, plan: Plan) -> None:
     """Write a plan whole, or not at all; that it cannot be written is nobody's fault."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

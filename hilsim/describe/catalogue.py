@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,8 @@ from hilsim.describe.names import Known, hint, key_hint, longest_beginning, reso
 from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import exists, expanded, files_in, read_text, reason
+from hilsim.places import search_roots
 
-PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "acceptance": "models/acceptance",
     "chip": "chips",
@@ -28,6 +29,8 @@ FOLDERS = {
     "model": "models",
     "profile": "chips/profiles",
     "runtime": "chips/runtimes",
+    "scenario": "scenarios",
+    "study": "scenarios/studies",
 }
 PATH = "path"  # the place of faults in a path; those who ask know where it was named
 R = TypeVar("R", bound=Record)
@@ -54,15 +57,19 @@ def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
     return loaded
 
 
-@cache
 def described(kind: str, record: type[N]) -> tuple[N, ...]:
-    """All files of a kind in the project; somebody's unfinished one is not the reader's fault."""
+    """All files of a kind in the folders that are searched; one that cannot be read is left out."""
+    return described_in(tuple(root / FOLDERS[kind] for root in search_roots()), record)
+
+
+@cache
+def described_in(folders: tuple[Path, ...], record: type[N]) -> tuple[N, ...]:
+    """All files of some folders, of two with one name the first."""
+    files = {file.name: file for folder in reversed(folders) for file in folder.glob("*.yaml")}
     found = []
-    for file in sorted((PROJECT / FOLDERS[kind]).glob("*.yaml")):
-        try:
+    for _, file in sorted(files.items()):
+        with suppress(InputError):
             found.append(load_record(record, file))
-        except InputError:
-            continue
     return tuple(found)
 
 
@@ -189,28 +196,47 @@ def config_of(value: str, asked_in: Path) -> Path | None:
 
 
 def folders_of(kind: str, asked_in: Path) -> list[Path]:
-    """The folders a kind is looked for in: beside the file that asks, then the project's own."""
+    """The folders a kind is looked for in: beside the file that asks, then those that are searched."""
     beside = Path(os.path.realpath(asked_in)).parent
-    return [beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, PROJECT / FOLDERS[kind]]
+    roots = [root / FOLDERS[kind] for root in search_roots()]
+    return list(dict.fromkeys([beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, *roots]))
+
+
+def find_scenario(value: str | Path, kind: str = "scenario") -> Path:
+    """A scenario, or a file of another kind, by its path or by any usual spelling of its name.
+
+    Raises `InputError` for a name that is not known, with what is near.
+    """
+    path = Path(value)
+    if is_file(str(value)) or len(path.parts) > 1 or path.is_file():
+        return path
+    try:
+        return file_of(kind, str(value), Path("scenarios/_.yaml"))
+    except ScenarioError as error:
+        expected = f"a file, or a {kind} by name"
+        faults = [
+            Fault(str(value), "", "none of that name", expected, f"Known: {f.expected}. {f.remedy}")
+            for f in error.faults
+        ]
+        raise InputError(faults) from None
 
 
 def located(value: str, asked_in: Path) -> Path:
-    """A path in a file: absolute (also by ~ or $NAME), or relative to the file's folder or to the project.
+    """A path in a file: absolute (also by ~ or $NAME), or relative to the file's folder or to one that is searched.
 
     Raises `InputError` where ~ or $NAME stand for nothing, and for what no file can be called.
     """
     try:
         value = expanded(value)
-        beside, inside = asked_in.parent / value, PROJECT / value
-        for path in (beside, inside):
-            path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+        places = [asked_in.parent / value, *(root / value for root in search_roots())]
+        for path in places:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.stat()
+                return path
     except OSError as error:
         raise ScenarioError([Fault(str(asked_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
     except ValueError as error:
         found, _, expected = str(error).partition("; ")
         raise ScenarioError([Fault(str(asked_in), PATH, found, expected or "a path")]) from None
-    # Where neither is there, the message should name the folder that the user most likely meant.
-    missing_here = exists(inside.parent) and not exists(beside.parent)
-    return inside if not exists(beside) and (exists(inside) or missing_here) else beside
+    # Where none is there, the message should name the folder that the user most likely meant.
+    return next((path for path in places if exists(path.parent)), places[0])

@@ -13,8 +13,8 @@ from typing import Any
 from hilsim.describe.config_json import CONFIG, FAMILIES, Fields, Shape, read_object, shape_of
 from hilsim.describe.vocabulary import Tokens, tokens_in
 from hilsim.errors import CheckpointError, Fault
+from hilsim.places import DATA
 
-PROJECT = Path(__file__).resolve().parents[2]
 # Dense decoders whose config.json says the same things under the same names; the others differ in what they leave out.
 DEPLOYABLE = (*FAMILIES, "phi3", "gemma", "granite")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
@@ -110,7 +110,7 @@ def vocabulary_of(tokens: Tokens | None, name: str) -> tuple[str, str]:
         right = all(tokens.texts.get(token) == text for token, text in marks.items())
         if right and all(token in tokens.texts for token in (0, pieces - 1)):
             return known, f"Its vocabulary is taken for {known}, whose marks its tokenizer.json has at their ids."
-    shipped = tokens_in(PROJECT / "models/target")
+    shipped = tokens_in(DATA / "models/target")
     if shipped is not None and shipped.texts == tokens.texts:
         return "stand-ins", "Its vocabulary is that of the shipped stand-ins."
     return tokens.name, "Its vocabulary is named by the ids and texts of its tokenizer.json."

@@ -80,14 +80,16 @@ class Pearl(Speculative):
 class Async(Speculative):
     """The draft never stops; the idle target takes what has arrived, `min_batch` tokens at least (AMUSD, 2410.17375).
 
-    With `min_batch` 0 it never waits, and runs one row where nothing has arrived. At most `max_ahead` tokens wait for a
-    verdict; a rollback costs the draft `handshake_ms`.
+    With `min_batch` 0 it never waits, and runs one row where nothing has arrived; with `pre_verify` it does so after a
+    rejection only, while the draft starts again. At most `max_ahead` tokens wait for a verdict; a rollback costs the
+    draft `handshake_ms`.
     """
 
     name: Literal["async"]
     min_batch: int = Field(default=2, ge=0, le=64)
     max_ahead: int = Field(default=16, ge=1, le=256)
     handshake_ms: float = Field(default=0.0, ge=0, le=1e5)
+    pre_verify: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> Async:

@@ -15,11 +15,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from hilsim.describe.catalogue import PROJECT, load_named, load_record
+from hilsim.describe.catalogue import load_named, load_record
 from hilsim.describe.chip import Activations, Fallback, Unit, UnitKind
 from hilsim.describe.figure import Named, Names, Record, as_tuple
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import read_text
+from hilsim.places import DATA
 
 Standing = Literal["supported", "partial", "unknown", "unsupported"]
 STANDINGS: tuple[Standing, ...] = ("supported", "partial", "unknown", "unsupported")  # from good to bad
@@ -37,9 +38,9 @@ TensorType = Literal[
 ]  # fmt: skip
 TensorTypes = Annotated[tuple[TensorType, ...], BeforeValidator(as_tuple)]
 FormatStanding = Literal["native", "quantised only", "becomes", "inputs and outputs", "unsupported"]
-TABLE = PROJECT / "chips/operators/table.csv"
-SPELLINGS = PROJECT / "chips/operators/spellings.yaml"
-FORMATS = PROJECT / "chips/operators/formats.yaml"
+TABLE = DATA / "chips/operators/table.csv"
+SPELLINGS = DATA / "chips/operators/spellings.yaml"
+FORMATS = DATA / "chips/operators/formats.yaml"
 
 
 def bounds_in_order(bounds: tuple[int, int]) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from hilsim.describe.catalogue import PROJECT, located
+from hilsim.describe.catalogue import located
 from hilsim.describe.figure import Figure, Record
 from hilsim.describe.load import with_override
 from hilsim.describe.strict_yaml import dotted, parse
 from hilsim.errors import Fault, ScenarioError
 from hilsim.files import read_text
+from hilsim.places import DATA
 
 WIDTH = 10_000  # a figure never breaks its line
 
@@ -135,4 +136,4 @@ def found_from_anywhere(value: object, file: Path) -> object:
     if not place.exists():
         return value
     place = place.resolve()
-    return str(place.relative_to(PROJECT)) if place.is_relative_to(PROJECT) else str(place)
+    return str(place.relative_to(DATA)) if place.is_relative_to(DATA) else str(place)

@@ -13,7 +13,7 @@ from pathlib import Path
 from hilsim.cost.counts import body_weights, head_weights
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
-from hilsim.describe.catalogue import PROJECT, described, is_file, known_as, load_chip, load_named, written_chip
+from hilsim.describe.catalogue import described, is_file, known_as, load_chip, load_named, written_chip
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.derive import derived, in_mode
@@ -25,9 +25,10 @@ from hilsim.describe.runtime import Runtime
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.measurements import Measurement
 from hilsim.files import exists, read_text
+from hilsim.places import DATA
 
-DATA = PROJECT / "chips" / "measurements"
-SHIPPED = DATA / "measured.csv"
+MEASUREMENTS = DATA / "chips" / "measurements"
+SHIPPED = MEASUREMENTS / "measured.csv"
 # Precisions that published figures use and no chip file describes: known, and left out.
 NOT_MODELLED = re.compile(r"mixed|w16a16|/|^w4a\?$|^\?$")
 # Where a row does not say: tokens in the cache, or the context compiled.
@@ -230,7 +231,7 @@ def missing(unit: Unit, precision: str) -> str | None:
 def chip_of(device: str, file: str) -> Chip:
     """The chip that a device column means: a chip file, a name, `NAME@MODE`, or a board that a chip is known as."""
     name, at, mode = device.partition("@")
-    if not is_file(name) and not exists(PROJECT / "chips" / f"{name}.yaml"):
+    if not is_file(name) and not exists(DATA / "chips" / f"{name}.yaml"):
         found = known_as(name, "chip", Chip)
         device = device if found is None else f"{found.name}{at}{mode}"
     settled = load_chip(device, Path(file))  # whatever its families lack is told now
@@ -245,7 +246,7 @@ def chip_of(device: str, file: str) -> Chip:
 @cache
 def load_family(name: str) -> Family:
     """A shipped family."""
-    return load_named("family", Family, name, PROJECT / "chips" / "_.yaml")
+    return load_named("family", Family, name, DATA / "chips" / "_.yaml")
 
 
 def model_of(row: Measurement) -> tuple[Model | None, str]:
@@ -272,7 +273,7 @@ def model_of(row: Measurement) -> tuple[Model | None, str]:
 @cache
 def network_table() -> dict[str, tuple[float, float | None]]:
     """Operation and parameter counts of networks whose measurements do not state them (network_gmacs.csv)."""
-    rows = csv.DictReader(io.StringIO(read_text(DATA / "network_gmacs.csv")))
+    rows = csv.DictReader(io.StringIO(read_text(MEASUREMENTS / "network_gmacs.csv")))
     return {row["model"]: (float(row["gmacs"]), float(row["params_b"]) if row["params_b"] else None) for row in rows}
 
 

@@ -1,7 +1,9 @@
 """Two devices against their own log: the synchronous run replayed, the asynchronous predicted from it and the prefills.
 
-**Replay.** The recorded draft and verify steps one after another, in whole nanoseconds. What is missing from the
-recorded total is the host's own work between the steps.
+Both by the simulator's own policies, `sync` and `async`; `log_replay.py` is the pair of devices that they run on.
+
+**Replay.** `sync` over the recorded draft and verify steps, one after another, in whole nanoseconds. What is missing
+from the recorded total is the host's own work between the steps.
 
 **Prediction.** No recorded step of the asynchronous run is used. From the synchronous and the greedy run come
 
@@ -10,23 +12,24 @@ recorded total is the host's own work between the steps.
 - a verify step of one row: the greedy median, and the wait for the device that the greedy total holds a token beyond
   its steps, as a step launches its work and does not wait for its end; at most a verify step of all drafts;
 - the handshake: fetching a step's tokens from the device, comparing and publishing them. It is what the synchronous
-  run's total holds beyond its steps, a round; never more than the greedy run's remainder a token. It is charged after
-  every verdict and after every draft step, as an asynchronous draft is published token by token; its polling is in it.
+  run's total holds beyond its steps, a round; never more than the greedy run's remainder a token. It is part of every
+  verify step and of every asynchronous draft step, as an asynchronous draft is published token by token; its polling
+  is in it.
 
 The prefills are in no synchronous step. The start is a pass over the prompt with the warming-up of a fresh process;
 both devices pay it, one after the other, as the draft waits for the target's first token. The asynchronous run's first
 verify entry, which is no step, shows it: from the target's first token to its first verdict it holds the draft's start,
 two draft steps and a verify step. Without that run, or where the entry holds no more than steps, the start is what the
 greedy total holds beyond its steps and handshakes: the most it can be, far too much where the steps' times leave out
-most of the wait for the device. A first synchronous step waits for what the passes over the prompt left in the queue;
-the start has that, so no first entry is charged here.
+most of the wait for the device. The first synchronous steps wait for what the passes over the prompt left in the
+devices' queues: what they take beyond a median step is the prefill of the synchronous prediction. The start has that,
+so it is not charged again in the asynchronous one.
 
-**The protocol** is AMUSD's (arXiv:2410.17375) as its program runs it. The draft never stops. The target, when idle,
-waits for two unverified drafts, takes all, verifies and publishes. The draft looks at its own step boundary, after its
-step was published: where its history differs it crops and answers a rollback, but what it last published stays up
-until its next step ends. So a target that looks at once meets stale drafts; it then decodes one row. Rollbacks are two
-counters, requests and responses. A wrong guess of the bonus token is answered without a request; such a credit lets a
-later conflict pass without a wait. Equal instants: a verdict comes before the draft's boundary.
+**AMUSD's runtime** (arXiv:2410.17375) is `async` with `min_batch: 2`, as its idle target waits for two unverified
+drafts and takes all, and with `pre_verify`: after a rejection its target meets the rejected drafts once more and so
+runs one row, while the draft starts again. There that row waits until the draft has noticed the rejection, at its
+step's end; here it begins at once, and the draft publishes nothing that rests on a rejected token. Drafts ahead of
+their verdict are unlimited there, and at most `AHEAD` here.
 
 **Content** is the same greedy text, so a draft token depends on its position alone as long as all before it were right.
 After a round of the synchronous run that was not full, its last token is where the draft errs. After a wrong token
@@ -35,21 +38,24 @@ every later one is void. Beyond the recorded text the positions repeat.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
+from hilsim.comparison import Comparison
+from hilsim.describe.policy import Async, Sync
 from hilsim.errors import Fault, InputError
+from hilsim.fidelity.log_replay import LoggedSteps, LoggedText, PairRun, StepTable, run_pair
 from hilsim.fidelity.step_log import GreedyRun, PromptRuns, SpeculativeRun
 from hilsim.units import NS_PER_S, ns
 
-# The target begins when this many unverified drafts are there.
-LEAST_DRAFTS = 2
+# The asynchronous target begins when this many unverified drafts are there; its draft has at most AHEAD of them.
+LEAST_DRAFTS, AHEAD = 2, 256
+MOST_DRAFTS = 64  # of a round, as `sync` allows
 # Draft steps of one prediction beyond which a log's times are mistaken, not slow.
-MOST_DRAFT_STEPS = 5_000_000
-RIGHT = 2**62
+MOST_DRAFT_STEPS = 500_000
 
 
 @dataclass(frozen=True)
@@ -73,59 +79,141 @@ class StepTimes:
         beyond = max(0, rows - 1 - self.draft_tokens)
         return self.verify_ns + max(0, self.verify_ns - self.one_row_ns) * beyond // self.draft_tokens
 
+    @property
+    def queue_ns(self) -> int:
+        """What the first synchronous steps waited for the passes over the prompt."""
+        return max(0, self.first_draft_ns - self.draft_ns + self.first_verify_ns - self.verify_ns)
+
 
 @dataclass(frozen=True)
-class Walk:
-    """A predicted asynchronous run: its end, tokens a round, and what the conflicts cost."""
+class SyncRounds:
+    """How a synchronous run was made of rounds: the tokens that each made final, the drafts that a verify step sees.
 
-    total_ns: int
+    With `catches_up` the draft feeds the target's own token after a full round in a step of its own.
+    """
+
     accepted: tuple[int, ...]
-    draft_steps: int
-    rollbacks: int
-    stale_rounds: int
+    steps: int  # of the draft, as recorded
+    draft_tokens: int
+    catches_up: bool
+
+    @classmethod
+    def of(cls, sync: SpeculativeRun) -> SyncRounds:
+        """With the count of drafts that, catch-up steps included or not, makes up the recorded draft steps.
+
+        Where none does, with as many drafts as were ever accepted at once.
+        """
+        steps, least = len(sync.draft_s), max(1, max(sync.accepted) - 1)
+        for count in range(least, steps // len(sync.accepted) + 1):
+            for catches_up in (False, True):
+                found = cls(sync.accepted, steps, count, catches_up)
+                if found.executed == steps:
+                    return found
+        return cls(sync.accepted, steps, least, catches_up=False)
+
+    @property
+    def by_round(self) -> list[int]:
+        """Draft steps that the `sync` policy takes in each round."""
+        full = [self.catches_up and made == self.draft_tokens + 1 for made in self.accepted[:-1]]
+        return [self.draft_tokens + more for more in (False, *full)]
+
+    @property
+    def executed(self) -> int:
+        """Draft steps that the `sync` policy takes."""
+        return sum(self.by_round)
+
+    @property
+    def recorded_by_round(self) -> list[int]:
+        """Recorded draft steps by round; spread evenly where the policy takes another number."""
+        steps, rounds = self.steps, len(self.accepted)
+        if steps == self.executed:
+            return self.by_round
+        return [steps * (index + 1) // rounds - steps * index // rounds for index in range(rounds)]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer, with the first one, which the pass over the prompt gives."""
+        return 1 + sum(self.accepted)
+
+    @property
+    def wrong(self) -> frozenset[int]:
+        """Positions of the text where the draft errs: the last token of every round that was not full."""
+        ends = zip(accumulate(self.accepted), self.accepted, strict=True)
+        return frozenset(end for end, made in ends if made <= self.draft_tokens)
+
+    @property
+    def acceptance(self) -> float:
+        """The chance that a draft is right: maximum likelihood of a geometric distribution, cut off at all drafts."""
+        right, wrong = sum(self.accepted) - len(self.accepted), len(self.wrong)
+        return right / (right + wrong) if right + wrong else 0.0
+
+    def text(self, tokens: int) -> LoggedText:
+        """The text as a source of tokens, for an answer of so many."""
+        return LoggedText(self.wrong, self.tokens, tokens - 1)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One prompt's runs, replayed and predicted; seconds."""
+    """One prompt's runs, replayed and predicted."""
 
     runs: PromptRuns
     times: StepTimes
-    alpha: float
-    drafts_per_round: Mapping[int, int]
-    sync_replayed_s: float
-    sync_predicted_s: float
+    rounds: SyncRounds
+    replayed: PairRun
+    predicted: PairRun  # the synchronous run, from medians
     tokens: int  # that the asynchronous prediction is for
-    walk: Walk
+    asynchronous: PairRun
 
     @property
-    def async_predicted_s(self) -> float:
-        return self.walk.total_ns / NS_PER_S
+    def comparisons(self) -> dict[str, Comparison]:
+        """Total times by name, predicted and measured in seconds."""
+        sync, asynchronous = self.runs.sync, self.runs.asynchronous
+        assert sync is not None
+        measured_s = None if asynchronous is None else asynchronous.total_s
+        return {
+            "sync_replayed": Comparison("sync, replayed", self.replayed.total_ns / NS_PER_S, sync.total_s, "s"),
+            "sync_predicted": Comparison("sync, from medians", self.predicted.total_ns / NS_PER_S, sync.total_s, "s"),
+            "async_predicted": Comparison("async, predicted", self.asynchronous.total_ns / NS_PER_S, measured_s, "s"),
+        }
 
 
-def replayed(runs: PromptRuns, file: Path) -> Replay:
-    """Replay and predict one prompt that has a synchronous run."""
+def replay(runs: PromptRuns, file: Path) -> Replay:
+    """Replay and predict one prompt that has a synchronous run. Raises `InputError` where that makes no sense."""
     sync = runs.sync
     assert sync is not None  # those without are told apart before
-    times = step_times(sync, runs.greedy, runs.asynchronous)
-    groups = drafts_per_round(sync, times.draft_tokens)
+    rounds = SyncRounds.of(sync)
+    times = step_times(sync, rounds.draft_tokens, runs.greedy, runs.asynchronous)
     tokens = sync.tokens if runs.asynchronous is None else runs.asynchronous.tokens
-    if (tokens * times.verify_ns + 2 * times.start_ns) // times.draft_ns > MOST_DRAFT_STEPS:
-        found = f"draft steps of {times.draft_ns / 1e6:g} ms beside verify steps of {times.verify_ns / 1e6:g} ms"
-        raise InputError([Fault(str(file), f"sample {runs.index}", found, "times of one kind", "Is it the unit?")])
+    require_sense(rounds, times, max(tokens, rounds.tokens), Fault(str(file), f"sample {runs.index}", "", ""))
     return Replay(
-        runs=runs,
-        times=times,
-        alpha=acceptance(sync, times.draft_tokens),
-        drafts_per_round=dict(sorted(Counter(groups).items())),
-        sync_replayed_s=one_after_another(sync, groups) / NS_PER_S,
-        sync_predicted_s=sync_prediction(times, groups) / NS_PER_S,
-        tokens=tokens,
-        walk=walk(times, wrong_positions(sync, times.draft_tokens), sync.tokens, tokens),
+        runs,
+        times,
+        rounds,
+        replayed(sync, rounds),
+        predict_sync(times, rounds),
+        tokens,
+        predict_async(times, rounds, tokens),
     )
 
 
-def step_times(sync: SpeculativeRun, greedy: GreedyRun | None, asynchronous: SpeculativeRun | None) -> StepTimes:
+def require_sense(rounds: SyncRounds, times: StepTimes, tokens: int, place: Fault) -> None:
+    """Refuse rounds that the `sync` policy does not draft, and runs without end."""
+    faults = []
+    if rounds.draft_tokens > MOST_DRAFTS:
+        faults.append(replace(place, found=f"{rounds.draft_tokens} drafts a round", expected=f"at most {MOST_DRAFTS}"))
+    steps = tokens * max(1, times.verify_ns // times.draft_ns)
+    if steps > MOST_DRAFT_STEPS:
+        found = f"up to {steps} draft steps: {tokens} tokens, each in {times.draft_ns / 1e6:g} ms of the draft and"
+        found = f"{found} {times.verify_ns / 1e6:g} ms of the target"
+        remedy = "Are the times of draft and target of one unit?"
+        faults.append(replace(place, found=found, expected=f"at most {MOST_DRAFT_STEPS}", remedy=remedy))
+    if faults:
+        raise InputError(faults)
+
+
+def step_times(
+    sync: SpeculativeRun, draft_tokens: int, greedy: GreedyRun | None, asynchronous: SpeculativeRun | None
+) -> StepTimes:
     """Medians, first entries, handshake, start; without a greedy run one row costs as many."""
     draft_s, verify_s = median(sync.draft_s), median(sync.verify_s)
     beyond_s = sync.total_s - sum(sync.draft_s) - sum(sync.verify_s)
@@ -145,7 +233,7 @@ def step_times(sync: SpeculativeRun, greedy: GreedyRun | None, asynchronous: Spe
         draft_ns=ns(draft_s),
         verify_ns=ns(verify_s),
         one_row_ns=ns(one_row_s),
-        draft_tokens=draft_tokens(sync),
+        draft_tokens=draft_tokens,
         first_draft_ns=ns(sync.draft_s[0]),
         first_verify_ns=ns(sync.verify_s[0]),
         handshake_ns=ns(handshake_s),
@@ -154,93 +242,27 @@ def step_times(sync: SpeculativeRun, greedy: GreedyRun | None, asynchronous: Spe
     )
 
 
-def draft_tokens(sync: SpeculativeRun) -> int:
-    """Drafts a verify step sees: the count with which rounds and catch-up steps make up the recorded draft steps."""
-    least, rounds, steps = max(1, max(sync.accepted) - 1), len(sync.accepted), len(sync.draft_s)
-    for count in range(least, steps // rounds + 1):
-        if steps - count * rounds in (0, sum(made == count + 1 for made in sync.accepted[:-1])):
-            return count
-    return least
+def replayed(sync: SpeculativeRun, rounds: SyncRounds) -> PairRun:
+    """The synchronous run by its own steps."""
+    target = LoggedSteps(map(ns, sync.verify_s), len(sync.verify_s), single=False)
+    draft = LoggedSteps(map(ns, sync.draft_s), rounds.executed, single=rounds.catches_up)
+    return run_pair(Sync(name="sync", draft_tokens=rounds.draft_tokens), target, draft, rounds.text(rounds.tokens))
 
 
-def drafts_per_round(sync: SpeculativeRun, count: int) -> list[int]:
-    """Draft steps of every round: one more after a full round, where the draft catches up with the bonus token.
-
-    A log that fits neither way has its steps spread evenly; sums do not depend on it.
-    """
-    rounds, steps = len(sync.accepted), len(sync.draft_s)
-    caught_up = [count] + [count + (made == count + 1) for made in sync.accepted[:-1]]
-    if sum(caught_up) == steps:
-        return caught_up
-    return [steps * (index + 1) // rounds - steps * index // rounds for index in range(rounds)]
+def predict_sync(times: StepTimes, rounds: SyncRounds) -> PairRun:
+    """The synchronous run by the median steps, a handshake a round, and what the first steps waited."""
+    share = Fraction(rounds.steps, rounds.executed)
+    target = StepTable(0, lambda rows: times.verify_ns + times.handshake_ns)
+    draft = StepTable(times.queue_ns, lambda rows: round(times.draft_ns * share) * (rows if rounds.catches_up else 1))
+    return run_pair(Sync(name="sync", draft_tokens=rounds.draft_tokens), target, draft, rounds.text(rounds.tokens))
 
 
-def one_after_another(sync: SpeculativeRun, groups: list[int]) -> int:
-    """The end of the last verify step when every recorded step begins where the one before it ends."""
-    now_ns, drafts = 0, iter(sync.draft_s)
-    for count, verify_s in zip(groups, sync.verify_s, strict=True):
-        for _ in range(count):
-            now_ns += ns(next(drafts))
-        now_ns += ns(verify_s)
-    return now_ns
-
-
-def sync_prediction(times: StepTimes, groups: list[int]) -> int:
-    """The same from the step-time model: first entries, medians and a handshake a round."""
-    drafts = times.first_draft_ns + (sum(groups) - 1) * times.draft_ns
-    return drafts + times.first_verify_ns + (len(groups) - 1) * times.verify_ns + len(groups) * times.handshake_ns
-
-
-def acceptance(sync: SpeculativeRun, count: int) -> float:
-    """The chance that a draft is right: maximum likelihood of a geometric law cut off at `count` drafts."""
-    right = sum(sync.accepted) - len(sync.accepted)
-    wrong = sum(made <= count for made in sync.accepted)
-    return right / (right + wrong) if right + wrong else 0.0
-
-
-def wrong_positions(sync: SpeculativeRun, count: int) -> frozenset[int]:
-    """Positions of the text where the draft errs: the last token of every round that was not full."""
-    wrong, verified = set(), 1  # the pass over the prompt gave position 0
-    for made in sync.accepted:
-        verified += made
-        if made <= count:
-            wrong.add(verified - 1)
-    return frozenset(wrong)
-
-
-def walk(times: StepTimes, wrong: frozenset[int], period: int, tokens: int) -> Walk:
-    """The protocol as two clocks on one axis. A draft history is its length and the first position where it errs."""
-    draft_ns = times.draft_ns + times.handshake_ns
-    length, errs = 1, RIGHT
-    published = (length, errs)
-    verified = seen = 1
-    requests = responses = stale = steps = 0
-    accepted: list[int] = []
-    boundary_ns = 2 * times.start_ns + draft_ns
-    verdict_ns, rows, made = None, 0, 0
-    now_ns = 2 * times.start_ns
-    while verified < tokens:
-        if verdict_ns is None and responses >= requests and published[0] >= verified + LEAST_DRAFTS:
-            stays, first_wrong = published[0], published[1]
-            if first_wrong >= verified:
-                rows, made = 1 + stays - verified, min(first_wrong, stays) - verified + 1
-            else:
-                rows, made, stale = 1, 1, stale + 1
-            verdict_ns = now_ns + times.rows_ns(rows) + times.handshake_ns
-        if verdict_ns is not None and verdict_ns <= boundary_ns:
-            now_ns, verdict_ns = verdict_ns, None
-            requests += made != rows
-            verified += made
-            accepted.append(made)
-            continue
-        now_ns, boundary_ns, steps = boundary_ns, boundary_ns + draft_ns, steps + 1
-        if errs == RIGHT and length % period in wrong:
-            errs = length
-        length += 1
-        published = (length, errs)
-        if verified > seen:
-            seen = verified
-            if errs < min(length, verified):
-                responses += verified < length
-                length, errs = verified, RIGHT
-    return Walk(now_ns, tuple(accepted), steps, responses, stale)
+def predict_async(times: StepTimes, rounds: SyncRounds, tokens: int) -> PairRun:
+    """AMUSD's run of an answer of so many tokens."""
+    policy = Async(name="async", min_batch=LEAST_DRAFTS, max_ahead=AHEAD, pre_verify=True)
+    target = StepTable(times.start_ns, lambda rows: times.rows_ns(rows) + times.handshake_ns)
+    draft = StepTable(
+        2 * times.start_ns,  # it begins when the target has its first token
+        lambda rows: (times.draft_ns + times.handshake_ns) * (rows if rounds.catches_up else 1),
+    )
+    return run_pair(policy, target, draft, rounds.text(tokens))

@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.config_json import CONFIG, Fields, read_object
 from hilsim.errors import CheckpointError, Fault
 from hilsim.networks.checkpoint import MISMATCH
 from hilsim.networks.network import Embedding, Linear
 from hilsim.networks.tensors import load_tensors, some, weights_file
+from hilsim.places import DATA
 from hilsim.text.tokenizer import load_tokenizer
 
-FOLDER = PROJECT / "models" / "intent"
-TOKENIZER = PROJECT / "models" / "target"
+FOLDER = DATA / "models" / "intent"
+TOKENIZER = DATA / "models" / "target"
 MODEL_TYPE = "intent-siamese"
 REMEDY = "Restore models/intent, or make it again: python -m hilsim.training.intent --out models/intent"
 # Finite and within float16, so that an NPU can add it too; exp(-10000) is 0 in every format.

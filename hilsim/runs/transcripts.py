@@ -7,16 +7,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from hilsim.describe.catalogue import PROJECT, located
+from hilsim.describe.catalogue import located
 from hilsim.describe.scenario import Recorded
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
+from hilsim.places import DATA
 from hilsim.runs.record import DEPTH, recorded, require_recordable
 from hilsim.sources.recorded_with import matches, recorded_with, require_same
 from hilsim.sources.transcript import load, load_header, save
 
-SHIPPED = PROJECT / "scenarios" / "transcripts"
+SHIPPED = DATA / "scenarios" / "transcripts"
 
 
 def transcript_for(setup: Setup, say: Callable[[str], None] = lambda words: None) -> Path:

@@ -1,4 +1,4 @@
-"""Loops over rounds as machine code, where numba is installed (`pip install hilsim[screen]`); else as they stand."""
+"""Loops over rounds as machine code, where numba is installed (`pip install hilsim[studies]`); else as they stand."""
 
 from __future__ import annotations
 

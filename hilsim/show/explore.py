@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,14 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from hilsim.describe.outside import outside_car
-from hilsim.describe.setup import Setup
+from hilsim.describe.write import scenario_text
+from hilsim.files import written
+from hilsim.show.document import as_json as spelled
+from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.sentences import outside_words
 from hilsim.study.answer import Answer, Best
+from hilsim.study.explorer import Exploration, Finalist
 from hilsim.study.placements import SURE, WITHIN
 from hilsim.study.ranking import Objective
-from hilsim.study.sensitivity import Rests
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +38,7 @@ MOST_MOVERS = 3
 INDENT = (0, 0, 0, 3)
 RESTS = "Times rest on the chips' figures, many of them assumed: simulate.py lists them with every answer."
 RANKING = "scripts/ranking.py tells whether a ranking survives their ranges."
-NOTHING = Rests(0, (), ())
+TOLERANCE = 0.01  # of a live run in float32, whose last bits may give another text
 QUESTIONS = (  # of what is open, in this order; the choice it is about, and the part of it
     ("Where should the target run?", "target", ""),
     ("Which widths should I compile?", "target", "widths"),
@@ -48,68 +51,25 @@ QUESTIONS = (  # of what is open, in this order; the choice it is about, and the
 NO_ANSWER = {"widths": ("any",), "model": ("none",), "place": ("",), "": ("none",)}
 
 
-@dataclass(frozen=True)
-class Finalist:
-    """One of the best: the first objective by events and as screened, its scenario file, its values of `--set`, the
-    assumed figures of its document, and which of them it rests on most.
+def render(exploration: Exploration, console: Console, folder: Path | None = None) -> None:
+    """Print everything to the terminal; no name is broken and nothing cut, however narrow it is.
+
+    `folder` is where `write_finalists` wrote, if it did.
     """
-
-    place: int
-    by_events: float
-    screened: float
-    file: Path | None
-    overrides: tuple[str, ...] = ()
-    assumed: tuple[dict[str, Any], ...] = ()
-    rests: Rests = NOTHING
-    outside: tuple[str, ...] = ()  # its roles outside the car
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the event simulation says the very same number."""
-        return self.by_events == self.screened
-
-
-@dataclass(frozen=True)
-class Exploration:
-    """An answer with what it was made from; seconds of wall time. `own` is the scenario's own value of the objective,
-    `ranking` a command that ranks the finalists under draws of their figures.
-    """
-
-    base: Setup
-    answer: Answer
-    finalists: tuple[Finalist, ...]
-    conversations: int
-    requests: int
-    preparing_s: float
-    screening_s: float
-    own: float | None = None
-    ranking: str = ""
-
-    @property
-    def better(self) -> int:
-        """How many configurations that keep the constraints are better than the scenario as it stands."""
-        if self.own is None:
-            return 0
-        one = self.answer.objective
-        costs = one.of(self.answer.found.measures)[self.answer.ranked]
-        return int((costs < float(one.cost(np.array(self.own)))).sum())
-
-
-def render(exploration: Exploration, console: Console) -> None:
-    """Print everything to the terminal; no name is broken and nothing cut, however narrow it is."""
-    answer = exploration.answer
+    answer, base = exploration.answer, exploration.question.base
+    requests = sum(len(conversation.turns) for conversation in base.conversations)
     found, total = answer.found, answer.found.left_out.total() + len(answer.found)
     console.print(
-        f"[bold]{exploration.base.scenario.name}[/bold]: {total:,} configurations over {exploration.conversations} "
-        f"conversations ({exploration.requests} requests)"
+        f"[bold]{base.scenario.name}[/bold]: {total:,} configurations over {len(base.conversations)} "
+        f"conversations ({requests} requests)"
     )
     console.print(
         f"{len(found) - found.by_events:,} screened, {found.rounds:,} rounds, and {found.by_events:,} run by events "
         f"in {exploration.screening_s:.1f} s; {exploration.preparing_s:.1f} s before that to load, compile and record",
         highlight=False,
     )
-    if base := outside_car(exploration.base):
-        console.print(f"[bold red]{outside_words(base)}[/bold red]")
+    if outside := outside_car(base):
+        console.print(f"[bold red]{outside_words(outside)}[/bold red]")
     if len(found):
         console.print(doubtful(found.measures), highlight=False)
     if found.left_out or any(answer.broken.values()):
@@ -127,8 +87,9 @@ def render(exploration: Exploration, console: Console) -> None:
         first, *rest = finalist_lines(answer, finalist, rank)
         console.print(first, highlight=False)
         console.print(Padding("\n".join(rest), INDENT), highlight=False)
-        if finalist.file is not None:
-            console.print(f"   python simulate.py {finalist.file}", highlight=False, soft_wrap=True)
+        if folder is not None:
+            file = scenario_file(exploration, folder, rank)
+            console.print(f"   python simulate.py {file}", highlight=False, soft_wrap=True)
     if exploration.own is not None:
         wanted = answer.objective
         console.print(
@@ -136,19 +97,55 @@ def render(exploration: Exploration, console: Console) -> None:
             f"{exploration.better:,} of {len(answer.ranked):,} configurations are better by it.",
             highlight=False,
         )
-    if outside := dict.fromkeys(role for each in exploration.finalists for role in each.outside):
-        console.print(f"[bold red]{outside_words(list(outside))}[/bold red]")
-    end = "Whether the ranking of these survives their ranges:" if exploration.ranking else RANKING
+    if roles := dict.fromkeys(role for each in exploration.finalists for role in outside_car(each.setup)):
+        console.print(f"[bold red]{outside_words([*roles])}[/bold red]")
+    command = ranking_command(exploration)
+    end = "Whether the ranking of these survives their ranges:" if command else RANKING
     console.print(f"[dim]{RESTS} {end}[/dim]")
-    if exploration.ranking:
-        console.print(Text(exploration.ranking, "dim"), highlight=False, soft_wrap=True)
+    if command:
+        console.print(Text(command, "dim"), highlight=False, soft_wrap=True)
+
+
+def ranking_command(exploration: Exploration) -> str:
+    """The command that ranks the finalists under draws of their figures; "" where there is nothing to rank."""
+    question, finalists = exploration.question, exploration.finalists
+    if len(finalists) < 2:
+        return ""
+    parts = ["python", "scripts/ranking.py", str(question.file), "--objective", question.objective.name]
+    parts += [part for one in question.overrides for part in ("--set", one)]
+    return shlex.join([*parts, *(p for each in finalists for p in ("--contender", shlex.join(each.overrides)))])
+
+
+def scenario_file(exploration: Exploration, folder: Path, rank: int) -> Path:
+    """Where the scenario of a finalist is written."""
+    return folder / f"{exploration.question.file.stem}-{rank}.yaml"
+
+
+def write_finalists(exploration: Exploration, folder: Path) -> None:
+    """Write explore.json, and a scenario file for each finalist."""
+    question, answer = exploration.question, exploration.answer
+    for rank, finalist in enumerate(exploration.finalists, 1):
+        file, numbers = scenario_file(exploration, folder, rank), answer.numbers(finalist.place)
+        head = [
+            f"Finalist {rank} of `python -m hilsim explore {shlex.quote(str(question.file))}` by "
+            f"{question.objective.name}:",
+            f"{question.objective.measure} {finalist.screened:.6g}, speed-up {numbers['speedup']:.3f} over its own "
+            "target alone.",
+            f"python simulate.py {shlex.quote(str(file))} runs it live, and should give the same within "
+            f"{TOLERANCE:.0%}.",
+        ]
+        with written(file) as path:
+            overrides = [*question.overrides, *finalist.overrides]
+            path.write_text(scenario_text(question.file, overrides, head), encoding="utf-8")
+    with written(folder / "explore.json") as path:
+        path.write_text(spelled(as_json(exploration)), encoding="utf-8")
 
 
 def as_json(exploration: Exploration) -> dict[str, Any]:
     """The finalists with everything that they rest on, for `--out`."""
     answer, one = exploration.answer, exploration.answer.objective
     return {
-        "scenario": exploration.base.scenario.name,
+        "scenario": exploration.question.base.scenario.name,
         "objective": {"name": one.name, "measure": one.measure, "goal": one.goal},
         "own": exploration.own,
         "better_than_own": exploration.better,
@@ -158,7 +155,7 @@ def as_json(exploration: Exploration) -> dict[str, Any]:
                 "rank": rank,
                 "choices": answer.named(each.place),
                 "set": list(each.overrides),
-                "talk_leaves_car": list(each.outside),
+                "talk_leaves_car": list(outside_car(each.setup)),
                 "measures": {k: None if np.isnan(v) else v for k, v in answer.numbers(each.place).items()},
                 "by_events": each.by_events,
                 "moved_most_by": [
@@ -168,11 +165,11 @@ def as_json(exploration: Exploration) -> dict[str, Any]:
                 "does_not_fit_with": [
                     {"figure": limit.figure, "value": limit.value, "unit": limit.unit} for limit in each.rests.limits
                 ],
-                "assumptions": list(each.assumed),
+                "assumptions": assumed_figures(each),
             }
             for rank, each in enumerate(exploration.finalists, 1)
         ],
-        "ranking": exploration.ranking,
+        "ranking": ranking_command(exploration),
     }
 
 
@@ -304,9 +301,14 @@ def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
     word = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
     lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
     lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {word}")
-    if finalist.assumed:
-        lines.append(f"rests on {len(finalist.assumed)} assumed figures (--out has all){rests_words(one, finalist)}")
+    if assumed := assumed_figures(finalist):
+        lines.append(f"rests on {len(assumed)} assumed figures (--out has all){rests_words(one, finalist)}")
     return lines
+
+
+def assumed_figures(finalist: Finalist) -> list[dict[str, Any]]:
+    """The figures of a finalist's document that are assumed."""
+    return [figure for figure in assumptions(finalist.setup) if figure["kind"] == "assumed"]
 
 
 def rests_words(one: Objective, finalist: Finalist) -> str:
@@ -362,7 +364,7 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
             scale("log")
             axis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_minor_formatter(lambda value, _: f"{value:g}" if str(value)[0] in "25" else "")
-    axes.set_title(f"{exploration.base.scenario.name}: {len(answer.found):,} configurations that run")
+    axes.set_title(f"{exploration.question.base.scenario.name}: {len(answer.found):,} configurations that run")
     axes.grid(True, which="major", color="0.92", linewidth=0.6)
     axes.legend(loc="best", fontsize=9, frameon=True, framealpha=0.9)
     figure.savefig(path, dpi=120, format=kind)

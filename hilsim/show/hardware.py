@@ -8,6 +8,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.setup import Setup
@@ -256,3 +257,12 @@ def row(*cells: object) -> str:
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
     return "  " + "".join(parts)
+
+
+def render_lost_run(found: Block, console: Console) -> None:
+    """The report of a run that ended when a board was lost."""
+    page = Page(console)
+    render_lost(page, found["lost"])
+    render_hardware(page, found["hardware"])
+    if "shadow" in found:
+        render_shadow(page, found["shadow"])

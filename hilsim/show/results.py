@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from hilsim.errors import Fault, InputError
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
-from hilsim.study.points import Grid, Label, Point, spelled
+from hilsim.study.execution import Row
+from hilsim.study.points import Grid, Label, spelled
 from hilsim.study.spread import Spread, spread
-from hilsim.study.store import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,15 +23,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 MOST_REASONS = 6
-
-
-@dataclass(frozen=True)
-class Row:
-    """One point and what became of it."""
-
-    point: Point
-    labels: list[Label]
-    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -118,14 +108,6 @@ def axis_type(labels: Sequence[Label]) -> Any:
     if kinds == {int} and all(abs(label) < 2**63 for label in labels if isinstance(label, int)):
         return pyarrow.int64()
     return pyarrow.float64() if kinds <= {int, float} else pyarrow.string()
-
-
-def require_pyarrow() -> None:
-    """Raises `InputError` where pyarrow is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("pyarrow") is None:
-        raise InputError([Fault("--parquet", "", "no pyarrow", "it installed", "Install hilsim[study], or use --csv.")])
 
 
 def print_table(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str], console: Console) -> None:

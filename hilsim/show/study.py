@@ -1,25 +1,45 @@
-"""A study as a picture: lines over one number, a line for every choice of the other axes, or a map over two numbers."""
+"""A study on the terminal, in files, and as a picture: lines over one number, or a map over two."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from hilsim.describe.study import Study
+from hilsim.describe.write import typed
+from hilsim.files import written
 from hilsim.measure.measures import MEASURES
 from hilsim.show.comparison import plain
-from hilsim.show.numbers import three_digits, told_apart
+from hilsim.show.numbers import clean, counted, duration, percent, three_digits, told_apart
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.plots.scatter import COLOURS, MARKERS
-from hilsim.show.results import Cell
+from hilsim.show.results import (
+    Cell,
+    best_of,
+    cells_of,
+    columns_of,
+    print_reasons,
+    print_table,
+    write_csv,
+    write_parquet,
+)
+from hilsim.study.execution import SPEEDUP, Row
 from hilsim.study.points import Column, Grid, spelled
+from hilsim.study.search import Found
+from hilsim.study.sweeps import LATENCY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_PANELS = 4
 MOST_LINES = len(COLOURS)
+SAME = 1e-3  # times of the target alone that differ by less are one
+WIDE = 140  # columns of a table that no terminal limits
 MOST_NUMBERED = 150  # fields of a map that still have room for their number
 
 
@@ -135,3 +155,98 @@ def draw_map(axes: Axes, cells: Sequence[Cell], grid: Grid, places: tuple[int, i
         set_ticks(range(0, len(column.labels), step), [spelled(label) for label in column.labels[::step]])
     axes.set_xlabel(across.head)
     axes.set_ylabel(up.head)
+
+
+def show(
+    study: Study,
+    rows: Sequence[Row],
+    grid: Grid,
+    metrics: Sequence[str],
+    searched: Found | None,
+    ran: tuple[Path, tuple[str, ...]],
+) -> None:
+    """The table, what was refused and why, and the best points as commands; `ran` is the scenario and its --set."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    if study.question:
+        console.print(clean(study.question), style="bold", highlight=False, markup=False)
+    cells = cells_of(rows, metrics)
+    front = [] if searched is None else [cell for places in searched.front for cell in cells if cell.places == places]
+    print_table(front if searched is not None and len(searched.goals) > 1 else cells, grid, metrics, console)
+    print_reasons(rows, console)
+    if searched is not None:
+        trials = f"{searched.trials} trials of {counted(len(searched.tried), 'combination')}"
+        share = percent(len(searched.tried) / grid.cells)
+        console.print(f"Search: {trials}, {share} of the grid's {grid.cells:,}.", highlight=False)
+    if searched is not None and len(searched.goals) > 1:
+        console.print(
+            f"No other point is better in one and as good in all of {', '.join(metrics[: len(searched.goals)])}."
+        )
+        return
+    name = metrics[0]
+    if name == SPEEDUP and (alone := baselines(rows)) is not None:
+        alone_ms = f"{duration(alone[0])} to {duration(alone[1])} a request"
+        text = f"Each speedup is over its own target alone, which takes {alone_ms}: "
+        if searched is None:
+            name = LATENCY
+            cells = cells_of(rows, [*metrics, name])
+            text += f"the best point is by {name}."
+        else:
+            text += f"for the quickest point search for {LATENCY}."
+        console.print(text, highlight=False)
+    best = front[0] if front else None if searched is not None else best_of(cells, name)
+    if best is not None and (mean := best.metrics[name]) is not None:
+        # Of several seeds the first is the scenario's own.
+        chosen = [
+            given for given in best.rows[0].point.overrides if grid.varies("seed") or not given.startswith("seed=")
+        ]
+        command = f"python simulate.py {shlex.quote(str(short_path(ran[0])))} {typed([*ran[1], *chosen])}"
+        text = f"Best {name}, {three_digits(mean.mean)}: {command}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if failed := [row for row in rows if row.outcome.state == "failed"]:
+        text = f"{counted(len(failed), 'point')} failed, which none should; --retry-failed runs them again."
+        console.print(text, style="bold red", highlight=False)
+
+
+def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """The least and the longest request of the target alone, where points of one seed differ in it.
+
+    None where they do not, and where answers are of different lengths, so that times say less than speed-ups.
+    """
+    alone: dict[int, list[float]] = defaultdict(list)
+    tokens: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        found = [row.outcome.metrics.get(name) for name in (SPEEDUP, LATENCY, "output_token_throughput")]
+        if row.outcome.state == "done" and None not in found:
+            gain, latency, rate = (float(number or 0.0) for number in found)
+            alone[row.point.seed].append(gain * latency)
+            tokens[row.point.seed].append(rate * latency)
+    apart = [seed for seed, times in alone.items() if max(times) > (1 + SAME) * min(times)]
+    if not apart or any(max(tokens[seed]) > (1 + SAME) * min(tokens[seed]) for seed in apart):
+        return None
+    return min(map(min, alone.values())), max(map(max, alone.values()))
+
+
+def short_path(file: Path) -> Path:
+    """A path as it is typed here."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+
+
+def export(
+    study: Study, rows: Sequence[Row], grid: Grid, metrics: Sequence[str], *, csv: Path | None, parquet: Path | None,
+    plot: Path | None,
+) -> None:  # fmt: skip
+    """Write the files that were asked for, each whole or not at all."""
+    columns = columns_of(rows, grid, metrics)
+    if csv is not None:
+        with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+            write_csv(columns, file)
+    if parquet is not None:
+        with written(parquet) as path:
+            write_parquet(columns, path, grid, metrics)
+    if plot is not None:
+        with written(plot) as path:
+            draw(cells_of(rows, metrics), grid, metrics, study.question or study.name, path, plot.suffix[1:])

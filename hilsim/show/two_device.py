@@ -13,7 +13,7 @@ from hilsim.fidelity.step_log import PromptRuns, SpeculativeRun
 from hilsim.fidelity.two_device import Replay
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.fidelity import remark_lines
-from hilsim.units import NS_PER_S, ms
+from hilsim.units import ms
 
 GOOD, FAIR = 0.05, 0.10
 WITHOUT = {
@@ -28,21 +28,11 @@ START = {
 }
 
 
-def deviation(predicted: float, measured: float | None) -> float | None:
-    """Relative error with its sign, or None where nothing was measured."""
-    return None if measured is None else predicted / measured - 1
-
-
-def totals(replay: Replay) -> list[tuple[str, float | None, float, int]]:
-    """What was compared: its name, measured and predicted seconds, and tokens."""
-    sync, asynchronous = replay.runs.sync, replay.runs.asynchronous
+def answer_tokens(replay: Replay, name: str) -> int:
+    """Tokens of the answer that a comparison is about."""
+    sync = replay.runs.sync
     assert sync is not None
-    measured = None if asynchronous is None else asynchronous.total_s
-    return [
-        ("sync, replayed", sync.total_s, replay.sync_replayed_s, sync.tokens),
-        ("sync, from medians", sync.total_s, replay.sync_predicted_s, sync.tokens),
-        ("async, predicted", measured, replay.async_predicted_s, replay.tokens),
-    ]
+    return replay.tokens if name == "async_predicted" else sync.tokens
 
 
 def speed_up(replay: Replay, total_s: float | None, tokens: int) -> float | None:
@@ -57,15 +47,15 @@ def totals_table(replay: Replay) -> Table:
     made.add_column("")
     for name in ("measured s", "predicted s", "deviation", "speed-up", "predicted"):
         made.add_column(name, justify="right")
-    for name, measured, predicted, tokens in totals(replay):
-        error = deviation(predicted, measured)
+    for name, total in replay.comparisons.items():
+        tokens = answer_tokens(replay, name)
         made.add_row(
-            name,
-            number(measured, 3),
-            number(predicted, 3),
-            Text("-") if error is None else Text(f"{error:+.1%}", style=style(error)),
-            number(speed_up(replay, measured, tokens), 2),
-            number(speed_up(replay, predicted, tokens), 2),
+            total.what,
+            number(total.measured, 3),
+            number(total.predicted, 3),
+            Text("-") if total.error is None else Text(f"{total.error:+.1%}", style=style(total.error)),
+            number(speed_up(replay, total.measured, tokens), 2),
+            number(speed_up(replay, total.predicted, tokens), 2),
         )
     return made
 
@@ -82,11 +72,12 @@ def number(value: float | None, places: int) -> str:
 
 def lines(replay: Replay) -> Iterable[str]:
     """What is explained, the step times used, acceptance, and what an asynchronous run is predicted to look like."""
-    times, walk, sync = replay.times, replay.walk, replay.runs.sync
+    times, predicted, sync = replay.times, replay.asynchronous, replay.runs.sync
     assert sync is not None
-    outside_s = max(0.0, sync.total_s - replay.sync_replayed_s)
+    steps_s = replay.comparisons["sync_replayed"].predicted
+    outside_s = max(0.0, sync.total_s - steps_s)
     yield (
-        f"Explained: the steps make up {replay.sync_replayed_s / sync.total_s:.1%} of the synchronous run; the other"
+        f"Explained: the steps make up {steps_s / sync.total_s:.1%} of the synchronous run; the other"
         f" {1000 * outside_s:.1f} ms, {1000 * outside_s / len(sync.verify_s):.2f} ms a round, lie between them"
     )
     yield (
@@ -98,14 +89,20 @@ def lines(replay: Replay) -> Iterable[str]:
         f" {START[times.start_from]}; first sync steps {ms(times.first_draft_ns):.1f} and"
         f" {ms(times.first_verify_ns):.1f} ms"
     )
-    groups = ", ".join(f"{count} in {rounds} rounds" for count, rounds in replay.drafts_per_round.items())
-    yield f"Sync: {sync.tokens} tokens, {rounds_line(sync.accepted)}; alpha {replay.alpha:.3f}; draft steps: {groups}"
+    groups = ", ".join(f"{count} in {rounds} rounds" for count, rounds in drafts_per_round(replay).items())
+    alpha = replay.rounds.acceptance
+    yield f"Sync: {sync.tokens} tokens, {rounds_line(sync.accepted)}; alpha {alpha:.3f}; draft steps: {groups}"
     yield (
-        f"Async, predicted: {replay.tokens} tokens, {rounds_line(walk.accepted)}; {walk.rollbacks} rollbacks,"
-        f" {walk.stale_rounds} rounds on stale drafts"
+        f"Async, predicted: {replay.tokens} tokens, {rounds_line(predicted.accepted)}; {predicted.rollbacks} rollbacks,"
+        f" {predicted.single_rows} rounds of one row"
     )
     if replay.runs.asynchronous is not None:
         yield f"Async, measured: {rounds_line(replay.runs.asynchronous.accepted)}"
+
+
+def drafts_per_round(replay: Replay) -> dict[int, int]:
+    """How many rounds had how many draft steps."""
+    return dict(sorted(Counter(replay.rounds.recorded_by_round).items()))
 
 
 def ratio(replay: Replay) -> float:
@@ -150,21 +147,20 @@ def as_json(prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str)
 
 def sample(replay: Replay) -> dict[str, object]:
     """One prompt: totals, step times, acceptance and rounds."""
-    times, walk, sync, asynchronous = replay.times, replay.walk, replay.runs.sync, replay.runs.asynchronous
+    times, predicted, sync, asynchronous = replay.times, replay.asynchronous, replay.runs.sync, replay.runs.asynchronous
     assert sync is not None
-    names = ("sync_replayed", "sync_predicted", "async_predicted")
     return {
         "sample_index": replay.runs.index,
         **{
             name: {
-                "measured_s": measured,
-                "predicted_s": predicted,
-                "deviation": deviation(predicted, measured),
-                "tokens": tokens,
-                "speedup_measured": speed_up(replay, measured, tokens),
-                "speedup_predicted": speed_up(replay, predicted, tokens),
+                "measured_s": total.measured,
+                "predicted_s": total.predicted,
+                "deviation": total.error,
+                "tokens": answer_tokens(replay, name),
+                "speedup_measured": speed_up(replay, total.measured, answer_tokens(replay, name)),
+                "speedup_predicted": speed_up(replay, total.predicted, answer_tokens(replay, name)),
             }
-            for name, (_, measured, predicted, tokens) in zip(names, totals(replay), strict=True)
+            for name, total in replay.comparisons.items()
         },
         "step_times_ms": {
             "draft": ms(times.draft_ns),
@@ -178,16 +174,16 @@ def sample(replay: Replay) -> dict[str, object]:
         "start_from": times.start_from,
         "draft_tokens": times.draft_tokens,
         "verify_ratio": ratio(replay),
-        "alpha": replay.alpha,
-        "drafts_per_round": {str(count): rounds for count, rounds in replay.drafts_per_round.items()},
+        "alpha": replay.rounds.acceptance,
+        "drafts_per_round": {str(count): rounds for count, rounds in drafts_per_round(replay).items()},
         "sync_rounds": rounds(sync),
         "async_rounds_measured": None if asynchronous is None else rounds(asynchronous),
-        "async_rounds_predicted": histogram(walk.accepted)
+        "async_rounds_predicted": histogram(predicted.accepted)
         | {
-            "draft_steps": walk.draft_steps,
-            "rollbacks": walk.rollbacks,
-            "stale_rounds": walk.stale_rounds,
-            "total_s": walk.total_ns / NS_PER_S,
+            "draft_steps": predicted.draft_steps,
+            "rollbacks": predicted.rollbacks,
+            "stale_rounds": predicted.single_rows,
+            "total_s": replay.comparisons["async_predicted"].predicted,
         },
     }
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.study.store import Outcome
 from hilsim.study.workers import Task, Work
+from hilsim.versions import require_package
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -39,12 +40,9 @@ class Cluster:
     def __init__(self, work: Work, address: str, facts: Mapping[str, str], report: Callable[[], Facts]):
         """Raises `InputError` for a cluster that is not there, or has workers that differ; `report` runs on each."""
         self.work, self.address = work, address
-        try:
-            from distributed import Client
-        except ModuleNotFoundError:
-            raise InputError(
-                [Fault("--cluster", address, "no Dask", "it installed", "Install hilsim[cluster].")]
-            ) from None
+        require_package("distributed", "--cluster")
+        from distributed import Client
+
         if not ADDRESS.fullmatch(address):
             raise self.fault("no address", "tcp://HOST:PORT of a running `dask scheduler`")
         quiet()

@@ -18,7 +18,7 @@ from hilsim.compiler.compile_check import compiled, load_compiled
 from hilsim.cost.fit import quick_verdict
 from hilsim.cost.memory import Ledger, ledgers
 from hilsim.cost.published import exceeded
-from hilsim.describe.catalogue import PROJECT, load_named
+from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
@@ -27,6 +27,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
 from hilsim.measure.measures import MEASURED, measured
 from hilsim.measure.screened import screened_measures
+from hilsim.places import DATA
 from hilsim.runs.replay import run_of
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
@@ -403,4 +404,4 @@ class Screen:
 @cache
 def on_chip() -> Link:
     """The link between two units of one chip."""
-    return load_named("link", Link, "on-chip", PROJECT / "scenarios")
+    return load_named("link", Link, "on-chip", DATA / "scenarios")

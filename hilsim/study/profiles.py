@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hilsim.compiler.compile_check import network_plan, plan_of
 from hilsim.compiler.plan import Plan
-from hilsim.describe.catalogue import FOLDERS, PROJECT, described, load_chip
+from hilsim.describe.catalogue import FOLDERS, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
 from hilsim.describe.head import Head
 from hilsim.describe.load import EIGHT_BITS
@@ -15,6 +15,7 @@ from hilsim.describe.model import Model
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile, NetworkPlacement, Placement
 from hilsim.describe.setup import Placed, PlacedNetwork
+from hilsim.places import DATA
 
 # From then to now, NPU before GPU before what no language model runs on.
 PROFILES = ("sa8295_2023", "sa8295_today", "hexagon_v73", "orin_trt_8_6", "orin_trt_10", "orin_dla")
@@ -29,7 +30,7 @@ CHIPS = {
 NETWORKS = ("hilsim.networks.intent:matcher", "hilsim.networks.intent:matcher_22m")
 ROWS = Widths(value=(8,), kind="assumed", source="one graph a model tells what its compiler takes")
 CONTEXT = 1024
-HERE = PROJECT / FOLDERS["profile"] / "x.yaml"
+HERE = DATA / FOLDERS["profile"] / "x.yaml"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator
             if isinstance(part, Placed):
                 plan = plan_of(part, profile, Compile(), context=CONTEXT)
             else:
-                plan = network_plan(part, profile, Compile(), PROJECT)
+                plan = network_plan(part, profile, Compile(), DATA)
             yield Cell(name, profile_name, chip.name, plan)
 
 

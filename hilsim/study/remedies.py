@@ -14,7 +14,7 @@ from pathlib import Path
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.counts import body_weights
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import PROJECT, described
+from hilsim.describe.catalogue import described
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
@@ -22,6 +22,7 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.errors import CompileError, InputError, TooShallow
+from hilsim.places import DATA
 
 LENGTHS = (1, 2, 3, 4, 5, 7, 10)
 OTHER_POLICIES = (
@@ -173,7 +174,7 @@ def drafts(setup: Setup) -> Iterator[Change]:
     models = [model for model in described("model", Model) if model.role == "draft"]
     models = [model for model in models if model.vocabulary.name == vocabulary]
     names = [model.name for model in sorted(models, key=lambda model: body_weights(model.architecture))]
-    folders = sorted((PROJECT / "models").glob("draft-*m"), key=lambda folder: float(folder.name[6:-1]))
+    folders = sorted((DATA / "models").glob("draft-*m"), key=lambda folder: float(folder.name[6:-1]))
     if setup.draft.model.name not in names or setup.draft.stand_in not in folders:
         return
     model, folder = names.index(setup.draft.model.name), folders.index(setup.draft.stand_in)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hilsim.describe.study import Search
-from hilsim.errors import Fault, InputError
 from hilsim.study.points import Column, Grid
 
 if TYPE_CHECKING:
@@ -83,14 +82,6 @@ def search(grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, r
             study.tell(trial, [0.0] * len(goals) if values is None else list(values), TrialState.COMPLETE)
         reached(begin + len(trials))
     return Found(tried, how.trials, tuple(goals))
-
-
-def require_optuna() -> None:
-    """Raises `InputError` where Optuna is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("optuna") is None:
-        raise InputError([Fault("study", "search", "no Optuna", "it installed", "Install hilsim[search].")])
 
 
 def sampler_of(how: Search) -> BaseSampler:

@@ -13,10 +13,10 @@ from pathlib import Path
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import Verdict
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.errors import HilsimError, InputError
 from hilsim.measure.measures import MEASURES, measured
+from hilsim.places import DATA, PACKAGE
 from hilsim.runs.replay import run_of
 from hilsim.study.campaign import require_bytes
 from hilsim.study.cluster import differing
@@ -73,11 +73,11 @@ def facts_of(file: Path, base: Sequence[str]) -> dict[str, str]:
 @cache
 def sources() -> str:
     """Digest of the compilers' rules and of our code as far as it has a say in results; how they are shown has none."""
-    files = [file for file in (PROJECT / "hilsim").rglob("*.py") if file.relative_to(PROJECT).parts[1] not in NO_SAY]
-    files += [file for folder in ("operators", "profiles") for file in (PROJECT / "chips" / folder).glob("*.*")]
+    files = [file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] not in NO_SAY]
+    files += [file for folder in ("operators", "profiles") for file in (DATA / "chips" / folder).glob("*.*")]
     found = hashlib.sha256()
     for file in sorted(files):
-        found.update(str(file.relative_to(PROJECT)).encode() + file.read_bytes())
+        found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()[:16]
 
 

@@ -43,6 +43,8 @@ class Job(Protocol):
 
 J = TypeVar("J", bound=Job)
 R = TypeVar("R")
+JobIn = TypeVar("JobIn", bound=Job, contravariant=True)
+ResultOut = TypeVar("ResultOut", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ class Task:
 Work = Callable[[Task], Outcome]
 
 
-class Workers(Protocol[J, R]):
+class Workers(Protocol[JobIn, ResultOut]):
     """Runs jobs and gives what became of them, in the order in which they end."""
 
-    def run(self, jobs: Sequence[J]) -> Iterator[R]: ...
+    def run(self, jobs: Sequence[JobIn]) -> Iterator[ResultOut]: ...
 
     def close(self) -> None: ...
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.setup import Placed, Setup
 from hilsim.files import read_text
+from hilsim.places import DATA
 
-CORPUS = PROJECT / "models" / "corpus"
+CORPUS = DATA / "models" / "corpus"
 WORDS, FACTS = CORPUS / "words.txt", CORPUS / "coverage.json"
 MARKS = ".,!?;:\"'()-"
 NUMBER = re.compile(r"\d+")

@@ -19,10 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+from hilsim.places import CODE
+
 WALL_S = 120.0
 PROBES = ("", " ", "Hello, world! 123", "  two\n\n\tblanks  ", "Größe, naïve, 日本語, 😀, \u0301\u200b", "a" * 300)
 
@@ -35,7 +35,7 @@ class Limited:
     """The other process: a JSON line in, a JSON line out."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from hilsim.text.limited import serve; serve()"],
             env=os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},

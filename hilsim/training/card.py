@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.load import load_setup
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
 from hilsim.measure.metrics import deliveries, speculation
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import Network
+from hilsim.places import DATA
 from hilsim.sampling.distribution import law_of, require_finite
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -33,7 +33,7 @@ from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Dialogue, Tokens, read_dialogues, stream
 from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = DATA / "scenarios" / "orin_8295.yaml"
 TEMPERATURES = (0.0, 0.7)
 PARTS = ("in", "shift")
 DRAFTED = 5
@@ -97,7 +97,7 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
     networks = {name: load_network(models / name) for name in (TARGET, *DRAFTS)}
     losses: dict[tuple[str, str], float] = {}
     for part in PARTS:
-        told = stream(read_dialogues(PROJECT / "models/corpus/valid.jsonl.gz", part), tokenizer)
+        told = stream(read_dialogues(DATA / "models/corpus/valid.jsonl.gz", part), tokenizer)
         for name, network in networks.items():
             losses[name, part] = mean_loss(network, told)
             if not math.isfinite(losses[name, part]):
@@ -106,7 +106,7 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
             say(f"{name}, {part}: validation loss {losses[name, part]:.3f}")
     found: dict[tuple[str, str, float], Acceptance] = {}
     for part in PARTS:
-        asked = read_dialogues(PROJECT / "models/corpus/test.jsonl.gz", part)[:dialogues]
+        asked = read_dialogues(DATA / "models/corpus/test.jsonl.gz", part)[:dialogues]
         for temperature in TEMPERATURES:
             for name in DRAFTS:
                 found[name, part, temperature] = measure(models, name, asked, temperature)

@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hilsim.describe.catalogue import PROJECT
 from hilsim.describe.config_json import CONFIG
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import folder_faults, written
@@ -39,9 +38,10 @@ from hilsim.networks.intent import (
     tokenizer_digest,
 )
 from hilsim.networks.tensors import WEIGHTS
+from hilsim.places import DATA
 from hilsim.training.fitting import Schedule
 
-CORPUS = PROJECT / "models" / "corpus" / "commands.jsonl.gz"
+CORPUS = DATA / "models" / "corpus" / "commands.jsonl.gz"
 SEED = 1
 HELD_OUT_SHARE = 0.1
 TEMPERATURE = 0.07

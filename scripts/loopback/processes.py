@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 
 from hilsim.describe.address import TCP
-from hilsim.describe.catalogue import PROJECT
 from hilsim.errors import HilsimError
+from hilsim.places import CODE
 
 LISTENING = "listening on "
 GOODBYE_S = 5.0
@@ -48,7 +48,7 @@ def started(arguments: Sequence[str], prefix: Sequence[str] = ()) -> tuple[subpr
     with TemporaryFile("w+") as notes:  # no pipe, which would fill up with nobody reading
         process = subprocess.Popen(
             command,
-            cwd=PROJECT,
+            cwd=CODE,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=notes,

@@ -4,7 +4,8 @@ draft chip   ▓d1▓d2▓d3▓d4▓d5▓d6▓d7▓ ...          goes on until i
 link            ▸  ▸  ▸  ▸  ▸      ◂verdict◂
 target chip           ▓verify d1 d2▓verify d3 d4 d5▓   takes what has arrived, `min_batch` at least
 
-With `min_batch` 0 the target never waits: where nothing has arrived it runs one row.
+With `min_batch` 0 the target never waits: where nothing has arrived it runs one row. With `pre_verify` it does so
+after a rejection only, while the draft starts again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
     heard: list[tuple[int, bool]] = []
     drafter = env.process(draft_on(context, lead, inbox, heard, policy))
     told = None
+    idle = False  # one row while the draft starts again, not one after the other
 
     def hear(length: int, done: bool) -> None:
         heard.append((length, done))
@@ -40,7 +42,7 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
             continue
         fresh = inbox.fresh(request)
         enough = len(fresh) >= min(policy.min_batch, request.room - 1) or (fresh and inbox.newest.last)
-        if not enough:
+        if not enough and not idle:
             yield inbox.arrival
             continue
         start, before, cached = context.now, len(request.tokens), request.target_cached
@@ -51,6 +53,7 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
         yield from target_step(context, request, step)
         opened = context.judge(request, start, proposed, verdict, cached)
         request.after_block(before, len(fresh), verdict.accepted)
+        idle = policy.pre_verify and verdict.accepted < len(fresh)
         told = announce(context, request, opened, len(fresh) + 1, hear)
     if told is not None:
         yield told

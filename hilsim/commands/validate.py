@@ -1,0 +1,103 @@
+"""`validate`: how well do the chips predict? Predicted against measured figures, or a log of a two-device run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from hilsim.commands.arguments import Commands, place, source
+from hilsim.commands.outputs import require_plot
+
+
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
+    parser.add_argument(
+        "--csv", metavar="FILE", type=source,
+        help="a team's own figures instead of the shipped ones, or llama-bench's output (columns: docs/logs.md)",
+    )  # fmt: skip
+    parser.add_argument("--chip", metavar="NAME", help="the chip of rows that do not name one, as llama-bench's")
+    parser.add_argument(
+        "--trace", metavar="FILE", type=source,
+        help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
+    )  # fmt: skip
+    parser.add_argument("--plot", metavar="FILE", type=place, help="also a scatter plot (PNG, SVG or PDF)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument("--skip-bad", action="store_true", help="skip rows of unknown devices or precisions")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare. Returns 1 where a row or a time is doubtful."""
+    return validate_rows(options) if options.trace is None else validate_log(options)
+
+
+def validate_rows(options: argparse.Namespace) -> int:
+    """Predicted against measured, three ways."""
+    from rich.console import Console
+
+    from hilsim.errors import Fault, InputError
+    from hilsim.fidelity.cases import SHIPPED
+    from hilsim.fidelity.from_file import validate
+    from hilsim.files import written
+    from hilsim.places import DATA
+    from hilsim.show.fidelity import as_json, print_validation
+
+    if options.plot is not None:
+        require_plot(options.plot)
+    if options.csv is None and options.chip is not None:
+        raise InputError([Fault("--chip", "", "no file whose rows it names", "--csv FILE beside it")])
+    found = validate(options.csv, chip=options.chip, skipped=print_skipped if options.skip_bad else None)
+    if options.plot is not None:
+        from hilsim.show.plots.scatter import draw
+
+        if not found.rows:
+            raise InputError(
+                [Fault(str(options.plot), "--plot", "no row that is compared by its time", "at least one")]
+            )
+        with written(options.plot) as temporary:
+            draw(found.rows, temporary, options.plot.suffix[1:])
+    doubts = [str(doubt) for doubt in found.doubts]
+    compared = (found.rows, found.speculation, found.ratios, found.left_out)
+    if options.json:
+        write_json(as_json(*compared) | {"doubts": doubts, "notes": found.notes})
+    else:
+        name = str(options.csv or SHIPPED.relative_to(DATA))
+        print_validation(Console(), *compared, name, (doubts, found.notes))
+    return 1 if doubts else 0
+
+
+def validate_log(options: argparse.Namespace) -> int:
+    """The step log of a real two-device run, replayed and predicted."""
+    from rich.console import Console
+
+    from hilsim.errors import Fault, InputError
+    from hilsim.fidelity.doubts import doubtful_steps
+    from hilsim.fidelity.step_log import read_log
+    from hilsim.fidelity.two_device import replay
+    from hilsim.show.two_device import as_json, print_log
+
+    of_rows = {
+        "--csv": options.csv, "--chip": options.chip, "--plot": options.plot, "--skip-bad": options.skip_bad,
+    }  # fmt: skip
+    if beside := [name for name, value in of_rows.items() if value]:
+        found = f"{', '.join(beside)} beside it"
+        raise InputError([Fault("--trace", "", found, "--trace FILE alone or with --json", "Run validate twice.")])
+    prompts = read_log(options.trace)
+    replays = [replay(runs, options.trace) for runs in prompts if runs.sync is not None]
+    doubts = [str(doubt) for doubt in doubtful_steps(prompts, options.trace)]
+    if options.json:
+        write_json(as_json(prompts, replays, str(options.trace)) | {"doubts": doubts})
+    else:
+        print_log(Console(), prompts, replays, str(options.trace), doubts)
+    return 1 if doubts else 0
+
+
+def print_skipped(fault: object) -> None:
+    """Name a row that --skip-bad skips."""
+    print(f"skipped: {fault}", file=sys.stderr)
+
+
+def write_json(document: dict[str, object]) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")

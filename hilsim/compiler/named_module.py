@@ -1,0 +1,73 @@
+"""A module of the user's own against the compiler of a chip: which unit, which rules, which number format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hilsim.compiler.choose import Site
+from hilsim.compiler.plan import Plan
+from hilsim.compiler.planner import Prepared, plan_module
+from hilsim.compiler.program import subject_of
+from hilsim.describe.catalogue import load_chip
+from hilsim.describe.chip import Unit
+from hilsim.describe.complaints import validated
+from hilsim.describe.load import EIGHT_BITS, with_override
+from hilsim.describe.profile import Profile, load_profile
+from hilsim.describe.scenario import Compile
+from hilsim.describe.strict_yaml import parse
+from hilsim.errors import Fault, InputError
+
+HERE = Path("command line")
+
+
+def plan_named_module(
+    module: str, overrides: Sequence[str], say: Callable[[str], None], *, chip: str | None, unit: str | None = None,
+    precision: str | None = None, profile: str | None = None,
+) -> tuple[Plan, dict[str, Prepared]]:  # fmt: skip
+    """The plan of PACKAGE.MODULE:FACTORY or FILE.py:FACTORY on a chip, and its graphs' programs.
+
+    `overrides` are `compile.KEY=VALUE`. Raises `InputError` where a name or a combination does not exist.
+    """
+    chip_name, unit_name, found, rules = placed(chip, unit, profile)
+    precision = precision or next(known for known in (*EIGHT_BITS, *found.precisions) if known in found.precisions)
+    if precision not in found.precisions:
+        raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
+    allowed = compile_options(overrides)
+    site = Site(found, found.precisions[precision], rules, allowed)
+    return plan_module(subject_of(module), site, say, unit=f"{chip_name}.{unit_name}", precision=precision)
+
+
+def placed(chip_name: str | None, unit_name: str | None, profile_name: str | None) -> tuple[str, str, Unit, Profile]:
+    """Chip, unit and profile by name; without names the first unit that has or suits a profile, and its first one."""
+    if chip_name is None:
+        raise InputError([Fault("--chip", "", "none", "the name of a chip, such as sa8295p", "See chips/.")])
+    chip = load_chip(chip_name, HERE)
+    profile = None if profile_name is None else load_profile(profile_name, HERE)
+    if unit_name is not None and unit_name not in chip.units:
+        raise InputError([Fault("--unit", "", repr(unit_name), f"a unit of {chip.name}: {', '.join(chip.units)}")])
+    fitting = {
+        name: unit
+        for name, unit in chip.units.items()
+        if unit_name in (None, name) and (unit.profiles if profile is None else profile.suits(unit))
+    }
+    if not fitting:
+        of = f"{chip.name}{'' if unit_name is None else f'.{unit_name}'}"
+        expected = "a unit with profiles" if profile is None else f"a unit of kind {' or '.join(profile.units)}"
+        raise InputError(
+            [Fault("--chip", "", f"{of}, which has none that fits", expected, "Name --profile or --unit.")]
+        )
+    name, unit = next(iter(fitting.items()))
+    return chip.name, name, unit, profile or load_profile(unit.profiles[0], HERE)
+
+
+def compile_options(overrides: Sequence[str]) -> Compile:
+    """The `compile` part of a scenario from `--set` arguments alone. Raises `InputError` for any other key."""
+    document = parse("{}", "--set")
+    for override in overrides:
+        document = with_override(document, override)
+    data = document.data if isinstance(document.data, dict) else {}
+    if strange := [key for key in data if key != "compile"]:
+        raise InputError([Fault("--set", ", ".join(strange), "a key of a scenario", "compile.fallback and its like")])
+    return validated(Compile, parse(json.dumps(data.get("compile") or {}), "--set compile"), "--set compile")

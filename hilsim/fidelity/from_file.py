@@ -1,0 +1,151 @@
+"""Validation and calibration by a file of measured figures: read it, compare or fit, and say what is doubtful."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.describe.catalogue import described, file_of, written_chip
+from hilsim.describe.chip import Chip
+from hilsim.describe.family import Family
+from hilsim.describe.write import with_changed_figures
+from hilsim.errors import Fault, InputError
+from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
+from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, resolve
+from hilsim.fidelity.chip_file import as_file, with_account
+from hilsim.fidelity.doubts import doubtful_rows
+from hilsim.fidelity.measurements import Figures, Measurement, read_figures
+from hilsim.fidelity.ratios import Ratio, batch_ratios
+from hilsim.fidelity.speculation import SpeedUp, speed_ups
+from hilsim.fidelity.table import gathered
+from hilsim.fidelity.validate import Comparison, compared
+from hilsim.files import exists, read_text
+from hilsim.places import DATA
+from hilsim.progress import saying
+
+Skipped = Callable[[Fault], object]  # called for every row that is skipped
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows predicted and measured, speculation and ratios among them; rows left out; doubts, and notes on the file."""
+
+    rows: Sequence[Comparison]
+    speculation: Sequence[SpeedUp]
+    ratios: Sequence[Ratio]
+    left_out: Sequence[LeftOut]
+    doubts: Sequence[Fault]
+    notes: Sequence[str]
+
+
+def families() -> dict[str, Family]:
+    """All shipped families by name."""
+    return {family.name: family for family in described("family", Family)}
+
+
+def validate(file: Path | None = None, *, chip: str | None = None, skipped: Skipped | None = None) -> Validation:
+    """The rows of a file, or the shipped ones, predicted three ways.
+
+    `chip` is the device of a file whose rows do not name one. Rows at fault raise `InputError`, unless `skipped` takes
+    them.
+    """
+    known, figures = families(), read_figures(SHIPPED)
+    basis, left = cases_of(figures.rows)
+    cases = basis
+    if file is not None:
+        figures = read_figures(file, from_here(chip))
+        if chip is not None and figures.name_their_device:
+            found = f"{chip} beside rows that name their device"
+            raise InputError([Fault("--chip", "", found, "rows without a device column, or of llama-bench")])
+        cases, left = cases_of(figures.rows, skipped)
+        if not cases:
+            reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
+            raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
+    with saying("fitting") as say:
+        rows = compared(fitting(cases), known, fitting(basis), say)
+    return Validation(
+        rows, speed_ups(cases, known), list(batch_ratios(figures.rows, known)), left, doubtful_rows(cases, known),
+        notes_on(figures, cases),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A calibration, the text of the calibrated file, rows of the user's left out, doubts, and notes on the file."""
+
+    calibration: Calibration
+    text: str
+    left_out: Sequence[LeftOut]
+    doubts: Sequence[Fault]
+    notes: Sequence[str]
+
+
+def calibrate(
+    file: Path | None = None,
+    *,
+    chip: str | None = None,
+    family: str | None = None,
+    name: str | None = None,
+    constants: Sequence[str] = (),
+    skipped: Skipped | None = None,
+) -> Fit:
+    """Fit a chip's or a family's constants to the rows of a file, or to the shipped ones.
+
+    `name` is the fitted chip's; `constants` are those to fit beside the usual ones.
+    """
+    source = file or SHIPPED
+    figures = read_figures(source, from_here(chip))
+    cases, left = cases_of(figures.rows, skipped)
+    known = families()
+    if family is not None and family not in known:
+        raise InputError([Fault("--family", "", repr(family), f"one of {', '.join(known)}")])
+    described_chip = None if chip is None else written_chip(chip, Path("--chip"))
+    concerned = [
+        case
+        for case in cases
+        if (case.family == family if described_chip is None else case.chip.name == described_chip.name)
+    ]
+    doubts = doubtful_rows(concerned, known)
+    try:
+        if described_chip is None:
+            assert family is not None, "either a chip or a family"
+            path = file_of("family", family, DATA / "chips" / "_.yaml")
+            found = calibrate_family(known[family], fitting(cases), str(source))
+            text = with_account(with_changed_figures(read_text(path), str(path), found.figures), found)
+        else:
+            found = calibrate_chip(described_chip, fitting(cases), known, str(source), constants)
+            assert isinstance(found.record, Chip), "a chip calibrated into something else"
+            text = as_file(found.record, name)
+    except InputError as error:
+        raise InputError([*error.faults, *doubts]) from None  # a mistaken unit is the likeliest reason
+    return Fit(found, text, [] if file is None else left, doubts, [] if file is None else notes_on(figures, cases))
+
+
+def cases_of(rows: Sequence[Measurement], skipped: Skipped | None = None) -> tuple[list[Case], list[LeftOut]]:
+    """Rows as cases and those left out. Rows at fault raise `InputError`, unless `skipped` takes them."""
+    cases, left, faults = resolve(rows)
+    if faults and skipped is None:
+        raise InputError(gathered(faults))
+    for fault in gathered(faults):
+        assert skipped is not None
+        skipped(fault)
+    return cases, left
+
+
+def fitting(cases: Sequence[Case]) -> list[Case]:
+    """The rows that constants may be fitted to: all but speculation, which combines steps."""
+    return [case for case in cases if case.kind != "speculation"]
+
+
+def from_here(chip: str | None) -> str | None:
+    """A chip that is named as a file, by its absolute path: rows name theirs relative to their own file."""
+    name, at, mode = (chip or "").partition("@")
+    return f"{Path(name).resolve()}{at}{mode}" if name.endswith((".yaml", ".yml")) and exists(Path(name)) else chip
+
+
+def notes_on(figures: Figures, cases: Sequence[Case]) -> list[str]:
+    """What a reader should know of a file: columns that were not read, and devices that were named for it."""
+    found = [f"columns that were not read: {', '.join(figures.unread)}"] if figures.unread else []
+    named = {(case.measurement.hardware, case.chip.name) for case in cases if case.measurement.hardware}
+    return found + [f"{hardware!r} of the file was taken as {chip}" for hardware, chip in sorted(named)]

@@ -1,0 +1,205 @@
+"""Running a study: all points of its grid, or a search in it, in this process, in some beside it, or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from hilsim.compiler.compile_check import load_compiled
+from hilsim.describe.load import load_setup
+from hilsim.describe.outside import outside_car
+from hilsim.describe.study import Objective, Search, Study
+from hilsim.describe.study_load import Described, override
+from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.measure.measures import HEADLINE, MEASURES
+from hilsim.progress import progressing, saying
+from hilsim.study.campaign import Campaign
+from hilsim.study.cluster import Cluster
+from hilsim.study.points import Grid, Label, Point
+from hilsim.study.search import Found, Goal, Places, Values, search
+from hilsim.study.spread import spread
+from hilsim.study.store import Outcome
+from hilsim.study.sweeps import LATENCY
+from hilsim.study.worker import facts_of, worked
+from hilsim.study.workers import Here, Task, Workers, failed
+from hilsim.study.workers import workers_for as workers_here
+from hilsim.versions import require_package
+
+SPEEDUP = "speedup"
+PLACING = ("target", "draft")  # blocks of a scenario that say where a role runs
+MANY = 2000  # points that run without --yes
+PROBES = 2  # points that show how long all of them take; the first also loads what all of them need
+Goals = Sequence[tuple[str, Goal]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point and what became of it."""
+
+    point: Point
+    labels: list[Label]
+    outcome: Outcome
+
+
+def search_of(study: Study, *, asked: bool, grid: bool) -> Search | None:
+    """How to search, where the file or the command line asks for it; None where all points of the grid run."""
+    if grid or (study.search is None and not asked):
+        return None
+    require_package("optuna", "search")
+    return study.search or Search()
+
+
+def goals_of(how: Search, study: Study, file: Path) -> list[tuple[str, Goal]]:
+    """The objectives of a search and which way each goes: the first metric of the study where none is named."""
+    found: list[tuple[str, Goal]] = []
+    for place, wanted in enumerate(how.objectives or (Objective(metric=first_goal(study)),)):
+        better = MEASURES[wanted.metric].better
+        if wanted.goal is None and not better:
+            where = f"search.objectives[{place}]"
+            missing = f"no goal for {wanted.metric}, of which neither more nor less is better"
+            raise InputError([Fault(str(file), where, missing, "goal: min or goal: max")])
+        found.append((wanted.metric, wanted.goal or ("max" if better == "higher" else "min")))
+    return found
+
+
+def first_goal(study: Study) -> str:
+    """What a search looks for where none is named: the first metric, or the request time in place of a speed-up.
+
+    Both have the same best point where the target alone is the same in all, and the time has the right one elsewhere.
+    """
+    name = (study.metrics or HEADLINE)[0]
+    return LATENCY if name == SPEEDUP else name
+
+
+def outside_roles(described: Described, grid: Grid) -> list[str]:
+    """Roles that a study puts outside the car: by its scenario, or by a choice on an axis that places one."""
+    placing = [column for column in grid.columns if any(key.split(".")[0] in PLACING for key in column.keys)]
+    choices = [zip(column.keys, row, strict=True) for column in placing for row in column.rows]
+    found: dict[str, None] = {}
+    for choice in ((), *choices):
+        with suppress(InputError):  # what cannot run places no role
+            given = [*described.base, *(override(key, value) for key, value in choice)]
+            found |= dict.fromkeys(outside_car(load_setup(described.scenario.resolve(), given)))
+    return list(found)
+
+
+def machine() -> dict[str, str]:
+    """Where a study ran last; results do not depend on it."""
+    return {"system": platform.platform(), "processor": platform.machine(), "cores": str(cores())}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_study(
+    campaign: Campaign, how: Search | None, goals: Goals, *, workers: int | None, cluster: str | None
+) -> Found | None:
+    """Run every point that is left, or search: what was found then. `workers` are processes (default: one a core)."""
+    open_workers = partial(workers_for, campaign, workers, cluster)
+    if how is not None:
+        return run_search(campaign, how, goals, open_workers)
+    if left := campaign.left(campaign.grid.points()):
+        compile_first(campaign)
+        with open_workers(len(left)) as opened, progressing(len(left), "points") as count:
+            for outcome in campaign.run(left, opened):
+                count.ended(outcome.state)
+    return None
+
+
+def run_search(
+    campaign: Campaign,
+    how: Search,
+    goals: Goals,
+    open_workers: Callable[[int], AbstractContextManager[Workers[Task, Outcome]]],
+) -> Found:
+    """Search the grid; points that are known are looked up."""
+    grid = campaign.grid
+    names = [name for name, _ in goals]
+    compile_first(campaign)
+    with open_workers(how.batch * grid.repeats) as workers, progressing(how.trials, "trials") as count:
+
+        def batch(cells: list[Places]) -> list[Values | None]:
+            for outcome in campaign.run([point for cell in cells for point in grid.points_of(cell)], workers):
+                count.ended(outcome.state, steps=0)
+            return [objectives_at(campaign, cell, names) for cell in cells]
+
+        return search(grid, how, [goal for _, goal in goals], batch, count.reached)
+
+
+@contextmanager
+def workers_for(
+    campaign: Campaign, processes: int | None, cluster: str | None, most: int
+) -> Iterator[Workers[Task, Outcome]]:
+    """What runs the points: this process, up to `most` beside it, or a cluster."""
+    workers: Workers[Task, Outcome]
+    count = min(processes or cores(), most)
+    if cluster is not None:
+        workers = Cluster(worked, cluster, campaign.facts, partial(facts_of, campaign.file, campaign.base))
+    else:
+        workers = workers_here(worked, count, failed)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+def compile_first(campaign: Campaign) -> None:
+    """Make the plans of the scenario itself once, so that no two workers make them side by side."""
+    with saying("compiling") as say, suppress(HilsimError):  # its points report what is refused here
+        load_compiled(campaign.file, campaign.base, say)
+
+
+def objectives_at(campaign: Campaign, cell: Places, names: Sequence[str]) -> Values | None:
+    """The means of some metrics over the seeds of a cell; None where a seed was refused, failed or lacks one."""
+    outcomes = [campaign.store[point] for point in campaign.grid.points_of(cell)]
+    found = [[outcome.metrics.get(name) for outcome in outcomes] for name in names]
+    means = [spread([number for number in numbers if number is not None]) for numbers in found]
+    if any(outcome.state != "done" for outcome in outcomes) or any(None in numbers for numbers in found):
+        return None
+    return tuple(mean.mean for mean in means if mean is not None)
+
+
+def require_few(
+    campaign: Campaign, how: Search | None, file: Path, *, workers: int | None, cluster: str | None
+) -> None:
+    """Raise `InputError` for very many points, with how long they would take; the first of them run to measure it."""
+    grid = campaign.grid
+    left: Sequence[Point] = campaign.left(grid.points() if how is None else islice(grid.points(), PROBES))
+    number = len(left) if how is None else min(how.trials * grid.repeats, len(grid))
+    if number <= MANY:
+        return
+    probed = list(campaign.run(left[:PROBES], Here(worked)))
+    if not probed:
+        return
+    count = 1 if cluster is not None else workers or cores()
+    where = "on one worker of the cluster" if cluster else f"on {count} of this machine's cores"
+    took = about(probed[-1].seconds * number / count)
+    found = f"{number} points to run, going by the first ones {took} {where}"
+    remedy = "Add --yes to run them all, or take fewer values or repeats, or --search."
+    raise InputError([Fault(str(file), "", found, f"at most {MANY} without --yes", remedy)])
+
+
+def about(seconds: float) -> str:
+    """A rough duration."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, seconds):.0f} s"
+
+
+def rows_of(campaign: Campaign, searched: Found | None) -> list[Row]:
+    """What is stored of the points of a study, in their order; of a search, the points of its trials."""
+    grid, store = campaign.grid, campaign.store
+    if searched is None:
+        points = grid.points()
+    else:
+        points = iter(sorted((p for c in searched.tried for p in grid.points_of(c)), key=lambda point: point.index))
+    return [Row(point, grid.labels(point.places), store[point]) for point in points if point in store]

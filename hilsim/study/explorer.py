@@ -1,0 +1,257 @@
+"""The placement explorer: every configuration of a scenario screened and ranked, the best confirmed by events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from hilsim.compiler.compile_check import load_compiled
+from hilsim.cost.memory import ledgers
+from hilsim.cost.verdict import check
+from hilsim.describe.catalogue import described, load_chip, load_named
+from hilsim.describe.chip import Chip
+from hilsim.describe.cross_checks import require_simulated
+from hilsim.describe.link import Link
+from hilsim.describe.scenario import Conversations
+from hilsim.describe.setup import Setup
+from hilsim.errors import Fault, InputError
+from hilsim.measure.measures import MEASURED, measured
+from hilsim.progress import saying
+from hilsim.runs.replay import forget_prices, numbers_of, run_of
+from hilsim.runs.transcripts import transcript_for
+from hilsim.study import ranking
+from hilsim.study.answer import Answer
+from hilsim.study.placements import Found, Ready, got_ready
+from hilsim.study.ranking import Constraint, Objective
+from hilsim.study.sensitivity import Rests, rests_on
+from hilsim.study.space import Space, drafts_for, space_of
+from hilsim.study.timed_space import timed
+
+T = TypeVar("T")
+MOST_UNCONFIRMED = 500_000  # configurations beyond which `yes` is required
+CONVERSATIONS = 24  # at least, so that a difference in the objective means something
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an exploration is asked: the scenario, the space, the links in it, objectives and constraints."""
+
+    file: Path
+    overrides: tuple[str, ...]
+    base: Setup
+    space: Space
+    links: tuple[Link, ...]
+    objective: Objective
+    against: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    cloud: bool
+
+    def rank(self, found: Found) -> Answer:
+        """What was found, ranked."""
+        return Answer.of(self.space, found, self.objective, self.against, self.constraints)
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best: its place in the answer, its set-up and values of `--set`, the objective by events and as
+    screened, and the assumed figures that move it most.
+    """
+
+    place: int
+    setup: Setup
+    overrides: tuple[str, ...]
+    by_events: float
+    screened: float
+    rests: Rests
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the event simulation gives the very same number."""
+        return self.by_events == self.screened
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A question with its answer; seconds of wall time. `own` is the scenario's own value of the objective."""
+
+    question: Question
+    answer: Answer
+    finalists: tuple[Finalist, ...]
+    preparing_s: float
+    screening_s: float
+    own: float | None
+
+    @property
+    def better(self) -> int:
+        """How many configurations that meet the constraints are better than the scenario as it stands."""
+        if self.own is None:
+            return 0
+        one = self.answer.objective
+        costs = one.of(self.answer.found.measures)[self.answer.ranked]
+        return int((costs < float(one.cost(np.array(self.own)))).sum())
+
+
+def question_of(
+    file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    objective: str = "request_latency",
+    against: Sequence[str] = ("memory", "energy"),
+    limits: Sequence[str] = (),
+    latency_target_ms: float | None = None,
+    memory_free_mib: float | None = None,
+    cloud: bool = False,
+    chips: Sequence[str] = (),
+    links: Sequence[str] = (),
+    drafts: Sequence[str] = (),
+    only: Sequence[str] = (),
+    conversations: int | None = None,
+    yes: bool = False,
+) -> Question:
+    """Look up everything that is named. Raises `InputError` with every fault; `yes` allows a very large space."""
+    overrides = with_enough_conversations(file, overrides, conversations)
+    base = load_compiled(file, overrides)
+    require_simulated(base, "explore")
+    check(base, overrides, load_compiled).require()
+    if base.scenario.logits.source == "synthetic" or base.draft is None:
+        found = "synthetic logits" if base.draft is not None else "no draft"
+        remedy = "Studies of such scenarios: python -m hilsim study."
+        raise InputError([Fault(str(file), "", found, "a draft and live or recorded logits", remedy)])
+    faults: list[Fault] = []
+
+    def attempt(look_up: Callable[[], T]) -> T | None:
+        try:
+            return look_up()
+        except InputError as error:
+            faults.extend(error.faults)
+            return None
+
+    chosen = attempt(partial(ranking.objective, objective))
+    others = [attempt(partial(ranking.objective, name)) for name in against]
+    constraints = [attempt(partial(ranking.constraint, text, MEASURED)) for text in limits]
+    all_chips = attempt(partial(chips_of, base, file, chips))
+    all_links = attempt(partial(links_of, file, links))
+    all_drafts = attempt(partial(drafts_of, base, drafts))
+    space = None
+    if all_chips is not None and all_links is not None and all_drafts is not None:
+        whole = space_of(base, all_chips, all_links, all_drafts)
+        space = attempt(partial(narrowed, whole, only))
+    if space is not None and space.size > MOST_UNCONFIRMED and not yes:
+        found, remedy = f"{space.size:,} configurations", "Narrow it with --only, or add --yes."
+        faults.append(Fault(str(file), "", found, f"at most {MOST_UNCONFIRMED:,} without --yes", remedy))
+    if faults or space is None or all_links is None or chosen is None:
+        raise InputError(faults)
+    if latency_target_ms is not None:
+        constraints.append(Constraint("time_to_first_clause_ms.p90", True, latency_target_ms))
+    if memory_free_mib is not None:
+        constraints.append(Constraint("memory_left_bytes", False, memory_free_mib * 2**20))
+    # Places of links are those of the space, which `only` may have narrowed.
+    left = {choice.name for choice in space.links}
+    return Question(
+        file, tuple(overrides), base, space, tuple(link for link in all_links if link.name in left), chosen,
+        tuple(dict.fromkeys(one for one in others if one is not None)),
+        tuple(one for one in constraints if one is not None), cloud,
+    )  # fmt: skip
+
+
+def with_enough_conversations(file: Path, overrides: Sequence[str], count: int | None) -> list[str]:
+    """The overrides with `count` conversations, or with 24 where the scenario has fewer."""
+    if count is None:
+        workload = load_compiled(file, overrides).scenario.workload
+        if not isinstance(workload, Conversations) or workload.count is None or workload.count >= CONVERSATIONS:
+            return [*overrides]
+    return [*overrides, f"workload.count={count or CONVERSATIONS}"]
+
+
+def chips_of(base: Setup, file: Path, names: Sequence[str]) -> tuple[Chip, ...]:
+    """The scenario's chips, those added, and those outside the car, which are counted even where not allowed."""
+    named = [load_chip(name, file) for name in names]
+    outside = [load_chip(chip.name, file) for chip in described("chip", Chip) if chip.place == "cloud"]
+    return tuple({chip.name: chip for chip in (*base.chips.values(), *named, *outside)}.values())
+
+
+def links_of(file: Path, names: Sequence[str]) -> tuple[Link, ...]:
+    """The links named, or all that can be built."""
+    if names:
+        return tuple(load_named("link", Link, name, file) for name in names)
+    return tuple(link for link in described("link", Link) if not link.on_chip and link.reaches != "anywhere")
+
+
+def drafts_of(base: Setup, pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Deployed drafts with the stand-ins that generate text for them, from MODEL:STAND_IN or all of the vocabulary."""
+    if not pairs:
+        return drafts_for(base)
+    found = []
+    for text in pairs:
+        model, colon, stand_in = text.partition(":")
+        if not colon or not model or not stand_in:
+            expected = "MODEL:STAND_IN, such as draft-68m-llama3:models/draft-0.8m"
+            raise InputError([Fault("--drafts", "", repr(text), expected)])
+        found.append((model, stand_in))
+    return tuple(found)
+
+
+def narrowed(space: Space, only: Sequence[str]) -> Space:
+    """The part of a space with KEY=VALUE,... alone. Raises `InputError` for keys and values that do not exist."""
+    known, faults = space.values(), []
+    wanted: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, values = text.partition("=")
+        if not equals or key not in known:
+            faults.append(Fault("--only", "", repr(text), f"KEY=VALUE,... with a key of {', '.join(known)}"))
+            continue
+        mine = [value.strip() for value in values.split(",")] if key != "rules" else [values]
+        strange = [value for value in mine if value not in known[key]]
+        faults += [Fault("--only", key, repr(value), f"one of {', '.join(known[key])}") for value in strange]
+        wanted[key] = mine
+    if faults:
+        raise InputError(faults)
+    found = space.only(wanted)
+    if not found.size:
+        raise InputError([Fault("--only", "", "a space of no configurations", "choices that go together")])
+    return found
+
+
+def explore(question: Question, *, finalists: int = 3, workers: int | None = None) -> Exploration:
+    """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core)."""
+    began = time.perf_counter()
+    with saying("preparing:") as say:
+        ready = prepare(question, say)
+    prepared = time.perf_counter()
+    answer = timed(ready, question.rank, workers)
+    screened = time.perf_counter()
+    with saying("confirming finalists:") as say:
+        best = tuple(
+            confirm(question, ready, answer, rank, place, say)
+            for rank, place in enumerate(answer.finalists(finalists), 1)
+        )
+    own = numbers_of(question.base)[question.objective.measure]
+    return Exploration(question, answer, best, prepared - began, screened - prepared, own)
+
+
+def prepare(question: Question, say: Callable[[str], None] = lambda text: None) -> Ready:
+    """Everything that screening needs, loaded and compiled."""
+    return got_ready(
+        question.file, question.overrides, question.space, question.links, question.base,
+        lambda setup: transcript_for(setup, say), say, cloud=question.cloud,
+    )  # fmt: skip
+
+
+def confirm(
+    question: Question, ready: Ready, answer: Answer, rank: int, place: int, say: Callable[[str], None]
+) -> Finalist:
+    """One of the best, loaded as a user would load it and run event by event, with the figures that it rests on."""
+    overrides = tuple(answer.overrides(place, ready.application))
+    setup = load_compiled(question.file, [*question.overrides, *overrides])
+    name = question.objective.measure
+    by_events = measured(setup, ledgers(setup), *run_of(setup))[name]
+    say(f"the figures that finalist {rank} rests on")
+    rests = rests_on(setup, lambda changed: numbers_of(changed)[name] or 0.0)
+    forget_prices()
+    return Finalist(place, setup, overrides, float(by_events or 0.0), answer.numbers(place)[name], rests)
