@@ -29,7 +29,7 @@ from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, 
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
-from hilsim.study.timed_space import BEST, timed
+from hilsim.study.timed_space import BEST, time_space
 from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
@@ -53,7 +53,7 @@ SMALL = [
 
 def screened(question: Question) -> tuple[Answer, Ready]:
     ready = prepare(question)
-    return timed(ready, question.rank, 1), ready
+    return time_space(ready, question.rank, 1), ready
 
 
 @pytest.fixture(scope="module")
