@@ -79,7 +79,7 @@ def measured(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, ours: Tr
     block = timing(ours, setup.chips, setup.link)
     if setup.scenario.policy.name != "target_only":
         block |= speculation(ours)
-    link = next(iter(block["links"].values()), {})
+    link: dict[str, Any] = next(iter(block["links"].values()), {})
 
     def busy(role: Placed | None) -> float | None:
         return None if role is None else block["units"].get(role.track, {}).get("busy")
@@ -106,7 +106,9 @@ def measured(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, ours: Tr
 
 def found_in(block: dict[str, Any], name: str) -> float | None:
     """A number by its dotted name; None where the run does not have it."""
-    value: Any = block
-    for part in name.split("."):
-        value = None if value is None else value.get(part)
-    return value
+    first, _, rest = name.partition(".")
+    found: Any = block.get(first)
+    if rest and found is not None:
+        return found_in(found, rest)
+    number: float | None = found
+    return number
