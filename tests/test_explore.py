@@ -28,7 +28,7 @@ from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, 
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
-from hilsim.study.timed_space import BEST, timed
+from hilsim.study.timed_space import BEST, time_space
 from tests.test_scripts_questions import answered
 
 SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
@@ -52,7 +52,7 @@ SMALL = [
 
 def screened(question: Question) -> tuple[Answer, Ready]:
     ready = prepare(question)
-    return timed(ready, question.rank, 1), ready
+    return time_space(ready, question.rank, 1), ready
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,12 @@ def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(exp
     names = [answer.choices(place)["policy"].parts["name"] for place in range(len(found))]
     free = [row[:4] for row, name in zip(found.places.tolist(), names, strict=True) if name in ("async", "pipelined")]
     assert len(free) == found.by_events > 0
-    best = [found.places[place].tolist() for place in answer.finalists(BEST)]
-    assert all(row[:4] in free for row in best if row[1] != NOWHERE)
     screen = Screen(ready)
     alone = [screen.of_target(rule, target) for rule, sites in enumerate(ready.sites) for target in range(len(sites))]
     before = Found.joined(alone)
+    first = Answer.of(answer.space, before, answer.objective, answer.against, answer.constraints)
+    best = [before.places[place].tolist() for place in first.finalists(BEST)]
+    assert all(row[:4] in free for row in best if row[1] != NOWHERE)
     assert before.by_events == 0
     assert before.left_out.total() - found.left_out.total() == found.by_events == len(found) - len(before)
     assert min(found.left_out.values()) > 0

@@ -176,7 +176,7 @@ def test_a_wrong_price_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         (["policy={name: sync, draft_tokens: 3, fallback: {}}"], "fallback"),
         (["policy={name: target_only}", "application=drive-orin-x", "link=shaky.yaml"], "jitter"),
         (["policy={name: async}"], "policy async, which runs by events alone"),
-        (["policy={name: pipelined}"], "policy pipelined, which runs by events alone"),
+        (["policy={name: pipelined, draft_tokens: 3}"], "policy pipelined, which runs by events alone"),
         (["policy={name: adaptive, rule: confidence}"], "confidence that chance does not have"),
         (["link=cellular", "target.chip=cloud-l4", "target.unit=gpu", "target.precision=fp16"], ""),
     ],

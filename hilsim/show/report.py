@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.backend import SIMULATED
+from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
@@ -35,7 +36,6 @@ from hilsim.show.uncertainty import error_bars
 
 Block = dict[str, Any]
 NAME, FIGURE = 26, 8
-STATISTICS = ("mean", "p50", "p90", "p99")
 TIMES = (
     "time_to_first_token_ms",
     "time_to_first_clause_ms",

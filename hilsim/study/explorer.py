@@ -31,7 +31,7 @@ from hilsim.study.placements import Found, Ready, got_ready
 from hilsim.study.ranking import Constraint, Objective
 from hilsim.study.sensitivity import Rests, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
-from hilsim.study.timed_space import timed
+from hilsim.study.timed_space import time_space
 
 T = TypeVar("T")
 MOST_UNCONFIRMED = 500_000  # configurations beyond which `yes` is required
@@ -224,7 +224,7 @@ def explore(question: Question, *, finalists: int = 3, workers: int | None = Non
     with saying("preparing:") as say:
         ready = prepare(question, say)
     prepared = time.perf_counter()
-    answer = timed(ready, question.rank, workers)
+    answer = time_space(ready, question.rank, workers)
     screened = time.perf_counter()
     with saying("confirming finalists:") as say:
         best = tuple(

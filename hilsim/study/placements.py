@@ -28,11 +28,12 @@ from hilsim.errors import CompileError, InputError, TooShallow
 from hilsim.measure.measures import MEASURED, measured
 from hilsim.measure.screened import screened_measures
 from hilsim.places import DATA
-from hilsim.runs.replay import run_of
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import Words, recorded_words, with_lookup
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Trace
 from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.study.space import Choice, Space
 from hilsim.text.tokenizer import load_tokenizer
@@ -238,6 +239,7 @@ class Screen:
         self.ready = ready
         self.tables: dict[Path, Tables] = {}
         self.sources: dict[Path, TranscriptSource] = {}
+        self.alone: tuple[Hashable, Trace] | None = None  # the target's run at the placement last run by events
         self.words: dict[tuple[Path, int, int], Words] = {}
 
     def of(self, job: Job) -> tuple[Job, Found]:
@@ -335,12 +337,16 @@ class Screen:
         assert isinstance(site, Site)
         assert isinstance(draft, Placed)
         setup = replace(self.setup_of(job.rule, site, draft), link=self.link(job.link))
-        logits = RecordedLogits(source="transcript", file=str(self.said(job.rule, job.draft)))
+        said = self.said(job.rule, job.draft)
+        logits = RecordedLogits(source="transcript", file=str(said))
         setup = replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy, "logits": logits}))
         left_out = Counter({f"not screened: {refusal(setup, policy)}": -1})
         held = ledgers(setup)
         try:
-            numbers = measured(setup, held, *run_of(setup))
+            source = self.source_of(setup, said)
+            if self.alone is None or self.alone[0] != job.alike:
+                self.alone = job.alike, simulate(setup, source, ALONE)
+            numbers = measured(setup, held, self.alone[1], simulate(setup, source))
         except TooShallow:
             left_out[TOO_DEEP] += 1
             return Found(left_out=left_out)
@@ -385,15 +391,19 @@ class Screen:
         rounds = int(stacked[:, :, ROUNDS].sum())
         return Found(np.array(places, dtype=np.int64), measures, left_out, rounds)
 
+    def source_of(self, setup: Setup, said: Path) -> TranscriptSource:
+        """A transcript, read once."""
+        if said not in self.sources:
+            assert setup.target.stand_in is not None
+            self.sources[said] = TranscriptSource(load(said), load_tokenizer(setup.target.stand_in))
+        return self.sources[said]
+
     def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Words:
         """What a transcript says, with what lookup proposes where that is asked for."""
         lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
         key = (said, *lookup)
         if key not in self.words:
-            if said not in self.sources:
-                assert setup.target.stand_in is not None
-                self.sources[said] = TranscriptSource(load(said), load_tokenizer(setup.target.stand_in))
-            source = self.sources[said]
+            source = self.source_of(setup, said)
             if any(lookup):
                 self.words[key] = with_lookup(setup, source, self.words_of(setup, said), *lookup)
             else:

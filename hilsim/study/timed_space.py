@@ -15,7 +15,7 @@ BEST = 6  # pairs of places (target, draft), each over its best link, with the b
 MOST = 16  # placements; about 16 runs of half a second each
 
 
-def timed(ready: Ready, rank: Callable[[Found], Answer], count: int | None) -> Answer:
+def time_space(ready: Ready, rank: Callable[[Found], Answer], count: int | None) -> Answer:
     """Every configuration, target by target, on `count` processes (default: one a core); then the best by events.
 
     Policies that cannot be screened (`async`, `pipelined`; `pearl` on one unit) are run by events where the others do
@@ -25,14 +25,14 @@ def timed(ready: Ready, rank: Callable[[Found], Answer], count: int | None) -> A
     screen = Screen(ready)
     targets = [Job(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))]
     with closing(workers_for(screen.of, min(count or os.cpu_count() or 1, len(targets)), screen.lost)) as workers:
-        answer = rank(Found.joined(done(workers, targets, "targets screened")))
-        if not (jobs := untried(ready, answer)):
+        answer = rank(Found.joined(run_jobs(workers, targets, "targets screened")))
+        if not (jobs := jobs_by_events(ready, answer)):
             return answer
-        return rank(Found.joined([answer.found, *done(workers, jobs, "policies run by events")]))
+        return rank(Found.joined([answer.found, *run_jobs(workers, jobs, "policies run by events")]))
 
 
-def done(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what: str) -> list[Found]:
-    """What comes of jobs, in their order."""
+def run_jobs(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what: str) -> list[Found]:
+    """Run jobs; what comes of them, in their order."""
     found = {}
     with progressing(len(jobs), what) as count:
         for job, part in workers.run(jobs):
@@ -41,7 +41,7 @@ def done(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what: st
     return [found[job] for job in jobs]
 
 
-def untried(ready: Ready, answer: Answer) -> list[Job]:
+def jobs_by_events(ready: Ready, answer: Answer) -> list[Job]:
     """What could not be screened at the placements, with a draft, that are worth running by events."""
     known = {tuple(row) for row in answer.found.places.tolist()}
     best = answer.found.places[[*answer.finalists(BEST), *answer.pareto.tolist()]].tolist()

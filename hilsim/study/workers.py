@@ -131,7 +131,7 @@ class Processes(Generic[J, R]):
         open_groups = deque(groups.values())
         deaths: Counter[str] = Counter()
         while len(self.workers) < min(self.count, len(jobs)):
-            self.workers.append(self.started())
+            self.workers.append(self.start())
         for worker in self.workers:
             self.supply(worker, open_groups)
         while working := [worker for worker in self.workers if worker.sent]:
@@ -140,7 +140,7 @@ class Processes(Generic[J, R]):
                 try:
                     answer: R | HilsimError = worker.pipe.recv()
                 except (EOFError, OSError):
-                    yield from self.replaced(worker, open_groups, deaths)
+                    yield from self.replace(worker, open_groups, deaths)
                     continue
                 worker.sent.popleft()
                 self.supply(worker, open_groups)
@@ -160,14 +160,14 @@ class Processes(Generic[J, R]):
                 return
             worker.send(worker.next.popleft())
 
-    def replaced(self, worker: Worker[J], groups: deque[deque[J]], deaths: Counter[str]) -> Iterator[R]:
+    def replace(self, worker: Worker[J], groups: deque[deque[J]], deaths: Counter[str]) -> Iterator[R]:
         """A new process for one that died; the job that it died of is given up where that was its last chance."""
         worker.pipe.close()
         worker.process.join()
         suspect, *others = worker.sent
         deaths[suspect.key] += 1
         again = [suspect, *others] if deaths[suspect.key] < CHANCES else others
-        fresh = self.started()
+        fresh = self.start()
         fresh.next = deque([*again, *worker.next])
         self.workers[self.workers.index(worker)] = fresh
         self.supply(fresh, groups)
@@ -176,7 +176,7 @@ class Processes(Generic[J, R]):
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             yield self.lost(suspect, f"its process died {CHANCES} times, at last with {how}")
 
-    def started(self) -> Worker[J]:
+    def start(self) -> Worker[J]:
         """A new process, with nothing to do yet."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
