@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hilsim.commands.agent_settings import address_of, token_of
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.conformance.checks import CHECKS
-from hilsim.hardware.conformance.exchanges import TestedAgent
+from hilsim.hardware.conformance.exchanges import AgentUnderTest
 from hilsim.hardware.conformance.suite import CheckResult, Outcome, findings
 
 COLOURS: dict[Outcome, str] = {"passed": "green", "failed": "bold red", "left out": "dim"}
@@ -32,7 +32,7 @@ def run_conformance(options: argparse.Namespace) -> int:
     return 1 if counts["failed"] else 0
 
 
-def subject_of(options: argparse.Namespace) -> TestedAgent:
+def subject_of(options: argparse.Namespace) -> AgentUnderTest:
     """The agent that the arguments name. Raises `InputError` where they are wrong or no agent answers."""
     faults: list[Fault] = []
     address = options.test.removeprefix("tcp://")
@@ -50,7 +50,7 @@ def subject_of(options: argparse.Namespace) -> TestedAgent:
         if value:
             faults.append(Fault(name, str(value), "--test beside it", "one of the two", "It starts no agent."))
     if not faults:
-        subject = TestedAgent(host, port, token, *options.model)
+        subject = AgentUnderTest(host, port, token, *options.model)
         try:
             with subject.connected():
                 return subject

@@ -10,10 +10,10 @@ from typing import Any
 from hilsim.hardware.conformance.exchanges import (
     TOKEN,
     AgentConnection,
+    AgentUnderTest,
     Failed,
     NotApplicable,
     StepAnswer,
-    TestedAgent,
     Unmet,
     conversation,
     require,
@@ -27,7 +27,7 @@ from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Frame, encoded
 TALKS = 8  # conversations that a claim about what the model says is tried on
 
 
-def welcome_comes_first(subject: TestedAgent) -> str:
+def welcome_comes_first(subject: AgentUnderTest) -> str:
     """An agent speaks first, and gives every client another nonce."""
     nonces = set()
     for _ in range(2):
@@ -45,7 +45,7 @@ def welcome_comes_first(subject: TestedAgent) -> str:
     return str(fields.get("agent"))
 
 
-def ready_tells_the_device(subject: TestedAgent) -> str:
+def ready_tells_the_device(subject: AgentUnderTest) -> str:
     """After a right hello an agent tells its device, clock, models and limits."""
     with subject.greeted() as talk:
         fields = talk.ready.fields
@@ -60,7 +60,7 @@ def ready_tells_the_device(subject: TestedAgent) -> str:
     return f"{fields['device'].get('name')}: {', '.join(map(str, fields['models']))}"
 
 
-def long_loads_show_signs_of_life(subject: TestedAgent) -> str:
+def long_loads_show_signs_of_life(subject: AgentUnderTest) -> str:
     """While a model loads the client hears so at every heartbeat."""
     with subject.loaded():
         pass
@@ -71,7 +71,7 @@ def long_loads_show_signs_of_life(subject: TestedAgent) -> str:
     return f"{subject.alive} signs of life in {subject.load_s:.1f} s"
 
 
-def another_version_is_refused(subject: TestedAgent) -> str:
+def another_version_is_refused(subject: AgentUnderTest) -> str:
     """A frame or a hello of another protocol version gets an error `version`, and the end."""
     with subject.admitted() as talk:
         talk.send(encoded(Frame("hello", {"id": 1, **talk.hello()}), version=99))
@@ -81,7 +81,7 @@ def another_version_is_refused(subject: TestedAgent) -> str:
     return "both"
 
 
-def garbage_ends_one_connection_only(subject: TestedAgent) -> str:
+def garbage_ends_one_connection_only(subject: AgentUnderTest) -> str:
     """Bytes that are no frame get an error `garbage`, and the next client is served."""
     no_json = PREAMBLE.pack(MAGIC, 1, 0, 4, 0) + b"}{}{"
     for garbage in (b"GET / HTTP/1.1\r\nHost: agent\r\n\r\n", no_json):
@@ -93,7 +93,7 @@ def garbage_ends_one_connection_only(subject: TestedAgent) -> str:
     return "two kinds of it"
 
 
-def too_large_is_refused_by_its_length(subject: TestedAgent) -> str:
+def too_large_is_refused_by_its_length(subject: AgentUnderTest) -> str:
     """A header or body beyond the limits is refused when it is announced, not when it has come."""
     with subject.greeted() as talk:
         most = int(talk.ready.fields["most_body_bytes"])
@@ -104,7 +104,7 @@ def too_large_is_refused_by_its_length(subject: TestedAgent) -> str:
     return f"headers from 65,537, bodies from {most + 1:,} bytes"
 
 
-def half_a_frame_hurts_nobody(subject: TestedAgent) -> str:
+def half_a_frame_hurts_nobody(subject: AgentUnderTest) -> str:
     """A client that goes in the middle of a frame leaves an agent that serves the next."""
     whole = encoded(Frame("ping", {"id": 2}))
     for length in (1, PREAMBLE.size, len(whole) - 1):
@@ -116,7 +116,7 @@ def half_a_frame_hurts_nobody(subject: TestedAgent) -> str:
     return "three lengths"
 
 
-def unknown_kinds_are_refused(subject: TestedAgent) -> str:
+def unknown_kinds_are_refused(subject: AgentUnderTest) -> str:
     """A kind that does not exist gets an error `unknown_kind`, and the connection goes on."""
     with subject.greeted() as talk:
         talk.expect_error(talk.ask("fly"), "unknown_kind", fatal=False)
@@ -124,7 +124,7 @@ def unknown_kinds_are_refused(subject: TestedAgent) -> str:
     return "fly"
 
 
-def unknown_models_are_refused(subject: TestedAgent) -> str:
+def unknown_models_are_refused(subject: AgentUnderTest) -> str:
     """A model that the agent was not started with gets an error `unknown_model`, and the connection goes on."""
     with subject.greeted() as talk:
         talk.expect_error(talk.ask("load", model="../no such model"), "unknown_model", fatal=False)
@@ -132,7 +132,7 @@ def unknown_models_are_refused(subject: TestedAgent) -> str:
     return "load"
 
 
-def unknown_keys_are_ignored(subject: TestedAgent) -> str:
+def unknown_keys_are_ignored(subject: AgentUnderTest) -> str:
     """Fields of later versions do not disturb."""
     with subject.admitted() as talk:
         answer = talk.ask("hello", **talk.hello(), colour="green")
@@ -142,7 +142,7 @@ def unknown_keys_are_ignored(subject: TestedAgent) -> str:
     return "in hello and ping"
 
 
-def loading_twice_changes_nothing(subject: TestedAgent) -> str:
+def loading_twice_changes_nothing(subject: AgentUnderTest) -> str:
     """A second load tells the same facts."""
     with subject.loaded() as talk:
         again = subject.remember(talk).fields
@@ -154,7 +154,7 @@ def loading_twice_changes_nothing(subject: TestedAgent) -> str:
     return f"vocabulary {subject.facts['vocabulary']}, context {subject.facts['context']}, gives {', '.join(gives)}"
 
 
-def answers_have_the_shape_that_was_asked_for(subject: TestedAgent) -> str:
+def answers_have_the_shape_that_was_asked_for(subject: AgentUnderTest) -> str:
     """Logits, ids or nothing come back, one row for each that was wanted."""
     with subject.loaded() as talk:
         wants = ["logits", "tokens", "nothing"] if subject.gives_logits else ["tokens", "nothing"]
@@ -166,7 +166,7 @@ def answers_have_the_shape_that_was_asked_for(subject: TestedAgent) -> str:
     return ", ".join(wants)
 
 
-def ids_are_the_likeliest(subject: TestedAgent) -> str:
+def ids_are_the_likeliest(subject: AgentUnderTest) -> str:
     """The ids of a step are the first of the largest logits of each row."""
     with subject.loaded() as talk:
         if not subject.gives_logits:
@@ -179,7 +179,7 @@ def ids_are_the_likeliest(subject: TestedAgent) -> str:
     return f"{4 * TALKS} rows"
 
 
-def a_step_repeats(subject: TestedAgent) -> str:
+def a_step_repeats(subject: AgentUnderTest) -> str:
     """The same step twice gives the same tokens."""
     with subject.loaded() as talk:
         for number in range(TALKS):
@@ -189,7 +189,7 @@ def a_step_repeats(subject: TestedAgent) -> str:
     return f"{TALKS} conversations"
 
 
-def reading_in_two_passes_changes_nothing(subject: TestedAgent) -> str:
+def reading_in_two_passes_changes_nothing(subject: AgentUnderTest) -> str:
     """What is read at once or in two passes leads to the same next token."""
 
     def split(talk: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
@@ -202,7 +202,7 @@ def reading_in_two_passes_changes_nothing(subject: TestedAgent) -> str:
     return compared(subject, split, "reading at once and in two passes")
 
 
-def another_continuation_and_back(subject: TestedAgent) -> str:
+def another_continuation_and_back(subject: AgentUnderTest) -> str:
     """After a rewind nothing is left of what was rewound."""
 
     def there_and_back(talk: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
@@ -218,7 +218,7 @@ def another_continuation_and_back(subject: TestedAgent) -> str:
     return compared(subject, there_and_back, "a fresh cache and one that was rewound")
 
 
-def what_is_missing_is_read_and_told(subject: TestedAgent) -> str:
+def what_is_missing_is_read_and_told(subject: AgentUnderTest) -> str:
     """`prepared_rows` are those of the first `cached` tokens that the cache lacked."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 1)
@@ -233,7 +233,7 @@ def what_is_missing_is_read_and_told(subject: TestedAgent) -> str:
     return f"{half}, 0 and {half} again"
 
 
-def a_reconnect_needs_no_state(subject: TestedAgent) -> str:
+def a_reconnect_needs_no_state(subject: AgentUnderTest) -> str:
     """A client that comes back goes on where it was, whatever happened in between."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 2)
@@ -246,7 +246,7 @@ def a_reconnect_needs_no_state(subject: TestedAgent) -> str:
     return f"{back.fields['prepared_rows']} rows read again"
 
 
-def a_reset_empties_the_cache(subject: TestedAgent) -> str:
+def a_reset_empties_the_cache(subject: AgentUnderTest) -> str:
     """After a reset everything has to be read again."""
     with subject.loaded() as talk:
         tokens = conversation(subject, 4)
@@ -257,7 +257,7 @@ def a_reset_empties_the_cache(subject: TestedAgent) -> str:
     return f"{found} rows read again"
 
 
-def steps_without_sense_are_refused(subject: TestedAgent) -> str:
+def steps_without_sense_are_refused(subject: AgentUnderTest) -> str:
     """Numbers that do not fit together get an error `bad_request`, and the connection goes on."""
     with subject.loaded() as talk:
         vocabulary, context = int(subject.facts["vocabulary"]), int(subject.facts["context"])
@@ -276,7 +276,7 @@ def steps_without_sense_are_refused(subject: TestedAgent) -> str:
     return f"{len(bad) + 1} of them"
 
 
-def a_second_client_is_refused(subject: TestedAgent) -> str:
+def a_second_client_is_refused(subject: AgentUnderTest) -> str:
     """While one client is connected another is told `busy`, and the first is not disturbed."""
     with subject.greeted() as talk:
         with subject.connected() as second:
@@ -288,7 +288,7 @@ def a_second_client_is_refused(subject: TestedAgent) -> str:
     return str(answer.fields.get("message"))
 
 
-def a_wrong_token_is_denied(subject: TestedAgent) -> str:
+def a_wrong_token_is_denied(subject: AgentUnderTest) -> str:
     """Without the token there is an error `denied`, and the end."""
     if subject.token is None:
         raise NotApplicable("asks for no token")
@@ -302,7 +302,7 @@ def a_wrong_token_is_denied(subject: TestedAgent) -> str:
     return "five ways"
 
 
-def the_clock_runs_evenly(subject: TestedAgent) -> str:
+def the_clock_runs_evenly(subject: AgentUnderTest) -> str:
     """Pings tell a clock that never goes back and counts nanoseconds."""
     with subject.greeted() as talk:
         start_ns, clocks = time.perf_counter_ns(), []
@@ -317,7 +317,7 @@ def the_clock_runs_evenly(subject: TestedAgent) -> str:
     return f"{ran_ns / passed_ns:.3f} s a second"
 
 
-def no_step_takes_longer_than_the_wait_for_it(subject: TestedAgent) -> str:
+def no_step_takes_longer_than_the_wait_for_it(subject: AgentUnderTest) -> str:
     """The duration of a step is positive, and no longer than from asking to answer."""
     shares = []
     with subject.loaded() as talk:
@@ -331,7 +331,7 @@ def no_step_takes_longer_than_the_wait_for_it(subject: TestedAgent) -> str:
     return f"{100 * sorted(shares)[len(shares) // 2]:.0f} % of the wait, at the median"
 
 
-def goodbye_frees_the_agent(subject: TestedAgent) -> str:
+def goodbye_frees_the_agent(subject: AgentUnderTest) -> str:
     """After a goodbye the next client is welcomed at once."""
     for _ in range(3):
         with subject.greeted() as talk:
@@ -345,7 +345,7 @@ def goodbye_frees_the_agent(subject: TestedAgent) -> str:
 
 
 def compared(
-    subject: TestedAgent, pair: Callable[[AgentConnection, list[int]], tuple[StepAnswer, StepAnswer]], what: str
+    subject: AgentUnderTest, pair: Callable[[AgentConnection, list[int]], tuple[StepAnswer, StepAnswer]], what: str
 ) -> str:
     """Two ways to one row over several conversations. Where no logits show a tie, one difference may have been one."""
     differences: list[Failed] = []
@@ -361,7 +361,7 @@ def compared(
     return f"{TALKS} conversations, {len(differences)} differences"
 
 
-CHECKS: tuple[Callable[[TestedAgent], str], ...] = (
+CHECKS: tuple[Callable[[AgentUnderTest], str], ...] = (
     welcome_comes_first,
     ready_tells_the_device,
     long_loads_show_signs_of_life,  # the first to load

@@ -41,7 +41,7 @@ def require(kept: bool, found: str) -> None:
 
 
 @dataclass
-class TestedAgent:
+class AgentUnderTest:
     """The agent that is tested, and what the first load of its model told."""
 
     host: str
@@ -132,7 +132,7 @@ class TestedAgent:
 class AgentConnection:
     """One connection."""
 
-    def __init__(self, subject: TestedAgent, connection: socket.socket):
+    def __init__(self, subject: AgentUnderTest, connection: socket.socket):
         self.subject, self.connection = subject, connection
         self.welcome = self.ready = Frame("")
         self.alive = 0  # signs of life that came
@@ -212,7 +212,7 @@ class AgentConnection:
 class StepAnswer:
     """A `done` that has the shape it must have."""
 
-    def __init__(self, subject: TestedAgent, answer: Frame, wanted: int, want: str, wall_ns: int):
+    def __init__(self, subject: AgentUnderTest, answer: Frame, wanted: int, want: str, wall_ns: int):
         self.fields, self.wall_ns = answer.fields, wall_ns
         vocabulary = int(subject.facts["vocabulary"])
         shapes = {"logits": ("f4", (wanted, vocabulary)), "tokens": ("i4", (wanted,))}
@@ -268,7 +268,7 @@ def unmet(error: Exception, expected: str) -> str:
     return f"{found}. Is it an agent at all? One says welcome as soon as a client connects (docs/protocol.md)."
 
 
-def conversation(subject: TestedAgent, number: int) -> list[int]:
+def conversation(subject: AgentUnderTest, number: int) -> list[int]:
     """Some tokens, other ones for each number."""
     vocabulary, length = int(subject.facts["vocabulary"]), min(LENGTH, int(subject.facts["context"]))
     return [(7919 * (number + 1) + 104_729 * at + 31 * at * at) % vocabulary for at in range(length)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hilsim.hardware.conformance.checks import CHECKS
-from hilsim.hardware.conformance.exchanges import Failed, NotApplicable, TestedAgent, Unmet
+from hilsim.hardware.conformance.exchanges import AgentUnderTest, Failed, NotApplicable, Unmet
 from hilsim.hardware.wire.frames import Closed, FrameError
 
 Outcome = Literal["passed", "failed", "left out"]
@@ -28,7 +28,9 @@ class CheckResult:
     checks: int = 1
 
 
-def findings(subject: TestedAgent, checks: Sequence[Callable[[TestedAgent], str]] = CHECKS) -> Iterator[CheckResult]:
+def findings(
+    subject: AgentUnderTest, checks: Sequence[Callable[[AgentUnderTest], str]] = CHECKS
+) -> Iterator[CheckResult]:
     """Run the checks in their order, up to one that cannot even shake hands."""
     for number, check in enumerate(checks, 1):
         name, claim = check.__name__.replace("_", " "), (check.__doc__ or "").strip()
@@ -44,7 +46,7 @@ def findings(subject: TestedAgent, checks: Sequence[Callable[[TestedAgent], str]
         yield CheckResult(name, claim, outcome, found)
 
 
-def held(check: Callable[[TestedAgent], str], subject: TestedAgent) -> tuple[Outcome, str]:
+def held(check: Callable[[AgentUnderTest], str], subject: AgentUnderTest) -> tuple[Outcome, str]:
     """Hold the agent against one check."""
     try:
         return "passed", check(subject)

@@ -1,7 +1,7 @@
 """`sync` with a draft that knows when to stop: by a schedule, its own confidence or entropy, or the expected gain.
 
 Every rule decides after a token is drafted and submits that token: whether it is sent may not depend on what it is, or
-the ratio rule would be biased (facts of the rejection test; `tests/test_exact.py` has the control that drops it).
+the ratio rule would be biased (`tests/sampling/test_exact.py` has the control that drops it).
 """
 
 from __future__ import annotations

@@ -1,0 +1,194 @@
+"""What a person is shown: nothing is heard before speech exists, what differs is never cut, the answer stands last."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from hilsim.cost.memory import Item, Ledger, ledgers
+from hilsim.describe.load import load_setup
+from hilsim.places import CODE as PROJECT
+from hilsim.show.document import document
+from hilsim.show.numbers import three_digits, told_apart
+from hilsim.show.report import render
+from hilsim.show.sentences import headline, outside_words
+from hilsim.show.terminal.layout import PARTS, REST, parts_of
+from hilsim.show.terminal.plain import PlainLines
+from tests.show.test_show import both
+
+HEARING = re.compile(r"\bhear(s|d|ing)?\b", re.IGNORECASE)
+SOURCES = sorted([*(PROJECT / "hilsim").rglob("*.py"), *(PROJECT / "scripts").glob("*.py"), PROJECT / "simulate.py"])
+
+
+def strings_of(file: Path) -> Iterator[tuple[int, str]]:
+    """String constants of a module but for the docstrings inside it; a script's own docstring is its help."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docs = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Module) and node.body:
+            first = node.body[0]
+            is_help = isinstance(node, ast.Module) and "scripts" in file.parts
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and not is_help:
+                docs.add(first.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docs:
+            yield node.lineno, node.value
+
+
+def test_no_string_says_that_anything_is_heard() -> None:
+    """Before speech synthesis there is nothing to hear: a clause is ready. Names of fields are no sentences."""
+    found = [
+        f"{file.relative_to(PROJECT)}:{line}: {text!r}"
+        for file in SOURCES
+        for line, text in strings_of(file)
+        if HEARING.search(text) and " " in text
+    ]
+    assert found == []
+
+
+def test_scenarios_chips_and_tutorials_say_nothing_of_hearing() -> None:
+    files = [*(PROJECT / "scenarios").glob("*.yaml"), *(PROJECT / "scenarios/studies").glob("*.yaml"),
+             *(PROJECT / "chips").rglob("*.yaml"), *(PROJECT / "docs/tutorials").glob("*.md")]  # fmt: skip
+    assert len(files) > 40
+    assert [file.name for file in files if HEARING.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        '"""Heard."""\nFIRST = f"the passenger hears {1} thing"\n\ndef f():\n    "hears"\n', encoding="utf-8"
+    )
+    assert [text for _, text in strings_of(file) if HEARING.search(text)] == ["the passenger hears "]
+
+
+def shown(found: dict, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    render(json.loads(json.dumps(found)), console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    setup, alone, ours = both()
+    return document(setup, ledgers(setup), alone, ours)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_answer_stands_first_and_last(found: dict, width: int) -> None:
+    text = shown(found, width)
+    lines = text.rstrip().split("\n")
+    answer = f"{found['scenario']}: speedup"
+    places = [place for place, line in enumerate(lines) if line.startswith(answer)]
+    assert len(places) == 2
+    last = " ".join(lines[places[1] :])
+    assert last in " ".join(" ".join(lines).split())
+    assert "The first clause is ready after" in last
+
+
+def test_a_published_limit_stands_in_the_first_and_the_last_line(found: dict) -> None:
+    caveat = {"kind": "published limit", "about": "x", "text": "at most 9 tokens", "source": ""}
+    against = "a published limit speaks against this scenario"
+    assert " ".join(shown(found | {"caveats": [caveat]}).split()).count(against) == 2
+    assert against not in shown(found)
+    assert against not in shown(found | {"caveats": [caveat | {"kind": "memory"}]})
+
+
+def test_the_headline_quotes_the_widest_error_bar(found: dict) -> None:
+    ends = {"low": 0.5, "high": 2.25}
+    inner = {"low": 1, "high": 1.5}
+    sampled = inner | {"with_sampling": {"low": 0.9, "high": 2}, "with_other_pairs": ends}
+    bars: list[dict] = [ends, inner | {"with_sampling": ends}, sampled]
+    for bar in bars:
+        said = headline(found | {"uncertainty": {"headline": {"speedup": bar}}})
+        assert f"speedup {found['speedup']:.2f} (0.5 to 2.25 by its widest error bar):" in said
+    assert "error bar" not in headline(found)
+    assert "error bar" not in headline(found | {"uncertainty": {"headline": {"speedup": {"low": 1.0, "high": 1.0}}}})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(999.4, "999"), (999.5, "1,000"), (999.99, "1,000"), (-999.7, "-1,000"), (1000, "1,000"), (12345.6, "12,346"),
+     (0.98765, "0.988"), (99.96, "100"), (0, "0")],
+)  # fmt: skip
+def test_three_digits_have_no_exponent_around_a_thousand(value: float, words: str) -> None:
+    assert three_digits(value) == words
+
+
+def test_the_notes_name_what_is_not_in_the_number(found: dict) -> None:
+    notes = " ".join(found["notes"])
+    for missing in ("speech recognition", "speech synthesis", "load of other work", "second passenger", "heat"):
+        assert missing in notes
+
+
+def test_energy_stands_beside_energy_an_answer(found: dict) -> None:
+    for run in ("baseline", "speculative"):
+        block = found[run]
+        assert block["energy_j_per_answer"] * block["requests"] == pytest.approx(block["energy_j"])
+    assert "energy_j_per_answer" in shown(found)
+
+
+def test_plain_lines_and_the_report_have_one_definition_of_tokens_a_round() -> None:
+    """One request: its line is the report's number, first token and reading round left out of both."""
+    out = io.StringIO()
+    with PlainLines(out) as seen:
+        setup, _, ours = both("workload.requests=1", observer=seen)
+    tokens = ours.requests[0].output_tokens
+    rounds = [closed for closed in ours.rounds if closed.number]
+    expected = (tokens - 1) / len(rounds)
+    assert sum(closed.emitted for closed in rounds) == tokens - 1
+    assert f"{expected:.2f} tokens/round" in out.getvalue()
+    assert document(setup, ledgers(setup), ours, ours)["speculative"]["tokens_per_round"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["orin_8295", "one_chip", "target_1b", "losing", "swapped"])
+def test_only_activations_are_the_rest_of_a_ledger(name: str) -> None:
+    for ledger in ledgers(load_setup(PROJECT / f"scenarios/{name}.yaml", [])).values():
+        parts = parts_of(ledger)
+        assert sum(parts.values()) == ledger.used_bytes
+        assert parts[REST] == sum(item.bytes for item in ledger.items if item.what.endswith("activations"))
+        assert parts["weights"] >= sum(item.bytes for item in ledger.items if ": layers" in item.what)
+
+
+def test_a_model_s_name_does_not_decide_its_part() -> None:
+    ledger = Ledger("chip", 100, (Item("draft runtime-layers: KV cache of 9 tokens", 5), Item("gpu runtime", 7)))
+    assert parts_of(ledger) == dict.fromkeys([*PARTS, REST], 0) | {"KV": 5, "runtime": 7}
+
+
+WORD = st.text(st.characters(min_codepoint=97, max_codepoint=102), min_size=1, max_size=9)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(WORD, min_size=1, max_size=8).map(" ".join), min_size=2, max_size=6), st.integers(1, 40))
+def test_what_differs_stays_different(texts: list[str], width: int) -> None:
+    cut = told_apart(texts, width)
+    assert len(set(cut)) == len(set(texts))
+    assert all(len(short) <= max(len(text), 3) for short, text in zip(cut, texts, strict=True))
+
+
+def test_a_common_beginning_goes_and_the_difference_stays() -> None:
+    policies = [f"adaptive, rule expected, most 14, fallback {{window: {n}}}, x" for n in (4, 16)]
+    assert told_apart(policies, 30) == ["… 4}, …", "… 16}, …"]
+    assert told_apart(["sync 3", "sync 5"], 30) == ["sync 3", "sync 5"]
+    assert told_apart(["the same"] * 2, 3) == ["the same"] * 2
+
+
+def test_a_role_outside_the_car_is_loud_in_document_and_report() -> None:
+    setup, alone, ours = both()
+    assert setup.draft is not None
+    assert document(setup, ledgers(setup), alone, ours)["talk_leaves_car"] == []
+    far = replace(setup, draft=replace(setup.draft, chip=setup.draft.chip.model_copy(update={"place": "cloud"})))
+    found = document(far, ledgers(setup), alone, ours)
+    assert found["talk_leaves_car"] == ["draft on drive-orin-x"]
+    assert found["notes"][0] == outside_words(["draft on drive-orin-x"])
+    text = " ".join(shown(found).split())
+    assert text.count("TALK LEAVES THE CAR: draft on drive-orin-x") == 2
