@@ -96,7 +96,7 @@ def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(exp
     found = answer.found
     names = [answer.choices(place)["policy"].parts["name"] for place in range(len(found))]
     free = [row[:4] for row, name in zip(found.places.tolist(), names, strict=True) if name in ("async", "pipelined")]
-    assert len(free) == found.by_events > 0
+    assert 0 < len(free) <= found.by_events  # pearl on one unit is another
     screen = Screen(ready)
     alone = [screen.of_target(rule, target) for rule, sites in enumerate(ready.sites) for target in range(len(sites))]
     before = Found.joined(alone)
