@@ -24,8 +24,8 @@ from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import recorded
 from hilsim.sim.run import simulate, turns_of
 from hilsim.sim.trace import Trace
-from hilsim.sources.columns import COLUMNS
-from hilsim.sources.transcript import Transcript, TranscriptSource, save
+from hilsim.sources.columns import COLUMNS, Transcript
+from hilsim.sources.transcript import TranscriptSource, save
 from hilsim.text.tokenizer import load_tokenizer
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"

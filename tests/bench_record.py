@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hilsim.describe.load import load_setup
 from hilsim.places import CODE as PROJECT
-from hilsim.runs.record import DEPTH, written_down
+from hilsim.runs.record import DEPTH, record_stand_ins
 from hilsim.runs.run import Sources, run_both
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
@@ -29,7 +29,7 @@ def measure(file: Path = SCENARIO, overrides: Sequence[str] = ()) -> dict[str, f
         began = time.perf_counter()
         outcome = run_both(setup, sources)
         ran = time.perf_counter()
-        transcript = written_down(setup, sources.stand_ins, DEPTH)
+        transcript = record_stand_ins(setup, sources.stand_ins, DEPTH)
         recording.append(time.perf_counter() - ran)
         live.append(ran - began)
         told = sum(request.output_tokens for request in outcome.baseline.requests)

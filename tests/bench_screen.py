@@ -13,7 +13,7 @@ import time
 
 from hilsim.describe.load import load_setup
 from hilsim.places import CODE as PROJECT
-from hilsim.runs.replay import replayed, timed_words
+from hilsim.runs.replay import replayed, timed_workload
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import screened
 from hilsim.study.explorer import prepare, question_of
@@ -40,13 +40,13 @@ def measure() -> dict[str, float]:
 def rounds_per_s(policy: str) -> float:
     """The best of several stretches."""
     setup = replayed(load_setup(SCENARIO, ["workload.count=24", f"policy={policy}"]))
-    timed, wanted = timed_words(setup), setup.scenario.policy
-    rounds = int(screened(setup, wanted, timed.words, timed.tables).requests[:, ROUNDS].sum())
+    timed, wanted = timed_workload(setup), setup.scenario.policy
+    rounds = int(screened(setup, wanted, timed.answers, timed.tables).requests[:, ROUNDS].sum())
     best = 0.0
     for _ in range(REPEATS):
         runs, began = 0, time.process_time()
         while time.process_time() - began < SECONDS:
-            screened(setup, wanted, timed.words, timed.tables)
+            screened(setup, wanted, timed.answers, timed.tables)
             runs += 1
         best = max(best, runs * rounds / (time.process_time() - began))
     return best

@@ -22,12 +22,12 @@ from hilsim.screen.request import (
     UP_BYTES,
 )
 from hilsim.screen.screening import screened
-from hilsim.screen.tokens import Words
+from hilsim.screen.tokens import Answers
 from hilsim.sim.run import simulate
 from hilsim.sources.source import LogitsSource
 
 
-def differences(setup: Setup, words: Words, source: LogitsSource, tables: Tables) -> list[str]:
+def differences(setup: Setup, words: Answers, source: LogitsSource, tables: Tables) -> list[str]:
     """Where a screened run is not the event simulation's; every instant, count, byte and occupied nanosecond."""
     policy = setup.scenario.policy
     found = screened(setup, policy, words, tables).requests

@@ -97,7 +97,7 @@ def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequ
 def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tuple[int, int, int]]:
     """What was going on for one request: start, end and leaf."""
     by_number = {closed.number: closed for closed in rounds}
-    kept = kept_steps(rounds, spans)
+    committed = committed_steps(rounds, spans)
     for span in spans:
         match span.kind:
             case "prefill" | "network":
@@ -109,7 +109,7 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
             case "draft prefill":
                 yield span.start_ns, span.end_ns, DRAFTING
             case "draft":
-                yield span.start_ns, span.end_ns, DRAFTING if id(span) in kept else THROWN_AWAY
+                yield span.start_ns, span.end_ns, DRAFTING if id(span) in committed else THROWN_AWAY
             case "fault":
                 pass  # a board that does not answer does nothing
             case _:
@@ -126,15 +126,15 @@ def unused_ns(span: Span, closed: Round | None) -> int:
     return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (span.width - 1)
 
 
-def kept_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:
+def committed_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:
     """The draft steps (by `id`) whose token became part of the answer: the last at its position before the verdict."""
     by_position: dict[int, list[Span]] = defaultdict(list)
     for span in spans:
         if span.kind == "draft":
             by_position[span.position].append(span)
-    kept: set[int] = set()
+    committed: set[int] = set()
     for closed in rounds:
         for position in range(closed.position, closed.position + closed.kept_drafts):
             made = [span for span in by_position[position] if span.end_ns <= closed.end_ns]
-            kept.update(id(span) for span in made[-1:])
-    return kept
+            committed.update(id(span) for span in made[-1:])
+    return committed

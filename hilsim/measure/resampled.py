@@ -79,10 +79,12 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
     rounds = deliveries(run)
     times = times_ms(instants_of(records, rounds))
     joules = joules_by_request(run, records, chips, link)
-    talks: dict[int, list[int]] = {}
+    conversations: dict[int, list[int]] = {}
     for place, record in enumerate(records):
-        talks.setdefault(record.conversation, []).append(place)
-    grouped = list(talks.values()) if len(talks) >= FEWEST else [[place] for place in range(len(records))]
+        conversations.setdefault(record.conversation, []).append(place)
+    grouped = (
+        list(conversations.values()) if len(conversations) >= FEWEST else [[place] for place in range(len(records))]
+    )
 
     def array(values: Sequence[float]) -> Floats:
         return np.array(values, dtype=np.float64)
@@ -90,7 +92,7 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
     return Requests(
         headline_numbers(baseline, ours, chips, link),
         tuple(np.array(places, dtype=np.int64) for places in grouped),
-        "conversations" if len(talks) >= FEWEST else "requests",
+        "conversations" if len(conversations) >= FEWEST else "requests",
         array([ms(one.finished_ns - one.arrived_ns) for one in (alone[record.number] for record in records)]),
         times["request_latency_ms"],
         times["time_to_first_token_ms"],

@@ -37,23 +37,30 @@ from hilsim.screen.request import (
     UP_BUSY,
     UP_BYTES,
 )
-from hilsim.screen.tokens import Words
+from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 def screened_measures(
-    setup: Setup, ledgers: dict[str, Ledger], words: Words, baseline: Ints, runs: Ints, *, drafting: bool, linked: bool
+    setup: Setup,
+    ledgers: dict[str, Ledger],
+    answers: Answers,
+    baseline: Ints,
+    runs: Ints,
+    *,
+    drafting: bool,
+    linked: bool,
 ) -> dict[str, Floats]:
     """Every measure of every run, (runs,); `baseline` (requests, fields) is the target alone at the same place.
 
     `drafting` and `linked` say whether the runs use the draft and the link; what they do not have is not a number.
     """
     total, finished = runs.sum(axis=1), runs[:, :, FINISHED]
-    at = Instants(runs[:, :, ARRIVED], runs[:, :, FIRST], runs[:, :, CLAUSE], finished, finished, words.length)
+    at = Instants(runs[:, :, ARRIVED], runs[:, :, FIRST], runs[:, :, CLAUSE], finished, finished, answers.length)
     active = (finished - at.arrived).sum(axis=1)
-    tokens, requests = int(words.length.sum()), len(words.asked)
+    tokens, requests = int(answers.length.sum()), len(answers.asked)
     wires = [total[:, UP_BUSY], total[:, DOWN_BUSY]] if linked else []
     up, down = total[:, UP_BYTES].astype(float), total[:, DOWN_BYTES].astype(float)
     none = np.full(len(runs), np.nan)
@@ -68,7 +75,7 @@ def screened_measures(
     found["link_busy"] = sum((ratio(held, active, 0.0) for held in wires), 0 * active) / 2 if linked else none
     drafts = total[:, DRAFTS]
     speculation = acceptance(drafts, total[:, DRAFTED], total[:, ACCEPTED])
-    later = tokens - int((words.length > 0).sum())
+    later = tokens - int((answers.length > 0).sum())
     speculation["tokens_per_round"] = tokens_a_round(later, total[:, ROUNDS] - requests)
     alone = (drafts == 0) & (not drafting)  # nothing is drafted, so nothing is accepted or not
     found |= {name: np.where(alone, np.nan, values) for name, values in speculation.items()}

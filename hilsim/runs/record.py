@@ -17,9 +17,10 @@ from hilsim.files import place_faults
 from hilsim.progress import saying
 from hilsim.sampling.choices import Choices, Rules
 from hilsim.sim.run import turns_of
+from hilsim.sources.columns import Transcript
 from hilsim.sources.recorded_with import recorded_with
 from hilsim.sources.recording import OpenConversation, TargetAnswer, transcript_of
-from hilsim.sources.transcript import Transcript, save
+from hilsim.sources.transcript import save
 from hilsim.text.tokenizer import ChatTokenizer
 from hilsim.versions import versions
 
@@ -63,18 +64,18 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
 
 
-def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda words: None) -> Transcript:
+def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda text: None) -> Transcript:
     """The transcript of a scenario of live logits, whatever its policy and its talkers."""
     from hilsim.sources.live import load_stand_ins
 
     stand_ins = load_stand_ins(setup)
     for note in stand_ins.notes:
         say(note)
-    return written_down(setup, stand_ins, depth, say)
+    return record_stand_ins(setup, stand_ins, depth, say)
 
 
-def written_down(
-    setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda words: None
+def record_stand_ins(
+    setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda text: None
 ) -> Transcript:
     """The transcript of what stand-ins say: some conversations at once, their answers first, then the draft's ways."""
     from hilsim.networks.packed import packed
@@ -91,14 +92,14 @@ def written_down(
         packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
         for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
     )
-    speakers = [target, draft] if choices.tests_the_draft else [target]
-    talks, ways = talks_of(setup, stand_ins.tokenizer), []
-    count = Count(sum(len(talk.waiting) for talk in talks), say)
-    for some in (talks[start : start + AT_ONCE] for start in range(0, len(talks), AT_ONCE)):
-        answering = Answering(speakers, choices, some, limits)
+    networks = [target, draft] if choices.tests_the_draft else [target]
+    conversations, ways = conversations_of(setup, stand_ins.tokenizer), []
+    count = Count(sum(len(conversation.waiting) for conversation in conversations), say)
+    for some in (conversations[start : start + AT_ONCE] for start in range(0, len(conversations), AT_ONCE)):
+        answering = Answering(networks, choices, some, limits)
         answering.answer(count.one_more)
         answering.go_on()
-        stretches = [piece for talk in some for piece in talk.stretches()]
+        stretches = [piece for conversation in some for piece in conversation.stretches()]
         ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
     header = {
         "scenario": scenario.name,
@@ -107,7 +108,7 @@ def written_down(
         "dtype": getattr(scenario.logits, "dtype", ""),
         "end_tokens": sorted(ends),
     }
-    return transcript_of([one for talk in talks for one in talk.asked], ways, header)
+    return transcript_of([one for conversation in conversations for one in conversation.asked], ways, header)
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Count:
         self.say(f"{self.done} of {self.questions} answers")
 
 
-def talks_of(setup: Setup, tokenizer: ChatTokenizer) -> list[OpenConversation]:
+def conversations_of(setup: Setup, tokenizer: ChatTokenizer) -> list[OpenConversation]:
     """The workload as conversations of questions."""
     return [
         OpenConversation(

@@ -17,27 +17,27 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.measure.measures import measured
 from hilsim.measure.screened import screened_measures
-from hilsim.runs.run import Sources, spoken_by
+from hilsim.runs.run import Sources, content_key
 from hilsim.runs.transcripts import recordable, transcript_for
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, screened
-from hilsim.screen.tokens import Words, recorded_words, synthetic_words, with_lookup
+from hilsim.screen.tokens import Answers, recorded_answers, synthetic_answers, with_lookup
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.transcript import TranscriptSource
 
 T = TypeVar("T")
-MOST_KEPT = 8
+CACHE_SIZE = 8
 ALONE = TargetOnly(name="target_only")
 
 
-class Recent(OrderedDict[Hashable, T]):
+class RecentCache(OrderedDict[Hashable, T]):
     """A cache of the few values that were used last."""
 
     def put(self, key: Hashable, value: T) -> T:
         """Add a value, and drop the one that was not used for longest."""
         self[key] = value
-        while len(self) > MOST_KEPT:
+        while len(self) > CACHE_SIZE:
             self.popitem(last=False)
         return value
 
@@ -52,20 +52,20 @@ class Recent(OrderedDict[Hashable, T]):
 class Timed:
     """One workload as arrays: its words, words with look-ups, and prices of what it was timed on."""
 
-    words: Words
+    answers: Answers
     source: TranscriptSource | None
     tables: Tables = field(default_factory=Tables)
-    lookups: dict[tuple[int, int], Words] = field(default_factory=dict)
+    lookups: dict[tuple[int, int], Answers] = field(default_factory=dict)
 
-    def words_for(self, setup: Setup) -> Words:
+    def answers_for(self, setup: Setup) -> Answers:
         """The words, with what prompt lookup proposes where the policy asks for it."""
         policy = setup.scenario.policy
         if not isinstance(policy, PromptLookup):
-            return self.words
+            return self.answers
         assert self.source is not None, "words that are nobody's cannot be looked up"
         key = (policy.draft_tokens, policy.longest_match)
         if key not in self.lookups:
-            self.lookups[key] = with_lookup(setup, self.source, self.words, *key)
+            self.lookups[key] = with_lookup(setup, self.source, self.answers, *key)
         return self.lookups[key]
 
 
@@ -87,9 +87,9 @@ class WorkloadSize:
         )
 
 
-SAID: Recent[Sources] = Recent()
-BASELINES: Recent[Trace] = Recent()
-TIMED: Recent[Timed] = Recent()
+SOURCES: RecentCache[Sources] = RecentCache()
+BASELINES: RecentCache[Trace] = RecentCache()
+TIMED: RecentCache[Timed] = RecentCache()
 
 
 def replayed(setup: Setup) -> Setup:
@@ -111,8 +111,8 @@ def run_of(setup: Setup) -> tuple[Trace, Trace]:
 
 def both(setup: Setup) -> tuple[Trace, Trace]:
     """Both runs by events."""
-    said = spoken_by(setup)
-    sources = SAID.take(said) or SAID.put(said, Sources(setup, remember=setup.scenario.logits.source == "live"))
+    key = content_key(setup)
+    sources = SOURCES.take(key) or SOURCES.put(key, Sources(setup, remember=setup.scenario.logits.source == "live"))
     key = but_its_policy(setup)
     baseline = BASELINES.take(key) or BASELINES.put(key, simulate(setup, sources.fresh("baseline"), ALONE))
     ours = baseline if setup.scenario.policy.name == "target_only" else simulate(setup, sources.fresh("policy"))
@@ -138,30 +138,30 @@ def numbers_of(setup: Setup) -> dict[str, float | None]:
 
 def screened_numbers(setup: Setup) -> dict[str, float | None]:
     """The measures of a run without events. Raises `Unscreenable` or `TooShallow`."""
-    policy, timed = setup.scenario.policy, timed_words(setup)
-    words = timed.words_for(setup)
-    baseline = screened(setup, ALONE, words, timed.tables).requests
-    runs = screened(setup, policy, words, timed.tables).requests[None]
+    policy, timed = setup.scenario.policy, timed_workload(setup)
+    answers = timed.answers_for(setup)
+    baseline = screened(setup, ALONE, answers, timed.tables).requests
+    runs = screened(setup, policy, answers, timed.tables).requests[None]
     drafting = policy.needs_draft and setup.draft is not None
     linked = setup.link is not None and (drafting or setup.application != setup.target.chip.name)
-    found = screened_measures(setup, ledgers(setup), words, baseline, runs, drafting=drafting, linked=linked)
+    found = screened_measures(setup, ledgers(setup), answers, baseline, runs, drafting=drafting, linked=linked)
     values = {name: float(value[0]) for name, value in found.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def timed_words(setup: Setup) -> Timed:
+def timed_workload(setup: Setup) -> Timed:
     """What a set-up says, as arrays; raises `Unscreenable` where only live logits know it."""
     if setup.scenario.logits.source == "live":
         raise Unscreenable("live logits")
-    said = spoken_by(setup)
-    known = TIMED.take(said)
+    key = content_key(setup)
+    known = TIMED.take(key)
     if known is not None:
         return known
     if setup.scenario.logits.source == "synthetic":
-        return TIMED.put(said, Timed(synthetic_words(setup), None))
+        return TIMED.put(key, Timed(synthetic_answers(setup), None))
     source = Sources(setup).fresh()
     assert isinstance(source, TranscriptSource)
-    return TIMED.put(said, Timed(recorded_words(setup, source), source))
+    return TIMED.put(key, Timed(recorded_answers(setup, source), source))
 
 
 def workload_size(setup: Setup, requests: int, answer: int | None = None) -> WorkloadSize:
@@ -177,7 +177,7 @@ def workload_size(setup: Setup, requests: int, answer: int | None = None) -> Wor
     return WorkloadSize(requests, max(1, round(prompt)), max(1, round(output)))
 
 
-def forget_prices() -> None:
+def forget_costs() -> None:
     """Drop the costs of steps and messages: after a draw of figures they are not used again."""
     for timed in TIMED.values():
         timed.tables = Tables()

@@ -17,7 +17,7 @@ from hilsim.describe.setup import Setup
 from hilsim.sim.board import Timers
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
-from hilsim.sources.cached import Memory, Remembered
+from hilsim.sources.cached import CachedSource, Memory
 from hilsim.sources.recorded_with import require_same
 from hilsim.sources.source import LogitsSource
 from hilsim.sources.transcript import TranscriptSource
@@ -91,7 +91,7 @@ class Sources:
         self.made.append(source)
         if self.memories is not None:
             by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text"
-            source = Remembered(source, self.memories.setdefault(run, Memory()), by_position=by_position)
+            source = CachedSource(source, self.memories.setdefault(run, Memory()), by_position=by_position)
         return source
 
     @property
@@ -111,7 +111,7 @@ class Sources:
 
     def replaying(self, changed: Setup) -> Sources:
         """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
-        return self if spoken_by(changed) == spoken_by(self.setup) else Sources(changed, remember=True)
+        return self if content_key(changed) == content_key(self.setup) else Sources(changed, remember=True)
 
     @property
     def forward_seconds(self) -> float:
@@ -119,7 +119,7 @@ class Sources:
         return sum(source.forward_seconds for source in self.made)
 
 
-def spoken_by(setup: Setup) -> tuple[object, ...]:
+def content_key(setup: Setup) -> tuple[object, ...]:
     """Everything that what is said depends on."""
     said, speakers = (
         setup.scenario,

@@ -19,7 +19,7 @@ except ModuleNotFoundError:  # the same numbers, a hundred times as slowly
     FAST = False
 
 
-def kept_loops() -> bool:
+def use_loop_cache() -> bool:
     """Choose where machine code is kept between runs; False where nothing can be.
 
     Numba renews what it kept of a function when that function's file changes, but not when another's does that is
@@ -37,7 +37,7 @@ def kept_loops() -> bool:
     return True
 
 
-KEPT = FAST and kept_loops()
+CACHED = FAST and use_loop_cache()
 
 
 def compiled(function: F) -> F:
@@ -49,4 +49,4 @@ def compiled(function: F) -> F:
     if not FAST:
         return function
     without_counting: dict[str, Any] = {"_nrt": False}
-    return numba.njit(cache=KEPT, nogil=True, **without_counting)(function)  # type: ignore[no-any-return]
+    return numba.njit(cache=CACHED, nogil=True, **without_counting)(function)  # type: ignore[no-any-return]

@@ -20,15 +20,15 @@ from hilsim.describe.link import Link
 from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
-from hilsim.screen.tokens import Words
+from hilsim.screen.tokens import Answers
 from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]
-NOBODY, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip has a round's last word
+NEVER, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip has a round's last word
 LAGS, ROWS = 3, 4  # first sizes of the tables; a loop that needs more says so
 
 
-class Prices(NamedTuple):
+class StepCosts(NamedTuple):
     """Nanoseconds and bytes of one scenario.
 
     `target_read`, `draft_read` (requests, lag): reading a question with so many earlier tokens not cached yet.
@@ -53,7 +53,7 @@ class Prices(NamedTuple):
     propagation_ns: int
     pause_ns: int
     networks_ns: int
-    last_word: int
+    draft_decides: int
     elsewhere: bool
     draft_far: bool
     same_unit: bool
@@ -77,7 +77,7 @@ class Tables:
         extras = () if placed.compiled is None else placed.compiled.extras
         return placed.model.name, unit, placed.placement.precision, placed.widths, extras, typed, context
 
-    def reading(self, key: object, timer: StepTimer, phase: Phase, words: Words, lags: int) -> Ints:
+    def reading(self, key: object, timer: StepTimer, phase: Phase, answers: Answers, lags: int) -> Ints:
         """(requests, lags) of reading each question."""
         key = ("read", key, phase, lags)
         if key not in self.known:
@@ -87,10 +87,10 @@ class Tables:
                         timer.duration_ns(Step(phase, prompt + lag, carried - lag)) if lag <= carried else 0
                         for lag in range(lags)
                     ]
-                    for prompt, carried in zip(words.prompt.tolist(), words.carried.tolist(), strict=True)
+                    for prompt, carried in zip(answers.prompt.tolist(), answers.carried.tolist(), strict=True)
                 ],
                 dtype=np.int64,
-            ).reshape(words.requests, lags)
+            ).reshape(answers.requests, lags)
         return self.known[key]
 
     def steps(self, key: object, timer: StepTimer, phase: Phase, rows: int, longest: int) -> Ints:
@@ -141,25 +141,32 @@ def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: in
     return Messages(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
 
 
-def prices_of(
-    setup: Setup, policy: Policy, words: Words, tables: Tables, *, lags: int = LAGS, target_rows: int, draft_rows: int
-) -> Prices:
+def costs_of(
+    setup: Setup,
+    policy: Policy,
+    answers: Answers,
+    tables: Tables,
+    *,
+    lags: int = LAGS,
+    target_rows: int,
+    draft_rows: int,
+) -> StepCosts:
     """The prices of a scenario under a policy. Rows of the tables are as many as asked for."""
     scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
     draft = setup.draft if policy.needs_draft else None
 
     def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints]:
         if placed is None:
-            return np.zeros((words.requests, lags), np.int64), np.zeros((2, 1), np.int64)
+            return np.zeros((answers.requests, lags), np.int64), np.zeros((2, 1), np.int64)
         key, timer = tables.timed_by(placed, context), timer_for(placed, context)
-        read, run = (key, timer, reads, words, lags), (key, timer, runs, rows, words.longest)
+        read, run = (key, timer, reads, answers, lags), (key, timer, runs, rows, answers.longest)
         return tables.reading(*read), tables.steps(*run)
 
     target_read, target_step = role(setup.target, Phase.PREFILL, Phase.VERIFY, target_rows)
     draft_read, draft_step = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
-    messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, words.longest)
-    decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NOBODY
-    return Prices(
+    messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, answers.longest)
+    decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NEVER
+    return StepCosts(
         target_read,
         draft_read,
         target_step,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
-from hilsim.screen.costs import ALWAYS, REJECTED, Prices
-from hilsim.screen.tokens import Words
+from hilsim.screen.costs import ALWAYS, REJECTED, StepCosts
+from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
 FAR = 2**62  # an instant that no run reaches
@@ -18,7 +18,7 @@ FAR = 2**62  # an instant that no run reaches
 # The state of a run, one number each: the clock, since when each way of the link is free, tokens cached by the target
 # and the draft, tokens that the draft's chip has heard, tokens of the conversation, when the target knows the last
 # word of the last round, and what a loop could not go on without.
-NOW, UP, DOWN, TARGET, DRAFT, HEARD, LENGTH, SETTLED, TROUBLE, NEEDED, STATE = range(11)
+NOW, UP, DOWN, TARGET, DRAFT, RECEIVED, LENGTH, SETTLED, TROUBLE, NEEDED, STATE = range(11)
 # Troubles: tables too small for a lag or for rows, drafts deeper than recorded.
 NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range(5)
 # What is kept of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
@@ -51,15 +51,15 @@ def step_ns(table: Ints, rows: int, cached: int, state: Ints, kind: int) -> int:
 
 
 @compiled
-def target_ns(prices: Prices, rows: int, cached: int, state: Ints) -> int:
+def target_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
     """A step of the target that reads no prompt."""
-    return step_ns(prices.target_step, rows, cached, state, SHORT_OF_TARGET_ROWS)
+    return step_ns(costs.target_step, rows, cached, state, SHORT_OF_TARGET_ROWS)
 
 
 @compiled
-def draft_ns(prices: Prices, rows: int, cached: int, state: Ints) -> int:
+def draft_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
     """A step of the draft that reads no prompt."""
-    return step_ns(prices.draft_step, rows, cached, state, SHORT_OF_DRAFT_ROWS)
+    return step_ns(costs.draft_step, rows, cached, state, SHORT_OF_DRAFT_ROWS)
 
 
 @compiled
@@ -79,107 +79,107 @@ def taken(state: Ints, way: int, asked: int, wire_ns: int) -> int:
 
 
 @compiled
-def delivered(words: Words, out: Ints, request: int, before: int, after: int, instant: int) -> None:
+def delivered(answers: Answers, out: Ints, request: int, before: int, after: int, instant: int) -> None:
     """Tokens `before` to `after` of the conversation can be spoken."""
-    first, answered = before - words.asked[request], after - words.asked[request]
-    if first < words.clause[request] <= answered:
+    first, answered = before - answers.asked[request], after - answers.asked[request]
+    if first < answers.clause[request] <= answered:
         out[CLAUSE] = instant
-    if answered == words.length[request]:
+    if answered == answers.length[request]:
         out[FINISHED] = instant
     out[ROUNDS] += 1
 
 
 @compiled
-def opened(words: Words, prices: Prices, state: Ints, out: Ints, request: int, drafting: bool) -> None:
+def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: int, drafting: bool) -> None:
     """Both chips read the question, or the target alone; its first token is delivered."""
-    if words.first[request]:
-        state[TARGET] = state[DRAFT] = state[HEARD] = 0
-    carried, prompt, asked = words.carried[request], words.prompt[request], words.asked[request]
-    for cache in (TARGET, DRAFT, HEARD):  # what no longer stands of earlier turns is read again
+    if answers.first[request]:
+        state[TARGET] = state[DRAFT] = state[RECEIVED] = 0
+    carried, prompt, asked = answers.carried[request], answers.prompt[request], answers.asked[request]
+    for cache in (TARGET, DRAFT, RECEIVED):  # what no longer stands of earlier turns is read again
         state[cache] = min(state[cache], carried)
-    state[NOW] += prices.pause_ns
+    state[NOW] += costs.pause_ns
     out[ARRIVED] = state[NOW]
-    begin = state[NOW] + prices.networks_ns
+    begin = state[NOW] + costs.networks_ns
 
-    heard_at = begin
-    if prices.elsewhere:
-        heard_at = taken(state, UP, begin, prices.prompt_ns[prompt]) + prices.prompt_ns[prompt] + prices.propagation_ns
-        out[UP_BYTES] += prices.prompt_bytes[prompt]
-        out[UP_BUSY] += prices.prompt_ns[prompt]
-    read = heard_at + read_ns(prices.target_read, request, carried - state[TARGET], state)
-    out[TARGET_BUSY] += read - heard_at
+    read_from = begin
+    if costs.elsewhere:
+        read_from = taken(state, UP, begin, costs.prompt_ns[prompt]) + costs.prompt_ns[prompt] + costs.propagation_ns
+        out[UP_BYTES] += costs.prompt_bytes[prompt]
+        out[UP_BUSY] += costs.prompt_ns[prompt]
+    read = read_from + read_ns(costs.target_read, request, carried - state[TARGET], state)
+    out[TARGET_BUSY] += read - read_from
 
-    known = told = read
-    untold = asked - state[HEARD]
+    known = informed_at = read
+    unknown = asked - state[RECEIVED]
     asking = drafting_from = begin
     if drafting:
-        if prices.draft_far:
-            asking = taken(state, DOWN, begin, prices.prompt_ns[untold])
-            drafting_from = asking + prices.prompt_ns[untold] + prices.propagation_ns
-            out[DOWN_BYTES] += prices.prompt_bytes[untold]
-        if prices.same_unit:
+        if costs.draft_far:
+            asking = taken(state, DOWN, begin, costs.prompt_ns[unknown])
+            drafting_from = asking + costs.prompt_ns[unknown] + costs.propagation_ns
+            out[DOWN_BYTES] += costs.prompt_bytes[unknown]
+        if costs.same_unit:
             drafting_from = max(drafting_from, read)  # the target asked first
-        known = drafting_from + read_ns(prices.draft_read, request, carried - state[DRAFT], state)
-    if drafting or prices.elsewhere:
-        sent = taken(state, DOWN, read, prices.verdict_ns)
-        told = sent + prices.verdict_ns + prices.propagation_ns
-        out[DOWN_BYTES] += prices.verdict_bytes
-    out[FIRST] = told if prices.elsewhere else read
-    final = out[FIRST] if words.length[request] == 1 else FAR
-    if drafting or prices.elsewhere:
-        occupied(out, DOWN_BUSY, sent, sent + prices.verdict_ns, final)
+        known = drafting_from + read_ns(costs.draft_read, request, carried - state[DRAFT], state)
+    if drafting or costs.elsewhere:
+        sent = taken(state, DOWN, read, costs.verdict_ns)
+        informed_at = sent + costs.verdict_ns + costs.propagation_ns
+        out[DOWN_BYTES] += costs.verdict_bytes
+    out[FIRST] = informed_at if costs.elsewhere else read
+    final = out[FIRST] if answers.length[request] == 1 else FAR
+    if drafting or costs.elsewhere:
+        occupied(out, DOWN_BUSY, sent, sent + costs.verdict_ns, final)
     if drafting:
-        if prices.draft_far:
-            occupied(out, DOWN_BUSY, asking, asking + prices.prompt_ns[untold], final)
+        if costs.draft_far:
+            occupied(out, DOWN_BUSY, asking, asking + costs.prompt_ns[unknown], final)
         occupied(out, DRAFT_BUSY, drafting_from, known, final)
-        state[DRAFT], state[HEARD] = asked, asked + 1
+        state[DRAFT], state[RECEIVED] = asked, asked + 1
     state[TARGET], state[LENGTH] = asked, asked + 1
-    state[NOW] = max(told, known)
+    state[NOW] = max(informed_at, known)
     state[SETTLED] = 0
-    delivered(words, out, request, asked, asked + 1, out[FIRST])
+    delivered(answers, out, request, asked, asked + 1, out[FIRST])
 
 
 @compiled
-def plain(words: Words, prices: Prices, state: Ints, out: Ints, request: int) -> None:
+def plain(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: int) -> None:
     """One token by the target alone."""
     before, start = state[LENGTH], max(state[NOW], state[SETTLED])
-    end = start + target_ns(prices, before - state[TARGET], state[TARGET], state)
+    end = start + target_ns(costs, before - state[TARGET], state[TARGET], state)
     out[TARGET_BUSY] += end - start
     state[TARGET], state[LENGTH] = before, before + 1
-    if prices.elsewhere:
-        sent = taken(state, DOWN, end, prices.verdict_ns)
-        out[DOWN_BYTES] += prices.verdict_bytes
-        out[DOWN_BUSY] += prices.verdict_ns
-        end = sent + prices.verdict_ns + prices.propagation_ns
-        state[HEARD] = before + 1
+    if costs.elsewhere:
+        sent = taken(state, DOWN, end, costs.verdict_ns)
+        out[DOWN_BYTES] += costs.verdict_bytes
+        out[DOWN_BUSY] += costs.verdict_ns
+        end = sent + costs.verdict_ns + costs.propagation_ns
+        state[RECEIVED] = before + 1
     state[NOW] = end
-    delivered(words, out, request, before, before + 1, end)
+    delivered(answers, out, request, before, before + 1, end)
 
 
 @compiled
-def has_last_word(prices: Prices, drafted: int, accepted: int) -> bool:
+def draft_decides(costs: StepCosts, drafted: int, accepted: int) -> bool:
     """Whether the draft's chip decides how a round ends (`cost.payload.draft_decides`)."""
     if drafted == 0:
         return False
-    return prices.last_word == ALWAYS or (prices.last_word == REJECTED and accepted < drafted)
+    return costs.draft_decides == ALWAYS or (costs.draft_decides == REJECTED and accepted < drafted)
 
 
 @compiled
-def answer_ns(prices: Prices, drafted: int, accepted: int, rows: int) -> int:
+def answer_ns(costs: StepCosts, drafted: int, accepted: int, rows: int) -> int:
     """How long a verdict holds the wire."""
-    return int(prices.down_ns[rows, int(accepted == drafted)]) if drafted else prices.verdict_ns
+    return int(costs.down_ns[rows, int(accepted == drafted)]) if drafted else costs.verdict_ns
 
 
 @compiled
-def answer_size(prices: Prices, drafted: int, accepted: int, rows: int) -> int:
+def answer_size(costs: StepCosts, drafted: int, accepted: int, rows: int) -> int:
     """Bytes of a verdict."""
-    return int(prices.down_bytes[rows, int(accepted == drafted)]) if drafted else prices.verdict_bytes
+    return int(costs.down_bytes[rows, int(accepted == drafted)]) if drafted else costs.verdict_bytes
 
 
 @compiled
 def announced(
-    words: Words,
-    prices: Prices,
+    answers: Answers,
+    costs: StepCosts,
     state: Ints,
     out: Ints,
     request: int,
@@ -193,25 +193,25 @@ def announced(
 
     Returns when the draft's chip has heard, and when all is over.
     """
-    done = state[LENGTH] == words.asked[request] + words.length[request]
-    down_ns, word = answer_ns(prices, drafted, accepted, rows), has_last_word(prices, drafted, accepted)
+    done = state[LENGTH] == answers.asked[request] + answers.length[request]
+    down_ns, decides = answer_ns(costs, drafted, accepted, rows), draft_decides(costs, drafted, accepted)
     sent = taken(state, DOWN, decided, down_ns)
-    heard = sent + down_ns + prices.propagation_ns
-    over = heard
-    if word:
-        answered = taken(state, UP, heard, prices.verdict_ns)
-        over = answered + prices.verdict_ns + prices.propagation_ns
-    instant = heard if prices.elsewhere else over if word else decided
+    received = sent + down_ns + costs.propagation_ns
+    concluded = received
+    if decides:
+        answered = taken(state, UP, received, costs.verdict_ns)
+        concluded = answered + costs.verdict_ns + costs.propagation_ns
+    instant = received if costs.elsewhere else concluded if decides else decided
     final = instant if done else FAR
     occupied(out, DOWN_BUSY, sent, sent + down_ns, final)
-    out[DOWN_BYTES] += answer_size(prices, drafted, accepted, rows)
-    if word:
-        occupied(out, UP_BUSY, answered, answered + prices.verdict_ns, final)
-        out[UP_BYTES] += prices.verdict_bytes
-        state[SETTLED] = over
-    state[HEARD] = max(state[HEARD], state[LENGTH])
+    out[DOWN_BYTES] += answer_size(costs, drafted, accepted, rows)
+    if decides:
+        occupied(out, UP_BUSY, answered, answered + costs.verdict_ns, final)
+        out[UP_BYTES] += costs.verdict_bytes
+        state[SETTLED] = concluded
+    state[RECEIVED] = max(state[RECEIVED], state[LENGTH])
     out[DRAFTS] += drafted > 0
     out[DRAFTED] += drafted
     out[ACCEPTED] += accepted
-    delivered(words, out, request, before, state[LENGTH], instant)
-    return heard, over
+    delivered(answers, out, request, before, state[LENGTH], instant)
+    return received, concluded

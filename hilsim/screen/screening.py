@@ -17,7 +17,7 @@ from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Sync
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.screen import lockstep, slots
-from hilsim.screen.costs import LAGS, ROWS, Prices, Tables, prices_of
+from hilsim.screen.costs import LAGS, ROWS, StepCosts, Tables, costs_of
 from hilsim.screen.request import (
     FIELDS,
     NEEDED,
@@ -29,10 +29,10 @@ from hilsim.screen.request import (
     TOO_DEEP,
     TROUBLE,
 )
-from hilsim.screen.tokens import Words
+from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
-Loop = Callable[[Words, Prices, Ints, Ints], None]
+Loop = Callable[[Answers, StepCosts, Ints, Ints], None]
 RULES = {
     "schedule": lockstep.SCHEDULE,
     "confidence": lockstep.CONFIDENCE,
@@ -50,8 +50,8 @@ class Screened:
     """One run: of every request the fields of `request.py`, (requests, fields) of whole nanoseconds, bytes, counts."""
 
     policy: str
-    words: Words
-    prices: Prices
+    answers: Answers
+    costs: StepCosts
     requests: Ints
 
 
@@ -81,7 +81,7 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
     """The compiled loop of a policy with its parameters bound, and the most tokens that it verifies at once."""
 
     def bound(loop: Callable[..., None], *parameters: Any) -> Loop:
-        return lambda words, prices, state, out: loop(words, prices, state, out, *parameters)
+        return lambda answers, costs, state, out: loop(answers, costs, state, out, *parameters)
 
     match policy:
         case Sync():
@@ -98,7 +98,7 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
     return None
 
 
-def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Screened:
+def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> Screened:
     """Run `policy` over the words. Raises `Unscreenable`, or `TooShallow` for drafts deeper than were recorded."""
     if why := refusal(setup, policy):
         raise Unscreenable(why)
@@ -107,12 +107,12 @@ def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Scre
     loop, widest = found
     lags, target_rows, draft_rows = LAGS, widest + 2, ROWS
     while True:
-        prices = prices_of(setup, policy, words, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
-        state, out = np.zeros(STATE, np.int64), np.zeros((words.requests, FIELDS), np.int64)
-        loop(words, prices, state, out)
+        costs = costs_of(setup, policy, answers, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
+        state, out = np.zeros(STATE, np.int64), np.zeros((answers.requests, FIELDS), np.int64)
+        loop(answers, costs, state, out)
         trouble, needed = int(state[TROUBLE]), int(state[NEEDED])
         if trouble == NONE:
-            return Screened(policy.name, words, prices, out)
+            return Screened(policy.name, answers, costs, out)
         if trouble == SHORT_OF_LAGS:
             lags = max(needed + 1, 2 * lags)
         elif trouble == SHORT_OF_TARGET_ROWS:
@@ -121,4 +121,4 @@ def screened(setup: Setup, policy: Policy, words: Words, tables: Tables) -> Scre
             draft_rows = max(needed + 1, 2 * draft_rows)
         else:
             assert trouble == TOO_DEEP
-            raise TooShallow(words.depth, needed)
+            raise TooShallow(answers.depth, needed)

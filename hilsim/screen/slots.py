@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.screen.compiled import compiled
-from hilsim.screen.costs import Prices
+from hilsim.screen.costs import StepCosts
 from hilsim.screen.request import (
     DRAFT,
     DRAFT_BUSY,
@@ -32,7 +32,7 @@ from hilsim.screen.request import (
     target_ns,
     trouble,
 )
-from hilsim.screen.tokens import Words
+from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
 # Tokens that the draft's chip knows to be committed, tokens drafted after them, how many of those the target would
@@ -41,21 +41,21 @@ KNOWN, AHEAD, GOOD, CACHED, ENDED, LIMIT, SIZE = range(7)
 
 
 @compiled
-def pearl(words: Words, prices: Prices, state: Ints, out: Ints, lead: Ints, draft_tokens: int) -> None:
+def pearl(answers: Answers, costs: StepCosts, state: Ints, out: Ints, lead: Ints, draft_tokens: int) -> None:
     """Slots of drafting and verifying at once."""
-    for request in range(len(words.asked)):
-        mine, asked = out[request], words.asked[request]
-        opened(words, prices, state, mine, request, True)
-        total = asked + words.length[request]
+    for request in range(len(answers.asked)):
+        mine, asked = out[request], answers.asked[request]
+        opened(answers, costs, state, mine, request, True)
+        total = asked + answers.length[request]
         lead[:] = 0
-        lead[KNOWN], lead[CACHED], lead[LIMIT] = state[LENGTH], state[DRAFT], asked + words.most[request]
-        pending, heard, over = 0, state[NOW], state[NOW]
+        lead[KNOWN], lead[CACHED], lead[LIMIT] = state[LENGTH], state[DRAFT], asked + answers.most[request]
+        pending, received, concluded = 0, state[NOW], state[NOW]
         while state[LENGTH] < total:
             start, before, cached = state[NOW], state[LENGTH], state[TARGET]
             begun = max(start, state[SETTLED])
-            judged = begun + target_ns(prices, before - cached + pending, cached, state)
+            judged = begun + target_ns(costs, before - cached + pending, cached, state)
             mine[TARGET_BUSY] += judged - begun
-            new, drafted_at = block(words, prices, state, mine, lead, request, draft_tokens, heard)
+            new, drafted_at = block(answers, costs, state, mine, lead, request, draft_tokens, received)
             if state[TROUBLE] != NONE:
                 return
             state[NOW] = max(judged, drafted_at)
@@ -67,46 +67,48 @@ def pearl(words: Words, prices: Prices, state: Ints, out: Ints, lead: Ints, draf
             state[TARGET] = min(before + min(pending, accepted), state[LENGTH] - 1)
             pending = max(0, new - 1) if whole else 0
             ended = state[NOW]
-            heard, over = announced(words, prices, state, mine, request, before, ended, drafted, accepted, drafted)
+            received, concluded = announced(
+                answers, costs, state, mine, request, before, ended, drafted, accepted, drafted
+            )
             learn(lead, state[LENGTH])
-        state[NOW] = max(over, state[SETTLED])
+        state[NOW] = max(concluded, state[SETTLED])
         state[DRAFT] = min(lead[CACHED], state[LENGTH] - 1)
 
 
 @compiled
 def block(
-    words: Words, prices: Prices, state: Ints, out: Ints, lead: Ints, request: int, most: int, heard: int
+    answers: Answers, costs: StepCosts, state: Ints, out: Ints, lead: Ints, request: int, most: int, received: int
 ) -> tuple[int, int]:
     """The draft's half of a slot; returns how many tokens it drafted, and when they have arrived."""
-    before, now = lead[AHEAD], heard
+    before, now = lead[AHEAD], received
     while lead[AHEAD] - before < most and not lead[ENDED] and lead[KNOWN] + lead[AHEAD] < lead[LIMIT]:
-        took = draft_token(words, prices, state, lead, request)
+        took = draft_token(answers, costs, state, lead, request)
         if state[TROUBLE] != NONE:
             return 0, now
         now += took
         out[DRAFT_BUSY] += took
     new = lead[AHEAD] - before
     if new:
-        sent = taken(state, UP, now, prices.up_ns[new])
-        out[UP_BYTES] += prices.up_bytes[new]
-        out[UP_BUSY] += prices.up_ns[new]
-        now = sent + prices.up_ns[new] + prices.propagation_ns
+        sent = taken(state, UP, now, costs.up_ns[new])
+        out[UP_BYTES] += costs.up_bytes[new]
+        out[UP_BUSY] += costs.up_ns[new]
+        now = sent + costs.up_ns[new] + costs.propagation_ns
     return new, now
 
 
 @compiled
-def draft_token(words: Words, prices: Prices, state: Ints, lead: Ints, request: int) -> int:
+def draft_token(answers: Answers, costs: StepCosts, state: Ints, lead: Ints, request: int) -> int:
     """Draft one token more; returns how long the step takes."""
     place, on = lead[KNOWN] + lead[AHEAD], lead[KNOWN] + lead[GOOD]
-    row, beyond = words.row[request] + on - words.asked[request], lead[AHEAD] - lead[GOOD]
-    if beyond >= words.depth:
+    row, beyond = answers.row[request] + on - answers.asked[request], lead[AHEAD] - lead[GOOD]
+    if beyond >= answers.depth:
         return trouble(state, TOO_DEEP, beyond + 1)
-    right = beyond == 0 and words.right[row, min(lead[AHEAD], words.right.shape[1] - 1)]
-    took = draft_ns(prices, place - lead[CACHED], lead[CACHED], state)
+    right = beyond == 0 and answers.right[row, min(lead[AHEAD], answers.right.shape[1] - 1)]
+    took = draft_ns(costs, place - lead[CACHED], lead[CACHED], state)
     lead[CACHED] = place
     lead[GOOD] += int(right)
     lead[AHEAD] += 1
-    lead[ENDED] = int(words.end[row] if right else words.ends_after[row] == beyond + 1)
+    lead[ENDED] = int(answers.end[row] if right else answers.ends_after[row] == beyond + 1)
     return took
 
 

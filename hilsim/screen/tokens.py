@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
-class Words(NamedTuple):
+class Answers(NamedTuple):
     """The answers of one workload. Of requests in the order in which they are asked:
 
     `first` of a conversation; `carried` tokens of it kept from before, `prompt` tokens new, `asked` both; `length` of
@@ -67,7 +67,7 @@ class Words(NamedTuple):
         return int((self.asked + self.most).max(initial=1)) + 1
 
 
-def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
+def recorded_answers(setup: Setup, source: TranscriptSource) -> Answers:
     """The scenario's requests as a transcript of it answers them, without what lookup proposes."""
     assert isinstance(setup.scenario.workload, Conversations)
     transcript, workload = source.transcript, setup.scenario.workload
@@ -77,9 +77,9 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
     targets: list[int] = []
     for turns in turns_of(setup):
         for turn in turns:
-            if turn.index not in source.told:
+            if turn.index not in source.requests:
                 break  # no room was left for it, nor for those after it
-            known = source.told[turn.index]
+            known = source.requests[turn.index]
             prompt = len(source.prompt(turn.conversation, turn.number, ()).tokens)
             answer = list(known.tokens[known.asked : known.answered])
             clause = clause_tokens(source, answer)
@@ -94,7 +94,7 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
     ended = np.isin(drafted, list(source.end_tokens))
     ends_after = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, NEVER)
     nothing = np.zeros(0, np.int64)
-    return Words(
+    return Answers(
         columns[0].astype(bool), columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
         right=drafted[:, :1] == np.array(targets, dtype=np.int32)[:, None],
         end=np.array(ends, dtype=bool),
@@ -107,14 +107,16 @@ def recorded_words(setup: Setup, source: TranscriptSource) -> Words:
     )  # fmt: skip
 
 
-def with_lookup(setup: Setup, source: TranscriptSource, words: Words, draft_tokens: int, longest_match: int) -> Words:
+def with_lookup(
+    setup: Setup, source: TranscriptSource, answers: Answers, draft_tokens: int, longest_match: int
+) -> Answers:
     """The words with what prompt lookup proposes at every row."""
     proposed, standing = [], []
     for turns in turns_of(setup):
         for turn in turns:
-            if turn.index not in source.told:
+            if turn.index not in source.requests:
                 break
-            known = source.told[turn.index]
+            known = source.requests[turn.index]
             for position in range(known.asked, known.answered):
                 tokens = looked_up(known.tokens[:position], draft_tokens, longest_match)
                 following = known.tokens[position:]
@@ -122,10 +124,10 @@ def with_lookup(setup: Setup, source: TranscriptSource, words: Words, draft_toke
                 standing.append(agreement(tokens, following))
                 if len(tokens) >= len(following) == standing[-1]:
                     raise TooShallow(source.transcript.depth, standing[-1] + 1)
-    return words._replace(looked_up=np.array(proposed, np.int64), looked_right=np.array(standing, np.int64))
+    return answers._replace(looked_up=np.array(proposed, np.int64), looked_right=np.array(standing, np.int64))
 
 
-def synthetic_words(setup: Setup) -> Words:
+def synthetic_answers(setup: Setup) -> Answers:
     """The scenario's requests of given lengths, drafts standing by chance."""
     scenario = setup.scenario
     assert isinstance(scenario.workload, Lengths)
@@ -145,7 +147,7 @@ def synthetic_words(setup: Setup) -> Words:
     same = np.ones(count, dtype=np.int64)
     nothing = np.zeros((count * most, 0), np.float64)
     empty = np.zeros(0, np.int64)
-    return Words(
+    return Answers(
         same.astype(bool), 0 * same, asked * same, asked * same, most * same, most * same,
         min(lengths.clause_tokens, most) * same, np.arange(count, dtype=np.int64) * most, right,
         np.zeros(count * most, bool), np.full(count * most, NEVER, np.int64), NEVER, nothing, nothing, empty, empty,
@@ -153,15 +155,15 @@ def synthetic_words(setup: Setup) -> Words:
 
 
 @compiled
-def proposed(words: Words, row: int, count: int) -> tuple[int, int]:
+def proposed(answers: Answers, row: int, count: int) -> tuple[int, int]:
     """A draft of at most `count` tokens from a row on: tokens drafted, of which so many stand. -1: not recorded."""
-    good, places = 0, words.right.shape[1]
+    good, places = 0, answers.right.shape[1]
     while good < count:
-        if not words.right[row + good, min(good, places - 1)]:
-            drafted = min(count, good + words.ends_after[row + good])
-            return (-1 if drafted - good > words.depth else drafted), good
+        if not answers.right[row + good, min(good, places - 1)]:
+            drafted = min(count, good + answers.ends_after[row + good])
+            return (-1 if drafted - good > answers.depth else drafted), good
         good += 1
-        if words.end[row + good - 1]:
+        if answers.end[row + good - 1]:
             break
     return good, good
 

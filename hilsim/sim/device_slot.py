@@ -43,17 +43,17 @@ class DeviceSlot:
 
     def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace):
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
-        self.priced: dict[tuple[Phase, int, int], TimedStep] = {}
+        self.timed: dict[tuple[Phase, int, int], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
     def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
         """A step of `rows` new positions after `cached` ones; the same step always has the same price."""
-        priced = self.priced.get((phase, rows, cached))
-        if priced is None:
+        timed = self.timed.get((phase, rows, cached))
+        if timed is None:
             step = Step(phase, rows, cached)
-            priced = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
-            self.priced[phase, rows, cached] = priced
-        return priced
+            timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
+            self.timed[phase, rows, cached] = timed
+        return timed
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
         """What a step would take, for those who only weigh it."""

@@ -33,7 +33,7 @@ class Lead:
 
     env: simpy.Environment
     request: Request
-    told: int
+    confirmed: int
     cached: int
     news: simpy.Event
     ahead: list[int] = field(default_factory=list)
@@ -53,12 +53,12 @@ class Lead:
     @property
     def length(self) -> int:
         """Tokens of the conversation as the draft's chip believes it to be."""
-        return self.told + len(self.ahead)
+        return self.confirmed + len(self.ahead)
 
     @property
     def unanswered(self) -> int:
         """Shipments whose last token has no verdict yet."""
-        return sum(end > self.told for end in self.shipped)
+        return sum(end > self.confirmed for end in self.shipped)
 
     def room(self, *, bonus: bool) -> int:
         """Tokens that may still be drafted; one less where the target adds a token of its own."""
@@ -66,19 +66,19 @@ class Lead:
 
     def learn(self, length: int) -> bool:
         """Take notice of what is committed up to `length` tokens; True where it contradicts what was drafted."""
-        new = self.request.tokens[self.told : length]
+        new = self.request.tokens[self.confirmed : length]
         same = next((i for i, (a, b) in enumerate(zip(new, self.ahead, strict=False)) if a != b), None)
         if same is None:
             self.ahead = self.ahead[len(new) :]
             self.unsent = min(self.unsent, len(self.ahead))
             self.ended = self.ended and bool(self.ahead)
         else:
-            self.cached = min(self.cached, self.told + same)
+            self.cached = min(self.cached, self.confirmed + same)
             self.ahead, self.shipped, self.unsent, self.ended = [], [], 0, False
-        self.told = max(self.told, length)
+        self.confirmed = max(self.confirmed, length)
         return same is not None
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake up who waits for news."""
         self.news.succeed()
         self.news = self.env.event()
@@ -87,7 +87,7 @@ class Lead:
 class Shipment(NamedTuple):
     """Drafted tokens on their way: the guess since `told`, and whether the draft stops here until it hears more."""
 
-    told: int
+    confirmed: int
     tokens: tuple[int, ...]
     last: bool
 
@@ -105,32 +105,32 @@ class Inbox:
 
     def fresh(self, request: Request) -> tuple[int, ...]:
         """Tokens that follow what is committed; none where the shipment rests on a token that was rejected."""
-        known = request.tokens[self.newest.told :]
+        known = request.tokens[self.newest.confirmed :]
         if list(self.newest.tokens[: len(known)]) != known:
             return ()
         return self.newest.tokens[len(known) :]
 
     def arrived(self, request: Request) -> int:
         """Tokens that have arrived beyond what is committed, also where they rest on a token that was rejected."""
-        return self.newest.told + len(self.newest.tokens) - len(request.tokens)
+        return self.newest.confirmed + len(self.newest.tokens) - len(request.tokens)
 
 
 def draft_one(context: RunContext, lead: Lead) -> Process:
     """Draft one token more; what was committed meanwhile wins over it."""
     request, position = lead.request, lead.length
-    known = request.tokens if lead.told == len(request.tokens) else request.tokens[: lead.told]
+    known = request.tokens if lead.confirmed == len(request.tokens) else request.tokens[: lead.confirmed]
     view = View(request.index, request.conversation, known)
     (token,) = context.source.draft(view, 1, tuple(lead.ahead)).tokens
     yield from draft_step(context, request, position, lead.cached)
     lead.cached = position
-    if lead.told <= position:
+    if lead.confirmed <= position:
         lead.ahead.append(token)
         lead.ended = context.source.ends(token)
 
 
 def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
     """Send the last `count` drafted tokens on their way; what is drafted while the wire is taken goes together."""
-    lead.shipped = [end for end in lead.shipped if end > lead.told] + [lead.length]
+    lead.shipped = [end for end in lead.shipped if end > lead.confirmed] + [lead.length]
     lead.unsent, lead.last = lead.unsent + count, last
     if not lead.sending:
         lead.sending = True
@@ -140,7 +140,7 @@ def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: boo
 def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
     """Message after message until all that is drafted has left; each arrives by itself."""
     while lead.unsent and lead.ahead:
-        shipment = Shipment(lead.told, tuple(lead.ahead), lead.last)
+        shipment = Shipment(lead.confirmed, tuple(lead.ahead), lead.last)
         fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0
         left = lead.env.event()
         lead.env.process(arrive(context, lead, inbox, shipment, fresh, left))

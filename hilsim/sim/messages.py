@@ -23,4 +23,4 @@ class Messages:
         self.answer: Callable[[int, int, int], int] = cache(
             partial(answer_bytes, payload, sampling, at, vocabulary=vocabulary)
         )
-        self.last_word_below: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))
+        self.draft_decides: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))

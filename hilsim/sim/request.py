@@ -30,7 +30,7 @@ class Request:
     prompt_tokens: int = 0
     target_cached: int = 0
     draft_cached: int = 0
-    draft_heard: int = 0  # tokens of the conversation that the draft's chip has been told
+    draft_received: int = 0  # tokens of the conversation that the draft's chip has been told
     answer: list[int] = field(default_factory=list)
     rounds: int = 0
     arrived_ns: int = 0

@@ -89,7 +89,7 @@ def simulate(
     queue = iter(conversations)
     function = policy_function(policy, setup.file)
     for _ in range(setup.scenario.workload.talkers):
-        env.process(talker(context, function, setup, queue))
+        env.process(run_conversations(context, function, setup, queue))
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
@@ -102,7 +102,9 @@ def simulate(
     return trace
 
 
-def talker(context: RunContext, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]) -> Process:
+def run_conversations(
+    context: RunContext, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]
+) -> Process:
     """One slot in the car: takes the next conversation when the last is over."""
     for turns in queue:
         context.board.open_conversation()
@@ -115,7 +117,7 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
     """Turn after turn with the caches kept, until the passenger is done or the context is full."""
     context_tokens = setup.scenario.context_tokens
     tokens: list[int] = []
-    target_cached = draft_cached = draft_heard = 0
+    target_cached = draft_cached = draft_received = 0
     for turn in turns:
         standing = without_end(tokens, context.source.ends)
         prompt = context.source.prompt(turn.conversation, turn.number, tokens)
@@ -137,7 +139,7 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
             prompt_tokens=len(prompt.tokens),
             target_cached=min(target_cached, prompt.kept),
             draft_cached=min(draft_cached, prompt.kept),
-            draft_heard=min(draft_heard, prompt.kept),
+            draft_received=min(draft_received, prompt.kept),
             arrived_ns=context.now,
         )
         if context.board.trace.observer is not None:
@@ -148,7 +150,7 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
         yield from policy(context, request)
         yield from settled(request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
-        draft_heard = request.draft_heard
+        draft_received = request.draft_received
         context.board.trace.add_request(record_of(context, request, setup))
 
 

@@ -164,8 +164,8 @@ def prefill_draft(context: RunContext, request: Request) -> Process:
     """Read what is new of the conversation on the draft's chip, after the words have got there."""
     prompt = len(request.tokens)
     if context.application != context.draft.chip:
-        yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_heard), request.cause)
-    request.draft_heard = prompt
+        yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_received), request.cause)
+    request.draft_received = prompt
     cached = request.draft_cached
     yield from context.draft.work(context.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
     request.draft_cached = prompt
@@ -189,10 +189,10 @@ def open_both(context: RunContext, request: Request) -> Process:
     yield from prefill_target(context, request)
     read = context.now
     yield from send_verdict(context, request)
-    told = context.now
+    informed = context.now
     yield reading
-    deliver(context, request, start, (token,), (margin,), delivered_ns=told if context.elsewhere else read)
-    request.draft_heard = len(request.tokens)
+    deliver(context, request, start, (token,), (margin,), delivered_ns=informed if context.elsewhere else read)
+    request.draft_received = len(request.tokens)
 
 
 def decode(context: RunContext, request: Request) -> Process:
@@ -205,15 +205,15 @@ def decode(context: RunContext, request: Request) -> Process:
         yield from send_verdict(context, request)
     deliver(context, request, start, (token,), (margin,), single_ns=target.single_ns(cached))
     if context.elsewhere:
-        request.draft_heard = len(request.tokens)
+        request.draft_received = len(request.tokens)
 
 
 def inform(context: RunContext, request: Request) -> Process:
     """Tell the draft's chip what the target has said alone since it was last told; nothing where it knows."""
-    untold = len(request.tokens) - request.draft_heard
-    if untold > 0:
-        yield from context.down.send("prompt", prompt_bytes(untold), request.cause)
-        request.draft_heard = len(request.tokens)
+    unknown = len(request.tokens) - request.draft_received
+    if unknown > 0:
+        yield from context.down.send("prompt", prompt_bytes(unknown), request.cause)
+        request.draft_received = len(request.tokens)
 
 
 def draft(context: RunContext, request: Request, count: int) -> Process:
@@ -279,8 +279,8 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     """
     length = len(request.tokens)
     yield from send_answer(context, request, opened, rows, path)
-    request.draft_heard = max(request.draft_heard, length)
-    if context.messages.last_word_below(opened.drafted, opened.accepted):
+    request.draft_received = max(request.draft_received, length)
+    if context.messages.draft_decides(opened.drafted, opened.accepted):
         request.settled = context.board.env.process(conclude(context, request, opened))
     else:
         yield from conclude(context, request, opened)
@@ -297,14 +297,14 @@ def announce(
 
     def under_way() -> Process:
         yield from send_answer(context, request, opened, rows)
-        request.draft_heard = max(request.draft_heard, length)
+        request.draft_received = max(request.draft_received, length)
         learn(length, done)
         yield from conclude(context, request, opened)
 
-    telling = context.board.env.process(under_way())
-    if context.messages.last_word_below(opened.drafted, opened.accepted):
-        request.settled = telling
-    return telling
+    announcing = context.board.env.process(under_way())
+    if context.messages.draft_decides(opened.drafted, opened.accepted):
+        request.settled = announcing
+    return announcing
 
 
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
@@ -316,7 +316,7 @@ def send_answer(context: RunContext, request: Request, opened: Round, rows: int,
 def conclude(context: RunContext, request: Request, opened: Round) -> Process:
     """The draft's chip has heard how a round ended: close it, after that chip's last word where it has it."""
     delivered_ns = context.now if context.elsewhere else opened.delivered_ns
-    if context.messages.last_word_below(opened.drafted, opened.accepted):
+    if context.messages.draft_decides(opened.drafted, opened.accepted):
         yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
         delivered_ns = delivered_ns if context.elsewhere else context.now
     context.close(request, opened, delivered_ns=delivered_ns)

@@ -24,7 +24,7 @@ class Way:
     """A continuation: its row among all, the conversation and its number, the request, and where it begins."""
 
     row: int
-    talk: OpenConversation
+    conversation: OpenConversation
     number: int
     of: TargetAnswer
     start: int
@@ -41,18 +41,18 @@ class Way:
 
 
 def drafted_ahead(
-    network: Packed, choices: Choices, talks: Sequence[OpenConversation], depth: int, limits: Limits
+    network: Packed, choices: Choices, conversations: Sequence[OpenConversation], depth: int, limits: Limits
 ) -> Ways:
     """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
     places = [
-        (talk, number, one, len(one.before) + said)
-        for number, talk in enumerate(talks)
-        for one in talk.answered
-        for said in range(len(one.answer))
+        (conversation, number, one, len(one.before) + position)
+        for number, conversation in enumerate(conversations)
+        for one in conversation.answered
+        for position in range(len(one.answer))
     ]
     going = [Way(row, *place) for row, place in enumerate(places)]
     found = Ways.unknown(len(going), depth)
-    heard, table = read(network, talks, limits)
+    reader, table = read(network, conversations, limits)
     together = None
     for step in range(depth):
         proposal = choices.proposed(table, places_of(going, found, step))
@@ -65,8 +65,8 @@ def drafted_ahead(
             break
         going = [going[at] for at in left]
         if together is None:
-            starts = [[way.start for way in going if way.number == number] for number in range(len(talks))]
-            known = [heard.known(place) for place in range(len(talks))]
+            starts = [[way.start for way in going if way.number == number] for number in range(len(conversations))]
+            known = [reader.known(place) for place in range(len(conversations))]
             together = Continuations(network, known, starts, depth - 1)
         else:
             together.keep(left)
@@ -74,21 +74,22 @@ def drafted_ahead(
     return found
 
 
-def read(network: Packed, talks: Sequence[OpenConversation], limits: Limits) -> tuple[Parallel, Logits]:
+def read(network: Packed, conversations: Sequence[OpenConversation], limits: Limits) -> tuple[Parallel, Logits]:
     """What the talks leave in a network, and its logits before every token of their answers."""
-    heard = Parallel(network, len(talks), limits.context)
+    reader = Parallel(network, len(conversations), limits.context)
     tables = []
-    for place, talk in enumerate(talks):
-        rows = [len(one.before) + said - 1 for one in talk.answered for said in range(len(one.answer))]
+    for place, conversation in enumerate(conversations):
+        rows = [len(one.before) + position - 1 for one in conversation.answered for position in range(len(one.answer))]
         if rows:
-            logits = heard.feed([place], [talk.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
+            logits = reader.feed([place], [conversation.tokens[: rows[-1] + 1]], [rows[-1] + 1 - rows[0]])
             tables.append(as_table(logits[[row - rows[0] for row in rows]]))
-    return heard, np.concatenate(tables)
+    return reader, np.concatenate(tables)
 
 
 def places_of(going: Sequence[Way], found: Ways, step: int) -> list[Place]:
     """Where the next tokens of some ways stand."""
     drafted = [found.drafted[way.row, :step].tolist() for way in going]
     return [
-        Place(way.of.index, [*way.talk.tokens[: way.start], *ahead]) for way, ahead in zip(going, drafted, strict=True)
+        Place(way.of.index, [*way.conversation.tokens[: way.start], *ahead])
+        for way, ahead in zip(going, drafted, strict=True)
     ]

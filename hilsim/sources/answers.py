@@ -39,55 +39,61 @@ class Answering:
     `networks`: the target, and the draft where the target's token depends on the draft's distribution as well.
     """
 
-    def __init__(self, networks: Sequence[Packed], choices: Choices, talks: Sequence[OpenConversation], limits: Limits):
-        self.choices, self.talks, self.limits = choices, talks, limits
-        self.listeners = [Parallel(network, len(talks), limits.context) for network in networks]
+    def __init__(
+        self, networks: Sequence[Packed], choices: Choices, conversations: Sequence[OpenConversation], limits: Limits
+    ):
+        self.choices, self.conversations, self.limits = choices, conversations, limits
+        self.readers = [Parallel(network, len(conversations), limits.context) for network in networks]
 
     def answer(self, answered: Callable[[], None]) -> None:
         """What is answered to every question; `answered` is called at the end of each."""
-        current = {place: one for place, talk in enumerate(self.talks) if (one := self.asked(talk))}
+        current = {
+            place: one for place, conversation in enumerate(self.conversations) if (one := self.asked(conversation))
+        }
         while current:
             which = list(current)
-            words = [self.talks[place].tokens for place in which]
+            histories = [self.conversations[place].tokens for place in which]
             # What is held is a beginning of the words: an end of turn that is taken back was never read.
-            pieces = [said[self.listeners[0].lengths[place] :] for place, said in zip(which, words, strict=True)]
-            rows = [listener.feed(which, pieces) for listener in self.listeners]
-            for place, token, margin in zip(which, *self.chosen(rows, list(current.values()), words), strict=True):
-                talk, one = self.talks[place], current[place]
-                talk.tokens.append(token)
+            pieces = [said[self.readers[0].lengths[place] :] for place, said in zip(which, histories, strict=True)]
+            rows = [reader.feed(which, pieces) for reader in self.readers]
+            for place, token, margin in zip(which, *self.chosen(rows, list(current.values()), histories), strict=True):
+                conversation, one = self.conversations[place], current[place]
+                conversation.tokens.append(token)
                 one.answer.append(token)
                 one.margins.append(margin)
                 if self.limits.reached(one):
                     answered()
                     del current[place]
-                    if following := self.asked(talk):
+                    if following := self.asked(conversation):
                         current[place] = following
 
-    def asked(self, talk: OpenConversation) -> TargetAnswer | None:
+    def asked(self, conversation: OpenConversation) -> TargetAnswer | None:
         """The next question of a conversation; what no longer stands of it is forgotten."""
-        found = talk.ask(self.limits.context, self.limits.ends)
+        found = conversation.ask(self.limits.context, self.limits.ends)
         if found and found.kept is not None:
-            for listener in self.listeners:
-                listener.rewind(self.talks.index(talk), found.kept)
+            for reader in self.readers:
+                reader.rewind(self.conversations.index(conversation), found.kept)
         return found
 
     def go_on(self) -> None:
         """What the target would say after each answer, all of them a token a pass."""
-        stretches = [piece for talk in self.talks for piece in talk.stretches()]
-        if len(stretches) > len(self.talks):  # what stood before a conversation was read again is forgotten
-            self.listeners = [read_again(one.network, stretches, self.limits) for one in self.listeners]
-        talks = [[one for one in talk.answered if self.limits.after(one) > 0] for talk in stretches]
-        going = [one for talk in talks for one in talk]
+        stretches = [piece for conversation in self.conversations for piece in conversation.stretches()]
+        if len(stretches) > len(self.conversations):  # what stood before a conversation was read again is forgotten
+            self.readers = [read_again(one.network, stretches, self.limits) for one in self.readers]
+        conversations = [
+            [one for one in conversation.answered if self.limits.after(one) > 0] for conversation in stretches
+        ]
+        going = [one for conversation in conversations for one in conversation]
         # From the last token of each answer, which the next turn may have taken back.
-        starts = [[len(one.full) - 1 for one in talk] for talk in talks]
+        starts = [[len(one.full) - 1 for one in conversation] for conversation in conversations]
         ways = [
-            Continuations(listener.network, [listener.known(place) for place in range(len(talks))], starts, AFTER)
-            for listener in self.listeners
+            Continuations(reader.network, [reader.known(place) for place in range(len(conversations))], starts, AFTER)
+            for reader in self.readers
         ]
         fed = [one.answer[-1] for one in going]
         while going:
-            words = [[*one.full, *one.after] for one in going]
-            tokens, margins = self.chosen([way.step(fed) for way in ways], going, words)
+            histories = [[*one.full, *one.after] for one in going]
+            tokens, margins = self.chosen([way.step(fed) for way in ways], going, histories)
             for one, token, margin in zip(going, tokens, margins, strict=True):
                 one.after.append(token)
                 one.after_margins.append(margin)
@@ -98,19 +104,19 @@ class Answering:
                 way.keep(left)
 
     def chosen(
-        self, rows: Sequence[Logits], heard: Sequence[TargetAnswer], words: Sequence[Sequence[int]]
+        self, rows: Sequence[Logits], heard: Sequence[TargetAnswer], histories: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the words of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
-        places = [Place(one.index, tokens) for one, tokens in zip(heard, words, strict=True)]
+        places = [Place(one.index, tokens) for one, tokens in zip(heard, histories, strict=True)]
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
 
 
-def read_again(network: Packed, talks: Sequence[OpenConversation], limits: Limits) -> Parallel:
+def read_again(network: Packed, conversations: Sequence[OpenConversation], limits: Limits) -> Parallel:
     """A network that has read all tokens of some conversations."""
-    found = Parallel(network, len(talks), limits.context)
-    for place, talk in enumerate(talks):
-        if talk.tokens:
-            found.feed([place], [talk.tokens])
+    found = Parallel(network, len(conversations), limits.context)
+    for place, conversation in enumerate(conversations):
+        if conversation.tokens:
+            found.feed([place], [conversation.tokens])
     return found

@@ -36,7 +36,7 @@ class Memory:
         return self.answers[question]  # type: ignore[return-value]
 
 
-class Remembered(Relay):
+class CachedSource(Relay):
     """`LogitsSource` that puts to `source` only what `memory` does not know yet.
 
     `by_position` says that a token depends on what was said before it alone, whoever asks: then drafts and verdicts are
@@ -81,9 +81,9 @@ class Remembered(Relay):
             if place not in known:
                 self.memory.asked += 1
                 verdict, ahead = self.source.verify(prefix, draft), tuple(prefix.tokens)
-                for told in zip(verdict.tokens(draft), verdict.margins, strict=True):
-                    known["next", prefix.index, hash(ahead)] = told
-                    ahead = (*ahead, told[0])
+                for emitted in zip(verdict.tokens(draft), verdict.margins, strict=True):
+                    known["next", prefix.index, hash(ahead)] = emitted
+                    ahead = (*ahead, emitted[0])
                 if place not in known:  # a last-bit tie fell the other way in this pass
                     return verdict
             token, margin = cast(tuple[int, float], known[place])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from hilsim.errors import Misfit
 
+VERSION = 2
 UNKNOWN = -1  # a place of a continuation that was not recorded, or lies after its end of turn
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -29,6 +31,43 @@ MOST_GROWTH = 1032  # of a deflated byte, by the format
 SPARE_BYTES = 1024
 ENCRYPTED = 1
 REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Columns of a recording; `header` says who spoke by which rules.
+
+    `index` is a request's number in the workload, -1 of a question that no room was left for. `prompt` and `answer`
+    hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
+    with the answers. `after` and `after_margin` (requests, some) are what the target would say after its answer: a
+    verdict names it where drafts went on behind an end of turn. `drafted`, `confidence` and `entropy` have a row
+    (depth,) for every position of an answer; where the draft says there what the target says the row has one token, as
+    the next row goes on.
+    """
+
+    header: dict[str, Any]
+    index: Ints
+    conversation: Ints
+    turn: Ints
+    prompt: Ints
+    prompt_end: Ints
+    answer: Ints
+    answer_end: Ints
+    margin: Floats
+    after: Ints
+    after_margin: Floats
+    drafted: Ints
+    confidence: Floats
+    entropy: Floats
+
+    @property
+    def requests(self) -> int:
+        return len(self.turn)
+
+    @property
+    def depth(self) -> int:
+        """The longest continuation."""
+        return int(self.drafted.shape[1])
 
 
 def narrow(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:

@@ -41,9 +41,9 @@ Compute = Callable[[Sequence[int], int, int], Sequence[Row] | None]
 class Reader:
     """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
 
-    def __init__(self, compute: Compute, vocabulary: int, stand_by: Callable[[], Compute] | None = None):
+    def __init__(self, compute: Compute, vocabulary: int, replacement: Callable[[], Compute] | None = None):
         """`stand_by` makes what computes where `compute` is gone; it begins with an empty cache."""
-        self.compute, self.vocabulary, self.stand_by = compute, vocabulary, stand_by
+        self.compute, self.vocabulary, self.replacement = compute, vocabulary, replacement
         self.held: list[int] = []
         self.known: list[Row | None] = []  # logits after each held token, where they were asked for
 
@@ -61,8 +61,8 @@ class Reader:
         keep = min(shared, first)
         logits = self.compute(tokens, keep, count)
         if logits is None:
-            assert self.stand_by is not None, "words are gone, and nobody stands by"
-            self.compute, self.held, self.known = self.stand_by(), [], []
+            assert self.replacement is not None, "words are gone, and nobody stands by"
+            self.compute, self.held, self.known = self.replacement(), [], []
             return self.rows(tokens, count)
         rows = [self.as_row(row) for row in logits]
         self.known[keep:] = [*[None] * (first - keep), *rows]

@@ -11,7 +11,7 @@ from typing import Any
 from hilsim.describe.decoding import MATCHING
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
-from hilsim.sources.transcript import Transcript
+from hilsim.sources.columns import Transcript
 from hilsim.sources.transcript_checks import token_faults, turn_faults
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hilsim.sources.columns import UNKNOWN, Floats, Ints
-from hilsim.sources.transcript import VERSION, Transcript
+from hilsim.sources.columns import UNKNOWN, VERSION, Floats, Ints, Transcript
 from hilsim.text.prompt import Prompt, without_end
 
 AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
@@ -48,7 +47,7 @@ class OpenConversation:
     """
 
     waiting: list[TargetAnswer]
-    told: Callable[[str, Sequence[int]], Prompt]
+    make_prompt: Callable[[str, Sequence[int]], Prompt]
     tokens: list[int] = field(default_factory=list)
     asked: list[TargetAnswer] = field(default_factory=list)
 
@@ -66,7 +65,7 @@ class OpenConversation:
             return None
         one = self.waiting.pop(0)
         self.asked.append(one)
-        prompt = self.told(one.user, self.tokens)
+        prompt = self.make_prompt(one.user, self.tokens)
         one.prompt = prompt.tokens
         if prompt.kept < without_end(self.tokens, ends.__contains__):
             one.kept = prompt.kept
@@ -82,7 +81,7 @@ class OpenConversation:
         found: list[OpenConversation] = []
         for one in self.answered:
             if not found or one.kept is not None:
-                found.append(OpenConversation([], self.told))
+                found.append(OpenConversation([], self.make_prompt))
             found[-1].asked.append(one)
             found[-1].tokens = one.full
         return found or [self]
@@ -103,22 +102,22 @@ class Ways:
         return Ways(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
 
 
-def transcript_of(heard: Sequence[TargetAnswer], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
+def transcript_of(answers: Sequence[TargetAnswer], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
     """The transcript of answers that were heard, and of the ways on from every position of each."""
-    margins = [margin for one in heard for margin in one.margins]
-    again = [[place, one.kept] for place, one in enumerate(heard) if one.kept is not None]
+    margins = [margin for one in answers for margin in one.margins]
+    again = [[place, one.kept] for place, one in enumerate(answers) if one.kept is not None]
     return Transcript(
         {"version": VERSION, **header, **({"reread": again} if again else {})},
-        index=np.array([one.index if one.answer else UNKNOWN for one in heard], np.int32),
-        conversation=np.array([one.conversation for one in heard], np.int32),
-        turn=np.array([one.turn for one in heard], np.int32),
-        prompt=np.array([token for one in heard for token in one.prompt], np.int32),
-        prompt_end=np.cumsum([len(one.prompt) for one in heard], dtype=np.int32),
-        answer=np.array([token for one in heard for token in one.answer], np.int32),
-        answer_end=np.cumsum([len(one.answer) for one in heard], dtype=np.int32),
+        index=np.array([one.index if one.answer else UNKNOWN for one in answers], np.int32),
+        conversation=np.array([one.conversation for one in answers], np.int32),
+        turn=np.array([one.turn for one in answers], np.int32),
+        prompt=np.array([token for one in answers for token in one.prompt], np.int32),
+        prompt_end=np.cumsum([len(one.prompt) for one in answers], dtype=np.int32),
+        answer=np.array([token for one in answers for token in one.answer], np.int32),
+        answer_end=np.cumsum([len(one.answer) for one in answers], dtype=np.int32),
         margin=np.array(margins, np.float64),
-        after=table([one.after for one in heard], AFTER, UNKNOWN, np.int32),
-        after_margin=table([one.after_margins for one in heard], AFTER, 0.0, np.float64),
+        after=table([one.after for one in answers], AFTER, UNKNOWN, np.int32),
+        after_margin=table([one.after_margins for one in answers], AFTER, 0.0, np.float64),
         drafted=np.concatenate([one.drafted for one in ways]),
         confidence=np.concatenate([one.confidence for one in ways]),
         entropy=np.concatenate([one.entropy for one in ways]),

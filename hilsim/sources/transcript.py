@@ -33,9 +33,10 @@ from hilsim.sources.columns import (
     REMEDY,
     SURE,
     UNKNOWN,
+    VERSION,
     WAYS,
     Floats,
-    Ints,
+    Transcript,
     TranscriptColumns,
     narrow,
     planes,
@@ -45,7 +46,6 @@ from hilsim.sources.transcript_checks import require_sense
 from hilsim.text.prompt import Prompt, without_end
 from hilsim.text.tokenizer import ChatTokenizer
 
-VERSION = 2
 MOST_PLACES = 2**24  # positions times depth
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
@@ -54,43 +54,6 @@ UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, OverflowError, RecursionError,
     NotImplementedError, RuntimeError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """Columns of a recording; `header` says who spoke by which rules.
-
-    `index` is a request's number in the workload, -1 of a question that no room was left for. `prompt` and `answer`
-    hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
-    with the answers. `after` and `after_margin` (requests, some) are what the target would say after its answer: a
-    verdict names it where drafts went on behind an end of turn. `drafted`, `confidence` and `entropy` have a row
-    (depth,) for every position of an answer; where the draft says there what the target says the row has one token, as
-    the next row goes on.
-    """
-
-    header: dict[str, Any]
-    index: Ints
-    conversation: Ints
-    turn: Ints
-    prompt: Ints
-    prompt_end: Ints
-    answer: Ints
-    answer_end: Ints
-    margin: Floats
-    after: Ints
-    after_margin: Floats
-    drafted: Ints
-    confidence: Floats
-    entropy: Floats
-
-    @property
-    def requests(self) -> int:
-        return len(self.turn)
-
-    @property
-    def depth(self) -> int:
-        """The longest continuation."""
-        return int(self.drafted.shape[1])
 
 
 @dataclass(frozen=True)
@@ -110,7 +73,7 @@ class TranscriptSource:
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript, self.tokenizer = transcript, tokenizer
         self.end_tokens = frozenset(transcript.header["end_tokens"])
-        self.told = requests_of(transcript, self.end_tokens)
+        self.requests = requests_of(transcript, self.end_tokens)
         self.by_turn = {
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
@@ -120,19 +83,19 @@ class TranscriptSource:
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
         tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
-        kept = reread(self.transcript).get(request)
-        return Prompt(without_end(before, self.ends) if kept is None else kept, tokens)
+        standing = reread(self.transcript).get(request)
+        return Prompt(without_end(before, self.ends) if standing is None else standing, tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
-        known, history = self.told[prefix.index], [*prefix.tokens, *after]
+        known, history = self.requests[prefix.index], [*prefix.tokens, *after]
         shared = min(agreement(history, known.tokens), known.answered)
         beyond = len(history) - shared  # tokens of the draft's own, where it left the target's
         tokens: list[int] = []
         confidences, entropies = [], []
         while len(tokens) < count:
             row = known.row + shared - known.asked
-            requests_of = shared < known.answered and beyond < self.transcript.depth
-            token = int(self.transcript.drafted[row, beyond]) if requests_of else UNKNOWN
+            recorded = shared < known.answered and beyond < self.transcript.depth
+            token = int(self.transcript.drafted[row, beyond]) if recorded else UNKNOWN
             if token == UNKNOWN:
                 raise TooShallow(self.transcript.depth, beyond + 1)
             tokens.append(token)
@@ -147,7 +110,7 @@ class TranscriptSource:
         return Draft(tuple(tokens), tuple(confidences), tuple(entropies))
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        known, start = self.told[prefix.index], len(prefix.tokens)
+        known, start = self.requests[prefix.index], len(prefix.tokens)
         following = known.tokens[start:]
         accepted = agreement(draft.tokens, following)
         if accepted == len(following):
@@ -156,7 +119,7 @@ class TranscriptSource:
         return Verdict(accepted, following[accepted], tuple(map(float, margins)))
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        known, position = self.told[prefix.index], len(prefix.tokens)
+        known, position = self.requests[prefix.index], len(prefix.tokens)
         return known.tokens[position], float(known.margins[position - known.asked])
 
     def ends(self, token: int) -> bool:
@@ -181,7 +144,7 @@ def reread(transcript: Transcript) -> dict[int, int]:
 def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
     """Every request that was answered, by its number, with the conversation that it stands in."""
     found: dict[int, RecordedRequest] = {}
-    row, kept = 0, reread(transcript)
+    row, standing = 0, reread(transcript)
     so_far: list[int] = []
     for request in range(transcript.requests):
         prompt_start, answer_start = (
@@ -189,7 +152,7 @@ def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, Recor
         )
         if transcript.turn[request] == 0:
             so_far = []
-        del so_far[kept.get(request, without_end(so_far, ends.__contains__)) :]  # as between the turns of a run
+        del so_far[standing.get(request, without_end(so_far, ends.__contains__)) :]  # as between the turns of a run
         so_far += map(int, transcript.prompt[prompt_start : transcript.prompt_end[request]])
         answer = transcript.answer[answer_start : transcript.answer_end[request]]
         asked = len(so_far)
@@ -212,11 +175,11 @@ def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
 
 def save(transcript: Transcript, file: Path) -> None:
     """Write a transcript whole, or not at all."""
-    said = transcript.drafted != UNKNOWN
+    recorded = transcript.drafted != UNKNOWN
     columns: dict[str, Any] = {name: narrow(getattr(transcript, name)) for name in INTEGERS}
     columns |= {name: planes(getattr(transcript, name)) for name in FLOATS}
-    columns |= {"ways": narrow(said.sum(axis=1)), "drafted": narrow(transcript.drafted[said])}
-    columns |= {name: planes(getattr(transcript, name)[said]) for name in SURE}
+    columns |= {"ways": narrow(recorded.sum(axis=1)), "drafted": narrow(transcript.drafted[recorded])}
+    columns |= {name: planes(getattr(transcript, name)[recorded]) for name in SURE}
     header = np.frombuffer(
         json.dumps({**transcript.header, "depth": transcript.depth}, sort_keys=True).encode(), dtype=np.uint8
     )
@@ -261,13 +224,13 @@ def load(file: Path) -> Transcript:
         require(
             not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth", "ways within"
         )
-        said = np.arange(depth) < ways[:, None]
+        recorded = np.arange(depth) < ways[:, None]
         flat = {name: columns.read(name) for name in WAYS}
-        drafted = int(said.sum())
+        drafted = int(recorded.sum())
         for name, values in flat.items():
             require(len(values) == drafted, f"{name} of {len(values)} tokens", f"{drafted}, as the ways add up to")
         found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
-        found |= {name: spread(flat[name], said, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
+        found |= {name: spread(flat[name], recorded, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
         transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
         require_sense(transcript)
     return transcript
@@ -315,8 +278,8 @@ def header_of(columns: TranscriptColumns) -> dict[str, Any]:
         raise Misfit(f"{key}: {short(first['input'])}", f"{expectation(first)}") from None
 
 
-def spread(values: npt.NDArray[Any], said: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
+def spread(values: npt.NDArray[Any], recorded: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
     """Values row by row where something was said, (positions, depth)."""
-    table = np.full(said.shape, absent, values.dtype)
-    table[said] = values
+    table = np.full(recorded.shape, absent, values.dtype)
+    table[recorded] = values
     return table

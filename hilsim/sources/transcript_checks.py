@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilsim.describe.config_json import read_object
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault
-from hilsim.sources.columns import MOST_DEPTH, REMEDY, UNKNOWN, WAYS, require
-
-if TYPE_CHECKING:
-    from hilsim.sources.transcript import Transcript
+from hilsim.sources.columns import MOST_DEPTH, REMEDY, UNKNOWN, WAYS, Transcript, require
 
 MOST_ENTROPY = 25.0  # nats: of 2**36 tokens that are alike
 ROUNDING = 1e-9

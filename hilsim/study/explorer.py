@@ -23,7 +23,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.measure.measures import MEASURED, measured
 from hilsim.progress import saying
-from hilsim.runs.replay import forget_prices, numbers_of, run_of
+from hilsim.runs.replay import forget_costs, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.study import ranking
 from hilsim.study.answer import Answer
@@ -253,5 +253,5 @@ def confirm(
     by_events = measured(setup, ledgers(setup), *run_of(setup))[name]
     say(f"the figures that finalist {rank} rests on")
     rests = rests_on(setup, name)
-    forget_prices()
+    forget_costs()
     return Finalist(place, setup, overrides, float(by_events or 0.0), answer.numbers(place)[name], rests)

@@ -31,7 +31,7 @@ from hilsim.places import DATA
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import Unscreenable, refusal, screened
-from hilsim.screen.tokens import Words, recorded_words, with_lookup
+from hilsim.screen.tokens import Answers, recorded_answers, with_lookup
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.transcript import TranscriptSource, load
@@ -240,7 +240,7 @@ class Screen:
         self.tables: dict[Path, Tables] = {}
         self.sources: dict[Path, TranscriptSource] = {}
         self.alone: tuple[Hashable, Trace] | None = None  # the target's run at the placement last run by events
-        self.words: dict[tuple[Path, int, int], Words] = {}
+        self.words: dict[tuple[Path, int, int], Answers] = {}
 
     def of(self, job: Job) -> tuple[Job, Found]:
         """What comes of a job."""
@@ -398,7 +398,7 @@ class Screen:
             self.sources[said] = TranscriptSource(load(said), load_tokenizer(setup.target.stand_in))
         return self.sources[said]
 
-    def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Words:
+    def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Answers:
         """What a transcript says, with what lookup proposes where that is asked for."""
         lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
         key = (said, *lookup)
@@ -407,7 +407,7 @@ class Screen:
             if any(lookup):
                 self.words[key] = with_lookup(setup, source, self.words_of(setup, said), *lookup)
             else:
-                self.words[key] = recorded_words(setup, source)
+                self.words[key] = recorded_answers(setup, source)
         return self.words[key]
 
 

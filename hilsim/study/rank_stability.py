@@ -13,7 +13,7 @@ from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.evaluate import Numbers
-from hilsim.runs.replay import forget_prices, numbers_of
+from hilsim.runs.replay import forget_costs, numbers_of
 from hilsim.study.ranking import Objective
 from hilsim.study.uncertainty import LINK, draw, in_use, with_values
 
@@ -103,5 +103,5 @@ def costs_of(drawn: Drawn, wanted: Objective) -> Floats:
     costs = []
     for setups in counting("draws", drawn.setups(), drawn.draws):
         costs.append([cost_of(wanted, numbers_of(setup)) for setup in setups])
-        forget_prices()
+        forget_costs()
     return np.array(costs)

@@ -81,7 +81,7 @@ def coverage(setup: Setup) -> dict[str, Any] | None:
     if setup.scenario.logits.source == "synthetic" or not setup.conversations or not shipped(setup.target, setup):
         return None
     known = corpus()
-    turns = [text for talk in setup.conversations for text in talk.turns]
+    turns = [text for conversation in setup.conversations for text in conversation.turns]
     words = [word for text in turns for word in words_of(text)]
     return {
         "turns": len(turns),

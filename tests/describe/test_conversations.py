@@ -17,7 +17,7 @@ from hilsim.errors import CheckpointError, ScenarioError
 from hilsim.runs.record import recorded
 from hilsim.runs.run import Sources, run_both
 from hilsim.screen.costs import Tables
-from hilsim.screen.tokens import recorded_words
+from hilsim.screen.tokens import recorded_answers
 from hilsim.show.document import notes
 from hilsim.sim.trace import Trace
 from hilsim.sources.recorded_with import recorded_with
@@ -218,7 +218,7 @@ def test_caches_are_cut_where_a_template_changes_what_it_wrote_and_a_replay_does
         assert ours.rounds == theirs.rounds
     source = Sources(replayed).fresh()
     assert isinstance(source, TranscriptSource)
-    words = recorded_words(replayed, source)
+    words = recorded_answers(replayed, source)
     for policy in ("{name: sync, draft_tokens: 4}", "{name: pearl, draft_tokens: 4}", "{name: target_only}"):
         changed = setup_of(
             tmp_path, rows, LOSES_ANSWERS, f"logits={{source: transcript, file: {file}}}", f"policy={policy}"

@@ -21,7 +21,7 @@ from hilsim.runs.run import Sources
 from hilsim.screen import costs as prices
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, refusal, screened
-from hilsim.screen.tokens import recorded_words, synthetic_words, with_lookup
+from hilsim.screen.tokens import recorded_answers, synthetic_answers, with_lookup
 from hilsim.sources.synthetic import SyntheticSource
 from tests.screened import differences
 
@@ -114,7 +114,7 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
         link=setup.link.model_copy(update={**changed, "jitter": None}),
         application=application,
     )
-    words = synthetic_words(setup)
+    words = synthetic_answers(setup)
     try:
         assert differences(setup, words, SyntheticSource(logits, talk, 1), Tables()) == []
     except Unscreenable:
@@ -151,7 +151,7 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
         for link in ("pcie-gen3-x4", "1000base-t1"):
             setup = load_setup(ROOT / "scenarios/orin_8295.yaml", [*given, *rules, f"policy={policy}", f"link={link}"])
             source = Sources(setup).fresh()
-            words = words or recorded_words(setup, source)
+            words = words or recorded_answers(setup, source)
             mine = with_lookup(setup, source, words, 4, 3) if "prompt_lookup" in policy else words
             assert differences(setup, mine, source, tables) == [], (policy, link)
 
@@ -163,10 +163,10 @@ def test_a_wrong_price_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = setup.scenario.model_copy(update={"workload": talk, "policy": Sync(name="sync", draft_tokens=3)})
     setup = replace(setup, scenario=scenario)
     source = SyntheticSource(scenario.logits, talk, 1)
-    assert differences(setup, synthetic_words(setup), source, Tables()) == []
+    assert differences(setup, synthetic_answers(setup), source, Tables()) == []
     right = prices.wires_ns
     monkeypatch.setattr(prices, "wires_ns", lambda link, sizes: right(link, sizes) + 1)
-    assert differences(setup, synthetic_words(setup), source, Tables())
+    assert differences(setup, synthetic_answers(setup), source, Tables())
 
 
 @pytest.mark.parametrize(
@@ -214,5 +214,5 @@ def plain_and_compiled() -> str:
     for policy in (Sync(name="sync", draft_tokens=3), Pearl(name="pearl", draft_tokens=3)):
         scenario = SETUPS["orin_8295"].scenario.model_copy(update={"workload": talk, "policy": policy})
         setup = replace(SETUPS["orin_8295"], scenario=scenario)
-        found.update(screened(setup, policy, synthetic_words(setup), Tables()).requests.tobytes())
+        found.update(screened(setup, policy, synthetic_answers(setup), Tables()).requests.tobytes())
     return found.hexdigest()

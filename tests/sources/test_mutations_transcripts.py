@@ -22,10 +22,10 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import InputError, TooShallow
 from hilsim.places import CODE as PROJECT
 from hilsim.sampling.proposals import Draft
-from hilsim.screen.tokens import recorded_words
-from hilsim.sources.columns import INTEGERS, from_planes, planes
+from hilsim.screen.tokens import recorded_answers
+from hilsim.sources.columns import INTEGERS, Transcript, from_planes, planes
 from hilsim.sources.recorded_with import require_same
-from hilsim.sources.transcript import Transcript, TranscriptSource, load
+from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from tests.mutations import changed_bytes, changed_tree, survive
 
@@ -56,8 +56,8 @@ def read(path: Path) -> None:
     setup, tokenizer = scene()
     require_same(transcript, setup, path)
     source = TranscriptSource(transcript, tokenizer)
-    recorded_words(setup, source)
-    for number, known in source.told.items():
+    recorded_answers(setup, source)
+    for number, known in source.requests.items():
         for position in range(known.asked, known.answered):
             prefix = Prefix(number, 0, list(known.tokens[:position]))
             source.next_token(prefix)

@@ -30,7 +30,7 @@ from hilsim.errors import CheckpointError
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network, NetworkConfig
 from hilsim.places import CODE as PROJECT
-from hilsim.runs.record import written_down
+from hilsim.runs.record import record_stand_ins
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.logits import Logits
 from hilsim.sim.run import simulate
@@ -226,7 +226,7 @@ def test_a_recording_tells_what_the_live_pair_tells(tmp_path: Path) -> None:
     overrides = [*pair_of(tmp_path, *PAIRS["a longer target"]), *RATIO]
     setup = shipped("orin_8295", *overrides)
     stand_ins = load_stand_ins(setup)
-    transcript = written_down(setup, stand_ins, 8)
+    transcript = record_stand_ins(setup, stand_ins, 8)
     live = simulate(setup, source_of(stand_ins, overrides))
     replayed = simulate(setup, TranscriptSource(transcript, stand_ins.tokenizer))
     assert answers(replayed) == answers(live)

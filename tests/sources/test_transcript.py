@@ -22,10 +22,10 @@ from hilsim.runs.run import Sources
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from hilsim.sources.columns import COLUMNS, UNKNOWN
+from hilsim.sources.columns import COLUMNS, UNKNOWN, VERSION, Transcript
 from hilsim.sources.recorded_with import matches, require_same
 from hilsim.sources.recording import AFTER
-from hilsim.sources.transcript import VERSION, Transcript, TranscriptSource, load, load_header, save
+from hilsim.sources.transcript import TranscriptSource, load, load_header, save
 from hilsim.study.remedies import cheapest_remedy
 from hilsim.text.tokenizer import load_tokenizer
 from scripts.record_transcripts import recordings
@@ -120,7 +120,7 @@ def test_what_is_recorded_at_once_is_what_a_live_source_says_one_by_one(rule: st
     source = TranscriptSource(known, load_tokenizer(setup.target.stand_in or PROJECT))
     assert (known.index == UNKNOWN).any()
     assert len(known.drafted) == len(known.answer)
-    for request, one in source.told.items():
+    for request, one in source.requests.items():
         conversation = int(known.conversation[known.index == request][0])
         for row, position in enumerate(range(one.asked, len(one.tokens)), one.row):
             place = Position(request, conversation, list(one.tokens[:position]))

@@ -25,20 +25,20 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
     yield from inform(context, request)
     env = context.board.env
     lead, inbox = Lead.of(context, request), Inbox(env)
-    heard: list[tuple[int, bool]] = []
-    drafter = env.process(draft_on(context, lead, inbox, heard, policy))
-    told = None
+    verdicts: list[tuple[int, bool]] = []
+    drafter = env.process(draft_on(context, lead, inbox, verdicts, policy))
+    announced = None
     idle = False  # one row after a rejection, not one after the other
 
-    def hear(length: int, done: bool) -> None:
-        heard.append((length, done))
-        lead.tell()
+    def receive(length: int, done: bool) -> None:
+        verdicts.append((length, done))
+        lead.notify()
 
     while request.speculates:
         yield from settled(request)
         if request.room == 1:
             yield from decode(context, request)
-            heard.append((len(request.tokens), request.done))
+            verdicts.append((len(request.tokens), request.done))
             continue
         fresh = inbox.fresh(request)
         arrived = inbox.arrived(request) if policy.pre_verify else len(fresh)
@@ -55,26 +55,26 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
         opened = context.judge(request, start, proposed, verdict, cached)
         request.after_block(before, len(fresh), verdict.accepted)
         idle = policy.pre_verify and verdict.accepted < len(fresh)
-        told = announce(context, request, opened, len(fresh) + 1, hear)
-    if told is not None:
-        yield told
+        announced = announce(context, request, opened, len(fresh) + 1, receive)
+    if announced is not None:
+        yield announced
     lead.over = True
-    lead.tell()
+    lead.notify()
     yield drafter
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def draft_on(context: RunContext, lead: Lead, inbox: Inbox, heard: list[tuple[int, bool]], policy: Async) -> Process:
+def draft_on(context: RunContext, lead: Lead, inbox: Inbox, verdicts: list[tuple[int, bool]], policy: Async) -> Process:
     """Draft and ship token after token; look for verdicts between two steps."""
     while not lead.over:
         room = min(lead.room(bonus=True), policy.max_ahead - len(lead.ahead))
         if room > 0:
             yield from draft_one(context, lead)
-        elif not heard:
+        elif not verdicts:
             yield lead.news
         contradicted = False
-        while heard:
-            length, done = heard.pop(0)
+        while verdicts:
+            length, done = verdicts.pop(0)
             contradicted |= lead.learn(length)
             lead.over |= done
         if contradicted:

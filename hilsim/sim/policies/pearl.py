@@ -30,11 +30,11 @@ def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:
     env = context.board.env
     lead = Lead.of(context, request)
     pending: tuple[int, ...] = ()
-    told: simpy.Event = env.timeout(0)
-    heard = told
+    announced: simpy.Event = env.timeout(0)
+    received = announced
     while request.speculates:
         start, before, cached = context.now, len(request.tokens), request.target_cached
-        drafting = env.process(block(context, lead, policy.draft_tokens, heard))
+        drafting = env.process(block(context, lead, policy.draft_tokens, received))
         rows = before - cached + len(pending)
         step = context.board.target.step(Phase.VERIFY if pending else Phase.DECODE, rows, cached)
         yield from target_step(context, request, step)
@@ -46,25 +46,25 @@ def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:
         opened = context.judge(request, start, proposed, verdict, cached, bonus=not new)
         request.after_block(before, len(pending), verdict.accepted)
         pending = new[1:] if stands else ()
-        heard = env.event()
-        told = announce(context, request, opened, len(proposed.tokens), partial(hear, lead, heard))
-    yield told
+        received = env.event()
+        announced = announce(context, request, opened, len(proposed.tokens), partial(receive, lead, received))
+    yield announced
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
 
 
-def block(context: RunContext, lead: Lead, count: int, heard: simpy.Event) -> Process:
+def block(context: RunContext, lead: Lead, count: int, received: simpy.Event) -> Process:
     """The draft's half of a slot: hear the last verdict, draft a block, send it."""
-    yield heard
+    yield received
     before = lead.length
     while lead.length - before < count and lead.room(bonus=False) > 0:
         yield from draft_one(context, lead)
-    new = tuple(lead.ahead[before - lead.told :])
+    new = tuple(lead.ahead[before - lead.confirmed :])
     if new:
         yield from send_drafts(context, lead.request, Draft(new))
     return new
 
 
-def hear(lead: Lead, heard: simpy.Event, length: int, done: bool) -> None:
+def receive(lead: Lead, received: simpy.Event, length: int, done: bool) -> None:
     """The verdict has reached the draft's chip."""
     lead.learn(length)
-    heard.succeed()
+    received.succeed()

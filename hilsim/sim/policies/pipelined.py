@@ -26,9 +26,9 @@ def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Proce
     env = context.board.env
     lead, inbox = Lead.of(context, request), Inbox(env)
     drafter = env.process(draft_blocks(context, lead, inbox, policy))
-    told = None
+    announced = None
 
-    def hear(length: int, done: bool) -> None:
+    def receive(length: int, done: bool) -> None:
         """The verdict reaches the draft's chip, and stops it where it contradicts what was drafted."""
         lead.over = done
         if not drafter.is_alive:
@@ -36,7 +36,7 @@ def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Proce
         if lead.learn(length) or done:
             drafter.interrupt("over" if done else "rejected")
         else:
-            lead.tell()
+            lead.notify()
 
     idle = policy.pre_verify  # one row while the draft starts (again), not one after the other
     while request.speculates:
@@ -56,9 +56,9 @@ def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Proce
         opened = context.judge(request, start, proposed, verdict, cached, bonus=not fresh)
         request.after_block(before, max(0, len(fresh) - 1), verdict.accepted)
         idle = policy.pre_verify and bool(fresh) and not stands
-        told = announce(context, request, opened, len(fresh), hear)
-    if told is not None:
-        yield told
+        announced = announce(context, request, opened, len(fresh), receive)
+    if announced is not None:
+        yield announced
     if drafter.is_alive:
         drafter.interrupt("over")
     request.draft_cached = min(lead.cached, len(request.tokens) - 1)
@@ -73,7 +73,7 @@ def draft_blocks(context: RunContext, lead: Lead, inbox: Inbox, policy: Pipeline
                 yield from draft_one(context, lead)
             while lead.unanswered >= policy.blocks_in_flight:
                 yield lead.news
-            new = lead.length - max(before, lead.told)
+            new = lead.length - max(before, lead.confirmed)
             if new > 0:
                 ship(context, lead, new, inbox, last=False)
             elif lead.room(bonus=False) <= 0:
