@@ -1,4 +1,4 @@
-"""The board: units that take turns, links that queue and delay, memories with a cap, on SimPy's clock."""
+"""The simulated hardware on SimPy's clock: units that run one step at a time, links that queue and delay, memories."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Direction:
         return self.wire_ns(nbytes) + self.propagation_ns
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Queue for the wire, put the bytes on it, return when they have arrived; `left` tells when they are gone."""
+        """Queue for the wire, put the bytes on it, return when they have arrived; `left` succeeds when they have left."""
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()
@@ -62,11 +62,11 @@ class Direction:
             left.succeed()
         delay = self.propagation_ns
         if self.jitter_ns:
-            # Direction and message number, not a stream: one message more on one way moves nothing on the other.
+            # Keyed by direction and message number: one message more on one way changes nothing on the other.
             request = (self.messages << 1) | self.track.endswith("down")
             delay += int(uniforms(self.seed, JITTER, request, 0).spare * (self.jitter_ns + 1))
         self.messages += 1
-        # A link delivers in order: what dawdles holds up what was sent after it.
+        # A link delivers in order: a delayed message delays those after it.
         delay = max(delay, self.arrived_ns - end)
         self.arrived_ns = end + delay
         self.trace.add_span(
@@ -95,7 +95,7 @@ class Memory:
 
 
 class Board:
-    """Everything that time passes on. `up` runs from the draft's chip to the target's, `down` back."""
+    """All simulated hardware of a run. `up` runs from the draft's chip to the target's, `down` back."""
 
     def __init__(
         self,
@@ -122,16 +122,16 @@ class Board:
         self.conversation_bytes: dict[str, int] = {}
         for chip, ledger in ledgers(setup).items():
             memory = self.memories[chip] = Memory(env, chip, ledger.cap_bytes, trace)
-            talkers = setup.scenario.workload.talkers
+            sessions = setup.scenario.workload.talkers
             for item in ledger.items:
                 if item.per_conversation:
-                    share = item.bytes // talkers
+                    share = item.bytes // sessions
                     self.conversation_bytes[chip] = self.conversation_bytes.get(chip, 0) + share
                 else:
                     memory.take(item.what, item.bytes)
 
     def turn(self, track: str) -> Lock:
-        """The one turn of a unit."""
+        """The one lock of a unit."""
         return self.turns.setdefault(track, Lock(self.env))
 
     def slot(self, placed: Placed) -> DeviceSlot:
@@ -149,7 +149,7 @@ class Board:
         return now_ns(self.env)
 
     def queued_ns(self, request: int) -> int:
-        """How long the steps of a request have waited for units that others held."""
+        """Nanoseconds that the steps of a request have waited for units that other steps held."""
         slots = [slot for slot in (self.target, self.draft) if slot is not None]
         return sum(slot.queued_ns.get(request, 0) for slot in slots)
 

@@ -1,4 +1,4 @@
-"""Seats: a role's place on a unit, where steps wait for their turn and take their time."""
+"""Device slots: a role's place on a unit, where steps wait for the unit and occupy it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def now_ns(env: simpy.Environment) -> int:
 
 
 class RequestTag(NamedTuple):
-    """Whom a span is for."""
+    """The request and round that a span belongs to."""
 
     request: int
     round: int
 
 
 class TimedStep(NamedTuple):
-    """A step with its price on the slot that does it; `kind` is that of its span."""
+    """A step with its time on the slot that runs it; `kind` is that of its span."""
 
     kind: str
     rows: int
@@ -39,7 +39,7 @@ class TimedStep(NamedTuple):
 
 
 class DeviceSlot:
-    """A role's place on a unit: its timer, and the unit's one turn that every model on it shares."""
+    """A role's place on a unit: its timer, and the unit's one lock, which all models on it share."""
 
     def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace):
         self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
@@ -47,7 +47,7 @@ class DeviceSlot:
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
     def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
-        """A step of `rows` new positions after `cached` ones; the same step always has the same price."""
+        """A step of `rows` new positions after `cached` ones; the same step always takes the same time."""
         timed = self.timed.get((phase, rows, cached))
         if timed is None:
             step = Step(phase, rows, cached)
@@ -56,11 +56,11 @@ class DeviceSlot:
         return timed
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
-        """What a step would take, for those who only weigh it."""
+        """Nanoseconds that a step would take; nothing is executed."""
         return self.step(phase, rows, cached).ns
 
     def single_ns(self, cached: int) -> int:
-        """What one plain decode step takes with so many positions in the cache."""
+        """Nanoseconds of one plain decode step with so many positions in the cache."""
         return self.expected_ns(Phase.DECODE, 1, cached)
 
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
@@ -87,24 +87,24 @@ class DeviceSlot:
 
 @runtime_checkable
 class MeasuringTimer(StepTimer, Protocol):
-    """A timer that lets a chip execute a step and says how long that took."""
+    """A timer that has a chip execute each step and returns how long that took."""
 
     def expected_ns(self, step: Step) -> int:
-        """What such a step will take, from those before it; nothing is executed."""
+        """Nanoseconds that such a step will take, estimated from earlier ones; nothing is executed."""
         ...
 
     def lost_ns(self) -> int:
-        """What faults have taken since this was last asked."""
+        """Nanoseconds lost to faults since the last call."""
         ...
 
 
 class MeasuredSlot(DeviceSlot):
-    """A role's place on a unit that is really there, or was recorded."""
+    """A role's place on a real unit, or on a recording of one."""
 
     timer: MeasuringTimer
 
     def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
-        """Have a step executed; the same step takes another time when it is done again."""
+        """Have a step executed; repeated, the same step takes another time."""
         step = Step(phase, rows, cached)
         taken = self.timer.duration_ns(step)
         return TimedStep(phase.value, rows, cached, self.timer.width(step), taken)
@@ -113,7 +113,7 @@ class MeasuredSlot(DeviceSlot):
         return self.timer.expected_ns(Step(phase, rows, cached))
 
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
-        """First what was lost to faults, on the unit's track, then the step."""
+        """First the time lost to faults, on the unit's track, then the step."""
         lost = self.timer.lost_ns()
         if lost:
             yield from super().work(TimedStep("fault", 0, step.cached, 0, lost), cause)
@@ -121,7 +121,7 @@ class MeasuredSlot(DeviceSlot):
 
 
 class Watcher:
-    """A network beside the language model: it takes its unit's turn once a question."""
+    """A network beside the language model: it occupies its unit once per question."""
 
     def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Lock, trace: Trace):
         self.env, self.track, self.turn, self.trace = env, network.track, turn, trace

@@ -1,8 +1,8 @@
-"""Drafting ahead of the verdict: what the draft's chip believes, what it has shipped, what has arrived at the target.
+"""Drafting ahead of the verdict: what the draft's chip assumes, what it has sent, what has arrived at the target.
 
-`Request.tokens` is what the target has committed. The draft's chip knows of a prefix of it (`told`) and has its own
-unverified tokens after that (`ahead`). Every shipment carries the draft's whole guess since `told`, so the target can
-see for itself whether it rests on tokens that stand; a real runtime numbers its rollbacks to the same effect.
+`Request.tokens` is what the target has committed. The draft's chip has a prefix of it (`confirmed` tokens) and its own
+unverified tokens after that (`ahead`). Every shipment carries all drafted tokens since `confirmed`, so the target can
+check whether they follow committed tokens; a real runtime numbers its rollbacks to the same effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hilsim.sim.steps import RunContext, draft_step, send_drafts
 
 @dataclass(slots=True)
 class View:
-    """The part of a request's conversation that the draft's chip has been told; a `Prefix` for the source."""
+    """The part of a request's conversation that the draft's chip has received; a `Prefix` for the source."""
 
     index: int
     conversation: int
@@ -29,7 +29,7 @@ class View:
 
 @dataclass
 class Lead:
-    """The draft's chip in one request."""
+    """The state of the draft's chip in one request."""
 
     env: simpy.Environment
     request: Request
@@ -41,18 +41,18 @@ class Lead:
     unsent: int = 0  # tokens at the end of `ahead` that no message carries yet
     sending: bool = False  # a message of drafts is waiting for the wire or on it
     ended: bool = False  # the last token ahead ends the turn
-    last: bool = False  # nothing more is drafted until there is news
-    over: bool = False  # told that the answer is complete
+    last: bool = False  # nothing more is drafted until a verdict arrives
+    over: bool = False  # the draft's chip knows that the answer is complete
 
     @staticmethod
     def of(context: RunContext, request: Request) -> Lead:
-        """A draft's chip that knows all that is committed."""
+        """The state in which the draft's chip knows all committed tokens."""
         env = context.board.env
         return Lead(env, request, len(request.tokens), request.draft_cached, env.event())
 
     @property
     def length(self) -> int:
-        """Tokens of the conversation as the draft's chip believes it to be."""
+        """Tokens of the conversation as the draft's chip assumes it."""
         return self.confirmed + len(self.ahead)
 
     @property
@@ -65,7 +65,7 @@ class Lead:
         return 0 if self.ended or self.over else self.request.limit - bonus - self.length
 
     def learn(self, length: int) -> bool:
-        """Take notice of what is committed up to `length` tokens; True where it contradicts what was drafted."""
+        """Take over the committed tokens up to `length`; True where they contradict what was drafted."""
         new = self.request.tokens[self.confirmed : length]
         same = next((i for i, (a, b) in enumerate(zip(new, self.ahead, strict=False)) if a != b), None)
         if same is None:
@@ -79,13 +79,13 @@ class Lead:
         return same is not None
 
     def notify(self) -> None:
-        """Wake up who waits for news."""
+        """Wake the processes that wait for a verdict."""
         self.news.succeed()
         self.news = self.env.event()
 
 
 class Shipment(NamedTuple):
-    """Drafted tokens on their way: the guess since `told`, and whether the draft stops here until it hears more."""
+    """Drafted tokens on their way: all since `confirmed`, and whether the draft stops here until a verdict arrives."""
 
     confirmed: int
     tokens: tuple[int, ...]
@@ -104,19 +104,19 @@ class Inbox:
         self.arrival = self.env.event()
 
     def fresh(self, request: Request) -> tuple[int, ...]:
-        """Tokens that follow what is committed; none where the shipment rests on a token that was rejected."""
+        """Tokens that follow the committed ones; none where the shipment continues a rejected token."""
         known = request.tokens[self.newest.confirmed :]
         if list(self.newest.tokens[: len(known)]) != known:
             return ()
         return self.newest.tokens[len(known) :]
 
     def arrived(self, request: Request) -> int:
-        """Tokens that have arrived beyond what is committed, also where they rest on a token that was rejected."""
+        """Tokens that have arrived beyond what is committed, also where they continue a rejected token."""
         return self.newest.confirmed + len(self.newest.tokens) - len(request.tokens)
 
 
 def draft_one(context: RunContext, lead: Lead) -> Process:
-    """Draft one token more; what was committed meanwhile wins over it."""
+    """Draft one more token; it is dropped where its position was committed meanwhile."""
     request, position = lead.request, lead.length
     known = request.tokens if lead.confirmed == len(request.tokens) else request.tokens[: lead.confirmed]
     view = View(request.index, request.conversation, known)
@@ -129,7 +129,7 @@ def draft_one(context: RunContext, lead: Lead) -> Process:
 
 
 def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: bool) -> None:
-    """Send the last `count` drafted tokens on their way; what is drafted while the wire is taken goes together."""
+    """Send the last `count` drafted tokens on their way; what is drafted while the wire is busy goes in one message."""
     lead.shipped = [end for end in lead.shipped if end > lead.confirmed] + [lead.length]
     lead.unsent, lead.last = lead.unsent + count, last
     if not lead.sending:
@@ -138,7 +138,7 @@ def ship(context: RunContext, lead: Lead, count: int, inbox: Inbox, *, last: boo
 
 
 def empty(context: RunContext, lead: Lead, inbox: Inbox) -> Process:
-    """Message after message until all that is drafted has left; each arrives by itself."""
+    """Send message after message until all drafted tokens have left; each arrives by itself."""
     while lead.unsent and lead.ahead:
         shipment = Shipment(lead.confirmed, tuple(lead.ahead), lead.last)
         fresh, lead.unsent = shipment.tokens[-lead.unsent :], 0

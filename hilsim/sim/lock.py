@@ -1,6 +1,6 @@
-"""A turn: the right to occupy a unit or a wire, which one process holds at a time, first come first served.
+"""A lock: the right to occupy a unit or a wire, which one process holds at a time, first come first served.
 
-SimPy's own `Resource` schedules an event for every request; a turn that is free is taken without any, and most are.
+SimPy's own `Resource` schedules an event for every request; a free lock is taken without one, and most are free.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import simpy
 
 
 class Lock:
-    """Whether it is taken, and who waits for it."""
+    """A first-come-first-served lock for SimPy processes."""
 
     __slots__ = ("env", "taken", "waiting")
 
@@ -21,14 +21,14 @@ class Lock:
         self.waiting: deque[simpy.Event] = deque()
 
     def take(self) -> bool:
-        """Take the turn where it is free; where it is not, one has to `wait`."""
+        """Take the lock if it is free; False where the caller has to `wait`."""
         if self.taken:
             return False
         self.taken = True
         return True
 
     def wait(self) -> Generator[simpy.Event, None, None]:
-        """Until those before have left. Whoever is interrupted leaves the queue, or passes on what was just handed."""
+        """Queue for the lock. A process that is interrupted leaves the queue, or passes on a lock just handed to it."""
         handed = self.env.event()
         self.waiting.append(handed)
         try:
@@ -41,7 +41,7 @@ class Lock:
             raise
 
     def leave(self) -> None:
-        """Hand the turn to the first that waits, in whose hands it stays taken, or free it."""
+        """Hand the lock to the first process in the queue, or free it."""
         if self.waiting:
             self.waiting.popleft().succeed()
         else:

@@ -1,4 +1,4 @@
-"""How many bytes the messages of a run have, by its payload scheme; each size is computed once."""
+"""Sizes of a run's messages in bytes, by its payload scheme; each size is computed once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hilsim.describe.scenario import Scenario
 
 
 class Messages:
-    """What crosses the link in a round, as functions of its counts.
+    """Bytes that cross the link in a round, as functions of its counts.
 
     - `drafts(drafted)`: bytes of drafted tokens, with what the scheme adds to each.
     - `answer(drafted, accepted, rows)`: bytes of what the target's chip sends back; `rows` were needed there.
-    - `last_word_below(drafted, accepted)`: whether the draft's chip ends the round, and tells the target how.
+    - `draft_decides(drafted, accepted)`: whether the draft's chip decides the round, and reports that to the target.
     """
 
     def __init__(self, rules: Scenario, vocabulary: int):

@@ -1,6 +1,6 @@
-"""Real-time pacing: SimPy's events held back until the wall clock has come as far, and how well that went.
+"""Real-time pacing: SimPy's events are held back until the wall clock has come as far; how well is recorded.
 
-Simulated time never sees the wall clock: a paced run leaves the trace that it would leave anyway, and a `Pace` besides.
+Simulated time does not depend on the wall clock: a paced run has the same trace as any other, and a `Pace` besides.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ LATE_LIMIT_MS = 10
 
 
 class Paced(simpy.rt.RealtimeEnvironment):
-    """Events at `factor` wall seconds a simulated second: 1 is the passenger's pace, 0.1 ten times as fast.
+    """Events at `factor` wall seconds per simulated second: 1 is real time, 0.1 ten times as fast.
 
-    Each event is due at an instant counted from the start of the run, not from the event before: what comes late delays
-    nothing that is due later, and no rounding adds up. A late event is processed at once, never left out.
+    Each event is due at an instant counted from the start of the run, not from the event before: a late event does
+    not delay later ones, and rounding does not add up. A late event is processed at once, never left out.
     """
 
     def __init__(self, factor: float):
@@ -42,7 +42,7 @@ class Paced(simpy.rt.RealtimeEnvironment):
         super().step()
 
     def pace(self) -> Pace:
-        """What is to be said of the run until now."""
+        """The figures of the run so far."""
         return Pace(
             self.asked,
             self.events,

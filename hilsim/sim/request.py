@@ -16,8 +16,8 @@ from hilsim.sim.trace import Round
 class Request:
     """State of one request. `tokens` is the whole conversation, shared with later turns.
 
-    `target_cached` and `draft_cached` are what the deployed caches hold: the source keeps the real ones, time is
-    charged by these.
+    `target_cached` and `draft_cached` are the positions that the deployed caches hold, by which time is charged; the
+    source holds the stand-ins' caches.
     """
 
     index: int
@@ -30,13 +30,13 @@ class Request:
     prompt_tokens: int = 0
     target_cached: int = 0
     draft_cached: int = 0
-    draft_received: int = 0  # tokens of the conversation that the draft's chip has been told
+    draft_received: int = 0  # tokens of the conversation that the draft's chip has received
     answer: list[int] = field(default_factory=list)
     rounds: int = 0
     arrived_ns: int = 0
     delivered_ns: int = 0
-    watch: Callable[[int, int], None] | None = None  # told of every round: tokens emitted, a plain step's time
-    settled: simpy.Event | None = None  # the target knows how the last round ended
+    watch: Callable[[int, int], None] | None = None  # called every round: tokens emitted, a plain step's time in ns
+    settled: simpy.Event | None = None  # succeeds when the target knows how the last round ended
     resting: bool = False  # speculation does not pay at the moment: the target goes on alone
     finish: str | None = None
     undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
@@ -63,23 +63,23 @@ class Request:
         return self.limit - len(self.tokens)
 
     def extend(self, tokens: tuple[int, ...], ends: Callable[[int], bool]) -> tuple[int, ...]:
-        """Commit tokens up to one that ends the turn or to a limit; returns those that were kept."""
+        """Commit tokens up to one that ends the turn or to a limit; returns those that were committed."""
         room = self.room
-        kept = tokens[:room]
-        for place, token in enumerate(kept):
+        committed = tokens[:room]
+        for place, token in enumerate(committed):
             if ends(token):
-                kept = kept[: place + 1]
+                committed = committed[: place + 1]
                 self.finish = "end"
                 break
         else:
-            if len(kept) == room:
+            if len(committed) == room:
                 self.finish = "length" if len(self.answer) + room >= self.max_new_tokens else "context"
-        self.tokens += kept
-        self.answer += kept
-        return kept
+        self.tokens += committed
+        self.answer += committed
+        return committed
 
     def next_round(self) -> None:
-        """What follows is the next round's."""
+        """Begin the next round: later spans belong to it."""
         self.rounds += 1
         self.cause = RequestTag(self.index, self.rounds)
 

@@ -1,4 +1,4 @@
-"""One run: conversations told over a board by a policy, from the first event to the last. The trace is what is left."""
+"""One run: a workload's conversations over simulated hardware under a policy, from first event to last, as a trace."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def simulate(
 ) -> Trace:
     """Run the scenario's workload under `policy` (the scenario's own, unless given) and return its trace.
 
-    `realtime` is wall seconds per simulated second; how well it was kept is `trace.pace`. Where `keep` is False only
-    requests are kept; all else is for the observer alone. `timers` give each role's step times: the chip model's,
+    `realtime` is wall seconds per simulated second; how well that was kept up is `trace.pace`. Where `keep` is False only
+    requests are stored; all else is for the observer alone. `timers` give each role's step times: the chip model's,
     unless a board executes the steps. `boards` makes a board that brings its own clock, in place of the last two. Where
     a chip is lost for good, the run ends and `trace.lost` says why.
     """
@@ -105,7 +105,7 @@ def simulate(
 def run_conversations(
     context: RunContext, policy: PolicyFunction, setup: Setup, queue: Iterator[list[Turn]]
 ) -> Process:
-    """One slot in the car: takes the next conversation when the last is over."""
+    """One concurrent session: takes the next conversation when the last is over."""
     for turns in queue:
         context.board.open_conversation()
         yield from converse(context, policy, setup, turns)
@@ -114,7 +114,7 @@ def run_conversations(
 
 
 def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: list[Turn]) -> Process:
-    """Turn after turn with the caches kept, until the passenger is done or the context is full."""
+    """Turn after turn with the caches carried over, until the conversation ends or the context is full."""
     context_tokens = setup.scenario.context_tokens
     tokens: list[int] = []
     target_cached = draft_cached = draft_received = 0
@@ -155,7 +155,7 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
 
 
 def record_of(context: RunContext, request: Request, setup: Setup) -> RequestRecord:
-    """What remains of a request when it is over."""
+    """The record of a request that is over."""
     assert request.finish is not None
     workload = setup.scenario.workload
     text = context.source.text(request.answer)
@@ -194,4 +194,4 @@ def clause_tokens(source: LogitsSource, answer: list[int], text: str | None = No
     counts = range(1, len(answer) + 1)
     if text.isascii():  # a longer answer has a longer text
         return counts[bisect_left(counts, True, key=long_enough)]
-    return next(filter(long_enough, counts))  # a character cut in two may be spelled longer than it is whole
+    return next(filter(long_enough, counts))  # half a character can decode to a longer text than the whole one

@@ -1,6 +1,6 @@
 """The steps that policies are made of: prefill, plain decoding, drafting, verifying, sending, delivering.
 
-Each couples what is said (the source) with what it costs (the board). A policy strings them together.
+Each couples content (the source) with its time and bytes (the board). A policy is a sequence of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hilsim.sources.source import LogitsSource, TreeSource
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a policy works with: the board, the source, the scenario's rules, and where the words are wanted."""
+    """What a policy works with: the board, the source, the scenario's rules, and the chip that runs the application."""
 
     board: Board
     source: LogitsSource
@@ -55,7 +55,7 @@ class RunContext:
 
     @cached_property
     def round_trip_ns(self) -> Callable[[int], int]:
-        """What so many drafts up and their answer down take on a link where nothing queues, jitter left out."""
+        """Nanoseconds of so many drafted tokens up and the verdict down, on an idle link without jitter."""
 
         def both_ways_ns(drafted: int) -> int:
             up, down = self.messages.drafts(drafted), self.messages.answer(drafted, drafted, drafted + 1)
@@ -65,13 +65,13 @@ class RunContext:
 
     @cached_property
     def trees(self) -> TreeSource:
-        """The source, where it knows token trees."""
-        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        """The source, which must support token trees."""
+        assert isinstance(self.source, TreeSource), "token trees need live logits"
         return self.source
 
     @cached_property
     def elsewhere(self) -> bool:
-        """Whether the words are heard and spoken on another chip than the target's."""
+        """Whether the application runs on another chip than the target's."""
         return self.application != self.board.target.chip
 
     @property
@@ -93,8 +93,8 @@ class RunContext:
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
         position, now = len(request.tokens), self.now
-        kept = request.extend(tokens, self.source.ends)
-        emitted = len(kept)
+        committed = request.extend(tokens, self.source.ends)
+        emitted = len(committed)
         opened = Round(
             request.index,
             request.rounds,
@@ -105,7 +105,7 @@ class RunContext:
             accepted,
             emitted,
             min(emitted, accepted),
-            kept,
+            committed,
             margins[:emitted],
             single_ns,
             position,
@@ -120,7 +120,7 @@ class RunContext:
     def judge(
         self, request: Request, start_ns: int, proposed: Draft, verdict: Verdict, cached: int, *, bonus: bool = True
     ) -> Round:
-        """Commit what a verdict says: the drafts that stand, then the target's own token.
+        """Commit a verdict: the accepted drafts, then the target's own token.
 
         Without `bonus` that token comes after a rejection only: where all drafts stand it has no row of its own.
         `cached` is what the target's cache held before.
@@ -141,7 +141,7 @@ class RunContext:
         )
 
     def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
-        """Both chips know, and at `delivered_ns` the words can be spoken: the round goes to the trace, in its turn."""
+        """Both chips know the verdict; the application has the tokens at `delivered_ns`. The round enters the trace in order."""
         ended = opened.ended(self.now, delivered_ns)
         request.undelivered[ended.number] = ended
         while (closed := request.undelivered.pop(request.closed, None)) is not None:
@@ -161,7 +161,7 @@ def prefill_target(context: RunContext, request: Request) -> Process:
 
 
 def prefill_draft(context: RunContext, request: Request) -> Process:
-    """Read what is new of the conversation on the draft's chip, after the words have got there."""
+    """Read what is new of the conversation on the draft's chip, after its text has arrived there."""
     prompt = len(request.tokens)
     if context.application != context.draft.chip:
         yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_received), request.cause)
@@ -182,7 +182,7 @@ def open_target(context: RunContext, request: Request) -> Process:
 
 
 def open_both(context: RunContext, request: Request) -> Process:
-    """Both chips read the question at once; the target's last row is the first token, which the draft is told."""
+    """Both chips read the question at once; the target's last row is the first token, which is sent to the draft."""
     start = context.now
     token, margin = context.source.next_token(request)
     reading = context.board.env.process(prefill_draft(context, request))
@@ -209,7 +209,7 @@ def decode(context: RunContext, request: Request) -> Process:
 
 
 def inform(context: RunContext, request: Request) -> Process:
-    """Tell the draft's chip what the target has said alone since it was last told; nothing where it knows."""
+    """Send the draft's chip the tokens that the target has decoded alone since the last message; nothing if there are none."""
     unknown = len(request.tokens) - request.draft_received
     if unknown > 0:
         yield from context.down.send("prompt", prompt_bytes(unknown), request.cause)
@@ -240,7 +240,7 @@ def verify(context: RunContext, request: Request, proposed: Draft) -> tuple[Verd
 
 
 def target_step(context: RunContext, request: Request, step: TimedStep) -> Process:
-    """A step on the target, which must first know what the last one came to."""
+    """A step on the target, which must first know how the last round ended."""
     work = context.board.target.work(step, request.cause)
     return work if request.settled is None else after_settled(request, work)
 
@@ -252,7 +252,7 @@ def after_settled(request: Request, work: Process) -> Process:
 
 
 def settled(request: Request) -> Process:
-    """Until the target knows how the last round ended, where the draft's chip had the last word."""
+    """Wait until the target knows how the last round ended, where the draft's chip decides rounds."""
     if request.settled is not None:
         yield request.settled
         request.settled = None
@@ -261,21 +261,21 @@ def settled(request: Request) -> Process:
 def send_drafts(
     context: RunContext, request: Request, proposed: Draft | TokenTree, left: simpy.Event | None = None
 ) -> Process:
-    """Drafted tokens, with whatever the payload scheme adds; the shape of a tree is known to both chips."""
+    """Send drafted tokens, with what the payload scheme adds; the shape of a tree is known to both chips."""
     nbytes = context.messages.drafts(len(proposed.tokens))
     return context.up.send("drafts", nbytes, request.cause, left)
 
 
 def send_verdict(context: RunContext, request: Request) -> Process:
-    """A bare verdict on its way to the draft's chip."""
+    """Send a bare verdict to the draft's chip."""
     return context.down.send("verdict", verdict_bytes(), request.cause)
 
 
 def tell(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
-    """Tell the draft's chip how a round ended, and close it; returns when that chip knows.
+    """Send the draft's chip the result of a round, and close the round; returns when that chip has it.
 
-    `rows` are the rows of the target that were needed: what comes down where the draft's chip tests. Where it has the
-    last word, its word goes up again, and the target's next step waits for it. Of a tree, `path` nodes are named.
+    `rows` are the rows of the target that were needed: what comes down where the draft's chip tests. Where it
+    decides, its result goes up again, and the target's next step waits for that. Of a tree, `path` nodes are named.
     """
     length = len(request.tokens)
     yield from send_answer(context, request, opened, rows, path)
@@ -289,7 +289,7 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
 def announce(
     context: RunContext, request: Request, opened: Round, rows: int, learn: Callable[[int, bool], None]
 ) -> simpy.Process:
-    """As `tell`, but nobody waits for this but who asks to: the policy goes on at once.
+    """As `tell`, but in the background: the policy goes on at once.
 
     `learn` is called on the draft's chip with the length that is committed and whether that is all.
     """
@@ -308,13 +308,13 @@ def announce(
 
 
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
-    """What the target's chip says of a round on its way down."""
+    """Send the target's result of a round down."""
     nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
     return context.down.send("verdict", nbytes, RequestTag(request.index, opened.number))
 
 
 def conclude(context: RunContext, request: Request, opened: Round) -> Process:
-    """The draft's chip has heard how a round ended: close it, after that chip's last word where it has it."""
+    """The draft's chip has the target's result: close the round, after that chip's own result where it decides."""
     delivered_ns = context.now if context.elsewhere else opened.delivered_ns
     if context.messages.draft_decides(opened.drafted, opened.accepted):
         yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
@@ -332,6 +332,6 @@ def deliver(
     delivered_ns: int | None = None,
     single_ns: int = 0,
 ) -> Round:
-    """Commit tokens to the answer and close the round: at `delivered_ns` (now, unless said) the words can be spoken."""
+    """Commit tokens to the answer and close the round: the application has them at `delivered_ns` (now by default)."""
     opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns)
     return context.close(request, opened, delivered_ns=context.now if delivered_ns is None else delivered_ns)

@@ -1,4 +1,4 @@
-"""The trace: everything that a run did, in whole nanoseconds.
+"""The trace of a run: spans, rounds, requests and memory levels, in whole nanoseconds.
 
 Metrics, dashboard, report and exports are functions of it.
 Spans on one track never overlap: a track is one serial resource, a unit or one direction of a link. Observers see
@@ -41,7 +41,7 @@ class Span(NamedTuple):
 class Round(NamedTuple):
     """One delivery of tokens to the passenger: the first token, a plain decode step, or a verdict.
 
-    `emitted` counts tokens that were kept, of which the first `kept_drafts` were drafted. `single_ns` is what one
+    `emitted` counts tokens that were committed, of which the first `kept_drafts` were drafted. `single_ns` is what one
     plain decode step would have taken on the target here. `position` is the length of the conversation before.
     """
 
@@ -49,7 +49,7 @@ class Round(NamedTuple):
     number: int  # 0 is the prefill that makes the first token
     start_ns: int
     end_ns: int  # both chips know the verdict
-    delivered_ns: int  # the words are on the application's chip
+    delivered_ns: int  # the tokens have arrived on the application's chip
     drafted: int
     accepted: int
     emitted: int
@@ -93,7 +93,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run kept pace with the wall clock, where it was asked to.
+    """How a real-time run kept up with the wall clock.
 
     `factor` is what was asked, wall seconds per simulated second: 2 is slow motion. Real-time factors are, as the
     convention is, the other way round, simulated time over wall time: 1 is real time, 2 twice as fast. An event is an
@@ -119,7 +119,7 @@ class Pace:
 
 
 class Observer(Protocol):
-    """Sees a run as it unfolds. Exceptions are the observer's own fault: a run never catches them."""
+    """Receives the events of a run as they happen. A run does not catch the exceptions of an observer."""
 
     def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None: ...
 
@@ -135,10 +135,10 @@ class Observer(Protocol):
 @dataclass
 class Trace:
     """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context; `pace` says how a
-    run in real time kept up with the wall clock; traces are alike whatever it says.
+    run in real time kept up with the wall clock; traces are equal whatever it is.
 
-    Where `keep` is False, spans, rounds and levels are shown to the observer and not stored: what a run then needs of
-    memory does not grow with its rounds.
+    Where `keep` is False, spans, rounds and levels go to the observer and are not stored, so the memory of a run does not
+    grow with its rounds.
     """
 
     policy: str
@@ -150,12 +150,12 @@ class Trace:
     requests: list[RequestRecord] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     skipped_turns: int = 0
-    reread: list[int] = field(default_factory=list)  # of turns before which caches were cut: tokens that were lost
+    reread: list[int] = field(default_factory=list)  # of turns before which caches were cut: tokens dropped from them
     end_ns: int = 0
     pace: Pace | None = field(default=None, compare=False)
     observer: Observer | None = None
     keep: bool = True
-    lost: ChipLost | None = None  # the board whose loss ended the run before its time
+    lost: ChipLost | None = None  # the board whose loss ended the run early
 
     def add_span(self, span: Span) -> None:
         if self.keep:
@@ -164,7 +164,7 @@ class Trace:
             self.observer.span(span)
 
     def add_round(self, round: Round, text: Callable[[tuple[int, ...]], str]) -> None:
-        """`text` makes words of tokens; it is asked where somebody looks, and only there."""
+        """`text` decodes tokens; it is only called for an observer."""
         if self.keep:
             self.rounds.append(round)
         if self.observer is not None:

@@ -1,7 +1,7 @@
-"""The draft's continuations from every position of every answer, as a live source would give them one by one.
+"""Drafts the continuations that a transcript holds, from every position of every answer, for `runs/record.py`.
 
-Where the draft says what the target says, its way is that of the next position, so one token is all that is recorded
-there; where it leaves the target it is followed on.
+They equal those of a live source, asked one by one. Where the draft proposes the target's own token, its continuation
+is that of the next position, so one token is recorded there; where it departs from the target it is followed on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hilsim.sources.recording import OpenConversation, TargetAnswer, Ways
 
 @dataclass(frozen=True)
 class Way:
-    """A continuation: its row among all, the conversation and its number, the request, and where it begins."""
+    """A continuation: its row among all, the conversation and its number, the request, and the position where it begins."""
 
     row: int
     conversation: OpenConversation
@@ -31,11 +31,11 @@ class Way:
 
     @property
     def target(self) -> int:
-        """What the target says where the way begins."""
+        """The target's token where the continuation begins."""
         return self.of.answer[self.start - len(self.of.before)]
 
     def goes_on(self, step: int, token: int, limits: Limits) -> bool:
-        """Whether more is drafted after the token of a step: there is room, and it is not where the target goes."""
+        """Whether drafting goes on after a step's token: there is room, and the token is not the target's own."""
         room = self.start + step + 1 < limits.context
         return room and token not in limits.ends and (step > 0 or token != self.target)
 
@@ -43,7 +43,7 @@ class Way:
 def drafted_ahead(
     network: Packed, choices: Choices, conversations: Sequence[OpenConversation], depth: int, limits: Limits
 ) -> Ways:
-    """The draft's ways on, up to `depth` tokens each: a row for every position of every answer, talk after talk."""
+    """The draft's continuations, up to `depth` tokens each: a row for every position of every answer, in order."""
     places = [
         (conversation, number, one, len(one.before) + position)
         for number, conversation in enumerate(conversations)
@@ -75,7 +75,7 @@ def drafted_ahead(
 
 
 def read(network: Packed, conversations: Sequence[OpenConversation], limits: Limits) -> tuple[Parallel, Logits]:
-    """What the talks leave in a network, and its logits before every token of their answers."""
+    """The network with the conversations in its cache, and its logits before every token of their answers."""
     reader = Parallel(network, len(conversations), limits.context)
     tables = []
     for place, conversation in enumerate(conversations):
@@ -87,7 +87,7 @@ def read(network: Packed, conversations: Sequence[OpenConversation], limits: Lim
 
 
 def places_of(going: Sequence[Way], found: Ways, step: int) -> list[Place]:
-    """Where the next tokens of some ways stand."""
+    """The positions of the next tokens of some continuations."""
     drafted = [found.drafted[way.row, :step].tolist() for way in going]
     return [
         Place(way.of.index, [*way.conversation.tokens[: way.start], *ahead])

@@ -1,7 +1,7 @@
-"""The target's answers to the questions of many conversations in lockstep: a token of each a pass.
+"""Computes the target's answers of many conversations in lockstep, one token of each per pass, for `runs/record.py`.
 
-What `sim.run` would hear from a live source of the target alone, several times sooner. (The draft may not guess ahead
-here: on a processor a step of a small network costs a third of one of the target's, and nothing is won.)
+They are those that `sim.run` gets from a live source of the target alone, several times sooner. (No speculation here:
+on a processor a step of a small network costs a third of a step of the target, so it would gain nothing.)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Limits:
 
     def reached(self, one: TargetAnswer) -> bool:
         """Whether an answer is complete."""
-        said = len(one.answer)
-        return one.answer[-1] in self.ends or said == self.max_new_tokens or len(one.before) + said == self.context
+        length = len(one.answer)
+        return one.answer[-1] in self.ends or length == self.max_new_tokens or len(one.before) + length == self.context
 
     def after(self, one: TargetAnswer) -> int:
         """Tokens that a verdict may name behind an answer: as many as there is room for, and the one after the last."""
@@ -34,7 +34,7 @@ class Limits:
 
 
 class Answering:
-    """Fills in what is said in some conversations.
+    """Fills in the answers of some conversations.
 
     `networks`: the target, and the draft where the target's token depends on the draft's distribution as well.
     """
@@ -46,15 +46,15 @@ class Answering:
         self.readers = [Parallel(network, len(conversations), limits.context) for network in networks]
 
     def answer(self, answered: Callable[[], None]) -> None:
-        """What is answered to every question; `answered` is called at the end of each."""
+        """Answer every question; `answered` is called at the end of each answer."""
         current = {
             place: one for place, conversation in enumerate(self.conversations) if (one := self.asked(conversation))
         }
         while current:
             which = list(current)
             histories = [self.conversations[place].tokens for place in which]
-            # What is held is a beginning of the words: an end of turn that is taken back was never read.
-            pieces = [said[self.readers[0].lengths[place] :] for place, said in zip(which, histories, strict=True)]
+            # The cache holds a prefix of the history: an end of turn that is taken back was never read.
+            pieces = [tokens[self.readers[0].lengths[place] :] for place, tokens in zip(which, histories, strict=True)]
             rows = [reader.feed(which, pieces) for reader in self.readers]
             for place, token, margin in zip(which, *self.chosen(rows, list(current.values()), histories), strict=True):
                 conversation, one = self.conversations[place], current[place]
@@ -68,7 +68,7 @@ class Answering:
                         current[place] = following
 
     def asked(self, conversation: OpenConversation) -> TargetAnswer | None:
-        """The next question of a conversation; what no longer stands of it is forgotten."""
+        """The next question of a conversation, if any; the caches are rewound to what still stands before it."""
         found = conversation.ask(self.limits.context, self.limits.ends)
         if found and found.kept is not None:
             for reader in self.readers:
@@ -76,9 +76,9 @@ class Answering:
         return found
 
     def go_on(self) -> None:
-        """What the target would say after each answer, all of them a token a pass."""
+        """Fill in the target's tokens after each answer, one token of all of them per pass."""
         stretches = [piece for conversation in self.conversations for piece in conversation.stretches()]
-        if len(stretches) > len(self.conversations):  # what stood before a conversation was read again is forgotten
+        if len(stretches) > len(self.conversations):  # some were read anew: the caches lack what stood before that
             self.readers = [read_again(one.network, stretches, self.limits) for one in self.readers]
         conversations = [
             [one for one in conversation.answered if self.limits.after(one) > 0] for conversation in stretches
@@ -104,11 +104,11 @@ class Answering:
                 way.keep(left)
 
     def chosen(
-        self, rows: Sequence[Logits], heard: Sequence[TargetAnswer], histories: Sequence[Sequence[int]]
+        self, rows: Sequence[Logits], requests: Sequence[TargetAnswer], histories: Sequence[Sequence[int]]
     ) -> tuple[list[int], list[float]]:
-        """The target's next token after the words of each conversation, and the margins."""
+        """The target's next token after the history of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
-        places = [Place(one.index, tokens) for one, tokens in zip(heard, histories, strict=True)]
+        places = [Place(one.index, tokens) for one, tokens in zip(requests, histories, strict=True)]
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
 

@@ -1,7 +1,7 @@
-"""A source that is asked once: what it said after some words it says again, whatever the clock shows.
+"""A cache in front of a token source, so that runs of one workload share the results of its forward passes.
 
-Content depends on the conversation alone, so a run whose timing, draft length or policy changes mostly asks what was
-asked before. Replays with other chips cost no forward pass then, and replays with other policies few.
+Tokens depend on the conversation alone, so a run with other timing, draft length or policy mostly asks what was asked
+before. Replays with other chips then cost no forward pass, and replays with other policies few.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ T = TypeVar("T")
 
 @dataclass
 class Memory:
-    """Answers by question; shared by all runs over one workload."""
+    """Cached results by what was asked; shared by all runs over one workload."""
 
     answers: dict[object, object] = field(default_factory=dict)
-    asked: int = 0  # questions that had to be put to a real source
+    asked: int = 0  # calls that had to be made to the real source
 
     def recall(self, question: object, ask: Callable[[], T]) -> T:
-        """The answer known, or the one that `ask` gives."""
+        """The cached result, or the one that `ask` computes."""
         if question not in self.answers:
             self.asked += 1
             self.answers[question] = ask()
@@ -37,11 +37,11 @@ class Memory:
 
 
 class CachedSource(Relay):
-    """`LogitsSource` that puts to `source` only what `memory` does not know yet.
+    """`LogitsSource` that asks `source` only for what `memory` does not hold yet.
 
-    `by_position` says that a token depends on what was said before it alone, whoever asks: then drafts and verdicts are
-    kept token by token and serve every draft length. Under the block rule, lossy rules and chance by place in the block
-    they are kept as they were asked.
+    `by_position`: a token depends on the tokens before it alone, so drafts and verdicts are cached token by token and
+    serve every draft length. Under the block rule, lossy rules and acceptance by place in the block they are cached as
+    they were asked for.
     """
 
     def __init__(self, source: LogitsSource, memory: Memory, *, by_position: bool = False):
@@ -110,5 +110,5 @@ class CachedSource(Relay):
 
 
 def so_far(prefix: Prefix) -> tuple[int, int]:
-    """The request and what its conversation says: under block and lossy rules the draft can change the text."""
+    """The request and its conversation so far: under block and lossy rules the draft can change the text."""
     return prefix.index, hash(tuple(prefix.tokens))

@@ -1,4 +1,4 @@
-"""The arrays of a transcript's file: each held against its name's type and its size on the disk before it is read."""
+"""A transcript as columns, and the arrays of its file: each is checked for type and size before it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 INTEGERS = ("index", "conversation", "turn", "prompt", "prompt_end", "answer", "answer_end", "after")
 FLOATS = ("margin", "after_margin")
 SURE = ("confidence", "entropy")
-WAYS = ("drafted", *SURE)  # kept without their empty places
+WAYS = ("drafted", *SURE)  # stored without their empty places
 COLUMNS = (*INTEGERS, *FLOATS, *WAYS)
 # Columns as a file has them: whole numbers, or float64 values as eight planes of bytes; by (requests), (tokens) ...
 PLANES = (*FLOATS, *SURE)
@@ -35,14 +35,14 @@ REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
 
 @dataclass(frozen=True)
 class Transcript:
-    """Columns of a recording; `header` says who spoke by which rules.
+    """Columns of a recording; `header` names the models and the rules that made it.
 
-    `index` is a request's number in the workload, -1 of a question that no room was left for. `prompt` and `answer`
+    `index` is a request's number in the workload, -1 where the context had no room for the question. `prompt` and `answer`
     hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
-    with the answers. `after` and `after_margin` (requests, some) are what the target would say after its answer: a
-    verdict names it where drafts went on behind an end of turn. `drafted`, `confidence` and `entropy` have a row
-    (depth,) for every position of an answer; where the draft says there what the target says the row has one token, as
-    the next row goes on.
+    with the answers. `after` and `after_margin` (requests, some) are the target's tokens after its answer: a verdict
+    needs them where drafts went on past an end of turn. `drafted`, `confidence` and `entropy` have a row (depth,) for
+    every position of an answer; where the draft proposes the target's own token the row has that one alone, as the
+    next row goes on.
     """
 
     header: dict[str, Any]
@@ -77,34 +77,34 @@ def narrow(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
 
 
 def planes(floats: Floats) -> npt.NDArray[np.uint8]:
-    """The bytes of float64 values, (8, ...): the first of all, the second of all; alike ones pack well together."""
+    """The bytes of float64 values, (8, ...): first bytes, second bytes ...; similar bytes together compress well."""
     apart = np.ascontiguousarray(floats, "<f8")[..., None].view(np.uint8)
     return np.ascontiguousarray(np.moveaxis(apart, -1, 0))
 
 
 def from_planes(planes: npt.NDArray[np.uint8]) -> Floats:
-    """The values whose bytes lie apart."""
+    """The float64 values of eight byte planes; the inverse of `planes`."""
     together = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
     floats: Floats = together.view("<f8")[..., 0]
     return floats
 
 
 def require(right: bool | np.bool_, found: str, expected: str) -> None:
-    """Raise `Misfit` where something is not right."""
+    """Raise `Misfit(found, expected)` unless `right`."""
     if not right:
         raise Misfit(found, expected)
 
 
 class TranscriptColumns:
-    """The members of an `.npz` file, each held against its name's type and its size on the disk before it is read."""
+    """The members of an `.npz` file; each is checked for type and size before it is read. Raises `Misfit`."""
 
     def __init__(self, archive: zipfile.ZipFile):
         self.archive = archive
         names = [member.filename for member in archive.infolist()]
         wanted = [f"{name}.npy" for name in ("header", "ways", *COLUMNS)]
-        if strangers := [name for name in names if name not in wanted]:
-            raise Misfit(f"a member {strangers[0]!r:.60}", "columns of a transcript alone")
-        require(len(names) == len(set(names)), "a column twice", "each once")
+        if unknown := [name for name in names if name not in wanted]:
+            raise Misfit(f"a member {unknown[0]!r:.60}", "only the columns of a transcript")
+        require(len(names) == len(set(names)), "a column twice", "each column once")
         whole = sum(member.file_size for member in archive.infolist())
         require(whole <= MOST_BYTES, f"columns of {whole} bytes", f"at most {MOST_BYTES} in all")
 
@@ -114,28 +114,28 @@ class TranscriptColumns:
             f"{name}.npy" in self.archive.namelist(), f"no column {name}", f"{', '.join(('header', 'ways', *COLUMNS))}"
         )
         member = self.archive.getinfo(f"{name}.npy")
-        # What a compressed member may grow to is bounded by how many bytes of it there are.
+        # The compressed size bounds what a member can expand to.
         most = member.compress_size * (MOST_GROWTH if member.compress_type == zipfile.ZIP_DEFLATED else 1) + SPARE_BYTES
         kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         require(member.compress_type in kinds, f"{name}, compressed in another way", "stored or deflated members")
         require(not member.flag_bits & ENCRYPTED, f"{name}, encrypted", "plain members")
         require(
-            member.file_size <= most, f"{name} of {member.file_size} bytes", f"what {member.compress_size} can hold"
+            member.file_size <= most, f"{name} of {member.file_size} bytes", f"at most what {member.compress_size} compressed bytes expand to"
         )
         with self.archive.open(member) as stream:
             shape, in_columns, dtype = header_of_array(stream)
             allowed, dimensions = (BYTES, len(SHAPES[name]) + 1) if name in PLANES else (WHOLE, len(SHAPES[name]))
             allowed = BYTES if name == "header" else allowed
-            spelled = f"{name} of {dtype.str} {list(shape)!s:.60}"
-            require(dtype.str in allowed, spelled, f"numbers of {' or '.join(allowed)}")
-            require(not in_columns and len(shape) == dimensions, spelled, f"{dimensions} dimensions, rows first")
+            described = f"{name} of {dtype.str} {list(shape)!s:.60}"
+            require(dtype.str in allowed, described, f"numbers of type {' or '.join(allowed)}")
+            require(not in_columns and len(shape) == dimensions, described, f"{dimensions} dimensions, rows first")
             nbytes = math.prod(shape) * dtype.itemsize
-            require(nbytes <= member.file_size, spelled, f"no more than its {member.file_size} bytes hold")
+            require(nbytes <= member.file_size, described, f"no more than its {member.file_size} bytes hold")
             data = stream.read(nbytes + 1)
-        require(len(data) == nbytes, f"{spelled}, and {len(data)} bytes of it", f"{nbytes} bytes")
+        require(len(data) == nbytes, f"{described}, and {len(data)} bytes of it", f"{nbytes} bytes")
         array = np.frombuffer(data, dtype).reshape(shape)
         if name in PLANES:
-            require(shape[0] == 8, spelled, "eight planes of bytes")
+            require(shape[0] == 8, described, "eight planes of bytes")
             return from_planes(array)
         return array if name == "header" else array.astype(np.int32)
 

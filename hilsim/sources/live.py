@@ -1,4 +1,4 @@
-"""The live source: two real networks with a key/value cache each, asked position by position."""
+"""The live token source: the stand-in networks with a key/value cache each, evaluated position by position."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from hilsim.text.tokenizer import ChatHistory, ChatTokenizer, load_tokenizer, sy
 Row = npt.NDArray[np.float32]
 
 
-# What computes rows: all tokens, how many of them the cache holds already, and of how many rows at the end logits are
-# wanted. None where who was to compute them is gone for good.
+# What computes rows of logits: all tokens, how many of them its cache holds already, and how many rows at the end are
+# wanted. It returns None where the board that was to compute them is lost.
 Compute = Callable[[Sequence[int], int, int], Sequence[Row] | None]
 
 
 class Reader:
-    """One network reading one conversation: knows what its cache holds and feeds only what is missing."""
+    """One network over one conversation: knows what its cache holds and feeds only the missing tokens."""
 
     def __init__(self, compute: Compute, vocabulary: int, replacement: Callable[[], Compute] | None = None):
-        """`stand_by` makes what computes where `compute` is gone; it begins with an empty cache."""
+        """`replacement` makes another `Compute`, with an empty cache, where `compute` is lost."""
         self.compute, self.vocabulary, self.replacement = compute, vocabulary, replacement
         self.held: list[int] = []
         self.known: list[Row | None] = []  # logits after each held token, where they were asked for
@@ -61,7 +61,7 @@ class Reader:
         keep = min(shared, first)
         logits = self.compute(tokens, keep, count)
         if logits is None:
-            assert self.replacement is not None, "words are gone, and nobody stands by"
+            assert self.replacement is not None, "the board is lost and there is no replacement"
             self.compute, self.held, self.known = self.replacement(), [], []
             return self.rows(tokens, count)
         rows = [self.as_row(row) for row in logits]
@@ -72,8 +72,8 @@ class Reader:
     def tree_rows(self, tokens: Sequence[int], tree: TokenTree) -> list[Row]:
         """Logits after the last of `tokens` and after every node of a tree below it, in one masked pass.
 
-        The cache keeps `tokens` alone: what stands of the tree is read again, which a deployed runtime saves by moving
-        the keys and values of the path together.
+        The cache holds `tokens` alone afterwards: the accepted path is read again, which a deployed runtime saves by
+        moving the keys and values of the path together.
         """
         keep = min(shared_prefix(self.held, tokens), len(tokens) - 1)
         assert isinstance(self.compute, Passes), "trees are for networks that run here"
@@ -84,7 +84,7 @@ class Reader:
         return rows
 
     def as_row(self, logits: npt.NDArray[np.floating]) -> Row:
-        """Logits as they are handed out; what float32 cannot hold is infinite there, and refused by who chooses."""
+        """Logits as float32 (vocabulary,); what float32 cannot hold becomes infinite and is refused by `Decisions`."""
         if logits.dtype == np.float32:
             return logits[: self.vocabulary]
         with np.errstate(over="ignore"):
@@ -145,7 +145,7 @@ class Clock:
 class StandIns:
     """The loaded networks by role and their common tokenizer; both may be shared by many runs.
 
-    A role whose words come from elsewhere has no network here.
+    A role whose tokens come from elsewhere has no network here.
     """
 
     networks: Mapping[str, Network]
@@ -153,7 +153,7 @@ class StandIns:
     loaded: tuple[Conversation, ...]
     columns: Mapping[str, CommonVocabulary]  # by role: the logits that count
     drafts: bool
-    notes: tuple[str, ...] = ()  # what a reader must know of folders and pair
+    notes: tuple[str, ...] = ()  # remarks on the folders and the pair, for the report
 
     @property
     def target(self) -> Network:
@@ -167,7 +167,7 @@ class StandIns:
 def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType({})) -> StandIns:
     """Load what the scenario's live logits need. Raises `CheckpointError` with every fault of both folders.
 
-    `elsewhere` has roles whose words come from a board that needs no stand-in, with its number of logits: of those the
+    `elsewhere` maps roles whose tokens come from a board without a stand-in to its number of logits: of those the
     tokenizer alone is read.
     """
     assert setup.scenario.logits.source == "live"
@@ -214,7 +214,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
         if conversation.system is not None and (
             fault := system_fault(tokenizer, conversation.system, conversation.turns[0])
         ):
-            remedy = "Leave its system text out, or take a stand-in whose template knows one."
+            remedy = "Leave its system text out, or choose a stand-in whose chat template supports one."
             faults.append(replace(fault, found=f"{fault.found}, for {place}", remedy=remedy))
             continue
         length = len(tokenizer.first_turn(conversation.turns[0], conversation.system))
@@ -237,7 +237,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
 
 
 def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> frozenset[int]:
-    """Every id that conversations ask with, whatever is answered."""
+    """Every token id that occurs in the prompts of conversations, whatever the answers are."""
     found = set[int]()
     for one in conversations:
         dialogue, tokens = tokenizer.open(one.system), list[int]()
@@ -249,7 +249,7 @@ def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> 
 
 
 class LiveSource:
-    """Answers from the stand-ins: their rows, and `Decisions` about them. Deterministic given the seed."""
+    """`LogitsSource` of the stand-in networks: their logits, and `Decisions` over them. Deterministic given the seed."""
 
     def __init__(
         self,
@@ -260,13 +260,13 @@ class LiveSource:
         accept: Accept | None = None,
         payload: Payload | None = None,
         verify_at: VerifyAt = "target",
-        speakers: Mapping[str, Compute] = MappingProxyType({}),
+        computes: Mapping[str, Compute] = MappingProxyType({}),
     ):
         """Without `accept` and `payload`: greedy by ids at temperature 0, the ratio rule on full rows above it.
 
-        `speakers` compute the rows of roles whose words come from elsewhere.
+        `computes` has what computes the logits of roles whose tokens come from elsewhere.
         """
-        self.stand_ins, self.context, self.speakers = stand_ins, context, speakers
+        self.stand_ins, self.context, self.computes = stand_ins, context, computes
         usual = Rules.usual(sampling)
         rules = Rules(accept or usual.accept, payload or usual.payload, sampling, verify_at)
         self.decisions = Decisions(self, rules, seed, self.ends)
@@ -328,8 +328,8 @@ class LiveSource:
     def _reader(self, role: str, conversation: int) -> Reader:
         key = (role, conversation)
         if key not in self._readers:
-            computes = self.speakers.get(role) or self._passes(role)
-            self._readers[key] = Reader(computes, self.stand_ins.columns[role].entries, lambda: self._passes(role))
+            compute = self.computes.get(role) or self._passes(role)
+            self._readers[key] = Reader(compute, self.stand_ins.columns[role].entries, lambda: self._passes(role))
         return self._readers[key]
 
     def _passes(self, role: str) -> Passes:

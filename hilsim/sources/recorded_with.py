@@ -1,4 +1,4 @@
-"""What a transcript was recorded with, and whether it serves a scenario."""
+"""The settings that a transcript was recorded with, and whether they are those of a scenario."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hilsim.sources.transcript_checks import token_faults, turn_faults
 
 
 def recorded_with(setup: Setup) -> dict[str, Any]:
-    """Everything that what is said depends on, as a header keeps it.
+    """Every setting that the recorded tokens depend on, as the header stores it.
 
     At temperature 0 both chips take their likeliest tokens and no distribution crosses the link, so neither payload nor
     the place of the test change a token (`Choices` returns before it looks at them). Where no model drafts it does not
-    matter whose drafts were recorded, unless the rule couples the target's token to the draft's distribution.
+    matter which draft was recorded, unless the rule couples the target's token to the draft's distribution.
     """
     scenario, workload = setup.scenario, setup.scenario.workload
     cold = scenario.sampling.temperature == 0
@@ -42,7 +42,7 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
 
 
 def folder_digest(folder: Path | None) -> str | None:
-    """Digest of the files of a checkpoint folder that speak."""
+    """Digest of the files of a checkpoint folder that decide its tokens."""
     if folder is None:
         return None
     files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".jinja", ".safetensors")]
@@ -64,10 +64,10 @@ def digest(*parts: bytes) -> str:
 
 
 def require_same(transcript: Transcript, setup: Setup, file: Path) -> None:
-    """Raises `InputError` for every setting that was another one when the transcript was recorded."""
+    """Raises `InputError` with every setting that differs from when the transcript was recorded."""
     faults = []
     for name, (recorded, wanted) in differences(transcript.header, recorded_with(setup)).items():
-        remedy = "Record this scenario, or set it back."
+        remedy = "Record this scenario, or set the value back."
         faults.append(
             Fault(str(file), name, f"recorded with {recorded!r}", f"{wanted!r}, as {setup.file} says", remedy)
         )
@@ -82,7 +82,7 @@ def matches(header: Mapping[str, Any], setup: Setup) -> bool:
 
 
 def differences(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where a header says something else than is wanted: recorded and wanted, by name.
+    """The settings in which a header differs from what is wanted: recorded and wanted, by name.
 
     A transcript of more conversations serves their first ones: requests are counted from the start.
     """

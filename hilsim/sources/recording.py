@@ -1,4 +1,4 @@
-"""What a recording gathers: questions, the target's answers to them, the draft's ways on, and the columns of it all."""
+"""What a recording gathers: questions, the target's answers, the draft's continuations, and a transcript of it all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from hilsim.sources.columns import UNKNOWN, VERSION, Floats, Ints, Transcript
 from hilsim.text.prompt import Prompt, without_end
 
-AFTER = 8  # tokens of the target's behind an answer: as far as words looked up can run over an end of turn
+AFTER = 8  # tokens of the target after an answer: as far as prompt lookup can run past an end of turn
 
 
 @dataclass
 class TargetAnswer:
-    """One question of the workload and what the target alone answers it: the words before, the answer, what follows.
+    """One question of the workload and the target's answer: the tokens before, the answer, the tokens after.
 
-    `after` is what the target would say after its answer.
+    `after` are the tokens that the target would generate after its answer.
     """
 
     index: int
@@ -43,7 +43,7 @@ class TargetAnswer:
 class OpenConversation:
     """One conversation under way: all tokens so far, what was asked, and the questions to come.
 
-    `told` makes the prompt of a question, from its words and all tokens so far.
+    `make_prompt` makes the prompt of a question from its text and all tokens so far.
     """
 
     waiting: list[TargetAnswer]
@@ -77,7 +77,7 @@ class OpenConversation:
         return one
 
     def stretches(self) -> list[OpenConversation]:
-        """The conversation in pieces, each of which goes on from all that stands in it: cut where it is read again."""
+        """The conversation in pieces, each of which continues all tokens before it: cut where it is read again."""
         found: list[OpenConversation] = []
         for one in self.answered:
             if not found or one.kept is not None:
@@ -89,7 +89,7 @@ class OpenConversation:
 
 @dataclass(frozen=True)
 class Ways:
-    """The draft's continuations: columns (positions, depth) as a transcript keeps them."""
+    """The draft's continuations: columns (positions, depth) as a transcript stores them."""
 
     drafted: Ints
     confidence: Floats
@@ -103,7 +103,7 @@ class Ways:
 
 
 def transcript_of(answers: Sequence[TargetAnswer], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
-    """The transcript of answers that were heard, and of the ways on from every position of each."""
+    """The transcript of some answers, and of the draft's continuations from every position of each."""
     margins = [margin for one in answers for margin in one.margins]
     again = [[place, one.kept] for place, one in enumerate(answers) if one.kept is not None]
     return Transcript(

@@ -1,6 +1,6 @@
-"""What a policy may ask about content: the draft's continuation, the target's verdict, the next token alone.
+"""The interface of token sources: the draft's continuation, the target's verdict, the next token without a draft.
 
-A source answers from the position only: the same conversation so far gives the same tokens, whoever asks and when.
+Tokens depend on the position only: the same conversation so far gives the same tokens, at any time and in any policy.
 Rewinding caches after a rejection is the source's job, so a policy cannot forget half of it.
 """
 
@@ -17,7 +17,7 @@ class LogitsSource(Protocol):
     """Where tokens come from: real networks, a transcript, or chance."""
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
-        """What asks turn `turn` (from 0) of a conversation whose tokens so far are `before`; turns come in order."""
+        """The prompt of turn `turn` (from 0) of a conversation whose tokens so far are `before`; turns come in order."""
         ...
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
@@ -40,7 +40,7 @@ class LogitsSource(Protocol):
         ...
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The tokens as words, special tokens left out."""
+        """The text of the tokens, special tokens left out."""
         ...
 
     def forget(self, conversation: int) -> None:
@@ -55,7 +55,7 @@ class LogitsSource(Protocol):
 
 @runtime_checkable
 class TreeSource(Protocol):
-    """What a source of real networks can do besides: propose and verify token trees."""
+    """What a source of real networks can do beyond `LogitsSource`: propose and verify token trees."""
 
     def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
         """The draft's likeliest continuations: `branches[d]` children for every node of depth d."""
@@ -67,7 +67,7 @@ class TreeSource(Protocol):
 
 
 class Relay:
-    """A source in front of another: it passes every question on, but those that its kind answers itself."""
+    """A source in front of another: it passes every call on, except those that a subclass answers itself."""
 
     def __init__(self, source: LogitsSource):
         self.source = source
@@ -92,8 +92,8 @@ class Relay:
 
     @property
     def grower(self) -> TreeSource:
-        """The source behind, where it knows token trees."""
-        assert isinstance(self.source, TreeSource), "trees are for live logits"
+        """The source behind, which must support token trees."""
+        assert isinstance(self.source, TreeSource), "token trees need live logits"
         return self.source
 
     def ends(self, token: int) -> bool:

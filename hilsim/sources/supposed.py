@@ -1,6 +1,6 @@
-"""A supposition: the target's own text, with drafts that are accepted as often as those of another pair of models.
+"""A source with assumed acceptance: the target's own text, drafts accepted as often as those of another model pair.
 
-So the scenario's own policies, requests and answers are run under acceptance that its stand-ins do not have.
+So the scenario's own policies, requests and answers are run under an acceptance that its stand-ins do not have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Supposed(Relay):
 
     `texts` are the tokens of each request's answer, from a run of the target alone. `conditional` is the chance at each
     place of a draft where all earlier places were accepted; its last entry goes on. Chance is keyed by request and
-    position, as in the synthetic source, so policies are compared over the same luck.
+    position, as in the synthetic source, so policies are compared over the same draws.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The synthetic source: no model, drafted tokens are accepted by chance. Its text is nobody's, and reports say so."""
+"""The synthetic source: no model, drafted tokens are accepted by chance. Its text has no meaning; reports say so."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A transcript: what a scenario's models say, by position; any chips, link, widths and chain policy replay it.
+"""Transcripts: the tokens of a scenario's models by position, replayed with any chips, link, widths and chain policy.
 
-What is said depends on the conversation alone (`logits/decisions.py`), so for every request it is enough to know the
-target's answer, and from every position of it the draft's continuation to a fixed depth, with how sure the draft was.
-One `.npz` file of plain columns, no pickle; who spoke by which rules stands in its header, which can be read alone.
+Tokens depend on the conversation alone (`sampling/decisions.py`), so for every request it is enough to know the target's
+answer, and from every position of it the draft's continuation to a fixed depth, with the draft's confidence. One `.npz`
+file of plain columns, no pickle; its header names models and rules, and can be read alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from hilsim.text.tokenizer import ChatTokenizer
 MOST_PLACES = 2**24  # positions times depth
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Pair = Annotated[list[Token], Field(min_length=2, max_length=2)]
-# What zipfile, zlib and NumPy's own reader of headers raise at bytes that no writer wrote.
+# What zipfile, zlib and NumPy's reader of headers raise for damaged files.
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, OverflowError, RecursionError,
     NotImplementedError, RuntimeError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -68,7 +68,7 @@ class RecordedRequest:
 
 
 class TranscriptSource:
-    """`LogitsSource` that looks everything up; no network, no torch."""
+    """`LogitsSource` that looks every token up in a transcript; it needs neither networks nor torch."""
 
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript, self.tokenizer = transcript, tokenizer
@@ -89,7 +89,7 @@ class TranscriptSource:
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         known, history = self.requests[prefix.index], [*prefix.tokens, *after]
         shared = min(agreement(history, known.tokens), known.answered)
-        beyond = len(history) - shared  # tokens of the draft's own, where it left the target's
+        beyond = len(history) - shared  # drafted tokens since the draft departed from the target's answer
         tokens: list[int] = []
         confidences, entropies = [], []
         while len(tokens) < count:
@@ -137,7 +137,7 @@ class TranscriptSource:
 
 
 def reread(transcript: Transcript) -> dict[int, int]:
-    """Of requests before which less than all earlier turns stood: how many tokens did."""
+    """By request that did not continue all earlier turns: how many tokens of them still stood."""
     return {pair[0]: pair[1] for pair in transcript.header.get("reread", ())}
 
 
@@ -174,7 +174,7 @@ def agreement(ours: Sequence[int], theirs: Sequence[int]) -> int:
 
 
 def save(transcript: Transcript, file: Path) -> None:
-    """Write a transcript whole, or not at all."""
+    """Write a transcript; a file is written whole or not at all."""
     recorded = transcript.drafted != UNKNOWN
     columns: dict[str, Any] = {name: narrow(getattr(transcript, name)) for name in INTEGERS}
     columns |= {name: planes(getattr(transcript, name)) for name in FLOATS}
@@ -188,9 +188,9 @@ def save(transcript: Transcript, file: Path) -> None:
 
 
 class Heading(Record):
-    """The header of a file: who spoke by which rules, and how deep its continuations go.
+    """The header of a file: models, rules, and how deep the continuations go.
 
-    What it was recorded with is only ever compared with what a scenario wants (`differences`).
+    `recorded_with` is only compared with a scenario's own (`recorded_with.differences`).
     """
 
     version: Literal[2]
@@ -200,7 +200,7 @@ class Heading(Record):
     dtype: str = Field(max_length=100)
     end_tokens: Annotated[list[Token], Field(max_length=1000)]
     depth: int = Field(ge=1, le=MOST_DEPTH)
-    # Requests before which less than all earlier turns stood, and how many tokens did.
+    # Requests that did not continue all earlier turns, and how many tokens of them still stood.
     reread: list[Pair] = Field(default_factory=list, max_length=10**6)
 
     @field_validator("recorded_with")
@@ -208,27 +208,27 @@ class Heading(Record):
     def _lists_conversations(cls, value: dict[str, Any]) -> dict[str, Any]:
         listed, numbers = value.get("conversations"), [value.get(name) for name in ("context_tokens", "max_new_tokens")]
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-            raise Misfit("conversations that are no list of digests")
+            raise Misfit("conversations that are not a list of digests")
         if any(type(number) is not int or not 1 <= number <= 10**7 for number in numbers):
-            raise Misfit("context_tokens or max_new_tokens that are no whole numbers from 1 to 10000000")
+            raise Misfit("context_tokens or max_new_tokens that are not whole numbers from 1 to 10000000")
         return value
 
 
 def load(file: Path) -> Transcript:
-    """Read a transcript, whole. Raises `InputError` where it is missing, damaged, of another version or senseless."""
+    """Read a transcript. Raises `InputError` where it is missing, damaged, of another version or inconsistent."""
     with opened(file) as columns:
         header = header_of(columns)
         depth, ways = header["depth"], columns.read("ways")
         rows = len(ways)
         require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens", f"at most {MOST_PLACES} in all")
         require(
-            not rows or 0 <= ways.min() <= ways.max() <= depth, f"ways outside 0 to {depth}, the depth", "ways within"
+            not rows or 0 <= ways.min() <= ways.max() <= depth, f"lengths of continuations (ways) outside 0 to {depth}, the depth", "lengths up to the depth"
         )
         recorded = np.arange(depth) < ways[:, None]
         flat = {name: columns.read(name) for name in WAYS}
         drafted = int(recorded.sum())
         for name, values in flat.items():
-            require(len(values) == drafted, f"{name} of {len(values)} tokens", f"{drafted}, as the ways add up to")
+            require(len(values) == drafted, f"{name} of {len(values)} tokens", f"{drafted}, the sum of ways")
         found: dict[str, Any] = {name: columns.read(name) for name in (*INTEGERS, *FLOATS)}
         found |= {name: spread(flat[name], recorded, UNKNOWN if name == "drafted" else 0.0) for name in WAYS}
         transcript = Transcript({name: value for name, value in header.items() if name != "depth"}, **found)
@@ -237,14 +237,14 @@ def load(file: Path) -> Transcript:
 
 
 def load_header(file: Path) -> dict[str, Any]:
-    """Who spoke by which rules, without what was said. Raises `InputError` as `load`."""
+    """The header alone: models and rules, without tokens. Raises `InputError` as `load`."""
     with opened(file) as columns:
         return {name: value for name, value in header_of(columns).items() if name != "depth"}
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[TranscriptColumns]:
-    """The columns of a file, each read when it is asked for. Raises `InputError` where one cannot be read."""
+    """The columns of a file, each read on demand. Raises `InputError` where one cannot be read."""
 
     def fault(found: str, expected: str) -> InputError:
         return InputError([Fault(str(file), "", found, expected, REMEDY)])
@@ -257,13 +257,13 @@ def opened(file: Path) -> Iterator[TranscriptColumns]:
     except Misfit as misfit:
         raise fault(misfit.found, misfit.expected) from None
     except UNREADABLE as error:
-        raise fault(f"no readable transcript ({type(error).__name__})", "a transcript, whole") from None
+        raise fault(f"no readable transcript ({type(error).__name__})", "a complete transcript") from None
 
 
 def header_of(columns: TranscriptColumns) -> dict[str, Any]:
-    """The header, of this very version, with the depth."""
+    """The header, with the depth. Raises `Misfit` for another version."""
     header = json.loads(columns.read("header").tobytes().decode())
-    require(isinstance(header, dict), "a header that is no object", "one")
+    require(isinstance(header, dict), "a header that is not an object", "an object")
     version = header.get("version")
     require(
         type(version) is int and version == VERSION, f"version {version!r:.40}", f"a transcript of version {VERSION}"
@@ -279,7 +279,7 @@ def header_of(columns: TranscriptColumns) -> dict[str, Any]:
 
 
 def spread(values: npt.NDArray[Any], recorded: npt.NDArray[np.bool_], absent: float) -> npt.NDArray[Any]:
-    """Values row by row where something was said, (positions, depth)."""
+    """A table (positions, depth) with the values where `recorded`, in row order, and `absent` elsewhere."""
     table = np.full(recorded.shape, absent, values.dtype)
     table[recorded] = values
     return table

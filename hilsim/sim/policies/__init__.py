@@ -1,1 +1,1 @@
-"""Policies: who works when. Each is a generator function on one screen, entered in `registry`."""
+"""Policies: which chip works when. Each is a generator function, entered in `registry`."""

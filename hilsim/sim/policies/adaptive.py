@@ -1,6 +1,6 @@
-"""`sync` with a draft that knows when to stop: by a schedule, its own confidence or entropy, or the expected gain.
+"""`sync` with a draft length chosen each round: by a schedule, the draft's confidence or entropy, or the expected gain.
 
-Every rule decides after a token is drafted and submits that token: whether it is sent may not depend on what it is, or
+Every rule decides after a token is drafted and submits that token: whether it is sent must not depend on which it is, or
 the ratio rule would be biased (`tests/sampling/test_exact.py` has the control that drops it).
 """
 
@@ -21,9 +21,9 @@ PROBE = 8  # plain tokens after which one is drafted all the same, to see whethe
 
 
 def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process:
-    """Draft until the rule says stop, verify, and learn from the verdict."""
+    """Draft until the rule stops, verify, and update the estimates from the verdict."""
     length = policy.draft_tokens
-    sure = 0.7  # how often a drafted token stands, before the first verdict says so
+    sure = 0.7  # the acceptance estimate before the first verdict
     plain = 0
     while request.speculates:
         room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
@@ -68,7 +68,7 @@ def goes_on(context: RunContext, request: Request, policy: Adaptive, proposed: D
 
 
 def expects_more(context: RunContext, request: Request, proposed: Draft, sure: float, room: int) -> bool:
-    """Whether some longer draft promises more tokens a second than stopping here.
+    """Whether some longer draft is expected to give more tokens a second than stopping here.
 
     Tokens of a round: 1 + the running products of the draft's confidences, and of `sure` for tokens not drafted yet.
     Time: draft steps, the step of so many rows on the target (a staircase on an NPU), and the link both ways.

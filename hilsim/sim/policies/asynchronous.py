@@ -1,6 +1,6 @@
 """Continuous drafting (AMUSD, McDanel 2410.17375): neither chip waits for the other.
 
-draft chip   ▓d1▓d2▓d3▓d4▓d5▓d6▓d7▓ ...          goes on until it hears of a contradiction, at a step's end
+draft chip   ▓d1▓d2▓d3▓d4▓d5▓d6▓d7▓ ...          goes on until a verdict contradicts it, at a step's end
 link            ▸  ▸  ▸  ▸  ▸      ◂verdict◂
 target chip           ▓verify d1 d2▓verify d3 d4 d5▓   takes what has arrived, `min_batch` at least
 

@@ -1,6 +1,6 @@
-"""A policy that watches itself: where speculation does not pay, the target goes on alone for a while, then tries again.
+"""The fallback of a policy: where speculation is slower, the target decodes alone for a while, then it is tried again.
 
-The watch survives from one request to the next, so short answers learn from each other.
+The measurements carry over from one request to the next, so short answers count together.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PolicyFunction = Callable[[RunContext, Request], Process]
 def with_fallback(policy: PolicyFunction, fallback: SpeculationPause) -> PolicyFunction:
     """`policy` until its last rounds were slower than plain steps, then the target alone, then `policy` again.
 
-    A round is held against plain steps without the time it queued for a unit: behind others plain steps queue as well.
+    A round is compared with plain steps without the time it queued for a unit, as plain steps would queue as well.
     """
     gains: deque[tuple[int, int]] = deque(maxlen=fallback.window)  # plain time of a round's tokens, time it took
-    rest = 0  # tokens that the target still says alone, in this request or the next
+    rest = 0  # tokens that the target still decodes alone, in this request or the next
 
     def watched(context: RunContext, request: Request) -> Process:
         nonlocal rest
@@ -47,7 +47,7 @@ def with_fallback(policy: PolicyFunction, fallback: SpeculationPause) -> PolicyF
                     rest, request.resting = fallback.rest_tokens, False
                     gains.clear()
             while rest > 0 and not request.done:
-                rest -= 1  # before the step: other talkers' requests draw on the same rest
+                rest -= 1  # before the step: concurrent requests count down the same rest
                 yield from decode(context, request)
 
     return watched

@@ -1,4 +1,4 @@
-"""A policy from a user's own file: loaded, held against its parameters before anything runs, its failures told."""
+"""Loads a policy from a user's own file, checks its parameters before anything runs, and reports its failures."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hilsim.sim.steps import RunContext
 
 
 def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
-    """The function of a policy of one's own. Raises `InputError` where it is not there or does not take its parameters.
+    """The function of a user's policy. Raises `InputError` where it is missing or does not take its parameters.
 
-    What the file raises while it is read becomes a message as well, and what the function raises later (`watched`).
+    Exceptions while the file is read become a fault as well, and those of the function later (`watched`).
     """
     name, _, function_name = policy.function.rpartition(":")
     file = located(name, Path(scenario))
@@ -37,12 +37,12 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever somebody's file does
+    except Exception as error:  # a user's file can raise anything
         raise fault(f"which fails with {type(error).__name__}: {error}", "a file that Python can read") from error
     function = getattr(module, function_name, None)
     if not inspect.isgeneratorfunction(function):
         known = [name for name, value in vars(module).items() if inspect.isgeneratorfunction(value)]
-        raise fault("which is no generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield.")
+        raise fault("which is not a generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield.")
     try:
         inspect.signature(function).bind(None, None, **policy.parameters)
     except TypeError as error:
@@ -52,7 +52,7 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
 
 
 def watched(function: Callable[..., Process], policy: Own, scenario: str) -> Callable[..., Process]:
-    """The function, its failures told as faults of the scenario: the line that failed, or an answer not finished."""
+    """The function, its failures reported as faults of the scenario: the line that failed, or an answer not finished."""
 
     def fault(found: str, expected: str) -> InputError:
         return InputError([Fault(scenario, "policy.function", f"{policy.function!r}, {found}", expected)])
@@ -62,7 +62,7 @@ def watched(function: Callable[..., Process], policy: Own, scenario: str) -> Cal
             yield from function(context, request, **policy.parameters)
         except (HilsimError, GeneratorExit, simpy.Interrupt):
             raise
-        except (Exception, SystemExit) as error:  # whatever somebody's function does
+        except (Exception, SystemExit) as error:  # a user's function can raise anything
             lines = [
                 frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == function.__name__
             ]

@@ -53,7 +53,7 @@ def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:
 
 
 def block(context: RunContext, lead: Lead, count: int, received: simpy.Event) -> Process:
-    """The draft's half of a slot: hear the last verdict, draft a block, send it."""
+    """The draft's half of a slot: wait for the last verdict, draft a block, send it."""
     yield received
     before = lead.length
     while lead.length - before < count and lead.room(bonus=False) > 0:

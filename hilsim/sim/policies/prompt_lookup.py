@@ -1,6 +1,6 @@
-"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): what followed these words when they were last said?
+"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): drafts what followed the last tokens where they occurred before.
 
-No draft model and no link: the target's own chip looks the words up, at no cost that counts beside a step of the model.
+No draft model and no link: the target's own chip looks the tokens up; next to a step of the model that costs nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -
 
 
 def looked_up(tokens: Sequence[int], most: int, longest_match: int) -> tuple[int, ...]:
-    """At most `most` tokens that followed the last occurrence of the longest run of words at the end, or none."""
+    """At most `most` tokens that followed the last occurrence of the longest match of the last tokens, or none."""
     if most <= 0:
         return ()
     for size in range(min(longest_match, len(tokens) - 1), 0, -1):

@@ -1,4 +1,4 @@
-"""The policies by the name that a scenario gives."""
+"""The shipped policies by their name in a scenario, and the function of any policy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ POLICIES: dict[str, Callable[[RunContext, Request, Any], Process]] = {
 def policy_function(policy: Policy, scenario: str) -> PolicyFunction:
     """The generator function of a policy, its parameters bound; watched, where it may fall back.
 
-    `scenario` is the file that names it. Raises `InputError` for a faulty policy of one's own.
+    `scenario` is the file that names it. Raises `InputError` for a faulty policy of the user's.
     """
     if isinstance(policy, Own):
         bound: PolicyFunction = loaded(policy, scenario)
@@ -49,5 +49,5 @@ def policy_function(policy: Policy, scenario: str) -> PolicyFunction:
 def call(
     function: Callable[[RunContext, Request, Any], Process], policy: Policy, context: RunContext, request: Request
 ) -> Process:
-    """A shipped policy with its record."""
+    """Call a shipped policy with its settings."""
     return function(context, request, policy)

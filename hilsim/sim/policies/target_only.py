@@ -1,4 +1,4 @@
-"""The target alone, one token a step. The yardstick of every speed-up."""
+"""The target alone, one token a step: the baseline of every speedup."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ link                                 ▸ids▸           ◂path and token◂
 target chip                                ▓all nodes▓
 
 Tokens are the target's own, followed down the tree, so any rule that emits those is exact whatever the tree proposes.
-Both chips keep the keys and values of the path that stands; moving them together is charged no time.
+Both chips retain the keys and values of the accepted path; moving them together is charged no time.
 """
 
 from __future__ import annotations
