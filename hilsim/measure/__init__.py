@@ -1,1 +1,1 @@
-"""From the trace of a run to numbers."""
+"""Measures of a run, computed from its trace."""

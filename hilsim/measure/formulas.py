@@ -1,6 +1,6 @@
-"""The formulas of measures over arrays: of one run from its trace (`metrics.py`), of many that were screened.
+"""Formulas of measures over arrays: of one run from its trace (`metrics.py`), of many by fast timing (`screened.py`).
 
-Arrays are (requests,) or (runs, requests); what sums up a run is a number or (runs,).
+Arrays are (requests,) or (runs, requests); a total of a run is a number or (runs,).
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def ratio(part: int | Ints, whole: int | Ints, empty: float) -> Floats:
 
 
 def tokens_a_round(emitted: int | Ints, rounds: int | Ints) -> Floats:
-    """The one definition of tokens a round: what rounds after the first delivered, over their number; 1 where none is.
+    """The one definition of tokens per round: tokens of the rounds after the first over their number; 1 if none.
 
-    `mean_acceptance_length` is another number: it counts drafts alone, and a last round as if its answer went on.
+    `mean_acceptance_length` is another number: it counts drafts alone, and a last round as if the answer continued.
     """
     return ratio(emitted, rounds, 1.0)
 
 
 def acceptance(drafts: int | Ints, drafted: int | Ints, accepted: int | Ints) -> dict[str, Floats]:
-    """What became of drafted tokens: the share accepted, and what a verify brought."""
+    """Acceptance of drafted tokens: the share accepted, and the mean tokens per verify."""
     return {
         "draft_acceptance_rate": ratio(accepted, drafted, 0.0),
         "mean_acceptance_length": 1 + ratio(accepted, drafts, 0.0),

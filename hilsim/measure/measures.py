@@ -18,8 +18,8 @@ Better = Literal["higher", "lower", ""]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a run: its unit, whether more or less of it is better, where one can say so, and how it is defined
-    by named instants. `screened`: whether screening gives it too.
+    """A number of a run: its unit, whether higher or lower is better ("" where neither), and its definition by named
+    instants. `screened`: whether fast timing gives it too.
     """
 
     name: str
@@ -52,19 +52,19 @@ TABLE = (
     Measure("bytes_down", "bytes", "lower", "bytes sent towards the draft's chip"),
     Measure("link_bytes", "bytes", "lower", "bytes_up + bytes_down"),
     Measure("link_busy", "share", "", "share of those seconds in which a way of the link was occupied, mean over both"),
-    Measure("target_busy", "share", "", "the same of the target's unit, also with what else runs there", False),
+    Measure("target_busy", "share", "", "the same of the target's unit, including what else runs there", False),
     Measure("draft_busy", "share", "", "the same of the draft's unit", False),
     Measure("draft_acceptance_rate", "share", "higher", "accepted / drafted"),
     Measure("mean_acceptance_length", "tokens", "higher",
-            "1 + accepted / drafts, as if every verify brought a token of the target's own"),
+            "1 + accepted / drafts, as if every verify added a token of the target's own"),
     Measure("tokens_per_round", "tokens", "higher",
             "tokens delivered / rounds, the target's own among them, without the round that reads the question and its "
-            "first token; plain steps are rounds, and a last round counts with what the answer's end left of it"),
-    Measure("target_memory_bytes", "bytes", "lower", "of everything on the target's chip", False),
-    Measure("draft_memory_bytes", "bytes", "lower", "of everything on the draft's chip", False),
-    Measure("memory_bytes", "bytes", "lower", "of everything on all chips in use"),
-    Measure("memory_left_bytes", "bytes", "higher", "free on the chip that has least left"),
-    *(Measure(f"lost_ms.{part}", "ms", "lower", "time of all requests, as `parts.py` splits it", False)
+            "first token; plain steps are rounds, and the last round counts the tokens up to the answer's end"),
+    Measure("target_memory_bytes", "bytes", "lower", "memory in use on the target's chip", False),
+    Measure("draft_memory_bytes", "bytes", "lower", "memory in use on the draft's chip", False),
+    Measure("memory_bytes", "bytes", "lower", "memory in use on all chips in use"),
+    Measure("memory_left_bytes", "bytes", "higher", "free memory on the chip with the least left"),
+    *(Measure(f"lost_ms.{part}", "ms", "lower", "time of all requests spent on this (see `measure/parts.py`)", False)
       for part in LOSSES),
 )  # fmt: skip
 MEASURES = {measure.name: measure for measure in TABLE}
@@ -75,7 +75,7 @@ HEADLINE = (
 
 
 def measured(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, ours: Trace) -> dict[str, float | None]:
-    """Every measure of the policy's run; None for what it does not have, such as acceptance where nothing drafts."""
+    """Every measure of the policy's run; None where one does not apply, such as acceptance where nothing drafts."""
     block = timing(ours, setup.chips, setup.link)
     if setup.scenario.policy.name != "target_only":
         block |= speculation(ours)

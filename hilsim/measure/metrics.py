@@ -5,10 +5,10 @@
 | units.*.busy        | share of the seconds in which at least one request was being answered, of a unit's spans |
 | links.*.busy        | the same of a link's direction, as the mean over both                                    |
 | energy_j_per_answer | energy_j / requests                                                                      |
-| num_draft_tokens    | drafts that were verified; those thrown away before are in `thrown_away` of waste        |
+| num_draft_tokens    | drafts that were verified; those discarded before are in `thrown_away` of waste          |
 
 `lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
-parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` tells what is in
+parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` is part of
 them: `reading` of verify (the target reads the question), `unused_rows` and `thrown_away` of waste.
 """
 
@@ -197,7 +197,7 @@ def by_request(trace: Trace) -> list[dict[str, Any]]:
 def compare_texts(baseline: Trace, speculative: Trace) -> dict[str, Any]:
     """Token by token against the target alone: `checked_tokens`, `mismatches`, and which of those are last-bit ties.
 
-    A conversation is compared up to its first difference: what follows answers another history. A difference whose
+    A conversation is compared up to its first difference: what follows continues another history. A difference whose
     decision had a margin below 1e-4 in either run is a numerical tie of batched against single-row float arithmetic.
     """
     checked = mismatches = ties = not_compared = 0
@@ -244,7 +244,7 @@ def speedup(baseline: Trace, speculative: Trace) -> float:
 
 
 def headline_numbers(baseline: Trace, speculative: Trace | None, chips: dict[str, Chip], link: Link | None) -> Headline:
-    """The few numbers that a deployment is judged by: of the policy's run, and the speed-up over the target alone."""
+    """The headline numbers of a deployment: of the policy's run, and its speedup over the target alone."""
     found = timing(speculative or baseline, chips, link)
     numbers = {} if speculative is None else {"speedup": speedup(baseline, speculative)}
     for name in ("time_to_first_token_ms", "time_to_first_clause_ms", "request_latency_ms"):

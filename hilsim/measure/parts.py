@@ -1,13 +1,13 @@
-"""What the time of a request was spent on: the one account behind `lost_ms`, `requests.csv` and `rounds.csv`.
+"""Splits a request's time by what it was spent on: the one account behind `lost_ms`, `requests.csv` and `rounds.csv`.
 
-Every nanosecond from a request's arrival to its last word is given to the first of these that was going on for it:
+Every nanosecond from a request's arrival to its last token is given to the first of these that was going on for it:
 
 | part     | what was going on                                                                                      |
 | verify   | a step of the target: reading the question, plain steps, verify steps as far as their rows were needed |
 | verify   | a network that looks at the question before the target does                                            |
-| waste    | a verify step's share for rows that nobody needed: padding up to the graph's width, rejected drafts    |
-| draft    | a step of the draft: reading the question, drafting tokens that were kept                              |
-| waste    | a step of the draft for a token that was thrown away                                                   |
+| waste    | a verify step's share for unneeded rows: padding up to the graph's width, rejected drafts              |
+| draft    | a step of the draft: reading the question, drafting tokens that were committed                         |
+| waste    | a step of the draft for a token that was discarded                                                     |
 | transfer | a message between its first byte on the wire and its arrival                                           |
 | wait     | nothing: queueing for a unit or the wire behind other requests, handshakes, faults of a board          |
 
@@ -35,7 +35,7 @@ class Parts(NamedTuple):
     """Nanoseconds by what they were spent on; together they are all of the time in question."""
 
     reading: int = 0  # the target, and networks beside it, read the question
-    verifying: int = 0  # its plain steps, and verify steps less the rows that nobody needed
+    verifying: int = 0  # its plain steps, and verify steps without unneeded rows
     unused_rows: int = 0
     drafting: int = 0
     thrown_away: int = 0

@@ -1,4 +1,4 @@
-"""Headline numbers of a workload drawn anew from its own conversations: what another sample of them would have said."""
+"""Headline numbers of workloads resampled from a run's own conversations (bootstrap), for confidence intervals."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FEWEST = 5  # conversations: with fewer, requests are drawn one by one
 
 @dataclass(frozen=True)
 class Requests:
-    """Two runs over the same requests as arrays, a request a place, and the clusters that are drawn whole.
+    """Two runs over the same requests as arrays (requests,), and the clusters that are drawn whole.
 
-    Requests of one conversation resemble each other, so conversations are drawn, as they are; where there are fewer
+    Requests of one conversation resemble each other, so whole conversations are drawn; where there are fewer
     than five, requests are, which makes the interval too narrow where they do resemble each other.
     """
 
@@ -70,7 +70,7 @@ class Requests:
 
 
 def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], link: Link | None) -> Requests | None:
-    """Two runs as arrays; None where some request has no answer, as a sample would then be of another kind."""
+    """Two runs as arrays; None where some request has no answer, as samples would then not be comparable."""
     run = ours or baseline
     records = sorted(run.requests, key=lambda record: record.number)
     alone = {record.number: record for record in baseline.requests}

@@ -1,4 +1,4 @@
-"""Measures of screened runs, many at once, by the formulas that `metrics.py` has for a trace.
+"""Measures of runs by fast timing, many at once, by the same formulas as `metrics.py` uses for a trace.
 
 Runs are of one placement and one workload: (runs, requests, fields of `screen/request.py`).
 """

@@ -120,7 +120,7 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     faults = []
     if numbers:
         found = f"{kinds[numbers[0]]} numbers ({len(numbers)} of {len(shapes)} tensors)"
-        remedy = "Weights of other types are read where a quantization_config says how."
+        remedy = "Weights of other types need a quantization_config that describes them."
         faults.append(Fault(file, some(numbers), found, f"one of {', '.join(FLOATS)}", remedy))
     if missing:
         remedy = "Set tie_word_embeddings to true or ship the head." if missing == [HEAD] else MISMATCH
@@ -131,9 +131,9 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
         found = f"shape {tuple(tensors[name].shape)} ({len(misshapen)} of {len(shapes)} misshapen)"
         faults.append(Fault(file, name, found, f"shape {shapes[name]}", MISMATCH))
     if unknown:
-        found = f"{len(unknown)} tensor(s) that this network has no place for"
+        found = f"{len(unknown)} tensor(s) that this network does not have"
         expected = "the tensors of a Llama-family decoder"
-        faults.append(Fault(file, some(unknown), found, expected, "Is model_type in config.json right?"))
+        faults.append(Fault(file, some(unknown), found, expected, "Check model_type in config.json."))
     if faults:
         raise CheckpointError(faults)
 
@@ -146,7 +146,7 @@ def save_network(network: Network, folder: Path, *, end_token: int, begin_token:
     """
     config = network.config
     plain = (config.rope_scaling, config.windows, config.qkv_bias, config.output_bias, config.mlp_bias, config.qk_norm)
-    assert not any(plain), "only a plain Llama can be told in this config.json"
+    assert not any(plain), "this config.json can only describe a plain Llama"
     document = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -236,7 +236,11 @@ def parse_rope_scaling(rope: Fields, fields: Fields, shape: DecoderShape, theta:
     kind = rope.choice(spelling, "default", KINDS, "Choose a stand-in whose positions are of one of these kinds.")
     for name in rope.document:
         if name not in ROPE_KEYS:
-            rope.fault(name, f"one of {', '.join(ROPE_KEYS)}", "Blocks by layer type and several axes are not known.")
+            rope.fault(
+                name,
+                f"one of {', '.join(ROPE_KEYS)}",
+                "Rotary settings by layer type and several axes are not supported.",
+            )
     share = next((block for block in (rope, fields) if "partial_rotary_factor" in block.document), rope)
     rotated = share.number("partial_rotary_factor", 1.0)
     if rotated > 1 or (rotated < 1 and kind != "proportional"):

@@ -95,6 +95,6 @@ def integers(work: QuantisedFolder, name: str, words: Tensor, bits: int, axis: i
     """Packed integers along `axis` of a matrix, or None with a fault where there are not as many as due."""
     if words.dtype not in (torch.int32, torch.int64) or words.dim() != 2 or words.shape[axis] * 32 != length * bits:
         found = f"{name} of {str(words.dtype).removeprefix('torch.')} {tuple(words.shape)}"
-        work.fault(name, found, f"{length} integers of {bits} bits in words of 32 along axis {axis}")
+        work.fault(name, found, f"{length} integers of {bits} bits, packed into 32-bit ones along axis {axis}")
         return None
     return unpacked(words, bits) if axis == 1 else unpacked(words.T, bits).T

@@ -1,4 +1,4 @@
-"""One variant of a scenario, from its overrides to its numbers; where it has none, why, with the faults as data."""
+"""Evaluates one variant of a scenario, from overrides to measures; one that cannot run is refused with its faults."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def require_fit(setup: Setup) -> None:
 
 
 def load_variant(file: Path, overrides: Sequence[str], *, fitting: bool = True) -> Setup | Refused:
-    """A scenario that compiles, and fits unless that is of no account here; or why it does not."""
+    """A scenario that compiles and, if `fitting`, fits into memory; or why it does not."""
     try:
         return load_fitting(file, overrides) if fitting else load_compiled(file, overrides)
     except HilsimError as error:
@@ -93,7 +93,7 @@ def run_variant(variant: Setup | Refused) -> tuple[Trace, Trace] | Refused:
 
 
 def traces_of(setup: Setup, sources: Sources | None) -> tuple[Trace, Trace]:
-    """The target alone and the policy, whose trace is the target's where that is all there is."""
+    """Traces of the target alone and of the policy, the same trace where the policy is `target_only`."""
     if sources is None:
         return run_of(setup)
     outcome = run_both(setup, sources.replaying(setup))

@@ -1,4 +1,4 @@
-"""The compile plans of a set-up, with progress, and what could be changed where a compiler refuses."""
+"""The compile plans of a set-up, with progress, and fallback options where a compiler refuses."""
 
 from __future__ import annotations
 

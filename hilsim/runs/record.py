@@ -1,4 +1,4 @@
-"""`python -m hilsim record`: let the real models speak once, and write down what they say."""
+"""`hilsim record`: runs the stand-in models once over a workload and writes their tokens to a transcript."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT_ONCE = 24  # conversations in lockstep: more would win little and take memory
 
 
 def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) -> int:
-    """Write the transcript of a scenario. Raises `InputError` for one whose words hang on more than the position."""
+    """Write the transcript of a scenario. Raises `InputError` where its tokens depend on more than their position."""
     if faults := place_faults(out, "--out"):
         raise InputError(faults)
     setup = load_setup(file, overrides)
@@ -50,22 +50,22 @@ def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) 
 
 
 def require_recordable(setup: Setup) -> None:
-    """Raises `InputError` where there is nothing to record, or no position alone decides what is said."""
+    """Raises `InputError` where there is nothing to record, or tokens depend on more than their position."""
     require_simulated(setup, "record")
     scenario = setup.scenario
     if scenario.logits.source != "live":
         found = f"{scenario.logits.source} logits"
-        raise InputError([Fault(setup.file, "logits.source", found, "live ones, which can be recorded")])
+        raise InputError([Fault(setup.file, "logits.source", found, "live logits, which can be recorded")])
     if setup.draft is None:
-        raise InputError([Fault(setup.file, "draft", "none", "a draft, whose continuations are recorded")])
+        raise InputError([Fault(setup.file, "draft", "none", "a draft, as its continuations are recorded")])
     if setup.guarantee.level != "text":
         found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.guarantee.why}"
-        expected = "a rule under which every token depends on its position alone"
+        expected = "an accept rule under which every token depends on its position alone"
         raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
 
 
 def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda text: None) -> Transcript:
-    """The transcript of a scenario of live logits, whatever its policy and its talkers."""
+    """The transcript of a scenario with live logits; it does not depend on policy and number of sessions."""
     from hilsim.sources.live import load_stand_ins
 
     stand_ins = load_stand_ins(setup)
@@ -77,7 +77,7 @@ def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda text:
 def record_stand_ins(
     setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda text: None
 ) -> Transcript:
-    """The transcript of what stand-ins say: some conversations at once, their answers first, then the draft's ways."""
+    """The transcript of loaded stand-ins, some conversations at once: answers first, then the draft's continuations."""
     from hilsim.networks.packed import packed
     from hilsim.sources.ahead import drafted_ahead
     from hilsim.sources.answers import Answering, Limits
@@ -113,7 +113,7 @@ def record_stand_ins(
 
 @dataclass
 class Count:
-    """Tells how many questions are answered."""
+    """Reports how many questions are answered."""
 
     questions: int
     say: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""Runs of a setup where many are asked for: tokens come from transcripts, and times from fast timing where it can."""
+"""Runs for studies and searches, which need many: tokens from transcripts, times from fast timing where possible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALONE = TargetOnly(name="target_only")
 
 
 class RecentCache(OrderedDict[Hashable, T]):
-    """A cache of the few values that were used last."""
+    """A least-recently-used cache of a few values."""
 
     def put(self, key: Hashable, value: T) -> T:
         """Add a value, and drop the one that was not used for longest."""
@@ -50,7 +50,7 @@ class RecentCache(OrderedDict[Hashable, T]):
 
 @dataclass
 class Timed:
-    """One workload as arrays: its words, words with look-ups, and prices of what it was timed on."""
+    """One workload as arrays: its answers, also with prompt lookup, and the cost tables of what it was timed on."""
 
     answers: Answers
     source: TranscriptSource | None
@@ -58,11 +58,11 @@ class Timed:
     lookups: dict[tuple[int, int], Answers] = field(default_factory=dict)
 
     def answers_for(self, setup: Setup) -> Answers:
-        """The words, with what prompt lookup proposes where the policy asks for it."""
+        """The answers, with the proposals of prompt lookup where that is the policy."""
         policy = setup.scenario.policy
         if not isinstance(policy, PromptLookup):
             return self.answers
-        assert self.source is not None, "words that are nobody's cannot be looked up"
+        assert self.source is not None, "synthetic text has nothing to look up"
         key = (policy.draft_tokens, policy.longest_match)
         if key not in self.lookups:
             self.lookups[key] = with_lookup(setup, self.source, self.answers, *key)
@@ -102,26 +102,28 @@ def replayed(setup: Setup) -> Setup:
 
 
 def run_of(setup: Setup) -> tuple[Trace, Trace]:
-    """Traces of the target alone and of the policy; the target's twice where the policy is to leave it alone."""
+    """Traces of the target alone and of the policy, the same trace where the policy is `target_only`."""
     try:
         return both(replayed(setup))
-    except TooShallow:  # further ahead than transcripts know
+    except TooShallow:  # the policy drafts deeper than transcripts record
         return both(setup)
 
 
 def both(setup: Setup) -> tuple[Trace, Trace]:
-    """Both runs by events."""
-    key = content_key(setup)
-    sources = SOURCES.take(key) or SOURCES.put(key, Sources(setup, remember=setup.scenario.logits.source == "live"))
+    """Both runs by event simulation."""
+    content = content_key(setup)
+    sources = SOURCES.take(content) or SOURCES.put(
+        content, Sources(setup, remember=setup.scenario.logits.source == "live")
+    )
     key = but_its_policy(setup)
     baseline = BASELINES.take(key) or BASELINES.put(key, simulate(setup, sources.fresh("baseline"), ALONE))
     ours = baseline if setup.scenario.policy.name == "target_only" else simulate(setup, sources.fresh("policy"))
-    sources.made.clear()  # they would pile up over thousands of runs
+    sources.made.clear()  # else they accumulate over thousands of runs
     return baseline, ours
 
 
 def but_its_policy(setup: Setup) -> str:
-    """Digest of all that the target's run alone depends on."""
+    """Digest of everything that the target-only run depends on."""
     return digest(replace(setup, scenario=setup.scenario.model_copy(update={"policy": ALONE})))
 
 
@@ -150,7 +152,7 @@ def screened_numbers(setup: Setup) -> dict[str, float | None]:
 
 
 def timed_workload(setup: Setup) -> Timed:
-    """What a set-up says, as arrays; raises `Unscreenable` where only live logits know it."""
+    """The answers of a set-up as arrays. Raises `Unscreenable` where they need live logits."""
     if setup.scenario.logits.source == "live":
         raise Unscreenable("live logits")
     key = content_key(setup)
@@ -165,7 +167,7 @@ def timed_workload(setup: Setup) -> Timed:
 
 
 def workload_size(setup: Setup, requests: int, answer: int | None = None) -> WorkloadSize:
-    """So many requests of the mean lengths of a setup's own, or with answers of `answer` tokens."""
+    """So many requests with the mean lengths of a setup's own, or with answers of `answer` tokens."""
     if answer is not None:
         return replace(workload_size(setup, requests), answer=answer)
     workload = setup.scenario.workload

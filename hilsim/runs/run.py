@@ -1,4 +1,4 @@
-"""One scenario's words and runs: where tokens come from, the target alone and the policy over the same requests."""
+"""Runs one scenario: its token sources, then the target alone and the policy over the same requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Sources:
     def __init__(self, setup: Setup, *, remember: bool = False, rig: Rig | None = None):
         self.setup, self.rig = setup, rig
         self.made: list[LogitsSource] = []
-        # One a run, so that what the target says alone is never taken for what it says while verifying.
+        # One per run, so that the target's tokens without a draft are never taken for those of a verify pass.
         self.memories: dict[str, Memory] | None = {} if remember else None
         scenario = setup.scenario
         if scenario.logits.source == "live":
@@ -60,12 +60,12 @@ class Sources:
             self.tokenizer = load_tokenizer(setup.target.stand_in)
 
     def fresh(self, run: str = "") -> LogitsSource:
-        """A source with empty caches for a run that begins; what it says, boards hear."""
+        """A source with empty caches for a run that begins; boards, if any, receive its tokens."""
         source = self.bare(run)
         return source if self.rig is None else self.rig.begin(source, run)
 
     def bare(self, run: str = "") -> LogitsSource:
-        """A source with empty caches; with a memory it shares what earlier ones of the same `run` said."""
+        """A source with empty caches; with a memory it reuses the results of earlier sources of the same `run`."""
         scenario = self.setup.scenario
         source: LogitsSource
         if scenario.logits.source == "live":
@@ -79,7 +79,7 @@ class Sources:
                 scenario.accept,
                 scenario.payload,
                 scenario.verify_at,
-                self.speakers,
+                self.computes,
             )
         elif scenario.logits.source == "transcript":
             source = TranscriptSource(self.transcript, self.tokenizer)
@@ -95,22 +95,22 @@ class Sources:
         return source
 
     @property
-    def speakers(self) -> Mapping[str, Compute]:
-        """What computes the rows of roles that boards speak for."""
+    def computes(self) -> Mapping[str, Compute]:
+        """What computes the logits of roles whose tokens come from boards."""
         return {} if self.rig is None else self.rig.speakers
 
     @property
     def timers(self) -> Timers:
-        """What times the steps: boards where there are some, else the chip model."""
+        """The timers of steps: boards where there are some, else the chip model."""
         return timer_for if self.rig is None else self.rig.timers
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of the stand-ins' folders."""
+        """Remarks on the stand-ins' folders, for the report."""
         return list(self.stand_ins.notes) if self.setup.scenario.logits.source == "live" else []
 
     def replaying(self, changed: Setup) -> Sources:
-        """Sources for a changed scenario: these very ones, memory and all, where the same is said by the same rules."""
+        """Sources for a changed scenario: these, with their memory, where its tokens are the same."""
         return self if content_key(changed) == content_key(self.setup) else Sources(changed, remember=True)
 
     @property
@@ -120,13 +120,11 @@ class Sources:
 
 
 def content_key(setup: Setup) -> tuple[object, ...]:
-    """Everything that what is said depends on."""
-    said, speakers = (
-        setup.scenario,
-        [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)],
-    )
-    rules = (said.accept, said.payload, said.sampling, said.verify_at)
-    return (said.seed, said.logits, said.workload, said.context_tokens, *rules, *speakers)
+    """Everything that the tokens of a setup depend on."""
+    scenario = setup.scenario
+    stand_ins = [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)]
+    rules = (scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+    return (scenario.seed, scenario.logits, scenario.workload, scenario.context_tokens, *rules, *stand_ins)
 
 
 def run_both(

@@ -46,7 +46,7 @@ def transcript_for(setup: Setup, say: Callable[[str], None] | None = None) -> Pa
 
 
 def recorded_source(setup: Setup, say: Callable[[str], None] | None = None) -> Callable[[], TranscriptSource]:
-    """What makes sources that have all tokens at hand: a run that really happens has no time to compute them."""
+    """A factory of sources with all tokens recorded: a run on real hardware has no time to compute them."""
     transcript = load(transcript_for(setup, say))
     folder = setup.target.stand_in
     assert folder is not None, "live logits without a stand-in"
@@ -61,7 +61,7 @@ def stand_in_names(setup: Setup) -> str:
 
 
 def recordable(setup: Setup) -> bool:
-    """Whether a transcript can stand for what a set-up says."""
+    """Whether a transcript can hold the tokens of a set-up."""
     try:
         require_recordable(setup)
     except InputError:
@@ -70,7 +70,7 @@ def recordable(setup: Setup) -> bool:
 
 
 def fits(file: Path, setup: Setup) -> bool:
-    """Whether a file is a whole transcript of what this scenario says."""
+    """Whether a file is a readable transcript of this scenario's tokens."""
     try:
         return matches(load_header(file), setup)
     except InputError:

@@ -1,4 +1,4 @@
-"""The accept rules, alone: distributions and uniforms in, tokens out. No chip, no time, no cache.
+"""The accept rules as pure functions: distributions and uniforms in, tokens out.
 
 `p` is the target's distribution, `q` the draft's (Leviathan's letters; Chen et al. swap them): of one row, or of many.
 These rules emit the target's distribution exactly, whatever the draft is:
@@ -10,7 +10,7 @@ These rules emit the target's distribution exactly, whatever the draft is:
 - plain, under the name of sample_match: the target's own draw, on a match and on a mismatch alike.
 - block (Sun et al. 2403.10444) is in `block.py`.
 
-And these do not: lenient, typical, and ratio where `known` is not the distribution that was drawn from.
+These do not: lenient, typical, and ratio where `known` is not the distribution that was drawn from.
 
 Decisions on the edges: a drafted token that q gives no probability (underflow) is accepted only if p gives it some; a
 residual that sums to zero means p = q up to rounding, so p itself is drawn from; an empty draft is a plain draw.
@@ -32,7 +32,7 @@ Noise = Uniforms[Any]  # of a position, or of the position of every row
 
 
 class Emission(NamedTuple):
-    """Emitted tokens (...,). Margins say how little would have changed them: a logit gap or a share of probability."""
+    """Emitted tokens (...,). Margins are the smallest change that alters them: a logit gap or a probability."""
 
     tokens: Ints
     margins: npt.NDArray[np.floating]

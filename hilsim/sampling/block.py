@@ -1,4 +1,4 @@
-"""Block verification (Sun et al. 2403.10444): drafted tokens are accepted jointly, and more of them than one by one.
+"""Block verification (Sun et al. 2403.10444): accepts drafted tokens jointly, and more of them than one by one.
 
 It emits the target's distribution, but what stands at a position depends on the drafts behind it, so the text is not
 the one that the target decodes alone; uniforms must be fresh for each block. Distributions are dense, (vocabulary,).
@@ -54,7 +54,10 @@ def block(
     drafted: Sequence[int],
     noises: Sequence[Uniforms[float]],
 ) -> tuple[int, int, float]:
-    """How many drafts stand, the token after them, and the margin of it all. `ps` and `noises` have one more entry."""
+    """How many drafts are accepted, the token after them, and the decision's margin.
+
+    `ps` and `noises` have one entry more than `drafted`.
+    """
     weights, accepting = chances(ps, qs, drafted)
     accepted, margin = 0, 1.0
     for place in range(len(drafted), 0, -1):

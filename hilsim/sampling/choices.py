@@ -34,7 +34,7 @@ from hilsim.sampling.noise import BLOCK, CONTENT, Uniforms, gumbel_noise, unifor
 from hilsim.sampling.payload import Drafted, draft_distribution, target_distribution
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
-CACHED_POSITIONS = 16  # what one draft and its verdict ask for twice
+CACHED_POSITIONS = 16  # a draft and its verdict need each of them twice
 ROWS = 128  # at once: tables of distributions that stay in a processor's cache
 
 
@@ -61,9 +61,9 @@ class Rules:
 
 
 class Place(NamedTuple):
-    """Where a row stands: the request, and the tokens before. Request and position key the noise.
+    """The position of a row: the request, and the tokens before. Request and position key the noise.
 
-    `committed` is how many of the tokens are no drafts; block verification alone looks at it.
+    `committed` is how many of the tokens are not drafts; only block verification uses it.
     """
 
     request: int
@@ -103,7 +103,7 @@ class Choices:
         self.gumbel = lru_cache(cached_positions)(partial(gumbel_noise, seed))
 
     def proposed(self, logits: Logits, places: Places) -> Proposal:
-        """What is drafted after rows of the draft's logits."""
+        """The tokens drafted after rows of the draft's logits."""
         if not isinstance(places, Place) and len(places) > ROWS:
             starts = range(0, len(places), ROWS)
             parts = [self.proposed(logits[at : at + ROWS], places[at : at + ROWS]) for at in starts]
@@ -122,7 +122,7 @@ class Choices:
         return Proposal(*source.at(chosen), entropy(source.probabilities))
 
     def emitted(self, target: Logits, draft: Logits | None, places: Places, drafted: int | None = None) -> Emission:
-        """What is emitted after rows of the target's logits; `drafted` was drafted for the one row, or nothing was.
+        """The tokens emitted after rows of the target's logits; `drafted` is the draft's token for the one row, if any.
 
         `draft` has the draft's logits at the same places, where there is a draft and `tests_the_draft`: those rules ask
         for its distribution at every position, drafted there or not. The distribution of the emitted token is the
@@ -149,7 +149,7 @@ class Choices:
         return ratio(p, q, noise, known).emission
 
     def target(self, logits: Logits, places: Places) -> Distribution:
-        """The target's distribution by the numbers that all chips have of it."""
+        """The target's distribution, in the numbers that all chips have of it."""
         return target_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
 
     def drafted(self, logits: Logits, places: Places) -> Drafted:

@@ -1,4 +1,4 @@
-"""Drafts, verdicts and token trees of a live source: rows of logits fetched, tokens chosen by `choices.py`."""
+"""Drafts, verdicts and token trees of a live source: fetches rows of logits, chooses tokens by `choices.py`."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Decisions:
         return self.emission(prefix, prefix.tokens, self.target_rows(prefix, prefix.tokens, 1)[0], None)
 
     def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None) -> tuple[int, float]:
-        """The token that follows `tokens`, and its margin; `drafted` was drafted for it, or nothing was."""
+        """The token that follows `tokens`, and its margin; `drafted` is the draft's token there, if any."""
         draft = self.draft_row(prefix, tokens) if self.rows.drafts and self.choices.tests_the_draft else None
         token, margin = self.choices.emitted(row, draft, place_of(prefix, tokens), drafted)
         return int(token), float(margin)
@@ -169,7 +169,7 @@ class Decisions:
         return Verdict(accepted, token, (margin,) * (accepted + 1))
 
     def distance(self, prefix: Prefix, tokens: Sequence[int], row: Logits) -> float:
-        """Total variation between what is emitted at a drafted position and the target's own distribution there."""
+        """Total variation between the emitted token's distribution at a drafted position and the target's own there."""
         place = place_of(prefix, tokens)
         p = self.choices.target(row, place)
         drawn, known = self.choices.drafted(self.draft_row(prefix, tokens), place)

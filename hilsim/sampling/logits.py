@@ -1,4 +1,4 @@
-"""Rows of logits before anything is made of them: the check that they are finite, and the repetition penalty."""
+"""First steps on rows of logits: the check that they are finite, and the repetition penalty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a rule bends the target's distribution at one drafted position, by sums instead of draws."""
+"""How far a lossy rule changes the target's distribution at one drafted position, computed exactly, without draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the payload leaves of distributions: what the draft draws from, what the verifier tests against, the target's.
+"""Distributions as the payload sends them: what the draft draws from, what the verifier tests against, the target's.
 
 A rule is exact where the verifier tests against the very distribution that was drawn from, by the very same numbers. So
 distributions are cut and quantised first and drawn from afterwards (QSV, arXiv 2507.00605); `top_k_after` does it the

@@ -1,4 +1,4 @@
-"""What is proposed and what stands of it: a chain or tree of drafted tokens, and the verdict on it."""
+"""Drafts (chains and trees of tokens), the verdicts on them, and the prefix that they continue."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol
 class Draft:
     """Tokens proposed from a prefix; shorter than asked for where the draft itself ended the turn.
 
-    Of each token its probability under the law it was drawn from, and that law's entropy in nats, for drafts that stop
-    by themselves. Where the draft takes its likeliest token, both are of its law at temperature 1.
+    `confidences` are the tokens' probabilities in the distributions they were drawn from, `entropies` (nats) those of
+    these distributions. Where the draft takes its likeliest token, both are of its distribution at temperature 1.
     """
 
     tokens: tuple[int, ...]
@@ -22,10 +22,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`accepted` drafted tokens stand, then comes `token`, the target's own; one margin per emitted token.
+    """`accepted` drafted tokens, then `token`, the target's own; one margin per emitted token.
 
-    Of lossy rules also how far the law of the token emitted at each drafted position is from the target's, as total
-    variation distance.
+    `distances`, of lossy rules: the total variation distance between the distribution of the token emitted at each
+    drafted position and the target's.
     """
 
     accepted: int

@@ -1,4 +1,4 @@
-"""Loops over rounds as machine code, where numba is installed (`pip install hilsim[studies]`); else as they stand."""
+"""Compiles the loops of fast timing with numba where it is installed (`pip install hilsim[studies]`)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ except ModuleNotFoundError:  # the same numbers, a hundred times as slowly
 
 
 def use_loop_cache() -> bool:
-    """Choose where machine code is kept between runs; False where nothing can be.
+    """Choose the folder in which numba caches machine code between runs; False where none can be written.
 
-    Numba renews what it kept of a function when that function's file changes, but not when another's does that is
-    called from it. So there is a folder for every state of these sources.
+    Numba compiles a function again when that function's file changes, but not when the file of a function called from
+    it does. So there is a folder for every state of these sources.
     """
     found = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
@@ -43,8 +43,8 @@ CACHED = FAST and use_loop_cache()
 def compiled(function: F) -> F:
     """The function, compiled at its first call; plain IEEE arithmetic, nothing reordered.
 
-    It may not make arrays. In return numba need not count who holds one, which took a hundred times as long as the
-    loops themselves.
+    It must not allocate arrays: numba then need not count references, which took a hundred times as long as the loops
+    themselves.
     """
     if not FAST:
         return function

@@ -1,7 +1,7 @@
-"""What steps and messages of one scenario cost, as arrays that compiled loops look up.
+"""Costs of steps and messages of one scenario, as arrays that the compiled loops of fast timing look up.
 
-Every entry comes from the very functions that the event simulation asks (`cost/timer.py`, `cost/payload.py`), so that
-screening cannot disagree with it about a nanosecond.
+Every entry comes from the functions that the event simulation calls (`cost/timer.py`, `cost/payload.py`), so both agree
+to the nanosecond.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hilsim.screen.tokens import Answers
 from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]
-NEVER, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip has a round's last word
-LAGS, ROWS = 3, 4  # first sizes of the tables; a loop that needs more says so
+NEVER, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip decides a round
+LAGS, ROWS = 3, 4  # first sizes of the tables; a loop that needs more reports it
 
 
 class StepCosts(NamedTuple):
@@ -34,8 +34,8 @@ class StepCosts(NamedTuple):
     `target_read`, `draft_read` (requests, lag): reading a question with so many earlier tokens not cached yet.
     `target_step`, `draft_step` (rows, cached), or (rows, 1) where the fill of the cache does not matter. Messages by
     their tokens: `up_ns`, `up_bytes` (drafted tokens), `prompt_ns`, `prompt_bytes` (tokens), `down_ns`, `down_bytes`
-    (rows of the target, all drafts stand), `verdict_ns`, `verdict_bytes`. `elsewhere`: words are wanted on another chip
-    than the target's; `draft_far`: on another than the draft's.
+    (rows of the target, all drafts stand), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on another
+    chip than the target's; `draft_far`: on another than the draft's.
     """
 
     target_read: Ints
@@ -60,7 +60,7 @@ class StepCosts(NamedTuple):
 
 
 class Tables:
-    """Price tables by what they depend on, kept while many configurations of one workload are screened."""
+    """Cost tables by what they depend on, cached while many configurations of one workload are timed."""
 
     def __init__(self) -> None:
         self.known: dict[object, Ints] = {}
@@ -78,7 +78,7 @@ class Tables:
         return placed.model.name, unit, placed.placement.precision, placed.widths, extras, typed, context
 
     def reading(self, key: object, timer: StepTimer, phase: Phase, answers: Answers, lags: int) -> Ints:
-        """(requests, lags) of reading each question."""
+        """Nanoseconds (requests, lags) of reading each question."""
         key = ("read", key, phase, lags)
         if key not in self.known:
             self.known[key] = np.array(
@@ -94,7 +94,7 @@ class Tables:
         return self.known[key]
 
     def steps(self, key: object, timer: StepTimer, phase: Phase, rows: int, longest: int) -> Ints:
-        """(rows + 1, longest) of steps that read no prompt; row 0 is nothing."""
+        """Nanoseconds (rows + 1, longest) of steps that read no prompt; row 0 is zeros."""
         key = ("step", key, phase, rows, longest)
         if key not in self.known:
             cached = np.arange(longest, dtype=np.int64)
@@ -116,7 +116,7 @@ class Tables:
 
 
 class Messages(NamedTuple):
-    """Nanoseconds on the wire and bytes of every message, by tokens or rows; as in `Prices`."""
+    """Nanoseconds on the wire and bytes of every message, by tokens or rows; as in `StepCosts`."""
 
     up_ns: Ints
     up_bytes: Ints
@@ -151,7 +151,7 @@ def costs_of(
     target_rows: int,
     draft_rows: int,
 ) -> StepCosts:
-    """The prices of a scenario under a policy. Rows of the tables are as many as asked for."""
+    """The costs of a scenario under a policy, with tables of the given numbers of rows."""
     scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
     draft = setup.draft if policy.needs_draft else None
 

@@ -119,7 +119,7 @@ def adaptive(
     threshold: float,
     factor: float,
 ) -> None:
-    """Sync with a draft that knows when to stop."""
+    """`sync` with a draft length chosen each round."""
     for request in range(len(answers.asked)):
         mine, asked = out[request], answers.asked[request]
         opened(answers, costs, state, mine, request, True)
@@ -139,7 +139,7 @@ def adaptive(
                 probe = False
                 if drafted == 0:
                     informed(costs, state, mine)
-                beyond = drafted - good  # tokens since the draft left the target's way
+                beyond = drafted - good  # tokens since the draft departed from the target's answer
                 if beyond >= answers.depth:
                     trouble(state, TOO_DEEP, drafted)
                     return
@@ -184,7 +184,7 @@ def goes_on(
     chance: float,
     room: int,
 ) -> bool:
-    """Whether one more token should be drafted, as `sim.policies.adaptive.goes_on` says."""
+    """Whether one more token should be drafted, as `sim.policies.adaptive.goes_on` decides."""
     if rule == CONFIDENCE:
         return drafted == 0 or confidence >= threshold
     if rule == ENTROPY:
@@ -203,7 +203,7 @@ def goes_on(
 
 @compiled
 def round_ns(costs: StepCosts, state: Ints, drafted: int, step: int) -> int:
-    """What a round of so many drafted tokens takes."""
+    """Nanoseconds of a round of so many drafted tokens."""
     cached = state[TARGET]
     target = target_ns(costs, state[LENGTH] - cached + drafted, cached, state)
     if drafted == 0:
@@ -214,7 +214,7 @@ def round_ns(costs: StepCosts, state: Ints, drafted: int, step: int) -> int:
 
 @compiled
 def informed(costs: StepCosts, state: Ints, out: Ints) -> None:
-    """The draft's chip is told what the target has said alone."""
+    """The draft's chip receives the tokens that the target has decoded alone."""
     unknown = state[LENGTH] - state[RECEIVED]
     if unknown <= 0:
         return
@@ -257,7 +257,7 @@ def verified(
 
 @compiled
 def counted(out: Ints, drafted: int, accepted: int) -> None:
-    """A round's drafts."""
+    """Count a round's drafts."""
     out[DRAFTS] += 1
     out[DRAFTED] += drafted
     out[ACCEPTED] += accepted

@@ -16,12 +16,12 @@ Ints = npt.NDArray[np.int64]
 FAR = 2**62  # an instant that no run reaches
 
 # The state of a run, one number each: the clock, since when each way of the link is free, tokens cached by the target
-# and the draft, tokens that the draft's chip has heard, tokens of the conversation, when the target knows the last
-# word of the last round, and what a loop could not go on without.
+# and the draft, tokens that the draft's chip has received, tokens of the conversation, when the target knows the
+# result of the last round, and what a loop could not continue without.
 NOW, UP, DOWN, TARGET, DRAFT, RECEIVED, LENGTH, SETTLED, TROUBLE, NEEDED, STATE = range(11)
 # Troubles: tables too small for a lag or for rows, drafts deeper than recorded.
 NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range(5)
-# What is kept of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
+# What is recorded of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
 (
     ARRIVED, FIRST, CLAUSE, FINISHED, TARGET_BUSY, DRAFT_BUSY, UP_BUSY, DOWN_BUSY, UP_BYTES, DOWN_BYTES, ROUNDS, DRAFTS,
     DRAFTED, ACCEPTED, FIELDS,
@@ -36,7 +36,7 @@ def occupied(out: Ints, field: int, start: int, end: int, final: int) -> None:
 
 @compiled
 def trouble(state: Ints, kind: int, needed: int) -> int:
-    """Note what is missing; the run is thrown away and made again with it."""
+    """Note what is missing; the run is discarded and repeated with it."""
     if state[TROUBLE] == NONE:
         state[TROUBLE], state[NEEDED] = kind, needed
     return 1
@@ -80,7 +80,7 @@ def taken(state: Ints, way: int, asked: int, wire_ns: int) -> int:
 
 @compiled
 def delivered(answers: Answers, out: Ints, request: int, before: int, after: int, instant: int) -> None:
-    """Tokens `before` to `after` of the conversation can be spoken."""
+    """The application has tokens `before` to `after` of the conversation at this instant."""
     first, answered = before - answers.asked[request], after - answers.asked[request]
     if first < answers.clause[request] <= answered:
         out[CLAUSE] = instant
@@ -95,7 +95,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
     if answers.first[request]:
         state[TARGET] = state[DRAFT] = state[RECEIVED] = 0
     carried, prompt, asked = answers.carried[request], answers.prompt[request], answers.asked[request]
-    for cache in (TARGET, DRAFT, RECEIVED):  # what no longer stands of earlier turns is read again
+    for cache in (TARGET, DRAFT, RECEIVED):  # earlier turns that no longer stand are read again
         state[cache] = min(state[cache], carried)
     state[NOW] += costs.pause_ns
     out[ARRIVED] = state[NOW]
@@ -189,9 +189,9 @@ def announced(
     accepted: int,
     rows: int,
 ) -> tuple[int, int]:
-    """The verdict of `decided` on its way to the draft's chip, and its answer where it has the last word.
+    """The verdict of instant `decided` on its way down, and the draft chip's result where that decides the round.
 
-    Returns when the draft's chip has heard, and when all is over.
+    Returns the instants at which the draft's chip has the verdict, and at which the round is closed.
     """
     done = state[LENGTH] == answers.asked[request] + answers.length[request]
     down_ns, decides = answer_ns(costs, drafted, accepted, rows), draft_decides(costs, drafted, accepted)

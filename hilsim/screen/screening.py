@@ -1,7 +1,7 @@
-"""Screening: one configuration's run without an event queue, equal to the event simulation to the nanosecond.
+"""Fast timing (screening): a run without an event queue, equal to the event simulation to the nanosecond.
 
-For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all that are
-shipped but `async`, `pipelined` and `tree`. What cannot be screened says why, and is for `sim.run.simulate`.
+For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all shipped ones
+except `async`, `pipelined` and `tree`. For anything else `refusal` gives the reason; `sim.run.simulate` runs it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RULES = {
 
 
 class Unscreenable(Exception):
-    """A run that only the event simulation can tell; the message says why."""
+    """A run that needs the event simulation; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ def refusal(setup: Setup, policy: Policy) -> str:
     """Why a run cannot be screened, or ""."""
     scenario = setup.scenario
     if scenario.workload.talkers > 1:
-        return f"{scenario.workload.talkers} talkers, who wait for each other"
+        return f"{scenario.workload.talkers} concurrent sessions, which wait for each other"
     crossing = policy.needs_draft or setup.application != setup.target.chip.name
     if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and crossing:
         return f"the jitter of {setup.link.name}"
     if getattr(policy, "fallback", None) is not None:
-        return "a fallback, which watches the clock"
+        return "a fallback, which depends on measured times"
     if setup.guarantee.level != "text":
         return f"accept {scenario.accept.rule}: {setup.guarantee.why}"
     if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
-        return "drafts that stop by a confidence that chance does not have"
+        return "a draft length chosen by confidence, which synthetic logits do not have"
     if loop_of(policy) is None:
-        return f"policy {policy.name}, which runs by events alone"
+        return f"policy {policy.name}, which needs the event simulation"
     same = setup.draft is not None and setup.draft.track == setup.target.track
     if same and policy.name == "pearl":
-        return f"policy {policy.name} with both models taking turns on {setup.target.track}"
+        return f"policy {policy.name} with both models on {setup.target.track}"
     return ""
 
 
@@ -99,7 +99,7 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
 
 
 def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> Screened:
-    """Run `policy` over the words. Raises `Unscreenable`, or `TooShallow` for drafts deeper than were recorded."""
+    """Run `policy` over the answers. Raises `Unscreenable`, or `TooShallow` for drafts deeper than were recorded."""
     if why := refusal(setup, policy):
         raise Unscreenable(why)
     found = loop_of(policy)

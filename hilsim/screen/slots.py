@@ -1,6 +1,6 @@
-"""PEARL, in slots: both chips work at once, and a slot ends when both are ready. See `sim/policies/pearl.py`.
+"""Fast timing of PEARL: both chips work at once, and a slot ends when both are ready. See `sim/policies/pearl.py`.
 
-What the draft's chip knows is `sim/lead.py` in numbers. Tokens are counted, not stored: of the `AHEAD` tokens after
+The state of the draft's chip is `sim/lead.py` in numbers. Tokens are counted, not stored: of the `AHEAD` tokens after
 `KNOWN`, the first `GOOD` are the target's own.
 """
 
@@ -98,7 +98,7 @@ def block(
 
 @compiled
 def draft_token(answers: Answers, costs: StepCosts, state: Ints, lead: Ints, request: int) -> int:
-    """Draft one token more; returns how long the step takes."""
+    """Draft one more token; returns the nanoseconds of the step."""
     place, on = lead[KNOWN] + lead[AHEAD], lead[KNOWN] + lead[GOOD]
     row, beyond = answers.row[request] + on - answers.asked[request], lead[AHEAD] - lead[GOOD]
     if beyond >= answers.depth:
@@ -114,7 +114,7 @@ def draft_token(answers: Answers, costs: StepCosts, state: Ints, lead: Ints, req
 
 @compiled
 def learn(lead: Ints, length: int) -> None:
-    """Take notice of what is committed up to `length` tokens; what contradicts it is dropped."""
+    """Take over the committed tokens up to `length`; drafted tokens that contradict them are dropped."""
     new = max(0, length - lead[KNOWN])
     known = min(new, lead[AHEAD])
     if lead[GOOD] < known:

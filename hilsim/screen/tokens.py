@@ -1,7 +1,7 @@
-"""What is said, as arrays: of every answer where drafts stand, where they end, and how sure the draft was.
+"""The answers of a workload as arrays, for fast timing: where drafts are accepted, where they end, their confidence.
 
-A position of an answer is a row. As the target's answers are known, a draft is told by two numbers: how many of its
-tokens are the target's own, and how many it has. What it says after its first wrong token only matters where it ends.
+A position of an answer is a row. As the target's answers are known, two numbers describe a draft: how many of its
+tokens are the target's own, and how many it has. After its first wrong token only where it ends matters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Flags = npt.NDArray[np.bool_]
 class Answers(NamedTuple):
     """The answers of one workload. Of requests in the order in which they are asked:
 
-    `first` of a conversation; `carried` tokens of it kept from before, `prompt` tokens new, `asked` both; `length` of
+    `first` of a conversation; `carried` tokens of it cached from before, `prompt` tokens new, `asked` both; `length` of
     the answer in tokens, `most` that it could have had, `clause` tokens up to the end of the first clause; `row` of its
     first position. Of rows: `right[row, place]` where the draft's next token is the target's own (places of a block
     where chance depends on them, else one); `end` where the target's token ends the turn; `ends_after`, where the draft
@@ -68,7 +68,7 @@ class Answers(NamedTuple):
 
 
 def recorded_answers(setup: Setup, source: TranscriptSource) -> Answers:
-    """The scenario's requests as a transcript of it answers them, without what lookup proposes."""
+    """The answers of a scenario's requests from its transcript, without the proposals of prompt lookup."""
     assert isinstance(setup.scenario.workload, Conversations)
     transcript, workload = source.transcript, setup.scenario.workload
     requests: list[tuple[int, ...]] = []
@@ -110,7 +110,7 @@ def recorded_answers(setup: Setup, source: TranscriptSource) -> Answers:
 def with_lookup(
     setup: Setup, source: TranscriptSource, answers: Answers, draft_tokens: int, longest_match: int
 ) -> Answers:
-    """The words with what prompt lookup proposes at every row."""
+    """The answers with the proposals of prompt lookup at every row."""
     proposed, standing = [], []
     for turns in turns_of(setup):
         for turn in turns:
@@ -128,7 +128,7 @@ def with_lookup(
 
 
 def synthetic_answers(setup: Setup) -> Answers:
-    """The scenario's requests of given lengths, drafts standing by chance."""
+    """Answers of the scenario's given lengths, drafts accepted by chance."""
     scenario = setup.scenario
     assert isinstance(scenario.workload, Lengths)
     assert isinstance(scenario.logits, Synthetic)

@@ -48,7 +48,7 @@ class Direction:
         return self.wire_ns(nbytes) + self.propagation_ns
 
     def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """Queue for the wire, put the bytes on it, return when they have arrived; `left` succeeds when they have left."""
+        """Queue for the wire and send; returns when the bytes have arrived, `left` succeeds when the wire is free."""
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()

@@ -141,7 +141,7 @@ class RunContext:
         )
 
     def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
-        """Both chips know the verdict; the application has the tokens at `delivered_ns`. The round enters the trace in order."""
+        """Both chips know the verdict, the application has the tokens at `delivered_ns`: add the round to the trace."""
         ended = opened.ended(self.now, delivered_ns)
         request.undelivered[ended.number] = ended
         while (closed := request.undelivered.pop(request.closed, None)) is not None:
@@ -209,7 +209,7 @@ def decode(context: RunContext, request: Request) -> Process:
 
 
 def inform(context: RunContext, request: Request) -> Process:
-    """Send the draft's chip the tokens that the target has decoded alone since the last message; nothing if there are none."""
+    """Send the draft's chip the tokens that the target has decoded alone since the last message, if any."""
     unknown = len(request.tokens) - request.draft_received
     if unknown > 0:
         yield from context.down.send("prompt", prompt_bytes(unknown), request.cause)

@@ -137,8 +137,8 @@ class Trace:
     """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context; `pace` says how a
     run in real time kept up with the wall clock; traces are equal whatever it is.
 
-    Where `keep` is False, spans, rounds and levels go to the observer and are not stored, so the memory of a run does not
-    grow with its rounds.
+    Where `keep` is False, spans, rounds and levels go to the observer and are not stored: the memory of a run does
+    not grow with its rounds.
     """
 
     policy: str

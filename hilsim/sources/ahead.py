@@ -21,7 +21,7 @@ from hilsim.sources.recording import OpenConversation, TargetAnswer, Ways
 
 @dataclass(frozen=True)
 class Way:
-    """A continuation: its row among all, the conversation and its number, the request, and the position where it begins."""
+    """A continuation: its row among all, the conversation and its number, the request, and the start position."""
 
     row: int
     conversation: OpenConversation

@@ -37,7 +37,7 @@ REMEDY = "Record it again: python -m hilsim record SCENARIO --out FILE."
 class Transcript:
     """Columns of a recording; `header` names the models and the rules that made it.
 
-    `index` is a request's number in the workload, -1 where the context had no room for the question. `prompt` and `answer`
+    `index` is a request's number in the workload, -1 where the context had no room for it. `prompt` and `answer`
     hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
     with the answers. `after` and `after_margin` (requests, some) are the target's tokens after its answer: a verdict
     needs them where drafts went on past an end of turn. `drafted`, `confidence` and `entropy` have a row (depth,) for
@@ -120,7 +120,9 @@ class TranscriptColumns:
         require(member.compress_type in kinds, f"{name}, compressed in another way", "stored or deflated members")
         require(not member.flag_bits & ENCRYPTED, f"{name}, encrypted", "plain members")
         require(
-            member.file_size <= most, f"{name} of {member.file_size} bytes", f"at most what {member.compress_size} compressed bytes expand to"
+            member.file_size <= most,
+            f"{name} of {member.file_size} bytes",
+            f"at most what {member.compress_size} compressed bytes expand to",
         )
         with self.archive.open(member) as stream:
             shape, in_columns, dtype = header_of_array(stream)

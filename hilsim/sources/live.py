@@ -249,7 +249,7 @@ def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> 
 
 
 class LiveSource:
-    """`LogitsSource` of the stand-in networks: their logits, and `Decisions` over them. Deterministic given the seed."""
+    """`LogitsSource` of the stand-ins: their logits, and `Decisions` over them. Deterministic given the seed."""
 
     def __init__(
         self,

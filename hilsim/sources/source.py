@@ -17,7 +17,7 @@ class LogitsSource(Protocol):
     """Where tokens come from: real networks, a transcript, or chance."""
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
-        """The prompt of turn `turn` (from 0) of a conversation whose tokens so far are `before`; turns come in order."""
+        """The prompt of turn `turn` (from 0) of a conversation with tokens `before` so far; turns come in order."""
         ...
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:

@@ -1,8 +1,8 @@
 """Transcripts: the tokens of a scenario's models by position, replayed with any chips, link, widths and chain policy.
 
-Tokens depend on the conversation alone (`sampling/decisions.py`), so for every request it is enough to know the target's
-answer, and from every position of it the draft's continuation to a fixed depth, with the draft's confidence. One `.npz`
-file of plain columns, no pickle; its header names models and rules, and can be read alone.
+Tokens depend on the conversation alone (`sampling/decisions.py`), so for every request it is enough to know the
+target's answer, and from every position of it the draft's continuation to a fixed depth, with its confidence. One
+`.npz` file of plain columns, no pickle; its header names models and rules, and can be read alone.
 """
 
 from __future__ import annotations
@@ -222,7 +222,9 @@ def load(file: Path) -> Transcript:
         rows = len(ways)
         require(rows * depth <= MOST_PLACES, f"{rows} positions of {depth} tokens", f"at most {MOST_PLACES} in all")
         require(
-            not rows or 0 <= ways.min() <= ways.max() <= depth, f"lengths of continuations (ways) outside 0 to {depth}, the depth", "lengths up to the depth"
+            not rows or 0 <= ways.min() <= ways.max() <= depth,
+            f"lengths of continuations (ways) outside 0 to {depth}, the depth",
+            "lengths up to the depth",
         )
         recorded = np.arange(depth) < ways[:, None]
         flat = {name: columns.read(name) for name in WAYS}

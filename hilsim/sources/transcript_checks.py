@@ -92,7 +92,9 @@ def require_turns(transcript: Transcript) -> None:
         )
         last = request + 1 == transcript.requests or transcript.turn[request + 1] == 0
         require(
-            answered or last, f"{where}: no answer, and a further turn", "an answer, unless the context had no room for the question"
+            answered or last,
+            f"{where}: no answer, and a further turn",
+            "an answer, unless the context had no room for the question",
         )
         require(not answered or index > before, f"{where}: number {index} after {before}", "increasing numbers")
         before = max(before, index)
@@ -101,7 +103,9 @@ def require_turns(transcript: Transcript) -> None:
         asked = int(transcript.prompt_end[request]) - (int(transcript.prompt_end[request - 1]) if request else 0)
         standing = stands.get(request, length if goes_on else 0)
         require(
-            standing <= (length if goes_on else 0), f"{where}: {standing} earlier tokens that stand", "no more than there were"
+            standing <= (length if goes_on else 0),
+            f"{where}: {standing} earlier tokens that stand",
+            "no more than there were",
         )
         length = asked + standing
         if answered:
@@ -128,7 +132,9 @@ def turn_faults(transcript: Transcript, setup: Setup, file: Path) -> Iterator[Fa
         numbered = transcript.index[present].tolist() == list(range(first, first + len(present)))
         # After a question that the context had no room for, no further one was asked.
         if not numbered or len(own) > known or (len(own) < known and len(own) == len(present)):
-            found = f"{len(present)} answers in conversation {number}, numbered {transcript.index[present].tolist()!s:.60}"
+            found = (
+                f"{len(present)} answers in conversation {number}, numbered {transcript.index[present].tolist()!s:.60}"
+            )
             yield Fault(str(file), "index", found, f"its {known} questions, numbered from {first}", REMEDY)
         first += known
 
@@ -141,4 +147,6 @@ def token_faults(transcript: Transcript, setup: Setup, file: Path) -> Iterator[F
     for name in ("prompt", "answer", "after", "drafted") if known else ():
         largest = int(getattr(transcript, name).max(initial=0))
         if largest >= max(known):
-            yield Fault(str(file), name, f"token {largest}", f"ids below {max(known)}, the stand-ins' vocab_size", REMEDY)
+            yield Fault(
+                str(file), name, f"token {largest}", f"ids below {max(known)}, the stand-ins' vocab_size", REMEDY
+            )

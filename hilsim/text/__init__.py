@@ -1,1 +1,1 @@
-"""Text to token ids and back: tokenizers, chat templates, and which ids of a target and a draft are one token."""
+"""Text to token ids and back: tokenizers, chat templates, and which ids target and draft share."""

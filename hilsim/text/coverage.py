@@ -3,8 +3,8 @@
 A turn is cut at blanks into words, in lower case, without the marks around them and with every number as 0. A turn of
 n words of which u do not occur in the corpus scores u / (n + 1), and is outside where that reaches the threshold: one
 unknown name in a short turn is not enough, a turn in another language or about another subject is. The threshold is
-the least at which at most one turn in a thousand of the corpus' validation part is called outside; the share of its
-test part that is, which had no say in it, is the false-positive rate (`training/coverage.py` computes both).
+the least at which at most one turn in a thousand of the corpus' validation part counts as outside; the share of its
+test part that is, which was not used to choose it, is the false-positive rate (`training/coverage.py` computes both).
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ CHARACTERS_PER_TOKEN = {
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a turn as they are looked up."""
+    """The words of a turn, normalised as in the corpus."""
     cut = (NUMBER.sub("0", word.strip(MARKS)) for word in text.lower().split())
     return [word for word in cut if word]
 
 
 def unknown_share(text: str, known: Set[str]) -> float:
-    """u / (n + 1) for u unknown ones of n words; 0 of none."""
+    """u / (n + 1) where u of the text's n words are unknown; 0 for no words."""
     words = words_of(text)
     return sum(word not in known for word in words) / (len(words) + 1)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The words that the stand-ins have seen, and the threshold with how often it errs."""
+    """The words of the stand-ins' training corpus, and the threshold with its false-positive rate."""
 
     words: Set[str]
     threshold: float
@@ -77,7 +77,7 @@ def shipped(placed: Placed, setup: Setup) -> bool:
 
 
 def coverage(setup: Setup) -> dict[str, Any] | None:
-    """How many turns lie outside the corpus; None where no turn is told to a shipped stand-in."""
+    """How many turns lie outside the corpus; None where no shipped stand-in answers the turns."""
     if setup.scenario.logits.source == "synthetic" or not setup.conversations or not shipped(setup.target, setup):
         return None
     known = corpus()
@@ -93,7 +93,7 @@ def coverage(setup: Setup) -> dict[str, Any] | None:
 
 
 def coverage_notes(setup: Setup) -> list[str]:
-    """What a reader must know of turns outside the corpus, and of lengths in the stand-ins' tokens."""
+    """Report notes on turns outside the corpus, and on lengths in the stand-ins' tokens."""
     found = coverage(setup)
     if found is None:
         return []
@@ -104,29 +104,32 @@ def coverage_notes(setup: Setup) -> list[str]:
             percent_of(found["false_positive_rate"]),
         )
         notes.append(
-            f"{share} lie outside the stand-ins' corpus (English, services a car offers): another language or subject. "
-            "There acceptance says nothing of the deployed models, and prompts are far more tokens than they would be. "
-            f"({found['outside_means']}; {falsely} of turns of the corpus itself would be counted.)"
+            f"{share} lie outside the stand-ins' training corpus (English, in-car services): another language or "
+            "subject. There acceptance does not represent the deployed models, and prompts have far more tokens than "
+            "in theirs. "
+            f"(Criterion: {found['outside_means']}; it flags {falsely} of the corpus' own test turns.)"
         )
     return [*notes, length_note(setup)]
 
 
 def length_note(setup: Setup) -> str:
-    """Whose tokens the lengths are in, and how many the deployed vocabulary would need."""
+    """A note on whose tokens lengths are counted in, and how many the deployed vocabulary would need."""
     vocabulary, ours = setup.target.model.vocabulary, corpus().characters_per_token
     note = (
-        f"Prompts and answers are as long as in the stand-ins' vocabulary ({ours:.1f} characters a token over the "
-        f"corpus) and are not converted to {vocabulary.name}'s {vocabulary.entries:,} entries"
+        f"Prompts and answers are counted in the stand-ins' tokens ({ours:.1f} characters per token over the corpus), "
+        f"not in those of {vocabulary.name} ({vocabulary.entries:,} entries)"
     )
     known = CHARACTERS_PER_TOKEN.get(vocabulary.name)
     if known is None:
         return (
-            f"{note}: no figure for those is known; more entries take fewer tokens of the same text, so times err long."
+            f"{note}: no characters per token are known for that vocabulary; a larger vocabulary needs fewer tokens "
+            "for the same text, so times are overestimated."
         )
     least, most, source = known
-    return f"{note}, which would take {ours / most:.2f} to {ours / least:.2f} times as many ({source}): times err long."
+    times = f"{ours / most:.2f} to {ours / least:.2f} times"
+    return f"{note}, which needs {times} as many ({source}): times are overestimated."
 
 
 def percent_of(share: float) -> str:
-    """A small share with the digits that it has."""
+    """A share in percent, with two significant digits."""
     return f"{100 * share:.2g} %"

@@ -1,7 +1,7 @@
-"""Work on files from elsewhere in a process with limits of memory and computing: it may die, this one goes on.
+"""Runs work on untrusted files in a process with limits of memory and CPU time, so that its death harms nothing else.
 
-The library of tokenizers can panic, allocate what a file claims, or never end; a chat template is a program. What
-`template.is_linear` and `tokenizer_file.is_plain` do not vouch for is tried here first. One process serves all; it is
+The `tokenizers` library can panic, allocate any amount that a file states, or never end; a chat template is a program.
+What `template.is_linear` and `tokenizer_file.is_plain` do not pass is tried here first. One process serves all; it is
 started when it is first needed, and again when it has died.
 """
 
@@ -32,7 +32,7 @@ class Died(Exception):
 
 
 class Limited:
-    """The other process: a JSON line in, a JSON line out."""
+    """The worker process: a JSON line in, a JSON line out."""
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
@@ -47,7 +47,7 @@ class Limited:
         self.lock = threading.Lock()
 
     def ask(self, **work: Any) -> dict[str, Any]:
-        """What came of a piece of work. Raises `Died` where it came to nothing."""
+        """The result of a piece of work. Raises `Died` where the process ended or timed out."""
         with self.lock:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
@@ -57,7 +57,7 @@ class Limited:
             pieces, ends = [b""], time.monotonic() + WALL_S
             while not pieces[-1].endswith(b"\n"):
                 if not select.select([self.process.stdout], [], [], max(0.0, ends - time.monotonic()))[0]:
-                    raise Died(f"no end within {WALL_S:g} s")
+                    raise Died(f"not finished within {WALL_S:g} s")
                 pieces.append(os.read(self.process.stdout.fileno(), 2**20))
                 if not pieces[-1]:
                     raise Died(why(self.process.wait(), work["seconds"], work["nbytes"]))
@@ -74,7 +74,7 @@ class Limited:
 def why(status: int, seconds: int, nbytes: int) -> str:
     """Why the process died, by its exit status."""
     if status == -signal.SIGXCPU:
-        return f"over {seconds} s of computing"
+        return f"over {seconds} s of CPU time"
     name = signal.Signals(-status).name if status < 0 else f"status {status}"
     return f"a crash ({name}) within {nbytes / 2**30:g} GiB of memory"
 
@@ -83,7 +83,7 @@ RUNNING: list[Limited] = []
 
 
 def ask(seconds: int, nbytes: int, **work: Any) -> dict[str, Any]:
-    """Have a piece of work done with so many seconds of computing and bytes of memory. Raises `Died`."""
+    """Have a piece of work done within so many seconds of CPU time and bytes of memory. Raises `Died`."""
     if not RUNNING or RUNNING[0].owner != os.getpid():
         RUNNING[:] = [Limited()]
         atexit.register(RUNNING[0].close)
@@ -99,7 +99,7 @@ def ask(seconds: int, nbytes: int, **work: Any) -> dict[str, Any]:
 
 
 def serve() -> None:
-    """The other side: do what each line asks for, until there are no more."""
+    """The worker's loop: do the work of each line of stdin, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to end
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -141,6 +141,6 @@ def probe(text: str) -> str:
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     for plain in (False, True):
         tokenizer.encode_special_tokens = plain
-        for words in (*PROBES, "".join(added), " x ".join(added)):
-            tokenizer.encode(words, add_special_tokens=False)
+        for sample in (*PROBES, "".join(added), " x ".join(added)):
+            tokenizer.encode(sample, add_special_tokens=False)
     return ""

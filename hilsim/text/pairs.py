@@ -1,6 +1,6 @@
-"""A target and its draft as networks with tokenizers: which logits of each count, and what keeps them from pairing.
+"""Checks that a target and its draft can be paired: which of their logits count, and the faults of tokenizer and sizes.
 
-Which ids two tokenizers share is `describe/vocabulary.py`'s rule; here it meets the sizes of embeddings and heads.
+Which ids two tokenizers share is `describe/vocabulary.py`'s rule; here the sizes of embeddings and heads are added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hilsim.errors import Fault
 from hilsim.text.tokenizer import ChatTokenizer
 
 Row = npt.NDArray[np.float32]
-NEVER = np.float32(-1e30)  # a logit without any mass at every temperature; finite, so that it is no broken one
+NEVER = np.float32(-1e30)  # a logit without any mass at every temperature; finite, so that it does not count as broken
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CommonVocabulary:
 
 @dataclass
 class Match:
-    """What comes out of holding tokenizers and sizes against each other."""
+    """The result of comparing tokenizers and sizes: columns by role, notes and faults."""
 
     columns: dict[str, CommonVocabulary] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Match:
 def matched(
     file: str, tokenizers: Mapping[str, ChatTokenizer], sizes: Mapping[str, int], prompts: Callable[[], Collection[int]]
 ) -> Match:
-    """`sizes` are the numbers of logits by role; `prompts` are all ids that the workload asks with, looked at late."""
+    """`sizes` are the numbers of logits by role; `prompts` are all ids of the workload's prompts, made on demand."""
     found = Match()
     tokens = {role: tokens_by(tokenizer) for role, tokenizer in tokenizers.items()}
     for role, size in sizes.items():
@@ -69,12 +69,14 @@ def matched(
             token = min(asked)
             text = tokens[role].texts[token]
             expected = f"prompts of the {size} ids that its network has"
-            remedy = "Resize the network's embedding to its tokenizer, or leave that mark out of the chat template."
+            remedy = "Resize the network's embedding to its tokenizer, or remove that token from the chat template."
             found.faults.append(Fault(file, f"{role}.stand_in", f"id {token} ({text!r}) in a prompt", expected, remedy))
         elif beyond:
             named = ", ".join(f"{token} ({tokens[role].texts[token]!r})" for token in beyond[:4])
             more = f" and {len(beyond) - 4} more" if len(beyond) > 4 else ""
-            found.notes.append(f"{role}.stand_in: its network ends at id {size - 1}, so it never says {named}{more}.")
+            found.notes.append(
+                f"{role}.stand_in: its network ends at id {size - 1}, so it never generates {named}{more}."
+            )
     # Rows that pad a head stand for no text: they are cut off before any distribution is made.
     found.columns["target"] = CommonVocabulary(min(sizes["target"], max(tokens["target"].texts, default=0) + 1))
     if "draft" in sizes:
@@ -109,8 +111,10 @@ def unknown_of(tokenizer: ChatTokenizer, size: int) -> int:
 
 
 def substitute(columns: CommonVocabulary, pair: VocabularyPair) -> list[str]:
-    """A note where the target may say what the draft cannot read."""
+    """A note where the target may generate ids that the draft cannot read."""
     if columns.limit is None or not any(token >= columns.limit for token in pair.target_only):
         return []
     text = pair.draft.texts.get(columns.unknown, "")
-    return [f"The draft's network ends at id {columns.limit - 1}: beyond it, it reads {columns.unknown} ({text!r})."]
+    return [
+        f"The draft's network ends at id {columns.limit - 1}: for higher ids it reads {columns.unknown} ({text!r})."
+    ]

@@ -1,4 +1,4 @@
-"""What asks a question, as tokens after those of the conversation so far."""
+"""A prompt as tokens that continue a conversation, and helpers on token prefixes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What asks a question: the first `kept` tokens of the conversation so far stand, then come `tokens`.
+    """A question as tokens: the first `kept` tokens of the conversation so far stay, then come `tokens`.
 
-    Usually all but the end of the last answer stands. Where a template or a tokenizer writes earlier turns otherwise
-    than before, less does, and is read again.
+    Usually all tokens but the end of the last answer stay. Where a template or a tokenizer writes earlier turns
+    differently than before, fewer do, and the rest is read again.
     """
 
     kept: int
@@ -19,7 +19,7 @@ class Prompt:
 
 
 def without_end(before: Sequence[int], ends: Callable[[int], bool]) -> int:
-    """How many tokens of a conversation stand before the next question, which brings the end of the answer itself."""
+    """How many tokens of a conversation stay before the next question, which adds the end of the answer itself."""
     return len(before) - (1 if before and ends(before[-1]) else 0)
 
 

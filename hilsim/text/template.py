@@ -1,8 +1,8 @@
 """Chat templates: Jinja programs that write a conversation as one text, rendered as `transformers` renders them.
 
 A template comes with a folder from elsewhere and is a program: a loop in a loop can run for ever, a string can be
-doubled until memory ends. What is plainly linear in its conversation is rendered here; all else is rendered in a
-process with limits (`limited`).
+doubled until memory ends. A template that is evidently linear in its conversation is rendered here; others are
+rendered in a process with limits (`limited`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINEAR = (
 
 
 class Generation(Extension):
-    """`{% generation %}` around what the assistant writes: training wants to know where it is, a prompt does not."""
+    """`{% generation %}` around what the assistant writes: training needs its place, a prompt does not."""
 
     def __init__(self, environment: Environment):
         super().__init__(environment)
@@ -47,7 +47,7 @@ class Generation(Extension):
 
 @cache
 def environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates know it."""
+    """The Jinja environment that chat templates expect."""
     made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     made.globals["raise_exception"] = refuse
     made.globals["strftime_now"] = today
@@ -56,7 +56,7 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def refuse(message: str) -> None:
-    """What a template calls where a conversation is not to its liking."""
+    """`raise_exception` of templates, which they call for a conversation that they do not accept."""
     raise TemplateError(str(message))
 
 
@@ -90,13 +90,13 @@ def rendered(template: str, special: Mapping[str, str], messages: Sequence[Messa
         **special,
     )
     if len(text) > MOST_CHARACTERS:
-        raise OverflowError(f"{len(text)} characters; at most {MOST_CHARACTERS} are a conversation")
+        raise OverflowError(f"{len(text)} characters; a conversation has at most {MOST_CHARACTERS}")
     return text
 
 
 def is_linear(template: str) -> bool:
-    """Whether rendering takes work in proportion to the conversation: one loop over the messages, nothing kept, called
-    or multiplied. Raises what parsing raises.
+    """Whether rendering takes work in proportion to the conversation: one loop over the messages, nothing stored,
+    called or multiplied. Raises what parsing raises.
     """
     return all(isinstance(node, LINEAR) and not grows(node) for node in walk(environment().parse(template)))
 
@@ -110,7 +110,7 @@ def walk(root: nodes.Node) -> Sequence[nodes.Node]:
 
 
 def grows(node: nodes.Node) -> bool:
-    """Whether a node of a linear kind does more than that kind has to."""
+    """Whether a node of a linear kind can still take more than linear work."""
     if isinstance(node, nodes.For):
         over_messages = isinstance(node.iter, nodes.Name) and node.iter.name == "messages"
         return not over_messages or node.recursive or node.test is not None or bool(list(below(node, nodes.For)))

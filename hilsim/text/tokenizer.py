@@ -32,15 +32,15 @@ from hilsim.text.tokenizer_folder import (
     token_text,
 )
 
-# Of a folder without a template: an answer stands as it is, usually with the blank that the model begins it with.
+# For a folder without a template: an answer is written as it is, usually with the blank that the model begins it with.
 PLAIN = (
     "{% for message in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
     "{% if message['role'] == 'user' %}User: {% elif message['role'] == 'system' %}System: {% else %}Assistant:"
     "{% endif %}{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}{{ '\\nAssistant:' }}{% endif %}"
 )
 MOST_TEMPLATE = 2**20  # characters; the longest published ones have 2^15
-RENDER_S, RENDER_BYTES = 1, 2**29  # of computing and memory, for a template that is rendered with limits
-# Around what a message spells of a special token: characters for private use, the same as in `transformers`.
+RENDER_S, RENDER_BYTES = 1, 2**29  # CPU time and memory of a template that is rendered with limits
+# Around a special token that a message writes: characters for private use, the same as in `transformers`.
 START, END = "\U000f0000", "\U000f0001"
 
 
@@ -86,15 +86,15 @@ class ChatTemplate:
         return text
 
     def unrendered(self, why: str) -> CheckpointError:
-        """What could not be rendered, and why."""
-        return self.refusal(f"one that cannot be rendered ({why})", "a template that tells user and assistant turns")
+        """The fault of a template that cannot be rendered."""
+        return self.refusal(f"one that cannot be rendered ({why})", "a template for user and assistant turns")
 
     def refusal(self, found: str, expected: str) -> CheckpointError:
         """A fault of the template."""
         return CheckpointError([Fault(self.file, "chat_template", found, expected)])
 
     def require_turns(self) -> None:
-        """Raises `CheckpointError` unless each of three turns has a say in what is written."""
+        """Raises `CheckpointError` unless each of three turns changes the rendered text."""
         turns = [
             {"role": role, "content": text}
             for role, text in (("user", "first words"), ("assistant", "an answer"), ("user", "second words"))
@@ -104,8 +104,8 @@ class ChatTemplate:
             others = [*turns[:place], turn | {"content": "other ones"}, *turns[place + 1 :]]
             if self.rendered(others) == whole:
                 raise self.refusal(
-                    f"one that leaves turn {place + 1} of three, {turn['role']}, out",
-                    "a template that tells user and assistant turns",
+                    f"one that leaves turn {place + 1} of three ({turn['role']}) out",
+                    "a template for user and assistant turns",
                 )
 
 
@@ -153,9 +153,8 @@ class ChatTokenizer:
     def conversation(self, messages: Sequence[dict[str, str]], cue: bool = True) -> Encoded:
         """A conversation as `transformers` encodes it; `cue` asks for the next answer.
 
-        A special token that is spelled in a message is read as the text it is: a passenger who says "<|end|>" must not
-        end the turn. In this case alone text is encoded in pieces, as `transformers` does with
-        `sanitize_control_tokens`.
+        A special token written in a message is read as plain text: a passenger's "<|end|>" must not end the turn.
+        In this case alone text is encoded in pieces, as `transformers` does with `sanitize_control_tokens`.
         """
         if not any(self._marks.search(message["content"]) for message in messages):
             text = self.template.rendered(messages, cue)
@@ -187,10 +186,10 @@ class ChatTokenizer:
         parts = self.tokenizer
         if parts.normalizer is not None:
             text = parts.normalizer.normalize_str(text)
-        words = [text]
+        pieces = [text]
         if parts.pre_tokenizer is not None:
-            words = [word for word, _ in parts.pre_tokenizer.pre_tokenize_str(text)]
-        return [token.id for word in words for token in parts.model.tokenize(word)]
+            pieces = [piece for piece, _ in parts.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for piece in pieces for token in parts.model.tokenize(piece)]
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -201,12 +200,14 @@ class ChatTokenizer:
             library = type(error).__name__ == "PanicException" or type(error) is Exception
             if not library:
                 raise
-            found = f"a tokenizer that cannot take this text ({error})"
-            raise CheckpointError([Fault(self.template.file, "tokenizer.json", found, "one for any text")]) from None
+            found = f"a tokenizer that fails on this text ({error})"
+            raise CheckpointError(
+                [Fault(self.template.file, "tokenizer.json", found, "a tokenizer for any text")]
+            ) from None
 
 
 class ChatHistory:
-    """One conversation: what was said by whom, and what the last prompt was."""
+    """One conversation: its messages by role, and the last prompt."""
 
     def __init__(self, tokenizer: ChatTokenizer, system: str | None = None):
         self.tokenizer = tokenizer
@@ -215,10 +216,10 @@ class ChatHistory:
         self.last: Encoded | None = None
 
     def ask(self, user: str, before: Sequence[int]) -> Prompt:
-        """What asks the next question, where the conversation so far, the last answer with it, is `before`.
+        """The prompt of the next question; `before` is the conversation so far, the last answer included.
 
-        An answer stands as the model wrote it where its tokens spell the very text, even if encoding that text again
-        gives other tokens: caches hold what the model wrote.
+        An answer stays as the model wrote it where its tokens decode to the same text, even if encoding that text
+        again gives other tokens: caches hold the model's own.
         """
         standing = len(before)
         if before and before[-1] in self.tokenizer.end_tokens and standing > self.asked:
@@ -232,15 +233,15 @@ class ChatHistory:
         after = kept
         if kept < standing and last is not None and (seam := self.seam(last, answer, whole)):
             kept, after = standing, seam
-        if after == len(whole.ids):  # nothing new: the last token is read again, as something has to be
+        if after == len(whole.ids):  # nothing new: the last token is read again, as a pass needs one
             kept, after = kept - 1, after - 1
         self.asked, self.last = kept + len(whole.ids) - after, whole
         return Prompt(kept, whole.ids[after:])
 
     def seam(self, last: Encoded, answer: list[int], whole: Encoded) -> int:
-        """How many ids of a conversation are those of the last prompt and its answer, spelled in whatever tokens.
+        """How many ids of a conversation are those of the last prompt and its answer, as whatever tokens.
 
-        0 where the template or the tokenizer changed anything of them.
+        0 where the template or the tokenizer changed their text.
         """
         length, text = len(last.ids), self.messages[-2]["content"]
         end = len(last.text) + len(text)
@@ -249,8 +250,8 @@ class ChatHistory:
             return 0
         seam = whole.starts.index(end)
         decode = self.tokenizer.decode
-        spelled = decode([*last.ids, *answer], skip_special=False) == decode(whole.ids[:seam], skip_special=False)
-        return seam if spelled and seam > length else 0
+        same_text = decode([*last.ids, *answer], skip_special=False) == decode(whole.ids[:seam], skip_special=False)
+        return seam if same_text and seam > length else 0
 
 
 def load_tokenizer(folder: Path) -> ChatTokenizer:
@@ -284,11 +285,11 @@ def load_tokenizer(folder: Path) -> ChatTokenizer:
 
 
 def system_fault(tokenizer: ChatTokenizer, system: str, user: str) -> Fault | None:
-    """Why a template can do nothing with a system text; None where it can."""
+    """The fault of a template that does not support a system text; None where it does."""
     try:
         with_it = tokenizer.open(system).ask(user, []).tokens
     except InputError as error:
         return error.faults[0]
     if with_it != tokenizer.first_turn(user):
         return None
-    return tokenizer.template.refusal("one that leaves the system text out", "a template that tells it").faults[0]
+    return tokenizer.template.refusal("one that leaves the system text out", "a template that includes it").faults[0]

@@ -1,8 +1,8 @@
-"""`tokenizer.json`, checked whole before the library of tokenizers sees it.
+"""Reads `tokenizer.json`, checked completely before the `tokenizers` library sees it.
 
-The library takes much on trust: ids beyond the vocabulary, counts of 2^31 and cycles end in panics, in a killed
-process, or never. What concerns ids is checked here; a file with more than plain parts is then tried in a process with
-limits, once, and remembered by its digest.
+The library checks little: ids beyond the vocabulary, counts of 2^31 and cycles end in panics, in a killed process, or
+never. Ids are checked here; a file with more than plain parts is then tried once in a process with limits, and the
+result is remembered by its digest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None]:
     except (ValueError, RecursionError) as error:
         raise unreadable(path, str(error)) from None
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
-        raise unreadable(path, "no object with a model")
+        raise unreadable(path, "not an object with a model")
     places = list(faults_of(document))
     if places:
         raise CheckpointError([Fault(str(path), *parts) for parts in places[:20]])
@@ -68,12 +68,12 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None]:
 
 
 def unreadable(path: Path, why: str) -> CheckpointError:
-    """A file that is no tokenizer."""
+    """The fault of a file that is not a tokenizer."""
     return CheckpointError([Fault(str(path), "", f"an unreadable tokenizer ({why})", EXPECTED)])
 
 
 def prove(text: str, path: Path) -> None:
-    """Try a tokenizer where it can do no harm. Raises `CheckpointError`; what passed once is not tried again."""
+    """Try a tokenizer in a process with limits. Raises `CheckpointError`; a file that passed is not tried again."""
     digest = hashlib.sha256(f"{tokenizers.__version__}\n{text}".encode(errors="surrogatepass")).hexdigest()[:32]
     mark = kept_folder() / "tokenizers" / digest
     if mark.is_file():
@@ -84,7 +84,7 @@ def prove(text: str, path: Path) -> None:
         raise unreadable(path, f"{died}") from None
     if "error" in answer:
         raise unreadable(path, f"{answer['kind']}: {answer['error']}")
-    with contextlib.suppress(OSError):  # a folder that cannot be written to costs time alone
+    with contextlib.suppress(OSError):  # without a writable folder it is tried again next time
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
 
@@ -105,7 +105,7 @@ def faults_of(document: dict[str, Any]) -> Iterator[Parts]:
         yield "model.vocab", short(vocabulary), wanted
         return
     if model.get("dropout"):
-        remedy = 'Set "dropout" to null: it is for training, and makes ids a matter of chance.'
+        remedy = 'Set "dropout" to null: it is for training, and makes ids random.'
         yield "model.dropout", short(model["dropout"]), "none", remedy
     ids: dict[str, int] = {}
     if isinstance(vocabulary, list):
@@ -117,7 +117,7 @@ def faults_of(document: dict[str, Any]) -> Iterator[Parts]:
             wrong = next(text for text in vocabulary if text not in ids)
             yield f"model.vocab[{wrong!a}]", short(vocabulary[wrong]), f"text with an id from 0 to {MOST_IDS}"
         if len(set(ids.values())) < len(ids):
-            yield "model.vocab", "an id that several tokens have", "an id for each token"
+            yield "model.vocab", "an id shared by several tokens", "an id for each token"
         if kind == "BPE":
             yield from merge_faults(model, ids)
     unknown = model.get("unk_token")
@@ -133,13 +133,13 @@ def piece_faults(model: dict[str, Any]) -> Iterator[Parts]:
     if wrong is not None:
         yield f"model.vocab[{wrong}]", short(pieces[wrong]), "a piece and its score"
     elif len({piece[0] for piece in pieces}) < len(pieces):
-        yield "model.vocab", "a piece that stands there twice", "each piece once"
+        yield "model.vocab", "a piece that occurs twice", "each piece once"
     if unknown is not None and not (is_id(unknown) and unknown < len(pieces)):
         yield "model.unk_id", short(unknown), f"an id below {len(pieces)}, the pieces of model.vocab"
 
 
 def merge_faults(model: dict[str, Any], ids: dict[str, int]) -> Iterator[Parts]:
-    """The first merge that names what is no token."""
+    """The first merge that names something that is not a token."""
     merges, prefix = model.get("merges"), model.get("continuing_subword_prefix") or ""
     if not isinstance(merges, list):
         yield "model.merges", short(merges), "a list of pairs of tokens"
@@ -175,7 +175,7 @@ def added_faults(added: Any, ids: dict[str, int]) -> Iterator[Parts]:
         elif not isinstance(number, int) or not is_id(number):
             yield f"{where}.id", short(number), f"a whole number from 0 to {MOST_IDS}"
         elif content in seen:
-            yield where, f"{short(content)} again", f"each token once (it is added_tokens[{seen[content]}], too)"
+            yield where, f"{short(content)} again", f"each token once (it is also added_tokens[{seen[content]}])"
         elif ids.get(content, number) != number:
             yield f"{where}.id", short(number), f"{ids[content]}, the id of {short(content)} in model.vocab"
         elif owners.get(number, content) != content:

@@ -1,6 +1,6 @@
-"""What a checkpoint folder says of its tokenizer beside `tokenizer.json`: special tokens, further tokens, its template.
+"""Reads what a checkpoint folder adds to `tokenizer.json`: special tokens, further tokens, the chat template.
 
-People have saved these in half a dozen ways; they count here as they do in `transformers`.
+These are stored in half a dozen ways; each is read as `transformers` reads it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, with what older folders keep in `special_tokens_map.json`."""
+    """`tokenizer_config.json`, with what older folders store in `special_tokens_map.json`."""
     settings = optional_object(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" in settings:  # newer ones say everything there
+    if "added_tokens_decoder" in settings:  # newer ones have everything there
         return settings
     return settings | optional_object(folder / "special_tokens_map.json")
 
@@ -32,9 +32,9 @@ def optional_object(path: Path) -> dict[str, Any]:
 
 
 def as_class(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> None:
-    """What `transformers` 5 makes of some tokenizer classes, whatever `tokenizer.json` says of normalizer and splits.
+    """What `transformers` 5 makes of some tokenizer classes, whatever normalizer and splits `tokenizer.json` has.
 
-    Raises `CheckpointError` for a class that it makes anew and hilsim does not: other ids would come out, in silence.
+    Raises `CheckpointError` for a class that it rebuilds and hilsim does not, as ids would silently differ.
     """
     config = optional_object(folder / "config.json")
     named = class_of(settings, config)
@@ -60,8 +60,10 @@ def as_class(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> No
         )
         tokenizer.decoder = decoders.ByteLevel()
     elif named in MADE_ANEW:
-        expected = "LlamaTokenizer, GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer or a class that keeps to its file"
-        remedy = "Where tokenizer.json alone is to count, set tokenizer_class to PreTrainedTokenizerFast."
+        expected = (
+            "LlamaTokenizer, GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer or a class that uses the file as it is"
+        )
+        remedy = "If tokenizer.json alone should count, set tokenizer_class to PreTrainedTokenizerFast."
         place = str(folder / "tokenizer_config.json")
         raise CheckpointError([Fault(place, "tokenizer_class", named, expected, remedy)])
 
@@ -166,7 +168,7 @@ def chat_template(settings: dict[str, Any], folder: Path) -> str | None:
     if isinstance(named, dict):
         if "default" not in named:
             names = ", ".join(sorted(map(str, named))) or "no names"
-            remedy = "Call the one that is meant default, or write it to chat_template.jinja."
+            remedy = "Name the one to use default, or write it to chat_template.jinja."
             raise CheckpointError(
                 [
                     Fault(
@@ -191,7 +193,7 @@ def token_text(value: Any) -> str:
 
 
 def token_faults(settings: dict[str, Any], file: str) -> list[Fault]:
-    """Settings that name a token and are none."""
+    """Faults of settings that should name a token and do not."""
     named = {name: value for name, value in settings.items() if name in SPECIAL and value is not None}
     return [
         Fault(file, name, ascii(value)[:60], "a token as text, or an object with its content")

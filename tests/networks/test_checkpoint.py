@@ -496,7 +496,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     ),
     "extra tensor": (
         edit_tensors(model__layers__0__self_attn__q_proj__bias=torch.ones(32)),
-        ["model.layers.0.self_attn.q_proj.bias: found 1 tensor(s) that this network has no place for", "model_type"],
+        ["model.layers.0.self_attn.q_proj.bias: found 1 tensor(s) that this network does not have", "model_type"],
     ),
     "extra and missing": (
         edit_tensors(score__weight=torch.ones(2, 32), lm_head__weight=None),

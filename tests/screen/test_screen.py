@@ -172,12 +172,12 @@ def test_a_wrong_price_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        (["workload.talkers=2"], "2 talkers"),
+        (["workload.talkers=2"], "2 concurrent sessions"),
         (["policy={name: sync, draft_tokens: 3, fallback: {}}"], "fallback"),
         (["policy={name: target_only}", "application=drive-orin-x", "link=shaky.yaml"], "jitter"),
-        (["policy={name: async}"], "policy async, which runs by events alone"),
-        (["policy={name: pipelined, draft_tokens: 3}"], "policy pipelined, which runs by events alone"),
-        (["policy={name: adaptive, rule: confidence}"], "confidence that chance does not have"),
+        (["policy={name: async}"], "policy async, which needs the event simulation"),
+        (["policy={name: pipelined, draft_tokens: 3}"], "policy pipelined, which needs the event simulation"),
+        (["policy={name: adaptive, rule: confidence}"], "confidence, which synthetic logits do not have"),
         (["link=cellular", "target.chip=cloud-l4", "target.unit=gpu", "target.precision=fp16"], ""),
     ],
 )

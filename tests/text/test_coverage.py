@@ -90,14 +90,14 @@ def test_a_synthetic_source_and_stand_ins_of_one_s_own_have_no_corpus(tmp_path: 
 
 def test_lengths_are_said_to_be_the_stand_ins_and_which_way_they_err() -> None:
     (note,) = coverage_notes(asked("I want to find a restaurant in San Jose."))
-    assert "not converted to llama3's 128,256 entries" in note
+    assert "not in those of llama3 (128,256 entries)" in note
     assert "0.73 to 0.92 times as many" in note
-    assert "err long" in note
+    assert "overestimated" in note
     vocabulary = asked("Hello").target.model.vocabulary.model_copy(update={"name": "another", "entries": 50_000})
     setup = asked("Hello")
     model = setup.target.model.model_copy(update={"vocabulary": vocabulary})
     (note,) = coverage_notes(replace(setup, target=replace(setup.target, model=model)))
-    assert "another's 50,000 entries: no figure" in note
+    assert "another (50,000 entries): no characters per token" in note
 
 
 def test_turns_are_those_of_the_workload() -> None:

@@ -1,7 +1,7 @@
 """`sync` with a draft length chosen each round: by a schedule, the draft's confidence or entropy, or the expected gain.
 
-Every rule decides after a token is drafted and submits that token: whether it is sent must not depend on which it is, or
-the ratio rule would be biased (`tests/sampling/test_exact.py` has the control that drops it).
+Every rule decides after a token is drafted and submits that token: whether it is sent must not depend on which it is,
+or the ratio rule would be biased (`tests/sampling/test_exact.py` has the control that drops it).
 """
 
 from __future__ import annotations

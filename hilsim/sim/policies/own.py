@@ -42,7 +42,9 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
     function = getattr(module, function_name, None)
     if not inspect.isgeneratorfunction(function):
         known = [name for name, value in vars(module).items() if inspect.isgeneratorfunction(value)]
-        raise fault("which is not a generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield.")
+        raise fault(
+            "which is not a generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield."
+        )
     try:
         inspect.signature(function).bind(None, None, **policy.parameters)
     except TypeError as error:
@@ -52,7 +54,7 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
 
 
 def watched(function: Callable[..., Process], policy: Own, scenario: str) -> Callable[..., Process]:
-    """The function, its failures reported as faults of the scenario: the line that failed, or an answer not finished."""
+    """The function, its failures raised as faults of the scenario: the line that failed, or an unfinished answer."""
 
     def fault(found: str, expected: str) -> InputError:
         return InputError([Fault(scenario, "policy.function", f"{policy.function!r}, {found}", expected)])

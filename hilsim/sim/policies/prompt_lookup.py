@@ -1,4 +1,4 @@
-"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): drafts what followed the last tokens where they occurred before.
+"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): drafts what followed the last tokens earlier.
 
 No draft model and no link: the target's own chip looks the tokens up; next to a step of the model that costs nothing.
 """
