@@ -55,7 +55,7 @@ def screened_measures(
 ) -> dict[str, Floats]:
     """Every measure of every run, (runs,); `baseline` (requests, fields) is the target alone at the same place.
 
-    `drafting` and `linked` say whether the runs use the draft and the link; what they do not have is not a number.
+    `drafting` and `linked` say whether the runs use the draft and the link; measures of what they do not use are NaN.
     """
     total, finished = runs.sum(axis=1), runs[:, :, FINISHED]
     at = Instants(runs[:, :, ARRIVED], runs[:, :, FIRST], runs[:, :, CLAUSE], finished, finished, answers.length)

@@ -63,7 +63,7 @@ def position_notes(document: dict[str, Any], config: NetworkConfig) -> list[str]
     notes = []
     if document.get("max_position_embeddings") is None:
         other = document.get("max_sequence_length")
-        beside = "" if other is None else f" (max_sequence_length {other} is not read, as by transformers)"
+        beside = "" if other is None else f" (max_sequence_length {other} is ignored, as by transformers)"
         notes.append(f"config.json has no max_position_embeddings: {config.max_positions}, as transformers{beside}.")
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "longrope":
@@ -88,7 +88,7 @@ def rotary_note(tensors: dict[str, Tensor], config: NetworkConfig) -> str:
     )
     verdict = "equal those that config.json gives" if not other else "differ from those that config.json gives"
     found = f"{len(stored)} tensors of rotary frequencies ({some(list(stored))}) are not used, as by transformers: "
-    return f"{found}{other or 'all'} of them {verdict}{', which count' if other else ''}."
+    return f"{found}{other or 'all'} of them {verdict}{', which are used' if other else ''}."
 
 
 def head_note(tensors: dict[str, Tensor], config: NetworkConfig) -> str:

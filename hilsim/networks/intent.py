@@ -278,13 +278,13 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
         found = f"no such tensor ({len(missing)} of {len(shapes)} missing)"
         faults.append(Fault(file, some(missing), found, f"a tensor of shape {shapes[missing[0]]}", REMEDY))
     if unknown := sorted(tensors.keys() - shapes.keys()):
-        faults.append(Fault(file, some(unknown), "a tensor without a place", "the tensors of an encoder", REMEDY))
+        faults.append(Fault(file, some(unknown), "an unknown tensor", "the tensors of an encoder", REMEDY))
     for name in sorted(tensors.keys() & shapes.keys()):
         shape = tuple(tensors[name].shape)
         if shape != shapes[name]:
             faults.append(Fault(file, name, f"shape {shape}", f"shape {shapes[name]}", f"{MISMATCH} {REMEDY}"))
         elif not tensors[name].isfinite().all():
-            faults.append(Fault(file, name, "values that are no numbers", "finite weights", REMEDY))
+            faults.append(Fault(file, name, "values that are not finite", "finite weights", REMEDY))
     if faults:
         raise CheckpointError(faults)
 

@@ -106,7 +106,7 @@ def awq(work: QuantisedFolder) -> str:
         if any(part is None for part in found):
             continue
         if groups * size != inputs or (qzeros is not None and len(qzeros) != groups):
-            work.fault(base, f"{groups} groups of {size} for {inputs} inputs", "as many groups as fill the inputs")
+            work.fault(base, f"{groups} groups of {size} for {inputs} inputs", "groups that divide the inputs")
             continue
         shown = (part.reshape(len(part), -1, 8)[..., columns].flatten(1) for part in found if part is not None)
         weights, *zeros = shown

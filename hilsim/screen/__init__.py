@@ -1,1 +1,1 @@
-"""When it happens, without an event queue: what a transcript says, timed for thousands of configurations a second."""
+"""Fast timing: the run of a transcript timed without an event queue, thousands of configurations a second."""

@@ -72,7 +72,7 @@ def simulate(
     `realtime` is wall seconds per simulated second; how well that was met is `trace.pace`. Where `keep` is False only
     requests are stored; all else is for the observer alone. `timers` give each role's step times: the chip model's,
     unless a board executes the steps. `boards` makes a board that brings its own clock, in place of the last two. Where
-    a chip is lost for good, the run ends and `trace.lost` says why.
+    a chip is lost for good, the run ends and `trace.lost` has the reason.
     """
     policy = policy or setup.scenario.policy
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)

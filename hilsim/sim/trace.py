@@ -134,8 +134,8 @@ class Observer(Protocol):
 
 @dataclass
 class Trace:
-    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context; `pace` says how a
-    run in real time kept up with the wall clock; traces are equal whatever it is.
+    """What one run left behind. `skipped_turns` counts turns that no longer fitted into the context; `pace` is how a
+    real-time run kept up with the wall clock; it does not affect the trace.
 
     Where `keep` is False, spans, rounds and levels go to the observer and are not stored: the memory of a run does
     not grow with its rounds.

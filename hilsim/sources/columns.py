@@ -38,7 +38,7 @@ class Transcript:
     """Columns of a recording; `header` names the models and the rules that made it.
 
     `index` is a request's number in the workload, -1 where the context had no room for it. `prompt` and `answer`
-    hold all requests one after the other, `prompt_end` and `answer_end` (requests,) say where each ends; `margin` goes
+    hold all requests one after the other, `prompt_end` and `answer_end` (requests,) are where each ends; `margin` goes
     with the answers. `after` and `after_margin` (requests, some) are the target's tokens after its answer: a verdict
     needs them where drafts went on past an end of turn. `drafted`, `confidence` and `entropy` have a row (depth,) for
     every position of an answer; where the draft proposes the target's own token the row has that one alone, as the

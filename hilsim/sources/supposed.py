@@ -47,8 +47,8 @@ class Supposed(Relay):
             tokens.append(own if drawn == RIGHT else self.another(own))
             if self.ends(tokens[-1]):
                 break
-        kept = len(tokens)
-        return Draft(tuple(tokens), luck.confidences[:kept], luck.entropies[:kept])
+        count = len(tokens)
+        return Draft(tuple(tokens), luck.confidences[:count], luck.entropies[:count])
 
     def another(self, token: int) -> int:
         """A token that is neither this one nor the end of an answer."""

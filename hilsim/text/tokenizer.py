@@ -111,7 +111,7 @@ class ChatTemplate:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A rendered conversation; `starts` say where in the text each id begins, where that is known."""
+    """A rendered conversation; `starts` are the characters at which the ids begin, where known."""
 
     text: str
     ids: list[int]

@@ -23,14 +23,14 @@ PROBE = 8  # plain tokens after which one is drafted all the same, to see whethe
 def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process:
     """Draft until the rule stops, verify, and update the estimates from the verdict."""
     length = policy.draft_tokens
-    sure = 0.7  # the acceptance estimate before the first verdict
+    estimate = 0.7  # the acceptance estimate before the first verdict
     plain = 0
     while request.speculates:
         room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
         start, cached = context.now, request.draft_cached
         proposed = Draft(())
         probe = plain >= PROBE
-        while len(proposed.tokens) < room and (probe or goes_on(context, request, policy, proposed, sure, room)):
+        while len(proposed.tokens) < room and (probe or goes_on(context, request, policy, proposed, estimate, room)):
             probe = False
             if not proposed.tokens:
                 yield from inform(context, request)
@@ -50,10 +50,12 @@ def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process
         whole = closed.accepted == closed.drafted
         length = min(policy.most, length + 2) if whole else max(1, length - 1)
         tested = closed.accepted + (not whole)
-        sure += (closed.accepted / tested - sure) * min(0.5, 0.05 * tested)
+        estimate += (closed.accepted / tested - estimate) * min(0.5, 0.05 * tested)
 
 
-def goes_on(context: RunContext, request: Request, policy: Adaptive, proposed: Draft, sure: float, room: int) -> bool:
+def goes_on(
+    context: RunContext, request: Request, policy: Adaptive, proposed: Draft, estimate: float, room: int
+) -> bool:
     """Whether one more token should be drafted."""
     match policy.rule:
         case "confidence":
@@ -62,15 +64,15 @@ def goes_on(context: RunContext, request: Request, policy: Adaptive, proposed: D
             # Under this bound the next token stands with a chance of at least 1 - sqrt(k H).
             return not proposed.tokens or 1 - math.sqrt(policy.factor * proposed.entropies[-1]) >= policy.threshold
         case "expected":
-            return expects_more(context, request, proposed, sure, room)
+            return expects_more(context, request, proposed, estimate, room)
         case _:
             return True
 
 
-def expects_more(context: RunContext, request: Request, proposed: Draft, sure: float, room: int) -> bool:
+def expects_more(context: RunContext, request: Request, proposed: Draft, estimate: float, room: int) -> bool:
     """Whether some longer draft is expected to give more tokens a second than stopping here.
 
-    Tokens of a round: 1 + the running products of the draft's confidences, and of `sure` for tokens not drafted yet.
+    Tokens of a round: 1 + the running products of the draft's confidences, and of `estimate` for later tokens.
     Time: draft steps, the step of so many rows on the target (a staircase on an NPU), and the link both ways.
     """
     drafted = len(proposed.tokens)
@@ -81,7 +83,7 @@ def expects_more(context: RunContext, request: Request, proposed: Draft, sure: f
     step_ns = context.draft.expected_ns(Phase.DRAFT, 1, len(request.tokens))
     here = tokens / round_ns(context, request, drafted, step_ns)
     for longer in range(drafted + 1, room + 1):
-        standing *= sure
+        standing *= estimate
         tokens += standing
         if tokens / round_ns(context, request, longer, step_ns) > here:
             return True
