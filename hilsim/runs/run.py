@@ -97,7 +97,7 @@ class Sources:
     @property
     def speakers(self) -> Mapping[str, Compute]:
         """What computes the rows of roles that boards speak for."""
-        return {} if self.rig is None else self.rig.speakers
+        return {} if self.rig is None else self.rig.generators
 
     @property
     def timers(self) -> Timers:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
-from hilsim.hardware.measured.quality import doubts, sample_of
+from hilsim.hardware.measured.quality import quality_warnings, sample_of
 from hilsim.hardware.measured.rig import Place, Rig
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
 from hilsim.hardware.measured.unit import RoleState, Trouble
@@ -55,7 +55,7 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
         "energy_mj": sum(energies) if energies else None,
         "max_temperature_c": max(temperatures, default=None),
         "recording": None if place.recorder is None else str(place.recorder.file),
-        "doubts": [asdict(doubt) for doubt in doubts(samples)],
+        "doubts": [asdict(doubt) for doubt in quality_warnings(samples)],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
         "other_weights": [role for role in unit.lines if weighs_otherwise(setup, unit.lines[role], role)],

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hilsim.fidelity.steps import OVERHEADS, RATES, StepCalibration
 from hilsim.hardware.measured.profile import Taken
-from hilsim.hardware.measured.quality import WIDE, Doubt
+from hilsim.hardware.measured.quality import WIDE, QualityWarning
 from hilsim.show.fidelity import calibration_table, percent
 from hilsim.show.numbers import clean
 from hilsim.units import ms
@@ -25,7 +25,7 @@ def print_profile(
     console: Console,
     device: Mapping[str, Any],
     found: Sequence[Taken],
-    doubted: Sequence[Doubt],
+    doubted: Sequence[QualityWarning],
     unknown: str,
     file: str,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hilsim.fidelity.steps import StepCalibration
 from hilsim.hardware.agent.machine import processor
-from hilsim.hardware.measured.quality import Doubt
+from hilsim.hardware.measured.quality import QualityWarning
 from hilsim.show.fidelity import percent
 from hilsim.show.table import Table
 from scripts.loopback.board import Answered
@@ -59,7 +59,7 @@ def errors_table(found: Sequence[Answered]) -> Table:
     return Table(["request time", *heads], rows)
 
 
-def facts(load_before: float, doubted: Sequence[Doubt], made: StepCalibration) -> list[str]:
+def facts(load_before: float, doubted: Sequence[QualityWarning], made: StepCalibration) -> list[str]:
     """What this was measured on, and what speaks against believing it."""
     cores, load_after = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     packages = f"Python {platform.python_version()}, PyTorch {version('torch')}"

@@ -115,7 +115,7 @@ def test_an_interrupt_keeps_what_was_recorded(
 ) -> None:
     after(5, KeyboardInterrupt(), monkeypatch)
     assert main(["profile", board, "--out", str(tmp_path / "a.jsonl"), *FEW]) == 130
-    assert f"interrupted; 5 steps are kept in {tmp_path / 'a.jsonl'}." in capsys.readouterr().err
+    assert f"interrupted; 5 steps are saved in {tmp_path / 'a.jsonl'}." in capsys.readouterr().err
     assert len(list(entries_of(read_recording(tmp_path / "a.jsonl")))) == 5
 
 

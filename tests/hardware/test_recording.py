@@ -480,12 +480,14 @@ def test_an_unseen_step_is_refused_with_what_is_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnseenStep) as caught:
         chip_of(file).execute(other)
     assert str(caught.value) == (
-        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), which took nobody knows how long; "
+        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), whose duration was not recorded; "
         "expected a step of the recording (nearest: verify of 3 rows after 4 cached, 0.003 ms). "
         "Record this policy too, or set unseen: interpolate."
     )
     for unseen in ("refuse", "interpolate"):
-        with pytest.raises(UnseenStep, match=r"words that were not said.*in another conversation.*words: stand_in"):
+        with pytest.raises(
+            UnseenStep, match=r"whose tokens were not recorded.*in another conversation.*words: stand_in"
+        ):
             chip_of(file, unseen).execute(StepRequest("toy", "verify", (9, 9, 9, 9, 9, 9, 9), 4, 3, "logits"))
         with pytest.raises(UnseenStep, match="none of model other"):
             chip_of(file, unseen).execute(StepRequest("other", "draft", (1,), 0, 1, "tokens"))

@@ -1,4 +1,4 @@
-"""What the agent writes for whoever watches it: lines on standard error, which nobody has to read."""
+"""The agent's log: lines on standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def note(text: str) -> None:
 
 
 def one_line(text: object) -> str:
-    """Somebody's words on one line, where they had several."""
+    """A text on one line, its line ends replaced by blanks."""
     return "; ".join(line.strip() for line in str(text).splitlines() if line.strip())
 
 

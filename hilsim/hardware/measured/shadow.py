@@ -10,7 +10,7 @@ from statistics import median, quantiles
 from hilsim.comparison import Comparison, bias, mean_error
 from hilsim.hardware.measured.timer import StepPair
 
-FIRST_FILL = 128  # fills of the cache are told apart up to here, to twice that, and so on
+FIRST_FILL = 128  # groups of cache fills: up to here, to twice that, and so on
 
 
 @dataclass(frozen=True)
