@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the simulator predict this computer's own CPU? Profiled, calibrated, then held to requests it has not seen.
+"""Does the simulator predict this computer's own CPU? Profiled, calibrated, then compared on other requests.
 
 python scripts/this_computer.py [SCENARIO] [--set PATH=VALUE]... [--drafts NAME,...] [--repeats N] [--keep DIR]
                                 [--plot FILE] [--csv FILE]

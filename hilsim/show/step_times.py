@@ -71,7 +71,7 @@ def print_calibration(console: Console, found: StepCalibration, torn: str | None
     if torn is not None:
         console.print(Text(clean(torn), style="yellow"))
     console.print(calibration_table(found.record.title, found.figures), Text(""))
-    if left := [name for name in (*OVERHEADS, *RATES) if name in found.kept]:
+    if left := [name for name in (*OVERHEADS, *RATES) if name in found.undetermined]:
         console.print(f"Left as the file has them, as these steps do not tell them: {', '.join(left)}.")
     if not any(name.startswith("operation_rate") for name in found.figures):
         console.print("Left as the file has them: all operation rates. Steps of more rows would tell them.")

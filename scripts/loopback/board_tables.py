@@ -60,7 +60,7 @@ def errors_table(found: Sequence[Answered]) -> Table:
 
 
 def facts(load_before: float, doubted: Sequence[QualityWarning], made: StepCalibration) -> list[str]:
-    """What this was measured on, and what speaks against believing it."""
+    """Lines on the machine, its load, and the warnings about the measured times."""
     cores, load_after = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     packages = f"Python {platform.python_version()}, PyTorch {version('torch')}"
     found = [

@@ -15,7 +15,8 @@ from hilsim.hardware.wire.frames import FRAME_S, Closed, Frame, FrameError, enco
 FAREWELL_S = 0.5
 SEND_S = 30.0  # a client that does not read for so long is gone
 LINGER_S, LINGER_BYTES = 0.5, 1024 * 1024
-# A client that loses power does not close its connection: silence is probed after 5 s, and given up after three probes, 2 s each.
+# A client that loses power does not close its connection: silence is probed after 5 s, and the connection given up
+# after three probes, 2 s each.
 PROBES = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
 

@@ -220,7 +220,7 @@ def another_continuation_and_back(subject: AgentUnderTest) -> str:
     return compared(subject, there_and_back, "a fresh cache and one that was rewound")
 
 
-def what_is_missing_is_read_and_describe(subject: AgentUnderTest) -> str:
+def missing_tokens_are_read_and_counted(subject: AgentUnderTest) -> str:
     """`prepared_rows` are those of the first `cached` tokens that the cache lacked."""
     with subject.loaded() as client:
         tokens = conversation(subject, 1)

@@ -25,7 +25,8 @@ FIRST, FIRST_SAMPLES = 3.0, 4
 STALL, STALLS, STALL_SHARE, STALL_SAMPLES = 2.0, 3, 0.02, 20
 CONFIDENCE = 3.0  # standard errors that a drift must be clear of
 CACHED_PER_SHAPE = 256
-# Of a normal distribution: the median's standard error over the mean's, and sigma over the median of |x - y| of two draws.
+# Of a normal distribution: the median's standard error over the mean's, and sigma over the median of |x - y| of two
+# draws.
 MEDIAN_ERROR, SIGMA_PER_STEP = 1.2533, 1 / (0.6745 * 2**0.5)
 
 Kind = Literal[
@@ -222,7 +223,8 @@ def set_back(readings: Sequence[Reading]) -> QualityWarning | None:
 def clock_drift(readings: Sequence[Reading]) -> QualityWarning | None:
     """Clock drift: the agent's clock runs more than 0.1 % fast or slow, and by more than round trips explain.
 
-    The most certain readings of the first and of the last quarter are compared. Each may lie anywhere in its round trip.
+    The most certain readings of the first and of the last quarter are compared; each may lie anywhere in its round
+    trip.
     """
     if len(readings) < CLOCK_READINGS:
         return None

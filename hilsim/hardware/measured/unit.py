@@ -56,7 +56,7 @@ class Trouble:
 
 @dataclass
 class RoleState:
-    """What a unit knows of one role: its model, the tokens of its conversation, and steps measured but not charged yet."""
+    """The state of one role: its model, the tokens of its conversation, and steps measured but not charged yet."""
 
     facts: ModelFacts
     tokens: tuple[int, ...] = ()  # of the conversation last observed
