@@ -42,8 +42,9 @@ class NoNamespaces(HilsimError):
 
     def __str__(self) -> str:
         command, message = self.args
-        return f"`{command}` failed: {message}. "
-            "Namespaces need root and a system that has them; or use --no-namespaces."
+        return (
+            f"`{command}` failed: {message}. Namespaces need root, on a system that has them; or use --no-namespaces."
+        )
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Testbed:
 
 @contextmanager
 def testbed(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
-    """Start an agent for each role's model, and a link that is shaped where `shape` is given; end them after the block."""
+    """Start an agent for each role's model and a link, shaped where `shape` is given; end them after the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilsim-")))
         link, token, secret = folder / "link.yaml", None, None

@@ -56,7 +56,7 @@ class Recorder:
         self.file = file
         self.notes: list[str] = []
         self.entries = 0
-        self.stored: dict[str, Stored] = {}
+        self.by_digest: dict[str, Stored] = {}
         self.lines = Grown(file)
         try:
             self.lines.lock()
@@ -149,11 +149,11 @@ class Recorder:
         dtype: Dtype = "f4" if array.dtype.kind == "f" else "i4"
         data = np.ascontiguousarray(array, f"<{dtype}").reshape(-1).view(np.uint8).data
         digest = hashlib.sha256(data).hexdigest()
-        known = self.stored.get(digest)
+        known = self.by_digest.get(digest)
         if known is None or known.shape != array.shape or known.dtype != dtype:
             at = self.tensors.append(data)
             known = Stored(at=at, bytes=data.nbytes, dtype=dtype, shape=array.shape, sha256=digest)
-            self.stored[digest] = known
+            self.by_digest[digest] = known
         return known
 
     def write(self, record: Header | Entry) -> None:
