@@ -279,7 +279,7 @@ def save(model: Siamese, out: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; 2 where something is the user's to mend, 130 where the user stopped it."""
+    """The command; 2 where the user has to correct something, 130 where the user stopped it."""
     parser = argparse.ArgumentParser(
         prog="python -m hilsim.training.intent", description=(__doc__ or "").split("\n")[0]
     )

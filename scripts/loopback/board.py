@@ -46,7 +46,7 @@ class Answered:
 
 
 def profile_into(file: Path, address: str, grid: Grid) -> list[QualityWarning]:
-    """One more session of the board's profile in a recording; what is doubtful about it."""
+    """One more session of the board's profile in a recording. Returns the warnings about it."""
     with closing(Agent(Address.parse(address))) as board:
         return record_steps(board, load_models(board), file, grid, warm_up=1, repeats=3)[0]
 

@@ -1,4 +1,4 @@
-"""Predicted against measured requests of this computer: as tables, and what to think of them."""
+"""Predicted against measured requests of this computer: as tables, with remarks on their quality."""
 
 from __future__ import annotations
 

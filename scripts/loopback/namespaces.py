@@ -43,7 +43,7 @@ class NoNamespaces(HilsimError):
     def __str__(self) -> str:
         command, message = self.args
         return (
-            f"`{command}` failed: {message}. Namespaces need root, on a system that has them; or use --no-namespaces."
+            f"`{command}` failed: {message}. Namespaces need root and a system that has them; or use --no-namespaces."
         )
 
 

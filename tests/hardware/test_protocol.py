@@ -214,7 +214,7 @@ def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
     )
     welcome, ready, rest = findings(AgentUnderTest("127.0.0.1", port, b"another"))
     assert (welcome.outcome, ready.name, ready.outcome, rest.checks) == (
-        "passed", "ready tells the device", "failed", 23,
+        "passed", "ready describes the device", "failed", 23,
     )  # fmt: skip
     assert ready.found == (
         "error denied () where ready was expected. Give the --token-file that the agent was started with."

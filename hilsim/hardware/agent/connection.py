@@ -110,7 +110,7 @@ class ClientConnection:
         self.connection.close()
 
 
-class Heart:
+class Heartbeat:
     """Sends `alive` while the engine is at work, from a thread of its own that outlives single steps.
 
     It looks twice a heartbeat whether something has been at work for half of one. Waking it for every step would be

@@ -1,4 +1,4 @@
-"""The agent's listening socket: one client at a time; a second one is refused with the name of the first.
+"""The agent's listening socket: one client at a time; a second one is refused and gets the address of the first.
 
 Clients are served in the thread that calls `serve`, all of them, as some runtimes may be used from one thread only. The
 door is watched by another.
@@ -74,7 +74,7 @@ class Door:
                     continue
                 assert self._inside is not None
                 holder, since_s = self._inside
-            turn_away(connection, f"{holder} has been connected for {time.monotonic() - since_s:.0f} s")
+            refuse(connection, f"{holder} has been connected for {time.monotonic() - since_s:.0f} s")
 
     def next(self) -> tuple[socket.socket, str]:
         """The next client and its address."""
@@ -87,7 +87,7 @@ class Door:
             self._changed.notify()
 
 
-def turn_away(connection: socket.socket, message: str) -> None:
+def refuse(connection: socket.socket, message: str) -> None:
     """Refuse a second client, and close its connection."""
     line = ClientConnection(connection)
     with contextlib.suppress(Closed):

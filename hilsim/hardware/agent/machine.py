@@ -12,7 +12,7 @@ from typing import Any
 
 
 def device_facts(name: str | None, engine: str, device: str | None) -> dict[str, Any]:
-    """The machine as the client's report shows it."""
+    """The facts of the machine that the client's report shows."""
     return {
         "name": name or first_text(Path("/proc/device-tree/model")) or socket.gethostname(),
         "system": f"{platform.system()} {platform.release()}",

@@ -139,9 +139,9 @@ def packages(root: Path) -> list[Package]:
     """Counters of whole processor packages, without their parts (cores, memory) or the platform that they are in."""
     found = []
     for folder in sorted(root.glob("class/powercap/intel-rapl:*")):
-        if folder.name.count(":") != 1 or not text(folder / "name").startswith("package"):
+        if folder.name.count(":") != 1 or not file_text(folder / "name").startswith("package"):
             continue
-        most = text(folder / "max_energy_range_uj")
+        most = file_text(folder / "max_energy_range_uj")
         if most.isdecimal() and (meter := quick(folder / "energy_uj")):
             found.append(Package(meter, int(most)))
     return found
@@ -151,12 +151,12 @@ def rails(root: Path) -> list[Rail]:
     """The input of a Jetson board, else all its rails."""
     found: list[tuple[str, Rail]] = []
     for folder in sorted(root.glob("class/hwmon/hwmon*")):
-        if text(folder / "name") != "ina3221":
+        if file_text(folder / "name") != "ina3221":
             continue
         for channel in "123":
             volts, amperes = quick(folder / f"in{channel}_input"), quick(folder / f"curr{channel}_input")
             if volts and amperes:
-                found.append((text(folder / f"in{channel}_label"), Rail(volts, amperes)))
+                found.append((file_text(folder / f"in{channel}_label"), Rail(volts, amperes)))
                 continue
             for meter in (volts, amperes):
                 if meter:
@@ -165,8 +165,8 @@ def rails(root: Path) -> list[Rail]:
     return whole or [rail for _, rail in found]
 
 
-def text(path: Path) -> str:
-    """The text of a small file split at blanks, or none."""
+def file_text(path: Path) -> str:
+    """The text of a small file without blanks at its ends, or ""."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilsim import __version__
-from hilsim.hardware.agent.connection import ClientConnection, Heart
+from hilsim.hardware.agent.connection import ClientConnection, Heartbeat
 from hilsim.hardware.agent.machine import clock_facts, resident_bytes
 from hilsim.hardware.agent.output import EngineFault, tokens_of
 from hilsim.hardware.agent.runner import RequestedStep, Runner
@@ -48,7 +48,7 @@ class Service:
     def farewell(self) -> None:
         """Notify the connected client that the agent ends."""
         if self.conversation is not None:
-            self.conversation.say_farewell()
+            self.conversation.send_farewell()
 
 
 class RequestRefused(Exception):
@@ -68,7 +68,7 @@ class ClientSession:
         self.due = "hello"  # the message that the client owes
         self.asked: int | None = None  # the id of what is being answered
         self.sent_farewell = False
-        self.heart = Heart(line, service.heartbeat_s)
+        self.heart = Heartbeat(line, service.heartbeat_s)
         self.kinds: dict[str, Callable[[int, Frame], Frame]] = {
             "load": self.load,
             "step": self.step,
@@ -97,7 +97,7 @@ class ClientSession:
         except Exception:
             raise
         except BaseException:  # asked to end, by Ctrl-C or SIGTERM
-            self.say_farewell()
+            self.send_farewell()
             raise
         finally:
             self.heart.stop()
@@ -183,7 +183,7 @@ class ClientSession:
             if not refused.fatal:
                 raise
 
-    def say_farewell(self) -> None:
+    def send_farewell(self) -> None:
         """Notify the client that the agent ends, once, if that can be done at once; from any thread."""
         if self.sent_farewell:
             return
@@ -237,11 +237,11 @@ class ClientSession:
         return Frame("done", {"id": id, "clock_ns": time.perf_counter_ns()})
 
     def ping(self, id: int, frame: Frame) -> Frame:
-        """The agent's clock."""
+        """Answer with the agent's clock."""
         return Frame("pong", {"id": id, "clock_ns": time.perf_counter_ns()})
 
     def stats(self, id: int, frame: Frame) -> Frame:
-        """The agent's state: counters and sensors."""
+        """Answer with the agent's counters, memory and temperature."""
         service, now_ns = self.service, time.perf_counter_ns()
         fields = {
             "id": id,

@@ -47,7 +47,7 @@ def welcome_comes_first(subject: AgentUnderTest) -> str:
     return str(fields.get("agent"))
 
 
-def ready_tells_the_device(subject: AgentUnderTest) -> str:
+def ready_describes_the_device(subject: AgentUnderTest) -> str:
     """After a valid hello an agent sends its device, clock, models and limits."""
     with subject.greeted() as client:
         fields = client.ready.fields
@@ -74,7 +74,7 @@ def long_loads_show_signs_of_life(subject: AgentUnderTest) -> str:
 
 
 def another_version_is_refused(subject: AgentUnderTest) -> str:
-    """A frame or a hello of another protocol version gets an error `version`, and the end."""
+    """A frame or a hello of another protocol version gets an error `version`, and the connection ends."""
     with subject.admitted() as client:
         client.send(encoded(Frame("hello", {"id": 1, **client.hello()}), version=99))
         client.expect_error(client.read(), "version", fatal=True)
@@ -106,8 +106,8 @@ def too_large_is_refused_by_its_length(subject: AgentUnderTest) -> str:
     return f"headers from 65,537, bodies from {most + 1:,} bytes"
 
 
-def half_a_frame_hurts_nobody(subject: AgentUnderTest) -> str:
-    """A client that goes in the middle of a frame leaves an agent that serves the next."""
+def half_a_frame_harms_no_other_client(subject: AgentUnderTest) -> str:
+    """After a client that closes in the middle of a frame the next client is served."""
     whole = encoded(Frame("ping", {"id": 2}))
     for length in (1, PREAMBLE.size, len(whole) - 1):
         with subject.greeted() as client:
@@ -135,7 +135,7 @@ def unknown_models_are_refused(subject: AgentUnderTest) -> str:
 
 
 def unknown_keys_are_ignored(subject: AgentUnderTest) -> str:
-    """Fields of later versions do not disturb."""
+    """Unknown fields are ignored."""
     with subject.admitted() as client:
         answer = client.ask("hello", **client.hello(), colour="green")
         require(answer.kind == "ready", f"{describe(answer)} to a hello with one key more")
@@ -157,7 +157,7 @@ def loading_twice_changes_nothing(subject: AgentUnderTest) -> str:
 
 
 def answers_have_the_shape_that_was_asked_for(subject: AgentUnderTest) -> str:
-    """Logits, ids or nothing come back, one row for each that was wanted."""
+    """Logits, ids or nothing come back, one row for each wanted position."""
     with subject.loaded() as client:
         wants = ["logits", "tokens", "nothing"] if subject.gives_logits else ["tokens", "nothing"]
         tokens = conversation(subject, 0)
@@ -169,7 +169,7 @@ def answers_have_the_shape_that_was_asked_for(subject: AgentUnderTest) -> str:
 
 
 def ids_are_the_likeliest(subject: AgentUnderTest) -> str:
-    """The ids of a step are the first of the largest logits of each row."""
+    """The id of each row is its largest logit's, the first where several are equal."""
     with subject.loaded() as client:
         if not subject.gives_logits:
             raise NotApplicable("gives no logits")
@@ -192,7 +192,7 @@ def a_step_repeats(subject: AgentUnderTest) -> str:
 
 
 def reading_in_two_passes_changes_nothing(subject: AgentUnderTest) -> str:
-    """What is read at once or in two passes leads to the same next token."""
+    """Tokens read in one pass or in two lead to the same next token."""
 
     def split(client: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
         reset(client)
@@ -205,7 +205,7 @@ def reading_in_two_passes_changes_nothing(subject: AgentUnderTest) -> str:
 
 
 def another_continuation_and_back(subject: AgentUnderTest) -> str:
-    """After a rewind nothing is left of what was rewound."""
+    """After a rewind the removed tokens have no effect."""
 
     def there_and_back(client: AgentConnection, tokens: list[int]) -> tuple[StepAnswer, StepAnswer]:
         start, vocabulary = len(tokens) - 6, int(subject.facts["vocabulary"])
@@ -236,7 +236,7 @@ def missing_tokens_are_read_and_counted(subject: AgentUnderTest) -> str:
 
 
 def a_reconnect_needs_no_state(subject: AgentUnderTest) -> str:
-    """A client that comes back goes on where it was, whatever happened in between."""
+    """After a reconnect a conversation continues, whatever ran in between."""
     with subject.loaded() as client:
         tokens = conversation(subject, 2)
         reset(client)
@@ -291,7 +291,7 @@ def a_second_client_is_refused(subject: AgentUnderTest) -> str:
 
 
 def a_wrong_token_is_denied(subject: AgentUnderTest) -> str:
-    """Without the token there is an error `denied`, and the end."""
+    """Without the token there is an error `denied`, and the connection ends."""
     if subject.token is None:
         raise NotApplicable("asks for no token")
     for change in ({"proof": None}, {"proof": 5}, {"proof": "0" * 64}):
@@ -320,7 +320,7 @@ def the_clock_runs_evenly(subject: AgentUnderTest) -> str:
 
 
 def no_step_takes_longer_than_the_wait_for_it(subject: AgentUnderTest) -> str:
-    """The duration of a step is positive, and no longer than from asking to answer."""
+    """The duration of a step is positive, and no longer than from request to answer."""
     shares = []
     with subject.loaded() as client:
         for number in range(CONVERSATIONS):
@@ -365,7 +365,7 @@ def compared(
 
 CHECKS: tuple[Callable[[AgentUnderTest], str], ...] = (
     welcome_comes_first,
-    ready_tells_the_device,
+    ready_describes_the_device,
     long_loads_show_signs_of_life,  # the first to load
     loading_twice_changes_nothing,
     answers_have_the_shape_that_was_asked_for,
@@ -388,5 +388,5 @@ CHECKS: tuple[Callable[[AgentUnderTest], str], ...] = (
     another_version_is_refused,
     too_large_is_refused_by_its_length,
     garbage_ends_one_connection_only,
-    half_a_frame_hurts_nobody,
+    half_a_frame_harms_no_other_client,
 )

@@ -23,7 +23,7 @@ BUSY_S = 5.0  # an agent may need a moment to see that a client has gone
 
 
 class Failed(Exception):
-    """An agent that does not keep to the protocol; the text is what it did instead."""
+    """An agent that violates the protocol; the text is what it did instead."""
 
 
 class Unmet(Exception):
@@ -31,7 +31,7 @@ class Unmet(Exception):
 
 
 class NotApplicable(Exception):
-    """A check that this agent gives no occasion for."""
+    """A check that does not apply to this agent."""
 
 
 def require(met: bool, found: str) -> None:
@@ -143,14 +143,14 @@ class AgentConnection:
         return self._last_id
 
     def hello(self, token: bytes | None = None) -> dict[str, Any]:
-        """The fields of a right hello, but with a token of one's own where one is given."""
+        """The fields of a valid hello, but with a token of one's own where one is given."""
         token = self.subject.token if token is None else token
         nonce = str(self.welcome.fields["nonce"])
         proof = None if token is None else hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
         return {"protocol": 1, "client": "conformance", "proof": proof}
 
     def send(self, message: Frame | bytes) -> None:
-        """A frame, or bytes that need be none."""
+        """Send a frame, or bytes that may be invalid."""
         self.connection.settimeout(ANSWER_S)
         self.connection.sendall(message if isinstance(message, bytes) else encoded(message))
 
@@ -187,14 +187,14 @@ class AgentConnection:
         return StepAnswer(self.subject, answer, wanted, want, wall_ns)
 
     def expect_error(self, answer: Frame, code: str, *, fatal: bool) -> None:
-        """Hold an answer against the error that it should be; after a fatal one the connection must end."""
+        """Check that an answer is this error; after a fatal one the connection must end."""
         right = answer.kind == "error" and answer.fields.get("code") == code and answer.fields.get("fatal") is fatal
         require(right, f"{describe(answer)}; expected an error {code}{', fatal' if fatal else ''}")
         if fatal:
             self.expect_end()
 
     def expect_end(self) -> None:
-        """The agent must close now."""
+        """Check that the agent closes the connection."""
         try:
             frame = self.read(ANSWER_S)
         except (Closed, ConnectionError):
@@ -204,7 +204,7 @@ class AgentConnection:
         raise Failed(f"{describe(frame)} after a fatal error")
 
     def expect_life(self) -> None:
-        """The connection must still work."""
+        """Check that the connection still works."""
         answer = self.ask("ping")
         require(answer.kind == "pong", f"{describe(answer)} to a ping")
 

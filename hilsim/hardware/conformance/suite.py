@@ -19,7 +19,7 @@ Outcome = Literal["passed", "failed", "left out"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check, or of several that had no occasion."""
+    """The outcome of one check, or of several that were left out."""
 
     name: str
     statement: str
@@ -47,7 +47,7 @@ def findings(
 
 
 def held(check: Callable[[AgentUnderTest], str], subject: AgentUnderTest) -> tuple[Outcome, str]:
-    """Hold the agent against one check."""
+    """Run one check on the agent."""
     try:
         return "passed", check(subject)
     except NotApplicable as reason:

@@ -110,7 +110,7 @@ class Peer:
                 self.connection = None
 
     def send(self, message: int, nbytes: int) -> None:
-        """Put a message on the link. Raises `RequestRefused` where nothing is at its other end."""
+        """Put a message on the link. Raises `RequestRefused` where its other end is not connected."""
         with self.met:
             if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
                 raise RequestRefused("no_peer", "the other end of the link is not there")

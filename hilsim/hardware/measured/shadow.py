@@ -1,4 +1,4 @@
-"""The chip model held against the chip, step by step: how far off per kind of step, width and fill of the cache."""
+"""The chip model compared with the chip, step by step: errors by kind of step, width and fill of the cache."""
 
 from __future__ import annotations
 

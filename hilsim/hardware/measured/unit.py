@@ -32,7 +32,7 @@ REMEDY = "To go on after a fault set units.{0}.retries, or units.{0}.on_fault to
 
 @dataclass(frozen=True)
 class Executed:
-    """A step that a chip has executed for the run: who asked, what for, and what came of it."""
+    """A step that a chip has executed for the run: its role, purpose and result."""
 
     role: str
     ask: StepRequest
@@ -42,7 +42,7 @@ class Executed:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault and what came of it; in which run, and in which of its requests."""
+    """A fault and its consequence; in which run, and in which of its requests."""
 
     run: str
     request: int

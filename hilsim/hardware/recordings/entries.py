@@ -34,7 +34,7 @@ Plain = None | bool | Annotated[int, Field(ge=-MOST_NS, le=MOST_NS)] | float | T
 
 
 class Stored(Record):
-    """Where in FILE.tensors the numbers of an answer lie."""
+    """The place of an answer's numbers in FILE.tensors."""
 
     at: int = Field(ge=0, le=2**63 - 1)
     bytes: int = Field(ge=0, le=2**63 - 1)

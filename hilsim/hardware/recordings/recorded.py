@@ -62,7 +62,7 @@ class RecordedChip:
         self.durations = Durations(entries_of(recording), self.models)
 
     def load(self, model: str) -> ModelFacts:
-        """What the recording knows of a model."""
+        """The facts of a recorded model. Raises `AgentFault` for any other."""
         if model not in self.models:
             raise AgentFault("refused", f"no model {model!r} in {self.recording.file}; {', '.join(self.models)}")
         return self.models[model]
@@ -141,7 +141,7 @@ class RecordedChip:
         return array
 
     def unseen_step(self, ask: StepRequest, lacks: str, remedy: str) -> UnseenStep:
-        """The refusal of a step."""
+        """The error of a step that the recording cannot answer."""
         step = f"{ask.phase} of {counted(ask.rows)} after {ask.cached} cached (model {ask.model}, want {ask.want})"
         return UnseenStep(self.unit, step, lacks, self.nearest(ask), remedy)
 

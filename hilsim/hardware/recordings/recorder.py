@@ -101,7 +101,7 @@ class Recorder:
         return found.chain, len(found.sessions) + 1
 
     def move_away(self, whole_bytes: int) -> None:
-        """Keep what follows on the last whole line beside the file, and cut it off."""
+        """Move what follows the last whole line to a file of its own."""
         away = self.file.with_name(f"{self.file.name}.torn")
         with self.file.open("rb") as stream:
             stream.seek(whole_bytes)
@@ -145,7 +145,7 @@ class Recorder:
         self.entries += 1
 
     def stored(self, array: np.ndarray[Any, Any]) -> Stored:
-        """Where these numbers lie; equal numbers are stored once a session."""
+        """The place of these numbers in FILE.tensors; equal numbers are stored once a session."""
         dtype: Dtype = "f4" if array.dtype.kind == "f" else "i4"
         data = np.ascontiguousarray(array, f"<{dtype}").reshape(-1).view(np.uint8).data
         digest = hashlib.sha256(data).hexdigest()
@@ -214,7 +214,7 @@ class Grown:
         return at
 
     def cut(self, size: int) -> None:
-        """Leave the first bytes alone."""
+        """Cut the file to its first bytes."""
         os.ftruncate(self.handle, size)
         self.size = size
 
@@ -231,6 +231,6 @@ class Grown:
             os.close(handle)
 
     def fault(self, error: OSError) -> InputError:
-        """The file's status, by the operating system."""
+        """The operating system's error as a fault of the file."""
         remedy = "Make room, or name another file to record to."
         return InputError([Fault(str(self.file), "", reason(error), "a file that can be written to", remedy)])

@@ -87,7 +87,7 @@ class Recording:
             raise InputError([self.complaint(number, item) for item in error.errors(include_url=False)]) from None
 
     def add(self, number: int, entry: Entry) -> None:
-        """Take in an entry whose models and numbers are sound."""
+        """Add an entry after its models and numbers are checked."""
         models = self.sessions[-1].header.models
         if misfit := entry.misfit(models):
             raise self.fault(number, misfit.found, misfit.expected)
@@ -96,7 +96,7 @@ class Recording:
         self.sessions[-1].entries.append(entry)
 
     def verify(self, number: int, entry: Entry, stored: Stored) -> None:
-        """Hold the numbers of an entry against their digest, and against what a model can give."""
+        """Check the numbers of an entry: their digest, finite logits, token ids of the vocabulary."""
         beside, end = tensors_of(self.file), stored.at + stored.bytes
         if end > len(self.tensors):
             if not beside.exists():
@@ -132,12 +132,12 @@ def numbers(tensors: npt.NDArray[np.uint8], stored: Stored) -> npt.NDArray[Any]:
 
 
 def tensors_of(file: Path) -> Path:
-    """Where the tensors of a recording lie."""
+    """The path of a recording's tensors."""
     return file.with_name(f"{file.name}.tensors")
 
 
 def linked(chain: str, body: bytes) -> str:
-    """The chain after a line."""
+    """The digest of the chain after a line."""
     return hashlib.sha256(chain.encode() + body).hexdigest()
 
 
@@ -194,7 +194,7 @@ def mapped(file: Path) -> npt.NDArray[np.uint8]:
 
 
 def broken_numbers(entry: Entry, found: npt.NDArray[Any], models: Iterable[ModelFacts]) -> str:
-    """What of an answer's numbers no model can have given, or nothing."""
+    """What is impossible about an answer's numbers, or ""."""
     if entry.want == "logits":
         return not_finite(found, entry.cached + entry.rows)
     vocabulary = next(facts.vocabulary for facts in models if facts.name == entry.model)

@@ -1,4 +1,4 @@
-"""The simulator's end of the line to an agent: one connection, one question at a time, and nothing for ever.
+"""The simulator's end of the line to an agent: one connection, one request at a time, each with a time limit.
 
 Whatever an agent does, an `Agent` answers or raises `AgentFault`. The contents of frames are checked by `replies`.
 """

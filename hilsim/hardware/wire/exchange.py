@@ -1,4 +1,4 @@
-"""What a chip that really computes is asked, and what it answers; the same for a board, a recording and a fake."""
+"""Step requests and results of a chip that executes steps; the same for a board, a recording and a fake."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ModelFacts:
 
 
 class AgentFault(Exception):
-    """A chip that does not answer as agreed; the unit decides what comes of it."""
+    """A chip that does not answer as the protocol demands; the unit decides what follows."""
 
     def __init__(self, kind: FaultKind, found: str):
         super().__init__(kind, found)

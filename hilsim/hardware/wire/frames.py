@@ -1,4 +1,4 @@
-"""Frames: how messages between simulator and agent lie on the wire. Standard library only, as it also runs on boards.
+"""Frames: the format of messages between simulator and agent. Standard library only, as it also runs on boards.
 
     0   4  magic "HILS"
     4   2  protocol version
@@ -184,7 +184,7 @@ def layout_of(listed: object) -> list[tuple[str, str, tuple[int, ...], int]]:
 
 
 def limits_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> Misfit | None:
-    """What of a model's sizes cannot be meant, or None."""
+    """The fault of a model's sizes beyond the limits, or None."""
     for name, value, most in (("vocabulary", vocabulary, MOST_VOCABULARY), ("context", context, MOST_CONTEXT)):
         if not 1 <= value <= most:
             return Misfit(f"a {name} of {value}", f"1 to {most}")
