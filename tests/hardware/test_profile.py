@@ -125,7 +125,7 @@ def test_a_board_that_breaks_is_told_and_written_down(
     after(5, AgentFault("died", "it closed the connection"), monkeypatch)
     assert main(["profile", board, "--out", str(tmp_path / "a.jsonl"), *FEW]) == 2
     told = capsys.readouterr().err
-    assert f"{board}: died: it closed the connection. 6 steps are kept" in told
+    assert f"{board}: died: it closed the connection. 6 steps are saved" in told
     entries = list(entries_of(read_recording(tmp_path / "a.jsonl")))
     assert [entry.fault is None for entry in entries] == [True] * 5 + [False]
 

@@ -306,7 +306,7 @@ def complaint_of(file: Path) -> str:
 
 
 KEEP = (
-    "Copy it again from where it was recorded, or keep what stands before, which is whole "
+    "Copy it again from where it was recorded, or keep the lines before, which are intact "
     "(head -n {} FILE > NEW; cp FILE.tensors NEW.tensors)."
 )
 
@@ -360,7 +360,7 @@ def test_what_stands_before_a_change_is_kept_as_is_told(tmp_path: Path) -> None:
     record(file)
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"rows":', b'"rows":9'), *lines[4:]]))
-    command = complaint_of(file).partition("whole (")[2].removesuffix(").")
+    command = complaint_of(file).partition("intact (")[2].removesuffix(").")
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert len(list(entries_of(read_recording(kept)))) == 2
 
