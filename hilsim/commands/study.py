@@ -26,7 +26,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--yes", action="store_true", help="run thousands of points without asking")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--search", action="store_true", help="search for the best points instead of running all")
-    which.add_argument("--grid", action="store_true", help="run all points even if the file says `search`")
+    which.add_argument("--grid", action="store_true", help="run all points even if the file has a `search`")
     parser.add_argument("--retry-failed", action="store_true", help="run points again that failed")
     add_set(parser)
     parser.add_argument("--csv", metavar="FILE", type=place, help="also all points as a CSV")
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
                 execution.require_few(campaign, how, options.study, **places)
             searched = execution.run_study(campaign, how, goals, **places)
         except KeyboardInterrupt:
-            stored = f"interrupted; {counted(len(store), 'point')} kept in {store.file}"
+            stored = f"interrupted; {counted(len(store), 'point')} stored in {store.file}"
             raise KeyboardInterrupt(f"{stored}. The same command goes on from there.") from None
         rows = execution.rows_of(campaign, searched)
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))

@@ -89,7 +89,7 @@ class PlacementVerdict:
             if ledger.fits:
                 verb = "fits" if len(roles) == 1 else "fit"
                 under = ", under conditions" if fit.verdict == "fits only if" else ""
-                against = ", but a published limit speaks against it" if self.beyond_limits(chip) else ""
+                against = ", but it exceeds a published limit" if self.beyond_limits(chip) else ""
                 found = f"{models} {verb} on {chip}{under}{against}"
             else:
                 most = f"expected at most {gib(ledger.cap_bytes):.3f} GiB"

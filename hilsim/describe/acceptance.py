@@ -155,7 +155,7 @@ def typed(data: object) -> object:
         return FORMS[forms[0]].model_validate(data)
     if isinstance(data, list | tuple):
         raise Misfit(
-            "an acceptance list that does not say what it is",
+            "an acceptance list without its kind",
             "{conditional: [..]} (each place once all before it were "
             "accepted) or {marginal: [..]} (the share of rounds that reach beyond each place)",
         )

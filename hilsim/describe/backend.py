@@ -55,7 +55,7 @@ class Backend(Record):
     @model_validator(mode="after")
     def _together(self) -> Backend:
         if self.record is not None and not self.address:
-            raise Misfit(f"record with a {self.backend} backend, which has nothing new to say", "none")
+            raise Misfit(f"record with a {self.backend} backend, which has no new answers to record", "none")
         return self
 
     @property

@@ -25,7 +25,7 @@ ROLES = {role: role for role in (USER, ASSISTANT, SYSTEM)} | {"developer": SYSTE
 ROLES |= {"human": USER, "gpt": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT}
 FIELDS = (("role", "content"), ("from", "value"))  # of a message, as chat APIs and as ShareGPT call them
 MOST_FAULTS = 8  # of one file: the same mistake often stands in every line
-ANSWERS = "what the assistant says"
+ANSWERS = "the assistant's answers"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
     if not found and not faults:
         faults.append(Fault(str(path), "", "no conversation", "one JSON object a line", "Write one."))
     if count is not None and len(found) < count and not faults:
-        wanted = f"the {count} that workload.count asks for"
+        wanted = f"the {count} that workload.count requires"
         only = f"{len(found)} conversation{'s' if len(found) > 1 else ''}"
         faults.append(Fault(str(path), "", only, wanted, f"Use --set workload.count={len(found)}."))
     if len(faults) > MOST_FAULTS:
@@ -182,7 +182,7 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         if any(set(fields) <= set(row) for fields in FIELDS):
             hint = 'A message alone: put the list of messages into an object, {"messages": [...]}.'
         refuse(
-            f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the words under messages or conversations", hint
+            f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the texts under messages or conversations", hint
         )
         return None
     for key in row:
@@ -206,13 +206,13 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         refuse("two system texts", "one, as a key or as the first message")
     system = row.get(SYSTEM, system)
     if system is not None and (not isinstance(system, str) or not system.strip()):
-        refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text with words")
+        refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text that is not empty")
     elif not all(is_text(text) for text in (*turns, system or "", str(number))):
         refuse("half a character (a lone surrogate)", "text")
     elif not wrong and not turns:
-        refuse("no turn of the passenger", "at least one, with words")
+        refuse("no turn of the passenger", "at least one that is not empty")
     elif not wrong and not all(turn.strip() for turn in turns):
-        refuse("an empty turn", "turns with words")
+        refuse("an empty turn", "turns that are not empty")
     left = (*(key for key in row if key in format_.unused), *unused)
     return Conversation(f"line {line}" if number is None else str(number), tuple(turns[:max_turns]), system, left)
 

@@ -225,7 +225,7 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
             f"payload token_ids with the {rule} rule, which needs distributions", "full_rows, top_k, scalar or one_hot"
         )
     if rule in MATCHING and scheme in ("scalar", "top_k_after"):
-        yield Misfit(f"payload {scheme} with the {rule} rule, which asks for no distribution", "token_ids")
+        yield Misfit(f"payload {scheme} with the {rule} rule, which needs no distribution", "token_ids")
     if payload.scheme == "scalar" and payload.down == "support" and sampling.top_k is None:
         yield Misfit("payload scalar with down support but no sampling.top_k to make it small", "down row, or a top_k")
 

@@ -85,7 +85,7 @@ def left_out(shape: DecoderShape, document: dict[str, Any]) -> list[str]:
     if windows:
         found.append(
             f"{len(windows)} of {shape.layers} layers attend to the last {min(windows)} tokens only: beyond that, time "
-            "and memory of its cache are upper bounds here, as the cost model knows no windows."
+            "and memory of its cache are upper bounds here, as the cost model has no attention windows."
         )
     quantised = document.get("quantization_config")
     if isinstance(quantised, dict):

@@ -67,7 +67,7 @@ SCENARIO = spread({
     "A model runs on one unit whole; splitting it over several is not supported.":
         "tensorparallelsize pipelineparallelsize",
     "What of a chip's memory may be used follows from memory and reserve in the chip's file.": "gpumemoryutilization",
-    "workload.talkers says how many requests there are at a time.": "batchsize maxnumseqs",
+    "workload.talkers is the number of concurrent requests.": "batchsize maxnumseqs",
     "workload.talkers": "concurrency users",
     "A link's rate is in its file in chips/links; link names one.": "bandwidth",
 })  # fmt: skip

@@ -211,7 +211,7 @@ class Scenario(Record):
             yield Misfit("policy tree with a transcript, which has chains of drafts alone", "live logits")
         elif self.policy.live_only and self.logits.source == "synthetic":
             yield Misfit(
-                f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's", "live logits"
+                f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
             )
         if self.draft is not None and self.link is None:
             yield Misfit("a draft but no link", "one of chips/links")

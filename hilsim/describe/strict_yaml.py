@@ -103,7 +103,7 @@ class NodeReader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fault(f"line {line}", "a key that is no plain word", "a name")
+                self.fault(f"line {line}", "a key that is not a plain name", "a name")
                 continue
             key = key_node.value
             if key in found:

@@ -233,7 +233,7 @@ def ending(page: Page, plan: Plan) -> None:
         if graph.crossings:
             known = graph.crossing_s > 0
             ways = counted(graph.crossings, "crossing") + (f" {duration(graph.crossing_s * 1000)}" if known else "")
-            work = f", the work there {duration(graph.away_s * 1000)}" if known else ", at a cost that nobody knows"
+            work = f", the work there {duration(graph.away_s * 1000)}" if known else ", at an unknown cost"
             verb = "would be" if plan.refusals else "are"
             left = f"{graph.name}: {', '.join(graph.away_operators)} {verb} {where(plan)}; {ways}{work}"
             page.paragraph(left, 10, "leaves    ")

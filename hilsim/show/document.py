@@ -243,12 +243,12 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     return found
 
 
-def speaks(placed: Placed, setup: Setup) -> str:
-    """What times a role, and what speaks for it."""
+def timed_and_text(placed: Placed, setup: Setup) -> str:
+    """Which model or board a role is timed by, and which one generates its text."""
     backend = setup.backends.get(placed.track)
     times = placed.model.name if backend is None else backend.backend
-    speaker = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
-    return f"{times} is timed, {speaker} speaks"
+    source = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
+    return f"{times} is timed, {source} generates the text"
 
 
 def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
@@ -282,9 +282,10 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     if scenario.logits.source == "synthetic":
         found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and the text is no model's.")
     else:
-        pairs = "; ".join(speaks(placed, setup) for placed in setup.roles.values())
-        timed = "deployed models' or the boards'" if setup.backends else "deployed models'"
-        found.append(f"Times are the {timed}, words and acceptance the speakers': {pairs}.")
+        pairs = "; ".join(timed_and_text(placed, setup) for placed in setup.roles.values())
+        timed = "deployed models or the boards" if setup.backends else "deployed models"
+        text = "stand-in models or the boards" if setup.backends else "stand-in models"
+        found.append(f"Timing is for the {timed}; text and acceptance come from the {text}: {pairs}.")
         found.append("The stand-ins' corpus is regular and flatters small drafts.")
     found += coverage_notes(setup)
     found += folder_notes(setup)

@@ -65,7 +65,7 @@ class Explored(Shown):
         answer = self.found.answer
         total = answer.found.left_out.total() + len(answer.found)
         name = self.found.question.base.scenario.name
-        return f"Exploration of {name}: {len(answer.ranked):,} of {total:,} configurations run and keep the limits"
+        return f"Exploration of {name}: {len(answer.ranked):,} of {total:,} configurations run within the limits"
 
     @property
     def facts(self) -> dict[str, str]:

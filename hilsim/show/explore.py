@@ -38,7 +38,7 @@ MOST_REASONS = 12
 MOST_MOVERS = 3
 INDENT = (0, 0, 0, 3)
 RESTS = "Times rest on the chips' figures, many of them assumed: simulate.py lists them with every answer."
-RANKING = "scripts/ranking.py tells whether a ranking survives their ranges."
+RANKING = "scripts/ranking.py shows whether the ranking holds over their ranges."
 TOLERANCE = 0.01  # of a live run in float32, whose last bits may give another text
 QUESTIONS = (  # of what is open, in this order; the choice it is about, and the part of it
     ("Where should the target run?", "target", ""),
@@ -76,7 +76,7 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
     if found.left_out or any(answer.broken.values()):
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
-        console.print("[bold red]No configuration keeps the constraints.[/bold red] Loosen one, or allow more.")
+        console.print("[bold red]No configuration meets the constraints.[/bold red] Loosen one, or allow more.")
         for one in answer.constraints if len(found) else ():
             values = found.measures[one.measure]
             nearest = np.nanmin(values) if one.at_most else np.nanmax(values)
@@ -352,7 +352,7 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     x, y = (answer.found.measures[one.measure] / one.scale for one in (first, second))
     good = np.zeros(len(answer.found), dtype=bool)
     good[answer.ranked] = True
-    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "keeps the constraints")):
+    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "meets the constraints")):
         if these.any():
             label = f"{label}: {these.sum():,}"
             axes.scatter(x[these], y[these], s=4, color=grey, linewidths=0, label=label, rasterized=True)

@@ -184,7 +184,7 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
             roles = " and ".join(unit["other_weights"])
             page.paragraph(Text(f"The board's model is not the stand-in that the scenario names as {roles}.", BAD), 4)
         if interpolated := unit["steps"].get("interpolated"):
-            words = f"{counted(interpolated, 'step')} reckoned from others; neither doubts nor shadow count them."
+            words = f"{counted(interpolated, 'step')} interpolated from others; warnings and shadow leave them out."
             page.paragraph(Text(words, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
@@ -209,10 +209,7 @@ def fault_text(fault: Block) -> str:
 
 def device_text(device: Block) -> str:
     """What a board says of itself, in a line."""
-    return (
-        ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, ""))
-        or "says nothing of itself"
-    )
+    return ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, "")) or "no description"
 
 
 def sensor_text(unit: Block) -> str:

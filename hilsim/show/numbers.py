@@ -10,11 +10,11 @@ from typing import Any
 from hilsim.units import GIB, ms
 
 CAUSES = {
-    "draft": "drafting tokens that were kept",
+    "draft": "drafting tokens that were accepted",
     "transfer": "messages on the link",
     "verify": "steps of the target",
     "wait": "waiting for a unit, the wire or a handshake",
-    "waste": "tokens drafted and thrown away, and verify rows that nobody needed",
+    "waste": "tokens drafted and rejected, and verify rows without use",
 }
 
 

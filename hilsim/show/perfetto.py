@@ -147,7 +147,7 @@ def requests(trace: Trace, places: Places) -> Iterator[Event]:
         row = next((row for row, end in enumerate(free) if end <= record.arrived_ns), len(free))
         if row == len(free):
             free.append(0)
-            yield places.meta("thread_name", pid, 1000 * pid + row + 1, {"name": f"talker {row + 1}"})
+            yield places.meta("thread_name", pid, 1000 * pid + row + 1, {"name": f"session {row + 1}"})
         free[row] = record.finished_ns
         args = {
             "conversation": record.conversation,

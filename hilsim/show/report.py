@@ -111,7 +111,7 @@ def opening(page: Page, document: Block) -> None:
         where = f"{role['model']} {role['precision']} on {role['chip']}.{role['unit']}"
         widths = "" if not role["widths"] else f", widths {' '.join(map(str, role['widths']))}"
         own = role["stand_in"] if role["words"] == "stand_in" else "the board"
-        speaker = f", spoken by {own}" if role["stand_in"] else ""
+        speaker = f", text from {own}" if role["stand_in"] else ""
         if name == "draft" and document["speculative"] is None:
             page.paragraph(f"{where}, not used by this policy", 8, name)
             continue
@@ -152,7 +152,7 @@ def chip_notes(page: Page, notes: dict[str, str]) -> None:
 
 def realtime(page: Page, found: Block) -> None:
     """How fast each run was against the wall clock, and whether what the passenger saw came when it should."""
-    asked = f"asked {three_digits(found['asked_real_time_factor'])}x"
+    asked = f"requested {three_digits(found['asked_real_time_factor'])}x"
     page.title("real time", f"simulated time over wall time; {asked}")
     for name, pace in (("target_only", found["baseline"]), ("speculative", found["speculative"])):
         if pace is None:
@@ -308,7 +308,7 @@ def assumptions(page: Page, found: Sequence[Block]) -> None:
     assumed = [figure for figure in found if figure["kind"] == "assumed"]
     if not assumed:
         return
-    page.title(f"assumptions: {len(assumed)}", "figures that nobody has measured for this; sources in full in --json")
+    page.title(f"assumptions: {len(assumed)}", "figures not measured for this case; sources in full in --json")
     for figure in assumed[:ASSUMPTIONS_SHOWN]:
         name = shortened(clean(figure["figure"]), max(16, page.width // 2 - 4))
         page.line(f"  {name} = {clean(str(figure['value']))}  ", (clean(figure["source"]), FRAME))

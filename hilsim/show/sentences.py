@@ -18,7 +18,7 @@ def headline(document: dict[str, Any]) -> str:
 def limit_words(caveats: Sequence[dict[str, Any]]) -> str:
     """That the scenario goes beyond a published limit, as the end of an answer; "" where it does not."""
     beyond = any(caveat["kind"] == "published limit" for caveat in caveats)
-    return " But a published limit speaks against this scenario." if beyond else ""
+    return " But this scenario exceeds a published limit." if beyond else ""
 
 
 def error_bar(document: dict[str, Any], name: str) -> str:
@@ -56,7 +56,7 @@ def answer(document: dict[str, Any]) -> str:
 
 def outside_words(roles: Sequence[str]) -> str:
     """The warning about roles outside the car, as `outside_car` names them; "" where there is none."""
-    return f"TALK LEAVES THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
+    return f"CONVERSATIONS LEAVE THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
 
 
 def median(block: dict[str, Any], metric: str) -> float | None:

@@ -72,16 +72,16 @@ def print_calibration(console: Console, found: StepCalibration, torn: str | None
         console.print(Text(clean(torn), style="yellow"))
     console.print(calibration_table(found.record.title, found.figures), Text(""))
     if left := [name for name in (*OVERHEADS, *RATES) if name in found.kept]:
-        console.print(f"Left as the file has them, as these steps do not tell them: {', '.join(left)}.")
+        console.print(f"Left as in the file, as these steps do not determine them: {', '.join(left)}.")
     if not any(name.startswith("operation_rate") for name in found.figures):
-        console.print("Left as the file has them: all operation rates. Steps of more rows would tell them.")
+        console.print("Left as in the file: all operation rates. Steps of more rows would determine them.")
     console.print(errors_table(found))
     console.print("Farthest off, predicted against measured:")
     for step, error in found.worst:
         console.print(Text.assemble(f"  {step}: {1000 * step.seconds:.3g} ms", percent(error)))
     console.print(f"\n{found.residuals}")
     if found.far_off:
-        told = "No constants meet these steps. Is a model, the unit or the precision another, or was the board busy?"
+        told = "No constants fit these steps. Check the models, the unit and the precision, and whether the board was busy."
         console.print(Text(told, style="red"))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
 

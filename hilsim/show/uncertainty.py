@@ -114,7 +114,7 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
     drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
     page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
     if not drawn:
-        page.paragraph("No figure in use has a range, so none could be drawn: this says nothing about trust.", 2)
+        page.paragraph("No figure in use has a range, so none could be drawn: this is no measure of trust.", 2)
     else:
         page.paragraph(f"{fixed} more figures in use have no range and stayed as they are.", 2)
     acceptance = found.get("acceptance")
@@ -159,7 +159,7 @@ def rounds(acceptance: dict[str, Any]) -> str:
 def fit_words(found: dict[str, Any]) -> str:
     """How much of the ranges of sizes and reserves fits."""
     if not found["figures_drawn"]:
-        return "No size or reserve in use has a range: it fits, or does not, as the figures say."
+        return "No size or reserve in use has a range: whether it fits follows from the figures alone."
     chips = ", ".join(f"{chip} {percent(share)}" for chip, share in found["by_chip"].items())
     return (
         f"It fits in {percent(found['share_that_fits'])} of {found['draws']} draws of {len(found['figures_drawn'])} "

@@ -53,7 +53,7 @@ class Answer:
         broken: Counter[str] = Counter()
         for one in constraints if len(found) else ():
             met = one.met(found.measures)
-            broken[f"does not keep {one}"] = int((good & ~met).sum())
+            broken[f"does not meet {one}"] = int((good & ~met).sum())
             good &= met
         places = np.flatnonzero(good)
         objectives = [objective, *(other for other in against if other != objective)]

@@ -152,8 +152,8 @@ class Cluster:
         return bool(self.client.nthreads())
 
     def fault(self, found: str, expected: str) -> InputError:
-        """What is wrong with the cluster; points that were stored are kept in any case."""
-        remedy = "Look at it, or leave --cluster out. Finished points are kept; the same command goes on."
+        """What is wrong with the cluster; stored points remain in any case."""
+        remedy = "Look at it, or leave --cluster out. Finished points stay stored; the same command goes on."
         return InputError([Fault("--cluster", self.address, found, expected, remedy)])
 
     def close(self) -> None:

@@ -44,8 +44,8 @@ ALONE = TargetOnly(name="target_only")
 NOWHERE = -1  # a configuration without a draft or a link
 SURE = "fits_over_all_ranges"  # a measure of 1 or 0: whether it fits with every size at its unfavourable end
 WITHIN = "within_published_limits"
-TOO_DEEP = "drafts further ahead than transcripts know"
-LEAVES = "talk would leave the car; --cloud allows it"
+TOO_DEEP = "drafts further ahead than transcripts record"
+LEAVES = "conversations would leave the car; --cloud allows it"
 AXES = ("target", "draft", "link", "rules", "policy")
 
 

@@ -165,7 +165,7 @@ def drafts(setup: Setup) -> Iterator[Change]:
         if 0 <= model + step < len(names) and 0 <= folder + step < len(folders):
             other, speaker = names[model + step], folders[folder + step]
             yield Change(
-                f"the next {word} draft, {other}, spoken by {speaker.name}",
+                f"the next {word} draft, {other}, text from {speaker.name}",
                 "another draft to train and to port",
                 (f"draft.model={other}", f"draft.stand_in={speaker}"),
             )

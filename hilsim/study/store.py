@@ -105,7 +105,7 @@ class Store:
         try:
             kept: dict[str, Any] = json.loads(row[0])
         except (TypeError, ValueError):
-            raise self.damaged("no word of what it rests on") from None
+            raise self.damaged("no record of what it rests on") from None
         if differs := [name for name in {**kept, **ground} if kept.get(name) != ground.get(name)]:
             raise InputError(
                 [

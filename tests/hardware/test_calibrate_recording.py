@@ -96,8 +96,8 @@ def test_a_recording_of_one_model_says_what_it_leaves_open(tmp_path: Path, capsy
     truth, facts = true_unit(), STAND_INS[:1]
     chip = calibrated(tmp_path, recorded(tmp_path / "a.jsonl", facts, as_the_chip(truth, "fp32", facts), noise=0.02))
     told = " ".join(capsys.readouterr().out.split())
-    assert "Left as the file has them, as these steps do not tell them:" in told
-    left = told.partition("do not tell them: ")[2].partition(".")[0].split(", ")
+    assert "Left as in the file, as these steps do not determine them:" in told
+    left = told.partition("do not determine them: ")[2].partition(".")[0].split(", ")
     shipped = load_chip("computer-cpu", HERE).units["cpu"]
     for name in left:
         if name.endswith("overhead"):

@@ -97,7 +97,7 @@ def test_the_answer_stands_first_and_last(found: dict, width: int) -> None:
 
 def test_a_published_limit_stands_in_the_first_and_the_last_line(found: dict) -> None:
     caveat = {"kind": "published limit", "about": "x", "text": "at most 9 tokens", "source": ""}
-    against = "a published limit speaks against this scenario"
+    against = "this scenario exceeds a published limit"
     assert " ".join(shown(found | {"caveats": [caveat]}).split()).count(against) == 2
     assert against not in shown(found)
     assert against not in shown(found | {"caveats": [caveat | {"kind": "memory"}]})
@@ -191,4 +191,4 @@ def test_a_role_outside_the_car_is_loud_in_document_and_report() -> None:
     assert found["talk_leaves_car"] == ["draft on drive-orin-x"]
     assert found["notes"][0] == outside_words(["draft on drive-orin-x"])
     text = " ".join(shown(found).split())
-    assert text.count("TALK LEAVES THE CAR: draft on drive-orin-x") == 2
+    assert text.count("CONVERSATIONS LEAVE THE CAR: draft on drive-orin-x") == 2

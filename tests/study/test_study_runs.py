@@ -82,7 +82,7 @@ def test_ctrl_c_says_what_is_kept(whole: Path, tmp_path: Path) -> None:
     told = process.communicate()[1]
     assert process.returncode == 130, told
     assert told.splitlines() == [
-        f"interrupted; {len(stored(out))} points kept in {out}/study.sqlite. The same command goes on from there."
+        f"interrupted; {len(stored(out))} points stored in {out}/study.sqlite. The same command goes on from there."
     ]
     assert main(["study", str(file), "--out", str(out), "--workers", "1", "--csv", str(tmp_path / "a.csv")]) == 0
     assert (tmp_path / "a.csv").read_bytes() == (whole / "grid.csv").read_bytes()

@@ -114,7 +114,7 @@ class Layout:
         """How drafted words are told from the target's own."""
         target = self.setup.target.chip.name
         if self.setup.draft is None or self.tally.current.policy == "target_only":
-            return Text.assemble(("every word is the target's own", TARGET), (f" ({target})", FRAME))
+            return Text.assemble(("every token is the target's own", TARGET), (f" ({target})", FRAME))
         draft = f" by {self.setup.draft.chip.name}" if width >= 64 else ""
         return Text.assemble((f"drafted{draft} and accepted", DRAFT), "  ", ("the target's own", OWN))
 
