@@ -39,7 +39,7 @@ def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()
     """Load a scenario and everything that it names.
 
     `scenario` is a path, or a name that is looked up in ./scenarios, then among the shipped ones. `overrides` change
-    single values: dotted paths to any value that YAML can say, or texts such as "policy.draft_tokens=7". Raises
+    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7". Raises
     `InputError` with every fault of every file.
     """
     with asked():
@@ -226,7 +226,7 @@ def validate(
 ) -> Validated:
     """How well the chips predict: predicted against measured figures, the shipped ones or those of a CSV.
 
-    `chip` is the chip of rows that do not name one (llama-bench's); docs/logs.md has the columns. Rows at fault are
+    `chip` is the chip of rows that name none (llama-bench's); docs/logs.md has the columns. Rows at fault are
     left out with `skip_bad`. Raises `InputError` with every row at fault, or where no row can be compared.
     """
     from hilsim.fidelity.cases import SHIPPED
@@ -273,7 +273,7 @@ def calibrate(
 
 @contextmanager
 def asked(progress: bool = False) -> Iterator[None]:
-    """One call of a function: nothing is shown unless asked for, and faults name arguments as Python has them."""
+    """One call of a function: nothing is shown unless requested, and faults name arguments as Python has them."""
     with shown(progress):
         try:
             yield
@@ -291,7 +291,7 @@ def of_argument(fault: Fault) -> Fault:
 
 
 def spelled(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
-    """Overrides as PATH=VALUE. Raises `InputError` for values that YAML cannot say."""
+    """Overrides as PATH=VALUE. Raises `InputError` for values that YAML cannot express."""
     if isinstance(overrides, str):
         raise InputError([Fault("overrides", "", repr(overrides), "a mapping, or a list of PATH=VALUE")])
     if not isinstance(overrides, Mapping):
@@ -300,7 +300,7 @@ def spelled(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
 
 
 def plain(value: Any, place: str) -> Any:
-    """A value in the types that YAML knows: paths as text, ranges and tuples as lists, NumPy's numbers as Python's."""
+    """A value in the types that YAML has: paths as text, ranges and tuples as lists, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
         return {str(key): plain(inside, f"{place}.{key}") for key, inside in value.items()}
     if isinstance(value, list | tuple | range):

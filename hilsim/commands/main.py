@@ -60,7 +60,7 @@ def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.Argu
     """The parser with some commands."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Simulate speculative decoding of a language model over two chips of a car: time, memory, compilation, text.",
+        description="Simulate speculative decoding over two chips of a car: its time, memory, compilation and text.",
     )
     parser.add_argument("--version", action=ShowVersions, help="show the versions of hilsim and of what it uses")
     parser.add_argument(

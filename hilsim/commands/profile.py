@@ -1,4 +1,4 @@
-"""`profile`: Time steps of many shapes on a board, into a recording for `calibrate`; Ctrl-C keeps the steps so far."""
+"""`profile`: Time steps of many shapes on a board, into a recording for `calibrate`; Ctrl-C ends it early."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ FORMS: dict[str, type[Typed]] = {
 
 
 def typed(data: object) -> object:
-    """What a scenario holds as acceptance, in its form; refused where it does not say which it is."""
+    """What a scenario holds as acceptance, in its form; refused where its kind is not stated."""
     if isinstance(data, Record):
         return data
     if isinstance(data, dict):

@@ -65,7 +65,7 @@ class Backend(Record):
 
     @property
     def speaks(self) -> bool:
-        """Whether words come from what stands behind the unit."""
+        """Whether tokens come from the board or recording behind the unit, and not from the stand-in."""
         return self.backend != SIMULATED and self.words != "stand_in"
 
 

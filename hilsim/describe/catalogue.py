@@ -44,7 +44,7 @@ def load_record(record: type[R], file: Path) -> R:
 
 
 def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
-    """By any usual spelling of its name, or by a path ending in .yaml relative to the file that asks.
+    """By any usual spelling of its name, or by a path ending in .yaml relative to the file that names it.
 
     A model may also be a Hugging Face folder, or a config.json.
     """
@@ -83,17 +83,17 @@ def known_as(name: str, kind: str, record: type[N]) -> N | None:
 
 
 def load_chip(value: str, asked_in: Path) -> Chip:
-    """A chip, `NAME`, `NAME@MODE` or a file, with everything that its families say filled in."""
+    """A chip, `NAME`, `NAME@MODE` or a file, with the figures of its families filled in."""
     return settled(*chip_and_file(value, asked_in))
 
 
 def written_chip(value: str, asked_in: Path) -> Chip:
-    """A chip as its file has it, in the mode asked for."""
+    """A chip as its file has it, in the requested mode."""
     return chip_and_file(value, asked_in)[0]
 
 
 def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tuple[Chip, Path]:
-    """A chip in the mode asked for, and the file that describes it: another one where that mode is described there.
+    """A chip in the requested mode, and the file that describes it: another one where that mode is described there.
 
     `sent_here`: by another chip's `modes_elsewhere`, so that this one's are not followed again.
     """
@@ -171,7 +171,7 @@ def stamp(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
-    """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
+    """The names that a file gives to what it describes, read without checking the rest of the file."""
     try:
         data = parse(read_text(file), str(file)).data
     except InputError:
@@ -196,7 +196,7 @@ def config_of(value: str, asked_in: Path) -> Path | None:
 
 
 def folders_of(kind: str, asked_in: Path) -> list[Path]:
-    """The folders a kind is looked for in: beside the file that asks, then those that are searched."""
+    """The folders a kind is looked for in: beside the file that names it, then the search path."""
     beside = Path(os.path.realpath(asked_in)).parent
     roots = [root / FOLDERS[kind] for root in search_roots()]
     return list(dict.fromkeys([beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, *roots]))

@@ -240,7 +240,7 @@ class Mode(Record):
 
 
 class Chip(Named):
-    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
+    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are

@@ -1,6 +1,6 @@
-"""What passengers say: the conversations of a workload, from hilsim's own files and from the formats that people have.
+"""The conversations of a workload, read from hilsim's own files and from common formats (chat messages, ShareGPT, ...).
 
-A file is JSON lines or one JSON list. What an entry holds beside the passenger's words is used, or known and not used
+A file is JSON lines or one JSON list. What an entry holds beside the passenger's text is used, or known and not used
 (`Conversation.unused`, which reports repeat), or refused.
 """
 
@@ -32,7 +32,7 @@ ANSWERS = "the assistant's answers"
 class Conversation:
     """The passenger's turns, in order, and the text that the model is given before them, if there is one.
 
-    `unused` is what the file says of it beside that.
+    `unused` names what else the file holds for it.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Conversation:
 
     @property
     def words(self) -> str:
-        """All that a digest has to know of it."""
+        """All of it that enters a digest."""
         return "\t".join(self.turns if self.system is None else (f"\0{self.system}\0", *self.turns))
 
 
@@ -111,7 +111,7 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
 
 
 def written_with(value: Any, fields: tuple[str, str]) -> bool:
-    """Whether a list of messages has these keys for who speaks and what is said."""
+    """Whether a list of messages has these keys for role and text."""
     return isinstance(value, list) and any(isinstance(one, dict) and set(fields) & set(one) for one in value)
 
 

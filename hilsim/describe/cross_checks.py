@@ -122,7 +122,7 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
 
 
 def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -> Iterator[Fault]:
-    """Units that no role uses, names that mean two units, and words that the rules cannot use."""
+    """Units that no role uses, names that mean two units, and kinds of board answers that the rules cannot use."""
     tracks = {(placed.chip.name, placed.placement.unit) for placed in roles.values()}
     for name, backend in scenario.units.items():
         meant = [pair for pair in sorted(tracks) if name in (pair[1], "/".join(pair))]

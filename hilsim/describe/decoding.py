@@ -77,8 +77,8 @@ class Scalar(Record):
     """The drafted token's probability alone; on a rejection the target's distribution comes down and the
     draft's chip resamples.
 
-    `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must know the
-    target's distribution by the same numbers, so it is rounded to `format` before anything is decided.
+    `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must use the
+    same numbers for the target's distribution, so it is rounded to `format` before anything is decided.
     """
 
     scheme: Literal["scalar"] = "scalar"

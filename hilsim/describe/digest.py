@@ -1,4 +1,4 @@
-"""The digest of a set-up: one word for everything that decides what a run does."""
+"""The digest of a set-up: a short hash of everything that decides the result of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hilsim.describe.setup import Setup
 
 
 def digest(setup: Setup) -> str:
-    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all files that have a say."""
+    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all other input files."""
     named = (setup.draft.model if setup.draft is not None else None, setup.link)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]

@@ -180,7 +180,7 @@ FORMATS = {
 
 
 def precision_remedy(value: str, good: Sequence[str]) -> str:
-    """Which precisions have the weights that another program's name speaks of, or which there are."""
+    """The precisions with the weights that another program's name stands for, or all there are."""
     plain = value.lower().replace("-", "_")
     bits = next((bits for bits, names in FORMATS.items() if re.fullmatch(names, plain)), None)
     same = [name for name in good if re.fullmatch(rf"w{bits}(a\d+)?|fp{bits}", name)]

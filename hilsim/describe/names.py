@@ -51,7 +51,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def key(parts: Iterable[str]) -> str:
-    """Words as one word; only numbers side by side stay apart, since 3.21 is not 32.1."""
+    """Several words joined into one; only numbers side by side stay apart, since 3.21 is not 32.1."""
     text = ""
     for part in parts:
         text += f"-{part}" if part.isdigit() and text[-1:].isdigit() else part
@@ -197,7 +197,7 @@ def edits(one: str, other: str) -> int:
 
 
 def longest_beginning(value: str, known: Sequence[KnownName]) -> str | None:
-    """The name of which a spelling is the longest beginning of `value`, for texts that say more than a name, or None.
+    """The name of which a spelling is the longest beginning of `value`, for texts that hold more than a name, or None.
 
     What follows the beginning may be anything but another memory size: a board of another memory is another board.
     """

@@ -50,9 +50,9 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
 
 
 def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, file: str) -> Fault | None:
-    """An NPU without widths: it would be timed as a GPU, whose cost goes with the rows asked for.
+    """An NPU without widths: it would be timed as a GPU, whose cost grows with the number of rows.
 
-    Where times are typed in or taken by a board, the chip model has no say and the unit may stay as it is.
+    Where times are typed in or taken by a board, the chip model is not used and the unit may stay as it is.
     """
     names = (placement.unit, f"{placement.chip}/{placement.unit}")
     elsewhere = any(name in scenario.units and scenario.units[name].backend != SIMULATED for name in names)

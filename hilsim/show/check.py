@@ -85,7 +85,7 @@ class Checked(Shown):
 
     @property
     def facts(self) -> dict[str, str]:
-        """Memory by chip, what each compiler says, and what would help."""
+        """Memory by chip, each compiler's findings, and remedies."""
         found = {}
         for chip, ledger in () if self.verdict is None else self.verdict.ledgers.items():
             needed = f"{gib(ledger.needed_bytes):.2f} of {gib(ledger.cap_bytes):.2f} GiB"

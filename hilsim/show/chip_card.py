@@ -30,7 +30,7 @@ def print_card(console: Console, chip: Chip, model: Model | None, context: int, 
 
 
 def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | None) -> Iterator[str]:
-    """Figures; then steps and networks where they are asked for."""
+    """Figures; then steps and networks where requested."""
     if model is None and load is None:
         yield from figure_lines(chip)
     yield from limit_lines(chip)

@@ -27,7 +27,7 @@ SEVERITIES = {"error": ("refused", BAD), "warning": ("unsure", "#e69f00"), "note
 
 
 def plan_in_short(plan: Plan) -> dict[str, Any]:
-    """What a run's document says of a plan."""
+    """A plan in brief, as it stands in a run's document."""
     return {
         "subject": plan.subject,
         "unit": plan.unit,
@@ -94,7 +94,7 @@ def assumed_rules(plans: Sequence[Plan]) -> list[dict[str, Any]]:
 
 
 def render_plans(plans: Iterable[Plan], console: Console, *, notes: bool = True) -> None:
-    """Every plan in full: graphs, findings with their places, rewrites with their prices, what leaves the unit."""
+    """Every plan in full: graphs, findings with places, rewrites with costs, operators that leave the unit."""
     page = Page(console)
     for plan in plans:
         opening(page, plan)
@@ -140,7 +140,7 @@ def opening(page: Page, plan: Plan) -> None:
 
 
 def unsure(plan: Plan) -> str:
-    """How much of it nobody vouches for."""
+    """How many of its statements are assumed."""
     found = {one.operator for graph in plan.graphs for one in graph.findings if one.severity == "warning"}
     return f", {counted(len(found), 'operator')} unsure" if found else ""
 
@@ -197,7 +197,7 @@ def target_of(use: Chosen) -> str:
 
 
 def rewrites(page: Page, plan: Plan) -> None:
-    """Every rewrite that is used: price a graph, what it keeps exact, and what else there was."""
+    """Every rewrite that is used: its cost a graph, how exact it is, and the alternatives."""
     for use in first_uses(plan):
         prices = [
             f"{graph.name} {duration(same.seconds * 1000)}"

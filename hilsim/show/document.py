@@ -45,9 +45,9 @@ def document(
     speculative: Trace | None,
     plans: Sequence[Plan] = (),
 ) -> dict[str, Any]:
-    """Everything that a run says, in the keys of the contract; `speculative` is None where the target is alone.
+    """All results of a run, in the keys of the contract; `speculative` is None where the target is alone.
 
-    `plans` are the compile gate's, told in short; `check --json` has all of them.
+    `plans` are the compile plans, in brief; `check --json` has all of them.
     """
     scenario, fits = setup.scenario, fits_of(setup)
     found: dict[str, Any] = {
@@ -102,7 +102,7 @@ def document(
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """A document as JSON text, which has no NaN and no infinity: such a number is null, and a note says so."""
+    """A document as JSON text, which has no NaN and no infinity: such a number is null, and a note lists it."""
     missing: list[tuple[str, float]] = []
     found: dict[str, Any] = finite(document, "", missing)
     if missing:
@@ -124,7 +124,7 @@ def finite(node: Any, path: str, missing: list[tuple[str, float]]) -> Any:
 
 
 def paced(pace: Pace) -> dict[str, Any]:
-    """How one run kept up with the wall clock; the pace that was asked is the document's."""
+    """How one run kept up with the wall clock; the requested pace is in the document."""
     return {
         "real_time_factor": pace.real_time_factor,
         "simulated_s": pace.simulated_s,
@@ -157,7 +157,7 @@ def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any
 
 
 def role(placed: Placed, setup: Setup) -> dict[str, Any]:
-    """One role in the report: the deployed model that sets the times, the stand-in that makes the words, the unit."""
+    """One role in the report: the deployed model that sets the times, the stand-in behind its text, the unit."""
     timer = timer_for(placed, setup.scenario.context_tokens)
     backend = setup.backends.get(placed.track)
     bound = timer.costs(Step(Phase.DECODE, 1, 1))[0].bound if isinstance(timer, Roofline) else "table"
@@ -188,7 +188,7 @@ def peak(chip: str, trace: Trace) -> int:
 
 
 def assumptions(setup: Setup) -> list[dict[str, Any]]:
-    """Every figure that this run rests on and nobody has measured for it, with its source.
+    """Every figure that this run rests on and that was not measured for it, with its source.
 
     A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
     ledger and the energy need.
@@ -276,7 +276,7 @@ def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
 
 
 def notes(setup: Setup, trace: Trace) -> list[str]:
-    """What a reader must know to read the numbers right."""
+    """Notes that a reader needs to interpret the numbers."""
     scenario = setup.scenario
     found = []
     if scenario.logits.source == "synthetic":

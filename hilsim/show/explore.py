@@ -199,7 +199,7 @@ def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
 def render_pareto(answer: Answer, console: Console) -> None:
     """The Pareto set: only the columns in which its members differ, and the objectives.
 
-    Where a name would not fit into its column, rows are numbered, and told below.
+    Where a name would not fit into its column, rows are numbered, with the names below.
     """
     shown = list(spread(answer.pareto, MOST_ROWS))
     columns = answer.distinguishing(shown)
@@ -238,7 +238,7 @@ def pareto_table(answer: Answer, shown: Sequence[int], columns: Sequence[str]) -
 
 
 def has_room(table: Table, console: Console) -> bool:
-    """Whether no word of a table would be broken."""
+    """Whether no word of a table would be broken over two lines."""
     boundless = console.options.update_width(10_000)
     return Measurement.get(console, boundless, table).minimum <= console.width
 
@@ -297,7 +297,7 @@ def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str
 
 
 def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
-    """A finalist: its choices, the event simulation's word on it, and the assumed figures that it rests on."""
+    """A finalist: its choices, its result by event simulation, and the assumed figures that it rests on."""
     one = answer.objective
     word = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
     lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
@@ -324,7 +324,7 @@ def rests_words(one: Objective, finalist: Finalist) -> str:
 
 
 def configurations(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Every screened configuration: its choices, whether it keeps the constraints, and its measures, best first."""
+    """Every screened configuration: its choices, whether it meets the constraints, and its measures, best first."""
     ranked = {int(place) for place in answer.ranked}
     pareto = {int(place) for place in answer.pareto}
     rest = [place for place in range(len(answer.found)) if place not in ranked]

@@ -1,4 +1,4 @@
-"""Points of a grid as tables, with what has to be said of them: those that cannot run keep their place and a reason."""
+"""Points of a grid as tables; points that cannot run stay in their place, with the reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def print_outside(console: Console, roles: Iterable[str]) -> None:
 
 
 def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]) -> None:
-    """Every reason once, with the places that it keeps from running."""
+    """Every reason once, with the places that it rules out."""
     by_reason: dict[str, dict[str, None]] = {}
     for point in points:
         if point.why:

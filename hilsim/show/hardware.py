@@ -69,7 +69,7 @@ def other_models(place: Place, setup: Setup) -> list[str]:
 
 
 def weighs_otherwise(setup: Setup, line: RoleState, role: str) -> bool:
-    """Whether a board speaks for a role with other weights than the stand-in here."""
+    """Whether a board generates the text of a role with other weights than the stand-in here."""
     stand_in = setup.roles[role].stand_in
     ours = None if stand_in is None else weights_digest(stand_in)
     return ours is not None and line.facts.digest is not None and ours != line.facts.digest
@@ -208,7 +208,7 @@ def fault_text(fault: Block) -> str:
 
 
 def device_text(device: Block) -> str:
-    """What a board says of itself, in a line."""
+    """A board's description of itself, in a line."""
     return ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, "")) or "no description"
 
 

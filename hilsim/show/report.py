@@ -1,6 +1,6 @@
-"""The final report: a JSON document told to a person, in the words of its own keys. It knows nothing but the document.
+"""The final report on the terminal, made from a run's JSON document alone and named by its keys.
 
-Plain text where there is no terminal, ASCII where the encoding knows no more.
+Plain text where there is no terminal, ASCII where the encoding has no more.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def opening(page: Page, document: Block) -> None:
 
 
 def caveats(page: Page, found: Sequence[Block]) -> None:
-    """What has to be said against the answer, before anything else of it, each with its source."""
+    """Caveats against the result, shown first, each with its source."""
     for caveat in found:
         source = f" [{clean(caveat['source'])}]" if caveat["source"] else ""
         words = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
@@ -267,7 +267,7 @@ def number(value: float) -> str:
 
 
 def losses(page: Page, document: Block, block: Block) -> None:
-    """What the time of all requests was spent on, in bars on the scale of the target alone, and in words."""
+    """What the time of all requests was spent on, in bars on the scale of the target alone, and as text."""
     page.title("where the time went", "lost_ms: the time of all requests, by what was going on")
     alone = sum(document["baseline"]["lost_ms"].values())
     lost, inside = block["lost_ms"], block["of_which_ms"]

@@ -1,4 +1,4 @@
-"""The points of a study as rows: a table on the terminal, a CSV, a Parquet file. In order, whoever ran them when."""
+"""The points of a study as rows: a table on the terminal, a CSV, a Parquet file. In the order of the grid."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def print_calibration(console: Console, found: StepCalibration, torn: str | None
         console.print(Text.assemble(f"  {step}: {1000 * step.seconds:.3g} ms", percent(error)))
     console.print(f"\n{found.residuals}")
     if found.far_off:
-        told = "No constants fit these steps. Check the models, the unit and the precision, and whether the board was busy."
-        console.print(Text(told, style="red"))
+        warning = "No constants fit these steps. Check the models, unit and precision, and whether the board was busy."
+        console.print(Text(warning, style="red"))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
 
 

@@ -212,7 +212,7 @@ def show(
 def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
     """The least and the longest request of the target alone, where points of one seed differ in it.
 
-    None where they do not, and where answers are of different lengths, so that times say less than speed-ups.
+    None where they do not, and where answers are of different lengths, so that speed-ups compare better than times.
     """
     alone: dict[int, list[float]] = defaultdict(list)
     tokens: dict[int, list[float]] = defaultdict(list)
@@ -237,7 +237,7 @@ def export(
     study: Study, rows: Sequence[Row], grid: Grid, metrics: Sequence[str], *, csv: Path | None, parquet: Path | None,
     plot: Path | None,
 ) -> None:  # fmt: skip
-    """Write the files that were asked for, each whole or not at all."""
+    """Write the requested files, each whole or not at all."""
     table = points_table(rows, grid, metrics)
     if csv is not None:
         with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:

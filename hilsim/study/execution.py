@@ -48,7 +48,7 @@ class Row:
 
 
 def search_of(study: Study, *, asked: bool, grid: bool) -> Search | None:
-    """How to search, where the file or the command line asks for it; None where all points of the grid run."""
+    """How to search, where the file or the command line requests it; None where all points of the grid run."""
     if grid or (study.search is None and not asked):
         return None
     require_package("optuna", "search")

@@ -40,7 +40,7 @@ CONVERSATIONS = 24  # at least, so that a difference in the objective means some
 
 @dataclass(frozen=True)
 class Question:
-    """What an exploration is asked: the scenario, the space, the links in it, objectives and constraints."""
+    """The question of an exploration: the scenario, the space, the links in it, objectives and constraints."""
 
     file: Path
     overrides: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A space made concrete: choices loaded and compiled, pairs that cannot be told by name and counted, the rest screened.
+"""Loads and compiles the choices of a space of placements, counts the ones that cannot run, and screens the rest.
 
 What cannot run is counted in configurations, by reason; nothing is left out without one.
 """
@@ -177,7 +177,7 @@ def got_ready(
 
 
 def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str], None]) -> Site | str:
-    """The target at one place, through the gate; or why it cannot be there."""
+    """The target at one place, after its compile check; or why it cannot be there."""
     nobody = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
     try:
         alone = load_setup(file, [*given, *nobody, *choice.overrides])
@@ -198,7 +198,7 @@ def overfull(held: dict[str, Ledger]) -> str:
 def draft_at(
     file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None], *, cloud: bool
 ) -> Placed | str:
-    """A draft at one place, through the gate, beside the scenario's own target; or why it cannot be there."""
+    """A draft at one place, after its compile check, beside the scenario's own target; or why it cannot be there."""
     link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
     given = [*given, "application=null", "networks=[]", *choice.overrides, link]
     try:
@@ -213,7 +213,7 @@ def draft_at(
 
 
 def outside(role: Placed) -> bool:
-    """Whether a role runs outside the car, so that what passengers say leaves it."""
+    """Whether a role runs outside the car, so that conversations leave it."""
     return role.chip.place == "cloud"
 
 
@@ -233,7 +233,7 @@ def fit_of(setup: Setup, held: dict[str, Ledger]) -> dict[str, float]:
 
 
 class Screen:
-    """Screens the configurations of a space, target by target; keeps words and price tables between them."""
+    """Screens the configurations of a space, target by target; caches tokens and cost tables between them."""
 
     def __init__(self, ready: Ready):
         self.ready = ready
@@ -362,7 +362,7 @@ class Screen:
     def of_link(
         self, setup: Setup, held: dict[str, Ledger], said: Path, policies: Sequence[Policy], at: tuple[int, ...]
     ) -> Found:
-        """Every policy with everything else settled."""
+        """Every policy, with everything else fixed."""
         words, tables = self.words_of(setup, said), self.tables.setdefault(said, Tables())
         try:
             baseline = screened(setup, ALONE, words, tables).requests
@@ -399,7 +399,7 @@ class Screen:
         return self.sources[said]
 
     def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Words:
-        """What a transcript says, with what lookup proposes where that is asked for."""
+        """The tokens of a transcript, with lookup's proposals where the policy uses it."""
         lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
         key = (said, *lookup)
         if key not in self.words:

@@ -53,14 +53,14 @@ OBJECTIVES = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that every answer keeps."""
+    """A bound that every result must meet."""
 
     measure: str
     at_most: bool
     value: float
 
     def met(self, measures: Mapping[str, Floats]) -> Flags:
-        """Which configurations keep it; what is not a number does not."""
+        """Which configurations meet it; what is not a number does not."""
         values = measures[self.measure]
         return values <= self.value if self.at_most else values >= self.value
 

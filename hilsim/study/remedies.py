@@ -108,7 +108,7 @@ def settings(setup: Setup) -> Iterator[Change]:
 
 
 def payloads(setup: Setup) -> Iterator[Change]:
-    """Smaller payloads that keep the distribution of the text."""
+    """Smaller payloads that preserve the distribution of the text."""
     scenario, cost = setup.scenario, "a change of the protocol between the chips"
     if scenario.accept.rule in MATCHING and scenario.payload.scheme != "token_ids":
         yield Change("token ids alone", cost, ("payload=token_ids",))

@@ -1,6 +1,6 @@
 """The space of placements: every role on every unit, precisions, widths, drafts, links, rules and policies.
 
-A choice is a few values of `--set`; a configuration is one choice of each kind. Nothing here knows what runs or fits.
+A choice is a few values of `--set`; a configuration is one choice of each kind. What runs or fits is up to `placements`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Space:
 
     @property
     def size(self) -> int:
-        """Configurations before anything is left out; two models of one chip have one way to talk."""
+        """Configurations before anything is left out; two models on one chip have one link."""
         pairs = sum(
             1 if target.parts["chip"] == draft.parts["chip"] else len(self.links)
             for target, draft in product(self.targets, self.drafts)

@@ -116,7 +116,7 @@ class Store:
             )  # fmt: skip
 
     def note(self, notes: Mapping[str, str]) -> None:
-        """Keep some words about the study, over older ones."""
+        """Store a text about the study, over an older one."""
         self.base.executemany("insert or replace into study values (?, ?)", notes.items())
 
     def __len__(self) -> int:
@@ -166,7 +166,7 @@ class Store:
         return len(failed)
 
     def fault(self, error: sqlite3.Error) -> InputError:
-        """SQLite's complaint in our words."""
+        """SQLite's error as an `InputError`."""
         text = str(error)
         if "locked" in text:
             found, expected = "a store that another process has open", "one process on a study at a time"

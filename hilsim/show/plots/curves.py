@@ -1,4 +1,4 @@
-"""Pictures of grids: heat maps with contour lines, and lines. All of it can be told apart in grey."""
+"""Pictures of grids: heat maps with contour lines, and lines. All of it stays readable in grey."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def parts_of(ledger: Ledger) -> dict[str, int]:
 
 
 class Layout:
-    """Draws a tally. Lines come out exactly as wide and as many as asked for."""
+    """Draws a tally. Lines come out exactly as wide and as many as requested."""
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger], tally: Tally, console: Console):
         self.setup, self.ledgers, self.tally, self.console = setup, ledgers, tally, console
@@ -96,7 +96,7 @@ class Layout:
         return lines
 
     def conversation(self, width: int, height: int) -> list[Text]:
-        """The last exchanges, drafted words told from the target's own, and how to tell them."""
+        """The last exchanges, with drafted tokens coloured apart from the target's own, and a legend."""
         foot = [self.legend(width)] if height >= 6 else []
         lines: list[Text] = []
         newer: Exchange | None = None
@@ -111,7 +111,7 @@ class Layout:
         return [*lines, *[Text()] * (height - len(foot) - len(lines)), *foot]
 
     def legend(self, width: int) -> Text:
-        """How drafted words are told from the target's own."""
+        """The colours of drafted tokens and of the target's own."""
         target = self.setup.target.chip.name
         if self.setup.draft is None or self.tally.current.policy == "target_only":
             return Text.assemble(("every token is the target's own", TARGET), (f" ({target})", FRAME))
@@ -119,7 +119,7 @@ class Layout:
         return Text.assemble((f"drafted{draft} and accepted", DRAFT), "  ", ("the target's own", OWN))
 
     def wrapped(self, exchange: Exchange, width: int) -> list[Text]:
-        """One exchange as lines with a name in front; remembered once the answer is over."""
+        """One exchange as lines with a name in front; cached once the answer is over."""
         known = self._wrapped.get(exchange)
         if known is not None and known[0] == width:
             return known[1]

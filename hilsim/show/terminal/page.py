@@ -1,4 +1,4 @@
-"""A page of a report: lines and paragraphs that never exceed it, plain where the encoding knows no more."""
+"""A page of a report: lines and paragraphs that never exceed it, plain where the encoding has no more."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ KEPT_SPANS = 1000  # a track; many more than a few rounds of the longest drafts
 
 @dataclass(eq=False)  # two alike are still two, and what is drawn can be remembered by exchange
 class Exchange:
-    """A question and its answer as far as it has got: rounds with their words."""
+    """A question and its answer as far as it has got: rounds with their text."""
 
     conversation: int
     user: str
@@ -168,7 +168,7 @@ class Tally:
             exchange.tokens += closed.emitted
 
     def runs(self, exchange: Exchange) -> Iterator[tuple[str, bool]]:
-        """The words of an answer in stretches, each drafted and accepted, or the target's own."""
+        """The text of an answer in stretches, each drafted and accepted, or the target's own."""
         for closed, text in exchange.rounds:
             drafted = ""
             if closed.kept_drafts:
@@ -211,7 +211,7 @@ class Tally:
 
     @property
     def progress(self) -> float:
-        """Share of all passes that is done, words of open answers counted."""
+        """Share of all passes that is done, tokens of open answers counted."""
         now = self.current
         if not now.requests:
             return 0.0
