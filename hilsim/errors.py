@@ -122,10 +122,10 @@ LESS = (
 def memory_short(error: BaseException, what: str, remedy: str = LESS) -> MemoryShort | None:
     """The error as a `MemoryShort` where memory ran out; else None."""
     text = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not any(words in text.lower() for words in SHORTAGES):
+    if not isinstance(error, MemoryError) and not any(phrase in text.lower() for phrase in SHORTAGES):
         return None
-    asked = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
-    return MemoryShort(what, f"{asked[1]} more were asked for" if asked else text[:120] or "no more to be had", remedy)
+    size = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
+    return MemoryShort(what, f"{size[1]} more were asked for" if size else text[:120] or "no more to be had", remedy)
 
 
 class SimulationError(HilsimError):

@@ -26,7 +26,7 @@ from hilsim.describe.figure import (
     WeightRate,
     as_tuple,
 )
-from hilsim.describe.names import key, words
+from hilsim.describe.names import key, split_name
 from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
@@ -292,7 +292,7 @@ class Chip(Named):
     def _each_mode_once(self) -> Chip:
         own = [] if self.mode is None else [self.mode.name]
         listed = [*own, *self.modes, *self.modes_elsewhere]
-        keys = [key(words(name)) for name in listed]
+        keys = [key(split_name(name)) for name in listed]
         if twice := [name for name, one in zip(listed, keys, strict=True) if keys.count(one) > 1]:
             raise Misfit(f"the modes {', '.join(twice)}, which are one", "each mode once")
         return self

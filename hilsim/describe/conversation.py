@@ -41,13 +41,13 @@ class Conversation:
     unused: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
+    def all_text(self) -> str:
         """All of it that enters a digest."""
         return "\t".join(self.turns if self.system is None else (f"\0{self.system}\0", *self.turns))
 
 
 Refuse = Callable[[str, str], None]  # what was found, what was expected
-Words = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, what is not used
+Read = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, what is not used
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Format:
     name: str
     turns: str
     ids: str
-    read: Callable[[Any, Refuse], Words]
+    read: Callable[[Any, Refuse], Read]
     needs_id: bool = True
     labels: tuple[str, ...] = ()  # say nothing that a run could use
     unused: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Format:
         return (self.ids, self.turns, SYSTEM, *self.labels, *self.unused)
 
 
-def plain(value: Any, refuse: Refuse) -> Words:
+def plain(value: Any, refuse: Refuse) -> Read:
     """A list of the passenger's turns."""
     if not isinstance(value, list) or not all(isinstance(turn, str) for turn in value):
         refuse("turns that are no list of texts", OWN)
@@ -75,7 +75,7 @@ def plain(value: Any, refuse: Refuse) -> Words:
     return value, None, ()
 
 
-def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
+def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Read:
     """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
     turns: list[str] = []
     system: str | None = None
@@ -196,12 +196,12 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         refuse(f"{format_.ids}: {kind_of(number)}", "text or a whole number")
     wrong = False
 
-    def refuse_words(found: str, expected: str) -> None:
+    def refuse_entry(found: str, expected: str) -> None:
         nonlocal wrong
         wrong = True
         refuse(found, expected)
 
-    turns, system, unused = format_.read(row[format_.turns], refuse_words)
+    turns, system, unused = format_.read(row[format_.turns], refuse_entry)
     if SYSTEM in row and system is not None:
         refuse("two system texts", "one, as a key or as the first message")
     system = row.get(SYSTEM, system)

@@ -281,6 +281,6 @@ def standing_of(cell: str, release: float | None) -> Standing:
     return "partial" if cell else "unknown"
 
 
-def load_profile(value: str, asked_in: Path) -> Profile:
+def load_profile(value: str, named_in: Path) -> Profile:
     """A profile by name or file. Raises `InputError`."""
-    return load_named("profile", Profile, value, asked_in)
+    return load_named("profile", Profile, value, named_in)

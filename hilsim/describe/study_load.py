@@ -18,7 +18,7 @@ from hilsim.describe.catalogue import located
 from hilsim.describe.complaints import short, validated
 from hilsim.describe.load import load_setup, with_override
 from hilsim.describe.meant import unknown_names
-from hilsim.describe.names import asked, key_hint
+from hilsim.describe.names import did_you_mean, key_hint
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
 from hilsim.describe.study import Axis, LinkedAxis, ListAxis, RangeAxis, Study, axis_of
@@ -158,7 +158,7 @@ def metric_faults(data: dict[str, Any], document: Document, file: str, known: Co
             continue
         if name not in known:
             inside = [metric for metric in known if metric.startswith(f"{name}.")]
-            remedy = asked(inside[:1]) or key_hint(name, known)
+            remedy = did_you_mean(inside[:1]) or key_hint(name, known)
             yield Fault(file, at(document, *path), f"the metric {name!r}", f"one of {', '.join(known)}", remedy)
         elif (path[0], name) in seen:
             yield Fault(file, at(document, *path), f"the metric {name!r} twice", "each metric once")
@@ -211,7 +211,7 @@ class AxisChecks:
                     yield override(key, value)
 
     def load(self, arguments: Sequence[str]) -> tuple[list[Fault], str]:
-        """What is wrong for any values of the other axes, or the digest of the scenario with these values; "" for neither.
+        """What is wrong for any values of other axes, or the digest of the scenario with these values; "" for neither.
 
         What fails only for the whole scenario may be right with other values, so it is no fault here.
         """

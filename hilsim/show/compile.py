@@ -175,14 +175,14 @@ def grouped(plan: Plan) -> list[Group]:
 def finding(page: Page, group: Group) -> None:
     """One finding with its place, reason, source and remedy; notes in short."""
     one = group.first
-    word, colour = SEVERITIES[one.severity]
+    severity, colour = SEVERITIES[one.severity]
     what = one.operator or one.module or "the whole"
     if one.severity == "note":
-        page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{word:<10}")
+        page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{severity:<10}")
         return
     several = f"  {counted(group.nodes, 'node')} in {', '.join(group.graphs)}" if group.nodes > 1 else ""
     page.line()
-    page.paragraph(Text.assemble((what, f"bold {colour}"), f"  {one.rule}", (several, FRAME)), 10, f"{word:<10}")
+    page.paragraph(Text.assemble((what, f"bold {colour}"), f"  {one.rule}", (several, FRAME)), 10, f"{severity:<10}")
     if one.place:
         page.paragraph(f"at {one.place}", 10)
     page.paragraph(one.reason, 10)
@@ -212,7 +212,7 @@ def rewrites(page: Page, plan: Plan) -> None:
         memory = f"; up to {mebibytes(most)} of memory" if most else ""
         page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)
         if use.work != Work():
-            page.paragraph(f"a pass of {plan.graphs[0].name}: {work_in_words(use.work, plan.activations)}", 10)
+            page.paragraph(f"a pass of {plan.graphs[0].name}: {work_text(use.work, plan.activations)}", 10)
         if use.caveat:
             page.paragraph(f"mind: {use.caveat}", 10)
         for option in use.others:
@@ -220,7 +220,7 @@ def rewrites(page: Page, plan: Plan) -> None:
             page.paragraph(Text(f"instead: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
 
 
-def work_in_words(work: Work, activations: str) -> str:
+def work_text(work: Work, activations: str) -> str:
     """Launches, bytes and operations more, or less."""
     moved = mebibytes(abs(work.numbers) * ACTIVATION_BITS[activations] / 8)
     sign = "-" if work.numbers < 0 else "+"

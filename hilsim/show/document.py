@@ -23,7 +23,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.sim.trace import Pace, Trace
 from hilsim.text.coverage import coverage, coverage_notes
 from hilsim.units import ms
@@ -307,5 +307,5 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):
-        found.insert(0, outside_words(outside_car(setup)))
+        found.insert(0, outside_sentence(outside_car(setup)))
     return found

@@ -23,7 +23,7 @@ from hilsim.show.document import as_json as spelled
 from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.plots.canvas import canvas
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import is_absent
 from hilsim.study.answer import Answer, Best
 from hilsim.study.explorer import Exploration, Finalist
@@ -70,7 +70,7 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
         highlight=False,
     )
     if outside := outside_car(base):
-        console.print(f"[bold red]{outside_words(outside)}[/bold red]")
+        console.print(f"[bold red]{outside_sentence(outside)}[/bold red]")
     if len(found):
         console.print(doubtful(found.measures), highlight=False)
     if found.left_out or any(answer.broken.values()):
@@ -99,7 +99,7 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
             highlight=False,
         )
     if roles := dict.fromkeys(role for each in exploration.finalists for role in outside_car(each.setup)):
-        console.print(f"[bold red]{outside_words([*roles])}[/bold red]")
+        console.print(f"[bold red]{outside_sentence([*roles])}[/bold red]")
     command = ranking_command(exploration)
     end = "Whether the ranking of these survives their ranges:" if command else RANKING
     console.print(f"[dim]{RESTS} {end}[/dim]")
@@ -277,7 +277,7 @@ def render_questions(answer: Answer, console: Console) -> None:
     for question, kind, part in QUESTIONS:
         best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
         if len(best) > 1:
-            rows.append((question, *told(answer.objective, best)))
+            rows.append((question, *best_row(answer.objective, best)))
             table.add_row(*rows[-1])
     console.print("Answers", style="italic")
     if has_room(table, console):
@@ -288,7 +288,7 @@ def render_questions(answer: Answer, console: Console) -> None:
         console.print(f"  {question} {first}: {value} {one.unit}; next {second}, {worse}", highlight=False)
 
 
-def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
+def best_row(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
     """The best value, its number, the next value, and how much worse it is."""
     first, second = best[0], best[1]
     worse = (second.cost - first.cost) / abs(first.cost) if first.cost else 0.0
@@ -299,11 +299,11 @@ def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str
 def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
     """A finalist: its choices, its result by event simulation, and the assumed figures that it rests on."""
     one = answer.objective
-    word = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
+    confirmed = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
     lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
-    lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {word}")
+    lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {confirmed}")
     if assumed := assumed_figures(finalist):
-        lines.append(f"rests on {len(assumed)} assumed figures (--out has all){rests_words(one, finalist)}")
+        lines.append(f"rests on {len(assumed)} assumed figures (--out has all){rests_text(one, finalist)}")
     return lines
 
 
@@ -312,15 +312,15 @@ def assumed_figures(finalist: Finalist) -> list[dict[str, Any]]:
     return [figure for figure in assumptions(finalist.setup) if figure["kind"] == "assumed"]
 
 
-def rests_words(one: Objective, finalist: Finalist) -> str:
+def rests_text(one: Objective, finalist: Finalist) -> str:
     """The assumed figures that move a finalist most over their ranges, and those at which it does not fit."""
     movers = [
         f"{mover.figure} ({number(one, mover.at_low)} to {number(one, mover.at_high)} {one.unit})"
         for mover in finalist.rests.movers[:MOST_MOVERS]
     ]
-    words = f"; most on {', '.join(movers)}" if movers else ""
+    most = f"; most on {', '.join(movers)}" if movers else ""
     limits = [f"{limit.figure} {limit.value:g} {limit.unit}" for limit in finalist.rests.limits]
-    return words + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
+    return most + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
 
 
 def configurations(answer: Answer) -> Iterator[dict[str, Any]]:

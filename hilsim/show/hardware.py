@@ -184,8 +184,8 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
             roles = " and ".join(unit["other_weights"])
             page.paragraph(Text(f"The board's model is not the stand-in that the scenario names as {roles}.", BAD), 4)
         if interpolated := unit["steps"].get("interpolated"):
-            words = f"{counted(interpolated, 'step')} interpolated from others; warnings and shadow leave them out."
-            page.paragraph(Text(words, BAD), 4)
+            sentence = f"{counted(interpolated, 'step')} interpolated from others; warnings and shadow leave them out."
+            page.paragraph(Text(sentence, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
         first_few(page, unit["faults"], FAULTS_SHOWN, fault_text, "fault")
@@ -224,8 +224,8 @@ def render_shadow(page: Page, found: Block) -> None:
     page.title("shadow", "the chip model against the chip, medians in ms by phase, width and positions cached")
     if found["other_models"]:
         roles = " and ".join(found["other_models"])
-        words = f"The chip model times the deployed model; as {roles} the board runs another, of another vocabulary."
-        page.paragraph(Text(words, BAD), 2)
+        sentence = f"The chip model times the deployed model; as {roles} the board runs another, of another vocabulary."
+        page.paragraph(Text(sentence, BAD), 2)
     kinds = found["kinds"]
     if not kinds:
         page.paragraph("No step was executed.", 2)
@@ -243,8 +243,8 @@ def render_shadow(page: Page, found: Block) -> None:
     if len(kinds) > KINDS_SHOWN:
         page.line((f"  {len(kinds) - KINDS_SHOWN} more kinds in --json", FRAME))
     error, bias = percent(found["mean_absolute_error"]), f"{found['bias']:+.1%}"
-    words = f"Mean absolute error {error}, each kind weighed by its time; in all the model is {bias} off."
-    page.paragraph(words, 2)
+    sentence = f"Mean absolute error {error}, each kind weighed by its time; in all the model is {bias} off."
+    page.paragraph(sentence, 2)
 
 
 def row(*cells: object) -> str:

@@ -107,7 +107,7 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def told_apart(texts: Sequence[str], width: int) -> list[str]:
+def abbreviate(texts: Sequence[str], width: int) -> list[str]:
     """Texts of one kind in little room: where one is too long, all without the words that all begin and end with.
 
     What differs is never cut; it may still be longer than `width`.

@@ -14,7 +14,7 @@ from hilsim.describe.study import Study
 from hilsim.describe.write import typed
 from hilsim.files import written
 from hilsim.measure.measures import MEASURES
-from hilsim.show.numbers import clean, counted, duration, percent, three_digits, told_apart
+from hilsim.show.numbers import abbreviate, clean, counted, duration, percent, three_digits
 from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import (
@@ -86,7 +86,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
     shown = list(lines.values())[:MOST_LINES]
     others = [[spelled(label) for place, label in enumerate(line[0].labels) if place != across] for line in shown]
     columns = list(zip(*others, strict=True))
-    telling = [told_apart(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
+    telling = [abbreviate(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
     names = [", ".join(parts) for parts in zip(*telling, strict=True)]
     for number, line in enumerate(shown):
         # Where nothing orders the choices, marks of one choice stand beside each other.
@@ -111,7 +111,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
         if len(column.rows) <= 12 and not column.log:
             axes.set_xticks([float(label) for label in column.labels if isinstance(label, int | float)])
     else:
-        ticks = [fill(label, 24) for label in told_apart([spelled(label) for label in column.labels], 24)]
+        ticks = [fill(label, 24) for label in abbreviate([spelled(label) for label in column.labels], 24)]
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         slanted = max(map(len, ticks)) > 10
         axes.set_xticks(range(len(ticks)), ticks, rotation=25 * slanted, ha="right" if slanted else "center")

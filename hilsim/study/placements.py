@@ -129,7 +129,7 @@ class Found:
         return whole
 
 
-def got_ready(
+def load_space(
     file: Path,
     overrides: Sequence[str],
     space: Space,
@@ -148,17 +148,17 @@ def got_ready(
         scenarios.append(load_setup(file, given).scenario)
         sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
         placed = [draft_at(file, given, choice, base.target.chip.name, say, cloud=cloud) for choice in space.drafts]
-        spoken: dict[str, Path | str] = {}
+        transcripts_of: dict[str, Path | str] = {}
         for draft in placed:
-            if isinstance(draft, Placed) and str(draft.stand_in) not in spoken:
+            if isinstance(draft, Placed) and str(draft.stand_in) not in transcripts_of:
                 say(f"what {draft.placement.stand_in} drafts by {rule.name}")
                 try:
-                    spoken[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
+                    transcripts_of[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
                 except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
-                    spoken[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
-        voices = [draft if isinstance(draft, str) else spoken[str(draft.stand_in)] for draft in placed]
-        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(voices, placed, strict=True)))
-        said.append(tuple(Path() if isinstance(voice, str) else voice for voice in voices))
+                    transcripts_of[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
+        sources = [draft if isinstance(draft, str) else transcripts_of[str(draft.stand_in)] for draft in placed]
+        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(sources, placed, strict=True)))
+        said.append(tuple(Path() if isinstance(source, str) else source for source in sources))
         known = next((path for path in said[-1] if path != Path()), None)
         heard.append(known or transcript(replace(base, scenario=scenarios[-1])))
     return Ready(
@@ -178,9 +178,9 @@ def got_ready(
 
 def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str], None]) -> Site | str:
     """The target at one place, after its compile check; or why it cannot be there."""
-    nobody = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
+    no_draft = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
     try:
-        alone = load_setup(file, [*given, *nobody, *choice.overrides])
+        alone = load_setup(file, [*given, *no_draft, *choice.overrides])
         if full := overfull(ledgers(alone)):
             return full  # without asking its compiler, which takes seconds
         setup = compiled(alone, say)
@@ -399,7 +399,7 @@ class Screen:
         return self.sources[said]
 
     def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Words:
-        """The tokens of a transcript, with lookup's proposals where the policy uses it."""
+        """What a transcript says, with what lookup proposes where that is asked for."""
         lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
         key = (said, *lookup)
         if key not in self.words:

@@ -1,6 +1,6 @@
 """The space of placements: every role on every unit, precisions, widths, drafts, links, rules and policies.
 
-A choice is a few values of `--set`; a configuration is one choice of each kind. What runs or fits is up to `placements`.
+A choice is a few values of `--set`; a configuration is one choice of each kind. What runs or fits `placements` decides.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Space:
     def only(self, wanted: Mapping[str, Sequence[str]]) -> Space:
         """The part of the space with these values alone; keys as `KINDS` has them."""
 
-        def kept(kind: str, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+        def matching(kind: str, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
             mine = {key.partition(".")[2]: values for key, values in wanted.items() if key.partition(".")[0] == kind}
             return tuple(
                 choice
@@ -52,12 +52,12 @@ class Space:
             )
 
         return Space(
-            kept("target", self.targets),
-            kept("draft", self.drafts),
-            kept("link", self.links),
-            kept("rules", self.rules),
-            kept("policy", self.policies),
-            kept("policy", self.alone),
+            matching("target", self.targets),
+            matching("draft", self.drafts),
+            matching("link", self.links),
+            matching("rules", self.rules),
+            matching("policy", self.policies),
+            matching("policy", self.alone),
         )
 
     def values(self) -> dict[str, list[str]]:
@@ -83,7 +83,7 @@ def space_of(setup: Setup, chips: Sequence[Chip], links: Sequence[Link], drafts:
     """Everything that could be tried with a scenario's target model on these chips, over these links."""
     return Space(
         tuple(target for chip in chips for target in targets_on(setup, chip)),
-        tuple(draft for chip in chips for model, said in drafts for draft in drafts_on(chip, model, said)),
+        tuple(draft for chip in chips for model, stand_in in drafts for draft in drafts_on(chip, model, stand_in)),
         tuple(Choice(link.name, (f"link={link.name}",)) for link in links),
         rules_for(setup),
         tuple(chain_policies()),

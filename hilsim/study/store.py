@@ -103,13 +103,13 @@ class Store:
             raise self.damaged(health)
         row = self.base.execute("select value from study where name='ground'").fetchone()
         try:
-            kept: dict[str, Any] = json.loads(row[0])
+            stored: dict[str, Any] = json.loads(row[0])
         except (TypeError, ValueError):
             raise self.damaged("no record of what it rests on") from None
-        if differs := [name for name in {**kept, **ground} if kept.get(name) != ground.get(name)]:
+        if differs := [name for name in {**stored, **ground} if stored.get(name) != ground.get(name)]:
             raise InputError(
                 [
-                    Fault(str(self.file), "", f"points with {name} {kept.get(name, 'unknown')}",
+                    Fault(str(self.file), "", f"points with {name} {stored.get(name, 'unknown')}",
                           f"{name} {ground.get(name, 'unknown')}", f"It holds another study. {ANOTHER}")
                     for name in differs
                 ]

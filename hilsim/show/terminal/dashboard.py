@@ -21,7 +21,7 @@ from rich.segment import Segment
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
 from hilsim.show.terminal.layout import Layout
-from hilsim.show.terminal.tally import Tally, Words
+from hilsim.show.terminal.tally import Tally, TextOf
 from hilsim.sim.trace import RequestRecord, Round, Span
 
 FRAMES_PER_SECOND = 8
@@ -36,7 +36,7 @@ def suits(console: Console) -> bool:
 class Dashboard:
     """An observer that draws what it sees. Use it as a context manager around the runs; else it only counts.
 
-    `words` turns tokens into text (`source.text`), so that drafted words can be told from the target's own.
+    `text_of` turns tokens into text (`source.text`), so that drafted text can be coloured apart from the target's own.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Dashboard:
         setup: Setup,
         ledgers: Mapping[str, Ledger],
         console: Console,
-        words: Words,
+        text_of: TextOf,
         *,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.console, self.clock = console, clock
-        self.tally = Tally(setup, words)
+        self.tally = Tally(setup, text_of)
         self.layout = Layout(setup, ledgers, self.tally, console)
         self.frames = 0
         self.drawing_s = 0.0
