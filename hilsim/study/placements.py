@@ -61,8 +61,8 @@ class Site:
 class Ready:
     """A space with everything loaded: of each choice what it places, or why it cannot.
 
-    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts,
-    `heard` (rule) one for what the target says alone, which stands in any. Without `cloud` no role is placed outside
+    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `transcripts` are by rule and draft,
+    `target_transcripts` (one a rule) have the tokens of the target alone, which any of them has. Without `cloud` no role is placed outside
     the car, whichever it is.
     """
 
@@ -72,8 +72,8 @@ class Ready:
     scenarios: tuple[Scenario, ...]
     sites: tuple[tuple[Site | str, ...], ...]
     drafts: tuple[tuple[Placed | str, ...], ...]
-    said: tuple[tuple[Path, ...], ...]
-    heard: tuple[Path, ...]
+    transcripts: tuple[tuple[Path, ...], ...]
+    target_transcripts: tuple[Path, ...]
     links: tuple[Link, ...]
     policies: tuple[Policy, ...]
     alone: tuple[Policy, ...]
@@ -142,25 +142,25 @@ def load_space(
 ) -> Ready:
     """Load and compile every choice once. Raises `InputError` where the scenario itself is at fault."""
     scenarios: list[Scenario] = []
-    sites, drafts, said, heard = [], [], [], []
+    sites, drafts, transcripts, target_transcripts = [], [], [], []
     for rule in space.rules:
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
         sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
         placed = [draft_at(file, given, choice, base.target.chip.name, say, cloud=cloud) for choice in space.drafts]
-        transcripts_of: dict[str, Path | str] = {}
+        recorded: dict[str, Path | str] = {}
         for draft in placed:
-            if isinstance(draft, Placed) and str(draft.stand_in) not in transcripts_of:
+            if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
                 say(f"what {draft.placement.stand_in} drafts by {rule.name}")
                 try:
-                    transcripts_of[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
+                    recorded[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
                 except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
-                    transcripts_of[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
-        sources = [draft if isinstance(draft, str) else transcripts_of[str(draft.stand_in)] for draft in placed]
+                    recorded[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
+        sources = [draft if isinstance(draft, str) else recorded[str(draft.stand_in)] for draft in placed]
         drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(sources, placed, strict=True)))
-        said.append(tuple(Path() if isinstance(source, str) else source for source in sources))
-        known = next((path for path in said[-1] if path != Path()), None)
-        heard.append(known or transcript(replace(base, scenario=scenarios[-1])))
+        transcripts.append(tuple(Path() if isinstance(source, str) else source for source in sources))
+        known = next((path for path in transcripts[-1] if path != Path()), None)
+        target_transcripts.append(known or transcript(replace(base, scenario=scenarios[-1])))
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -168,8 +168,8 @@ def load_space(
         tuple(scenarios),
         tuple(sites),
         tuple(drafts),
-        tuple(said),
-        tuple(heard),
+        tuple(transcripts),
+        tuple(target_transcripts),
         tuple(links),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.policies),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.alone),
@@ -303,11 +303,11 @@ class Screen:
         held = ledgers(setup)
         if full := overfull(held):
             return Found(left_out=Counter({full: count}))
-        said, fit = self.said(rule, place), fit_of(setup, held)
+        transcript, fit = self.transcript_of(rule, place), fit_of(setup, held)
         parts = []
         for link in links:
             joined = setup if draft is None else replace(setup, link=self.link(link))
-            found = self.of_link(joined, held, said, policies, (target, place, link, rule))
+            found = self.of_link(joined, held, transcript, policies, (target, place, link, rule))
             if len(found):
                 found.measures |= {name: np.full(len(found), value) for name, value in fit.items()}
             parts.append(found)
@@ -326,9 +326,9 @@ class Screen:
             link=None,
         )
 
-    def said(self, rule: int, place: int) -> Path:
+    def transcript_of(self, rule: int, place: int) -> Path:
         """The transcript of a rule and a draft."""
-        return self.ready.heard[rule] if place == NOWHERE else self.ready.said[rule][place]
+        return self.ready.target_transcripts[rule] if place == NOWHERE else self.ready.transcripts[rule][place]
 
     def by_events(self, job: Job, policy: Policy) -> Found:
         """One configuration, event by event; `left_out` takes back what screening counted of it."""
@@ -337,13 +337,13 @@ class Screen:
         assert isinstance(site, Site)
         assert isinstance(draft, Placed)
         setup = replace(self.setup_of(job.rule, site, draft), link=self.link(job.link))
-        said = self.said(job.rule, job.draft)
-        logits = RecordedLogits(source="transcript", file=str(said))
+        transcript = self.transcript_of(job.rule, job.draft)
+        logits = RecordedLogits(source="transcript", file=str(transcript))
         setup = replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy, "logits": logits}))
         left_out = Counter({f"not screened: {refusal(setup, policy)}": -1})
         held = ledgers(setup)
         try:
-            source = self.source_of(setup, said)
+            source = self.source_of(setup, transcript)
             if self.alone is None or self.alone[0] != job.alike:
                 self.alone = job.alike, simulate(setup, source, ALONE)
             numbers = measured(setup, held, self.alone[1], simulate(setup, source))
@@ -360,10 +360,10 @@ class Screen:
         return on_chip() if place == NOWHERE else self.ready.links[place]
 
     def of_link(
-        self, setup: Setup, held: dict[str, Ledger], said: Path, policies: Sequence[Policy], at: tuple[int, ...]
+        self, setup: Setup, held: dict[str, Ledger], transcript: Path, policies: Sequence[Policy], at: tuple[int, ...]
     ) -> Found:
         """Every policy, with everything else fixed."""
-        words, tables = self.words_of(setup, said), self.tables.setdefault(said, Tables())
+        words, tables = self.words_of(setup, transcript), self.tables.setdefault(transcript, Tables())
         try:
             baseline = screened(setup, ALONE, words, tables).requests
         except Unscreenable as error:
@@ -371,7 +371,7 @@ class Screen:
         left_out: Counter[str] = Counter()
         runs, places = [], []
         for place, policy in enumerate(policies):
-            mine = self.words_of(setup, said, policy)
+            mine = self.words_of(setup, transcript, policy)
             try:
                 runs.append(screened(setup, policy, mine, tables).requests)
             except Unscreenable as error:
