@@ -62,7 +62,7 @@ class Ready:
     """A space with everything loaded: of each choice what it places, or why it cannot.
 
     `sites` and `drafts` are by rule, as what a graph ends in depends on it. `transcripts` are by rule and draft,
-    `target_transcripts` (one a rule) have the tokens of the target alone, which any of them has. Without `cloud` no role is placed outside
+    `target_transcripts`, one a rule, hold the tokens of the target alone. Without `cloud` no role is placed outside
     the car, whichever it is.
     """
 
@@ -151,7 +151,7 @@ def load_space(
         recorded: dict[str, Path | str] = {}
         for draft in placed:
             if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
-                say(f"what {draft.placement.stand_in} drafts by {rule.name}")
+                say(f"drafts of {draft.placement.stand_in} under rule {rule.name}")
                 try:
                     recorded[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
                 except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
