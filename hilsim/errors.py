@@ -125,7 +125,7 @@ def memory_short(error: BaseException, what: str, remedy: str = LESS) -> MemoryS
     if not isinstance(error, MemoryError) and not any(phrase in text.lower() for phrase in SHORTAGES):
         return None
     size = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
-    return MemoryShort(what, f"{size[1]} more were asked for" if size else text[:120] or "no more to be had", remedy)
+    return MemoryShort(what, f"{size[1]} more were requested" if size else text[:120] or "no more available", remedy)
 
 
 class SimulationError(HilsimError):

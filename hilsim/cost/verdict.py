@@ -140,7 +140,7 @@ def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
     role, context = placed.role, setup.scenario.context_tokens
     for smaller in (context // 2, context // 4):
         if smaller >= 256:
-            yield [f"context_tokens={smaller}"], "a shorter memory of the conversation"
+            yield [f"context_tokens={smaller}"], "less context of the conversation"
     widths = placed.widths
     if widths is not None and len(widths) > 2:
         for kept in ((1, widths[-1]), widths[:-1]):

@@ -163,7 +163,7 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
         faults.append(Fault(str(path), "", only, wanted, f"Use --set workload.count={len(found)}."))
     if len(faults) > MOST_FAULTS:
         more = f"{len(faults) - MOST_FAULTS} more faults"
-        faults[MOST_FAULTS:] = [Fault(str(path), "", more, "none", "Mend those above first.")]
+        faults[MOST_FAULTS:] = [Fault(str(path), "", more, "none", "Correct those above first.")]
     if faults:
         raise ScenarioError(faults)
     return tuple(found[:count])

@@ -270,7 +270,7 @@ def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
         case TokensARound(tokens_a_round=wanted, drafted=drafted) if abs(tokens - wanted) > FAR_OFF * drafted:
             return [f"{found}, not the {wanted:g} that were typed: {OTHER_ROUNDS.format(drafted)}"]
         case Conditional(chances=chances) | Marginal(chances=chances) if places > len(chances):
-            rest = "those beyond take the last one's"
+            rest = "those beyond use the last one's"
             return [f"Acceptance is typed for {len(chances)} places and {places} were drafted: {rest}."]
     return []
 
@@ -280,7 +280,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     scenario = setup.scenario
     found = []
     if scenario.logits.source == "synthetic":
-        found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and the text is no model's.")
+        found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and no model generates the text.")
     else:
         pairs = "; ".join(timed_and_text(placed, setup) for placed in setup.roles.values())
         timed = "deployed models or the boards" if setup.backends else "deployed models"

@@ -218,7 +218,7 @@ def render_pareto(answer: Answer, console: Console) -> None:
         console.print(Padding(f"{row}  " + listed({name: named[name] for name in columns}), INDENT), highlight=False)
     if same:
         console.print("all: " + listed(same), style="dim", highlight=False)
-    console.print("x own: over the target alone at the same place, another for each: no measure of which is quicker",
+    console.print("x own: over the target alone at the same place; as that differs, it does not rank placements",
                   style="dim", highlight=False)  # fmt: skip
 
 

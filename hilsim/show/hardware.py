@@ -145,14 +145,14 @@ def cautions(units: Sequence[Block]) -> list[str]:
         if gone:
             found.append(
                 f"{unit['unit']} {gone[0]['then']} in the {gone[0]['run']} run, request {gone[0]['request']}: "
-                "what comes after is timed by something else, and the speed-up compares the two."
+                "later steps are timed by something else, and the speed-up compares the two."
             )
         elif faults:
             runs = ", ".join(sorted({fault["run"] for fault in faults}))
             cost = duration(sum(fault["cost_ms"] for fault in faults))
             found.append(
                 f"{unit['unit']} had {counted(len(faults), 'fault')}, which took {cost} of the {runs} run: "
-                "the speed-up compares runs of unequal luck."
+                "the speed-up compares runs with different faults."
             )
         if unit["steps"].get("interpolated"):
             found.append(f"{counted(unit['steps']['interpolated'], 'step')} of {unit['unit']} were interpolated.")
@@ -172,7 +172,7 @@ def render_lost(page: Page, found: Block) -> None:
 
 def render_hardware(page: Page, units: Sequence[Block]) -> None:
     """What stood behind the units."""
-    page.title("hardware", "times are the boards' own; the way to them and back is not counted")
+    page.title("hardware", "times are measured on the boards; the way to them and back is not counted")
     for unit in units:
         models = ", ".join(f"{name} as {role}" for role, name in unit["models"].items())
         page.paragraph(Text(clean(f"{unit['unit']}: {unit['backend']}, {models}"), "bold"), 2)

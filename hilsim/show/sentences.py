@@ -117,8 +117,11 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
     counts = f"{rule}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
     if mismatches:
         answers = counted(mismatches, "answer")
-        return f"{counts}: NOT lossless, {answers} left the target's own text for no numerical reason.", False
+        return f"{counts}: NOT lossless, {answers} differ from the target's own text without a numerical tie.", False
     if ties:
         after = counted(block.get("not_compared_tokens", 0), "token")
-        return f"{counts}: equal up to last-bit ties; {after} after a tie answer another history.", True
+        return (
+            f"{counts}: equal up to last-bit ties; {after} after a tie follow another history and are not compared.",
+            True,
+        )
     return f"{counts}: token-exact, every token is the target's own ({why}).", True

@@ -33,7 +33,7 @@ def print_profile(
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
     console.print(Text(clean(f"{file}: {facts}"), style="bold"))
     for model in dict.fromkeys(one.shape.model for one in found):
-        console.print(Text(clean(model), style="bold"), "median ms; how wide the middle half of the times is, of that")
+        console.print(Text(clean(model), style="bold"), "median ms; interquartile range over the median")
         console.print(times_table([one for one in found if one.shape.model == model]))
     for doubt in doubted[:DOUBTS_SHOWN]:
         console.print(Text(clean(f"{doubt.kind}: {doubt.sentence}"), style="yellow"))
@@ -42,7 +42,7 @@ def print_profile(
     if unknown:
         console.print(Text(unknown, style="yellow"))
     elif not doubted:
-        console.print("Nothing is doubtful about these times.")
+        console.print("No warnings about these times.")
 
 
 def times_table(found: Sequence[Taken]) -> Table:

@@ -205,7 +205,7 @@ def show(
         text = f"Best {name}, {three_digits(mean.mean)}: {command}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if failed := [row for row in rows if row.outcome.state == "failed"]:
-        text = f"{counted(len(failed), 'point')} failed, which none should; --retry-failed runs them again."
+        text = f"{counted(len(failed), 'point')} failed unexpectedly; --retry-failed runs them again."
         console.print(text, style="bold red", highlight=False)
 
 

@@ -136,7 +136,7 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
         page.paragraph(rounds(acceptance), 2)
     if found.get("fit") is not None:
         page.paragraph(fit_sentence(found["fit"]), 2)
-    for key, words in (("holds", "These intervals hold"), ("does_not_hold", "None of them holds")):
+    for key, words in (("holds", "These intervals contain"), ("does_not_hold", "None of them contains")):
         if found.get(key):
             page.paragraph(f"{words}: {'; '.join(found[key])}.", 2)
 

@@ -138,7 +138,7 @@ def test_times_of_other_shapes_give_a_bad_residual(tmp_path: Path, capsys: pytes
     file = recorded(tmp_path / "a.jsonl", facts, lambda ask: dealt[ask], grid=grid, repeats=1)
     out = tmp_path / "board.yaml"
     assert main(["calibrate", str(file), "--chip", "computer-cpu", "--out", str(out)]) == 1
-    assert "No constants meet these steps." in " ".join(capsys.readouterr().out.split())
+    assert "No constants fit these steps." in " ".join(capsys.readouterr().out.split())
     worst = load_chip(str(out), HERE).residuals.replace("%", " ").split()
     assert min(int(share) for before, share in pairwise(worst) if before == "mean") > 30
 

@@ -363,7 +363,7 @@ def test_the_report_names_assumptions_and_says_whose_text_it_is(run):
     found = document_of(*run)
     text = " ".join(told(found).split())
     assert f"assumptions: {len(found['assumptions'])}" in text
-    assert "the text is no model's" in text
+    assert "no model generates the text" in text
 
 
 def test_the_report_of_a_target_alone_has_no_speculation():
