@@ -39,10 +39,10 @@ def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()
     """Load a scenario and everything that it names.
 
     `scenario` is a path, or a name that is looked up in ./scenarios, then among the shipped ones. `overrides` change
-    single values: dotted paths to any value that YAML can say, or texts such as "policy.draft_tokens=7". Raises
+    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7". Raises
     `InputError` with every fault of every file.
     """
-    with asked():
+    with api_call():
         return load_setup(find_scenario(scenario), spelled(overrides))
 
 
@@ -55,7 +55,7 @@ def check(setup: Setup, *, largest_context: bool = False, progress: bool = False
     """
     from hilsim.show.check import checked
 
-    with asked(progress):
+    with api_call(progress):
         return checked(setup, longest=largest_context)
 
 
@@ -81,7 +81,7 @@ def simulate(
     from hilsim.show.check import checked
     from hilsim.show.run import Wanted, run_checked, wanted_faults
 
-    with asked(progress):
+    with api_call(progress):
         wanted = Wanted(realtime, uncertainty, shadow, link_ends, Path(recordings), watch)
         if faults := wanted_faults(setup, wanted):
             raise InputError(faults)
@@ -99,7 +99,7 @@ def evaluate(setup: Setup, *, progress: bool = False) -> dict[str, float | None]
     from hilsim.runs.evaluate import Refused, require_fit
     from hilsim.runs.evaluate import evaluate as evaluated
 
-    with asked(progress), saying("compiling") as say:
+    with api_call(progress), saying("compiling") as say:
         ready = compiled(setup, say)
         require_fit(ready)
         found = evaluated(ready, every=True)
@@ -121,7 +121,7 @@ def compare(
 
     if not isinstance(setups, Mapping):
         setups = {" ".join(one.overrides) or one.scenario.name: one for one in setups}
-    with asked(progress):
+    with api_call(progress):
         require_metrics(metrics)
         rows = []
         for name, setup in setups.items():
@@ -162,7 +162,7 @@ def sweep(
     from hilsim.study.store import Store
     from hilsim.study.worker import digest_of, facts_of
 
-    with asked(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
+    with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
         file = Path(setup.file).resolve()
         study = {"name": "sweep", "scenario": str(file), "axes": list(map(axis, axes.items())), "repeats": repeats}
@@ -172,10 +172,10 @@ def sweep(
         facts = facts_of(file, described.base)
         grid = grid_of(described, ground=digest_of(facts))
         place = Path(folder) / "sweep.sqlite" if store is None else Path(store)
-        with Store(place, facts, json.dumps(study), machine()) as kept:
+        with Store(place, facts, json.dumps(study), machine()) as stored:
             if retry_failed:
-                kept.forget_failed()
-            campaign = Campaign(grid, kept, file, described.base, bytes_digest(file), facts)
+                stored.forget_failed()
+            campaign = Campaign(grid, stored, file, described.base, bytes_digest(file), facts)
             run_study(campaign, None, [], workers=workers, cluster=None)
             return as_frame(points_table(rows_of(campaign, None), grid, metrics))
 
@@ -209,7 +209,7 @@ def explore(
     from hilsim.study.explorer import explore, question_of
     from hilsim.study.ranking import limit_text
 
-    with asked(progress), unshared_main():
+    with api_call(progress), unshared_main():
         if isinstance(limits, Mapping):
             limits = [limit_text(name, value) for name, value in limits.items()]
         if isinstance(only, Mapping):
@@ -226,7 +226,7 @@ def validate(
 ) -> Validated:
     """How well the chips predict: predicted against measured figures, the shipped ones or those of a CSV.
 
-    `chip` is the chip of rows that do not name one (llama-bench's); docs/logs.md has the columns. Rows at fault are
+    `chip` is the chip of rows that name none (llama-bench's); docs/logs.md has the columns. Rows at fault are
     left out with `skip_bad`. Raises `InputError` with every row at fault, or where no row can be compared.
     """
     from hilsim.fidelity.cases import SHIPPED
@@ -234,7 +234,7 @@ def validate(
     from hilsim.places import DATA
     from hilsim.show.validation import Validated
 
-    with asked(progress):
+    with api_call(progress):
         if csv is None and chip is not None:
             raise InputError([Fault("--chip", "", "no file whose rows it names", "a CSV beside it")])
         skipped: list[Fault] = []
@@ -259,7 +259,7 @@ def calibrate(
     from hilsim.fidelity.from_file import calibrate
     from hilsim.show.validation import Calibrated
 
-    with asked(progress):
+    with api_call(progress):
         if (chip is None) == (family is None):
             found = "neither" if chip is None else "both"
             raise InputError([Fault("calibrate", "", found, "a chip or a family", "Name one of the two.")])
@@ -272,8 +272,8 @@ def calibrate(
 
 
 @contextmanager
-def asked(progress: bool = False) -> Iterator[None]:
-    """One call of a function: nothing is shown unless asked for, and faults name arguments as Python has them."""
+def api_call(progress: bool = False) -> Iterator[None]:
+    """One call of a function: nothing is shown unless requested, and faults name arguments as Python has them."""
     with shown(progress):
         try:
             yield
@@ -291,7 +291,7 @@ def of_argument(fault: Fault) -> Fault:
 
 
 def spelled(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
-    """Overrides as PATH=VALUE. Raises `InputError` for values that YAML cannot say."""
+    """Overrides as PATH=VALUE. Raises `InputError` for values that YAML cannot express."""
     if isinstance(overrides, str):
         raise InputError([Fault("overrides", "", repr(overrides), "a mapping, or a list of PATH=VALUE")])
     if not isinstance(overrides, Mapping):
@@ -300,7 +300,7 @@ def spelled(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
 
 
 def plain(value: Any, place: str) -> Any:
-    """A value in the types that YAML knows: paths as text, ranges and tuples as lists, NumPy's numbers as Python's."""
+    """A value in the types that YAML has: paths as text, ranges and tuples as lists, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
         return {str(key): plain(inside, f"{place}.{key}") for key, inside in value.items()}
     if isinstance(value, list | tuple | range):

@@ -1,7 +1,7 @@
-"""The error family: whatever is the user's to mend. A traceback, on the other hand, means a bug in hilsim.
+"""The errors that hilsim raises for faults a user can correct; any other exception is a bug in hilsim.
 
-Every message says where, what was found, what was expected and what to do about it. `Fault` is one such
-sentence; the errors carry as many as were found, so that a file is mended in one go.
+Every message has the place, what was found, what was expected and a remedy. `Fault` is one such
+message; an error carries all that were found, so that a file can be corrected in one go.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Fault:
 
 
 class Misfit(ValueError):
-    """A value that does not fit, as data. Validators raise it; who knows the file and the place makes it a `Fault`."""
+    """A value that does not fit, as data. Validators raise it; the loader makes it a `Fault` with file and place."""
 
     def __init__(self, found: str, expected: str = "", remedy: str = ""):
         super().__init__(found, expected, remedy)
@@ -44,7 +44,7 @@ class Misfit(ValueError):
         return f"{self.found}; {self.expected}" if self.expected else self.found
 
     def fault(self, file: str, place: str, otherwise: str) -> Fault:
-        """The fault in a file; `otherwise` is expected where the value itself does not say."""
+        """The fault in a file; `otherwise` is expected where the value itself names nothing."""
         return Fault(file, place, self.found, self.expected or otherwise, self.remedy)
 
 
@@ -111,7 +111,7 @@ class MemoryShort(HilsimError):
         return f"memory: found no room for {what} ({found}); expected it to fit. {remedy}"
 
 
-# How allocators, loaders and the dynamic linker say that memory has run out.
+# Messages of allocators, loaders and the dynamic linker when memory has run out.
 SHORTAGES = ("allocate memory", "not enough memory", "failed to map segment", "std::bad_alloc", "out of memory")
 LESS = (
     "Raise the limit (ulimit -v unlimited), or need less: --set context_tokens=512, --set logits.dtype=float32, "
@@ -120,12 +120,12 @@ LESS = (
 
 
 def memory_short(error: BaseException, what: str, remedy: str = LESS) -> MemoryShort | None:
-    """The error as one of ours, where it says that memory has run out; else None."""
+    """The error as a `MemoryShort` where memory ran out; else None."""
     text = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not any(words in text.lower() for words in SHORTAGES):
+    if not isinstance(error, MemoryError) and not any(phrase in text.lower() for phrase in SHORTAGES):
         return None
-    asked = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
-    return MemoryShort(what, f"{asked[1]} more were asked for" if asked else text[:120] or "no more to be had", remedy)
+    size = re.search(r"(?:allocate|alloc\w*) ([\d.,]+ ?(?:bytes|[KMGTPE]i?B))", text)
+    return MemoryShort(what, f"{size[1]} more were requested" if size else text[:120] or "no more available", remedy)
 
 
 class SimulationError(HilsimError):
@@ -133,7 +133,7 @@ class SimulationError(HilsimError):
 
 
 class TooShallow(SimulationError):
-    """A replay asked for more of the draft's continuation than was recorded."""
+    """A replay needed more of the draft's continuation than was recorded."""
 
     def __init__(self, depth: int, needed: int):
         super().__init__(depth, needed)

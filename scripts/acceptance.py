@@ -4,7 +4,7 @@
 python scripts/acceptance.py [SCENARIO] [--set PATH=VALUE]... [--acceptances 0.3:0.95:0.05] [--lengths 1:10:1]
                              [--requests N] [--plot FILE] [--csv FILE]
 
-Drafted tokens are accepted by chance here, on the scenario's chips; what its stand-ins really reach is marked.
+Drafted tokens are accepted by chance here, on the scenario's chips; the acceptance of its stand-ins is marked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every question script shares: its options, and its answer as tables, a sentence, a picture and a CSV."""
+"""Shared by all question scripts: their options, and their answers as tables, a sentence, a picture and a CSV."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which policy for this scenario? Every policy with a handful of settings, over the same conversations.
+"""Which policy for this scenario? Every policy with a few settings, over the same conversations.
 
 python scripts/compare_policies.py [SCENARIO] [--set PATH=VALUE]... [--all] [--plot FILE] [--csv FILE]
 """

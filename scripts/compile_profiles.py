@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which compiler takes which model, then and now? Every shipped model against every rule profile.
+"""Which compiler accepts which model? Every shipped model against every rule profile.
 
 python scripts/compile_profiles.py [MODEL]... [--head NAME] [--profiles NAME,NAME] [--plot FILE] [--csv FILE]
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long a context can one afford? Memory, step time, first token and speed-up over context_tokens.
+"""How long can the context be? Memory, step time, first token and speed-up over context_tokens.
 
 python scripts/context.py [SCENARIO] [--set PATH=VALUE]... [--contexts 256,512,1024,...] [--acceptance A]
                           [--lengths 1:10:1] [--requests N] [--plot FILE] [--csv FILE]

@@ -15,6 +15,6 @@ from hilsim.commands.main import main
 from hilsim.places import DATA
 
 if __name__ == "__main__":
-    told = sys.argv[1:]
-    scenario = [] if told and not told[0].startswith("-") else [str(DATA / "scenarios" / "orin_8295.yaml")]
-    sys.exit(main(["explore", *scenario, *told]))
+    arguments = sys.argv[1:]
+    scenario = [] if arguments and not arguments[0].startswith("-") else [str(DATA / "scenarios" / "orin_8295.yaml")]
+    sys.exit(main(["explore", *scenario, *arguments]))

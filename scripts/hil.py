@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Does the whole hardware loop work on this machine? Agents on loopback: held to the protocol, run, recorded, replayed.
+"""Does the whole hardware loop work on this machine? Agents on loopback: protocol checked, run, recorded, replayed.
 
 python scripts/hil.py            (make hil)
 
 This computer stands for the boards. Every step must hold, or the exit status is 1:
 
   protocol    a running agent passes every check of the conformance suite
-  run         the first scenario with both chips behind the agent says what the simulated one says
+  run         the first scenario with both chips behind the agent gives the tokens of the simulated run
   replay      the recording of that run leaves the same trace
   lost        an agent that is killed in a run ends it with a report, and its recording can be read
   board       this computer profiled, a chip file calibrated from that, a run that was not in it predicted
-  distributed two agents and a link between them: predicted, then really run
+  distributed two agents and a link between them: predicted, then executed
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from scripts.loopback.steps import STEPS, Broken
 
 
 def main() -> int:
-    """Run every step, tell what came of it, and fail where one did not hold."""
+    """Run every step and print its result; the exit status is 1 where one failed."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="hilsim-hil-") as name, saying("") as say:
         for step in STEPS:

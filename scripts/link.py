@@ -70,7 +70,7 @@ def table_of(maps: dict[str, Rows], bandwidths: Sequence[float], latencies: Sequ
 
 
 def rate(mb_s: float | None, least: float) -> str | None:
-    """A bandwidth with its unit; the least tried says that it may be less."""
+    """A bandwidth with its unit, and `<=` before the least that was tried."""
     if mb_s is None:
         return None
     factor, unit = (1e-3, "GB/s") if mb_s >= 1000 else (1, "MB/s") if mb_s >= 1 else (1e3, "kB/s")

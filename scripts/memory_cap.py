@@ -84,7 +84,7 @@ def needs_table(drafts: Sequence[Point]) -> Table:
 
 
 def conclusion(speeds: Sequence[float], caps: Sequence[float], chip: str) -> str:
-    """From which cap on a draft pays, and from which more brings nothing."""
+    """From which cap on a draft gains, and from which more brings nothing."""
     if speeds[-1] <= 1:
         return f"No draft that fits into {caps[-1]:g} GiB gains anything."
     first, gain = next((cap, speed) for cap, speed in zip(caps, speeds, strict=True) if speed > 1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the simulator come to what papers printed? All of scenarios/papers, next to closed forms where they have one.
+"""Does the simulator reproduce published results? All of scenarios/papers, next to closed forms where they have one.
 
 python scripts/papers.py [SCENARIO ...] [--plot FILE] [--csv FILE]
 """
@@ -26,7 +26,7 @@ from hilsim.show.table import Table, terminal
 from hilsim.study.papers import Case, case_of, published_of
 from scripts.arguments import asked
 
-WIDTH = 125  # where no terminal says how wide it is
+WIDTH = 125  # where there is no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

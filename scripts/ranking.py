@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the ranking survive what the chips' figures leave open? Contenders replayed under the same draws of them.
+"""Does the ranking survive the uncertainty of the chips' figures? Contenders replayed under the same draws of them.
 
 python scripts/ranking.py [SCENARIO] [--set PATH=VALUE]... [--contender "KEY=VALUE ..."]... [--objective NAME]
                           [--draws N] [--seed N] [--plot FILE] [--csv FILE]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write scenarios/plans: how the models of the shipped scenarios compile, so that a first run need not find it out.
+"""Write scenarios/plans: how the models of the shipped scenarios compile, so that a first run need not compile them.
 
 python scripts/record_plans.py        (make plans; after a change of the compiler, the networks or the operator tables)
 """

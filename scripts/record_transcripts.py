@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What do the stand-ins say in the shipped scenarios? Records scenarios/transcripts/ again, a file a draft and rule.
+"""What do the stand-ins generate in the shipped scenarios? Records scenarios/transcripts/ again, a file a draft and
+rule.
 
 python scripts/record_transcripts.py [--out DIR]
 """
@@ -20,7 +21,7 @@ from hilsim.runs.record import DEPTH, record
 DRAFTS = ("draft-0.2m", "draft-0.8m", "draft-2m")
 ALL = ("logits.dtype=float64", "workload.count=null")  # last bits that no batch changes; every conversation
 # What the file is named after, the scenario, and what is changed in it.
-SAID = (
+RECORDED = (
     ("shift", "greedy", "orin_8295", ()),
     ("shift", "ratio-full_rows", "ethernet", ()),
     ("shift", "ratio-top_k-64", "ethernet", ("payload={scheme: top_k, k: 64}",)),
@@ -38,10 +39,10 @@ def main() -> int:
 
 def recordings() -> Iterator[tuple[str, Path, list[str]]]:
     """Every file: its name, the scenario, and the values of `--set`."""
-    for words, rule, scenario, changes in SAID:
+    for conversations, rule, scenario, changes in RECORDED:
         for draft in DRAFTS:
             overrides = [f"draft.stand_in=models/{draft}", *ALL, *changes]
-            yield f"{words}-{draft}-{rule}.npz", DATA / "scenarios" / f"{scenario}.yaml", overrides
+            yield f"{conversations}-{draft}-{rule}.npz", DATA / "scenarios" / f"{scenario}.yaml", overrides
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What does a warmer voice cost? Acceptance and speed-up over the temperature, for rules that keep the target's text.
+"""What does a higher temperature cost? Acceptance and speed-up over the temperature, by accept rule.
 
 python scripts/temperature.py [SCENARIO] [--set PATH=VALUE]... [--temperatures 0:1.2:0.2] [--conversations N]
                               [--lengths 1:10:1] [--plot FILE] [--csv FILE]
@@ -77,7 +77,7 @@ def table_of(by_rule: Mapping[str, Sequence[Point]]) -> Table:
 
 
 def conclusion(by_rule: Mapping[str, Sequence[Point]]) -> str:
-    """From the coldest to the warmest, rule by rule."""
+    """From the lowest temperature to the highest, rule by rule."""
     parts = []
     for rule, points in by_rule.items():
         ran = [each for each in points if not each.why]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the simulator predict this computer's own CPU? Profiled, calibrated, then held to requests it has not seen.
+"""Does the simulator predict this computer's own CPU? Profiled, calibrated, then compared on other requests.
 
 python scripts/this_computer.py [SCENARIO] [--set PATH=VALUE]... [--drafts NAME,...] [--repeats N] [--keep DIR]
                                 [--plot FILE] [--csv FILE]
@@ -28,7 +28,7 @@ from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
 from hilsim.hardware.measured.calibrate import calibrate
 from hilsim.hardware.measured.profile import Grid
-from hilsim.hardware.measured.quality import Doubt
+from hilsim.hardware.measured.quality import QualityWarning
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
 from hilsim.progress import saying
 from hilsim.show.plots.scatter import draw_groups
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.keep is not None and (faults := folder_faults(options.keep, "--keep")):
         raise InputError(faults)
     load_before = os.getloadavg()[0]
-    doubted: list[Doubt] = []
+    doubted: list[QualityWarning] = []
     measured: list[list[Trace]] = []
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))

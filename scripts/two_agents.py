@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Does a run that is really distributed take what the simulation says? Two agents, one shaped link, predicted and run.
+"""Does a distributed run take as long as the simulation predicts? Two agents, one shaped link, predicted and run.
 
 python scripts/two_agents.py [SCENARIO] [--set PATH=VALUE]... [--policy sync] [--rate MBIT/S] [--delay MS] [--trials 3]
                              [--no-namespaces] [--json] [--plot FILE] [--csv FILE]
 
 Each chip is an agent in a network namespace of its own, and their link is shaped; where namespaces are not allowed all
 runs on loopback and nothing is shaped. First the agents' own step times go through the simulation, then the same policy
-really has every step executed and every message sent.
+runs with every step executed by an agent and every message sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hilsim.show.distributed import distributed, draw_distributed, sentences, ta
 from hilsim.show.table import terminal
 from hilsim.study.sweeps import load_drafting
 from scripts.arguments import asked, one, question, single
-from scripts.loopback.testbed import settings, shape_of, stand_ins, venue
+from scripts.loopback.testbed import settings, shape_of, stand_ins, testbed
 
 OWN = {
     "target_only": "",
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with saying("recording") as say:
         source = recorded_source(setup, say)
     shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
-    with venue(stand_ins(setup), shape) as place:
+    with testbed(stand_ins(setup), shape) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
             trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(table_of(found))
         for sentence in sentences(found):
             console.print(f"\n{sentence}")
-    title = f"{setup.scenario.name}, {setup.scenario.policy.name}: predicted, and really run"
+    title = f"{setup.scenario.name}, {setup.scenario.policy.name}: predicted and measured"
     write_outputs(
         options,
         lambda path, kind: draw_distributed(there, trials[-1], title, path, kind),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where does 2.5x come from? Speed-up over acceptance and draft length, by target, compiled widths and link.
+"""Where is a speed-up of 2.5x reached? Speed-up over acceptance and draft length, by target, compiled widths and link.
 
 python scripts/where_2_5.py [SCENARIO] [--set PATH=VALUE]... [--targets MODEL,...] [--widths 1-128,1-8-128,...]
                             [--links LINK[:PAYLOAD],...] [--acceptances 0.05:1:0.05] [--lengths 1:10:1] [--plot FILE]

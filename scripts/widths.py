@@ -4,8 +4,8 @@
 python scripts/widths.py [SCENARIO] [--set PATH=VALUE]... [--widths 1-128,1-8-128,...] [--policies sync,adaptive,...]
                          [--plot FILE] [--csv FILE]
 
-A step runs the narrowest graph that is wide enough, so a wide verify is dear and every graph more takes memory: all of
-the weights again where graphs do not share them.
+A step runs the narrowest graph that is wide enough, so a wide verify step is expensive. Every further graph takes
+memory: all of the weights again where graphs do not share them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [over_one_baseline(row, own.alone_ms) for row in found_rows]
     legend = (
         f"speed-up by policy, each at its best setting, over the scenario's target alone ({duration(own.alone_ms)});\n"
-        "GiB: of the target's chip, weights in every graph, or shared; gate: what compile rewrites add to a verify"
+        "GiB: of the target's chip, weights in every graph, or shared; rewrites: what compile rewrites add to a verify"
     )
     options.title = f"which widths should {setup.target.model.name} be compiled for"
     return answer(
@@ -61,11 +61,11 @@ def table_of(rows: Sequence[Sequence[Point]]) -> Table:
     cells = []
     for row in rows:
         top = best(row)
-        gate = [f"{top.number(name):.2g}" for name in top.numbers if name.startswith("gate_ms.")]
+        rewrites = [f"{top.number(name):.2g}" for name in top.numbers if name.startswith("gate_ms.")]
         speeds, held = (marked(each.speedup, top.speedup) for each in row), map(top.number, ("own_gib", "shared_gib"))
-        cells.append([top.place["widths"], *speeds, top.place.get("setting"), *held, " ".join(gate) or None])
+        cells.append([top.place["widths"], *speeds, top.place.get("setting"), *held, " ".join(rewrites) or None])
     policies = (str(each.place["policy"]) for each in rows[0])
-    return Table(["widths", *policies, "setting", "GiB", "shared", "gate, ms"], cells)
+    return Table(["widths", *policies, "setting", "GiB", "shared", "rewrites, ms"], cells)
 
 
 def conclusion(rows: Sequence[Sequence[Point]]) -> str:

@@ -122,7 +122,7 @@ def end_on_sigterm(farewell: Callable[[], None]) -> None:
 
     Python raises between two of its own instructions. A runtime that is loading may stay in one call for minutes, and
     what is raised inside a callback is swallowed. So a thread learns of the signal by itself (the C handler writes to
-    its socket at once), gives `GRACE_S` and then says farewell and ends the process without asking anything further.
+    its socket at once), gives `GRACE_S` and then reports the end and exits the process at once.
     """
     signal.signal(signal.SIGTERM, terminated)
     ours, theirs = socket.socketpair()

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def fit_rows(options: argparse.Namespace) -> int:
-    """What was fitted, how well it is known and how well it predicts; then doubts and notes on the rows."""
+    """What was fitted, how well it is known and how well it predicts; then warnings and notes on the rows."""
     from rich.console import Console
 
     from hilsim.fidelity.chip_file import write_chip

@@ -55,7 +55,7 @@ def require_one_subject(options: argparse.Namespace) -> None:
         found = "neither a scenario nor --module" if options.module is None else "a scenario and --module"
         raise InputError([Fault("check", "", found, "one of the two")])
     if options.module is None and (stray := [name for name, value in only_module.items() if value is not None]):
-        raise InputError([Fault("check", ", ".join(stray), "a scenario, which says that itself", "--set, or --module")])
+        raise InputError([Fault("check", ", ".join(stray), "a scenario, whose file states it", "--set, or --module")])
     if options.module is not None and options.largest_context:
         raise InputError([Fault("check", "--largest-context", "a module, which has no context", "a scenario")])
 

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def argument(asked_in: str, name: str) -> Iterator[None]:
+def argument(named_in: str, name: str) -> Iterator[None]:
     """Faults in a name that an argument gives, with the argument as their only place: no "--model: model: ..."."""
     from dataclasses import replace
 
@@ -74,7 +74,7 @@ def argument(asked_in: str, name: str) -> Iterator[None]:
     except InputError as error:
         places = (name.removeprefix("--"), PATH)
         faults = [
-            replace(one, file=name, place="" if one.place in places else one.place) if one.file == asked_in else one
+            replace(one, file=name, place="" if one.place in places else one.place) if one.file == named_in else one
             for one in error.faults
         ]
         raise type(error)(faults) from None

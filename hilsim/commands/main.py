@@ -59,7 +59,8 @@ def parse(arguments: Sequence[str], prog: str = MODULE) -> argparse.Namespace:
 def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.ArgumentParser:
     """The parser with some commands."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Simulate a language model split over two chips of a car, and ask what follows from it."
+        prog=prog,
+        description="Simulate speculative decoding over two chips of a car: its time, memory, compilation and text.",
     )
     parser.add_argument("--version", action=ShowVersions, help="show the versions of hilsim and of what it uses")
     parser.add_argument(

@@ -32,7 +32,7 @@ def require_outputs(options: argparse.Namespace) -> None:
 def write_outputs(
     options: argparse.Namespace, draw: Callable[[Path, str], None], table: Callable[[TextIO], None]
 ) -> None:
-    """Call `draw` with a path and the kind of picture, `table` with an open file, where they are asked for."""
+    """Call `draw` with a path and the kind of picture, `table` with an open file, where the command line names them."""
     if options.plot is not None:
         with written(options.plot) as path:
             draw(path, options.plot.suffix[1:])

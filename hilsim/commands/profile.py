@@ -1,4 +1,4 @@
-"""`profile`: Time steps of many shapes on a board, into a recording for `calibrate`; Ctrl-C keeps the steps so far."""
+"""`profile`: Time steps of many shapes on a board, into a recording for `calibrate`; Ctrl-C ends it early."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_arguments(commands: Commands) -> None:
         "--repeats", metavar="N", type=whole(1, 1000), default=7, help="timed runs of each; the median counts (7)"
     )
     parser.add_argument("--warm-up", metavar="N", type=whole(0, 1000), default=3, help="untimed runs before that (3)")
-    parser.add_argument("--token-file", metavar="FILE", type=source, help="the secret that the agent asks for")
+    parser.add_argument("--token-file", metavar="FILE", type=source, help="the secret that the agent requires")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,7 +13,9 @@ def add_arguments(commands: Commands) -> None:
         "record", help="run the real models once and write their answers as a transcript to replay"
     )
     add_scenario(parser)
-    parser.add_argument("--out", metavar="FILE", type=place, required=True, help="the transcript, e.g. talk.npz")
+    parser.add_argument(
+        "--out", metavar="FILE", type=place, required=True, help="the transcript to write, e.g. transcript.npz"
+    )
     parser.add_argument(
         "--depth", metavar="N", type=whole(1, 1000, ", such as 16"), default=16,
         help="tokens of every continuation by the draft (16)",

@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def output_faults(options: argparse.Namespace, *, make: bool) -> list[Fault]:
-    """What would keep results from being written; folders are made for a scenario that runs, not for one refused."""
+    """Faults of the output paths; folders are made for a scenario that runs, not for one refused."""
     from hilsim.files import folder_faults, place_faults
 
     faults = [] if options.out is None else folder_faults(options.out, "--out", make=make)
@@ -137,7 +137,7 @@ def watching(
 
 
 def save(options: argparse.Namespace, ran: Run, dashboards: list[Dashboard]) -> str:
-    """Write what --trace and --out ask for; returns what was left out and why."""
+    """Write the files of --trace and --out; returns what was left out and why."""
     from hilsim.show.saved import save_pictures, save_report
 
     if options.trace is not None:

@@ -26,7 +26,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--yes", action="store_true", help="run thousands of points without asking")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--search", action="store_true", help="search for the best points instead of running all")
-    which.add_argument("--grid", action="store_true", help="run all points even if the file says `search`")
+    which.add_argument("--grid", action="store_true", help="run all points even if the file has a `search`")
     parser.add_argument("--retry-failed", action="store_true", help="run points again that failed")
     add_set(parser)
     parser.add_argument("--csv", metavar="FILE", type=place, help="also all points as a CSV")
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.files import folder_faults, read_text
     from hilsim.measure.measures import HEADLINE, MEASURES
     from hilsim.show.numbers import counted
-    from hilsim.show.sentences import outside_words
+    from hilsim.show.sentences import outside_sentence
     from hilsim.show.study import export, show
     from hilsim.study import execution
     from hilsim.study.campaign import Campaign, bytes_digest
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         require_place(options.parquet, "--parquet")
     described = load_study(options.study, options.set, list(MEASURES))
     study = described.study
-    how = execution.search_of(study, asked=options.search, grid=options.grid)
+    how = execution.search_of(study, requested=options.search, grid=options.grid)
     goals = [] if how is None else execution.goals_of(how, study, options.study)
     facts = facts_of(described.scenario, described.base)
     grid = grid_of(described, ground=digest_of(facts))
@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> int:
                 execution.require_few(campaign, how, options.study, **places)
             searched = execution.run_study(campaign, how, goals, **places)
         except KeyboardInterrupt:
-            stored = f"interrupted; {counted(len(store), 'point')} kept in {store.file}"
+            stored = f"interrupted; {counted(len(store), 'point')} stored in {store.file}"
             raise KeyboardInterrupt(f"{stored}. The same command goes on from there.") from None
         rows = execution.rows_of(campaign, searched)
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))
     if outside := execution.outside_roles(described, grid):
-        print(outside_words(outside))
+        print(outside_sentence(outside))
     show(study, rows, grid, metrics, searched, (described.scenario, described.base))
     export(study, rows, grid, metrics, csv=options.csv, parquet=options.parquet, plot=options.plot)
     return 1 if any(row.outcome.state == "failed" for row in rows) else 0

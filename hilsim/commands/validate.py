@@ -17,7 +17,7 @@ def add_arguments(commands: Commands) -> None:
         "--csv", metavar="FILE", type=source,
         help="a team's own figures instead of the shipped ones, or llama-bench's output (columns: docs/logs.md)",
     )  # fmt: skip
-    parser.add_argument("--chip", metavar="NAME", help="the chip of rows that do not name one, as llama-bench's")
+    parser.add_argument("--chip", metavar="NAME", help="the chip of rows that name none, as in llama-bench's output")
     parser.add_argument(
         "--trace", metavar="FILE", type=source,
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",

@@ -33,9 +33,9 @@ NO_RULES = Profile(
     column="qnn_htp_2025",
     elsewhere="nowhere",
     integers="native",
-    dynamic_shapes=Switch(value=True, evidence="assumed", source="nobody's rules"),
-    shared_calls=Switch(value=True, evidence="assumed", source="nobody's rules"),
-    shared_context=Switch(value=True, evidence="assumed", source="nobody's rules"),
+    dynamic_shapes=Switch(value=True, evidence="assumed", source="no rules apply"),
+    shared_calls=Switch(value=True, evidence="assumed", source="no rules apply"),
+    shared_context=Switch(value=True, evidence="assumed", source="no rules apply"),
 )
 
 

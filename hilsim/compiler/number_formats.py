@@ -15,7 +15,7 @@ from hilsim.compiler.rewrite.formats import PASSES
 from hilsim.describe.profile import NumberFormat
 
 CAST = "aten._to_copy.default"
-UNKNOWN = "no source says whether this toolchain has tensors of that type"
+UNKNOWN = "no source states whether this toolchain has tensors of that type"
 
 
 def type_name(dtype: torch.dtype) -> str:

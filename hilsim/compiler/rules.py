@@ -115,7 +115,7 @@ class RuleBook:
             why = f"{operator} is read as {' and '.join(spelling.reads)} ({spelling.why}); {worst.why}"
             return Judgement(worst.standing, worst.evidence, why, worst.source, worst.remedy)
         if row is not None:
-            why = f"{row.onnx or operator} has a blank in column {self.profile.column}: nobody said"
+            why = f"{row.onnx or operator} has a blank in column {self.profile.column}: no source states it"
             return Judgement("unknown", "documented", why, row.source, row.workaround)
         return Judgement(
             "unknown",
@@ -287,7 +287,7 @@ class RuleBook:
         for held in sorted({*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()}):
             yield Finding(
                 graph, "state-inside", "warning", self.profile.name,
-                f"{held} is written to within the graph, and nobody says that this compiler keeps state",
+                f"{held} is written to within the graph, and no source states that this compiler supports state",
                 "pytorch/executorch static_llama.py gives new keys and values out, the runtime writes them back",
                 "assumed", "take it as an input and return what is new",
             )  # fmt: skip
@@ -321,7 +321,7 @@ class RuleBook:
             again = (
                 f"{listed(shared.names)} used {shared.calls} times within one call of {module_text(shared.modules[0])}"
             )
-            again += ": a siamese network without a module, of which nobody says whether it is refused"
+            again += ": a siamese network without a module; no source states whether it is refused"
             remedy = "a copy of the parameter for each use, or one use with the inputs stacked"
             call = shared.call
         return Finding(
@@ -339,7 +339,7 @@ class RuleBook:
         remedy = grounds.remedy or REMEDIES.get(place.operator, "")
         if not remedy and not mending and severity != "note":
             away = self.profile.elsewhere
-            remedy = "say it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
+            remedy = "express it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
             graph, rule, severity, self.profile.name, grounds.why, grounds.source, grounds.evidence, remedy, mending,
             place.node, place.operator, place.module, place.call, place.line,

@@ -35,7 +35,9 @@ def limits_exceeded(setup: Setup) -> Iterator[Caveat]:
     for placed in setup.roles.values():
         for limit in exceeded(placed, context):
             with_this = f", and context_tokens is {context:,}" if limit.context is not None else ""
-            remedy = f"; --set context_tokens={limit.context.si:.0f} keeps it" if limit.context is not None else ""
+            remedy = (
+                f"; --set context_tokens={limit.context.si:.0f} stays within it" if limit.context is not None else ""
+            )
             text = f"{placed.role} {placed.model.name}: {limit_text(limit, placed)}{with_this}{remedy}"
             yield Caveat("published limit", placed.track, text, source_of(limit))
 
@@ -73,7 +75,7 @@ def half_described(setup: Setup) -> Iterator[Caveat]:
             )
         several = any(placed.widths is not None and len(placed.widths) > 1 for placed in roles)
         if several and unit.shared_weights is None:
-            text = f"{track} does not say whether its graphs share weights: they are counted once a graph"
+            text = f"it is not known whether the graphs on {track} share weights: the weights are counted once a graph"
             yield Caveat("unit", track, f"{text} (shared_weights in its chip file)")
         missing = [name for name in ("graph_limit", "context_limit") if getattr(unit, name) is None]
         if roles and missing:

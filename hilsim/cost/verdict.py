@@ -89,7 +89,7 @@ class PlacementVerdict:
             if ledger.fits:
                 verb = "fits" if len(roles) == 1 else "fit"
                 under = ", under conditions" if fit.verdict == "fits only if" else ""
-                against = ", but a published limit speaks against it" if self.beyond_limits(chip) else ""
+                against = ", but it exceeds a published limit" if self.beyond_limits(chip) else ""
                 found = f"{models} {verb} on {chip}{under}{against}"
             else:
                 most = f"expected at most {gib(ledger.cap_bytes):.3f} GiB"
@@ -140,7 +140,7 @@ def candidates(setup: Setup, placed: Placed) -> Iterator[tuple[list[str], str]]:
     role, context = placed.role, setup.scenario.context_tokens
     for smaller in (context // 2, context // 4):
         if smaller >= 256:
-            yield [f"context_tokens={smaller}"], "a shorter memory of the conversation"
+            yield [f"context_tokens={smaller}"], "less context of the conversation"
     widths = placed.widths
     if widths is not None and len(widths) > 2:
         for kept in ((1, widths[-1]), widths[:-1]):

@@ -144,7 +144,7 @@ FORMS: dict[str, type[Typed]] = {
 
 
 def typed(data: object) -> object:
-    """What a scenario holds as acceptance, in its form; refused where it does not say which it is."""
+    """What a scenario holds as acceptance, in its form; refused where its kind is not stated."""
     if isinstance(data, Record):
         return data
     if isinstance(data, dict):
@@ -155,7 +155,7 @@ def typed(data: object) -> object:
         return FORMS[forms[0]].model_validate(data)
     if isinstance(data, list | tuple):
         raise Misfit(
-            "an acceptance list that does not say what it is",
+            "an acceptance list without its kind",
             "{conditional: [..]} (each place once all before it were "
             "accepted) or {marginal: [..]} (the share of rounds that reach beyond each place)",
         )

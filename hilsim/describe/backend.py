@@ -55,7 +55,7 @@ class Backend(Record):
     @model_validator(mode="after")
     def _together(self) -> Backend:
         if self.record is not None and not self.address:
-            raise Misfit(f"record with a {self.backend} backend, which has nothing new to say", "none")
+            raise Misfit(f"record with a {self.backend} backend, which has no new answers to record", "none")
         return self
 
     @property
@@ -65,7 +65,7 @@ class Backend(Record):
 
     @property
     def speaks(self) -> bool:
-        """Whether words come from what stands behind the unit."""
+        """Whether tokens come from the board or recording behind the unit, and not from the stand-in."""
         return self.backend != SIMULATED and self.words != "stand_in"
 
 

@@ -43,14 +43,14 @@ def load_record(record: type[R], file: Path) -> R:
     return validated(record, document, str(file))
 
 
-def load_named(kind: str, record: type[N], value: str, asked_in: Path) -> N:
-    """By any usual spelling of its name, or by a path ending in .yaml relative to the file that asks.
+def load_named(kind: str, record: type[N], value: str, named_in: Path) -> N:
+    """By any usual spelling of its name, or by a path ending in .yaml relative to the file that names it.
 
     A model may also be a Hugging Face folder, or a config.json.
     """
-    if kind == "model" and (config := config_of(value, asked_in)) is not None:
+    if kind == "model" and (config := config_of(value, named_in)) is not None:
         return validated(record, Document(described_by(config), {}), str(config))
-    file = file_of(kind, value, asked_in)
+    file = file_of(kind, value, named_in)
     loaded = load_record(record, file)
     if not is_file(value) and loaded.name != file.stem:
         raise ScenarioError([Fault(str(file), "name", repr(loaded.name), f"{file.stem!r}, as the file is")])
@@ -82,23 +82,23 @@ def known_as(name: str, kind: str, record: type[N]) -> N | None:
     return next((one for one in things if one.name == found), None)
 
 
-def load_chip(value: str, asked_in: Path) -> Chip:
-    """A chip, `NAME`, `NAME@MODE` or a file, with everything that its families say filled in."""
-    return settled(*chip_and_file(value, asked_in))
+def load_chip(value: str, named_in: Path) -> Chip:
+    """A chip, `NAME`, `NAME@MODE` or a file, with the figures of its families filled in."""
+    return with_family_figures(*chip_and_file(value, named_in))
 
 
-def written_chip(value: str, asked_in: Path) -> Chip:
-    """A chip as its file has it, in the mode asked for."""
-    return chip_and_file(value, asked_in)[0]
+def written_chip(value: str, named_in: Path) -> Chip:
+    """A chip as its file has it, in the requested mode."""
+    return chip_and_file(value, named_in)[0]
 
 
-def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tuple[Chip, Path]:
-    """A chip in the mode asked for, and the file that describes it: another one where that mode is described there.
+def chip_and_file(value: str, named_in: Path, *, sent_here: bool = False) -> tuple[Chip, Path]:
+    """A chip in the requested mode, and the file that describes it: another one where that mode is described there.
 
     `sent_here`: by another chip's `modes_elsewhere`, so that this one's are not followed again.
     """
     name, at, mode = value.partition("@")
-    chip, file = load_named("chip", Chip, name, asked_in), file_of("chip", name, asked_in)
+    chip, file = load_named("chip", Chip, name, named_in), file_of("chip", name, named_in)
     if not at:
         return chip, file
     own = [] if chip.mode is None else [chip.mode.name]
@@ -113,10 +113,10 @@ def chip_and_file(value: str, asked_in: Path, *, sent_here: bool = False) -> tup
             return chip_and_file(elsewhere[meant], file, sent_here=True)
     listed = [*(f"{one} (the plain {chip.name})" for one in own), *(f"{chip.name}@{one}" for one in modes[len(own) :])]
     expected = f"a power mode of {chip.name}: {', '.join(listed) or 'none'}"
-    raise ScenarioError([Fault(str(asked_in), "chip", repr(value), expected, key_hint(mode, modes))])
+    raise ScenarioError([Fault(str(named_in), "chip", repr(value), expected, key_hint(mode, modes))])
 
 
-def settled(chip: Chip, file: Path) -> Chip:
+def with_family_figures(chip: Chip, file: Path) -> Chip:
     """A chip whose units have all their figures: those of their families where their own file gives none."""
     units, faults = {}, []
     for name, unit in chip.units.items():
@@ -140,11 +140,11 @@ def is_file(value: str) -> bool:
     return value.endswith((".yaml", ".yml"))
 
 
-def file_of(kind: str, value: str, asked_in: Path) -> Path:
+def file_of(kind: str, value: str, named_in: Path) -> Path:
     """Where a named thing is described."""
     if is_file(value):
-        return located(value, asked_in)
-    folders = folders_of(kind, asked_in)
+        return located(value, named_in)
+    folders = folders_of(kind, named_in)
     if value.replace("-", "").replace("_", "").replace(".", "").isalnum():
         for folder in folders:
             if exists(folder / f"{value}.yaml"):
@@ -159,7 +159,7 @@ def file_of(kind: str, value: str, asked_in: Path) -> Path:
     remedy = hint(value, known, kind) or "Or give the path of a .yaml file."
     found = f"{value!r}, which may be any of {len(meant)}" if meant else repr(value)
     raise ScenarioError(
-        [Fault(str(asked_in), kind, found, f"one of {', '.join(files[n].stem for n in sorted(files))}", remedy)]
+        [Fault(str(named_in), kind, found, f"one of {', '.join(files[n].stem for n in sorted(files))}", remedy)]
     )
 
 
@@ -171,7 +171,7 @@ def stamp(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
-    """How a file says that its thing may be called; whatever else is wrong with it is no matter here."""
+    """The names that a file gives to what it describes, read without checking the rest of the file."""
     try:
         data = parse(read_text(file), str(file)).data
     except InputError:
@@ -184,20 +184,20 @@ def known_name(file: Path, changed_ns: int, size: int) -> KnownName:
     )
 
 
-def config_of(value: str, asked_in: Path) -> Path | None:
+def config_of(value: str, named_in: Path) -> Path | None:
     """The config.json that a model's value means: that file, or a folder with one; None of names and YAML files."""
     if value.endswith(".json"):
-        return located(value, asked_in)
+        return located(value, named_in)
     if not value or value.endswith((".yaml", ".yml")):
         return None
-    config = config_in(located(value, asked_in))
-    named = "/" not in value and any(exists(folder / f"{value}.yaml") for folder in folders_of("model", asked_in))
+    config = config_in(located(value, named_in))
+    named = "/" not in value and any(exists(folder / f"{value}.yaml") for folder in folders_of("model", named_in))
     return config if config.name == CONFIG and exists(config) and not named else None
 
 
-def folders_of(kind: str, asked_in: Path) -> list[Path]:
-    """The folders a kind is looked for in: beside the file that asks, then those that are searched."""
-    beside = Path(os.path.realpath(asked_in)).parent
+def folders_of(kind: str, named_in: Path) -> list[Path]:
+    """The folders a kind is looked for in: beside the file that names it, then the search path."""
+    beside = Path(os.path.realpath(named_in)).parent
     roots = [root / FOLDERS[kind] for root in search_roots()]
     return list(dict.fromkeys([beside.parent / FOLDERS[kind], beside / Path(FOLDERS[kind]).name, *roots]))
 
@@ -221,22 +221,22 @@ def find_scenario(value: str | Path, kind: str = "scenario") -> Path:
         raise InputError(faults) from None
 
 
-def located(value: str, asked_in: Path) -> Path:
+def located(value: str, named_in: Path) -> Path:
     """A path in a file: absolute (also by ~ or $NAME), or relative to the file's folder or to one that is searched.
 
     Raises `InputError` where ~ or $NAME stand for nothing, and for what no file can be called.
     """
     try:
         value = expanded(value)
-        places = [asked_in.parent / value, *(root / value for root in search_roots())]
+        places = [named_in.parent / value, *(root / value for root in search_roots())]
         for path in places:
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.stat()
                 return path
     except OSError as error:
-        raise ScenarioError([Fault(str(asked_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
+        raise ScenarioError([Fault(str(named_in), PATH, f"{value!r}: {reason(error)}", "a path")]) from None
     except ValueError as error:
         misfit = error if isinstance(error, Misfit) else Misfit(str(error))
-        raise ScenarioError([misfit.fault(str(asked_in), PATH, "a path")]) from None
+        raise ScenarioError([misfit.fault(str(named_in), PATH, "a path")]) from None
     # Where none is there, the message should name the folder that the user most likely meant.
     return next((path for path in places if exists(path.parent)), places[0])

@@ -26,7 +26,7 @@ from hilsim.describe.figure import (
     WeightRate,
     as_tuple,
 )
-from hilsim.describe.names import key, words
+from hilsim.describe.names import key, split_name
 from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
@@ -240,7 +240,7 @@ class Mode(Record):
 
 
 class Chip(Named):
-    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` what the system keeps of it.
+    """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
@@ -292,7 +292,7 @@ class Chip(Named):
     def _each_mode_once(self) -> Chip:
         own = [] if self.mode is None else [self.mode.name]
         listed = [*own, *self.modes, *self.modes_elsewhere]
-        keys = [key(words(name)) for name in listed]
+        keys = [key(split_name(name)) for name in listed]
         if twice := [name for name, one in zip(listed, keys, strict=True) if keys.count(one) > 1]:
             raise Misfit(f"the modes {', '.join(twice)}, which are one", "each mode once")
         return self

@@ -1,4 +1,4 @@
-"""What the compile gate found out about a placement, in numbers: work beyond the plain decoder, and further memory."""
+"""Figures that the compile check adds to a placement: extra work a step beyond the plain decoder, and memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class NetworkLoad:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A placement after the gate: extras by rows of the graph, rising; memory as (what, bytes); a network's load."""
+    """After the compile check: extras by rows of the graph, rising; memory as (what, bytes); a network's load."""
 
     profile: str
     extras: tuple[tuple[int, Extra], ...] = ()

@@ -1,4 +1,4 @@
-"""Pydantic's complaints about a document in our words: file, line, found, expected, remedy."""
+"""Pydantic's validation errors as `Fault` records: file, line, found, expected, remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def apart(item: Any) -> list[Any]:
 
 
 def translate(record: type[BaseModel], item: Any, document: Document, file: str) -> Fault:
-    """One pydantic complaint in our words."""
+    """One pydantic error as a `Fault`."""
     # Discriminated unions add their tag to the path; it is no key of the file, so follow only what the data has.
     path: list[str | int] = []
     node = document.data
@@ -155,7 +155,7 @@ PATTERNS = {
 
 
 def expectation(item: Any) -> str:
-    """What a pydantic complaint wanted to see, in our words whatever it is."""
+    """What a pydantic error expected, in plain English."""
     kind, context = item["type"], item.get("ctx") or {}
     if kind in SIGNS:
         return f"{WORDS[SIGNS[kind]]} {context[SIGNS[kind]]:g}"
@@ -209,7 +209,7 @@ def records_inside(annotation: Any) -> list[type[BaseModel]]:
 
 
 def tags_of(record: type[BaseModel], field: str = "") -> set[object]:
-    """The plain words that tell a record from the others of its union: of one field, or of all."""
+    """The literal values that distinguish a record from the others of its union: of one field, or of all."""
     fields = [record.model_fields[field]] if field in record.model_fields else record.model_fields.values()
     return {word for one in fields for word in getattr(one.annotation, "__args__", ()) if isinstance(word, str)}
 

@@ -118,7 +118,7 @@ def is_positive(value: object) -> bool:
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """What a config.json says of a decoder's size."""
+    """A decoder's size as a config.json states it."""
 
     family: str
     vocab_size: int
@@ -161,7 +161,7 @@ def shape_of(fields: Fields, families: Sequence[str], remedy: str) -> DecoderSha
 
 
 def windows_of(fields: Fields, family: str, layers: int) -> tuple[int | None, ...] | None:
-    """Sliding attention windows per layer: Mistral's everywhere, Qwen's where `layer_types` says so, else none."""
+    """Sliding attention windows per layer: Mistral's everywhere, Qwen's where `layer_types` names them, else none."""
     if family in ("qwen2", "qwen3"):
         if not fields.flag("use_sliding_window"):
             return None

@@ -1,6 +1,6 @@
-"""What passengers say: the conversations of a workload, from hilsim's own files and from the formats that people have.
+"""The conversations of a workload, read from hilsim's own files and from common formats (chat messages, ShareGPT, ...).
 
-A file is JSON lines or one JSON list. What an entry holds beside the passenger's words is used, or known and not used
+A file is JSON lines or one JSON list. What an entry holds beside the passenger's text is used, or known and not used
 (`Conversation.unused`, which reports repeat), or refused.
 """
 
@@ -25,14 +25,14 @@ ROLES = {role: role for role in (USER, ASSISTANT, SYSTEM)} | {"developer": SYSTE
 ROLES |= {"human": USER, "gpt": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT}
 FIELDS = (("role", "content"), ("from", "value"))  # of a message, as chat APIs and as ShareGPT call them
 MOST_FAULTS = 8  # of one file: the same mistake often stands in every line
-ANSWERS = "what the assistant says"
+ANSWERS = "the assistant's answers"
 
 
 @dataclass(frozen=True)
 class Conversation:
     """The passenger's turns, in order, and the text that the model is given before them, if there is one.
 
-    `unused` is what the file says of it beside that.
+    `unused` names what else the file holds for it.
     """
 
     id: str
@@ -41,13 +41,13 @@ class Conversation:
     unused: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
-        """All that a digest has to know of it."""
+    def all_text(self) -> str:
+        """All of it that enters a digest."""
         return "\t".join(self.turns if self.system is None else (f"\0{self.system}\0", *self.turns))
 
 
 Refuse = Callable[[str, str], None]  # what was found, what was expected
-Words = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, what is not used
+Read = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, what is not used
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Format:
     name: str
     turns: str
     ids: str
-    read: Callable[[Any, Refuse], Words]
+    read: Callable[[Any, Refuse], Read]
     needs_id: bool = True
     labels: tuple[str, ...] = ()  # say nothing that a run could use
     unused: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Format:
         return (self.ids, self.turns, SYSTEM, *self.labels, *self.unused)
 
 
-def plain(value: Any, refuse: Refuse) -> Words:
+def plain(value: Any, refuse: Refuse) -> Read:
     """A list of the passenger's turns."""
     if not isinstance(value, list) or not all(isinstance(turn, str) for turn in value):
         refuse("turns that are no list of texts", OWN)
@@ -75,7 +75,7 @@ def plain(value: Any, refuse: Refuse) -> Words:
     return value, None, ()
 
 
-def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
+def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Read:
     """Messages of several roles: the passenger's are turns, the first may be the system's, answers are not used."""
     turns: list[str] = []
     system: str | None = None
@@ -111,7 +111,7 @@ def messages(value: Any, refuse: Refuse, usual: tuple[str, str]) -> Words:
 
 
 def written_with(value: Any, fields: tuple[str, str]) -> bool:
-    """Whether a list of messages has these keys for who speaks and what is said."""
+    """Whether a list of messages has these keys for role and text."""
     return isinstance(value, list) and any(isinstance(one, dict) and set(fields) & set(one) for one in value)
 
 
@@ -158,12 +158,12 @@ def read_conversations(path: Path, count: int | None, max_turns: int | None) -> 
     if not found and not faults:
         faults.append(Fault(str(path), "", "no conversation", "one JSON object a line", "Write one."))
     if count is not None and len(found) < count and not faults:
-        wanted = f"the {count} that workload.count asks for"
+        wanted = f"the {count} that workload.count requires"
         only = f"{len(found)} conversation{'s' if len(found) > 1 else ''}"
         faults.append(Fault(str(path), "", only, wanted, f"Use --set workload.count={len(found)}."))
     if len(faults) > MOST_FAULTS:
         more = f"{len(faults) - MOST_FAULTS} more faults"
-        faults[MOST_FAULTS:] = [Fault(str(path), "", more, "none", "Mend those above first.")]
+        faults[MOST_FAULTS:] = [Fault(str(path), "", more, "none", "Correct those above first.")]
     if faults:
         raise ScenarioError(faults)
     return tuple(found[:count])
@@ -182,7 +182,7 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         if any(set(fields) <= set(row) for fields in FIELDS):
             hint = 'A message alone: put the list of messages into an object, {"messages": [...]}.'
         refuse(
-            f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the words under messages or conversations", hint
+            f"no turns; {some(keys) or 'no key at all'}", f"{OWN}, or the texts under messages or conversations", hint
         )
         return None
     for key in row:
@@ -196,23 +196,23 @@ def conversation_of(row: Any, line: int, max_turns: int | None, refuse: Callable
         refuse(f"{format_.ids}: {kind_of(number)}", "text or a whole number")
     wrong = False
 
-    def refuse_words(found: str, expected: str) -> None:
+    def refuse_entry(found: str, expected: str) -> None:
         nonlocal wrong
         wrong = True
         refuse(found, expected)
 
-    turns, system, unused = format_.read(row[format_.turns], refuse_words)
+    turns, system, unused = format_.read(row[format_.turns], refuse_entry)
     if SYSTEM in row and system is not None:
         refuse("two system texts", "one, as a key or as the first message")
     system = row.get(SYSTEM, system)
     if system is not None and (not isinstance(system, str) or not system.strip()):
-        refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text with words")
+        refuse(f"system: {kind_of(system) if system else 'an empty text'}", "a text that is not empty")
     elif not all(is_text(text) for text in (*turns, system or "", str(number))):
         refuse("half a character (a lone surrogate)", "text")
     elif not wrong and not turns:
-        refuse("no turn of the passenger", "at least one, with words")
+        refuse("no turn of the passenger", "at least one that is not empty")
     elif not wrong and not all(turn.strip() for turn in turns):
-        refuse("an empty turn", "turns with words")
+        refuse("an empty turn", "turns that are not empty")
     left = (*(key for key in row if key in format_.unused), *unused)
     return Conversation(f"line {line}" if number is None else str(number), tuple(turns[:max_turns]), system, left)
 

@@ -34,9 +34,9 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
                 where = f"{outside[0]} outside the car" if outside else "both models in the car"
                 expected = f"a link that reaches {'the cloud' if outside else 'from chip to chip'}"
                 faults.append(Fault(file, "link", f"{link.name}, with {where}", expected))
-    if (kept := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
+    if (cut := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
-        faults.append(Fault(file, "payload.k", str(kept), expected, "For all of them full_rows needs no ids."))
+        faults.append(Fault(file, "payload.k", str(cut), expected, "For all of them full_rows needs no ids."))
     for placed in (target, draft):
         if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
             expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
@@ -122,7 +122,7 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
 
 
 def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -> Iterator[Fault]:
-    """Units that no role uses, names that mean two units, and words that the rules cannot use."""
+    """Units that no role uses, names that mean two units, and kinds of board answers that the rules cannot use."""
     tracks = {(placed.chip.name, placed.placement.unit) for placed in roles.values()}
     for name, backend in scenario.units.items():
         meant = [pair for pair in sorted(tracks) if name in (pair[1], "/".join(pair))]

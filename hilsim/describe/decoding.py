@@ -77,8 +77,8 @@ class Scalar(Record):
     """The drafted token's probability alone; on a rejection the target's distribution comes down and the
     draft's chip resamples.
 
-    `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must know the
-    target's distribution by the same numbers, so it is rounded to `format` before anything is decided.
+    `down: support` sends only the tokens that have mass, which sampling.top_k makes few. Both chips must use the
+    same numbers for the target's distribution, so it is rounded to `format` before anything is decided.
     """
 
     scheme: Literal["scalar"] = "scalar"
@@ -225,7 +225,7 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
             f"payload token_ids with the {rule} rule, which needs distributions", "full_rows, top_k, scalar or one_hot"
         )
     if rule in MATCHING and scheme in ("scalar", "top_k_after"):
-        yield Misfit(f"payload {scheme} with the {rule} rule, which asks for no distribution", "token_ids")
+        yield Misfit(f"payload {scheme} with the {rule} rule, which needs no distribution", "token_ids")
     if payload.scheme == "scalar" and payload.down == "support" and sampling.top_k is None:
         yield Misfit("payload scalar with down support but no sampling.top_k to make it small", "down row, or a top_k")
 

@@ -1,4 +1,4 @@
-"""Do two deployed models share token ids, and what must a reader know of those that folders describe?"""
+"""Checks whether two deployed models share token ids, and notes on models that are described by folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def vocabulary_faults(target: Placed, draft: Placed, file: str) -> list[Fault]:
 
 
 def folder_notes(setup: Setup) -> list[str]:
-    """What a reader must know of deployed models that are described by folders of theirs."""
+    """Notes on deployed models that are described by checkpoint folders."""
     placed = [one for one in setup.roles.values() if config_of(one.placement.model, Path(setup.file)) is not None]
     found = [f"{one.role} {one.model.name}: {one.model.notes}" for one in placed if one.model.notes]
     if setup.draft is None or not placed:

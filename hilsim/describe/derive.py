@@ -61,7 +61,7 @@ class Reckoning:
     def clipped(self, rate: Figure) -> Figure:
         """Nothing streams faster than the memory: a rate at most as large as its peak, each end as that of the peak.
 
-        A rate that is clipped has the peak's error bar and says so; it is as sure as the less sure of the two.
+        A rate that is clipped takes the peak's error bar, notes it in its source, and has the weaker evidence.
         """
         peak = self.peak("memory")
         (low, high), (slow, fast) = rate.ends, peak.ends

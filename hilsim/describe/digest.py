@@ -1,4 +1,4 @@
-"""The digest of a set-up: one word for everything that decides what a run does."""
+"""The digest of a set-up: a short hash of everything that decides the result of a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hilsim.describe.setup import Setup
 
 
 def digest(setup: Setup) -> str:
-    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all files that have a say."""
+    """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all other input files."""
     named = (setup.draft.model if setup.draft is not None else None, setup.link)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
-    found.update("\n".join(conversation.words for conversation in setup.conversations).encode())
+    found.update("\n".join(conversation.all_text for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())
     for file in files_of(setup):
         found.update(file.read_bytes() if file.is_file() else b"")
@@ -32,14 +32,14 @@ def digest(setup: Setup) -> str:
 
 def files_of(setup: Setup) -> Iterator[Path]:
     """Files that decide what happens and are no records of ours: a transcript, rules and the user's own code."""
-    scenario, asked_in = setup.scenario, Path(setup.file)
+    scenario, named_in = setup.scenario, Path(setup.file)
     if scenario.logits.source == "transcript":
-        yield located(scenario.logits.file, asked_in)
+        yield located(scenario.logits.file, named_in)
     if isinstance(scenario.policy, Own):
-        yield located(scenario.policy.function.rpartition(":")[0], asked_in)
+        yield located(scenario.policy.function.rpartition(":")[0], named_in)
     if scenario.compile.profile is not None and is_file(scenario.compile.profile):
-        yield located(scenario.compile.profile, asked_in)
+        yield located(scenario.compile.profile, named_in)
     for network in scenario.networks:
         name = network.module.rpartition(":")[0]
         if name.endswith(".py"):
-            yield located(name, asked_in)
+            yield located(name, named_in)

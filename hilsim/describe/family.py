@@ -1,6 +1,6 @@
 """A family: what chips of one silicon share, relative to their datasheets, so that an unseen sibling follows from it.
 
-A rate's unit says what it is relative to, and so does a duration's:
+A rate's unit shows what it is relative to, and so does a duration's:
 
 | unit          | is multiplied by / divides                      |
 | share         | x the peak memory rate, or x the peak operations|

@@ -1,4 +1,4 @@
-"""A figure: a number that says its unit, where it comes from and how sure it is."""
+"""`Figure`: a number with its unit, its source and the kind of evidence behind it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A Hugging Face folder, or its config.json alone, as a deployed model: the shape, with the file as its source.
 
-What the cost model does not know is refused (experts, vision, layers that are no attention) or named in the model's
-notes (attention windows, quantisation, a vocabulary that cannot be told).
+What the cost model does not cover is refused (experts, vision, layers that are no attention) or named in the model's
+notes (attention windows, quantisation, an unknown vocabulary).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def described_by(config: Path) -> dict[str, Any]:
 
 
 def unknown_parts(document: dict[str, Any], file: str) -> list[Fault]:
-    """What makes another kind of model of it than the cost model knows."""
+    """Why a model is of a kind that the cost model does not cover."""
     expected = "a decoder of attention and one feed-forward a layer"
     faults = []
     if experts := [key for key in EXPERTS if document.get(key) not in (None, 0, 1)]:
@@ -85,7 +85,7 @@ def left_out(shape: DecoderShape, document: dict[str, Any]) -> list[str]:
     if windows:
         found.append(
             f"{len(windows)} of {shape.layers} layers attend to the last {min(windows)} tokens only: beyond that, time "
-            "and memory of its cache are upper bounds here, as the cost model knows no windows."
+            "and memory of its cache are upper bounds here, as the cost model has no attention windows."
         )
     quantised = document.get("quantization_config")
     if isinstance(quantised, dict):
@@ -103,7 +103,7 @@ def name_of(folder: Path) -> str:
 
 
 def vocabulary_of(tokens: Tokens | None, name: str) -> tuple[str, str]:
-    """A name that models with the same ids share, and what it was told by."""
+    """A name that models with the same ids share, and which file it was derived from."""
     if tokens is None:
         return f"of {name}", "Its vocabulary is unknown: the folder has no tokenizer.json that can be read."
     for known, (marks, pieces) in KNOWN.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from hilsim.describe.names import key, words
+from hilsim.describe.names import key, split_name
 
 
 def spread(meanings: Mapping[str, str]) -> Mapping[str, str]:
@@ -67,7 +67,7 @@ SCENARIO = spread({
     "A model runs on one unit whole; splitting it over several is not supported.":
         "tensorparallelsize pipelineparallelsize",
     "What of a chip's memory may be used follows from memory and reserve in the chip's file.": "gpumemoryutilization",
-    "workload.talkers says how many requests there are at a time.": "batchsize maxnumseqs",
+    "workload.talkers is the number of concurrent requests.": "batchsize maxnumseqs",
     "workload.talkers": "concurrency users",
     "A link's rate is in its file in chips/links; link names one.": "bandwidth",
 })  # fmt: skip
@@ -147,7 +147,7 @@ def meant_by(wrong: str, record: str, place: str, exists: Sequence[str]) -> str:
 
     `place` is the dotted block in which it was found, `exists` the keys that this block does have.
     """
-    ours = TABLES.get(record, {}).get(key(words(wrong)), "")
+    ours = TABLES.get(record, {}).get(key(split_name(wrong)), "")
     if not ours or ours in exists:
         return ""
     if " " in ours:
@@ -158,8 +158,8 @@ def meant_by(wrong: str, record: str, place: str, exists: Sequence[str]) -> str:
 
 def kind_meant(discriminator: str, wrong: str, tags: Sequence[str]) -> str | None:
     """The kind that a foreign name or another spelling means, if these tags have it."""
-    plain = key(words(wrong))
-    ours = next((tag for tag in tags if key(words(tag)) == plain), KINDS.get(discriminator, {}).get(plain))
+    plain = key(split_name(wrong))
+    ours = next((tag for tag in tags if key(split_name(tag)) == plain), KINDS.get(discriminator, {}).get(plain))
     return ours if ours in tags else None
 
 
@@ -180,7 +180,7 @@ FORMATS = {
 
 
 def precision_remedy(value: str, good: Sequence[str]) -> str:
-    """Which precisions have the weights that another program's name speaks of, or which there are."""
+    """The precisions with the weights that another program's name stands for, or all there are."""
     plain = value.lower().replace("-", "_")
     bits = next((bits for bits, names in FORMATS.items() if re.fullmatch(names, plain)), None)
     same = [name for name in good if re.fullmatch(rf"w{bits}(a\d+)?|fp{bits}", name)]

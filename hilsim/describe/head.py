@@ -51,7 +51,7 @@ Head = Annotated[
 
 
 def head_for(head: Head, accept: Accept, sampling: Sampling) -> tuple[Head, str]:
-    """The head that goes with the rules: the one asked for, or logits where it keeps back what they need; and why."""
+    """The head that goes with the rules: the requested one, or logits where it omits what they need; and why."""
     if head.name == "logits" or accept.rule == "greedy":
         return head, ""
     if head.name == "argmax":

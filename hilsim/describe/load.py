@@ -110,8 +110,8 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     conversations: tuple[Conversation, ...] = ()
     if isinstance(scenario.workload, Conversations):
         try:
-            told = scenario.workload.conversations
-            path = look_up(PATH, lambda: located(told, file), "workload.conversations")
+            path_text = scenario.workload.conversations
+            path = look_up(PATH, lambda: located(path_text, file), "workload.conversations")
             conversations = (
                 () if path is None else read_conversations(path, scenario.workload.count, scenario.workload.max_turns)
             )

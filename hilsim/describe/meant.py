@@ -1,4 +1,4 @@
-"""What a scenario's words stand for: names as the files have them, and the files that a run will read."""
+"""Resolves the names in a scenario to those of the files, and lists the files that a run will read."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def track_of(value: str, roles: Sequence[Placed], units: Sequence[str]) -> str:
 
 
 def unknown_names(document: Document, file: Path) -> list[Fault]:
-    """Names in a scenario that is at fault elsewhere: looked up all the same, so that one reading tells it all."""
+    """Names in a scenario that is at fault elsewhere: looked up too, so that one reading reports every fault."""
     faults: list[Fault] = []
     data = document.data if isinstance(document.data, dict) else {}
     load: dict[str, Callable[[str], object]] = {

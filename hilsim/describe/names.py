@@ -40,18 +40,18 @@ class KnownName:
     @property
     def spellings(self) -> tuple[str, ...]:
         """Every way to write it; of a title also what stands before its first comma."""
-        titles = (self.title, self.title.partition(",")[0]) if words(self.title) else ()
+        titles = (self.title, self.title.partition(",")[0]) if split_name(self.title) else ()
         return (self.name, *self.aliases, *titles)
 
 
 @lru_cache(maxsize=8192)
-def words(text: str) -> tuple[str, ...]:
+def split_name(text: str) -> tuple[str, ...]:
     """Runs of letters and of digits, in lower case: "SA8295P" is sa, 8295, p."""
     return tuple(re.findall(r"[^\W\d_]+|\d+", text.lower()))
 
 
 def key(parts: Iterable[str]) -> str:
-    """Words as one word; only numbers side by side stay apart, since 3.21 is not 32.1."""
+    """Several words joined into one; only numbers side by side stay apart, since 3.21 is not 32.1."""
     text = ""
     for part in parts:
         text += f"-{part}" if part.isdigit() and text[-1:].isdigit() else part
@@ -83,9 +83,9 @@ def one_of(value: str, names: Iterable[str]) -> str:
 def means(value: str, one: KnownName, kind: str, *, own_only: bool) -> bool:
     """Whether a spelling differs from one of the names in what does not matter alone."""
     spellings = (one.name,) if own_only else one.spellings
-    borne = {word for spelling in one.spellings for word in words(spelling)} & MAKERS
-    wanted = forms(words(value.rpartition("/")[2] if kind == "model" else value), kind, borne)
-    return any(wanted & forms(words(spelling), kind, borne) for spelling in spellings)
+    borne = {word for spelling in one.spellings for word in split_name(spelling)} & MAKERS
+    wanted = forms(split_name(value.rpartition("/")[2] if kind == "model" else value), kind, borne)
+    return any(wanted & forms(split_name(spelling), kind, borne) for spelling in spellings)
 
 
 def forms(parts: tuple[str, ...], kind: str, borne: set[str]) -> set[str]:
@@ -94,15 +94,15 @@ def forms(parts: tuple[str, ...], kind: str, borne: set[str]) -> set[str]:
     bare = parts
     while len(bare) > 1 and bare[0] in borne:
         bare = bare[1:]
-    kept = tuple(word for word in bare if word not in idle)
-    return {key(some) for some in (parts, bare, kept) if some}
+    rest = tuple(word for word in bare if word not in idle)
+    return {key(some) for some in (parts, bare, rest) if some}
 
 
 def has_part_number(value: str, one: KnownName) -> bool:
     """Whether the spelling is a part of a name, with a number long enough to be nothing else's."""
-    parts = words(value)
+    parts = split_name(value)
     long = any(part.isdigit() and len(part) >= PART_NUMBER for part in parts)
-    return long and any(within(parts, words(spelling)) for spelling in one.spellings)
+    return long and any(within(parts, split_name(spelling)) for spelling in one.spellings)
 
 
 def within(parts: tuple[str, ...], whole: tuple[str, ...]) -> bool:
@@ -112,12 +112,12 @@ def within(parts: tuple[str, ...], whole: tuple[str, ...]) -> bool:
 
 def hint(value: str, known: Iterable[KnownName], kind: str = "") -> str:
     """What thing may have been meant, as a sentence; "" where nothing is near enough to be the same one."""
-    return asked(near(value, list(known), kind))
+    return did_you_mean(near(value, list(known), kind))
 
 
 def key_hint(value: str, known: Iterable[str]) -> str:
     """What key, metric or option a slip of the keyboard may have made this of, as a sentence; or ""."""
-    return asked(nearest(value, known))
+    return did_you_mean(nearest(value, known))
 
 
 def nearest(value: str, known: Iterable[str]) -> list[str]:
@@ -125,7 +125,7 @@ def nearest(value: str, known: Iterable[str]) -> list[str]:
     return slips(value, [KnownName(name) for name in known], numbers_agree=True)
 
 
-def asked(names: Sequence[str]) -> str:
+def did_you_mean(names: Sequence[str]) -> str:
     """Whether one of these was meant."""
     quoted = [repr(name) for name in names]
     return f"Did you mean {' or '.join(filter(None, (', '.join(quoted[:-1]), quoted[-1])))}?" if quoted else ""
@@ -136,9 +136,9 @@ def near(value: str, known: Sequence[KnownName], kind: str = "") -> list[str]:
     meant = list(resolve(value, known, kind))
     if not meant and kind == "model" and STORED.search(value):
         return near(STORED.sub("", value), known, kind)
-    parts = words(value)
+    parts = split_name(value)
     if not meant and any((len(part) >= 2 and not part.isdigit()) or len(part) >= PART_NUMBER for part in parts):
-        meant = [one.name for one in known if any(within(parts, words(text)) for text in one.spellings)]
+        meant = [one.name for one in known if any(within(parts, split_name(text)) for text in one.spellings)]
     return (meant or slips(value, known, numbers_agree=kind != "profile")) if len(meant) <= 4 else []
 
 
@@ -163,7 +163,7 @@ def slip(wrong: str, right: str, numbers_agree: bool = True) -> int | None:
     "modle" is model and "temprature" temperature; "orin-nx" is no orin-nano, "sync" no async. Where numbers need not
     agree (of years), two neighbouring digits may be swapped.
     """
-    ours, theirs = words(wrong), words(right)
+    ours, theirs = split_name(wrong), split_name(right)
     if key(ours) == key(theirs):
         return 0
     if len(ours) != len(theirs):
@@ -197,7 +197,7 @@ def edits(one: str, other: str) -> int:
 
 
 def longest_beginning(value: str, known: Sequence[KnownName]) -> str | None:
-    """The name of which a spelling is the longest beginning of `value`, for texts that say more than a name, or None.
+    """The name of which a spelling is the longest beginning of `value`, for texts that hold more than a name, or None.
 
     What follows the beginning may be anything but another memory size: a board of another memory is another board.
     """

@@ -1,4 +1,4 @@
-"""What a scenario says of its policy: the name, its parameters, and whether speculation may be given up for a while."""
+"""Policies as a scenario describes them: the name, its parameters, and whether speculation may pause."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Pipelined(Speculative):
 
 
 class PromptLookup(Speculative):
-    """The target's own chip proposes what followed the last words when they were said before; no draft, no link."""
+    """The target's own chip proposes what followed the last tokens where they occurred before; no draft, no link."""
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = True

@@ -1,7 +1,7 @@
 """A rule profile: what one compiler takes, as data - a column of the operator table, conditions, rulings, switches.
 
-The table (`chips/operators/table.csv`) has a row per operator and a column per toolchain; `spellings.yaml` says how
-ATen overloads that have no row of their own are read. A profile chooses a column and adds what a cell cannot say.
+The table (`chips/operators/table.csv`) has a row per operator and a column per toolchain; `spellings.yaml` states how
+ATen overloads that have no row of their own are read. A profile chooses a column and adds what a cell cannot express.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Formats(Record):
 
 
 class Ruling(Record):
-    """What a profile says of an operator against, or beyond, the table's cell."""
+    """A profile's statement about an operator against, or beyond, the table's cell."""
 
     operators: Names = Field(min_length=1)
     standing: Standing
@@ -281,6 +281,6 @@ def standing_of(cell: str, release: float | None) -> Standing:
     return "partial" if cell else "unknown"
 
 
-def load_profile(value: str, asked_in: Path) -> Profile:
+def load_profile(value: str, named_in: Path) -> Profile:
     """A profile by name or file. Raises `InputError`."""
-    return load_named("profile", Profile, value, asked_in)
+    return load_named("profile", Profile, value, named_in)

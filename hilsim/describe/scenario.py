@@ -1,4 +1,4 @@
-"""A scenario: which model runs where, what crosses the link, who talks, and how tokens are chosen."""
+"""A scenario: which model runs where, what crosses the link, the workload, and how tokens are chosen."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ class NetworkPlacement(Record):
 
 
 class Compile(Record):
-    """What the compile gate may do.
+    """What the compile check may do.
 
-    `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` says whether
-    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the gate, or none, or among these;
+    `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` decides whether
+    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the check, or none, or among these;
     `avoid` takes some away.
     """
 
@@ -119,7 +119,7 @@ class Live(Record):
 
 
 class RecordedLogits(Record):
-    """What a transcript says: words and drafts of real networks, looked up. `python -m hilsim record` writes one."""
+    """Tokens and drafts of real networks, looked up in a transcript. `python -m hilsim record` writes one."""
 
     source: Literal["transcript"]
     file: str
@@ -141,7 +141,7 @@ Logits = Annotated[Live | RecordedLogits | Synthetic, Field(discriminator="sourc
 
 
 class Conversations(Record):
-    """Real conversations: the passenger's words from a file, the answers from the target."""
+    """Real conversations: the passenger's text from a file, the answers from the target."""
 
     conversations: str
     count: int | None = Field(default=None, ge=1, le=10**6)
@@ -152,7 +152,7 @@ class Conversations(Record):
 
 
 class Lengths(Record):
-    """Requests known only by their lengths, for the synthetic source."""
+    """Requests with lengths but no text, for the synthetic source."""
 
     requests: int = Field(ge=1, le=10**7)
     prompt_tokens: int = Field(ge=1, le=10**6)
@@ -211,7 +211,7 @@ class Scenario(Record):
             yield Misfit("policy tree with a transcript, which has chains of drafts alone", "live logits")
         elif self.policy.live_only and self.logits.source == "synthetic":
             yield Misfit(
-                f"policy {self.policy.name} with {self.logits.source} logits, whose words are nobody's", "live logits"
+                f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
             )
         if self.draft is not None and self.link is None:
             yield Misfit("a draft but no link", "one of chips/links")

@@ -114,7 +114,7 @@ class Setup(Shown):
         """What the scenario's rules guarantee against the target alone."""
         scenario = self.scenario
         if scenario.logits.source == "synthetic":
-            return Guarantee("text", "of a synthetic source, which never asks the rule")
+            return Guarantee("text", "the synthetic source accepts by chance and never applies the rule")
         if self.draft is None:  # proposals are drawn from no distribution, so every rule emits the target's own draw
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
         return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)

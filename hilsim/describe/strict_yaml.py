@@ -1,7 +1,7 @@
 """YAML without its surprises: no duplicate keys, no sexagesimal numbers, no yes/no booleans, no tags, no aliases.
 
 Plain `yaml.safe_load` lets the last duplicate win, reads `1e9` as text and `12:30` as 750. Every file of hilsim
-comes through here, with the line of every value kept for messages.
+comes through here, with the line of every value for messages.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ class NodeReader:
         return scalar(node.value) if node.style is None else node.value
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        """A block of keys, each a plain word and each once."""
+        """A block of keys, each a plain name and each once."""
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fault(f"line {line}", "a key that is no plain word", "a name")
+                self.fault(f"line {line}", "a key that is not a plain name", "a name")
                 continue
             key = key_node.value
             if key in found:

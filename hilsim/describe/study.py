@@ -1,4 +1,4 @@
-"""A study file: one scenario, the values that are varied, and what is asked of every combination."""
+"""A study file: one scenario, the values that are varied, and the metrics of every combination."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ Axis = ListAxis | RangeAxis | LinkedAxis
 
 
 def axis_of(data: object) -> object:
-    """The record that the keys of an axis ask for, so that a message speaks of the kind that was meant."""
+    """The record that the keys of an axis select, so that a message is about the kind that was meant."""
     if not isinstance(data, dict):
         return data
     ranged = "values" not in data and {"from", "to", "steps", "scale"} & set(data)

@@ -1,6 +1,6 @@
 """From a study file to a study that can run: every key and every value held against the scenario, each value once.
 
-So a typo is told before hours of work. What two values make of each other is no fault: such a point is refused alone.
+So a typo is reported before hours of work. Two values that do not go together are no fault: that point is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hilsim.describe.catalogue import located
 from hilsim.describe.complaints import short, validated
 from hilsim.describe.load import load_setup, with_override
 from hilsim.describe.meant import unknown_names
-from hilsim.describe.names import asked, key_hint
+from hilsim.describe.names import did_you_mean, key_hint
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
 from hilsim.describe.study import Axis, LinkedAxis, ListAxis, RangeAxis, Study, axis_of
@@ -32,7 +32,7 @@ WHOLE = "top level"  # where complaints stand that only the whole scenario can s
 
 @dataclass(frozen=True)
 class Described:
-    """A study whose keys and values are sound; digests tell what the scenario, and each choice alone, stands for.
+    """A study whose keys and values are sound; digests identify the scenario, and it with each choice alone.
 
     `choices` has a digest for every row of every axis, "" where the row alone makes no scenario that loads.
     """
@@ -46,7 +46,7 @@ class Described:
 
 
 def override(path: str, value: object) -> str:
-    """A value as a --set argument: a plain word as it is, else JSON, which is YAML that leaves nothing to guess."""
+    """A value as a --set argument: a plain word as it is, else JSON, which is unambiguous YAML."""
     bare = isinstance(value, str) and PLAIN.fullmatch(value) is not None and scalar(value) == value
     return f"{path}={value if bare else json.dumps(value, ensure_ascii=False)}"
 
@@ -158,7 +158,7 @@ def metric_faults(data: dict[str, Any], document: Document, file: str, known: Co
             continue
         if name not in known:
             inside = [metric for metric in known if metric.startswith(f"{name}.")]
-            remedy = asked(inside[:1]) or key_hint(name, known)
+            remedy = did_you_mean(inside[:1]) or key_hint(name, known)
             yield Fault(file, at(document, *path), f"the metric {name!r}", f"one of {', '.join(known)}", remedy)
         elif (path[0], name) in seen:
             yield Fault(file, at(document, *path), f"the metric {name!r} twice", "each metric once")
@@ -166,7 +166,7 @@ def metric_faults(data: dict[str, Any], document: Document, file: str, known: Co
 
 
 def of_set(fault: Fault, document: Document, file: str, scenario: str) -> Fault:
-    """A fault of the scenario, told where the study's own `set` made it."""
+    """A fault of the scenario, placed at the study's own `set` where that caused it."""
     laid = document.data.get("set")
     for key in laid if isinstance(laid, dict) else ():
         if fault.file == scenario and f"{bare(fault)}.".startswith(f"{key}."):
@@ -211,9 +211,9 @@ class AxisChecks:
                     yield override(key, value)
 
     def load(self, arguments: Sequence[str]) -> tuple[list[Fault], str]:
-        """What is wrong whatever the other axes say, or the digest of the scenario with these values; "" for neither.
+        """What is wrong for any values of other axes, or the digest of the scenario with these values; "" for neither.
 
-        What only the whole scenario complains of may be right with other values, so it is no fault here.
+        What fails only for the whole scenario may be right with other values, so it is no fault here.
         """
         name = str(self.scenario)
         document = parse(read_text(self.scenario), name)

@@ -50,9 +50,9 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
 
 
 def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, file: str) -> Fault | None:
-    """An NPU without widths: it would be timed as a GPU, whose cost goes with the rows asked for.
+    """An NPU without widths: it would be timed as a GPU, whose cost grows with the number of rows.
 
-    Where times are typed in or taken by a board, the chip model has no say and the unit may stay as it is.
+    Where times are typed in or taken by a board, the chip model is not used and the unit may stay as it is.
     """
     names = (placement.unit, f"{placement.chip}/{placement.unit}")
     elsewhere = any(name in scenario.units and scenario.units[name].backend != SIMULATED for name in names)
@@ -60,7 +60,7 @@ def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, 
         return None
     remedy = (
         f"Add to units.{placement.unit} of its chip file: widths: {{value: [1, 128], kind: assumed, source: "
-        '"WHERE IT IS FROM"}; or say kind: gpu, where it takes any number of rows.'
+        '"WHERE IT IS FROM"}; or set kind: gpu, if it takes any number of rows.'
     )
     found = f"{placement.chip}.{placement.unit}, an NPU without widths"
     return Fault(file, place, found, "the widths of its graphs, which set its times", remedy)
@@ -68,7 +68,7 @@ def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, 
 
 def in_runtime(placement: Placement, unit: Unit, file: Path) -> Unit:
     """The unit as the runtime that a placement names uses it. Raises `InputError` where it is made for other units."""
-    assert placement.runtime is not None, "asked only where one is named"
+    assert placement.runtime is not None, "called only where a runtime is named"
     runtime = load_named("runtime", Runtime, placement.runtime, file)
     if unit.kind not in runtime.units:
         found = f"{runtime.name}, with {placement.unit} of {placement.chip}, a unit of kind {unit.kind}"

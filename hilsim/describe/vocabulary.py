@@ -93,7 +93,7 @@ class VocabularyPair:
         return ", ".join(named) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
     def notes(self) -> list[str]:
-        """What a reader must know of a pair that shares not all."""
+        """Notes on a pair whose vocabularies differ."""
         found = []
         if self.unlike:
             unused = "none is in a prompt or ends an answer, and the draft proposes none"

@@ -25,7 +25,7 @@ class _Inline(dict[str, object]):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Keeps the order of keys and writes figures in one line."""
+    """Preserves the order of keys and writes figures in one line."""
 
 
 def _inline(dumper: _Dumper, value: _Inline) -> yaml.Node:

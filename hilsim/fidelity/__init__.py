@@ -1,1 +1,1 @@
-"""How far the chips can be trusted: measured figures, predictions of them, the fit of a family's constants."""
+"""Validation and calibration of the chip models against measured figures, recorded steps and logs of real runs."""

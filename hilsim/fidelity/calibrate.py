@@ -1,4 +1,4 @@
-"""Calibration: a chip's or a family's constants from measurements, written as a file that says how well they hold.
+"""Calibration: a chip's or a family's constants from measurements, written as a file that states how well they hold.
 
 A chip is fitted by itself, in absolute rates: for every precision with rows what reads its weights (decode rows) and
 what multiplies (prompt and network rows), and whatever else is asked for by name. A family is fitted over all its
@@ -27,7 +27,7 @@ from hilsim.fidelity.fit import Fitted, fit
 R = TypeVar("R", bound=Record)
 OVERHEADS = ("step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
 RATES = ("memory_rate", "weight_rate", "cache_rate", "operation_rate", "attention_rate")
-# A fitted constant is never claimed to be known better than this: runs of one release differ by as much.
+# A fitted constant is never reported as known better than this: runs of one release differ by as much.
 LEAST_DEVIATION = 0.01
 
 
@@ -76,7 +76,7 @@ def calibrate_chip(
     unit = rows[0].unit(families)
     precisions = {name: unit.precisions[name] for name in sorted({case.precision for case in rows})}
     unit, precisions = in_runtime(rows, unit, precisions, file)
-    # What the runtime decides stands in the chip now.
+    # What depends on the runtime is set in the chip by now.
     rows = [replace(case, runtime=None) for case in rows]
     wanted = default_constants(rows, precisions) | {path_of(name, unit_name, precisions, file) for name in extra}
     overheads = {name: getattr(unit, name) for name in OVERHEADS if f"units.{unit_name}.{name}" in wanted}
@@ -137,7 +137,9 @@ def require_below_peak(found: Mapping[str, Figure], chip: Chip, file: str) -> No
 
 
 def default_constants(rows: Sequence[Case], precisions: Mapping[str, Precision]) -> set[str]:
-    """What rows of these kinds can tell: decoding the rate of weights, prompts and networks that of operations."""
+    """The constants that rows of these kinds determine: decode rows the rate of weights, prompt and network rows the
+    rate of operations.
+    """
     unit = rows[0].unit_name
     wanted = set()
     for case in rows:
@@ -188,7 +190,7 @@ def checked(fitted: Fitted[R], rows: Sequence[Case], file: str, *, untouched_is_
                     path,
                     f"{len(rows)} rows that leave it open by a factor of {np.exp(2 * fitted.deviations[path]):.2g} "
                     "either way",
-                    "rows that tell it apart from the other constants",
+                    "rows that separate it from the other constants",
                     "Add rows of other models, contexts or prompt lengths, or leave it out of the fit.",
                 )
                 for path in loose
@@ -214,7 +216,7 @@ def source_of(rows: Sequence[Case]) -> str:
 
 
 def finished(record: Chip | Family, rows: Sequence[Case], fitted: Fitted[R], found: dict[str, Figure]) -> Calibration:
-    """The calibration with its own account of its errors."""
+    """The calibration with the errors of its rows."""
     errors = tuple(float(np.expm1(residual)) for residual in fitted.residuals)
     made = Calibration(record, tuple(rows), errors, found)
     return replace(made, record=record.model_copy(update={"residuals": made.residuals}))

@@ -1,4 +1,4 @@
-"""From a measurement to what the simulator says about it: which chip, unit, precision, model and step it was."""
+"""From a measurement to its prediction: which chip, unit, precision, model and step was measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEASUREMENTS = DATA / "chips" / "measurements"
 SHIPPED = MEASUREMENTS / "measured.csv"
 # Precisions that published figures use and no chip file describes: known, and left out.
 NOT_MODELLED = re.compile(r"mixed|w16a16|/|^w4a\?$|^\?$")
-# Where a row does not say: tokens in the cache, or the context compiled.
+# Where a row gives none: tokens in the cache, or the context compiled.
 CONTEXT = 1024
 
 
@@ -100,7 +100,7 @@ class Case:
         return derived(families[written.family], self.chip, self.unit_name, written)
 
     def seconds(self, unit: Unit) -> float:
-        """What the simulator says, by the same functions that time a simulated step."""
+        """The predicted value, by the same functions that time a simulated step."""
         if self.load is not None:
             return network_seconds(self.load, unit, unit.precisions[self.precision])
         if self.model is None:
@@ -190,7 +190,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
     if row.kind == "llm_prefill" and row.context is None and (unit.widths is None or row.metric == "tok_s"):
         return "the length of its prompts is not stated"
     if row.kind == "spec_decode" and row.noted("vanilla rate") is None:
-        return "its note tells no vanilla rate"
+        return "its note gives no vanilla rate"
     model, estimated = model_of(row)
     if model is None:
         return "its model is not described and no parameter count is given"
@@ -223,7 +223,7 @@ def unit_of(row: Measurement, chip: Chip) -> str | None:
 
 
 def missing(unit: Unit, precision: str) -> str | None:
-    """Why a network in this precision cannot be reckoned, or None."""
+    """Why a network in this precision cannot be predicted, or None."""
     return None if precision in unit.precisions else f"no figures for precision {precision!r}"
 
 
@@ -234,12 +234,12 @@ def chip_of(device: str, file: str) -> Chip:
     if not is_file(name) and not exists(DATA / "chips" / f"{name}.yaml"):
         found = known_as(name, "chip", Chip)
         device = device if found is None else f"{found.name}{at}{mode}"
-    settled = load_chip(device, Path(file))  # raises what its families lack
+    complete = load_chip(device, Path(file))  # raises what its families lack
     shipped = {family.name for family in described("family", Family)}
-    if any(unit.family not in (None, *shipped) for unit in settled.units.values()):
+    if any(unit.family not in (None, *shipped) for unit in complete.units.values()):
         # A team's own family is no part of any fit here: the chip is taken with its figures as they are.
-        plain = {name: unit.model_copy(update={"family": None}) for name, unit in settled.units.items()}
-        return settled.model_copy(update={"units": plain})
+        plain = {name: unit.model_copy(update={"family": None}) for name, unit in complete.units.items()}
+        return complete.model_copy(update={"units": plain})
     return written_chip(device, Path(file))
 
 
@@ -250,7 +250,7 @@ def load_family(name: str) -> Family:
 
 
 def model_of(row: Measurement) -> tuple[Model | None, str]:
-    """The described model of a row; or one of its size with layers to match, and the text that says so."""
+    """The described model of a row; or one of its size with layers to match, and a text that states this."""
     found = known_as(row.model, "model", Model)
     if found is not None:
         return found, ""

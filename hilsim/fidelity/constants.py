@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from hilsim.describe.figure import Figure
 
 # Where each constant would lie if nothing were known of it, by its name and unit, and how far it may really lie from
-# there (a factor). Data outweigh this as soon as they say anything; it keeps what they leave open physical.
+# there (a factor). Data outweigh this wherever they determine a constant; the rest stays physical.
 PRIOR_FACTOR = 3.0
 PRIORS: dict[tuple[str, str], float] = {
     ("memory", "share"): 0.7,  # of the peak: what streaming kernels reach

@@ -1,8 +1,8 @@
 """Figures that are more likely a mistaken unit than a measurement: reported with the remedy, and never changed.
 
-Rows are held against their prediction. Language models are predicted within a factor of 2.5 in all shipped rows, whole
+Rows are compared with their prediction. Language models are predicted within a factor of 2.5 in all shipped rows, whole
 networks within 101, so beyond FAR_OFF a row is doubted; the reading that comes nearest to the prediction is offered.
-Steps of a log are held against what a pass of a language model takes on any hardware.
+Steps of a log are compared with what a pass of a language model takes on any hardware.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def fit(
 
     touched = touching(errors, centre)
     begin = None if near is None else np.log([near[path].value for path in paths])
-    # How far a constant's prior may pull depends on how far its rows scatter, which the first solution tells.
+    # How far a constant's prior may pull depends on how far its rows scatter, which the first solution shows.
     first = lowest(weighed(PRIOR_WEIGHT), centre, begin)
     spread = scatter_of_each(jacobian(errors, first.x), scatter(errors(first.x), kinds))
     solved = lowest(weighed(spread), centre, first.x)
@@ -149,7 +149,7 @@ def scatter(residuals: Vector, kinds: Sequence[str]) -> Vector:
 
 
 def scatter_of_each(slopes: Vector, deviations: Vector) -> Vector:
-    """The scatter of the rows that tell of each constant: the median over those that move with it."""
+    """The scatter of the rows that depend on each constant: the median over those that move with it."""
     found = [deviations[np.abs(column) > 1e-3] for column in slopes.T]
     return np.asarray([float(np.median(of)) if len(of) else PRIOR_WEIGHT for of in found])
 

@@ -1,4 +1,4 @@
-"""Validation and calibration by a file of measured figures: read it, compare or fit, and say what is doubtful."""
+"""Validation and calibration by a file of measured figures: read it, compare or fit, and report what is doubtful."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ YES = ("1", "true", "True")
 
 
 def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, faults: list[Fault]) -> dict[str, str]:
-    """A record in our columns; `forbidden` says why it is left out. Faults are appended to `faults`.
+    """A record in our columns; `forbidden` is the reason why it is left out. Faults are appended to `faults`.
 
     `chip` is the device where the caller knows it: what llama-bench writes of it is the GPU's name, which boards share.
     """
@@ -96,7 +96,7 @@ def unit_of(backends: str, layers: int, devices: str) -> str:
 
 
 def format_of(record: Mapping[str, str]) -> tuple[str, str, str]:
-    """Bits of weights and activations, and the quantisation's name; empty where neither column says any."""
+    """Bits of weights and activations, and the quantisation's name; empty where neither column has any."""
     for name in ("model_type", "model_filename"):
         if found := FORMAT.search(record.get(name, "").upper().replace("-", " ")):
             stored = found.group(1)

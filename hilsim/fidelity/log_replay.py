@@ -27,12 +27,12 @@ from hilsim.sources.synthetic import RIGHT, WRONG, SyntheticSource
 
 HERE = Path("step log")  # stands for the file that names chips, models and the link
 LENGTHS = Lengths(requests=1, prompt_tokens=1, output_tokens=10**6)
-CHANCES = Synthetic(source="synthetic", acceptance=0.0)  # not used: the log says which drafts are accepted
+CHANCES = Synthetic(source="synthetic", acceptance=0.0)  # not used: the log gives the drafts that are accepted
 END = WRONG + 1
 
 
 class LoggedText(SyntheticSource):
-    """`LogitsSource` of one answer of which a log tells where the draft is wrong, not what it says.
+    """`LogitsSource` of one answer of which a log gives the positions of wrong drafts, but not the tokens.
 
     Positions count from the answer's first token. The draft errs at the positions `wrong`, which repeat after `period`
     tokens; whatever it drafts after a wrong token is wrong too. The target ends the answer with its token `last`.
@@ -149,7 +149,7 @@ def run_pair(policy: Sync | Async, target: StepTimer, draft: StepTimer, text: Lo
 
 
 def pair_setup(policy: Sync | Async) -> Setup:
-    """Two devices that only timers tell apart, and an ideal link."""
+    """Two devices that differ in their timers alone, and an ideal link."""
     target, draft, link = pair()
     scenario = Scenario(
         name="step log",

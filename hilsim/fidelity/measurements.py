@@ -1,4 +1,4 @@
-"""Measured figures: the rows of a CSV or of llama-bench, each checked; nothing doubtful is used in silence.
+"""Measured figures: the rows of a CSV or of llama-bench, each checked; nothing doubtful is used without a message.
 
 Columns: device, model, kind, metric and value must be there; case_id, params_b, weight_bits and act_bits or precision
 (w4a16), context_len, batch, runtime, power_mode, source, source_date, gmacs, layers_npu, layers_gpu, layers_cpu,
@@ -64,10 +64,10 @@ FRACTIONS = tuple(column for column in NUMBERS if column not in WHOLE)
 SPLIT = ("value", "params_b", "gmacs", "context_len")
 NAMES = ("runtime", "power_mode", "source", "note", "model", "device", "kind", "metric", "primary_unit")
 COLUMNS = (*SYNONYMS, *NUMBERS, "primary_unit", "precision", "chip_family", "value_max", "peak_mem_mb")
-KIND_WORDS = dict.fromkeys(("decode", "decoding", "generation", "tg", "llm_generation"), "llm_decode") | dict.fromkeys(
+KIND_NAMES = dict.fromkeys(("decode", "decoding", "generation", "tg", "llm_generation"), "llm_decode") | dict.fromkeys(
     ("prefill", "prompt", "pp", "llm_prompt", "ttft"), "llm_prefill"
 )
-METRIC_WORDS = dict.fromkeys(("tok/s", "tokens/s", "token/s", "t/s", "toks/s", "tps", "tokens_per_second"), "tok_s")
+METRIC_NAMES = dict.fromkeys(("tok/s", "tokens/s", "token/s", "t/s", "toks/s", "tps", "tokens_per_second"), "tok_s")
 MILLISECONDS = dict.fromkeys(("ms", "milliseconds", "ms_token", "ms_per_token", "ms_tok"), "latency_ms")
 METRIC_HINTS = dict.fromkeys(
     ("s", "latency_s", "ttft_s", "seconds"), "Multiply by 1000 and call it ms."
@@ -76,21 +76,21 @@ SMALLEST = 1e-9
 MAY_BE_ZERO = ("layers_npu", "layers_gpu", "layers_cpu")
 # Two figures of one case further apart than this contradict each other.
 SAME = 0.01
-# What the note of a speculative row tells; a number with a comma is taken whole, and refused.
+# What the note of a speculative row gives; a number with a comma is taken whole, and refused.
 SPECULATION = {
     "vanilla rate": re.compile(r"vanilla (\d[\d.,]*\d|\d)"),
     "tokens per verify step": re.compile(r"tokens per verify step (\d[\d.,]*\d|\d)"),
 }
-# What a note may say that takes a row out of every fit and comparison.
+# What a note may contain that takes a row out of every fit and comparison.
 FORBIDDING = (
     (r"SUSPECT", "its note calls it suspect"),
     (r"ANOMALY", "its note calls it an anomaly"),
     (r"do not calibrate|do not use", "its note forbids it"),
     # The first three hold for every kind.
     (r"use ratios", "its note allows ratios only"),
-    (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", "its note says the model is no plain decoder"),
+    (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", "by its note the model is no plain decoder"),
     (r"FALLBACK|fallback", "it left its unit for another (fallback)"),
-    (r"extrapolat\w+ row", "its note says it is extrapolated"),
+    (r"extrapolat\w+ row", "by its note it is extrapolated"),
 )
 
 
@@ -98,7 +98,7 @@ FORBIDDING = (
 class Measurement:
     """One row as it was published: `value` in the unit that `metric` names; "" or None where a column is empty.
 
-    `unit_kind` is "npu", "gpu" or "cpu" where the row says, and `forbidden` why it may not be used, or "".
+    `unit_kind` is "npu", "gpu" or "cpu" where the row states it, and `forbidden` why it may not be used, or "".
     """
 
     file: str
@@ -135,14 +135,14 @@ class Measurement:
         return prompt_tokens(self.model, self.note)
 
     def noted(self, what: str) -> float | None:
-        """A number of a speculative row that its note tells (a key of SPECULATION), or None."""
+        """A number of a speculative row that its note gives (a key of SPECULATION), or None."""
         found = SPECULATION[what].search(self.note)
         return None if found is None else number_in(found.group(1))
 
 
 @dataclass(frozen=True)
 class MeasuredFigures:
-    """The rows of a file, its columns that mean nothing here, and whether its rows say where they were measured."""
+    """The rows of a file, its columns that mean nothing here, and whether its rows name the device."""
 
     rows: tuple[Measurement, ...]
     unread: tuple[str, ...]
@@ -170,7 +170,7 @@ def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
         table = read_table(text, name, [column for column in NEEDED if column != "device" or chip is None], COLUMNS)
         names = "device" in table.columns
         raw = [
-            (row.line, in_our_words(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows
+            (row.line, normalised(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows
         ]
         unread = tuple(column for column in table.columns if column not in COLUMNS)
         numbers = [cells.get(column, "") for _, cells in raw for column in FRACTIONS]
@@ -205,13 +205,13 @@ def records(text: str, file: str) -> list[tuple[int, dict[str, str]]]:
     return [(row.line, row.cells) for row in read_table(text, file, LLAMA_BENCH_NEEDED, LLAMA_BENCH_NEEDED).rows]
 
 
-def in_our_words(cells: Mapping[str, str]) -> dict[str, str]:
+def normalised(cells: Mapping[str, str]) -> dict[str, str]:
     """Cells of our columns with kind, metric and number formats as they are written here."""
     found = {column: cell for column, cell in cells.items() if column in COLUMNS}
     kind = plain(found.get("kind", ""))
-    found["kind"] = KIND_WORDS.get(kind, kind)
+    found["kind"] = KIND_NAMES.get(kind, kind)
     metric = re.sub(r"\s", "", found.get("metric", "").casefold())
-    metric = METRIC_WORDS.get(metric, plain(metric))
+    metric = METRIC_NAMES.get(metric, plain(metric))
     # Milliseconds are a token's where tokens are made and the prompt's where it is read.
     found["metric"] = (
         "ttft_ms" if metric in MILLISECONDS and found["kind"] == "llm_prefill" else MILLISECONDS.get(metric, metric)
@@ -280,7 +280,7 @@ def measurement(
         if column in SPLIT and after in NAMES and text[column].isdecimal() and text[after].isdecimal():
             found = f"{text[after]!r} right behind {column} {text[column]!r}"
             remedy = (
-                f"If {text[column]}.{text[after]} is meant, write it with a point; if not, add a word, such as a unit."
+                f"If {text[column]}.{text[after]} is meant, write it with a point; if not, add text such as a unit."
             )
             fault(after, found, "a name", remedy)
     for column in WHOLE:
@@ -344,7 +344,7 @@ def measurement(
 
 
 def prompt_tokens(model: str, note: str) -> int:
-    """The "N-token" or "AR-N" that a name or note tells of, at most 10^8, or 128."""
+    """The "N-token" or "AR-N" in a name or note, at most 10^8, or 128."""
     found = re.search(r"\b(\d{1,8})-token|AR-(\d{1,8})\b", f"{model} {note}")
     return int(found.group(1) or found.group(2)) if found else 128
 
@@ -360,7 +360,7 @@ def number_in(text: str) -> float:
 def precision_name(weight_bits: str, act_bits: str) -> str:
     """The name a chip file uses: 4/fp16 is w4, 4/16 w4a16, 8/8 w8a8, 8/16 w8a16, fp16/fp16 fp16.
 
-    Mixed ones are called by what the row says; "w4a?" has activations that are not stated.
+    Mixed ones are named after the row; "w4a?" has activations that are not stated.
     """
     if weight_bits == act_bits and not weight_bits.isdigit():
         return weight_bits or "?"
@@ -370,7 +370,7 @@ def precision_name(weight_bits: str, act_bits: str) -> str:
 
 
 def contradictions(rows: Sequence[Measurement], file: str) -> list[Fault]:
-    """Pairs of rows that say two things about one case: same id, or same everything but the value."""
+    """Pairs of rows that contradict each other about one case: same id, or same everything but the value."""
     faults: list[Fault] = []
     seen: dict[object, Measurement] = {}
     for row in rows:
@@ -387,7 +387,7 @@ def contradictions(rows: Sequence[Measurement], file: str) -> list[Fault]:
                         f"line {row.line}",
                         f"{row.value:g} {row.metric} for the same case as line {other.line}, which has {other.value:g}",
                         "one value a case",
-                        "Keep the right one, or tell them apart by runtime, power_mode, source or note.",
+                        "Keep the right one, or distinguish them by runtime, power_mode, source or note.",
                     )
                 )
                 break

@@ -1,4 +1,4 @@
-"""What a file is that was given where another was expected, and what reads it: for the message, never for the reading.
+"""Recognises a file that was given where another kind was expected, so that the message can name what reads it.
 
 Recognised are hilsim's own kinds and those that the tools around it write. A kind that hilsim does not read comes with
 the place of its figures in the columns of a CSV of measurements.
@@ -31,7 +31,7 @@ AI_HUB = (
     "128 tokens); network, latency_ms, inference_time_milliseconds."
 )
 SCENARIO = "python simulate.py scenarios/orin_8295.yaml --set"
-TALK = f"{SCENARIO} workload.conversations=FILE"
+CONVERSATIONS = f"{SCENARIO} workload.conversations=FILE"
 TRANSCRIPT = (
     "With SCENARIO the one that it was recorded with: python simulate.py SCENARIO "
     "--set logits.source=transcript --set logits.file=FILE"
@@ -63,13 +63,13 @@ OBJECTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("scenario", "digest", "versions"), "a report of simulate.py", PREDICTED),
     (("rows", "summaries"), "a report of validate", "Give the CSV that it was made of."),
     (("samples", "missing"), "a report of validate --trace", "Give the log that it was made of."),
-    (("turns",), "conversations", TALK),
-    (("conversations",), "conversations (ShareGPT)", TALK),
+    (("turns",), "conversations", CONVERSATIONS),
+    (("conversations",), "conversations (ShareGPT)", CONVERSATIONS),
     (("mean_ttft_ms",), "a report of vLLM's benchmark", VLLM),
     (("model_type", "architectures"), "a checkpoint's config.json", "It describes a model and measures nothing."),
     (("model_type", "hidden_size"), "a checkpoint's config.json", "It describes a model and measures nothing."),
 )  # fmt: skip
-# YAML by words that begin a line somewhere in it.
+# YAML by keys that begin a line somewhere in it.
 BLOCKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("target", "policy"), "a scenario", "python simulate.py FILE"),
     (("axes",), "a study", "python -m hilsim study FILE"),
@@ -82,7 +82,7 @@ BLOCKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file: what it is, and the command or sentence that leads on, FILE standing for its name."""
+    """A kind of file: its name, and the command or sentence on what to do with it, with FILE for its path."""
 
     name: str
     use: str
@@ -182,9 +182,9 @@ def table_kind(text: str) -> FileKind | None:
 
 
 def yaml_kind(text: str) -> FileKind | None:
-    """A YAML file by the words that begin its lines."""
-    words = set(re.findall(r"^[ -]*([A-Za-z_]+):(?:\s|$)", text, flags=re.MULTILINE))
+    """A YAML file by the keys that begin its lines."""
+    keys = set(re.findall(r"^[ -]*([A-Za-z_]+):(?:\s|$)", text, flags=re.MULTILINE))
     for needed, name, use in BLOCKS:
-        if words.issuperset(needed):
+        if keys.issuperset(needed):
             return FileKind(f"{name} (YAML)" if name.startswith("a ") else name, use)
     return None

@@ -88,7 +88,7 @@ class PromptRuns:
 
 
 class LogReader:
-    """One pass over a log that collects every fault before it complains."""
+    """One pass over a log that collects every fault."""
 
     def __init__(self, file: str):
         self.file = file
@@ -179,14 +179,14 @@ class LogReader:
         return speculative
 
     def check_greedy(self, run: GreedyRun, place: str) -> None:
-        """Steps and tokens must tell the same story."""
+        """Check that the numbers of steps and tokens agree."""
         if len(run.token_s) not in (run.tokens - 1, run.tokens):
             found = f"{len(run.token_s)} token_times for {run.tokens} tokens"
             self.fault(f"{place}.token_times", found, "one a token, with or without the first")
         self.check_total(sum(run.token_s), run.total_s, "token_times", place)
 
     def check_speculative(self, run: SpeculativeRun, strategy: str, place: str) -> None:
-        """Rounds, drafts and tokens must tell the same story."""
+        """Check that the numbers of rounds, drafts and tokens agree."""
         if len(run.accepted) != len(run.verify_s):
             found = f"{len(run.accepted)} accepted_tokens and {len(run.verify_s)} verify_times"
             self.fault(place, found, "as many of the one as of the other")

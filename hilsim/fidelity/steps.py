@@ -1,8 +1,8 @@
 """Calibration from recorded steps: a chip's constants from what steps of many shapes took on the board.
 
-Steps tell more than published figures do: many numbers of rows, empty and full caches, several models. So every
-constant of a step is fitted, and the operation rate at many of the recorded numbers of rows. Whatever the steps do not
-tell apart is put back to what the chip's file says, the least certain first, until all that is left is known.
+Steps determine more than published figures do: many numbers of rows, empty and full caches, several models. So every
+constant of a step is fitted, and the operation rate at many of the recorded numbers of rows. Constants that the steps
+do not separate are put back to the values of the chip's file, the least certain first, until all the rest is known.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ class RecordedStep:
 class StepCalibration:
     """A chip with its fitted constants, and how well they hold.
 
-    `errors` are predicted over measured less 1 of every shape, `figures` the fitted constants by name, and `kept` those
-    that the steps leave open.
+    `errors` are predicted over measured less 1 of every shape, `figures` the fitted constants by name, and
+    `undetermined` the names of those that the steps leave open.
     """
 
     record: Chip
     steps: tuple[RecordedStep, ...]
     errors: tuple[float, ...]
     figures: Mapping[str, Figure]
-    kept: tuple[str, ...]
+    undetermined: tuple[str, ...]
 
     @property
     def by_kind(self) -> dict[tuple[str, str], list[float]]:
@@ -93,7 +93,7 @@ class StepCalibration:
 
     @property
     def far_off(self) -> bool:
-        """Whether the steps are not met at all."""
+        """Whether the mean error is too large for a usable calibration."""
         return fmean(map(abs, self.errors)) > TOO_FAR
 
     @property
@@ -119,13 +119,13 @@ class RecordedBoard:
     chip: Chip
     unit: str
     precision: str
-    settled: Unit  # the unit with all that its family says
+    complete: Unit  # the unit with its family's constants
     steps: tuple[RecordedStep, ...]
 
     @property
     def known(self) -> Precision:
         """The number format as chip and family have it."""
-        return self.settled.precisions[self.precision]
+        return self.complete.precisions[self.precision]
 
     @property
     def lines(self) -> list[tuple[RecordedStep, Fills]]:
@@ -136,25 +136,26 @@ class RecordedBoard:
     @property
     def points(self) -> list[int]:
         """Numbers of rows at which operation rates are fitted: of those really computed, some way apart."""
-        computed = {in_tiles(width, self.settled) for step in self.steps for _, width in passes(step.rows, step.widths)}
+        widths = {width for step in self.steps for _, width in passes(step.rows, step.widths)}
+        computed = {in_tiles(width, self.complete) for width in widths}
         chosen: list[int] = []
         for rows in sorted(computed):
             if not chosen or rows >= APART * chosen[-1]:
                 chosen.append(rows)
         return chosen
 
-    def constants(self, kept: Collection[str]) -> dict[str, Figure]:
-        """Every constant of a step by name, as the file has it or as good a guess; without those that are kept."""
+    def constants(self, without: Collection[str]) -> dict[str, Figure]:
+        """Every constant of a step by name, as the file has it, or a guess where it has none; without those named."""
         shortest_s = min(step.seconds for step in self.steps)
         guess = Figure(value=1000 * FIRST_GUESS * shortest_s, unit="ms", kind="assumed", source=GUESSED)
-        found = {name: getattr(self.settled, name) for name in OVERHEADS}
+        found = {name: getattr(self.complete, name) for name in OVERHEADS}
         found = {name: figure if si(figure) else guess for name, figure in found.items()}
         rates = {name: getattr(self.known, name) for name in RATES}
         rates["cache_rate"] = rates["cache_rate"] or self.known.memory_rate
         rates["attention_rate"] = rates["attention_rate"] or operations(operation_rate(self.known, MANY_ROWS))
         found |= {name: figure for name, figure in rates.items() if figure is not None}
         found |= {rate_at(rows): operations(operation_rate(self.known, rows)) for rows in self.points}
-        return {name: figure for name, figure in found.items() if name not in kept}
+        return {name: figure for name, figure in found.items() if name not in without}
 
     def with_constants(self, unit: Unit, found: Mapping[str, Figure]) -> Unit:
         """A unit with these constants; what is not among them stays as it is."""
@@ -187,7 +188,7 @@ class RecordedBoard:
             return [second for first, fills in lines for second in seconds_of(first, fills, unit, precision)]
 
         return fit(
-            self.in_chip(self.with_constants(self.settled, free)),
+            self.in_chip(self.with_constants(self.complete, free)),
             {paths[name]: figure for name, figure in free.items()},
             predict,
             [step.seconds for step in self.steps],
@@ -197,16 +198,16 @@ class RecordedBoard:
 
 
 def calibrate_steps(
-    chip: Chip, settled: Unit, unit: str, precision: str, steps: Sequence[RecordedStep], source: str, file: str
+    chip: Chip, complete: Unit, unit: str, precision: str, steps: Sequence[RecordedStep], source: str, file: str
 ) -> StepCalibration:
-    """A chip's constants from recorded steps. `settled` is its unit with all that its family says.
+    """A chip's constants from recorded steps. `complete` is its unit with its family's constants.
 
     Raises `ScenarioError` where the steps determine nothing, or a rate above what the chip's memory can have.
     """
     board = RecordedBoard(
-        chip, unit, precision, settled, tuple(sorted(steps, key=lambda step: (*step.line, step.cached)))
+        chip, unit, precision, complete, tuple(sorted(steps, key=lambda step: (*step.line, step.cached)))
     )
-    solved, free, kept = told_apart(board, file)
+    solved, free, undetermined = determined(board, file)
     paths = board.paths(free)
     figures = {}
     for name, path in paths.items():
@@ -217,34 +218,34 @@ def calibrate_steps(
     require_below_peak(figures, chip, file)
     record = board.in_chip(board.with_constants(chip.units[unit], figures))
     errors = tuple(float(np.expm1(residual)) for residual in solved.residuals)
-    made = StepCalibration(record, board.steps, errors, figures, tuple(kept))
+    made = StepCalibration(record, board.steps, errors, figures, tuple(undetermined))
     return replace(made, record=record.model_copy(update={"residuals": made.residuals}))
 
 
-def told_apart(board: RecordedBoard, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
-    """The fit of all constants that the steps tell, those constants, and what they leave open.
+def determined(board: RecordedBoard, file: str) -> tuple[Fitted[Chip], dict[str, Figure], list[str]]:
+    """The fit of all constants that the steps determine, those constants, and the names of those left open.
 
-    A constant left open stays as the file has it, unless the steps are then met worse: they do not tell it well, but
-    they tell that the file is wrong.
+    A constant left open stays as the file has it, unless the steps are then predicted worse: they do not determine
+    it well, but they show that the file is wrong.
     """
-    kept: list[str] = []
+    undetermined: list[str] = []
     firm: set[str] = set()
-    free = board.constants(kept)
+    free = board.constants(undetermined)
     solved = board.fitted(free, None)
     best = typical(solved)
     while True:
         needless = idle(solved, board, free)
         loose = needless or least_certain(solved, board.paths(free), firm)
         if not loose:
-            return solved, free, kept
-        fewer = board.constants([*kept, *loose])
+            return solved, free, undetermined
+        fewer = board.constants([*undetermined, *loose])
         if not fewer:
             found = f"{len(board.steps)} shapes of steps, which leave every constant open"
             raise ScenarioError([Fault(file, "", found, "steps of several numbers of rows, fills or models")])
         near = {name: solved.figures[path] for name, path in board.paths(free).items()}
         again = board.fitted(fewer, near)
         if needless or typical(again) <= best * WORSE + LEAST_WORSE:
-            solved, free, kept = again, fewer, [*kept, *loose]
+            solved, free, undetermined = again, fewer, [*undetermined, *loose]
         else:
             firm |= set(loose)
 
@@ -255,7 +256,7 @@ def typical(solved: Fitted[Chip]) -> float:
 
 
 def seconds_of(first: RecordedStep, fills: Fills, unit: Unit, precision: Precision) -> Seconds:
-    """What the simulator says of steps like `first` at these fills, by the functions that time a simulated step."""
+    """The predicted seconds of steps like `first` at these fills, by the functions that time a simulated step."""
     phase = Phase.PREFILL if first.reading else Phase.VERIFY
     step = Step(phase, first.rows, fills)  # type: ignore[arg-type]  # arithmetic that arrays do as well
     costs = step_costs(first.model, unit, precision, step, first.widths, first.context)
@@ -274,7 +275,7 @@ def idle(solved: Fitted[Chip], board: RecordedBoard, free: Mapping[str, Figure])
 
 
 def least_certain(solved: Fitted[Chip], paths: Mapping[str, str], firm: Collection[str]) -> list[str]:
-    """Of the constants that the steps leave open the one that they tell least of; those that are `firm` stay."""
+    """Of the constants that the steps leave open the least certain one; those that are `firm` stay."""
     loose = [name for name, path in paths.items() if path in solved.undetermined and name not in firm]
     return sorted(loose, key=lambda name: -solved.deviations[paths[name]])[:1]
 

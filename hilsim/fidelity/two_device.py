@@ -60,7 +60,7 @@ MOST_DRAFT_STEPS = 500_000
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What the synchronous and the greedy run say about every step, in whole nanoseconds."""
+    """The times of every step by the synchronous and the greedy run, in whole nanoseconds."""
 
     draft_ns: int
     verify_ns: int  # of 1 + draft_tokens rows

@@ -49,14 +49,14 @@ def compared(
     known: dict[Left, Mapping[str, Family]] = {}
     jobs: dict[Left, list[Case]] = {}
     for left in wanted:
-        kept = [case for case in basis if not concerns(left, case)]
-        if len(kept) == len(basis):
+        remaining = [case for case in basis if not concerns(left, case)]
+        if len(remaining) == len(basis):
             known[left] = families
         else:
-            jobs[left] = kept
+            jobs[left] = remaining
     # A pool ends with its block, whatever ends that: Ctrl-C reaches this process alone, and no fit outlives it.
     with Pool(max(1, min(len(jobs), os.cpu_count() or 1)), initializer=signal.signal, initargs=QUIET) as pool:
-        tasks = [(left, kept, basis, families) for left, kept in jobs.items()]
+        tasks = [(left, remaining, basis, families) for left, remaining in jobs.items()]
         for done, (left, found) in enumerate(pool.imap_unordered(run, tasks), 1):
             known[left] = found
             progress(f"without {left[0]} {left[1].split(' / ')[-1]} ({done} of {len(jobs)})")
@@ -79,12 +79,12 @@ Task = tuple[Left, Sequence[Case], Sequence[Case], Mapping[str, Family]]
 
 def run(task: Task) -> tuple[Left, dict[str, Family]]:
     """One fit in a process of its own: what was left out, and the families without it."""
-    left, kept, basis, families = task
-    return left, without(kept, basis, families)
+    left, remaining, basis, families = task
+    return left, without(remaining, basis, families)
 
 
-def without(kept: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
-    """Families fitted to the rows kept; those that lost none stay as they are."""
-    ids = {case.measurement.case_id for case in kept}
+def without(remaining: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
+    """Families fitted to the `remaining` rows; those that lost none stay as they are."""
+    ids = {case.measurement.case_id for case in remaining}
     touched = {case.family for case in basis if case.measurement.case_id not in ids}
-    return fitted_families(kept, families, only=touched, near=True)
+    return fitted_families(remaining, families, only=touched, near=True)

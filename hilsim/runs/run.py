@@ -97,7 +97,7 @@ class Sources:
     @property
     def computes(self) -> Mapping[str, Compute]:
         """What computes the logits of roles whose tokens come from boards."""
-        return {} if self.rig is None else self.rig.speakers
+        return {} if self.rig is None else self.rig.generators
 
     @property
     def timers(self) -> Timers:

@@ -25,7 +25,7 @@ from hilsim.runs.plans import plan
 from hilsim.show.compile import render_plans
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.report import caveats, chip_notes
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
 from hilsim.units import gib
@@ -85,7 +85,7 @@ class Checked(Shown):
 
     @property
     def facts(self) -> dict[str, str]:
-        """Memory by chip, what each compiler says, and what would help."""
+        """Memory by chip, each compiler's findings, and remedies."""
         found = {}
         for chip, ledger in () if self.verdict is None else self.verdict.ledgers.items():
             needed = f"{gib(ledger.needed_bytes):.2f} of {gib(ledger.cap_bytes):.2f} GiB"
@@ -149,7 +149,7 @@ def render(found: Checked, console: Console) -> None:
     """Print everything; a ledger that does not fit is left to the error that follows."""
     verdict = found.verdict
     if verdict is not None and (outside := outside_car(verdict.setup)):
-        console.print(Text(outside_words(outside)), soft_wrap=True)
+        console.print(Text(outside_sentence(outside)), soft_wrap=True)
     render_plans(found.plans.values(), console)
     for remark in found.unchecked:
         console.print(remark, style="dim", highlight=False, markup=False)

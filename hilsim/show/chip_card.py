@@ -30,7 +30,7 @@ def print_card(console: Console, chip: Chip, model: Model | None, context: int, 
 
 
 def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | None) -> Iterator[str]:
-    """Figures; then steps and networks where they are asked for."""
+    """Figures; then steps and networks where requested."""
     if model is None and load is None:
         yield from figure_lines(chip)
     yield from limit_lines(chip)
@@ -49,8 +49,8 @@ def limit_lines(chip: Chip) -> Iterator[str]:
         for limit in unit.published_limits:
             figure = limit.context or limit.supported
             assert figure is not None, "a limit has one of them"
-            words = f"{class_words(limit)} on {chip.name}.{name} {limit_words(limit)}"
-            yield f"\npublished limit: {words}  {figure.source}"
+            text = f"{class_words(limit)} on {chip.name}.{name} {limit_words(limit)}"
+            yield f"\npublished limit: {text}  {figure.source}"
         if unit.kind == "npu" and unit.widths is None:
             yield f"\n{name}: an NPU without widths: no model is placed on it, as its graphs' widths set its times"
         if unit.kind == "npu" and not unit.profiles:

@@ -27,7 +27,7 @@ SEVERITIES = {"error": ("refused", BAD), "warning": ("unsure", "#e69f00"), "note
 
 
 def plan_in_short(plan: Plan) -> dict[str, Any]:
-    """What a run's document says of a plan."""
+    """A plan in brief, as it stands in a run's document."""
     return {
         "subject": plan.subject,
         "unit": plan.unit,
@@ -94,7 +94,7 @@ def assumed_rules(plans: Sequence[Plan]) -> list[dict[str, Any]]:
 
 
 def render_plans(plans: Iterable[Plan], console: Console, *, notes: bool = True) -> None:
-    """Every plan in full: graphs, findings with their places, rewrites with their prices, what leaves the unit."""
+    """Every plan in full: graphs, findings with places, rewrites with costs, operators that leave the unit."""
     page = Page(console)
     for plan in plans:
         opening(page, plan)
@@ -140,7 +140,7 @@ def opening(page: Page, plan: Plan) -> None:
 
 
 def unsure(plan: Plan) -> str:
-    """How much of it nobody vouches for."""
+    """How many of its statements are assumed."""
     found = {one.operator for graph in plan.graphs for one in graph.findings if one.severity == "warning"}
     return f", {counted(len(found), 'operator')} unsure" if found else ""
 
@@ -175,14 +175,14 @@ def grouped(plan: Plan) -> list[Group]:
 def finding(page: Page, group: Group) -> None:
     """One finding with its place, reason, source and remedy; notes in short."""
     one = group.first
-    word, colour = SEVERITIES[one.severity]
+    severity, colour = SEVERITIES[one.severity]
     what = one.operator or one.module or "the whole"
     if one.severity == "note":
-        page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{word:<10}")
+        page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{severity:<10}")
         return
     several = f"  {counted(group.nodes, 'node')} in {', '.join(group.graphs)}" if group.nodes > 1 else ""
     page.line()
-    page.paragraph(Text.assemble((what, f"bold {colour}"), f"  {one.rule}", (several, FRAME)), 10, f"{word:<10}")
+    page.paragraph(Text.assemble((what, f"bold {colour}"), f"  {one.rule}", (several, FRAME)), 10, f"{severity:<10}")
     if one.place:
         page.paragraph(f"at {one.place}", 10)
     page.paragraph(one.reason, 10)
@@ -197,7 +197,7 @@ def target_of(use: Chosen) -> str:
 
 
 def rewrites(page: Page, plan: Plan) -> None:
-    """Every rewrite that is used: price a graph, what it keeps exact, and what else there was."""
+    """Every rewrite that is used: its cost a graph, how exact it is, and the alternatives."""
     for use in first_uses(plan):
         prices = [
             f"{graph.name} {duration(same.seconds * 1000)}"
@@ -212,7 +212,7 @@ def rewrites(page: Page, plan: Plan) -> None:
         memory = f"; up to {mebibytes(most)} of memory" if most else ""
         page.paragraph(f"{', '.join(prices)}{memory}; {EXACT[use.exactness]}", 10)
         if use.work != Work():
-            page.paragraph(f"a pass of {plan.graphs[0].name}: {work_in_words(use.work, plan.activations)}", 10)
+            page.paragraph(f"a pass of {plan.graphs[0].name}: {work_text(use.work, plan.activations)}", 10)
         if use.caveat:
             page.paragraph(f"mind: {use.caveat}", 10)
         for option in use.others:
@@ -220,7 +220,7 @@ def rewrites(page: Page, plan: Plan) -> None:
             page.paragraph(Text(f"instead: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
 
 
-def work_in_words(work: Work, activations: str) -> str:
+def work_text(work: Work, activations: str) -> str:
     """Launches, bytes and operations more, or less."""
     moved = mebibytes(abs(work.numbers) * ACTIVATION_BITS[activations] / 8)
     sign = "-" if work.numbers < 0 else "+"
@@ -233,7 +233,7 @@ def ending(page: Page, plan: Plan) -> None:
         if graph.crossings:
             known = graph.crossing_s > 0
             ways = counted(graph.crossings, "crossing") + (f" {duration(graph.crossing_s * 1000)}" if known else "")
-            work = f", the work there {duration(graph.away_s * 1000)}" if known else ", at a cost that nobody knows"
+            work = f", the work there {duration(graph.away_s * 1000)}" if known else ", at an unknown cost"
             verb = "would be" if plan.refusals else "are"
             left = f"{graph.name}: {', '.join(graph.away_operators)} {verb} {where(plan)}; {ways}{work}"
             page.paragraph(left, 10, "leaves    ")

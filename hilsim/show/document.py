@@ -23,7 +23,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.sim.trace import Pace, Trace
 from hilsim.text.coverage import coverage, coverage_notes
 from hilsim.units import ms
@@ -45,9 +45,9 @@ def document(
     speculative: Trace | None,
     plans: Sequence[Plan] = (),
 ) -> dict[str, Any]:
-    """Everything that a run says, in the keys of the contract; `speculative` is None where the target is alone.
+    """All results of a run, in the keys of the contract; `speculative` is None where the target is alone.
 
-    `plans` are the compile gate's, told in short; `check --json` has all of them.
+    `plans` are the compile plans, in brief; `check --json` has all of them.
     """
     scenario, fits = setup.scenario, fits_of(setup)
     found: dict[str, Any] = {
@@ -102,7 +102,7 @@ def document(
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """A document as JSON text, which has no NaN and no infinity: such a number is null, and a note says so."""
+    """A document as JSON text, which has no NaN and no infinity: such a number is null, and a note lists it."""
     missing: list[tuple[str, float]] = []
     found: dict[str, Any] = finite(document, "", missing)
     if missing:
@@ -124,7 +124,7 @@ def finite(node: Any, path: str, missing: list[tuple[str, float]]) -> Any:
 
 
 def paced(pace: Pace) -> dict[str, Any]:
-    """How one run kept up with the wall clock; the pace that was asked is the document's."""
+    """How one run kept up with the wall clock; the requested pace is in the document."""
     return {
         "real_time_factor": pace.real_time_factor,
         "simulated_s": pace.simulated_s,
@@ -157,7 +157,7 @@ def lossless(setup: Setup, baseline: Trace, speculative: Trace) -> dict[str, Any
 
 
 def role(placed: Placed, setup: Setup) -> dict[str, Any]:
-    """One role in the report: the deployed model that sets the times, the stand-in that makes the words, the unit."""
+    """One role in the report: the deployed model that sets the times, the stand-in behind its text, the unit."""
     timer = timer_for(placed, setup.scenario.context_tokens)
     backend = setup.backends.get(placed.track)
     bound = timer.costs(Step(Phase.DECODE, 1, 1))[0].bound if isinstance(timer, Roofline) else "table"
@@ -188,7 +188,7 @@ def peak(chip: str, trace: Trace) -> int:
 
 
 def assumptions(setup: Setup) -> list[dict[str, Any]]:
-    """Every figure that this run rests on and nobody has measured for it, with its source.
+    """Every figure that this run rests on and that was not measured for it, with its source.
 
     A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
     ledger and the energy need.
@@ -243,12 +243,12 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     return found
 
 
-def speaks(placed: Placed, setup: Setup) -> str:
-    """What times a role, and what speaks for it."""
+def timed_and_text(placed: Placed, setup: Setup) -> str:
+    """Which model or board a role is timed by, and which one generates its text."""
     backend = setup.backends.get(placed.track)
     times = placed.model.name if backend is None else backend.backend
-    speaker = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
-    return f"{times} is timed, {speaker} speaks"
+    source = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
+    return f"{times} is timed, {source} generates the text"
 
 
 def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
@@ -270,21 +270,22 @@ def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
         case TokensARound(tokens_a_round=wanted, drafted=drafted) if abs(tokens - wanted) > FAR_OFF * drafted:
             return [f"{found}, not the {wanted:g} that were typed: {OTHER_ROUNDS.format(drafted)}"]
         case Conditional(chances=chances) | Marginal(chances=chances) if places > len(chances):
-            rest = "those beyond take the last one's"
+            rest = "those beyond use the last one's"
             return [f"Acceptance is typed for {len(chances)} places and {places} were drafted: {rest}."]
     return []
 
 
 def notes(setup: Setup, trace: Trace) -> list[str]:
-    """What a reader must know to read the numbers right."""
+    """Notes that a reader needs to interpret the numbers."""
     scenario = setup.scenario
     found = []
     if scenario.logits.source == "synthetic":
-        found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and the text is no model's.")
+        found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and no model generates the text.")
     else:
-        pairs = "; ".join(speaks(placed, setup) for placed in setup.roles.values())
-        timed = "deployed models' or the boards'" if setup.backends else "deployed models'"
-        found.append(f"Times are the {timed}, words and acceptance the speakers': {pairs}.")
+        pairs = "; ".join(timed_and_text(placed, setup) for placed in setup.roles.values())
+        timed = "deployed models or the boards" if setup.backends else "deployed models"
+        text = "stand-in models or the boards" if setup.backends else "stand-in models"
+        found.append(f"Timing is for the {timed}; text and acceptance come from the {text}: {pairs}.")
         found.append("The stand-ins' corpus is regular and flatters small drafts.")
     found += coverage_notes(setup)
     found += folder_notes(setup)
@@ -306,5 +307,5 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):
-        found.insert(0, outside_words(outside_car(setup)))
+        found.insert(0, outside_sentence(outside_car(setup)))
     return found

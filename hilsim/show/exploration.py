@@ -33,7 +33,7 @@ class Explored(Shown):
 
     @property
     def configurations(self) -> Any:
-        """A row a screened configuration, best first: its choices, whether it keeps the limits, its measures."""
+        """A row a screened configuration, best first: its choices, whether it meets the limits, its measures."""
         return as_frame(Table.of(configurations(self.found.answer)))
 
     @property
@@ -61,11 +61,11 @@ class Explored(Shown):
 
     @property
     def title(self) -> str:
-        """How many configurations there are, and how many of them keep the limits."""
+        """How many configurations there are, and how many of them meet the limits."""
         answer = self.found.answer
         total = answer.found.left_out.total() + len(answer.found)
         name = self.found.question.base.scenario.name
-        return f"Exploration of {name}: {len(answer.ranked):,} of {total:,} configurations run and keep the limits"
+        return f"Exploration of {name}: {len(answer.ranked):,} of {total:,} configurations run within the limits"
 
     @property
     def facts(self) -> dict[str, str]:

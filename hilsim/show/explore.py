@@ -23,7 +23,7 @@ from hilsim.show.document import as_json as spelled
 from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.plots.canvas import canvas
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import is_absent
 from hilsim.study.answer import Answer, Best
 from hilsim.study.explorer import Exploration, Finalist
@@ -38,7 +38,7 @@ MOST_REASONS = 12
 MOST_MOVERS = 3
 INDENT = (0, 0, 0, 3)
 RESTS = "Times rest on the chips' figures, many of them assumed: simulate.py lists them with every answer."
-RANKING = "scripts/ranking.py tells whether a ranking survives their ranges."
+RANKING = "scripts/ranking.py shows whether the ranking holds over their ranges."
 TOLERANCE = 0.01  # of a live run in float32, whose last bits may give another text
 QUESTIONS = (  # of what is open, in this order; the choice it is about, and the part of it
     ("Where should the target run?", "target", ""),
@@ -70,13 +70,13 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
         highlight=False,
     )
     if outside := outside_car(base):
-        console.print(f"[bold red]{outside_words(outside)}[/bold red]")
+        console.print(f"[bold red]{outside_sentence(outside)}[/bold red]")
     if len(found):
         console.print(doubtful(found.measures), highlight=False)
     if found.left_out or any(answer.broken.values()):
         console.print(reasons(found.left_out, answer.broken))
     if not len(answer.ranked):
-        console.print("[bold red]No configuration keeps the constraints.[/bold red] Loosen one, or allow more.")
+        console.print("[bold red]No configuration meets the constraints.[/bold red] Loosen one, or allow more.")
         for one in answer.constraints if len(found) else ():
             values = found.measures[one.measure]
             nearest = np.nanmin(values) if one.at_most else np.nanmax(values)
@@ -99,7 +99,7 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
             highlight=False,
         )
     if roles := dict.fromkeys(role for each in exploration.finalists for role in outside_car(each.setup)):
-        console.print(f"[bold red]{outside_words([*roles])}[/bold red]")
+        console.print(f"[bold red]{outside_sentence([*roles])}[/bold red]")
     command = ranking_command(exploration)
     end = "Whether the ranking of these survives their ranges:" if command else RANKING
     console.print(f"[dim]{RESTS} {end}[/dim]")
@@ -199,7 +199,7 @@ def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
 def render_pareto(answer: Answer, console: Console) -> None:
     """The Pareto set: only the columns in which its members differ, and the objectives.
 
-    Where a name would not fit into its column, rows are numbered, and told below.
+    Where a name would not fit into its column, rows are numbered, with the names below.
     """
     shown = list(spread(answer.pareto, MOST_ROWS))
     columns = answer.distinguishing(shown)
@@ -218,7 +218,7 @@ def render_pareto(answer: Answer, console: Console) -> None:
         console.print(Padding(f"{row}  " + listed({name: named[name] for name in columns}), INDENT), highlight=False)
     if same:
         console.print("all: " + listed(same), style="dim", highlight=False)
-    console.print("x own: over the target alone at the same place, another for each: no measure of which is quicker",
+    console.print("x own: over the target alone at the same place; as that differs, it does not rank placements",
                   style="dim", highlight=False)  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def pareto_table(answer: Answer, shown: Sequence[int], columns: Sequence[str]) -
 
 
 def has_room(table: Table, console: Console) -> bool:
-    """Whether no word of a table would be broken."""
+    """Whether no word of a table would be broken over two lines."""
     boundless = console.options.update_width(10_000)
     return Measurement.get(console, boundless, table).minimum <= console.width
 
@@ -277,7 +277,7 @@ def render_questions(answer: Answer, console: Console) -> None:
     for question, kind, part in QUESTIONS:
         best = [one for one in answer.best_by(kind, part) if one.value not in NO_ANSWER.get(part, ())]
         if len(best) > 1:
-            rows.append((question, *told(answer.objective, best)))
+            rows.append((question, *best_row(answer.objective, best)))
             table.add_row(*rows[-1])
     console.print("Answers", style="italic")
     if has_room(table, console):
@@ -288,7 +288,7 @@ def render_questions(answer: Answer, console: Console) -> None:
         console.print(f"  {question} {first}: {value} {one.unit}; next {second}, {worse}", highlight=False)
 
 
-def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
+def best_row(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
     """The best value, its number, the next value, and how much worse it is."""
     first, second = best[0], best[1]
     worse = (second.cost - first.cost) / abs(first.cost) if first.cost else 0.0
@@ -297,13 +297,13 @@ def told(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str
 
 
 def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
-    """A finalist: its choices, the event simulation's word on it, and the assumed figures that it rests on."""
+    """A finalist: its choices, its result by event simulation, and the assumed figures that it rests on."""
     one = answer.objective
-    word = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
+    confirmed = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
     lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
-    lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {word}")
+    lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {confirmed}")
     if assumed := assumed_figures(finalist):
-        lines.append(f"rests on {len(assumed)} assumed figures (--out has all){rests_words(one, finalist)}")
+        lines.append(f"rests on {len(assumed)} assumed figures (--out has all){rests_text(one, finalist)}")
     return lines
 
 
@@ -312,19 +312,19 @@ def assumed_figures(finalist: Finalist) -> list[dict[str, Any]]:
     return [figure for figure in assumptions(finalist.setup) if figure["kind"] == "assumed"]
 
 
-def rests_words(one: Objective, finalist: Finalist) -> str:
+def rests_text(one: Objective, finalist: Finalist) -> str:
     """The assumed figures that move a finalist most over their ranges, and those at which it does not fit."""
     movers = [
         f"{mover.figure} ({number(one, mover.at_low)} to {number(one, mover.at_high)} {one.unit})"
         for mover in finalist.rests.movers[:MOST_MOVERS]
     ]
-    words = f"; most on {', '.join(movers)}" if movers else ""
+    most = f"; most on {', '.join(movers)}" if movers else ""
     limits = [f"{limit.figure} {limit.value:g} {limit.unit}" for limit in finalist.rests.limits]
-    return words + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
+    return most + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
 
 
 def configurations(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Every screened configuration: its choices, whether it keeps the constraints, and its measures, best first."""
+    """Every screened configuration: its choices, whether it meets the constraints, and its measures, best first."""
     ranked = {int(place) for place in answer.ranked}
     pareto = {int(place) for place in answer.pareto}
     rest = [place for place in range(len(answer.found)) if place not in ranked]
@@ -352,7 +352,7 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     x, y = (answer.found.measures[one.measure] / one.scale for one in (first, second))
     good = np.zeros(len(answer.found), dtype=bool)
     good[answer.ranked] = True
-    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "keeps the constraints")):
+    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "meets the constraints")):
         if these.any():
             label = f"{label}: {these.sum():,}"
             axes.scatter(x[these], y[these], s=4, color=grey, linewidths=0, label=label, rasterized=True)

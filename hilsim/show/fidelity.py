@@ -137,7 +137,7 @@ def left_out_lines(left: Sequence[LeftOut]) -> Group:
 
 
 def remark_lines(doubts: Sequence[str], notes: Sequence[str]) -> list[Text]:
-    """What is doubtful in the rows, so that it cannot be missed, and what else to know of them."""
+    """Warnings about doubtful rows, highlighted, and notes on the others."""
     found = [Text("Doubtful: these figures are more likely mistaken than measured", style="bold red")] if doubts else []
     return [*found, *(Text(f"  {doubt}", style="red") for doubt in doubts), *(Text(f"Note: {note}") for note in notes)]
 
@@ -157,7 +157,7 @@ def print_validation(
     file: str,
     remarks: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> None:
-    """The whole answer of `python -m hilsim validate`, the summary and doubts and notes last where the eye is."""
+    """The whole answer of `python -m hilsim validate`, with summary, warnings and notes last."""
     parts: list[RenderableType] = []
     if rows:
         parts += [rows_table(rows), estimates(rows), Text("")]

@@ -1,4 +1,4 @@
-"""Points of a grid as tables, with what has to be said of them: those that cannot run keep their place and a reason."""
+"""Points of a grid as tables; points that cannot run stay in their place, with the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from hilsim.describe.outside import outside_car
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import duration
-from hilsim.show.sentences import outside_words
+from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import Table
 from hilsim.study.sweeps import LENGTH, Point
 
@@ -57,11 +57,11 @@ def marked(speedup: float, best: float) -> Text:
 def print_outside(console: Console, roles: Iterable[str]) -> None:
     """Warns of roles outside the car."""
     if outside := list(roles):
-        console.print(outside_words(outside), style=f"bold {BAD}")
+        console.print(outside_sentence(outside), style=f"bold {BAD}")
 
 
 def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]) -> None:
-    """Every reason once, with the places that it keeps from running."""
+    """Every reason once, with the places that it rules out."""
     by_reason: dict[str, dict[str, None]] = {}
     for point in points:
         if point.why:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
-from hilsim.hardware.measured.quality import doubts, sample_of
+from hilsim.hardware.measured.quality import quality_warnings, sample_of
 from hilsim.hardware.measured.rig import Place, Rig
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
 from hilsim.hardware.measured.unit import RoleState, Trouble
@@ -55,7 +55,7 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
         "energy_mj": sum(energies) if energies else None,
         "max_temperature_c": max(temperatures, default=None),
         "recording": None if place.recorder is None else str(place.recorder.file),
-        "doubts": [asdict(doubt) for doubt in doubts(samples)],
+        "doubts": [asdict(doubt) for doubt in quality_warnings(samples)],
         "faults": [fault_of(trouble) for trouble in unit.troubles],
         "present": unit.present,
         "other_weights": [role for role in unit.lines if weighs_otherwise(setup, unit.lines[role], role)],
@@ -69,7 +69,7 @@ def other_models(place: Place, setup: Setup) -> list[str]:
 
 
 def weighs_otherwise(setup: Setup, line: RoleState, role: str) -> bool:
-    """Whether a board speaks for a role with other weights than the stand-in here."""
+    """Whether a board generates the text of a role with other weights than the stand-in here."""
     stand_in = setup.roles[role].stand_in
     ours = None if stand_in is None else weights_digest(stand_in)
     return ours is not None and line.facts.digest is not None and ours != line.facts.digest
@@ -145,14 +145,14 @@ def cautions(units: Sequence[Block]) -> list[str]:
         if gone:
             found.append(
                 f"{unit['unit']} {gone[0]['then']} in the {gone[0]['run']} run, request {gone[0]['request']}: "
-                "what comes after is timed by something else, and the speed-up compares the two."
+                "later steps are timed by something else, and the speed-up compares the two."
             )
         elif faults:
             runs = ", ".join(sorted({fault["run"] for fault in faults}))
             cost = duration(sum(fault["cost_ms"] for fault in faults))
             found.append(
                 f"{unit['unit']} had {counted(len(faults), 'fault')}, which took {cost} of the {runs} run: "
-                "the speed-up compares runs of unequal luck."
+                "the speed-up compares runs with different faults."
             )
         if unit["steps"].get("interpolated"):
             found.append(f"{counted(unit['steps']['interpolated'], 'step')} of {unit['unit']} were interpolated.")
@@ -172,7 +172,7 @@ def render_lost(page: Page, found: Block) -> None:
 
 def render_hardware(page: Page, units: Sequence[Block]) -> None:
     """What stood behind the units."""
-    page.title("hardware", "times are the boards' own; the way to them and back is not counted")
+    page.title("hardware", "times are measured on the boards; the way to them and back is not counted")
     for unit in units:
         models = ", ".join(f"{name} as {role}" for role, name in unit["models"].items())
         page.paragraph(Text(clean(f"{unit['unit']}: {unit['backend']}, {models}"), "bold"), 2)
@@ -184,8 +184,8 @@ def render_hardware(page: Page, units: Sequence[Block]) -> None:
             roles = " and ".join(unit["other_weights"])
             page.paragraph(Text(f"The board's model is not the stand-in that the scenario names as {roles}.", BAD), 4)
         if interpolated := unit["steps"].get("interpolated"):
-            words = f"{counted(interpolated, 'step')} reckoned from others; neither doubts nor shadow count them."
-            page.paragraph(Text(words, BAD), 4)
+            sentence = f"{counted(interpolated, 'step')} interpolated from others; warnings and shadow leave them out."
+            page.paragraph(Text(sentence, BAD), 4)
         if unit["recording"] is not None:
             page.paragraph(f"recorded: {unit['recording']}", 4)
         first_few(page, unit["faults"], FAULTS_SHOWN, fault_text, "fault")
@@ -208,11 +208,8 @@ def fault_text(fault: Block) -> str:
 
 
 def device_text(device: Block) -> str:
-    """What a board says of itself, in a line."""
-    return (
-        ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, ""))
-        or "says nothing of itself"
-    )
+    """A board's description of itself, in a line."""
+    return ", ".join(f"{key} {value}" for key, value in device.items() if value not in (None, "")) or "no description"
 
 
 def sensor_text(unit: Block) -> str:
@@ -227,8 +224,8 @@ def render_shadow(page: Page, found: Block) -> None:
     page.title("shadow", "the chip model against the chip, medians in ms by phase, width and positions cached")
     if found["other_models"]:
         roles = " and ".join(found["other_models"])
-        words = f"The chip model times the deployed model; as {roles} the board runs another, of another vocabulary."
-        page.paragraph(Text(words, BAD), 2)
+        sentence = f"The chip model times the deployed model; as {roles} the board runs another, of another vocabulary."
+        page.paragraph(Text(sentence, BAD), 2)
     kinds = found["kinds"]
     if not kinds:
         page.paragraph("No step was executed.", 2)
@@ -246,8 +243,8 @@ def render_shadow(page: Page, found: Block) -> None:
     if len(kinds) > KINDS_SHOWN:
         page.line((f"  {len(kinds) - KINDS_SHOWN} more kinds in --json", FRAME))
     error, bias = percent(found["mean_absolute_error"]), f"{found['bias']:+.1%}"
-    words = f"Mean absolute error {error}, each kind weighed by its time; in all the model is {bias} off."
-    page.paragraph(words, 2)
+    sentence = f"Mean absolute error {error}, each kind weighed by its time; in all the model is {bias} off."
+    page.paragraph(sentence, 2)
 
 
 def row(*cells: object) -> str:

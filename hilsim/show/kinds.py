@@ -1,6 +1,6 @@
 """How each kind of span is drawn: its colour, and a letter for where there is none. Shared by terminal and plots.
 
-Orange is the draft's hue and blue the target's, in spans, words and bars alike; the pair survives colour blindness.
+Orange is the draft's hue and blue the target's, in spans, text and bars alike; the pair survives colour blindness.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OTHER = Kind("?", "#8a8a8a")
 
 
 def kind_of(name: str) -> Kind:
-    """How a kind is drawn; kinds that nobody has described are grey."""
+    """How a kind is drawn; kinds without a description are grey."""
     return KINDS.get(name, OTHER)
 
 

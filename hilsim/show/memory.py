@@ -52,5 +52,5 @@ def figure_as_data(figure: Figure) -> dict[str, Any]:
 
 
 def notes_of(setup: Setup) -> dict[str, str]:
-    """What the files of the chips in use say beside their figures."""
+    """The notes in the files of the chips in use."""
     return {name: chip.notes.strip() for name, chip in setup.chips.items() if chip.notes.strip()}

@@ -10,11 +10,11 @@ from typing import Any
 from hilsim.units import GIB, ms
 
 CAUSES = {
-    "draft": "drafting tokens that were kept",
+    "draft": "drafting tokens that were accepted",
     "transfer": "messages on the link",
     "verify": "steps of the target",
     "wait": "waiting for a unit, the wire or a handshake",
-    "waste": "tokens drafted and thrown away, and verify rows that nobody needed",
+    "waste": "tokens drafted and rejected, and verify rows without use",
 }
 
 
@@ -107,7 +107,7 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def told_apart(texts: Sequence[str], width: int) -> list[str]:
+def abbreviate(texts: Sequence[str], width: int) -> list[str]:
     """Texts of one kind in little room: where one is too long, all without the words that all begin and end with.
 
     What differs is never cut; it may still be longer than `width`.

@@ -61,7 +61,7 @@ def header(setup: Setup) -> dict[str, Any]:
 
 
 def events(setup: Setup, traces: Mapping[str, Trace]) -> Iterator[Event]:
-    """All events of all runs; those of the target alone say so in their process's name."""
+    """All events of all runs; those of the target alone have it in their process's name."""
     pid = flow = 0
     for name, trace in traces.items():
         prefix = f"{name}: " if len(traces) > 1 else ""
@@ -137,7 +137,7 @@ def slices(trace: Trace, places: Places) -> Iterator[Event]:
 
 
 def requests(trace: Trace, places: Places) -> Iterator[Event]:
-    """Each request from question to last word, on as many rows as are answered at once, and its first delivery."""
+    """Each request from question to last token, on as many rows as are answered at once, and its first delivery."""
     pid = places.pids["requests"]
     free: list[int] = []  # when each row was last in use
     first: dict[int, int] = {}
@@ -147,7 +147,7 @@ def requests(trace: Trace, places: Places) -> Iterator[Event]:
         row = next((row for row, end in enumerate(free) if end <= record.arrived_ns), len(free))
         if row == len(free):
             free.append(0)
-            yield places.meta("thread_name", pid, 1000 * pid + row + 1, {"name": f"talker {row + 1}"})
+            yield places.meta("thread_name", pid, 1000 * pid + row + 1, {"name": f"session {row + 1}"})
         free[row] = record.finished_ns
         args = {
             "conversation": record.conversation,

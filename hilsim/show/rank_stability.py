@@ -55,7 +55,7 @@ def verdict(names: Sequence[str], found: RankStability) -> str:
     """Whether the first stays first, and how much of the order holds."""
     first = float(found.ranks[0, 0])
     sure = sum(float(found.beats[place, place + 1]) >= SURE for place in range(len(names) - 1))
-    held = f"{sure} of {len(names) - 1} neighbours keep their order in {SURE:.0%} of the draws"
+    held = f"{sure} of {len(names) - 1} neighbours stay in order in {SURE:.0%} of the draws"
     if first >= SURE:
         return f"The ranking's head survives: {names[0]} is first in {first:.0%} of the draws; {held}."
     other = max(range(1, len(names)), key=lambda place: float(found.ranks[place, 0]))

@@ -1,6 +1,6 @@
-"""The final report: a JSON document told to a person, in the words of its own keys. It knows nothing but the document.
+"""The final report on the terminal, made from a run's JSON document alone and named by its keys.
 
-Plain text where there is no terminal, ASCII where the encoding knows no more.
+Plain text where there is no terminal, ASCII where the encoding has no more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from hilsim.show.numbers import (
     shortened,
     three_digits,
 )
-from hilsim.show.sentences import headline, limit_words, lossless_words, outside_words, remedy_words, where_it_went
+from hilsim.show.sentences import (
+    headline,
+    limit_sentence,
+    lossless_sentence,
+    outside_sentence,
+    remedy_sentence,
+    where_it_went,
+)
 from hilsim.show.terminal.page import Page
 from hilsim.show.terminal.paint import FRAME, bar
 from hilsim.show.uncertainty import error_bars
@@ -59,8 +66,8 @@ def render(document: Block, console: Console) -> None:
         losses(page, document, speculative)
     if document.get("lossless") is not None:
         page.title("lossless")
-        words, good = lossless_words(document["lossless"])
-        page.paragraph(Text(words, "" if good else f"bold {BAD}"), 2)
+        sentence, good = lossless_sentence(document["lossless"])
+        page.paragraph(Text(sentence, "" if good else f"bold {BAD}"), 2)
     if document.get("uncertainty") is not None:
         error_bars(page, document["uncertainty"])
     if document.get("realtime") is not None:
@@ -91,7 +98,7 @@ def render(document: Block, console: Console) -> None:
 
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; it stands first, and last, where the prompt of a terminal is."""
-    against = limit_words(document.get("caveats", ()))
+    against = limit_sentence(document.get("caveats", ()))
     good = (document["speculative"] is None or document["speedup"] >= 1) and not against
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 
@@ -101,7 +108,7 @@ def opening(page: Page, document: Block) -> None:
     if document.get("question"):
         page.paragraph(Text(clean(document["question"]), "italic"))
     page.paragraph(answer_of(document))
-    outside = outside_words(document.get("talk_leaves_car", ()))
+    outside = outside_sentence(document.get("talk_leaves_car", ()))
     for caution in filter(None, (outside, *cautions(document.get("hardware", [])))):
         page.paragraph(Text(clean(caution), f"bold {BAD}"))
     caveats(page, document.get("caveats", []))
@@ -111,15 +118,15 @@ def opening(page: Page, document: Block) -> None:
         where = f"{role['model']} {role['precision']} on {role['chip']}.{role['unit']}"
         widths = "" if not role["widths"] else f", widths {' '.join(map(str, role['widths']))}"
         own = role["stand_in"] if role["words"] == "stand_in" else "the board"
-        speaker = f", spoken by {own}" if role["stand_in"] else ""
+        text_source = f", text from {own}" if role["stand_in"] else ""
         if name == "draft" and document["speculative"] is None:
             page.paragraph(f"{where}, not used by this policy", 8, name)
             continue
         if role["backend"] != SIMULATED:
-            page.paragraph(f"{where}{widths}{speaker}, executed by {role['backend']}", 8, name)
+            page.paragraph(f"{where}{widths}{text_source}, executed by {role['backend']}", 8, name)
             continue
         step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
-        page.paragraph(f"{where}{widths}{speaker}{step}", 8, name)
+        page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
     for network in document.get("networks", []):
         where = f"{network['precision']} on {network['chip']}.{network['unit']}"
         page.paragraph(
@@ -135,11 +142,11 @@ def opening(page: Page, document: Block) -> None:
 
 
 def caveats(page: Page, found: Sequence[Block]) -> None:
-    """What has to be said against the answer, before anything else of it, each with its source."""
+    """Caveats against the result, shown first, each with its source."""
     for caveat in found:
         source = f" [{clean(caveat['source'])}]" if caveat["source"] else ""
-        words = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
-        page.paragraph(words)
+        sentence = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
+        page.paragraph(sentence)
 
 
 def chip_notes(page: Page, notes: dict[str, str]) -> None:
@@ -152,8 +159,8 @@ def chip_notes(page: Page, notes: dict[str, str]) -> None:
 
 def realtime(page: Page, found: Block) -> None:
     """How fast each run was against the wall clock, and whether what the passenger saw came when it should."""
-    asked = f"asked {three_digits(found['asked_real_time_factor'])}x"
-    page.title("real time", f"simulated time over wall time; {asked}")
+    pace_text = f"requested {three_digits(found['asked_real_time_factor'])}x"
+    page.title("real time", f"simulated time over wall time; {pace_text}")
     for name, pace in (("target_only", found["baseline"]), ("speculative", found["speculative"])):
         if pace is None:
             continue
@@ -267,7 +274,7 @@ def number(value: float) -> str:
 
 
 def losses(page: Page, document: Block, block: Block) -> None:
-    """What the time of all requests was spent on, in bars on the scale of the target alone, and in words."""
+    """What the time of all requests was spent on, in bars on the scale of the target alone, and as text."""
     page.title("where the time went", "lost_ms: the time of all requests, by what was going on")
     alone = sum(document["baseline"]["lost_ms"].values())
     lost, inside = block["lost_ms"], block["of_which_ms"]
@@ -282,7 +289,7 @@ def losses(page: Page, document: Block, block: Block) -> None:
         page.line(f"  {name:<20}{milliseconds(value):>8}  ", bar(value / scale, room, style, empty=" "))
     page.paragraph(where_it_went(document), 2)
     if document.get("remedy") is not None:
-        page.paragraph(Text(remedy_words(document["remedy"]), "bold"), 2)
+        page.paragraph(Text(remedy_sentence(document["remedy"]), "bold"), 2)
 
 
 def memory(page: Page, chips: Block) -> None:
@@ -308,7 +315,7 @@ def assumptions(page: Page, found: Sequence[Block]) -> None:
     assumed = [figure for figure in found if figure["kind"] == "assumed"]
     if not assumed:
         return
-    page.title(f"assumptions: {len(assumed)}", "figures that nobody has measured for this; sources in full in --json")
+    page.title(f"assumptions: {len(assumed)}", "figures not measured for this case; sources in full in --json")
     for figure in assumed[:ASSUMPTIONS_SHOWN]:
         name = shortened(clean(figure["figure"]), max(16, page.width // 2 - 4))
         page.line(f"  {name} = {clean(str(figure['value']))}  ", (clean(figure["source"]), FRAME))

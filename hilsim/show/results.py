@@ -1,4 +1,4 @@
-"""The points of a study as rows: a table on the terminal, a CSV, a Parquet file. In order, whoever ran them when."""
+"""The points of a study as rows: a table on the terminal, a CSV, a Parquet file. In the order of the grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hilsim.measure.measures import MEASURES
-from hilsim.show.numbers import clean, counted, shortened, three_digits, told_apart
+from hilsim.show.numbers import abbreviate, clean, counted, shortened, three_digits
 from hilsim.show.table import Table, type_of
 from hilsim.study.execution import Row
 from hilsim.study.points import Grid, Label, spelled
@@ -107,7 +107,7 @@ def table_of(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str]) -> RichT
         table.add_column(in_lines(clean(column.head)), justify=justify, overflow="fold", min_width=min(60, longest))
     for name in metrics:
         table.add_column(in_lines(name), justify="right", no_wrap=True)
-    names = [told_apart([clean(spelled(label)) for label in column.labels], 60) for column in grid.columns]
+    names = [abbreviate([clean(spelled(label)) for label in column.labels], 60) for column in grid.columns]
     for cell in cells:
         labels = [names[axis][place] for axis, place in enumerate(cell.places)]
         states = Counter(row.outcome.state for row in cell.rows)
@@ -144,8 +144,8 @@ def as_exact(mean: float, half_width: float) -> str:
 def print_reasons(rows: Sequence[Row], console: Console) -> None:
     """How many points are done, and why the others are not, the most common reasons first."""
     states = Counter(row.outcome.state for row in rows)
-    told = ", ".join(f"{states[state]} {state}" for state in ("done", "refused", "failed") if states[state])
-    console.print(f"{counted(len(rows), 'point')}: {told or 'none has run'}.", highlight=False)
+    states_text = ", ".join(f"{states[state]} {state}" for state in ("done", "refused", "failed") if states[state])
+    console.print(f"{counted(len(rows), 'point')}: {states_text or 'none has run'}.", highlight=False)
     for state in ("refused", "failed"):
         reasons = Counter(row.outcome.reason for row in rows if row.outcome.state == state).most_common()
         for reason, count in reasons[:MOST_REASONS]:

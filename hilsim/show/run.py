@@ -194,7 +194,7 @@ def run_checked(checked: Checked, wanted: Wanted) -> Run:
         try:
             return run_on(checked, wanted, rig, ends)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("" if rig is None else rig.kept()) from None
+            raise KeyboardInterrupt("" if rig is None else rig.interruption()) from None
 
 
 def run_on(checked: Checked, wanted: Wanted, rig: Rig | None, ends: Mapping[str, End]) -> Run:

@@ -12,13 +12,13 @@ EVEN = 0.02
 
 def headline(document: dict[str, Any]) -> str:
     """The answer in a sentence or two: the speed-up, what it means for the passenger, and a limit that is exceeded."""
-    return f"{answer(document)}{limit_words(document.get('caveats', ()))}"
+    return f"{answer(document)}{limit_sentence(document.get('caveats', ()))}"
 
 
-def limit_words(caveats: Sequence[dict[str, Any]]) -> str:
+def limit_sentence(caveats: Sequence[dict[str, Any]]) -> str:
     """That the scenario goes beyond a published limit, as the end of an answer; "" where it does not."""
     beyond = any(caveat["kind"] == "published limit" for caveat in caveats)
-    return " But a published limit speaks against this scenario." if beyond else ""
+    return " But this scenario exceeds a published limit." if beyond else ""
 
 
 def error_bar(document: dict[str, Any], name: str) -> str:
@@ -42,21 +42,21 @@ def answer(document: dict[str, Any]) -> str:
         return f"{scenario}: the target alone. The first clause is ready after {duration(alone)} (p50)."
     speedup, bar = document["speedup"], error_bar(document, "speedup")
     if abs(speedup - 1) <= EVEN:
-        words = f"speedup {speedup:.2f}{bar}: speculation changes next to nothing."
+        sentence = f"speedup {speedup:.2f}{bar}: speculation changes next to nothing."
     elif speedup > 1:
-        words = f"speedup {speedup:.2f}{bar}: answers take {percent(1 / speedup)} of the target's own time."
+        sentence = f"speedup {speedup:.2f}{bar}: answers take {percent(1 / speedup)} of the target's own time."
     else:
-        words = f"speedup {speedup:.2f}{bar}: speculation makes answers {percent(1 / speedup - 1)} slower."
+        sentence = f"speedup {speedup:.2f}{bar}: speculation makes answers {percent(1 / speedup - 1)} slower."
     ours = median(document["speculative"], "time_to_first_clause_ms")
     if alone is None or ours is None:
-        return f"{scenario}: {words}"
+        return f"{scenario}: {sentence}"
     clause = f"The first clause is ready after {duration(ours)} instead of {duration(alone)} (p50)."
-    return f"{scenario}: {words} {clause}"
+    return f"{scenario}: {sentence} {clause}"
 
 
-def outside_words(roles: Sequence[str]) -> str:
+def outside_sentence(roles: Sequence[str]) -> str:
     """The warning about roles outside the car, as `outside_car` names them; "" where there is none."""
-    return f"TALK LEAVES THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
+    return f"CONVERSATIONS LEAVE THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
 
 
 def median(block: dict[str, Any], metric: str) -> float | None:
@@ -74,19 +74,19 @@ def where_it_went(document: dict[str, Any]) -> str:
         return "Nothing was answered."
     steps, beside = lost["verify"], total - lost["verify"]
     plain = sum(alone["lost_ms"].values())
-    words = (
+    sentence = (
         f"Alone the target needs {duration(plain)} for these answers. With speculation its steps take"
         f" {duration(steps)}, and {duration(beside)} come on top."
     )
     largest = max((name for name in lost if name != "verify"), key=lambda name: float(lost[name]))
     if lost[largest] > 0:
-        words += f" The largest of that is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
+        sentence += f" The largest of that is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
     if document["speedup"] < 1 - EVEN and steps > plain:
-        words += " The target's steps alone take longer than before: each verify costs more than its tokens save."
-    return words
+        sentence += " The target's steps alone take longer than before: each verify costs more than its tokens save."
+    return sentence
 
 
-def remedy_words(found: dict[str, Any]) -> str:
+def remedy_sentence(found: dict[str, Any]) -> str:
     """The cheapest change that makes a losing speculation win, or what came closest."""
     tried = counted(found["tried"], "change")
     best = found["best"]
@@ -98,18 +98,18 @@ def remedy_words(found: dict[str, Any]) -> str:
     return f"None of {tried} that were replayed wins; the nearest is {change}. Let the target answer alone."
 
 
-def lossless_words(block: dict[str, Any]) -> tuple[str, bool]:
+def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
     """Whether the text is the one of the target alone, and whether that is good news."""
     rule, why = f"rule {block['rule']}", block["why"]
     if block["claim"] == "law":
         return f"{rule}: distribution-exact, another text of the target's distribution ({why}).", True
     if block["claim"] == "none":
         distance = block["total_variation"]
-        words = f"{rule}: LOSSY, not the target's distribution: {why}."
+        sentence = f"{rule}: LOSSY, not the target's distribution: {why}."
         if distance["mean"] is None:
-            return words, False
+            return sentence, False
         return (
-            f"{words} Total variation from it, by exact sums over the {counted(distance['positions'], 'position')}"
+            f"{sentence} Total variation from it, by exact sums over the {counted(distance['positions'], 'position')}"
             f" tested: mean {distance['mean']:.3f}, largest {distance['max']:.3f}.",
             False,
         )
@@ -117,8 +117,11 @@ def lossless_words(block: dict[str, Any]) -> tuple[str, bool]:
     counts = f"{rule}, checked_tokens {checked}, mismatches {mismatches}, numerical_ties {ties}"
     if mismatches:
         answers = counted(mismatches, "answer")
-        return f"{counts}: NOT lossless, {answers} left the target's own text for no numerical reason.", False
+        return f"{counts}: NOT lossless, {answers} differ from the target's own text without a numerical tie.", False
     if ties:
         after = counted(block.get("not_compared_tokens", 0), "token")
-        return f"{counts}: equal up to last-bit ties; {after} after a tie answer another history.", True
+        return (
+            f"{counts}: equal up to last-bit ties; {after} after a tie follow another history and are not compared.",
+            True,
+        )
     return f"{counts}: token-exact, every token is the target's own ({why}).", True

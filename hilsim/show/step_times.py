@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hilsim.fidelity.steps import OVERHEADS, RATES, StepCalibration
 from hilsim.hardware.measured.profile import Taken
-from hilsim.hardware.measured.quality import WIDE, Doubt
+from hilsim.hardware.measured.quality import WIDE, QualityWarning
 from hilsim.show.fidelity import calibration_table, percent
 from hilsim.show.numbers import clean
 from hilsim.units import ms
@@ -25,7 +25,7 @@ def print_profile(
     console: Console,
     device: Mapping[str, Any],
     found: Sequence[Taken],
-    doubted: Sequence[Doubt],
+    doubted: Sequence[QualityWarning],
     unknown: str,
     file: str,
 ) -> None:
@@ -33,7 +33,7 @@ def print_profile(
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if value is not None)
     console.print(Text(clean(f"{file}: {facts}"), style="bold"))
     for model in dict.fromkeys(one.shape.model for one in found):
-        console.print(Text(clean(model), style="bold"), "median ms; how wide the middle half of the times is, of that")
+        console.print(Text(clean(model), style="bold"), "median ms; interquartile range over the median")
         console.print(times_table([one for one in found if one.shape.model == model]))
     for doubt in doubted[:DOUBTS_SHOWN]:
         console.print(Text(clean(f"{doubt.kind}: {doubt.sentence}"), style="yellow"))
@@ -42,7 +42,7 @@ def print_profile(
     if unknown:
         console.print(Text(unknown, style="yellow"))
     elif not doubted:
-        console.print("Nothing is doubtful about these times.")
+        console.print("No warnings about these times.")
 
 
 def times_table(found: Sequence[Taken]) -> Table:
@@ -71,18 +71,18 @@ def print_calibration(console: Console, found: StepCalibration, torn: str | None
     if torn is not None:
         console.print(Text(clean(torn), style="yellow"))
     console.print(calibration_table(found.record.title, found.figures), Text(""))
-    if left := [name for name in (*OVERHEADS, *RATES) if name in found.kept]:
-        console.print(f"Left as the file has them, as these steps do not tell them: {', '.join(left)}.")
+    if left := [name for name in (*OVERHEADS, *RATES) if name in found.undetermined]:
+        console.print(f"Left as in the file, as these steps do not determine them: {', '.join(left)}.")
     if not any(name.startswith("operation_rate") for name in found.figures):
-        console.print("Left as the file has them: all operation rates. Steps of more rows would tell them.")
+        console.print("Left as in the file: all operation rates. Steps of more rows would determine them.")
     console.print(errors_table(found))
     console.print("Farthest off, predicted against measured:")
     for step, error in found.worst:
         console.print(Text.assemble(f"  {step}: {1000 * step.seconds:.3g} ms", percent(error)))
     console.print(f"\n{found.residuals}")
     if found.far_off:
-        told = "No constants meet these steps. Is a model, the unit or the precision another, or was the board busy?"
-        console.print(Text(told, style="red"))
+        warning = "No constants fit these steps. Check the models, unit and precision, and whether the board was busy."
+        console.print(Text(warning, style="red"))
     console.print(f"Written: {out}" if out is not None else "Nothing was written (no --out).")
 
 

@@ -14,7 +14,7 @@ from hilsim.describe.study import Study
 from hilsim.describe.write import typed
 from hilsim.files import written
 from hilsim.measure.measures import MEASURES
-from hilsim.show.numbers import clean, counted, duration, percent, three_digits, told_apart
+from hilsim.show.numbers import abbreviate, clean, counted, duration, percent, three_digits
 from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import (
@@ -86,7 +86,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
     shown = list(lines.values())[:MOST_LINES]
     others = [[spelled(label) for place, label in enumerate(line[0].labels) if place != across] for line in shown]
     columns = list(zip(*others, strict=True))
-    telling = [told_apart(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
+    telling = [abbreviate(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
     names = [", ".join(parts) for parts in zip(*telling, strict=True)]
     for number, line in enumerate(shown):
         # Where nothing orders the choices, marks of one choice stand beside each other.
@@ -111,7 +111,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
         if len(column.rows) <= 12 and not column.log:
             axes.set_xticks([float(label) for label in column.labels if isinstance(label, int | float)])
     else:
-        ticks = [fill(label, 24) for label in told_apart([spelled(label) for label in column.labels], 24)]
+        ticks = [fill(label, 24) for label in abbreviate([spelled(label) for label in column.labels], 24)]
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         slanted = max(map(len, ticks)) > 10
         axes.set_xticks(range(len(ticks)), ticks, rotation=25 * slanted, ha="right" if slanted else "center")
@@ -205,14 +205,14 @@ def show(
         text = f"Best {name}, {three_digits(mean.mean)}: {command}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if failed := [row for row in rows if row.outcome.state == "failed"]:
-        text = f"{counted(len(failed), 'point')} failed, which none should; --retry-failed runs them again."
+        text = f"{counted(len(failed), 'point')} failed unexpectedly; --retry-failed runs them again."
         console.print(text, style="bold red", highlight=False)
 
 
 def baselines(rows: Sequence[Row]) -> tuple[float, float] | None:
     """The least and the longest request of the target alone, where points of one seed differ in it.
 
-    None where they do not, and where answers are of different lengths, so that times say less than speed-ups.
+    None where they do not, and where answers are of different lengths, so that speed-ups compare better than times.
     """
     alone: dict[int, list[float]] = defaultdict(list)
     tokens: dict[int, list[float]] = defaultdict(list)
@@ -237,7 +237,7 @@ def export(
     study: Study, rows: Sequence[Row], grid: Grid, metrics: Sequence[str], *, csv: Path | None, parquet: Path | None,
     plot: Path | None,
 ) -> None:  # fmt: skip
-    """Write the files that were asked for, each whole or not at all."""
+    """Write the requested files, each whole or not at all."""
     table = points_table(rows, grid, metrics)
     if csv is not None:
         with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:

@@ -143,7 +143,7 @@ def type_of(cells: Iterable[object]) -> type:
 
 
 def terminal(width: int = WIDTH) -> Console:
-    """Standard output; `width` columns where it is no terminal that says how wide it is."""
+    """Standard output; `width` columns where it is no terminal of known width."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

@@ -116,7 +116,7 @@ def rounds_line(accepted: Sequence[int]) -> str:
 def print_log(
     console: Console, prompts: Sequence[PromptRuns], replays: Sequence[Replay], file: str, doubts: Sequence[str] = ()
 ) -> None:
-    """The whole answer of `python -m hilsim validate --trace`, doubts about its times first and last."""
+    """The whole answer of `python -m hilsim validate --trace`, warnings about its times first and last."""
     console.print(Text(f"{file}: {len(replays)} of {len(prompts)} prompts compared", style="bold"))
     warnings = remark_lines(doubts, ())
     for line in warnings:

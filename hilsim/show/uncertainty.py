@@ -82,31 +82,31 @@ def fit_as_json(found: FitChance) -> dict[str, Any]:
 
 def holds(found: Uncertainty) -> list[str]:
     """What the intervals hold, from the narrowest to the widest."""
-    said = [f"chip figures: {len(found.ranged)} of {found.in_use} figures in use have a range and were drawn"]
+    lines = [f"chip figures: {len(found.ranged)} of {found.in_use} figures in use have a range and were drawn"]
     if found.acceptance is not None:
         sample = f"{found.acceptance.clusters} {found.acceptance.unit}"
-        said.append(
+        lines.append(
             f"with_sampling: and the {sample} of the workload, drawn anew with replacement; this and the next are"
             " widened where needed to contain the narrower ones"
         )
     if found.acceptance is not None and found.acceptance.pairs:
         names = ", ".join(pair.title for pair, _, _ in found.acceptance.pairs)
-        said.append(f"with_other_pairs: and acceptance as of the run or of a published pair ({names})")
-    return said
+        lines.append(f"with_other_pairs: and acceptance as of the run or of a published pair ({names})")
+    return lines
 
 
 def does_not_hold(found: Uncertainty) -> list[str]:
     """What none of the intervals holds."""
-    said = [
+    lines = [
         f"{found.in_use - len(found.ranged)} figures in use without a range, and common causes of several figures",
         "what the chip model leaves unexplained of the measurements that its family was fitted to",
         "speech recognition and synthesis, heat, and other work on the same chips",
     ]
     if found.acceptance is None:
-        said.append("sampling error and other pairs' acceptance: there is one sample of requests, or none")
+        lines.append("sampling error and other pairs' acceptance: there is one sample of requests, or none")
     elif not found.acceptance.pairs:
-        said.append("acceptance of other pairs: none is published in the form that this policy needs")
-    return said
+        lines.append("acceptance of other pairs: none is published in the form that this policy needs")
+    return lines
 
 
 def error_bars(page: Page, found: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
     drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
     page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
     if not drawn:
-        page.paragraph("No figure in use has a range, so none could be drawn: this says nothing about trust.", 2)
+        page.paragraph("No figure in use has a range, so none could be drawn: this is no measure of trust.", 2)
     else:
         page.paragraph(f"{fixed} more figures in use have no range and stayed as they are.", 2)
     acceptance = found.get("acceptance")
@@ -135,8 +135,8 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
     if acceptance is not None:
         page.paragraph(rounds(acceptance), 2)
     if found.get("fit") is not None:
-        page.paragraph(fit_words(found["fit"]), 2)
-    for key, words in (("holds", "These intervals hold"), ("does_not_hold", "None of them holds")):
+        page.paragraph(fit_sentence(found["fit"]), 2)
+    for key, words in (("holds", "These intervals contain"), ("does_not_hold", "None of them contains")):
         if found.get(key):
             page.paragraph(f"{words}: {'; '.join(found[key])}.", 2)
 
@@ -156,10 +156,10 @@ def rounds(acceptance: dict[str, Any]) -> str:
     return f"Tokens a round (accepted drafts + 1) of {acceptance['drawn_anew']}: {own:.2f} here{clean(others)}."
 
 
-def fit_words(found: dict[str, Any]) -> str:
+def fit_sentence(found: dict[str, Any]) -> str:
     """How much of the ranges of sizes and reserves fits."""
     if not found["figures_drawn"]:
-        return "No size or reserve in use has a range: it fits, or does not, as the figures say."
+        return "No size or reserve in use has a range: whether it fits follows from the figures alone."
     chips = ", ".join(f"{chip} {percent(share)}" for chip, share in found["by_chip"].items())
     return (
         f"It fits in {percent(found['share_that_fits'])} of {found['draws']} draws of {len(found['figures_drawn'])} "

@@ -19,7 +19,7 @@ from hilsim.shown import Shown
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Validated(Shown):
-    """Predicted against measured figures; `doubts` are rows that are more likely mistaken than measured.
+    """Predicted against measured figures; `doubts` are warnings about rows that are more likely mistaken than measured.
 
     `skipped` are rows at fault that were left out.
     """

@@ -32,7 +32,7 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
         "sampling": scenario.sampling.model_dump(),
         "context_tokens": scenario.context_tokens,
         "max_new_tokens": getattr(workload, "max_new_tokens", None),
-        "conversations": [digest(one.words.encode()) for one in setup.conversations],
+        "conversations": [digest(one.all_text.encode()) for one in setup.conversations],
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
     }

@@ -1,4 +1,4 @@
-"""What an exploration comes to: what keeps the constraints, ranked; the Pareto set; and the best for each choice."""
+"""The result of an exploration: what meets the constraints, ranked; the Pareto set; and the best for each choice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Answer:
-    """An exploration. `ranked` are places of those that keep the constraints, best first; `pareto` the set of them."""
+    """An exploration. `ranked` are places of those that meet the constraints, best first; `pareto` the set of them."""
 
     space: Space
     found: Found
@@ -53,7 +53,7 @@ class Answer:
         broken: Counter[str] = Counter()
         for one in constraints if len(found) else ():
             met = one.met(found.measures)
-            broken[f"does not keep {one}"] = int((good & ~met).sum())
+            broken[f"does not meet {one}"] = int((good & ~met).sum())
             good &= met
         places = np.flatnonzero(good)
         objectives = [objective, *(other for other in against if other != objective)]
@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """All that was asked for, the first first."""
+        """All that were requested, in that order."""
         return (self.objective, *self.against)
 
     def choices(self, place: int) -> dict[str, Choice]:

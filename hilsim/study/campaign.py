@@ -51,5 +51,5 @@ def require_bytes(file: Path, digest: str) -> None:
     """Raises `InputError` where a file is not the one that the study began with."""
     if bytes_digest(file) != digest:
         found = "another text than when the study began"
-        remedy = "Points so far are kept. A changed scenario is another study: start it with another --out."
+        remedy = "Points so far stay stored. A changed scenario is another study: start it with another --out."
         raise InputError([Fault(str(file), "", found, "a scenario that stays as it is", remedy)])

@@ -90,7 +90,7 @@ def pearl_tokens_a_slot(acceptance: float, drafted: int) -> float:
 def pearl_slot(acceptance: float, drafted: int, draft: float, link: float = 0.0, verify: float = 1.0) -> float:
     """Mean length of a slot: both chips work at once, so the longer of the two counts.
 
-    The draft hears the last verdict, drafts and sends, g c + l; the target, which need not wait for its own verdict,
+    The draft receives the last verdict, drafts and sends, g c + l; the target, which need not wait for its own verdict,
     takes a single row in pre-verify and v in post-verify.
     """
     post = acceptance / (1 + acceptance - acceptance**drafted)

@@ -1,4 +1,4 @@
-"""Points on a Dask cluster that somebody has started: `dask scheduler`, and in the project folder some workers
+"""Points on a Dask cluster that is already running: `dask scheduler`, and in the project folder some workers
 (`PYTHONPATH=. dask worker ADDRESS --nthreads 1`).
 
 Workers see the same project folder under the same path. Each reports its versions and the digest of the scenario
@@ -135,7 +135,7 @@ class Cluster:
                     self.client.cancel([future for _, future in at_work.values()], force=True)
 
     def unfinished(self, task: Task, future: Future[Any], given_up: Counter[str]) -> Outcome | None:
-        """What becomes of a point that raised: another try, or given up. Raises what says that a worker is unlike."""
+        """What becomes of a point that raised: another try, or given up. Raises where a worker has other versions."""
         error = future.exception()
         if isinstance(error, HilsimError):
             raise error
@@ -152,8 +152,8 @@ class Cluster:
         return bool(self.client.nthreads())
 
     def fault(self, found: str, expected: str) -> InputError:
-        """What is wrong with the cluster; points that were stored are kept in any case."""
-        remedy = "Look at it, or leave --cluster out. Finished points are kept; the same command goes on."
+        """What is wrong with the cluster; stored points remain in any case."""
+        remedy = "Look at it, or leave --cluster out. Finished points stay stored; the same command goes on."
         return InputError([Fault("--cluster", self.address, found, expected, remedy)])
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ SAME = "Start workers in the same project folder: PYTHONPATH=. .venv/bin/dask wo
 
 
 def quiet() -> None:
-    """Dask's own words would come between ours; it has given some of its loggers levels of their own."""
+    """Silence Dask's own log lines; some of its loggers have levels of their own."""
     for name in ("distributed", *logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)

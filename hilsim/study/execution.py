@@ -47,9 +47,9 @@ class Row:
     outcome: Outcome
 
 
-def search_of(study: Study, *, asked: bool, grid: bool) -> Search | None:
-    """How to search, where the file or the command line asks for it; None where all points of the grid run."""
-    if grid or (study.search is None and not asked):
+def search_of(study: Study, *, requested: bool, grid: bool) -> Search | None:
+    """How to search, where the file or the command line requests it; None where all points of the grid run."""
+    if grid or (study.search is None and not requested):
         return None
     require_package("optuna", "search")
     return study.search or Search()

@@ -27,7 +27,7 @@ from hilsim.runs.replay import forget_costs, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.study import ranking
 from hilsim.study.answer import Answer
-from hilsim.study.placements import Found, Ready, got_ready
+from hilsim.study.placements import Found, Ready, load_space
 from hilsim.study.ranking import Constraint, Objective
 from hilsim.study.sensitivity import Rests, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
@@ -40,7 +40,7 @@ CONVERSATIONS = 24  # at least, so that a difference in the objective means some
 
 @dataclass(frozen=True)
 class Question:
-    """What an exploration is asked: the scenario, the space, the links in it, objectives and constraints."""
+    """The question of an exploration: the scenario, the space, the links in it, objectives and constraints."""
 
     file: Path
     overrides: tuple[str, ...]
@@ -237,7 +237,7 @@ def explore(question: Question, *, finalists: int = 3, workers: int | None = Non
 
 def prepare(question: Question, say: Callable[[str], None] = lambda text: None) -> Ready:
     """Everything that screening needs, loaded and compiled."""
-    return got_ready(
+    return load_space(
         question.file, question.overrides, question.space, question.links, question.base,
         lambda setup: transcript_for(setup, say), say, cloud=question.cloud,
     )  # fmt: skip

@@ -144,7 +144,7 @@ def all_payloads(top_k: int | None) -> Iterator[Choice]:
 def drafts_for(setup: Setup) -> tuple[tuple[str, str], ...]:
     """Deployed drafts of the target's vocabulary, smallest first, each with its stand-in.
 
-    The scenario's own draft keeps its stand-in; a larger or smaller one gets the next, as long as there is another.
+    The scenario's own draft has its own stand-in; a larger or smaller one gets the next, as long as there is another.
     """
     vocabulary = setup.target.model.vocabulary.name
     models = [m for m in described("model", Model) if m.role == "draft" and m.vocabulary.name == vocabulary]

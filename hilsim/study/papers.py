@@ -86,9 +86,9 @@ def published_of(setup: Setup) -> Published:
 
 
 def closed_form(setup: Setup) -> Speed | None:
-    """The decoding speed on paper; None where none is known, as for drafting that never stops.
+    """The decoding speed on paper; None where there is none, as for drafting that never stops.
 
-    Known are table times with one acceptance and the target's word as the last.
+    There is one for table times with one acceptance and the target's token as the last.
     """
     scenario, policy = setup.scenario, setup.scenario.policy
     acceptance = scenario.logits.chances if scenario.logits.source == "synthetic" else None

@@ -1,4 +1,4 @@
-"""A space made concrete: choices loaded and compiled, pairs that cannot be told by name and counted, the rest screened.
+"""Loads and compiles the choices of a space of placements, counts the ones that cannot run, and screens the rest.
 
 What cannot run is counted in configurations, by reason; nothing is left out without one.
 """
@@ -44,8 +44,8 @@ ALONE = TargetOnly(name="target_only")
 NOWHERE = -1  # a configuration without a draft or a link
 SURE = "fits_over_all_ranges"  # a measure of 1 or 0: whether it fits with every size at its unfavourable end
 WITHIN = "within_published_limits"
-TOO_DEEP = "drafts further ahead than transcripts know"
-LEAVES = "talk would leave the car; --cloud allows it"
+TOO_DEEP = "drafts further ahead than transcripts record"
+LEAVES = "conversations would leave the car; --cloud allows it"
 AXES = ("target", "draft", "link", "rules", "policy")
 
 
@@ -61,8 +61,8 @@ class Site:
 class Ready:
     """A space with everything loaded: of each choice what it places, or why it cannot.
 
-    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `said` (rule, draft) are transcripts,
-    `heard` (rule) one for what the target says alone, which stands in any. Without `cloud` no role is placed outside
+    `sites` and `drafts` are by rule, as what a graph ends in depends on it. `transcripts` are by rule and draft,
+    `target_transcripts`, one a rule, hold the tokens of the target alone. Without `cloud` no role is placed outside
     the car, whichever it is.
     """
 
@@ -72,8 +72,8 @@ class Ready:
     scenarios: tuple[Scenario, ...]
     sites: tuple[tuple[Site | str, ...], ...]
     drafts: tuple[tuple[Placed | str, ...], ...]
-    said: tuple[tuple[Path, ...], ...]
-    heard: tuple[Path, ...]
+    transcripts: tuple[tuple[Path, ...], ...]
+    target_transcripts: tuple[Path, ...]
     links: tuple[Link, ...]
     policies: tuple[Policy, ...]
     alone: tuple[Policy, ...]
@@ -129,7 +129,7 @@ class Found:
         return whole
 
 
-def got_ready(
+def load_space(
     file: Path,
     overrides: Sequence[str],
     space: Space,
@@ -142,25 +142,25 @@ def got_ready(
 ) -> Ready:
     """Load and compile every choice once. Raises `InputError` where the scenario itself is at fault."""
     scenarios: list[Scenario] = []
-    sites, drafts, said, heard = [], [], [], []
+    sites, drafts, transcripts, target_transcripts = [], [], [], []
     for rule in space.rules:
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
         sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
         placed = [draft_at(file, given, choice, base.target.chip.name, say, cloud=cloud) for choice in space.drafts]
-        spoken: dict[str, Path | str] = {}
+        recorded: dict[str, Path | str] = {}
         for draft in placed:
-            if isinstance(draft, Placed) and str(draft.stand_in) not in spoken:
-                say(f"what {draft.placement.stand_in} drafts by {rule.name}")
+            if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
+                say(f"drafts of {draft.placement.stand_in} under rule {rule.name}")
                 try:
-                    spoken[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
+                    recorded[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
                 except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
-                    spoken[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
-        voices = [draft if isinstance(draft, str) else spoken[str(draft.stand_in)] for draft in placed]
-        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(voices, placed, strict=True)))
-        said.append(tuple(Path() if isinstance(voice, str) else voice for voice in voices))
-        known = next((path for path in said[-1] if path != Path()), None)
-        heard.append(known or transcript(replace(base, scenario=scenarios[-1])))
+                    recorded[str(draft.stand_in)] = f"nothing is recorded of it: {why(error)}"
+        sources = [draft if isinstance(draft, str) else recorded[str(draft.stand_in)] for draft in placed]
+        drafts.append(tuple(v if isinstance(v, str) else d for v, d in zip(sources, placed, strict=True)))
+        transcripts.append(tuple(Path() if isinstance(source, str) else source for source in sources))
+        known = next((path for path in transcripts[-1] if path != Path()), None)
+        target_transcripts.append(known or transcript(replace(base, scenario=scenarios[-1])))
     return Ready(
         base,
         base.scenario.application or base.target.chip.name,
@@ -168,8 +168,8 @@ def got_ready(
         tuple(scenarios),
         tuple(sites),
         tuple(drafts),
-        tuple(said),
-        tuple(heard),
+        tuple(transcripts),
+        tuple(target_transcripts),
         tuple(links),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.policies),
         tuple(load_setup(file, [*overrides, *choice.overrides]).scenario.policy for choice in space.alone),
@@ -177,10 +177,10 @@ def got_ready(
 
 
 def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str], None]) -> Site | str:
-    """The target at one place, through the gate; or why it cannot be there."""
-    nobody = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
+    """The target at one place, after its compile check; or why it cannot be there."""
+    no_draft = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
     try:
-        alone = load_setup(file, [*given, *nobody, *choice.overrides])
+        alone = load_setup(file, [*given, *no_draft, *choice.overrides])
         if full := overfull(ledgers(alone)):
             return full  # without asking its compiler, which takes seconds
         setup = compiled(alone, say)
@@ -198,7 +198,7 @@ def overfull(held: dict[str, Ledger]) -> str:
 def draft_at(
     file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None], *, cloud: bool
 ) -> Placed | str:
-    """A draft at one place, through the gate, beside the scenario's own target; or why it cannot be there."""
+    """A draft at one place, after its compile check, beside the scenario's own target; or why it cannot be there."""
     link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
     given = [*given, "application=null", "networks=[]", *choice.overrides, link]
     try:
@@ -213,7 +213,7 @@ def draft_at(
 
 
 def outside(role: Placed) -> bool:
-    """Whether a role runs outside the car, so that what passengers say leaves it."""
+    """Whether a role runs outside the car, so that conversations leave it."""
     return role.chip.place == "cloud"
 
 
@@ -233,7 +233,7 @@ def fit_of(setup: Setup, held: dict[str, Ledger]) -> dict[str, float]:
 
 
 class Screen:
-    """Screens the configurations of a space, target by target; keeps words and price tables between them."""
+    """Screens the configurations of a space, target by target; caches tokens and cost tables between them."""
 
     def __init__(self, ready: Ready):
         self.ready = ready
@@ -303,11 +303,11 @@ class Screen:
         held = ledgers(setup)
         if full := overfull(held):
             return Found(left_out=Counter({full: count}))
-        said, fit = self.said(rule, place), fit_of(setup, held)
+        transcript, fit = self.transcript_of(rule, place), fit_of(setup, held)
         parts = []
         for link in links:
             joined = setup if draft is None else replace(setup, link=self.link(link))
-            found = self.of_link(joined, held, said, policies, (target, place, link, rule))
+            found = self.of_link(joined, held, transcript, policies, (target, place, link, rule))
             if len(found):
                 found.measures |= {name: np.full(len(found), value) for name, value in fit.items()}
             parts.append(found)
@@ -326,9 +326,9 @@ class Screen:
             link=None,
         )
 
-    def said(self, rule: int, place: int) -> Path:
+    def transcript_of(self, rule: int, place: int) -> Path:
         """The transcript of a rule and a draft."""
-        return self.ready.heard[rule] if place == NOWHERE else self.ready.said[rule][place]
+        return self.ready.target_transcripts[rule] if place == NOWHERE else self.ready.transcripts[rule][place]
 
     def by_events(self, job: Job, policy: Policy) -> Found:
         """One configuration, event by event; `left_out` takes back what screening counted of it."""
@@ -337,13 +337,13 @@ class Screen:
         assert isinstance(site, Site)
         assert isinstance(draft, Placed)
         setup = replace(self.setup_of(job.rule, site, draft), link=self.link(job.link))
-        said = self.said(job.rule, job.draft)
-        logits = RecordedLogits(source="transcript", file=str(said))
+        transcript = self.transcript_of(job.rule, job.draft)
+        logits = RecordedLogits(source="transcript", file=str(transcript))
         setup = replace(setup, scenario=setup.scenario.model_copy(update={"policy": policy, "logits": logits}))
         left_out = Counter({f"not screened: {refusal(setup, policy)}": -1})
         held = ledgers(setup)
         try:
-            source = self.source_of(setup, said)
+            source = self.source_of(setup, transcript)
             if self.alone is None or self.alone[0] != job.alike:
                 self.alone = job.alike, simulate(setup, source, ALONE)
             numbers = measured(setup, held, self.alone[1], simulate(setup, source))
@@ -360,10 +360,10 @@ class Screen:
         return on_chip() if place == NOWHERE else self.ready.links[place]
 
     def of_link(
-        self, setup: Setup, held: dict[str, Ledger], said: Path, policies: Sequence[Policy], at: tuple[int, ...]
+        self, setup: Setup, held: dict[str, Ledger], transcript: Path, policies: Sequence[Policy], at: tuple[int, ...]
     ) -> Found:
-        """Every policy with everything else settled."""
-        words, tables = self.words_of(setup, said), self.tables.setdefault(said, Tables())
+        """Every policy, with everything else fixed."""
+        words, tables = self.words_of(setup, transcript), self.tables.setdefault(transcript, Tables())
         try:
             baseline = screened(setup, ALONE, words, tables).requests
         except Unscreenable as error:
@@ -371,7 +371,7 @@ class Screen:
         left_out: Counter[str] = Counter()
         runs, places = [], []
         for place, policy in enumerate(policies):
-            mine = self.words_of(setup, said, policy)
+            mine = self.words_of(setup, transcript, policy)
             try:
                 runs.append(screened(setup, policy, mine, tables).requests)
             except Unscreenable as error:

@@ -28,7 +28,7 @@ CHIPS = {
     "orin_dla": "drive-orin-x",
 }
 NETWORKS = ("hilsim.networks.intent:matcher", "hilsim.networks.intent:matcher_22m")
-ROWS = Widths(value=(8,), kind="assumed", source="one graph a model tells what its compiler takes")
+ROWS = Widths(value=(8,), kind="assumed", source="one graph a model shows what its compiler accepts")
 CONTEXT = 1024
 HERE = DATA / FOLDERS["profile"] / "x.yaml"
 

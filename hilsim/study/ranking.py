@@ -53,14 +53,14 @@ OBJECTIVES = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that every answer keeps."""
+    """A bound that every result must meet."""
 
     measure: str
     at_most: bool
     value: float
 
     def met(self, measures: Mapping[str, Floats]) -> Flags:
-        """Which configurations keep it; what is not a number does not."""
+        """Which configurations meet it; what is not a number does not."""
         values = measures[self.measure]
         return values <= self.value if self.at_most else values >= self.value
 
@@ -119,10 +119,10 @@ def front(costs: Floats) -> Ints:
         costs.T[::-1]
     )  # by the first objective, ties by the next: nothing later can beat something earlier
     members: list[int] = []
-    kept = np.empty((0, costs.shape[1]))
+    undominated = np.empty((0, costs.shape[1]))
     for place in order:
         row = costs[place]
-        if not len(kept) or not (kept <= row).all(axis=1).any():
+        if not len(undominated) or not (undominated <= row).all(axis=1).any():
             members.append(int(place))
-            kept = np.vstack((kept, row))
+            undominated = np.vstack((undominated, row))
     return np.array(members, dtype=np.int64)

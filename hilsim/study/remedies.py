@@ -108,7 +108,7 @@ def settings(setup: Setup) -> Iterator[Change]:
 
 
 def payloads(setup: Setup) -> Iterator[Change]:
-    """Smaller payloads that keep the distribution of the text."""
+    """Smaller payloads that preserve the distribution of the text."""
     scenario, cost = setup.scenario, "a change of the protocol between the chips"
     if scenario.accept.rule in MATCHING and scenario.payload.scheme != "token_ids":
         yield Change("token ids alone", cost, ("payload=token_ids",))
@@ -161,13 +161,13 @@ def drafts(setup: Setup) -> Iterator[Change]:
     if setup.draft.model.name not in names or setup.draft.stand_in not in folders:
         return
     model, folder = names.index(setup.draft.model.name), folders.index(setup.draft.stand_in)
-    for step, word in ((-1, "smaller"), (1, "larger")):
+    for step, size in ((-1, "smaller"), (1, "larger")):
         if 0 <= model + step < len(names) and 0 <= folder + step < len(folders):
-            other, speaker = names[model + step], folders[folder + step]
+            other, stand_in = names[model + step], folders[folder + step]
             yield Change(
-                f"the next {word} draft, {other}, spoken by {speaker.name}",
+                f"the next {size} draft, {other}, text from {stand_in.name}",
                 "another draft to train and to port",
-                (f"draft.model={other}", f"draft.stand_in={speaker}"),
+                (f"draft.model={other}", f"draft.stand_in={stand_in}"),
             )
 
 

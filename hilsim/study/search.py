@@ -2,8 +2,8 @@
 
 Trials are chosen from what the trials before them brought, in a fixed order, by seeded samplers. So the same trials
 come up however many workers run them, and after a kill they come up again and find their points in the store: nothing
-of Optuna's own is kept. An axis of rising numbers is searched by its places, in order; another one has no order. A cell
-with a refused or failed point is told as one that breaks a constraint, so that the sampler keeps away from its like.
+of Optuna's own is stored. An axis of rising numbers is searched by its places, in order; another one has no order. A
+cell with a refused or failed point counts as one that breaks a constraint, so that the sampler avoids similar ones.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _no_more(mine: float, other: float) -> bool:
 def search(grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, reached: Callable[[int], None]) -> Found:
     """Run a search. `evaluate` gets the new cells of a batch, each once, and returns their objectives in that order.
 
-    `reached` is told the number of trials so far.
+    `reached` is called with the number of trials so far.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -85,7 +85,7 @@ def search(grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, r
 
 
 def sampler_of(how: Search) -> BaseSampler:
-    """The seeded sampler that a study asks for."""
+    """The seeded sampler that a study names."""
     from optuna.samplers import NSGAIISampler, TPESampler
 
     if how.sampler == "nsga2":

@@ -46,7 +46,7 @@ def rests_on(setup: Setup, measure: str) -> Rests:
 
 
 def assumed(figure: object) -> bool:
-    """Whether it is not measured, and says how far off it may be."""
+    """Whether it is not measured, and has a range."""
     return isinstance(figure, Figure) and figure.kind == "assumed" and figure.range is not None
 
 

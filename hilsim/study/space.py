@@ -1,6 +1,6 @@
 """The space of placements: every role on every unit, precisions, widths, drafts, links, rules and policies.
 
-A choice is a few values of `--set`; a configuration is one choice of each kind. Nothing here knows what runs or fits.
+A choice is a few values of `--set`; a configuration is one choice of each kind. What runs or fits `placements` decides.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Space:
 
     @property
     def size(self) -> int:
-        """Configurations before anything is left out; two models of one chip have one way to talk."""
+        """Configurations before anything is left out; two models on one chip have one link."""
         pairs = sum(
             1 if target.parts["chip"] == draft.parts["chip"] else len(self.links)
             for target, draft in product(self.targets, self.drafts)
@@ -43,7 +43,7 @@ class Space:
     def only(self, wanted: Mapping[str, Sequence[str]]) -> Space:
         """The part of the space with these values alone; keys as `KINDS` has them."""
 
-        def kept(kind: str, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+        def matching(kind: str, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
             mine = {key.partition(".")[2]: values for key, values in wanted.items() if key.partition(".")[0] == kind}
             return tuple(
                 choice
@@ -52,12 +52,12 @@ class Space:
             )
 
         return Space(
-            kept("target", self.targets),
-            kept("draft", self.drafts),
-            kept("link", self.links),
-            kept("rules", self.rules),
-            kept("policy", self.policies),
-            kept("policy", self.alone),
+            matching("target", self.targets),
+            matching("draft", self.drafts),
+            matching("link", self.links),
+            matching("rules", self.rules),
+            matching("policy", self.policies),
+            matching("policy", self.alone),
         )
 
     def values(self) -> dict[str, list[str]]:
@@ -83,7 +83,7 @@ def space_of(setup: Setup, chips: Sequence[Chip], links: Sequence[Link], drafts:
     """Everything that could be tried with a scenario's target model on these chips, over these links."""
     return Space(
         tuple(target for chip in chips for target in targets_on(setup, chip)),
-        tuple(draft for chip in chips for model, said in drafts for draft in drafts_on(chip, model, said)),
+        tuple(draft for chip in chips for model, stand_in in drafts for draft in drafts_on(chip, model, stand_in)),
         tuple(Choice(link.name, (f"link={link.name}",)) for link in links),
         rules_for(setup),
         tuple(chain_policies()),

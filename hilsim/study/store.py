@@ -103,20 +103,20 @@ class Store:
             raise self.damaged(health)
         row = self.base.execute("select value from study where name='ground'").fetchone()
         try:
-            kept: dict[str, Any] = json.loads(row[0])
+            stored: dict[str, Any] = json.loads(row[0])
         except (TypeError, ValueError):
-            raise self.damaged("no word of what it rests on") from None
-        if differs := [name for name in {**kept, **ground} if kept.get(name) != ground.get(name)]:
+            raise self.damaged("no record of what it rests on") from None
+        if differs := [name for name in {**stored, **ground} if stored.get(name) != ground.get(name)]:
             raise InputError(
                 [
-                    Fault(str(self.file), "", f"points with {name} {kept.get(name, 'unknown')}",
+                    Fault(str(self.file), "", f"points with {name} {stored.get(name, 'unknown')}",
                           f"{name} {ground.get(name, 'unknown')}", f"It holds another study. {ANOTHER}")
                     for name in differs
                 ]
             )  # fmt: skip
 
     def note(self, notes: Mapping[str, str]) -> None:
-        """Keep some words about the study, over older ones."""
+        """Store a text about the study, over an older one."""
         self.base.executemany("insert or replace into study values (?, ?)", notes.items())
 
     def __len__(self) -> int:
@@ -166,7 +166,7 @@ class Store:
         return len(failed)
 
     def fault(self, error: sqlite3.Error) -> InputError:
-        """SQLite's complaint in our words."""
+        """SQLite's error as an `InputError`."""
         text = str(error)
         if "locked" in text:
             found, expected = "a store that another process has open", "one process on a study at a time"

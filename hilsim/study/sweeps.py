@@ -74,7 +74,7 @@ Rows = list[list[Point]]
 
 
 def load_drafting(file: Path, overrides: Sequence[str]) -> Setup:
-    """A scenario that compiles and fits, and has a draft to ask about. Raises `HilsimError`."""
+    """A scenario that compiles and fits, and has a draft. Raises `HilsimError`."""
     setup = load_fitting(file, overrides)
     if setup.draft is None:
         raise ScenarioError([Fault(str(file), "draft", "none", "a draft, whose use is in question")])

@@ -8,7 +8,7 @@ LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def single_threaded() -> None:
-    """Ask the libraries of this process and its children for one thread; before they are imported, or in vain.
+    """Have the libraries of this process and its children use one thread; to be called before they are imported.
 
     What the user has set stays.
     """

@@ -8,7 +8,7 @@ Three intervals, each of more causes than the one before, each the middle 90 % o
 - with sampling: each draw's requests are drawn anew, with replacement, from those of the run (a bootstrap over
   conversations): how much acceptance, and all that goes with it, would differ over another sample of the same workload.
 - with other pairs: each draw's acceptance is that of the run or, as likely each, that of a published pair, run through
-  the scenario's own policy over the same answers. Stand-ins are small models over one corpus; nothing says which pair
+  the scenario's own policy over the same answers. Stand-ins are small models over one corpus; it is unknown which pair
   the deployed one will resemble, so this is a range of suppositions and no probability.
 
 Causes can move a quantile inwards, by chance of the draws or because they work against each other. An interval of more
@@ -262,7 +262,7 @@ def chance_of_fitting(setup: Setup, seed: int, draws: int = FIT_DRAWS) -> FitCha
 
 
 def roomy(setup: Setup) -> Setup:
-    """The setup with memory for everything: how long a run takes does not hang on it, and a draw must not end one."""
+    """The setup with memory for everything: the length of a run does not depend on it, and a draw must not end one."""
     held = ledgers(setup, NEEDS_MOST)
 
     def larger(chip: Chip) -> Chip:

@@ -24,7 +24,7 @@ Settings = dict[str, list[tuple[str, Policy]]]
 
 
 def settings_of(file: Path, overrides: Sequence[str], policies: Sequence[str]) -> Settings:
-    """The settings of every policy that was asked for, by policy. Raises `InputError` for one that there is not."""
+    """The settings of every requested policy, by policy. Raises `InputError` for one that there is not."""
     found: Settings = {}
     for choice in chain_policies():
         if choice.group in policies:
@@ -59,7 +59,7 @@ def widths_at(widths: Sequence[int], file: Path, overrides: Sequence[str], polic
 
 
 def held_gib(setup: Setup, shared: Ability | None) -> float:
-    """What lies on the target's chip: as its unit says, or as if graphs shared weights."""
+    """What lies on the target's chip: as its unit states, or as if graphs shared weights."""
     target = setup.target
     if shared is not None:
         setup = replace(setup, target=replace(target, unit=target.unit.model_copy(update={"shared_weights": shared})))

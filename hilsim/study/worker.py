@@ -60,7 +60,7 @@ def facts_of(file: Path, base: Sequence[str]) -> dict[str, str]:
 
 @cache
 def sources() -> str:
-    """Digest of the compilers' rules and of our code as far as it has a say in results; how they are shown has none."""
+    """Digest of the compilers' rules and of our code where it influences results; what shows them does not."""
     files = [file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] not in NO_SAY]
     files += [file for folder in ("operators", "profiles") for file in (DATA / "chips" / folder).glob("*.*")]
     found = hashlib.sha256()
@@ -70,7 +70,7 @@ def sources() -> str:
 
 
 def digest_of(facts: Mapping[str, str]) -> str:
-    """One word for all facts."""
+    """One digest of all facts."""
     return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """The one pool of processes, for studies and the explorer. What it returns does not depend on how many there are.
 
-Each process has one job at work and one waiting, so a process that dies leaves no doubt about the job that it died of.
+Each process has one job at work and one waiting, so a process that dies leaves no doubt about the job that killed it.
 That one gets a second chance in a new process and is then given up; the others go on. (Loky and the standard library's
-executor fail every job that is under way when a process dies, Dask suspects all that it held, and none of them keeps
+executor fail every job that is under way when a process dies, Dask suspects all that it held, and none of them places
 jobs that share a run of the target alone in one process.)
 """
 

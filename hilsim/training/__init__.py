@@ -1,1 +1,1 @@
-"""Making the stand-ins: corpus to tokenizer, target, distilled drafts, and the card that says how good they are."""
+"""Training of the stand-in models: corpus, tokenizer, target, distilled drafts, and the card of their acceptance."""

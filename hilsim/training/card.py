@@ -56,7 +56,7 @@ Validation loss in nats per token over whole dialogues (300 `in`, 300 `shift`). 
 `shift`: mostly services that training never saw.
 """
 ACCEPTANCE = """
-## MeasuredAcceptance
+## Acceptance
 
 {dialogues} test dialogues a part; the passenger's words are the corpus', the answers the target's own.
 `sum min(p, q)`: mean chance that a drafted token is accepted at a position of those answers.
@@ -98,9 +98,9 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
     networks = {name: load_network(models / name) for name in (TARGET, *DRAFTS)}
     losses: dict[tuple[str, str], float] = {}
     for part in PARTS:
-        told = stream(read_dialogues(DATA / "models/corpus/valid.jsonl.gz", part), tokenizer)
+        sequences = stream(read_dialogues(DATA / "models/corpus/valid.jsonl.gz", part), tokenizer)
         for name, network in networks.items():
-            losses[name, part] = mean_loss(network, told)
+            losses[name, part] = mean_loss(network, sequences)
             if not math.isfinite(losses[name, part]):
                 found_loss = f"a validation loss of {losses[name, part]} on part {part}"
                 raise CheckpointError([Fault(str(models / name), "", found_loss, "a finite one", "Train it again.")])
@@ -117,11 +117,11 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
 
 
 def measure(models: Path, draft: str, asked: list[CorpusDialogue], temperature: float) -> MeasuredAcceptance:
-    """Let the target answer `asked` with `draft` drafting, then weigh both distributions along the answers."""
+    """Let the target answer `asked` with `draft` drafting, then compare both distributions along the answers."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         for dialogue in asked:
-            words = [turn.text for turn in dialogue.turns if turn.role == "user"]
-            file.write(json.dumps({"id": dialogue.id, "turns": words}) + "\n")
+            questions = [turn.text for turn in dialogue.turns if turn.role == "user"]
+            file.write(json.dumps({"id": dialogue.id, "turns": questions}) + "\n")
         file.flush()
         setup = load_setup(  # acceptance alone: no time is measured, so nothing has to compile
             SCENARIO,

@@ -1,4 +1,4 @@
-"""The dialogue corpus: reading it, telling it in tokens and cutting it into rows for training."""
+"""The dialogue corpus: reading it, encoding it in tokens and cutting it into rows for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tokens = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CorpusTurn:
-    """One thing said, by "user" or "assistant"."""
+    """One turn of a dialogue, by "user" or "assistant"."""
 
     role: str
     text: str
@@ -51,20 +51,20 @@ def read_dialogues(path: Path, part: str | None = None) -> list[CorpusDialogue]:
     ]
 
 
-def tell(dialogue: CorpusDialogue, tokenizer: ChatTokenizer) -> list[int]:
-    """A dialogue as the simulator tells it: the folder's template around the words."""
+def encode_dialogue(dialogue: CorpusDialogue, tokenizer: ChatTokenizer) -> list[int]:
+    """The token ids of a dialogue, formatted by the folder's chat template as in a simulation."""
     messages = [{"role": turn.role, "content": turn.text} for turn in dialogue.turns]
     return tokenizer.conversation(messages, cue=dialogue.turns[-1].role == "user").ids
 
 
 def stream(dialogues: list[CorpusDialogue], tokenizer: ChatTokenizer) -> list[Tokens]:
     """Every dialogue in tokens; 16-bit ids would do, 64-bit is what the embedding takes."""
-    return [np.array(tell(dialogue, tokenizer), dtype=np.int64) for dialogue in dialogues]
+    return [np.array(encode_dialogue(dialogue, tokenizer), dtype=np.int64) for dialogue in dialogues]
 
 
-def rows(told: list[Tokens], length: int, rng: np.random.Generator) -> Tokens:
+def rows(sequences: list[Tokens], length: int, rng: np.random.Generator) -> Tokens:
     """Shuffle the dialogues, lay them end to end and cut rows of `length` + 1 tokens (input and shifted target)."""
-    order = rng.permutation(len(told))
-    flat = np.concatenate([told[index] for index in order])
+    order = rng.permutation(len(sequences))
+    flat = np.concatenate([sequences[index] for index in order])
     count = (len(flat) - 1) // length
     return np.stack([flat[index * length : (index + 1) * length + 1] for index in range(count)])

@@ -61,7 +61,7 @@ def fit(
     name: str,
     networks: Sequence[Network],
     losses: Callable[[Tensor], list[Tensor]],
-    told: list[Tokens],
+    sequences: list[Tokens],
     schedule: Schedule,
     *,
     seed: int,
@@ -70,10 +70,12 @@ def fit(
 ) -> None:
     """Train `networks` side by side on the same rows, each on its own loss.
 
-    `losses` maps a batch (rows, row_tokens + 1) to one loss per network. The state is kept in `work` about once a
+    `losses` maps a batch (rows, row_tokens + 1) to one loss per network. The state is saved in `work` about once a
     minute and on Ctrl-C; a second call takes up where the first stopped. Losses go to `work`/`name`.csv.
     """
-    epochs = [rows(told, schedule.row_tokens, np.random.default_rng([seed, epoch])) for epoch in range(schedule.epochs)]
+    epochs = [
+        rows(sequences, schedule.row_tokens, np.random.default_rng([seed, epoch])) for epoch in range(schedule.epochs)
+    ]
     per_epoch = min(len(epoch) for epoch in epochs) // schedule.batch_rows
     steps = per_epoch * schedule.epochs
     optimizers = [

@@ -92,7 +92,7 @@ credit. The tokenizer it relies on derives from Schema-Guided Dialogue, CC BY-SA
 
 @dataclass(frozen=True)
 class Command:
-    """One thing said to a car, and what was meant."""
+    """One sentence addressed to a car, and its intent."""
 
     id: str
     intent: str
@@ -158,11 +158,11 @@ def contrastive_loss(vectors: Tensor) -> Tensor:
 
 def learn(commands: Sequence[Command], schedule: Schedule, seed: int, say: Callable[[str], None]) -> Siamese:
     """A matcher trained on `commands`, its weights rounded to what float16 can hold."""
-    words = sentence_tokenizer()
+    tokenizer = sentence_tokenizer()
     model = Siamese(SHIPPED)
     initialise(model, seed)
     encoder = model.encoder
-    ids, mask = encode([command.text for command in commands], words, SHIPPED.tokens)
+    ids, mask = encode([command.text for command in commands], tokenizer, SHIPPED.tokens)
     names = sorted({command.intent for command in commands})
     labels = torch.tensor([names.index(command.intent) for command in commands])
     epochs = [list(pairs(labels, np.random.default_rng([seed, 1, epoch]))) for epoch in range(schedule.epochs)]
@@ -240,9 +240,9 @@ def train(
     def accuracy(vectors: Callable[[Sequence[str]], Tensor]) -> float:
         return nearest_accuracy(vectors(asked_texts), asked_intents, vectors(known_texts), known_intents)
 
-    words = sentence_tokenizer()
+    tokenizer = sentence_tokenizer()
     measured = {
-        "accuracy": accuracy(lambda texts: embed(model.encoder, texts, words)),
+        "accuracy": accuracy(lambda texts: embed(model.encoder, texts, tokenizer)),
         "bag_accuracy": accuracy(lambda texts: bags(texts, known_texts, by_rarity=False)),
         "rare_accuracy": accuracy(lambda texts: bags(texts, known_texts, by_rarity=True)),
     }
@@ -279,7 +279,7 @@ def save(model: Siamese, out: Path, facts: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; 2 where something is the user's to mend, 130 where the user stopped it."""
+    """The command; 2 where the user has to correct something, 130 where the user stopped it."""
     parser = argparse.ArgumentParser(
         prog="python -m hilsim.training.intent", description=(__doc__ or "").split("\n")[0]
     )
@@ -287,7 +287,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--corpus", metavar="FILE", type=Path, default=CORPUS, help="commands (default: the shipped)")
     parser.add_argument("--seed", metavar="N", type=int, default=SEED)
     parser.add_argument("--epochs", metavar="N", type=int, default=SCHEDULE.epochs)
-    parser.add_argument("--machine", metavar="TEXT", help="what the README says it was trained on (default: cores)")
+    parser.add_argument("--machine", metavar="TEXT", help="the machine that the README names (default: its cores)")
     options = parser.parse_args(arguments)
     if options.epochs < 1 or options.seed < 0:
         parser.error("expected --epochs of 1 or more and a --seed of 0 or more")

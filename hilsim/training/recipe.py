@@ -104,8 +104,8 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
         say(f"tokenizer: byte-level BPE, {ENTRIES} entries, from {len(dialogues)} dialogues")
         save_tokenizer(train_tokenizer(dialogues, ENTRIES), work / "tokenizer", POSITIONS)
     tokenizer = load_tokenizer(work / "tokenizer")
-    told = stream(dialogues, tokenizer)
-    say(f"corpus: {len(told)} dialogues, {sum(len(ids) for ids in told):,} tokens")
+    sequences = stream(dialogues, tokenizer)
+    say(f"corpus: {len(sequences)} dialogues, {sum(len(ids) for ids in sequences):,} tokens")
     valid = stream(read_dialogues(corpus / "valid.jsonl.gz", "in")[: recipe.valid_dialogues], tokenizer)
 
     def finish(name: str, network: Network) -> None:
@@ -130,7 +130,7 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
             TARGET,
             [target],
             next_token_loss,
-            told,
+            sequences,
             recipe.target,
             seed=seed,
             work=work,
@@ -139,7 +139,7 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
         finish(TARGET, target)
     target = load_network(out / TARGET)
     if not (work / "spoken.npy").is_file():
-        spoken = speak(target, told, recipe, seed)
+        spoken = generate_text(target, sequences, recipe, seed)
         with written(work / "spoken.npy") as path, path.open("wb") as file:
             np.save(file, spoken)
     spoken = np.load(work / "spoken.npy")
@@ -156,8 +156,8 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
                     wanted = target(batch[:, :-1]).float().log_softmax(-1).flatten(0, 1)
                 return [distillation_loss(draft(batch[:, :-1]), wanted, batch[:, 1:]) for draft in drafts]
 
-        share = int(len(told) * recipe.distilled_corpus_share)
-        text = told[:share] + list(spoken)
+        share = int(len(sequences) * recipe.distilled_corpus_share)
+        text = sequences[:share] + list(spoken)
         fit(
             "drafts",
             drafts,
@@ -186,10 +186,10 @@ def distillation_loss(logits: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def mean_loss(network: Network, told: list[Tokens]) -> float:
+def mean_loss(network: Network, sequences: list[Tokens]) -> float:
     """Mean cross-entropy in nats per token over whole dialogues."""
     total = count = 0.0
-    for ids in told:
+    for ids in sequences:
         tokens = torch.from_numpy(ids[: network.config.max_positions])[None]
         logits = network(tokens[:, :-1])[0]
         total += F.cross_entropy(logits, tokens[0, 1:], reduction="sum").item()
@@ -198,8 +198,8 @@ def mean_loss(network: Network, told: list[Tokens]) -> float:
 
 
 @torch.inference_mode()
-def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tokens:
-    """Let the target go on from the openings of real dialogues, sampling at temperature 1.
+def generate_text(target: Network, sequences: list[Tokens], recipe: Recipe, seed: int) -> Tokens:
+    """Sample continuations of real dialogues from the target, at temperature 1.
 
     Each batch cuts its openings at one random length, so that all rows stay equally long. Returns int64
     (spoken_rows, spoken_tokens), openings included.
@@ -211,7 +211,7 @@ def speak(target: Network, told: list[Tokens], recipe: Recipe, seed: int) -> Tok
     batches = []
     for _ in track(range(recipe.spoken_rows // rows), description="text by the target"):
         opening = int(rng.integers(8, length // 2))
-        candidates = [ids for ids in told if len(ids) >= opening]
+        candidates = [ids for ids in sequences if len(ids) >= opening]
         chosen = rng.choice(len(candidates), rows, replace=False)
         tokens = torch.from_numpy(np.stack([candidates[index][:opening] for index in chosen]))
         cache = KVCache(target.config, length, batch=rows)

@@ -1,1 +1,1 @@
-"""The test bench of scripts and tests: agents and link ends as processes, two network namespaces, a shaped link."""
+"""A testbed for scripts and tests: agents and link ends as processes, two network namespaces, a shaped link."""

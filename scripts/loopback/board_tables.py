@@ -1,4 +1,4 @@
-"""Predicted against measured requests of this computer: as tables, and what to think of them."""
+"""Predicted against measured requests of this computer: as tables, with remarks on their quality."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from hilsim.fidelity.steps import StepCalibration
 from hilsim.hardware.agent.machine import processor
-from hilsim.hardware.measured.quality import Doubt
+from hilsim.hardware.measured.quality import QualityWarning
 from hilsim.show.fidelity import percent
 from hilsim.show.table import Table
 from scripts.loopback.board import Answered
@@ -59,8 +59,8 @@ def errors_table(found: Sequence[Answered]) -> Table:
     return Table(["request time", *heads], rows)
 
 
-def facts(load_before: float, doubted: Sequence[Doubt], made: StepCalibration) -> list[str]:
-    """What this was measured on, and what speaks against believing it."""
+def facts(load_before: float, doubted: Sequence[QualityWarning], made: StepCalibration) -> list[str]:
+    """Lines on the machine, its load, and the warnings about the measured times."""
     cores, load_after = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     packages = f"Python {platform.python_version()}, PyTorch {version('torch')}"
     found = [

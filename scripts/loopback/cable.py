@@ -2,7 +2,7 @@
 
     python scripts/loopback/cable.py ONE OTHER --rate BIT/S --delay S
 
-makes the TUN devices ONE and OTHER, which may then be moved into namespaces, says "ready", and carries IP packets
+makes the TUN devices ONE and OTHER, which may then be moved into namespaces, prints "ready", and carries IP packets
 between them. A packet waits until those before it have left, occupies the cable for its bits and an Ethernet frame's,
 and arrives the delay later. Standard library only; Linux, and the right to make devices.
 """

@@ -29,7 +29,7 @@ LINK, CONTROL = "link0", "control0"
 # RFC 2544 sets this network apart for measurements: 16,384 blocks of eight addresses, one a process.
 BENCHMARKS = ipaddress.IPv4Address("198.18.0.0")
 BLOCKS = 16_384
-ON_LINK = {"target": "198.51.100.1", "draft": "198.51.100.2"}  # seen by nobody outside
+ON_LINK = {"target": "198.51.100.1", "draft": "198.51.100.2"}  # not visible outside
 # netem counts the 14 bytes of an Ethernet header; checksum, preamble and gap are 24 more.
 UNSEEN_BYTES = 24
 
@@ -37,13 +37,13 @@ UNSEEN_BYTES = 24
 class NoNamespaces(HilsimError):
     """What could not be set up, and why."""
 
-    def __init__(self, command: str, said: str):
-        super().__init__(command, said)
+    def __init__(self, command: str, message: str):
+        super().__init__(command, message)
 
     def __str__(self) -> str:
-        command, said = self.args
+        command, message = self.args
         return (
-            f"`{command}` says: {said}. Root may set up namespaces where the system has them; or use --no-namespaces."
+            f"`{command}` failed: {message}. Namespaces need root and a system that has them; or use --no-namespaces."
         )
 
 
@@ -70,7 +70,7 @@ class Side:
 
     def carried_bytes(self) -> int:
         """What the namespace has put on the link until now, headers and acknowledgements included."""
-        (device,) = json.loads(told("ip", "-n", self.name, "-s", "-j", "link", "show", LINK))
+        (device,) = json.loads(run_command("ip", "-n", self.name, "-s", "-j", "link", "show", LINK))
         return int(device["stats64"]["tx"]["bytes"])
 
 
@@ -82,8 +82,8 @@ class Network:
     shaped_by: str
 
 
-def told(*command: str) -> str:
-    """What a command prints. Raises `NoNamespaces` where it fails."""
+def run_command(*command: str) -> str:
+    """Run a command and return its output. Raises `NoNamespaces` where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -100,10 +100,10 @@ def refusal() -> str:
         return f"no command {' or '.join(missing)} (iproute2)"
     name = f"hilsim-{os.getpid()}-probe"
     try:
-        told("ip", "netns", "add", name)
+        run_command("ip", "netns", "add", name)
     except NoNamespaces as error:
         return str(error.args[1])
-    told("ip", "netns", "del", name)
+    run_command("ip", "netns", "del", name)
     return ""
 
 
@@ -124,10 +124,10 @@ def two_namespaces(shape: Shape) -> Iterator[Network]:
             cable(stack, sides, shape, number)
         for role, side in sides.items():
             other = ON_LINK["draft" if role == "target" else "target"]
-            told("ip", "-n", side.name, "addr", "add", side.link, "peer", other, "dev", LINK)
-            # Without an address of its own making a device says nothing that nobody asked for.
-            told("ip", "-n", side.name, "link", "set", LINK, "addrgenmode", "none")
-            told("ip", "-n", side.name, "link", "set", LINK, "up")
+            run_command("ip", "-n", side.name, "addr", "add", side.link, "peer", other, "dev", LINK)
+            # Without an address of its own making a device sends no packets of its own.
+            run_command("ip", "-n", side.name, "link", "set", LINK, "addrgenmode", "none")
+            run_command("ip", "-n", side.name, "link", "set", LINK, "up")
         yield Network(sides, shaped_by)
 
 
@@ -135,32 +135,32 @@ def way_in(stack: ExitStack, side: Side, outside: str, address: str) -> None:
     """A namespace, and an unshaped pair of devices that leads into it."""
     # What must be taken away is written down before it is made, as Ctrl-C may come in between.
     stack.callback(quietly, "ip", "netns", "del", side.name)
-    told("ip", "netns", "add", side.name)
+    run_command("ip", "netns", "add", side.name)
     stack.callback(quietly, "ip", "link", "del", outside)
-    told("ip", "link", "add", outside, "type", "veth", "peer", "name", CONTROL, "netns", side.name)
-    told("ip", "addr", "add", f"{address}/30", "dev", outside)
-    told("ip", "link", "set", outside, "up")
-    told("ip", "-n", side.name, "addr", "add", f"{side.control}/30", "dev", CONTROL)
+    run_command("ip", "link", "add", outside, "type", "veth", "peer", "name", CONTROL, "netns", side.name)
+    run_command("ip", "addr", "add", f"{address}/30", "dev", outside)
+    run_command("ip", "link", "set", outside, "up")
+    run_command("ip", "-n", side.name, "addr", "add", f"{side.control}/30", "dev", CONTROL)
     for device in ("lo", CONTROL):
-        told("ip", "-n", side.name, "link", "set", device, "up")
+        run_command("ip", "-n", side.name, "link", "set", device, "up")
 
 
 def quietly(*command: str) -> None:
-    """Run a command that tidies up: what is gone already need not be told."""
+    """Run a command that tidies up: what is gone already is no fault."""
     subprocess.run(command, capture_output=True, check=False)
 
 
 def shaped_pair(sides: dict[str, Side], shape: Shape) -> None:
     """A pair of devices from namespace to namespace, each end shaped by netem. Leaves nothing behind where it fails."""
     one, other = (side.name for side in sides.values())
-    told("ip", "link", "add", LINK, "netns", one, "type", "veth", "peer", "name", LINK, "netns", other)
+    run_command("ip", "link", "add", LINK, "netns", one, "type", "veth", "peer", "name", LINK, "netns", other)
     try:
         for name in (one, other):
             # Packets as they would be on a wire: what the stack bundles for itself would count as one.
-            told("ip", "-n", name, "link", "set", LINK, "gso_max_segs", "1")
-            told(*netem(name, shape))
+            run_command("ip", "-n", name, "link", "set", LINK, "gso_max_segs", "1")
+            run_command(*netem(name, shape))
     except NoNamespaces:
-        told("ip", "-n", one, "link", "del", LINK)
+        run_command("ip", "-n", one, "link", "del", LINK)
         raise
 
 
@@ -180,16 +180,16 @@ def cable(stack: ExitStack, sides: dict[str, Side], shape: Shape, number: int) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for whoever started it
+        start_new_session=True,  # Ctrl-C is for the parent process
     )
     stack.callback(ended, process)
     assert process.stdout is not None
     if process.stdout.readline().strip() != "ready":
-        _, said = process.communicate()
-        raise NoNamespaces(str(CABLE), said.strip().rpartition("\n")[2])
+        _, message = process.communicate()
+        raise NoNamespaces(str(CABLE), message.strip().rpartition("\n")[2])
     for device, side in zip(names, sides.values(), strict=True):
-        told("ip", "link", "set", device, "netns", side.name)
-        told("ip", "-n", side.name, "link", "set", device, "name", LINK)
+        run_command("ip", "link", "set", device, "netns", side.name)
+        run_command("ip", "-n", side.name, "link", "set", device, "name", LINK)
 
 
 def ended(process: subprocess.Popen[str]) -> None:

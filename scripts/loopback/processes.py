@@ -20,12 +20,12 @@ GOODBYE_S = 5.0
 class NotListening(HilsimError):
     """A process that ended before it listened."""
 
-    def __init__(self, command: str, said: str):
-        super().__init__(command, said)
+    def __init__(self, command: str, message: str):
+        super().__init__(command, message)
 
     def __str__(self) -> str:
-        command, said = self.args
-        return f"{command}: ended before it listened.{f' It said: {said}' if said else ''}"
+        command, message = self.args
+        return f"{command}: ended before it listened.{f' Its output: {message}' if message else ''}"
 
 
 @contextmanager
@@ -44,8 +44,8 @@ def serving(arguments: Sequence[str], prefix: Sequence[str] = ()) -> Iterator[st
 def started(arguments: Sequence[str], prefix: Sequence[str] = ()) -> tuple[subprocess.Popen[str], str]:
     """A process of hilsim that listens, and where. Raises `NotListening`."""
     command = [*prefix, sys.executable, "-m", "hilsim", *arguments]
-    # Ctrl-C is for whoever started it, who then ends it; a thread pool of its own would fight the simulator for cores.
-    with TemporaryFile("w+") as notes:  # no pipe, which would fill up with nobody reading
+    # Ctrl-C is for the parent, which then ends it; a thread pool of its own would compete with the simulator for cores.
+    with TemporaryFile("w+") as notes:  # no pipe, which would fill up without a reader
         process = subprocess.Popen(
             command,
             cwd=CODE,

@@ -1,4 +1,4 @@
-"""The steps of the hardware loop on this machine: each holds, and says what it found, or raises `Broken`."""
+"""The steps of the hardware loop on this machine: each returns its result as text, or raises `Broken`."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def behind(values: dict[str, str], *more: str) -> list[str]:
 
 def protocol(folder: Path) -> str:
     with serving(AGENT) as address:
-        told = command("-m", "hilsim", "agent", "--test", address)
-    return told.strip().splitlines()[-1]
+        output = command("-m", "hilsim", "agent", "--test", address)
+    return output.strip().splitlines()[-1]
 
 
 def run(folder: Path) -> str:
     plain = simulated()
     with serving(AGENT) as address:
-        told = simulated(*behind(dict.fromkeys(("npu", "gpu"), address)), out=folder / "board")
+        found = simulated(*behind(dict.fromkeys(("npu", "gpu"), address)), out=folder / "board")
     for key in ("num_accepted_tokens", "output_tokens"):
-        if told["speculative"][key] != plain["speculative"][key]:
+        if found["speculative"][key] != plain["speculative"][key]:
             raise Broken(f"{key} differs between boards and simulation")
-    steps = sum(unit["steps"]["said"] for unit in told["hardware"])
-    return f"{steps} steps spoke, {told['lossless']['mismatches']} mismatches"
+    steps = sum(unit["steps"]["said"] for unit in found["hardware"])
+    return f"{steps} steps computed tokens, {found['lossless']['mismatches']} mismatches"
 
 
 def replay(folder: Path) -> str:
@@ -99,14 +99,14 @@ def lost(folder: Path) -> str:
                 raise Broken("the run ended before its agent was killed")
             time.sleep(0.01)
         process.kill()
-        told, _ = running.communicate()
+        output, _ = running.communicate()
     finally:
         ended(process)
     if running.returncode != 1:
         raise Broken(f"exit status {running.returncode}")
-    found = json.loads(told)["lost"]
+    found = json.loads(output)["lost"]
     entries = len(read_recording(file).sessions[-1].entries)
-    return f"{found['kind']} after {found['at_ms']:.0f} ms of the {found['run']} run, {entries} entries kept"
+    return f"{found['kind']} after {found['at_ms']:.0f} ms of the {found['run']} run, {entries} entries recorded"
 
 
 def board(folder: Path) -> str:
@@ -114,19 +114,19 @@ def board(folder: Path) -> str:
     with (folder / "computer.csv").open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     off = fmean(abs(float(row["error"])) for row in rows)
-    told = f"{len(rows)} answers predicted with a mean absolute error of {off:.1%}"
+    output = f"{len(rows)} answers predicted with a mean absolute error of {off:.1%}"
     if off > FAR_OFF:
-        raise Broken(told)
-    return told
+        raise Broken(output)
+    return output
 
 
 def distributed(folder: Path) -> str:
     found = json.loads(command("scripts/two_agents.py", "--json", "--trials", "1"))["distributed"]
-    words, off = found["words"], found["difference"]
-    if words["mismatches"] or off["bytes_up"] or off["bytes_down"]:
-        raise Broken(f"words {words}, bytes {off['bytes_up']:+.1%} up and {off['bytes_down']:+.1%} down")
+    tokens, off = found["words"], found["difference"]
+    if tokens["mismatches"] or off["bytes_up"] or off["bytes_down"]:
+        raise Broken(f"tokens {tokens}, bytes {off['bytes_up']:+.1%} up and {off['bytes_down']:+.1%} down")
     times = f"request time {off['request_latency_ms']:+.1%}, first token {off['time_to_first_token_ms']:+.1%}"
-    return f"{times}, bytes as predicted, {words['checked']} words the same ({found['shaped_by']})"
+    return f"{times}, bytes as predicted, {tokens['checked']} tokens equal ({found['shaped_by']})"
 
 
 STEPS: tuple[Callable[[Path], str], ...] = (protocol, run, replay, lost, board, distributed)

@@ -1,4 +1,4 @@
-"""Where a distributed run takes place: two agents and both ends of a link between them, started and ended again.
+"""The testbed of a distributed run: two agents and both ends of a link between them, started and ended again.
 
 In two namespaces with a shaped link, or all on this machine's loopback.
 """
@@ -37,12 +37,12 @@ class Testbed:
     token_file: Path | None
     link: Path
     ends: LinkEnds
-    shaped_by: str  # in words; empty where nothing does
+    shaped_by: str  # as text; empty where the link is not shaped
 
 
 @contextmanager
-def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
-    """Start everything, for as long as it is needed: models by role, and a shaped link where namespaces are wanted."""
+def testbed(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
+    """Start an agent for each role's model and a link, shaped where `shape` is given; end them after the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilsim-")))
         link, token, secret = folder / "link.yaml", None, None
@@ -84,7 +84,7 @@ def venue(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
 
 
 def settings(place: Testbed, setup: Setup) -> list[str]:
-    """What puts a scenario's roles there, as `--set` arguments. Words are known before, so agents give times."""
+    """The `--set` arguments that put a scenario's roles on the testbed. Tokens are recorded, so agents give times."""
     found = [f"link={place.link}"]
     for role, placed in setup.roles.items():
         backend = {"backend": place.agents[role], "words": "stand_in"}
@@ -95,7 +95,7 @@ def settings(place: Testbed, setup: Setup) -> list[str]:
 
 
 def shape_of(bits_s: float, delay_s: float) -> Shape | None:
-    """What the link is to be; None, and said so, where it cannot be anything but loopback."""
+    """The shape of the link; None, with a message, where only loopback is possible."""
     if why := refusal():
         print(f"no namespaces here ({why}): all on loopback, and nothing is shaped", file=sys.stderr)
         return None
@@ -116,10 +116,10 @@ def shaped(shape: Shape, shaped_by: str) -> str:
     return f"""
 name: shaped
 title: A link of {shape.bits_s / 1e6:g} Mbit/s and {shape.delay_s * 1e3:g} ms
-rate: {{value: {rate:.9g}, unit: MB/s, kind: datasheet, source: "as told to {shaped_by}; {share}"}}
+rate: {{value: {rate:.9g}, unit: MB/s, kind: datasheet, source: "as set in {shaped_by}; {share}"}}
 message_overhead: {{value: {headers_us:.9g}, unit: us, kind: datasheet,
   source: "the headers of a message's first packet, {HEADERS_BYTES} bytes; software is in the control plane"}}
-propagation: {{value: {shape.delay_s * 1e3:.9g}, unit: ms, kind: datasheet, source: "as told to {shaped_by}"}}
+propagation: {{value: {shape.delay_s * 1e3:.9g}, unit: ms, kind: datasheet, source: "as set in {shaped_by}"}}
 """
 
 

@@ -31,7 +31,7 @@ def test_a_cache_that_does_not_fit_is_named_with_its_size() -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "memory: found no room for a stand-in's key/value cache of 1000000 positions" in done.stderr
-    assert "bytes more were asked for" in done.stderr
+    assert "bytes more were requested" in done.stderr
     assert "--set context_tokens=512" in done.stderr
 
 
@@ -44,5 +44,5 @@ def test_allocators_are_understood_and_other_errors_left_alone() -> None:
         short = memory_short(caught.value, "a table")
         assert short is not None
         assert "found no room for a table (" in str(short)
-        assert "more were asked for" in str(short)
+        assert "more were requested" in str(short)
     assert memory_short(RuntimeError("shapes do not match"), "a table") is None

@@ -26,7 +26,7 @@ from hilsim.text.tokenizer import load_tokenizer
 from tests.screened import differences
 
 PROJECT = Path(__file__).resolve().parents[2]
-ANSWERS = "what the assistant says"
+ANSWERS = "the assistant's answers"
 USER, SYSTEM, ASSISTANT = ({"role": role, "content": f"A {role}'s words."} for role in ("user", "system", "assistant"))
 
 TEXT = {"type": "text", "text": "One."}
@@ -98,7 +98,7 @@ REFUSED = {
     "two system texts": ({"messages": [SYSTEM, USER], "system": "Be brief."}, ["two system texts"]),
     "an empty system text": (
         {"id": "b", "turns": ["One."], "system": " "},
-        ["system: text; expected a text with words"],
+        ["system: text; expected a text that is not empty"],
     ),
     "a key twice": ('{"id": "b", "turns": ["One."], "turns": ["Two."]}', ["the key 'turns' stands there twice"]),
     "no object": ("[1]", ["line 2: found a JSON list"]),

@@ -14,7 +14,7 @@ import yaml
 
 from hilsim.commands.main import main, simulate_main
 from hilsim.cost.memory import ledgers
-from hilsim.describe.catalogue import load_chip, load_record, settled
+from hilsim.describe.catalogue import load_chip, load_record, with_family_figures
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
 from hilsim.describe.link import Link
@@ -108,7 +108,7 @@ def read_family(path: Path) -> None:
     family = load_record(Family, path)
     chip = load_record(Chip, PROJECT / "chips" / "sa8775p.yaml")
     unit = chip.units["npu"].model_copy(update={"family": str(path)})
-    settled(chip.model_copy(update={"units": {"npu": unit}, "name": family.name}), path)
+    with_family_figures(chip.model_copy(update={"units": {"npu": unit}, "name": family.name}), path)
 
 
 def read_runtime(path: Path) -> None:

@@ -23,7 +23,7 @@ from hilsim.describe.foreign import KINDS, SCENARIO
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
-from hilsim.describe.names import KnownName, edits, hint, key_hint, near, resolve, slip, within, words
+from hilsim.describe.names import KnownName, edits, hint, key_hint, near, resolve, slip, split_name, within
 from hilsim.describe.profile import Profile
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.scenario import Scenario
@@ -68,7 +68,9 @@ def test_no_suggestion_leads_from_one_thing_to_another(kind: str) -> None:
         others = [other for other in NAMED[kind] if other.name != one.name]
         for name in (one.name, one.name.upper(), *one.aliases, one.title):
             # A name that is a part of others (a size or a release is left out) may be asked back; nothing else may.
-            parts = [one.name for one in others if any(within(words(name), words(text)) for text in one.spellings)]
+            parts = [
+                one.name for one in others if any(within(split_name(name), split_name(text)) for text in one.spellings)
+            ]
             assert set(near(name, others, kind)) <= set(parts), name
 
 

@@ -162,10 +162,10 @@ FORBIDDING = {
     "ANOMALY against the other boards": "its note calls it an anomaly",
     "do not calibrate with it": "its note forbids it",
     "other release, use ratios only": "its note allows ratios only",
-    "hybrid of attention and state space": "its note says the model is no plain decoder",
-    "an MoE of 8 experts": "its note says the model is no plain decoder",
+    "hybrid of attention and state space": "by its note the model is no plain decoder",
+    "an MoE of 8 experts": "by its note the model is no plain decoder",
     "GPU fallback of two layers": "it left its unit for another (fallback)",
-    "extrapolated row": "its note says it is extrapolated",
+    "extrapolated row": "by its note it is extrapolated",
 }
 
 

@@ -96,8 +96,8 @@ def test_a_recording_of_one_model_says_what_it_leaves_open(tmp_path: Path, capsy
     truth, facts = true_unit(), STAND_INS[:1]
     chip = calibrated(tmp_path, recorded(tmp_path / "a.jsonl", facts, as_the_chip(truth, "fp32", facts), noise=0.02))
     told = " ".join(capsys.readouterr().out.split())
-    assert "Left as the file has them, as these steps do not tell them:" in told
-    left = told.partition("do not tell them: ")[2].partition(".")[0].split(", ")
+    assert "Left as in the file, as these steps do not determine them:" in told
+    left = told.partition("do not determine them: ")[2].partition(".")[0].split(", ")
     shipped = load_chip("computer-cpu", HERE).units["cpu"]
     for name in left:
         if name.endswith("overhead"):
@@ -138,7 +138,7 @@ def test_times_of_other_shapes_give_a_bad_residual(tmp_path: Path, capsys: pytes
     file = recorded(tmp_path / "a.jsonl", facts, lambda ask: dealt[ask], grid=grid, repeats=1)
     out = tmp_path / "board.yaml"
     assert main(["calibrate", str(file), "--chip", "computer-cpu", "--out", str(out)]) == 1
-    assert "No constants meet these steps." in " ".join(capsys.readouterr().out.split())
+    assert "No constants fit these steps." in " ".join(capsys.readouterr().out.split())
     worst = load_chip(str(out), HERE).residuals.replace("%", " ").split()
     assert min(int(share) for before, share in pairwise(worst) if before == "mean") > 30
 

@@ -35,7 +35,7 @@ from hilsim.hardware.distributed.link_wires import End, LinkWire
 from hilsim.hardware.distributed.wall import WallEnvironment
 from hilsim.hardware.wire.exchange import AgentFault
 from scripts.loopback.cable import FRAME_BYTES, Way
-from scripts.loopback.namespaces import LINK, Shape, netem, refusal, told, two_namespaces
+from scripts.loopback.namespaces import LINK, Shape, netem, refusal, run_command, two_namespaces
 from scripts.loopback.testbed import shaped
 
 listen.note = link_end.note = lambda text: None  # its threads outlive the tests, and standard error as those had it
@@ -277,7 +277,7 @@ def test_two_namespaces_have_a_link_of_the_delay_asked_for_and_leave_nothing_beh
         assert trips[0] >= 0.010
         assert trips[len(trips) // 2] < 0.025
         assert draft.carried_bytes() >= 8 * (24 + 52)
-        assert json.loads(told("ip", "-n", target.name, "-j", "link", "show", LINK))
+        assert json.loads(run_command("ip", "-n", target.name, "-j", "link", "show", LINK))
     assert left_over() == []
 
 
@@ -296,6 +296,8 @@ def test_nothing_is_left_behind_where_something_goes_wrong() -> None:
 def left_over() -> list[str]:
     """Namespaces and devices that carry this process's number."""
     number = str(os.getpid())
-    spaces = [line.split()[0] for line in told("ip", "netns").splitlines() if f"hilsim-{number}-" in line]
-    devices = [line.split()[0] for line in told("ip", "-br", "link").splitlines() if line.startswith(f"hs{number}")]
+    spaces = [line.split()[0] for line in run_command("ip", "netns").splitlines() if f"hilsim-{number}-" in line]
+    devices = [
+        line.split()[0] for line in run_command("ip", "-br", "link").splitlines() if line.startswith(f"hs{number}")
+    ]
     return [*spaces, *devices]

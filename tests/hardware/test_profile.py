@@ -115,7 +115,7 @@ def test_an_interrupt_keeps_what_was_recorded(
 ) -> None:
     after(5, KeyboardInterrupt(), monkeypatch)
     assert main(["profile", board, "--out", str(tmp_path / "a.jsonl"), *FEW]) == 130
-    assert f"interrupted; 5 steps are kept in {tmp_path / 'a.jsonl'}." in capsys.readouterr().err
+    assert f"interrupted; 5 steps are saved in {tmp_path / 'a.jsonl'}." in capsys.readouterr().err
     assert len(list(entries_of(read_recording(tmp_path / "a.jsonl")))) == 5
 
 
@@ -125,7 +125,7 @@ def test_a_board_that_breaks_is_told_and_written_down(
     after(5, AgentFault("died", "it closed the connection"), monkeypatch)
     assert main(["profile", board, "--out", str(tmp_path / "a.jsonl"), *FEW]) == 2
     told = capsys.readouterr().err
-    assert f"{board}: died: it closed the connection. 6 steps are kept" in told
+    assert f"{board}: died: it closed the connection. 6 steps are saved" in told
     entries = list(entries_of(read_recording(tmp_path / "a.jsonl")))
     assert [entry.fault is None for entry in entries] == [True] * 5 + [False]
 

@@ -80,10 +80,10 @@ def test_the_page_has_the_limits_of_the_code() -> None:
 
 def test_the_page_names_every_kind_and_code() -> None:
     code = "".join(
-        (PROJECT / "hilsim/hardware/agent" / f"{name}.py").read_text() for name in ("serve", "listen", "line")
+        (PROJECT / "hilsim/hardware/agent" / f"{name}.py").read_text() for name in ("serve", "listen", "connection")
     )
     kinds = set(re.findall(r"Frame\(\s*\"(\w+)\"", code))
-    codes = set(re.findall(r"Refused\(\"(\w+)\"", code)) | {"garbage", "too_large", "version", "stopping"}
+    codes = set(re.findall(r"Refused\(\s*\"(\w+)\"", code)) | {"garbage", "too_large", "version", "stopping"}
     assert kinds | {"hello", "load", "step", "reset", "ping"} == set(
         re.findall(r"^\| \w+ \| `(\w+)`", PAGE, re.MULTILINE)
     )
@@ -153,7 +153,7 @@ FAULTS: dict[str, Check] = {
     "second_client": checks.a_second_client_is_refused,
     "long_duration": checks.no_step_takes_longer_than_the_wait_for_it,
     "deaf_reset": checks.a_reset_empties_the_cache,
-    "nothing_prepared": checks.what_is_missing_is_read_and_told,
+    "nothing_prepared": checks.missing_tokens_are_read_and_counted,
     "second_best": checks.ids_are_the_likeliest,
     "moody": checks.a_step_repeats,
     "microseconds": checks.the_clock_runs_evenly,
@@ -214,7 +214,7 @@ def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
     )
     welcome, ready, rest = findings(AgentUnderTest("127.0.0.1", port, b"another"))
     assert (welcome.outcome, ready.name, ready.outcome, rest.checks) == (
-        "passed", "ready tells the device", "failed", 23,
+        "passed", "ready describes the device", "failed", 23,
     )  # fmt: skip
     assert ready.found == (
         "error denied () where ready was expected. Give the --token-file that the agent was started with."

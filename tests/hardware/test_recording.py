@@ -306,7 +306,7 @@ def complaint_of(file: Path) -> str:
 
 
 KEEP = (
-    "Copy it again from where it was recorded, or keep what stands before, which is whole "
+    "Copy it again from where it was recorded, or keep the lines before, which are intact "
     "(head -n {} FILE > NEW; cp FILE.tensors NEW.tensors)."
 )
 
@@ -360,7 +360,7 @@ def test_what_stands_before_a_change_is_kept_as_is_told(tmp_path: Path) -> None:
     record(file)
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"rows":', b'"rows":9'), *lines[4:]]))
-    command = complaint_of(file).partition("whole (")[2].removesuffix(").")
+    command = complaint_of(file).partition("intact (")[2].removesuffix(").")
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert len(list(entries_of(read_recording(kept)))) == 2
 
@@ -480,12 +480,14 @@ def test_an_unseen_step_is_refused_with_what_is_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnseenStep) as caught:
         chip_of(file).execute(other)
     assert str(caught.value) == (
-        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), which took nobody knows how long; "
+        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), whose duration was not recorded; "
         "expected a step of the recording (nearest: verify of 3 rows after 4 cached, 0.003 ms). "
         "Record this policy too, or set unseen: interpolate."
     )
     for unseen in ("refuse", "interpolate"):
-        with pytest.raises(UnseenStep, match=r"words that were not said.*in another conversation.*words: stand_in"):
+        with pytest.raises(
+            UnseenStep, match=r"whose tokens were not recorded.*in another conversation.*words: stand_in"
+        ):
             chip_of(file, unseen).execute(StepRequest("toy", "verify", (9, 9, 9, 9, 9, 9, 9), 4, 3, "logits"))
         with pytest.raises(UnseenStep, match="none of model other"):
             chip_of(file, unseen).execute(StepRequest("other", "draft", (1,), 0, 1, "tokens"))

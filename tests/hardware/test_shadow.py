@@ -95,7 +95,7 @@ def test_the_report_of_boards_fits_into_80_columns_and_hides_nothing() -> None:
         "wide scatter",
         "4 more faults",
         "not the stand-in",
-        "2 steps reckoned",
+        "2 steps interpolated",
         "[red]board[/]",
     ):
         assert words in text

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hilsim.hardware.measured.quality import Doubt, Reading, Sample, doubts, sample_of, shape_of, unjudged
+from hilsim.hardware.measured.quality import (
+    QualityWarning,
+    Reading,
+    Sample,
+    quality_warnings,
+    sample_of,
+    shape_of,
+    unjudged,
+)
 from hilsim.hardware.wire.exchange import StepRequest, StepResult
 from hilsim.show.step_times import print_profile
 
@@ -19,7 +27,7 @@ def series(times_ms: list[float] | np.ndarray, shape: str = "toy, 1 row", **fiel
     return [Sample(shape, time, wall_ns=time + MS // 5) for time in took]
 
 
-def kinds(found: list[Doubt]) -> list[str]:
+def kinds(found: list[QualityWarning]) -> list[str]:
     return [doubt.kind for doubt in found]
 
 
@@ -27,7 +35,7 @@ def test_a_steady_series_raises_no_doubt() -> None:
     """Noise of 3 % on 60 steps, 200 times: the drift of 10 % is over 11 standard errors of its 0.9 % away."""
     for seed in range(200):
         noise = np.random.default_rng(seed).normal(10, 0.3, 60)
-        assert doubts(series(noise)) == []
+        assert quality_warnings(series(noise)) == []
 
 
 def test_noise_alone_is_no_drift() -> None:
@@ -38,21 +46,21 @@ def test_noise_alone_is_no_drift() -> None:
     alarms = 0
     for seed in range(400):
         noise = np.random.default_rng(seed).normal(10, 1.4, 9)
-        alarms += "thermal drift" in kinds(doubts(series(noise)))
+        alarms += "thermal drift" in kinds(quality_warnings(series(noise)))
     assert alarms <= 20
 
 
 def test_wide_scatter_is_the_interquartile_range() -> None:
     """Quartiles of 8, 9, ..., 16 ms are 10, 12 and 14: a third of the median."""
     shuffled = [12, 8, 16, 10, 14, 9, 15, 11, 13]
-    (found,) = (doubt for doubt in doubts(series(shuffled)) if doubt.kind == "wide scatter")
+    (found,) = (doubt for doubt in quality_warnings(series(shuffled)) if doubt.kind == "wide scatter")
     assert found.figure == pytest.approx(4 / 12)
     assert "10.000 to 14.000 ms, 33% of their median" in found.sentence
-    assert "wide scatter" in kinds(doubts(series(shuffled[:7])))  # as many as a profile takes of a shape
-    assert "wide scatter" not in kinds(doubts(series(shuffled[:3])))  # too few to say, and said to be
+    assert "wide scatter" in kinds(quality_warnings(series(shuffled[:7])))  # as many as a profile takes of a shape
+    assert "wide scatter" not in kinds(quality_warnings(series(shuffled[:3])))  # too few to say, and said to be
     assert unjudged(series(shuffled[:3])).startswith("1 of 1 shapes were timed fewer than 4 times")
     assert unjudged(series(shuffled[:4])) == ""
-    assert "wide scatter" not in kinds(doubts(series([time + 40 for time in shuffled])))
+    assert "wide scatter" not in kinds(quality_warnings(series([time + 40 for time in shuffled])))
 
 
 def test_a_chip_that_grows_slow_drifts() -> None:
@@ -61,7 +69,7 @@ def test_a_chip_that_grows_slow_drifts() -> None:
     warm = [
         Sample(one.shape, one.duration_ns, one.wall_ns, temperature_c=50.0 + place) for place, one in enumerate(rising)
     ]
-    (found,) = doubts(warm)
+    (found,) = quality_warnings(warm)
     assert found.kind == "thermal drift"
     assert found.figure == pytest.approx(0.198, abs=0.002)
     assert "20% more" in found.sentence
@@ -69,31 +77,33 @@ def test_a_chip_that_grows_slow_drifts() -> None:
 
 
 def test_a_chip_whose_clock_ramps_up_is_told_as_that() -> None:
-    assert kinds(doubts(series(np.linspace(13, 10, 30)))) == ["speeding up"]
+    assert kinds(quality_warnings(series(np.linspace(13, 10, 30)))) == ["speeding up"]
 
 
 def test_drift_is_weighed_over_shapes_and_not_taken_for_another_shape() -> None:
     """Prompts come first and decodes later: no drift, though the later steps are others."""
-    assert doubts([*series([30] * 20, "prompt"), *series([10] * 20, "decode")]) == []
+    assert quality_warnings([*series([30] * 20, "prompt"), *series([10] * 20, "decode")]) == []
     mixed = [*series(np.linspace(10, 13, 12), "few"), *series([10] * 120, "many")]
-    assert doubts(mixed) == []
+    assert quality_warnings(mixed) == []
 
 
 def test_a_slow_first_step_asks_for_warm_up() -> None:
-    (found,) = doubts(series([40, *[10] * 20]))
+    (found,) = quality_warnings(series([40, *[10] * 20]))
     assert (found.kind, found.figure) == ("slow first", 4.0)
-    assert doubts(series([29, *[10] * 20])) == []
-    assert doubts(series([40, 10, 10])) == []
+    assert quality_warnings(series([29, *[10] * 20])) == []
+    assert quality_warnings(series([40, 10, 10])) == []
 
 
 def test_a_chip_shared_with_others_is_contended() -> None:
-    (found,) = doubts(series([10] * 10 + [25] + [10] * 10 + [31] + [10] * 10 + [22] + [10] * 5))
+    (found,) = quality_warnings(series([10] * 10 + [25] + [10] * 10 + [31] + [10] * 10 + [22] + [10] * 5))
     assert (found.kind, found.figure) == ("contended", 3)
-    assert doubts(series([10] * 20 + [25, 30] + [10] * 20)) == []
+    assert quality_warnings(series([10] * 20 + [25, 30] + [10] * 20)) == []
 
 
 def test_a_step_longer_than_the_wait_for_it_is_impossible() -> None:
-    (found,) = doubts([Sample("toy", 5 * MS, 6 * MS), Sample("toy", 9 * MS, 6 * MS), Sample("toy", 9 * MS, 0)])
+    (found,) = quality_warnings(
+        [Sample("toy", 5 * MS, 6 * MS), Sample("toy", 9 * MS, 6 * MS), Sample("toy", 9 * MS, 0)]
+    )
     assert (found.kind, found.figure) == ("longer than the wait", 1.5)
     assert "1 of 2 steps" in found.sentence
 
@@ -112,7 +122,7 @@ def readings(rate: float, wide_ms: float, seconds: float = 100, count: int = 40,
 @pytest.mark.parametrize("rate", [1.002, 0.998, 1.1, 0.5])
 def test_a_clock_that_drifts_is_found(rate: float) -> None:
     """Readings within 3 ms of 75 s or more apart tell the rate to 4 in 100,000."""
-    (found,) = doubts([], readings(rate, 1))
+    (found,) = quality_warnings([], readings(rate, 1))
     assert found.kind == "clock drift"
     assert found.figure == pytest.approx(rate - 1, abs=4e-5)
 
@@ -121,18 +131,20 @@ def test_one_bad_reading_hides_no_drift() -> None:
     """The first ping took 12 s, which alone would explain 6 % of drift; the next ones tell of 2 %."""
     found = readings(1.02, 1)
     slow = Reading(found[0].clock_ns, found[0].at_ns, 12 * 10**9)
-    assert kinds(doubts([], [slow, *found[1:]])) == ["clock drift"]
+    assert kinds(quality_warnings([], [slow, *found[1:]])) == ["clock drift"]
 
 
 def test_a_good_clock_raises_no_doubt_however_bad_the_line() -> None:
     """Whatever happens inside the round trips is no drift: 100 seeds with round trips of up to 0.9 s."""
     for seed in range(100):
-        assert doubts([], readings(1.0, 300, seed=seed)) == []
-        assert doubts([], readings(1.0004, 1, seed=seed)) == []  # quartz is no better, and 0.1 % does not matter
+        assert quality_warnings([], readings(1.0, 300, seed=seed)) == []
+        assert (
+            quality_warnings([], readings(1.0004, 1, seed=seed)) == []
+        )  # quartz is no better, and 0.1 % does not matter
 
 
 def test_a_short_run_over_a_bad_line_tells_nothing_of_the_clock() -> None:
-    assert doubts([], readings(1.01, 20, seconds=0.5)) == []
+    assert quality_warnings([], readings(1.01, 20, seconds=0.5)) == []
 
 
 def test_answers_are_readings_as_well() -> None:
@@ -141,19 +153,19 @@ def test_answers_are_readings_as_well() -> None:
         Sample("toy", 9 * MS, 10 * MS, clock_ns=round(1.01 * at * 1e9), at_ns=round(at * 1e9))
         for at in np.linspace(1, 31, 20)
     ]
-    assert kinds(doubts(samples)) == ["clock drift"]
+    assert kinds(quality_warnings(samples)) == ["clock drift"]
 
 
 def test_a_clock_set_back_is_told_and_not_taken_for_drift() -> None:
     before, after = readings(1, 1), readings(1, 1)
     later = [Reading(one.clock_ns - 10**9, one.at_ns + 200 * 10**9, one.wide_ns) for one in after]
     again = [Reading(5, before[-1].at_ns + 10**9, MS), *later]
-    (found,) = doubts([], [*before, *again])
+    (found,) = quality_warnings([], [*before, *again])
     assert found.kind == "clock set back"
 
 
 def test_clocks_that_nobody_read_are_no_readings() -> None:
-    assert doubts([Sample("toy", MS, 2 * MS) for _ in range(50)]) == []
+    assert quality_warnings([Sample("toy", MS, 2 * MS) for _ in range(50)]) == []
 
 
 def test_an_answer_as_a_sample() -> None:
@@ -175,20 +187,22 @@ def test_a_profile_judges_every_shape_by_itself_though_a_steady_one_lies_near() 
         for cached, time in answers
     ]
     (found,) = (
-        doubt for doubt in doubts([sample_of(*one, exact=True) for one in asked]) if doubt.kind == "wide scatter"
+        doubt
+        for doubt in quality_warnings([sample_of(*one, exact=True) for one in asked])
+        if doubt.kind == "wide scatter"
     )
     assert found.shape == "toy, 1 row after 256"
     assert found.figure > 1
-    together = [doubt for doubt in doubts([sample_of(*one) for one in asked]) if doubt.kind == "wide scatter"]
+    together = [doubt for doubt in quality_warnings([sample_of(*one) for one in asked]) if doubt.kind == "wide scatter"]
     assert all(doubt.figure < found.figure for doubt in together)  # what is measured as one hides it
     prompt = StepRequest("toy", "prefill", (0,) * 16, 0, 1, "nothing")
     assert sample_of(prompt, StepResult(1), exact=True).shape == "toy, a prompt of 16 rows after 0"
 
 
 def test_times_taken_too_seldom_are_not_called_beyond_doubt(capsys: pytest.CaptureFixture[str]) -> None:
-    for repeats, words in ((2, "1 of 1 shapes were timed fewer than 4 times"), (4, "Nothing is doubtful")):
+    for repeats, words in ((2, "1 of 1 shapes were timed fewer than 4 times"), (4, "No warnings about")):
         samples = series([2.0] * repeats)
-        print_profile(Console(width=200), {}, [], doubts(samples), unjudged(samples), "x.jsonl")
+        print_profile(Console(width=200), {}, [], quality_warnings(samples), unjudged(samples), "x.jsonl")
         told = capsys.readouterr().out
         assert words in told
-        assert ("Nothing is doubtful" in told) == (repeats == 4)
+        assert ("No warnings about" in told) == (repeats == 4)

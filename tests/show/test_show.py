@@ -188,7 +188,7 @@ def test_words_are_shown_as_they_are_and_obeyed_by_nobody():
 
 def test_drafted_words_are_told_from_the_targets_own_by_more_than_colour():
     seen = watched(screen())
-    exchange = seen.tally.talk[-1]
+    exchange = seen.tally.exchanges[-1]
     runs = [(text, drafted) for text, drafted in seen.tally.runs(exchange) if text]
     # First the target's own first token; then rounds of two right drafts and a third that is corrected.
     assert runs[:4] == [(" Take", False), (" [red]the", True), (" [/] second", False), (" \x1b[31m\x07 exit\n", True)]
@@ -203,7 +203,7 @@ def test_an_answer_is_drawn_with_its_own_words_in_every_pass():
     for policy, words in ((ALONE, HOSTILE), (None, HOSTILE[::-1])):
         for number in range(3):  # a freed exchange leaves its address to one of the next
             simulate(setup, Parrot(words[number:]), policy, observer=seen)
-            for exchange in seen.tally.talk:
+            for exchange in seen.tally.exchanges:
                 fresh = seen.layout.on(seen.layout.console).wrapped(exchange, 80)
                 assert seen.layout.wrapped(exchange, 80) == fresh
                 assert seen.layout.wrapped(exchange, 30) != fresh
@@ -363,7 +363,7 @@ def test_the_report_names_assumptions_and_says_whose_text_it_is(run):
     found = document_of(*run)
     text = " ".join(told(found).split())
     assert f"assumptions: {len(found['assumptions'])}" in text
-    assert "the text is no model's" in text
+    assert "no model generates the text" in text
 
 
 def test_the_report_of_a_target_alone_has_no_speculation():

@@ -19,9 +19,9 @@ from hilsim.cost.memory import Item, Ledger, ledgers
 from hilsim.describe.load import load_setup
 from hilsim.places import CODE as PROJECT
 from hilsim.show.document import document
-from hilsim.show.numbers import three_digits, told_apart
+from hilsim.show.numbers import abbreviate, three_digits
 from hilsim.show.report import render
-from hilsim.show.sentences import headline, outside_words
+from hilsim.show.sentences import headline, outside_sentence
 from hilsim.show.terminal.layout import PARTS, REST, parts_of
 from hilsim.show.terminal.plain import PlainLines
 from tests.show.test_show import both
@@ -97,7 +97,7 @@ def test_the_answer_stands_first_and_last(found: dict, width: int) -> None:
 
 def test_a_published_limit_stands_in_the_first_and_the_last_line(found: dict) -> None:
     caveat = {"kind": "published limit", "about": "x", "text": "at most 9 tokens", "source": ""}
-    against = "a published limit speaks against this scenario"
+    against = "this scenario exceeds a published limit"
     assert " ".join(shown(found | {"caveats": [caveat]}).split()).count(against) == 2
     assert against not in shown(found)
     assert against not in shown(found | {"caveats": [caveat | {"kind": "memory"}]})
@@ -170,16 +170,16 @@ WORD = st.text(st.characters(min_codepoint=97, max_codepoint=102), min_size=1, m
 @settings(max_examples=200)
 @given(st.lists(st.lists(WORD, min_size=1, max_size=8).map(" ".join), min_size=2, max_size=6), st.integers(1, 40))
 def test_what_differs_stays_different(texts: list[str], width: int) -> None:
-    cut = told_apart(texts, width)
+    cut = abbreviate(texts, width)
     assert len(set(cut)) == len(set(texts))
     assert all(len(short) <= max(len(text), 3) for short, text in zip(cut, texts, strict=True))
 
 
 def test_a_common_beginning_goes_and_the_difference_stays() -> None:
     policies = [f"adaptive, rule expected, most 14, fallback {{window: {n}}}, x" for n in (4, 16)]
-    assert told_apart(policies, 30) == ["… 4}, …", "… 16}, …"]
-    assert told_apart(["sync 3", "sync 5"], 30) == ["sync 3", "sync 5"]
-    assert told_apart(["the same"] * 2, 3) == ["the same"] * 2
+    assert abbreviate(policies, 30) == ["… 4}, …", "… 16}, …"]
+    assert abbreviate(["sync 3", "sync 5"], 30) == ["sync 3", "sync 5"]
+    assert abbreviate(["the same"] * 2, 3) == ["the same"] * 2
 
 
 def test_a_role_outside_the_car_is_loud_in_document_and_report() -> None:
@@ -189,6 +189,6 @@ def test_a_role_outside_the_car_is_loud_in_document_and_report() -> None:
     far = replace(setup, draft=replace(setup.draft, chip=setup.draft.chip.model_copy(update={"place": "cloud"})))
     found = document(far, ledgers(setup), alone, ours)
     assert found["talk_leaves_car"] == ["draft on drive-orin-x"]
-    assert found["notes"][0] == outside_words(["draft on drive-orin-x"])
+    assert found["notes"][0] == outside_sentence(["draft on drive-orin-x"])
     text = " ".join(shown(found).split())
-    assert text.count("TALK LEAVES THE CAR: draft on drive-orin-x") == 2
+    assert text.count("CONVERSATIONS LEAVE THE CAR: draft on drive-orin-x") == 2

@@ -177,8 +177,8 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(capsys: pytest.CaptureFi
             "--latency-target", "1", "--memory-free", "100"]  # fmt: skip
     assert main(told) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "No configuration keeps the constraints" in shown
-    assert "does not keep time_to_first_clause_ms.p90 <= 1" in shown
+    assert "No configuration meets the constraints" in shown
+    assert "does not meet time_to_first_clause_ms.p90 <= 1" in shown
     assert "time_to_first_clause_ms.p90 <= 1: the nearest is" in shown
 
 
@@ -297,7 +297,7 @@ def test_a_scenario_in_the_cloud_is_told_aloud_and_stays_behind_the_option(capsy
             "--only", "policy=sync 3,target_only", "--only", "target.chip=sa8295p"]  # fmt: skip
     assert main(told) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "TALK LEAVES THE CAR: draft on cloud-l4" in shown
+    assert "CONVERSATIONS LEAVE THE CAR: draft on cloud-l4" in shown
     assert "draft on cloud-l4.gpu" not in shown
 
 

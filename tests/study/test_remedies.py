@@ -14,7 +14,7 @@ from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speedup
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
-from hilsim.show.sentences import remedy_words
+from hilsim.show.sentences import remedy_sentence
 from hilsim.study.remedies import Remedy, as_json, changes, cheapest_remedy
 from tests.scenes import LINK, both, table_setup
 
@@ -110,4 +110,4 @@ def test_where_nothing_helps_the_target_is_left_alone(tmp_path: Path) -> None:
     given = ("logits.acceptance=0.0", "workload.output_tokens=40", "link=ideal")
     remedy = found(table_setup(tmp_path, *given), *given)
     assert not remedy.wins
-    assert "Let the target answer alone." in remedy_words(as_json(remedy))
+    assert "Let the target answer alone." in remedy_sentence(as_json(remedy))

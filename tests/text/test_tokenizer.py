@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hilsim.errors import CheckpointError, InputError
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
-from hilsim.training.corpus import CorpusDialogue, CorpusTurn, tell
+from hilsim.training.corpus import CorpusDialogue, CorpusTurn, encode_dialogue
 from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
 
 SENTENCES = (
@@ -232,7 +232,7 @@ def test_without_template_turns_stand_in_a_plain_frame(folder: Path, tmp_path: P
 def test_a_dialogue_for_training_is_told_as_in_a_run(tokenizer: ChatTokenizer) -> None:
     turns = conversation(4)
     dialogue = CorpusDialogue("d", "", tuple(CorpusTurn(turn["role"], turn["content"]) for turn in turns))
-    assert tell(dialogue, tokenizer) == told_by_hilsim(tokenizer, turns)
+    assert encode_dialogue(dialogue, tokenizer) == told_by_hilsim(tokenizer, turns)
 
 
 def test_the_vocabulary_counts_bytes_marks_and_merges(tokenizer: ChatTokenizer) -> None:

@@ -17,7 +17,7 @@ CAVEAT = (
     "the answers are the same only while no value passes 2^31 - 1, above which values wrap around: token numbers and "
     "positions do not get there, hashes and milliseconds do, "
     "and so does a linear index into a tensor of more elements; "
-    "integer outputs become int32 unless they are kept"
+    "integer outputs become int32 unless they are excepted"
 )
 NAME = "int64_to_int32"
 CAST = torch.ops.aten._to_copy.default

@@ -156,7 +156,7 @@ def soft(outputs: Tensor) -> Tensor:
 
 MASKED = (
     "-inf becomes a finite low number: equal after a softmax, except in rows where everything is masked (NaN in torch, "
-    "a finite law here); scores must stay above half the type's lowest number"
+    "a finite distribution here); scores must stay above half the type's lowest number"
 )
 
 REWRITES = (

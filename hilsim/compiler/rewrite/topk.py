@@ -196,7 +196,7 @@ def only_last(user: fx.Node, rank: int, k: int, in_order: bool) -> bool:
 TIES = "among equal values other indices may be given; not for rows with NaN"
 
 CUT = (
-    f"after {STEPS} halvings values closer than range / 2^{STEPS} are not told apart (only rows whose values thin "
+    f"after {STEPS} halvings values closer than range / 2^{STEPS} are not distinguished (only rows whose values thin "
     "out geometrically get there); a cut at the value keeps more than k where values tie with it; not for NaN"
 )
 

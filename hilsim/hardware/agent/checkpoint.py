@@ -1,7 +1,7 @@
 """The built-in engine: a Hugging Face folder of the Llama family in PyTorch, float32, on a CPU or a CUDA device.
 
 Every number of rows goes through PyTorch, though NumPy is quicker at one row on a CPU: a chip has one way to compute,
-and a time that jumps between two programs would say nothing about it.
+and a time that jumps between two programs would not measure it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Checkpoint:
         self.network.rotary(self.context, self.context)  # a table that grows in a pass would be timed with it
         with self.place:
             self.cache = KVCache(self.config, self.context)
-        # Zeros come as memory that is only promised: written to, it is there.
+        # The system maps zeroed memory lazily; writing to it allocates it now.
         self.cache.keys.fill_(0)
         self.cache.values.fill_(0)
         if self.on_cuda:
@@ -79,7 +79,7 @@ class Checkpoint:
         self.cache.rewind(length)
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release but memory."""
 
     @torch.inference_mode()
     def _pass(self, tokens: Sequence[int], wanted: int) -> Output:

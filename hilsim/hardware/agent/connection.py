@@ -15,12 +15,13 @@ from hilsim.hardware.wire.frames import FRAME_S, Closed, Frame, FrameError, enco
 FAREWELL_S = 0.5
 SEND_S = 30.0  # a client that does not read for so long is gone
 LINGER_S, LINGER_BYTES = 0.5, 1024 * 1024
-# A client without power says no goodbye: silence is probed after 5 s, and given up after three probes, 2 s each.
+# A client that loses power does not close its connection: silence is probed after 5 s, and the connection given up
+# after three probes, 2 s each.
 PROBES = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
 
 def probe(connection: socket.socket) -> None:
-    """Have the system ask now and then whether the other side is still there, though neither says anything."""
+    """Turn on keep-alive probes, so that a client that has vanished is noticed while the connection is idle."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in PROBES.items():
         if hasattr(socket, name):  # not every system has all of them
@@ -33,7 +34,7 @@ class ClientConnection:
     def __init__(self, connection: socket.socket):
         self.connection = connection
         self.lock = threading.Lock()  # signs of life come from a thread of their own
-        self.lost = ""  # what the system said when the connection broke
+        self.lost = ""  # the system's error when the connection broke
         self._deadline: float | None = None
         self._begun = False
         with contextlib.suppress(OSError):  # a client that has gone already is noticed when it is read
@@ -69,7 +70,7 @@ class ClientConnection:
         return TimeoutError()
 
     def send(self, frame: Frame) -> None:
-        """Send one frame. Raises `Closed` where nobody takes it."""
+        """Send one frame. Raises `Closed` where the client does not read it."""
         data = encoded(frame)
         with self.lock:
             self._send(data)
@@ -109,8 +110,8 @@ class ClientConnection:
         self.connection.close()
 
 
-class Heart:
-    """Says `alive` while the engine is at work, from a thread of its own that outlives single steps.
+class Heartbeat:
+    """Sends `alive` while the engine is at work, from a thread of its own that outlives single steps.
 
     It looks twice a heartbeat whether something has been at work for half of one. Waking it for every step would be
     felt in a step of two milliseconds.
@@ -130,7 +131,7 @@ class Heart:
 
     @contextlib.contextmanager
     def during(self, id: int) -> Iterator[None]:
-        """While the body runs the client hears that it does; never after it."""
+        """Context manager that sends `alive` while its body runs, and never after it."""
         self._work = (id, time.perf_counter_ns())
         try:
             yield
@@ -151,4 +152,4 @@ class Heart:
                 try:
                     self.line._send(encoded(Frame("alive", {"id": id, "busy_ns": busy_ns})))
                 except Closed:
-                    return  # the answer will find nobody either
+                    return  # the client has gone, and the answer is lost too

@@ -1,4 +1,4 @@
-"""Digests that tell whether two sides mean the same: of a vocabulary, and of weights. Standard library only."""
+"""Digests by which two sides compare a vocabulary or weights. Standard library only."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def tokenizer_digest(folder: Path) -> str | None:
     """
     try:
         document = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
-        vocabulary = words_of(document)
+        vocabulary = entries_of(document)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not vocabulary:
         return None
-    told = json.dumps(sorted(vocabulary.items()), ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps(sorted(vocabulary.items()), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def words_of(document: Any) -> dict[int, str]:
+def entries_of(document: Any) -> dict[int, str]:
     """Token ids and their texts: of the model (a mapping, or a list with scores), then what was added."""
     listed = document["model"]["vocab"]
     if isinstance(listed, dict):
-        words = {int(id): str(text) for text, id in listed.items()}
+        entries = {int(id): str(text) for text, id in listed.items()}
     else:
-        words = {id: str(entry[0]) for id, entry in enumerate(listed)}
-    words |= {int(entry["id"]): str(entry["content"]) for entry in document.get("added_tokens") or []}
-    return words
+        entries = {id: str(entry[0]) for id, entry in enumerate(listed)}
+    entries |= {int(entry["id"]): str(entry["content"]) for entry in document.get("added_tokens") or []}
+    return entries
 
 
 def weights_digest(folder: Path) -> str | None:

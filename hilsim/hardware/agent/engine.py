@@ -1,4 +1,4 @@
-"""Engines: what runs a model on the board. The agent knows no more of a runtime than this; standard library only.
+"""The interface of an engine, which runs a model on the board: all that the agent needs. Standard library only.
 
 An engine of one's own is a class in a file, named FILE.py:CLASS or PACKAGE.MODULE:CLASS. It is made with the folder or
 file that `--model NAME=PATH` gives and the `--option KEY=VALUE` arguments as keywords, all of them text.
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What an engine tells of its model once it is loaded.
+    """What an engine reports of its model once it is loaded.
 
     `widths` are compiled graph widths, or None where any number of rows runs; `logits` whether whole rows come back,
     or the likeliest tokens alone. `tokenizer` and `digest` are digests where known.
@@ -59,5 +59,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         ...

@@ -1,4 +1,4 @@
-"""The agent's door: one client inside, the next is told who holds it.
+"""The agent's listening socket: one client at a time; a second one is refused and gets the address of the first.
 
 Clients are served in the thread that calls `serve`, all of them, as some runtimes may be used from one thread only. The
 door is watched by another.
@@ -21,12 +21,12 @@ from hilsim.hardware.wire.frames import Closed, Frame
 
 # One client from greeting to goodbye: its connection, and what lets the next one in. Returns why it went, or nothing.
 Converse = Callable[[socket.socket, Callable[[], None]], str]
-GRACE_S = 0.25  # who knocks while another is just leaving need not come twice
+GRACE_S = 0.25  # a client that connects while another is leaving waits so long
 BACKLOG = 16
 
 
 def listening(host: str, port: int, option: str = "--listen") -> socket.socket:
-    """A socket that listens where an option says. Raises `InputError` where the address cannot be had."""
+    """A socket that listens where an option says. Raises `InputError` where the address cannot be used."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -48,7 +48,7 @@ def spelled(address: tuple[object, ...]) -> str:
 
 
 class Door:
-    """Who is inside, and who comes next."""
+    """The lock on the agent: which client holds it, and which comes next."""
 
     def __init__(self, listener: socket.socket):
         self.listener = listener
@@ -64,7 +64,7 @@ class Door:
             except OSError:
                 if self.listener.fileno() < 0:
                     return
-                time.sleep(0.1)  # no more descriptors, say
+                time.sleep(0.1)  # such as no more descriptors
                 continue
             peer = spelled(address)
             with self._changed:
@@ -74,21 +74,21 @@ class Door:
                     continue
                 assert self._inside is not None
                 holder, since_s = self._inside
-            turn_away(connection, f"{holder} has been connected for {time.monotonic() - since_s:.0f} s")
+            refuse(connection, f"{holder} has been connected for {time.monotonic() - since_s:.0f} s")
 
     def next(self) -> tuple[socket.socket, str]:
         """The next client and its address."""
         return self._next.get()
 
     def free(self) -> None:
-        """The client inside has gone, or is about to."""
+        """Release the agent: its client has gone, or is about to."""
         with self._changed:
             self._inside = None
             self._changed.notify()
 
 
-def turn_away(connection: socket.socket, message: str) -> None:
-    """Tell a second client that it is one, and close."""
+def refuse(connection: socket.socket, message: str) -> None:
+    """Refuse a second client, and close its connection."""
     line = ClientConnection(connection)
     with contextlib.suppress(Closed):
         line.send(Frame("refused", {"code": "busy", "message": message}))
@@ -111,7 +111,7 @@ def serve(listener: socket.socket, converse: Converse) -> None:
 
         try:
             why = converse(connection, let_go)
-        except Exception:  # a mistake of ours must not take the place from whoever comes next
+        except Exception:  # an error of ours must not block the next client
             note_exception()
             why = "a mistake of our own"
         note(f"{peer} gone: {why}" if why else f"{peer} gone")

@@ -1,4 +1,4 @@
-"""What the agent can tell of the machine it runs on; whatever cannot be read is null."""
+"""Facts of the machine that the agent runs on; what cannot be read is null."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def device_facts(name: str | None, engine: str, device: str | None) -> dict[str, Any]:
-    """The machine as the client's report shows it."""
+    """The facts of the machine that the client's report shows."""
     return {
         "name": name or first_text(Path("/proc/device-tree/model")) or socket.gethostname(),
         "system": f"{platform.system()} {platform.release()}",
@@ -32,7 +32,7 @@ def clock_facts() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as the kernel spells it."""
+    """The processor's name, as the kernel names it."""
     text = first_text(Path("/proc/cpuinfo")) or ""
     found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()

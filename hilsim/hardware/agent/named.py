@@ -30,7 +30,7 @@ def engine_class(spec: str) -> type:
     except ModuleNotFoundError as error:
         remedy = f"Install {error.name}, or name another engine."
         raise refused(spec, f"no module {error.name!r}", "an engine that can be imported", remedy) from None
-    except (Exception, SystemExit) as error:  # whatever somebody's file does
+    except (Exception, SystemExit) as error:  # an imported file may raise anything
         found = f"an import that failed ({type(error).__name__}: {error})"
         raise refused(spec, found, "an engine that can be imported") from error
     found_class = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""What the agent writes for whoever watches it: lines on standard error, which nobody has to read."""
+"""The agent's log: lines on standard error."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import traceback
 
 
 def note(text: str) -> None:
-    """One line. A terminal that has gone must not take the agent along."""
+    """Print one line; the agent goes on where standard error is closed."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(text, file=sys.stderr, flush=True)
 
 
 def one_line(text: object) -> str:
-    """Somebody's words on one line, where they had several."""
+    """A text on one line, its lines separated by semicolons."""
     return "; ".join(line.strip() for line in str(text).splitlines() if line.strip())
 
 
 def note_exception() -> None:
-    """The traceback of the exception that is being handled."""
+    """Print the traceback of the exception that is being handled."""
     note(traceback.format_exc().rstrip())

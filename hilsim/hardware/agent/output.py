@@ -1,4 +1,4 @@
-"""What an engine gave, checked and made into what the client asked for. Works without NumPy, quicker with it."""
+"""Checks an engine's output and converts it to the tensors that the client asked for. NumPy is optional, and faster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROUNDING_NS = 100_000  # by so much two clocks of one board may differ over a pa
 
 
 class EngineFault(Exception):
-    """An engine that failed, or gave what it must not."""
+    """An engine that failed, or returned invalid output."""
 
 
 def named_tensor(output: Output, wanted: int, want: str, facts: EngineFacts) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ def named_tensor(output: Output, wanted: int, want: str, facts: EngineFacts) -> 
 
 
 def likeliest(output: Output, wanted: int, vocabulary: int) -> list[int]:
-    """The likeliest token of each row, the first of equals; as the engine says it, else found in its logits."""
+    """The likeliest token of each row, the first of equals; as the engine returns it, else found in its logits."""
     if output.ids is None:
         return argmax(float_rows(output, wanted, vocabulary), wanted, vocabulary)
     try:

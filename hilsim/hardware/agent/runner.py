@@ -14,14 +14,14 @@ from hilsim.hardware.agent.engine import Engine, EngineFacts, Output
 from hilsim.hardware.agent.notes import note, note_exception, one_line
 from hilsim.hardware.agent.output import EngineFault, checked_ns, named_tensor
 from hilsim.hardware.agent.sensors import Sensors
-from hilsim.hardware.wire.frames import Tensor, claims_fault
+from hilsim.hardware.wire.frames import Tensor, limits_fault
 
 READING = ("prefill", "draft prefill")  # phases that read a prompt
 
 
 @dataclass(frozen=True)
 class RequestedStep:
-    """What is asked: all tokens up to the step's end, of which `cached` are there before it."""
+    """A step request: all tokens up to the step's end, of which `cached` are there before it."""
 
     phase: str
     tokens: array[int]
@@ -32,7 +32,7 @@ class RequestedStep:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of it."""
+    """The result of a step."""
 
     duration_ns: int
     prepared_rows: int
@@ -42,19 +42,19 @@ class Done:
 
 
 class Runner:
-    """Runs steps on an engine. The cache is what makes this a class: only here it is known what is in it."""
+    """Runs steps on an engine. It alone knows which tokens the cache holds."""
 
     def __init__(self, name: str, make: Callable[[], Engine]):
         self.name, self.make = name, make
         self.engine = make()
         self.facts: EngineFacts | None = None
         self._broken = False  # an engine that failed to load is made anew
-        self._held: array[int] | None = array("i")  # None after a failure, when nobody knows
+        self._held: array[int] | None = array("i")  # None after a failure, when it is unknown
 
     def load(self) -> EngineFacts:
         """Make the model ready, once. Raises `EngineFault`."""
         if self.facts is None:
-            with told(self.name):
+            with engine_faults(self.name):
                 if self._broken:
                     self.engine = self.make()
                 self._broken = True
@@ -64,13 +64,13 @@ class Runner:
 
     def reset(self) -> None:
         """Empty the cache."""
-        with told(self.name):
+        with engine_faults(self.name):
             self._rewind(0)
 
     def step(self, step: RequestedStep, sensors: Sensors) -> Done:
         """Bring the cache to what the step starts from, then time the step alone. Raises `EngineFault`."""
         assert self.facts is not None
-        with told(self.name):
+        with engine_faults(self.name):
             start_ns = time.perf_counter_ns()
             prepared_rows = self._prepare(step.tokens[: step.cached])
             prepare_ns = time.perf_counter_ns() - start_ns
@@ -86,7 +86,7 @@ class Runner:
     def _timed(self, step: RequestedStep) -> tuple[Output, int]:
         """One pass of the engine and how long it took.
 
-        Python's collector of cycles is held back meanwhile: it runs after so many allocations, whoever made them, and
+        Python's collector of cycles is held back meanwhile: it runs after so many allocations, in whatever thread, and
         a run of it in one step of a hundred would look like a slow chip.
         """
         engine, rows = self.engine, step.tokens[step.cached :].tolist()
@@ -133,16 +133,16 @@ class Runner:
         self._held = array("i") if held is None else held[:length]
 
     def close(self) -> None:
-        """Let go of the device; failures no longer matter to anybody but a reader of standard error."""
-        with contextlib.suppress(EngineFault), told(self.name):
+        """Release the device; failures are only noted on standard error."""
+        with contextlib.suppress(EngineFault), engine_faults(self.name):
             self.engine.close()
 
 
 @contextlib.contextmanager
-def told(name: str) -> Iterator[None]:
-    """Whatever an engine raises becomes an `EngineFault`; its author finds the traceback on standard error.
+def engine_faults(name: str) -> Iterator[None]:
+    """Turn whatever the engine raises into `EngineFault`; the traceback goes to standard error.
 
-    What it gave and must not, such as logits that are not finite, is a line there.
+    Output that is invalid, such as logits that are not finite, is one line there.
     """
     try:
         yield
@@ -151,8 +151,8 @@ def told(name: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         note_exception()
-        said = one_line(error)
-        raise EngineFault(f"{type(error).__name__}: {said}" if said else type(error).__name__) from error
+        message = one_line(error)
+        raise EngineFault(f"{type(error).__name__}: {message}" if message else type(error).__name__) from error
 
 
 def checked_facts(facts: EngineFacts) -> EngineFacts:
@@ -165,7 +165,7 @@ def checked_facts(facts: EngineFacts) -> EngineFacts:
     except TypeError as error:
         found = f"a vocabulary of {facts.vocabulary!r:.50}, a context of {facts.context!r:.50}, widths"
         raise EngineFault(f"{found} {facts.widths!r:.100}; expected whole numbers ({error})") from None
-    if fault := claims_fault(vocabulary, context, widths):
+    if fault := limits_fault(vocabulary, context, widths):
         raise EngineFault(f"{fault.found}, expected {fault.expected}")
     for digest in (facts.tokenizer, facts.digest):
         if digest is not None and (not isinstance(digest, str) or len(digest) > 200):

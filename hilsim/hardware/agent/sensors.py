@@ -6,7 +6,7 @@ Energy of a pass comes from the first of two sources that is there:
   pass of two milliseconds is known to half, and the mean of many passes well. By default only root may read them.
 - INA3221 (Jetson boards): volts times amperes of the board's input, or of all rails where it has no such channel. The
   energy is the mean of the power just before and just after the pass times the pass. The chip itself averages over tens
-  of milliseconds: for shorter passes the figure says what the board draws while a run goes on, not what one pass drew.
+  of milliseconds: for shorter passes the figure is what the board draws during a run, not what one pass drew.
 
 Both are the whole board or package, whatever else ran on it.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 
 SLOW_NS = 1_000_000  # a file that takes longer to read is left alone
 FRESH_NS = 500_000_000  # temperatures move slowly: one reading serves half a second
-PLAUSIBLE_C = (-40.0, 150.0)  # a zone that is off tells nonsense
+PLAUSIBLE_C = (-40.0, 150.0)  # a zone that is off reads nonsense
 
 
 class Meter:
-    """A file with one whole number, kept open, as sysfs has them."""
+    """A file with one whole number, held open, as sysfs has them."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -46,7 +46,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Rail:
-    """A channel that tells volts and amperes."""
+    """A channel with volts and amperes."""
 
     millivolt: Meter
     milliampere: Meter
@@ -139,9 +139,9 @@ def packages(root: Path) -> list[Package]:
     """Counters of whole processor packages, without their parts (cores, memory) or the platform that they are in."""
     found = []
     for folder in sorted(root.glob("class/powercap/intel-rapl:*")):
-        if folder.name.count(":") != 1 or not text(folder / "name").startswith("package"):
+        if folder.name.count(":") != 1 or not file_text(folder / "name").startswith("package"):
             continue
-        most = text(folder / "max_energy_range_uj")
+        most = file_text(folder / "max_energy_range_uj")
         if most.isdecimal() and (meter := quick(folder / "energy_uj")):
             found.append(Package(meter, int(most)))
     return found
@@ -151,12 +151,12 @@ def rails(root: Path) -> list[Rail]:
     """The input of a Jetson board, else all its rails."""
     found: list[tuple[str, Rail]] = []
     for folder in sorted(root.glob("class/hwmon/hwmon*")):
-        if text(folder / "name") != "ina3221":
+        if file_text(folder / "name") != "ina3221":
             continue
         for channel in "123":
             volts, amperes = quick(folder / f"in{channel}_input"), quick(folder / f"curr{channel}_input")
             if volts and amperes:
-                found.append((text(folder / f"in{channel}_label"), Rail(volts, amperes)))
+                found.append((file_text(folder / f"in{channel}_label"), Rail(volts, amperes)))
                 continue
             for meter in (volts, amperes):
                 if meter:
@@ -165,8 +165,8 @@ def rails(root: Path) -> list[Rail]:
     return whole or [rail for _, rail in found]
 
 
-def text(path: Path) -> str:
-    """A small file's words, or none."""
+def file_text(path: Path) -> str:
+    """The text of a small file without blanks at its ends, or ""."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the agent says to one client: welcome, who it is, and an answer to everything that is asked.
+"""The agent's side of one client's session: welcome, its facts, and an answer to every request.
 
 docs/protocol.md is the contract. Nothing that a client sends can load code or open a file: it chooses among the models
 that the agent was started with.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilsim import __version__
-from hilsim.hardware.agent.connection import ClientConnection, Heart
+from hilsim.hardware.agent.connection import ClientConnection, Heartbeat
 from hilsim.hardware.agent.machine import clock_facts, resident_bytes
 from hilsim.hardware.agent.output import EngineFault, tokens_of
 from hilsim.hardware.agent.runner import RequestedStep, Runner
@@ -24,15 +24,15 @@ from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Closed, Frame, FrameError
 
 AGENT = f"hilsim {__version__}"
-HELLO_S = 10.0  # a client that has not said by then who it is goes
+HELLO_S = 10.0  # a client that has not sent hello by then is dropped
 WANTS = ("logits", "tokens", "nothing")
 MOST_ID = 2**63 - 1
-MOST_QUOTED = 200  # characters of what a client or an engine said that are repeated to it
+MOST_QUOTED = 200  # characters of a client's or engine's text that are quoted to it
 
 
 @dataclass
 class Service:
-    """What outlives a client: the models, the settings, and what was counted since the start."""
+    """State that outlives a client: the models, the settings, and what was counted since the start."""
 
     runners: Mapping[str, Runner]
     device: Mapping[str, Any]
@@ -46,9 +46,9 @@ class Service:
     conversation: ClientSession | None = None  # the last one
 
     def farewell(self) -> None:
-        """Tell the client of the moment that the agent ends."""
+        """Notify the connected client that the agent ends."""
         if self.conversation is not None:
-            self.conversation.say_farewell()
+            self.conversation.send_farewell()
 
 
 class RequestRefused(Exception):
@@ -65,10 +65,10 @@ class ClientSession:
     def __init__(self, line: ClientConnection, service: Service, let_go: Callable[[], None]):
         self.line, self.service, self.let_go = line, service, let_go
         self.why = ""  # it was not let in
-        self.due = "hello"  # what a client should have said before it goes
+        self.due = "hello"  # the message that the client owes
         self.asked: int | None = None  # the id of what is being answered
-        self.said_farewell = False
-        self.heart = Heart(line, service.heartbeat_s)
+        self.sent_farewell = False
+        self.heart = Heartbeat(line, service.heartbeat_s)
         self.kinds: dict[str, Callable[[int, Frame], Frame]] = {
             "load": self.load,
             "step": self.step,
@@ -78,7 +78,7 @@ class ClientSession:
         }
 
     def run(self) -> str:
-        """Serve until the client goes, one way or another. Why it went; nothing where it said goodbye."""
+        """Serve until the client goes, one way or another. Why it went; nothing where it sent `bye`."""
         try:
             self.heart.start()
             if self.greet():
@@ -97,7 +97,7 @@ class ClientSession:
         except Exception:
             raise
         except BaseException:  # asked to end, by Ctrl-C or SIGTERM
-            self.say_farewell()
+            self.send_farewell()
             raise
         finally:
             self.heart.stop()
@@ -112,13 +112,13 @@ class ClientSession:
         self.line.send(
             Frame("welcome", {"protocol": [VERSION], "nonce": nonce, "token": token is not None, "agent": AGENT})
         )
-        frame = self.line.read(0, deadline)  # nobody knows yet who this is: it gets no room for a body
+        frame = self.line.read(0, deadline)  # the client is not known yet, so no body is allowed
         id = id_of(frame)
         try:
             if frame.kind != "hello":
                 raise RequestRefused("denied", "a client begins with hello", fatal=True)
             if type(frame.fields.get("protocol")) is not int or frame.fields["protocol"] != VERSION:
-                raise RequestRefused("version", f"this agent speaks protocol {VERSION}", fatal=True)
+                raise RequestRefused("version", f"this agent uses protocol {VERSION}", fatal=True)
             if token is not None and not proven(frame.fields.get("proof"), nonce, token):
                 raise RequestRefused("denied", "the proof is not of this agent's token", fatal=True)
             if id is None:
@@ -132,7 +132,7 @@ class ClientSession:
         return True
 
     def ready(self, id: int) -> Frame:
-        """Who this is, and what may be asked."""
+        """The `ready` message: facts of the agent and its limits."""
         return Frame(
             "ready",
             {
@@ -154,7 +154,7 @@ class ClientSession:
             if id is None:
                 raise RequestRefused("bad_request", f"id is no whole number from 0 to {MOST_ID}")
             if frame.kind == "bye":
-                self.let_go()  # before the answer, so that who hears it and comes again finds the door open
+                self.let_go()  # before the answer, so that a client that connects again at once is let in
                 self.line.send(Frame("bye", {"id": id}))
                 return False
             if frame.kind not in self.kinds:
@@ -183,16 +183,16 @@ class ClientSession:
             if not refused.fatal:
                 raise
 
-    def say_farewell(self) -> None:
-        """Tell the client that the agent ends, once, if that can be done at once; from any thread."""
-        if self.said_farewell:
+    def send_farewell(self) -> None:
+        """Notify the client that the agent ends, once, if that can be done at once; from any thread."""
+        if self.sent_farewell:
             return
-        self.said_farewell = True
+        self.sent_farewell = True
         fields = {"id": self.asked, "code": "stopping", "message": "the agent was asked to end", "fatal": True}
         self.line.send_at_once(Frame("error", fields))
 
     def load(self, id: int, frame: Frame) -> Frame:
-        """Make a model ready, and tell what it is."""
+        """Load a model and return its facts."""
         runner = self.runner_of(frame)
         start_ns = time.perf_counter_ns()
         with self.heart.during(id):
@@ -211,7 +211,7 @@ class ClientSession:
         return Frame("loaded", fields)
 
     def step(self, id: int, frame: Frame) -> Frame:
-        """Run one step, and tell how long it took."""
+        """Run one step and return its duration and output."""
         runner = self.runner_of(frame)
         step = step_of(frame, runner)
         with self.heart.during(id):
@@ -237,11 +237,11 @@ class ClientSession:
         return Frame("done", {"id": id, "clock_ns": time.perf_counter_ns()})
 
     def ping(self, id: int, frame: Frame) -> Frame:
-        """The agent's clock."""
+        """Answer with the agent's clock."""
         return Frame("pong", {"id": id, "clock_ns": time.perf_counter_ns()})
 
     def stats(self, id: int, frame: Frame) -> Frame:
-        """How the agent fares."""
+        """Answer with the agent's counters, memory and temperature."""
         service, now_ns = self.service, time.perf_counter_ns()
         fields = {
             "id": id,
@@ -271,7 +271,7 @@ def served(service: Service, connection: socket.socket, let_go: Callable[[], Non
 
 
 def proven(proof: object, nonce: str, token: bytes) -> bool:
-    """Whether a client knows the token, told without telling by the time it takes."""
+    """Whether a client knows the token, compared in constant time."""
     expected = hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
     return isinstance(proof, str) and hmac.compare_digest(proof.encode("utf-8", "replace"), expected.encode())
 
@@ -320,6 +320,6 @@ def whole(frame: Frame, name: str, least: int, most: int) -> int:
 
 
 def quoted(value: object) -> str:
-    """What a client said, short enough to be sent back."""
+    """A client's text, short enough to be sent back."""
     text = repr(value)
     return text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "..."

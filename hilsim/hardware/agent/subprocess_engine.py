@@ -50,14 +50,14 @@ class Subprocess:
 
     def __init__(self, path: Path, *, command: str, timeout: str = "60"):
         try:
-            words = shlex.split(command)
+            arguments = shlex.split(command)
             self.timeout_s = float(timeout)
         except ValueError as error:
             raise InputError([Fault("--option", "command, timeout", str(error), "a command and seconds")]) from None
-        if not words or not 0 < self.timeout_s <= 86_400:
+        if not arguments or not 0 < self.timeout_s <= 86_400:
             found = f"{command!r} and {timeout!r}"
             raise InputError([Fault("--option", "command, timeout", found, "a command and seconds above 0")])
-        self.words = [word.replace("{model}", str(path)) for word in words]
+        self.arguments = [argument.replace("{model}", str(path)) for argument in arguments]
         self.process: subprocess.Popen[bytes] | None = None
         self.began = False  # whether it has been loaded once
         self._unread = bytearray()
@@ -104,18 +104,18 @@ class Subprocess:
         try:
             # In a session of its own: an interrupt from the keyboard is the agent's to handle.
             self.process = subprocess.Popen(
-                self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+                self.arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
             )
             assert self.process.stdin is not None
             # A program that does not read must not hold the agent.
             os.set_blocking(self.process.stdin.fileno(), False)
         except OSError as error:
-            raise RuntimeFault(f"{self.words[0]}: {reason(error)}") from None
+            raise RuntimeFault(f"{self.arguments[0]}: {reason(error)}") from None
 
     def _ask(self, question: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
         """One line there, one line back."""
         if self.process is None:
-            raise RuntimeFault(f"{self.words[0]} is not running")
+            raise RuntimeFault(f"{self.arguments[0]} is not running")
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         try:
             self._write(json.dumps(question, separators=(",", ":")).encode() + b"\n", deadline)
@@ -124,16 +124,18 @@ class Subprocess:
             raise self._ended(question["do"]) from None
         except TimeoutError:
             self._end()
-            raise RuntimeFault(f"{self.words[0]} did not answer {question['do']!r} in time, and was ended") from None
+            raise RuntimeFault(
+                f"{self.arguments[0]} did not answer {question['do']!r} in time, and was ended"
+            ) from None
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            self._end()  # what it says next could be the answer to anything
-            raise RuntimeFault(f"{self.words[0]} answered {line[:100]!r}, which is no JSON object")
+            self._end()  # its next line could answer any question
+            raise RuntimeFault(f"{self.arguments[0]} answered {line[:100]!r}, which is no JSON object")
         if "error" in answer:
-            raise RuntimeFault(f"{self.words[0]}: {answer['error']}")
+            raise RuntimeFault(f"{self.arguments[0]}: {answer['error']}")
         return answer
 
     def _write(self, data: bytes, deadline: float) -> None:
@@ -155,7 +157,7 @@ class Subprocess:
             seen = len(self._unread)
             if seen > MOST_LINE_BYTES:
                 self._end()
-                raise RuntimeFault(f"{self.words[0]} answered a line of more than {MOST_LINE_BYTES} bytes")
+                raise RuntimeFault(f"{self.arguments[0]} answered a line of more than {MOST_LINE_BYTES} bytes")
             if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise TimeoutError
             piece = os.read(descriptor, PIECE_BYTES)
@@ -167,16 +169,16 @@ class Subprocess:
         return line
 
     def _ended(self, asked: str) -> RuntimeFault:
-        """How the program ended, as far as it can be told."""
+        """How the program ended, as far as it is known."""
         assert self.process is not None
         try:
             status = self.process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
             self._end()
-            return RuntimeFault(f"{self.words[0]} closed its output at {asked!r}, and was ended")
+            return RuntimeFault(f"{self.arguments[0]} closed its output at {asked!r}, and was ended")
         self._end()
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-        return RuntimeFault(f"{self.words[0]} ended {how} at {asked!r}")
+        return RuntimeFault(f"{self.arguments[0]} ended {how} at {asked!r}")
 
     def _end(self) -> None:
         """End the program, kindly first."""

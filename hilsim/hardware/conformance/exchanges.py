@@ -1,4 +1,4 @@
-"""How the conformance checks talk to an agent: one connection, asked and answered, nothing taken for granted."""
+"""The client of the conformance checks: connections to the agent under test, whose answers are checked one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from hilsim.hardware.wire.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame, receiving
 
 ANSWER_S = 10.0  # for whatever takes no computing; more where signs of life come
-GREETING_S = 3.0  # for a handshake until one has succeeded: what says nothing by then is hardly an agent
+GREETING_S = 3.0  # for a handshake until one has succeeded: what sends nothing by then is hardly an agent
 TIE = 1e-3  # of the spread of a row: likeliest tokens closer than this may change places with the order of sums
 LENGTH = 20
 TOKEN = "Give the --token-file that the agent was started with."
@@ -23,26 +23,26 @@ BUSY_S = 5.0  # an agent may need a moment to see that a client has gone
 
 
 class Failed(Exception):
-    """An agent that does not keep to the protocol; the text says what it did instead."""
+    """An agent that violates the protocol; the text is what it did instead."""
 
 
 class Unmet(Exception):
-    """A handshake that failed, before any has succeeded: nothing can be asked. The text says what to do."""
+    """A handshake that failed, before any has succeeded: nothing can be asked. The text is what to do."""
 
 
 class NotApplicable(Exception):
-    """A check that this agent gives no occasion for."""
+    """A check that does not apply to this agent."""
 
 
-def require(kept: bool, found: str) -> None:
+def require(met: bool, found: str) -> None:
     """Fail a check with what was found."""
-    if not kept:
+    if not met:
         raise Failed(found)
 
 
 @dataclass
 class AgentUnderTest:
-    """The agent that is tested, and what the first load of its model told."""
+    """The agent that is tested, and the facts of the first load of its model."""
 
     host: str
     port: int
@@ -61,7 +61,7 @@ class AgentUnderTest:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[AgentConnection]:
-        """A connection that nobody has said anything on yet."""
+        """A connection on which no message has been sent yet."""
         connection = socket.create_connection((self.host, self.port), ANSWER_S)
         try:
             yield AgentConnection(self, connection)
@@ -70,31 +70,31 @@ class AgentUnderTest:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[AgentConnection]:
-        """A connection that has been welcomed; who came before may just be leaving."""
+        """A connection that has been welcomed; the client before may just be leaving."""
         by = time.monotonic() + BUSY_S
         while True:
-            with self.connected() as talk:
+            with self.connected() as client:
                 with self.meeting("welcome"):
-                    welcome = talk.read()
+                    welcome = client.read()
                     if welcome.kind == "refused" and time.monotonic() < by:
                         continue
-                    require(welcome.kind == "welcome", f"{told(welcome)} where welcome was expected")
-                talk.welcome = welcome
-                yield talk
+                    require(welcome.kind == "welcome", f"{describe(welcome)} where welcome was expected")
+                client.welcome = welcome
+                yield client
                 return
 
     @contextlib.contextmanager
     def greeted(self) -> Iterator[AgentConnection]:
         """A connection that is ready to be asked."""
-        with self.admitted() as talk:
+        with self.admitted() as client:
             with self.meeting("ready"):
-                ready = talk.ask("hello", **talk.hello())
-                require(ready.kind == "ready", f"{told(ready)} where ready was expected")
-            talk.ready, self.met = ready, True
-            yield talk
+                ready = client.ask("hello", **client.hello())
+                require(ready.kind == "ready", f"{describe(ready)} where ready was expected")
+            client.ready, self.met = ready, True
+            yield client
             with contextlib.suppress(Closed, FrameError, OSError):  # the check may have ended it
-                talk.send(Frame("bye", {"id": talk.next_id()}))
-                talk.read()
+                client.send(Frame("bye", {"id": client.next_id()}))
+                client.read()
 
     @contextlib.contextmanager
     def meeting(self, expected: str) -> Iterator[None]:
@@ -109,19 +109,19 @@ class AgentUnderTest:
     @contextlib.contextmanager
     def loaded(self) -> Iterator[AgentConnection]:
         """A connection on which the model is loaded."""
-        with self.greeted() as talk:
-            self.remember(talk)
-            yield talk
+        with self.greeted() as client:
+            self.remember(client)
+            yield client
 
-    def remember(self, talk: AgentConnection) -> Frame:
-        """Load the model; the first time what it says and how long it took is kept."""
-        self.model = self.model or str(talk.ready.fields["models"][0])
+    def remember(self, client: AgentConnection) -> Frame:
+        """Load the model; the first time its facts and duration are stored."""
+        self.model = self.model or str(client.ready.fields["models"][0])
         start_s = time.monotonic()
-        answer = talk.ask("load", model=self.model)
-        require(answer.kind == "loaded", f"{told(answer)} to a load of {self.model!r}")
+        answer = client.ask("load", model=self.model)
+        require(answer.kind == "loaded", f"{describe(answer)} to a load of {self.model!r}")
         if not self.facts:
-            self.load_s, self.alive = time.monotonic() - start_s, talk.alive
-            self.facts, self.heartbeat_s = answer.fields, float(talk.ready.fields["heartbeat_s"])
+            self.load_s, self.alive = time.monotonic() - start_s, client.alive
+            self.facts, self.heartbeat_s = answer.fields, float(client.ready.fields["heartbeat_s"])
         return answer
 
     @property
@@ -143,14 +143,14 @@ class AgentConnection:
         return self._last_id
 
     def hello(self, token: bytes | None = None) -> dict[str, Any]:
-        """The fields of a right hello, but with a token of one's own where one is given."""
+        """The fields of a valid hello, but with a token of one's own where one is given."""
         token = self.subject.token if token is None else token
         nonce = str(self.welcome.fields["nonce"])
         proof = None if token is None else hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
         return {"protocol": 1, "client": "conformance", "proof": proof}
 
     def send(self, message: Frame | bytes) -> None:
-        """A frame, or bytes that need be none."""
+        """Send a frame, or bytes that may be invalid."""
         self.connection.settimeout(ANSWER_S)
         self.connection.sendall(message if isinstance(message, bytes) else encoded(message))
 
@@ -167,7 +167,7 @@ class AgentConnection:
             found = frame.fields.get("id")
             # An error that ends everything may come before the request was understood.
             ended = frame.kind == "error" and frame.fields.get("fatal") is True and found is None
-            require(found == id or ended, f"{told(frame)} with id {found} instead of {id}")
+            require(found == id or ended, f"{describe(frame)} with id {found} instead of {id}")
             if frame.kind != "alive":
                 return frame
             self.alive += 1
@@ -180,33 +180,33 @@ class AgentConnection:
         start_ns = time.perf_counter_ns()
         answer = self.ask("step", {"tokens": whole_numbers(tokens)}, **fields)
         wall_ns = time.perf_counter_ns() - start_ns
-        require(answer.kind == "done", f"{told(answer)} to a step of {len(tokens) - cached} rows")
+        require(answer.kind == "done", f"{describe(answer)} to a step of {len(tokens) - cached} rows")
         for name in ("duration_ns", "prepared_rows", "prepare_ns", "clock_ns"):
             value = answer.fields.get(name)
             require(type(value) is int and value >= 0, f"{name} {value!r}; expected a whole number")
         return StepAnswer(self.subject, answer, wanted, want, wall_ns)
 
     def expect_error(self, answer: Frame, code: str, *, fatal: bool) -> None:
-        """Hold an answer against the error that it should be; after a fatal one the connection must end."""
+        """Check that an answer is this error; after a fatal one the connection must end."""
         right = answer.kind == "error" and answer.fields.get("code") == code and answer.fields.get("fatal") is fatal
-        require(right, f"{told(answer)}; expected an error {code}{', fatal' if fatal else ''}")
+        require(right, f"{describe(answer)}; expected an error {code}{', fatal' if fatal else ''}")
         if fatal:
             self.expect_end()
 
     def expect_end(self) -> None:
-        """The agent must close now."""
+        """Check that the agent closes the connection."""
         try:
             frame = self.read(ANSWER_S)
         except (Closed, ConnectionError):
             return
         except TimeoutError:
             raise Failed(f"the connection was still open after {ANSWER_S:.0f} s") from None
-        raise Failed(f"{told(frame)} after a fatal error")
+        raise Failed(f"{describe(frame)} after a fatal error")
 
     def expect_life(self) -> None:
-        """The connection must still work."""
+        """Check that the connection still works."""
         answer = self.ask("ping")
-        require(answer.kind == "pong", f"{told(answer)} to a ping")
+        require(answer.kind == "pong", f"{describe(answer)} to a ping")
 
 
 class StepAnswer:
@@ -235,8 +235,8 @@ def whole_numbers(values: Sequence[int]) -> Tensor:
     return Tensor("i4", (len(values),), struct.pack(f"<{len(values)}i", *values))
 
 
-def told(frame: Frame) -> str:
-    """A frame in a few words."""
+def describe(frame: Frame) -> str:
+    """A frame as a short text."""
     if frame.kind == "error":
         return f"error {frame.fields.get('code')} ({frame.fields.get('message')!s:.120})"
     if frame.kind == "refused":
@@ -265,7 +265,7 @@ def unmet(error: Exception, expected: str) -> str:
         return f"{found}. Try again when that client has gone."
     if "error version" in found or (isinstance(error, FrameError) and error.code == "version"):
         return f"{found}. These are the checks of protocol {VERSION}."
-    return f"{found}. Is it an agent at all? One says welcome as soon as a client connects (docs/protocol.md)."
+    return f"{found}. Is it an agent at all? An agent sends welcome as soon as a client connects (docs/protocol.md)."
 
 
 def conversation(subject: AgentUnderTest, number: int) -> list[int]:
@@ -274,10 +274,10 @@ def conversation(subject: AgentUnderTest, number: int) -> list[int]:
     return [(7919 * (number + 1) + 104_729 * at + 31 * at * at) % vocabulary for at in range(length)]
 
 
-def reset(talk: AgentConnection) -> None:
+def reset(client: AgentConnection) -> None:
     """Empty the cache."""
-    answer = talk.ask("reset", model=talk.subject.model)
-    require(answer.kind == "done", f"{told(answer)} to a reset")
+    answer = client.ask("reset", model=client.subject.model)
+    require(answer.kind == "done", f"{describe(answer)} to a reset")
 
 
 def same(step: StepAnswer, ids: Sequence[int], what: str) -> None:

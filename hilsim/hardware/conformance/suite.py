@@ -19,10 +19,10 @@ Outcome = Literal["passed", "failed", "left out"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check, or of several that had no occasion."""
+    """The outcome of one check, or of several that were left out."""
 
     name: str
-    claim: str
+    statement: str
     outcome: Outcome
     found: str
     checks: int = 1
@@ -33,21 +33,21 @@ def findings(
 ) -> Iterator[CheckResult]:
     """Run the checks in their order, up to one that cannot even shake hands."""
     for number, check in enumerate(checks, 1):
-        name, claim = check.__name__.replace("_", " "), (check.__doc__ or "").strip()
+        name, statement = check.__name__.replace("_", " "), (check.__doc__ or "").strip()
         try:
             outcome, found = held(check, subject)
         except Unmet as unmet:
-            yield CheckResult(name, claim, "failed", str(unmet))
+            yield CheckResult(name, statement, "failed", str(unmet))
             if left := len(checks) - number:
                 yield CheckResult(f"the other {left}", "", "left out", "nothing can be asked without a handshake", left)
             return
         except OSError as error:
             outcome, found = "failed", f"{type(error).__name__}: {error}"
-        yield CheckResult(name, claim, outcome, found)
+        yield CheckResult(name, statement, outcome, found)
 
 
 def held(check: Callable[[AgentUnderTest], str], subject: AgentUnderTest) -> tuple[Outcome, str]:
-    """Hold the agent against one check."""
+    """Run one check on the agent."""
     try:
         return "passed", check(subject)
     except NotApplicable as reason:

@@ -1,1 +1,1 @@
-"""Runs that are really distributed: two agents and a link between them, by the wall's clock."""
+"""Distributed runs: two agents and a link between them, timed by the wall clock."""

@@ -117,7 +117,7 @@ class RealSlot(DeviceSlot):
         return wanted
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
-        """What steps with the nearest number of rows took lately; what the chip model says before there are any."""
+        """What steps with the nearest number of rows took lately; the chip model's prediction before there are any."""
         known = self.device.lately
         if not known:
             return self.timer.duration_ns(Step(phase, rows, cached))

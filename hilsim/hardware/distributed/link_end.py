@@ -1,6 +1,6 @@
 """One end of a physical link: it sends messages on command and reports those that arrive.
 
-Standard library only. Its client speaks the agents' protocol (docs/protocol.md) with other kinds:
+Standard library only. Its client uses the agents' protocol (docs/protocol.md) with other kinds:
 
     client  send     id, message, bytes              put a message of so many bytes on the link
     end     sent     id, message, clock_ns           the socket has taken all of it
@@ -8,7 +8,7 @@ Standard library only. Its client speaks the agents' protocol (docs/protocol.md)
     client  stats    id
     end     stats    id, clock_ns, sent_messages, sent_bytes, received_messages, received_bytes
 
-On the link a message is its head of 16 bytes, which says its number and its size, and zeros up to that size.
+On the link a message is its head of 16 bytes, with its number and its size, and zeros up to that size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_BYTES = 256 * 1024 * 1024
 PIECE = bytes(256 * 1024)
 KNOCK_S = 0.05  # between two tries to reach the other end
 PATIENCE_S = 10.0  # for the other end to appear
-Tell = Callable[[Frame], None]
+Notify = Callable[[Frame], None]
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Peer:
     def __init__(self, service: Service):
         self.service = service
         self.counts = Counts()
-        self.tell: Tell | None = None  # called with every message that arrives
+        self.notify: Notify | None = None  # called with every message that arrives
         self.met = threading.Condition()
         self.connection: socket.socket | None = None
 
@@ -75,7 +75,7 @@ class Peer:
                     introduce(connection, self.service.token)
                     self.receive(connection)
             except (Closed, FrameError, OSError) as error:
-                # A first message says why there is no link, for a person who looks; the next ones would be the same.
+                # The first message explains why there is no link; the next ones would be the same.
                 why = "it closed the connection" if isinstance(error, Closed) else error
                 if (text := f"{host}:{port}: {why}") != noted:
                     note(text)
@@ -83,7 +83,7 @@ class Peer:
             time.sleep(KNOCK_S)
 
     def receive(self, connection: socket.socket) -> None:
-        """Tell what arrives until the other end has gone."""
+        """Report what arrives until the other end has gone."""
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self.met:
@@ -103,14 +103,14 @@ class Peer:
                     missing -= piece
                 self.counts.received_messages += 1
                 self.counts.received_bytes += nbytes
-                if (tell := self.tell) is not None:
-                    tell(Frame("arrived", {"message": message, "bytes": nbytes, "clock_ns": time.monotonic_ns()}))
+                if (notify := self.notify) is not None:
+                    notify(Frame("arrived", {"message": message, "bytes": nbytes, "clock_ns": time.monotonic_ns()}))
         finally:
             with self.met:
                 self.connection = None
 
     def send(self, message: int, nbytes: int) -> None:
-        """Put a message on the link. Raises `RequestRefused` where nothing is at its other end."""
+        """Put a message on the link. Raises `RequestRefused` where its other end is not connected."""
         with self.met:
             if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
                 raise RequestRefused("no_peer", "the other end of the link is not there")
@@ -137,7 +137,7 @@ def fill(connection: socket.socket, room: memoryview) -> None:
 
 
 def introduce(connection: socket.socket, token: bytes | None) -> None:
-    """Say hello to the other end. Raises `FrameError` where it does not take it."""
+    """Send hello to the other end. Raises `FrameError` where it does not take it."""
     welcome = read_frame(receiving(connection, FRAME_S), 0)
     nonce = str(welcome.fields.get("nonce"))
     proof = None if token is None else hmac.new(token, nonce.encode(), hashlib.sha256).hexdigest()
@@ -179,16 +179,16 @@ class Post(ClientSession):
         self.kinds = {"send": self.send, "ping": self.ping, "stats": self.stats}
 
     def greet(self) -> bool:
-        """Shake hands, and begin to tell what arrives."""
+        """Shake hands, and begin to report what arrives."""
         if not super().greet():
             return False
         self.steady.connection.settimeout(None)
         self.steady.steady = True
-        self.peer.tell = self.notify
+        self.peer.notify = self.notify
         return True
 
     def notify(self, frame: Frame) -> None:
-        """Tell the client, where it is still there."""
+        """Send the client a frame, where it is still connected."""
         with contextlib.suppress(Closed):
             self.line.send(frame)
 
@@ -207,7 +207,7 @@ def served(peer: Peer, connection: socket.socket, let_go: Callable[[], None]) ->
     """Serve one client; why it went, or nothing."""
 
     def gone() -> None:
-        peer.tell = None
+        peer.notify = None
         let_go()
 
     return Post(Steady(connection), peer.service, gone, peer).run()

@@ -10,7 +10,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.hardware.distributed.boards import require_real
 from hilsim.hardware.distributed.link_wires import End
-from hilsim.hardware.measured.rig import MENDING, token_of
+from hilsim.hardware.measured.rig import REMEDIES, token_of
 from hilsim.hardware.wire.exchange import AgentFault
 
 ENDS = "--link-ends"
@@ -45,7 +45,7 @@ def opened_ends(setup: Setup, addresses: Mapping[str, str] | None) -> Iterator[d
             try:
                 opened[role] = End(Address.parse(address), token_of(backend, setup, ENDS))
             except AgentFault as fault:
-                found, remedy = f"{address}, {fault}", MENDING[fault.kind].format(place=ENDS)
+                found, remedy = f"{address}, {fault}", REMEDIES[fault.kind].format(place=ENDS)
                 raise InputError([Fault(setup.file, ENDS, found, "a link end that answers", remedy)]) from None
             stack.callback(opened[role].close)
         yield opened

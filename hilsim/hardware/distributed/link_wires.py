@@ -21,12 +21,12 @@ from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Closed, Frame, FrameError, encoded, read_frame
 from hilsim.hardware.wire.replies import AgentFacts, fault_of, shown
 
-REMEDY = "Start the link's ends again: python -m hilsim link-end --help says how."
+REMEDY = "Start the link's ends again (see python -m hilsim link-end --help)."
 Awaited = tuple[WallEnvironment, simpy.Event]
 
 
 class End:
-    """One end of a link. What it says is read by a thread, as it speaks unasked.
+    """One end of a link. A thread reads its messages, as they come unasked.
 
     `sent` is who waits for an answer, by question; `arrived` who waits for a message, and its size, by its number;
     `replies` where the answers to other questions go.
@@ -47,7 +47,7 @@ class End:
 
     @property
     def facts(self) -> AgentFacts:
-        """What the end says of itself."""
+        """What the end reports about itself."""
         return self.agent.facts
 
     def send(self, message: int, nbytes: int, sent: Awaited) -> None:

@@ -1,6 +1,6 @@
 """A SimPy environment on the wall clock: the policies' processes wait for work that threads execute.
 
-An event is due when the wall clock says so; what a thread has finished comes in as an event at the instant at which it
+An event is due at its wall clock time; what a thread has finished comes in as an event at the instant at which it
 is noticed. Times are whole nanoseconds since the run began.
 """
 

@@ -92,12 +92,12 @@ def widths_read(facts: ModelFacts) -> tuple[int, ...] | None:
 def asks(facts: Sequence[ModelFacts], grid: Grid) -> list[StepRequest]:
     """One round: every shape of every model, the models in turns."""
     shapes = {known.name: grid.shapes(known) for known in facts}
-    words = {
+    tokens = {
         known.name: random_tokens(known, max((one.rows + one.cached for one in shapes[known.name]), default=0))
         for known in facts
     }
     turns = zip_longest(*shapes.values())
-    return [ask_of(shape, words[shape.model]) for turn in turns for shape in turn if shape is not None]
+    return [ask_of(shape, tokens[shape.model]) for turn in turns for shape in turn if shape is not None]
 
 
 def random_tokens(facts: ModelFacts, count: int) -> tuple[int, ...]:
@@ -105,11 +105,11 @@ def random_tokens(facts: ModelFacts, count: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng(SEED).integers(0, facts.vocabulary, count).tolist())
 
 
-def ask_of(shape: Shape, words: tuple[int, ...]) -> StepRequest:
+def ask_of(shape: Shape, tokens: tuple[int, ...]) -> StepRequest:
     """A shape as a step; of a prompt the last row is wanted, else all."""
     phase = Phase.PREFILL if shape.reading else Phase.DECODE if shape.rows == 1 else Phase.VERIFY
     wanted = 1 if shape.reading else shape.rows
-    return StepRequest(shape.model, phase.value, words[: shape.cached + shape.rows], shape.cached, wanted, "nothing")
+    return StepRequest(shape.model, phase.value, tokens[: shape.cached + shape.rows], shape.cached, wanted, "nothing")
 
 
 def swept(
@@ -127,7 +127,7 @@ def swept(
 
 
 def taken(entries: Iterable[Entry]) -> list[Taken]:
-    """What every shape of a recording took, whoever asked and what for; warm-up runs do not count."""
+    """What every shape of a recording took, whatever it was executed for; warm-up runs do not count."""
     found: dict[Shape, list[int]] = defaultdict(list)
     for entry in entries:
         if entry.duration_ns is not None and entry.use != "warm-up":

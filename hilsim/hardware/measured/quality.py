@@ -1,6 +1,6 @@
-"""Whether what a chip said of its own speed can be believed: scatter, drift, clocks, and what cannot be.
+"""Checks on the quality of measured step times: scatter, drift, clocks, and times that are impossible.
 
-Pure functions of what was measured. Every doubt has a figure, the limit that it crosses, and a sentence.
+Pure functions of the measurements. Every warning has a figure, the limit that it crosses, and a sentence.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from hilsim.hardware.wire.exchange import StepRequest, StepResult
 from hilsim.units import ms
 
 WIDE = 0.20  # interquartile range over median
-WIDE_SAMPLES = 4  # the fewest whose middle half says something
+WIDE_SAMPLES = 4  # the fewest whose middle half means something
 DRIFT, DRIFT_SAMPLES = 0.10, 9
 CLOCK, CLOCK_READINGS = 0.001, 4
 FIRST, FIRST_SAMPLES = 3.0, 4
 STALL, STALLS, STALL_SHARE, STALL_SAMPLES = 2.0, 3, 0.02, 20
-SURE = 3.0  # standard errors that a drift must be clear of
+CONFIDENCE = 3.0  # standard errors that a drift must be clear of
 CACHED_PER_SHAPE = 256
-# Of a normal law: the median's standard error over the mean's, and sigma over the median of |x - y| of two draws.
+# Of a normal distribution: the median's standard error over the mean's, and sigma over the median of |x - y| of two
+# draws.
 MEDIAN_ERROR, SIGMA_PER_STEP = 1.2533, 1 / (0.6745 * 2**0.5)
 
 Kind = Literal[
@@ -36,9 +37,9 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: what was computed (steps of one shape should take one time), and what both clocks said.
+    """One answer: what was computed (steps of one shape should take one time), and what both clocks showed.
 
-    `at_ns` is our monotonic clock when the answer had come. Zeros stand for clocks that nobody read.
+    `at_ns` is our monotonic clock when the answer had come. Zeros stand for clocks that were not read.
     """
 
     shape: str
@@ -59,8 +60,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """One thing that is not as it should be. `shape` is empty where it is about all of them."""
+class QualityWarning:
+    """A property of the measured times that makes them unreliable. `shape` is empty where it concerns all shapes."""
 
     kind: Kind
     shape: str
@@ -89,18 +90,18 @@ def sample_of(ask: StepRequest, answer: StepResult, *, exact: bool = False) -> S
     )
 
 
-def doubts(samples: Sequence[Sample], readings: Sequence[Reading] = ()) -> list[Doubt]:
-    """Everything doubtful about the answers of one session, in the order in which they came, and its pings if any."""
+def quality_warnings(samples: Sequence[Sample], readings: Sequence[Reading] = ()) -> list[QualityWarning]:
+    """The warnings about one session: its answers in the order in which they came, and its pings if any."""
     by_shape: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_shape[sample.shape].append(sample)
-    each: tuple[Callable[[str, list[int]], Doubt | None], ...] = (scatter, slow_first, contended)
+    each: tuple[Callable[[str, list[int]], QualityWarning | None], ...] = (scatter, slow_first, contended)
     found = [
         check(shape, [one.duration_ns for one in several]) for shape, several in by_shape.items() for check in each
     ]
     clock = sorted([*readings, *map(reading_of, read(samples))], key=lambda reading: reading.at_ns)
     found += [impossible(samples), drift(by_shape), set_back(clock) or clock_drift(clock)]
-    return [doubt for doubt in found if doubt is not None]
+    return [warning for warning in found if warning is not None]
 
 
 def unjudged(samples: Sequence[Sample]) -> str:
@@ -115,7 +116,7 @@ def unjudged(samples: Sequence[Sample]) -> str:
     )
 
 
-def scatter(shape: str, took: list[int]) -> Doubt | None:
+def scatter(shape: str, took: list[int]) -> QualityWarning | None:
     """Wide scatter: the middle half of the times spans more than 20 % of their median."""
     if len(took) < WIDE_SAMPLES:
         return None
@@ -124,10 +125,10 @@ def scatter(shape: str, took: list[int]) -> Doubt | None:
     if figure <= WIDE:
         return None
     spans = f"half of {len(took)} steps take {ms(float(low)):.3f} to {ms(float(high)):.3f} ms"
-    return Doubt("wide scatter", shape, figure, WIDE, f"{shape}: {spans}, {figure:.0%} of their median.")
+    return QualityWarning("wide scatter", shape, figure, WIDE, f"{shape}: {spans}, {figure:.0%} of their median.")
 
 
-def slow_first(shape: str, took: list[int]) -> Doubt | None:
+def slow_first(shape: str, took: list[int]) -> QualityWarning | None:
     """Slow first: the first step of a shape takes more than 3 times the median of the others."""
     if len(took) < FIRST_SAMPLES:
         return None
@@ -135,10 +136,10 @@ def slow_first(shape: str, took: list[int]) -> Doubt | None:
     if figure <= FIRST:
         return None
     sentence = f"{shape}: the first step takes {ms(took[0]):.3f} ms, {figure:.1f} times the others' median. Warm up."
-    return Doubt("slow first", shape, figure, FIRST, sentence)
+    return QualityWarning("slow first", shape, figure, FIRST, sentence)
 
 
-def contended(shape: str, took: list[int]) -> Doubt | None:
+def contended(shape: str, took: list[int]) -> QualityWarning | None:
     """Contended: beside the first at least 3 steps, and 2 %, take over twice the median, which others may cause."""
     rest = took[1:]
     if len(rest) < STALL_SAMPLES:
@@ -148,14 +149,14 @@ def contended(shape: str, took: list[int]) -> Doubt | None:
     if slow < least:
         return None
     sentence = f"{shape}: {slow} of {len(took)} steps take over twice the median. Does something else use the chip?"
-    return Doubt("contended", shape, slow, least, sentence)
+    return QualityWarning("contended", shape, slow, least, sentence)
 
 
-def drift(by_shape: dict[str, list[Sample]]) -> Doubt | None:
+def drift(by_shape: dict[str, list[Sample]]) -> QualityWarning | None:
     """Drift: last thirds against first thirds by their medians, weighted by samples, beyond 10 % and beyond chance.
 
-    Chance is three standard errors of that ratio, sigma being told from how much successive times differ, which a
-    slow drift leaves alone.
+    Chance is three standard errors of that ratio, sigma being estimated from how much successive times differ, which
+    a slow drift does not change.
     """
     long = [several for several in by_shape.values() if len(several) >= DRIFT_SAMPLES]
     total = sum(map(len, long))
@@ -165,18 +166,20 @@ def drift(by_shape: dict[str, list[Sample]]) -> Doubt | None:
         figure += weight * (median(took[-third:]) / median(took[:third]) - 1)
         sigma = median(np.abs(np.diff(took)).tolist()) * SIGMA_PER_STEP / median(took)
         variance += weight**2 * 2 * (MEDIAN_ERROR * sigma) ** 2 / third
-    limit = max(DRIFT, SURE * variance**0.5)
+    limit = max(DRIFT, CONFIDENCE * variance**0.5)
     if abs(figure) <= limit:
         return None
     change = f"steps take {abs(figure):.0%} {'more' if figure > 0 else 'less'} at the end than at the beginning"
     warmth = warming(long)
     if figure > 0:
-        return Doubt("thermal drift", "", figure, limit, f"{change}{warmth}. Cool the board, or fix its clocks.")
-    return Doubt("speeding up", "", figure, limit, f"{change}{warmth}. Warm up longer, or fix its clocks.")
+        return QualityWarning(
+            "thermal drift", "", figure, limit, f"{change}{warmth}. Cool the board, or fix its clocks."
+        )
+    return QualityWarning("speeding up", "", figure, limit, f"{change}{warmth}. Warm up longer, or fix its clocks.")
 
 
 def warming(long: Iterable[list[Sample]]) -> str:
-    """How much warmer the last thirds were than the first, where the chip told."""
+    """How much warmer the last thirds were than the first, where the chip reports temperatures."""
     first, last = [], []
     for several in long:
         known = [one.temperature_c for one in several if one.temperature_c is not None]
@@ -185,7 +188,7 @@ def warming(long: Iterable[list[Sample]]) -> str:
     return f", at {median(last):.0f} after {median(first):.0f} degrees Celsius" if first and last else ""
 
 
-def impossible(samples: Sequence[Sample]) -> Doubt | None:
+def impossible(samples: Sequence[Sample]) -> QualityWarning | None:
     """Longer than the wait: a step that took longer than we waited for its answer was not timed right."""
     waited = [one for one in samples if one.wall_ns > 0]
     count = sum(one.duration_ns > one.wall_ns for one in waited)
@@ -193,20 +196,20 @@ def impossible(samples: Sequence[Sample]) -> Doubt | None:
         return None
     worst = max(one.duration_ns / one.wall_ns for one in waited)
     long = f"{count} of {len(waited)} steps took longer than the wait for their answers, up to {worst:.2f} times"
-    return Doubt("longer than the wait", "", worst, 1.0, f"{long}. The chip's times cannot be right.")
+    return QualityWarning("longer than the wait", "", worst, 1.0, f"{long}. The chip's times must be wrong.")
 
 
 def read(samples: Sequence[Sample]) -> Iterable[Sample]:
-    """Answers that tell of both clocks."""
+    """The answers that have readings of both clocks."""
     return (one for one in samples if one.clock_ns > 0 and one.at_ns > 0 and one.wall_ns > 0)
 
 
 def reading_of(sample: Sample) -> Reading:
-    """An answer as a reading of the clock: it was read after the step, so only the rest of the wait is in doubt."""
+    """An answer as a reading of the clock: it was read after the step, so its uncertainty is the rest of the wait."""
     return Reading(sample.clock_ns, sample.at_ns, max(0, sample.wall_ns - sample.duration_ns))
 
 
-def set_back(readings: Sequence[Reading]) -> Doubt | None:
+def set_back(readings: Sequence[Reading]) -> QualityWarning | None:
     """Clock set back: a later reading is lower, so the clock is none that only goes on, or the agent a new one."""
     apart = ((one, two) for one, two in pairwise(readings) if two.at_ns - two.wide_ns >= one.at_ns)
     falls = [one.clock_ns - two.clock_ns for one, two in apart]
@@ -214,13 +217,14 @@ def set_back(readings: Sequence[Reading]) -> Doubt | None:
     if back_ns <= 0:
         return None
     sentence = f"the agent's clock goes back by {ms(back_ns):.3f} ms: it was started again, or its clock was set."
-    return Doubt("clock set back", "", back_ns, 0.0, sentence)
+    return QualityWarning("clock set back", "", back_ns, 0.0, sentence)
 
 
-def clock_drift(readings: Sequence[Reading]) -> Doubt | None:
+def clock_drift(readings: Sequence[Reading]) -> QualityWarning | None:
     """Clock drift: the agent's clock runs more than 0.1 % fast or slow, and by more than round trips explain.
 
-    The surest readings of the first and of the last quarter are compared. Each may lie anywhere in its round trip.
+    The most certain readings of the first and of the last quarter are compared; each may lie anywhere in its round
+    trip.
     """
     if len(readings) < CLOCK_READINGS:
         return None
@@ -237,4 +241,4 @@ def clock_drift(readings: Sequence[Reading]) -> Doubt | None:
         return None
     runs = f"{abs(figure):.2%} {'fast' if figure > 0 else 'slow'}"
     sentence = f"the agent's clock runs {runs} against ours (round trips explain {bound:.2%}), and so do its times."
-    return Doubt("clock drift", "", figure, limit, sentence)
+    return QualityWarning("clock drift", "", figure, limit, sentence)

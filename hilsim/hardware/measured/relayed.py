@@ -1,4 +1,4 @@
-"""A source that lets boards hear the conversation, so that steps are timed over the words that are really said."""
+"""A source that reports the tokens of a conversation to the boards, so that steps are timed over the real tokens."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from hilsim.sampling.proposals import (
 )
 from hilsim.sources.source import LogitsSource, Relay
 
-Hear = Callable[[str, int, Sequence[int]], None]
+Observe = Callable[[str, int, Sequence[int]], None]
 
 
-class Heard(Relay):
-    """`LogitsSource` that passes all on to `source`, and tells `hear` which tokens of which request each role reads."""
+class ObservedSource(Relay):
+    """`LogitsSource` that forwards every call to `source` and calls `observe(role, request, tokens)`
+    with the tokens that a role is about to read.
+    """
 
-    def __init__(self, source: LogitsSource, hear: Hear):
+    def __init__(self, source: LogitsSource, observe: Observe):
         super().__init__(source)
-        self.hear = hear
+        self.observe = observe
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
-        self.hear("draft", prefix.index, [*prefix.tokens, *after])
+        self.observe("draft", prefix.index, [*prefix.tokens, *after])
         found = self.source.draft(prefix, count, after)
-        self.hear("draft", prefix.index, [*prefix.tokens, *after, *found.tokens])
+        self.observe("draft", prefix.index, [*prefix.tokens, *after, *found.tokens])
         return found
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
-        self.hear("target", prefix.index, [*prefix.tokens, *draft.tokens])
+        self.observe("target", prefix.index, [*prefix.tokens, *draft.tokens])
         return self.source.verify(prefix, draft)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
-        for role in ("target", "draft"):  # where a question is new, this is the first that either hears of it
-            self.hear(role, prefix.index, prefix.tokens)
+        for role in ("target", "draft"):  # for a new question this is the first call that concerns either role
+            self.observe(role, prefix.index, prefix.tokens)
         return self.source.next_token(prefix)
 
     def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
         found = self.grower.draft_tree(prefix, branches)
-        self.hear("draft", prefix.index, [*prefix.tokens, *found.tokens])
+        self.observe("draft", prefix.index, [*prefix.tokens, *found.tokens])
         return found
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        self.hear("target", prefix.index, [*prefix.tokens, *tree.tokens])
+        self.observe("target", prefix.index, [*prefix.tokens, *tree.tokens])
         return self.grower.verify_tree(prefix, tree)

@@ -1,6 +1,6 @@
-"""The rig: every unit of a scenario that a board or a recording stands behind, opened, checked, and closed again.
+"""The rig: all units of a scenario with a board or a recording behind them, opened, checked and closed again.
 
-It hands the simulation its timers and its words, and keeps what a report says of the hardware afterwards.
+It provides the timers and the logits of measured roles, and holds what the report states about the hardware.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, InputError, ScenarioError
 from hilsim.files import exists, expanded, place_faults, read_text
 from hilsim.hardware.agent.digests import tokenizer_digest
-from hilsim.hardware.measured.relayed import Heard
+from hilsim.hardware.measured.relayed import ObservedSource
 from hilsim.hardware.measured.timer import MeasuredTimer, StepPair
 from hilsim.hardware.measured.unit import MeasuredUnit, Use
 from hilsim.hardware.recordings.entries import REPLAYED
@@ -32,7 +32,7 @@ from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepExec
 from hilsim.sources.source import LogitsSource
 
 Say = Callable[[str], None]
-Speaker = Callable[[Sequence[int], int, int], list[Rows] | None]
+Compute = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Place:
     backend: Backend
     unit: MeasuredUnit
     chip: StepExecutor
-    device: Mapping[str, Any]  # what the board says of itself
+    device: Mapping[str, Any]  # what the board reports about itself
     recorder: Recorder | None
 
 
@@ -55,7 +55,7 @@ class Rig:
         self.measured: dict[str, MeasuredTimer] = {}
 
     @classmethod
-    def open(cls, setup: Setup, folder: Path | None = None, say: Say = lambda words: None) -> Self:
+    def open(cls, setup: Setup, folder: Path | None = None, say: Say = lambda text: None) -> Self:
         """Connect to every board and load its models. Raises `ScenarioError` with every fault of every unit.
 
         Answers are appended to each unit's `record`, or to SCENARIO-UNIT.jsonl in `folder`, or nowhere.
@@ -102,43 +102,43 @@ class Rig:
         return self.measured[placed.role]
 
     @property
-    def speaking(self) -> dict[str, MeasuredUnit]:
-        """The roles whose words come from the rig, and the units that say them."""
+    def generating(self) -> dict[str, MeasuredUnit]:
+        """The units that compute logits or tokens, by role; roles whose text comes from the stand-ins are left out."""
         units = {role: self.places.get(placed.track) for role, placed in self.setup.roles.items()}
         return {role: place.unit for role, place in units.items() if place is not None and place.backend.speaks}
 
     @property
-    def speakers(self) -> dict[str, Speaker]:
-        """What computes the rows of those roles."""
+    def generators(self) -> dict[str, Compute]:
+        """What computes the rows of logits of those roles."""
 
-        def speaker(role: str, unit: MeasuredUnit) -> Speaker:
+        def generator(role: str, unit: MeasuredUnit) -> Compute:
             return lambda tokens, keep, count: unit.rows(role, tokens, keep, count)
 
-        return {role: speaker(role, unit) for role, unit in self.speaking.items()}
+        return {role: generator(role, unit) for role, unit in self.generating.items()}
 
     @property
     def elsewhere(self) -> dict[str, int]:
         """Roles that need no stand-in's network here, and how many logits their rows have."""
-        needless = {role: unit for role, unit in self.speaking.items() if unit.backend.on_fault != SIMULATED}
+        needless = {role: unit for role, unit in self.generating.items() if unit.backend.on_fault != SIMULATED}
         return {role: unit.lines[role].facts.vocabulary for role, unit in needless.items()}
 
     def begin(self, source: LogitsSource, run: str = "") -> LogitsSource:
-        """A run begins with this source; what it says the boards hear."""
+        """Begin a run with this source; returns the source to use, which reports its tokens to the boards."""
         for place in self.places.values():
             place.unit.begin(run)
-        return Heard(source, self.hear)
+        return ObservedSource(source, self.observe)
 
-    def hear(self, role: str, request: int, tokens: Sequence[int]) -> None:
-        """A role reads these tokens of a request."""
+    def observe(self, role: str, request: int, tokens: Sequence[int]) -> None:
+        """Take note that a role reads these tokens of a request."""
         for place in self.places.values():
             place.unit.request = request
             if role in place.unit.lines:
-                place.unit.hear(role, tokens)
+                place.unit.observe(role, tokens)
 
-    def kept(self) -> str:
-        """What is left of an interrupted run."""
+    def interruption(self) -> str:
+        """The message of an interrupted run, with the recordings that were written."""
         files = [str(place.recorder.file) for place in self.places.values() if place.recorder is not None]
-        return f"interrupted; what the boards said is kept in {', '.join(files)}" if files else "interrupted"
+        return f"interrupted; the answers of the boards are saved in {', '.join(files)}" if files else "interrupted"
 
     @property
     def pairs(self) -> list[StepPair]:
@@ -161,7 +161,7 @@ def shared_files(setup: Setup) -> list[Fault]:
 
 
 def shared_agents(setup: Setup) -> list[Fault]:
-    """Units behind one agent that want to speak to it in different ways."""
+    """Faults of units that share one agent but give it different settings."""
     first: dict[str, tuple[str, Backend]] = {}
     faults = []
     for name, backend in setup.scenario.units.items():
@@ -229,7 +229,7 @@ def opened(
             return
         try:
             recorder.add(role, ask, answer, use)
-        except InputError as error:  # a full disk, say: what is in the recording stays there, and the run is over
+        except InputError as error:  # such as a full disk: what is recorded stays, and the run ends
             raise ChipLost(track, "recording", str(error), f"What was recorded is in {recorder.file}.") from None
 
     def stand_in() -> StepExecutor | None:
@@ -254,8 +254,8 @@ def recorder_of(
         models={facts.name: facts for facts in models.values()},
         settings=backend.model_dump(include=set(REPLAYED)),
     )
-    for words in recorder.notes:
-        print(words, file=sys.stderr)
+    for note in recorder.notes:
+        print(note, file=sys.stderr)
     return recorder
 
 
@@ -271,12 +271,12 @@ def found_file(named: str, setup: Setup) -> Path:
 
 
 def from_key(fault: Fault, setup: Setup, key: str) -> Fault:
-    """A file's fault, told of the key that names the file."""
+    """A file's fault, reported at the key that names the file."""
     return Fault(setup.file, key, f"{fault.file}: {fault.found}", fault.expected, fault.remedy)
 
 
 def token_of(backend: Backend, setup: Setup, place: str) -> str | None:
-    """The token that the agent asks for. Raises `InputError`, told of the key that names its file."""
+    """The token that the agent asks for. Raises `InputError` at the key that names its file."""
     if backend.token_file is None:
         return None
     try:
@@ -331,7 +331,7 @@ def model_for(setup: Setup, place: str, backend: Backend, placed: Placed, names:
 
 
 def misfits(setup: Setup, place: str, backend: Backend, placed: Placed, facts: ModelFacts) -> list[Fault]:
-    """What keeps a board's model from playing its role."""
+    """Faults that keep a board's model from its role."""
     faults = []
     who = f"model {facts.name!r} behind {place}"
     if facts.context < setup.scenario.context_tokens:
@@ -350,26 +350,26 @@ def misfits(setup: Setup, place: str, backend: Backend, placed: Placed, facts: M
                     setup.file,
                     f"{placed.role}.stand_in",
                     f"a tokenizer other than that of {who}",
-                    "the same tokenizer on both sides: words cross as token ids",
+                    "the same tokenizer on both sides, which exchange token ids",
                     f"Name the folder that the agent has, or set {place}.words=stand_in.",
                 )
             )
     return faults
 
 
-# What to do about an agent that cannot be had, by the kind of fault.
-MENDING = {
+# What to do about an agent that cannot be used, by the kind of fault.
+REMEDIES = {
     "unreachable": "Start one: python -m hilsim agent --model NAME=FOLDER --listen HOST:PORT.",
-    "refused": "Wait for the other client, or set {place}.token_file, as the message says.",
+    "refused": "Wait for the other client, or set {place}.token_file, as the message explains.",
     "version": "Update hilsim here or on the board.",
-    "garbage": "Is that the agent's port? python -m hilsim agent --test ADDRESS says what is wrong there.",
-    "died": "Is that the agent's port? Its own output says why it ended.",
+    "garbage": "Is that the agent's port? Check it with: python -m hilsim agent --test ADDRESS.",
+    "died": "Is that the agent's port? Its own output shows why it ended.",
     "stalled": "Is that the agent's port, and is the board busy? Else raise {place}.timeout_ms.",
-    "engine": "Mend the engine; the agent's own output has its traceback.",
+    "engine": "Fix the engine; its traceback is in the agent's output.",
 }
 
 
 def not_there(setup: Setup, place: str, backend: Backend, fault: AgentFault) -> Fault:
-    """An agent that cannot be had at all before the run."""
-    remedy = MENDING[fault.kind].format(place=place)
+    """The fault of an agent that cannot be used before the run."""
+    remedy = REMEDIES[fault.kind].format(place=place)
     return Fault(setup.file, f"{place}.backend", f"{backend.backend}, {fault}", "an agent that answers", remedy)

@@ -1,4 +1,4 @@
-"""The chip model held against the chip, step by step: how far off per kind of step, width and fill of the cache."""
+"""The chip model compared with the chip, step by step: errors by kind of step, width and fill of the cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median, quantiles
 from hilsim.comparison import Comparison, bias, mean_error
 from hilsim.hardware.measured.timer import StepPair
 
-FIRST_FILL = 128  # fills of the cache are told apart up to here, to twice that, and so on
+FIRST_FILL = 128  # groups of cache fills: up to here, to twice that, and so on
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The steps of a profile taken on a board and recorded one by one, with what is doubtful about them."""
+"""Runs the steps of a profile on a board, records them one by one, and checks the quality of their times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.hardware.measured.profile import Grid, asks, swept
-from hilsim.hardware.measured.quality import Doubt, Sample, doubts, sample_of, unjudged
+from hilsim.hardware.measured.quality import QualityWarning, Sample, quality_warnings, sample_of, unjudged
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts
@@ -41,10 +41,10 @@ def record_steps(
     warm_up: int,
     repeats: int,
     say: Callable[[str], object] = lambda note: None,
-) -> tuple[list[Doubt], str]:
-    """The whole sweep, written step by step; what is doubtful about it, and what cannot be judged.
+) -> tuple[list[QualityWarning], str]:
+    """The whole sweep, written step by step. Returns the warnings about it, and a sentence on what cannot be judged.
 
-    Raises `KeyboardInterrupt` and `ChipLost` with where the steps are that were taken by then.
+    Raises `KeyboardInterrupt` and `ChipLost`, whose text names the file of the steps recorded by then.
     """
     one_round = asks(models, grid)
     if not one_round:
@@ -73,14 +73,14 @@ def record_steps(
                 count.ended("done")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {recorded_so_far(recorder)}") from None
-    return sorted(doubts(samples), key=by_weight), unjudged(samples)
+    return sorted(quality_warnings(samples), key=by_weight), unjudged(samples)
 
 
-def by_weight(doubt: Doubt) -> float:
-    """What is farthest beyond its limit first."""
-    return -abs(doubt.figure) / doubt.limit if doubt.limit else -math.inf
+def by_weight(warning: QualityWarning) -> float:
+    """Sort key: the warning that is farthest beyond its limit comes first."""
+    return -abs(warning.figure) / warning.limit if warning.limit else -math.inf
 
 
 def recorded_so_far(recorder: Recorder) -> str:
-    """Where the steps are that were taken before something happened."""
-    return f"{recorder.entries} steps are kept in {recorder.file}."
+    """The sentence that names the file of the steps recorded so far."""
+    return f"{recorder.entries} steps are saved in {recorder.file}."

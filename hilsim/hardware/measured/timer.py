@@ -1,4 +1,4 @@
-"""The timer of a role whose unit is measured: the chip's own durations, and beside them what the chip model says."""
+"""The timer of a role whose unit is measured: the chip's durations, with the chip model's predictions beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepPair:
 
 
 class MeasuredTimer:
-    """A step takes what the chip says; where that is lost, what the chip model says."""
+    """`StepTimer` that returns the chip's durations, and the chip model's once the chip is lost."""
 
     def __init__(self, unit: MeasuredUnit, role: str, model: StepTimer):
         self.unit, self.role, self.model = unit, role, model
@@ -52,7 +52,7 @@ class MeasuredTimer:
         return sum(width for _, width in passes(step.rows, self.unit.lines[self.role].facts.widths))
 
     def expected_ns(self, step: Step) -> int:
-        """What the chip model says, as far off as it was for steps with the nearest number of rows."""
+        """The chip model's prediction in ns, scaled by its error on steps with the nearest number of rows."""
         predicted = self.model.duration_ns(step)
         if not self.ratios or not self.unit.present:
             return predicted

@@ -1,8 +1,8 @@
-"""A unit whose steps a chip executes: the words of its roles, the time of every step, and what to do when it fails.
+"""A unit whose steps a chip executes: the logits of its roles, the time of every step, and what to do when it fails.
 
-Words come first: a policy asks what is said, and then what it costs. So the step that spoke is usually the very step
-that is charged next, and its measured time is kept until then. A step that nobody spoke in (the draft's reading of a
-question, say) is executed when it is charged, over the same conversation.
+Logits come first: a policy asks for tokens, and then for the time they take. So the step that computed them is usually
+the step that is charged next, and its measured time is stored until then. A step that computed none (such as the
+draft's reading of a question) is executed when it is charged, over the same conversation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hilsim.text.prompt import shared_prefix
 from hilsim.units import NS_PER_MS
 
 Use = Literal["said", "timed", "repeat", "warm-up"]
-# Faults that trying again does not mend.
+# Faults that a retry does not repair.
 FINAL = ("refused", "version")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 REMEDY = "To go on after a fault set units.{0}.retries, or units.{0}.on_fault to simulated or recording://FILE."
@@ -32,7 +32,7 @@ REMEDY = "To go on after a fault set units.{0}.retries, or units.{0}.on_fault to
 
 @dataclass(frozen=True)
 class Executed:
-    """A step that a chip has executed for the run: who asked, what for, and what came of it."""
+    """A step that a chip has executed for the run: its role, purpose and result."""
 
     role: str
     ask: StepRequest
@@ -42,7 +42,7 @@ class Executed:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault and what came of it; in which run, and in which of its requests."""
+    """A fault and its consequence; in which run, and in which of its requests."""
 
     run: str
     request: int
@@ -56,10 +56,10 @@ class Trouble:
 
 @dataclass
 class RoleState:
-    """What a unit knows of one role: its model, the conversation last heard, and steps measured but not charged yet."""
+    """The state of one role: its model, the tokens of its conversation, and steps measured but not charged yet."""
 
     facts: ModelFacts
-    heard: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()  # of the conversation last observed
     held: tuple[int, ...] = ()  # what the step executed last has left in the cache
     waiting: dict[tuple[int, int], StepResult] = field(default_factory=dict)  # by rows and cached
     warm: set[tuple[bool, int]] = field(default_factory=set)
@@ -72,7 +72,7 @@ Note = Callable[[str, StepRequest, StepResult | AgentFault, Use], None]
 class MeasuredUnit:
     """A chip behind a unit, which the scenario calls `name`.
 
-    `note` writes down what it says, `stand_in` makes the chip that goes on after a fault.
+    `note` records its answers, `stand_in` makes the chip that goes on after a fault.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class MeasuredUnit:
         """Whether a chip still executes the steps, or only the chip model times them."""
         return self.chip is not None
 
-    def hear(self, role: str, tokens: Sequence[int]) -> None:
-        """What is being said, for steps that are timed over it."""
+    def observe(self, role: str, tokens: Sequence[int]) -> None:
+        """Take the tokens of the conversation, over which later steps are timed."""
         entries = self.lines[role].facts.vocabulary
-        self.lines[role].heard = tuple(token % entries for token in tokens)
+        self.lines[role].tokens = tuple(token % entries for token in tokens)
 
     def rows(self, role: str, tokens: Sequence[int], keep: int, count: int) -> list[Rows] | None:
-        """Rows of logits after each of the last `count` tokens; None where the chip is lost and the stand-in speaks."""
+        """Rows of logits after each of the last `count` tokens; None where the chip is lost."""
         line, want = self.lines[role], self.want
-        self.hear(role, tokens)
-        # A step that was timed alone has left its tokens in the cache, of which who asks for words knows nothing.
-        keep = max(keep, min(shared_prefix(line.held, line.heard), len(tokens) - count))
+        self.observe(role, tokens)
+        # A step that was only timed has left its tokens in the cache, which the caller does not know.
+        keep = max(keep, min(shared_prefix(line.held, line.tokens), len(tokens) - count))
         rows = len(tokens) - keep
-        asked = StepRequest(line.facts.name, phase_of(role, rows, count), line.heard, keep, count, want)
+        asked = StepRequest(line.facts.name, phase_of(role, rows, count), line.tokens, keep, count, want)
         answer = self.execute(role, asked, "said")
         if answer is None:
             return None
@@ -125,25 +125,25 @@ class MeasuredUnit:
         if answer.rows is not None:
             return list(answer.rows)
         # Of a token alone the row is as good as any in which it is the likeliest.
-        assert answer.ids is not None, "a chip that was asked for words gave none"
+        assert answer.ids is not None, "a chip that was asked for token ids gave none"
         found = np.zeros((count, line.facts.vocabulary), np.float32)
         found[np.arange(count), list(answer.ids)] = 1.0
         return list(found)
 
     @property
     def want(self) -> Want:
-        """What the words are made of."""
+        """What the chip has to return: logits, token ids or nothing."""
         return "nothing" if self.backend.words == "stand_in" else self.backend.words
 
     def charged(self, role: str, step: Step) -> StepResult | None:
-        """What a step is charged by: its execution when it spoke, or one now; None where the chip is lost."""
+        """What a step is charged by: its execution when it computed logits, or one now; None where the chip is lost."""
         line = self.lines[role]
         measured = line.waiting.pop((step.rows, step.cached), None)
         if measured is not None or self.chip is None:
             return measured
         length = step.cached + step.rows
-        heard = line.heard or max((other.heard for other in self.lines.values()), key=len)
-        tokens = (*heard[:length], *[0] * (length - len(heard)))
+        known = line.tokens or max((other.tokens for other in self.lines.values()), key=len)
+        tokens = (*known[:length], *[0] * (length - len(known)))
         wanted = 1 if step.phase.reads else step.rows
         asked = StepRequest(line.facts.name, step.phase.value, tokens, step.cached, wanted, "nothing")
         return self.execute(role, asked, "timed")
@@ -172,7 +172,7 @@ class MeasuredUnit:
         return replace(answer, duration_ns=round(median(took)))
 
     def once(self, role: str, ask: StepRequest, use: Use) -> StepResult | None:
-        """One execution, tried again and replaced as the scenario says; None where the chip model has to go on alone.
+        """One execution, tried again and replaced as the scenario sets; None where the chip model has to go on alone.
 
         Raises `ChipLost` where nothing goes on.
         """
@@ -223,7 +223,7 @@ class MeasuredUnit:
 
 
 def phase_of(role: str, rows: int, count: int) -> str:
-    """What a step of words is, from its shape: the target verifies where several rows are wanted."""
+    """The phase of a step that computes logits, from its shape: the target verifies where several rows are wanted."""
     if role == "target":
         return (Phase.VERIFY if count > 1 else Phase.DECODE if rows == 1 else Phase.PREFILL).value
     return (Phase.DRAFT if rows <= 2 else Phase.DRAFT_PREFILL).value

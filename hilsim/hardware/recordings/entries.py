@@ -1,4 +1,4 @@
-"""The records of a recording: the header of a session and its entries, and what no recorder would write in them."""
+"""The records of a recording: the header of a session and its entries, with the checks that every line must pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hilsim.describe.backend import Backend
 from hilsim.describe.complaints import expectation, short
 from hilsim.describe.figure import Record
 from hilsim.hardware.wire.exchange import FaultKind, ModelFacts, Want
-from hilsim.hardware.wire.frames import MOST_CONTEXT, claims_fault
+from hilsim.hardware.wire.frames import MOST_CONTEXT, limits_fault
 
 MOST_NS = 2**63 - 1
 # What decides how a recording is met again: so many runs of a step, and the same fate of its faults.
@@ -23,7 +23,7 @@ Dtype = Literal["f4", "i4"]
 ITEM_BYTES = 4  # of either
 Use = Literal["said", "timed", "warm-up", "repeat", "profile"]
 # What comes back of a step: dtype and dimensions.
-TELLS: dict[Want, tuple[Dtype, int] | None] = {"logits": ("f4", 2), "tokens": ("i4", 1), "nothing": None}
+TENSORS: dict[Want, tuple[Dtype, int] | None] = {"logits": ("f4", 2), "tokens": ("i4", 1), "nothing": None}
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -34,7 +34,7 @@ Plain = None | bool | Annotated[int, Field(ge=-MOST_NS, le=MOST_NS)] | float | T
 
 
 class Stored(Record):
-    """Where in FILE.tensors the numbers of an answer lie."""
+    """The place of an answer's numbers in FILE.tensors."""
 
     at: int = Field(ge=0, le=2**63 - 1)
     bytes: int = Field(ge=0, le=2**63 - 1)
@@ -57,7 +57,7 @@ class Broke(Record):
 
 
 class Entry(Record):
-    """One thing that was asked, and what came of it.
+    """One step request and its result.
 
     `prefix` is the digest of all tokens up to the step's end, `before` those of the earlier wanted rows, in order.
     """
@@ -91,7 +91,7 @@ class Entry(Record):
         if len(self.tokens) != self.rows or len(self.before) != max(0, self.wanted - 1):
             raise Misfit("tokens or digests that are not as many as rows", "one for each")
         given = None if self.tensor is None else (self.tensor.dtype, len(self.tensor.shape))
-        if given != (TELLS[self.want] if self.fault is None else None):
+        if given != (TENSORS[self.want] if self.fault is None else None):
             raise Misfit(f"{given or 'no tensor'} of a step with want {self.want}", "what such a step gives")
         if self.tensor is not None and self.tensor.shape[0] != self.wanted:
             raise Misfit(f"a tensor of {list(self.tensor.shape)}", f"a row for each of {self.wanted} wanted")
@@ -103,7 +103,7 @@ class Entry(Record):
         return (*self.before, self.prefix) if self.wanted else ()
 
     def misfit(self, models: Mapping[str, ModelFacts]) -> Misfit | None:
-        """What cannot be of the models of its session, or None."""
+        """The first fault of this entry against the models of its session, or None."""
         facts = next((one for one in models.values() if one.name == self.model), None)
         if facts is None:
             return Misfit(f"model {self.model!r}", f"one of its session: {', '.join(one.name for one in models.values())}")
@@ -118,7 +118,7 @@ class Entry(Record):
 
 
 class Header(Record):
-    """What a session rests on. `models` are by role, `settings` how the unit measured and what it did about faults."""
+    """The settings of a session. `models` are by role, `settings` how the unit measured and what it did about faults."""
 
     recording: Literal[1]
     session: int = Field(ge=1, le=2**31)
@@ -137,14 +137,14 @@ class Header(Record):
     @classmethod
     def _plausible(cls, models: dict[str, ModelFacts]) -> dict[str, ModelFacts]:
         for facts in models.values():
-            if fault := claims_fault(facts.vocabulary, facts.context, facts.widths):
+            if fault := limits_fault(facts.vocabulary, facts.context, facts.widths):
                 raise fault
         return models
 
     @field_validator("settings")
     @classmethod
     def _as_a_unit_s(cls, settings: dict[str, int | float | str]) -> dict[str, int | float | str]:
-        """A recording says how often its steps ran and what became of faults; no place to write, nor anything else."""
+        """Check that the settings are those that a replay takes over: how often steps ran, and what faults led to."""
         if strangers := [name for name in settings if name not in REPLAYED]:
             raise Misfit(f"{', '.join(strangers)}", f"settings among {', '.join(REPLAYED)} and no others")
         try:

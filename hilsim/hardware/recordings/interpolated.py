@@ -1,4 +1,4 @@
-"""What a step takes that was not recorded, from those that were: straight lines between medians."""
+"""Durations of steps that were not recorded, interpolated linearly between medians of those that were."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Durations:
     """Medians by model, rows and cached positions, for every role and purpose; warm-up runs do not count.
 
     Between two fills of the cache recorded with the same rows a step lies on the straight line, beyond the outermost it
-    takes what that took. Between two counts of rows it lies on the line between what those say for its fill; fewer rows
+    takes what that took. Between two counts of rows it lies on the line between their times at its fill; fewer rows
     than any recorded take what the fewest took, and more go on along the last line, if that rises. Where only one count
-    is known nothing is said of more. A model with compiled widths computes whole widths, so rows are rounded up to
+    is known no time is given for more. A model with compiled widths computes whole widths, so rows are rounded up to
     those first.
     """
 
@@ -37,11 +37,11 @@ class Durations:
         }  # fmt: skip
 
     def computed(self, model: str, rows: int) -> int:
-        """Rows that are really computed."""
+        """Rows computed, padded to the compiled widths."""
         return sum(width for _, width in passes(rows, self.widths.get(model)))
 
     def duration_ns(self, model: str, rows: int, cached: int) -> int | None:
-        """What such a step takes, rounded up; None where the recording does not say."""
+        """The duration of such a step in ns, rounded up; None where the recording has too few steps."""
         lines, rows = self.lines.get(model, []), self.computed(model, rows)
         if not lines or (len(lines) == 1 and rows > lines[0][0]):
             return None

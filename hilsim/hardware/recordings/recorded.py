@@ -1,4 +1,4 @@
-"""A chip that answers from a recording: the same words, the same times, the same faults, and no board on the desk."""
+"""A chip that answers from a recording: the same logits, times and faults as the board gave, with no board attached."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class UnseenStep(SimulationError):
 
 
 class RecordedChip:
-    """A chip behind which a recording stands.
+    """`StepExecutor` over a recording.
 
     A step asked for the n-th time gets what it got the n-th time, faults included: first of the last session, then of
-    those before, then from the beginning again. So a unit that warms up and repeats as `settings` say goes through
+    those before, then from the beginning again. So a unit that warms up and repeats as `settings` set goes through
     exactly what the recorded one did. A step that was never asked so may still be answered from others, as logits
-    depend on the conversation alone: its words are put together from rows that followed on the same tokens. What it
+    depend on the conversation alone: they are assembled from rows that followed the same tokens. What it
     takes is then `unseen`'s: refused, or interpolated.
     """
 
@@ -62,27 +62,27 @@ class RecordedChip:
         self.durations = Durations(entries_of(recording), self.models)
 
     def load(self, model: str) -> ModelFacts:
-        """What the recording knows of a model."""
+        """The facts of a recorded model. Raises `AgentFault` for any other."""
         if model not in self.models:
             raise AgentFault("refused", f"no model {model!r} in {self.recording.file}; {', '.join(self.models)}")
         return self.models[model]
 
     def execute(self, ask: StepRequest) -> StepResult:
-        """What was said and measured of this step. Raises `UnseenStep`, and `AgentFault` where one was recorded."""
+        """The recorded answer and duration of this step. Raises `UnseenStep`, and `AgentFault` where one was recorded."""
         prefixes = prefix_digests(ask.tokens, ask.wanted)
         key = (ask.model, ask.rows, ask.cached, ask.wanted, ask.want, prefixes[-1])
         replies = self.replies.get(key)
-        if not replies and ask.want == "nothing":  # what spoke was timed as well
+        if not replies and ask.want == "nothing":  # a step that computed logits was timed as well
             keys = ((*key[:4], want, key[5]) for want in ("logits", "tokens"))
             replies = next((self.replies[other] for other in keys if other in self.replies), None)
         if not replies:
-            return self.put_together(ask, prefixes)
+            return self.assemble(ask, prefixes)
         entry = replies[self.asked[key] % len(replies)]
         self.asked[key] += 1
         return self.answer_of(entry)
 
     def answer_of(self, entry: Entry) -> StepResult:
-        """An answer as the chip gave it."""
+        """The answer that the chip gave."""
         if entry.fault is not None:
             raise AgentFault(entry.fault.kind, entry.fault.found)
         assert entry.duration_ns is not None, "an answer that took no time"
@@ -99,21 +99,21 @@ class RecordedChip:
             at_ns=entry.at_ns,
         )
 
-    def put_together(self, ask: StepRequest, prefixes: Sequence[str]) -> StepResult:
-        """An answer to what was not asked when it was recorded."""
+    def assemble(self, ask: StepRequest, prefixes: Sequence[str]) -> StepResult:
+        """An answer to a step that was not recorded, from recorded rows and durations."""
         rows, ids = None, None
         if ask.want == "logits":
             rows = self.known_rows(ask.model, prefixes)
         elif ask.want == "tokens":
             ids = self.known_ids(ask.model, prefixes)
         if ask.want != "nothing" and rows is None and ids is None:
-            remedy = f"{POLICY}, or take words from the stand-ins (words: stand_in)."
-            raise self.unseen_step(ask, "with words that were not said", remedy)
+            remedy = f"{POLICY}, or take the text from the stand-ins (words: stand_in)."
+            raise self.unseen_step(ask, "whose tokens were not recorded", remedy)
         if self.unseen == "refuse":
-            raise self.unseen_step(ask, "which took nobody knows how long", f"{POLICY}, or set unseen: interpolate.")
+            raise self.unseen_step(ask, "whose duration was not recorded", f"{POLICY}, or set unseen: interpolate.")
         duration_ns = self.durations.duration_ns(ask.model, ask.rows, ask.cached)
         if duration_ns is None:
-            raise self.unseen_step(ask, "beyond everything recorded", f"{POLICY}: two counts of rows make a line.")
+            raise self.unseen_step(ask, "beyond everything recorded", f"{POLICY}: interpolation needs two numbers of rows.")
         return StepResult(duration_ns, rows, ids, interpolated=True)
 
     def known_rows(self, model: str, prefixes: Sequence[str]) -> Rows | None:
@@ -141,12 +141,12 @@ class RecordedChip:
         return array
 
     def unseen_step(self, ask: StepRequest, lacks: str, remedy: str) -> UnseenStep:
-        """The refusal of a step."""
+        """The error of a step that the recording cannot answer."""
         step = f"{ask.phase} of {counted(ask.rows)} after {ask.cached} cached (model {ask.model}, want {ask.want})"
         return UnseenStep(self.unit, step, lacks, self.nearest(ask), remedy)
 
     def nearest(self, ask: StepRequest) -> str:
-        """The recorded step that is most like one that was not."""
+        """The recorded step nearest to one that was not recorded, as text."""
         known = [entry for entry in entries_of(self.recording) if entry.model == ask.model and entry.duration_ns]
         if not known:
             return f"none of model {ask.model}"
@@ -157,14 +157,14 @@ class RecordedChip:
         return f"{shape}, want {near.want}" if near.want != ask.want else f"{shape}, in another conversation"
 
     def close(self) -> None:
-        """Nothing is held but the file, which goes with the recording."""
+        """Nothing to do: the file is closed with the recording."""
 
 
 def counted(rows: int) -> str:
-    """So many rows."""
+    """A number of rows as text."""
     return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def key_of(entry: Entry) -> Key:
-    """What was asked."""
+    """The lookup key of a request."""
     return entry.model, entry.rows, entry.cached, entry.wanted, entry.want, entry.prefix

@@ -35,9 +35,9 @@ ANOTHER = "Name another file to record to."
 
 
 class Recorder:
-    """A recording under way, for one process at a time. Raises `InputError` where the disk or the file will not do.
+    """A recording under way, for one process at a time. Raises `InputError` where the disk or the file cannot be written.
 
-    A file that is a recording already gets another session. `notes` tell what was found half written and moved away.
+    A file that is a recording already gets another session. `notes` list half-written lines that were moved away.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Recorder:
         settings: Mapping[str, int | float | str],
         began: datetime | None = None,
     ):
-        """Open the file and begin a session; it begins now unless `began` says otherwise."""
+        """Open the file and begin a session; it begins now unless `began` is given."""
         self.file = file
         self.notes: list[str] = []
         self.entries = 0
-        self.kept: dict[str, Stored] = {}
+        self.by_digest: dict[str, Stored] = {}
         self.lines = Grown(file)
         try:
             self.lines.lock()
@@ -101,7 +101,7 @@ class Recorder:
         return found.chain, len(found.sessions) + 1
 
     def move_away(self, whole_bytes: int) -> None:
-        """Keep what follows on the last whole line beside the file, and cut it off."""
+        """Move what follows the last whole line to a file of its own."""
         away = self.file.with_name(f"{self.file.name}.torn")
         with self.file.open("rb") as stream:
             stream.seek(whole_bytes)
@@ -113,7 +113,7 @@ class Recorder:
         self.notes.append(f"{self.file}: its last line was half written; its {len(tail)} bytes were moved to {away}")
 
     def add(self, role: str | None, ask: StepRequest, result: StepResult | AgentFault, use: Use) -> None:
-        """Write an answer or a fault down."""
+        """Append an answer or a fault."""
         fault, answer = (result, NO_ANSWER) if isinstance(result, AgentFault) else (None, result)
         *before, prefix = prefix_digests(ask.tokens, ask.wanted)
         array = answer.rows if answer.ids is None else np.array(answer.ids, "<i4")
@@ -145,15 +145,15 @@ class Recorder:
         self.entries += 1
 
     def stored(self, array: np.ndarray[Any, Any]) -> Stored:
-        """Where these numbers lie; the same numbers are kept once a session."""
+        """The place of these numbers in FILE.tensors; equal numbers are stored once a session."""
         dtype: Dtype = "f4" if array.dtype.kind == "f" else "i4"
         data = np.ascontiguousarray(array, f"<{dtype}").reshape(-1).view(np.uint8).data
         digest = hashlib.sha256(data).hexdigest()
-        known = self.kept.get(digest)
+        known = self.by_digest.get(digest)
         if known is None or known.shape != array.shape or known.dtype != dtype:
             at = self.tensors.append(data)
             known = Stored(at=at, bytes=data.nbytes, dtype=dtype, shape=array.shape, sha256=digest)
-            self.kept[digest] = known
+            self.by_digest[digest] = known
         return known
 
     def write(self, record: Header | Entry) -> None:
@@ -164,7 +164,7 @@ class Recorder:
         self.chain = chain
 
     def close(self) -> None:
-        """See that everything is on the disk, and let others write."""
+        """Flush everything to the disk and release the lock."""
         try:
             self.tensors.close()
         finally:
@@ -214,7 +214,7 @@ class Grown:
         return at
 
     def cut(self, size: int) -> None:
-        """Leave the first bytes alone."""
+        """Cut the file to its first bytes."""
         os.ftruncate(self.handle, size)
         self.size = size
 
@@ -231,6 +231,6 @@ class Grown:
             os.close(handle)
 
     def fault(self, error: OSError) -> InputError:
-        """What the system says of the file."""
+        """The operating system's error as a fault of the file."""
         remedy = "Make room, or name another file to record to."
         return InputError([Fault(str(self.file), "", reason(error), "a file that can be written to", remedy)])

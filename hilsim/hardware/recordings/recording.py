@@ -61,11 +61,11 @@ class Recording:
         return {facts.name: facts for session in self.sessions for facts in session.header.models.values()}
 
     def fault(self, line: int, found: str, expected: str, remedy: str = "") -> InputError:
-        """What is wrong with a line, or with the file as a whole (0)."""
+        """The error of a line, or of the file as a whole (0)."""
         return InputError([Fault(str(self.file), f"line {line}" if line else "", found, expected, remedy)])
 
     def read_line(self, number: int, line: bytes) -> None:
-        """Verify one whole line and take in what it says."""
+        """Verify one whole line and store its record."""
         if line.endswith(b"\r\n"):
             remedy = "A program that takes it for text has changed it: copy it and its .tensors again, as binary files."
             raise self.fault(number, "a line that ends in CR LF", "the recorder's line ends, LF alone", remedy)
@@ -77,7 +77,7 @@ class Recording:
         self.chain = linked(self.chain, body)
         if line != with_chain(body, self.chain):
             found = "a line that its digest does not confirm"
-            raise self.fault(number, found, "the file as it was recorded", kept_before(number))
+            raise self.fault(number, found, "the file as it was recorded", advice(number))
         try:
             if body.startswith(START):
                 self.sessions.append(Session(Header.model_validate_json(body)))
@@ -87,7 +87,7 @@ class Recording:
             raise InputError([self.complaint(number, item) for item in error.errors(include_url=False)]) from None
 
     def add(self, number: int, entry: Entry) -> None:
-        """Take in an entry whose models and numbers are sound."""
+        """Add an entry after its models and numbers are checked."""
         models = self.sessions[-1].header.models
         if misfit := entry.misfit(models):
             raise self.fault(number, misfit.found, misfit.expected)
@@ -96,26 +96,26 @@ class Recording:
         self.sessions[-1].entries.append(entry)
 
     def verify(self, number: int, entry: Entry, stored: Stored) -> None:
-        """Hold the numbers of an entry against their digest, and against what a model can give."""
+        """Check the numbers of an entry: their digest, finite logits, token ids of the vocabulary."""
         beside, end = tensors_of(self.file), stored.at + stored.bytes
         if end > len(self.tensors):
             if not beside.exists():
                 remedy = f"Copy it beside {self.file.name}."
                 raise InputError([Fault(str(beside), "", "no such file", f"the tensors of {self.file.name}", remedy)])
             expected = f"at most {len(self.tensors)}, which is where that file ends"
-            raise self.fault(number, f"a tensor up to byte {end} of {beside.name}", expected, kept_before(number))
+            raise self.fault(number, f"a tensor up to byte {end} of {beside.name}", expected, advice(number))
         if (place := (stored.at, stored.bytes, stored.sha256)) in self.verified:
             return
         self.verified.add(place)
         if hashlib.sha256(self.tensors[stored.at : end].data).hexdigest() != stored.sha256:
             found = f"a tensor at byte {stored.at} of {beside.name} with another digest"
-            raise self.fault(number, found, "the numbers as they were recorded", kept_before(number))
+            raise self.fault(number, found, "the numbers as they were recorded", advice(number))
         found = broken_numbers(entry, numbers(self.tensors, stored), self.sessions[-1].header.models.values())
         if found:
-            raise self.fault(number, found, "finite logits, or token ids of its vocabulary", kept_before(number))
+            raise self.fault(number, found, "finite logits, or token ids of its vocabulary", advice(number))
 
     def complaint(self, number: int, item: Any) -> Fault:
-        """One of pydantic's complaints about a line."""
+        """The fault of one validation error of a line."""
         key = ".".join(map(str, item["loc"]))
         error = item["ctx"]["error"] if item["type"] == "value_error" else None
         misfit = error if isinstance(error, Misfit) else Misfit(item["msg"])
@@ -132,12 +132,12 @@ def numbers(tensors: npt.NDArray[np.uint8], stored: Stored) -> npt.NDArray[Any]:
 
 
 def tensors_of(file: Path) -> Path:
-    """Where the tensors of a recording lie."""
+    """The path of a recording's tensors."""
     return file.with_name(f"{file.name}.tensors")
 
 
 def linked(chain: str, body: bytes) -> str:
-    """The chain after a line."""
+    """The digest of the chain after a line."""
     return hashlib.sha256(chain.encode() + body).hexdigest()
 
 
@@ -194,7 +194,7 @@ def mapped(file: Path) -> npt.NDArray[np.uint8]:
 
 
 def broken_numbers(entry: Entry, found: npt.NDArray[Any], models: Iterable[ModelFacts]) -> str:
-    """What of an answer's numbers no model can have given, or nothing."""
+    """What is impossible about an answer's numbers, or ""."""
     if entry.want == "logits":
         return not_finite(found, entry.cached + entry.rows)
     vocabulary = next(facts.vocabulary for facts in models if facts.name == entry.model)
@@ -203,12 +203,12 @@ def broken_numbers(entry: Entry, found: npt.NDArray[Any], models: Iterable[Model
     return ""
 
 
-def kept_before(number: int) -> str:
-    """What to do about a recording that is damaged from a line on; of a header alone nothing is worth keeping."""
+def advice(number: int) -> str:
+    """What to do about a recording that is damaged from a line on; a header alone is not worth keeping."""
     if number <= 2:
         return "Copy it again from where it was recorded, or record it again."
     keep = f"head -n {number - 1} FILE > NEW; cp FILE.tensors NEW.tensors"
-    return f"Copy it again from where it was recorded, or keep what stands before, which is whole ({keep})."
+    return f"Copy it again from where it was recorded, or keep the lines before, which are intact ({keep})."
 
 
 def is_recording(head: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""The simulator's end of the line to an agent: one connection, one question at a time, and nothing for ever.
+"""The simulator's end of the line to an agent: one connection, one request at a time, each with a time limit.
 
-Whatever an agent does, an `Agent` answers or raises `AgentFault`. What the frames say is `replies`' business.
+Whatever an agent does, an `Agent` answers or raises `AgentFault`. The contents of frames are checked by `replies`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class TimedConnection:
         until = time.monotonic() + within_s
         try:
             made = socket.create_connection((address.host, address.port), within_s)
-            # A port that nobody listens on may be given to the very connection that looks for it.
+            # A port without a listener may be given to the very connection that looks for it.
             if made.getsockname() == made.getpeername():
                 made.close()
                 raise ConnectionRefusedError(None, "connection refused")
@@ -161,17 +161,17 @@ class Agent:
         self.address, self.token, self.patience = address, token, patience
         self.line: TimedConnection | None = None
         self.asked = 0
-        self.told: AgentFacts | None = None
+        self.known_facts: AgentFacts | None = None
         self.known: dict[str, ModelFacts] = {}
 
     @property
     def facts(self) -> AgentFacts:
-        """What the agent said of itself when it was last connected to."""
-        if self.told is None:
+        """What the agent reported about itself at the last connection."""
+        if self.known_facts is None:
             with self.careful():
                 self.connected()
-        assert self.told is not None
-        return self.told
+        assert self.known_facts is not None
+        return self.known_facts
 
     def load(self, model: str) -> ModelFacts:
         """Make a model ready; a model that has changed since it was first loaded is refused."""
@@ -185,11 +185,11 @@ class Agent:
             tokens = Tensor("i4", (len(ask.tokens),), np.array(ask.tokens, "<i4").tobytes())
             fields = {name: getattr(ask, name) for name in ("model", "phase", "cached", "wanted", "want")}
             reply_bytes = 4 * ask.wanted * (facts.vocabulary if ask.want == "logits" else 1)
-            heard = self.ask("step", "done", self.patience.step_s, fields, {"tokens": tokens}, reply_bytes)
-            return answer_of(heard.frame, ask, facts.vocabulary, heard.wall_ns, heard.at_ns)
+            reply = self.ask("step", "done", self.patience.step_s, fields, {"tokens": tokens}, reply_bytes)
+            return answer_of(reply.frame, ask, facts.vocabulary, reply.wall_ns, reply.at_ns)
 
     def close(self) -> None:
-        """Say goodbye, where there is somebody to say it to."""
+        """Send `bye`, where the connection is open."""
         try:
             if self.line is not None:
                 with suppress(AgentFault):
@@ -219,12 +219,12 @@ class Agent:
         line = self.connected()
         if model not in line.loaded:
             try:
-                heard = self.ask("load", "loaded", self.patience.load_s, {"model": model})
+                reply = self.ask("load", "loaded", self.patience.load_s, {"model": model})
             except AgentFault as fault:
                 if fault.kind == "engine":
                     fault = type(fault)("engine", f"model {model!r} could not be loaded: {fault.found}")
                 raise fault from None
-            facts = model_facts(heard.frame, model)
+            facts = model_facts(reply.frame, model)
             before = self.known.setdefault(model, facts)
             if facts != before:
                 raise AgentFault("refused", f"model {model!r} came back as another: {facts}, where it was {before}")
@@ -247,17 +247,17 @@ class Agent:
         """
         self.line = TimedConnection.to(self.address, max(BUSY_PAUSE_S, until - time.monotonic()))
         try:
-            self.told = self.hands_shaken(self.line)
+            self.known_facts = self.shake_hands(self.line)
         except Busy as fault:
             self.drop()
-            if self.told is None:
+            if self.known_facts is None:
                 raise
             if time.monotonic() + BUSY_PAUSE_S < until:
                 return False
             raise AgentFault("unreachable", fault.found) from None
         return True
 
-    def hands_shaken(self, line: TimedConnection) -> AgentFacts:
+    def shake_hands(self, line: TimedConnection) -> AgentFacts:
         """The handshake: welcome, hello, ready."""
         with translated(line):
             welcome = line.read(SPARE_BYTES)
@@ -279,7 +279,7 @@ class Agent:
         tensors: Mapping[str, Tensor] | None = None,
         reply_bytes: int = 0,
     ) -> Reply:
-        """One question and the reply of the expected kind to it; an `error` becomes the fault it tells of."""
+        """One question and the reply of the expected kind to it; an `error` is raised as its fault."""
         line = self.connected()
         if (nbytes := sum(len(tensor.data) for tensor in (tensors or {}).values())) > line.most_body_bytes:
             raise Declined("refused", f"`{kind}` of {nbytes} bytes, of which it takes {line.most_body_bytes}")
@@ -287,8 +287,8 @@ class Agent:
         line.until = time.monotonic() + within_s
         with translated(line):
             sent = encoded(Frame(kind, {"id": self.asked, **(fields or {})}, tensors or {}))
-            heard = line.exchange(sent, reply_bytes)
-        frame, number = heard.frame, heard.frame.fields.get("id")
+            reply = line.exchange(sent, reply_bytes)
+        frame, number = reply.frame, reply.frame.fields.get("id")
         # Before it has read a question's number an agent can only complain without one.
         if (type(number) is not int or number != self.asked) and not (frame.kind == "error" and number is None):
             raise garbage(f"`{shown(frame.kind)}` to question {shown(number)}, where {self.asked} was asked")
@@ -296,7 +296,7 @@ class Agent:
             raise fault_of(frame)
         if frame.kind != expected:
             raise garbage(f"`{shown(frame.kind)}` where `{expected}` belongs")
-        return heard
+        return reply
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a chip that really computes is asked, and what it answers; the same for a board, a recording and a fake."""
+"""Step requests and results of a chip that executes steps; the same for a board, a recording and a fake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 Want = Literal["logits", "tokens", "nothing"]
-# Why an answer did not come. All but `refused` may pass; a refusal stands until somebody mends something.
+# Why an answer did not come. All but `refused` may pass; a refusal stands until its cause is removed.
 FaultKind = Literal["unreachable", "refused", "stalled", "died", "garbage", "version", "engine"]
 
 
@@ -69,14 +69,14 @@ class StepResult:
     temperature_c: float | None = None
     clock_ns: int = 0
     at_ns: int = 0
-    interpolated: bool = False  # nobody measured this: it was reckoned from other steps of a recording
+    interpolated: bool = False  # not measured, but interpolated from other steps of a recording
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a chip says of a model that it runs.
+    """What a chip reports about a model that it runs.
 
-    `gives` has "tokens", and "logits" where whole rows come back. `tokenizer` is the digest that tells whether token
+    `gives` has "tokens", and "logits" where whole rows come back. `tokenizer` is the digest that shows whether token
     ids mean the same on both sides (`tokenizer_digest`), or None where the chip does not know.
     """
 
@@ -90,7 +90,7 @@ class ModelFacts:
 
 
 class AgentFault(Exception):
-    """A chip that does not answer as agreed; the unit decides what comes of it."""
+    """A chip that does not answer as the protocol demands; the unit decides what follows."""
 
     def __init__(self, kind: FaultKind, found: str):
         super().__init__(kind, found)
@@ -104,7 +104,7 @@ class StepExecutor(Protocol):
     """A board behind an agent, a recording of one, or a fake: it executes steps. Raises `AgentFault`."""
 
     def load(self, model: str) -> ModelFacts:
-        """Make a model ready, and tell what it is. Loading twice does nothing more."""
+        """Load a model and return its facts. Loading twice does nothing more."""
         ...
 
     def execute(self, ask: StepRequest) -> StepResult:

@@ -1,4 +1,4 @@
-"""Frames: how messages between simulator and agent lie on the wire. Standard library only, as it also runs on boards.
+"""Frames: the format of messages between simulator and agent. Standard library only, as it also runs on boards.
 
     0   4  magic "HILS"
     4   2  protocol version
@@ -31,7 +31,7 @@ ITEM_BYTES = {"u1": 1, "i4": 4, "i8": 8, "f2": 2, "f4": 4, "f8": 8}
 MOST_HEADER_BYTES = 64 * 1024
 MOST_BODY_BYTES = 256 * 1024 * 1024
 MOST_TENSORS = 16
-# What a model may claim of itself before anything is allocated for it; the largest known are a quarter of that.
+# What a model may state of itself before anything is allocated for it; the largest known are a quarter of that.
 MOST_VOCABULARY = 2**22
 MOST_CONTEXT = 2**24
 MOST_WIDTHS, MOST_WIDTH = 64, 2**16
@@ -56,7 +56,7 @@ class FrameError(Exception):
 
 
 class Closed(Exception):
-    """The other side has closed the connection; `inside` tells whether in the middle of a frame."""
+    """The other side has closed the connection; `inside` is True in the middle of a frame."""
 
     def __init__(self, inside: bool):
         super().__init__(inside)
@@ -183,8 +183,8 @@ def layout_of(listed: object) -> list[tuple[str, str, tuple[int, ...], int]]:
     return found
 
 
-def claims_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> Misfit | None:
-    """What of a model's sizes cannot be meant, or None."""
+def limits_fault(vocabulary: int, context: int, widths: Sequence[int] | None) -> Misfit | None:
+    """The fault of a model's sizes beyond the limits, or None."""
     for name, value, most in (("vocabulary", vocabulary, MOST_VOCABULARY), ("context", context, MOST_CONTEXT)):
         if not 1 <= value <= most:
             return Misfit(f"a {name} of {value}", f"1 to {most}")

@@ -1,4 +1,4 @@
-"""What an agent's frames say, held against docs/protocol.md; what cannot be meant so is an `AgentFault`.
+"""Reads an agent's frames as docs/protocol.md defines them; anything else raises `AgentFault`.
 
 An agent is not trusted: every figure is checked, every text is cut to what a terminal may show.
 """
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.hardware.wire.exchange import AgentFault, FaultKind, ModelFacts, StepRequest, StepResult, not_finite
-from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Frame, claims_fault
+from hilsim.hardware.wire.frames import MOST_BODY_BYTES, VERSION, Frame, limits_fault
 
 MOST_NS = 2**62
 MOST_TEXT = 300
 NEW_LINE = re.compile(r"\s*[\r\n]\s*")
 LONGEST_HEARTBEAT_S = 600.0
-# What an agent's error means here; any other code is a refusal in the agent's own words.
+# What an agent's error means here; any other code is a refusal with the agent's own text.
 KINDS: dict[object, FaultKind] = {
     "version": "version", "garbage": "garbage", "too_large": "garbage", "engine": "engine", "stopping": "died",
 }  # fmt: skip
@@ -35,7 +35,7 @@ class Declined(AgentFault):
 
 @dataclass(frozen=True)
 class AgentFacts:
-    """What an agent tells of itself and of the machine that it runs on."""
+    """What an agent reports about itself and the machine that it runs on."""
 
     agent: str
     device: Mapping[str, Any]
@@ -58,11 +58,11 @@ def proof_of(welcome: Frame, token: str | None) -> str | None:
         raise garbage("a welcome without a list of protocol versions")
     if VERSION not in versions:
         raise AgentFault(
-            "version", f"protocol {', '.join(map(str, versions[:8])) or 'none'}, where {VERSION} is spoken"
+            "version", f"protocol {', '.join(map(str, versions[:8])) or 'none'}, where {VERSION} is expected"
         )
     asked, nonce = welcome.fields.get("token"), welcome.fields.get("nonce")
     if type(asked) is not bool or not isinstance(nonce, str) or not nonce.isascii():
-        raise garbage("a welcome without a nonce and a word on tokens")
+        raise garbage("a welcome without a nonce, or without whether it asks for a token")
     if not asked:
         return None
     if token is None:
@@ -71,7 +71,7 @@ def proof_of(welcome: Frame, token: str | None) -> str | None:
 
 
 def agent_facts(welcome: Frame, ready: Frame) -> AgentFacts:
-    """What the handshake told."""
+    """The agent's facts from its handshake."""
     fields = ready.fields
     heartbeat_s = number(fields, "heartbeat_s", 1e-3, LONGEST_HEARTBEAT_S)
     most = whole(fields, "most_body_bytes", 1, MOST_NS)
@@ -89,21 +89,25 @@ def agent_facts(welcome: Frame, ready: Frame) -> AgentFacts:
 
 
 def model_facts(loaded: Frame, model: str) -> ModelFacts:
-    """What an agent tells of a model it has loaded."""
+    """What an agent reports about a model it has loaded."""
     fields = loaded.fields
     if fields.get("model") != model:
         raise garbage(f"`loaded` of model {shown(fields.get('model'))}, where {model!r} was asked for")
     widths, gives = fields.get("widths"), fields.get("gives")
     if widths is not None and (not isinstance(widths, list) or any(type(width) is not int for width in widths)):
         raise garbage(f"widths {shown(widths)}, where null or rising whole numbers belong")
-    if not isinstance(gives, list) or "tokens" not in gives or any(word not in ("logits", "tokens") for word in gives):
+    if (
+        not isinstance(gives, list)
+        or "tokens" not in gives
+        or any(given not in ("logits", "tokens") for given in gives)
+    ):
         raise garbage(f"gives {shown(gives)}, where tokens, or logits and tokens belong")
     digests = [fields.get(name) for name in ("tokenizer", "digest")]
     if any(digest is not None and not isinstance(digest, str) for digest in digests):
         raise garbage("`loaded` with a digest that is no text")
     tokenizer, digest = (None if digest is None else plain(digest) for digest in digests)
     vocabulary, context = (whole(fields, name, 1, MOST_NS) for name in ("vocabulary", "context"))
-    if fault := claims_fault(vocabulary, context, widths):
+    if fault := limits_fault(vocabulary, context, widths):
         raise garbage(f"{fault.found}, where {fault.expected} belongs")
     return ModelFacts(
         name=model,
@@ -153,10 +157,10 @@ def array_of(frame: Frame, name: str, dtype: str, shape: tuple[int, ...]) -> npt
 
 
 def fault_of(error: Frame) -> AgentFault:
-    """An agent's `error` in our words; `Declined` where the conversation goes on."""
+    """An agent's `error` as our fault; `Declined` where the conversation goes on."""
     code, fatal = error.fields.get("code"), error.fields.get("fatal")
     kind = KINDS.get(code, "refused") if isinstance(code, str) else "garbage"
-    # A fault says its kind by itself.
+    # The text of a fault includes its kind.
     found = plain(error.fields.get("message", "no message")) if code == kind else message_of(error)
     if kind in ("engine", "refused") and fatal is not True:
         return Declined(kind, found)
@@ -169,7 +173,7 @@ def message_of(frame: Frame) -> str:
 
 
 def garbage(found: str) -> AgentFault:
-    """What no agent of this protocol says."""
+    """The fault of an answer that breaks the protocol."""
     return AgentFault("garbage", found)
 
 
@@ -211,7 +215,7 @@ def plain(value: object) -> str:
 
 
 def plain_map(fields: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """An object of a message with plain words and numbers; what is neither is written out as text."""
+    """An object of a message with plain texts and numbers; what is neither is written out as text."""
     value = fields.get(key)
     if not isinstance(value, dict):
         raise garbage(f"`ready` without {key}")

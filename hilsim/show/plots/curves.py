@@ -1,4 +1,4 @@
-"""Pictures of grids: heat maps with contour lines, and lines. All of it can be told apart in grey."""
+"""Pictures of grids: heat maps with contour lines, and lines. All of it stays readable in grey."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def colour_bar(figure: Figure, image: Any, panels: Any, label: str = "speed-up o
     bar.ax.tick_params(labelsize=9)
 
 
-def empty(axes: Axes, words: str) -> None:
+def empty(axes: Axes, label: str) -> None:
     """A panel with the reason why there is nothing in it."""
     axes.set_facecolor("0.85")
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, fill(words, 40), ha="center", va="center", fontsize=8, transform=axes.transAxes)
+    axes.text(0.5, 0.5, fill(label, 40), ha="center", va="center", fontsize=8, transform=axes.transAxes)
 
 
 def lines(
@@ -123,11 +123,11 @@ def lines(
     plain(axes, "both")
 
 
-def level_line(axes: Axes, value: float, words: str = "") -> None:
+def level_line(axes: Axes, value: float, label: str = "") -> None:
     """A thin line across, such as where nothing is won."""
     axes.axhline(value, color="0.45", linewidth=0.9, linestyle=(0, (1, 2)))
-    if words:
-        axes.annotate(words, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
+    if label:
+        axes.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), xytext=(0, 3),
                       textcoords="offset points", ha="right", fontsize=8, color="0.35")  # fmt: skip
 
 

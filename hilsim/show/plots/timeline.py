@@ -116,9 +116,9 @@ def compose(figure: Figure, setup: Setup, strips: Sequence[Strip]) -> None:
         hspace=0.5,
     )
     figure.text(0.012, 1 - 0.32 / high, heading(setup, strips), fontsize=15, fontweight="bold", color=TEXT)
-    said = shortened(clean(alone.record.user), 110)
-    spoken = f"“{said}”" if said else f"a question of {alone.record.prompt_tokens} tokens"
-    about = f"{spoken}   ({alone.record.output_tokens} tokens answered, request {alone.record.number})"
+    question = shortened(clean(alone.record.user), 110)
+    quoted = f"“{question}”" if question else f"a question of {alone.record.prompt_tokens} tokens"
+    about = f"{quoted}   ({alone.record.output_tokens} tokens answered, request {alone.record.number})"
     figure.text(0.012, 1 - 0.58 / high, about, fontsize=10.5, color=GREY)
     axes = []
     for place, (strip, tracks) in enumerate(zip(strips, lanes, strict=True)):
@@ -128,8 +128,8 @@ def compose(figure: Figure, setup: Setup, strips: Sequence[Strip]) -> None:
         axes.append(axis)
     axes[0].set_title("target alone", loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=16)
     if len(strips) > 1:
-        words = described(setup.scenario.policy.model_dump(), "name")
-        axes[1].set_title(f"with speculation: {words}", loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=16)
+        label = described(setup.scenario.policy.model_dump(), "name")
+        axes[1].set_title(f"with speculation: {label}", loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=16)
         sooner(axes[1], strips)
         enlarge(figure.add_subplot(grid[2]), axes[1], setup, lanes[1], strips[1])
     axes[len(strips) - 1].set_xlabel("seconds after the question", fontsize=9.5, color=GREY, labelpad=2, loc="right")
@@ -226,9 +226,9 @@ def sooner(axis: Axes, strips: Sequence[Strip]) -> None:
     middle = sum(axis.get_ylim()) / 2
     arrow = {"arrowstyle": "<->", "color": GOOD if gap > 0 else BAD, "lw": 1.4}
     axis.annotate("", (ours, middle), (alone, middle), arrowprops=arrow)
-    words = f"{duration_of_ns(abs(gap))} {'sooner' if gap > 0 else 'later'}"
+    label = f"{duration_of_ns(abs(gap))} {'sooner' if gap > 0 else 'later'}"
     axis.text(
-        (ours + alone) / 2, middle - 0.35, words, ha="center", fontsize=11, fontweight="bold", color=arrow["color"]
+        (ours + alone) / 2, middle - 0.35, label, ha="center", fontsize=11, fontweight="bold", color=arrow["color"]
     )
 
 
@@ -254,13 +254,13 @@ def enlarge(axis: Axes, above: Axes, setup: Setup, tracks: Sequence[str], strip:
         if not spans:
             continue
         row, first, last = tracks.index(spans[0].track), strip.at(spans[0].start_ns), strip.at(spans[-1].end_ns)
-        words = annotation(kind, spans, closed)
-        inside = last - first > 0.012 * len(words) * (end - begin)
+        label = annotation(kind, spans, closed)
+        inside = last - first > 0.012 * len(label) * (end - begin)
         late = last > begin + 0.75 * (end - begin)
         axis.text(
             (first + last) / 2 if inside else first - margin / 2 if late else last + margin / 2,
             row,
-            words,
+            label,
             fontsize=9.5,
             color=INK if inside else TEXT,
             bbox={"facecolor": kind_of(kind).colour if inside else "none", "edgecolor": "none", "pad": 1.5},

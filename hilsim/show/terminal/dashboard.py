@@ -1,7 +1,7 @@
 """The live dashboard: an observer that redraws the terminal as a run unfolds, within a fixed share of its wall time.
 
 Frames are drawn from the observer's callbacks, never from a thread, on the terminal's alternate screen: each frame
-starts at the top and asks for the size anew, so a resized window mends itself, and the report finds a clean screen.
+starts at the top and queries the size anew, so a resized window mends itself, and the report finds a clean screen.
 What is drawn where is decided in `layout`.
 """
 
@@ -21,7 +21,7 @@ from rich.segment import Segment
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
 from hilsim.show.terminal.layout import Layout
-from hilsim.show.terminal.tally import Tally, Words
+from hilsim.show.terminal.tally import Tally, TextOf
 from hilsim.sim.trace import RequestRecord, Round, Span
 
 FRAMES_PER_SECOND = 8
@@ -29,14 +29,14 @@ SHARE = 0.05
 
 
 def suits(console: Console) -> bool:
-    """Whether a console can show the dashboard: a terminal that moves its cursor and knows block characters."""
+    """Whether a console can show the dashboard: a terminal with a movable cursor and block characters."""
     return console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
 
 
 class Dashboard:
-    """An observer with a face. Use it as a context manager around the runs; without that it only keeps count.
+    """An observer that draws what it sees. Use it as a context manager around the runs; else it only counts.
 
-    `words` turns tokens into text (`source.text`), so that drafted words can be told from the target's own.
+    `text_of` turns tokens into text (`source.text`), so that drafted text can be coloured apart from the target's own.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Dashboard:
         setup: Setup,
         ledgers: Mapping[str, Ledger],
         console: Console,
-        words: Words,
+        text_of: TextOf,
         *,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.console, self.clock = console, clock
-        self.tally = Tally(setup, words)
+        self.tally = Tally(setup, text_of)
         self.layout = Layout(setup, ledgers, self.tally, console)
         self.frames = 0
         self.drawing_s = 0.0

@@ -29,7 +29,7 @@ class Window(NamedTuple):
     cells: int
 
     def eighth(self, at_ns: int) -> int:
-        """The eighth of a cell in which an instant lies, kept inside the window."""
+        """The eighth of a cell in which an instant lies, clipped to the window."""
         length = max(1, self.end_ns - self.start_ns)
         return min(8 * self.cells, max(0, round((at_ns - self.start_ns) * 8 * self.cells / length)))
 

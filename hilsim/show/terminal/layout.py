@@ -44,7 +44,7 @@ def parts_of(ledger: Ledger) -> dict[str, int]:
 
 
 class Layout:
-    """Draws a tally. Lines come out exactly as wide and as many as asked for."""
+    """Draws a tally. Lines come out exactly as wide and as many as requested."""
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger], tally: Tally, console: Console):
         self.setup, self.ledgers, self.tally, self.console = setup, ledgers, tally, console
@@ -70,8 +70,8 @@ class Layout:
             lines.append(self.figures_line(width))
         if body >= 3:
             left = width - min(max(COLUMN, width // 3), width // 2 - 2, 60) if wide else width
-            talk = panel("conversation", self.conversation(left - 4, body - 2), left, body)
-            lines += beside(talk, self.column(width - left, body)) if wide else talk
+            conversation = panel("conversation", self.conversation(left - 4, body - 2), left, body)
+            lines += beside(conversation, self.column(width - left, body)) if wide else conversation
         if timeline:
             lines += self.timeline(width, timeline, legend=legend)
         return [fitted(line, width) for line in lines[:height]]
@@ -96,11 +96,11 @@ class Layout:
         return lines
 
     def conversation(self, width: int, height: int) -> list[Text]:
-        """The last exchanges, drafted words told from the target's own, and how to tell them."""
+        """The last exchanges, with drafted tokens coloured apart from the target's own, and a legend."""
         foot = [self.legend(width)] if height >= 6 else []
         lines: list[Text] = []
         newer: Exchange | None = None
-        for exchange in reversed(self.tally.talk):
+        for exchange in reversed(self.tally.exchanges):
             apart = newer is not None and newer.conversation != exchange.conversation
             rule = [Text("╌" * width, FRAME)] if apart else []
             lines = [*self.wrapped(exchange, width), *rule, *lines]
@@ -111,24 +111,24 @@ class Layout:
         return [*lines, *[Text()] * (height - len(foot) - len(lines)), *foot]
 
     def legend(self, width: int) -> Text:
-        """How drafted words are told from the target's own."""
+        """The colours of drafted tokens and of the target's own."""
         target = self.setup.target.chip.name
         if self.setup.draft is None or self.tally.current.policy == "target_only":
-            return Text.assemble(("every word is the target's own", TARGET), (f" ({target})", FRAME))
+            return Text.assemble(("every token is the target's own", TARGET), (f" ({target})", FRAME))
         draft = f" by {self.setup.draft.chip.name}" if width >= 64 else ""
         return Text.assemble((f"drafted{draft} and accepted", DRAFT), "  ", ("the target's own", OWN))
 
     def wrapped(self, exchange: Exchange, width: int) -> list[Text]:
-        """One exchange as lines with a name in front; remembered once the answer is over."""
+        """One exchange as lines with a name in front; cached once the answer is over."""
         known = self._wrapped.get(exchange)
         if known is not None and known[0] == width:
             return known[1]
         alone = self.tally.current.policy == "target_only"
         answer = Text()
         for text, drafted in self.tally.runs(exchange):
-            words = clean(text)
-            core = words.lstrip(" ")
-            answer.append(words[: len(words) - len(core)])
+            plain = clean(text)
+            core = plain.lstrip(" ")
+            answer.append(plain[: len(plain) - len(core)])
             answer.append(core, DRAFT if drafted else TARGET if alone else OWN)
         if exchange.finished_ns is None:
             answer.append("▌", "bold")
@@ -136,11 +136,11 @@ class Layout:
             answer.append(f"  {duration_of_ns(exchange.finished_ns - exchange.arrived_ns)}", FRAME)
         lines: list[Text] = []
         names = ("passenger ", "assistant ") if width >= 40 else ("you ", "car ")
-        for name, said in zip(names, (Text(clean(exchange.user)), answer), strict=True):
-            if not said.plain.strip():
+        for name, message in zip(names, (Text(clean(exchange.user)), answer), strict=True):
+            if not message.plain.strip():
                 continue
             room = max(1, width - len(name))
-            for row, part in enumerate(said.wrap(self.console, room, tab_size=1)):
+            for row, part in enumerate(message.wrap(self.console, room, tab_size=1)):
                 part.rstrip()
                 lines.append(Text.assemble((name if row == 0 else " " * len(name), "bold" if row == 0 else ""), part))
         if exchange.finished_ns is not None:
@@ -167,7 +167,7 @@ class Layout:
             lines.append(line.append(aside if line.cell_len + len(aside) <= width else "", FRAME))
 
         if tally.expected == 2:
-            figure("speed-up", *self.speedup_words())
+            figure("speed-up", *self.speedup_text())
         clause = tally.first_clause_ns(now)
         if clause is not None:
             alone = None if tally.alone is None else tally.first_clause_ns(tally.alone)
@@ -190,7 +190,7 @@ class Layout:
                 lines.append(line.append(f"{percent(share):>6}"))
         return lines
 
-    def speedup_words(self) -> tuple[Text, str]:
+    def speedup_text(self) -> tuple[Text, str]:
         """The running speed-up, coloured by which side of 1 it is on."""
         speedup = self.tally.speedup
         if speedup is None:
@@ -200,16 +200,16 @@ class Layout:
     def figures_line(self, width: int) -> Text:
         """All figures that fit into one line."""
         now = self.tally.current
-        words = [self.speedup_words()[0].append(" speed-up")] if self.tally.speedup is not None else []
-        if now.active_ns and not words:
-            words = [Text(f"{now.emitted * NS_PER_S / now.active_ns:.1f} tokens/s")]
+        figures = [self.speedup_text()[0].append(" speed-up")] if self.tally.speedup is not None else []
+        if now.active_ns and not figures:
+            figures = [Text(f"{now.emitted * NS_PER_S / now.active_ns:.1f} tokens/s")]
         if now.drafts:
-            words.append(Text(f"{now.tokens_per_round:.2f} tokens/round"))
-            words.append(Text(f"{percent(now.accepted / now.drafted)} accepted"))
+            figures.append(Text(f"{now.tokens_per_round:.2f} tokens/round"))
+            figures.append(Text(f"{percent(now.accepted / now.drafted)} accepted"))
         line = Text(" ")
-        for word in words:
-            if line.cell_len + word.cell_len + 3 <= width:
-                line.append_text(Text(" · ", FRAME) if line.cell_len > 1 else Text()).append_text(word)
+        for figure in figures:
+            if line.cell_len + figure.cell_len + 3 <= width:
+                line.append_text(Text(" · ", FRAME) if line.cell_len > 1 else Text()).append_text(figure)
         return line
 
     def memory(self, width: int, *, full: bool) -> list[Text]:

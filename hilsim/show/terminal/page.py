@@ -1,4 +1,4 @@
-"""A page of a report: lines and paragraphs that never exceed it, plain where the encoding knows no more."""
+"""A page of a report: lines and paragraphs that never exceed it, plain where the encoding has no more."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Page:
             line = Text(line.plain.translate(ASCII).encode(encoding, "replace").decode(encoding))
         self.console.print(line, no_wrap=True, overflow="crop", highlight=False)
 
-    def title(self, words: str, aside: str = "") -> None:
+    def title(self, content: str, aside: str = "") -> None:
         """The head of a section, with a remark where it fits."""
         self.line()
-        room = len(words) + 2 + len(aside) <= self.width
-        self.line((words, "bold"), ("  " + aside if room and aside else "", FRAME))
+        room = len(content) + 2 + len(aside) <= self.width
+        self.line((content, "bold"), ("  " + aside if room and aside else "", FRAME))
 
-    def paragraph(self, words: Text | str, indent: int = 0, mark: str = "") -> None:
+    def paragraph(self, content: Text | str, indent: int = 0, mark: str = "") -> None:
         """Wrapped text; `mark` stands before its first line."""
-        text = Text(clean(words)) if isinstance(words, str) else words
+        text = Text(clean(content)) if isinstance(content, str) else content
         for row, part in enumerate(text.wrap(self.console, max(10, self.width - indent))):
             part.rstrip()
             self.line(f"{mark if row == 0 else '':<{indent}}", part)

@@ -56,10 +56,10 @@ class PlainLines:
                 figures.append(f"{tokens_a_round(emitted, rounds):.2f} tokens/round")
             if latency and record.number in self._alone:
                 figures.append(f"{self._alone[record.number] / latency:.2f}x")
-        said = [f"passenger: {clean(record.user)}"] if record.user else []
-        said.append(f"assistant: {clean(record.answer).strip()}")
+        messages = [f"passenger: {clean(record.user)}"] if record.user else []
+        messages.append(f"assistant: {clean(record.answer).strip()}")
         place = f"[{self._finished}/{self._requests}] request {record.number}"
-        self._write(f"{place} | {', '.join(figures)} | {' | '.join(said)}")
+        self._write(f"{place} | {', '.join(figures)} | {' | '.join(messages)}")
 
     def _write(self, line: str) -> None:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"

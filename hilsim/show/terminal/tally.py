@@ -13,14 +13,14 @@ from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
 from hilsim.sim.trace import RequestRecord, Round, Span
 
-Words = Callable[[Sequence[int]], str]
+TextOf = Callable[[Sequence[int]], str]
 REMEMBERED = 40
-KEPT_SPANS = 1000  # a track; many more than a few rounds of the longest drafts
+RECENT_SPANS = 1000  # a track; many more than a few rounds of the longest drafts
 
 
 @dataclass(eq=False)  # two alike are still two, and what is drawn can be remembered by exchange
 class Exchange:
-    """A question and its answer as far as it has got: rounds with their words."""
+    """A question and its answer as far as it has got: rounds with their text."""
 
     conversation: int
     user: str
@@ -91,13 +91,13 @@ class Pass:
 
 
 class Tally:
-    """Sums over the runs so far. `words` turns tokens into text, to tell drafted words from the target's own."""
+    """Sums over the runs so far. `text_of` turns tokens into text, by which drafted text is marked."""
 
-    def __init__(self, setup: Setup, words: Words):
-        self.setup, self.words = setup, words
+    def __init__(self, setup: Setup, text_of: TextOf):
+        self.setup, self.text_of = setup, text_of
         self.expected = 1 if isinstance(setup.scenario.policy, TargetOnly) else 2
         self.passes: list[Pass] = []
-        self.talk: deque[Exchange] = deque(maxlen=REMEMBERED)
+        self.exchanges: deque[Exchange] = deque(maxlen=REMEMBERED)
         self.open: dict[int, Exchange] = {}
         self.spans: dict[str, deque[Span]] = {}
 
@@ -118,13 +118,13 @@ class Tally:
             # The target alone leaves the other lanes idle; showing them keeps the screen as it will be.
             tracks = tuple(dict.fromkeys([*tracks, *tracks_of(self.setup)]))
         self.passes = [*alone, Pass(policy, lane_order(self.setup, tracks), requests)]
-        self.talk.clear()
+        self.exchanges.clear()
         self.open.clear()
-        self.spans = {track: deque(maxlen=KEPT_SPANS) for track in tracks}
+        self.spans = {track: deque(maxlen=RECENT_SPANS) for track in tracks}
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
         self.open[request] = exchange = Exchange(conversation, user, at_ns)
-        self.talk.append(exchange)
+        self.exchanges.append(exchange)
         if self.current.answering_since is None:
             self.current.answering_since = at_ns
         self.current.now_ns = max(self.current.now_ns, at_ns)
@@ -168,12 +168,12 @@ class Tally:
             exchange.tokens += closed.emitted
 
     def runs(self, exchange: Exchange) -> Iterator[tuple[str, bool]]:
-        """The words of an answer in stretches, each drafted and accepted, or the target's own."""
+        """The text of an answer in stretches, each drafted and accepted, or the target's own."""
         for closed, text in exchange.rounds:
             drafted = ""
             if closed.kept_drafts:
                 # A character may need bytes from both sides of the cut; it then belongs to the target's token.
-                drafted = self.words(closed.tokens[: closed.kept_drafts]).rstrip("\N{REPLACEMENT CHARACTER}")
+                drafted = self.text_of(closed.tokens[: closed.kept_drafts]).rstrip("\N{REPLACEMENT CHARACTER}")
             cut = len(drafted) if text.startswith(drafted) else 0
             if closed.kept_drafts == closed.emitted:
                 cut = len(text)
@@ -186,8 +186,8 @@ class Tally:
         clause = record.finished_ns
         if exchange is not None:
             exchange.finished_ns = record.finished_ns
-            heard = exchange.delivered_ns(record.clause_tokens)
-            clause = record.finished_ns if heard is None else heard
+            delivered = exchange.delivered_ns(record.clause_tokens)
+            clause = record.finished_ns if delivered is None else delivered
         arrived = record.arrived_ns
         now.outcomes[record.number] = Outcome(record.finished_ns - arrived, clause - arrived, record.output_tokens)
         now.now_ns = max(now.now_ns, record.finished_ns)
@@ -211,7 +211,7 @@ class Tally:
 
     @property
     def progress(self) -> float:
-        """Share of all passes that is done, words of open answers counted."""
+        """Share of all passes that is done, tokens of open answers counted."""
         now = self.current
         if not now.requests:
             return 0.0
