@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from hilsim.describe.outside import outside_car
@@ -37,11 +36,6 @@ def points_table(points: Sequence[Point], *more: str) -> Table:
 def length_of(point: Point) -> Any:
     """Its number of drafted tokens, where it has run."""
     return None if point.why else point.place.get(LENGTH)
-
-
-def plain_table(*heads: str, left: int = 1) -> RichTable:
-    """A table without lines: the first `left` columns are labels, the others numbers."""
-    return Table(heads, [], left).rich()
 
 
 def times(speedup: float) -> str:

@@ -53,7 +53,7 @@ def assumed(figure: object) -> bool:
 def limits_of(setup: Setup) -> list[Limit]:
     """Assumed sizes of chips in use, each at the end of its range at which something does not fit any more."""
     return [
-        Limit(one.name.replace(".", "/", 1), one.figure.ends[0 if one.at_least else 1], one.figure.unit)
+        Limit(one.name.replace(".", "/", 1), ends(one.figure)[0 if one.at_least else 1], one.figure.unit)
         for fit in fits_of(setup).values()
         for one in fit.conditions
         if fit.ledger.fits and isinstance(one.figure, Figure) and assumed(one.figure) and one.name.endswith(SIZES)

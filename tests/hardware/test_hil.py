@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _recordings_lie_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tests that run at once must not append to one file, nor leave any in the project."""
-    monkeypatch.setattr("hilsim.commands.simulate.RECORDINGS", tmp_path / "recordings")
+    monkeypatch.setattr("hilsim.show.run.RECORDINGS", tmp_path / "recordings")
 
 
 def run(capture: Capture, *settings: str, status: int = 0, options: tuple[str, ...] = ()) -> dict[str, Any]:
