@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -19,6 +20,8 @@ from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.places import CODE as PROJECT
 from tests.mutations import changed_bytes, survive
+
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
 
 NAMES = ("sa8295_2023", "sa8295_today", "hexagon_v73", "orin_trt_8_6", "orin_trt_10", "orin_dla")
 TYPES = (

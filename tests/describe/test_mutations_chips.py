@@ -19,6 +19,8 @@ from hilsim.places import CODE as PROJECT
 from hilsim.study.acceptance import conditional_acceptance
 from tests.mutations import changed_bytes, changed_tree, survive
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 COUNT = 300
 SEED = 20_261_130
 SCENARIO = """

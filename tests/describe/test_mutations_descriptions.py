@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from hilsim.commands.main import main, simulate_main
@@ -28,6 +29,8 @@ from hilsim.measure.measures import MEASURES, measured
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import both
 from tests.mutations import changed_bytes, changed_tree, survive
+
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
 
 MANY = 300
 SCENARIO = """

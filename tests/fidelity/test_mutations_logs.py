@@ -9,6 +9,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
 from hilsim.describe.scenario import Lengths, Synthetic
@@ -26,6 +28,8 @@ from tests.fidelity.test_doubts import GREEDY, SECONDS
 from tests.fidelity.test_tables import BENCH, DECODE
 from tests.mutations import ODDITIES, changed_bytes, changed_tree, json_bytes, survive
 from tests.tiny import ROW
+
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
 
 EACH = 300
 PREFILL = {"model": "other", "kind": "llm_prefill", "context_len": "512", "metric": "ttft_ms", "value": "600"}

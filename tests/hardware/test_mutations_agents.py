@@ -22,6 +22,8 @@ from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, FrameError, Ten
 from tests.hardware_fakes import DONE, LOADED, READY, VOCABULARY, WELCOME, Scripted, Wire, tensors_of
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 SEED = 20_261_129
 SOON = Patience(connect_s=2.0, silence_s=0.5, step_s=1.0, load_s=1.0)
 TALK = (3, 1, 4, 1, 5)

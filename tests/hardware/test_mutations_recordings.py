@@ -32,6 +32,8 @@ from tests.hardware.test_recording import ASKS, TALK, forged, record
 from tests.hardware_fakes import FACTS, Toy
 from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 SEED = 20_261_129
 INPUTS = 110
 # What is likely to be believed: numbers of every field's own kind that no recorder writes.

@@ -19,6 +19,8 @@ from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests import mutations
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 COUNT = 300
 SIZES = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2}
 

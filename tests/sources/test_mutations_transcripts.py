@@ -29,6 +29,8 @@ from hilsim.sources.transcript import TranscriptSource, load
 from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from tests.mutations import changed_bytes, changed_tree, survive
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 SHIPPED = PROJECT / "scenarios" / "transcripts" / "commands-draft-0.2m-greedy.npz"
 SEED = 20_261_129
 Members = dict[str, np.ndarray]

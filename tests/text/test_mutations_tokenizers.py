@@ -17,6 +17,8 @@ from hilsim.text.tokenizer_file import FLAGS
 from tests.mutations import PROJECT, changed_bytes, changed_tree, json_bytes, survive
 from tests.text.test_prompts import TEMPLATES, TOKENIZERS, save
 
+pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+
 TEXTS = ("Open the window.", "  Größe 日本語 😀\n\n", "<|im_end|>", "")
 
 
@@ -209,7 +211,7 @@ def test_templates_that_would_never_end_or_take_all_memory_are_refused(template:
 
 def test_after_a_template_that_died_the_next_is_rendered(tmp_path: Path) -> None:
     save(tmp_path / "bad", TOKENIZERS["bytes"](), WITHOUT_END["a power"])
-    with pytest.raises(CheckpointError, match=r"of computing|a crash"):
+    with pytest.raises(CheckpointError, match=r"of CPU time|a crash"):
         load_tokenizer(tmp_path / "bad")
     save(tmp_path / "good", TOKENIZERS["bytes"](), TEMPLATES["answers cut later"])
     assert load_tokenizer(tmp_path / "good").first_turn("Hello.")
