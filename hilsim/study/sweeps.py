@@ -63,7 +63,7 @@ class Point:
     def number(self, name: str) -> float:
         """A measure, or not a number."""
         value = self.numbers.get(name)
-        return math.nan if value is None else value
+        return math.nan if value is None else float(value)  # by events some are whole
 
     def adding(self, **more: float | None) -> Point:
         """The point with further numbers."""
