@@ -1,0 +1,1 @@
+"""Recordings of what boards answered: writing, reading, answering from them."""
