@@ -421,7 +421,7 @@ def test_a_mistake_of_the_agents_own_leaves_it_listening(monkeypatch: pytest.Mon
 
     with served(Chain()) as subject:
         with monkeypatch.context() as patch:
-            patch.setattr(serve.Conversation, "ping", broken)
+            patch.setattr(serve.ClientSession, "ping", broken)
             with subject.greeted() as talk:
                 talk.send(Frame("ping", {"id": 5}))
                 talk.expect_end()

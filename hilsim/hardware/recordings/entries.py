@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from hilsim.errors import Misfit
 from hilsim.cost.step import Phase
 from hilsim.describe.backend import Backend
 from hilsim.describe.complaints import expectation, short
 from hilsim.describe.figure import Record
+from hilsim.errors import Misfit
 from hilsim.hardware.wire.exchange import FaultKind, ModelFacts, Want
 from hilsim.hardware.wire.frames import MOST_CONTEXT, limits_fault
 
@@ -106,14 +106,20 @@ class Entry(Record):
         """The first fault of this entry against the models of its session, or None."""
         facts = next((one for one in models.values() if one.name == self.model), None)
         if facts is None:
-            return Misfit(f"model {self.model!r}", f"one of its session: {', '.join(one.name for one in models.values())}")
+            return Misfit(
+                f"model {self.model!r}", f"one of its session: {', '.join(one.name for one in models.values())}"
+            )
         if self.cached + self.rows > facts.context:
-            return Misfit(f"{self.rows} rows after {self.cached} cached", f"at most {facts.context}, the context of {self.model}")
+            return Misfit(
+                f"{self.rows} rows after {self.cached} cached", f"at most {facts.context}, the context of {self.model}"
+            )
         if not 0 <= min(self.tokens) <= max(self.tokens) < facts.vocabulary:
             span = f"tokens from {min(self.tokens)} to {max(self.tokens)}"
             return Misfit(span, f"ids from 0 to {facts.vocabulary - 1}, the vocabulary of {self.model}")
         if self.tensor is not None and self.tensor.shape[1:] not in ((), (facts.vocabulary,)):
-            return Misfit(f"a tensor of {list(self.tensor.shape)}", f"rows of {facts.vocabulary}, the vocabulary of {self.model}")
+            return Misfit(
+                f"a tensor of {list(self.tensor.shape)}", f"rows of {facts.vocabulary}, the vocabulary of {self.model}"
+            )
         return None
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from hilsim.errors import SimulationError
 from hilsim.hardware.recordings.entries import Entry
-from hilsim.hardware.wire.exchange import AgentFault, StepResult, StepRequest, ModelFacts, Rows
 from hilsim.hardware.recordings.interpolated import Durations
 from hilsim.hardware.recordings.recording import Recording, entries_of, prefix_digests
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepRequest, StepResult
 from hilsim.units import ms
 
 Unseen = Literal["refuse", "interpolate"]
@@ -113,7 +113,9 @@ class RecordedChip:
             raise self.unseen_step(ask, "whose duration was not recorded", f"{POLICY}, or set unseen: interpolate.")
         duration_ns = self.durations.duration_ns(ask.model, ask.rows, ask.cached)
         if duration_ns is None:
-            raise self.unseen_step(ask, "beyond everything recorded", f"{POLICY}: interpolation needs two numbers of rows.")
+            raise self.unseen_step(
+                ask, "beyond everything recorded", f"{POLICY}: interpolation needs two numbers of rows."
+            )
         return StepResult(duration_ns, rows, ids, interpolated=True)
 
     def known_rows(self, model: str, prefixes: Sequence[str]) -> Rows | None:

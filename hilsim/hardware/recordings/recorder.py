@@ -18,7 +18,6 @@ import hilsim
 from hilsim.errors import Fault, InputError
 from hilsim.files import reason
 from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
-from hilsim.hardware.wire.exchange import AgentFault, StepResult, StepRequest, ModelFacts
 from hilsim.hardware.recordings.recording import (
     Recording,
     is_recording,
@@ -28,6 +27,7 @@ from hilsim.hardware.recordings.recording import (
     tensors_of,
     with_chain,
 )
+from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.hardware.wire.replies import AgentFacts
 
 NO_ANSWER = StepResult(0)

@@ -180,7 +180,9 @@ def read_recording(file: Path) -> Recording:
                 recording.read_line(number, line)
                 recording.whole_bytes += len(line)
     except OSError as error:
-        raise InputError([Fault(str(error.filename or file), "", reason(error), "a recording that can be read")]) from None
+        raise InputError(
+            [Fault(str(error.filename or file), "", reason(error), "a recording that can be read")]
+        ) from None
     if not recording.sessions:
         raise recording.fault(0, "no whole line", "a recording with at least one session", "Record it again.")
     return recording

@@ -42,9 +42,8 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
     function = getattr(module, function_name, None)
     if not inspect.isgeneratorfunction(function):
         known = [name for name, value in vars(module).items() if inspect.isgeneratorfunction(value)]
-        raise fault(
-            "which is not a generator function", f"one of {', '.join(known) or 'none is there'}", "It must yield."
-        )
+        expected = f"a generator function of that file: {', '.join(known)}" if known else "a generator function"
+        raise fault("which is not a generator function", expected, "It must yield.")
     try:
         inspect.signature(function).bind(None, None, **policy.parameters)
     except TypeError as error:
