@@ -55,7 +55,7 @@ def test_it_says_the_targets_words_under_the_ratio_rule(tmp_path: Path) -> None:
     [
         ("", "function: nowhere.py:f", "no such file"),
         ("def f(context, request): return None", "function: FILE:f", "not a generator function"),
-        ("def f(context, request):\n    yield", "function: FILE:g", "one of f"),
+        ("def f(context, request):\n    yield", "function: FILE:g", "of that file: f"),
         ("1 / 0", "function: FILE:f", "ZeroDivisionError"),
         ("def f(context request)", "function: FILE:f", "SyntaxError"),
         ("def f(context, request, *, most):\n    yield", "function: FILE:f", "missing a required argument: 'most'"),

@@ -416,7 +416,7 @@ def test_a_model_must_be_loaded_before_its_steps() -> None:
 
 
 def test_a_mistake_of_the_agents_own_leaves_it_listening(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: serve.Conversation, id: int, frame: Frame) -> Frame:
+    def broken(self: serve.ClientSession, id: int, frame: Frame) -> Frame:
         raise ZeroDivisionError
 
     with served(Chain()) as subject:

@@ -124,7 +124,7 @@ class Entry(Record):
 
 
 class Header(Record):
-    """The settings of a session. `models` are by role, `settings` how the unit measured and what it did about faults."""
+    """The settings of a session: `models` by role, `settings` how the unit measured and how it handled faults."""
 
     recording: Literal[1]
     session: int = Field(ge=1, le=2**31)

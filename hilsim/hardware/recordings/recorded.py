@@ -68,7 +68,7 @@ class RecordedChip:
         return self.models[model]
 
     def execute(self, ask: StepRequest) -> StepResult:
-        """The recorded answer and duration of this step. Raises `UnseenStep`, and `AgentFault` where one was recorded."""
+        """The recorded answer and duration of this step. Raises `UnseenStep`, or the `AgentFault` that was recorded."""
         prefixes = prefix_digests(ask.tokens, ask.wanted)
         key = (ask.model, ask.rows, ask.cached, ask.wanted, ask.want, prefixes[-1])
         replies = self.replies.get(key)

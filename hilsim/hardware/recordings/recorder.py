@@ -35,7 +35,7 @@ ANOTHER = "Name another file to record to."
 
 
 class Recorder:
-    """A recording under way, for one process at a time. Raises `InputError` where the disk or the file cannot be written.
+    """A recording under way, for one process at a time. Raises `InputError` where the file cannot be written.
 
     A file that is a recording already gets another session. `notes` list half-written lines that were moved away.
     """
