@@ -150,7 +150,8 @@ class LogReader:
             self.fault(place, shown(metrics), f"an object with {', '.join(needed)}")
             return None
         if missing := [key for key in needed if key not in metrics]:
-            near = {key: nearest(key, map(str, metrics)) for key in missing}
+            known = list(map(str, metrics))
+            near = {key: [k for k in known if k.startswith(f"{key}_")] or nearest(key, known) for key in missing}
             meant = [f"{key!r} for {names[0]!r}" for key, names in near.items() if names]
             remedy = f'Did you mean {", ".join(meant)}? The unit goes into "unit".' if meant else ""
             self.fault(place, f"no {', '.join(missing)}", f"for {strategy} the keys {', '.join(needed)}", remedy)
