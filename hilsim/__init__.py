@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from hilsim._version import __version__ as __version__
+
 TYPE_CHECKING = False  # typing would cost more to import than all the rest
 if TYPE_CHECKING:
     from hilsim import engine, policy
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from hilsim.show.run import Run
     from hilsim.show.validation import Calibrated, Validated
 
-__version__ = "0.2.0"
 __all__ = [
     "Calibrated",
     "Checked",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.util import find_spec
 
-import hilsim
+from hilsim._version import __version__
 from hilsim.errors import Fault, InputError
 
 USED = ("simpy", "numpy", "torch")  # packages that numbers could depend on
@@ -28,7 +28,7 @@ def version_of(package: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """What ran: hilsim, Python and the packages that numbers could depend on."""
-    found = {"hilsim": hilsim.__version__, "python": platform.python_version()}
+    found = {"hilsim": __version__, "python": platform.python_version()}
     return found | {package: version_of(package) or "absent" for package in USED}
 
 

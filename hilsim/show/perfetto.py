@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import hilsim
+from hilsim._version import __version__
 from hilsim.describe.setup import Setup
 from hilsim.show.kinds import is_direction, kind_of, lane_order
 from hilsim.sim.trace import Span, Trace
@@ -55,7 +55,7 @@ def header(setup: Setup) -> dict[str, Any]:
         "scenario": setup.scenario.name,
         "digest": setup.digest,
         "seed": setup.scenario.seed,
-        "hilsim": hilsim.__version__,
+        "hilsim": __version__,
     }
     return {"displayTimeUnit": "ms", "otherData": about}
 

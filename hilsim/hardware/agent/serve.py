@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilsim import __version__
+from hilsim._version import __version__
 from hilsim.hardware.agent.connection import ClientConnection, Heartbeat
 from hilsim.hardware.agent.machine import clock_facts, resident_bytes
 from hilsim.hardware.agent.output import EngineFault, tokens_of

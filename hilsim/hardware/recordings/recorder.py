@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import hilsim
+from hilsim._version import __version__
 from hilsim.errors import Fault, InputError
 from hilsim.files import reason
 from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
@@ -65,7 +65,7 @@ class Recorder:
         except BaseException:
             self.lines.close()
             raise
-        client = {"hilsim": hilsim.__version__, "python": platform.python_version(), "machine": platform.platform()}
+        client = {"hilsim": __version__, "python": platform.python_version(), "machine": platform.platform()}
         header = Header(
             recording=1,
             session=session,

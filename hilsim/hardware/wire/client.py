@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-import hilsim
+from hilsim._version import __version__
 from hilsim.describe.address import Address
 from hilsim.files import reason
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
@@ -264,7 +264,7 @@ class Agent:
         if welcome.kind == "refused" and welcome.fields.get("code") == "busy":
             raise Busy("refused", message_of(welcome))
         proof = proof_of(welcome, self.token)
-        hello = {"protocol": VERSION, "client": f"hilsim {hilsim.__version__}", "proof": proof}
+        hello = {"protocol": VERSION, "client": f"hilsim {__version__}", "proof": proof}
         ready = self.ask("hello", "ready", line.until - time.monotonic(), hello).frame
         facts = agent_facts(welcome, ready)
         line.silence_s, line.most_body_bytes = self.patience.silence(facts.heartbeat_s), facts.most_body_bytes
