@@ -29,7 +29,7 @@ def points_table(points: Sequence[Point], *more: str) -> Table:
     axes = list(dict.fromkeys(axis for point in points for axis in point.place))
     names = [*MEASURES, *more]
     points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
-    rows = [[*map(point.place.get, axes), *map(point.number, names), point.why] for point in points]
+    rows = [[*map(point.place.get, axes), *map(point.numbers.get, names), point.why] for point in points]
     return Table([*axes, *names, "why_not"], rows)
 
 
