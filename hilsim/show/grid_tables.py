@@ -29,8 +29,16 @@ def points_table(points: Sequence[Point], *more: str) -> Table:
     axes = list(dict.fromkeys(axis for point in points for axis in point.place))
     names = [*MEASURES, *more]
     points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
-    rows = [[*map(point.place.get, axes), *map(point.numbers.get, names), point.why] for point in points]
+    rows = [
+        [*map(point.place.get, axes), *(in_whole_bytes(name, point.number(name)) for name in names), point.why]
+        for point in points
+    ]
     return Table([*axes, *names, "why_not"], rows)
+
+
+def in_whole_bytes(name: str, value: float) -> float:
+    """A measure; of one in bytes every digit counts, so that no table rounds it."""
+    return round(value) if name.endswith("bytes") and not math.isnan(value) else value
 
 
 def length_of(point: Point) -> Any:

@@ -27,7 +27,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "values"
 REGENERATE = "python -m tests.golden"
-LONGEST = 40  # elements of a list that is stored whole; of a longer one its length, first element, sum and digest
+LONGEST = 40  # elements of a list that is stored whole; of a longer one its length, first element and what sums it up
 IDENTIFIER = re.compile(r"(?!hilsim\.)[^\s/\\]{0,60}")  # nor a module of ours, which may move
 TEXT = "(text)"  # in a table, where a cell holds a sentence or a path
 # Left out of every document: they change with the program's version, with the machine, or with names of records.
@@ -154,13 +154,19 @@ def pinned(node: Any, omitted: frozenset[str]) -> Any:
 
 
 def short(node: Any) -> Any:
-    """Long lists as length, first element, sum and digest."""
+    """Long lists as length, first element, sum and digest; in place of fractions, which may be compared within a
+    tolerance, the moment (the sum of place times number) stands for the digest."""
     if isinstance(node, dict):
         return {key: short(value) for key, value in node.items()}
     if isinstance(node, list) and len(node) > LONGEST:
-        found = {"first": node[0], "length": len(node), "sha256": hashlib.sha256(canonical(node).encode()).hexdigest()}
-        numbers = [value for value in node if isinstance(value, int | float)]
-        return found | ({"sum": math.fsum(numbers)} if numbers else {})
+        found = {"first": node[0], "length": len(node)}
+        numbers = {place: value for place, value in enumerate(node) if isinstance(value, int | float)}
+        if numbers:
+            found["sum"] = math.fsum(numbers.values())
+        if any(isinstance(value, float) for value in numbers.values()):
+            found["moment"] = math.fsum(place * value for place, value in numbers.items())
+            node = [[place, value] for place, value in enumerate(node) if place not in numbers]
+        return found | ({"sha256": hashlib.sha256(canonical(node).encode()).hexdigest()} if node else {})
     return [short(value) for value in node] if isinstance(node, list) else node
 
 
@@ -199,14 +205,17 @@ def spelled(node: Any, depth: int = 0) -> str:
 # -- comparing ---------------------------------------------------------------------------------------------------------
 
 
-def differences(old: Any, new: Any) -> list[str]:
-    """Every leaf that differs: its path, both values, and the relative difference of numbers; new and gone paths."""
+def differences(old: Any, new: Any, within: float = 0) -> list[str]:
+    """Every leaf that differs: its path, both values, and the relative difference of numbers; new and gone paths.
+
+    Fractions may differ by `within` of the old value.
+    """
     before, after = dict(leaves(old)), dict(leaves(new))
     found = []
     for path, value in after.items():
         if path not in before:
             found.append(f"{path}: new, {value!r}")
-        elif canonical(before[path]) != canonical(value):
+        elif canonical(before[path]) != canonical(value) and not close(before[path], value, within):
             found.append(f"{path}: {before[path]!r} -> {value!r}{relative(before[path], value)}")
     return found + [f"{path}: gone, was {value!r}" for path, value in before.items() if path not in after]
 
@@ -218,6 +227,14 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{path}[{key}]" if isinstance(node, list) else f"{path}.{key}".lstrip("."))
     else:
         yield path, node
+
+
+def close(old: Any, new: Any, within: float) -> bool:
+    """Two numbers, one of them a fraction, that differ by no more than a share of the old one."""
+    numbers = all(isinstance(each, int | float) for each in (old, new)) and any(
+        isinstance(each, float) for each in (old, new)
+    )
+    return numbers and math.isclose(old, new, rel_tol=within)
 
 
 def relative(old: Any, new: Any) -> str:
