@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write scenarios/plans: how the models of the shipped scenarios compile, so that a first run need not compile them.
+"""Write scenarios/plans: how the models of the shipped scenarios compile, so that a first check need not compile them.
 
 python scripts/record_plans.py        (make plans; after a change of the compiler, the networks or the operator tables)
 """
@@ -12,17 +12,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import guarded
-from hilsim.compiler.compile_check import plans_of
 from hilsim.compiler.plan_cache import KNOWN, SHIPPED, store
 from hilsim.describe.load import load_setup
 from hilsim.places import DATA
 from hilsim.progress import counting
+from hilsim.show.check import checked
 
 
 def main() -> int:
     files = sorted((DATA / "scenarios").glob("*.yaml"))
     for file in counting("compiling", files, len(files)):
-        plans_of(load_setup(file))
+        checked(load_setup(file))  # with all that is proposed where it does not fit
     plans = {f"{key}.json": plan for key, plan in KNOWN.items() if plan.unit}  # the others are single graphs of these
     for name, plan in plans.items():
         store(SHIPPED / name, plan)

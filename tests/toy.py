@@ -19,7 +19,7 @@ from hilsim.sampling.payload import Drafted
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.text.prompt import Prompt
 
-VOCABULARY, LENGTH, START, SEED, SAMPLES = 4, 3, 1, 20, 50_000
+VOCABULARY, LENGTH, START, SEED, SAMPLES = 4, 3, 1, 20, 20_000
 TARGET = np.log([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4], [0.3, 0.1, 0.35, 0.25], [0.25, 0.25, 0.1, 0.4]])
 DRAFT = np.log([[0.2, 0.3, 0.2, 0.3], [0.4, 0.3, 0.2, 0.1], [0.1, 0.5, 0.2, 0.2], [0.4, 0.15, 0.4, 0.05]])
 

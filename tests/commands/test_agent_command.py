@@ -189,6 +189,7 @@ def test_a_port_that_is_taken_is_told_without_a_traceback() -> None:
 
 
 @pytest.mark.parametrize("how", ["sleeping", "in one call", "swallowing"])
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_loading_ends_the_agent_in_time_and_the_client_is_told(how: str) -> None:
     """Within 5 s of the wall: where the engine can be interrupted at once, else after `GRACE_S`."""
     options = ["--engine", "tests/fake_engines.py:Stuck", "--option", f"how={how}", "--model", "toy=README.md"]

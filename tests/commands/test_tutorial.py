@@ -17,6 +17,7 @@ from hilsim.measure.metrics import compare_texts
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate
+from tests.running import run_here
 from tests.scenes import shipped, synthetic, table_setup
 
 TEXT = (PROJECT / "docs" / "tutorials" / "policy.md").read_text(encoding="utf-8")
@@ -24,6 +25,7 @@ TEXT = (PROJECT / "docs" / "tutorials" / "policy.md").read_text(encoding="utf-8"
 (COMMANDS,) = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     file = tmp_path / "streak.py"
     file.write_text(FUNCTION, encoding="utf-8")
@@ -31,7 +33,7 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     printed = []
     for command in COMMANDS.splitlines():
         words = shlex.split(command.replace("streak.py", str(file)))
-        done = subprocess.run([sys.executable, *words[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = run_here(words[1:])
         assert done.returncode == 0, done.stderr
         assert "mismatches 0" in done.stdout
         printed.append(re.findall(r"speedup (\d\.\d\d)", done.stdout)[0])
@@ -83,6 +85,7 @@ def run(folder: Path, policy: str) -> None:
 COMPILE = (PROJECT / "docs" / "tutorials" / "compile.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_module_and_a_profile_of_ones_own_as_the_page_says(tmp_path: Path) -> None:
     (module,) = re.findall(r"```python\n(.*?)```", COMPILE, flags=re.DOTALL)
     (profile,) = re.findall(r"```yaml\n(.*?)```", COMPILE, flags=re.DOTALL)

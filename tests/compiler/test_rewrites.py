@@ -279,6 +279,7 @@ class Alone(torch.nn.Module):
 
 
 @pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.name)
+@pytest.mark.slow
 def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewrite) -> None:
     for (args, kwargs), target in product(EXAMPLES[rewrite.name][:2][-1:], rewrite.operators):
         tensors = tuple(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor) and x.dim())

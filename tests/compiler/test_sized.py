@@ -34,6 +34,7 @@ def told(program: ExportedProgram) -> list[Any]:
 
 
 @pytest.mark.parametrize("head", [LogitsHead(name="logits"), TopKSamplingHead(name="top_k_sampling", k=40)])
+@pytest.mark.slow
 def test_a_program_at_a_size_is_its_export(head: Head) -> None:
     made: list[int] = []
 

@@ -340,6 +340,7 @@ def load_and_run(file: Path) -> None:
         run_both(setup, Sources(setup))
 
 
+@pytest.mark.slow
 def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
     """Over a thousand mutated scenario, chip, link, model and conversation files: a record, a run or a message."""
     rng = random.Random(20)

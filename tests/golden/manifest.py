@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import io
 import json
 import math
 import os
 import platform
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -24,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-PROJECT = Path(__file__).resolve().parents[2]
+from hilsim.places import CODE as PROJECT
+from tests.running import run_here
+
 FOLDER = Path(__file__).parent / "values"
 REGENERATE = "python -m tests.golden"
 LONGEST = 40  # elements of a list that is stored whole; of a longer one its length, first element and what sums it up
@@ -70,20 +70,8 @@ def execute(arguments: list[str], *, in_process: bool) -> tuple[int, str]:
         if "Traceback" in done.stderr:
             raise RuntimeError(f"python {shlex.join(arguments)}\n{done.stderr}")
         return done.returncode, done.stdout
-    printed, typed = io.StringIO(), sys.argv
-    try:
-        with contextlib.chdir(PROJECT), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-            if arguments[0] == "-m":
-                sys.argv = arguments[1:]
-                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-            else:
-                sys.argv = list(arguments)
-                runpy.run_path(arguments[0], run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0), printed.getvalue()
-    finally:
-        sys.argv = typed
-    raise AssertionError(f"python {shlex.join(arguments)} gave no exit status")
+    done = run_here(arguments)
+    return done.returncode, done.stdout
 
 
 def environment() -> dict[str, str]:

@@ -203,6 +203,7 @@ def all_said(connection: socket.socket) -> list[Frame]:
             return said if not closed.inside else pytest.fail("the agent ended in the middle of a frame")
 
 
+@pytest.mark.slow
 def test_broken_bytes(running: tuple[AgentUnderTest, int, Path]) -> None:
     """Half of them come where a hello is expected, half later; then the client stops sending and hears the rest."""
     subject, pid, _ = running

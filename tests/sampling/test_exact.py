@@ -1,7 +1,7 @@
 """Proof of exactness: whatever claims the target's text or law is held to it, whatever claims nothing is caught.
 
-Joint sequences of three tokens over a toy of four, 50,000 requests each, against enumeration: a claim stands where
-Pearson's p-value is above 1e-4, and a wrong rule must fall below 1e-10 with fewer requests still. All seeds are fixed.
+Joint sequences of three tokens over a toy of four, 20,000 requests each, against enumeration: a claim stands where
+Pearson's p-value is above 1e-4, and a wrong rule must fall below 1e-10 with as many. All seeds are fixed.
 Every combination is tested; the chi-square of those that differ from another in a number format only is a slow test.
 """
 
@@ -78,7 +78,7 @@ from tests.toy import (
 
 CHAINS = [policy for policy in POLICIES if "tree" not in policy]  # the toy's source knows of no trees
 STANDS, FALLS = 1e-4, 1e-10
-FLOOR = 0.02  # total variation of 50,000 samples from 64 cells: 0.013 on average, 0.016 in one of a hundred
+FLOOR = 0.03  # total variation of 20,000 samples from 64 cells: 0.021 on average, 0.026 in one of a hundred
 
 ONE = Lenient(lenience=1.0)
 ACCEPTS: list[Accept] = [
@@ -297,9 +297,9 @@ LOSSY += [rules for rules in NONE if rules not in LOSSY and cuts_something(rules
 
 
 @each(LOSSY, lambda rules: usual(rules) and rules.sampling == WARM)
-def test_what_claims_nothing_is_caught_with_a_tenth_of_the_samples(rules: Rules) -> None:
+def test_what_claims_nothing_is_caught_with_a_quarter_of_the_samples(rules: Rules) -> None:
     decisions = Quick(rules)
-    counts = counted(decisions, samples=SAMPLES // 10)
+    counts = counted(decisions, samples=SAMPLES // 4)
     assert p_value(counts, enumerated(decisions.target_after)) < STANDS
     assert p_value(counts, enumerated(emitted_after(decisions))) > STANDS
 
@@ -404,7 +404,7 @@ USUAL = Rules(RatioTest(), FullRows(), WARM)
 
 @pytest.mark.parametrize("wrong", WRONG, ids=[wrong.__name__ for wrong in WRONG])
 def test_wrong_rules_fail(wrong: Wrong) -> None:
-    assert held_to_the_target(Broken(USUAL, wrong), samples=20_000) < FALLS
+    assert held_to_the_target(Broken(USUAL, wrong)) < FALLS
 
 
 def test_the_control_itself_is_sound() -> None:

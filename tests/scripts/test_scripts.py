@@ -26,6 +26,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(text))
 
 
+@pytest.mark.slow
 def test_every_policy_is_compared_over_the_same_answers(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     done = script("compare_policies", *SHORT, "--csv", tmp_path / "a.csv", "--plot", tmp_path / "a.png")
@@ -47,6 +48,7 @@ def test_every_policy_is_compared_over_the_same_answers(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_every_payload_is_compared_over_every_link(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     done = script("payloads", *SHORT, "--links", "1000base-t1,pcie-gen3-x4", "--csv", tmp_path / "a.csv", "--plot",

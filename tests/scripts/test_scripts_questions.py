@@ -143,6 +143,7 @@ def test_drafts_and_caps(tmp_path: Path) -> None:
     assert [float(row["speedup"]) for row in away] == sorted((float(row["speedup"]) for row in away), reverse=True)
 
 
+@pytest.mark.slow
 def test_widths_longer_contexts_and_warmth(tmp_path: Path) -> None:
     widths = rows(tmp_path, "widths", *SMALL, "--widths=1-128,1-8-128", "--policies=sync")
     wide, narrow = widths

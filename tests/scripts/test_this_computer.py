@@ -18,6 +18,7 @@ from hilsim.places import CODE as PROJECT
 SHORT = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=2", "max_new_tokens=12")]
 
 
+@pytest.mark.slow
 def test_answers_are_measured_on_this_computer_and_predicted_from_its_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

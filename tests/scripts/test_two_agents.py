@@ -41,6 +41,7 @@ OVERLAPPING = pytest.param(["--no-namespaces", "--policy=async"], marks=pytest.m
 
 
 @pytest.mark.parametrize("options", [["--delay=2"], OVERLAPPING])
+@pytest.mark.slow
 def test_two_agents_really_do_what_was_predicted(options: list[str], tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     run = subprocess.Popen(
@@ -61,6 +62,7 @@ def test_two_agents_really_do_what_was_predicted(options: list[str], tmp_path: P
 
 
 @pytest.mark.parametrize("after_s", [0.2, 4])  # while the first agent starts, and somewhat later
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_leaves_nothing_behind(after_s: float) -> None:
     run = subprocess.Popen(
         [*COMMAND, "--trials=100"], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

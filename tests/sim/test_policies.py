@@ -155,6 +155,7 @@ def test_pearl_follows_its_renewal_form(tmp_path: Path, acceptance: float, ratio
 
 
 @pytest.mark.parametrize(("acceptance", "ratio", "drafted", "link"), [(0.8, 0.1, 5, 0.2), (0.6, 0.4, 4, 0.1)])
+@pytest.mark.slow
 def test_pipelined_blocks_follow_their_closed_form(
     tmp_path: Path, acceptance: float, ratio: float, drafted: int, link: float
 ) -> None:

@@ -72,6 +72,7 @@ def test_markov_acceptance_has_the_stationary_mean_and_runs(tmp_path: Path) -> N
     # the formula, so answers are long; 3 % is four standard errors of the mean tokens a round.
     [(0.6, 2, 0.0, 1.96), (0.8, 5, 0.0, 3.69), (0.9, 10, 0.0, 6.86), (0.75, 7, 0.02, 3.157), (0.71, 3, 0.11, 1.934)],
 )
+@pytest.mark.slow
 def test_leviathans_walltime_comes_out_of_the_simulation(
     tmp_path: Path, acceptance: float, drafted: int, ratio: float, speed: float
 ) -> None:

@@ -140,6 +140,7 @@ def test_constraints_leave_what_keeps_them() -> None:
     assert sorted(bound.broken.values()) == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_finalist_runs_live_and_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "1", "--out", str(tmp_path), "--csv",
@@ -160,6 +161,7 @@ def test_a_finalist_runs_live_and_says_the_same(tmp_path: Path, capsys: pytest.C
     assert live == pytest.approx(latencies[0], rel=0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     files = [tmp_path / "1.csv", tmp_path / "2.csv"]
     for workers, file in zip(("1", "2"), files, strict=True):

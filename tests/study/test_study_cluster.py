@@ -59,6 +59,7 @@ def workers(scheduler: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[by
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_mid_study_loses_nothing(
     scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_worker_that_differs_is_refused_with_what_differs(
         Cluster(worked, scheduler, facts, gone)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_study(tmp_path)
     began = time.monotonic()
@@ -100,6 +102,7 @@ def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path: Path, capsys: 
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_away_leaves_what_is_stored(tmp_path: Path) -> None:
     port = free_port()
     scheduler = begin("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")

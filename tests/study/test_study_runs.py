@@ -97,6 +97,7 @@ def test_results_do_not_depend_on_the_number_of_processes(whole: Path, tmp_path:
     assert parquet.read_bytes() == (whole / "grid.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
     deadly = {"draft_tokens": 4, "deaths": 99}
     policies = [POLICY, {**POLICY, "parameters": deadly}]
