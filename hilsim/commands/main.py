@@ -20,7 +20,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
-    "validate": "validate", "calibrate": "calibrate", "chip": "chip",
+    "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")

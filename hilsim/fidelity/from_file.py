@@ -147,5 +147,6 @@ def from_here(chip: str | None) -> str | None:
 def notes_on(figures: MeasuredFigures, cases: Sequence[Case]) -> list[str]:
     """What a reader should know of a file: columns that were not read, and devices that were named for it."""
     found = [f"columns that were not read: {', '.join(figures.unread)}"] if figures.unread else []
+    found += figures.notes
     named = {(case.measurement.hardware, case.chip.name) for case in cases if case.measurement.hardware}
     return found + [f"{hardware!r} of the file was taken as {chip}" for hardware, chip in sorted(named)]

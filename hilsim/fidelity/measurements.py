@@ -1,8 +1,8 @@
-"""Measured figures: the rows of a CSV or of llama-bench, each checked; nothing doubtful is used without a message.
+"""Measured figures: the rows of a CSV or of a tool's log, each checked; nothing doubtful is used without a message.
 
 Columns: device, model, kind, metric and value must be there; case_id, params_b, weight_bits and act_bits or precision
 (w4a16), context_len, batch, runtime, power_mode, source, source_date, gmacs, layers_npu, layers_gpu, layers_cpu,
-primary_unit and note may.
+primary_unit, gpu_layers (of a language model, those that ran there; all where it is empty) and note may.
 
 | kind        | metric             | context_len is                                                                  |
 | llm_decode  | tok_s, latency_ms  | tokens in the cache; on units of fixed graphs the compiled context               |
@@ -15,7 +15,6 @@ primary_unit and note may.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.errors import Fault, ScenarioError
-from hilsim.fidelity.llama_bench import NEEDED as LLAMA_BENCH_NEEDED
-from hilsim.fidelity.llama_bench import as_row
-from hilsim.fidelity.recognise import FIGURES, LLAMA_BENCH, json_objects, require_kind
+from hilsim.fidelity.importers.contents import Contents
+from hilsim.fidelity.importers.formats import TITLES, Format, format_of, read_log
+from hilsim.fidelity.importers.log import Given, bits_of
+from hilsim.fidelity.recognise import FIGURES, require_kind
 from hilsim.fidelity.table import (
     DECIMAL_COMMA,
     POINTED_THOUSANDS,
@@ -35,7 +35,6 @@ from hilsim.fidelity.table import (
     doubtful_points,
     gathered,
     plain,
-    read_table,
 )
 from hilsim.files import read_text
 
@@ -56,9 +55,10 @@ NUMBERS = {
     "layers_npu": 1e7,
     "layers_gpu": 1e7,
     "layers_cpu": 1e7,
+    "gpu_layers": 1e4,
 }
 # Whole numbers: a point or comma there can only stand for thousands, or is a slip.
-WHOLE = ("context_len", "batch")
+WHOLE = ("context_len", "batch", "gpu_layers")
 FRACTIONS = tuple(column for column in NUMBERS if column not in WHOLE)
 # Columns that name things: digits alone, right behind a number that may be split, are the decimals of that number.
 SPLIT = ("value", "params_b", "gmacs", "context_len")
@@ -142,11 +142,27 @@ class Measurement:
 
 @dataclass(frozen=True)
 class MeasuredFigures:
-    """The rows of a file, its columns that mean nothing here, and whether its rows name the device."""
+    """The rows of a file, its columns that mean nothing here, notes on it, and whether its rows name the device."""
 
     rows: tuple[Measurement, ...]
     unread: tuple[str, ...]
     name_their_device: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """What a file holds before its rows are checked: cells by column with their lines, and the faults so far.
+
+    `german`: points may separate thousands in this table.
+    """
+
+    rows: tuple[tuple[int, dict[str, str]], ...]
+    unread: tuple[str, ...]
+    name_their_device: bool
+    notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    german: bool = False
 
 
 def read_measurements(file: Path, chip: str | None = None) -> list[Measurement]:
@@ -155,54 +171,56 @@ def read_measurements(file: Path, chip: str | None = None) -> list[Measurement]:
 
 
 def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
-    """The rows of a CSV, or of llama-bench's output in any of its formats, and the columns that were not read.
+    """The rows of a CSV, or of a log that states what a row needs, and the columns that were not read.
 
     `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called.
     """
-    name, faults, german = str(file), list[Fault](), False
-    kind = require_kind(file, FIGURES, LLAMA_BENCH)
-    text = read_text(file)
-    if kind == LLAMA_BENCH:
-        raw = [(line, as_row(record, chip, name, line, faults)) for line, record in records(text, name)]
-        unread: tuple[str, ...] = ()
-        names = False
+    require_kind(file, FIGURES, *TITLES)
+    contents = Contents(str(file), read_text(file))
+    found = format_of(contents)
+    if found is None:
+        read = rows_of_figures(contents, chip)
     else:
-        table = read_table(text, name, [column for column in NEEDED if column != "device" or chip is None], COLUMNS)
-        names = "device" in table.columns
-        raw = [
-            (row.line, normalised(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows
-        ]
-        unread = tuple(column for column in table.columns if column not in COLUMNS)
-        numbers = [cells.get(column, "") for _, cells in raw for column in FRACTIONS]
-        if decimal_commas(numbers, table.separator):
-            raw = [(line, with_points(cells)) for line, cells in raw]
-        else:
-            german = doubtful_points(numbers, table.separator)
-    before = len(faults)
-    rows = [row for line, cells in raw if (row := measurement(cells, name, line, faults, german)) is not None]
-    faults[before:] = [*faults[before:], *contradictions(rows, name)]
-    if not raw:
-        faults.append(Fault(name, "", "no rows", "at least one measurement below the header"))
+        read = rows_of_log(contents, found, Given(device=chip), whole=False)
+    return checked(contents.file, read)
+
+
+def checked(file: str, read: ReadRows) -> MeasuredFigures:
+    """The rows as measurements. Raises `ScenarioError` with all faults: nothing is used if anything is wrong."""
+    faults, here = list(read.faults), list[Fault]()
+    found = [measurement(cells, file, line, here, read.german) for line, cells in read.rows]
+    rows = [row for row in found if row is not None]
+    faults += [*here, *contradictions(rows, file)]
+    if not read.rows and not faults:
+        faults.append(Fault(file, "", "no rows", "at least one measurement below the header"))
     if faults:
         raise ScenarioError(gathered(faults))
-    return MeasuredFigures(tuple(rows), unread, names)
+    return MeasuredFigures(tuple(rows), read.unread, read.name_their_device, read.notes)
 
 
-def records(text: str, file: str) -> list[tuple[int, dict[str, str]]]:
-    """What llama-bench wrote, as text by column, with the lines where it stands."""
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            objects = list(json_objects(text))
-        except json.JSONDecodeError as error:
-            raise ScenarioError([Fault(file, f"line {error.lineno}", error.msg.lower(), "JSON")]) from None
-        except (ValueError, RecursionError) as error:
-            raise ScenarioError([Fault(file, "", str(error).lower(), "JSON that Python can read")]) from None
-        kinds = (str, int, float)
-        return [
-            (line, {key: str(value) for key, value in record.items() if isinstance(value, kinds)})
-            for line, record in objects
-        ]
-    return [(row.line, row.cells) for row in read_table(text, file, LLAMA_BENCH_NEEDED, LLAMA_BENCH_NEEDED).rows]
+def rows_of_log(contents: Contents, found: Format, given: Given, *, whole: bool = True) -> ReadRows:
+    """The rows of a tool's log; `whole` demands that every row has a device, a model and a precision."""
+    log = read_log(contents, found, given, whole=whole)
+    rows = tuple(
+        (line, cells | {"device": cells.get("device") or cells.get("hardware", "")})
+        for line, cells in (() if log.faults else log.rows)
+    )
+    return ReadRows(rows, log.unread, name_their_device=False, notes=tuple(log.notes), faults=tuple(log.faults))
+
+
+def rows_of_figures(contents: Contents, chip: str | None) -> ReadRows:
+    """The rows of a table in our own columns."""
+    needed = [column for column in NEEDED if column != "device" or chip is None]
+    table = contents.table(needed, COLUMNS)
+    names, german = "device" in table.columns, False
+    raw = [(row.line, normalised(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows]
+    unread = tuple(column for column in table.columns if column not in COLUMNS)
+    numbers = [cells.get(column, "") for _, cells in raw for column in FRACTIONS]
+    if decimal_commas(numbers, table.separator):
+        raw = [(line, with_points(cells)) for line, cells in raw]
+    else:
+        german = doubtful_points(numbers, table.separator)
+    return ReadRows(tuple(raw), unread, names, german=german)
 
 
 def normalised(cells: Mapping[str, str]) -> dict[str, str]:
@@ -216,9 +234,8 @@ def normalised(cells: Mapping[str, str]) -> dict[str, str]:
     found["metric"] = (
         "ttft_ms" if metric in MILLISECONDS and found["kind"] == "llm_prefill" else MILLISECONDS.get(metric, metric)
     )
-    if (precision := found.pop("precision", "").casefold()) and not found.get("weight_bits"):
-        weights, _, activations = precision.removeprefix("w").partition("a")
-        found |= {"weight_bits": weights, "act_bits": activations or "fp16"}
+    if (precision := found.pop("precision", "")) and not found.get("weight_bits"):
+        found["weight_bits"], found["act_bits"] = bits_of(precision)
     for column in ("weight_bits", "act_bits"):
         found[column] = re.sub(r"^int ?(?=\d)|[- ]?bits?$", "", found.get(column, "").casefold())
     return found

@@ -6,30 +6,23 @@ the place of its figures in the columns of a CSV of measurements.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hilsim.errors import Fault, InputError
-from hilsim.fidelity.table import SYNONYMS, columns_of, header_of
+from hilsim.fidelity.importers.contents import Contents
+from hilsim.fidelity.importers.formats import TITLES, format_of
+from hilsim.fidelity.table import SYNONYMS, columns_of
 from hilsim.files import encoding_of, exists, read_text
 
 PIECE = 4096
+IMPORT = "python -m hilsim import FILE"
 FIGURES = "measured figures (CSV)"
 STEP_LOG = "the step log of a two-device run (JSON)"
-LLAMA_BENCH = "llama-bench's rows"
 JSON = "JSON of a kind that is not known"
 TABLE = "Save it as CSV; a spreadsheet's 'CSV UTF-8' is read as it is."
-BY_HAND = "Copy its figures into a CSV of measured figures (docs/logs.md): "
-PERF_YAML = "an AI-Hub perf.yaml"
-AI_HUB = (
-    f"{BY_HAND}llm_decode, tok_s, tokens_per_second; llm_prefill, ttft_ms, the least time_to_first_token (one pass of "
-    "128 tokens); network, latency_ms, inference_time_milliseconds."
-)
 SCENARIO = "python simulate.py scenarios/orin_8295.yaml --set"
 CONVERSATIONS = f"{SCENARIO} workload.conversations=FILE"
 TRANSCRIPT = (
@@ -37,7 +30,6 @@ TRANSCRIPT = (
     "--set logits.source=transcript --set logits.file=FILE"
 )
 PREDICTED = "It holds predictions, no measurement."
-VLLM = f"{BY_HAND}llm_prefill, ttft_ms, mean_ttft_ms; llm_decode, latency_ms, mean_tpot_ms."
 PACKED = {b"\x1f\x8b": "gunzip -k", b"BZh": "bunzip2 -k", b"\xfd7zXZ": "unxz -k", b"\x28\xb5\x2f\xfd": "unzstd"}
 ZIPS = {
     b".npy": ("a transcript of hilsim or another .npz", TRANSCRIPT),
@@ -57,7 +49,6 @@ OBJECTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("draft_times",), STEP_LOG, "python -m hilsim validate --trace FILE"),
     (("verify_times",), STEP_LOG, "python -m hilsim validate --trace FILE"),
     (("strategy", "metrics"), STEP_LOG, "python -m hilsim validate --trace FILE"),
-    (("n_prompt", "n_gen", "avg_ts"), LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME"),
     (("recording",), "a recording of a board's steps", "python -m hilsim calibrate FILE --chip NAME"),
     (("traceEvents",), "a timeline for Perfetto (simulate.py --trace)", "Open it in Perfetto."),
     (("scenario", "digest", "versions"), "a report of simulate.py", PREDICTED),
@@ -65,7 +56,6 @@ OBJECTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("samples", "missing"), "a report of validate --trace", "Give the log that it was made of."),
     (("turns",), "conversations", CONVERSATIONS),
     (("conversations",), "conversations (ShareGPT)", CONVERSATIONS),
-    (("mean_ttft_ms",), "a report of vLLM's benchmark", VLLM),
     (("model_type", "architectures"), "a checkpoint's config.json", "It describes a model and measures nothing."),
     (("model_type", "hidden_size"), "a checkpoint's config.json", "It describes a model and measures nothing."),
 )  # fmt: skip
@@ -75,8 +65,6 @@ BLOCKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("axes",), "a study", "python -m hilsim study FILE"),
     (("units", "memory"), "a chip", "python -m hilsim chip FILE"),
     (("architecture", "vocabulary"), "a model", "Name it in a row's model column."),
-    (("performance_metrics",), PERF_YAML, AI_HUB),
-    (("supported_chipsets",), PERF_YAML, AI_HUB),
 )  # fmt: skip
 
 
@@ -108,9 +96,16 @@ def kind_of(file: Path) -> FileKind | None:
         text = read_text(file)
     except InputError:
         return None
-    if text.lstrip()[:1] in ("{", "["):
-        return json_kind(text)
-    return table_kind(text) or yaml_kind(text)
+    contents = Contents(str(file), text)
+    if kind := json_kind(contents) if contents.is_json else table_kind(contents):
+        return kind
+    found = format_of(contents)
+    return FileKind(found.title, IMPORT) if found is not None else yaml_kind(text)
+
+
+def is_log(kind: FileKind | None) -> bool:
+    """Whether it is a kind that `import` reads."""
+    return kind is not None and kind.name in TITLES
 
 
 def require_kind(file: Path, *expected: str) -> str | None:
@@ -134,49 +129,27 @@ def binary_kind(head: bytes) -> FileKind | None:
     return next((FileKind(*kind) for magic, kind in BINARY.items() if head.startswith(magic)), None)
 
 
-def json_kind(text: str) -> FileKind | None:
-    """A JSON file, or one of JSON lines, by the keys of its first object."""
-    try:
-        _, first = next(json_objects(text))
-    except (ValueError, RecursionError, StopIteration):
-        return None
-    keys = set(first)
+def json_kind(contents: Contents) -> FileKind | None:
+    """A JSON file, or one of JSON lines, by the keys of its first object; None where it has none that is whole."""
+    first = contents.first
+    if (found := format_of(contents)) is not None:
+        return FileKind(found.title, IMPORT)
     for needed, name, use in OBJECTS:
-        if keys.issuperset(needed):
+        if set(first).issuperset(needed):
             return FileKind(name, use)
     if {"model", "kind", "metric", "value"} <= set(columns_of(list(first))):
         return FileKind("measured figures in JSON", "Write these keys as CSV columns, and every record as a row.")
-    return FileKind(
-        JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6]) or 'none'}."
-    )
+    if not first:
+        return None
+    return FileKind(JSON, f"Its keys begin with {', '.join(repr(key)[1:-1][:30] for key in list(first)[:6])}.")
 
 
-def json_objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list, of JSON lines or a single one, with their first lines.
-
-    Raises `json.JSONDecodeError`, or `RecursionError`, where something else follows.
-    """
-    decoder, at, line = json.JSONDecoder(), 0, 1
-    while found := re.compile(r"[\s,\[]*(?=\{)").match(text, at):
-        line += text.count("\n", at, found.end())
-        value, end = decoder.raw_decode(text, found.end())
-        yield line, value
-        line, at = line + text.count("\n", found.end(), end), end
-    if text[at:].strip() != ("]" if text.lstrip().startswith("[") else ""):
-        raise json.JSONDecodeError("something other than an object, or no end", text, at)
-
-
-def table_kind(text: str) -> FileKind | None:
-    """A table with two of our columns, one of llama-bench's, or what hilsim writes itself."""
-    _, headers = header_of(text)
-    columns = columns_of(headers)
-    if {"n_prompt", "n_gen", "avg_ts"} <= set(columns):
-        return FileKind(LLAMA_BENCH, "python -m hilsim validate --csv FILE --chip NAME")
-    if re.search(r"\|\s*test\s*\|\s*t/s\s*\|", text[:PIECE]):
-        return FileKind("llama-bench's table (Markdown)", "Write it with llama-bench -o csv.")
-    if {"point", "state"} <= set(columns):
+def table_kind(contents: Contents) -> FileKind | None:
+    """A table with two of our columns, or what hilsim writes itself; None of what the formats of logs recognise."""
+    columns = set(contents.columns)
+    if {"point", "state"} <= columns:
         return FileKind("the results of a study", PREDICTED)
-    if len(set(columns) & set(SYNONYMS)) >= 2:
+    if len(columns & set(SYNONYMS)) >= 2 and format_of(contents) is None:
         return FileKind(FIGURES, "python -m hilsim validate --csv FILE")
     return None
 

@@ -196,7 +196,7 @@ def gathered(faults: Sequence[Fault]) -> list[Fault]:
 def ranges(numbers: Iterable[int]) -> str:
     """Line numbers with runs drawn together: 3-5, 9."""
     parts: list[list[int]] = []
-    for number in sorted(numbers):
+    for number in sorted(set(numbers)):
         if parts and number == parts[-1][-1] + 1:
             parts[-1].append(number)
         else:

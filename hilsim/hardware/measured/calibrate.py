@@ -8,7 +8,7 @@ from pathlib import Path
 from hilsim.describe.catalogue import known_as, load_chip, load_named, written_chip
 from hilsim.describe.model import Model
 from hilsim.errors import Fault, InputError
-from hilsim.fidelity.recognise import LLAMA_BENCH, kind_of
+from hilsim.fidelity.recognise import is_log, kind_of
 from hilsim.fidelity.steps import RecordedStep, StepCalibration, calibrate_steps
 from hilsim.files import require_readable
 from hilsim.hardware.measured.profile import taken
@@ -21,10 +21,9 @@ SAME_VOCABULARY = 0.05
 
 
 def holds_recording(file: Path) -> bool:
-    """Whether a file is a recording, or is called like one and is not what llama-bench writes under that name."""
+    """Whether a file is a recording, or is called like one and is no log that tools write under that name."""
     if file.suffix == ".jsonl":
-        kind = kind_of(file)
-        return kind is None or kind.name != LLAMA_BENCH
+        return not is_log(kind_of(file))
     require_readable(file)
     try:
         with file.open("rb") as stream:

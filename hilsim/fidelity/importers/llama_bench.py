@@ -1,4 +1,4 @@
-"""The rows of llama-bench (-o csv, json or jsonl) as rows of measured figures.
+"""The rows of llama-bench (-o csv, json, jsonl or md; ggml-org/llama.cpp, tools/llama-bench).
 
 | of llama-bench                  | here                                                                       |
 | n_prompt > 0, n_gen = 0         | llm_prefill of n_prompt tokens, tok_s = avg_ts                             |
@@ -7,12 +7,14 @@
 | model_type, else model_filename | precision: Q4_* and IQ4_* 4-bit weights, Q8_0 8/8, F16 and BF16 fp16       |
 | backends, n_gpu_layers, devices | primary_unit: CPU with -ngl 0, -dev none or in a CPU build, NPU with QNN,  |
 |                                 | else GPU                                                                   |
-| --chip, else gpu_info, cpu_info | device                                                                     |
+| --device, --chip                | device; gpu_info and cpu_info are what the processor is called             |
 
 Weights of other widths, caches that are not f16, prompts and answers in one figure (-pg), prompts behind other tokens
 (-d), embeddings, mixtures of experts and models that are split between CPU and GPU, several devices or computers (RPC)
 have no counterpart here: such rows are left out with the reason.
-Other importers stand beside this module: a function that knows its columns, and one from a record to our columns.
+
+A Markdown table holds the same in other columns: params, ngl, test (pp512, tg128 @ d1024) and t/s (630.27 ± 1.20), and
+of the settings those that were varied; it names no model's file.
 """
 
 from __future__ import annotations
@@ -20,10 +22,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hilsim.errors import Fault
+from hilsim.fidelity.importers.contents import Contents
+from hilsim.fidelity.importers.log import Log
 
 NAME = "llama-bench"
 NEEDED = ("n_prompt", "n_gen", "avg_ts", "model_type")
+IN_MARKDOWN = ("model", "test", "t_s")
+# What a Markdown table calls the columns of the other formats.
+MARKDOWN = {
+    "model": "model_type", "ngl": "n_gpu_layers", "threads": "n_threads", "fa": "flash_attn",
+    "mmap": "use_mmap", "nkvo": "no_kv_offload", "embd": "embeddings", "dev": "devices", "ts": "tensor_split",
+    "ot": "tensor_buft_overrides",
+}  # fmt: skip
+TEST = re.compile(r"(?:pp ?(\d+))?\+?(?:tg ?(\d+))?(?: @ d(\d+))?")
 SETTINGS = ("n_batch", "n_ubatch", "n_threads", "flash_attn", "use_mmap", "stddev_ts", "test_time", "build_commit")
 # Weights by the name of their quantisation; llama.cpp multiplies Q8_0 with activations in 8 bits.
 FORMATS = {
@@ -41,45 +52,79 @@ AGREE = 1.3
 YES = ("1", "true", "True")
 
 
-def as_row(record: Mapping[str, str], chip: str | None, file: str, line: int, faults: list[Fault]) -> dict[str, str]:
-    """A record in our columns; `forbidden` is the reason why it is left out. Faults are appended to `faults`.
+def is_llama_bench(contents: Contents) -> bool:
+    """Whether its rows have llama-bench's names."""
+    return {"n_prompt", "n_gen", "avg_ts"} <= (set(contents.first) or set(contents.headers))
 
-    `chip` is the device where the caller knows it: what llama-bench writes of it is the GPU's name, which boards share.
-    """
-    prompt, answer, depth = (whole(record, name, file, line, faults) for name in ("n_prompt", "n_gen", "n_depth"))
-    layers = whole(record, "n_gpu_layers", file, line, faults, least=-1)
-    rate, nanoseconds = (real(record, name, file, line, faults) for name in ("avg_ts", "avg_ns"))
+
+def is_markdown(contents: Contents) -> bool:
+    """Whether it is llama-bench's table for people."""
+    return set(IN_MARKDOWN) <= set(contents.headers)
+
+
+def read(log: Log) -> None:
+    """A row a record."""
+    if log.contents.is_json:
+        for line, record in log.contents.objects:
+            texts = {key: str(value) for key, value in record.items() if isinstance(value, str | int | float)}
+            read_row(log, line, texts)
+        return
+    for row in log.contents.table(NEEDED).rows:
+        read_row(log, row.line, row.cells)
+
+
+def read_markdown(log: Log) -> None:
+    """A row a line of the table."""
+    for row in log.contents.table(["model", "kind"]).rows:
+        cells = {MARKDOWN.get(name, name): cell for name, cell in row.cells.items()}
+        # Where figures stand, test is the kind, params are params_b and the backend is the runtime.
+        cells["backends"] = row.cells.get("runtime", "")
+        test = TEST.fullmatch(row.cells["kind"])
+        if test is None or not (test[1] or test[2]):
+            log.fault(f"line {row.line}, test", repr(row.cells["kind"]), "pp512, tg128 or tg128 @ d1024")
+            continue
+        rate, _, scatter = row.cells.get("t_s", "").partition("±")
+        params = re.fullmatch(r"(\d+(?:\.\d+)?) ([BM])", row.cells.get("params_b", ""))
+        cells |= dict(zip(("n_prompt", "n_gen", "n_depth"), (part or "0" for part in test.groups()), strict=True))
+        cells |= {"avg_ts": rate.strip(), "stddev_ts": scatter.strip()}
+        cells["model_n_params"] = f"{float(params[1]) * (1e9 if params[2] == 'B' else 1e6):.0f}" if params else ""
+        read_row(log, row.line, cells)
+
+
+def read_row(log: Log, line: int, record: Mapping[str, str]) -> None:
+    """A record in our columns."""
+    prompt, answer, depth = (whole(log, record, name, line) for name in ("n_prompt", "n_gen", "n_depth"))
+    layers = whole(log, record, "n_gpu_layers", line, least=-1)
+    rate, nanoseconds = (
+        log.number(record, name, f"line {line}", needed=name == "avg_ts", zero=True) for name in ("avg_ts", "avg_ns")
+    )
     if rate and nanoseconds and not 1 / AGREE < (prompt + answer) * 1e9 / nanoseconds / rate < AGREE:
         found = f"avg_ts {rate:g} and avg_ns {nanoseconds:g} for {prompt + answer} tokens"
-        faults.append(
-            Fault(file, f"line {line}, avg_ts", found, "two figures of one measurement", "Is the row cut or edited?")
-        )
+        log.fault(f"line {line}, avg_ts", found, "two figures of one measurement", "Is the row cut or edited?")
     if not prompt and not answer:
-        faults.append(Fault(file, f"line {line}, n_prompt", "no tokens, n_gen neither", "tokens read or generated"))
+        log.fault(f"line {line}, n_prompt", "no tokens, n_gen neither", "tokens read or generated")
     unit = unit_of(record.get("backends", ""), layers, record.get("devices", ""))
     weights, activations, stored = format_of(record)
-    params = real(record, "model_n_params", file, line, faults)
-    settings = ", ".join(f"{name} {record[name]}" for name in SETTINGS if record.get(name))
-    return {
-        "case_id": f"{NAME}, line {line}",
-        "device": chip or record.get("cpu_info" if unit == "cpu" else "gpu_info", "") or record.get("cpu_info", ""),
-        "model": file_name(record) or record.get("model_type", ""),
-        "params_b": f"{params / 1e9:.6g}" if params else "",
-        "weight_bits": weights,
-        "act_bits": activations,
-        "kind": "llm_prefill" if prompt and not answer else "llm_decode",
-        "context_len": str(prompt if prompt and not answer else depth + (answer + 2) // 2),
-        "metric": "tok_s",
-        "value": record.get("avg_ts", ""),
-        "runtime": "llama.cpp",
-        "source": f"{NAME} {record.get('build_commit', '')}".strip(),
-        "primary_unit": unit,
-        "note": settings,
-        "forbidden": forbidden(record, prompt, answer, depth, stored),
-        "origin": NAME,
-        "hardware": record.get("cpu_info" if unit == "cpu" else "gpu_info", ""),
-        "gpu_layers": str(layers) if layers > 0 and unit != "cpu" else "",
-    }
+    params = log.number(record, "model_n_params", f"line {line}", needed=False, zero=True)
+    processor = record.get("cpu_info" if unit == "cpu" else "gpu_info", "")
+    log.add(
+        line,
+        model=file_name(record) or record.get("model_type", ""),
+        params_b=params / 1e9 if params else None,
+        weight_bits=weights,
+        act_bits=activations,
+        kind="llm_prefill" if prompt and not answer else "llm_decode",
+        context_len=prompt if prompt and not answer else depth + (answer + 2) // 2,
+        metric="tok_s",
+        value=record.get("avg_ts", ""),
+        runtime="llama.cpp",
+        source=f"{NAME} {record.get('build_commit', '')}".strip(),
+        primary_unit=unit,
+        note=", ".join(f"{name} {record[name]}" for name in SETTINGS if record.get(name)),
+        forbidden=forbidden(record, prompt, answer, depth, stored),
+        hardware=processor or record.get("cpu_info", "") or "none",
+        gpu_layers=layers if layers > 0 and unit != "cpu" else None,
+    )
 
 
 def file_name(record: Mapping[str, str]) -> str:
@@ -146,19 +191,10 @@ def elsewhere(record: Mapping[str, str]) -> str:
     return ""
 
 
-def whole(record: Mapping[str, str], name: str, file: str, line: int, faults: list[Fault], least: int = 0) -> int:
+def whole(log: Log, record: Mapping[str, str], name: str, line: int, least: int = 0) -> int:
     """A count of a record; 0 where the column is missing, and after a fault."""
     text = record.get(name, "") or "0"
     if re.fullmatch(r"-?\d{1,9}", text) and int(text) >= least:
         return int(text)
-    faults.append(Fault(file, f"line {line}, {name}", repr(text[:40]), f"a whole number from {least}"))
+    log.fault(f"line {line}, {name}", repr(text[:40]), f"a whole number from {least}")
     return 0
-
-
-def real(record: Mapping[str, str], name: str, file: str, line: int, faults: list[Fault]) -> float:
-    """A figure of a record; 0 where the column is missing, and after a fault."""
-    text = record.get(name, "") or "0"
-    if re.fullmatch(r"\d{1,25}(\.\d{1,25})?([eE][-+]?\d{1,2})?", text):
-        return float(text)
-    faults.append(Fault(file, f"line {line}, {name}", repr(text[:40]), "a number"))
-    return 0.0

@@ -1,0 +1,106 @@
+"""The text of a file as its format is recognised by: JSON objects with their lines, or a table with its header."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.fidelity.table import CsvTable, columns_of, header_of, plain, read_table
+
+# The line of dashes under a Markdown table's header.
+RULE = re.compile(r"\s*\|?(\s*:?-{2,}:?\s*\|)+(\s*:?-{2,}:?\s*)?\|?\s*")
+CUT = "Was the file cut while it was written or copied?"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A file's name and text."""
+
+    file: str
+    text: str
+
+    @property
+    def is_json(self) -> bool:
+        return self.text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+
+    @cached_property
+    def first(self) -> dict[str, Any]:
+        """The first object of JSON, of its list or lines; empty where there is none that is whole."""
+        try:
+            return next(json_objects(self.text), (0, {}))[1] if self.is_json else {}
+        except (ValueError, RecursionError):
+            return {}
+
+    @cached_property
+    def objects(self) -> list[tuple[int, dict[str, Any]]]:
+        """All objects with their first lines. Raises `ScenarioError` where the JSON is not whole."""
+        try:
+            return list(json_objects(self.text))
+        except json.JSONDecodeError as error:
+            place = f"line {error.lineno}"
+            raise ScenarioError([Fault(self.file, place, error.msg.lower(), "whole JSON", CUT)]) from None
+        except (ValueError, RecursionError) as error:
+            raise ScenarioError([Fault(self.file, "", str(error).lower(), "JSON that Python can read")]) from None
+
+    @cached_property
+    def as_csv(self) -> str:
+        """The text of a table; of one in Markdown its lines as CSV, and empty lines for all others."""
+        lines = self.text.splitlines()
+        # A rule has as many bars as the header above it.
+        rules = [n for n, line in enumerate(lines) if n and RULE.fullmatch(line) and bars(line) == bars(lines[n - 1])]
+        if not rules:
+            return self.text
+        kept = [markdown_row(line) if "|" in line and number not in rules else "" for number, line in enumerate(lines)]
+        return "\n".join(["" if number < rules[0] - 1 else line for number, line in enumerate(kept)]) + "\n"
+
+    @cached_property
+    def headers(self) -> list[str]:
+        """The cells of a table's header in small letters with underscores; of other text whatever its first line is."""
+        return [] if self.is_json else [plain(header) for header in header_of(self.as_csv)[1]]
+
+    @property
+    def columns(self) -> list[str]:
+        """The header as our columns."""
+        return columns_of(self.headers)
+
+    def cells(self, column: str) -> list[str]:
+        """The cells of a column of ours as far as the table can be read; none where it cannot."""
+        try:
+            return [row.cells.get(column, "") for row in self.table([column]).rows]
+        except InputError:
+            return []
+
+    def table(self, needed: Sequence[str], known: Iterable[str] = ()) -> CsvTable:
+        """The table's rows. Raises `ScenarioError` where a column is missing or a shape cannot be right."""
+        return read_table(self.as_csv, self.file, needed, known or needed)
+
+
+def bars(line: str) -> int:
+    """How many cells of a Markdown table a line has, less one."""
+    return line.strip().strip("|").count("|")
+
+
+def markdown_row(line: str) -> str:
+    """The cells between the bars of a line, as a line of CSV."""
+    cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
+
+
+def json_objects(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, of JSON lines or a single one, with their first lines.
+
+    Raises `json.JSONDecodeError`, or `RecursionError`, where something else follows.
+    """
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    while found := re.compile(r"[\s,\[]*(?=\{)").match(text, at):
+        line += text.count("\n", at, found.end())
+        value, end = decoder.raw_decode(text, found.end())
+        yield line, value
+        line, at = line + text.count("\n", found.end(), end), end
+    if text[at:].strip() != ("]" if text.lstrip().startswith("[") else ""):
+        raise json.JSONDecodeError("something other than an object, or no end", text, at)

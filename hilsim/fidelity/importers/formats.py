@@ -1,0 +1,156 @@
+"""The formats of logs that are read, how each is recognised by its content, and what the user's statements add.
+
+A device that is stated chooses among those that a file names; a model or runtime that is stated is what a file calls
+otherwise. A precision fills what a file does not have, and may not contradict it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from hilsim.describe.catalogue import is_file, known_as, written_chip
+from hilsim.describe.chip import Chip
+from hilsim.describe.names import KnownName, resolve
+from hilsim.errors import Fault, InputError
+from hilsim.fidelity.importers import edge_llm, etdump, genie, llama_bench, perf_yaml, plain_table, qnn, trtexec, vllm
+from hilsim.fidelity.importers.contents import Contents
+from hilsim.fidelity.importers.log import Given, Log, bits_of
+from hilsim.files import is_text
+
+ASKED = ("device", "model", "precision")  # what every row must have, and a user can state
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its name for --format, what a message calls a file of it, and its functions.
+
+    `runtime` is that of its rows where the file names none.
+    """
+
+    name: str
+    title: str
+    is_it: Callable[[Contents], bool]
+    read: Callable[[Log], None]
+    runtime: str = ""
+
+
+# The first that recognises a file reads it: those with names of their own come before tables that people made.
+FORMATS = (
+    Format("llama-bench", "llama-bench's rows", llama_bench.is_llama_bench, llama_bench.read),
+    Format("llama-bench-md", "llama-bench's table (Markdown)", llama_bench.is_markdown, llama_bench.read_markdown),
+    Format("genie", "a Genie profile", genie.is_genie, genie.read, "genie/QNN"),
+    Format("qnn", "QNN's profiling events (CSV)", qnn.is_qnn, qnn.read, "QNN"),
+    Format("perf-yaml", "an AI-Hub perf.yaml", perf_yaml.is_perf_yaml, perf_yaml.read),
+    Format("trtexec-times", "trtexec's times (--exportTimes)", trtexec.is_times, trtexec.read_times, "TensorRT"),
+    Format("trtexec-profile", "trtexec's profile (--exportProfile)", trtexec.is_profile, trtexec.read_profile,
+           "TensorRT"),
+    Format("edge-llm", "a profile of TensorRT Edge-LLM", edge_llm.is_edge_llm, edge_llm.read, "TensorRT Edge-LLM"),
+    Format("vllm", "a report of vLLM's benchmark", vllm.is_vllm, vllm.read),
+    Format("etdump", "ExecuTorch's events (ETDump as a table)", etdump.is_etdump, etdump.read, "ExecuTorch"),
+    Format("table", "a table of figures", plain_table.is_plain_table, plain_table.read),
+)  # fmt: skip
+TITLES = tuple(one.title for one in FORMATS)
+
+
+def format_of(contents: Contents) -> Format | None:
+    """The format that recognises a file."""
+    return next((one for one in FORMATS if one.is_it(contents)), None)
+
+
+def named_format(name: str) -> Format:
+    """The format of a name. Raises `InputError` where there is none."""
+    if (found := next((one for one in FORMATS if one.name == name), None)) is None:
+        known = ", ".join(one.name for one in FORMATS)
+        raise InputError([Fault("--format", "", repr(name), f"one of {known}")])
+    return found
+
+
+def read_log(contents: Contents, found: Format, given: Given, *, whole: bool = True) -> Log:
+    """A log read, its rows completed by what the user states; its faults are with it.
+
+    `whole`: every row needs a device, a model and a precision; without it a model alone.
+    """
+    log = Log(contents, given)
+    try:
+        found.read(log)
+    except InputError as error:
+        log.faults += error.faults
+    state(log, found)
+    if not log.rows and not log.faults:
+        log.fault("", f"{found.title} without a row", "at least one measurement")
+    if not log.faults:
+        require_named(log, found, ASKED if whole else ("model",))
+    return log
+
+
+def state(log: Log, found: Format) -> None:
+    """Complete the rows by what the user states and by the format."""
+    given, title = log.given, found.title
+    models = {cells["model"] for _, cells in log.rows if cells.get("model")}
+    devices = {cells["device"] for _, cells in log.rows if cells.get("device")}
+    if given.model is not None and len(models) > 1:
+        found_models = f"{given.model} beside a file of {len(models)} models"
+        log.faults.append(Fault("--model", "", found_models, "a file of one model, or of none"))
+    meant = devices_meant(given.device, devices) if given.device is not None else devices
+    if devices and not meant:
+        named = ", ".join(sorted(devices)[:8])
+        log.faults.append(Fault("--device", "", f"{given.device}, of which the file has no row", f"one of {named}"))
+    seen: Counter[tuple[int, str]] = Counter()
+    for line, cells in log.rows:
+        cells["origin"] = title
+        if cells.get("device") and cells["device"] not in meant:
+            cells["forbidden"] = "it is of another device"
+        elif given.device is not None:
+            if cells.get("device") and len(meant) > 1:
+                cells["note"] = "; ".join(filter(None, (cells.get("note"), cells["device"])))
+            cells["device"] = given.device
+        cells["model"] = given.model or cells.get("model", "")
+        cells["runtime"] = given.runtime or cells.get("runtime", "") or found.runtime
+        cells["primary_unit"] = given.unit or cells.get("primary_unit", "")
+        if precision := cells.pop("precision", ""):
+            cells["weight_bits"], cells["act_bits"] = bits_of(precision)
+        if given.precision is not None:
+            wanted, stated = bits_of(given.precision), (cells.get("weight_bits", ""), cells.get("act_bits", ""))
+            if stated[0] and stated != wanted and not cells.get("forbidden"):
+                log.fault(f"line {line}", f"--precision {given.precision} beside {'/'.join(stated)}", "one precision")
+            cells["weight_bits"], cells["act_bits"] = wanted
+        for name, number in (("params_b", given.params_b), ("gmacs", given.gmacs)):
+            if number is not None:
+                cells[name] = f"{number:g}"
+        cells["source"] = cells.get("source", "") or title.removeprefix("a ")
+        cells.setdefault("forbidden", "")
+        seen[line, cells["kind"]] += 1
+        again = f" ({seen[line, cells['kind']]})" if seen[line, cells["kind"]] > 1 else ""
+        file = Path(log.contents.file).name
+        cells.setdefault("case_id", f"{file}, line {line}, {cells['kind']}{again}")
+        if not all(map(is_text, cells.values())):
+            log.fault(f"line {line}", "half a character (a lone surrogate)", "text")
+
+
+def devices_meant(stated: str, named: Collection[str]) -> set[str]:
+    """Which of a file's devices a spelling means: those of that name, else those that carry that chip."""
+    if exact := {one for one in named if resolve(stated, [KnownName(one)], "chip")}:
+        return exact
+    name = stated.partition("@")[0]
+    chip = written_chip(name, Path("--device")) if is_file(name) else known_as(name, "chip", Chip)
+    carried = {one: known_as(one, "chip", Chip) for one in named}
+    return set() if chip is None else {one for one, of in carried.items() if of is not None and of.name == chip.name}
+
+
+def require_named(log: Log, found: Format, asked: tuple[str, ...]) -> None:
+    """A fault that names every option whose value a usable row of the file lacks."""
+    usable = [cells for _, cells in log.rows if not cells["forbidden"]]
+    columns = {"precision": "weight_bits"}
+    lacking = [name for name in asked if any(not cells.get(columns.get(name, name)) for cells in usable)]
+    if lacking:
+        processors = sorted({cells["hardware"] for cells in usable if cells.get("hardware")} - {"none"})
+        called = f" ({', '.join(processors)} is what its processor is called)" if processors else ""
+        options = " ".join(f"--{name} NAME" for name in lacking)
+        log.fault(
+            "", f"{found.title} that states no {' and no '.join(lacking)}{called}", f"the user to state it: {options}",
+            f"Use: python -m hilsim import {shlex.quote(log.contents.file)} {options}",
+        )  # fmt: skip
