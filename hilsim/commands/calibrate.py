@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def fit_rows(options: argparse.Namespace) -> int:
     """What was fitted, how well it is known and how well it predicts; then warnings and notes on the rows."""
     from rich.console import Console
+    from rich.text import Text
 
     from hilsim.fidelity.chip_file import write_chip
     from hilsim.fidelity.from_file import calibrate
@@ -67,6 +68,8 @@ def fit_rows(options: argparse.Namespace) -> int:
     console = Console()
     console.print(calibration_table(found.calibration.record.title, found.calibration.figures))
     console.print(f"\n{found.calibration.residuals}")
+    for sentence in found.calibration.account:
+        console.print(Text(sentence))
     if found.left_out:
         console.print(left_out_lines(found.left_out))
     for line in remark_lines([str(doubt) for doubt in found.doubts], found.notes):

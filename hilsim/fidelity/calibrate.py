@@ -23,6 +23,7 @@ from hilsim.fidelity.cases import Case
 from hilsim.fidelity.constants import digits, movable, span
 from hilsim.fidelity.families import fit_family
 from hilsim.fidelity.fit import Fitted, fit
+from hilsim.fidelity.moved import account
 
 R = TypeVar("R", bound=Record)
 OVERHEADS = ("step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
@@ -39,6 +40,7 @@ class Calibration:
     cases: tuple[Case, ...]
     errors: tuple[float, ...]
     figures: dict[str, Figure]
+    account: tuple[str, ...] = ()  # of a chip: which constants moved, and whether a runtime explains it as well
 
     @property
     def residuals(self) -> str:
@@ -99,7 +101,8 @@ def calibrate_chip(
     fitted = fit(begun, free, predict, [case.measured for case in rows], [case.kind for case in rows])
     found = checked(fitted, rows, file, untouched_is_fault=True)
     require_below_peak(found, chip, file)
-    return finished(with_figures(begun, found), rows, fitted, found)
+    made = finished(with_figures(begun, found), rows, fitted, found)
+    return replace(made, account=account(rows, predict(begun), list(fitted.residuals), free, found))
 
 
 def in_runtime(

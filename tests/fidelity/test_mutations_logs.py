@@ -18,6 +18,7 @@ from hilsim.describe.strict_yaml import parse
 from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
 from hilsim.fidelity.from_file import families
+from hilsim.fidelity.imported import import_logs
 from hilsim.fidelity.measurements import read_figures
 from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replay
@@ -25,6 +26,7 @@ from hilsim.files import read_text
 from hilsim.places import CODE as PROJECT
 from hilsim.sources.synthetic import SyntheticSource
 from tests.fidelity.test_doubts import GREEDY, SECONDS
+from tests.fidelity.test_importers import EXAMPLES, IMPORTS
 from tests.fidelity.test_tables import BENCH, DECODE
 from tests.mutations import ODDITIES, changed_bytes, changed_tree, json_bytes, survive
 from tests.tiny import ROW
@@ -95,6 +97,26 @@ def test_no_broken_output_of_llama_bench_breaks_the_program(tmp_path: Path) -> N
                 data = json_bytes(changed_tree(records, chance))
         inputs.append((f"{number}.rig", data))
     survive(measure, inputs, tmp_path, accepted=range(30, 290))
+
+
+def take(path: Path) -> None:
+    """Import a log whose name ends with that of an example."""
+    import_logs([path], EXAMPLES[path.name.partition(" ")[2]][1])
+
+
+def test_no_broken_log_of_a_tool_breaks_the_program(tmp_path: Path) -> None:
+    """Each example with bytes changed, and the JSON ones with oddities in their values: imported whole or refused."""
+    chance = random.Random(20_261_130)
+    inputs = []
+    for number in range(2 * EACH):
+        name = list(EXAMPLES)[number % len(EXAMPLES)]
+        data = (IMPORTS / name).read_bytes()
+        if name.endswith(".json") and number % 3:
+            data = json_bytes(changed_tree(json.loads(data), chance))
+        else:
+            data = changed_bytes(data, chance)
+        inputs.append((f"{number} {name}", data))
+    survive(take, inputs, tmp_path, accepted=range(30, 570))
 
 
 def replay_log(path: Path) -> None:

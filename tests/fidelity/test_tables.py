@@ -395,22 +395,26 @@ STRANGERS: dict[str, tuple[object, str]] = {
     "a report": ({"scenario": "x", "digest": "y", "versions": {}, "speedup": 2}, "predictions, no measurement"),
     "a timeline": ({"traceEvents": []}, "Perfetto"),
     "conversations": ('{"id": "a", "turns": ["Hello"]}\n', "workload.conversations="),
-    "vLLM's benchmark": ({"mean_ttft_ms": 3, "mean_tpot_ms": 2}, "llm_decode, latency_ms, mean_tpot_ms"),
     "a checkpoint": ({"model_type": "llama", "architectures": []}, "measures nothing"),
     "figures in JSON": ([dict(ROW)], "Write these keys as CSV columns"),
     "other JSON": ({"a": 1, "b": 2}, "Its keys begin with a, b"),
-    "AI-Hub": ("models:\n- name: x\n  performance_metrics:\n  - device: y\n", "tokens_per_second"),
     "a scenario": ("name: x\ntarget: {}\npolicy: sync\n", "python simulate.py"),
     "a chip": ((PROJECT / "chips/sa8295p.yaml").read_text(encoding="utf-8"), "python -m hilsim chip"),
     "a model": ((PROJECT / "models/qwen3-8b.yaml").read_text(encoding="utf-8"), "model column"),
     "a study": ("name: x\naxes:\n- {key: seed, values: [1, 2]}\n", "python -m hilsim study"),
     "results of a study": ("point,state,speedup\n1,done,2\n", "predictions, no measurement"),
-    "a Markdown table": ("| model | size | backend | test | t/s |\n| --- |\n| x | 1 | CUDA | pp512 | 3 |\n", "-o csv"),
     "a packed file": (gzip.compress(FIGURES.encode()), "gunzip -k"),
     "a transcript": (npz(), "simulate.py SCENARIO --set logits.source=transcript"),
     "a workbook": (workbook(), "Save it as CSV"),
     "weights": (b"GGUF\3\0\0\0", "llama-bench -o csv"),
 }  # fmt: skip
+
+
+LOGS: dict[str, tuple[object, str]] = {
+    "vLLM's benchmark": ({"mean_ttft_ms": 3, "mean_tpot_ms": 2}, "python -m hilsim import"),
+    "AI-Hub": ("models:\n- name: x\n  performance_metrics:\n  - device: y\n", "python -m hilsim import"),
+    "a Markdown table": ("| model | test | t/s |\n|---|---|---|\n| x | pp512 | 3 |\n", "python -m hilsim import"),
+}
 
 
 def stranger(folder: Path, content: object) -> Path:
@@ -435,8 +439,8 @@ def test_another_file_in_the_place_of_figures_is_recognised_and_the_way_on_is_na
 
 @pytest.mark.parametrize(
     ("content", "use"),
-    [(FIGURES, "validate --csv"), (bytes(FIGURES.encode("utf-16")), "validate --csv"), *STRANGERS.values()],
-    ids=["figures", "figures of a spreadsheet", *STRANGERS],
+    [(FIGURES, "validate --csv"), (FIGURES.encode("utf-16"), "validate --csv"), *STRANGERS.values(), *LOGS.values()],
+    ids=["figures", "figures of a spreadsheet", *STRANGERS, *LOGS],
 )
 def test_another_file_in_the_place_of_a_log_is_recognised_too(content: object, use: str, tmp_path: Path) -> None:
     file = stranger(tmp_path, content)

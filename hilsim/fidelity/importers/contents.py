@@ -54,9 +54,14 @@ class Contents:
         # A rule has as many bars as the header above it.
         rules = [n for n, line in enumerate(lines) if n and RULE.fullmatch(line) and bars(line) == bars(lines[n - 1])]
         if not rules:
-            return self.text
+            # Of a saved data frame the index has no name.
+            return f"index{self.text}" if self.text[:1] in ("\t", ",") else self.text
         kept = [markdown_row(line) if "|" in line and number not in rules else "" for number, line in enumerate(lines)]
         return "\n".join(["" if number < rules[0] - 1 else line for number, line in enumerate(kept)]) + "\n"
+
+    @property
+    def is_markdown(self) -> bool:
+        return self.as_csv != self.text and not self.as_csv.startswith("index")
 
     @cached_property
     def headers(self) -> list[str]:
@@ -79,6 +84,18 @@ class Contents:
         """The table's rows. Raises `ScenarioError` where a column is missing or a shape cannot be right."""
         return read_table(self.as_csv, self.file, needed, known or needed)
 
+    def whole_table(self, needed: Sequence[str]) -> CsvTable:
+        """A table that a program wrote. Raises `ScenarioError` also where a row ends before its last cell."""
+        table = self.table(needed)
+        faults = [
+            Fault(self.file, f"line {row.line}", f"{len(row.cells)} of {len(table.columns)} cells", "a whole row", CUT)
+            for row in table.rows
+            if len(row.cells) < len(table.columns)
+        ]
+        if faults:
+            raise ScenarioError(faults)
+        return table
+
 
 def bars(line: str) -> int:
     """How many cells of a Markdown table a line has, less one."""
@@ -86,8 +103,11 @@ def bars(line: str) -> int:
 
 
 def markdown_row(line: str) -> str:
-    """The cells between the bars of a line, as a line of CSV."""
-    cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+    """The cells between the bars of a line, as a line of CSV; one that begins with a bar ends with one, or was cut."""
+    line = line.strip()
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    if line.startswith("|") and not line.endswith("|"):
+        cells.pop()
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
 
 

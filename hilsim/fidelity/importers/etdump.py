@@ -24,7 +24,7 @@ def is_etdump(contents: Contents) -> bool:
 
 def read(log: Log) -> None:
     """A row for every Method::execute."""
-    table = log.contents.table(NEEDED)
+    table = log.contents.whole_table(NEEDED)
     column = next((name for name in table.columns if re.match(r"(p50|avg)(_|$)", name)), None)
     unit = (column or "").partition("_")[2]
     if unit not in MILLISECONDS:

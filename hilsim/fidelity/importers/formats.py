@@ -22,6 +22,7 @@ from hilsim.fidelity.importers.log import Given, Log, bits_of
 from hilsim.files import is_text
 
 ASKED = ("device", "model", "precision")  # what every row must have, and a user can state
+COLUMN = {"precision": "weight_bits"}  # where it stands under another name
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def named_format(name: str) -> Format:
 def read_log(contents: Contents, found: Format, given: Given, *, whole: bool = True) -> Log:
     """A log read, its rows completed by what the user states; its faults are with it.
 
-    `whole`: every row needs a device, a model and a precision; without it a model alone.
+    `whole`: every row needs a device, a model and a precision; without it, a model and what its processor is called.
     """
     log = Log(contents, given)
     try:
@@ -83,7 +84,7 @@ def read_log(contents: Contents, found: Format, given: Given, *, whole: bool = T
     if not log.rows and not log.faults:
         log.fault("", f"{found.title} without a row", "at least one measurement")
     if not log.faults:
-        require_named(log, found, ASKED if whole else ("model",))
+        require_named(log, found, whole)
     return log
 
 
@@ -141,16 +142,17 @@ def devices_meant(stated: str, named: Collection[str]) -> set[str]:
     return set() if chip is None else {one for one, of in carried.items() if of is not None and of.name == chip.name}
 
 
-def require_named(log: Log, found: Format, asked: tuple[str, ...]) -> None:
+def require_named(log: Log, found: Format, whole: bool) -> None:
     """A fault that names every option whose value a usable row of the file lacks."""
     usable = [cells for _, cells in log.rows if not cells["forbidden"]]
-    columns = {"precision": "weight_bits"}
-    lacking = [name for name in asked if any(not cells.get(columns.get(name, name)) for cells in usable)]
-    if lacking:
-        processors = sorted({cells["hardware"] for cells in usable if cells.get("hardware")} - {"none"})
-        called = f" ({', '.join(processors)} is what its processor is called)" if processors else ""
-        options = " ".join(f"--{name} NAME" for name in lacking)
-        log.fault(
-            "", f"{found.title} that states no {' and no '.join(lacking)}{called}", f"the user to state it: {options}",
-            f"Use: python -m hilsim import {shlex.quote(log.contents.file)} {options}",
-        )  # fmt: skip
+    lacking = [name for name in ASKED if any(not cells.get(COLUMN.get(name, name)) for cells in usable)]
+    anonymous = any(not cells.get("device") and not cells.get("hardware") for cells in usable)
+    if not lacking or not (whole or "model" in lacking or anonymous):
+        return
+    processors = sorted({cells["hardware"] for cells in usable if cells.get("hardware")})
+    called = f" ({', '.join(processors)} is what its processor is called)" if processors else ""
+    options = " ".join(f"--{name} NAME" for name in lacking)
+    log.fault(
+        "", f"{found.title} without a {', a '.join(lacking)}{called}", f"them stated by {options}",
+        f"Use: python -m hilsim import {shlex.quote(log.contents.file)} {options}",
+    )  # fmt: skip

@@ -69,13 +69,13 @@ def read(log: Log) -> None:
             texts = {key: str(value) for key, value in record.items() if isinstance(value, str | int | float)}
             read_row(log, line, texts)
         return
-    for row in log.contents.table(NEEDED).rows:
+    for row in log.contents.whole_table(NEEDED).rows:
         read_row(log, row.line, row.cells)
 
 
 def read_markdown(log: Log) -> None:
     """A row a line of the table."""
-    for row in log.contents.table(["model", "kind"]).rows:
+    for row in log.contents.whole_table(["model", "kind"]).rows:
         cells = {MARKDOWN.get(name, name): cell for name, cell in row.cells.items()}
         # Where figures stand, test is the kind, params are params_b and the backend is the runtime.
         cells["backends"] = row.cells.get("runtime", "")
@@ -122,7 +122,7 @@ def read_row(log: Log, line: int, record: Mapping[str, str]) -> None:
         primary_unit=unit,
         note=", ".join(f"{name} {record[name]}" for name in SETTINGS if record.get(name)),
         forbidden=forbidden(record, prompt, answer, depth, stored),
-        hardware=processor or record.get("cpu_info", "") or "none",
+        hardware=processor or record.get("cpu_info", ""),
         gpu_layers=layers if layers > 0 and unit != "cpu" else None,
     )
 

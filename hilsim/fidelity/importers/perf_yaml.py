@@ -47,6 +47,8 @@ def read(log: Log) -> None:
         place = ".".join(path)
         line = line_of(document, path)
         if "llm_metrics" in metrics:
+            if not list_in(metrics, "llm_metrics"):
+                log.fault(f"{place}.llm_metrics", "nothing", "metrics at a context", CUT)
             for number, at_context in enumerate(list_in(metrics, "llm_metrics")):
                 read_llm(log, line, f"{place}.llm_metrics[{number}]", path, at_context)
         elif "inference_time_milliseconds" in metrics:
@@ -106,7 +108,12 @@ def read_network(log: Log, line: int, place: str, path: tuple[str, ...], metrics
     value = log.number(metrics, "inference_time_milliseconds", place)
     layers = object_in(metrics, "layer_counts")
     units = {f"layers_{unit}": layers.get(unit) for unit in ("npu", "gpu", "cpu")}
-    if value:
+    if layers.get("total") != sum(count for count in units.values() if isinstance(count, int)):
+        found = (
+            f"total {layers.get('total')} of {', '.join(f'{name} {count}' for name, count in units.items() if count)}"
+        )
+        log.fault(f"{place}.layer_counts", found, "the sum of its units", CUT)
+    elif value:
         log.add(
             line, kind="network", metric="latency_ms", value=value, primary_unit=metrics.get("primary_compute_unit"),
             **named(log, path, network=True), **units,

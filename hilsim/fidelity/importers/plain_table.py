@@ -61,7 +61,8 @@ def is_plain_table(contents: Contents) -> bool:
 def read(log: Log) -> None:
     """A row a figure."""
     long = {"metric", "value"} <= set(log.contents.columns)
-    table = log.contents.table(["metric", "value"] if long else [])
+    needed = ["metric", "value"] if long else []
+    table = log.contents.whole_table(needed) if log.contents.is_markdown else log.contents.table(needed)
     # A column "unit" stands beside "metric" or is a synonym of it; the table's reader decides which.
     figures = {} if long else {name: found for name in table.columns if (found := figure_of(name))}
     rest = [name for name in table.columns if name not in (*SYNONYMS, *figures, *PROMPT, "precision", "unit", "gmacs")]
