@@ -13,7 +13,7 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser("calibrate", help="fit a chip's constants to measurements and write its file")
     parser.add_argument(
         "file", metavar="FILE", nargs="?", type=source,
-        help="measurements (CSV; default: the shipped ones), or a recording of a board's steps (.jsonl)",
+        help="measurements (CSV or a log; default: the shipped ones), or a recording of a board's steps (.jsonl)",
     )  # fmt: skip
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--chip", metavar="NAME", help="the chip to fit, by name or file; needs measurements of it")

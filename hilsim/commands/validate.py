@@ -15,7 +15,7 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser("validate", help="how well do the chips predict? predicted against measured figures")
     parser.add_argument(
         "--csv", metavar="FILE", type=source,
-        help="a team's own figures instead of the shipped ones, or llama-bench's output (columns: docs/logs.md)",
+        help="a team's own figures instead of the shipped ones, or a tool's log (columns, formats: docs/logs.md)",
     )  # fmt: skip
     parser.add_argument("--chip", metavar="NAME", help="the chip of rows that name none, as in llama-bench's output")
     parser.add_argument(

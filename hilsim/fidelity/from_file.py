@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.describe.catalogue import described, file_of, written_chip
@@ -130,7 +130,15 @@ def cases_of(rows: Sequence[Measurement], skipped: Skipped | None = None) -> tup
     for fault in gathered(faults):
         assert skipped is not None
         skipped(fault)
-    return cases, left
+    return [without_second_share(case) for case in cases], left
+
+
+def without_second_share(case: Case) -> Case:
+    """A case without its runtime where the chip's own file has the rates that the runtime reached, as `calibrate` fits
+    them: its share is not taken twice.
+    """
+    own = case.chip.units[case.unit_name].precisions.get(case.precision)
+    return replace(case, runtime=None) if own is not None and own.memory_rate.kind == "fitted" else case
 
 
 def fitting(cases: Sequence[Case]) -> list[Case]:

@@ -1,8 +1,8 @@
 """What a calibration moved: each constant against its described range, and whether a runtime explains it as well.
 
 A runtime that is not described and slows everything has one share: a factor on the speed of decoding and of prompts
-alike. It is held against the fitted constants by how far the rows scatter about either: the root mean square of the
-logarithm of predicted over measured.
+alike. It explains the rows as well as the constants do where decode and prompts were slowed by the same factor, within
+what rows of one kind of board differ by, and within the standard error, from the scatter of the rows about the fit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ NAMES = {"decode": "decode", "prefill": "prompts"}
 RUNS = {"decode": "decode runs", "prefill": "prompts run"}
 # Builds and boards of one kind differ by as much: what lies closer together is not told apart.
 ALIKE = 0.05
-# One factor explains rows as well as several constants where they scatter at most so much more about it.
-AS_WELL = 1.5
+# Standard errors of a difference from which on it is one; the scatter of a dozen rows is known to a fifth itself.
+SURE = 2.5
 # Rows further than this from any fit explain nothing.
 FAR = 0.25
 
@@ -43,7 +43,7 @@ class Moved:
         if self.before.range is None:
             return f"{value} {described}, which has no range."
         low, high = (end / self.after.si * self.after.value for end in self.before.ends)
-        where = "inside" if self.before.ends[0] <= self.after.si <= self.before.ends[1] else "OUTSIDE"
+        where = "inside" if self.before.ends[0] <= self.after.si <= self.before.ends[1] else "outside"
         return f"{value} {described}; {where} its range, {low:.4g} to {high:.4g}."
 
 
@@ -85,10 +85,18 @@ def shared(speeds: Mapping[str, Sequence[float]], fitted: float) -> str:
     one = rms([speed - fmean(every) for speed in every])
     share = f"one factor of {math.exp(fmean(every)):.2f} on decode and prompts"
     against = f"(rows scatter by {one:.1%} about it, by {fitted:.1%} about the fit)"
-    if one <= max(AS_WELL * fitted, ALIKE):
+    apart = abs(fmean(speeds["decode"]) - fmean(speeds["prefill"]))
+    # The two rates took two degrees of freedom of the scatter.
+    error = fitted * math.sqrt(len(every) / max(1, len(every) - 2) * sum(1 / len(found) for found in speeds.values()))
+    if apart <= ALIKE:
         return (
             f"A runtime's share explains the rows as well: {share} {against}. So this is more likely a runtime that is "
             "not described than a chip that is wrong: measure another runtime here before the chip's file is changed."
+        )
+    if apart <= SURE * error:
+        return (
+            f"The rows scatter too much to tell a runtime's share from a constant that moved {against}: {each}, which "
+            f"is {apart:.1%} apart, give or take {SURE * error:.1%}. Add rows."
         )
     off = [kind for kind, share in shares.items() if abs(math.log(share)) >= ALIKE]
     return f"A runtime's share does not explain the rows: {share} is worse {against}. Here {each}: {MOVED[tuple(off)]}."

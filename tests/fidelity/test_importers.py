@@ -15,6 +15,7 @@ import pytest
 
 from hilsim.commands.main import main
 from hilsim.errors import InputError
+from hilsim.fidelity.from_file import calibrate, cases_of, families
 from hilsim.fidelity.imported import Imported, import_logs
 from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.formats import FORMATS
@@ -384,6 +385,22 @@ def test_one_case_in_two_files_may_not_have_two_values(tmp_path: Path) -> None:
     other = changed(tmp_path, "table.csv", ("decode_tok_s,38.1", "decode_tok_s,48.1"))
     with pytest.raises(InputError, match="one value a case"):
         imported(IMPORTS / "table.csv", other, given=Given())
+
+
+def test_a_chip_file_that_was_fitted_to_a_runtime_s_rows_predicts_them_as_the_fit_did(tmp_path: Path) -> None:
+    """llama.cpp reaches 0.45 of the memory rate; the file's rate is what it reached, so the share is not taken again."""
+    log = IMPORTS / "llama_bench.csv"
+    fit = calibrate(log, chip="orin-nx-16gb", name="mine")
+    file = tmp_path / "mine.yaml"
+    file.write_text(fit.text, encoding="utf-8")
+    cases, left = cases_of(read_figures(log, str(file)).rows)
+    assert left == []
+    errors = [case.seconds(case.unit(families())) / case.measured - 1 for case in cases]
+    # The file has four digits of each constant.
+    assert errors == pytest.approx(list(fit.calibration.errors), abs=2e-3)
+    # The control: on the shipped chip, whose rates are those of the quickest kernels, the share is taken.
+    shipped, _ = cases_of(read_figures(log, "orin-nx-16gb").rows)
+    assert all(case.runtime is not None for case in shipped)
 
 
 def test_validate_and_calibrate_take_a_log_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

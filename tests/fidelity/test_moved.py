@@ -73,7 +73,7 @@ def test_the_chip_as_described_is_said_to_meet_its_own_rows(tmp_path: Path) -> N
     """The control: nothing moved, and every constant lies inside its range."""
     told = account(rows(tmp_path, {}))
     assert "The chip as described meets the rows" in told
-    assert "OUTSIDE" not in told
+    assert "outside" not in told
     assert told.count("is 1.00 of what is described") == 2
 
 
@@ -81,6 +81,13 @@ def test_rows_of_decode_alone_cannot_tell(tmp_path: Path) -> None:
     told = account(rows(tmp_path, {"decode": 1.2}, kind="llm_decode"))
     assert "Only decode was measured (decode runs at 0.83 of the described speed)" in told
     assert "Add rows of prompts" in told
+
+
+def test_rows_that_cannot_tell_are_said_not_to() -> None:
+    """Two rows a kind of 20 % scatter, 28 % with two degrees of freedom: x sqrt(1/2 + 1/2) x 2.5 is 70.7 %."""
+    told = shared({"decode": [-0.14, -0.14], "prefill": [0.0, 0.0]}, 0.2)
+    assert "which is 14.0% apart, give or take 70.7%. Add rows." in told
+    assert "does not explain" in shared({"decode": [-0.14, -0.14], "prefill": [0.0, 0.0]}, 0.03)
 
 
 def test_rows_that_scatter_widely_are_explained_by_nothing() -> None:
@@ -91,7 +98,7 @@ def test_a_constant_is_held_against_its_described_range_in_one_unit() -> None:
     before = Figure(value=80, unit="GB/s", kind="assumed", source="a test's own", range=(70, 90))
     slow, near = (Figure(value=v, unit="MB/s", kind="fitted", source="a test's own") for v in (60_000, 72_000))
     assert str(Moved("memory_rate", before, slow)) == (
-        "memory_rate is 0.75 of what is described: 6e+04 MB/s, not 8e+04; OUTSIDE its range, 7e+04 to 9e+04."
+        "memory_rate is 0.75 of what is described: 6e+04 MB/s, not 8e+04; outside its range, 7e+04 to 9e+04."
     )
     assert "is 0.90 of what is described: 7.2e+04 MB/s, not 8e+04; inside its range" in str(
         Moved("memory_rate", before, near)
