@@ -24,5 +24,7 @@ def print_imported(console: Console, found: Imported, out: Path | None) -> None:
     console.print(Text(f"Written{where}: {written} rows, of which validate compares {found.compared}"))
     if found.uncompared:
         console.print(left_out_lines(found.uncompared))
+    if found.refused:
+        console.print(Text("Validate refuses some of them (--skip-bad skips such rows):", style="yellow"))
     for fault in found.refused:
-        console.print(Text(f"Validate refuses: {fault}", style="yellow"))
+        console.print(Text(f"  {Path(fault.file).name}: {fault.place}: {fault.found}", style="yellow"))

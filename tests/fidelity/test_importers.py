@@ -19,7 +19,7 @@ from hilsim.fidelity.from_file import calibrate, cases_of, families
 from hilsim.fidelity.imported import Imported, import_logs
 from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.formats import FORMATS
-from hilsim.fidelity.importers.log import Given
+from hilsim.fidelity.importers.log import Given, bits_of
 from hilsim.fidelity.importers.plain_table import figure_of
 from hilsim.fidelity.measurements import Measurement, read_figures
 from hilsim.places import CODE as PROJECT
@@ -316,6 +316,63 @@ def test_a_saved_data_frame_has_an_index_without_a_name(tmp_path: Path) -> None:
     assert [row.value for row in used(imported(file, given=NETWORK))] == [8.0]
 
 
+PRECISIONS = {
+    "w4": ("4", "fp16"), "W4A16": ("4", "16"), "w8a8": ("8", "8"), "16a4w": ("4", "16"), "int4": ("4", "fp16"),
+    "INT4 AWQ": ("4", "fp16"), "Q4_K_M": ("4", "fp16"), "q4_0": ("4", "fp16"), "Q8_0": ("8", "8"),
+    "bf16": ("fp16", "fp16"), "float": ("fp16", "fp16"), "fp16": ("fp16", "fp16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "bits"), PRECISIONS.items())
+def test_precisions_are_bits_of_weights_and_activations(text: str, bits: tuple[str, str]) -> None:
+    assert bits_of(text) == bits
+
+
+def test_figures_of_several_units_in_one_run_stay_apart(tmp_path: Path) -> None:
+    other = """desired_compute_unit: npu
+              - context_length: 4096
+                tokens_per_second: 12.0
+                time_to_first_token_range_milliseconds: {min: 300.0, max: 9600.0}
+                desired_compute_unit: gpu
+  w4:"""
+    file = changed(tmp_path, "perf.yaml", ("desired_compute_unit: npu\n  w4:", other))
+    rows = used(imported(file, given=Given(device="sa8775p")))
+    assert [(row.unit_kind, row.value) for row in rows] == [("npu", 17), ("npu", 110), ("gpu", 12), ("gpu", 300)]
+
+
+SETTINGS = {
+    "4096": (4096, 1, ""), "ctx 4096; warm": (4096, 1, "ctx 4096; warm"),
+    "batch 8; 2048-token prompt": (2048, 8, "batch 8; 2048-token prompt"),
+    "512 tokens in cache": (512, 1, "512 tokens in cache"), "quiet": (None, 1, "quiet"), "": (None, 1, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "meaning"), SETTINGS.items())
+def test_a_context_in_words_is_its_tokens_and_batch_and_stays_in_the_note(
+    cell: str, meaning: tuple[object, ...], tmp_path: Path
+) -> None:
+    file = changed(tmp_path, "table.csv", ("ctx 640; warm", cell))
+    row = used(imported(file, given=Given()))[0]
+    assert (row.context, row.batch, row.note) == meaning
+
+
+def test_requests_that_shared_their_steps_are_left_out(tmp_path: Path) -> None:
+    found = imported(changed(tmp_path, "table.csv", ("ctx 640; warm", "concurrency 8")), given=Given()).files[0]
+    assert [left.reason for left in found.unused] == ["8 requests shared its steps"]
+    alone = imported(changed(tmp_path, "table.csv", ("ctx 640; warm", "concurrency 1")), given=Given()).files[0]
+    assert alone.unused == ()
+
+
+def test_boards_that_are_not_described_are_written_and_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = changed(tmp_path, "perf.yaml", ("SA8775P ADP", "Samsung Galaxy S19"))
+    assert main(["import", str(file)]) == 0
+    told = capsys.readouterr()
+    assert told.out.count("Samsung Galaxy S19") == 2
+    assert "lines 14, device: 'Samsung Galaxy S19'" in " ".join(told.err.split())
+
+
 HEADERS = {
     "decode tok/s": ("llm_decode", "tok_s", 1), "Generation (t/s)": ("llm_decode", "tok_s", 1),
     "output tokens/sec": ("llm_decode", "tok_s", 1), "TPOT ms": ("llm_decode", "latency_ms", 1),
@@ -388,7 +445,7 @@ def test_one_case_in_two_files_may_not_have_two_values(tmp_path: Path) -> None:
 
 
 def test_a_chip_file_that_was_fitted_to_a_runtime_s_rows_predicts_them_as_the_fit_did(tmp_path: Path) -> None:
-    """llama.cpp reaches 0.45 of the memory rate; the file's rate is what it reached, so the share is not taken again."""
+    """llama.cpp reaches 0.45 of the memory rate; the file's rate is what it reached, with no second share."""
     log = IMPORTS / "llama_bench.csv"
     fit = calibrate(log, chip="orin-nx-16gb", name="mine")
     file = tmp_path / "mine.yaml"

@@ -102,7 +102,8 @@ def state(log: Log, found: Format) -> None:
         log.faults.append(Fault("--device", "", f"{given.device}, of which the file has no row", f"one of {named}"))
     seen: Counter[tuple[int, str]] = Counter()
     for line, cells in log.rows:
-        cells["origin"] = title
+        if cells.get("hardware"):
+            cells["origin"] = title
         if cells.get("device") and cells["device"] not in meant:
             cells["forbidden"] = "it is of another device"
         elif given.device is not None:

@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 
 from hilsim.fidelity.importers.contents import Contents
-from hilsim.fidelity.importers.log import Log
+from hilsim.fidelity.importers.log import AGREE, Log, quantised
 
 NAME = "llama-bench"
 NEEDED = ("n_prompt", "n_gen", "avg_ts", "model_type")
@@ -36,19 +36,9 @@ MARKDOWN = {
 }  # fmt: skip
 TEST = re.compile(r"(?:pp ?(\d+))?\+?(?:tg ?(\d+))?(?: @ d(\d+))?")
 SETTINGS = ("n_batch", "n_ubatch", "n_threads", "flash_attn", "use_mmap", "stddev_ts", "test_time", "build_commit")
-# Weights by the name of their quantisation; llama.cpp multiplies Q8_0 with activations in 8 bits.
-FORMATS = {
-    "Q4": ("4", "fp16"),
-    "IQ4": ("4", "fp16"),
-    "Q8_0": ("8", "8"),
-    "F16": ("fp16", "fp16"),
-    "BF16": ("fp16", "fp16"),
-}
 FORMAT = re.compile(r"(?<![A-Z0-9])(BF16|F16|F32|MXFP4|NVFP4|(?:I?Q|TQ)\d(?:_[A-Z0-9]+)*)(?![A-Z0-9])")
 # Mixtures of experts by the name of type or file: qwen3moe, Mixtral-8x7B, Qwen3-30B-A3B.
 EXPERTS = re.compile(r"moe|\d+x\d+B(?![A-Z0-9])|(?<![A-Z0-9])A\d+(\.\d+)?B(?![A-Z0-9])", re.IGNORECASE)
-# The mean of what single repetitions gave and the rate of their mean time differ by their scatter; more is a mistake.
-AGREE = 1.3
 YES = ("1", "true", "True")
 
 
@@ -145,10 +135,7 @@ def format_of(record: Mapping[str, str]) -> tuple[str, str, str]:
     for name in ("model_type", "model_filename"):
         if found := FORMAT.search(record.get(name, "").upper().replace("-", " ")):
             stored = found.group(1)
-            bits = next(
-                (bits for start, bits in FORMATS.items() if stored == start or stored.startswith(f"{start}_")), None
-            )
-            return (*(bits or ("", "")), stored)
+            return (*(quantised(stored) or ("", "")), stored)
     return "", "", ""
 
 
@@ -159,7 +146,7 @@ def forbidden(record: Mapping[str, str], prompt: int, answer: int, depth: int, s
         return "a prompt and an answer are in one figure (-pg)"
     if prompt and depth:
         return "its prompt stands behind other tokens (-d)"
-    if stored and not any(stored == start or stored.startswith(f"{start}_") for start in FORMATS):
+    if stored and quantised(stored) is None:
         return f"weights in {stored} are not modelled"
     if cache != {"f16"}:
         return f"a cache in {', '.join(sorted(cache - {'f16'}))} is not modelled"

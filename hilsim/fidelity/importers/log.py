@@ -15,6 +15,10 @@ from hilsim.fidelity.importers.contents import Contents
 # Two figures of one measurement that a file states may differ by rounding and scatter; by more is a mistake.
 AGREE = 1.3
 FLOATS = ("fp16", "f16", "bf16", "float", "float16", "half")
+# Bits of weights and activations by the beginning of llama.cpp's names; it multiplies Q8_0 with activations in 8 bits.
+QUANTISED = {
+    "Q4": ("4", "fp16"), "IQ4": ("4", "fp16"), "Q8_0": ("8", "8"), "F16": ("fp16", "fp16"), "BF16": ("fp16", "fp16"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,22 @@ def list_in(record: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
+def quantised(name: str) -> tuple[str, str] | None:
+    """The bits of one of llama.cpp's quantisations: Q4_K_M is 4/fp16; None of those that are not modelled."""
+    stored = name.upper()
+    return next((bits for start, bits in QUANTISED.items() if stored == start or stored.startswith(f"{start}_")), None)
+
+
 def bits_of(precision: str) -> tuple[str, str]:
-    """Bits of weights and activations of a precision as people write it: w4a16, int4, fp16; w4 has fp16 activations."""
+    """Bits of weights and activations as people write them: w4a16, 16a4w, int4, Q4_0, fp16; w4 has fp16 activations."""
     text = precision.casefold().strip()
     if text in FLOATS:
         return "fp16", "fp16"
+    if (found := quantised(text)) is not None:
+        return found
     if named := re.fullmatch(r"int ?(\d+)( awq| gptq)?", text):
         return named[1], "fp16"
+    if named := re.fullmatch(r"(\d+)a(\d+)w", text):  # as ExecuTorch writes it
+        return named[2], named[1]
     weights, _, activations = text.removeprefix("w").partition("a")
     return weights, activations or "fp16"

@@ -22,7 +22,12 @@ from hilsim.fidelity.importers.contents import CUT, Contents
 from hilsim.fidelity.importers.log import Log, list_in, object_in
 
 PASS = 128  # rows of the prompt graph that AI Hub exports
-RUNTIMES = {"qnn_dlc": "QNN (dlc)", "qnn_context_binary": "QNN context binary", "tflite": "TFLite + QNN delegate"}
+RUNTIMES = {
+    "genie": "genie/QNN",
+    "qnn_dlc": "QNN (dlc)",
+    "qnn_context_binary": "QNN context binary",
+    "tflite": "TFLite + QNN delegate",
+}
 
 
 def is_perf_yaml(contents: Contents) -> bool:
@@ -94,13 +99,15 @@ def read_llm(log: Log, line: int, place: str, path: tuple[str, ...], metrics: Ma
     context = log.number(metrics, "context_length", place)
     rate = log.number(metrics, "tokens_per_second", place)
     least = log.number(object_in(metrics, "time_to_first_token_range_milliseconds"), "min", place)
-    common = named(log, path, network=False) | {
-        "context_len": context, "primary_unit": metrics.get("desired_compute_unit"),
-    }  # fmt: skip
+    unit = metrics.get("desired_compute_unit") or ""
+    common = named(log, path, network=False) | {"context_len": context, "primary_unit": unit}
+    # One run may hold the same figures of several units.
+    where = f"on the {unit}" if unit else ""
     if context and rate:
-        log.add(line, kind="llm_decode", metric="tok_s", value=rate, **common)
+        log.add(line, kind="llm_decode", metric="tok_s", value=rate, note=where, **common)
     if context and least:
-        log.add(line, kind="llm_prefill", metric="ttft_ms", value=least, note=f"one {PASS}-token pass", **common)
+        note = "; ".join(filter(None, (f"one {PASS}-token pass", where)))
+        log.add(line, kind="llm_prefill", metric="ttft_ms", value=least, note=note, **common)
 
 
 def read_network(log: Log, line: int, place: str, path: tuple[str, ...], metrics: Mapping[str, Any]) -> None:

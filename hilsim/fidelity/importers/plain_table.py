@@ -32,6 +32,8 @@ WHAT = {
     "llm_prefill": "prefill|prompt|pp|input|ttft|first_token",
     "network": "latency|inference|infer",
 }
+# Tokens in a cell of the context: 4096, "ctx 4096; warm", "2048-token prompt", "2048 tokens in cache".
+CONTEXT = re.compile(r"^(\d+)(?: tokens)?$|\bctx (\d+)|\b(\d+)[- ]tokens? (?:prompt|in (?:the )?cache)")
 PROMPT = ("prompt_tokens", "input_tokens", "prompt_length", "prompt_len", "input_length", "n_prompt")
 
 
@@ -94,20 +96,25 @@ def add(log: Log, line: int, cells: Mapping[str, str], figure: tuple[str, str, f
     if value is None or value <= 0:
         log.fault(f"line {line}, {column}", repr(text), "a number above 0", "Write a decimal point, and no thousands.")
         return
-    context, note = context_in(cells.get("context_len", ""))
+    setting = cells.get("context_len", "")
+    context = CONTEXT.search(setting)
+    batch, requests = (stated(word, setting) for word in ("batch", "concurrency"))
     prompt = next((cells[name] for name in PROMPT if cells.get(name)), "") if kind == "llm_prefill" else ""
     known = {name: cells.get(name) for name in (*SYNONYMS, "precision", "gmacs") if cells.get(name)}
+    note = "" if setting.isdecimal() else setting
     log.add(
         line,
         **known
         | {
-            "kind": kind, "metric": metric, "value": value * factor, "context_len": prompt or context,
+            "kind": kind, "metric": metric, "value": value * factor, "batch": cells.get("batch") or batch,
+            "context_len": prompt or (next(filter(None, context.groups())) if context else ""),
             "note": "; ".join(filter(None, (cells.get("note", ""), note))),
+            "forbidden": f"{requests} requests shared its steps" if requests not in ("", "1") else "",
         },
     )  # fmt: skip
 
 
-def context_in(text: str) -> tuple[str, str]:
-    """The tokens of a cell such as "4096" or "ctx 4096; warm", and what else it says."""
-    found = re.match(r"(?:ctx|context)?\s*(\d+)(?:\s*tokens)?\s*(?:;\s*|$)", text)
-    return (found[1], text[found.end() :]) if found else ("", text)
+def stated(word: str, setting: str) -> str:
+    """The number behind a word, or ""."""
+    found = re.search(rf"\b{word} (\d+)\b", setting)
+    return found[1] if found else ""
