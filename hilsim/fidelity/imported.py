@@ -6,15 +6,23 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import LeftOut, resolve
 from hilsim.fidelity.importers.contents import CUT, Contents
-from hilsim.fidelity.importers.formats import FORMATS, Format, format_of, named_format
-from hilsim.fidelity.importers.log import Given, bits_of
-from hilsim.fidelity.measurements import NEEDED, Measurement, checked, contradictions, rows_of_figures, rows_of_log
+from hilsim.fidelity.importers.formats import FORMATS, OWN, Format, complete, format_of, named_format
+from hilsim.fidelity.importers.log import Given, Log, bits_of
+from hilsim.fidelity.measurements import (
+    NEEDED,
+    Measurement,
+    ReadRows,
+    checked,
+    contradictions,
+    rows_of_figures,
+    rows_of_log,
+)
 from hilsim.fidelity.recognise import FIGURES, kind_of
 from hilsim.fidelity.table import gathered
 from hilsim.files import read_text
@@ -66,6 +74,7 @@ def import_logs(files: Sequence[Path], given: Given, format_name: str | None = N
             continue
         found.append(one)
         rows += cells
+    faults += unused_options(given, found)
     used = [row for one in found for row in one.used]
     if len(found) > 1 and not faults:
         faults += contradictions(used, ", ".join(str(one.file) for one in found))
@@ -85,10 +94,20 @@ def given_faults(given: Given) -> list[Fault]:
     return [Fault("--precision", "", repr(given.precision), "a number format such as w4, w4a16, w8a8 or fp16")]
 
 
+def unused_options(given: Given, found: Sequence[ImportedFile]) -> list[Fault]:
+    """A fault for what is stated and no file here has a use for."""
+    used = {name for one in FORMATS for name in one.uses if one.title in {file.title for file in found}}
+    return [
+        Fault(f"--{name.replace('_', '-')}", "", "files whose rows state it themselves", "a file that lacks it")
+        for name in OWN
+        if found and getattr(given, name) is not None and name not in used
+    ]
+
+
 def import_log(file: Path, given: Given, wanted: Format | None) -> tuple[ImportedFile, list[dict[str, str]]]:
     """One file, and the cells of its rows that are written."""
     contents, found = recognised(file, wanted)
-    read = rows_of_figures(contents, given.device) if found is None else rows_of_log(contents, found, given)
+    read = rows_of_log(contents, found, given) if found is not None else stated_figures(contents, given)
     measured = checked(contents.file, read)
     pairs = list(zip(measured.rows, (cells for _, cells in read.rows), strict=True))
     used = [(row, cells) for row, cells in pairs if not row.forbidden]
@@ -97,6 +116,14 @@ def import_log(file: Path, given: Given, wanted: Format | None) -> tuple[Importe
     unused = tuple(LeftOut(row, row.forbidden) for row, _ in pairs if row.forbidden)
     one = ImportedFile(file, title, tuple(row for row, _ in used), unused, tuple(notes))
     return one, [cells | {"case_id": row.case_id} for row, cells in used]
+
+
+def stated_figures(contents: Contents, given: Given) -> ReadRows:
+    """The rows of a table in our own columns, completed as those of a log."""
+    read = rows_of_figures(contents, {"device": given.device or "", "model": given.model or ""})
+    log = Log(contents, given, list(read.rows))
+    complete(log, FIGURES)
+    return replace(read, faults=tuple(log.faults))
 
 
 def recognised(file: Path, wanted: Format | None) -> tuple[Contents, Format | None]:

@@ -179,7 +179,7 @@ def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
     contents = Contents(str(file), read_text(file))
     found = format_of(contents)
     if found is None:
-        read = rows_of_figures(contents, chip)
+        read = rows_of_figures(contents, {} if chip is None else {"device": chip})
     else:
         read = rows_of_log(contents, found, Given(device=chip), whole=False)
     return checked(contents.file, read)
@@ -208,19 +208,19 @@ def rows_of_log(contents: Contents, found: Format, given: Given, *, whole: bool 
     return ReadRows(rows, log.unread, name_their_device=False, notes=tuple(log.notes), faults=tuple(log.faults))
 
 
-def rows_of_figures(contents: Contents, chip: str | None) -> ReadRows:
-    """The rows of a table in our own columns."""
-    needed = [column for column in NEEDED if column != "device" or chip is None]
+def rows_of_figures(contents: Contents, stated: Mapping[str, str]) -> ReadRows:
+    """The rows of a table in our own columns; those of `stated` may be missing and have its cells then."""
+    needed = [column for column in NEEDED if column not in stated]
     table = contents.table(needed, COLUMNS)
-    names, german = "device" in table.columns, False
-    raw = [(row.line, normalised(row.cells if names else {**row.cells, "device": chip or ""})) for row in table.rows]
+    absent = {column: cell for column, cell in stated.items() if column not in table.columns}
+    raw, german = [(row.line, normalised(row.cells | absent)) for row in table.rows], False
     unread = tuple(column for column in table.columns if column not in COLUMNS)
     numbers = [cells.get(column, "") for _, cells in raw for column in FRACTIONS]
     if decimal_commas(numbers, table.separator):
         raw = [(line, with_points(cells)) for line, cells in raw]
     else:
         german = doubtful_points(numbers, table.separator)
-    return ReadRows(tuple(raw), unread, names, german=german)
+    return ReadRows(tuple(raw), unread, "device" in table.columns, german=german)
 
 
 def normalised(cells: Mapping[str, str]) -> dict[str, str]:

@@ -297,10 +297,32 @@ def test_a_device_chooses_among_those_that_a_file_names(tmp_path: Path) -> None:
 def test_what_is_stated_may_not_contradict_the_file() -> None:
     with pytest.raises(InputError, match="--precision w8a8 beside 4/fp16"):
         imported(IMPORTS / "llama_bench.csv", given=Given(device="orin-nx-16gb", precision="w8a8"))
-    with pytest.raises(InputError, match="beside a file of 2 models"):
-        imported(IMPORTS / "perf.yaml", given=Given(model="ours"))
+    for given, words in (
+        (Given(model="ours"), "--model: found ours beside a file with Llama-v3.2-3B-Instruct, "),
+        (Given(params_b=3), "--params: found 3 beside a file with Llama"),
+        (Given(runtime="ours"), "--runtime: found ours beside a file with QNN (dlc), genie/QNN"),
+        (Given(unit="gpu"), "--unit gpu beside npu"),
+        (Given(kind="llm_decode"), "--kind: found files whose rows state it themselves"),
+        (Given(prompt_width=128), "--prompt-width: found files"),
+    ):
+        with pytest.raises(InputError) as caught:
+            imported(IMPORTS / "perf.yaml", given=given)
+        assert words in str(caught.value)
     with pytest.raises(InputError, match="a number format such as w4"):
         imported(IMPORTS / "genie.json", given=Given(device="sa8775p", model="x", precision="quick"))
+
+
+def test_a_table_in_our_own_columns_is_completed_like_a_log(tmp_path: Path) -> None:
+    file = tmp_path / "ours.csv"
+    file.write_text("model,kind,metric,value\nllama-3.2-3b,decode,t/s,38\n")
+    with pytest.raises(InputError, match="without a device"):
+        imported(file, given=Given())
+    (row,) = used(imported(file))
+    assert (row.device, row.precision, row.value) == ("orin-nx-16gb", "w4", 38)
+    example = PROJECT / "chips/measurements/example.csv"
+    assert len(used(imported(example, given=Given()))) == 4
+    with pytest.raises(InputError, match="--precision w8a8 beside 4/fp16"):
+        imported(example, given=Given(precision="w8a8"))
 
 
 def test_passes_are_what_the_user_says_that_they_are() -> None:

@@ -29,7 +29,7 @@ COLUMN = {"precision": "weight_bits"}  # where it stands under another name
 class Format:
     """A format: its name for --format, what a message calls a file of it, and its functions.
 
-    `runtime` is that of its rows where the file names none.
+    `runtime` is that of its rows where the file names none; `uses` are those of OWN that its rows take.
     """
 
     name: str
@@ -37,21 +37,24 @@ class Format:
     is_it: Callable[[Contents], bool]
     read: Callable[[Log], None]
     runtime: str = ""
+    uses: tuple[str, ...] = ()
 
 
+OWN = ("kind", "context", "prompt_width")  # what a user may state that not every format has a use for
 # The first that recognises a file reads it: those with names of their own come before tables that people made.
 FORMATS = (
     Format("llama-bench", "llama-bench's rows", llama_bench.is_llama_bench, llama_bench.read),
     Format("llama-bench-md", "llama-bench's table (Markdown)", llama_bench.is_markdown, llama_bench.read_markdown),
-    Format("genie", "a Genie profile", genie.is_genie, genie.read, "genie/QNN"),
-    Format("qnn", "QNN's profiling events (CSV)", qnn.is_qnn, qnn.read, "QNN"),
+    Format("genie", "a Genie profile", genie.is_genie, genie.read, "genie/QNN", OWN[1:]),
+    Format("qnn", "QNN's profiling events (CSV)", qnn.is_qnn, qnn.read, "QNN", OWN),
     Format("perf-yaml", "an AI-Hub perf.yaml", perf_yaml.is_perf_yaml, perf_yaml.read),
-    Format("trtexec-times", "trtexec's times (--exportTimes)", trtexec.is_times, trtexec.read_times, "TensorRT"),
+    Format("trtexec-times", "trtexec's times (--exportTimes)", trtexec.is_times, trtexec.read_times, "TensorRT", OWN),
     Format("trtexec-profile", "trtexec's profile (--exportProfile)", trtexec.is_profile, trtexec.read_profile,
-           "TensorRT"),
-    Format("edge-llm", "a profile of TensorRT Edge-LLM", edge_llm.is_edge_llm, edge_llm.read, "TensorRT Edge-LLM"),
+           "TensorRT", OWN),
+    Format("edge-llm", "a profile of TensorRT Edge-LLM", edge_llm.is_edge_llm, edge_llm.read, "TensorRT Edge-LLM",
+           ("context",)),
     Format("vllm", "a report of vLLM's benchmark", vllm.is_vllm, vllm.read),
-    Format("etdump", "ExecuTorch's events (ETDump as a table)", etdump.is_etdump, etdump.read, "ExecuTorch"),
+    Format("etdump", "ExecuTorch's events (ETDump as a table)", etdump.is_etdump, etdump.read, "ExecuTorch", OWN),
     Format("table", "a table of figures", plain_table.is_plain_table, plain_table.read),
 )  # fmt: skip
 TITLES = tuple(one.title for one in FORMATS)
@@ -80,22 +83,17 @@ def read_log(contents: Contents, found: Format, given: Given, *, whole: bool = T
         found.read(log)
     except InputError as error:
         log.faults += error.faults
-    state(log, found)
     if not log.rows and not log.faults:
         log.fault("", f"{found.title} without a row", "at least one measurement")
-    if not log.faults:
-        require_named(log, found, whole)
+    complete(log, found.title, found.runtime, whole=whole)
     return log
 
 
-def state(log: Log, found: Format) -> None:
-    """Complete the rows by what the user states and by the format."""
-    given, title = log.given, found.title
-    models = {cells["model"] for _, cells in log.rows if cells.get("model")}
+def complete(log: Log, title: str, runtime: str = "", *, whole: bool = True) -> None:
+    """Complete the rows by what the user states, and demand what is missing; `title` is what their file is called."""
+    given = log.given
+    require_one(log)
     devices = {cells["device"] for _, cells in log.rows if cells.get("device")}
-    if given.model is not None and len(models) > 1:
-        found_models = f"{given.model} beside a file of {len(models)} models"
-        log.faults.append(Fault("--model", "", found_models, "a file of one model, or of none"))
     meant = devices_meant(given.device, devices) if given.device is not None else devices
     if devices and not meant:
         named = ", ".join(sorted(devices)[:8])
@@ -111,15 +109,17 @@ def state(log: Log, found: Format) -> None:
                 cells["note"] = "; ".join(filter(None, (cells.get("note"), cells["device"])))
             cells["device"] = given.device
         cells["model"] = given.model or cells.get("model", "")
-        cells["runtime"] = given.runtime or cells.get("runtime", "") or found.runtime
-        cells["primary_unit"] = given.unit or cells.get("primary_unit", "")
+        cells["runtime"] = given.runtime or cells.get("runtime", "") or runtime
         if precision := cells.pop("precision", ""):
             cells["weight_bits"], cells["act_bits"] = bits_of(precision)
         if given.precision is not None:
-            wanted, stated = bits_of(given.precision), (cells.get("weight_bits", ""), cells.get("act_bits", ""))
-            if stated[0] and stated != wanted and not cells.get("forbidden"):
-                log.fault(f"line {line}", f"--precision {given.precision} beside {'/'.join(stated)}", "one precision")
+            stated = cells.get("weight_bits") and f"{cells['weight_bits']}/{cells.get('act_bits', '')}"
+            wanted = bits_of(given.precision)
+            require_same(log, line, cells, f"--precision {given.precision}", stated, "/".join(wanted))
             cells["weight_bits"], cells["act_bits"] = wanted
+        if given.unit is not None:
+            require_same(log, line, cells, f"--unit {given.unit}", cells.get("primary_unit", "").lower(), given.unit)
+            cells["primary_unit"] = given.unit
         for name, number in (("params_b", given.params_b), ("gmacs", given.gmacs)):
             if number is not None:
                 cells[name] = f"{number:g}"
@@ -131,6 +131,27 @@ def state(log: Log, found: Format) -> None:
         cells.setdefault("case_id", f"{file}, line {line}, {cells['kind']}{again}")
         if not all(map(is_text, cells.values())):
             log.fault(f"line {line}", "half a character (a lone surrogate)", "text")
+    if not log.faults:
+        require_named(log, title, whole)
+
+
+def require_one(log: Log) -> None:
+    """Refuse one name, or one size, for rows that the file tells apart."""
+    models, runtimes = ({cells[of] for _, cells in log.rows if cells.get(of)} for of in ("model", "runtime"))
+    stated = (
+        ("--model", log.given.model, models), ("--params", log.given.params_b, models),
+        ("--gmacs", log.given.gmacs, models), ("--runtime", log.given.runtime, runtimes),
+    )  # fmt: skip
+    for option, value, among in stated:
+        if value is not None and len(among) > 1:
+            found = f"{value} beside a file with {', '.join(sorted(among)[:8])}"
+            log.faults.append(Fault(option, "", found, "rows of one", "Import the rows of each by themselves."))
+
+
+def require_same(log: Log, line: int, cells: dict[str, str], option: str, stated: str | None, wanted: str) -> None:
+    """Refuse an option that contradicts what the file states of a row that is used."""
+    if stated and stated != wanted and not cells.get("forbidden"):
+        log.fault(f"line {line}", f"{option} beside {stated}", "what the file states, or nothing")
 
 
 def devices_meant(stated: str, named: Collection[str]) -> set[str]:
@@ -143,7 +164,7 @@ def devices_meant(stated: str, named: Collection[str]) -> set[str]:
     return set() if chip is None else {one for one, of in carried.items() if of is not None and of.name == chip.name}
 
 
-def require_named(log: Log, found: Format, whole: bool) -> None:
+def require_named(log: Log, title: str, whole: bool) -> None:
     """A fault that names every option whose value a usable row of the file lacks."""
     usable = [cells for _, cells in log.rows if not cells["forbidden"]]
     lacking = [name for name in ASKED if any(not cells.get(COLUMN.get(name, name)) for cells in usable)]
@@ -154,6 +175,6 @@ def require_named(log: Log, found: Format, whole: bool) -> None:
     called = f" ({', '.join(processors)} is what its processor is called)" if processors else ""
     options = " ".join(f"--{name} NAME" for name in lacking)
     log.fault(
-        "", f"{found.title} without a {', a '.join(lacking)}{called}", f"them stated by {options}",
+        "", f"{title} without a {', a '.join(lacking)}{called}", f"them stated by {options}",
         f"Use: python -m hilsim import {shlex.quote(log.contents.file)} {options}",
     )  # fmt: skip
