@@ -62,7 +62,12 @@ def test_every_make_target_in_the_readme_exists() -> None:
             assert re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE), command
 
 
-QUICK = ("scenarios/paper_table.yaml", "hilsim check scenarios/orin_8295.yaml", "hilsim chip", "hilsim validate --trace")
+QUICK = (
+    "scenarios/paper_table.yaml",
+    "hilsim check scenarios/orin_8295.yaml",
+    "hilsim chip",
+    "hilsim validate --trace",
+)
 
 
 def runs(command: str) -> Any:
