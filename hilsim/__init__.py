@@ -1,11 +1,11 @@
-"""hilsim: a language model split over two chips of one car, simulated before the board is on the desk.
+"""hilsim: speculative decoding over two chips of one car, simulated before there is a board.
 
     import hilsim
 
     setup = hilsim.load("orin_8295", {"policy.draft_tokens": 7})
     print(hilsim.simulate(setup))
 
-docs/api.md is the reference. Names are imported when they are first used, so that `import hilsim` costs next to nothing
+docs/api.md is the reference. Names are imported when they are first used, so that `import hilsim` is quick
 and a board's agent runs with the standard library alone.
 """
 

@@ -23,7 +23,7 @@ from hilsim.describe.strict_yaml import Document
 from hilsim.describe.study_load import load_described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
-from hilsim.progress import saying, shown
+from hilsim.progress import shown, status_line
 
 if TYPE_CHECKING:
     from hilsim.show.check import Checked
@@ -43,7 +43,7 @@ def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()
     `InputError` with every fault of every file.
     """
     with api_call():
-        return load_setup(find_scenario(scenario), spelled(overrides))
+        return load_setup(find_scenario(scenario), as_overrides(overrides))
 
 
 def check(setup: Setup, *, largest_context: bool = False, progress: bool = False) -> Checked:
@@ -79,10 +79,10 @@ def simulate(
     `PlacementError` or `SimulationError`.
     """
     from hilsim.show.check import checked
-    from hilsim.show.run import Wanted, run_checked, wanted_faults
+    from hilsim.show.run import RunOptions, run_checked, wanted_faults
 
     with api_call(progress):
-        wanted = Wanted(realtime, uncertainty, shadow, link_ends, Path(recordings), watch)
+        wanted = RunOptions(realtime, uncertainty, shadow, link_ends, Path(recordings), watch)
         if faults := wanted_faults(setup, wanted):
             raise InputError(faults)
         found = checked(setup)
@@ -99,8 +99,8 @@ def evaluate(setup: Setup, *, progress: bool = False) -> dict[str, float | None]
     from hilsim.runs.evaluate import Refused, require_fit
     from hilsim.runs.evaluate import evaluate as evaluated
 
-    with api_call(progress), saying("compiling") as say:
-        ready = compiled(setup, say)
+    with api_call(progress), status_line("compiling") as notify:
+        ready = compiled(setup, notify)
         require_fit(ready)
         found = evaluated(ready, every=True)
     if isinstance(found, Refused):
@@ -290,7 +290,7 @@ def of_argument(fault: Fault) -> Fault:
     return replace(fault, file=file, place=place)
 
 
-def spelled(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
+def as_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
     """Overrides as PATH=VALUE. Raises `InputError` for values that YAML cannot express."""
     if isinstance(overrides, str):
         raise InputError([Fault("overrides", "", repr(overrides), "a mapping, or a list of PATH=VALUE")])

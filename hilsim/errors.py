@@ -57,7 +57,7 @@ class Misfits(ValueError):
 
 
 class HilsimError(Exception):
-    """Something the user can mend; `cli` prints it and exits with status 2."""
+    """An error that the user can fix; commands print it and exit with status 2."""
 
 
 class InputError(HilsimError):
@@ -177,7 +177,7 @@ class OutOfMemory(SimulationError):
 
 
 class ChipLost(SimulationError):
-    """A board, or its recording, that does not answer any more, and nothing that stands in for it.
+    """A board, or its recording, that no longer answers, with nothing set to replace it.
 
     `cost_ns` is what it took to notice.
     """

@@ -196,7 +196,7 @@ def place_faults(file: Path, option: str, *, make: bool = True) -> list[Fault]:
 
 
 def temporary_name(file: Path) -> Path:
-    """Where a file stands until it is whole."""
+    """The name of a file until it is completely written."""
     return file.with_name(f".{file.name}.{os.getpid()}.part")
 
 
@@ -218,7 +218,7 @@ def folder_faults(folder: Path, option: str, *, make: bool = True) -> list[Fault
 
 
 def kept_folder() -> Path:
-    """Where things are kept between runs that take long to make: HILSIM_CACHE, else the user's cache folder."""
+    """The cache folder for what takes long to make: HILSIM_CACHE, else the user's cache folder."""
     own = os.environ.get("HILSIM_CACHE")
     if own:
         return Path(own).expanduser()

@@ -1,7 +1,7 @@
 """What the author of a policy needs, and the only module to import it from: see docs/tutorials/policy.md.
 
-A policy is a generator function `(context: RunContext, request: Request, **parameters) -> Process`. It strings steps
-together, each with `yield from`, until the answer is complete.
+A policy is a generator function `(context: RunContext, request: Request, **parameters) -> Process`. It runs steps
+one after the other, each with `yield from`, until the answer is complete.
 """
 
 from hilsim.cost.step import Phase

@@ -1,4 +1,4 @@
-"""What takes long says what it is at, on standard error; nothing where `shown(False)` is in force."""
+"""Progress of long work on standard error: status lines, bars and counts; nothing where `shown(False)` is in force."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from time import monotonic
 from typing import TypeVar
 
 T = TypeVar("T")
+Notify = Callable[[str], None]  # gets what a long work is at, as text
 SELDOM_S = 30  # between two lines where there is no terminal
 SHOWN = ContextVar("SHOWN", default=True)
 
 
 @contextmanager
 def shown(progress: bool) -> Iterator[None]:
-    """Whether the work in this block says what it is at."""
+    """Whether the work in this block shows its progress."""
     before = SHOWN.set(progress)
     try:
         yield
@@ -25,17 +26,21 @@ def shown(progress: bool) -> Iterator[None]:
         SHOWN.reset(before)
 
 
+def silent(text: str) -> None:
+    """Shows nothing."""
+
+
 @contextmanager
-def saying(doing: str) -> Iterator[Callable[[str], None]]:
-    """A function that shows `doing` and the words given to it, until the work is over."""
+def status_line(doing: str) -> Iterator[Notify]:
+    """A function that shows `doing` and the text given to it on a status line, until the work is over."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal or not SHOWN.get():
-        yield lambda _: None
+        yield silent
         return
     with console.status(doing) as status:
-        yield lambda words: status.update(f"{doing} {words}")
+        yield lambda text: status.update(f"{doing} {text}")
 
 
 def counting(what: str, work: Iterable[T], of: int) -> Iterator[T]:
@@ -100,8 +105,8 @@ def progressing(total: int, what: str) -> Iterator[Count]:
         )
 
 
-def lines(what: str, say: Callable[[str], None]) -> Callable[[Count], None]:
-    """Says a line every so often, with the time that is left at the pace so far."""
+def lines(what: str, notify: Notify) -> Callable[[Count], None]:
+    """Notifies every so often, with the time that is left at the pace so far."""
     began = last = monotonic()
 
     def shown(count: Count) -> None:
@@ -112,12 +117,12 @@ def lines(what: str, say: Callable[[str], None]) -> Callable[[Count], None]:
         last = now
         left = (now - began) * (count.total - count.done) / count.done
         remarks = f", {count.remarks}" if count.remarks else ""
-        say(f"{count.done} of {count.total} {what}{remarks}, about {left:.0f} s left")
+        notify(f"{count.done} of {count.total} {what}{remarks}, about {left:.0f} s left")
 
     return shown
 
 
 def announce(what: str) -> None:
-    """Say on standard error what takes long from here on; worker processes say nothing."""
+    """Show on standard error what takes long from here on; worker processes show nothing."""
     if parent_process() is None:
         print(what, file=sys.stderr, flush=True)

@@ -25,12 +25,12 @@ from hilsim.show.plots.maps import draw_acceptance
 from hilsim.show.table import Table
 from hilsim.study.closed_forms import best_draft_tokens
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import Point, Rows, best, crossing, flat, load_drafting, over_acceptances, over_lengths
+from hilsim.study.sweeps import Rows, SweepPoint, best, crossing, flat, load_drafting, over_acceptances, over_lengths
 from scripts.arguments import answer, asked, question
 
 LEGEND = (
-    "speed-up by drafted tokens; no link: the best of Leviathan's Theorem 3.8, where no prompt is read, no\n"
-    "answer ends, and the link and a verify's further rows are free. Simulated:"
+    "speed-up by drafted tokens; no link: the best length by Leviathan's Theorem 3.8, which leaves out prompts,\n"
+    "the end of an answer, the link, and the cost of a verify's further rows. Simulated:"
 )
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(options, setup.scenario.name, shown, [*flat(rows), *own], sentence, draw, cautions=own)
 
 
-def conclusion(own: Sequence[Point], acceptances: Sequence[float], rows: Rows) -> str:
+def conclusion(own: Sequence[SweepPoint], acceptances: Sequence[float], rows: Rows) -> str:
     """The best length at the stand-ins' acceptance, and what 2.5x takes."""
     peaks, top = [best(row).speedup for row in rows], best(own)
     needed = crossing(acceptances, peaks, 2.5)
@@ -69,7 +69,7 @@ def table_of(rows: Rows, chance: Setup) -> Table:
     return Table(["accept", *map(str, lengths), "best", "no link"], cells)
 
 
-def own_table(own: Sequence[Point]) -> Table:
+def own_table(own: Sequence[SweepPoint]) -> Table:
     """The stand-ins' own tokens, length by length."""
     rows = [["speed-up", *(point.speedup for point in own)]]
     rows += [[name, *(point.number(name) for point in own)] for name in ("tokens_per_round", "mean_acceptance_length")]

@@ -13,7 +13,7 @@ from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.places import DATA
 from hilsim.show.grid_tables import points_table, print_cautions, print_refused
 from hilsim.show.table import Table, terminal
-from hilsim.study.sweeps import Point
+from hilsim.study.sweeps import SweepPoint
 
 MOST = 200  # values in a list
 Draw = Callable[[str, Path, str], None]  # title, file, kind
@@ -43,12 +43,12 @@ def answer(
     options: argparse.Namespace,
     name: str,
     shown: Sequence[Table | str],
-    points: Sequence[Point],
+    points: Sequence[SweepPoint],
     sentence: str,
     draw: Draw,
     *,
-    cautions: Sequence[Point] | None = None,
-    refused: Sequence[Point] | None = None,
+    cautions: Sequence[SweepPoint] | None = None,
+    refused: Sequence[SweepPoint] | None = None,
     by: Sequence[str] = (),
     more: Sequence[str] = (),
     note: str = "",
@@ -179,12 +179,12 @@ def together(text: str) -> tuple[str, ...]:
 OPTIONS: dict[str, dict[str, Any]] = {
     "acceptances": {
         "type": numbers(0, 1),
-        "help": "chances of a draft once all before it in its round were accepted: FROM:TO:STEP or a list",
+        "help": "chances that a drafted token is accepted once all before it in its round were: FROM:TO:STEP or a list",
     },
     "lengths": {"type": whole(1, 16), "help": "drafted tokens a round (default %(default)s)"},
-    "requests": {"type": one(1, 5000), "help": "more of them, less chance (default %(default)s)"},
-    "answer": {"type": one(1, 10**4), "metavar": "TOKENS", "help": "of every answer (default: as recorded)"},
+    "requests": {"type": one(1, 5000), "help": "requests simulated at each point (default %(default)s)"},
+    "answer": {"type": one(1, 10**4), "metavar": "TOKENS", "help": "length of every answer (default: as recorded)"},
     "precisions": {"type": names, "help": "number formats of the draft (default %(default)s)"},
-    "widths": {"type": width_sets, "help": "sets of rising widths that the target is compiled for"},
-    "links": {"type": names, "help": "default %(default)s"},
+    "widths": {"type": width_sets, "help": "sets of graph widths that the target is compiled for, such as 1-8-128"},
+    "links": {"type": names, "help": "links compared (default %(default)s)"},
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How good must a draft be to lose nothing? The acceptance at which speculation equals the target alone.
+"""How good must a draft be not to slow the target down? The acceptance at which speculation equals the target alone.
 
 python scripts/break_even.py [SCENARIO] [--set PATH=VALUE]... [--ratios 0.01,0.02,...] [--lengths 1,2,4,7]
                              [--acceptances 0.02:1:0.02] [--requests N] [--answer TOKENS] [--plot FILE] [--csv FILE]
 
-Against the ratio of a draft step to a target step, made artificially; without a link, with the scenario's and with a
-slow one. Where real drafts lie is marked. The closed form beside it has this verify and link, and neither a prompt nor
-an end.
+Over the ratio of a draft step's time to a target step's, which is set artificially; with no link, the scenario's and a
+slow one. Real drafts are marked. The closed form beside the simulation uses the same verify time and link, but knows
+neither prompts nor the end of an answer.
 """
 
 from __future__ import annotations
@@ -26,19 +26,29 @@ from hilsim.show.plots.placements import draw_break_even
 from hilsim.show.table import Table
 from hilsim.study.break_even import break_even, shipped_ratios
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import Point, load_drafting, with_link
+from hilsim.study.sweeps import SweepPoint, load_drafting, with_link
 from scripts.arguments import answer, asked, numbers, question, single
 
 RATIOS = "0.01,0.02,0.05,0.1,0.2,0.3,0.5,0.7"
-LEGEND = "acceptance at which nothing is won or lost, simulated (closed form); - not by a draft that is always right"
+LEGEND = (
+    "acceptance at which the speed-up is 1, simulated (closed form); - not reached even when all drafts are accepted"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(
         __doc__, "orin_8295", lengths="1,2,4,7", acceptances="0.02:1:0.02", requests="200", answer=None
     )  # fmt: skip
-    parser.add_argument("--ratios", type=numbers(0.0001, 10), default=RATIOS, help="draft step over target step")
-    parser.add_argument("--latency", type=single(0, 1e5), default="20", metavar="MS", help="of a slow link (20)")
+    parser.add_argument(
+        "--ratios", type=numbers(0.0001, 10), default=RATIOS, help="time of a draft step over that of a target step"
+    )
+    parser.add_argument(
+        "--latency",
+        type=single(0, 1e5),
+        default="20",
+        metavar="MS",
+        help="one-way latency of the slow link, in ms (20)",
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     size = workload_size(setup, options.requests, options.answer)
@@ -60,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
 
 
-def table_of(points: Sequence[Point], lengths: Sequence[int]) -> Table:
+def table_of(points: Sequence[SweepPoint], lengths: Sequence[int]) -> Table:
     """A row a ratio and link, a column a length; points lie in that order."""
     cells: list[list[str]] = []
     for place, point in enumerate(points):
@@ -72,18 +82,18 @@ def table_of(points: Sequence[Point], lengths: Sequence[int]) -> Table:
     return Table(["link", "c", *(f"{length} drafted" for length in lengths)], cells)
 
 
-def conclusion(points: Sequence[Point], own: float, ratios: Sequence[float], link: str) -> str:
+def conclusion(points: Sequence[SweepPoint], own: float, ratios: Sequence[float], link: str) -> str:
     """What the scenario's own draft needs, by the next slower ratio that was tried."""
     ratio = next((ratio for ratio in ratios if ratio >= own), None)
     draft = f"The scenario's draft step is {own:.3f} of a target step"
     if ratio is None:
-        return f"{draft}, more than was tried."
+        return f"{draft}, beyond the ratios tried."
     parts = []
     for point in points:
         if (point.place["link"], point.place["ratio"]) == (link, ratio):
             value = point.numbers.get("break_even")
-            parts.append(f"{point.length} drafted tokens {'never' if value is None else f'from {value:.2f}'}")
-    return f"{draft}: over {link} nothing is lost with {', '.join(parts)} on (at {ratio:g})."
+            parts.append(f"{point.length} drafted tokens {'above 1' if value is None else f'{value:.2f}'}")
+    return f"{draft}: over {link} the break-even acceptance is {', '.join(parts)} (at ratio {ratio:g})."
 
 
 if __name__ == "__main__":

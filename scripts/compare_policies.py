@@ -30,7 +30,7 @@ CAUSES = ("verify", "draft", "waste", "transfer", "wait")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295")
-    parser.add_argument("--all", action="store_true", help="every setting that was tried, not the best of each policy")
+    parser.add_argument("--all", action="store_true", help="list every setting, not only the best of each policy")
     options = asked(parser, arguments)
     setup = load_fitting(options.scenario, options.set)
     choices = list(all_policies())

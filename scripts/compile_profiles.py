@@ -20,9 +20,9 @@ from hilsim.commands.outputs import add_outputs, write_outputs
 from hilsim.describe.head import ArgMaxHead, Head, LogitsHead, TopKHead, TopKSamplingHead
 from hilsim.errors import Fault, InputError
 from hilsim.progress import counting
-from hilsim.show.profiles import COLOURS, LEGEND, cells_table, draw, in_short
+from hilsim.show.profiles import COLOURS, LEGEND, cell_text, cells_table, draw
 from hilsim.show.table import Table, terminal
-from hilsim.study.profiles import PROFILES, Cell, cells, subjects
+from hilsim.study.profiles import PROFILES, CompileResult, cells, subjects
 from scripts.arguments import asked
 
 K, WIDTH = 40, 120
@@ -37,8 +37,8 @@ HEADS: dict[str, Head] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", metavar="MODEL", nargs="*", help="only these (default: every shipped model)")
-    parser.add_argument("--head", choices=HEADS, default="top_k_sampling", help=f"how graphs end; k is {K}")
-    parser.add_argument("--profiles", default=",".join(PROFILES), help="only these")
+    parser.add_argument("--head", choices=HEADS, default="top_k_sampling", help=f"output head of the graphs; k is {K}")
+    parser.add_argument("--profiles", default=",".join(PROFILES), help="only these rule profiles (default: all)")
     add_outputs(parser)
     options = asked(parser, arguments)
     models = known(options.models, subjects(), "MODEL")
@@ -63,12 +63,12 @@ def known(asked_for: Sequence[str], there: Sequence[str], place: str) -> list[st
     return list(asked_for or there)
 
 
-def table_of(found: Sequence[Cell], profiles: Sequence[str]) -> Table:
+def table_of(found: Sequence[CompileResult], profiles: Sequence[str]) -> Table:
     """A row a model, a column a profile."""
     rows: dict[str, list[Text | str]] = {}
     for cell in found:
         rows.setdefault(cell.model, [cell.model.rpartition(":")[2]])
-        rows[cell.model].append(Text(in_short(cell), COLOURS[cell.plan.outcome]))
+        rows[cell.model].append(Text(cell_text(cell), COLOURS[cell.plan.outcome]))
     return Table(["model", *profiles], list(rows.values()), left=1 + len(profiles))
 
 

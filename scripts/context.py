@@ -26,7 +26,7 @@ from hilsim.show.grid_tables import length_of
 from hilsim.show.plots.placements import draw_contexts
 from hilsim.show.table import Table
 from hilsim.study.contexts import COSTS, context_at, measured_acceptance
-from hilsim.study.sweeps import Point, load_drafting
+from hilsim.study.sweeps import SweepPoint, load_drafting
 from scripts.arguments import answer, asked, question, single, whole
 
 CONTEXTS = "256,512,768,1024,1536,2048,3072,4096"
@@ -34,8 +34,12 @@ CONTEXTS = "256,512,768,1024,1536,2048,3072,4096"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295", lengths="1:10:1", requests="300")
-    parser.add_argument("--contexts", type=whole(2, 10**6), default=CONTEXTS, help=f"default: {CONTEXTS}")
-    parser.add_argument("--acceptance", type=single(0, 1), help="of a drafted token (default: the stand-ins')")
+    parser.add_argument(
+        "--contexts", type=whole(2, 10**6), default=CONTEXTS, help=f"context lengths in tokens (default: {CONTEXTS})"
+    )
+    parser.add_argument(
+        "--acceptance", type=single(0, 1), help="chance that a drafted token is accepted (default: as the stand-ins')"
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     size = workload_size(setup, options.requests)
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
 
 
-def table_of(points: Sequence[Point]) -> Table:
+def table_of(points: Sequence[SweepPoint]) -> Table:
     """A row a context."""
     names = ("target_gib", "draft_gib", "target_ms", "verify_ms", "time_to_first_token_ms.mean")
     cells = [
@@ -65,11 +69,11 @@ def table_of(points: Sequence[Point]) -> Table:
     return Table(heads, cells)
 
 
-def conclusion(points: Sequence[Point], setup: Setup) -> str:
+def conclusion(points: Sequence[SweepPoint], setup: Setup) -> str:
     """The longest context that runs, what it costs against the shortest, and what stops the next."""
     ran = [each for each in points if not each.why]
     limit = largest_context(setup)
-    stopped = f"No more than {limit.tokens} go: {limit.stopped_by}."
+    stopped = f"The largest context is {limit.tokens} tokens, limited by {limit.stopped_by}."
     if not ran:
         return f"None of these contexts runs. {stopped}"
     first, last = ran[0], ran[-1]

@@ -19,7 +19,7 @@ from hilsim.progress import counting
 from hilsim.runs.evaluate import load_variant
 from hilsim.show.plots.curves import draw_series
 from hilsim.show.table import Table
-from hilsim.study.sweeps import Point, load_drafting, over_lengths
+from hilsim.study.sweeps import SweepPoint, load_drafting, over_lengths
 from scripts.arguments import answer, asked, question, whole
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(options, setup.scenario.name, [table_of(rows, options.lengths)], points, "", draw, by=["link"])
 
 
-def table_of(rows: Mapping[str, Sequence[Point]], lengths: Sequence[int]) -> Table:
+def table_of(rows: Mapping[str, Sequence[SweepPoint]], lengths: Sequence[int]) -> Table:
     """A row a length; tokens do not depend on the link, so theirs are of the first link that runs."""
     first = next((row for row in rows.values() if not row[0].why), next(iter(rows.values())))
     cells = []

@@ -23,19 +23,21 @@ from hilsim.show.plots.placements import draw_drafts
 from hilsim.show.table import Table
 from hilsim.study.drafts import draft_at
 from hilsim.study.grids import draft_places, drafts_for
-from hilsim.study.sweeps import LENGTH, Point, best, load_drafting, over_one_baseline, point
+from hilsim.study.sweeps import LENGTH, SweepPoint, best, load_drafting, over_one_baseline, point
 from scripts.arguments import answer, asked, draft_pair, question
 
 AXES = ("draft", "unit", "precision")
 LEGEND = (
-    "by: the stand-in; accept: the chance a token that brings the same mean_acceptance_length; speed-up: over the\n"
+    "by: the stand-in; accept: the chance per token that gives the same mean_acceptance_length; speed-up: over the\n"
     "scenario's own target alone,"
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295", precisions="w4,fp16", lengths="1:10:1")
-    parser.add_argument("--draft", type=draft_pair, action="append", metavar="MODEL:STAND_IN", help="only; repeatable")
+    parser.add_argument(
+        "--draft", type=draft_pair, action="append", metavar="MODEL:STAND_IN", help="only this draft; repeatable"
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     choices = draft_places(setup, options.draft or drafts_for(setup), options.precisions)
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(options, setup.scenario.name, shown, points, conclusion(points), draw, by=AXES, more=more)
 
 
-def table_of(points: Sequence[Point]) -> Table:
+def table_of(points: Sequence[SweepPoint]) -> Table:
     """A row a draft at a place, the fastest first, those that cannot run at the end."""
     cells = []
     for each in sorted(points, key=lambda each: (each.why != "", each.latency_ms)):
@@ -65,7 +67,7 @@ def table_of(points: Sequence[Point]) -> Table:
     return Table(heads, cells, left=4)
 
 
-def conclusion(points: Sequence[Point]) -> str:
+def conclusion(points: Sequence[SweepPoint]) -> str:
     """The fastest draft, and what the fastest of those that need less memory brings."""
     top = best(points)
     if top.why:
@@ -77,12 +79,12 @@ def conclusion(points: Sequence[Point]) -> str:
     return f"{sentence}; with less memory {named(other)}: {brings(other)}."
 
 
-def named(draft: Point) -> str:
+def named(draft: SweepPoint) -> str:
     """A draft, how and where."""
     return f"{draft.place['draft']} in {draft.place['precision']} on {draft.place['unit']}"
 
 
-def brings(draft: Point) -> str:
+def brings(draft: SweepPoint) -> str:
     """A draft's speed-up and size."""
     return f"{draft.speedup:.2f}x in {draft.number('draft_gib'):.2f} GiB"
 

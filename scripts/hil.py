@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import guarded
-from hilsim.progress import saying
+from hilsim.progress import status_line
 from hilsim.show.table import Table
 from scripts.loopback.steps import STEPS, Broken
 
@@ -32,9 +32,9 @@ from scripts.loopback.steps import STEPS, Broken
 def main() -> int:
     """Run every step and print its result; the exit status is 1 where one failed."""
     rows = []
-    with tempfile.TemporaryDirectory(prefix="hilsim-hil-") as name, saying("") as say:
+    with tempfile.TemporaryDirectory(prefix="hilsim-hil-") as name, status_line("") as notify:
         for step in STEPS:
-            say(step.__name__)
+            notify(step.__name__)
             began = time.perf_counter()
             try:
                 held, found = "yes", step(Path(name))

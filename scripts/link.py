@@ -30,14 +30,31 @@ from scripts.arguments import answer, asked, numbers, question, single
 
 GAINS = (1.0, 1.5, 2.0)
 SHOWN = (0.001, 0.03, 1, 30, 200)  # ms: shared memory's, Ethernet's, a network stack's, two slow ones
-LEGEND = "slowest: bandwidth from which so much is gained at that latency; - at none of those tried"
+LEGEND = "least bandwidth that reaches the speed-up at that latency; - no bandwidth that was tried does"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "ethernet", lengths="1,3,5,7")
-    parser.add_argument("--temperature", type=single(0.01, 10), default="0.7", help="of all payloads but greedy's")
-    parser.add_argument("--bandwidths", type=numbers(0.001, 1e6), metavar="MB/S,...", default=log_grid(0.01, 10000, 16))
-    parser.add_argument("--latencies", type=numbers(0, 1e5), metavar="MS,...", default=log_grid(0.001, 500, 10))
+    parser.add_argument(
+        "--temperature",
+        type=single(0.01, 10),
+        default="0.7",
+        help="temperature of every payload except greedy's token_ids (0.7)",
+    )
+    parser.add_argument(
+        "--bandwidths",
+        type=numbers(0.001, 1e6),
+        metavar="MB/S,...",
+        default=log_grid(0.01, 10000, 16),
+        help="link rates",
+    )
+    parser.add_argument(
+        "--latencies",
+        type=numbers(0, 1e5),
+        metavar="MS,...",
+        default=log_grid(0.001, 500, 10),
+        help="one-way latencies",
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     if setup.link is None or setup.link.on_chip:
@@ -83,7 +100,7 @@ def conclusion(maps: dict[str, Rows], bandwidths: Sequence[float], latencies: Se
     for name, rows in maps.items():
         twice = rate(slowest(rows[place], bandwidths, GAINS[-1]), bandwidths[0])
         reached = "never 2x" if twice is None else f"2x from {twice}".replace("from <=", "even at")
-        never = "" if slowest(rows[place], bandwidths, 1.0) is not None else ", never a gain"
+        never = "" if slowest(rows[place], bandwidths, 1.0) is not None else ", never above 1x"
         parts.append(f"{name} {reached}{never}")
     return f"At {three_digits(latencies[place])} ms a message: {'; '.join(parts)}."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much memory must the draft's chip leave? What fits under each cap, and the best speed-up that it brings.
+"""How much memory must the draft's chip leave? Which drafts fit under each memory cap, and the best speed-up.
 
 python scripts/memory_cap.py [SCENARIO] [--set PATH=VALUE]... [--caps 0.25,0.5,...] [--precisions w4,fp16]
                              [--lengths 1:10:1] [--plot FILE] [--csv FILE]
@@ -24,7 +24,7 @@ from hilsim.show.plots.placements import draw_caps
 from hilsim.show.table import Table
 from hilsim.study.drafts import draft_at, speeds_under, under_cap
 from hilsim.study.grids import draft_places, drafts_for
-from hilsim.study.sweeps import Point, best, load_drafting, over_one_baseline, point
+from hilsim.study.sweeps import SweepPoint, best, load_drafting, over_one_baseline, point
 from scripts.arguments import answer, asked, numbers, question
 
 CAPS = "0.25,0.5,0.625,0.75,0.875,1,1.25,1.5,2,3,4,6,8"
@@ -32,7 +32,13 @@ CAPS = "0.25,0.5,0.625,0.75,0.875,1,1.25,1.5,2,3,4,6,8"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295", precisions="w4,fp16", lengths="1:10:1")
-    parser.add_argument("--caps", type=numbers(0.001, 1024), default=CAPS, metavar="GIB,...", help=f"default: {CAPS}")
+    parser.add_argument(
+        "--caps",
+        type=numbers(0.001, 1024),
+        default=CAPS,
+        metavar="GIB,...",
+        help=f"memory caps in GiB (default: {CAPS})",
+    )
     options = asked(parser, arguments)
     setup, caps = load_drafting(options.scenario, options.set), options.caps
     assert setup.draft is not None
@@ -60,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
 
 
-def named(draft: Point) -> str:
+def named(draft: SweepPoint) -> str:
     """A draft, where and how."""
     return f"{draft.place['draft']} {draft.place['precision']} on {draft.place['unit']}, {draft.length} tokens"
 
 
-def table_of(points: Sequence[Point], caps: Sequence[float]) -> Table:
+def table_of(points: Sequence[SweepPoint], caps: Sequence[float]) -> Table:
     """A row a cap: how many drafts fit, and the best of them."""
     cells = []
     for cap in caps:
@@ -76,7 +82,7 @@ def table_of(points: Sequence[Point], caps: Sequence[float]) -> Table:
     return Table(["best draft that fits", "cap, GiB", "fit", "of", "speed-up"], cells)
 
 
-def needs_table(drafts: Sequence[Point]) -> Table:
+def needs_table(drafts: Sequence[SweepPoint]) -> Table:
     """A row a draft, the one that needs least first."""
     ran = sorted((draft for draft in drafts if not draft.why), key=lambda draft: draft.number("needs_gib"))
     cells = [[named(draft), draft.number("needs_gib"), draft.speedup] for draft in ran]

@@ -23,7 +23,7 @@ from hilsim.runs.evaluate import load_fitting
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.papers import cases_table, draw, unit
 from hilsim.show.table import Table, terminal
-from hilsim.study.papers import Case, case_of, published_of
+from hilsim.study.papers import PaperResult, case_of, published_of
 from scripts.arguments import asked
 
 WIDTH = 125  # where there is no terminal
@@ -31,7 +31,13 @@ WIDTH = 125  # where there is no terminal
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", type=Path, metavar="SCENARIO", help="default: all of scenarios/papers")
+    parser.add_argument(
+        "scenarios",
+        nargs="*",
+        type=Path,
+        metavar="SCENARIO",
+        help="papers to reproduce (default: all of scenarios/papers)",
+    )
     add_outputs(parser)
     options = asked(parser, arguments)
     setups = [load_fitting(file, []) for file in options.scenarios or shipped()]
@@ -53,14 +59,14 @@ def shipped() -> list[Path]:
     return sorted(files, key=lambda file: (not file.stem.startswith("leviathan"), file.stem))
 
 
-def run(setup: Setup) -> Case:
+def run(setup: Setup) -> PaperResult:
     """The target alone, then the policy."""
     outcome = run_both(setup, Sources(setup))
     assert outcome.speculative is not None
     return case_of(setup, outcome.baseline, outcome.speculative)
 
 
-def table_of(cases: Sequence[Case]) -> Table:
+def table_of(cases: Sequence[PaperResult]) -> Table:
     """One row a setup, a rule between papers, after which files are named."""
     papers = [case.name.split("_")[0] for case in cases]
     rows = [

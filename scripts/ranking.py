@@ -30,7 +30,10 @@ from hilsim.study.ranking import OBJECTIVES, objective
 from hilsim.study.sweeps import point
 from scripts.arguments import answer, asked, one, question, together
 
-LEGEND = "interval: 5 % to 95 % of them; beats next: in how\nmany draws; x own: over the contender's own target alone"
+LEGEND = (
+    "interval: 5 % to 95 % of them; beats next: share of draws\n"
+    "in which it beats the next one; x own: over the contender's own target alone"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--contender", type=together, action="append", metavar="KEY=VALUE ...",
         help="values of --set, quoted together; repeatable (default: a handful of policies)",
     )  # fmt: skip
-    parser.add_argument("--objective", default="request_latency", metavar="NAME", help=f"of {', '.join(OBJECTIVES)}")
-    parser.add_argument("--draws", type=one(2, 10**5), default="200", help="sets of figures (default 200)")
-    parser.add_argument("--seed", type=one(0, 2**32), default="1", help="of the draws (default 1)")
+    parser.add_argument(
+        "--objective", default="request_latency", metavar="NAME", help=f"ranks by one of {', '.join(OBJECTIVES)}"
+    )
+    parser.add_argument(
+        "--draws", type=one(2, 10**5), default="200", help="number of draws of the chips' figures (default 200)"
+    )
+    parser.add_argument("--seed", type=one(0, 2**32), default="1", help="seed of the draws (default 1)")
     options = asked(parser, arguments)
     wanted = objective(options.objective)
     setup = load_fitting(options.scenario, options.set)

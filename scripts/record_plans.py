@@ -6,6 +6,7 @@ python scripts/record_plans.py        (make plans; after a change of the compile
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hilsim.show.check import checked
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     files = sorted((DATA / "scenarios").glob("*.yaml"))
     for file in counting("compiling", files, len(files)):
         checked(load_setup(file))  # with all that is proposed where it does not fit

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What do the stand-ins generate in the shipped scenarios? Records scenarios/transcripts/ again, a file a draft and
-rule.
+"""What do the stand-ins generate in the shipped scenarios? Writes scenarios/transcripts/, a file per draft
+and rule.
 
 python scripts/record_transcripts.py [--out DIR]
 """
@@ -32,7 +32,9 @@ RECORDED = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="DIR", type=Path, default=DATA / "scenarios" / "transcripts")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=DATA / "scenarios" / "transcripts", help="folder to write to"
+    )
     out: Path = parser.parse_args().out
     return max(record(scenario, overrides, out / name, DEPTH) for name, scenario, overrides in recordings())
 

@@ -25,13 +25,13 @@ from hilsim.show.grid_tables import length_of
 from hilsim.show.plots.placements import draw_temperatures
 from hilsim.show.table import Table
 from hilsim.study.grids import GUMBEL, RATIO_TOP_K
-from hilsim.study.sweeps import Point, best_length, load_drafting
+from hilsim.study.sweeps import SweepPoint, best_length, load_drafting
 from scripts.arguments import answer, asked, numbers, one, question
 
 RULES = {rule.name: rule.overrides for rule in (RATIO_TOP_K, GUMBEL)}
 COLD = ("sampling.temperature=0", "sampling.top_k=null", "sampling.top_p=null", "accept=greedy", "payload=token_ids")
 LEGEND = (
-    "conversations, each rule at its best length; accept: the chance a token that brings the same\n"
+    "conversations, each rule at its best length; accept: the chance per token that gives the same\n"
     "mean_acceptance_length; tok/rd: tokens_per_round. Every temperature gives another text: more\n"
     "conversations make smoother lines."
 )
@@ -39,8 +39,10 @@ LEGEND = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "ethernet", lengths="1:10:1")
-    parser.add_argument("--temperatures", type=numbers(0, 10), default="0:1.2:0.2", help="FROM:TO:STEP or a list")
-    parser.add_argument("--conversations", type=one(1, 10**4), default="4", help="of the workload (default 4)")
+    parser.add_argument(
+        "--temperatures", type=numbers(0, 10), default="0:1.2:0.2", help="sampling temperatures: FROM:TO:STEP or a list"
+    )
+    parser.add_argument("--conversations", type=one(1, 10**4), default="4", help="number of conversations (default 4)")
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     if not isinstance(setup.scenario.workload, Conversations) or setup.scenario.logits.source != "live":
@@ -58,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
 
 
-def at(warmth: float, rule: str, file: Path, overrides: Sequence[str], lengths: Sequence[int]) -> Point:
+def at(warmth: float, rule: str, file: Path, overrides: Sequence[str], lengths: Sequence[int]) -> SweepPoint:
     """A temperature and rule at their best length; at temperature 0 all rules are the greedy one."""
     changes = COLD if warmth == 0 else (f"sampling.temperature={warmth:g}", *RULES[rule])
     found = best_length({"temperature": warmth, "rule": rule}, load_variant(file, [*overrides, *changes]), lengths)
     return found if found.why else found.adding(acceptance=found.acceptance)
 
 
-def table_of(by_rule: Mapping[str, Sequence[Point]]) -> Table:
+def table_of(by_rule: Mapping[str, Sequence[SweepPoint]]) -> Table:
     """A row a temperature, a few columns a rule."""
     heads = [head for rule in by_rule for head in (f"{rule.split(',')[0]}: accept", "length", "tok/rd", "speed-up")]
     cells = []
@@ -76,7 +78,7 @@ def table_of(by_rule: Mapping[str, Sequence[Point]]) -> Table:
     return Table(["temperature", *heads], cells)
 
 
-def conclusion(by_rule: Mapping[str, Sequence[Point]]) -> str:
+def conclusion(by_rule: Mapping[str, Sequence[SweepPoint]]) -> str:
     """From the lowest temperature to the highest, rule by rule."""
     parts = []
     for rule, points in by_rule.items():

@@ -5,8 +5,8 @@ python scripts/this_computer.py [SCENARIO] [--set PATH=VALUE]... [--drafts NAME,
                                 [--plot FILE] [--csv FILE]
 
 An agent on this computer runs the scenario's target and the drafts. Its profile becomes a recording, that becomes a
-chip file, and the chip file predicts every answer of the scenario's conversations, which the agent really computes. As
-other programs get in the way, profile and conversations take turns, `--repeats` of them; each answer's median counts.
+chip file, and the chip file predicts every answer of the scenario's conversations, which the agent then computes. As
+other programs disturb the times, profile and conversations alternate, `--repeats` of them; each answer's median counts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hilsim.fidelity.chip_file import as_file, write_chip
 from hilsim.files import folder_faults
 from hilsim.hardware.agent.machine import processor
 from hilsim.hardware.measured.calibrate import calibrate
-from hilsim.hardware.measured.profile import Grid
+from hilsim.hardware.measured.profile import ProfileGrid
 from hilsim.hardware.measured.quality import QualityWarning
 from hilsim.hardware.recordings.recording import read_recording, tensors_of
-from hilsim.progress import saying
+from hilsim.progress import status_line
 from hilsim.show.plots.scatter import draw_groups
 from hilsim.show.table import terminal
 from hilsim.sim.trace import Trace
@@ -41,13 +41,17 @@ from scripts.loopback.board_tables import by_run, errors_table, facts, rows_tabl
 from scripts.loopback.processes import serving
 
 DRAFTS = "draft-0.8m,draft-0.2m"
-GRID = Grid(rows=(1, 2, 3, 4, 5, 6, 8, 12, 16, 32), cached=(0, 64, 192, 384), prompts=(16, 32, 64))
+GRID = ProfileGrid(rows=(1, 2, 3, 4, 5, 6, 8, 12, 16, 32), cached=(0, 64, 192, 384), prompts=(16, 32, 64))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "this_computer")
-    parser.add_argument("--drafts", type=names, default=DRAFTS, metavar="NAME,...", help=f"of models/ ({DRAFTS})")
-    parser.add_argument("--repeats", type=one(1, 99), default=3, metavar="N", help="runs on the board (3)")
+    parser.add_argument(
+        "--drafts", type=names, default=DRAFTS, metavar="NAME,...", help=f"drafts, folders in models/ ({DRAFTS})"
+    )
+    parser.add_argument(
+        "--repeats", type=one(1, 99), default=3, metavar="N", help="repetitions; medians are compared (3)"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the recordings and the chip file there")
     options = asked(parser, arguments)
     single_threaded()
@@ -66,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         address = stack.enter_context(serving(["agent", "--threads", "1", "--listen", "127.0.0.1:0", *models]))
         for _ in range(options.repeats):
             doubted += profile_into(file, address, GRID)
-            with saying("running on the board"):
+            with status_line("running on the board"):
                 measured.append(sessions.measured(address, options.keep))
         made = calibrate(read_recording(file), "computer-cpu")
         write_chip(as_file(made.record, chip.stem), chip)
-        with saying("predicting"):
+        with status_line("predicting"):
             found = sessions.answered(measured, sessions.predicted(chip))
     console = terminal()
     for table in (times_table(found), errors_table(found)):

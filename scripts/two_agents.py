@@ -25,7 +25,7 @@ from hilsim.compiler.compile_check import load_compiled
 from hilsim.hardware.distributed.boards import require_real
 from hilsim.hardware.distributed.measured_run import measure_run
 from hilsim.hardware.measured.rig import Rig
-from hilsim.progress import saying
+from hilsim.progress import status_line
 from hilsim.runs.transcripts import recorded_source
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
 from hilsim.show.table import terminal
@@ -46,10 +46,14 @@ OWN = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "two_agents")
     parser.add_argument("--policy", choices=OWN, help="instead of the scenario's own")
-    parser.add_argument("--rate", type=single(0.01, 1e5), metavar="MBIT/S", default=100.0, help="of the link (100)")
-    parser.add_argument("--delay", type=single(0, 1e4), metavar="MS", default=1.0, help="of the link, one way (1)")
-    parser.add_argument("--trials", type=one(1, 100), metavar="N", default=3, help="of which the medians count (3)")
-    parser.add_argument("--no-namespaces", action="store_true", help="all on loopback, and nothing shaped")
+    parser.add_argument(
+        "--rate", type=single(0.01, 1e5), metavar="MBIT/S", default=100.0, help="rate of the link (100)"
+    )
+    parser.add_argument("--delay", type=single(0, 1e4), metavar="MS", default=1.0, help="one-way delay of the link (1)")
+    parser.add_argument(
+        "--trials", type=one(1, 100), metavar="N", default=3, help="runs, of which the medians are compared (3)"
+    )
+    parser.add_argument("--no-namespaces", action="store_true", help="all on loopback, with no shaped link")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     options = asked(parser, arguments)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all is tidied up
@@ -57,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sets = [*options.set, *policy]
     setup = load_drafting(options.scenario, sets)
     require_real(setup)
-    with saying("recording") as say:
-        source = recorded_source(setup, say)
+    with status_line("recording") as notify:
+        source = recorded_source(setup, notify)
     shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
     with testbed(stand_ins(setup), shape) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])

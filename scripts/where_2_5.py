@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         __doc__, "orin_8295", widths="1-128,1-8,1-8-128", links="pcie-gen3-x4,1000base-t1,1000base-t1:full_rows",
         acceptances="0.05:1:0.05", lengths="1,2,3,4,5,6,7,8,10", requests="200", answer=None,
     )  # fmt: skip
-    parser.add_argument("--targets", type=names, default="llama-3.2-1b,llama-3.2-3b,llama-3.1-8b", help="target models")
+    parser.add_argument(
+        "--targets",
+        type=names,
+        default="llama-3.2-1b,llama-3.2-3b,llama-3.1-8b",
+        help="target models compared (default %(default)s)",
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     size = workload_size(setup, options.requests, options.answer)
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lengths = f"prompts of {size.prompt} tokens, answers of {size.answer}"
     shown: list[Table | str] = [
         table_of(maps),
-        f"the least acceptance that reaches so much at the best length; {lengths}",
+        f"the least acceptance that reaches the speed-up at the best length; {lengths}",
     ]
     points = [point for rows in maps for point in flat(rows)]
     return answer(
@@ -57,13 +62,13 @@ def table_of(maps: Sequence[Rows]) -> Table:
     cells = []
     for rows in maps:
         top, place = best(flat(rows)), rows[0][0].place
-        found = ["not here"] * 2 if top.why else [spelled(needed(rows, level), rows) for level in LEVELS]
+        found = ["not here"] * 2 if top.why else [required_text(needed(rows, level), rows) for level in LEVELS]
         most = [None, None] if top.why else [top.speedup, top.length]
         cells.append([place["target"], place["widths"], place["link"], *found, *most])
     return Table(["target", "widths", "link", "1x needs", "2.5x needs", "most", "by"], cells, left=3)
 
 
-def spelled(found: tuple[float, int] | None, rows: Rows) -> str:
+def required_text(found: tuple[float, int] | None, rows: Rows) -> str:
     """An acceptance and its draft length; at the lowest that was tried it may well be less."""
     if found is None:
         return "never"
@@ -79,12 +84,12 @@ def conclusion(maps: Sequence[Rows]) -> str:
             place, acceptance, length = found
             how = f"by {length} drafted tokens (widths {place['widths']}, {place['link']})"
             parts[-1] = f"{target} from acceptance {acceptance:.2f} {how}"
-    sentence = f"{WANTED:g}x is reached at the easiest: {'; '.join(parts)}."
+    sentence = f"{WANTED:g}x is reached with the least acceptance by: {'; '.join(parts)}."
     if (worst := losing(maps)) is not None:
         place = worst.place
         where = f"{place['target']} with widths {place['widths']} over {place['link']}"
         up_to = f"up to acceptance {float(place['acceptance']):.2f} ({worst.speedup:.2f}x)"
-        sentence += f"\n\nBelow 1x at its best length falls {where}, {up_to}."
+        sentence += f"\n\nThe slowest at its best length, below 1x: {where}, {up_to}."
     return sentence
 
 

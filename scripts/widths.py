@@ -24,7 +24,7 @@ from hilsim.show.grid_tables import marked
 from hilsim.show.numbers import duration
 from hilsim.show.plots.placements import draw_widths
 from hilsim.show.table import Table
-from hilsim.study.sweeps import Point, best, flat, load_drafting, over_one_baseline, point
+from hilsim.study.sweeps import SweepPoint, best, flat, load_drafting, over_one_baseline, point
 from hilsim.study.widths import choose, settings_of, widths_at
 from scripts.arguments import answer, asked, names, question
 
@@ -34,7 +34,12 @@ POLICIES = "sync,adaptive,pearl,async,pipelined"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(__doc__, "orin_8295", widths=SETS)
-    parser.add_argument("--policies", type=names, default=POLICIES, help="each at its best")
+    parser.add_argument(
+        "--policies",
+        type=names,
+        default=POLICIES,
+        help="policies compared, each at its best setting (default %(default)s)",
+    )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     if setup.target.widths is None:
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
 
 
-def table_of(rows: Sequence[Sequence[Point]]) -> Table:
+def table_of(rows: Sequence[Sequence[SweepPoint]]) -> Table:
     """A row a set of widths, a column a policy."""
     cells = []
     for row in rows:
@@ -68,7 +73,7 @@ def table_of(rows: Sequence[Sequence[Point]]) -> Table:
     return Table(["widths", *policies, "setting", "GiB", "shared", "rewrites, ms"], cells)
 
 
-def conclusion(rows: Sequence[Sequence[Point]]) -> str:
+def conclusion(rows: Sequence[Sequence[SweepPoint]]) -> str:
     """The set to compile, and the fastest beside it."""
     tops = [best(row) for row in rows]
     top, choice = best(tops), choose(tops)
@@ -81,7 +86,7 @@ def conclusion(rows: Sequence[Sequence[Point]]) -> str:
     return f"{sentence}."
 
 
-def listed(chosen: Point) -> str:
+def listed(chosen: SweepPoint) -> str:
     """Widths in a sentence."""
     *most, last = str(chosen.place["widths"]).split()
     return f"{', '.join(most)} and {last}" if most else last

@@ -12,14 +12,14 @@ from hilsim.cost.timer import Roofline
 from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.chip import Unit
 from hilsim.describe.model import Model
-from hilsim.hardware.measured.profile import Grid, asks
+from hilsim.hardware.measured.profile import ProfileGrid, asks
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.wire.exchange import ModelFacts, StepRequest, StepResult
 from hilsim.places import CODE as PROJECT
 from tests.hardware_fakes import BOARD
 
 HERE = PROJECT / "scenarios" / "x.yaml"
-SMALL = Grid(rows=(1, 2, 4, 8, 16, 64), cached=(0, 128, 512), prompts=(32, 128))
+SMALL = ProfileGrid(rows=(1, 2, 4, 8, 16, 64), cached=(0, 128, 512), prompts=(32, 128))
 Took = Callable[[StepRequest], float]  # nanoseconds
 
 
@@ -50,7 +50,13 @@ def as_the_chip(unit: Unit, precision: str, facts: Sequence[ModelFacts], describ
 
 
 def recorded(
-    file: Path, facts: Sequence[ModelFacts], took: Took, *, grid: Grid = SMALL, repeats: int = 3, noise: float = 0.0
+    file: Path,
+    facts: Sequence[ModelFacts],
+    took: Took,
+    *,
+    grid: ProfileGrid = SMALL,
+    repeats: int = 3,
+    noise: float = 0.0,
 ) -> Path:
     """A profile of a board on which steps take so long, with noise of a lognormal law."""
     rng = np.random.default_rng(7)

@@ -166,7 +166,7 @@ def test_a_sweep_goes_on_where_it_ended_and_keeps_what_is_refused(
     assert [row["state"] for row in first] == ["refused", "done", "refused", "done"]
     assert all(row["reason"] for row in first if row["state"] == "refused")
     assert first[1]["speedup"] == hilsim.evaluate(hilsim.load(table, {"policy.draft_tokens": 1}))["speedup"]
-    monkeypatch.setattr("hilsim.study.workers.Here.run", lambda workers, tasks: pytest.fail("it ran again"))
+    monkeypatch.setattr("hilsim.study.workers.ThisProcess.run", lambda workers, tasks: pytest.fail("it ran again"))
     assert str(hilsim.sweep(setup, axes, store=store)) == str(hilsim.sweep(setup, axes, store=store))
     with pytest.raises(hilsim.InputError, match="another study"):
         hilsim.sweep(hilsim.load(table, {"seed": 2}), axes, store=store)

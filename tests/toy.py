@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import chi2
 
-from hilsim.sampling.choices import Choices, Place, Places, Rules
+from hilsim.sampling.choices import Choices, Places, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions, place_of
 from hilsim.sampling.distribution import Distribution, Probabilities
 from hilsim.sampling.logits import Logits
@@ -65,14 +65,14 @@ class QuickChoices(Choices):
         self.drafts: dict[object, Drafted] = {}
 
     def target(self, logits: Logits, places: Places) -> Distribution:
-        assert isinstance(places, Place)
+        assert isinstance(places, RowPosition)
         key = tuple(places.tokens)
         if key not in self.targets:
             self.targets[key] = super().target(logits, places)
         return self.targets[key]
 
     def drafted(self, logits: Logits, places: Places) -> Drafted:
-        assert isinstance(places, Place)
+        assert isinstance(places, RowPosition)
         key = tuple(places.tokens)
         if key not in self.drafts:
             self.drafts[key] = super().drafted(logits, places)
@@ -95,15 +95,15 @@ class Quick(Decisions):
 
     def target_after(self, tokens: Sequence[int]) -> Probabilities:
         """The target's own distribution, before anything is rounded for the link."""
-        return self.choices.natural(self.rows.target_rows(0, tokens, 1)[0], Place(0, tokens)).dense()
+        return self.choices.natural(self.rows.target_rows(0, tokens, 1)[0], RowPosition(0, tokens)).dense()
 
     def quantised_after(self, tokens: Sequence[int]) -> Probabilities:
         """The target's distribution as all chips have it."""
-        return self.choices.target(self.rows.target_rows(0, tokens, 1)[0], Place(0, tokens)).dense()
+        return self.choices.target(self.rows.target_rows(0, tokens, 1)[0], RowPosition(0, tokens)).dense()
 
     def drafted_after(self, tokens: Sequence[int]) -> tuple[Probabilities, Probabilities | None]:
         """What the draft draws from, and what that is taken for."""
-        drawn, known = self.choices.drafted(self.rows.draft_row(0, tokens), Place(0, tokens))
+        drawn, known = self.choices.drafted(self.rows.draft_row(0, tokens), RowPosition(0, tokens))
         return drawn.dense(), None if known is None else known.dense()
 
 

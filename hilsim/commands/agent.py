@@ -66,7 +66,7 @@ def add_arguments(commands: Commands) -> None:
         help="file with a secret that clients must send; required if other machines can connect",
     )
     parser.add_argument(
-        "--heartbeat", metavar="SECONDS", default="1", help="interval between signs of life in long steps (1)"
+        "--heartbeat", metavar="SECONDS", default="1", help="seconds between heartbeats during long steps (1)"
     )
     parser.add_argument("--most-body-mib", metavar="MIB", default="16", help="largest message that is accepted (16)")
     parser.add_argument("--name", metavar="TEXT", help="name of this device in reports")
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
         return run_conformance(options)
     from hilsim.commands.agent_settings import settings_of
-    from hilsim.hardware.agent.listen import listening, serve, spelled
+    from hilsim.hardware.agent.listen import address_text, listening, serve
     from hilsim.hardware.agent.machine import device_facts
     from hilsim.hardware.agent.serve import Service, served
 
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         )
         services.append(service)
         listener = listening(settings.host, settings.port)
-        print(f"listening on {spelled(listener.getsockname())}", flush=True)
+        print(f"listening on {address_text(listener.getsockname())}", flush=True)
         serve(listener, partial(served, service))
     except Terminated:
         return 0

@@ -74,7 +74,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def address_of(text: str, option: str, faults: list[Fault]) -> tuple[str, int]:
-    """Host and port of HOST:PORT; an IPv6 address stands in brackets."""
+    """Host and port of HOST:PORT; an IPv6 address is in brackets."""
     found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):(\d{1,5})", text)
     if found is None or int(found[3]) > 65535:
         faults.append(Fault(option, text, "no address", "HOST:PORT", f"Such as 127.0.0.1:{PORT} or [::1]:{PORT}."))

@@ -62,7 +62,7 @@ class Source(PosixPath):
     """A file that a command reads; `require_sources` checks it once all arguments are parsed."""
 
 
-class Scenario(Source):
+class ScenarioArgument(Source):
     """A scenario that a command reads, by its path or name; `require_sources` looks the name up."""
 
     kind = "scenario"
@@ -73,7 +73,7 @@ class Scenario(Source):
         return len(self.parts) == 1 and self.suffix not in (".yaml", ".yml") and not os.path.isfile(self)
 
 
-class Study(Scenario):
+class StudyArgument(ScenarioArgument):
     """A study that a command reads, by its path or name."""
 
     kind = "study"
@@ -90,12 +90,12 @@ def source(text: str) -> Path:
 
 def scenario(text: str) -> Path:
     """A scenario by its path or name."""
-    return Scenario(place(text))
+    return ScenarioArgument(place(text))
 
 
 def study(text: str) -> Path:
     """A study by its path or name."""
-    return Study(place(text))
+    return StudyArgument(place(text))
 
 
 def folder(text: str) -> Path:
@@ -107,7 +107,7 @@ def require_sources(options: Namespace) -> None:
     """Raise `InputError` with every file and folder among the arguments that cannot be read."""
     faults: list[Fault] = []
     for name, path in list(vars(options).items()):
-        if isinstance(path, Scenario):
+        if isinstance(path, ScenarioArgument):
             if path.is_name:
                 from hilsim.describe.catalogue import find_scenario
 

@@ -28,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
     """Write the card."""
     from hilsim.training.card import write_card
 
-    write_card(options.models, options.dialogues, say=print)
+    write_card(options.models, options.dialogues, notify=print)
     return 0

@@ -1,4 +1,4 @@
-"""`check`: Does it compile, does it fit - for a scenario, or for a module of the user's own."""
+"""`check`: Does it compile, does it fit - for a scenario, or for a module of your own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(commands: Commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.add_argument(
-        "--write", metavar="DIR", type=place, help="save the rewritten programs, once compared with the originals"
+        "--write", metavar="DIR", type=place, help="save the rewritten programs after comparing them with the originals"
     )
     parser.add_argument(
         "--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
@@ -73,7 +73,7 @@ def check_scenario(options: argparse.Namespace) -> int:
     if options.write is not None:
         from hilsim.compiler.written import write_scenario
 
-        write(options, lambda folder, say: write_scenario(found.setup, dict(found.plans), folder, say))
+        write(options, lambda folder, notify: write_scenario(found.setup, dict(found.plans), folder, notify))
     return 0
 
 
@@ -81,12 +81,12 @@ def check_module(options: argparse.Namespace) -> int:
     """The plan of a module that the user names, on a chip that the user names."""
     from hilsim.compiler.named_module import plan_named_module
     from hilsim.errors import CompileError
-    from hilsim.progress import saying
+    from hilsim.progress import status_line
     from hilsim.show.check import Checked
 
-    with saying("compiling") as say:
+    with status_line("compiling") as notify:
         plan, prepared = plan_named_module(
-            options.module, overrides_of(options), say, chip=options.chip, unit=options.unit,
+            options.module, overrides_of(options), notify, chip=options.chip, unit=options.unit,
             precision=options.precision, profile=options.profile,
         )  # fmt: skip
     show(options, Checked(options.module, {0: plan}))
@@ -97,7 +97,7 @@ def check_module(options: argparse.Namespace) -> int:
     if options.write is not None:
         from hilsim.compiler.written import write_module
 
-        write(options, lambda folder, say: write_module(plan, prepared, folder, say))
+        write(options, lambda folder, notify: write_module(plan, prepared, folder, notify))
     return 0
 
 
@@ -116,9 +116,9 @@ def show(options: argparse.Namespace, found: Checked) -> None:
 def write(options: argparse.Namespace, save: Callable[[Path, Callable[[str], None]], list[str]]) -> None:
     """Save programs into --write, all or none, and name them, on standard error beside a document."""
     from hilsim.files import all_or_nothing
-    from hilsim.progress import saying
+    from hilsim.progress import status_line
 
-    with saying("writing") as say, all_or_nothing(options.write) as folder:
-        lines = save(folder, say)
+    with status_line("writing") as notify, all_or_nothing(options.write) as folder:
+        lines = save(folder, notify)
     for line in lines:
         print(options.write / line, file=sys.stderr if options.json else sys.stdout)

@@ -1,4 +1,4 @@
-"""`explore`: Which placement of all? Every configuration screened, the best confirmed by events."""
+"""`explore`: Which placement is best? Screens every configuration, confirms the best by event simulation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hilsim.commands.outputs import require_outputs, write_outputs
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
     parser = commands.add_parser(
-        "explore", help="which placement of all? every role, unit, precision, width, draft, link, rule and policy"
+        "explore", help="which placement is best? every role, unit, precision, width, draft, link, rule and policy"
     )
     parser.add_argument(
         "scenario", metavar="SCENARIO", type=scenario, help="a scenario with live logits, by file or name"
@@ -27,13 +27,17 @@ def add_arguments(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--latency-target", metavar="MS", type=number(1e-6, 1e12),
-        help="milliseconds within which nine of ten answers must have their first clause",
+        help="bound on the 90th percentile of the time to the first clause, in ms",
     )  # fmt: skip
     parser.add_argument(
         "--memory-free", metavar="MIB", type=number(1e-6, 1e12), help="memory to be left free on every chip"
     )
     parser.add_argument(
-        "--limit", metavar="MEASURE<=X", action="append", default=[], help="any other bound, or MEASURE>=X; repeatable"
+        "--limit",
+        metavar="MEASURE<=X",
+        action="append",
+        default=[],
+        help="a bound on any other measure, or MEASURE>=X; repeatable",
     )
     parser.add_argument(
         "--cloud", action="store_true", help="allow target and draft outside the car; conversations leave it then"
@@ -55,15 +59,19 @@ def add_arguments(commands: Commands) -> None:
         help="number of conversations (default: the scenario's, 24 at least)",
     )
     parser.add_argument(
-        "--finalists", metavar="N", type=whole(0, 100), default=3, help="how many to run event by event and write (3)"
+        "--finalists",
+        metavar="N",
+        type=whole(0, 100),
+        default=3,
+        help="how many of the best to confirm by event simulation and write (3)",
     )
-    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one a core)")
+    parser.add_argument("--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core)")
     parser.add_argument(
         "--yes", action="store_true", help="screen more than half a million configurations without asking"
     )
     parser.add_argument("--out", metavar="DIR", type=place, help="write explore.json, and a scenario for each finalist")
-    parser.add_argument("--csv", metavar="FILE", type=place, help="every screened configuration")
-    parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all (PNG, SVG or PDF)")
+    parser.add_argument("--csv", metavar="FILE", type=place, help="all screened configurations as a CSV")
+    parser.add_argument("--plot", metavar="FILE", type=place, help="a picture of all configurations (PNG, SVG or PDF)")
 
 
 def run(options: argparse.Namespace) -> int:

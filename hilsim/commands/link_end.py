@@ -19,7 +19,7 @@ def add_arguments(commands: Commands) -> None:
     """The command and its options."""
     parser = commands.add_parser(
         "link-end",
-        help="beside a board: one end of a link on which a distributed run sends its messages",
+        help="beside a board: one end of the link that carries the messages of a distributed run",
         description="Send a distributed run's messages from here to the other end of a link, and report what arrives.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until interrupted (130) or terminated (0)."""
     from hilsim.commands.agent import Terminated, end_on_sigterm
     from hilsim.commands.agent_settings import address_of, is_loopback, token_of
-    from hilsim.hardware.agent.listen import listening, serve, spelled
+    from hilsim.hardware.agent.listen import address_text, listening, serve
     from hilsim.hardware.agent.machine import device_facts
     from hilsim.hardware.agent.serve import Service
     from hilsim.hardware.distributed.link_end import Peer, served
@@ -69,11 +69,11 @@ def run(options: argparse.Namespace) -> int:
         listener = listening(*listen)
         if options.peer is None:
             door = listening(host, port, "--peer-listen")
-            device["peer"] = spelled(door.getsockname())
+            device["peer"] = address_text(door.getsockname())
             threading.Thread(target=peer.accept, args=(door,), name="peer", daemon=True).start()
         else:
             threading.Thread(target=peer.knock, args=(host, port), name="peer", daemon=True).start()
-        print(f"listening on {spelled(listener.getsockname())}", flush=True)
+        print(f"listening on {address_text(listener.getsockname())}", flush=True)
         serve(listener, partial(served, peer))
     except Terminated:
         return 0

@@ -114,7 +114,7 @@ class PrintCompletion(argparse.Action):
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; whatever is the user's to mend becomes a message and a status, never a traceback."""
+    """Run a command; errors that the user can fix become a message and an exit status, never a traceback."""
     from hilsim.errors import HilsimError, memory_short
 
     if sys.stdout is None:

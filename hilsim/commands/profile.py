@@ -39,11 +39,17 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--cached", metavar="N,...", type=wholes(0, MOST_ROWS), help="numbers of positions in the cache before a step"
     )
-    parser.add_argument("--prompts", metavar="N,...", type=wholes(1, MOST_ROWS), help="lengths of prompts")
+    parser.add_argument("--prompts", metavar="N,...", type=wholes(1, MOST_ROWS), help="prompt lengths, in tokens")
     parser.add_argument(
-        "--repeats", metavar="N", type=whole(1, 1000), default=7, help="timed runs of each; the median counts (7)"
+        "--repeats",
+        metavar="N",
+        type=whole(1, 1000),
+        default=7,
+        help="timed runs of each shape; their median is used (7)",
     )
-    parser.add_argument("--warm-up", metavar="N", type=whole(0, 1000), default=3, help="untimed runs before that (3)")
+    parser.add_argument(
+        "--warm-up", metavar="N", type=whole(0, 1000), default=3, help="untimed runs of each shape before those (3)"
+    )
     parser.add_argument("--token-file", metavar="FILE", type=source, help="the secret that the agent requires")
 
 
@@ -55,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hilsim.describe.address import Address
     from hilsim.errors import InputError, Misfit
-    from hilsim.hardware.measured.profile import Grid, taken
+    from hilsim.hardware.measured.profile import ProfileGrid, taken
     from hilsim.hardware.measured.rig import token_in
     from hilsim.hardware.measured.sweep import load_models, record_steps
     from hilsim.hardware.recordings.recording import read_recording
@@ -71,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
     with closing(Agent(address, token)) as agent:
         models = load_models(agent, options.model)
         doubts, unjudged = record_steps(
-            agent, models, options.out, Grid(options.rows, options.cached, options.prompts),
-            warm_up=options.warm_up, repeats=options.repeats, say=lambda note: print(note, file=sys.stderr),
+            agent, models, options.out, ProfileGrid(options.rows, options.cached, options.prompts),
+            warm_up=options.warm_up, repeats=options.repeats, notify=lambda note: print(note, file=sys.stderr),
         )  # fmt: skip
     session = read_recording(options.out).sessions[-1]
     header = session.header

@@ -1,4 +1,4 @@
-"""`record`: Run the real models once and write their answers as a transcript to replay."""
+"""`record`: Run the stand-in models once and write their answers as a transcript to replay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hilsim.commands.arguments import Commands, add_scenario, overrides_of, plac
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
     parser = commands.add_parser(
-        "record", help="run the real models once and write their answers as a transcript to replay"
+        "record", help="run the stand-in models once and write their answers as a transcript to replay"
     )
     add_scenario(parser)
     parser.add_argument(
@@ -18,7 +18,7 @@ def add_arguments(commands: Commands) -> None:
     )
     parser.add_argument(
         "--depth", metavar="N", type=whole(1, 1000, ", such as 16"), default=16,
-        help="tokens of every continuation by the draft (16)",
+        help="tokens that the draft generates from every position (16)",
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   %(prog)s scenarios/orin_8295.yaml
   %(prog)s scenarios/orin_8295.yaml --set link=1000base-t1 --set policy.draft_tokens=3
   %(prog)s scenarios/orin_8295.yaml --json > report.json
-  %(prog)s scenarios/orin_8295.yaml --realtime 1      (at the passenger's pace)
+  %(prog)s scenarios/orin_8295.yaml --realtime 1      (as slow as the car would be)
 """
 
 
@@ -32,7 +32,7 @@ def add_arguments(commands: Commands) -> None:
     parser = commands.add_parser(
         "simulate",
         help="run one scenario, live on the terminal, and report",
-        description="Simulate a language model split over two chips of a car, with real small models and timed chips.",
+        description="Simulate speculative decoding over two chips: stand-ins give the text, chip models the times.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +45,7 @@ def add_arguments(commands: Commands) -> None:
     )
     parser.add_argument(
         "--realtime", metavar="FACTOR", type=number(1e-6, 1e6, ", such as 1 or 0.1"),
-        help="wall seconds per simulated second: 1 is the passenger's pace",
+        help="wall seconds per simulated second: 1 is real time",
     )  # fmt: skip
     parser.add_argument(
         "--uncertainty", metavar="N", type=whole(10, 100_000, ", such as 200"), default=0,
@@ -83,11 +83,11 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.errors import InputError
     from hilsim.show.check import checked
     from hilsim.show.document import as_json
-    from hilsim.show.run import RECORDINGS, Wanted, run_checked, wanted_faults
+    from hilsim.show.run import RECORDINGS, RunOptions, run_checked, wanted_faults
 
     dashboards: list[Dashboard] = []
     quiet = options.json and options.out is None
-    wanted = Wanted(
+    wanted = RunOptions(
         options.realtime, options.uncertainty, options.shadow, options.link_ends, options.out or RECORDINGS,
         None if quiet else partial(watching, options, dashboards),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`study`: A grid of versions of one scenario, or a search in it, on all cores or a cluster; stored as it goes."""
+"""`study`: Run a grid of variants of one scenario, or search it, on all cores or a cluster; store every point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hilsim.commands.outputs import require_outputs, require_place
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
     parser = commands.add_parser(
-        "study", help="a grid of versions of one scenario, or a search in it; stored as it goes"
+        "study", help="run a grid of variants of one scenario, or search it; every point is stored at once"
     )
     parser.add_argument(
         "study", metavar="STUDY", type=study, help="a study, e.g. scenarios/studies/draft_length.yaml, or its name"
@@ -20,7 +20,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--out", metavar="DIR", type=place, help="where study.sqlite is stored (default: out/NAME)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", metavar="N", type=whole(1, 1024), help="processes (default: one a core; 1: this one alone)"
+        "--workers", metavar="N", type=whole(1, 1024), help="processes (default: one per core; 1: this process only)"
     )
     where.add_argument("--cluster", metavar="ADDRESS", help="a running Dask scheduler, tcp://HOST:PORT")
     parser.add_argument("--yes", action="store_true", help="run thousands of points without asking")

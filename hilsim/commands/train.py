@@ -16,7 +16,7 @@ def add_arguments(commands: Commands) -> None:
     )
     parser.add_argument("--work", metavar="DIR", type=place, help="where unfinished work is stored (default: OUT/work)")
     parser.add_argument("--seed", metavar="N", type=whole(0, MOST_SEED), default=1, help="seed of all draws (1)")
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="train only a few steps, to test that it runs")
     parser.add_argument("--float32", action="store_true", help="for processors without bfloat16; about twice the time")
 
 
@@ -29,5 +29,5 @@ def run(options: argparse.Namespace) -> int:
     chosen = recipe.QUICK if options.quick else recipe.FULL
     chosen = replace(chosen, bfloat16=False) if options.float32 else chosen
     work = options.work or options.out / "work"
-    recipe.train(options.corpus, options.out, work, seed=options.seed, recipe=chosen, say=print)
+    recipe.train(options.corpus, options.out, work, seed=options.seed, recipe=chosen, notify=print)
     return 0

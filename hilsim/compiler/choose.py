@@ -1,4 +1,4 @@
-"""From findings to a plan of one graph: which rewrites mend what, at what cost, and what has to leave the unit."""
+"""From findings to the plan of one graph: which rewrites fix which, at what cost, and what has to leave the unit."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ def plan_graph(
     book, nodes = site.book, len(program.graph.nodes)
     findings = book.findings(program, name)
     errors = errors_of(findings)
-    chosen, mended = mend(program, site, errors, repeats, layers)
+    chosen, rewritten = fix_by_rewrites(program, site, errors, repeats, layers)
     left = errors_of(book.findings(program, name)) if chosen else errors
     passed, more = passes(program, site, name, left)
     if passed:  # what came in with them may want mending in its turn
-        again, further = mend(program, site, errors_of(book.findings(program, name)), repeats, layers)
-        chosen, mended = [*chosen, *passed, *again], mended + more + further
+        again, further = fix_by_rewrites(program, site, errors_of(book.findings(program, name)), repeats, layers)
+        chosen, rewritten = [*chosen, *passed, *again], rewritten + more + further
     if site.profile.integers != "native" and site.asks_for(NARROW):
         chosen.append(narrowed(program))
     left = errors_of(book.findings(program, name)) if chosen else errors
@@ -128,7 +128,7 @@ def plan_graph(
     refusals = [*whole_graph_refusals(left), *away_refusals(left, islands, site)]
     constants = constants_of(program)
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
-    extra = Extra(mended + head, islands.away, islands.crossings)
+    extra = Extra(rewritten + head, islands.away, islands.crossings)
     seconds, away_s, crossing_s = site.costs(extra, rows)
     return GraphPlan(
         name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
@@ -137,7 +137,7 @@ def plan_graph(
     )  # fmt: skip
 
 
-def mend(
+def fix_by_rewrites(
     program: ExportedProgram, site: CompileSite, errors: Iterable[Finding], repeats: float, layers: str
 ) -> tuple[list[Chosen], Work]:
     """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""

@@ -1,11 +1,11 @@
-"""The gate: a scenario's models against the profiles of their units, before anything runs.
+"""The compile check: a scenario's models against the profiles of their units, before anything runs.
 
 Torch is imported only where a plan has to be made; one that was made before is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -20,11 +20,11 @@ from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.places import DATA
+from hilsim.progress import Notify, silent
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import CompileSite
 
-Say = Callable[[str], None]
 P = TypeVar("P", bound=Placed | PlacedNetwork)
 NO_RULES = Profile(
     name=UNCHECKED,
@@ -39,27 +39,23 @@ NO_RULES = Profile(
 )
 
 
-def silent(text: str) -> None:
-    """Reports no progress."""
+def load_compiled(file: Path, overrides: Sequence[str] = (), notify: Notify = silent) -> Setup:
+    """Load a scenario and check that its models compile. Raises `InputError` or `CompileError`."""
+    return compiled(load_setup(file, overrides), notify)
 
 
-def load_compiled(file: Path, overrides: Sequence[str] = (), say: Say = silent) -> Setup:
-    """Load a scenario and put it through the gate. Raises `InputError` or `CompileError`."""
-    return compiled(load_setup(file, overrides), say)
-
-
-def compiled(setup: Setup, say: Say = silent) -> Setup:
+def compiled(setup: Setup, notify: Notify = silent) -> Setup:
     """The setup with what compiling its models costs. Raises `CompileError` where one is refused."""
-    plans = plans_of(setup, say)
+    plans = plans_of(setup, notify)
     require(setup, plans)
     return with_plans(setup, plans)
 
 
 def require(setup: Setup, plans: dict[int, Plan], ways: Sequence[object] = (), *, reasons: bool = True) -> None:
-    """Raises `CompileError` where a plan is refused, with the ways out; without `reasons` where they were told."""
+    """Raises `CompileError` where a plan is refused, with remedies; no `reasons` where they are printed already."""
     refused = [refusal(setup, plan, reasons) for plan in plans.values() if plan.outcome == "refused"]
     if refused:
-        remedies = ["Cheapest ways out:", *(f"  {way}" for way in ways)] if ways else []
+        remedies = ["Cheapest remedies:", *(f"  {way}" for way in ways)] if ways else []
         raise CompileError([*refused, *remedies])
 
 
@@ -89,7 +85,7 @@ def with_plan(setup: Setup, part: P, plan: Plan | None) -> P:
     return replace(part, compiled=plan.compiled(), unit=unit)
 
 
-def plans_of(setup: Setup, say: Say = silent) -> dict[int, Plan]:
+def plans_of(setup: Setup, notify: Notify = silent) -> dict[int, Plan]:
     """The plan of every part whose unit has a profile, and of every network. Raises `InputError`."""
     check_names(setup)
     found: dict[int, Plan] = {}
@@ -100,9 +96,9 @@ def plans_of(setup: Setup, say: Say = silent) -> dict[int, Plan]:
         allowed, folder = setup.scenario.compile, Path(setup.file).parent
         try:
             if isinstance(part, PlacedNetwork):
-                found[index] = network_plan(part, profile, allowed, folder, say)
+                found[index] = network_plan(part, profile, allowed, folder, notify)
             elif profile is not None:
-                found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, say=say)
+                found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, notify=notify)
         except InputError as error:
             faults += error.faults
     if faults:
@@ -119,7 +115,7 @@ def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:
 
 
 def plan_of(
-    part: Placed, profile: Profile, allowed: Compile, *, context: int, talkers: int = 1, say: Say = silent
+    part: Placed, profile: Profile, allowed: Compile, *, context: int, talkers: int = 1, notify: Notify = silent
 ) -> Plan:
     """A language model's plan, cached or made."""
     config = "" if part.stand_in is None else text_of(part.stand_in / "config.json")
@@ -134,7 +130,7 @@ def plan_of(
 
         def graph_of(name: str, rows: int) -> GraphPlan:
             key = (*shared, *own, alike, name, str(rows))
-            return cached(key, lambda: lone(decoder_graph(part, site, context, name, rows, say))).graphs[0]
+            return cached(key, lambda: lone(decoder_graph(part, site, context, name, rows, notify))).graphs[0]
 
         return plan_decoder(part, site, context, talkers, graph_of)
 
@@ -147,7 +143,7 @@ def lone(graph: GraphPlan) -> Plan:
 
 
 def network_plan(
-    part: PlacedNetwork, profile: Profile | None, allowed: Compile, folder: Path, say: Say = silent
+    part: PlacedNetwork, profile: Profile | None, allowed: Compile, folder: Path, notify: Notify = silent
 ) -> Plan:
     """A network's plan, cached or made. Without a profile it is measured all the same: it takes time and memory."""
     name = f"network {part.placement.name}"
@@ -159,7 +155,11 @@ def network_plan(
         subject = replace(subject_of(part.placement.module, folder), name=name)
         site = site_of(part, profile or NO_RULES, allowed)
         given = {"role": "network", "unit": part.track, "precision": part.precision}
-        return measured(subject, site, say, **given) if profile is None else plan_module(subject, site, say, **given)[0]
+        return (
+            measured(subject, site, notify, **given)
+            if profile is None
+            else plan_module(subject, site, notify, **given)[0]
+        )
 
     # What a user's own module depends on is unknown, so only ours are cached.
     if not part.placement.module.startswith("hilsim."):

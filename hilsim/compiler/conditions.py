@@ -171,7 +171,7 @@ def is_float(node: fx.Node) -> bool:
 
 
 def kind_of(tensor: Tensor) -> NumberKind:
-    """What a tensor holds, as profiles tell it."""
+    """The number format of a tensor, by the names that profiles use."""
     if tensor.dtype == torch.bool:
         return "bool"
     return "float" if tensor.dtype.is_floating_point or tensor.dtype.is_complex else "int"

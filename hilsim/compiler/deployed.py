@@ -1,11 +1,11 @@
-"""The graphs that a decoder is deployed as: so many rows at once, a key/value cache of fixed size, a head at the end.
+"""The graphs that a decoder is deployed as: a fixed number of rows a pass, a key/value cache of fixed size, a head.
 
 The cache comes in and stays as it is; the new keys and values go out, and the runtime puts them into their place (as in
 pytorch/executorch `static_llama.py`). Which positions a row sees is an additive mask (sliding windows too), so one
 graph serves prompts, decoding and verifying at its width.
 
-A twin is a stand-in's module at the deployed model's sizes, made of fake tensors: shapes without numbers, so that an 8B
-model is checked in the memory of a laptop. Layers are alike, so it has two of them.
+A meta model is a stand-in's module at the deployed model's sizes, made of fake tensors: shapes without
+numbers, so that an 8B model is checked in the memory of a laptop. Layers are alike, so it has two of them.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) 
     return NetworkConfig(**sizes) if stand_in is None else replace(stand_in, **sizes)  # type: ignore[arg-type]
 
 
-def twin(name: str, config: NetworkConfig, rows: int, context: int, head: Head) -> Subject:
+def meta_model(name: str, config: NetworkConfig, rows: int, context: int, head: Head) -> Subject:
     """A decoder at deployed size, of fake tensors."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         module = head_of(head)

@@ -22,8 +22,11 @@ MOST = 4
 
 
 @dataclass(frozen=True)
-class WayOut:
-    """A change that makes everything compile and fit; `step_ms` is the target's plain step and the networks' passes."""
+class FallbackOption:
+    """A change that makes everything compile and fit.
+
+    `step_ms` is the time of one decode step of the target and of the networks' passes.
+    """
 
     changes: tuple[str, ...]
     why: str
@@ -33,15 +36,15 @@ class WayOut:
         return f"{typed(self.changes)}  ({self.why}: {self.step_ms:.1f} ms a target step and its networks)"
 
 
-def ways_out(setup: Setup, overrides: Sequence[str], plans: dict[int, Plan]) -> list[WayOut]:
-    """The cheapest changes: of what the gate may do, else of number formats, else of places; none where none helps."""
+def find_fallback_options(setup: Setup, overrides: Sequence[str], plans: dict[int, Plan]) -> list[FallbackOption]:
+    """The cheapest changes: of compile settings, else of number formats, else of placements; none where none helps."""
     refused = [index for index, plan in plans.items() if plan.outcome == "refused"]
     for kind in (permissions, formats, places):
-        found: dict[tuple[str, ...], WayOut] = {}
+        found: dict[tuple[str, ...], FallbackOption] = {}
         for index in refused:
             for changes, why in kind(setup, setup.parts[index], index):
                 change = tuple(changes)
-                if change not in found and (way := way_out(setup, overrides, change, why)):
+                if change not in found and (way := fallback_option(setup, overrides, change, why)):
                     found[change] = way
         if found:
             ranked = sorted(found.values(), key=lambda way: way.step_ms)
@@ -50,7 +53,9 @@ def ways_out(setup: Setup, overrides: Sequence[str], plans: dict[int, Plan]) -> 
     return []
 
 
-def way_out(setup: Setup, overrides: Sequence[str], changes: tuple[str, ...], why: str) -> WayOut | None:
+def fallback_option(
+    setup: Setup, overrides: Sequence[str], changes: tuple[str, ...], why: str
+) -> FallbackOption | None:
     """The change, if it leads anywhere."""
     try:
         changed = load_setup(Path(setup.file), [*overrides, *changes])
@@ -63,7 +68,7 @@ def way_out(setup: Setup, overrides: Sequence[str], changes: tuple[str, ...], wh
     if not all(ledger.fits for ledger in ledgers(changed).values()):
         return None
     step = timer_for(changed.target, changed.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 1))
-    return WayOut(changes, why, ms(step + sum(map(network_ns, changed.networks))))
+    return FallbackOption(changes, why, ms(step + sum(map(network_ns, changed.networks))))
 
 
 Part = Placed | PlacedNetwork
@@ -109,5 +114,5 @@ def places(setup: Setup, part: Part, index: int) -> Changes:
 
 
 def path_of(setup: Setup, part: Part, index: int) -> str:
-    """Where a part stands in the scenario."""
+    """The path of a part in the scenario."""
     return part.role if isinstance(part, Placed) else f"networks[{index - len(setup.parts) + len(setup.networks)}]"

@@ -12,7 +12,7 @@ from hilsim.describe.profile import Evidence, Severity
 class Finding:
     """`node`, `operator`, `module`, `line` are empty where the finding is about the graph as a whole.
 
-    `rewrites` are the names of passes that could mend it, `remedy` is advice in words.
+    `rewrites` are the names of rewrites that could fix it, `remedy` is advice as text.
     """
 
     graph: str

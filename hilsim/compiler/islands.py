@@ -1,4 +1,4 @@
-"""Islands: what a compiler refuses and no rewrite mends, gathered into the fewest pieces that run elsewhere."""
+"""Islands: operators that a compiler refuses and no rewrite fixes, gathered into the fewest pieces off the unit."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, site: CompileSite)
         with quiet():
             to_fixed_widths(subject.module, subject.inputs, axes, widths, shortest, subject.kwargs).prove()
     except (ValueError, RuntimeError) as error:
-        return FixedLengths(as_it_is, refusal=f"fixed widths do not do: {str(error).splitlines()[0]}")
+        return FixedLengths(as_it_is, refusal=f"fixed widths do not work: {str(error).splitlines()[0]}")
     sized = {}
     for width in widths:
         inputs, kwargs = resized((subject.inputs, subject.kwargs), axes, width)

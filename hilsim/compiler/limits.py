@@ -58,5 +58,5 @@ def module_limits(nbytes: int, largest: int, unit: Unit, profile: str, graph: st
 def limit_finding(
     graph: str, rule: str, severity: str, profile: str, reason: str, source: str, remedy: str = ""
 ) -> Finding:
-    """A finding about sizes; what a limit rests on is told with the chip's figures."""
+    """A finding about sizes; a limit's source is given with the chip's figures."""
     return Finding(graph, rule, severity, profile, reason, source, "documented", remedy)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hilsim.compiler.choose import CompileSite
@@ -18,12 +18,13 @@ from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
 from hilsim.errors import Fault, InputError
+from hilsim.progress import Notify
 
 HERE = Path("command line")
 
 
 def plan_named_module(
-    module: str, overrides: Sequence[str], say: Callable[[str], None], *, chip: str | None, unit: str | None = None,
+    module: str, overrides: Sequence[str], notify: Notify, *, chip: str | None, unit: str | None = None,
     precision: str | None = None, profile: str | None = None,
 ) -> tuple[Plan, dict[str, Prepared]]:  # fmt: skip
     """The plan of PACKAGE.MODULE:FACTORY or FILE.py:FACTORY on a chip, and its graphs' programs.
@@ -36,7 +37,7 @@ def plan_named_module(
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
     allowed = compile_options(overrides)
     site = CompileSite(found, found.precisions[precision], rules, allowed)
-    return plan_module(subject_of(module), site, say, unit=f"{chip_name}.{unit_name}", precision=precision)
+    return plan_module(subject_of(module), site, notify, unit=f"{chip_name}.{unit_name}", precision=precision)
 
 
 def placed(chip_name: str | None, unit_name: str | None, profile_name: str | None) -> tuple[str, str, Unit, Profile]:

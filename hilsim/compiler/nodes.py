@@ -1,4 +1,4 @@
-"""What a node of an exported graph tells about itself: its operator, its place in the user's code, its shapes."""
+"""Facts of a node of an exported graph: its operator, its place in the user's code, its shapes."""
 
 from __future__ import annotations
 

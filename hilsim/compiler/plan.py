@@ -1,4 +1,4 @@
-"""A plan: how one model gets onto one unit under one profile, or why it does not. Records only; no graph, no torch."""
+"""A compile plan: how one model compiles for one unit under one rule profile, or why not. Records only, no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hilsim.describe.compiled import NO_EXTRA, NO_WORK, Compiled, Extra, Network
 
 @dataclass(frozen=True)
 class Option:
-    """A rewrite that would mend something: what a pass of the graph would pay, in seconds, and in bytes of memory."""
+    """A rewrite that could be used instead: its cost a pass of the graph, in seconds and bytes, and how exact it is."""
 
     name: str
     seconds: float
@@ -26,7 +26,7 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A rewrite that is used: on how many nodes of which operator in the exported graph, and what else there was.
+    """A rewrite that is used: on how many nodes of which operator in the exported graph, and the alternatives.
 
     `work`, `seconds` and `held_bytes` count every layer of the deployed model.
     """
@@ -47,7 +47,7 @@ class Chosen:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Bytes that it takes in memory, working set and constants."""
         return self.working_bytes + self.held_bytes
 
 
@@ -56,6 +56,7 @@ class GraphPlan:
     """One compiled graph: `rows` positions a pass. `repeats` says how many layers stand for one that was exported.
 
     `extra` is all that a pass costs beyond the plain decoder, `extra_s` the same in seconds.
+    `away` are nodes that run off the unit, `away_operators` their operators, `crossings` how often a pass leaves it.
     """
 
     name: str
@@ -71,8 +72,8 @@ class GraphPlan:
     head: Work = NO_WORK
     extra: Extra = NO_EXTRA
     extra_s: float = 0.0
-    away_s: float = 0.0  # of it, the work elsewhere
-    crossing_s: float = 0.0  # of it, the ways there and back
+    away_s: float = 0.0  # of extra_s, the work off the unit
+    crossing_s: float = 0.0  # of extra_s, the crossings
     refusals: tuple[str, ...] = ()
 
 
@@ -116,12 +117,12 @@ class Plan:
         return tuple(dict.fromkeys(reason for graph in self.graphs for reason in graph.refusals))
 
     def more_seconds(self, graph: GraphPlan) -> float:
-        """What a pass pays for its compiler: a decoder beyond the plain one, a network for rewrites and ways out."""
+        """Seconds that compiling adds to a pass: beyond the plain decoder, or a network by rewrites."""
         return graph.extra_s + (0.0 if self.load is None else sum(use.seconds for use in graph.chosen))
 
     @property
     def rewrite_bytes(self) -> int:
-        """What rewrites keep in memory."""
+        """Bytes that rewrites take in memory."""
         return sum(nbytes for what, nbytes in self.items if "rewrites" in what or "second copy" in what)
 
     def compiled(self) -> Compiled:
@@ -133,21 +134,21 @@ class Plan:
         return Compiled(self.profile, extras, self.items, self.load, self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as plain data, its outcome and refusals told."""
+        """The plan as plain data, with its outcome and refusals."""
         data = asdict(self)
         return {"outcome": self.outcome, "refusals": list(self.refusals), **data}
 
     def dumps(self) -> str:
-        """For keeping: `loads` reads it again."""
+        """The plan as JSON text, which `loads` reads."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def loads(text: str) -> Plan:
-        """A cached plan. Raises `ValueError` where it is not one."""
+        """The plan of JSON text by `dumps`. Raises `ValueError` for any other."""
         return reader().validate_json(text)
 
 
 @cache
 def reader() -> TypeAdapter[Plan]:
-    """Reads plans."""
+    """The validator that reads plans."""
     return TypeAdapter(Plan)

@@ -1,4 +1,4 @@
-"""Compile plans that were made before: exporting a model takes seconds, and says the same every time.
+"""Compile plans that were made before: exporting a model takes seconds, and gives the same every time.
 
 A plan is looked up under a digest of everything it depends on: among the shipped ones (`make plans` writes those of the
 shipped scenarios), then in the user's cache folder. Where that cannot be written, nothing is cached.

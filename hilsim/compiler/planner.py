@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch.export import ExportedProgram
 
 from hilsim.compiler.choose import CompileSite, plan_graph
-from hilsim.compiler.deployed import deployed_config, twin
+from hilsim.compiler.deployed import deployed_config, meta_model
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.lengths import FixedLengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
@@ -22,6 +22,7 @@ from hilsim.describe.compiled import NetworkLoad, Work
 from hilsim.describe.setup import Placed
 from hilsim.networks.checkpoint import load_config
 from hilsim.networks.network import NetworkConfig
+from hilsim.progress import Notify
 
 PROMPT_ROWS = 128  # checked beside single rows where a unit takes any number of them
 
@@ -33,29 +34,27 @@ def graph_rows(placed: Placed, context: int) -> dict[str, int]:
     return {f"{name} {rows}": rows for name, rows in zip(names, widths, strict=True)}
 
 
-def decoder_graph(
-    placed: Placed, site: CompileSite, context: int, name: str, rows: int, say: Callable[[str], None]
-) -> GraphPlan:
+def decoder_graph(placed: Placed, site: CompileSite, context: int, name: str, rows: int, notify: Notify) -> GraphPlan:
     """One graph of a language model at its deployed size. Raises `InputError` where the stand-in is damaged."""
     config = config_of(placed, context)
     subject = f"{placed.role} {placed.model.name}"
-    say(f"{subject}: {name}")
+    notify(f"{subject}: {name}")
 
     def at(rows: int, context: int) -> Subject:
-        return twin(f"{subject}, {name}", replace(config, max_positions=context), rows, context, placed.head)
+        return meta_model(f"{subject}, {name}", replace(config, max_positions=context), rows, context, placed.head)
 
     program = program_at(at, rows, context, (replace(config, max_positions=0), repr(placed.head)))
     return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers")
 
 
 def config_of(placed: Placed, context: int) -> NetworkConfig:
-    """The twin's configuration."""
+    """The meta model's configuration."""
     stand_in = None if placed.stand_in is None else load_config(placed.stand_in)
     return deployed_config(placed.model, stand_in, context)
 
 
 def repeats_of(placed: Placed, config: NetworkConfig) -> float:
-    """How many layers one layer of the twin stands for."""
+    """How many layers of the deployed model one exported layer represents."""
     return placed.model.architecture.layers / config.layers
 
 
@@ -73,7 +72,7 @@ def plan_decoder(
     if placed.head_note:
         notes.append(f"The graph ends in logits instead of {placed.placement.head.name}: {placed.head_note}.")
     if placed.placement.timer is not None:
-        notes.append("Step times are typed in, so what compiling costs is taken to be in them.")
+        notes.append("Step times are given in the scenario; they are taken to include what compiling costs.")
     if repeats > 1:
         layers = placed.model.architecture.layers
         notes.append(f"Checked at the deployed size with {config.layers} of {layers} layers, all alike.")
@@ -103,19 +102,19 @@ def rewrite_items(uses: Sequence[Chosen]) -> tuple[tuple[str, int], ...]:
 
 
 def plan_module(
-    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str = "module", unit: str, precision: str
+    subject: Subject, site: CompileSite, notify: Notify, *, role: str = "module", unit: str, precision: str
 ) -> tuple[Plan, dict[str, Prepared]]:
     """The graphs of any module, and their programs as rewritten. Raises `InputError` where it cannot be exported.
 
     One graph, or one a width where the module takes any length and the compiler does not.
     """
-    say(subject.name)
+    notify(subject.name)
     whole = exported_once(subject)
     lengths = fixed_lengths(subject, whole, site)
     prepared: dict[str, Prepared] = {}
     graphs = []
     for name, (rows, sized) in lengths.sized.items():
-        say(f"{subject.name}: {name}")
+        notify(f"{subject.name}: {name}")
         program = whole if sized is subject else exported(sized)
         graph, prepared[name] = plan_sized(name, rows, sized, program, site)
         graphs.append(with_findings(graph, lengths.findings) if not prepared.keys() - {name} else graph)
@@ -143,7 +142,7 @@ def plan_module(
 
 
 def padded(lengths: FixedLengths) -> Chosen:
-    """Fixed widths, told as the rewrite that they are; what the further graphs hold is in the module's own items."""
+    """Fixed widths, listed as a rewrite; what the further graphs hold is in the module's own items."""
     title = f"{len(lengths.sized)} graphs of fixed width, inputs padded to the next"
     caveat = "proven on random lengths: real positions do not see the padding"
     source = "pytorch/executorch llama README (AR-N graphs)"
@@ -170,7 +169,7 @@ class Prepared:
 def plan_sized(
     name: str, rows: int, subject: Subject, program: ExportedProgram, site: CompileSite
 ) -> tuple[GraphPlan, Prepared]:
-    """Plan one graph of a module: calls told apart first, then node by node."""
+    """Plan one graph of a module: calls unshared first, then node by node."""
     whole = program
     calls = [found for found in site.book.findings(program, name) if found.rule == "shared-calls"]
     refused = [found for found in calls if found.severity == "error"]
@@ -206,11 +205,9 @@ def load_of(program: ExportedProgram, site: CompileSite, away: set[str]) -> tupl
     return load, site.bytes(working_set(here, constants))
 
 
-def measured(
-    subject: Subject, site: CompileSite, say: Callable[[str], None], *, role: str, unit: str, precision: str
-) -> Plan:
+def measured(subject: Subject, site: CompileSite, notify: Notify, *, role: str, unit: str, precision: str) -> Plan:
     """The plan of a module where no rules are known: its load and its memory, and no findings."""
-    say(subject.name)
+    notify(subject.name)
     program = exported(subject)
     load, used = load_of(program, site, set())
     graph = GraphPlan(name="whole", rows=1, nodes=len(program.graph.nodes))

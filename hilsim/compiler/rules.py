@@ -166,27 +166,27 @@ class RuleBook:
         """Findings about one node from its operator and the conditions on it."""
         kinds = frozenset(map(kind_of, operands(node)))
         judgement = self.judgement(operator, kinds)
-        mending = mending_of(node)
+        rewrites = rewrites_of(node)
         conditions = list(self.conditions_of(operator, kinds))
         if judgement.standing == "unsupported":
-            yield self.finding(node, graph, "operator-missing", "error", judgement, mending)
+            yield self.finding(node, graph, "operator-missing", "error", judgement, rewrites)
             return
         if judgement.standing == "unknown" and not format_fault(node, constants, self.formats):
-            yield self.finding(node, graph, "operator-unknown", "warning", judgement, mending)
+            yield self.finding(node, graph, "operator-unknown", "warning", judgement, rewrites)
         elif judgement.standing == "partial" and not any("*" not in rule.operators for rule in conditions):
-            yield self.finding(node, graph, "operator-partial", "warning", judgement, mending)
+            yield self.finding(node, graph, "operator-partial", "warning", judgement, rewrites)
         for rule in conditions:
             if done := broken(rule, node, constants, self.activations):
                 why = f"{done}: {rule.why}" if done != rule.why else rule.why
                 stated = Judgement("partial", "documented", why, rule.source, rule.remedy or judgement.remedy)
                 assumed = rule.source.startswith("assumed")
                 stated = stated if not assumed else Judgement("partial", "assumed", why, rule.source, rule.remedy)
-                yield self.finding(node, graph, rule.rule, rule.severity, stated, mending)
+                yield self.finding(node, graph, rule.rule, rule.severity, stated, rewrites)
         if sizes := unbacked(node):
-            yield self.about_data(node, graph, sizes, judgement, mending)
+            yield self.about_data(node, graph, sizes, judgement, rewrites)
 
     def about_data(
-        self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, mending: tuple[str, ...]
+        self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, rewrites: tuple[str, ...]
     ) -> Finding:
         """The finding about a node that makes sizes, or plain numbers, which only its data decide."""
         taken, operator, names = self.profile.dynamic_shapes.value, operator_of(node), ", ".join(made)
@@ -201,10 +201,10 @@ class RuleBook:
             remedy = REMEDIES.get(operator, "give it a fixed size with a mask and a count, or leave it to the host")
         standing: Standing = "partial" if taken else "unsupported"
         grounds = Judgement(standing, "documented", why, source, remedy)
-        return self.finding(node, graph, rule, "warning" if taken else "error", grounds, mending)
+        return self.finding(node, graph, rule, "warning" if taken else "error", grounds, rewrites)
 
     def inside(self, node: fx.Node, module: torch.nn.Module, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
-        """Findings about the graphs that a branch or a loop holds, told of its own node: it moves as a whole."""
+        """Findings about the graphs that a branch or a loop holds, reported at its own node: it moves as a whole."""
         place = place_of(node)
         for source in node.all_input_nodes:
             held = getattr(module, str(source.target), None) if source.op == "get_attr" else None
@@ -256,7 +256,7 @@ class RuleBook:
                         )  # fmt: skip
 
     def about_integers(self, program: ExportedProgram, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
-        """One note a graph for its 64-bit integers; those that are refused are told node by node, here only inputs."""
+        """One note a graph for its 64-bit integers; refused ones are reported node by node, here only inputs."""
         if self.profile.integers == "native":
             return
         refused = self.profile.integers == "refused"
@@ -332,21 +332,21 @@ class RuleBook:
         )  # fmt: skip
 
     def finding(
-        self, node: fx.Node, graph: str, rule: str, severity: Severity, grounds: Judgement, mending: tuple[str, ...]
+        self, node: fx.Node, graph: str, rule: str, severity: Severity, grounds: Judgement, rewrites: tuple[str, ...]
     ) -> Finding:
         """A finding about a node, with its place."""
         place = place_of(node)
         remedy = grounds.remedy or REMEDIES.get(place.operator, "")
-        if not remedy and not mending and severity != "note":
+        if not remedy and not rewrites and severity != "note":
             away = self.profile.elsewhere
             remedy = "express it with other operators" + (f", or leave it to the {away}" if away != "nowhere" else "")
         return Finding(
-            graph, rule, severity, self.profile.name, grounds.why, grounds.source, grounds.evidence, remedy, mending,
+            graph, rule, severity, self.profile.name, grounds.why, grounds.source, grounds.evidence, remedy, rewrites,
             place.node, place.operator, place.module, place.call, place.line,
         )  # fmt: skip
 
 
-def mending_of(node: fx.Node) -> tuple[str, ...]:
+def rewrites_of(node: fx.Node) -> tuple[str, ...]:
     """Names of the rewrites that fit a node; a reshape to many dimensions goes away with what stands around it."""
     fitting = tuple(rewrite.name for rewrite in rewrites_for(operator_of(node)) if not rewrite.fits(node))
     return (MERGED,) if operator_of(node) in VIEWS and not fits_many(node) else fitting

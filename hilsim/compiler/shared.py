@@ -1,4 +1,4 @@
-"""Parameters with more than one use, told apart.
+"""Parameters with more than one use, by kind.
 
 One module called several times, one parameter at work several times within one call, or one tensor in two modules. A
 scalar used in many places is none of these, nor is a table of constants that is not multiplied as a weight is.

@@ -27,31 +27,31 @@ CACHED = 2047 * ROWS + ROWS // 2  # as far from a multiple of ROWS as can be
 MOST_ROWS = 1024  # of how many rows a number may be made: heads of a group, or of a layer
 BEYOND = 1 << 60  # "to the end", which is no size
 
-Twin = Callable[[int, int], Subject]  # the subject at so many rows and so many positions in all
+MetaModel = Callable[[int, int], Subject]  # the subject at so many rows and so many positions in all
 KNOWN: dict[tuple[object, ...], ExportedProgram | None] = {}
 MADE: dict[tuple[object, ...], ExportedProgram] = {}  # programs at sizes: units and formats that are tried share them
 
 
-def program_at(twin: Twin, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
-    """The program of a twin at a size, to be changed. Twins of equal `alike` differ in their sizes alone.
+def program_at(meta_model: MetaModel, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
+    """The program of a meta model at a size, free to be changed. Those of equal `alike` differ in their sizes alone.
 
     Raises `InputError`.
     """
     key = (*alike, rows, context)
     if key not in MADE:
-        MADE[key] = made_at(twin, rows, context, alike)
+        MADE[key] = made_at(meta_model, rows, context, alike)
     return copied(MADE[key])
 
 
-def made_at(twin: Twin, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
+def made_at(meta_model: MetaModel, rows: int, context: int, alike: tuple[object, ...]) -> ExportedProgram:
     """The same, made for the first time."""
     cached = max(context - rows, 0)
     general = (ROWS if rows > 1 else 1, CACHED if cached > 1 else cached)
     key = (*alike, *general)
     if key not in KNOWN:
-        KNOWN[key] = general_program(twin, *general)
+        KNOWN[key] = general_program(meta_model, *general)
     template = KNOWN[key]
-    subject = twin(rows, context)
+    subject = meta_model(rows, context)
     if template is not None and rows <= context:
         try:
             return at_size(template, subject, rows, cached)
@@ -60,10 +60,10 @@ def made_at(twin: Twin, rows: int, context: int, alike: tuple[object, ...]) -> E
     return exported(subject)
 
 
-def general_program(twin: Twin, rows: int, cached: int) -> ExportedProgram | None:
+def general_program(meta_model: MetaModel, rows: int, cached: int) -> ExportedProgram | None:
     """The program at sizes that stand for any; None where it cannot be exported at such."""
     try:
-        return exported(twin(rows, rows + cached))
+        return exported(meta_model(rows, rows + cached))
     except (InputError, RuntimeError, ValueError, MemoryError):
         return None
 

@@ -1,4 +1,4 @@
-"""Modules that are called twice where a compiler refuses that: told apart, the most exact way first."""
+"""Unshares modules that are called twice where a compiler refuses that, the most exact way first."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def calls_apart(
 
 
 def way_of(name: str, subject: Subject, before: ExportedProgram, site: CompileSite, shared: Shared) -> Chosen | None:
-    """One way to tell calls apart, and its price against leaving them as they are; None where it does not work."""
+    """One way to unshare calls, and its cost over leaving them as they are; None where it does not work."""
     if not site.may_use(name):
         return None
     path = shared.modules[0]

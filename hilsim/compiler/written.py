@@ -26,10 +26,10 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import CompileError
 from hilsim.files import written
 from hilsim.networks.checkpoint import load_network
+from hilsim.progress import Notify
 
 CASES = 32
 CLOSE = 1e-3  # of the largest number: two float32 programs of the same sums in another order stay far below
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Agreement:
         return f"{self.cases} random inputs: largest relative difference {self.relative:.1e}{tokens}"
 
 
-def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say) -> list[str]:
+def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, notify: Notify) -> list[str]:
     """Save the stand-ins' graphs and the networks beside them as rewritten; returns a line a file."""
     context, reports = setup.scenario.context_tokens, []
     for index, part in enumerate(setup.parts):
@@ -63,22 +63,24 @@ def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, say: Say)
             subject = replace(
                 subject_of(part.placement.module, Path(setup.file).parent), name=f"network {part.placement.name}"
             )
-            plan, prepared = plan_module(subject, site, say, unit=part.track, precision=part.precision, role="network")
-            reports += write_module(plan, prepared, folder, say, part.placement.name)
+            plan, prepared = plan_module(
+                subject, site, notify, unit=part.track, precision=part.precision, role="network"
+            )
+            reports += write_module(plan, prepared, folder, notify, part.placement.name)
         elif part.stand_in is not None:
-            reports += write_decoder(part, site, min(context, 1024), folder, say)
+            reports += write_decoder(part, site, min(context, 1024), folder, notify)
             reports.append(write_plan(plans[index], folder, part.role))
         else:
             reports.append(f"{part.role}: no stand-in, so there is no program to write")
     return reports
 
 
-def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path, say: Say) -> Iterator[str]:
+def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path, notify: Notify) -> Iterator[str]:
     """Every graph of a stand-in, weights and all."""
     assert placed.stand_in is not None
     network = load_network(placed.stand_in)
     for name, rows in graph_rows(placed, context).items():
-        say(f"{placed.role}: {name}")
+        notify(f"{placed.role}: {name}")
         subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.head)
         program = exported(subject)
         plan_graph(name, rows, program, site)
@@ -121,11 +123,13 @@ def compared(
     return agreement
 
 
-def write_module(plan: Plan, prepared: dict[str, Prepared], folder: Path, say: Say, name: str = "module") -> list[str]:
+def write_module(
+    plan: Plan, prepared: dict[str, Prepared], folder: Path, notify: Notify, name: str = "module"
+) -> list[str]:
     """Save a module's rewritten programs beside their plan."""
     reports = []
     for graph, part in prepared.items():
-        say(f"{name}: {graph}")
+        notify(f"{name}: {graph}")
         draws = any(is_random(node) for node in part.program.graph.nodes)
         agreement = "not compared, as it draws random numbers" if draws else agreed(part, f"{name}, {graph}")
         suffix = "" if graph == "whole" else f"-{graph.replace(' ', '-')}"

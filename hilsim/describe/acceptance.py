@@ -1,11 +1,11 @@
-"""Acceptance as people measure it, and the chance that a run by chance needs: of a draft once those before it stand.
+"""Acceptance as people measure it, and the chance that a synthetic run needs: of a draft after accepted ones.
 
 | typed                                       | what it is                                                            |
 | 0.8                                         | that chance, the same at every place                                  |
 | {accepted_over_drafted: 0.343, drafted: 16} | accepted over drafted tokens, so many drafted a round (llama.cpp)     |
 | {tokens_a_round: 2.9, drafted: 5}           | tokens that a round makes final, the target's own among them          |
-| {conditional: [0.82, 0.78]}                 | that chance by place in the draft; the last one goes on               |
-| {marginal: [0.82, 0.64]}                    | by place, the share of rounds in which it and all before stand (vLLM) |
+| {conditional: [0.82, 0.78]}                 | that chance by position in the draft; the last one is repeated        |
+| {marginal: [0.82, 0.64]}                    | by position, share of rounds that accept it and all before it (vLLM)  |
 | {easy: .., hard: .., stay_easy: .., ..}     | that chance in two states, walked along the answer                    |
 
 The first three assume the same chance at every place, the second and third rounds that draft `drafted` tokens, then
@@ -87,7 +87,7 @@ class Conditional(Record):
         return self.conditional
 
     def __str__(self) -> str:
-        return f"{listed(self.conditional)} by place are the chances of a draft {ONCE}"
+        return f"{listed(self.conditional)} by position are the chances of a draft {ONCE}"
 
 
 class Marginal(Record):
@@ -100,7 +100,9 @@ class Marginal(Record):
     def _falls(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
         for place, (before, share) in enumerate(pairwise(shares), 2):
             if share > before:
-                expected = "shares that fall, as a place stands only where all before it do, or the key conditional"
+                expected = (
+                    "shares that fall, as a position is accepted only where all before it are, or the key conditional"
+                )
                 found = f"marginal acceptance that rises, {share:g} at place {place} after {before:g}"
                 raise Misfit(found, expected)
         return shares
@@ -112,7 +114,7 @@ class Marginal(Record):
         return tuple(share / last if last else 0.0 for share, last in zip(self.marginal, before, strict=False))
 
     def __str__(self) -> str:
-        return f"marginal {listed(self.marginal)} by place are chances of {listed(self.chances)} for a draft {ONCE}"
+        return f"marginal {listed(self.marginal)} by position are chances of {listed(self.chances)} for a draft {ONCE}"
 
 
 class MarkovAcceptance(Record):
@@ -125,7 +127,7 @@ class MarkovAcceptance(Record):
 
     @property
     def chances(self) -> MarkovAcceptance:
-        """Itself: a chance by position of the answer, not by place."""
+        """Itself: a chance by position in the answer, not in the draft."""
         return self
 
     def __str__(self) -> str:
@@ -172,7 +174,7 @@ Chances = float | tuple[float, ...] | MarkovAcceptance
 
 
 def stated(acceptance: float | Typed) -> str:
-    """What was typed, what it means, and what it was converted to."""
+    """What was given, what it means, and what it was converted to."""
     if isinstance(acceptance, float):
         return f"acceptance {acceptance:g} is the chance of a draft {ONCE}"
     return f"acceptance: {acceptance}"
@@ -189,7 +191,7 @@ def chance_of(tokens: float, drafted: int) -> float:
 
 
 def run_of(acceptance: float, places: int) -> float:
-    """1 + a + ... + a^(places-1): tokens that stand in a row of `places`, the one that ends the row included."""
+    """1 + a + ... + a^(places-1): tokens of a round of `places` positions, the one that ends it included."""
     return sum(acceptance**place for place in range(places))
 
 

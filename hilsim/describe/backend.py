@@ -1,4 +1,4 @@
-"""What stands behind a unit: the chip model, a recording of a board, or the board itself behind an agent."""
+"""What executes a unit's steps: the chip model, a recording of a board, or the board itself behind an agent."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Backend(Record):
         return self.backend if self.backend.startswith(TCP) else None
 
     @property
-    def speaks(self) -> bool:
+    def gives_tokens(self) -> bool:
         """Whether tokens come from the board or recording behind the unit, and not from the stand-in."""
         return self.backend != SIMULATED and self.words != "stand_in"
 

@@ -27,7 +27,7 @@ def validated(record: type[R], document: Document, file: str) -> R:
 
 
 def apart(item: Any) -> list[Any]:
-    """One complaint of a whole record may hold several faults; each stands alone in a message."""
+    """One complaint of a whole record may hold several faults; each gets a message of its own."""
     error = item["ctx"]["error"] if item["type"] == "value_error" else None
     return [{**item, "ctx": {"error": one}} for one in error.misfits] if isinstance(error, Misfits) else [item]
 
@@ -89,7 +89,7 @@ def remedy_of_key(record: type[BaseModel], wrong: str, block: str, known: Sequen
         return slip
     blocks = [place for place in dict.fromkeys(blocks_with(record, wrong)) if place != block]
     if len(wrong) > 3 and len(blocks) == 1:
-        return f"That key belongs {f'into the block {blocks[0]}' if blocks[0] else 'to the top level'}."
+        return f"That key belongs {f'in the block {blocks[0]}' if blocks[0] else 'at the top level'}."
     return "Remove it."
 
 
@@ -180,13 +180,13 @@ def expectation(item: Any) -> str:
 
 
 def known_keys(record: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that a record takes at a location; where several records may stand there, the keys of all."""
+    """The keys that a record takes at a location; where several records are allowed there, the keys of all."""
     at = records_at(record, location)
     return list(dict.fromkeys(field.alias or name for one in at for name, field in one.model_fields.items()))
 
 
 def records_at(record: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
-    """The records that may stand at a location, followed by field names, by tags of unions, and by keys of mappings."""
+    """The records allowed at a location, followed by field names, by tags of unions, and by keys of mappings."""
     inside = [record]
     for part in location:
         if isinstance(part, int):

@@ -30,7 +30,7 @@ class RepeatedKey(ValueError):
 
 
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand there once. Raises `RepeatedKey`."""
+    """A JSON object without repeated keys. Raises `RepeatedKey`."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -39,7 +39,7 @@ def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds. Raises `CheckpointError`, also where a key stands twice."""
+    """The JSON object that a file holds. Raises `CheckpointError`, also where a key is repeated."""
     try:
         document = json.loads(read_text(path), object_pairs_hook=each_once)
     except json.JSONDecodeError as error:

@@ -281,7 +281,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=each_once)
 def reason(error: Exception) -> str:
     """Why something is no JSON."""
     if isinstance(error, RepeatedKey):
-        return f"the key {short(str(error))} stands there twice"
+        return f"the key {short(str(error))} twice"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 

@@ -139,10 +139,10 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
         if backend.words == "tokens" and warm:
             expected = "logits or stand_in: the likeliest token is all that greedy decoding needs, and no more"
             yield Fault(file, place, "tokens, with a distribution to sample from", expected)
-        if backend.speaks and scenario.logits.source != "live":
+        if backend.gives_tokens and scenario.logits.source != "live":
             found = f"{backend.words}, with {scenario.logits.source} logits"
             yield Fault(file, place, found, "stand_in, so that the board gives times alone", "Or live logits.")
-        if backend.speaks and scenario.policy.name == "tree":
+        if backend.gives_tokens and scenario.policy.name == "tree":
             yield Fault(file, place, f"{backend.words}, with policy tree", "stand_in: boards read chains of tokens")
 
 

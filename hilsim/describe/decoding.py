@@ -95,7 +95,7 @@ class TopKAfter(Record):
 
 
 class Greedy(Record):
-    """The target's likeliest token; a drafted token stands if it is that one."""
+    """The target's most likely token; a drafted token is accepted if it is that one."""
 
     rule: Literal["greedy"] = "greedy"
 
@@ -113,7 +113,7 @@ class GumbelMatch(Record):
 
 
 class SampleMatch(Record):
-    """The target draws its own token; a drafted token stands if it is that one."""
+    """The target draws its own token; a drafted token is accepted if it is that one."""
 
     rule: Literal["sample_match"] = "sample_match"
 
@@ -132,7 +132,7 @@ class Lenient(Record):
 
 
 class Typical(Record):
-    """Medusa's rule: a drafted token stands where p(x) > min(epsilon, delta exp(-entropy of p))."""
+    """Medusa's rule: a drafted token is accepted where p(x) > min(epsilon, delta exp(-entropy of p))."""
 
     rule: Literal["typical"] = "typical"
     epsilon: float = Field(default=0.09, gt=0, le=1)
@@ -168,7 +168,7 @@ class Guarantee(NamedTuple):
 
 
 WHY = {
-    "greedy": "every token is the target's likeliest",
+    "greedy": "every token is the target's most likely one",
     "ratio": "the distribution tested against is the one that was drawn from, and every draw is keyed by its position, "
     "the target's alone by this draft's distribution as well: another draft brings another text of the same "
     "distribution",
@@ -182,7 +182,7 @@ def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at
     if accept.rule == "lenient" and accept.lenience < 1:
         return Guarantee("none", f"lenience {accept.lenience:g} accepts more than the target's distribution allows")
     if accept.rule == "typical":
-        return Guarantee("none", "typical acceptance lets plausible drafts stand more often than the target draws them")
+        return Guarantee("none", "typical acceptance accepts plausible drafts more often than the target draws them")
     if payload.scheme == "top_k_after" and accept.rule not in MATCHING:
         return Guarantee(
             "none", f"the draft draws from its whole distribution, the target tests against {payload.k} entries of it"

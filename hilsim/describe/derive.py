@@ -16,7 +16,7 @@ class MissingPeakError(ValueError):
 
 def derived(family: Family, chip: Chip, name: str, unit: Unit) -> Unit:
     """The unit with all that its file leaves open filled in from the family. Raises `MissingPeakError`."""
-    reckon = Reckoning(family, chip, name, unit)
+    reckon = UnitDerivation(family, chip, name, unit)
     own = {field: value for field in Unit.model_fields if (value := getattr(unit, field)) is not None}
     given = {field: reckon.as_it_is(value) for field in FROM_FAMILY if (value := getattr(family, field)) is not None}
     durations = {field: reckon.duration(value) for field in DURATIONS if (value := getattr(family, field)) is not None}
@@ -31,8 +31,8 @@ FROM_FAMILY = (
 DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
 
 
-class Reckoning:
-    """One unit's datasheet, against which relative figures are reckoned."""
+class UnitDerivation:
+    """One unit's datasheet, from which relative figures are derived."""
 
     def __init__(self, family: Family, chip: Chip, name: str, unit: Unit):
         self.family, self.name = family, name

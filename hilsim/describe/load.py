@@ -162,7 +162,7 @@ def with_override(document: Document, override: str) -> Document:
             node[key] = {}
         node = node[key]
     if not isinstance(node, dict):
-        raise ScenarioError([Fault("--set", path, "a place inside a plain value", "a key of the scenario")])
+        raise ScenarioError([Fault("--set", path, "a key inside a plain value", "a key of the scenario")])
     node[keys[-1]] = value
     lines = {place: line for place, line in document.lines.items() if place[: len(keys)] != tuple(keys)}
     return Document(data, lines)

@@ -106,7 +106,7 @@ def has_part_number(value: str, one: KnownName) -> bool:
 
 
 def within(parts: tuple[str, ...], whole: tuple[str, ...]) -> bool:
-    """Whether words stand side by side in others."""
+    """Whether words occur side by side, in order, in others."""
     return any(whole[start : start + len(parts)] == parts for start in range(len(whole) - len(parts) + 1))
 
 

@@ -15,7 +15,7 @@ class Runtime(Named):
 
     `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
     memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
-    in a unit, whose own figures stand where it says nothing.
+    in a unit, whose own figures are used where it gives none.
     """
 
     known_as: Names = ()

@@ -32,7 +32,7 @@ Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
 
 
 class TableTimer(Record):
-    """Step times typed in from a board or a paper: milliseconds by phase and by rows; the next entry up is charged."""
+    """Step times given by the user: milliseconds by phase and by rows; the next entry up is charged."""
 
     prefill: dict[str, Milliseconds] = Field(min_length=1)
     decode: Milliseconds
@@ -133,7 +133,7 @@ class Synthetic(Record):
 
     @property
     def chances(self) -> Chances:
-        """The chance of a draft after accepted ones: one, by place in the draft, or by state."""
+        """The chance of a draft after accepted ones: one, by position in the draft, or by state."""
         return self.acceptance if isinstance(self.acceptance, float) else self.acceptance.chances
 
 
@@ -171,9 +171,7 @@ class Scenario(Record):
     target: Placement
     draft: Placement | None = None
     link: str | None = None
-    application: Spelling | None = (
-        None  # the chip where words are heard and spoken; the target's, unless said otherwise
-    )
+    application: Spelling | None = None  # the chip with the speech front end; the target's by default
     context_tokens: int = Field(ge=2, le=10**7)
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
     compile: Compile = Compile()

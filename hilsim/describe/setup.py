@@ -30,7 +30,7 @@ class Placed:
     stand_in: Path | None
     head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
     head_note: str = ""
-    compiled: Compiled | None = None  # what the compile gate found; None where it was not asked, or has no rules
+    compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"
@@ -132,7 +132,7 @@ class Setup(Shown):
 
     @property
     def backends(self) -> dict[str, Backend]:
-        """What stands behind each unit that is not simulated, by track."""
+        """The backend of each unit that is not simulated, by track."""
         found = {placed.track: behind(self.scenario.units, placed) for placed in self.roles.values()}
         return {track: backend for track, backend in found.items() if backend is not None}
 

@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data and the line (from 1) where each value stands."""
+    """Plain data and the line (from 1) of each value."""
 
     data: Any
     lines: dict[Path, int]

@@ -17,26 +17,26 @@ from hilsim.errors import Fault, InputError, ScenarioError
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedUnit:
     """A unit as a placement uses it, its runtime included; None where it cannot be, with every fault."""
 
     unit: Unit | None
     faults: tuple[Fault, ...] = ()
 
 
-def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip, file: Path) -> Checked:
+def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip, file: Path) -> CheckedUnit:
     """Look a unit up and hold it against what is placed on it."""
     name, where, unit = str(file), f"{chip.name}.{placement.unit}", chip.units.get(placement.unit)
     if unit is None:
         expected = f"a unit of {chip.name}: {', '.join(chip.units)}"
-        return Checked(None, (Fault(name, f"{role}.unit", repr(placement.unit), expected),))
+        return CheckedUnit(None, (Fault(name, f"{role}.unit", repr(placement.unit), expected),))
     if reason := unit.refusal(placement.precision):
         good = [known for known in unit.precisions if unit.refusal(known) is None]
         remedy = key_hint(placement.precision, good) or precision_remedy(placement.precision, good)
         expected = f"a precision that {where} runs"
-        return Checked(None, (Fault(name, f"{role}.precision", reason, expected, remedy),))
+        return CheckedUnit(None, (Fault(name, f"{role}.precision", reason, expected, remedy),))
     if fault := npu_fault(scenario, placement, unit, f"{role}.unit", name):
-        return Checked(None, (fault,))
+        return CheckedUnit(None, (fault,))
     faults = []
     if placement.widths is not None and unit.widths is None:
         faults.append(Fault(name, f"{role}.widths", "widths", f"none: {where} takes any width"))
@@ -45,8 +45,8 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
             unit = in_runtime(placement, unit, file)
         except InputError as error:
             at_home = (fault.at(f"{role}.runtime") if fault.place == "runtime" else fault for fault in error.faults)
-            return Checked(None, (*faults, *at_home))
-    return Checked(unit, tuple(faults))
+            return CheckedUnit(None, (*faults, *at_home))
+    return CheckedUnit(unit, tuple(faults))
 
 
 def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, file: str) -> Fault | None:

@@ -25,7 +25,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the ids of a tokenizer stand for; `added` are those beside its model, such as marks."""
+    """The texts of a tokenizer's ids; `added` are those beside its model, such as marks."""
 
     texts: Mapping[int, str]
     added: Collection[int]
@@ -117,7 +117,7 @@ def compared(target: Tokens, draft: Tokens) -> VocabularyPair:
 
 
 def tokens_in(folder: Path) -> Tokens | None:
-    """What the ids of a folder's tokenizer.json stand for; None where it has none that can be read."""
+    """The texts of the ids in a folder's tokenizer.json; None where it has none that can be read."""
     file = folder / "tokenizer.json"
     try:
         state = file.stat()

@@ -22,7 +22,7 @@ from hilsim.fidelity.table import gathered
 from hilsim.fidelity.validate import ComparedCase, compared
 from hilsim.files import exists, read_text
 from hilsim.places import DATA
-from hilsim.progress import saying
+from hilsim.progress import status_line
 
 Skipped = Callable[[Fault], object]  # called for every row that is skipped
 
@@ -62,8 +62,8 @@ def validate(file: Path | None = None, *, chip: str | None = None, skipped: Skip
         if not cases:
             reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
             raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
-    with saying("fitting") as say:
-        rows = compared(fitting(cases), known, fitting(basis), say)
+    with status_line("fitting") as notify:
+        rows = compared(fitting(cases), known, fitting(basis), notify)
     return Validation(
         rows, speed_ups(cases, known), list(batch_ratios(figures.rows, known)), left, doubtful_rows(cases, known),
         notes_on(figures, cases),

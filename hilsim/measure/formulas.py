@@ -65,7 +65,7 @@ def tokens_a_round(emitted: int | Ints, rounds: int | Ints) -> Floats:
 
 
 def acceptance(drafts: int | Ints, drafted: int | Ints, accepted: int | Ints) -> dict[str, Floats]:
-    """Acceptance of drafted tokens: the share accepted, and the mean tokens per verify."""
+    """Acceptance of drafted tokens: the share accepted, 0 to 1, and the mean tokens per verify."""
     return {
         "draft_acceptance_rate": ratio(accepted, drafted, 0.0),
         "mean_acceptance_length": 1 + ratio(accepted, drafts, 0.0),
@@ -73,7 +73,7 @@ def acceptance(drafts: int | Ints, drafted: int | Ints, accepted: int | Ints) ->
 
 
 def throughput(tokens: int, active: int | Ints) -> Floats:
-    """Tokens a second while answering."""
+    """Tokens a second of the time in which at least one request is being answered."""
     return ratio(tokens * NS_PER_S, active, 0.0)
 
 

@@ -56,7 +56,7 @@ TABLE = (
     Measure("draft_busy", "share", "", "the same of the draft's unit", False),
     Measure("draft_acceptance_rate", "share", "higher", "accepted / drafted"),
     Measure("mean_acceptance_length", "tokens", "higher",
-            "1 + accepted / drafts, as if every verify added a token of the target's own"),
+            "1 + accepted / drafts: every verify is counted with one token of the target's own"),
     Measure("tokens_per_round", "tokens", "higher",
             "tokens delivered / rounds, the target's own among them, without the round that reads the question and its "
             "first token; plain steps are rounds, and the last round counts the tokens up to the answer's end"),

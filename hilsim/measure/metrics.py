@@ -67,17 +67,17 @@ class Active:
             self.ends[-1] = max(end, self.ends[-1])
 
     def until(self, instant_ns: int) -> int:
-        """How much of it lies before an instant."""
+        """Nanoseconds of it before an instant."""
         last = bisect_right(self.starts, instant_ns) - 1
         return 0 if last < 0 else self.before[last] + min(instant_ns, self.ends[last]) - self.starts[last]
 
     def within(self, span: Span) -> int:
-        """How much of it lies within a span."""
+        """Nanoseconds of it within a span."""
         return self.until(span.end_ns) - self.until(span.start_ns)
 
 
 def busy_ns(spans: Iterable[Span], active: Active) -> dict[str, int]:
-    """Occupied time by track, as far as a request was being answered."""
+    """Occupied nanoseconds by track, within the time in which a request was being answered."""
     busy: dict[str, int] = defaultdict(int)
     for span in spans:
         busy[span.track] += active.within(span)
@@ -93,12 +93,12 @@ def deliveries(trace: Trace) -> dict[int, list[Round]]:
 
 
 def token_instants(rounds: Sequence[Round]) -> list[int]:
-    """When each token of a request was delivered."""
+    """The instant in ns at which each token of a request was delivered."""
     return [closed.delivered_ns for closed in rounds for _ in range(closed.emitted)]
 
 
 def instants_of(records: Iterable[RequestRecord], rounds: dict[int, list[Round]]) -> Instants:
-    """When requests with an answer arrived, were answered and finished."""
+    """The instants in ns at which requests with an answer arrived, got their first token and finished."""
     rows = []
     for record in records:
         times = token_instants(rounds[record.number])
@@ -146,7 +146,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
 
 
 def speculation(trace: Trace) -> dict[str, Any]:
-    """What only a speculative run has: drafts, acceptance, and where the time went."""
+    """The metrics of speculative runs alone: drafts, acceptance, and the time by cause."""
     drafted = [closed for closed in trace.rounds if closed.drafted]
     later = [closed for closed in trace.rounds if closed.number]
     emitted = sum(closed.emitted for closed in later)
@@ -180,7 +180,7 @@ def where_time_went(trace: Trace) -> dict[str, Any]:
 
 
 def by_request(trace: Trace) -> list[dict[str, Any]]:
-    """Each request's time and what it was spent on."""
+    """Each request's time in ms, in all and by cause."""
     return [
         {
             "request": record.number,

@@ -71,7 +71,7 @@ def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[
 
 
 def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequence[Span]) -> list[Parts]:
-    """The parts of the time before each round's delivery and after the one before it."""
+    """By round, the parts in ns of the time from the delivery before it to its own."""
     first, last = record.arrived_ns, record.finished_ns
     changes: list[tuple[int, int, int]] = []  # (instant, leaf, +1 or -1)
     for start, end, leaf in occupations(rounds, spans):
@@ -95,7 +95,7 @@ def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequ
 
 
 def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tuple[int, int, int]]:
-    """What was going on for one request: start, end and leaf."""
+    """The occupations of one request: start and end in nanoseconds, and leaf."""
     by_number = {closed.number: closed for closed in rounds}
     committed = committed_steps(rounds, spans)
     for span in spans:
@@ -117,7 +117,7 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
 
 
 def unused_ns(span: Span, closed: Round | None) -> int:
-    """How much of a verify step went to padded rows and rejected drafts."""
+    """Nanoseconds of a verify step spent on padded rows and on rejected drafts."""
     if closed is None or span.width <= 1:
         return 0
     pending = closed.position - span.cached

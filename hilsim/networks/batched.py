@@ -1,6 +1,6 @@
 """A network reading many sequences at once: what recording a transcript needs.
 
-Owns two shapes of batch: several conversations in lockstep, and many continuations of what they said, whose keys and
+Owns two shapes of batch: several conversations in lockstep, and many continuations of them, whose keys and
 values these share. The formulas are `packed`'s; here is only which row sees which keys. Sums are taken in another order
 than in a pass of single rows, so the last bits of a logit may differ from `Decoder`'s.
 """

@@ -59,7 +59,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
 
 
 def position_notes(document: dict[str, Any], config: NetworkConfig) -> list[str]:
-    """What positions are taken for that a config.json does not say, or says in two ways."""
+    """Notes on what is assumed of positions where a config.json gives nothing, or two values."""
     notes = []
     if document.get("max_position_embeddings") is None:
         other = document.get("max_sequence_length")

@@ -114,7 +114,7 @@ class Encoder(nn.Module):
         self.projection = Linear(config.hidden, config.hidden, bias=False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """`ids`: int64 (batch, tokens); `mask`: float32 (batch, tokens), 1 where a token is said, 0 where the row is
+        """`ids`: int64 (batch, tokens); `mask`: float32 (batch, tokens), 1 for a token, 0 where the row is
         filled up. Returns (batch, hidden) of length one, or zeros for a sentence without tokens.
 
         A batch may be cut to its longest sentence: what is filled up changes nothing.

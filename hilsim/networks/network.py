@@ -168,7 +168,7 @@ class Attention(nn.Module):
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Where the rows of a pass stand when they are no plain sequence: their positions, and what each of them sees."""
+    """Layout of a pass whose rows are no plain sequence: each row's position, and which rows it attends to."""
 
     positions: Tensor  # (rows,)
     key_positions: Tensor  # (cached + rows,)

@@ -2,7 +2,7 @@
 
 Formats whose packing is published are read: GPTQ, AWQ (gemm), FP8 and INT8 with scales, compressed-tensors (packed and
 not), bitsandbytes (NF4, FP4, INT8). What comes out are exactly the values that a deployed kernel multiplies with, up to
-its own rounding; what quantising took from the original weights is in no such folder, and the note says so.
+its own rounding; what quantising took from the original weights is in no such folder, which the note states.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def dequantised(tensors: dict[str, Tensor], document: Mapping[str, Any], folder:
 
 
 def settings_of(document: Mapping[str, Any], folder: Path) -> Fields | None:
-    """What a folder says of its quantisation: in config.json, or in a file of its own; None where it says nothing."""
+    """A folder's quantisation settings: in config.json, or in a file of its own; None where it says nothing."""
     for name in ("quantization_config", "compression_config"):
         if document.get(name) is not None:
             return Fields(dict(document), str(folder / CONFIG)).object(name)

@@ -1,4 +1,4 @@
-"""A quantised checkpoint folder under way: its tensors as they are used up, and integers packed into words."""
+"""A quantised checkpoint folder while it is read: tensors not yet used, and integers packed into 32-bit words."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hilsim.errors import Fault
 
 @dataclass
 class QuantisedFolder:
-    """The tensors of a quantised folder as they are used up, and what is wrong with them."""
+    """The tensors of a quantised folder that are not yet used, the matrices made of others, and the faults found."""
 
     path: Path
     fields: Fields
     tensors: dict[str, Tensor]
     made: dict[str, Tensor] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    steps: list[float] = field(default_factory=list)  # a step of the grid over the spread of the weights, by matrix
+    steps: list[float] = field(default_factory=list)  # by matrix: quantisation step over the weights' root mean square
 
     def take(self, name: str, *, needed: bool = True) -> Tensor | None:
-        """One tensor, which is then used."""
+        """One tensor, removed from `tensors`; None, and a fault if `needed`, where it is missing."""
         if needed and name not in self.tensors:
             self.fault(name, "no such tensor", "what the format stores beside the weights")
         return self.tensors.pop(name, None)
@@ -35,19 +35,19 @@ class QuantisedFolder:
         self.faults.append(Fault(str(self.path), name, f"quantised weights with {found}", expected, remedy))
 
     def put(self, base: str, weight: Tensor, step: Tensor | None = None) -> None:
-        """The matrix (out, in) of one layer; `step` are the distances between neighbours of its grid."""
+        """The matrix (out, in) of one layer; `step` is its quantisation step, scalar or by group."""
         self.made[f"{base}.weight"] = weight
         spread = float(weight.square().mean().sqrt())
         if step is not None and spread > 0:
             self.steps.append(float(step.abs().mean()) / spread)
 
     def bases(self, ending: str) -> list[str]:
-        """Layers that have a tensor of this ending."""
+        """Names of layers that have a tensor of this ending, without the ending."""
         return [name.removesuffix(ending) for name in self.tensors if name.endswith(ending)]
 
 
 def converted(folder: Path, **options: str) -> str:
-    """A command that writes a folder of float weights by transformers."""
+    """A remedy: the command that writes a folder of float weights by transformers."""
     arguments = "".join(f", {name}={value!r}" for name, value in options.items())
     load = f"from_pretrained({str(folder)!r}, dtype='float32'{arguments})"
     code = f"from transformers import AutoModelForCausalLM as A; m = A.{load}; "
@@ -92,7 +92,7 @@ def unpacked(words: Tensor, bits: int) -> Tensor:
 
 
 def integers(work: QuantisedFolder, name: str, words: Tensor, bits: int, axis: int, length: int) -> Tensor | None:
-    """Packed integers along `axis` of a matrix, or None with a fault where there are not as many as due."""
+    """Packed integers along `axis` of a matrix, or None with a fault where their number is wrong."""
     if words.dtype not in (torch.int32, torch.int64) or words.dim() != 2 or words.shape[axis] * 32 != length * bits:
         found = f"{name} of {str(words.dtype).removeprefix('torch.')} {tuple(words.shape)}"
         work.fault(name, found, f"{length} integers of {bits} bits, packed into 32-bit ones along axis {axis}")

@@ -50,7 +50,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def no_weights(folder: Path) -> Fault:
-    """What stands in a folder instead of safetensors."""
+    """The fault of a folder without safetensors: which other weights it has."""
     expected = "weights in safetensors"
     if ggufs := sorted(file.name for file in folder.glob("*.gguf")):
         return Fault(str(folder), "", f"{ggufs[0]}, a GGUF file", expected, converted(folder, gguf_file=ggufs[0]))

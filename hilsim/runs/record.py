@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.files import place_faults
-from hilsim.progress import saying
+from hilsim.progress import Notify, silent, status_line
 from hilsim.sampling.choices import Choices, Rules
 from hilsim.sim.run import turns_of
 from hilsim.sources.columns import Transcript
@@ -38,8 +38,8 @@ def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) 
     setup = load_setup(file, overrides)
     require_recordable(setup)
     began = time.perf_counter()
-    with saying("recording") as say:
-        transcript = recorded(setup, depth, say)
+    with status_line("recording") as notify:
+        transcript = recorded(setup, depth, notify)
     save(transcript, out)
     took = time.perf_counter() - began
     print(
@@ -64,19 +64,17 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "accept", found, expected, "Run such rules live.")])
 
 
-def recorded(setup: Setup, depth: int, say: Callable[[str], None] = lambda text: None) -> Transcript:
+def recorded(setup: Setup, depth: int, notify: Notify = silent) -> Transcript:
     """The transcript of a scenario with live logits; it does not depend on policy and number of sessions."""
     from hilsim.sources.live import load_stand_ins
 
     stand_ins = load_stand_ins(setup)
     for note in stand_ins.notes:
-        say(note)
-    return record_stand_ins(setup, stand_ins, depth, say)
+        notify(note)
+    return record_stand_ins(setup, stand_ins, depth, notify)
 
 
-def record_stand_ins(
-    setup: Setup, stand_ins: StandIns, depth: int, say: Callable[[str], None] = lambda text: None
-) -> Transcript:
+def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Notify = silent) -> Transcript:
     """The transcript of loaded stand-ins, some conversations at once: answers first, then the draft's continuations."""
     from hilsim.networks.packed import packed
     from hilsim.sources.ahead import drafted_ahead
@@ -94,12 +92,12 @@ def record_stand_ins(
     )
     networks = [target, draft] if choices.tests_the_draft else [target]
     conversations, ways = conversations_of(setup, stand_ins.tokenizer), []
-    count = Count(sum(len(conversation.waiting) for conversation in conversations), say)
+    count = AnswerCount(sum(len(conversation.waiting) for conversation in conversations), notify)
     for some in (conversations[start : start + AT_ONCE] for start in range(0, len(conversations), AT_ONCE)):
         answering = Answering(networks, choices, some, limits)
         answering.answer(count.one_more)
         answering.go_on()
-        stretches = [piece for conversation in some for piece in conversation.stretches()]
+        stretches = [piece for conversation in some for piece in conversation.segments()]
         ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
     header = {
         "scenario": scenario.name,
@@ -112,16 +110,16 @@ def record_stand_ins(
 
 
 @dataclass
-class Count:
+class AnswerCount:
     """Reports how many questions are answered."""
 
     questions: int
-    say: Callable[[str], None]
+    notify: Notify
     done: int = 0
 
     def one_more(self) -> None:
         self.done += 1
-        self.say(f"{self.done} of {self.questions} answers")
+        self.notify(f"{self.done} of {self.questions} answers")
 
 
 def conversations_of(setup: Setup, tokenizer: ChatTokenizer) -> list[OpenConversation]:

@@ -17,7 +17,7 @@ from hilsim.describe.setup import Setup
 from hilsim.sim.board import Timers
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Observer, Trace
-from hilsim.sources.cached import CachedSource, Memory
+from hilsim.sources.cached import CachedSource, ResultCache
 from hilsim.sources.recorded_with import require_same
 from hilsim.sources.source import LogitsSource
 from hilsim.sources.transcript import TranscriptSource
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunPair:
     """Both runs of a scenario; `speculative` is None where the target is alone."""
 
     baseline: Trace
@@ -46,7 +46,7 @@ class Sources:
         self.setup, self.rig = setup, rig
         self.made: list[LogitsSource] = []
         # One per run, so that the target's tokens without a draft are never taken for those of a verify pass.
-        self.memories: dict[str, Memory] | None = {} if remember else None
+        self.memories: dict[str, ResultCache] | None = {} if remember else None
         scenario = setup.scenario
         if scenario.logits.source == "live":
             from hilsim.sources.live import load_stand_ins
@@ -91,7 +91,7 @@ class Sources:
         self.made.append(source)
         if self.memories is not None:
             by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text"
-            source = CachedSource(source, self.memories.setdefault(run, Memory()), by_position=by_position)
+            source = CachedSource(source, self.memories.setdefault(run, ResultCache()), by_position=by_position)
         return source
 
     @property
@@ -129,7 +129,7 @@ def content_key(setup: Setup) -> tuple[object, ...]:
 
 def run_both(
     setup: Setup, sources: Sources, observer: Observer | None = None, realtime: float | None = None
-) -> Outcome:
+) -> RunPair:
     """The target alone, then the scenario's policy, over the same requests."""
     began = time.perf_counter()
     timed = partial(simulate, setup, observer=observer, realtime=realtime, timers=sources.timers)
@@ -137,4 +137,4 @@ def run_both(
     speculative = None
     if setup.scenario.policy.name != "target_only" and baseline.lost is None:
         speculative = timed(sources.fresh("policy"))
-    return Outcome(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
+    return RunPair(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)

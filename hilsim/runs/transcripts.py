@@ -13,7 +13,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
 from hilsim.places import DATA
-from hilsim.progress import announce
+from hilsim.progress import Notify, announce, silent
 from hilsim.runs.record import DEPTH, recorded, require_recordable
 from hilsim.sources.recorded_with import matches, recorded_with, require_same
 from hilsim.sources.transcript import TranscriptSource, load, load_header, save
@@ -22,10 +22,10 @@ from hilsim.text.tokenizer import load_tokenizer
 SHIPPED = DATA / "scenarios" / "transcripts"
 
 
-def transcript_for(setup: Setup, say: Callable[[str], None] | None = None) -> Path:
+def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
     """A transcript of a scenario's tokens. Raises `InputError` where there cannot be one.
 
-    `say` gets the progress of a recording; without it, one line announces that there is one.
+    `notify` gets the progress of a recording; without it, one line announces that there is one.
     """
     if isinstance(setup.scenario.logits, RecordedLogits):
         file = located(setup.scenario.logits.file, Path(setup.file))
@@ -37,17 +37,17 @@ def transcript_for(setup: Setup, say: Callable[[str], None] | None = None) -> Pa
     for file in (own, *sorted(SHIPPED.glob("*.npz"))):
         if fits(file, setup):
             return file
-    if say is None:
+    if notify is None:
         announce(f"recording {setup.scenario.name}: {setup.scenario.accept.rule}, {stand_in_names(setup)} ...")
-    transcript = recorded(setup, DEPTH, say or (lambda text: None))
+    transcript = recorded(setup, DEPTH, notify or silent)
     own.parent.mkdir(parents=True, exist_ok=True)
     save(transcript, own)
     return own
 
 
-def recorded_source(setup: Setup, say: Callable[[str], None] | None = None) -> Callable[[], TranscriptSource]:
+def recorded_source(setup: Setup, notify: Notify | None = None) -> Callable[[], TranscriptSource]:
     """A factory of sources with all tokens recorded: a run on real hardware has no time to compute them."""
-    transcript = load(transcript_for(setup, say))
+    transcript = load(transcript_for(setup, notify))
     folder = setup.target.stand_in
     assert folder is not None, "live logits without a stand-in"
     tokenizer = load_tokenizer(folder)

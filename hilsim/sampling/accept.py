@@ -105,7 +105,7 @@ def plain(p: Distribution, noise: Noise) -> Emission:
 
 
 def typical(p: Distribution, drafted: int, noise: Noise, epsilon: float, delta: float) -> Emission:
-    """A drafted token of one row stands if the target finds it typical; otherwise a plain draw. Lossy.
+    """A drafted token of one row is accepted if the target finds it typical; otherwise a plain draw. Lossy.
 
     Medusa, arXiv 2401.10774, section 2.3.1.
     """

@@ -20,7 +20,7 @@ def chances(
     """For every i up to the number of drafts: the weight p_i of the first i drafts, and the chance h_i to accept them.
 
     p_0 = 1, p_i = min(1, p_(i-1) p(x_i) / q(x_i)); with S_i the sum of max(p_i p - q, 0) over the next token,
-    h_i = S_i / (S_i + 1 - p_i), and h = p after the last draft (Sun et al., algorithm 2). Entry 0 stands for accepting
+    h_i = S_i / (S_i + 1 - p_i), and h = p after the last draft (Sun et al., algorithm 2). Entry 0 is for accepting
     nothing.
     """
     weights, accepting = [1.0], [1.0]
@@ -33,7 +33,7 @@ def chances(
             accepting.append(weight)
             continue
         surplus = float(np.maximum(weight * ps[place] - qs[place], 0.0).sum())
-        # Without surplus at weight 1 both distributions agree and the next draft is sure to stand.
+        # Without surplus at weight 1 both distributions agree and the next draft is accepted for certain.
         accepting.append(1.0 if weight == 1.0 else surplus / (surplus + 1.0 - weight))
     return weights, accepting
 
@@ -54,9 +54,10 @@ def block(
     drafted: Sequence[int],
     noises: Sequence[Uniforms[float]],
 ) -> tuple[int, int, float]:
-    """How many drafts are accepted, the token after them, and the decision's margin.
+    """How many drafts are accepted, the token after them, and the margin of the decision.
 
-    `ps` and `noises` have one entry more than `drafted`.
+    The margin is the least distance of a uniform from the threshold that it was compared with: below the networks'
+    rounding error the decision is a numerical tie. `ps` and `noises` have one entry more than `drafted`.
     """
     weights, accepting = chances(ps, qs, drafted)
     accepted, margin = 0, 1.0

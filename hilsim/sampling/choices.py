@@ -60,7 +60,7 @@ class Rules:
         )
 
 
-class Place(NamedTuple):
+class RowPosition(NamedTuple):
     """The position of a row: the request, and the tokens before. Request and position key the noise.
 
     `committed` is how many of the tokens are not drafts; only block verification uses it.
@@ -71,7 +71,7 @@ class Place(NamedTuple):
     committed: int = 0
 
 
-Places = Place | Sequence[Place]  # of one row (vocabulary,), or of many (rows, vocabulary)
+Places = RowPosition | Sequence[RowPosition]  # of one row (vocabulary,), or of many (rows, vocabulary)
 
 
 class Proposal(NamedTuple):
@@ -104,7 +104,7 @@ class Choices:
 
     def proposed(self, logits: Logits, places: Places) -> Proposal:
         """The tokens drafted after rows of the draft's logits."""
-        if not isinstance(places, Place) and len(places) > ROWS:
+        if not isinstance(places, RowPosition) and len(places) > ROWS:
             starts = range(0, len(places), ROWS)
             parts = [self.proposed(logits[at : at + ROWS], places[at : at + ROWS]) for at in starts]
             return Proposal(*map(np.concatenate, zip(*parts, strict=True)))
@@ -169,7 +169,7 @@ class Choices:
 
     def noise(self, places: Places) -> Noise:
         """The uniforms of each place; under block verification fresh ones for every length of what is committed."""
-        if not isinstance(places, Place):
+        if not isinstance(places, RowPosition):
             return Uniforms(*np.array([self.noise(place) for place in places]).T)
         if self.rules.accept.rule == "block":
             return self.uniforms(BLOCK, places.request, len(places.tokens), places.committed)
@@ -178,7 +178,7 @@ class Choices:
     def shared_noise(self, distribution: Distribution, places: Places) -> Probabilities:
         """The noise (..., support) that both chips add to their log probabilities."""
 
-        def of_row(tokens: Ints, place: Place) -> Probabilities:
+        def of_row(tokens: Ints, place: RowPosition) -> Probabilities:
             # One more: the token that fills up shorter rows.
             return self.gumbel(place.request, len(place.tokens), distribution.vocabulary + 1)[tokens]
 
@@ -186,15 +186,15 @@ class Choices:
         return noise
 
 
-def each(function: Callable[[Array, Place], Any], rows: Array, places: Places) -> Any:
+def each(function: Callable[[Array, RowPosition], Any], rows: Array, places: Places) -> Any:
     """`function` of the one row and its place, or of each of many, stacked."""
-    if isinstance(places, Place):
+    if isinstance(places, RowPosition):
         return function(rows, places)
     return np.stack([function(row, place) for row, place in zip(rows, places, strict=True)])
 
 
 def require_finite_rows(logits: Logits, role: str, places: Places) -> None:
     """`require_finite` of each of many rows."""
-    if not isinstance(places, Place):
+    if not isinstance(places, RowPosition):
         for row, place in zip(logits, places, strict=True):
             require_finite(row, role, place.request, len(place.tokens))

@@ -9,7 +9,7 @@ import numpy as np
 
 from hilsim.sampling.accept import noisy
 from hilsim.sampling.block import block
-from hilsim.sampling.choices import Choices, Place, Rules
+from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.distribution import descending
 from hilsim.sampling.logits import Logits, require_finite
 from hilsim.sampling.loss import emitted_distribution, total_variation
@@ -179,6 +179,6 @@ class Decisions:
         return total_variation(emitted, own)
 
 
-def place_of(prefix: Prefix, tokens: Sequence[int]) -> Place:
-    """Where the row after `tokens` stands, some of which may be drafts behind the prefix."""
-    return Place(prefix.index, tokens, len(prefix.tokens))
+def place_of(prefix: Prefix, tokens: Sequence[int]) -> RowPosition:
+    """The position of the row after `tokens`, some of which may be drafts behind the prefix."""
+    return RowPosition(prefix.index, tokens, len(prefix.tokens))

@@ -46,7 +46,7 @@ class TokenTree:
     parents: tuple[int, ...]
 
     def child(self, parent: int, token: int) -> int | None:
-        """Where `token` stands among the children of `parent`, or None."""
+        """The node of `token` among the children of `parent`, or None."""
         nodes = zip(self.parents, self.tokens, strict=True)
         return next((place for place, node in enumerate(nodes) if node == (parent, token)), None)
 

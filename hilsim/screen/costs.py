@@ -34,8 +34,8 @@ class StepCosts(NamedTuple):
     `target_read`, `draft_read` (requests, lag): reading a question with so many earlier tokens not cached yet.
     `target_step`, `draft_step` (rows, cached), or (rows, 1) where the fill of the cache does not matter. Messages by
     their tokens: `up_ns`, `up_bytes` (drafted tokens), `prompt_ns`, `prompt_bytes` (tokens), `down_ns`, `down_bytes`
-    (rows of the target, all drafts stand), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on another
-    chip than the target's; `draft_far`: on another than the draft's.
+    (rows of the target, all drafts accepted), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on
+    another chip than the target's; `draft_far`: on another than the draft's.
     """
 
     target_read: Ints
@@ -64,7 +64,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.known: dict[object, Ints] = {}
-        self.sent: dict[object, Messages] = {}
+        self.sent: dict[object, MessageCosts] = {}
         self.units: list[Unit] = []
 
     def timed_by(self, placed: Placed, context: int) -> tuple[object, ...]:
@@ -107,7 +107,7 @@ class Tables:
             self.known[key] = np.ascontiguousarray(found[:, :1] if flat else found)
         return self.known[key]
 
-    def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+    def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> MessageCosts:
         """All messages of one scenario's rules over one link."""
         key = (scenario.payload, scenario.verify_at, scenario.sampling.top_k, link, vocabulary, rows, longest)
         if key not in self.sent:
@@ -115,7 +115,7 @@ class Tables:
         return self.sent[key]
 
 
-class Messages(NamedTuple):
+class MessageCosts(NamedTuple):
     """Nanoseconds on the wire and bytes of every message, by tokens or rows; as in `StepCosts`."""
 
     up_ns: Ints
@@ -127,7 +127,7 @@ class Messages(NamedTuple):
     verdict_ns: int
 
 
-def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> Messages:
+def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> MessageCosts:
     """Messages of up to `rows` drafted tokens or rows of the target, and prompts of up to `longest` tokens."""
     payload, where = scenario.payload, scenario.verify_at
     up = [draft_bytes(payload, count, vocabulary, where) for count in range(rows + 1)]
@@ -138,7 +138,7 @@ def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: in
     sizes = [np.array(some, np.int64) for some in (up, [prompt_bytes(count) for count in range(longest + 1)], down)]
     held = [np.zeros_like(some) if link is None else wires_ns(link, some) for some in sizes]
     verdict = 0 if link is None else wire_ns(link, verdict_bytes())
-    return Messages(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
+    return MessageCosts(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
 
 
 def costs_of(

@@ -30,7 +30,7 @@ NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range
 
 @compiled
 def occupied(out: Ints, field: int, start: int, end: int, final: int) -> None:
-    """A span of a unit or a wire; what lies after the request is over does not count."""
+    """Count a span of a unit or a link, in ns, up to the end of the request."""
     out[field] += max(0, min(end, final) - start)
 
 
@@ -44,7 +44,7 @@ def trouble(state: Ints, kind: int, needed: int) -> int:
 
 @compiled
 def step_ns(table: Ints, rows: int, cached: int, state: Ints, kind: int) -> int:
-    """A step's time from its table."""
+    """A step's time in ns, from its table."""
     if rows >= table.shape[0]:
         return trouble(state, kind, rows)
     return int(table[rows, cached if table.shape[1] > 1 else 0])
@@ -64,7 +64,7 @@ def draft_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
 
 @compiled
 def read_ns(table: Ints, request: int, lag: int, state: Ints) -> int:
-    """Reading a question, with `lag` earlier tokens that the cache lacks."""
+    """Time in ns of reading a question, with `lag` earlier tokens that the cache lacks."""
     if lag >= table.shape[1]:
         return trouble(state, SHORT_OF_LAGS, lag)
     return int(table[request, lag])
@@ -72,7 +72,7 @@ def read_ns(table: Ints, request: int, lag: int, state: Ints) -> int:
 
 @compiled
 def taken(state: Ints, way: int, asked: int, wire_ns: int) -> int:
-    """A message gets a way of the link when it is free; returns when it begins."""
+    """Queue a message for one direction of the link; returns the instant in ns at which it begins."""
     start = int(max(asked, state[way]))
     state[way] = start + wire_ns
     return start
@@ -95,7 +95,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
     if answers.first[request]:
         state[TARGET] = state[DRAFT] = state[RECEIVED] = 0
     carried, prompt, asked = answers.carried[request], answers.prompt[request], answers.asked[request]
-    for cache in (TARGET, DRAFT, RECEIVED):  # earlier turns that no longer stand are read again
+    for cache in (TARGET, DRAFT, RECEIVED):  # earlier turns that have changed are read again
         state[cache] = min(state[cache], carried)
     state[NOW] += costs.pause_ns
     out[ARRIVED] = state[NOW]
@@ -141,7 +141,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
 
 @compiled
 def plain(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: int) -> None:
-    """One token by the target alone."""
+    """One decode step of the target alone, which delivers one token."""
     before, start = state[LENGTH], max(state[NOW], state[SETTLED])
     end = start + target_ns(costs, before - state[TARGET], state[TARGET], state)
     out[TARGET_BUSY] += end - start
@@ -166,7 +166,7 @@ def draft_decides(costs: StepCosts, drafted: int, accepted: int) -> bool:
 
 @compiled
 def answer_ns(costs: StepCosts, drafted: int, accepted: int, rows: int) -> int:
-    """How long a verdict holds the wire."""
+    """Time in ns for which a verdict occupies the link."""
     return int(costs.down_ns[rows, int(accepted == drafted)]) if drafted else costs.verdict_ns
 
 

@@ -37,7 +37,7 @@ class Answers(NamedTuple):
     first position. Of rows: `right[row, place]` where the draft's next token is the target's own (places of a block
     where chance depends on them, else one); `end` where the target's token ends the turn; `ends_after`, where the draft
     is wrong, how many tokens it then has until it ends the turn; `confidence` and `entropy` (rows, depth) of the tokens
-    from a row on; `looked_up` and `looked_right`, tokens that prompt lookup proposes and those that stand.
+    from a row on; `looked_up` and `looked_right`, tokens that prompt lookup proposes and those accepted.
     """
 
     first: Flags
@@ -156,7 +156,7 @@ def synthetic_answers(setup: Setup) -> Answers:
 
 @compiled
 def proposed(answers: Answers, row: int, count: int) -> tuple[int, int]:
-    """A draft of at most `count` tokens from a row on: tokens drafted, of which so many stand. -1: not recorded."""
+    """A draft of at most `count` tokens from a row on: tokens drafted, tokens accepted. -1: not recorded."""
     good, places = 0, answers.right.shape[1]
     while good < count:
         if not answers.right[row + good, min(good, places - 1)]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.compiler.compile_check import load_compiled, require, with_plans
-from hilsim.compiler.fallback_options import WayOut
+from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
 from hilsim.cost.memory import Largest, largest_context
@@ -41,7 +41,7 @@ class Checked(Shown):
     plans: Mapping[int, Plan]  # by place among the scenario's parts
     unchecked: Sequence[str] = ()
     verdict: PlacementVerdict | None = None
-    fallback_options: Sequence[WayOut] = ()
+    fallback_options: Sequence[FallbackOption] = ()
     longest: Largest | None = None
 
     @property

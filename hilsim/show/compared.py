@@ -14,7 +14,7 @@ from hilsim.show.table import Table
 def comparison_table(
     rows: Sequence[Comparison], number: Callable[[float], str], more: Mapping[str, Sequence[str | Text]]
 ) -> RichTable:
-    """A row a comparison: what, measured, predicted, and `more` columns. A unit that all share stands in the head."""
+    """A row a comparison: what, measured, predicted, and `more` columns. A unit that all share is in the head."""
     units = {row.unit for row in rows}
     unit = f" {units.pop()}" if len(units) == 1 else ""
     table = Table(("", f"measured{unit}", f"predicted{unit}", *more), [], 1).rich()

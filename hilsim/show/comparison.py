@@ -36,7 +36,7 @@ def draw_policies(lines: Sequence[Record], title: str, path: Path, kind: str) ->
         )  # fmt: skip
     axes.set_yticks(rows, [label(line) for line in lines], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlabel("mean time of a request, s, by what was going on", fontsize=9)
+    axes.set_xlabel("mean time of a request, s, by cause", fontsize=9)
     axes.set_xlim(0, 1.1 * max(left, default=1.0))
     axes.set_title(title, fontsize=10, loc="left")
     plain(axes, "x")

@@ -27,7 +27,7 @@ SEVERITIES = {"error": ("refused", BAD), "warning": ("unsure", "#e69f00"), "note
 
 
 def plan_in_short(plan: Plan) -> dict[str, Any]:
-    """A plan in brief, as it stands in a run's document."""
+    """A plan in brief, as in a run's document."""
     return {
         "subject": plan.subject,
         "unit": plan.unit,
@@ -106,7 +106,7 @@ def render_plans(plans: Iterable[Plan], console: Console, *, notes: bool = True)
 
 
 def opening(page: Page, plan: Plan) -> None:
-    """Who goes where under which rules, and how that ends."""
+    """The unit, precision and rule profile of a plan, its outcome, and a line for each graph."""
     page.line()
     colour = {"refused": BAD, "in pieces": "#e69f00"}.get(plan.outcome, GOOD)
     page.paragraph(
@@ -118,18 +118,14 @@ def opening(page: Page, plan: Plan) -> None:
         )
     )
     page.paragraph(f"profile {plan.profile}, {plan.title}; what it refuses runs {where(plan)}", 2)
-    page.line(
-        (
-            f"  {'graph':<14}{'nodes':>7}{'refused':>9}{'rewritten':>11}{'leave':>7}{'pieces':>8}{'costs more':>12}",
-            FRAME,
-        )
-    )
+    counts = f"{'nodes':>7}{'refused':>9}{'rewritten':>11}{'off unit':>10}{'pieces':>8}"
+    page.line((f"  {'graph':<14}{counts}{'added time':>12}", FRAME))
     for graph in plan.graphs:
         errors = len({(found.node, found.module) for found in graph.findings if found.severity == "error"})
         rewritten = sum(use.nodes for use in graph.chosen)
         more = plan.more_seconds(graph)
         page.line(
-            f"  {graph.name:<14}{graph.nodes:>7}{errors:>9}{rewritten:>11}{len(graph.away):>7}{graph.pieces:>8}"
+            f"  {graph.name:<14}{graph.nodes:>7}{errors:>9}{rewritten:>11}{len(graph.away):>10}{graph.pieces:>8}"
             f"{duration(more * 1000):>12}"
         )
     if plan.load is not None:
@@ -146,8 +142,8 @@ def unsure(plan: Plan) -> str:
 
 
 def where(plan: Plan) -> str:
-    """Where refused operators run."""
-    return {"cpu": "on the CPU", "gpu": "on the GPU"}.get(plan.elsewhere, "nowhere: the build fails")
+    """Where refused operators run, as the end of a sentence."""
+    return {"cpu": "on the CPU", "gpu": "on the GPU"}.get(plan.elsewhere, "nowhere, so the build fails")
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def finding(page: Page, group: Group) -> None:
     """One finding with its place, reason, source and remedy; notes in short."""
     one = group.first
     severity, colour = SEVERITIES[one.severity]
-    what = one.operator or one.module or "the whole"
+    what = one.operator or one.module or "the whole graph"
     if one.severity == "note":
         page.paragraph(Text(f"{one.rule}, {what}: {one.reason}", FRAME), 10, f"{severity:<10}")
         return
@@ -214,10 +210,10 @@ def rewrites(page: Page, plan: Plan) -> None:
         if use.work != Work():
             page.paragraph(f"a pass of {plan.graphs[0].name}: {work_text(use.work, plan.activations)}", 10)
         if use.caveat:
-            page.paragraph(f"mind: {use.caveat}", 10)
+            page.paragraph(f"caveat: {use.caveat}", 10)
         for option in use.others:
             price = f"{duration(option.seconds * 1000)}, {mebibytes(option.bytes)}"
-            page.paragraph(Text(f"instead: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
+            page.paragraph(Text(f"alternative: {option.name} {price}, {EXACT[option.exactness]}", FRAME), 10)
 
 
 def work_text(work: Work, activations: str) -> str:

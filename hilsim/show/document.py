@@ -106,7 +106,7 @@ def as_json(document: dict[str, Any]) -> str:
     missing: list[tuple[str, float]] = []
     found: dict[str, Any] = finite(document, "", missing)
     if missing:
-        reasons = [f"{path} is null: it came out as {value}, so it does not exist here." for path, value in missing]
+        reasons = [f"{path} is null: it was computed as {value}, which JSON cannot hold." for path, value in missing]
         found["notes"] = [*found.get("notes", []), *reasons]
     return json.dumps(found, indent=2, allow_nan=False) + "\n"
 
@@ -176,7 +176,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
 
 
 def beside(network: PlacedNetwork) -> dict[str, Any]:
-    """A network beside the language model, and what it takes once a question."""
+    """A network beside the language model, with `pass_ms`, its time for each question."""
     own = network.placement
     where = {"chip": network.chip.name, "unit": network.unit_name, "precision": network.precision}
     return {"name": own.name, "module": own.module, **where, "pass_ms": ms(network_ns(network))}
@@ -247,12 +247,12 @@ def timed_and_text(placed: Placed, setup: Setup) -> str:
     """Which model or board a role is timed by, and which one generates its text."""
     backend = setup.backends.get(placed.track)
     times = placed.model.name if backend is None else backend.backend
-    source = backend.backend if backend is not None and backend.speaks else placed.placement.stand_in
+    source = backend.backend if backend is not None and backend.gives_tokens else placed.placement.stand_in
     return f"{times} is timed, {source} generates the text"
 
 
 def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
-    """Where an acceptance by chance came out far from the figure that was typed, and what that figure then may be."""
+    """Where a synthetic acceptance came out far from the given figure, and which definition that may follow."""
     if setup.scenario.logits.source != "synthetic" or not came_to["num_draft_tokens"]:
         return []
     typed, places = setup.scenario.logits.acceptance, len(came_to["num_draft_tokens_per_pos"])
@@ -263,15 +263,15 @@ def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
             meant = f"logits.acceptance={{accepted_over_drafted: {typed:g}, drafted: {places}}}"
             return [
                 f"{found}: draft_acceptance_rate counts drafts behind a wrong one too, so it is not the {typed:g} that "
-                f"was typed. If that is accepted over drafted (llama.cpp, vLLM), use --set '{meant}'."
+                f"was given. If that is accepted over drafted (llama.cpp, vLLM), use --set '{meant}'."
             ]
         case AcceptedOverDrafted(accepted_over_drafted=share, drafted=drafted) if abs(rate - share) > FAR_OFF:
-            return [f"{found}, not the {share:g} that was typed: {OTHER_ROUNDS.format(drafted)}"]
+            return [f"{found}, not the {share:g} that was given: {OTHER_ROUNDS.format(drafted)}"]
         case TokensARound(tokens_a_round=wanted, drafted=drafted) if abs(tokens - wanted) > FAR_OFF * drafted:
-            return [f"{found}, not the {wanted:g} that were typed: {OTHER_ROUNDS.format(drafted)}"]
+            return [f"{found}, not the {wanted:g} that were given: {OTHER_ROUNDS.format(drafted)}"]
         case Conditional(chances=chances) | Marginal(chances=chances) if places > len(chances):
-            rest = "those beyond use the last one's"
-            return [f"Acceptance is typed for {len(chances)} places and {places} were drafted: {rest}."]
+            rest = "later positions use the last one's"
+            return [f"Acceptance is given for {len(chances)} positions and {places} were drafted: {rest}."]
     return []
 
 
@@ -286,24 +286,28 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         timed = "deployed models or the boards" if setup.backends else "deployed models"
         text = "stand-in models or the boards" if setup.backends else "stand-in models"
         found.append(f"Timing is for the {timed}; text and acceptance come from the {text}: {pairs}.")
-        found.append("The stand-ins' corpus is regular and flatters small drafts.")
+        found.append(
+            "The stand-ins' training corpus is regular: small drafts are accepted more often than in real use."
+        )
     found += coverage_notes(setup)
     found += folder_notes(setup)
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
-            found.append(f"{placed.role} times are typed in: {placed.placement.timer.source}")
+            found.append(f"{placed.role} step times are given in the scenario: {placed.placement.timer.source}")
     found.append(NOT_IN_IT + (ON_BOARDS if setup.backends else ""))
     if setup.target.widths is not None and setup.target.widths[0] > 1:
         width = setup.target.widths[0]
-        found.insert(0, f"No graph of width 1: the target alone runs {width} rows a token, so speedup flatters.")
+        found.insert(
+            0, f"No graph of width 1: the target alone runs {width} rows a token, so the speedup is overstated."
+        )
     if trace.reread:
         found.insert(
             0,
             f"Before {len(trace.reread)} turns the chat template or the tokenizer changed earlier turns: "
-            f"{sum(trace.reread)} tokens of the caches were dropped, and what took their place was read again.",
+            f"{sum(trace.reread)} tokens were dropped from the caches, and their replacement was prefilled.",
         )
     if unused := sorted({what for conversation in setup.conversations for what in conversation.unused}):
-        found.append(f"Of the conversations' file these are not used: {', '.join(unused)}. The target answers itself.")
+        found.append(f"Not used from the conversations' file: {', '.join(unused)}. The target generates every answer.")
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):

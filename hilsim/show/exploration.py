@@ -69,7 +69,7 @@ class Explored(Shown):
 
     @property
     def facts(self) -> dict[str, str]:
-        """The finalists with their objective, and the scenario as it stands."""
+        """The finalists with their objective, and the unchanged scenario."""
         answer = self.found.answer
         one = answer.objective
         found = {
@@ -78,5 +78,5 @@ class Explored(Shown):
         }
         if self.found.own is not None:
             better = f"{self.found.better:,} configurations are better"
-            found["as it stands"] = f"{one.name} {number(one, self.found.own)} {one.unit}; {better}"
+            found["unchanged"] = f"{one.name} {number(one, self.found.own)} {one.unit}; {better}"
         return found

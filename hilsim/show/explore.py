@@ -19,7 +19,7 @@ from rich.text import Text
 from hilsim.describe.outside import outside_car
 from hilsim.describe.write import scenario_text
 from hilsim.files import written
-from hilsim.show.document import as_json as spelled
+from hilsim.show.document import as_json as json_text
 from hilsim.show.document import assumptions
 from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.plots.canvas import canvas
@@ -28,7 +28,7 @@ from hilsim.show.table import is_absent
 from hilsim.study.answer import Answer, Best
 from hilsim.study.explorer import Exploration, Finalist
 from hilsim.study.placements import SURE, WITHIN
-from hilsim.study.ranking import Objective
+from hilsim.study.ranking import RankingObjective
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def render(exploration: Exploration, console: Console, folder: Path | None = Non
     if exploration.own is not None:
         wanted = answer.objective
         console.print(
-            f"The scenario as it stands: {wanted.name} {number(wanted, exploration.own)} {wanted.unit}; "
+            f"The unchanged scenario: {wanted.name} {number(wanted, exploration.own)} {wanted.unit}; "
             f"{exploration.better:,} of {len(answer.ranked):,} configurations are better by it.",
             highlight=False,
         )
@@ -139,7 +139,7 @@ def write_finalists(exploration: Exploration, folder: Path) -> None:
             overrides = [*question.overrides, *finalist.overrides]
             path.write_text(scenario_text(question.file, overrides, head), encoding="utf-8")
     with written(folder / "explore.json") as path:
-        path.write_text(spelled(as_json(exploration)), encoding="utf-8")
+        path.write_text(json_text(as_json(exploration)), encoding="utf-8")
 
 
 def as_json(exploration: Exploration) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def doubtful(measures: Mapping[str, np.ndarray]) -> str:
 
 def reasons(left_out: Counter[str], broken: Counter[str]) -> Table:
     """Why configurations are not in the answer, the most frequent first."""
-    table = Table("left out because", "configurations", title="What is not in the answer", title_justify="left")
+    table = Table("reason", "configurations", title="Configurations left out", title_justify="left")
     table.columns[1].justify = "right"
     everything = sorted((left_out + broken).items(), key=lambda item: -item[1])
     for reason, count in everything[:MOST_REASONS]:
@@ -255,12 +255,12 @@ def spread(places: Sequence[int] | np.ndarray, most: int) -> list[int]:
     return [int(places[round(step * (len(places) - 1) / (most - 1))]) for step in range(most)]
 
 
-def head(one: Objective) -> str:
+def head(one: RankingObjective) -> str:
     """A column's head."""
     return f"{one.name.replace(chr(95), chr(10))}\n{one.unit}"
 
 
-def number(one: Objective, value: float) -> str:
+def number(one: RankingObjective, value: float) -> str:
     """An objective's value in its unit."""
     if np.isnan(value):
         return "-"
@@ -288,7 +288,7 @@ def render_questions(answer: Answer, console: Console) -> None:
         console.print(f"  {question} {first}: {value} {one.unit}; next {second}, {worse}", highlight=False)
 
 
-def best_row(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str, str]:
+def best_row(objective: RankingObjective, best: Sequence[Best]) -> tuple[str, str, str, str]:
     """The best value, its number, the next value, and how much worse it is."""
     first, second = best[0], best[1]
     worse = (second.cost - first.cost) / abs(first.cost) if first.cost else 0.0
@@ -299,7 +299,11 @@ def best_row(objective: Objective, best: Sequence[Best]) -> tuple[str, str, str,
 def finalist_lines(answer: Answer, finalist: Finalist, rank: int) -> list[str]:
     """A finalist: its choices, its result by event simulation, and the assumed figures that it rests on."""
     one = answer.objective
-    confirmed = "the same by events" if finalist.agrees else f"[red]by events {number(one, finalist.by_events)}[/red]"
+    confirmed = (
+        "the same by event simulation"
+        if finalist.agrees
+        else f"[red]by event simulation {number(one, finalist.by_events)}[/red]"
+    )
     lines = [f"{rank}. {listed(answer.named(finalist.place))}"]
     lines.append(f"{one.name} {number(one, finalist.screened)} {one.unit}, {confirmed}")
     if assumed := assumed_figures(finalist):
@@ -312,13 +316,13 @@ def assumed_figures(finalist: Finalist) -> list[dict[str, Any]]:
     return [figure for figure in assumptions(finalist.setup) if figure["kind"] == "assumed"]
 
 
-def rests_text(one: Objective, finalist: Finalist) -> str:
+def rests_text(one: RankingObjective, finalist: Finalist) -> str:
     """The assumed figures that move a finalist most over their ranges, and those at which it does not fit."""
     movers = [
         f"{mover.figure} ({number(one, mover.at_low)} to {number(one, mover.at_high)} {one.unit})"
         for mover in finalist.rests.movers[:MOST_MOVERS]
     ]
-    most = f"; most on {', '.join(movers)}" if movers else ""
+    most = f"; most sensitive to {', '.join(movers)}" if movers else ""
     limits = [f"{limit.figure} {limit.value:g} {limit.unit}" for limit in finalist.rests.limits]
     return most + (f"; [bold]does not fit with {' or '.join(limits)}[/bold]" if limits else "")
 
@@ -352,7 +356,7 @@ def draw(path: Path, exploration: Exploration, kind: str) -> None:
     x, y = (answer.found.measures[one.measure] / one.scale for one in (first, second))
     good = np.zeros(len(answer.found), dtype=bool)
     good[answer.ranked] = True
-    for these, grey, label in ((~good, "0.88", "breaks a constraint"), (good, "0.65", "meets the constraints")):
+    for these, grey, label in ((~good, "0.88", "violates a constraint"), (good, "0.65", "meets the constraints")):
         if these.any():
             label = f"{label}: {these.sum():,}"
             axes.scatter(x[these], y[these], s=4, color=grey, linewidths=0, label=label, rasterized=True)

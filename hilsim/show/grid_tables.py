@@ -14,7 +14,7 @@ from hilsim.show.kinds import BAD
 from hilsim.show.numbers import duration
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import Table
-from hilsim.study.sweeps import LENGTH, Point
+from hilsim.study.sweeps import LENGTH, SweepPoint
 
 MEASURES = (
     "speedup", "tokens_per_round", "mean_acceptance_length", "draft_acceptance_rate", "time_to_first_token_ms.mean",
@@ -24,7 +24,7 @@ ALONE = "target_alone_ms.mean"  # of a request, at the same place over the same 
 SAME = 1e-3
 
 
-def points_table(points: Sequence[Point], *more: str) -> Table:
+def points_table(points: Sequence[SweepPoint], *more: str) -> Table:
     """One row a point: its place, its measures and `more` of them, and why there are none."""
     axes = list(dict.fromkeys(axis for point in points for axis in point.place))
     names = [*MEASURES, *more]
@@ -41,7 +41,7 @@ def in_whole_bytes(name: str, value: float) -> float:
     return round(value) if name.endswith("bytes") and not math.isnan(value) else value
 
 
-def length_of(point: Point) -> Any:
+def length_of(point: SweepPoint) -> Any:
     """Its number of drafted tokens, where it has run."""
     return None if point.why else point.place.get(LENGTH)
 
@@ -62,7 +62,7 @@ def print_outside(console: Console, roles: Iterable[str]) -> None:
         console.print(outside_sentence(outside), style=f"bold {BAD}")
 
 
-def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]) -> None:
+def print_refused(console: Console, points: Iterable[SweepPoint], axes: Sequence[str]) -> None:
     """Every reason once, with the places that it rules out."""
     by_reason: dict[str, dict[str, None]] = {}
     for point in points:
@@ -73,7 +73,7 @@ def print_refused(console: Console, points: Iterable[Point], axes: Sequence[str]
         console.print(f"not here, {'; '.join(places)}: {why}", style="dim")
 
 
-def print_cautions(console: Console, points: Sequence[Point]) -> None:
+def print_cautions(console: Console, points: Sequence[SweepPoint]) -> None:
     """Warnings: roles outside the car, and speed-ups that are not over the same target alone, so cannot be compared."""
     setups = [point.setup for point in points if point.setup is not None]
     print_outside(console, dict.fromkeys(role for setup in setups for role in outside_car(setup)))

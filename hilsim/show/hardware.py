@@ -14,9 +14,9 @@ from rich.text import Text
 from hilsim.describe.setup import Setup
 from hilsim.hardware.agent.digests import weights_digest
 from hilsim.hardware.measured.quality import quality_warnings, sample_of
-from hilsim.hardware.measured.rig import Place, Rig
+from hilsim.hardware.measured.rig import Rig, RigUnit
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
-from hilsim.hardware.measured.unit import RoleState, Trouble
+from hilsim.hardware.measured.unit import HandledFault, RoleState
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import clean, counted, duration, percent
 from hilsim.show.terminal.page import Page
@@ -34,7 +34,7 @@ def hardware(rig: Rig) -> list[Block]:
     return [unit_of(track, place, rig.setup) for track, place in rig.places.items()]
 
 
-def unit_of(track: str, place: Place, setup: Setup) -> Block:
+def unit_of(track: str, place: RigUnit, setup: Setup) -> Block:
     """One unit in the document."""
     unit = place.unit
     answers = [step.answer for step in unit.executed]
@@ -62,7 +62,7 @@ def unit_of(track: str, place: Place, setup: Setup) -> Block:
     }
 
 
-def other_models(place: Place, setup: Setup) -> list[str]:
+def other_models(place: RigUnit, setup: Setup) -> list[str]:
     """Roles whose board runs a model that is not the deployed one, as the size of its vocabulary shows."""
     known = {role: placed.model.vocabulary.entries for role, placed in setup.roles.items()}
     return [role for role, line in place.unit.lines.items() if line.facts.vocabulary != known[role]]
@@ -75,7 +75,7 @@ def weighs_otherwise(setup: Setup, line: RoleState, role: str) -> bool:
     return ours is not None and line.facts.digest is not None and ours != line.facts.digest
 
 
-def fault_of(trouble: Trouble) -> Block:
+def fault_of(trouble: HandledFault) -> Block:
     """One fault in the document."""
     return {
         "run": trouble.run,
@@ -120,7 +120,7 @@ def kind_of(kind: StepComparison) -> Block:
 
 def lost(run: Trace) -> Block:
     """The board whose loss ended a run, and how far that had come."""
-    assert run.lost is not None, "a run that came to its end"
+    assert run.lost is not None, "a run that was not lost"
     unit, kind, found, remedy, cost_ns = run.lost.args
     times = [ms(record.finished_ns - record.arrived_ns) for record in run.requests]
     return {

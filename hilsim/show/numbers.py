@@ -13,8 +13,8 @@ CAUSES = {
     "draft": "drafting tokens that were accepted",
     "transfer": "messages on the link",
     "verify": "steps of the target",
-    "wait": "waiting for a unit, the wire or a handshake",
-    "waste": "tokens drafted and rejected, and verify rows without use",
+    "wait": "waiting for a unit, the link or a handshake",
+    "waste": "tokens drafted and rejected, and unused verify rows",
 }
 
 
@@ -126,7 +126,7 @@ def abbreviate(texts: Sequence[str], width: int) -> list[str]:
 
 
 def described(record: dict[str, Any], name: str) -> str:
-    """A record of the scenario in a line: what stands under `name`, then its parameters."""
+    """A record of the scenario in a line: the value of `name`, then its parameters."""
     inside = [
         f"{key} ({described(value, '')})" if isinstance(value, dict) else f"{key} {listed(value)}"
         for key, value in record.items()

@@ -1,4 +1,4 @@
-"""Set-ups from papers as a CSV and as a picture: what was printed, what the closed form gives, what the run came to."""
+"""Set-ups from papers as a CSV and as a picture: the printed figure, the closed form's, and the run's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.table import Table
-from hilsim.study.papers import Case
+from hilsim.study.papers import PaperResult
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
-def unit(case: Case) -> str:
+def unit(case: PaperResult) -> str:
     """What the case is compared in."""
     return "ms/token" if case.in_ms else "speed-up"
 
 
-def cases_table(cases: Sequence[Case]) -> Table:
+def cases_table(cases: Sequence[PaperResult]) -> Table:
     """One row a setup; ratios, not per cents; absent is a figure that there is not."""
     rows = []
     for case in cases:
@@ -48,7 +48,7 @@ def cases_table(cases: Sequence[Case]) -> Table:
     return Table.of(rows)
 
 
-def draw(cases: Sequence[Case], path: Path, kind: str) -> None:
+def draw(cases: Sequence[PaperResult], path: Path, kind: str) -> None:
     """A row a set-up, a panel a unit. `kind` is png, svg or pdf. Raises ImportError where matplotlib is missing."""
     panels = [panel for panel in ([c for c in cases if not c.in_ms], [c for c in cases if c.in_ms]) if panel]
     heights = [len(panel) + 2 for panel in panels]
@@ -64,7 +64,7 @@ def draw(cases: Sequence[Case], path: Path, kind: str) -> None:
     figure.savefig(path, dpi=120, format=kind)
 
 
-def draw_panel(axes: Axes, cases: Sequence[Case]) -> None:
+def draw_panel(axes: Axes, cases: Sequence[PaperResult]) -> None:
     """Simulated as a dot on the closed form's tick, published as a diamond with its distance, expected as a ring."""
     for place, case in enumerate(cases):
         ran, printed, ratio = case.of(case.simulated), case.printed, case.from_published

@@ -1,4 +1,4 @@
-"""Models against compilers as a table's cells, a CSV and a picture."""
+"""Models against rule profiles: the cells of a table, its CSV rows and a picture."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from hilsim.show.compile import refused_operators
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import duration
 from hilsim.show.table import Table
-from hilsim.study.profiles import Cell
+from hilsim.study.profiles import CompileResult
 
 COLOURS = {"as it is": GOOD, "rewritten": TARGET, "in pieces": DRAFT, "refused": BAD}
 
 
-COSTED = ("as it is", "rewritten")  # what leaves the unit counts on no unit's clock here
+COSTED = ("as it is", "rewritten")  # outcomes with a cost: work off the unit is not timed here
 MARKS = {"as it is": "ok", "rewritten": "r", "in pieces": "p", "refused": "refused"}
 LEGEND = (
-    "ok: as it is; r: so many operators rewritten, and what a pass of 8 rows costs (of one prompt, for a network); "
-    "p: so many operators elsewhere, and how often a pass leaves. Models are Llama-family decoders of their sizes: "
-    "caps, further norms and biases of their own are left out."
+    "ok: as it is; Nr +T: N operators rewritten, which adds T to a pass of 8 rows (to a prompt, for a network); "
+    "Np Mx: N operators run off the unit, which a pass leaves M times. Models are taken as Llama-family decoders of "
+    "their sizes: logit caps, further norms and biases of their own are left out."
 )
 
 
-def in_short(cell: Cell) -> str:
-    """A cell in a dozen letters: refused operators, outcome, cost."""
+def cell_text(cell: CompileResult) -> str:
+    """A cell in at most a dozen characters: refused operators, outcome, cost."""
     plan = cell.plan
     if plan.outcome in ("as it is", "refused"):
         return MARKS[plan.outcome]
@@ -33,8 +33,8 @@ def in_short(cell: Cell) -> str:
     return f"{len(refused_operators(plan))}{MARKS[plan.outcome]} +{duration(cell.more_ms)}"
 
 
-def cells_table(cells: Sequence[Cell]) -> Table:
-    """One row a model and profile."""
+def cells_table(cells: Sequence[CompileResult]) -> Table:
+    """A table with a row for each model and profile; `more_ms` in milliseconds a pass."""
     rows = []
     for cell in cells:
         plan, graph = cell.plan, cell.plan.graphs[-1]
@@ -55,7 +55,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
     return Table.of(rows)
 
 
-def draw(cells: Sequence[Cell], profiles: Sequence[str], path: Path, kind: str) -> None:
+def draw(cells: Sequence[CompileResult], profiles: Sequence[str], path: Path, kind: str) -> None:
     """A grid coloured by outcome, with the cost of an 8-row pass in it."""
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch, Rectangle
@@ -65,7 +65,7 @@ def draw(cells: Sequence[Cell], profiles: Sequence[str], path: Path, kind: str) 
     for cell in cells:
         x, y = profiles.index(cell.profile), models.index(cell.model)
         axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS[cell.plan.outcome], alpha=0.85))
-        axes.text(x, y, in_short(cell), ha="center", va="center", fontsize=7, color="white")
+        axes.text(x, y, cell_text(cell), ha="center", va="center", fontsize=7, color="white")
     axes.set_xlim(-0.55, len(profiles) - 0.45)
     axes.set_ylim(len(models) - 0.45, -0.55)
     axes.set_xticks(range(len(profiles)), profiles, fontsize=8)

@@ -77,7 +77,9 @@ def render(document: Block, console: Console) -> None:
     if document.get("shadow") is not None:
         render_shadow(page, document["shadow"])
     if document.get("distributed") is not None:
-        page.title("really distributed", "the same policy over real steps and messages")
+        page.title(
+            "distributed run", "the same policy with its steps executed on the boards, its messages sent over a link"
+        )
         if "lost" in document["distributed"]:
             page.paragraph(Text(clean(document["distributed"]["lost"]), f"bold {BAD}"), 2)
         else:
@@ -97,14 +99,14 @@ def render(document: Block, console: Console) -> None:
 
 
 def answer_of(document: Block) -> Text:
-    """The answer in a line or two; it stands first, and last, where the prompt of a terminal is."""
+    """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
     against = limit_sentence(document.get("caveats", ()))
     good = (document["speculative"] is None or document["speedup"] >= 1) and not against
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 
 
 def opening(page: Page, document: Block) -> None:
-    """The question, the answer in a sentence, and who did what where."""
+    """The question, the answer in a sentence, and which model ran on which unit."""
     if document.get("question"):
         page.paragraph(Text(clean(document["question"]), "italic"))
     page.paragraph(answer_of(document))
@@ -125,7 +127,7 @@ def opening(page: Page, document: Block) -> None:
         if role["backend"] != SIMULATED:
             page.paragraph(f"{where}{widths}{text_source}, executed by {role['backend']}", 8, name)
             continue
-        step = f", a plain step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
+        step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
         page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
     for network in document.get("networks", []):
         where = f"{network['precision']} on {network['chip']}.{network['unit']}"
@@ -152,7 +154,7 @@ def caveats(page: Page, found: Sequence[Block]) -> None:
 def chip_notes(page: Page, notes: dict[str, str]) -> None:
     """The notes of the chips in use."""
     if notes:
-        page.title("notes of the chips")
+        page.title("chip notes")
     for chip, note in notes.items():
         page.paragraph(f"{chip}: {note}", 2)
 
@@ -172,7 +174,7 @@ def realtime(page: Page, found: Block) -> None:
 
 
 def compilation(page: Page, plans: Sequence[Block]) -> None:
-    """Which compiler took what, what had to be rewritten, and what that costs."""
+    """How each model compiles: its outcome, the rewrites used, and the time and memory they cost."""
     if not plans:
         return
     page.title("compile", "python -m hilsim check SCENARIO has all findings")
@@ -189,7 +191,7 @@ def compilation(page: Page, plans: Sequence[Block]) -> None:
         if more or held:
             page.paragraph(f"costs {more or 'no time'}{f', {mebibytes(held)} of memory' if held else ''}", 4)
         for note in plan["notes"]:
-            if "typed in" in note or "ends in" in note:
+            if "are given" in note or "ends in" in note:
                 page.paragraph(note, 4)
         crossings = max(graph["crossings"] for graph in plan["graphs"])
         if crossings:
@@ -197,7 +199,7 @@ def compilation(page: Page, plans: Sequence[Block]) -> None:
 
 
 def times(page: Page, document: Block) -> None:
-    """Latencies of both runs, then what there is one number of."""
+    """Latency statistics of both runs, then the figures that are single numbers."""
     runs = [("target_only", document["baseline"])]
     if document["speculative"] is not None:
         runs.append(("speculative", document["speculative"]))
@@ -248,7 +250,7 @@ def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[st
 
 
 def acceptance(page: Page, block: Block) -> None:
-    """How many drafted tokens stood, in all and by place."""
+    """How many drafted tokens were accepted, in all and by position in the draft."""
     page.title("acceptance")
     for names in (
         ("num_drafts", "num_draft_tokens", "num_accepted_tokens"),
@@ -265,7 +267,7 @@ def acceptance(page: Page, block: Block) -> None:
         share = stood / tried if tried else 0.0
         page.line(f"  {place:>4} ", bar(share, room, DRAFT), f" {percent(share):>5}  ", (f"{stood} of {tried}", FRAME))
     if len(standing) > PLACES_SHOWN:
-        page.line((f"       {len(standing) - PLACES_SHOWN} more places in --json", FRAME))
+        page.line((f"       {len(standing) - PLACES_SHOWN} more positions in --json", FRAME))
 
 
 def number(value: float) -> str:
@@ -275,7 +277,7 @@ def number(value: float) -> str:
 
 def losses(page: Page, document: Block, block: Block) -> None:
     """What the time of all requests was spent on, in bars on the scale of the target alone, and as text."""
-    page.title("where the time went", "lost_ms: the time of all requests, by what was going on")
+    page.title("where the time went", "lost_ms: the time of all requests, by cause")
     alone = sum(document["baseline"]["lost_ms"].values())
     lost, inside = block["lost_ms"], block["of_which_ms"]
     total = sum(lost.values())

@@ -13,7 +13,7 @@ from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import abbreviate, clean, counted, shortened, three_digits
 from hilsim.show.table import Table, type_of
 from hilsim.study.execution import Row
-from hilsim.study.points import Grid, Label, spelled
+from hilsim.study.points import Grid, Label, label_text
 from hilsim.study.spread import Spread, spread
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ def table_of(cells: Sequence[Cell], grid: Grid, metrics: Sequence[str]) -> RichT
 
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for column in grid.columns:
-        longest = max(len(word) for label in column.labels for word in spelled(label).split())
+        longest = max(len(word) for label in column.labels for word in label_text(label).split())
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
         table.add_column(in_lines(clean(column.head)), justify=justify, overflow="fold", min_width=min(60, longest))
     for name in metrics:
         table.add_column(in_lines(name), justify="right", no_wrap=True)
-    names = [abbreviate([clean(spelled(label)) for label in column.labels], 60) for column in grid.columns]
+    names = [abbreviate([clean(label_text(label)) for label in column.labels], 60) for column in grid.columns]
     for cell in cells:
         labels = [names[axis][place] for axis, place in enumerate(cell.places)]
         states = Counter(row.outcome.state for row in cell.rows)

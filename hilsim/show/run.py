@@ -16,8 +16,8 @@ from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost, Fault, InputError
 from hilsim.files import folder_faults, place_faults
-from hilsim.progress import saying
-from hilsim.runs.run import Outcome, Sources, run_both
+from hilsim.progress import status_line
+from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
 from hilsim.show.frames import as_frame
@@ -41,7 +41,7 @@ Watch = Callable[[Setup, PlacementVerdict, Callable[[Sequence[int]], str]], Abst
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunOptions:
     """How a scenario is run: see `hilsim.simulate`, which has the same arguments."""
 
     realtime: float | None = None
@@ -60,7 +60,7 @@ class Run(Shown):
     """
 
     setup: Setup
-    outcome: Outcome
+    outcome: RunPair
     report: dict[str, Any]
 
     @property
@@ -163,8 +163,8 @@ class Run(Shown):
         return text.getvalue().strip()
 
 
-def wanted_faults(setup: Setup, wanted: Wanted) -> list[Fault]:
-    """What is wanted of a run and does not apply to this scenario."""
+def wanted_faults(setup: Setup, wanted: RunOptions) -> list[Fault]:
+    """Faults of options that do not apply to this scenario."""
     faults = []
     if wanted.shadow and not setup.backends:
         sentence = "compares the chip model with a board, but every unit here is simulated."
@@ -179,7 +179,7 @@ def wanted_faults(setup: Setup, wanted: Wanted) -> list[Fault]:
     return faults
 
 
-def run_checked(checked: Checked, wanted: Wanted) -> Run:
+def run_checked(checked: Checked, wanted: RunOptions) -> Run:
     """Run a scenario that was checked and can run. Raises `InputError` for boards that cannot be reached."""
     setup = checked.setup
     with ExitStack() as stack:
@@ -188,8 +188,8 @@ def run_checked(checked: Checked, wanted: Wanted) -> Run:
             from hilsim.hardware.distributed.link_ends import opened_ends
             from hilsim.hardware.measured.rig import Rig
 
-            with saying("connecting to") as say:
-                rig = stack.enter_context(Rig.open(setup, wanted.recordings, say))
+            with status_line("connecting to") as notify:
+                rig = stack.enter_context(Rig.open(setup, wanted.recordings, notify))
             ends = stack.enter_context(opened_ends(setup, wanted.link_ends))
         try:
             return run_on(checked, wanted, rig, ends)
@@ -197,7 +197,7 @@ def run_checked(checked: Checked, wanted: Wanted) -> Run:
             raise KeyboardInterrupt("" if rig is None else rig.interruption()) from None
 
 
-def run_on(checked: Checked, wanted: Wanted, rig: Rig | None, ends: Mapping[str, End]) -> Run:
+def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[str, End]) -> Run:
     """Run it on simulated units and the rig's."""
     setup, verdict = checked.setup, checked.verdict
     assert verdict is not None, "a module does not run"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.setup import Setup
 from hilsim.files import written
-from hilsim.runs.run import Outcome
+from hilsim.runs.run import RunPair
 from hilsim.show.document import as_json
 from hilsim.versions import how_to_install
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hilsim.show.terminal.dashboard import Dashboard
 
 
-def save_traces(files: Iterable[Path], setup: Setup, outcome: Outcome) -> None:
+def save_traces(files: Iterable[Path], setup: Setup, outcome: RunPair) -> None:
     """Write both runs as a trace that Perfetto opens, to every file."""
     from hilsim.show.perfetto import write_trace
 
@@ -26,7 +26,7 @@ def save_traces(files: Iterable[Path], setup: Setup, outcome: Outcome) -> None:
             write_trace(path, setup, traces)
 
 
-def save_report(folder: Path, setup: Setup, outcome: Outcome, document: dict[str, Any]) -> None:
+def save_report(folder: Path, setup: Setup, outcome: RunPair, document: dict[str, Any]) -> None:
     """Write report.json, trace.json, and the tables of rounds and requests."""
     from hilsim.show.tables import requests_table, rounds_table
 
@@ -38,7 +38,7 @@ def save_report(folder: Path, setup: Setup, outcome: Outcome, document: dict[str
             table_of(outcome.baseline, outcome.speculative).write_csv(file)
 
 
-def save_pictures(folder: Path, setup: Setup, outcome: Outcome, dashboard: Dashboard | None) -> str:
+def save_pictures(folder: Path, setup: Setup, outcome: RunPair, dashboard: Dashboard | None) -> str:
     """Write dashboard.svg where there is a dashboard, and timeline.png; returns what was left out and why."""
     if dashboard is not None:
         from hilsim.show.terminal.dashboard import snapshot

@@ -42,9 +42,9 @@ def answer(document: dict[str, Any]) -> str:
         return f"{scenario}: the target alone. The first clause is ready after {duration(alone)} (p50)."
     speedup, bar = document["speedup"], error_bar(document, "speedup")
     if abs(speedup - 1) <= EVEN:
-        sentence = f"speedup {speedup:.2f}{bar}: speculation changes next to nothing."
+        sentence = f"speedup {speedup:.2f}{bar}: speculation makes no difference."
     elif speedup > 1:
-        sentence = f"speedup {speedup:.2f}{bar}: answers take {percent(1 / speedup)} of the target's own time."
+        sentence = f"speedup {speedup:.2f}{bar}: answers take {percent(1 / speedup)} of the time of the target alone."
     else:
         sentence = f"speedup {speedup:.2f}{bar}: speculation makes answers {percent(1 / speedup - 1)} slower."
     ours = median(document["speculative"], "time_to_first_clause_ms")
@@ -56,7 +56,7 @@ def answer(document: dict[str, Any]) -> str:
 
 def outside_sentence(roles: Sequence[str]) -> str:
     """The warning about roles outside the car, as `outside_car` names them; "" where there is none."""
-    return f"CONVERSATIONS LEAVE THE CAR: {clean(' and '.join(roles))}, outside it." if roles else ""
+    return f"CONVERSATIONS LEAVE THE CAR: {clean(' and '.join(roles))}, outside the car." if roles else ""
 
 
 def median(block: dict[str, Any], metric: str) -> float | None:
@@ -75,14 +75,14 @@ def where_it_went(document: dict[str, Any]) -> str:
     steps, beside = lost["verify"], total - lost["verify"]
     plain = sum(alone["lost_ms"].values())
     sentence = (
-        f"Alone the target needs {duration(plain)} for these answers. With speculation its steps take"
-        f" {duration(steps)}, and {duration(beside)} come on top."
+        f"The target alone needs {duration(plain)} for these answers. With speculation its steps take"
+        f" {duration(steps)}, and everything else takes {duration(beside)}."
     )
     largest = max((name for name in lost if name != "verify"), key=lambda name: float(lost[name]))
     if lost[largest] > 0:
-        sentence += f" The largest of that is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
+        sentence += f" The largest part of that is {largest}: {duration(lost[largest])} of {CAUSES[largest]}."
     if document["speedup"] < 1 - EVEN and steps > plain:
-        sentence += " The target's steps alone take longer than before: each verify costs more than its tokens save."
+        sentence += " The target's steps alone take longer than without speculation: a verify costs more than it saves."
     return sentence
 
 
@@ -91,11 +91,11 @@ def remedy_sentence(found: dict[str, Any]) -> str:
     tried = counted(found["tried"], "change")
     best = found["best"]
     if best is None:
-        return f"None of {tried} that were replayed fits and can be judged; the target alone is the answer here."
+        return f"None of {tried} that were replayed fits in memory and gives a result: use policy target_only."
     change = f"{clean(best['change'])}: speedup {best['speedup']:.2f} by replay ({' '.join(best['set'])})"
     if found["wins"]:
-        return f"Of {tried} replayed, cheapest kind first, this wins: {change}. It costs {best['cost']}."
-    return f"None of {tried} that were replayed wins; the nearest is {change}. Let the target answer alone."
+        return f"Of {tried} replayed, cheapest kind first, this gives a speedup: {change}. It costs {best['cost']}."
+    return f"None of {tried} that were replayed gives a speedup; the best is {change}. Use policy target_only."
 
 
 def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
@@ -121,7 +121,7 @@ def lossless_sentence(block: dict[str, Any]) -> tuple[str, bool]:
     if ties:
         after = counted(block.get("not_compared_tokens", 0), "token")
         return (
-            f"{counts}: equal up to last-bit ties; {after} after a tie follow another history and are not compared.",
+            f"{counts}: equal up to last-bit ties; {after} after a tie have another prefix and are not compared.",
             True,
         )
     return f"{counts}: token-exact, every token is the target's own ({why}).", True

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hilsim.fidelity.steps import OVERHEADS, RATES, StepCalibration
-from hilsim.hardware.measured.profile import Taken
+from hilsim.hardware.measured.profile import TimedShape
 from hilsim.hardware.measured.quality import WIDE, QualityWarning
 from hilsim.show.fidelity import calibration_table, percent
 from hilsim.show.numbers import clean
@@ -24,7 +24,7 @@ DOUBTS_SHOWN = 6
 def print_profile(
     console: Console,
     device: Mapping[str, Any],
-    found: Sequence[Taken],
+    found: Sequence[TimedShape],
     doubted: Sequence[QualityWarning],
     unknown: str,
     file: str,
@@ -45,7 +45,7 @@ def print_profile(
         console.print("No warnings about these times.")
 
 
-def times_table(found: Sequence[Taken]) -> Table:
+def times_table(found: Sequence[TimedShape]) -> Table:
     """The shapes of one model; a cell a shape."""
     fills = sorted({one.shape.cached for one in found})
     made = Table(box=None, pad_edge=False)
@@ -60,7 +60,7 @@ def times_table(found: Sequence[Taken]) -> Table:
     return made
 
 
-def cell(one: Taken) -> Text:
+def cell(one: TimedShape) -> Text:
     """Median and scatter of a shape."""
     style = "yellow" if one.scatter > WIDE else "dim"
     return Text.assemble(f"{ms(one.median_ns):.3g}", (f"{one.scatter:>5.0%}", style))

@@ -27,8 +27,8 @@ from hilsim.show.results import (
     types_of,
 )
 from hilsim.study.execution import SPEEDUP, Row
-from hilsim.study.points import Column, Grid, spelled
-from hilsim.study.search import Found
+from hilsim.study.points import Column, Grid, label_text
+from hilsim.study.search import SearchResult
 from hilsim.study.sweeps import LATENCY
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
     for cell in cells:
         lines.setdefault((*cell.places[:across], *cell.places[across + 1 :]), []).append(cell)
     shown = list(lines.values())[:MOST_LINES]
-    others = [[spelled(label) for place, label in enumerate(line[0].labels) if place != across] for line in shown]
+    others = [[label_text(label) for place, label in enumerate(line[0].labels) if place != across] for line in shown]
     columns = list(zip(*others, strict=True))
     telling = [abbreviate(column, 30) for column in columns if len(set(column)) > 1 or len(columns) == 1]
     names = [", ".join(parts) for parts in zip(*telling, strict=True)]
@@ -111,7 +111,7 @@ def draw_lines(axes: Axes, cells: Sequence[Cell], grid: Grid, across: int, metri
         if len(column.rows) <= 12 and not column.log:
             axes.set_xticks([float(label) for label in column.labels if isinstance(label, int | float)])
     else:
-        ticks = [fill(label, 24) for label in abbreviate([spelled(label) for label in column.labels], 24)]
+        ticks = [fill(label, 24) for label in abbreviate([label_text(label) for label in column.labels], 24)]
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         slanted = max(map(len, ticks)) > 10
         axes.set_xticks(range(len(ticks)), ticks, rotation=25 * slanted, ha="right" if slanted else "center")
@@ -150,7 +150,7 @@ def draw_map(axes: Axes, cells: Sequence[Cell], grid: Grid, places: tuple[int, i
                           color="black" if dark else "white")  # fmt: skip
     for column, set_ticks in ((across, axes.set_xticks), (up, axes.set_yticks)):
         step = max(1, len(column.labels) // 12)
-        set_ticks(range(0, len(column.labels), step), [spelled(label) for label in column.labels[::step]])
+        set_ticks(range(0, len(column.labels), step), [label_text(label) for label in column.labels[::step]])
     axes.set_xlabel(across.head)
     axes.set_ylabel(up.head)
 
@@ -160,7 +160,7 @@ def show(
     rows: Sequence[Row],
     grid: Grid,
     metrics: Sequence[str],
-    searched: Found | None,
+    searched: SearchResult | None,
     ran: tuple[Path, tuple[str, ...]],
 ) -> None:
     """The table, what was refused and why, and the best points as commands; `ran` is the scenario and its --set."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hilsim.show.numbers import three_digits
-from hilsim.study.points import spelled
+from hilsim.study.points import label_text
 from hilsim.versions import require_package
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Table:
             cells = self[column]
             kind = (types or {}).get(column) or type_of(cells)
             if kind is str:
-                cells = [None if cell is None else spelled(cell) for cell in cells]
+                cells = [None if cell is None else label_text(cell) for cell in cells]
             arrow = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}[kind]
             arrays[column] = pyarrow.array(cells, arrow)
         pyarrow.parquet.write_table(pyarrow.table(arrays), path)
@@ -129,7 +129,7 @@ def in_csv(cell: Any, digits: int | None) -> str:
     """A cell as a CSV has it."""
     if is_absent(cell):
         return ""
-    return f"{cell:.{digits}g}" if digits and isinstance(cell, float) else spelled(getattr(cell, "plain", cell))
+    return f"{cell:.{digits}g}" if digits and isinstance(cell, float) else label_text(getattr(cell, "plain", cell))
 
 
 def type_of(cells: Iterable[object]) -> type:

@@ -28,7 +28,7 @@ Row = tuple[str | int, ...]
 
 
 def rounds_table(*runs: Trace | None) -> Table:
-    """The rounds of each run; None stands for a run that did not take place."""
+    """The rounds of each run; None for a run that did not take place."""
     return Table(ROUNDS, [row for trace in runs if trace is not None for row in round_rows(trace)])
 
 

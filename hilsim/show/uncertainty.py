@@ -10,8 +10,8 @@ from hilsim.study.uncertainty import Acceptance, FitChance, Uncertainty
 
 NAME = 26
 INTERVALS = (
-    ("with_sampling", "with requests drawn anew"),
-    ("with_other_pairs", "with other pairs too"),
+    ("with_sampling", "with resampled requests"),
+    ("with_other_pairs", "with other pairs' acceptance too"),
 )
 
 
@@ -86,7 +86,7 @@ def holds(found: Uncertainty) -> list[str]:
     if found.acceptance is not None:
         sample = f"{found.acceptance.clusters} {found.acceptance.unit}"
         lines.append(
-            f"with_sampling: and the {sample} of the workload, drawn anew with replacement; this and the next are"
+            f"with_sampling: and the {sample} of the workload, resampled with replacement; this and the next are"
             " widened where needed to contain the narrower ones"
         )
     if found.acceptance is not None and found.acceptance.pairs:
@@ -114,7 +114,10 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
     drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
     page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
     if not drawn:
-        page.paragraph("No figure in use has a range, so none could be drawn: this is no measure of trust.", 2)
+        page.paragraph(
+            "No figure in use has a range, so none could be drawn: this says nothing about how certain the result is.",
+            2,
+        )
     else:
         page.paragraph(f"{fixed} more figures in use have no range and stayed as they are.", 2)
     acceptance = found.get("acceptance")
@@ -150,7 +153,7 @@ def rounds(acceptance: dict[str, Any]) -> str:
     """Tokens a round of the run and of each pair, as this policy drafts."""
     own = acceptance["tokens_a_round"]
     if own is None:
-        return f"Requests were drawn anew from {acceptance['drawn_anew']}."
+        return f"Requests were resampled from {acceptance['drawn_anew']}."
     pairs = [f"{pair['tokens_a_round']:.2f} as of {pair['title']}" for pair in acceptance["published_pairs"]]
     others = f"; {'; '.join(pairs)}" if pairs else ""
     return f"Tokens a round (accepted drafts + 1) of {acceptance['drawn_anew']}: {own:.2f} here{clean(others)}."

@@ -35,14 +35,14 @@ class Request:
     rounds: int = 0
     arrived_ns: int = 0
     delivered_ns: int = 0
-    watch: Callable[[int, int], None] | None = None  # called every round: tokens emitted, a plain step's time in ns
-    settled: simpy.Event | None = None  # succeeds when the target knows how the last round ended
-    resting: bool = False  # speculation does not pay at the moment: the target goes on alone
+    watch: Callable[[int, int], None] | None = None  # called every round: tokens emitted, one decode step's time in ns
+    acknowledged: simpy.Event | None = None  # succeeds when the target knows how the last round ended
+    paused: bool = False  # speculation is slower at the moment: the target decodes alone
     finish: str | None = None
     undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
     closed: int = 0
     limit: int = field(init=False)  # the length of the conversation at which the answer must stop
-    cause: RequestTag = field(init=False)  # of spans: the round that is under way
+    cause: RequestTag = field(init=False)  # tag of spans: the current round
 
     def __post_init__(self) -> None:
         self.cause = RequestTag(self.index, self.rounds)
@@ -55,7 +55,7 @@ class Request:
     @property
     def speculates(self) -> bool:
         """Whether a policy should begin another round."""
-        return self.finish is None and not self.resting
+        return self.finish is None and not self.paused
 
     @property
     def room(self) -> int:

@@ -20,7 +20,7 @@ from hilsim.sim.pace import Paced
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, open_both, open_target, settled
+from hilsim.sim.steps import RunContext, await_acknowledgement, open_both, open_target
 from hilsim.sim.trace import Observer, RequestRecord, Trace
 from hilsim.sources.source import LogitsSource
 from hilsim.text.prompt import without_end
@@ -121,13 +121,13 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
     for turn in turns:
         standing = without_end(tokens, context.source.ends)
         prompt = context.source.prompt(turn.conversation, turn.number, tokens)
-        if prompt.kept + len(prompt.tokens) >= context_tokens:
+        if prompt.prefix_length + len(prompt.tokens) >= context_tokens:
             context.board.trace.skipped_turns += len(turns) - turn.number
             return
         yield context.board.env.timeout(ns(setup.scenario.workload.pause_ms / 1000))
-        if prompt.kept < standing:
-            context.board.trace.reread.append(standing - prompt.kept)
-        tokens[prompt.kept :] = prompt.tokens
+        if prompt.prefix_length < standing:
+            context.board.trace.reread.append(standing - prompt.prefix_length)
+        tokens[prompt.prefix_length :] = prompt.tokens
         request = Request(
             turn.index,
             turn.conversation,
@@ -137,9 +137,9 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
             turn.max_new_tokens,
             context_tokens,
             prompt_tokens=len(prompt.tokens),
-            target_cached=min(target_cached, prompt.kept),
-            draft_cached=min(draft_cached, prompt.kept),
-            draft_received=min(draft_received, prompt.kept),
+            target_cached=min(target_cached, prompt.prefix_length),
+            draft_cached=min(draft_cached, prompt.prefix_length),
+            draft_received=min(draft_received, prompt.prefix_length),
             arrived_ns=context.now,
         )
         if context.board.trace.observer is not None:
@@ -148,7 +148,7 @@ def converse(context: RunContext, policy: PolicyFunction, setup: Setup, turns: l
             yield from network.work(request.cause)
         yield from (open_target if context.board.draft is None else open_both)(context, request)
         yield from policy(context, request)
-        yield from settled(request)
+        yield from await_acknowledgement(request)
         target_cached, draft_cached = request.target_cached, request.draft_cached
         draft_received = request.draft_received
         context.board.trace.add_request(record_of(context, request, setup))

@@ -50,7 +50,7 @@ class RunContext:
 
     @cached_property
     def messages(self) -> Messages:
-        """How many bytes cross the link."""
+        """Bytes of the messages that cross the link."""
         return Messages(self.scenario, self.vocabulary)
 
     @cached_property
@@ -122,7 +122,7 @@ class RunContext:
     ) -> Round:
         """Commit a verdict: the accepted drafts, then the target's own token.
 
-        Without `bonus` that token comes after a rejection only: where all drafts stand it has no row of its own.
+        Without `bonus` that token comes after a rejection only: where all drafts are accepted it has no row of its own.
         `cached` is what the target's cache held before.
         """
         drafted = len(proposed.tokens)
@@ -196,7 +196,7 @@ def open_both(context: RunContext, request: Request) -> Process:
 
 
 def decode(context: RunContext, request: Request) -> Process:
-    """One token by the target alone."""
+    """One decode step of the target alone, which delivers one token."""
     start, cached, target = context.now, request.target_cached, context.board.target
     token, margin = context.source.next_token(request)
     yield from target_step(context, request, target.step(Phase.DECODE, len(request.tokens) - cached, cached))
@@ -217,7 +217,7 @@ def inform(context: RunContext, request: Request) -> Process:
 
 
 def draft(context: RunContext, request: Request, count: int) -> Process:
-    """At most `count` tokens, a step each, the first of which also reads what the cache lacks. Returns the `Draft`."""
+    """Draft at most `count` tokens, a step each; the first also reads what the cache lacks. Returns the `Draft`."""
     yield from inform(context, request)
     proposed, cached, known = context.source.draft(request, count), request.draft_cached, len(request.tokens)
     for position in range(known, known + len(proposed.tokens)):
@@ -242,20 +242,20 @@ def verify(context: RunContext, request: Request, proposed: Draft) -> tuple[Verd
 def target_step(context: RunContext, request: Request, step: TimedStep) -> Process:
     """A step on the target, which must first know how the last round ended."""
     work = context.board.target.work(step, request.cause)
-    return work if request.settled is None else after_settled(request, work)
+    return work if request.acknowledged is None else after_acknowledgement(request, work)
 
 
-def after_settled(request: Request, work: Process) -> Process:
+def after_acknowledgement(request: Request, work: Process) -> Process:
     """`work` as soon as the target knows how the last round ended."""
-    yield from settled(request)
+    yield from await_acknowledgement(request)
     yield from work
 
 
-def settled(request: Request) -> Process:
+def await_acknowledgement(request: Request) -> Process:
     """Wait until the target knows how the last round ended, where the draft's chip decides rounds."""
-    if request.settled is not None:
-        yield request.settled
-        request.settled = None
+    if request.acknowledged is not None:
+        yield request.acknowledged
+        request.acknowledged = None
 
 
 def send_drafts(
@@ -281,7 +281,7 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     yield from send_answer(context, request, opened, rows, path)
     request.draft_received = max(request.draft_received, length)
     if context.messages.draft_decides(opened.drafted, opened.accepted):
-        request.settled = context.board.env.process(conclude(context, request, opened))
+        request.acknowledged = context.board.env.process(conclude(context, request, opened))
     else:
         yield from conclude(context, request, opened)
 
@@ -303,7 +303,7 @@ def announce(
 
     announcing = context.board.env.process(under_way())
     if context.messages.draft_decides(opened.drafted, opened.accepted):
-        request.settled = announcing
+        request.acknowledged = announcing
     return announcing
 
 

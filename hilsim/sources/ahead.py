@@ -13,14 +13,14 @@ import numpy as np
 
 from hilsim.networks.batched import Continuations, Parallel, as_table
 from hilsim.networks.packed import Packed
-from hilsim.sampling.choices import Choices, Place
+from hilsim.sampling.choices import Choices, RowPosition
 from hilsim.sampling.logits import Logits
 from hilsim.sources.answers import Limits
-from hilsim.sources.recording import OpenConversation, TargetAnswer, Ways
+from hilsim.sources.recording import DraftedColumns, OpenConversation, TargetAnswer
 
 
 @dataclass(frozen=True)
-class Way:
+class Continuation:
     """A continuation: its row among all, the conversation and its number, the request, and the start position."""
 
     row: int
@@ -42,7 +42,7 @@ class Way:
 
 def drafted_ahead(
     network: Packed, choices: Choices, conversations: Sequence[OpenConversation], depth: int, limits: Limits
-) -> Ways:
+) -> DraftedColumns:
     """The draft's continuations, up to `depth` tokens each: a row for every position of every answer, in order."""
     places = [
         (conversation, number, one, len(one.before) + position)
@@ -50,22 +50,22 @@ def drafted_ahead(
         for one in conversation.answered
         for position in range(len(one.answer))
     ]
-    going = [Way(row, *place) for row, place in enumerate(places)]
-    found = Ways.unknown(len(going), depth)
+    going = [Continuation(row, *place) for row, place in enumerate(places)]
+    found = DraftedColumns.unknown(len(going), depth)
     reader, table = read(network, conversations, limits)
     together = None
     for step in range(depth):
         proposal = choices.proposed(table, places_of(going, found, step))
-        rows = [way.row for way in going]
+        rows = [one.row for one in going]
         found.drafted[rows, step] = proposal.tokens
         found.confidence[rows, step], found.entropy[rows, step] = proposal.confidences, proposal.entropies
         tokens = proposal.tokens.tolist()
-        left = [at for at, way in enumerate(going) if way.goes_on(step, tokens[at], limits)]
+        left = [at for at, one in enumerate(going) if one.goes_on(step, tokens[at], limits)]
         if not left or step + 1 == depth:
             break
         going = [going[at] for at in left]
         if together is None:
-            starts = [[way.start for way in going if way.number == number] for number in range(len(conversations))]
+            starts = [[one.start for one in going if one.number == number] for number in range(len(conversations))]
             known = [reader.known(place) for place in range(len(conversations))]
             together = Continuations(network, known, starts, depth - 1)
         else:
@@ -86,10 +86,10 @@ def read(network: Packed, conversations: Sequence[OpenConversation], limits: Lim
     return reader, np.concatenate(tables)
 
 
-def places_of(going: Sequence[Way], found: Ways, step: int) -> list[Place]:
+def places_of(going: Sequence[Continuation], found: DraftedColumns, step: int) -> list[RowPosition]:
     """The positions of the next tokens of some continuations."""
-    drafted = [found.drafted[way.row, :step].tolist() for way in going]
+    drafted = [found.drafted[one.row, :step].tolist() for one in going]
     return [
-        Place(way.of.index, [*way.conversation.tokens[: way.start], *ahead])
-        for way, ahead in zip(going, drafted, strict=True)
+        RowPosition(one.of.index, [*one.conversation.tokens[: one.start], *ahead])
+        for one, ahead in zip(going, drafted, strict=True)
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hilsim.networks.batched import Continuations, Logits, Parallel, as_table
 from hilsim.networks.packed import Packed
-from hilsim.sampling.choices import Choices, Place
+from hilsim.sampling.choices import Choices, RowPosition
 from hilsim.sources.recording import AFTER, OpenConversation, TargetAnswer
 
 
@@ -68,16 +68,16 @@ class Answering:
                         current[place] = following
 
     def asked(self, conversation: OpenConversation) -> TargetAnswer | None:
-        """The next question of a conversation, if any; the caches are rewound to what still stands before it."""
+        """The next question of a conversation, if any; the caches are rewound to the prefix that is still valid."""
         found = conversation.ask(self.limits.context, self.limits.ends)
-        if found and found.kept is not None:
+        if found and found.prefix_length is not None:
             for reader in self.readers:
-                reader.rewind(self.conversations.index(conversation), found.kept)
+                reader.rewind(self.conversations.index(conversation), found.prefix_length)
         return found
 
     def go_on(self) -> None:
         """Fill in the target's tokens after each answer, one token of all of them per pass."""
-        stretches = [piece for conversation in self.conversations for piece in conversation.stretches()]
+        stretches = [piece for conversation in self.conversations for piece in conversation.segments()]
         if len(stretches) > len(self.conversations):  # some were read anew: the caches lack what stood before that
             self.readers = [read_again(one.network, stretches, self.limits) for one in self.readers]
         conversations = [
@@ -108,7 +108,7 @@ class Answering:
     ) -> tuple[list[int], list[float]]:
         """The target's next token after the history of each conversation, and the margins."""
         tables = [as_table(one) for one in rows]
-        places = [Place(one.index, tokens) for one, tokens in zip(requests, histories, strict=True)]
+        places = [RowPosition(one.index, tokens) for one, tokens in zip(requests, histories, strict=True)]
         tokens, margins = self.choices.emitted(tables[0], tables[-1], places)
         return tokens.tolist(), margins.tolist()
 

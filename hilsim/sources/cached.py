@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Memory:
+class ResultCache:
     """Cached results by what was asked; shared by all runs over one workload."""
 
     answers: dict[object, object] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class CachedSource(Relay):
     they were asked for.
     """
 
-    def __init__(self, source: LogitsSource, memory: Memory, *, by_position: bool = False):
+    def __init__(self, source: LogitsSource, memory: ResultCache, *, by_position: bool = False):
         super().__init__(source)
         self.memory, self.by_position = memory, by_position
 

@@ -243,7 +243,7 @@ def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> 
         dialogue, tokens = tokenizer.open(one.system), list[int]()
         for text in one.turns:
             prompt = dialogue.ask(text, tokens)
-            tokens = [*tokens[: prompt.kept], *prompt.tokens]
+            tokens = [*tokens[: prompt.prefix_length], *prompt.tokens]
             found.update(tokens)
     return frozenset(found)
 

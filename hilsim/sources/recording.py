@@ -1,4 +1,4 @@
-"""What a recording gathers: questions, the target's answers, the draft's continuations, and a transcript of it all."""
+"""The parts of a transcript while it is recorded: questions, the target's answers, the draft's continuations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TargetAnswer:
     turn: int
     user: str
     prompt: list[int] = field(default_factory=list)
-    kept: int | None = None  # tokens of earlier turns that stand, where it is not all but the end of the last answer
+    prefix_length: int | None = None  # as in `Prompt`, where fewer stay than all but the end token
     before: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
@@ -35,13 +35,13 @@ class TargetAnswer:
 
     @property
     def full(self) -> list[int]:
-        """The conversation with the answer."""
+        """All token ids of the conversation up to the end of the answer."""
         return [*self.before, *self.answer]
 
 
 @dataclass
 class OpenConversation:
-    """One conversation under way: all tokens so far, what was asked, and the questions to come.
+    """A conversation in progress: all tokens so far, the questions asked, and the questions to come.
 
     `make_prompt` makes the prompt of a question from its text and all tokens so far.
     """
@@ -53,7 +53,7 @@ class OpenConversation:
 
     @property
     def answered(self) -> list[TargetAnswer]:
-        """Questions that there was room for."""
+        """Questions that fitted into the context and have an answer."""
         return [one for one in self.asked if one.answer]
 
     def ask(self, context: int, ends: frozenset[int]) -> TargetAnswer | None:
@@ -67,20 +67,20 @@ class OpenConversation:
         self.asked.append(one)
         prompt = self.make_prompt(one.user, self.tokens)
         one.prompt = prompt.tokens
-        if prompt.kept < without_end(self.tokens, ends.__contains__):
-            one.kept = prompt.kept
-        if prompt.kept + len(prompt.tokens) >= context:
+        if prompt.prefix_length < without_end(self.tokens, ends.__contains__):
+            one.prefix_length = prompt.prefix_length
+        if prompt.prefix_length + len(prompt.tokens) >= context:
             self.waiting.clear()
             return None
-        self.tokens[prompt.kept :] = prompt.tokens
+        self.tokens[prompt.prefix_length :] = prompt.tokens
         one.before = list(self.tokens)
         return one
 
-    def stretches(self) -> list[OpenConversation]:
-        """The conversation in pieces, each of which continues all tokens before it: cut where it is read again."""
+    def segments(self) -> list[OpenConversation]:
+        """The conversation in segments, each of which only appends tokens: cut where earlier turns are read again."""
         found: list[OpenConversation] = []
         for one in self.answered:
-            if not found or one.kept is not None:
+            if not found or one.prefix_length is not None:
                 found.append(OpenConversation([], self.make_prompt))
             found[-1].asked.append(one)
             found[-1].tokens = one.full
@@ -88,7 +88,7 @@ class OpenConversation:
 
 
 @dataclass(frozen=True)
-class Ways:
+class DraftedColumns:
     """The draft's continuations: columns (positions, depth) as a transcript stores them."""
 
     drafted: Ints
@@ -96,16 +96,18 @@ class Ways:
     entropy: Floats
 
     @staticmethod
-    def unknown(positions: int, depth: int) -> Ways:
+    def unknown(positions: int, depth: int) -> DraftedColumns:
         """Nothing drafted yet."""
         shape = (positions, depth)
-        return Ways(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
+        return DraftedColumns(np.full(shape, UNKNOWN, np.int32), np.zeros(shape), np.zeros(shape))
 
 
-def transcript_of(answers: Sequence[TargetAnswer], ways: Sequence[Ways], header: dict[str, Any]) -> Transcript:
+def transcript_of(
+    answers: Sequence[TargetAnswer], ways: Sequence[DraftedColumns], header: dict[str, Any]
+) -> Transcript:
     """The transcript of some answers, and of the draft's continuations from every position of each."""
     margins = [margin for one in answers for margin in one.margins]
-    again = [[place, one.kept] for place, one in enumerate(answers) if one.kept is not None]
+    again = [[place, one.prefix_length] for place, one in enumerate(answers) if one.prefix_length is not None]
     return Transcript(
         {"version": VERSION, **header, **({"reread": again} if again else {})},
         index=np.array([one.index if one.answer else UNKNOWN for one in answers], np.int32),

@@ -62,7 +62,7 @@ class TreeSource(Protocol):
         ...
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        """The path that stands, as a draft of its own, and the target's token after it."""
+        """The accepted path, as a draft of its own, and the target's token after it."""
         ...
 
 

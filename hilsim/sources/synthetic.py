@@ -15,9 +15,9 @@ RIGHT, WRONG = 1, 2
 
 
 class SyntheticSource:
-    """Every position has its own uniform: a drafted token stands if the uniform is under the acceptance there.
+    """Every position has its own uniform: a drafted token is accepted if the uniform is below the acceptance there.
 
-    A list of chances goes by place in the draft (its last entry goes on); a two-state chain walks along the
+    A list of chances goes by position in the draft (its last entry is repeated); a two-state chain walks along the
     answer's positions, starting from its stationary distribution.
     """
 

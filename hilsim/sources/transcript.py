@@ -142,7 +142,7 @@ def reread(transcript: Transcript) -> dict[int, int]:
 
 
 def requests_of(transcript: Transcript, ends: frozenset[int]) -> dict[int, RecordedRequest]:
-    """Every request that was answered, by its number, with the conversation that it stands in."""
+    """Every request that was answered, by its number, with the conversation that it is part of."""
     found: dict[int, RecordedRequest] = {}
     row, standing = 0, reread(transcript)
     so_far: list[int] = []
@@ -187,7 +187,7 @@ def save(transcript: Transcript, file: Path) -> None:
         np.savez_compressed(stream, header=header, **columns)
 
 
-class Heading(Record):
+class TranscriptHeader(Record):
     """The header of a file: models, rules, and how deep the continuations go.
 
     `recorded_with` is only compared with a scenario's own (`recorded_with.differences`).
@@ -271,7 +271,7 @@ def header_of(columns: TranscriptColumns) -> dict[str, Any]:
         type(version) is int and version == VERSION, f"version {version!r:.40}", f"a transcript of version {VERSION}"
     )
     try:
-        return Heading.model_validate(header).model_dump(exclude_defaults=True)
+        return TranscriptHeader.model_validate(header).model_dump(exclude_defaults=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("header", *first["loc"])))[:80]

@@ -104,7 +104,7 @@ def require_turns(transcript: Transcript) -> None:
         standing = stands.get(request, length if goes_on else 0)
         require(
             standing <= (length if goes_on else 0),
-            f"{where}: {standing} earlier tokens that stand",
+            f"{where}: {standing} earlier tokens that stay",
             "no more than there were",
         )
         length = asked + standing

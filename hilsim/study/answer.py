@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hilsim.study.placements import AXES, NOWHERE, Found
-from hilsim.study.ranking import Constraint, Objective, front
+from hilsim.study.placements import AXES, NOWHERE, TimedConfigurations
+from hilsim.study.ranking import Constraint, RankingObjective, front
 from hilsim.study.space import Choice, Space
 
 Ints = npt.NDArray[np.int64]
@@ -32,9 +32,9 @@ class Answer:
     """An exploration. `ranked` are places of those that meet the constraints, best first; `pareto` the set of them."""
 
     space: Space
-    found: Found
-    objective: Objective
-    against: tuple[Objective, ...]
+    found: TimedConfigurations
+    objective: RankingObjective
+    against: tuple[RankingObjective, ...]
     constraints: tuple[Constraint, ...]
     ranked: Ints
     pareto: Ints
@@ -43,9 +43,9 @@ class Answer:
     @staticmethod
     def of(
         space: Space,
-        found: Found,
-        objective: Objective,
-        against: Sequence[Objective],
+        found: TimedConfigurations,
+        objective: RankingObjective,
+        against: Sequence[RankingObjective],
         constraints: Sequence[Constraint],
     ) -> Answer:
         """Rank what was found."""
@@ -66,7 +66,7 @@ class Answer:
         return Answer(space, found, objective, tuple(objectives[1:]), tuple(constraints), ranked, pareto, broken)
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
+    def objectives(self) -> tuple[RankingObjective, ...]:
         """All that were requested, in that order."""
         return (self.objective, *self.against)
 

@@ -11,12 +11,12 @@ from hilsim.describe.setup import Setup
 from hilsim.runs.evaluate import Refused, load_variant
 from hilsim.study.grids import draft_places, drafts_for
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import LENGTH, Place, Point, crossing, over_acceptances, with_draft_step
+from hilsim.study.sweeps import LENGTH, Place, SweepPoint, crossing, over_acceptances, with_draft_step
 
 
 def break_even(
     links: Mapping[str, Setup | Refused], ratios: Sequence[float], acceptances: Sequence[float], lengths: Sequence[int]
-) -> list[Point]:
+) -> list[SweepPoint]:
     """A point a link, ratio of a draft step to a target step, and number of drafted tokens.
 
     Its numbers are `break_even`, simulated, and `closed_form`; None where even a draft that is always right loses.
@@ -29,11 +29,11 @@ def break_even(
     ):
         place: Place = {"link": link, "ratio": ratio, LENGTH: length}
         if isinstance(variant, Refused):
-            points.append(Point(place, {}, variant.reason))
+            points.append(SweepPoint(place, {}, variant.reason))
             continue
         simulated = crossing(acceptances, [row[column].speedup for row in rows], 1.0)
         closed = least(steps_of(variant, length).speedup, 1.0)
-        points.append(Point(place, {"break_even": simulated, "closed_form": closed}, setup=variant))
+        points.append(SweepPoint(place, {"break_even": simulated, "closed_form": closed}, setup=variant))
     return points
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hilsim.errors import Fault, InputError
 from hilsim.files import read_text
 from hilsim.study.points import Grid, Point
-from hilsim.study.store import Outcome, Store
+from hilsim.study.store import PointResult, Store
 from hilsim.study.workers import Task, Workers
 
 
@@ -29,7 +29,7 @@ class Campaign:
         """The points that have not run yet."""
         return [point for point in points if point not in self.store]
 
-    def run(self, points: Sequence[Point], workers: Workers[Task, Outcome]) -> Iterator[Outcome]:
+    def run(self, points: Sequence[Point], workers: Workers[Task, PointResult]) -> Iterator[PointResult]:
         """Run what is left of `points`; each outcome is on the disk when it comes out here."""
         left = {point.key: point for point in self.left(points)}
         for outcome in workers.run([self.task(point) for point in left.values()]):

@@ -1,4 +1,4 @@
-"""Closed forms of speculative sampling: what a run must come to where nothing but its acceptance and step times counts.
+"""Closed forms of speculative sampling: what a run must give where only its acceptance and step times count.
 
 All times are in target steps: `draft` is the time of one drafted token (c in Leviathan et al.), `link` a round trip,
 `verify` one pass over a whole block and the row after it (1 where that costs as much as a single row). `acceptance` is
@@ -14,7 +14,7 @@ LONGEST = 60  # drafted tokens; the gain of one more is far below a thousandth w
 
 
 def tokens_accepted(acceptance: float, drafted: int) -> float:
-    """Drafted tokens that stand, a round: one less than `tokens_a_round`."""
+    """Drafted tokens accepted a round: one less than `tokens_a_round`."""
     return tokens_a_round(acceptance, drafted) - 1
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hilsim.errors import Fault, HilsimError, InputError
-from hilsim.study.store import Outcome
+from hilsim.study.store import PointResult
 from hilsim.study.workers import Task, Work
 from hilsim.versions import require_package
 
@@ -91,7 +91,7 @@ class Cluster:
         except (OSError, TimeoutError) as error:
             raise self.fault(f"a scheduler that went away ({type(error).__name__})", STAYS) from None
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[PointResult]:
         """Raises `InputError` where the cluster goes away or a worker cannot take part."""
         waiting = deque(tasks)
         ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
@@ -134,7 +134,7 @@ class Cluster:
                 with suppress(OSError, TimeoutError):
                     self.client.cancel([future for _, future in at_work.values()], force=True)
 
-    def unfinished(self, task: Task, future: Future[Any], given_up: Counter[str]) -> Outcome | None:
+    def unfinished(self, task: Task, future: Future[Any], given_up: Counter[str]) -> PointResult | None:
         """What becomes of a point that raised: another try, or given up. Raises where a worker has other versions."""
         error = future.exception()
         if isinstance(error, HilsimError):
@@ -143,7 +143,7 @@ class Cluster:
         if given_up[task.key] < CHANCES:
             return None
         lines = str(error).splitlines()
-        return Outcome(task.key, "failed", {}, f"{type(error).__name__}: {lines[0] if lines else ''}", 0.0)
+        return PointResult(task.key, "failed", {}, f"{type(error).__name__}: {lines[0] if lines else ''}", 0.0)
 
     def alive(self) -> bool:
         """Whether there are workers. Raises `InputError` where there is no scheduler any more."""

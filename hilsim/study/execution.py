@@ -18,16 +18,16 @@ from hilsim.describe.study import Objective, Search, Study
 from hilsim.describe.study_load import Described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
-from hilsim.progress import progressing, saying
+from hilsim.progress import progressing, status_line
 from hilsim.study.campaign import Campaign
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Label, Point
-from hilsim.study.search import Found, Goal, Places, Values, search
+from hilsim.study.search import Goal, Places, SearchResult, Values, search
 from hilsim.study.spread import spread
-from hilsim.study.store import Outcome
+from hilsim.study.store import PointResult
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import facts_of, worked
-from hilsim.study.workers import Here, Task, Workers, failed
+from hilsim.study.workers import Task, ThisProcess, Workers, failed
 from hilsim.study.workers import workers_for as workers_here
 from hilsim.versions import require_package
 
@@ -44,7 +44,7 @@ class Row:
 
     point: Point
     labels: list[Label]
-    outcome: Outcome
+    outcome: PointResult
 
 
 def search_of(study: Study, *, requested: bool, grid: bool) -> Search | None:
@@ -101,7 +101,7 @@ def cores() -> int:
 
 def run_study(
     campaign: Campaign, how: Search | None, goals: Goals, *, workers: int | None, cluster: str | None
-) -> Found | None:
+) -> SearchResult | None:
     """Run every point that is left, or search: what was found then. `workers` are processes (default: one a core)."""
     open_workers = partial(workers_for, campaign, workers, cluster)
     if how is not None:
@@ -118,8 +118,8 @@ def run_search(
     campaign: Campaign,
     how: Search,
     goals: Goals,
-    open_workers: Callable[[int], AbstractContextManager[Workers[Task, Outcome]]],
-) -> Found:
+    open_workers: Callable[[int], AbstractContextManager[Workers[Task, PointResult]]],
+) -> SearchResult:
     """Search the grid; points that are known are looked up."""
     grid = campaign.grid
     names = [name for name, _ in goals]
@@ -137,9 +137,9 @@ def run_search(
 @contextmanager
 def workers_for(
     campaign: Campaign, processes: int | None, cluster: str | None, most: int
-) -> Iterator[Workers[Task, Outcome]]:
+) -> Iterator[Workers[Task, PointResult]]:
     """What runs the points: this process, up to `most` beside it, or a cluster."""
-    workers: Workers[Task, Outcome]
+    workers: Workers[Task, PointResult]
     count = min(processes or cores(), most)
     if cluster is not None:
         workers = Cluster(worked, cluster, campaign.facts, partial(facts_of, campaign.file, campaign.base))
@@ -153,8 +153,8 @@ def workers_for(
 
 def compile_first(campaign: Campaign) -> None:
     """Make the plans of the scenario itself once, so that no two workers make them side by side."""
-    with saying("compiling") as say, suppress(HilsimError):  # its points report what is refused here
-        load_compiled(campaign.file, campaign.base, say)
+    with status_line("compiling") as notify, suppress(HilsimError):  # its points report what is refused here
+        load_compiled(campaign.file, campaign.base, notify)
 
 
 def objectives_at(campaign: Campaign, cell: Places, names: Sequence[str]) -> Values | None:
@@ -176,7 +176,7 @@ def require_few(
     number = len(left) if how is None else min(how.trials * grid.repeats, len(grid))
     if number <= MANY:
         return
-    probed = list(campaign.run(left[:PROBES], Here(worked)))
+    probed = list(campaign.run(left[:PROBES], ThisProcess(worked)))
     if not probed:
         return
     count = 1 if cluster is not None else workers or cores()
@@ -195,7 +195,7 @@ def about(seconds: float) -> str:
     return f"about {max(1, seconds):.0f} s"
 
 
-def rows_of(campaign: Campaign, searched: Found | None) -> list[Row]:
+def rows_of(campaign: Campaign, searched: SearchResult | None) -> list[Row]:
     """What is stored of the points of a study, in their order; of a search, the points of its trials."""
     grid, store = campaign.grid, campaign.store
     if searched is None:

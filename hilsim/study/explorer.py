@@ -22,14 +22,14 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.measure.measures import MEASURED, measured
-from hilsim.progress import saying
+from hilsim.progress import Notify, silent, status_line
 from hilsim.runs.replay import forget_costs, numbers_of, run_of
 from hilsim.runs.transcripts import transcript_for
 from hilsim.study import ranking
 from hilsim.study.answer import Answer
-from hilsim.study.placements import Found, Ready, load_space
-from hilsim.study.ranking import Constraint, Objective
-from hilsim.study.sensitivity import Rests, rests_on
+from hilsim.study.placements import Ready, TimedConfigurations, load_space
+from hilsim.study.ranking import Constraint, RankingObjective
+from hilsim.study.sensitivity import Sensitivity, rests_on
 from hilsim.study.space import Space, drafts_for, space_of
 from hilsim.study.timed_space import time_space
 
@@ -47,12 +47,12 @@ class Question:
     base: Setup
     space: Space
     links: tuple[Link, ...]
-    objective: Objective
-    against: tuple[Objective, ...]
+    objective: RankingObjective
+    against: tuple[RankingObjective, ...]
     constraints: tuple[Constraint, ...]
     cloud: bool
 
-    def rank(self, found: Found) -> Answer:
+    def rank(self, found: TimedConfigurations) -> Answer:
         """What was found, ranked."""
         return Answer.of(self.space, found, self.objective, self.against, self.constraints)
 
@@ -68,7 +68,7 @@ class Finalist:
     overrides: tuple[str, ...]
     by_events: float
     screened: float
-    rests: Rests
+    rests: Sensitivity
 
     @property
     def agrees(self) -> bool:
@@ -89,7 +89,7 @@ class Exploration:
 
     @property
     def better(self) -> int:
-        """How many configurations that meet the constraints are better than the scenario as it stands."""
+        """How many configurations that meet the constraints are better than the unchanged scenario."""
         if self.own is None:
             return 0
         one = self.answer.objective
@@ -221,37 +221,35 @@ def narrowed(space: Space, only: Sequence[str]) -> Space:
 def explore(question: Question, *, finalists: int = 3, workers: int | None = None) -> Exploration:
     """Load, screen, rank, and run the best event by event; `workers` processes (default: one a core)."""
     began = time.perf_counter()
-    with saying("preparing:") as say:
-        ready = prepare(question, say)
+    with status_line("preparing:") as notify:
+        ready = prepare(question, notify)
     prepared = time.perf_counter()
     answer = time_space(ready, question.rank, workers)
     screened = time.perf_counter()
-    with saying("confirming finalists:") as say:
+    with status_line("confirming finalists:") as notify:
         best = tuple(
-            confirm(question, ready, answer, rank, place, say)
+            confirm(question, ready, answer, rank, place, notify)
             for rank, place in enumerate(answer.finalists(finalists), 1)
         )
     own = numbers_of(question.base)[question.objective.measure]
     return Exploration(question, answer, best, prepared - began, screened - prepared, own)
 
 
-def prepare(question: Question, say: Callable[[str], None] = lambda text: None) -> Ready:
+def prepare(question: Question, notify: Notify = silent) -> Ready:
     """Everything that screening needs, loaded and compiled."""
     return load_space(
         question.file, question.overrides, question.space, question.links, question.base,
-        lambda setup: transcript_for(setup, say), say, cloud=question.cloud,
+        lambda setup: transcript_for(setup, notify), notify, cloud=question.cloud,
     )  # fmt: skip
 
 
-def confirm(
-    question: Question, ready: Ready, answer: Answer, rank: int, place: int, say: Callable[[str], None]
-) -> Finalist:
+def confirm(question: Question, ready: Ready, answer: Answer, rank: int, place: int, notify: Notify) -> Finalist:
     """One of the best, loaded as a user would load it and run event by event, with the figures that it rests on."""
     overrides = tuple(answer.overrides(place, ready.application))
     setup = load_compiled(question.file, [*question.overrides, *overrides])
     name = question.objective.measure
     by_events = measured(setup, ledgers(setup), *run_of(setup))[name]
-    say(f"the figures that finalist {rank} rests on")
+    notify(f"the figures that finalist {rank} rests on")
     rests = rests_on(setup, name)
     forget_costs()
     return Finalist(place, setup, overrides, float(by_events or 0.0), answer.numbers(place)[name], rests)

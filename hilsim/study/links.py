@@ -9,7 +9,7 @@ from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.evaluate import Refused, load_variant
 from hilsim.study.grids import GREEDY, GUMBEL, RATIO_ROWS, RATIO_TOP_K
-from hilsim.study.sweeps import Place, Point, Rows, best_length, crossing, with_link
+from hilsim.study.sweeps import Place, Rows, SweepPoint, best_length, crossing, with_link
 
 COLD = ("sampling={temperature: 0.0}", "accept=greedy", "payload=token_ids")
 
@@ -34,7 +34,9 @@ def link_maps(
     return maps
 
 
-def over_link(name: str, variant: Setup | Refused, mb_s: float, latency_ms: float, lengths: Sequence[int]) -> Point:
+def over_link(
+    name: str, variant: Setup | Refused, mb_s: float, latency_ms: float, lengths: Sequence[int]
+) -> SweepPoint:
     """The best length of a payload over one link."""
     place: Place = {"payload": name, "mb_s": mb_s, "latency_ms": latency_ms}
     made = variant if isinstance(variant, Refused) else with_link(variant, mb_s * 1e6, latency_ms / 1000)
@@ -46,6 +48,6 @@ def nearest(values: Sequence[float], wanted: float) -> int:
     return min(range(len(values)), key=lambda place: abs(values[place] - wanted))
 
 
-def slowest(row: Sequence[Point], bandwidths: Sequence[float], gain: float) -> float | None:
+def slowest(row: Sequence[SweepPoint], bandwidths: Sequence[float], gain: float) -> float | None:
     """The bandwidth (MB/s) from which on so much is gained; None where at none."""
     return crossing(bandwidths, [point.speedup for point in row], gain, log=True)

@@ -25,8 +25,8 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One set-up: what is published of it, what its closed form gives if there is one, and what the run came to."""
+class PaperResult:
+    """One set-up: what is published of it, what its closed form gives if there is one, and what the run gave."""
 
     name: str
     published: Published
@@ -58,9 +58,9 @@ class Case:
         return None if self.printed is None else self.of(self.simulated) / self.printed - 1
 
 
-def case_of(setup: Setup, baseline: Trace, speculative: Trace) -> Case:
+def case_of(setup: Setup, baseline: Trace, speculative: Trace) -> PaperResult:
     """A set-up after its two runs."""
-    return Case(setup.scenario.name, published_of(setup), closed_form(setup), simulated(baseline, speculative))
+    return PaperResult(setup.scenario.name, published_of(setup), closed_form(setup), simulated(baseline, speculative))
 
 
 def simulated(baseline: Trace, speculative: Trace) -> Speed:

@@ -28,6 +28,7 @@ from hilsim.errors import CompileError, InputError, TooShallow
 from hilsim.measure.measures import MEASURED, measured
 from hilsim.measure.screened import screened_measures
 from hilsim.places import DATA
+from hilsim.progress import Notify
 from hilsim.screen.costs import Tables
 from hilsim.screen.request import ROUNDS
 from hilsim.screen.screening import Unscreenable, refusal, screened
@@ -80,7 +81,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Job:
+class TimingJob:
     """A share of the work: all that is screened of a target under a rule; or one policy at one placement, by events."""
 
     rule: int
@@ -101,7 +102,7 @@ class Job:
 
 
 @dataclass
-class Found:
+class TimedConfigurations:
     """Configurations that can run, (configurations, 5) places on `AXES`, with their measures; the others by reason."""
 
     places: Ints = field(default_factory=lambda: np.zeros((0, len(AXES)), np.int64))
@@ -114,9 +115,9 @@ class Found:
         return len(self.places)
 
     @staticmethod
-    def joined(parts: Sequence[Found]) -> Found:
+    def joined(parts: Sequence[TimedConfigurations]) -> TimedConfigurations:
         """All parts in their order."""
-        whole = Found(
+        whole = TimedConfigurations(
             left_out=sum((part.left_out for part in parts), Counter()),
             rounds=sum(part.rounds for part in parts),
             by_events=sum(part.by_events for part in parts),
@@ -136,7 +137,7 @@ def load_space(
     links: Sequence[Link],
     base: Setup,
     transcript: Callable[[Setup], Path],
-    say: Callable[[str], None],
+    notify: Notify,
     *,
     cloud: bool,
 ) -> Ready:
@@ -146,12 +147,12 @@ def load_space(
     for rule in space.rules:
         given = [*overrides, *rule.overrides]
         scenarios.append(load_setup(file, given).scenario)
-        sites.append(tuple(site_at(file, given, choice, say) for choice in space.targets))
-        placed = [draft_at(file, given, choice, base.target.chip.name, say, cloud=cloud) for choice in space.drafts]
+        sites.append(tuple(site_at(file, given, choice, notify) for choice in space.targets))
+        placed = [draft_at(file, given, choice, base.target.chip.name, notify, cloud=cloud) for choice in space.drafts]
         recorded: dict[str, Path | str] = {}
         for draft in placed:
             if isinstance(draft, Placed) and str(draft.stand_in) not in recorded:
-                say(f"drafts of {draft.placement.stand_in} under rule {rule.name}")
+                notify(f"drafts of {draft.placement.stand_in} under rule {rule.name}")
                 try:
                     recorded[str(draft.stand_in)] = transcript(replace(base, draft=draft, scenario=scenarios[-1]))
                 except InputError as error:  # the scenario's own transcript, which knows nothing of this draft
@@ -176,14 +177,14 @@ def load_space(
     )
 
 
-def site_at(file: Path, given: Sequence[str], choice: Choice, say: Callable[[str], None]) -> Site | str:
+def site_at(file: Path, given: Sequence[str], choice: Choice, notify: Notify) -> Site | str:
     """The target at one place, after its compile check; or why it cannot be there."""
     no_draft = ("draft=null", "link=null", "application=null", "policy={name: target_only}")
     try:
         alone = load_setup(file, [*given, *no_draft, *choice.overrides])
         if full := overfull(ledgers(alone)):
             return full  # without asking its compiler, which takes seconds
-        setup = compiled(alone, say)
+        setup = compiled(alone, notify)
     except (CompileError, InputError) as error:
         return why(error)
     return Site(setup.target, setup.networks)
@@ -196,7 +197,7 @@ def overfull(held: dict[str, Ledger]) -> str:
 
 
 def draft_at(
-    file: Path, given: Sequence[str], choice: Choice, home: str, say: Callable[[str], None], *, cloud: bool
+    file: Path, given: Sequence[str], choice: Choice, home: str, notify: Notify, *, cloud: bool
 ) -> Placed | str:
     """A draft at one place, after its compile check, beside the scenario's own target; or why it cannot be there."""
     link = "link=on-chip" if choice.parts["chip"] == home else "link=ideal"
@@ -205,7 +206,7 @@ def draft_at(
         setup = load_setup(file, given)
         if setup.draft is not None and outside(setup.draft) and not cloud:
             return LEAVES
-        setup = load_compiled(file, given, say)
+        setup = load_compiled(file, given, notify)
     except (CompileError, InputError) as error:
         return why(error)
     assert setup.draft is not None
@@ -242,44 +243,44 @@ class Screen:
         self.alone: tuple[Hashable, Trace] | None = None  # the target's run at the placement last run by events
         self.words: dict[tuple[Path, int, int], Answers] = {}
 
-    def of(self, job: Job) -> tuple[Job, Found]:
+    def of(self, job: TimingJob) -> tuple[TimingJob, TimedConfigurations]:
         """What comes of a job."""
         if job.policy is None:
             return job, self.of_target(job.rule, job.target)
         return job, self.by_events(job, self.ready.policies[job.policy])
 
-    def lost(self, job: Job, why: str) -> tuple[Job, Found]:
+    def lost(self, job: TimingJob, why: str) -> tuple[TimingJob, TimedConfigurations]:
         """What is left of a job that no process survives: its configurations by that reason."""
         if job.policy is not None:
-            return job, Found()  # screening has counted it
+            return job, TimedConfigurations()  # screening has counted it
         count = self.configurations(self.ready.sites[job.rule][job.target], job.rule)
-        return job, Found(left_out=Counter({why: count}))
+        return job, TimedConfigurations(left_out=Counter({why: count}))
 
-    def of_target(self, rule: int, target: int) -> Found:
+    def of_target(self, rule: int, target: int) -> TimedConfigurations:
         """All configurations of one target choice under one rule."""
         ready, left_out = self.ready, Counter[str]()
         site = ready.sites[rule][target]
         everything = self.configurations(site, rule)
         if isinstance(site, str):
-            return Found(left_out=Counter({site: everything}))
+            return TimedConfigurations(left_out=Counter({site: everything}))
         if outside(site.target) and not ready.cloud:
-            return Found(left_out=Counter({LEAVES: everything}))
+            return TimedConfigurations(left_out=Counter({LEAVES: everything}))
         parts = [self.of_pair(rule, target, site, NOWHERE, None)]
         for place, draft in enumerate(ready.drafts[rule]):
             if isinstance(draft, str):
                 left_out[draft if draft == LEAVES else f"draft: {draft}"] += self.ways(site.target, rule, place)
             else:
                 parts.append(self.of_pair(rule, target, site, place, draft))
-        return Found.joined([*parts, Found(left_out=left_out)])
+        return TimedConfigurations.joined([*parts, TimedConfigurations(left_out=left_out)])
 
     def configurations(self, site: Site | str, rule: int) -> int:
-        """How many configurations a target choice stands for."""
+        """How many configurations have this target choice."""
         ready = self.ready
         here = None if isinstance(site, str) else site.target
         return sum(self.ways(here, rule, place) for place in range(len(ready.drafts[rule]))) + len(ready.alone)
 
     def ways(self, target: Placed | None, rule: int, place: int) -> int:
-        """How many configurations a target and a draft choice stand for."""
+        """How many configurations have this target and draft choice."""
         draft = self.ready.drafts[rule][place]
         return len(self.links(target, None if isinstance(draft, str) else draft)) * len(self.ready.policies)
 
@@ -291,18 +292,22 @@ class Screen:
         wanted = ("anywhere", "cloud" if far else "car")
         return [place for place, link in enumerate(self.ready.links) if link.reaches in wanted]
 
-    def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> Found:
+    def of_pair(self, rule: int, target: int, site: Site, place: int, draft: Placed | None) -> TimedConfigurations:
         """All links and policies of two roles at their places."""
         ready = self.ready
         policies = ready.alone if draft is None else ready.policies
         links = [NOWHERE] if draft is None else self.links(site.target, draft)
         count = len(policies) * len(links)
         if ready.application not in {role.chip.name for role in (site.target, draft) if role is not None}:
-            return Found(left_out=Counter({f"the application runs on {ready.application}, which takes no part": count}))
+            return TimedConfigurations(
+                left_out=Counter(
+                    {f"the application runs on {ready.application}, which is not among the chips in use": count}
+                )
+            )
         setup = self.setup_of(rule, site, draft)
         held = ledgers(setup)
         if full := overfull(held):
-            return Found(left_out=Counter({full: count}))
+            return TimedConfigurations(left_out=Counter({full: count}))
         transcript, fit = self.transcript_of(rule, place), fit_of(setup, held)
         parts = []
         for link in links:
@@ -311,7 +316,7 @@ class Screen:
             if len(found):
                 found.measures |= {name: np.full(len(found), value) for name, value in fit.items()}
             parts.append(found)
-        return Found.joined(parts)
+        return TimedConfigurations.joined(parts)
 
     def setup_of(self, rule: int, site: Site, draft: Placed | None) -> Setup:
         """Both roles at their places, without a link yet."""
@@ -330,7 +335,7 @@ class Screen:
         """The transcript of a rule and a draft."""
         return self.ready.target_transcripts[rule] if place == NOWHERE else self.ready.transcripts[rule][place]
 
-    def by_events(self, job: Job, policy: Policy) -> Found:
+    def by_events(self, job: TimingJob, policy: Policy) -> TimedConfigurations:
         """One configuration, event by event; `left_out` takes back what screening counted of it."""
         ready = self.ready
         site, draft = ready.sites[job.rule][job.target], ready.drafts[job.rule][job.draft]
@@ -349,11 +354,11 @@ class Screen:
             numbers = measured(setup, held, self.alone[1], simulate(setup, source))
         except TooShallow:
             left_out[TOO_DEEP] += 1
-            return Found(left_out=left_out)
+            return TimedConfigurations(left_out=left_out)
         found = {name: np.array([np.nan if numbers[name] is None else numbers[name]]) for name in MEASURED}
         found |= {name: np.array([value]) for name, value in fit_of(setup, held).items()}
         places = np.array([(job.target, job.draft, job.link, job.rule, job.policy)], dtype=np.int64)
-        return Found(places, found, left_out, by_events=1)
+        return TimedConfigurations(places, found, left_out, by_events=1)
 
     def link(self, place: int) -> Link:
         """A link by its place; the one on the chip where it has none."""
@@ -361,13 +366,13 @@ class Screen:
 
     def of_link(
         self, setup: Setup, held: dict[str, Ledger], transcript: Path, policies: Sequence[Policy], at: tuple[int, ...]
-    ) -> Found:
+    ) -> TimedConfigurations:
         """Every policy, with everything else fixed."""
         words, tables = self.words_of(setup, transcript), self.tables.setdefault(transcript, Tables())
         try:
             baseline = screened(setup, ALONE, words, tables).requests
         except Unscreenable as error:
-            return Found(left_out=Counter({f"not screened: {error}": len(policies)}))
+            return TimedConfigurations(left_out=Counter({f"not screened: {error}": len(policies)}))
         left_out: Counter[str] = Counter()
         runs, places = [], []
         for place, policy in enumerate(policies):
@@ -383,13 +388,13 @@ class Screen:
             number = place if setup.draft is not None else len(self.ready.policies) + place
             places.append((*at, number))
         if not runs:
-            return Found(left_out=left_out)
+            return TimedConfigurations(left_out=left_out)
         stacked = np.stack(runs)
         drafting = setup.draft is not None
         linked = setup.link is not None
         measures = screened_measures(setup, held, words, baseline, stacked, drafting=drafting, linked=linked)
         rounds = int(stacked[:, :, ROUNDS].sum())
-        return Found(np.array(places, dtype=np.int64), measures, left_out, rounds)
+        return TimedConfigurations(np.array(places, dtype=np.int64), measures, left_out, rounds)
 
     def source_of(self, setup: Setup, said: Path) -> TranscriptSource:
         """A transcript, read once."""

@@ -144,18 +144,18 @@ def label(row: Sequence[object]) -> Label:
     """
     first = row[0]
     if len(row) > 1:
-        return ", ".join(spelled(value) for value in row)
+        return ", ".join(label_text(value) for value in row)
     if first is None or isinstance(first, bool | int | float | str):
         return first
     if isinstance(first, dict) and isinstance(first.get("name"), str):
-        return ", ".join([first["name"], *(f"{key} {spelled(first[key])}" for key in first if key != "name")])
-    return spelled(first)
+        return ", ".join([first["name"], *(f"{key} {label_text(first[key])}" for key in first if key != "name")])
+    return label_text(first)
 
 
-def spelled(value: object) -> str:
+def label_text(value: object) -> str:
     """A value as YAML in one line, without quotes."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {spelled(inside)}" for key, inside in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {label_text(inside)}" for key, inside in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(spelled, value)) + "]"
+        return "[" + ", ".join(map(label_text, value)) + "]"
     return value if isinstance(value, str) else json.dumps(value)

@@ -34,7 +34,7 @@ HERE = DATA / FOLDERS["profile"] / "x.yaml"
 
 
 @dataclass(frozen=True)
-class Cell:
+class CompileResult:
     """One model under one profile."""
 
     model: str
@@ -59,7 +59,7 @@ def models() -> list[Model]:
     return [model for model in described("model", Model) if not model.name.startswith("paper")]
 
 
-def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator[Cell]:
+def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator[CompileResult]:
     """The table, model by model."""
     by_name = {model.name: model for model in models()}
     for name in names:
@@ -72,7 +72,7 @@ def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator
                 plan = plan_of(part, profile, Compile(), context=CONTEXT)
             else:
                 plan = network_plan(part, profile, Compile(), DATA)
-            yield Cell(name, profile_name, chip.name, plan)
+            yield CompileResult(name, profile_name, chip.name, plan)
 
 
 def unit_for(chip: Chip, profile: Profile) -> tuple[str, Unit]:

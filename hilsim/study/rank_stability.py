@@ -14,7 +14,7 @@ from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.evaluate import Numbers
 from hilsim.runs.replay import forget_costs, numbers_of
-from hilsim.study.ranking import Objective
+from hilsim.study.ranking import RankingObjective
 from hilsim.study.uncertainty import LINK, draw, in_use, with_values
 
 Floats = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ class RankStability:
         """From 1 on."""
         return float((self.ranks[contender] * (1 + np.arange(len(self.ranks)))).sum())
 
-    def intervals(self, wanted: Objective) -> tuple[Floats, Floats, Floats]:
+    def intervals(self, wanted: RankingObjective) -> tuple[Floats, Floats, Floats]:
         """Low end, median and high end by contender as values of the objective, the smaller number first."""
         low, median, high = (wanted.cost(costs) for costs in (self.low, self.median, self.high))
         return np.minimum(low, high), median, np.maximum(low, high)
@@ -92,13 +92,13 @@ def rank_stability(costs: Floats) -> RankStability:
     return RankStability(ranks, beats, low, median, high)
 
 
-def cost_of(wanted: Objective, numbers: Numbers) -> float:
-    """What an objective comes to, less being better; infinite where there is no such number."""
+def cost_of(wanted: RankingObjective, numbers: Numbers) -> float:
+    """An objective's value, signed so that less is better; infinite where there is none."""
     value = numbers.get(wanted.measure)
     return math.inf if value is None else float(wanted.cost(np.array(value)))
 
 
-def costs_of(drawn: Drawn, wanted: Objective) -> Floats:
+def costs_of(drawn: Drawn, wanted: RankingObjective) -> Floats:
     """What each contender costs under each draw (draws, contenders)."""
     costs = []
     for setups in counting("draws", drawn.setups(), drawn.draws):

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Objective:
+class RankingObjective:
     """One number to make small or large: its measure, unit, and how many of its units one of those is."""
 
     name: str
@@ -41,12 +41,12 @@ class Objective:
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        Objective("request_latency", "request_latency_ms.mean", "ms", "min"),
-        Objective("first_clause", "time_to_first_clause_ms.mean", "ms", "min"),
-        Objective("throughput", "output_token_throughput", "tokens/s", "max"),
-        Objective("energy", "energy_j", "J", "min"),
-        Objective("link_bytes", "link_bytes", "KiB", "min", 2.0**10),
-        Objective("memory", "memory_bytes", "GiB", "min", 2.0**30),
+        RankingObjective("request_latency", "request_latency_ms.mean", "ms", "min"),
+        RankingObjective("first_clause", "time_to_first_clause_ms.mean", "ms", "min"),
+        RankingObjective("throughput", "output_token_throughput", "tokens/s", "max"),
+        RankingObjective("energy", "energy_j", "J", "min"),
+        RankingObjective("link_bytes", "link_bytes", "KiB", "min", 2.0**10),
+        RankingObjective("memory", "memory_bytes", "GiB", "min", 2.0**30),
     )
 }
 
@@ -103,7 +103,7 @@ def constraint(text: str, known: Sequence[str]) -> Constraint:
     return Constraint(found[1], found[2] == "<=", value)
 
 
-def objective(name: str) -> Objective:
+def objective(name: str) -> RankingObjective:
     """By name. Raises `InputError`."""
     if name not in OBJECTIVES:
         expected = f"one of {', '.join(OBJECTIVES)}"

@@ -20,7 +20,7 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.places import DATA
-from hilsim.progress import saying
+from hilsim.progress import status_line
 from hilsim.runs.evaluate import Refused, evaluate, load_variant
 from hilsim.runs.run import Sources
 from hilsim.study.grids import other_policies
@@ -40,7 +40,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A change and the speed-up over the target alone that it comes to."""
+    """A change and its speed-up over the target alone."""
 
     change: Change
     speedup: float
@@ -62,13 +62,13 @@ def cheapest_remedy(setup: Setup, overrides: Sequence[str], sources: Sources) ->
     """Replay changes group by group until one wins; `sources` have the tokens of `setup`, and cache those of others."""
     tried = 0
     best: Replayed | None = None
-    with saying("replaying with") as say:
+    with status_line("replaying with") as notify:
         for group in changes(setup):
             for change in group:
                 variant = load_variant(Path(setup.file), [*overrides, *change.overrides])
                 if isinstance(variant, Refused):
                     continue
-                say(change.what)
+                notify(change.what)
                 found = evaluate(variant, sources=sources)
                 if isinstance(found, Refused):
                     continue  # a transcript has no tokens of other models or rules, and drafts to its depth alone

@@ -28,7 +28,7 @@ UNFIT = "refused or failed"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search tried: every cell once, with its objectives, or None where it has none."""
 
     tried: dict[Places, Values | None]
@@ -55,7 +55,9 @@ def _no_more(mine: float, other: float) -> bool:
     return mine <= other
 
 
-def search(grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, reached: Callable[[int], None]) -> Found:
+def search(
+    grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, reached: Callable[[int], None]
+) -> SearchResult:
     """Run a search. `evaluate` gets the new cells of a batch, each once, and returns their objectives in that order.
 
     `reached` is called with the number of trials so far.
@@ -81,7 +83,7 @@ def search(grid: Grid, how: Search, goals: Sequence[Goal], evaluate: Evaluate, r
             # What breaks a constraint is not compared by its values; some there must be.
             study.tell(trial, [0.0] * len(goals) if values is None else list(values), TrialState.COMPLETE)
         reached(begin + len(trials))
-    return Found(tried, how.trials, tuple(goals))
+    return SearchResult(tried, how.trials, tuple(goals))
 
 
 def sampler_of(how: Search) -> BaseSampler:

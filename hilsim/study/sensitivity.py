@@ -11,7 +11,7 @@ from hilsim.cost.fit import fits_of
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
 from hilsim.runs.replay import numbers_of
-from hilsim.study.uncertainty import Mover, ends, in_use, with_values
+from hilsim.study.uncertainty import FigureEffect, ends, in_use, with_values
 
 SIZES = ("memory", "reserve")  # figures that decide whether it fits, not how long it takes
 
@@ -26,23 +26,23 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Rests:
+class Sensitivity:
     """`movers`, the strongest first, of `ranged` assumed figures with a range that enter the times; `limits`."""
 
     ranged: int
-    movers: tuple[Mover, ...]
+    movers: tuple[FigureEffect, ...]
     limits: tuple[Limit, ...]
 
 
-def rests_on(setup: Setup, measure: str) -> Rests:
+def rests_on(setup: Setup, measure: str) -> Sensitivity:
     """Try every assumed figure with a range at its ends, and see what that does to one measure of the run."""
     found = {path: figure for path, figure in in_use(setup).items() if assumed(figure)}
     movers = []
     for path, figure in found.items():
         low, high = (numbers_of(with_values(setup, {path: (figure, end)}))[measure] or 0.0 for end in ends(figure))
-        movers.append(Mover(path, low, high))
+        movers.append(FigureEffect(path, low, high))
     movers.sort(key=lambda mover: -mover.swing)
-    return Rests(len(found), tuple(mover for mover in movers if mover.swing), tuple(limits_of(setup)))
+    return Sensitivity(len(found), tuple(mover for mover in movers if mover.swing), tuple(limits_of(setup)))
 
 
 def assumed(figure: object) -> bool:

@@ -33,7 +33,7 @@ ANOTHER = "Use another --out DIR for it."
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointResult:
     """What became of a point: metrics where it is done, the reason where it was refused or failed."""
 
     key: str
@@ -52,7 +52,7 @@ class Store:
         `study` is the text of the study file, `machine` what it last ran on.
         """
         self.file = file
-        self.known: dict[str, Outcome] = {}
+        self.known: dict[str, PointResult] = {}
         if faults := place_faults(file, "--out"):
             raise InputError(faults)
         try:
@@ -87,7 +87,7 @@ class Store:
         rows = self.base.execute("select key, state, metrics, reason, seconds from points")
         try:
             for key, state, metrics, reason, seconds in rows:
-                self.known[key] = Outcome(key, state, json.loads(metrics), reason, seconds)
+                self.known[key] = PointResult(key, state, json.loads(metrics), reason, seconds)
         except ValueError:
             raise self.damaged("metrics that cannot be read") from None
 
@@ -127,10 +127,10 @@ class Store:
     def __contains__(self, point: Point) -> bool:
         return point.key in self.known
 
-    def __getitem__(self, point: Point) -> Outcome:
+    def __getitem__(self, point: Point) -> PointResult:
         return self.known[point.key]
 
-    def add(self, found: Sequence[tuple[Point, Sequence[object], Outcome]]) -> None:
+    def add(self, found: Sequence[tuple[Point, Sequence[object], PointResult]]) -> None:
         """Store points with the labels of their choices; when this returns they are on the disk."""
         rows = [
             (point.key, point.index, json.dumps(list(labels), ensure_ascii=False), point.seed, outcome.state,

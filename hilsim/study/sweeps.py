@@ -27,8 +27,8 @@ LATENCY = "request_latency_ms.mean"
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where a point lies, by axis; its setup and its numbers, or `why` there are none."""
+class SweepPoint:
+    """A point of a grid: its value on every axis, its setup and its numbers, or `why` there are none."""
 
     place: Place
     numbers: Numbers
@@ -37,17 +37,17 @@ class Point:
 
     @property
     def speedup(self) -> float:
-        """Over the target alone; not a number where it cannot run."""
+        """Speed-up over the target alone; NaN where it cannot run."""
         return self.number("speedup")
 
     @property
     def latency_ms(self) -> float:
-        """Mean time of a request, the explorer's first objective."""
+        """Mean time of a request in milliseconds, the explorer's first objective; NaN where it cannot run."""
         return self.number(LATENCY)
 
     @property
     def alone_ms(self) -> float:
-        """Mean time of a request of the target alone, at the same place over the same link."""
+        """Mean time of a request of the target alone in milliseconds, at the same place over the same link."""
         return self.speedup * self.latency_ms
 
     @property
@@ -57,20 +57,20 @@ class Point:
 
     @property
     def acceptance(self) -> float:
-        """The chance that a drafted token is accepted that brings the same `mean_acceptance_length`."""
+        """The chance per drafted token that gives the same `mean_acceptance_length`."""
         return acceptance_of(self.number("mean_acceptance_length"), self.length)
 
     def number(self, name: str) -> float:
-        """A measure, or not a number."""
+        """A measure by name; NaN where the point has none."""
         value = self.numbers.get(name)
-        return math.nan if value is None else float(value)  # by events some are whole
+        return math.nan if value is None else float(value)  # in event simulation some are integers
 
-    def adding(self, **more: float | None) -> Point:
+    def adding(self, **more: float | None) -> SweepPoint:
         """The point with further numbers."""
         return replace(self, numbers={**self.numbers, **more})
 
 
-Rows = list[list[Point]]
+Rows = list[list[SweepPoint]]
 
 
 def load_drafting(file: Path, overrides: Sequence[str]) -> Setup:
@@ -81,18 +81,18 @@ def load_drafting(file: Path, overrides: Sequence[str]) -> Setup:
     return setup
 
 
-def point(place: Place, variant: Setup | Refused) -> Point:
+def point(place: Place, variant: Setup | Refused) -> SweepPoint:
     """One point with its numbers."""
     found = evaluate(variant)
     if isinstance(found, Refused):
-        return Point(place, {}, found.reason)
+        return SweepPoint(place, {}, found.reason)
     assert isinstance(variant, Setup)
-    return Point(place, found, setup=variant)
+    return SweepPoint(place, found, setup=variant)
 
 
 def over_lengths(
     place: Place, variant: Setup | Refused, lengths: Iterable[int], *, own_policy: bool = False
-) -> list[Point]:
+) -> list[SweepPoint]:
     """A point for every number of drafted tokens, under `sync`, or under the scenario's `own_policy`."""
     with_tokens = with_own_length if own_policy else with_length
     return [
@@ -116,17 +116,17 @@ def over_acceptances(
     return maps
 
 
-def flat(rows: Rows) -> list[Point]:
+def flat(rows: Rows) -> list[SweepPoint]:
     """The points of all rows."""
     return [point for row in rows for point in row]
 
 
-def best_length(place: Place, variant: Setup | Refused, lengths: Iterable[int]) -> Point:
+def best_length(place: Place, variant: Setup | Refused, lengths: Iterable[int]) -> SweepPoint:
     """The best point over these numbers of drafted tokens under `sync`."""
     return best(over_lengths(place, variant, lengths))
 
 
-def best(points: Iterable[Point]) -> Point:
+def best(points: Iterable[SweepPoint]) -> SweepPoint:
     """The point whose requests take the least time; one that cannot run where none can.
 
     Not the one with the largest speed-up: points may differ in the target alone that theirs is over.
@@ -134,7 +134,7 @@ def best(points: Iterable[Point]) -> Point:
     return min(points, key=lambda found: math.inf if math.isnan(found.latency_ms) else found.latency_ms)
 
 
-def over_one_baseline(points: Iterable[Point], alone_ms: float) -> list[Point]:
+def over_one_baseline(points: Iterable[SweepPoint], alone_ms: float) -> list[SweepPoint]:
     """The points with their speed-up over one request time of a target alone, `speedup_over_own` as it was."""
     return [
         each if each.why else each.adding(speedup=alone_ms / each.latency_ms, speedup_over_own=each.speedup)

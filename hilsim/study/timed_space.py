@@ -8,14 +8,14 @@ from contextlib import closing
 
 from hilsim.progress import progressing
 from hilsim.study.answer import Answer
-from hilsim.study.placements import NOWHERE, Found, Job, Ready, Screen
+from hilsim.study.placements import NOWHERE, Ready, Screen, TimedConfigurations, TimingJob
 from hilsim.study.workers import Workers, workers_for
 
 BEST = 6  # pairs of places (target, draft), each over its best link, with the best rule
 MOST = 16  # placements; about 16 runs of half a second each
 
 
-def time_space(ready: Ready, rank: Callable[[Found], Answer], count: int | None) -> Answer:
+def time_space(ready: Ready, rank: Callable[[TimedConfigurations], Answer], count: int | None) -> Answer:
     """Every configuration, target by target, on `count` processes (default: one a core); then the best by events.
 
     Policies that cannot be screened (`async`, `pipelined`; `pearl` on one unit) are run by events where the others do
@@ -23,15 +23,19 @@ def time_space(ready: Ready, rank: Callable[[Found], Answer], count: int | None)
     counted in `left_out`.
     """
     screen = Screen(ready)
-    targets = [Job(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))]
+    targets = [
+        TimingJob(rule, target) for rule in range(len(ready.scenarios)) for target in range(len(ready.sites[rule]))
+    ]
     with closing(workers_for(screen.of, min(count or os.cpu_count() or 1, len(targets)), screen.lost)) as workers:
-        answer = rank(Found.joined(run_jobs(workers, targets, "targets screened")))
+        answer = rank(TimedConfigurations.joined(run_jobs(workers, targets, "targets screened")))
         if not (jobs := jobs_by_events(ready, answer)):
             return answer
-        return rank(Found.joined([answer.found, *run_jobs(workers, jobs, "policies run by events")]))
+        return rank(TimedConfigurations.joined([answer.found, *run_jobs(workers, jobs, "policies run by events")]))
 
 
-def run_jobs(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what: str) -> list[Found]:
+def run_jobs(
+    workers: Workers[TimingJob, tuple[TimingJob, TimedConfigurations]], jobs: Sequence[TimingJob], what: str
+) -> list[TimedConfigurations]:
     """Run jobs; what comes of them, in their order."""
     found = {}
     with progressing(len(jobs), what) as count:
@@ -41,13 +45,13 @@ def run_jobs(workers: Workers[Job, tuple[Job, Found]], jobs: Sequence[Job], what
     return [found[job] for job in jobs]
 
 
-def jobs_by_events(ready: Ready, answer: Answer) -> list[Job]:
+def jobs_by_events(ready: Ready, answer: Answer) -> list[TimingJob]:
     """What could not be screened at the placements, with a draft, that are worth running by events."""
     known = {tuple(row) for row in answer.found.places.tolist()}
     best = answer.found.places[[*answer.finalists(BEST), *answer.pareto.tolist()]].tolist()
     placements = dict.fromkeys((rule, target, draft, link) for target, draft, link, rule, _ in best if draft != NOWHERE)
     return [
-        Job(rule, target, draft, link, policy)
+        TimingJob(rule, target, draft, link, policy)
         for rule, target, draft, link in [*placements][:MOST]
         for policy in range(len(ready.policies))
         if (target, draft, link, rule, policy) not in known

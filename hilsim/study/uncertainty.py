@@ -48,7 +48,7 @@ RESAMPLES = 1000  # of the run's own requests, which costs no replay
 
 
 @dataclass(frozen=True)
-class Mover:
+class FigureEffect:
     """One figure alone at the ends of its range, and the headline number there."""
 
     figure: str
@@ -68,7 +68,7 @@ class Interval:
     low: float
     median: float
     high: float
-    movers: tuple[Mover, ...]
+    movers: tuple[FigureEffect, ...]
 
 
 Ends = tuple[float, float]
@@ -132,7 +132,7 @@ def uncertainty(setup: Setup, sources: Sources, draws: int, seed: int, *, resamp
             count.ended("done", 2)
     intervals = {}
     for name, value in nominal.items():
-        movers = [Mover(path, at_low[name], at_high[name]) for path, (at_low, at_high) in alone.items()]
+        movers = [FigureEffect(path, at_low[name], at_high[name]) for path, (at_low, at_high) in alone.items()]
         movers.sort(key=lambda mover: -mover.swing)
         low, median, high = np.quantile([one[name] for one in drawn], (0.05, 0.5, 0.95))
         intervals[name] = Interval(value, float(low), float(median), float(high), tuple(m for m in movers if m.swing))
@@ -146,7 +146,7 @@ def headline(setup: Setup, sources: Sources) -> Headline:
     return headline_numbers(outcome.baseline, outcome.speculative, setup.chips, setup.link)
 
 
-class Replay:
+class AcceptanceReplay:
     """Runs of one setup over the same run of the target alone, with the run's own acceptance or a published pair's."""
 
     def __init__(self, setup: Setup, sources: Sources):
@@ -166,7 +166,7 @@ class Replay:
 
 def sampled(setup: Setup, sources: Sources, seed: int) -> Samples | None:
     """What draws requests anew; None where there is but one cluster of them, or a request without an answer."""
-    replay = Replay(setup, sources)
+    replay = AcceptanceReplay(setup, sources)
     own = replay.requests()
     if own is None or len(own.clusters) < 2:
         return None
@@ -196,7 +196,7 @@ class Samples:
 
     def added(self, changed: Setup) -> Headline:
         """The headline under drawn figures; and requests drawn anew, with the run's acceptance and with one of all."""
-        replay, picks = Replay(changed, self.sources), self.picks()
+        replay, picks = AcceptanceReplay(changed, self.sources), self.picks()
         choice = int(self.chance.integers(0, len(self.others) + 1))
         own = replay.requests()
         assert own is not None, "answers are the same under all figures"

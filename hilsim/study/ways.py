@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hilsim.describe.setup import Setup
 from hilsim.runs.evaluate import Refused, load_variant
-from hilsim.study.sweeps import Place, Point, Rows, best, crossing
+from hilsim.study.sweeps import Place, Rows, SweepPoint, best, crossing
 
 ROWS = ("accept=ratio", "sampling={temperature: 1.0}")  # what payloads other than these need
 WITHOUT_ROWS = ("token_ids", "one_hot")
@@ -51,7 +51,7 @@ def easiest(maps: Sequence[Rows], level: float) -> dict[str, tuple[Place, float,
     return found
 
 
-def losing(maps: Sequence[Rows]) -> Point | None:
+def losing(maps: Sequence[Rows]) -> SweepPoint | None:
     """Of the ways that are slower than the target alone at their best length, the point of the highest acceptance."""
     tops = [best(row) for rows in maps for row in rows]
     return max((top for top in tops if top.speedup < 1), key=lambda top: float(top.place["acceptance"]), default=None)

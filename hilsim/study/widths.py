@@ -15,7 +15,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError
 from hilsim.runs.evaluate import Refused, load_variant
 from hilsim.study.grids import chain_policies
-from hilsim.study.sweeps import Point, best, point, with_policy
+from hilsim.study.sweeps import SweepPoint, best, point, with_policy
 from hilsim.units import GIB, ms
 
 CLOSE = 0.02  # of the fastest, where fewer bytes are the better choice
@@ -36,18 +36,18 @@ def settings_of(file: Path, overrides: Sequence[str], policies: Sequence[str]) -
     return found
 
 
-def widths_at(widths: Sequence[int], file: Path, overrides: Sequence[str], policies: Settings) -> list[Point]:
+def widths_at(widths: Sequence[int], file: Path, overrides: Sequence[str], policies: Settings) -> list[SweepPoint]:
     """A set of widths under every policy at its best, with `own_gib`, `shared_gib` and `gate_ms.WIDTH`."""
     place = {"widths": " ".join(map(str, widths))}
     setup = load_variant(file, [*overrides, f"target.widths={list(widths)}"], fitting=False)
     if isinstance(setup, Refused):
-        return [Point({**place, "policy": name}, {}, setup.reason) for name in policies]
+        return [SweepPoint({**place, "policy": name}, {}, setup.reason) for name in policies]
     own, shared = held_gib(setup, None), held_gib(setup, SHARED)
     cap = setup.target.chip.memory.si / GIB
     if own > cap:
         why = f"{own:.1f} GiB with weights in every graph, of {cap:.1f} GiB"
         why += f"; with shared ones {shared:.1f}" + ("" if shared <= cap else ", too much as well")
-        return [Point({**place, "policy": name}, {"own_gib": own, "shared_gib": shared}, why) for name in policies]
+        return [SweepPoint({**place, "policy": name}, {"own_gib": own, "shared_gib": shared}, why) for name in policies]
     extras = {f"gate_ms.{width}": extra_ms(setup, width) for width in widths if width > 1}
     found = []
     for name, settings in policies.items():
@@ -74,7 +74,7 @@ def extra_ms(setup: Setup, width: int) -> float:
     return ms(1e9 * extra_at(target.compiled.extras, width, target.unit, target.unit.precisions[target.precision]))
 
 
-def choose(tops: Sequence[Point]) -> Point:
+def choose(tops: Sequence[SweepPoint]) -> SweepPoint:
     """Of the best points of several sets the one of the fewest bytes among those next to the fastest."""
     top = best(tops)
     close = [other for other in tops if (1 - CLOSE) * other.latency_ms <= top.latency_ms]

@@ -17,7 +17,7 @@ from hilsim.places import DATA, PACKAGE
 from hilsim.runs.evaluate import Refused, evaluate, load_variant
 from hilsim.study.campaign import require_bytes
 from hilsim.study.cluster import differing
-from hilsim.study.store import Outcome
+from hilsim.study.store import PointResult
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 from hilsim.versions import versions
@@ -27,7 +27,7 @@ ONE_AT_A_TIME = threading.Lock()  # a Dask worker may have several threads; sour
 ALIKE: set[str] = set()  # digests of the facts that this process was held against
 
 
-def worked(task: Task) -> Outcome:
+def worked(task: Task) -> PointResult:
     """What becomes of a task. Raises `InputError` where this process does not see what the study's own saw."""
     with ONE_AT_A_TIME:
         single_threaded()
@@ -36,11 +36,11 @@ def worked(task: Task) -> Outcome:
         try:
             found = evaluate(load_variant(task.file, [*task.base, *task.overrides]), every=True)
         except Exception as error:  # a bug: the point is at fault, not the study
-            return Outcome(task.key, "failed", {}, bug(error), time.perf_counter() - began)
+            return PointResult(task.key, "failed", {}, bug(error), time.perf_counter() - began)
         took = time.perf_counter() - began
         if isinstance(found, Refused):
-            return Outcome(task.key, "refused", {}, found.reason, took)
-        return Outcome(task.key, "done", {name: found[name] for name in MEASURES}, "", took)
+            return PointResult(task.key, "refused", {}, found.reason, took)
+        return PointResult(task.key, "done", {name: found[name] for name in MEASURES}, "", took)
 
 
 def require_alike(task: Task) -> None:

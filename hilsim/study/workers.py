@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from hilsim.errors import HilsimError
-from hilsim.study.store import Outcome
+from hilsim.study.store import PointResult
 
 CHANCES = 2
 PATIENCE_S = 5
@@ -63,7 +63,7 @@ class Task:
     alike: Hashable = None  # the same for points that share the run of the target alone
 
 
-Work = Callable[[Task], Outcome]
+Work = Callable[[Task], PointResult]
 
 
 class Workers(Protocol[JobIn, ResultOut]):
@@ -74,18 +74,18 @@ class Workers(Protocol[JobIn, ResultOut]):
     def close(self) -> None: ...
 
 
-def failed(task: Task, reason: str) -> Outcome:
+def failed(task: Task, reason: str) -> PointResult:
     """What becomes of a point whose processes died."""
-    return Outcome(task.key, "failed", {}, reason, 0.0)
+    return PointResult(task.key, "failed", {}, reason, 0.0)
 
 
 def workers_for(work: Callable[[J], R], count: int, lost: Callable[[J, str], R]) -> Workers[J, R]:
     """This process for a count of one, else so many beside it."""
-    return Here(work) if count <= 1 else Processes(work, count, lost)
+    return ThisProcess(work) if count <= 1 else Processes(work, count, lost)
 
 
-class Here(Generic[J, R]):
-    """This very process."""
+class ThisProcess(Generic[J, R]):
+    """A worker that is this process itself."""
 
     def __init__(self, work: Callable[[J], R]):
         self.work = work
@@ -98,7 +98,7 @@ class Here(Generic[J, R]):
 
 
 @dataclass
-class Worker(Generic[J]):
+class WorkerProcess(Generic[J]):
     """A process, the pipe to it, the jobs it was sent, in order, and those it will be sent next."""
 
     process: BaseProcess
@@ -121,7 +121,7 @@ class Processes(Generic[J, R]):
 
     def __init__(self, work: Callable[[J], R], count: int, lost: Callable[[J, str], R]):
         self.work, self.count, self.lost = work, count, lost
-        self.workers: list[Worker[J]] = []
+        self.workers: list[WorkerProcess[J]] = []
 
     def run(self, jobs: Sequence[J]) -> Iterator[R]:
         """Raises what a process raises of the family `HilsimError`: it could not take part at all."""
@@ -148,7 +148,7 @@ class Processes(Generic[J, R]):
                     raise answer
                 yield answer
 
-    def supply(self, worker: Worker[J], groups: deque[deque[J]]) -> None:
+    def supply(self, worker: WorkerProcess[J], groups: deque[deque[J]]) -> None:
         """Keep a worker busy: with its own group first, then a new one, then half of what another has left."""
         while len(worker.sent) < AT_HAND:
             if not worker.next and groups:
@@ -160,7 +160,7 @@ class Processes(Generic[J, R]):
                 return
             worker.send(worker.next.popleft())
 
-    def replace(self, worker: Worker[J], groups: deque[deque[J]], deaths: Counter[str]) -> Iterator[R]:
+    def replace(self, worker: WorkerProcess[J], groups: deque[deque[J]], deaths: Counter[str]) -> Iterator[R]:
         """A new process for one that died; the job that it died of is given up where that was its last chance."""
         worker.pipe.close()
         worker.process.join()
@@ -176,7 +176,7 @@ class Processes(Generic[J, R]):
             how = f"signal {-code}" if code < 0 else f"exit status {code}"
             yield self.lost(suspect, f"its process died {CHANCES} times, at last with {how}")
 
-    def start(self) -> Worker[J]:
+    def start(self) -> WorkerProcess[J]:
         """A new process, with nothing to do yet."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -184,7 +184,7 @@ class Processes(Generic[J, R]):
         with undisturbed():
             process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
-        return Worker(process, ours)
+        return WorkerProcess(process, ours)
 
     def close(self) -> None:
         """End all processes, whatever they are at: what they have not handed back runs again another time."""

@@ -72,7 +72,7 @@ def corpus() -> Corpus:
 def shipped(placed: Placed, setup: Setup) -> bool:
     """Whether a role's tokens come from a stand-in that was trained on the shipped corpus."""
     backend = setup.backends.get(placed.track)
-    by_stand_in = backend is None or not backend.speaks
+    by_stand_in = backend is None or not backend.gives_tokens
     return by_stand_in and placed.stand_in is not None and placed.stand_in.resolve().parent == CORPUS.parent
 
 

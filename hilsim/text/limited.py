@@ -27,8 +27,8 @@ WALL_S = 120.0
 PROBES = ("", " ", "Hello, world! 123", "  two\n\n\tblanks  ", "Größe, naïve, 日本語, 😀, \u0301\u200b", "a" * 300)
 
 
-class Died(Exception):
-    """The process did not survive a piece of work."""
+class ProcessDied(Exception):
+    """The process ended during a piece of work."""
 
 
 class Limited:
@@ -47,7 +47,7 @@ class Limited:
         self.lock = threading.Lock()
 
     def ask(self, **work: Any) -> dict[str, Any]:
-        """The result of a piece of work. Raises `Died` where the process ended or timed out."""
+        """The result of a piece of work. Raises `ProcessDied` where the process ended or timed out."""
         with self.lock:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
@@ -57,10 +57,10 @@ class Limited:
             pieces, ends = [b""], time.monotonic() + WALL_S
             while not pieces[-1].endswith(b"\n"):
                 if not select.select([self.process.stdout], [], [], max(0.0, ends - time.monotonic()))[0]:
-                    raise Died(f"not finished within {WALL_S:g} s")
+                    raise ProcessDied(f"not finished within {WALL_S:g} s")
                 pieces.append(os.read(self.process.stdout.fileno(), 2**20))
                 if not pieces[-1]:
-                    raise Died(why(self.process.wait(), work["seconds"], work["nbytes"]))
+                    raise ProcessDied(why(self.process.wait(), work["seconds"], work["nbytes"]))
             answer: dict[str, Any] = json.loads(b"".join(pieces))
             return answer
 
@@ -83,7 +83,7 @@ RUNNING: list[Limited] = []
 
 
 def ask(seconds: int, nbytes: int, **work: Any) -> dict[str, Any]:
-    """Have a piece of work done within so many seconds of CPU time and bytes of memory. Raises `Died`."""
+    """Have a piece of work done within so many seconds of CPU time and bytes of memory. Raises `ProcessDied`."""
     if not RUNNING or RUNNING[0].owner != os.getpid():
         RUNNING[:] = [Limited()]
         atexit.register(RUNNING[0].close)

@@ -90,7 +90,7 @@ def matched(
 
 
 def tokens_by(tokenizer: ChatTokenizer) -> Tokens:
-    """What the ids of a loaded tokenizer stand for."""
+    """The texts of a loaded tokenizer's ids."""
     texts = {token: text for text, token in tokenizer.tokenizer.get_vocab().items()}
     return Tokens(texts, frozenset(tokenizer.tokenizer.get_added_tokens_decoder()))
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question as tokens: the first `kept` tokens of the conversation so far stay, then come `tokens`.
+    """A question as tokens: the first `prefix_length` tokens of the conversation so far stay, `tokens` follow.
 
     Usually all tokens but the end of the last answer stay. Where a template or a tokenizer writes earlier turns
     differently than before, fewer do, and the rest is read again.
     """
 
-    kept: int
+    prefix_length: int
     tokens: list[int]
 
 

@@ -41,7 +41,7 @@ class Generation(Extension):
         return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)
 
     def written(self, caller: Macro) -> str:
-        """What stands between the tags; names that are set there stay there."""
+        """The text between the tags; names that are set there stay local to it."""
         return str(caller())
 
 

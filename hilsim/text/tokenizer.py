@@ -2,8 +2,8 @@
 
 The tokenizer is Hugging Face's `tokenizer.json`, the template the folder's own. A prompt is the whole conversation so
 far, rendered and encoded anew, as pieces may depend on what stands before them and templates may change what they have
-written before. What caches hold of earlier turns is compared with that: usually all of it stands and the new turn alone
-is read; where it differs, it is read again from there (`ChatHistory.ask`).
+written before. What caches hold of earlier turns is compared with that: usually all of it stays valid and
+only the new turn is read; where it differs, it is read again from there (`ChatHistory.ask`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ChatTemplate:
             answer = limited.ask(
                 RENDER_S, RENDER_BYTES, do="render", epoch=os.environ.get("SOURCE_DATE_EPOCH", ""), **work
             )
-        except limited.Died as died:
+        except limited.ProcessDied as died:
             raise self.unrendered(str(died)) from None
         if "error" in answer:
             raise self.unrendered(f"{answer['kind']}: {answer['error']}")
@@ -229,14 +229,14 @@ class ChatHistory:
             self.messages.append({"role": "assistant", "content": self.tokenizer.decode(answer)})
         self.messages.append({"role": "user", "content": user})
         whole = self.tokenizer.conversation(self.messages)
-        kept = shared_prefix(before[:standing], whole.ids)
-        after = kept
-        if kept < standing and last is not None and (seam := self.seam(last, answer, whole)):
-            kept, after = standing, seam
+        prefix_length = shared_prefix(before[:standing], whole.ids)
+        after = prefix_length
+        if prefix_length < standing and last is not None and (seam := self.seam(last, answer, whole)):
+            prefix_length, after = standing, seam
         if after == len(whole.ids):  # nothing new: the last token is read again, as a pass needs one
-            kept, after = kept - 1, after - 1
-        self.asked, self.last = kept + len(whole.ids) - after, whole
-        return Prompt(kept, whole.ids[after:])
+            prefix_length, after = prefix_length - 1, after - 1
+        self.asked, self.last = prefix_length + len(whole.ids) - after, whole
+        return Prompt(prefix_length, whole.ids[after:])
 
     def seam(self, last: Encoded, answer: list[int], whole: Encoded) -> int:
         """How many ids of a conversation are those of the last prompt and its answer, as whatever tokens.

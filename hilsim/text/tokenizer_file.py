@@ -80,7 +80,7 @@ def prove(text: str, path: Path) -> None:
         return
     try:
         answer = limited.ask(3 + len(text) // 2**20, PROBE_BYTES, do="probe", text=text)
-    except limited.Died as died:
+    except limited.ProcessDied as died:
         raise unreadable(path, f"{died}") from None
     if "error" in answer:
         raise unreadable(path, f"{answer['kind']}: {answer['error']}")

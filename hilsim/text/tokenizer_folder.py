@@ -98,7 +98,7 @@ MADE_ANEW = frozenset(
 
 
 def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, written: str) -> None:
-    """Tokens that stand beside `tokenizer.json` alone, in the order in which `transformers` adds them.
+    """Tokens that are stored only beside `tokenizer.json`, in the order in which `transformers` adds them.
 
     A special token without an id anywhere is added only where the template writes it, as it does in the conversation
     that is `written`: it can matter nowhere else.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from hilsim.measure.metrics import deliveries, speculation
 from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import Network
 from hilsim.places import DATA
+from hilsim.progress import Notify
 from hilsim.sampling.distribution import distribution_of
 from hilsim.sampling.logits import require_finite
 from hilsim.sim.run import simulate
@@ -46,9 +46,9 @@ INTRODUCTION = """\
 Small Llama-architecture networks that make the logits, while the deployed models' shapes (`*.yaml` here) set times
 and bytes. Hugging Face folders; `transformers` loads them unchanged. Written by `python -m hilsim card`.
 
-**This corpus is regular and flatters small drafts.** Its dialogues were outlined by a simulator and phrased in
-writing: real drivers' speech is less predictable, and real pairs of models (68M to 1B drafting for 3B to 13B) show
-0.5 to 0.75 in open chat. Take an acceptance from here as the friendly end of the range.
+**This corpus is regular, so small drafts are accepted more often than in real use.** Its dialogues were outlined by a
+simulator and phrased in writing: real drivers' speech is less predictable, and real pairs of models (68M to 1B
+drafting for 3B to 13B) show 0.5 to 0.75 in open chat. Take an acceptance from here as the upper end of the range.
 
 ## Size and loss
 
@@ -92,7 +92,7 @@ class MeasuredAcceptance:
     tokens: int
 
 
-def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None:
+def write_card(models: Path, dialogues: int, notify: Notify) -> None:
     """Measure every stand-in under `models` and write `models`/README.md."""
     tokenizer = load_tokenizer(models / TARGET)
     networks = {name: load_network(models / name) for name in (TARGET, *DRAFTS)}
@@ -104,14 +104,14 @@ def write_card(models: Path, dialogues: int, say: Callable[[str], None]) -> None
             if not math.isfinite(losses[name, part]):
                 found_loss = f"a validation loss of {losses[name, part]} on part {part}"
                 raise CheckpointError([Fault(str(models / name), "", found_loss, "a finite one", "Train it again.")])
-            say(f"{name}, {part}: validation loss {losses[name, part]:.3f}")
+            notify(f"{name}, {part}: validation loss {losses[name, part]:.3f}")
     found: dict[tuple[str, str, float], MeasuredAcceptance] = {}
     for part in PARTS:
         asked = read_dialogues(DATA / "models/corpus/test.jsonl.gz", part)[:dialogues]
         for temperature in TEMPERATURES:
             for name in DRAFTS:
                 found[name, part, temperature] = measure(models, name, asked, temperature)
-                say(f"{name}, {part}, temperature {temperature:g}: {found[name, part, temperature]}")
+                notify(f"{name}, {part}, temperature {temperature:g}: {found[name, part, temperature]}")
     with written(models / "README.md") as path:
         path.write_text(card(networks, losses, found, dialogues), encoding="utf-8")
 
@@ -159,8 +159,8 @@ def conversations_of(trace: Trace, source: LiveSource) -> list[tuple[Tokens, lis
     for request in trace.requests:
         tokens, answered = found.setdefault(request.conversation, ([], []))
         prompt = source.prompt(request.conversation, request.turn, tokens)
-        tokens[prompt.kept :] = prompt.tokens
-        answered[:] = [position for position in answered if position < prompt.kept]
+        tokens[prompt.prefix_length :] = prompt.tokens
+        answered[:] = [position for position in answered if position < prompt.prefix_length]
         for closed in rounds[request.number]:
             answered += range(len(tokens), len(tokens) + closed.emitted)
             tokens += closed.tokens

@@ -39,6 +39,7 @@ from hilsim.networks.intent import (
 )
 from hilsim.networks.tensors import WEIGHTS
 from hilsim.places import DATA
+from hilsim.progress import Notify
 from hilsim.training.fitting import Schedule
 
 CORPUS = DATA / "models" / "corpus" / "commands.jsonl.gz"
@@ -71,15 +72,15 @@ says how alike they are. `hilsim.networks.intent.match("skip this track", ["next
 `python -m hilsim.training.intent --out models/intent --seed {seed}`: AdamW, {epochs} epochs; each step takes
 {batch_rows} sentences of every one of {intents} intents and asks each to find its partner among the others (InfoNCE,
 temperature {temperature:g}), with {dropped:.0%} of the tokens hidden. One in ten sentences of each intent was held out
-and never trained on. (The shipped number of epochs is the better of two on those sentences: a hair's flattery.)
-Weights were rounded to float16 before they were judged. The same seed, machine and number of threads give the same
-weights; elsewhere last bits differ.
+and never trained on. (The shipped number of epochs is the better of two on those sentences, which is slightly
+optimistic.) Weights were rounded to float16 before they were judged. The same seed, machine and number of threads
+give the same weights; elsewhere last bits differ.
 
 ## What it does not know
 
 Words that no sentence of its corpus has, or few: "skip this track" finds its way, "i am freezing" does not find "turn
-up the heat". The intents are a stranger's, too: what one says to a car, but no climate, window or seat of its own
-("smart_home" has the heating of a house). It ranks commands and has no threshold for "none of these".
+up the heat". The intents come from another product, too: some are said to a car, but there is no climate, window or
+seat ("smart_home" has the heating of a house). It ranks commands and has no threshold for "none of these".
 
 ## Data and licence
 
@@ -156,7 +157,7 @@ def contrastive_loss(vectors: Tensor) -> Tensor:
     return F.cross_entropy(scores, torch.arange(count).roll(count // 2))
 
 
-def learn(commands: Sequence[Command], schedule: Schedule, seed: int, say: Callable[[str], None]) -> Siamese:
+def learn(commands: Sequence[Command], schedule: Schedule, seed: int, notify: Notify) -> Siamese:
     """A matcher trained on `commands`, its weights rounded to what float16 can hold."""
     tokenizer = sentence_tokenizer()
     model = Siamese(SHIPPED)
@@ -187,7 +188,7 @@ def learn(commands: Sequence[Command], schedule: Schedule, seed: int, say: Calla
             total += loss.item()
             step += 1
         seconds = time.monotonic() - began
-        say(f"epoch {number} of {schedule.epochs}: loss {total / len(epoch):.3f}, {step} steps, {seconds:.0f} s")
+        notify(f"epoch {number} of {schedule.epochs}: loss {total / len(epoch):.3f}, {step} steps, {seconds:.0f} s")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
@@ -219,9 +220,7 @@ def bags(texts: Sequence[str], known: Sequence[str], *, by_rarity: bool) -> Tens
     return F.normalize(counts)
 
 
-def train(
-    corpus: Path, out: Path, *, seed: int, schedule: Schedule, machine: str, say: Callable[[str], None]
-) -> dict[str, float]:
+def train(corpus: Path, out: Path, *, seed: int, schedule: Schedule, machine: str, notify: Notify) -> dict[str, float]:
     """Learn, measure and write `config.json`, `model.safetensors` and `README.md` into `out`, all or none.
 
     Returns the accuracies that were measured: `accuracy`, `bag_accuracy`, `rare_accuracy`.
@@ -230,9 +229,9 @@ def train(
         raise InputError(faults)
     training, held_out = split(read_commands(corpus), seed)
     intents = by_intent(training)
-    say(f"{corpus}: {len(training)} sentences of {len(intents)} intents to learn from, {len(held_out)} held out")
+    notify(f"{corpus}: {len(training)} sentences of {len(intents)} intents to learn from, {len(held_out)} held out")
     began = time.monotonic()
-    model = learn(training, schedule, seed, say)
+    model = learn(training, schedule, seed, notify)
     seconds = time.monotonic() - began
     known_texts, asked_texts = ([command.text for command in part] for part in (training, held_out))
     known_intents, asked_intents = ([command.intent for command in part] for part in (training, held_out))
@@ -246,7 +245,7 @@ def train(
         "bag_accuracy": accuracy(lambda texts: bags(texts, known_texts, by_rarity=False)),
         "rare_accuracy": accuracy(lambda texts: bags(texts, known_texts, by_rarity=True)),
     }
-    say("held-out sentences: " + ", ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+    notify("held-out sentences: " + ", ".join(f"{name} {value:.4f}" for name, value in measured.items()))
     facts = {
         **vars(model.encoder.config),
         **measured,
@@ -298,7 +297,7 @@ def main(arguments: Sequence[str]) -> int:
             seed=options.seed,
             schedule=replace(SCHEDULE, epochs=options.epochs),
             machine=options.machine or f"{torch.get_num_threads()} threads of {os.cpu_count()} cores",
-            say=lambda line: print(line, flush=True),
+            notify=lambda line: print(line, flush=True),
         )
     except HilsimError as error:
         print(error, file=sys.stderr)

@@ -6,7 +6,6 @@ Every stage writes its result into the work folder and is skipped when that is t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hilsim.errors import Fault, InputError
 from hilsim.files import written
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import KVCache, Network, NetworkConfig
+from hilsim.progress import Notify
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream
 from hilsim.training.fitting import Schedule, fit, initialise, round_to_half
@@ -92,7 +92,7 @@ QUICK = Recipe(
 )
 
 
-def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say: Callable[[str], None]) -> None:
+def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, notify: Notify) -> None:
     """Train everything from `corpus` into checkpoint folders under `out`. Ctrl-C loses at most a minute."""
     if not (corpus / "train.jsonl.gz").is_file():
         raise InputError(
@@ -101,11 +101,11 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
     work.mkdir(parents=True, exist_ok=True)
     dialogues = read_dialogues(corpus / "train.jsonl.gz")[: recipe.dialogues]
     if not (work / "tokenizer" / "tokenizer.json").is_file():
-        say(f"tokenizer: byte-level BPE, {ENTRIES} entries, from {len(dialogues)} dialogues")
+        notify(f"tokenizer: byte-level BPE, {ENTRIES} entries, from {len(dialogues)} dialogues")
         save_tokenizer(train_tokenizer(dialogues, ENTRIES), work / "tokenizer", POSITIONS)
     tokenizer = load_tokenizer(work / "tokenizer")
     sequences = stream(dialogues, tokenizer)
-    say(f"corpus: {len(sequences)} dialogues, {sum(len(ids) for ids in sequences):,} tokens")
+    notify(f"corpus: {len(sequences)} dialogues, {sum(len(ids) for ids in sequences):,} tokens")
     valid = stream(read_dialogues(corpus / "valid.jsonl.gz", "in")[: recipe.valid_dialogues], tokenizer)
 
     def finish(name: str, network: Network) -> None:
@@ -119,7 +119,7 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
     if not (out / TARGET / "model.safetensors").is_file():
         target = Network(SHAPES[TARGET])
         initialise(target, seed)
-        say(f"{TARGET}: {target.parameter_count:,} parameters")
+        notify(f"{TARGET}: {target.parameter_count:,} parameters")
 
         def next_token_loss(batch: Tensor) -> list[Tensor]:
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
@@ -143,12 +143,12 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, say
         with written(work / "spoken.npy") as path, path.open("wb") as file:
             np.save(file, spoken)
     spoken = np.load(work / "spoken.npy")
-    say(f"text by the target: {spoken.size:,} tokens")
+    notify(f"text by the target: {spoken.size:,} tokens")
     if not all((out / name / "model.safetensors").is_file() for name in DRAFTS):
         drafts = [Network(SHAPES[name]) for name in DRAFTS]
         for index, draft in enumerate(drafts):
             initialise(draft, seed + 1 + index)
-            say(f"{DRAFTS[index]}: {draft.parameter_count:,} parameters")
+            notify(f"{DRAFTS[index]}: {draft.parameter_count:,} parameters")
 
         def distillation_losses(batch: Tensor) -> list[Tensor]:
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):

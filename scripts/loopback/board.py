@@ -15,7 +15,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
-from hilsim.hardware.measured.profile import Grid
+from hilsim.hardware.measured.profile import ProfileGrid
 from hilsim.hardware.measured.quality import QualityWarning
 from hilsim.hardware.measured.rig import Rig
 from hilsim.hardware.measured.sweep import load_models, record_steps
@@ -45,7 +45,7 @@ class Answered:
         return self.predicted_ms / self.measured_ms - 1
 
 
-def profile_into(file: Path, address: str, grid: Grid) -> list[QualityWarning]:
+def profile_into(file: Path, address: str, grid: ProfileGrid) -> list[QualityWarning]:
     """One more session of the board's profile in a recording. Returns the warnings about it."""
     with closing(Agent(Address.parse(address))) as board:
         return record_steps(board, load_models(board), file, grid, warm_up=1, repeats=3)[0]

@@ -22,7 +22,7 @@ from hilsim.commands.main import parse
 from hilsim.describe.address import Address
 from hilsim.errors import InputError
 from hilsim.hardware.conformance.exchanges import AgentUnderTest, whole_numbers
-from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.client import Agent, Timeouts
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame
 from hilsim.places import CODE as PROJECT
@@ -123,7 +123,7 @@ def faults_of(*arguments: str) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("short")
     found = faults_of(
         "--model", "a=README.md", "--model", "a=README.md", "--model", "b=nowhere", "--model", "b c=README.md",
@@ -179,7 +179,7 @@ def test_a_place_alone_names_the_model() -> None:
     assert list(settings.runners) == ["draft-0.2m", "other"]
 
 
-def test_a_port_that_is_taken_is_told_without_a_traceback() -> None:
+def test_a_port_that_is_taken_is_reported_without_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [sys.executable, "-m", "hilsim", "agent", *ENGINE[:-1], f"127.0.0.1:{taken.getsockname()[1]}"]
         done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=30)
@@ -190,14 +190,14 @@ def test_a_port_that_is_taken_is_told_without_a_traceback() -> None:
 
 @pytest.mark.parametrize("how", ["sleeping", "in one call", "swallowing"])
 @pytest.mark.slow
-def test_sigterm_in_the_middle_of_loading_ends_the_agent_in_time_and_the_client_is_told(how: str) -> None:
+def test_sigterm_in_the_middle_of_loading_ends_the_agent_in_time_and_the_client_is_notified(how: str) -> None:
     """Within 5 s of the wall: where the engine can be interrupted at once, else after `GRACE_S`."""
     options = ["--engine", "tests/fake_engines.py:Stuck", "--option", f"how={how}", "--model", "toy=README.md"]
     with started(*options, "--listen", "127.0.0.1:0") as (process, subject):
         faults: list[AgentFault] = []
 
         def load() -> None:
-            agent = Agent(Address(subject.host, subject.port), patience=Patience(silence_s=60))
+            agent = Agent(Address(subject.host, subject.port), patience=Timeouts(silence_s=60))
             try:
                 agent.load("toy")
             except AgentFault as fault:

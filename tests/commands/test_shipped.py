@@ -147,7 +147,7 @@ def test_a_figure_outside_its_own_range_is_refused() -> None:
 
 
 @pytest.mark.parametrize("application", ["sa8295p", "drive-orin-x"])
-def test_a_link_changes_the_target_alone_only_where_words_must_cross_it(application: str) -> None:
+def test_a_link_changes_the_target_alone_only_where_tokens_must_cross_it(application: str) -> None:
     file = PROJECT / "scenarios/ethernet.yaml"
     alone, speculative = [], []
     for link in ("1000base-t1", "pcie-gen3-x4", "ideal"):

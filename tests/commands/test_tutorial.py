@@ -40,7 +40,7 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     assert printed[0] == claimed[0]
 
 
-def test_it_says_the_targets_words_under_the_ratio_rule(tmp_path: Path) -> None:
+def test_it_emits_the_targets_tokens_under_the_ratio_rule(tmp_path: Path) -> None:
     file = tmp_path / "streak.py"
     file.write_text(FUNCTION, encoding="utf-8")
     setup = shipped(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from hilsim.compiler.deployed import deployed_config, twin
+from hilsim.compiler.deployed import deployed_config, meta_model
 from hilsim.compiler.findings import Finding
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of, place_of
@@ -526,7 +526,7 @@ def findings(name: str, under: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_finding_is_told_and_no_other(name: str) -> None:
+def test_every_finding_is_reported_and_no_other(name: str) -> None:
     expected = CASES[name].expected
     assert {under: shortened(findings(name, under)) for under in expected} == {
         under: short(text) for under, text in expected.items()
@@ -594,7 +594,7 @@ def test_a_parameter_used_twice_is_named_with_its_later_use() -> None:
     assert cell.place == f"rnn, {line_of('unrolled')}"
 
 
-def test_a_module_called_again_is_not_told_of_its_parameters_too() -> None:
+def test_a_module_called_again_is_not_reported_for_its_parameters_too() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -637,7 +637,7 @@ def test_tied_tensor_names_both_modules() -> None:
     assert found.line == line_of("tied")  # where the second of them is used
 
 
-def test_inputs_are_told_with_the_line_that_first_uses_them() -> None:
+def test_inputs_are_reported_with_the_line_that_first_uses_them() -> None:
     varies = one("a length that varies", TODAY, "dynamic-shape")
     assert varies.place == f"x, the module itself, {line_of('encoder')}"
     assert one("cache by index_put", TODAY, "int64").place == f"place, the module itself, {line_of('cache')}"
@@ -652,7 +652,7 @@ def test_what_leaves_for_the_host_is_no_size() -> None:
     assert one("nonzero", TODAY, "data-dependent-size").reason.startswith("the size of aten.nonzero.default's result")
 
 
-def test_integers_that_are_refused_are_told_node_by_node() -> None:
+def test_integers_that_are_refused_are_reported_node_by_node() -> None:
     """So that each of them leaves the unit; the inputs alone would be one note."""
     found = [finding for finding in findings("work on ids", DLA) if finding.rule == "int64"]
     assert [(finding.severity, finding.node) for finding in found] == [
@@ -678,7 +678,7 @@ def test_sizes_are_about_no_module_and_have_remedies() -> None:
     assert "fewer bits a weight" in told["graph-size"].remedy
 
 
-def test_findings_inside_a_branch_are_told_of_the_branch() -> None:
+def test_findings_inside_a_branch_are_reported_at_the_branch() -> None:
     found = one("what branches do", TRT10, "operator-missing")
     assert (found.node, found.operator) == ("cond", "aten.multinomial.default")
     assert found.line == line_of("branches")
@@ -747,7 +747,7 @@ def test_a_word_of_the_team_can_be_taken_back() -> None:
     assert told(book.findings(program_of("cumsum"), "g")) == {"error operator-missing aten.cumsum.default"}
 
 
-def test_a_rule_taken_out_is_not_told() -> None:
+def test_a_rule_taken_out_is_not_reported() -> None:
     """For every profile and condition: what a case shows of a rule comes from that rule and from nowhere else."""
     for of in NAMES:
         shown = {found.rule for name, case in CASES.items() if of in case.expected for found in findings(name, of)}
@@ -823,7 +823,7 @@ def test_every_rule_has_a_source() -> None:
         ("aten.topk.default", "aten.topkk.default", "aten.topkk.default", "operators of the table"),
     ],
 )
-def test_a_slip_in_a_profile_of_ones_own_is_told_with_its_place(
+def test_a_slip_in_a_profile_of_ones_own_is_reported_with_its_place(
     tmp_path: Path, old: str, new: str, place: str, remedy: str
 ) -> None:
     file = tmp_path / "mine.yaml"
@@ -873,7 +873,7 @@ def decoder(stand_in: NetworkConfig, rows: int, head: Head) -> ExportedProgram:
     """Llama 3.2 3B at its own sizes, with the stand-in's features."""
     model = load_named("model", Model, "llama-3.2-3b", PROJECT / "scenarios")
     config = deployed_config(model, stand_in, 512)
-    return exported(twin(f"target decode x{rows}", config, rows, 512, head))
+    return exported(meta_model(f"target decode x{rows}", config, rows, 512, head))
 
 
 @pytest.mark.parametrize("stand_in", [LLAMA, QWEN], ids=["llama", "qwen"])
@@ -939,7 +939,7 @@ DATA = "that depends on the data"
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_cannot_be_exported_is_said_with_its_line(function: Any, place: str, parts: tuple[str, ...]) -> None:
+def test_what_cannot_be_exported_is_reported_with_its_line(function: Any, place: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as caught:
         exported(Subject("mine", Plain(function), (x(2, 8),)))
     text = str(caught.value)
@@ -987,7 +987,7 @@ HERE = "tests.modules_for_findings"
         (f"{HERE}:raised", ("a factory that failed (TypeError",)),
     ],
 )
-def test_what_is_no_factory_is_said(spec: str, parts: tuple[str, ...]) -> None:
+def test_what_is_no_factory_is_reported(spec: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as caught:
         subject_of(spec)
     text = str(caught.value)

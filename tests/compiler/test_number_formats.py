@@ -251,7 +251,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("function", "inputs", "rule"), VALUES)
-def test_integers_beyond_32_bits_are_told_where_int64_becomes_int32(function: Any, inputs: Any, rule: str) -> None:
+def test_integers_beyond_32_bits_are_reported_where_int64_becomes_int32(function: Any, inputs: Any, rule: str) -> None:
     assert {one.rule for one in found(function, inputs, TRT8) if one.severity == "warning"} == (
         {rule} if rule else set()
     )
@@ -272,7 +272,7 @@ HALVES = [
 
 
 @pytest.mark.parametrize(("function", "severity"), HALVES)
-def test_floats_beyond_fp16_are_told_where_activations_are_fp16(function: Any, severity: str) -> None:
+def test_floats_beyond_fp16_are_reported_where_activations_are_fp16(function: Any, severity: str) -> None:
     told = of_rule(found(function, (numbers(4, 4),), TODAY), "constant-range")
     assert {one.severity for one in told} == ({severity} if severity else set())
     assert not of_rule(found(function, (numbers(4, 4),), TODAY, "fp32"), "constant-range")
@@ -307,7 +307,7 @@ def test_bitwise_operators_are_rewritten_exactly(function: Any, inputs: Any) -> 
     assert prove_programs(before, after, inputs, cases=60, exactness="bits").passed
 
 
-def test_spelled_readings_hold_for_the_toolchains_that_they_are_known_of() -> None:
+def test_alternative_readings_hold_for_the_toolchains_that_they_are_known_of() -> None:
     ids, x = torch.zeros(2, 2, dtype=torch.int64), numbers(2, 3)
 
     def add(x: Tensor, ids: Tensor) -> Tensor:

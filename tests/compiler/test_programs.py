@@ -140,7 +140,7 @@ def test_keyword_inputs_are_exported(write: Write, tmp_path: Path) -> None:
         ("[nn.ReLU(), 1]", ("a factory that returns list",)),
     ],
 )
-def test_what_a_factory_may_not_return_is_said(
+def test_what_a_factory_may_not_return_is_reported(
     write: Write, tmp_path: Path, returned: str, parts: tuple[str, ...]
 ) -> None:
     name = write(f"returns_{len(returned)}", f"def build():\n    return {returned}\n")

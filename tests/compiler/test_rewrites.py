@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from hilsim.compiler.rewrite import activations, indexing, topk, writing
 from hilsim.compiler.rewrite.apply import apply
-from hilsim.compiler.rewrite.proof import Judge, overload, prove
+from hilsim.compiler.rewrite.proof import OutputComparison, overload, prove
 from hilsim.compiler.rewrite.registry import REWRITES, Rewrite, by_name, rewrites_for
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -295,7 +295,7 @@ def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewri
             assert node.meta["val"].dim() < 6 or "view" in str(node.target) or not rewrite.contiguous
             assert keeps or str(node.target).split(".")[1] in PLAIN or node.target is operator.mul
         expected, found = module(*tensors), program.module()(*tensors)
-        judge = Judge(rewrite.exactness, rewrite.bound, strict_nan=True, in_order=False)
+        judge = OutputComparison(rewrite.exactness, rewrite.bound, strict_nan=True, in_order=False)
         judge.look(expected, found, tensors[0], ())
         assert not judge.detail
 

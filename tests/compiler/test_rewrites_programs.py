@@ -219,7 +219,7 @@ class Speaker(nn.Module):
 
 # Activations in another order in memory are what a view behind a rewritten node would trip over.
 @pytest.mark.slow
-def test_a_language_model_with_everything_rewritten_says_the_same() -> None:
+def test_a_language_model_with_everything_rewritten_computes_the_same() -> None:
     tokens = torch.randint(0, 50, (1, 7), generator=torch.Generator().manual_seed(0))
     tokens[0, :2] = torch.tensor([0, 49])
     args = tokens, torch.tensor([0, 8]), torch.full((1, 1), 0.5)

@@ -9,7 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from hilsim.compiler import sized
-from hilsim.compiler.deployed import twin
+from hilsim.compiler.deployed import meta_model
 from hilsim.compiler.program import Subject, exported
 from hilsim.describe.head import Head, LogitsHead, TopKSamplingHead
 from hilsim.networks.network import NetworkConfig
@@ -41,7 +41,7 @@ def test_a_program_at_a_size_is_its_export(head: Head) -> None:
     def at(rows: int, context: int) -> Subject:
         made.append(rows)
         config = NetworkConfig(**{**SIZES, "max_positions": context})  # type: ignore[arg-type]
-        return twin("decoder", config, rows, context, head)
+        return meta_model("decoder", config, rows, context, head)
 
     for rows, context in ((1, 64), (1, 31), (5, 64), (16, 52), (7, 9), (8, 4), (3, 4)):
         program = sized.program_at(at, rows, context, ("test", repr(head)))

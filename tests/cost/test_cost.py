@@ -172,7 +172,7 @@ def test_the_ledger_by_hand() -> None:
     assert ledgers(setup)["sa8295p"].used_bytes - ledgers(shared)["sa8295p"].used_bytes > 2 * weights
 
 
-def test_more_talkers_need_more_cache() -> None:
+def test_more_sessions_need_more_cache() -> None:
     one, three = ledgers(shipped("orin_8295")), ledgers(shipped("orin_8295", "workload.talkers=3"))
     for name in one:
         assert three[name].used_bytes > one[name].used_bytes

@@ -80,7 +80,7 @@ def test_three_verdicts_and_their_conditions_by_hand() -> None:
     assert "anywhere in the range" in str(hopeless)
 
 
-def test_figures_that_turn_it_only_together_are_said_to() -> None:
+def test_figures_that_turn_it_only_together_are_reported() -> None:
     """2,000 bytes free; either figure takes 1,500 of them, both 3,000."""
     fit = fits_of(sized(NEED + 3000, (NEED + 1500, NEED + 3000), 1000, (1000, 2500)))["tiny-chip"]
     assert fit.verdict == "fits only if"

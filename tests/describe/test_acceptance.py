@@ -1,4 +1,4 @@
-"""Acceptance as it is typed in: every form means what it says, by enumeration of rounds, and converts exactly."""
+"""Acceptance as users state it: every form means what it says, by enumeration of rounds, and converts exactly."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_conditional_chances_come_back_from_their_marginal_shares(chances: tuple
 
 
 def test_conditional_and_marginal_of_one_list_are_two_things() -> None:
-    """The negative control: mixed up, 0.8, 0.6, 0.4 by place would make other tokens a round."""
+    """The negative control: mixed up, 0.8, 0.6, 0.4 by position would make other tokens a round."""
     given = (0.8, 0.6, 0.4)
     assert mean(list(Conditional(conditional=given).chances)) == pytest.approx(0.8 + 0.48 + 0.192)
     assert mean(list(Marginal(marginal=given).chances)) == pytest.approx(1.8)
@@ -97,32 +97,32 @@ def came_to(folder: Path, acceptance: str, drafted: int, *more: str) -> tuple[di
     return speculation(trace), document(setup, {}, baseline, trace)["notes"]
 
 
-def test_a_run_accepts_as_much_over_drafted_as_was_typed_and_says_what_it_took(tmp_path: Path) -> None:
+def test_a_run_accepts_as_much_over_drafted_as_was_given_and_states_what_it_used(tmp_path: Path) -> None:
     """With 7 drafts some 2,400 rounds of a standard deviation of 2 tokens: 0.02 of a share is five of the mean's."""
     found, notes = came_to(tmp_path, "{accepted_over_drafted: 0.35, drafted: 7}", 7)
     assert found["draft_acceptance_rate"] == pytest.approx(0.35, abs=0.02)
     assert "0.35 accepted over drafted, 7 drafted a round, is 3.45 tokens a round and a chance of 0.73" in notes[0]
-    assert not [note for note in notes if "that was typed" in note]
+    assert not [note for note in notes if "that was given" in note]
 
 
 def test_a_figure_that_came_out_far_from_what_was_typed_is_noted_with_the_other_way_to_type_it(tmp_path: Path) -> None:
     _, notes = came_to(tmp_path, "0.35", 7)
-    (far,) = [note for note in notes if "that was typed" in note]
+    (far,) = [note for note in notes if "that was given" in note]
     assert "--set 'logits.acceptance={accepted_over_drafted: 0.35, drafted: 7}'" in far
     assert "once all before it in its round were accepted" in notes[0]
     # The controls: a single draft is accepted as often as typed, and nearly certain drafts are hardly less.
     for acceptance, drafted in (("0.35", 1), ("0.99", 4)):
         _, notes = came_to(tmp_path, acceptance, drafted)
-        assert not [note for note in notes if "that was typed" in note]
+        assert not [note for note in notes if "that was given" in note]
 
 
 def test_other_rounds_than_those_of_the_log_are_noted(tmp_path: Path) -> None:
     _, notes = came_to(tmp_path, "{accepted_over_drafted: 0.35, drafted: 7}", 2)
     assert any("do not all draft 7 tokens" in note for note in notes)
     _, notes = came_to(tmp_path, "{tokens_a_round: 3.45, drafted: 7}", 2)
-    assert any("not the 3.45 that were typed" in note for note in notes)
+    assert any("not the 3.45 that were given" in note for note in notes)
     _, notes = came_to(tmp_path, "{marginal: [0.9, 0.7]}", 4)
-    assert any("2 places and 4 were drafted" in note for note in notes)
+    assert any("2 positions and 4 were drafted" in note for note in notes)
 
 
 def test_marginal_shares_are_what_a_run_comes_to(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_places_that_cannot_be_written_to(tmp_path: Path, capsys: pytest.Capture
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link.yaml", "table.yaml"]
 
 
-def test_a_closed_pipe_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_reported_in_one_line(tmp_path: Path) -> None:
     table_setup(tmp_path, "workload.requests=1")
     command = f"{sys.executable} simulate.py {tmp_path}/table.yaml --set workload.requests=3000 | head -n 1"
     done = subprocess.run(

@@ -100,7 +100,7 @@ REFUSED = {
         {"id": "b", "turns": ["One."], "system": " "},
         ["system: text; expected a text that is not empty"],
     ),
-    "a key twice": ('{"id": "b", "turns": ["One."], "turns": ["Two."]}', ["the key 'turns' stands there twice"]),
+    "a key twice": ('{"id": "b", "turns": ["One."], "turns": ["Two."]}', ["the key 'turns' twice"]),
     "no object": ("[1]", ["line 2: found a JSON list"]),
     "no JSON": ("{", ["line 2: found unreadable JSON"]),
 }
@@ -186,7 +186,7 @@ def test_a_system_text_that_a_template_leaves_out_or_refuses_is_named(tmp_path: 
 def test_what_is_known_and_not_used_is_noted(tmp_path: Path) -> None:
     rows = [{"question_id": 1, "category": "x", "turns": ["Open the window."]}]
     setup = setup_of(tmp_path, rows)
-    assert any("these are not used: category" in note for note in notes(setup, run(setup)[0]))
+    assert any("Not used from the conversations' file: category" in note for note in notes(setup, run(setup)[0]))
     plain = setup_of(tmp_path, [{"id": "1", "turns": ["Open the window."]}])
     assert not any("not used" in note for note in notes(plain, run(plain)[0]))
 

@@ -145,7 +145,7 @@ def test_tokenizers_decide_whether_two_folders_pair(tmp_path: Path) -> None:
         pair(target, other)
 
 
-def test_what_is_unknown_of_a_vocabulary_is_said(tmp_path: Path) -> None:
+def test_what_is_unknown_of_a_vocabulary_is_reported(tmp_path: Path) -> None:
     bare = write(tmp_path / "bare")
     notes = folder_notes(pair(bare, "llama-3.2-1b"))
     assert any("Its vocabulary is unknown" in note for note in notes)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core.core_schema import ErrorType
 
 from hilsim.commands.main import main
-from hilsim.compiler.fallback_options import WayOut
+from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.cost.verdict import PlacementRemedy
 from hilsim.describe.catalogue import FOLDERS, file_of, known_name, load_chip, load_record, stamp, written_chip
 from hilsim.describe.chip import Chip
@@ -52,7 +52,7 @@ SPELLINGS = (
 
 
 @pytest.mark.parametrize(("kind", "one"), SHIPPED, ids=lambda value: value if isinstance(value, str) else value.name)
-def test_every_shipped_name_means_itself_however_it_is_spelled(kind: str, one: KnownName) -> None:
+def test_every_shipped_name_means_itself_however_it_is_written(kind: str, one: KnownName) -> None:
     for name in (one.name, *one.aliases):
         for spelling in SPELLINGS:
             assert resolve(spelling(name), NAMED[kind], kind) == (one.name,), spelling(name)
@@ -278,7 +278,7 @@ def complaint(*overrides: str, file: Path = ORIN) -> str:
         ("ctx-size=2048", "context_tokens", "Did you mean"),
         ("policy.num_speculative_tokens=4", "called draft_tokens", "Did you mean"),
         ("policy.draft_max=4", "policy.most", "Did you mean"),
-        ("policy.temperature=0.5", "belongs into the block sampling", "Did you mean"),
+        ("policy.temperature=0.5", "belongs in the block sampling", "Did you mean"),
         ("policy.name=speculative", "Did you mean 'sync'?", "Remove"),
         ("policy.name=Target-Only", "Did you mean 'target_only'?", "Remove"),
         ("accept=rejection_sampling", "Did you mean 'ratio'?", "Remove"),
@@ -367,7 +367,7 @@ def test_a_path_that_is_there_is_read_through_home(monkeypatch: pytest.MonkeyPat
 
 def test_remedies_can_be_pasted_into_a_shell() -> None:
     changes = ("target.widths=[1, 8]", "draft.head={name: top_k, k: 5}", "question=what's *this*, $HOME?", "link=ideal")
-    for remedy in (PlacementRemedy(changes, "because", 0.9, 20.0), WayOut(changes, "because", 20.0)):
+    for remedy in (PlacementRemedy(changes, "because", 0.9, 20.0), FallbackOption(changes, "because", 20.0)):
         command = str(remedy).partition("  (")[0]
         assert shlex.split(command) == [part for change in changes for part in ("--set", change)]
     assert typed(["link=ideal"]) == "--set link=ideal"

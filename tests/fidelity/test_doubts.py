@@ -144,7 +144,7 @@ def test_a_unit_in_another_place_is_not_overlooked(tmp_path: Path) -> None:
         read_log(file)
 
 
-def test_nothing_that_was_really_measured_is_doubted() -> None:
+def test_nothing_that_was_measured_is_doubted() -> None:
     """The control: every shipped row, and the shipped log of two devices."""
     cases, _, _ = resolve(read_measurements(SHIPPED))
     assert len(cases) > 400

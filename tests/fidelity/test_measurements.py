@@ -106,11 +106,11 @@ def test_one_id_with_two_values_is_a_contradiction_whatever_else_differs(tmp_pat
     [{"value": "30.2"}, {"value": "33", "runtime": "another"}, {"value": "33", "note": "@50 W"},
      {"value": "33", "context_len": "2048"}, {"value": "33", "batch": "2"}, {"value": "33", "weight_bits": "8"}],
 )  # fmt: skip
-def test_rows_that_agree_or_are_told_apart_are_no_contradiction(change: dict[str, str], tmp_path: Path) -> None:
+def test_rows_that_agree_or_are_distinguished_are_no_contradiction(change: dict[str, str], tmp_path: Path) -> None:
     assert len(read_measurements(csv_file(tmp_path, {}, change))) == 2
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     found = faults(csv_file(tmp_path, {}, {"value": "nan", "batch": "0"}, {"kind": "x", "model": ""}, {"value": "40"}))
     assert [fault.split(": ")[1] for fault in found] == [
         "line 3, value", "line 3, batch", "line 4, model", "line 4, kind", "line 5",
@@ -144,7 +144,7 @@ def test_unknown_devices_and_precisions_are_refused_together(
     assert refused(capsys, "calibrate", str(file), "--chip", "orin-nx-16gb").splitlines() == message
 
 
-def test_bad_rows_are_skipped_only_when_asked_to_and_each_is_said(
+def test_bad_rows_are_skipped_only_when_asked_to_and_each_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = csv_file(tmp_path, {}, *STRANGERS)

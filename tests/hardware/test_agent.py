@@ -105,7 +105,7 @@ def test_only_the_step_itself_is_timed() -> None:
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), st.data()), min_size=1, max_size=8))
-def test_any_order_of_steps_says_what_fresh_engines_say(steps: list[tuple[list[int], Any]]) -> None:
+def test_any_order_of_steps_gives_what_fresh_engines_give(steps: list[tuple[list[int], Any]]) -> None:
     """Three words only, so that prefixes are shared all the time; now and then the engine fails."""
     runner = runner_of(Failing())
     for tokens, data in steps:
@@ -223,7 +223,7 @@ def served(engine: Chain, **changes: Any) -> Iterator[AgentUnderTest]:
         listener.close()
 
 
-def test_signs_of_life_come_while_a_step_takes_long_and_never_after_it() -> None:
+def test_heartbeats_come_while_a_step_takes_long_and_never_after_it() -> None:
     with served(Chain(step_s="0.3")) as subject, subject.loaded() as talk:
         before = talk.alive
         talk.step([1, 2, 3], 0)
@@ -321,7 +321,7 @@ def test_what_an_engine_gives_and_must_not_is_one_line_of_the_log(
     assert capsys.readouterr().err == f"engine of toy: {line}\n"
 
 
-def test_an_exception_of_several_lines_is_told_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_of_several_lines_is_reported_in_one(capsys: pytest.CaptureFixture[str]) -> None:
     class Lost(Chain):
         def run(self, tokens: Sequence[int], wanted: int) -> Output:
             raise RuntimeError("NPU context lost\nsecond line.\n")
@@ -331,7 +331,7 @@ def test_an_exception_of_several_lines_is_told_in_one(capsys: pytest.CaptureFixt
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_who_says_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "HELLO_S", 0.2)
     with served(Chain()) as subject:
         with subject.admitted() as talk:
@@ -400,7 +400,7 @@ def test_long_names_come_back_short() -> None:
             assert len(answer.fields["message"]) < 1000
 
 
-def test_ids_without_logits_are_told_as_they_are_and_logits_refused() -> None:
+def test_ids_without_logits_are_reported_as_they_are_and_logits_refused() -> None:
     with served(Chain(gives="tokens")) as subject, subject.loaded() as talk:
         assert subject.facts["gives"] == ["tokens"]
         assert talk.step([1, 2], 0).ids == talk.step([1, 2], 1).ids

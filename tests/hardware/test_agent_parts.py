@@ -77,7 +77,7 @@ def test_boards_without_sensors_and_sensors_that_cannot_be_read_say_nothing(tmp_
         assert sensors.energy_mj(sensors.before(), 5) is None
 
 
-def test_a_checkpoint_says_what_the_decoder_says() -> None:
+def test_a_checkpoint_computes_what_the_decoder_computes() -> None:
     engine = Checkpoint(DRAFT)
     facts = engine.load()
     assert (facts.vocabulary, facts.context, facts.widths, facts.logits) == (2048, 1024, None, True)
@@ -124,7 +124,7 @@ def test_digests_tell_tokenizers_and_weights_apart() -> None:
         ("{", False),
     ],
 )
-def test_a_vocabulary_has_one_digest_however_it_is_spelled(tmp_path: Path, text: str, known: bool) -> None:
+def test_a_vocabulary_has_one_digest_however_it_is_written(tmp_path: Path, text: str, known: bool) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
     same = "ff" if not known else tokenizer_digest(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0, "b": 1, "<x>": 2}}}')
@@ -183,7 +183,7 @@ def test_a_program_behind_a_pipe(tmp_path: Path) -> None:
     [(50, "ended with exit status 7 at 'step'"), (51, "ended by SIGKILL at 'step'"),
      (52, "did not answer 'step' in time"), (53, "which is no JSON object"), (54, "no memory")],
 )  # fmt: skip
-def test_a_program_that_fails_is_told_of_and_started_again(tmp_path: Path, token: int, words: str) -> None:
+def test_a_program_that_fails_is_reported_and_started_again(tmp_path: Path, token: int, words: str) -> None:
     engine = runtime(tmp_path, timeout="1" if token == 52 else "20")
     engine.prefill([1])
     with pytest.raises(RuntimeFault, match=words):

@@ -16,7 +16,7 @@ from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.chip import Chip, RatePoint, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.model import Model
-from hilsim.hardware.measured.profile import Grid, asks
+from hilsim.hardware.measured.profile import ProfileGrid, asks
 from hilsim.hardware.wire.exchange import ModelFacts
 from hilsim.places import CODE as PROJECT
 from tests.recordings import HERE, as_the_chip, facts_of, recorded, unit_of
@@ -109,7 +109,7 @@ def test_a_recording_of_one_model_says_what_it_leaves_open(tmp_path: Path, capsy
 def test_steps_of_one_row_leave_all_operation_rates_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = Grid(rows=(1,), cached=(0, 128, 512), prompts=(1,))
+    grid = ProfileGrid(rows=(1,), cached=(0, 128, 512), prompts=(1,))
     took = as_the_chip(true_unit(), "fp32", STAND_INS)
     chip = calibrated(tmp_path, recorded(tmp_path / "a.jsonl", STAND_INS, took, grid=grid))
     assert "all operation rates" in capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_a_board_without_overheads_is_not_given_those_of_the_file(tmp_path: Path
     slim = true_unit().model_copy(
         update=dict.fromkeys(("step_overhead", "layer_overhead", "wide_layer_overhead"), figure(0.0002, "ms"))
     )
-    facts, grid = STAND_INS[1:], Grid(rows=(1, 4, 32), cached=(0, 512), prompts=(64,))
+    facts, grid = STAND_INS[1:], ProfileGrid(rows=(1, 4, 32), cached=(0, 512), prompts=(64,))
     chip = calibrated(tmp_path, recorded(tmp_path / "a.jsonl", facts, as_the_chip(slim, "fp32", facts), grid=grid))
     seen = [Step(Phase.DECODE, 1, 200), Step(Phase.VERIFY, 4, 100), Step(Phase.PREFILL, 64, 0)]
     assert max(errors(chip.units["cpu"], slim, "fp32", facts, seen)) < 0.1
@@ -130,7 +130,7 @@ def test_a_board_without_overheads_is_not_given_those_of_the_file(tmp_path: Path
 
 def test_times_of_other_shapes_give_a_bad_residual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The control: the same times, dealt out anew over the shapes. No constants make sense of them, and it is said."""
-    grid, facts = Grid(rows=(1, 4, 32), cached=(0, 512), prompts=(64,)), STAND_INS[:2]
+    grid, facts = ProfileGrid(rows=(1, 4, 32), cached=(0, 512), prompts=(64,)), STAND_INS[:2]
     took, shapes = as_the_chip(true_unit(), "fp32", facts), asks(facts, grid)
     times = list(map(took, shapes))
     random.Random(3).shuffle(times)
@@ -155,7 +155,11 @@ def test_steps_of_shipped_chips_are_met_by_their_own_form(
     took = as_the_chip(truth, precision, facts)
     rows = None if widths is not None else (1, 3, 8, 16, 128)
     file = recorded(
-        tmp_path / "a.jsonl", facts, lambda ask: 1.3 * took(ask), noise=0.01, grid=Grid(rows, (0, 768), (32, 256))
+        tmp_path / "a.jsonl",
+        facts,
+        lambda ask: 1.3 * took(ask),
+        noise=0.01,
+        grid=ProfileGrid(rows, (0, 768), (32, 256)),
     )
     made = calibrated(tmp_path, file, "--unit", unit, "--precision", precision, chip=chip)
     there = made.units[unit]
@@ -169,13 +173,13 @@ def took_of(unit: Unit, precision: str, model: Model, widths: tuple[int, ...] | 
     return Roofline(model, unit, precision, widths, 1024).duration_ns(step)
 
 
-def test_other_names_are_told_by_model_arguments(tmp_path: Path) -> None:
+def test_other_names_are_given_by_model_arguments(tmp_path: Path) -> None:
     facts = [
         ModelFacts("verifier", 2048, 1024, None, ("tokens",)),
         ModelFacts("drafter", 2048, 1024, None, ("tokens",)),
     ]
     described = {"verifier": "stand-in-target", "drafter": "stand-in-draft-0.8m"}
-    grid = Grid(rows=(1, 8), cached=(0, 512), prompts=(64,))
+    grid = ProfileGrid(rows=(1, 8), cached=(0, 512), prompts=(64,))
     file = recorded(tmp_path / "a.jsonl", facts, as_the_chip(true_unit(), "fp32", facts, described), grid=grid)
     options = [word for pair in described.items() for word in ("--model", "=".join(pair))]
     assert calibrated(tmp_path, file, *options).units["cpu"].precisions["fp32"].memory_rate.kind == "fitted"
@@ -185,7 +189,7 @@ def test_other_names_are_told_by_model_arguments(tmp_path: Path) -> None:
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of a model that nobody has described, and of one of another vocabulary than it is called after."""
     facts = [ModelFacts("mine", 2048, 64, None, ("tokens",)), ModelFacts("qwen3-8b", 2048, 64, None, ("tokens",))]
-    grid = Grid(rows=(1, 2), cached=(0,), prompts=(8,))
+    grid = ProfileGrid(rows=(1, 2), cached=(0,), prompts=(8,))
     return recorded(tmp_path_factory.mktemp("strangers") / "a.jsonl", facts, lambda ask: 1e6, grid=grid, repeats=1)
 
 

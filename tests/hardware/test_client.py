@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from hilsim.describe.address import Address
-from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.client import Agent, Timeouts
 from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from hilsim.hardware.wire.frames import Frame, Tensor, encoded
 from hilsim.places import CODE as PROJECT
@@ -39,8 +39,8 @@ from tests.hardware_fakes import (
     tensors_of,
 )
 
-CALM = Patience(connect_s=5, silence_s=5, step_s=5, load_s=5)  # where an answer comes, however busy the machine
-HASTY = Patience(connect_s=0.5, silence_s=0.15, step_s=0.4, load_s=0.4)
+CALM = Timeouts(connect_s=5, silence_s=5, step_s=5, load_s=5)  # where an answer comes, however busy the machine
+HASTY = Timeouts(connect_s=0.5, silence_s=0.15, step_s=0.4, load_s=0.4)
 ASK = StepRequest("toy", "verify", (1, 2, 3, 4, 5), 2, 3, "logits")
 
 
@@ -55,7 +55,7 @@ def nothing_takes_long() -> Iterator[None]:
 def fault_of(
     script: Script,
     do: Callable[[Agent], object] = lambda agent: agent.execute(ASK),
-    patience: Patience = CALM,
+    patience: Timeouts = CALM,
 ) -> AgentFault:
     """What becomes of one question to an agent with this script; the connection is gone afterwards."""
     with Scripted(script) as server:
@@ -86,7 +86,7 @@ def test_addresses(text: str, host: str, port: int) -> None:
      "tcp://a:７", "tcp://::1:7295", "tcp://[::1]", "tcp://[::1", "tcp://[x]:1", "tcp://a b:1", "tcp://u@a:1",
      "tcp://a:1/path", "tcp://a:1:2", "tcp://-a:1", "tcp://a:+1", "tcp://a: 1", "tcp://[127.0.0.1]:1"],
 )  # fmt: skip
-def test_what_is_no_address_is_told_with_what_is(text: str) -> None:
+def test_what_is_no_address_is_reported_with_what_is(text: str) -> None:
     with pytest.raises(ValueError, match=r"[^;]+; .*(tcp://|port from 1|IPv6)"):
         Address.parse(text)
 
@@ -108,7 +108,7 @@ def obliging(wire: Wire) -> None:
             wire.send("loaded", {**again, **LOADED})
 
 
-def test_answers_are_what_was_said() -> None:
+def test_answers_are_what_the_agent_sent() -> None:
     with Scripted(obliging) as server:
         agent = Agent(server.address, patience=CALM)
         assert agent.load("toy") == FACTS
@@ -160,7 +160,7 @@ def test_no_token_is_proven_where_none_is_asked_for() -> None:
     assert seen[0].fields["proof"] is None
 
 
-def test_signs_of_life_keep_a_long_step_waiting() -> None:
+def test_heartbeats_keep_a_long_step_waiting() -> None:
     """0.3 s of work with a silence limit of 0.15 s."""
 
     def script(wire: Wire) -> None:
@@ -172,7 +172,7 @@ def test_signs_of_life_keep_a_long_step_waiting() -> None:
         wire.read()
 
     with Scripted(script) as server:
-        agent = Agent(server.address, patience=Patience(connect_s=1, silence_s=0.15, step_s=5))
+        agent = Agent(server.address, patience=Timeouts(connect_s=1, silence_s=0.15, step_s=5))
         assert agent.execute(ASK).wall_ns > 0.3e9
         agent.close()
 
@@ -187,7 +187,7 @@ def test_a_large_answer_over_a_slow_line_is_no_silence() -> None:
         wire.read()
 
     with Scripted(script) as server:
-        agent = Agent(server.address, patience=Patience(connect_s=1, silence_s=0.1, step_s=5))
+        agent = Agent(server.address, patience=Timeouts(connect_s=1, silence_s=0.1, step_s=5))
         assert agent.execute(ASK).duration_ns == 1000
         agent.close()
 
@@ -304,7 +304,7 @@ def test_a_refusal_is_a_refusal() -> None:
     )
 
 
-def test_another_protocol_is_told_as_that() -> None:
+def test_another_protocol_is_reported_as_that() -> None:
     def later(wire: Wire) -> None:
         wire.send("welcome", {**WELCOME, "protocol": [2, 3]})
 
@@ -472,7 +472,7 @@ def test_an_engine_s_fault_leaves_the_connection_as_it_is() -> None:
         agent.close()
 
 
-def test_a_model_that_cannot_be_loaded_is_told_as_that_in_one_line() -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_as_that_in_one_line() -> None:
     def script(wire: Wire) -> None:
         wire.greet()
         again = {"id": wire.read().fields["id"], "code": "engine", "fatal": False}
@@ -579,7 +579,7 @@ def test_an_agent_still_at_our_former_step_is_waited_for() -> None:
         wire.until_step()
 
     with Scripted(dies, busy, busy, obliging) as server:
-        agent = Agent(server.address, patience=Patience(connect_s=2))
+        agent = Agent(server.address, patience=Timeouts(connect_s=2))
         with pytest.raises(AgentFault, match="died"):
             agent.execute(ASK)
         assert agent.execute(ASK).duration_ns == 1000
@@ -674,7 +674,7 @@ def test_the_shipped_agent_answers(shipped: tuple[Address, subprocess.Popen[str]
 def test_the_shipped_agent_stopped_and_killed(shipped: tuple[Address, subprocess.Popen[str]]) -> None:
     """A stopped process is silent and goes on later; a killed one is gone."""
     agent, ask = (
-        Agent(shipped[0], patience=Patience(silence_s=1.5)),
+        Agent(shipped[0], patience=Timeouts(silence_s=1.5)),
         StepRequest("draft", "draft", (1, 2, 3), 2, 1, "logits"),
     )
     before = agent.execute(ask)

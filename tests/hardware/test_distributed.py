@@ -24,7 +24,7 @@ from hilsim.hardware.distributed.boards import Devices, require_real
 from hilsim.hardware.distributed.expected import ExpectedToken, TokenCheck, check_tokens
 from hilsim.hardware.distributed.measured_run import MeasuredRun
 from hilsim.hardware.distributed.overhead import Overhead, measure_overhead, with_overhead
-from hilsim.hardware.distributed.wall import WallEnvironment, Worker
+from hilsim.hardware.distributed.wall import WallEnvironment, WorkerThread
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
@@ -125,7 +125,7 @@ class SleepingWire:
     """A wire that sleeps: 2 ms in hand, 1 ms on its way."""
 
     def __init__(self) -> None:
-        self.hand, self.way = Worker("hand"), Worker("way")
+        self.hand, self.way = WorkerThread("hand"), WorkerThread("way")
         self.sizes: list[int] = []
 
     def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
@@ -199,7 +199,7 @@ def test_a_real_run_in_lockstep_does_what_the_simulation_does_and_never_earlier(
 
 
 @pytest.mark.parametrize("policy", ["{name: async, min_batch: 2, max_ahead: 6}", "{name: pipelined, draft_tokens: 3}"])
-def test_chips_that_do_not_wait_for_each_other_really_work_at_once(
+def test_chips_that_do_not_wait_for_each_other_work_at_the_same_time(
     policy: str, tmp_path: Path, wires: dict[str, SleepingWire]
 ) -> None:
     setup = table_setup(tmp_path, *QUICK, f"policy={policy}", "workload.output_tokens=40")
@@ -218,7 +218,7 @@ def test_chips_that_do_not_wait_for_each_other_really_work_at_once(
         assert device.check.checked > 20
 
 
-def test_what_a_chip_is_asked_is_what_was_said(tmp_path: Path, wires: dict[str, SleepingWire]) -> None:
+def test_what_a_chip_is_asked_follows_the_tokens_emitted(tmp_path: Path, wires: dict[str, SleepingWire]) -> None:
     target, draft = Sleeper("target"), Sleeper("draft")
     measured, _ = run(table_setup(tmp_path, *QUICK), wires, target, draft)
     answer = [token for one in measured.rounds for token in one.tokens]

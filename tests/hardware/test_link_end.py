@@ -27,7 +27,7 @@ from hilsim.describe.catalogue import load_record
 from hilsim.describe.link import Link
 from hilsim.errors import ChipLost, InputError
 from hilsim.hardware.agent import listen
-from hilsim.hardware.agent.listen import listening, serve, spelled
+from hilsim.hardware.agent.listen import address_text, listening, serve
 from hilsim.hardware.agent.serve import Service
 from hilsim.hardware.distributed import link_end
 from hilsim.hardware.distributed.link_end import HEAD, MAGIC, Peer, served
@@ -59,7 +59,7 @@ def ends() -> Iterator[tuple[Served, Served]]:
     door = listeners[2].getsockname()
     made = []
     for listener in listeners[:2]:
-        service = Service({}, {"peer": spelled(door)}, TOKEN, 1.0, 1)
+        service = Service({}, {"peer": address_text(door)}, TOKEN, 1.0, 1)
         peer = Peer(service)
         threading.Thread(target=serve, args=(listener, partial(served, peer)), daemon=True).start()
         made.append(Served(Address(*listener.getsockname()), peer, door))
@@ -195,7 +195,7 @@ def test_an_end_that_is_gone_fails_whoever_would_send_by_it(ends: tuple[Served, 
         (["--listen", "127.0.0.1:0", "--peer", "127.0.0.1:0"], "port 0"),
     ],
 )
-def test_what_is_wrong_with_a_command_line_is_said(arguments: list[str], words: str) -> None:
+def test_what_is_wrong_with_a_command_line_is_reported(arguments: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         command.run(parse(["link-end", *arguments]))
 
@@ -233,7 +233,7 @@ def test_a_shaped_link_is_described_as_it_is_shaped(tmp_path: Path) -> None:
     assert wire_ns(link, 14_480) == pytest.approx(1e9 * (14_480 + 11 * 90) / 12.5e6, rel=0.02)
 
 
-def test_netem_is_told_rate_delay_and_what_it_does_not_see() -> None:
+def test_netem_is_given_rate_delay_and_what_it_does_not_see() -> None:
     assert " ".join(netem("a", Shape(100e6, 0.0015))) == (
         "tc -n a qdisc add dev link0 root netem limit 10000 delay 1500us rate 100000000bit 24"
     )

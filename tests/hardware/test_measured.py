@@ -12,7 +12,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
-from hilsim.hardware.measured.rig import Place, Rig
+from hilsim.hardware.measured.rig import Rig, RigUnit
 from hilsim.hardware.measured.unit import MeasuredUnit
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
 from hilsim.runs.run import Sources, run_both
@@ -82,7 +82,7 @@ def benched(setup: Setup, chip: ModelChip, stand_in: Callable[[], ModelChip | No
         placed = next(p for p in setup.roles.values() if name == p.placement.unit)
         facts = {role: chip.load(role) for role, p in setup.roles.items() if p.track == placed.track}
         unit = MeasuredUnit(placed.track, name, backend, chip, facts, lambda *_: None, stand_in)
-        places[placed.track] = Place(name, backend, unit, chip, {}, None)
+        places[placed.track] = RigUnit(name, backend, unit, chip, {}, None)
     return Rig(setup, places)
 
 
@@ -105,7 +105,7 @@ def both(setup: Setup, rig: Rig | None = None) -> tuple[Trace, Trace]:
 
 @pytest.mark.parametrize("words", ["logits", "stand_in"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_chip_that_takes_what_the_model_says_leaves_the_same_trace(policy: str, words: str) -> None:
+def test_a_chip_that_takes_the_times_of_the_model_leaves_the_same_trace(policy: str, words: str) -> None:
     setup, stand_ins = scene(policy)
     measured, _ = scene(policy, *with_units(f"words={words}", "warm_up=0"))
     simulated = both(setup)

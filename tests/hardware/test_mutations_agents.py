@@ -14,9 +14,9 @@ import pytest
 
 from hilsim.describe.backend import Backend
 from hilsim.errors import ChipLost, SimulationError
-from hilsim.hardware.measured.profile import Grid, asks
+from hilsim.hardware.measured.profile import ProfileGrid, asks
 from hilsim.hardware.measured.unit import MeasuredUnit
-from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.client import Agent, Timeouts
 from hilsim.hardware.wire.exchange import AgentFault, StepRequest
 from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, FrameError, Tensor, read_frame
 from tests.hardware_fakes import DONE, LOADED, READY, VOCABULARY, WELCOME, Scripted, Wire, tensors_of
@@ -25,7 +25,7 @@ from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
 pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
 
 SEED = 20_261_129
-SOON = Patience(connect_s=2.0, silence_s=0.5, step_s=1.0, load_s=1.0)
+SOON = Timeouts(connect_s=2.0, silence_s=0.5, step_s=1.0, load_s=1.0)
 TALK = (3, 1, 4, 1, 5)
 REPLIES: dict[str, dict[str, Any]] = {
     "welcome": {"kind": "welcome", **WELCOME},
@@ -47,7 +47,7 @@ def read(path: Path) -> None:
         agent = Agent(server.address, patience=SOON)
         try:
             facts = agent.load("toy")
-            assert sum(len(ask.tokens) for ask in asks([facts], Grid())) < 10**8
+            assert sum(len(ask.tokens) for ask in asks([facts], ProfileGrid())) < 10**8
             for want in ("logits", "tokens", "nothing"):
                 answer = agent.execute(StepRequest("toy", "verify", TALK, 2, 3, want))  # type: ignore[arg-type]
                 assert answer.rows is None or np.isfinite(answer.rows).all()
@@ -140,7 +140,7 @@ def test_the_largest_model_that_may_be_claimed_is_profiled_within_bounds() -> No
     claims = {"vocabulary": 2**22, "context": 2**24, "widths": list(range(2**16 - 63, 2**16 + 1))}
     with Scripted(lambda wire: play(wire, REPLIES | {"load": REPLIES["load"] | claims})) as server:
         agent = Agent(server.address, patience=SOON)
-        found = asks([agent.load("toy")], Grid())
+        found = asks([agent.load("toy")], ProfileGrid())
         assert 8 * sum(len(ask.tokens) for ask in found) < 2**30
         agent.close()
 
@@ -159,7 +159,7 @@ def test_a_message_that_drips_is_a_stall_of_the_message(at_step: bool, monkeypat
             time.sleep(0.02)
 
     with Scripted(drips) as server:
-        agent, began = Agent(server.address, patience=Patience(step_s=600)), time.monotonic()
+        agent, began = Agent(server.address, patience=Timeouts(step_s=600)), time.monotonic()
         with pytest.raises(AgentFault, match=r"stalled: a message that was not whole 0\.4 s after it began"):
             agent.execute(StepRequest("toy", "verify", TALK, 2, 3, "logits"))
         assert time.monotonic() - began < 20

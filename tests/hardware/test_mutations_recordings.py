@@ -204,7 +204,7 @@ def test_one_nan_in_the_tensors_is_named_with_line_token_and_position(tmp_path: 
      (2, {"phase": "dream"}, "phase"), (2, {"temperature_c": math.inf}, "temperature_c")],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_what_no_recorder_writes_is_told_by_line_and_key(
+def test_what_no_recorder_writes_is_reported_by_line_and_key(
     line: int, changes: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "board.jsonl"

@@ -11,7 +11,7 @@ import pytest
 
 from hilsim.commands.main import main
 from hilsim.cost.step import Phase
-from hilsim.hardware.measured.profile import Grid, Shape, asks, swept, taken
+from hilsim.hardware.measured.profile import ProfileGrid, Shape, asks, swept, taken
 from hilsim.hardware.recordings.recording import Recording, entries_of, read_recording
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepRequest, StepResult
@@ -30,7 +30,7 @@ def shape_of(ask: StepRequest) -> Shape:
 
 @pytest.mark.parametrize("facts", [LARGE, SMALL, COMPILED, ModelFacts("tiny", 2, 1, None, ("tokens",))])
 def test_every_shape_is_asked_once_a_round_and_fits_the_context(facts: ModelFacts) -> None:
-    found = asks([facts], Grid())
+    found = asks([facts], ProfileGrid())
     assert set(Counter(map(shape_of, found)).values()) == {1}
     for ask in found:
         assert 0 <= ask.cached < len(ask.tokens) <= facts.context
@@ -40,7 +40,7 @@ def test_every_shape_is_asked_once_a_round_and_fits_the_context(facts: ModelFact
 
 
 def test_the_default_grid_follows_context_and_widths() -> None:
-    free, compiled = (list(map(shape_of, asks([facts], Grid()))) for facts in (LARGE, COMPILED))
+    free, compiled = (list(map(shape_of, asks([facts], ProfileGrid()))) for facts in (LARGE, COMPILED))
     assert {shape.cached for shape in free if not shape.reading} == {0, 64, 256, 768}
     assert {shape.rows for shape in free if not shape.reading} >= {1, 2, 5, 64, 128}
     assert {shape.rows for shape in compiled if not shape.reading} == {1, 8, 128}
@@ -51,7 +51,7 @@ def test_next_to_nothing_is_read_again_and_steps_follow_on_their_like() -> None:
     """A cache that keeps what it has: in a round only the first fill of each model has to be read."""
     held, read = {"large": 0, "small": 0}, Counter[str]()
     shapes = []
-    for ask in asks([LARGE, SMALL], Grid()):
+    for ask in asks([LARGE, SMALL], ProfileGrid()):
         read[ask.model] += max(0, ask.cached - held[ask.model])
         held[ask.model] = len(ask.tokens)
         shapes.append(shape_of(ask))
@@ -67,7 +67,7 @@ def test_next_to_nothing_is_read_again_and_steps_follow_on_their_like() -> None:
 
 
 def test_repeats_are_spread_over_the_whole_time_and_warm_up_comes_first() -> None:
-    one_round = asks([FACTS], Grid(rows=(1, 2, 4), cached=(0, 8), prompts=(16,)))
+    one_round = asks([FACTS], ProfileGrid(rows=(1, 2, 4), cached=(0, 8), prompts=(16,)))
     found = list(swept(Toy(), one_round, warm_up=2, repeats=3))
     assert [use for use, _, _ in found] == ["warm-up"] * 2 * len(one_round) + ["profile"] * 3 * len(one_round)
     places = [place for place, (_, ask, _) in enumerate(found) if ask == one_round[0]]
@@ -119,7 +119,7 @@ def test_an_interrupt_keeps_what_was_recorded(
     assert len(list(entries_of(read_recording(tmp_path / "a.jsonl")))) == 5
 
 
-def test_a_board_that_breaks_is_told_and_written_down(
+def test_a_board_that_breaks_is_reported_and_written_down(
     board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after(5, AgentFault("died", "it closed the connection"), monkeypatch)
@@ -160,7 +160,7 @@ def test_what_cannot_be_profiled_is_refused(
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_nobody_there_and_no_address_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_agent_and_no_address_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "a.jsonl")]
     assert main(["profile", "tcp://127.0.0.1:9", *out]) == 2
     assert "unreachable" in (told := capsys.readouterr().err)

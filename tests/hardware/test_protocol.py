@@ -130,20 +130,20 @@ def test_the_shipped_agent_keeps_to_it_with_real_networks() -> None:
     with agent("--model", "models/draft-0.2m", "--model", "other=models/draft-0.8m") as port:
         for model in ("draft-0.2m", "other"):
             found = outcomes(AgentUnderTest("127.0.0.1", port, model=model))
-            assert left_out(found) == {"long loads show signs of life", "a wrong token is denied"}
+            assert left_out(found) == {"long loads send heartbeats", "a wrong token is denied"}
             assert "vocabulary 2048, context 1024" in found["loading twice changes nothing"].found
 
 
 def test_a_second_program_keeps_to_it_too() -> None:
     assert left_out(outcomes(AgentUnderTest("127.0.0.1", TinyAgent().port))) == {
-        "long loads show signs of life",
+        "long loads send heartbeats",
         "a wrong token is denied",
     }
 
 
 def test_a_second_program_with_a_token() -> None:
     assert left_out(outcomes(AgentUnderTest("127.0.0.1", TinyAgent(token=TOKEN).port, TOKEN))) == {
-        "long loads show signs of life"
+        "long loads send heartbeats"
     }
 
 
@@ -205,7 +205,7 @@ def test_what_cannot_shake_hands_is_asked_no_more(
     assert (rest.name, rest.outcome, rest.checks) == (f"the other {len(checks.CHECKS) - 1}", "left out", 24)
 
 
-def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
+def test_a_token_that_is_missing_or_wrong_is_reported_once() -> None:
     port = TinyAgent(token=TOKEN).port
     first, rest = findings(AgentUnderTest("127.0.0.1", port))
     assert (first.name, first.outcome, rest.checks) == ("welcome comes first", "failed", 24)
@@ -221,7 +221,7 @@ def test_a_token_that_is_missing_or_wrong_is_told_once() -> None:
     )
 
 
-def test_an_agent_with_another_client_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_with_another_client_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformance_talk, "BUSY_S", 0.1)
     port = TinyAgent().port
     with socket.create_connection(("127.0.0.1", port)) as other:

@@ -134,7 +134,7 @@ def test_a_chain_is_what_its_definition_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 60, 200])
-def test_a_torn_last_line_is_left_out_and_told(tmp_path: Path, cut: int) -> None:
+def test_a_torn_last_line_is_left_out_and_reported(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "board.jsonl"
     record(file)
     whole = file.read_bytes()
@@ -226,7 +226,7 @@ def fill(recorder: Recorder, ask: StepRequest) -> None:
         recorder.add("target", ask, Toy().execute(ask), "said")
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_half_line(tmp_path: Path) -> None:
     """A limit on the size of files does what a full disk does: a line that does not fit is taken back."""
     file = tmp_path / "board.jsonl"
     recorder = recorder_of(file)
@@ -355,7 +355,7 @@ def test_one_cause_is_one_line_with_what_to_do(tmp_path: Path) -> None:
     )
 
 
-def test_what_stands_before_a_change_is_kept_as_is_told(tmp_path: Path) -> None:
+def test_what_precedes_a_change_is_kept_as_the_remedy_states(tmp_path: Path) -> None:
     file, kept = tmp_path / "FILE", tmp_path / "NEW"
     record(file)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -402,13 +402,13 @@ def forged_lines(lines: Sequence[bytes], changes: dict[str, object], line: int) 
      ({"prefix": "x"}, "prefix"), ({"cached": "1"}, "cached"), ({"tokens": [1, 2, 3, 4.5]}, "tokens")],
     ids=str,
 )  # fmt: skip
-def test_lines_that_cannot_be_are_told_by_key(tmp_path: Path, changes: dict[str, object], found: str) -> None:
+def test_lines_that_cannot_be_are_reported_by_key(tmp_path: Path, changes: dict[str, object], found: str) -> None:
     file = tmp_path / "board.jsonl"
     forged(file, changes)
     assert any(fault.startswith("line 2") and found in fault for fault in faults_of(file))
 
 
-def test_a_recording_of_another_version_is_told_as_that(tmp_path: Path) -> None:
+def test_a_recording_of_another_version_is_reported_as_that(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
     forged(file, {"recording": 2}, line=1)
     assert faults_of(file) == ["line 1: a recording of another version (2)"]
@@ -418,7 +418,7 @@ def chip_of(file: Path, unseen: str = "refuse") -> RecordedChip:
     return RecordedChip(read_recording(file), "interpolate" if unseen == "interpolate" else "refuse")
 
 
-def test_a_recorded_chip_says_what_the_chip_said(tmp_path: Path) -> None:
+def test_a_recorded_chip_answers_as_the_chip_did(tmp_path: Path) -> None:
     file = tmp_path / "board.jsonl"
     answers = record(file)
     chip = chip_of(file)
@@ -456,7 +456,7 @@ def test_recorded_faults_come_again_where_they_came(tmp_path: Path) -> None:
     assert replay.execute(ask).duration_ns == first + 1
 
 
-def test_words_are_put_together_from_other_steps(tmp_path: Path) -> None:
+def test_tokens_are_assembled_from_other_steps(tmp_path: Path) -> None:
     """Rows after 5, 6 and 7 tokens were said in one verify; another policy asks for those after 6 and 7 alone."""
     file = tmp_path / "board.jsonl"
     record(file, [ASKS[0], ASKS[1]])
@@ -480,20 +480,20 @@ def test_an_unseen_step_is_refused_with_what_is_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnseenStep) as caught:
         chip_of(file).execute(other)
     assert str(caught.value) == (
-        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), whose duration was not recorded; "
-        "expected a step of the recording (nearest: verify of 3 rows after 4 cached, 0.003 ms). "
+        "toy/gpu: found verify of 2 rows after 5 cached (model toy, want logits), whose duration is not in the "
+        "recording; expected a step of the recording (nearest: verify of 3 rows after 4 cached, 0.003 ms). "
         "Record this policy too, or set unseen: interpolate."
     )
     for unseen in ("refuse", "interpolate"):
         with pytest.raises(
-            UnseenStep, match=r"whose tokens were not recorded.*in another conversation.*words: stand_in"
+            UnseenStep, match=r"whose tokens are not in the recording.*in another conversation.*words: stand_in"
         ):
             chip_of(file, unseen).execute(StepRequest("toy", "verify", (9, 9, 9, 9, 9, 9, 9), 4, 3, "logits"))
         with pytest.raises(UnseenStep, match="none of model other"):
             chip_of(file, unseen).execute(StepRequest("other", "draft", (1,), 0, 1, "tokens"))
     record(tmp_path / "one.jsonl", [ASKS[3]])
     alone = chip_of(tmp_path / "one.jsonl", "interpolate")
-    with pytest.raises(UnseenStep, match="beyond everything recorded"):
+    with pytest.raises(UnseenStep, match="outside the range of the recorded steps"):
         alone.execute(StepRequest("toy", "prefill", (1,) * 9, 0, 1, "nothing"))
 
 

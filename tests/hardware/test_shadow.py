@@ -33,7 +33,7 @@ def test_errors_are_of_medians_and_the_worst_is_of_one_step() -> None:
     assert found.scatter == pytest.approx((150 - 75) / 100)  # quartiles of 50, 100, 200
 
 
-def test_kinds_are_told_apart_by_phase_width_and_fill() -> None:
+def test_kinds_are_distinguished_by_phase_width_and_fill() -> None:
     pairs = [pair(1, 1), pair(1, 1, cached=127), pair(1, 1, cached=128), pair(1, 1, width=8), pair(1, 1, "verify")]
     assert [(kind.phase, kind.width, kind.fill, kind.steps) for kind in compared(pairs)] == [
         ("decode", 1, (0, 127), 2),
@@ -101,7 +101,7 @@ def test_the_report_of_boards_fits_into_80_columns_and_hides_nothing() -> None:
         assert words in text
 
 
-def test_a_lost_board_is_told_with_how_far_the_run_came(tmp_path: Path) -> None:
+def test_a_lost_board_is_reported_with_how_far_the_run_came(tmp_path: Path) -> None:
     lost = {
         "run": "sync", "unit": "sa8295p.npu", "kind": "stalled", "found": "nothing for 3 s", "remedy": "Retry.",
         "at_ms": 512.0, "requests_answered": 1, "cost_ms": 3000.0, "request_latency_ms": 120.0,

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import simpy
 
-from hilsim.hardware.distributed.wall import WallEnvironment, Worker
+from hilsim.hardware.distributed.wall import WallEnvironment, WorkerThread
 
 MS = 1_000_000
 Process = Iterator[simpy.Event]
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
-    made = Worker("test")
+def worker() -> Iterator[WorkerThread]:
+    made = WorkerThread("test")
     yield made
     made.close()
     made.thread.join(5)
@@ -56,7 +56,7 @@ def test_the_clock_begins_with_the_run_and_not_before() -> None:
     assert env.now < 250 * MS
 
 
-def test_work_outside_comes_back_at_the_instant_at_which_it_is_done(worker: Worker) -> None:
+def test_work_outside_comes_back_at_the_instant_at_which_it_is_done(worker: WorkerThread) -> None:
     env = WallEnvironment()
     told: list[tuple[str, int]] = []
 
@@ -75,8 +75,8 @@ def test_work_outside_comes_back_at_the_instant_at_which_it_is_done(worker: Work
     assert told[1][1] >= 30 * MS
 
 
-def test_one_worker_does_one_thing_after_the_other_and_two_work_at_once(worker: Worker) -> None:
-    other = Worker("other")
+def test_one_worker_does_one_thing_after_the_other_and_two_work_at_once(worker: WorkerThread) -> None:
+    other = WorkerThread("other")
     env = WallEnvironment()
     ends: dict[str, int] = {}
 
@@ -92,7 +92,7 @@ def test_one_worker_does_one_thing_after_the_other_and_two_work_at_once(worker: 
     assert ends["third"] < ends["second"]
 
 
-def test_the_clock_never_goes_back_however_much_happens(worker: Worker) -> None:
+def test_the_clock_never_goes_back_however_much_happens(worker: WorkerThread) -> None:
     env = WallEnvironment()
     instants: list[int] = []
 
@@ -110,7 +110,7 @@ def test_the_clock_never_goes_back_however_much_happens(worker: Worker) -> None:
     assert len(instants) == 240
 
 
-def test_who_waits_for_work_that_fails_gets_its_error(worker: Worker) -> None:
+def test_who_waits_for_work_that_fails_gets_its_error(worker: WorkerThread) -> None:
     env = WallEnvironment()
     caught: list[BaseException] = []
 
@@ -125,7 +125,7 @@ def test_who_waits_for_work_that_fails_gets_its_error(worker: Worker) -> None:
     assert len(caught) == 1
 
 
-def test_an_error_that_nobody_waits_for_ends_the_run(worker: Worker) -> None:
+def test_an_error_that_nobody_waits_for_ends_the_run(worker: WorkerThread) -> None:
     env = WallEnvironment()
     worker.do(env, lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):

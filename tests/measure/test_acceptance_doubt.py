@@ -19,7 +19,7 @@ from hilsim.sim.run import simulate
 from hilsim.sources.supposed import Supposed
 from hilsim.study.acceptance import conditional_acceptance, published_pairs
 from hilsim.study.error_bars import error_bars
-from hilsim.study.uncertainty import Replay, chance_of_fitting, uncertainty
+from hilsim.study.uncertainty import AcceptanceReplay, chance_of_fitting, uncertainty
 from tests.scenes import shipped, table_setup
 
 PAIRS = described("acceptance", PublishedAcceptance)
@@ -47,7 +47,7 @@ def test_a_constant_acceptance_is_found_again() -> None:
 
 
 def test_the_mean_of_a_head_that_is_published_both_ways_agrees() -> None:
-    """0.816, 0.777 and 0.750 by place; 2.925 tokens a round at 3 drafts by the same source."""
+    """0.816, 0.777 and 0.750 by position; 2.925 tokens a round at 3 drafts by the same source."""
     (pair,) = [one for one in PAIRS if one.conditional]
     assert 1 + np.cumprod(pair.conditional).sum() == pytest.approx(2.925, abs=0.002)
 
@@ -84,7 +84,7 @@ def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     """Networks' own answers: with drafts that are always right, and never."""
     setup = shipped("orin_8295", "workload.count=2", "workload.max_turns=2", "workload.max_new_tokens=12")
     sources = Sources(setup, remember=True)
-    of = Replay(setup, sources).requests
+    of = AcceptanceReplay(setup, sources).requests
     own = of()
     assert own is not None
     always, never = of(published(conditional=(1.0,))), of(published(conditional=(0.0,)))
@@ -172,7 +172,7 @@ def test_an_interval_of_more_causes_contains_those_of_fewer() -> None:
         assert any("contain the narrower ones" in text for text in found["holds"])
 
 
-def test_one_request_alone_has_no_sampling_error_and_that_is_said(tmp_path: Path) -> None:
+def test_one_request_alone_has_no_sampling_error_and_that_is_reported(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=1", "logits.acceptance=0.7")
     found = as_json(*error_bars(setup, Sources(setup, remember=True), draws=10))
     assert found["acceptance"] is None

@@ -61,7 +61,7 @@ def test_a_plain_run_is_steps_of_the_target_alone(tmp_path: Path) -> None:
     assert where_time_went(alone)["lost_ms"] == {"draft": 0, "transfer": 0, "verify": 600, "wait": 0, "waste": 0}
 
 
-def test_waiting_for_another_talker_is_waiting(tmp_path: Path) -> None:
+def test_waiting_for_another_session_is_waiting(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=2", "workload.talkers=2")
     alone, _ = both(setup)
     # Two requests of 600 ms on one unit, turn by turn: the first ends a step before the second.

@@ -33,7 +33,7 @@ from hilsim.networks.network import Network
 from hilsim.networks.packed import Packed, packed
 from hilsim.networks.rope import RopeScaling
 from hilsim.places import CODE as PROJECT
-from hilsim.sampling.choices import Choices, Place, Rules
+from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.distribution import distribution_of, entropy, lead
 from hilsim.sampling.payload import draft_distribution, target_distribution
 from hilsim.text.tokenizer import load_tokenizer
@@ -106,7 +106,7 @@ def test_continuations_answer_as_if_each_were_alone(config: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["draft-0.8m", "target"])
-def test_shipped_networks_continue_their_own_words(name: str) -> None:
+def test_shipped_networks_continue_their_own_text(name: str) -> None:
     """Greedily, as a draft does: the tokens agree, and so do the rows that they come from."""
     network, tokens = shipped(name)
     starts = [1, 2, len(tokens) // 2, len(tokens) - 1, len(tokens)]
@@ -333,7 +333,7 @@ RULES = (
 def test_tokens_of_many_rows_are_those_of_each(sampling: Sampling, rules: Rules) -> None:
     """Drafted and emitted, with margins, confidences and entropies, to the bit; the draft may know fewer tokens."""
     choices = Choices(replace(rules, sampling=sampling), 3)
-    places = [Place(at, [0] * (100 + at)) for at in range(30)]
+    places = [RowPosition(at, [0] * (100 + at)) for at in range(30)]
     for target, draft in ((ROWS[:30], ROWS[30:]), (ROWS[30:], np.ascontiguousarray(ROWS[:30, :350]))):
         each = [choices.emitted(p, q, place) for p, q, place in zip(target, draft, places, strict=True)]
         assert list(zip(*choices.emitted(target, draft, places), strict=True)) == each

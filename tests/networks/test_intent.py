@@ -237,7 +237,7 @@ def fault_of(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_a_missing_folder_or_file_is_told_with_its_place_and_remedy(folder: Path) -> None:
+def test_a_missing_folder_or_file_is_reported_with_its_place_and_remedy(folder: Path) -> None:
     told = fault_of(folder / "nowhere")
     assert f"{folder / 'nowhere'}: found no such folder" in told
     assert "python -m hilsim.training.intent --out models/intent" in told
@@ -247,7 +247,7 @@ def test_a_missing_folder_or_file_is_told_with_its_place_and_remedy(folder: Path
     assert f"{folder}: found no config.json" in fault_of(folder)
 
 
-def test_truncated_weights_are_told(folder: Path) -> None:
+def test_truncated_weights_are_reported(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100_000])
     assert f"{file}: found 100000 bytes that are no complete safetensors file" in fault_of(folder)
@@ -283,7 +283,7 @@ def test_tensors_at_fault_are_named(
         ({"hidden_size": "wide"}, "hidden_size: found 'wide'"),
     ],
 )
-def test_a_config_at_fault_is_told(change: dict[str, object], told: str, folder: Path) -> None:
+def test_a_config_at_fault_is_reported(change: dict[str, object], told: str, folder: Path) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | change), encoding="utf-8")
     assert told in fault_of(folder)
@@ -394,7 +394,7 @@ def test_stopped_training_leaves_what_was_there(
     [b"no gzip", gzip.compress(b"no json"), gzip.compress(b'{"id": 1}\n')],  # which have the time of day in them
     ids=["no gzip", "no json", "no question"],
 )
-def test_an_unreadable_corpus_is_told(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_corpus_is_reported(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "commands.jsonl.gz"
     file.write_bytes(content)
     with pytest.raises(InputError, match="unreadable commands"):

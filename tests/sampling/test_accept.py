@@ -28,7 +28,7 @@ def test_the_rule_never_emits_what_the_target_forbids(
     assert emission.margin >= 0
 
 
-def test_equal_laws_accept_everything() -> None:
+def test_equal_distributions_accept_everything() -> None:
     law = np.array([0.2, 0.0, 0.8])
     for request in range(1000):
         drafted, emission = ratio(law, law, uniforms(1, CONTENT, request, 0))
@@ -36,7 +36,7 @@ def test_equal_laws_accept_everything() -> None:
         assert emission.token == drafted
 
 
-def test_disjoint_laws_accept_nothing() -> None:
+def test_disjoint_distributions_accept_nothing() -> None:
     p, q = np.array([0.0, 1.0]), np.array([1.0, 0.0])
     for request in range(200):
         drafted, emission = ratio(p, q, uniforms(1, CONTENT, request, 0))
@@ -53,7 +53,7 @@ logits = st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12).map(lam
 
 
 @given(logits, st.floats(0.05, 3), st.one_of(st.none(), st.integers(1, 20)), st.one_of(st.none(), st.floats(0.01, 1)))
-def test_a_law_is_a_law_and_keeps_the_largest(
+def test_a_distribution_sums_to_1_and_keeps_the_largest(
     row: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
     law = distribution_of(row, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
@@ -87,7 +87,7 @@ def test_drawing_hits_tokens_with_mass_only(row: np.ndarray, uniform: float) -> 
     assert margin >= -1e-12
 
 
-def test_draws_follow_the_law() -> None:
+def test_draws_follow_the_distribution() -> None:
     law = np.array([0.1, 0.0, 0.6, 0.3])
     tokens = [draw(law, uniforms(5, CONTENT, 0, position).residual)[0] for position in range(20_000)]
     shares = np.bincount(tokens, minlength=4) / len(tokens)
@@ -95,7 +95,7 @@ def test_draws_follow_the_law() -> None:
 
 
 @given(logits)
-def test_a_law_survives_the_wire(row: np.ndarray) -> None:
+def test_a_distribution_survives_the_wire(row: np.ndarray) -> None:
     law = distribution_of(row, Sampling(temperature=1.0))
     sent = as_sent(law)
     assert sent.sum() == pytest.approx(1)

@@ -57,27 +57,27 @@ def middling(accept: float = 0.5) -> Uniforms[float]:
     return Uniforms(0.5, accept, 0.5, 0.5)
 
 
-def test_a_drafted_token_that_its_law_does_not_have_stands_where_the_target_has_it() -> None:
+def test_a_drafted_token_that_its_distribution_does_not_have_is_accepted_where_the_target_has_it() -> None:
     """q(x) = 0 for a drawn x: what was sent rounded it away."""
     drawn, known = law(0.0, 1.0), law(1.0, 0.0)
     assert ratio(law(0.9, 0.1), drawn, middling(), known)[1].accepted
     assert not ratio(law(1.0, 0.0), drawn, middling(), known)[1].accepted
 
 
-def test_a_share_too_small_for_float16_is_never_drafted_and_still_told() -> None:
+def test_a_share_too_small_for_float16_is_never_drafted_and_still_emitted() -> None:
     p, q = law(0.6, 0.4 - 1e-9, 1e-9), law(0.5, 0.5 - 1e-9, 1e-9)
     drawn, known = draft_distribution(q, FullRows())
     assert drawn[2] == 0
     np.testing.assert_allclose(emitted_distribution(RatioTest(), p, drawn, known), p, rtol=1e-9)
 
 
-def test_a_law_too_flat_for_float16_is_sent_as_it_is() -> None:
+def test_a_distribution_too_flat_for_float16_is_sent_as_it_is() -> None:
     flat = np.full(4, 1e-9)
     np.testing.assert_array_equal(as_sent(flat), flat)
 
 
 @pytest.mark.parametrize("accept", [0.0, 0.5, 1 - 2**-53])
-def test_equal_laws_keep_every_draft_of_a_block(accept: float) -> None:
+def test_equal_distributions_keep_every_draft_of_a_block(accept: float) -> None:
     p = law(0.2, 0.0, 0.8)
     assert chances([p, p, p], [p, p], (2, 0)) == ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     assert block([p, p, p], [p, p], (2, 0), [middling(accept)] * 3)[0] == 2
@@ -94,7 +94,7 @@ def test_an_empty_residual_falls_back_to_the_target() -> None:
 @pytest.mark.parametrize(
     ("p", "q"), [(law(0, 1.0), law(1.0, 0)), (law(0, 1.0), law(0.9, 0.1)), (law(0.3, 0.7), law(1.0, 0))]
 )
-def test_laws_with_one_token_are_told_exactly(p: Probabilities, q: Probabilities) -> None:
+def test_distributions_with_one_token_are_emitted_exactly(p: Probabilities, q: Probabilities) -> None:
     np.testing.assert_allclose(emitted_distribution(RatioTest(), p, q, q), p, atol=1e-15)
     never = [token for token in (0, 1) if p[token] == 0]
     for accept in (0.0, 0.5, 0.999):
@@ -104,7 +104,7 @@ def test_laws_with_one_token_are_told_exactly(p: Probabilities, q: Probabilities
         assert not {*(drafted,)[:kept], token} & {*never}
 
 
-def test_a_block_with_a_draft_that_neither_law_has_keeps_nothing_from_there() -> None:
+def test_a_block_with_a_draft_that_neither_distribution_has_keeps_nothing_from_there() -> None:
     p, q = law(0.0, 1.0), law(0.0, 1.0)
     weights, kept = chances([p, p, p], [q, q], (1, 0))
     assert weights == [1.0, 1.0, 0.0]
@@ -176,7 +176,7 @@ def test_padding_of_either_vocabulary_changes_no_text(rows: Table) -> None:
 
 
 @either
-def test_padding_of_either_vocabulary_changes_no_law_of_blocks(rows: Table) -> None:
+def test_padding_of_either_vocabulary_changes_no_distribution_of_blocks(rows: Table) -> None:
     decisions = Quick(Rules(BlockVerification(), FullRows(), WARM), rows)
     assert p_value(counted(decisions), enumerated(decisions.target_after)) > 1e-4
 

@@ -44,7 +44,7 @@ from hilsim.describe.policy import Policy, TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.sampling import accept
 from hilsim.sampling.block import chances, residual
-from hilsim.sampling.choices import Place, Places, Rules
+from hilsim.sampling.choices import Places, RowPosition, Rules
 from hilsim.sampling.decisions import place_of
 from hilsim.sampling.distribution import Probabilities
 from hilsim.sampling.logits import Logits
@@ -232,7 +232,7 @@ def test_a_lenience_of_one_is_the_ratio_rule(rules: Rules) -> None:
     [rules for rules in SPOKEN if rules.accept.rule == "ratio"],
     lambda rules: rules.sampling == WARM and not_fp32(rules),
 )
-def test_the_ratio_rule_tells_the_targets_law_with_every_payload(rules: Rules) -> None:
+def test_the_ratio_rule_emits_the_targets_distribution_with_every_payload(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules)) > STANDS
 
 
@@ -243,12 +243,12 @@ ALONE = {(rules.accept.rule, rules.accept.rule == "ratio" and rules.payload, rul
 @each(
     list(ALONE.values()), lambda rules: rules.accept.rule != "ratio" or (rules.sampling != WARM and plain_rows(rules))
 )
-def test_the_target_alone_tells_its_own_law(rules: Rules) -> None:
+def test_the_target_alone_emits_its_own_distribution(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules), alone) > STANDS
 
 
 @each(LAW, lambda rules: plain_rows(rules) or (rules.sampling == WARM and usual(rules)))
-def test_block_verification_tells_the_targets_law(rules: Rules) -> None:
+def test_block_verification_emits_the_targets_distribution(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules)) > STANDS
 
 
@@ -265,7 +265,7 @@ BLOCK_POLICIES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", BLOCK_POLICIES)
-def test_block_verification_tells_the_targets_law_under_every_policy(tmp_path: Path, policy: str) -> None:
+def test_block_verification_emits_the_targets_distribution_under_every_policy(tmp_path: Path, policy: str) -> None:
     """Whole runs; the first token of an answer is the target's own, three more are drafted for."""
     setup = table_setup(tmp_path, f"workload.requests={SAMPLES}", f"workload.output_tokens={LENGTH + 1}")
     decisions = Quick(Rules(BlockVerification(), FullRows(), WARM))
@@ -416,7 +416,7 @@ class Reseeded(QuickChoices):
     """Every position decided by the same uniforms, as where the generator is seeded anew for each test."""
 
     def noise(self, places: Places) -> accept.Noise:
-        assert isinstance(places, Place)
+        assert isinstance(places, RowPosition)
         return super().noise(places._replace(tokens=[START]))
 
 
@@ -463,7 +463,7 @@ def test_an_unsure_token_may_end_a_draft_but_must_not_be_dropped(accept: Accept)
 @each(
     [Rules(RatioTest(), OneHot(), WARM), Rules(SampleMatch(), TokenIds(), WARM), Rules(GumbelMatch(), TokenIds(), WARM)]
 )
-def test_dropping_is_harmless_where_the_draft_has_no_law_or_no_say(rules: Rules) -> None:
+def test_dropping_is_harmless_where_the_draft_has_no_distribution_or_no_influence(rules: Rules) -> None:
     assert held_to_the_target(Unsure(rules, drops=True)) > STANDS
 
 
@@ -485,13 +485,15 @@ EXACT_PAYLOADS = [payload for payload in PAYLOADS if payload.scheme not in ("tok
 @pytest.mark.parametrize("payload", EXACT_PAYLOADS, ids=str)
 @pytest.mark.parametrize("accept", [RatioTest(), Lenient(lenience=1.0)], ids=["ratio", "lenient_1"])
 @given(seeds, seeds, sizes)
-def test_one_position_emits_the_targets_law(accept: Accept, payload: Payload, a: int, b: int, size: int) -> None:
+def test_one_position_emits_the_targets_distribution(
+    accept: Accept, payload: Payload, a: int, b: int, size: int
+) -> None:
     p, q = target_distribution(law_from(a, size), payload), law_from(b, size)
     np.testing.assert_allclose(emitted_distribution(accept, p, *draft_distribution(q, payload)), p, atol=1e-12)
 
 
 @given(seeds, seeds, sizes)
-def test_one_position_verified_at_the_draft_emits_the_targets_law(a: int, b: int, size: int) -> None:
+def test_one_position_verified_at_the_draft_emits_the_targets_distribution(a: int, b: int, size: int) -> None:
     for payload in (FullRows(), TopKRows(k=2)):
         p = target_distribution(truncated(law_from(a, size), 2), payload, "draft")
         np.testing.assert_allclose(
@@ -560,7 +562,7 @@ def normalised(law: Probabilities) -> Probabilities:
 
 
 @given(st.lists(seeds, min_size=8, max_size=8), st.integers(2, 3))
-def test_a_block_emits_the_targets_joint_law_and_accepts_no_less(numbers: list[int], size: int) -> None:
+def test_a_block_emits_the_targets_joint_distribution_and_accepts_no_less(numbers: list[int], size: int) -> None:
     laws = [law_from(number, size) for number in numbers]
     p, q = (laws[0], laws[1 : size + 1]), (laws[4], laws[5 : size + 5])
     told, stand = blockwise(p, q)
@@ -579,7 +581,7 @@ def test_a_block_accepts_11_ninths_where_tokens_one_by_one_accept_10() -> None:
 
 
 @given(seeds, seeds, sizes, st.integers(1, 9))
-def test_cutting_the_drafts_law_costs_no_more_acceptance_than_it_cuts_mass(
+def test_cutting_the_drafts_distribution_costs_no_more_acceptance_than_it_cuts_mass(
     a: int, b: int, size: int, count: int
 ) -> None:
     p, q = law_from(a, size), law_from(b, size)

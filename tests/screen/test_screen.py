@@ -156,7 +156,7 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
             assert differences(setup, mine, source, tables) == [], (policy, link)
 
 
-def test_a_wrong_price_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: were a message a nanosecond longer than events have it, the comparison would say so."""
     setup = SETUPS["orin_8295"]
     talk = Lengths(requests=2, prompt_tokens=20, output_tokens=12, pause_ms=1.0)

@@ -80,7 +80,7 @@ def test_every_payload_is_compared_over_every_link(tmp_path: Path) -> None:
         (["compare_policies", "scenarios/target_on_orin.yaml"], "too large"),
     ],
 )
-def test_faults_are_told_before_anything_runs(arguments: list[str], words: str) -> None:
+def test_faults_are_reported_before_anything_runs(arguments: list[str], words: str) -> None:
     done = script(*arguments)
     assert done.returncode == 2
     assert words in done.stderr

@@ -121,7 +121,7 @@ def test_where_2_5_needs_more_acceptance_on_wide_graphs_and_says_what_cannot_be(
         if link != links[0]:
             assert value < speed[widths, links[0], acceptance, length]
     told = " ".join(capsys.readouterr().out.split())
-    assert "2.5x is reached at the easiest: llama-3.2-3b from acceptance" in told
+    assert "2.5x is reached with the least acceptance by: llama-3.2-3b from acceptance" in told
 
 
 def test_drafts_and_caps(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_ranking_draws_the_same_figures_for_all(tmp_path: Path, capsys: pytest.C
     alike = [row for row in found if "cpu" not in row["contender"] and not row["why_not"]]
     assert len({(row["speedup"], row["low"], row["high"]) for row in alike}) == 1, "the same under two names"
     assert sum(float(row["first"]) for row in found if row["first"]) == pytest.approx(1)
-    assert "The ranking's head" in capsys.readouterr().out
+    assert "The first place is" in capsys.readouterr().out
 
 
 def test_standings_count_shares_of_the_draws() -> None:
@@ -237,7 +237,7 @@ def test_where_a_line_crosses() -> None:
         (["context", "--csv", "scenarios"], "the name of a file to write"),
     ],
 )
-def test_faults_are_told_before_anything_runs(
+def test_faults_are_reported_before_anything_runs(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from hilsim.commands.main import guarded
 from hilsim.describe.catalogue import load_chip
-from hilsim.hardware.measured.profile import Grid
+from hilsim.hardware.measured.profile import ProfileGrid
 from hilsim.hardware.recordings.recording import entries_of, read_recording
 from hilsim.places import CODE as PROJECT
 
@@ -30,7 +30,7 @@ def test_answers_are_measured_on_this_computer_and_predicted_from_its_profile(
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "GRID", Grid(rows=(1, 2, 5, 16), cached=(0, 128), prompts=(32,)))
+    monkeypatch.setattr(module, "GRID", ProfileGrid(rows=(1, 2, 5, 16), cached=(0, 128), prompts=(32,)))
     kept, table = tmp_path / "kept", tmp_path / "rows.csv"
     words = [*SHORT, "--drafts=draft-0.2m", "--repeats=2", "--keep", str(kept), "--csv", str(table)]
     drawn = ["--plot", str(tmp_path / "a.png")] if importlib.util.find_spec("matplotlib") else []

@@ -42,7 +42,7 @@ OVERLAPPING = pytest.param(["--no-namespaces", "--policy=async"], marks=pytest.m
 
 @pytest.mark.parametrize("options", [["--delay=2"], OVERLAPPING])
 @pytest.mark.slow
-def test_two_agents_really_do_what_was_predicted(options: list[str], tmp_path: Path) -> None:
+def test_two_agents_do_what_was_predicted(options: list[str], tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     run = subprocess.Popen(
         [*COMMAND, "--trials=1", "--json", f"--csv={table}", *options],

@@ -173,7 +173,7 @@ def test_a_window_that_shrinks_during_the_run_gets_smaller_frames():
     assert {cell_len(line) for line in lines} == {50}
 
 
-def test_words_are_shown_as_they_are_and_obeyed_by_nobody():
+def test_words_are_shown_as_they_are_and_never_obeyed():
     console = screen()
     seen = watched(console)
     text = "\n".join(line.plain for line in seen.layout.frame(120, 36))
@@ -186,7 +186,7 @@ def test_words_are_shown_as_they_are_and_obeyed_by_nobody():
     assert "\x07" not in console.file.getvalue()
 
 
-def test_drafted_words_are_told_from_the_targets_own_by_more_than_colour():
+def test_drafted_tokens_are_distinguished_from_the_targets_own_by_more_than_colour():
     seen = watched(screen())
     exchange = seen.tally.exchanges[-1]
     runs = [(text, drafted) for text, drafted in seen.tally.runs(exchange) if text]
@@ -196,7 +196,7 @@ def test_drafted_words_are_told_from_the_targets_own_by_more_than_colour():
     assert any("underline" in style for style in styles)
 
 
-def test_an_answer_is_drawn_with_its_own_words_in_every_pass():
+def test_an_answer_is_drawn_with_its_own_text_in_every_pass():
     setup = talking("workload.count=6")
     seen = dashboard_of(setup, screen())
     drawn = 0

@@ -45,7 +45,7 @@ def strings_of(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-def test_no_string_says_that_anything_is_heard() -> None:
+def test_no_string_uses_words_of_speech_for_tokens() -> None:
     """Before speech synthesis there is nothing to hear: a clause is ready. Names of fields are no sentences."""
     found = [
         f"{file.relative_to(PROJECT)}:{line}: {text!r}"

@@ -119,7 +119,7 @@ def test_answers_are_whole_whatever_the_timing(
 
 
 @pytest.mark.parametrize("policy", [*POLICIES, "{name: prompt_lookup, draft_tokens: 4}"])
-def test_every_policy_says_what_the_target_alone_says(policy: str) -> None:
+def test_every_policy_emits_what_the_target_alone_emits(policy: str) -> None:
     setup = shipped("orin_8295", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
                     "workload.max_new_tokens=20", "logits.dtype=float64")  # fmt: skip
     from hilsim.runs.run import Sources
@@ -284,7 +284,7 @@ def test_expected_value_tries_again_after_giving_up(tmp_path: Path) -> None:
     assert speedup(alone, ours) > 1.1
 
 
-def test_the_drafts_chip_is_told_what_the_target_said_alone(tmp_path: Path) -> None:
+def test_the_drafts_chip_is_sent_tokens_that_the_target_decoded_alone(tmp_path: Path) -> None:
     """After every rest a message brings the tokens, and no draft step begins before it has arrived."""
     policy = "{name: sync, draft_tokens: 2, fallback: {window: 1, rest_tokens: 3, margin: 9}}"
     setup = timed(tmp_path, policy, 0.5, 0.1, 4.0, "workload.output_tokens=20", "workload.requests=1")
@@ -297,7 +297,7 @@ def test_the_drafts_chip_is_told_what_the_target_said_alone(tmp_path: Path) -> N
         assert first[span.round] == span.done_ns
 
 
-def test_words_are_spoken_before_a_slow_draft_has_read_the_question(tmp_path: Path) -> None:
+def test_an_answer_starts_before_a_slow_draft_has_read_the_question(tmp_path: Path) -> None:
     """Heard and spoken on the draft's chip: 3 ms up, 100 to read, 3 down; the draft reads for 500."""
     setup = table_setup(tmp_path, "application=paper-draft", 'draft.timer.prefill={"64": 500}')
     trace = simulate(setup, synthetic(setup))

@@ -103,7 +103,7 @@ def test_a_prompt_longer_than_the_widest_graph_is_read_in_chunks(tmp_path: Path)
     assert alone.spans[0].end_ns == 3 * 100 * MS  # 64 + 64 + 2, padded to 64
 
 
-def test_words_wanted_on_the_drafts_chip_wait_for_the_link(tmp_path: Path) -> None:
+def test_tokens_wanted_on_the_drafts_chip_wait_for_the_link(tmp_path: Path) -> None:
     alone, trace = both(table_setup(tmp_path, "application=paper-draft"))
     # The prompt crosses before the target can read, and every verdict crosses before it can be spoken.
     assert trace.rounds[0].delivered_ns == (3 + 100 + 3) * MS
@@ -112,7 +112,7 @@ def test_words_wanted_on_the_drafts_chip_wait_for_the_link(tmp_path: Path) -> No
     assert alone.requests[0].finished_ns == (3 + 103 + 10 * 53) * MS
 
 
-def test_two_talkers_queue_for_the_target(tmp_path: Path) -> None:
+def test_two_sessions_queue_for_the_target(tmp_path: Path) -> None:
     one, _ = both(table_setup(tmp_path, "workload.requests=2"))
     two, trace = both(table_setup(tmp_path, "workload.requests=2", "workload.talkers=2"))
     assert one.end_ns == two.end_ns == 2 * 600 * MS  # one NPU: alone or in turn, the work takes as long

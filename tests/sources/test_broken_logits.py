@@ -22,7 +22,7 @@ from hilsim.hardware.agent.output import EngineFault, named_tensor
 from hilsim.hardware.wire.exchange import not_finite
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.network import Network, NetworkConfig
-from hilsim.sampling.choices import Choices, Place, Rules
+from hilsim.sampling.choices import Choices, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions
 from hilsim.sampling.logits import Logits, require_finite
 from hilsim.sampling.proposals import Draft, TokenTree
@@ -127,7 +127,7 @@ def test_a_tree_s_rows_are_looked_at_as_well(position: int) -> None:
 @pytest.mark.parametrize("rule", ["greedy", "ratio", "gumbel", "sample_match"])
 def test_rows_of_many_conversations_at_once_are_looked_at_one_by_one(rule: str) -> None:
     choices, table = Choices(rules_of(rule), 3), Table().target
-    places = [Place(request, [START] * position) for request, position in ((4, 11), (8, 12), (9, 13), (9, 14))]
+    places = [RowPosition(request, [START] * position) for request, position in ((4, 11), (8, 12), (9, 13), (9, 14))]
     choices.emitted(table, table, places)
     choices.proposed(table, places)
     broken = table.copy()
@@ -228,7 +228,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
     number=st.sampled_from(["fp16", "fp32", "counts8"]),
 )
 @example([[3.4e38, -3.4e38, 0, 1e-45], [-3.4e38, 3.4e38, 3.4e38, 0]], "lenient", 1e-5, 0.01, "fp16")
-def test_finite_logits_make_finite_laws_and_finite_reports(
+def test_finite_logits_make_finite_distributions_and_finite_reports(
     rows: list[list[float]], rule: str, temperature: float, penalty: float | None, number: str
 ) -> None:
     """Whatever is done to them: penalties, temperatures, and the numbers of the wire."""
@@ -265,8 +265,8 @@ def test_a_number_that_does_not_exist_is_null_with_a_reason() -> None:
     assert '"d": 2.5' in text
     assert "NaN" not in text
     assert "Infinity" not in text
-    assert '"a.b[1] is null: it came out as nan' in text
-    assert '"c is null: it came out as inf' in text
+    assert '"a.b[1] is null: it was computed as nan' in text
+    assert '"c is null: it was computed as inf' in text
     assert as_json({"d": 2.5}) == '{\n  "d": 2.5\n}\n'
 
 

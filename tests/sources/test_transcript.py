@@ -110,7 +110,7 @@ class Position:
 
 
 @pytest.mark.parametrize("rule", [*RULES, *OTHER_RULES])
-def test_what_is_recorded_at_once_is_what_a_live_source_says_one_by_one(rule: str) -> None:
+def test_what_is_recorded_at_once_is_what_a_live_source_emits_one_by_one(rule: str) -> None:
     """Every answer, what comes after it, and of every position the draft's way: tokens and numbers, to the bit."""
     context, depth = 50, 9  # full after a turn or two
     setup = shipped(
@@ -255,7 +255,7 @@ def test_no_remedy_is_tried_that_a_transcript_does_not_know(
     assert cheapest_remedy(setup, base, sources).tried == 0
 
 
-def test_drafts_beyond_the_depth_are_told(transcripts: dict[str, Path]) -> None:
+def test_drafts_beyond_the_depth_are_reported(transcripts: dict[str, Path]) -> None:
     known = load(transcripts["greedy"])
     shallow = transcripts["greedy"].with_name("shallow.npz")
     cut = {name: getattr(known, name)[:, :2] for name in ("drafted", "confidence", "entropy", "after", "after_margin")}

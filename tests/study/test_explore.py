@@ -24,7 +24,7 @@ from hilsim.runs.replay import numbers_of, run_of
 from hilsim.show.explore import doubtful
 from hilsim.study.answer import Answer
 from hilsim.study.explorer import Question, prepare, question_of
-from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Found, Job, Ready, Screen
+from hilsim.study.placements import AXES, LEAVES, NOWHERE, SURE, WITHIN, Ready, Screen, TimedConfigurations, TimingJob
 from hilsim.study.ranking import OBJECTIVES, Constraint, front, objective
 from hilsim.study.remedies import changes
 from hilsim.study.sensitivity import limits_of, rests_on
@@ -99,7 +99,7 @@ def test_policies_that_cannot_be_screened_run_by_events_where_others_do_best(exp
     assert 0 < len(free) <= found.by_events  # pearl on one unit is another
     screen = Screen(ready)
     alone = [screen.of_target(rule, target) for rule, sites in enumerate(ready.sites) for target in range(len(sites))]
-    before = Found.joined(alone)
+    before = TimedConfigurations.joined(alone)
     first = Answer.of(answer.space, before, answer.objective, answer.against, answer.constraints)
     best = [before.places[place].tolist() for place in first.finalists(BEST)]
     assert all(row[:4] in free for row in best if row[1] != NOWHERE)
@@ -112,7 +112,7 @@ def test_a_target_that_no_process_survives_is_counted(explored: tuple[Answer, Re
     screen = Screen(explored[1])
     for target in range(len(explored[1].sites[0])):
         whole = screen.of_target(0, target)
-        _, lost = screen.lost(Job(0, target), "its process died")
+        _, lost = screen.lost(TimingJob(0, target), "its process died")
         assert lost.left_out == {"its process died": len(whole) + whole.left_out.total()}
 
 
@@ -127,7 +127,7 @@ def test_the_front_is_what_nothing_beats(rows: list[tuple[int, ...]]) -> None:
 
 
 def test_constraints_leave_what_keeps_them() -> None:
-    found = Found(np.zeros((3, 5), np.int64), {
+    found = TimedConfigurations(np.zeros((3, 5), np.int64), {
         "request_latency_ms.mean": np.array([1.0, 2.0, 3.0]), "memory_bytes": np.array([3.0, 2.0, 1.0]),
         "energy_j": np.array([1.0, np.nan, 1.0]),
     })  # fmt: skip
@@ -141,14 +141,14 @@ def test_constraints_leave_what_keeps_them() -> None:
 
 
 @pytest.mark.slow
-def test_a_finalist_runs_live_and_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finalist_runs_live_and_gives_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     told = ["explore", str(SCENARIO), *SMALL, "--workers", "1", "--finalists", "1", "--out", str(tmp_path), "--csv",
             str(tmp_path / "all.csv"), "--plot", str(tmp_path / "all.png"),
             "--only", "target.chip=sa8295p"]  # fmt: skip
     assert main(told) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "the same by events" in shown
+    assert "the same by event simulation" in shown
     assert "Pareto set of request_latency, memory, energy" in shown
     rows = list(csv.DictReader((tmp_path / "all.csv").open(encoding="utf-8", newline="")))
     latencies = [float(row["request_latency_ms.mean"]) for row in rows if row["keeps_constraints"] == "1"]
@@ -203,7 +203,7 @@ def test_nothing_that_keeps_the_constraints_is_bad_news(capsys: pytest.CaptureFi
         (["--out", "/proc/nowhere"], "--out"),
     ],
 )
-def test_bad_input_is_told_before_anything_runs(
+def test_bad_input_is_reported_before_anything_runs(
     told: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -238,7 +238,7 @@ def test_a_draft_that_the_scenario_s_own_transcript_does_not_know_is_left_out(
     assert "nothing is recorded of it" in " ".join(capsys.readouterr().out.split())
 
 
-def test_all_faults_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_faults_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", str(SCENARIO), "--objective", "x", "--links", "rope", "--only", "y=z"]) == 2
     shown = capsys.readouterr().err
     assert "--objective" in shown
@@ -293,7 +293,9 @@ def test_without_cloud_no_role_of_any_configuration_is_outside_the_car() -> None
     assert near.found.left_out.total() + len(near.found) == far.found.left_out.total() + len(far.found)
 
 
-def test_a_scenario_in_the_cloud_is_told_aloud_and_stays_behind_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scenario_in_the_cloud_is_reported_first_and_stays_behind_the_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     far = ["--set", "draft.chip=cloud-l4", "--set", "draft.precision=fp16", "--set", "link=cellular"]
     told = ["explore", str(SCENARIO), *SMALL, *far, "--workers", "1", "--finalists", "1",
             "--only", "policy=sync 3,target_only", "--only", "target.chip=sa8295p"]  # fmt: skip

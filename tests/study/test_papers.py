@@ -62,7 +62,7 @@ def test_every_set_up_simulates_to_its_closed_form(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", runs([file for file in FILES if file.stem in WITHOUT_CLOSED_FORM]))
-def test_drafting_that_never_stops_is_foretold_by_the_synchronous_run(file: Path) -> None:
+def test_drafting_that_never_stops_is_predicted_by_the_synchronous_run(file: Path) -> None:
     """The means within 5 %, which is what three rows charged as six and a handshake left out come to. The trace's
     total holds 2 x 0.53 s of start for 389 tokens as well, by what `validate --trace` reads off its first verify."""
     setup = load_setup(file)

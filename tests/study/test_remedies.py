@@ -110,4 +110,4 @@ def test_where_nothing_helps_the_target_is_left_alone(tmp_path: Path) -> None:
     given = ("logits.acceptance=0.0", "workload.output_tokens=40", "link=ideal")
     remedy = found(table_setup(tmp_path, *given), *given)
     assert not remedy.wins
-    assert "Let the target answer alone." in remedy_sentence(as_json(remedy))
+    assert "Use policy target_only." in remedy_sentence(as_json(remedy))

@@ -24,7 +24,7 @@ from hilsim.runs import evaluate as evaluating
 from hilsim.runs.evaluate import evaluate, load_variant
 from hilsim.show.results import as_exact
 from hilsim.study.execution import first_goal
-from hilsim.study.points import Column, Grid, spelled
+from hilsim.study.points import Column, Grid, label_text
 from hilsim.study.spread import spread
 from tests.studies import AXES, ran, rows, write_study
 
@@ -104,7 +104,7 @@ BAD_AXES: list[tuple[dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-def test_all_faults_of_a_study_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_faults_of_a_study_are_reported_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twice = [{"key": "payload", "values": ["token_ids"]}, {"key": "payload", "values": ["one_hot"]}]
     changes = {
         "set": {},
@@ -147,7 +147,7 @@ def test_all_faults_of_a_study_are_told_at_once(tmp_path: Path, capsys: pytest.C
         ({}, ["--cluster", "localhost"], "no address; expected tcp://HOST:PORT"),
     ],
 )
-def test_bad_input_is_told_before_anything_runs(
+def test_bad_input_is_reported_before_anything_runs(
     changes: dict[str, Any], arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_study(tmp_path, **changes)
@@ -288,7 +288,7 @@ def test_another_scenario_is_another_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["other", "text", "cut", "holes"])
-def test_a_store_that_is_none_is_told(harm: str, tmp_path: Path) -> None:
+def test_a_store_that_is_none_is_reported(harm: str, tmp_path: Path) -> None:
     file, out = write_study(tmp_path), tmp_path / "out"
     run(file, out)
     store = out / "study.sqlite"
@@ -312,7 +312,7 @@ def test_parquet_holds_what_the_csv_holds(tmp_path: Path) -> None:
     _, found = run(file, tmp_path / "out", "--parquet", str(tmp_path / "points.parquet"))
     table = parquet.read_table(tmp_path / "points.parquet")
     assert [
-        {name: "" if value is None else spelled(value) for name, value in row.items()} for row in table.to_pylist()
+        {name: "" if value is None else label_text(value) for name, value in row.items()} for row in table.to_pylist()
     ] == found
     types = dict(zip(table.schema.names, map(str, table.schema.types), strict=True))
     assert (types["point"], types["acceptance"], types["payload"], types["speedup"]) == (

@@ -91,7 +91,7 @@ def test_a_worker_that_differs_is_refused_with_what_differs(
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_that_is_not_there_is_reported_in_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_study(tmp_path)
     began = time.monotonic()
     address = f"tcp://127.0.0.1:{free_port()}"

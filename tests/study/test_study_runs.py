@@ -193,7 +193,7 @@ def test_a_search_for_several_goals_ends_with_what_nothing_beats(hill: tuple[Gri
     assert len(found.front) > 1
 
 
-def test_a_search_is_told_as_such(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_is_reported_as_such(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its trials come up again, whatever the store holds: here all of the grid."""
     write_study(tmp_path)
     arguments = ["study", str(tmp_path / "small.yaml"), "--out", str(tmp_path), "--workers", "1"]

@@ -88,7 +88,7 @@ def test_a_synthetic_source_and_stand_ins_of_one_s_own_have_no_corpus(tmp_path: 
     assert coverage_notes(replace(setup, target=replace(setup.target, stand_in=tmp_path))) == []
 
 
-def test_lengths_are_said_to_be_the_stand_ins_and_which_way_they_err() -> None:
+def test_lengths_are_stated_to_be_the_stand_ins_and_which_way_they_err() -> None:
     (note,) = coverage_notes(asked("I want to find a restaurant in San Jose."))
     assert "not in those of llama3 (128,256 entries)" in note
     assert "0.73 to 0.92 times as many" in note

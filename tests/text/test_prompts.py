@@ -142,8 +142,8 @@ def save(folder: Path, tokenizer: Tokenizer, template: Any, **settings: Any) -> 
         "eos_token": "</s>",
         "chat_template": template,
     }
-    kept = {name: value for name, value in {**usual, **settings}.items() if value is not ...}
-    (folder / "tokenizer_config.json").write_text(json.dumps(kept))
+    present = {name: value for name, value in {**usual, **settings}.items() if value is not ...}
+    (folder / "tokenizer_config.json").write_text(json.dumps(present))
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": 2}))
     return folder
 
@@ -155,8 +155,8 @@ def require_the_same(folder: Path, *, system: str | None = None, words: tuple[st
     messages = [] if system is None else [{"role": "system", "content": system}]
     for question, answer in zip(words[::2], (*words[1::2], ""), strict=True):
         prompt = talk.ask(question, tokens)
-        dropped.append(len(tokens) - (bool(tokens) and tokens[-1] in ours.end_tokens) - prompt.kept)
-        tokens[prompt.kept :] = prompt.tokens
+        dropped.append(len(tokens) - (bool(tokens) and tokens[-1] in ours.end_tokens) - prompt.prefix_length)
+        tokens[prompt.prefix_length :] = prompt.tokens
         messages.append({"role": "user", "content": question})
         expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert tokens == list(expected)
@@ -168,7 +168,7 @@ def require_the_same(folder: Path, *, system: str | None = None, words: tuple[st
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
-def test_every_turn_is_told_as_transformers_tells_it(
+def test_every_turn_is_rendered_as_transformers_renders_it(
     make: Callable[[], Tokenizer], template: str, tmp_path: Path
 ) -> None:
     save(tmp_path, make(), template)
@@ -190,7 +190,7 @@ def test_an_answer_in_other_tokens_than_its_text_would_get_stands_as_the_model_w
     letters = [token for letter in "twenty" for token in ours.encode(letter)]
     assert letters != ours.encode("twenty")
     prompt = talk.ask("Where is it?", [*first, *letters, 2])
-    assert prompt.kept == len(first) + len(letters)
+    assert prompt.prefix_length == len(first) + len(letters)
     messages = [("user", "Turn it off."), ("assistant", "twenty"), ("user", "Where is it?")]
     told = ours.conversation([{"role": role, "content": text} for role, text in messages]).ids
     assert told == [*first, *ours.encode("twenty"), *prompt.tokens]
@@ -203,7 +203,7 @@ def test_an_answer_that_its_text_cannot_give_back_is_read_again_as_text(tmp_path
     first = talk.ask("Turn it off.", []).tokens
     half = ours.encode("ö")[:1] if len(ours.encode("ö")) > 1 else ours.encode("日")[:1]  # half a character
     prompt = talk.ask("Where is it?", [*first, *half])
-    assert prompt.kept == len(first)
+    assert prompt.prefix_length == len(first)
     assert "\ufffd<|im_end|>" in ours.decode([*first, *prompt.tokens], skip_special=False)
 
 

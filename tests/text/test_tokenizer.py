@@ -161,7 +161,7 @@ def told_by_hilsim(tokenizer: ChatTokenizer, messages: list[dict[str, str]]) -> 
         if message["role"] == "user":
             prompt = talk.ask(message["content"], tokens)
             assert prompt.tokens
-            tokens[prompt.kept :] = prompt.tokens
+            tokens[prompt.prefix_length :] = prompt.tokens
         else:
             tokens += [*tokenizer.encode(message["content"]), *sorted(tokenizer.end_tokens)[:1]]
     return tokens
@@ -173,7 +173,9 @@ def told_by_transformers(folder: Path, messages: list[dict[str, str]]) -> list[i
 
 
 @pytest.mark.parametrize("turns", [1, 3, 5, 9])
-def test_conversations_are_told_as_transformers_tells_them(folder: Path, tokenizer: ChatTokenizer, turns: int) -> None:
+def test_conversations_are_rendered_as_transformers_renders_them(
+    folder: Path, tokenizer: ChatTokenizer, turns: int
+) -> None:
     messages = conversation(turns)
     assert told_by_hilsim(tokenizer, messages) == told_by_transformers(folder, messages)
 
@@ -181,7 +183,7 @@ def test_conversations_are_told_as_transformers_tells_them(folder: Path, tokeniz
 @pytest.mark.parametrize("turns", [1, 5])
 @pytest.mark.parametrize("beside", [False, True], ids=["in tokenizer_config.json", "in chat_template.jinja"])
 @pytest.mark.parametrize(("template", "marks"), FOREIGN.values(), ids=FOREIGN)
-def test_foreign_templates_are_told_as_transformers_tells_them(
+def test_foreign_templates_are_rendered_as_transformers_renders_them(
     template: str, marks: list[str], beside: bool, turns: int, tmp_path: Path
 ) -> None:
     write_foreign(tmp_path, template, marks, beside=beside)
@@ -224,12 +226,12 @@ def test_without_template_turns_stand_in_a_plain_frame(folder: Path, tmp_path: P
     talk = tokenizer.open("Be brief.")
     tokens = talk.ask("Hello", []).tokens + tokenizer.encode(" Hi.")
     prompt = talk.ask("Stop", tokens)
-    assert prompt.kept == len(tokens)
+    assert prompt.prefix_length == len(tokens)
     told = tokenizer.decode(tokens + prompt.tokens)
     assert told == "System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Stop\nAssistant:"
 
 
-def test_a_dialogue_for_training_is_told_as_in_a_run(tokenizer: ChatTokenizer) -> None:
+def test_a_dialogue_for_training_is_rendered_as_in_a_run(tokenizer: ChatTokenizer) -> None:
     turns = conversation(4)
     dialogue = CorpusDialogue("d", "", tuple(CorpusTurn(turn["role"], turn["content"]) for turn in turns))
     assert encode_dialogue(dialogue, tokenizer) == told_by_hilsim(tokenizer, turns)

@@ -62,7 +62,8 @@ def prove(rewrite: Rewrite, *args: Any, cases: int = 1000, seed: int = 0, target
     examples = [leaves[place] for place in places]
     operator = overload(target or rewrite.operators[0])
     replacement, original = trace(bound(rewrite.called(operator)), examples), bound(operator)
-    judge = Judge(rewrite.exactness, rewrite.bound, strict_nan=rewrite.domain == "any", in_order=in_order(args, kwargs))
+    strict_nan, ordered = rewrite.domain == "any", in_order(args, kwargs)
+    judge = OutputComparison(rewrite.exactness, rewrite.bound, strict_nan=strict_nan, in_order=ordered)
     with torch.no_grad():
         for kinds, tensors in draws(examples, rewrite.domain, cases, seed):
             judge.look(original(*tensors), replacement(*tensors), tensors[0], kinds)
@@ -94,7 +95,7 @@ def prove_programs(
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     before, after = original.module(), rewritten.module()
-    judge = Judge(exactness, 0.0, strict_nan=True, whole=True, slack=slack)
+    judge = OutputComparison(exactness, 0.0, strict_nan=True, whole=True, slack=slack)
     with torch.no_grad():
         for kinds, tensors in draws([leaves[place] for place in places], domain, cases, seed):
             filled = list(leaves)
@@ -107,8 +108,8 @@ def prove_programs(
     return judge.proof("program", cases)
 
 
-class Judge:
-    """Compares outputs case by case and remembers the worst."""
+class OutputComparison:
+    """Compares outputs case by case and records the largest difference."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Every rewrite that the compile gate can offer, by name and by operator. A test proves each of them."""
+"""Every rewrite that the compile check can offer, by name and by operator. A test proves each of them."""
 
 from __future__ import annotations
 

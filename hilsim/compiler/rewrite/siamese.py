@@ -106,8 +106,8 @@ def duplicate(program: ExportedProgram, entry: fx.Node, spec: InputSpec, suffix:
     return twin, name
 
 
-class Whole(fx.Tracer):
-    """Traces a module with one submodule left whole."""
+class WholeModuleTracer(fx.Tracer):
+    """Traces a module with one submodule as a single call."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -148,7 +148,7 @@ def one_call(
     if kwargs:
         raise ValueError(f"keyword inputs ({', '.join(kwargs)}): calls are joined for positional ones only")
     try:
-        graph = Whole(path).trace(module)
+        graph = WholeModuleTracer(path).trace(module)
     except Exception as fault:  # whatever the module's own Python raises on symbols
         raise ValueError(f"the module cannot be traced symbolically: {fault}") from fault
     traced = fx.GraphModule(module, graph)

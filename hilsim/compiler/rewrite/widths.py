@@ -12,7 +12,7 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
 from hilsim.compiler.program import decompositions
-from hilsim.compiler.rewrite.proof import Judge, Proof, draw, run
+from hilsim.compiler.rewrite.proof import OutputComparison, Proof, draw, run
 
 Axes = tuple[int, ...]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # positional and by name
@@ -71,7 +71,7 @@ class Padded:
         Lengths are those that the module takes. Integer inputs are padded with values of the example's range.
         """
         generator = torch.Generator().manual_seed(seed)
-        judge = Judge("rounding", 0.0, strict_nan=True, whole=True)
+        judge = OutputComparison("rounding", 0.0, strict_nan=True, whole=True)
         leaves, spec = pytree.tree_flatten(self.example)
         with torch.no_grad():
             for _ in range(cases):

@@ -1,4 +1,4 @@
-"""A socket that carries frames: whole ones in and out, each within its time; signs of life while an engine works."""
+"""A socket that carries frames: whole ones in and out, each within its time; heartbeats while an engine works."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ClientConnection:
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
-        self.lock = threading.Lock()  # signs of life come from a thread of their own
+        self.lock = threading.Lock()  # heartbeats come from a thread of their own
         self.lost = ""  # the system's error when the connection broke
         self._deadline: float | None = None
         self._begun = False

@@ -36,18 +36,18 @@ def listening(host: str, port: int, option: str = "--listen") -> socket.socket:
     except OSError as error:
         remedy = "Choose another port, or 0 for any that is free; is an agent running already?"
         raise InputError(
-            [Fault(option, spelled((host, port)), reason(error), "an address to listen on", remedy)]
+            [Fault(option, address_text((host, port)), reason(error), "an address to listen on", remedy)]
         ) from None
     return listener
 
 
-def spelled(address: tuple[object, ...]) -> str:
+def address_text(address: tuple[object, ...]) -> str:
     """HOST:PORT, an IPv6 host in brackets."""
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
-class Door:
+class ClientLock:
     """The lock on the agent: which client holds it, and which comes next."""
 
     def __init__(self, listener: socket.socket):
@@ -66,7 +66,7 @@ class Door:
                     return
                 time.sleep(0.1)  # such as no more descriptors
                 continue
-            peer = spelled(address)
+            peer = address_text(address)
             with self._changed:
                 if self._changed.wait_for(lambda: self._inside is None, GRACE_S):
                     self._inside = (peer, time.monotonic())
@@ -97,7 +97,7 @@ def refuse(connection: socket.socket, message: str) -> None:
 
 def serve(listener: socket.socket, converse: Converse) -> None:
     """Serve clients one after another, for ever."""
-    door = Door(listener)
+    door = ClientLock(listener)
     threading.Thread(target=door.watch, name="door", daemon=True).start()
     while True:
         connection, peer = door.next()

@@ -44,7 +44,7 @@ class RuntimeFault(Exception):
 class Subprocess:
     """A program and the pipe to it.
 
-    `command` is split as a shell would; {model} in it stands for the path of `--model`. An answer must come within
+    `command` is split as a shell would; {model} in it is replaced by the path of `--model`. An answer must come within
     `timeout` seconds. A program that ended is started anew when the agent next empties the cache.
     """
 

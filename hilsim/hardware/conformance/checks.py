@@ -62,15 +62,15 @@ def ready_describes_the_device(subject: AgentUnderTest) -> str:
     return f"{fields['device'].get('name')}: {', '.join(map(str, fields['models']))}"
 
 
-def long_loads_show_signs_of_life(subject: AgentUnderTest) -> str:
+def long_loads_send_heartbeats(subject: AgentUnderTest) -> str:
     """While a model loads the client gets `alive` at every heartbeat."""
     with subject.loaded():
         pass
     if subject.load_s < 2 * subject.heartbeat_s:
         raise NotApplicable(f"loaded within {subject.load_s:.1f} s")
     expected = int(subject.load_s / subject.heartbeat_s) - 1
-    require(subject.alive >= expected, f"{subject.alive} signs of life in {subject.load_s:.1f} s")
-    return f"{subject.alive} signs of life in {subject.load_s:.1f} s"
+    require(subject.alive >= expected, f"{subject.alive} heartbeats in {subject.load_s:.1f} s")
+    return f"{subject.alive} heartbeats in {subject.load_s:.1f} s"
 
 
 def another_version_is_refused(subject: AgentUnderTest) -> str:
@@ -366,7 +366,7 @@ def compared(
 CHECKS: tuple[Callable[[AgentUnderTest], str], ...] = (
     welcome_comes_first,
     ready_describes_the_device,
-    long_loads_show_signs_of_life,  # the first to load
+    long_loads_send_heartbeats,  # the first to load
     loading_twice_changes_nothing,
     answers_have_the_shape_that_was_asked_for,
     ids_are_the_likeliest,

@@ -14,7 +14,7 @@ from typing import Any
 
 from hilsim.hardware.wire.frames import VERSION, Closed, Frame, FrameError, Tensor, encoded, read_frame, receiving
 
-ANSWER_S = 10.0  # for whatever takes no computing; more where signs of life come
+ANSWER_S = 10.0  # for whatever takes no computing; more where heartbeats come
 GREETING_S = 3.0  # for a handshake until one has succeeded: what sends nothing by then is hardly an agent
 TIE = 1e-3  # of the spread of a row: likeliest tokens closer than this may change places with the order of sums
 LENGTH = 20
@@ -135,7 +135,7 @@ class AgentConnection:
     def __init__(self, subject: AgentUnderTest, connection: socket.socket):
         self.subject, self.connection = subject, connection
         self.welcome = self.ready = Frame("")
-        self.alive = 0  # signs of life that came
+        self.alive = 0  # heartbeats that came
         self._last_id = 0
 
     def next_id(self) -> int:
@@ -159,7 +159,7 @@ class AgentConnection:
         return read_frame(receiving(self.connection, self.subject.patience_s if within_s is None else within_s))
 
     def ask(self, kind: str, tensors: Mapping[str, Tensor] | None = None, **fields: Any) -> Frame:
-        """The answer to a request, its id compared; signs of life are counted and give more time."""
+        """The answer to a request, its id compared; heartbeats are counted and give more time."""
         id = self.next_id()
         self.send(Frame(kind, {"id": id, **fields}, tensors or {}))
         while True:

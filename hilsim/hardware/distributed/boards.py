@@ -21,7 +21,7 @@ from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
 from hilsim.hardware.distributed.expected import Announcing, ExpectedTokens, TokenCheck, check_tokens
-from hilsim.hardware.distributed.wall import WallEnvironment, Worker
+from hilsim.hardware.distributed.wall import WallEnvironment, WorkerThread
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepExecutor, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
@@ -57,7 +57,7 @@ class Device:
     role: str
     chip: StepExecutor
     facts: ModelFacts
-    worker: Worker
+    worker: WorkerThread
     context: tuple[int, ...] = ()
     expected: ExpectedTokens = field(default_factory=dict)
     done: list[DeviceStep] = field(default_factory=list)
@@ -87,7 +87,7 @@ class MessageWire(Protocol):
         ...
 
 
-class Wanted(TimedStep):
+class ExpectedStep(TimedStep):
     """A step that will be executed, its request, and the tokens expected of it."""
 
     ask: StepRequest
@@ -105,12 +105,12 @@ class RealSlot(DeviceSlot):
         super().__init__(env, chip, track, turn, timer, trace)
         self.device = device
 
-    def step(self, phase: Phase, rows: int, cached: int) -> Wanted:
+    def step(self, phase: Phase, rows: int, cached: int) -> ExpectedStep:
         """The step that would be executed, over the tokens that were announced last."""
         device, length = self.device, cached + rows
         assert len(device.context) >= length, f"{phase} of {length} tokens, of which {len(device.context)} are known"
         width = sum(width for _, width in passes(rows, device.facts.widths))
-        wanted = Wanted(phase.value, rows, cached, width, 0)
+        wanted = ExpectedStep(phase.value, rows, cached, width, 0)
         count = 1 if phase.reads else rows
         wanted.ask = StepRequest(device.facts.name, phase.value, device.context[:length], cached, count, "tokens")
         wanted.expected = device.expected
@@ -128,7 +128,7 @@ class RealSlot(DeviceSlot):
 
         An interrupted process no longer waits, but the step goes on and occupies the device to its end.
         """
-        assert isinstance(step, Wanted), "a step of another slot"
+        assert isinstance(step, ExpectedStep), "a step of another slot"
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()
@@ -219,7 +219,7 @@ class Devices:
     """Devices by role and wires by direction, for several runs of one scenario. Roles on one chip share its thread."""
 
     def __init__(self, chips: Mapping[str, tuple[StepExecutor, ModelFacts]], wires: Mapping[str, MessageWire]):
-        self.workers = {id(chip): Worker(role) for role, (chip, _) in chips.items()}
+        self.workers = {id(chip): WorkerThread(role) for role, (chip, _) in chips.items()}
         self.wires = wires
         self.by_role = {
             role: Device(role, chip, facts, self.workers[id(chip)]) for role, (chip, facts) in chips.items()

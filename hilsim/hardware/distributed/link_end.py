@@ -38,8 +38,8 @@ Notify = Callable[[Frame], None]
 
 
 @dataclass
-class Counts:
-    """What has been on the link since the end was started."""
+class LinkCounts:
+    """Messages and bytes on the link since the end was started."""
 
     sent_messages: int = 0
     sent_bytes: int = 0
@@ -52,7 +52,7 @@ class Peer:
 
     def __init__(self, service: Service):
         self.service = service
-        self.counts = Counts()
+        self.counts = LinkCounts()
         self.notify: Notify | None = None  # called with every message that arrives
         self.met = threading.Condition()
         self.connection: socket.socket | None = None
@@ -148,8 +148,8 @@ def introduce(connection: socket.socket, token: bytes | None) -> None:
         raise FrameError("garbage", str(ready.fields.get("message", f"{ready.kind} where `ready` belongs")))
 
 
-class Steady(ClientConnection):
-    """A line without limits once hands are shaken: two threads write on it, and one may have to wait for hours."""
+class UntimedConnection(ClientConnection):
+    """A connection without time limits after the handshake: two threads write to it, and one may wait for hours."""
 
     steady = False
 
@@ -170,10 +170,10 @@ class Steady(ClientConnection):
             raise Closed(inside=False) from None
 
 
-class Post(ClientSession):
-    """One client, which has messages sent and is notified of those that arrive."""
+class LinkClient(ClientSession):
+    """A client for which messages are sent, and which is notified of those that arrive."""
 
-    def __init__(self, line: Steady, service: Service, let_go: Callable[[], None], peer: Peer):
+    def __init__(self, line: UntimedConnection, service: Service, let_go: Callable[[], None], peer: Peer):
         super().__init__(line, service, let_go)
         self.steady, self.peer = line, peer
         self.kinds = {"send": self.send, "ping": self.ping, "stats": self.stats}
@@ -210,4 +210,4 @@ def served(peer: Peer, connection: socket.socket, let_go: Callable[[], None]) ->
         peer.notify = None
         let_go()
 
-    return Post(Steady(connection), peer.service, gone, peer).run()
+    return LinkClient(UntimedConnection(connection), peer.service, gone, peer).run()

@@ -68,7 +68,7 @@ def run_on(boards: Boards, setup: Setup, source: LogitsSource) -> Trace:
 
 
 def whole(trace: Trace) -> Trace:
-    """A trace that came to its end. Raises `ChipLost`."""
+    """The trace of a run that ended as planned. Raises `ChipLost`."""
     if trace.lost is not None:
         raise trace.lost
     return trace

@@ -81,7 +81,7 @@ class WallEnvironment(simpy.Environment):
         super().step()
 
 
-class Worker:
+class WorkerThread:
     """A thread that executes jobs one after the other while the run waits for their events."""
 
     def __init__(self, name: str):

@@ -13,7 +13,7 @@ from hilsim.fidelity.steps import RecordedStep, StepCalibration, calibrate_steps
 from hilsim.files import require_readable
 from hilsim.hardware.measured.profile import taken
 from hilsim.hardware.recordings.recording import Recording, entries_of, is_recording
-from hilsim.progress import saying
+from hilsim.progress import status_line
 from hilsim.units import NS_PER_S
 
 # Padding of a vocabulary is up to a runtime; another model's differs by more than that.
@@ -48,7 +48,7 @@ def calibrate(
     precision = one_of("--precision", precision, list(formats), f"what {written.name}.{unit} computes in")
     steps = recorded_steps(recording, described_models(recording, models))
     source = source_of(recording, steps)
-    with saying("fitting"):
+    with status_line("fitting"):
         return calibrate_steps(written, settled.units[unit], unit, precision, steps, source, str(recording.file))
 
 

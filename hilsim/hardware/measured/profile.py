@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grid:
+class ProfileGrid:
     """What is asked of every model; what is None follows from its context and its compiled widths."""
 
     rows: tuple[int, ...] | None = None
@@ -63,8 +63,8 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A shape and the times that it took."""
+class TimedShape:
+    """A shape and its measured times."""
 
     shape: Shape
     all_ns: tuple[int, ...]
@@ -89,7 +89,7 @@ def widths_read(facts: ModelFacts) -> tuple[int, ...] | None:
     return (*(width for width in facts.widths if width > 1), 2 * facts.widths[-1])
 
 
-def asks(facts: Sequence[ModelFacts], grid: Grid) -> list[StepRequest]:
+def asks(facts: Sequence[ModelFacts], grid: ProfileGrid) -> list[StepRequest]:
     """One round: every shape of every model, the models in turns."""
     shapes = {known.name: grid.shapes(known) for known in facts}
     tokens = {
@@ -126,11 +126,11 @@ def swept(
                 return
 
 
-def taken(entries: Iterable[Entry]) -> list[Taken]:
+def taken(entries: Iterable[Entry]) -> list[TimedShape]:
     """What every shape of a recording took, whatever it was executed for; warm-up runs do not count."""
     found: dict[Shape, list[int]] = defaultdict(list)
     for entry in entries:
         if entry.duration_ns is not None and entry.use != "warm-up":
             shape = Shape(entry.model, entry.phase in READING, entry.rows, entry.cached)
             found[shape].append(entry.duration_ns)
-    return [Taken(shape, tuple(all_ns)) for shape, all_ns in sorted(found.items())]
+    return [TimedShape(shape, tuple(all_ns)) for shape, all_ns in sorted(found.items())]

@@ -39,7 +39,7 @@ Kind = Literal[
 class Sample:
     """One answer: what was computed (steps of one shape should take one time), and what both clocks showed.
 
-    `at_ns` is our monotonic clock when the answer had come. Zeros stand for clocks that were not read.
+    `at_ns` is our monotonic clock when the answer had come. 0 means that the clock was not read.
     """
 
     shape: str

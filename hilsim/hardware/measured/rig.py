@@ -27,16 +27,16 @@ from hilsim.hardware.recordings.entries import REPLAYED
 from hilsim.hardware.recordings.recorded import RecordedChip
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.recordings.recording import read_recording
-from hilsim.hardware.wire.client import Agent, Patience
+from hilsim.hardware.wire.client import Agent, Timeouts
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepExecutor, StepRequest, StepResult
+from hilsim.progress import Notify, silent
 from hilsim.sources.source import LogitsSource
 
-Say = Callable[[str], None]
 Compute = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 
 @dataclass
-class Place:
+class RigUnit:
     """One unit on the rig: what is behind it, and where its answers are written down."""
 
     name: str  # as the scenario names it
@@ -50,23 +50,23 @@ class Place:
 class Rig:
     """All measured units of one scenario. A context manager: boards are let go of and recordings closed at its end."""
 
-    def __init__(self, setup: Setup, places: Mapping[str, Place]):
+    def __init__(self, setup: Setup, places: Mapping[str, RigUnit]):
         self.setup, self.places = setup, dict(places)
         self.measured: dict[str, MeasuredTimer] = {}
 
     @classmethod
-    def open(cls, setup: Setup, folder: Path | None = None, say: Say = lambda text: None) -> Self:
+    def open(cls, setup: Setup, folder: Path | None = None, notify: Notify = silent) -> Self:
         """Connect to every board and load its models. Raises `ScenarioError` with every fault of every unit.
 
         Answers are appended to each unit's `record`, or to SCENARIO-UNIT.jsonl in `folder`, or nowhere.
         """
-        places: dict[str, Place] = {}
+        places: dict[str, RigUnit] = {}
         faults: list[Fault] = []
         agents: dict[str, Agent] = {}  # an agent takes one client, so units behind one address share it
         faults += [*shared_files(setup), *shared_agents(setup)]
         for track, backend in setup.backends.items():
             name = next(name for name, known in setup.scenario.units.items() if known is backend)
-            say(f"{name}: {backend.backend}")
+            notify(f"{name}: {backend.backend}")
             try:
                 places[track] = opened(setup, track, name, backend, folder, agents)
             except InputError as error:
@@ -105,7 +105,7 @@ class Rig:
     def generating(self) -> dict[str, MeasuredUnit]:
         """The units that compute logits or tokens, by role; roles whose text comes from the stand-ins are left out."""
         units = {role: self.places.get(placed.track) for role, placed in self.setup.roles.items()}
-        return {role: place.unit for role, place in units.items() if place is not None and place.backend.speaks}
+        return {role: place.unit for role, place in units.items() if place is not None and place.backend.gives_tokens}
 
     @property
     def generators(self) -> dict[str, Compute]:
@@ -177,7 +177,7 @@ def shared_agents(setup: Setup) -> list[Fault]:
 
 def opened(
     setup: Setup, track: str, name: str, backend: Backend, folder: Path | None, agents: dict[str, Agent]
-) -> Place:
+) -> RigUnit:
     """Connect to what is behind one unit, load the models of its roles, and begin its recording."""
     place = f"units.{name}"
     roles = {role: placed for role, placed in setup.roles.items() if placed.track == track}
@@ -236,7 +236,7 @@ def opened(
         return None if spare is None else RecordedChip(spare, unseen=backend.unseen, warm=True)
 
     unit = MeasuredUnit(track, name, backend, chip, models, note, stand_in)
-    return Place(name, backend, unit, chip, device, recorder)
+    return RigUnit(name, backend, unit, chip, device, recorder)
 
 
 def recorder_of(
@@ -293,9 +293,9 @@ def token_in(file: Path) -> str:
     return token
 
 
-def patience_of(backend: Backend) -> Patience:
+def patience_of(backend: Backend) -> Timeouts:
     """How long the simulator waits for a whole answer; a stall costs `timeout_ms`, however soon silence is noticed."""
-    return Patience(step_s=backend.timeout_ms / 1000)
+    return Timeouts(step_s=backend.timeout_ms / 1000)
 
 
 def record_place(value: str, setup: Setup, name: str) -> Path:
@@ -337,7 +337,7 @@ def misfits(setup: Setup, place: str, backend: Backend, placed: Placed, facts: M
     if facts.context < setup.scenario.context_tokens:
         expected = f"at most {facts.context}, the context of {who}"
         faults.append(Fault(setup.file, "context_tokens", str(setup.scenario.context_tokens), expected))
-    if not backend.speaks:
+    if not backend.gives_tokens:
         return faults
     if backend.words not in facts.gives:
         expected = f"{' or '.join(facts.gives)}, which {who} gives, or stand_in"

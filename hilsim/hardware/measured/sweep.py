@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hilsim.errors import ChipLost, Fault, InputError
-from hilsim.hardware.measured.profile import Grid, asks, swept
+from hilsim.hardware.measured.profile import ProfileGrid, asks, swept
 from hilsim.hardware.measured.quality import QualityWarning, Sample, quality_warnings, sample_of, unjudged
 from hilsim.hardware.recordings.recorder import Recorder
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts
-from hilsim.progress import progressing
+from hilsim.progress import Notify, progressing, silent
 
 START = "Start one on the board: python -m hilsim agent --model NAME=FOLDER."
 
@@ -36,11 +36,11 @@ def record_steps(
     agent: Agent,
     models: Sequence[ModelFacts],
     file: Path,
-    grid: Grid,
+    grid: ProfileGrid,
     *,
     warm_up: int,
     repeats: int,
-    say: Callable[[str], object] = lambda note: None,
+    notify: Notify = silent,
 ) -> tuple[list[QualityWarning], str]:
     """The whole sweep, written step by step. Returns the warnings about it, and a sentence on what cannot be judged.
 
@@ -62,7 +62,7 @@ def record_steps(
     )
     with recorder, progressing((warm_up + repeats) * len(one_round), "steps") as count:
         for note in recorder.notes:
-            say(note)
+            notify(note)
         try:
             for use, ask, answer in swept(agent, one_round, warm_up=warm_up, repeats=repeats):
                 recorder.add(None, ask, answer, use)

@@ -41,7 +41,7 @@ class Executed:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class HandledFault:
     """A fault and its consequence; in which run, and in which of its requests."""
 
     run: str
@@ -89,7 +89,7 @@ class MeasuredUnit:
         self.chip: StepExecutor | None = chip
         self.lines = {role: RoleState(facts) for role, facts in models.items()}
         self.executed: list[Executed] = []
-        self.troubles: list[Trouble] = []
+        self.troubles: list[HandledFault] = []
         self.run, self.request = "", 0  # which run is under way, and at which request it is
         self.fallen = False  # whether something else has taken the chip's place
 
@@ -205,7 +205,8 @@ class MeasuredUnit:
         again = tries < self.backend.retries and fault.kind not in FINAL
         ends = not again and (self.fallen or self.backend.on_fault == "fail")
         then = "tried again" if again else "the run ended" if ends else f"went on with {self.backend.on_fault}"
-        self.troubles.append(Trouble(self.run, self.request, role, ask.phase, fault.kind, fault.found, then, cost_ns))
+        kind, found = fault.kind, fault.found
+        self.troubles.append(HandledFault(self.run, self.request, role, ask.phase, kind, found, then, cost_ns))
         if ends:
             raise ChipLost(self.track, fault.kind, fault.found, REMEDY.format(self.name), cost_ns)
         if again:

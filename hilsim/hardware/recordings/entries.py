@@ -49,7 +49,7 @@ class Stored(Record):
         return self
 
 
-class Broke(Record):
+class RecordedFault(Record):
     """A fault instead of an answer."""
 
     kind: FaultKind
@@ -82,7 +82,7 @@ class Entry(Record):
     at_ns: Nanoseconds
     use: Use
     tensor: Stored | None
-    fault: Broke | None
+    fault: RecordedFault | None
 
     @model_validator(mode="after")
     def _whole(self) -> Entry:

@@ -34,15 +34,15 @@ class UnseenStep(SimulationError):
 class RecordedChip:
     """`StepExecutor` over a recording.
 
-    A step asked for the n-th time gets what it got the n-th time, faults included: first of the last session, then of
-    those before, then from the beginning again. So a unit that warms up and repeats as `settings` set goes through
-    exactly what the recorded one did. A step that was never asked so may still be answered from others, as logits
-    depend on the conversation alone: they are assembled from rows that followed the same tokens. What it
-    takes is then `unseen`'s: refused, or interpolated.
+    The n-th request for a step gets the n-th recorded result, faults included: first of the last session, then of those
+    before, then from the beginning again. So a unit that warms up and repeats as `settings` has it replays exactly what
+    the recorded one did. A step that was not recorded may still get its logits, which depend on the conversation alone:
+    they are assembled from recorded rows after the same tokens. Its duration is then refused or interpolated, as
+    `unseen` sets.
     """
 
     def __init__(self, recording: Recording, unseen: Unseen = "refuse", *, warm: bool = False):
-        """`warm` leaves out what was recorded while shapes were warmed up."""
+        """`warm` leaves out the warm-up steps of the recording."""
         last = recording.sessions[-1].header
         self.recording, self.unit, self.settings, self.unseen = recording, last.unit, last.settings, unseen
         self.models = recording.models()
@@ -108,24 +108,26 @@ class RecordedChip:
             ids = self.known_ids(ask.model, prefixes)
         if ask.want != "nothing" and rows is None and ids is None:
             remedy = f"{POLICY}, or take the text from the stand-ins (words: stand_in)."
-            raise self.unseen_step(ask, "whose tokens were not recorded", remedy)
+            raise self.unseen_step(ask, "whose tokens are not in the recording", remedy)
         if self.unseen == "refuse":
-            raise self.unseen_step(ask, "whose duration was not recorded", f"{POLICY}, or set unseen: interpolate.")
+            raise self.unseen_step(
+                ask, "whose duration is not in the recording", f"{POLICY}, or set unseen: interpolate."
+            )
         duration_ns = self.durations.duration_ns(ask.model, ask.rows, ask.cached)
         if duration_ns is None:
             raise self.unseen_step(
-                ask, "beyond everything recorded", f"{POLICY}: interpolation needs two numbers of rows."
+                ask, "outside the range of the recorded steps", f"{POLICY}: interpolation needs two numbers of rows."
             )
         return StepResult(duration_ns, rows, ids, interpolated=True)
 
     def known_rows(self, model: str, prefixes: Sequence[str]) -> Rows | None:
-        """Rows of logits after these conversations; None where one is not known."""
+        """Logits (conversations, vocabulary) after these conversations; None where a row is not recorded."""
         found = [self.rows.get((model, prefix)) for prefix in prefixes]
         made = [self.array(entry)[index] for entry, index in filter(None, found)]
         return np.stack(made) if len(made) == len(prefixes) else None
 
     def known_ids(self, model: str, prefixes: Sequence[str]) -> tuple[int, ...] | None:
-        """The likeliest tokens after these conversations, as the chip named them or as its logits have them."""
+        """Most likely next token ids after these conversations, recorded or by logits; None where one is missing."""
         made = []
         for prefix in prefixes:
             if (named := self.ids.get((model, prefix))) is not None:
@@ -137,7 +139,7 @@ class RecordedChip:
         return tuple(made)
 
     def array(self, entry: Entry) -> Rows:
-        """The numbers of an entry that has some."""
+        """The tensor of an entry that has one: logits, or token ids."""
         array = self.recording.array(entry)
         assert array is not None, "an entry without numbers among those with"
         return array

@@ -17,7 +17,7 @@ import numpy as np
 from hilsim._version import __version__
 from hilsim.errors import Fault, InputError
 from hilsim.files import reason
-from hilsim.hardware.recordings.entries import Broke, Dtype, Entry, Header, Stored, Use
+from hilsim.hardware.recordings.entries import Dtype, Entry, Header, RecordedFault, Stored, Use
 from hilsim.hardware.recordings.recording import (
     Recording,
     is_recording,
@@ -57,11 +57,11 @@ class Recorder:
         self.notes: list[str] = []
         self.entries = 0
         self.by_digest: dict[str, Stored] = {}
-        self.lines = Grown(file)
+        self.lines = AppendedFile(file)
         try:
             self.lines.lock()
             self.chain, session = self.resumed()
-            self.tensors = Grown(tensors_of(file))
+            self.tensors = AppendedFile(tensors_of(file))
         except BaseException:
             self.lines.close()
             raise
@@ -106,7 +106,7 @@ class Recorder:
         with self.file.open("rb") as stream:
             stream.seek(whole_bytes)
             tail = stream.read()
-        torn = Grown(away)
+        torn = AppendedFile(away)
         torn.append(tail)
         torn.close()
         self.lines.cut(whole_bytes)
@@ -139,7 +139,7 @@ class Recorder:
                 at_ns=answer.at_ns,
                 use=use,
                 tensor=None if array is None else self.stored(array),
-                fault=None if fault is None else Broke(kind=fault.kind, found=fault.found),
+                fault=None if fault is None else RecordedFault(kind=fault.kind, found=fault.found),
             )
         )
         self.entries += 1
@@ -179,8 +179,8 @@ class Recorder:
         self.close()
 
 
-class Grown:
-    """A file that is only appended to; what could not be written whole is taken back."""
+class AppendedFile:
+    """A file that is only appended to; a partial write is truncated again."""
 
     def __init__(self, file: Path):
         self.file = file

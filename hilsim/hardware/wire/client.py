@@ -52,11 +52,11 @@ SLOWEST = 64 * 1024  # bytes a second that a line has; what takes longer than it
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for what, in seconds.
+class Timeouts:
+    """Time limits of a connection, in seconds.
 
     `connect_s` is for connecting and the handshake. `silence_s` is how long nothing at all may come, not even a sign of
-    life: three heartbeats where None, at least 3 s. Whole answers have limits of their own, signs of life or not.
+    life: three heartbeats where None, at least 3 s. Whole answers have limits of their own, heartbeats or not.
     """
 
     connect_s: float = 5.0
@@ -69,7 +69,7 @@ class Patience:
         return max(LEAST_SILENCE_S, HEARTBEATS * heartbeat_s) if self.silence_s is None else self.silence_s
 
 
-PATIENCE = Patience()
+PATIENCE = Timeouts()
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Reply:
 
 
 class Busy(AgentFault):
-    """Another client is connected, or our own connection of before still counts as one."""
+    """Another client is connected, or our own earlier connection is not closed yet."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class TimedConnection:
         self.socket.sendall(data)
 
     def receive(self, nbytes: int) -> bytes:
-        """What comes next. Bytes are a sign of life: a large answer over a slow line is no silence."""
+        """What comes next. Bytes count as a heartbeat: a large answer over a slow line is no silence."""
         self.socket.settimeout(self.left())
         piece = self.socket.recv(nbytes)
         if self.message_until == math.inf:
@@ -140,7 +140,7 @@ class TimedConnection:
         return left
 
     def exchange(self, sent: bytes, reply_bytes: int) -> Reply:
-        """Send bytes, wait for the frame that answers them, past signs of life; its body has about `reply_bytes`."""
+        """Send bytes, wait for the frame that answers them, past heartbeats; its body has about `reply_bytes`."""
         began = time.monotonic_ns()
         self.message_until = math.inf  # of the message before
         self.send(sent)
@@ -157,7 +157,7 @@ class Agent:
     runs on one address shares one `Agent`.
     """
 
-    def __init__(self, address: Address, token: str | None = None, patience: Patience = PATIENCE):
+    def __init__(self, address: Address, token: str | None = None, patience: Timeouts = PATIENCE):
         self.address, self.token, self.patience = address, token, patience
         self.line: TimedConnection | None = None
         self.asked = 0
@@ -198,7 +198,7 @@ class Agent:
             self.drop()
 
     def drop(self) -> None:
-        """Let go of the connection as it is, so that no late answer can be taken for another's."""
+        """Close the connection as it is, so that no late answer can be taken for another's."""
         line, self.line = self.line, None
         if line is not None:
             line.socket.close()

@@ -112,5 +112,5 @@ class StepExecutor(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the chip."""
+        """Release the chip."""
         ...

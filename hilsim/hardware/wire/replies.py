@@ -199,7 +199,7 @@ def number_or_none(fields: Mapping[str, Any], key: str, least: float, most: floa
 
 
 def shown(value: object) -> str:
-    """A value of an agent's as a message may show it."""
+    """A value from an agent as text that is safe to print."""
     text = plain(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -27,7 +27,7 @@ from hilsim.show.plots.curves import (
 )
 from hilsim.study.closed_forms import best_draft_tokens
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import LENGTH, Point, Rows, best, flat
+from hilsim.study.sweeps import LENGTH, Rows, SweepPoint, best, flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def speeds(rows: Rows) -> Floats:
 
 
 def draw_acceptance(
-    rows: Rows, own: Sequence[Point], chance: Setup, answer: int, title: str, path: Path, kind: str
+    rows: Rows, own: Sequence[SweepPoint], chance: Setup, answer: int, title: str, path: Path, kind: str
 ) -> None:
     """Left the map, with the stand-ins' dots; right the best of each acceptance beside the closed forms."""
     acceptances = [float(row[0].place["acceptance"]) for row in rows]

@@ -1,4 +1,4 @@
-"""What drafts, memory, widths, contexts and temperatures come to, and how sure a ranking is: one picture a question."""
+"""Pictures of studies: drafts, memory, widths, contexts, temperatures, and how stable a ranking is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hilsim.show.plots.canvas import plain
 from hilsim.show.plots.curves import BLACK_AND, LEVELS, MARKS, contours, finished, level_line, lines, sheet
 from hilsim.study.closed_forms import sync_speedup
 from hilsim.study.rank_stability import RankStability
-from hilsim.study.ranking import Objective
+from hilsim.study.ranking import RankingObjective
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import Point, best
+from hilsim.study.sweeps import SweepPoint, best
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 ROW = 0.05  # of the acceptance axis, for the marks of a unit's drafts below it
 
 
-def column(points: Sequence[Point], axis: str) -> list[str]:
+def column(points: Sequence[SweepPoint], axis: str) -> list[str]:
     """What lies on an axis, each value once."""
     return list(dict.fromkeys(str(point.place[axis]) for point in points))
 
 
-def draw_break_even(points: Sequence[Point], real: Mapping[str, float], title: str, path: Path, kind: str) -> None:
+def draw_break_even(points: Sequence[SweepPoint], real: Mapping[str, float], title: str, path: Path, kind: str) -> None:
     """A panel a link: marks are simulated, lines the closed form; real drafts along the bottom."""
     links, lengths = column(points, "link"), list(dict.fromkeys(point.length for point in points))
     figure, panels = sheet(1, len(links), 4.6 * len(links) + 2, 5)
@@ -71,7 +71,7 @@ def mark_drafts(axes: Axes, real: Mapping[str, float]) -> list[str]:
     return units
 
 
-def draw_drafts(points: Sequence[Point], setup: Setup, longest: int, title: str, path: Path, kind: str) -> None:
+def draw_drafts(points: Sequence[SweepPoint], setup: Setup, longest: int, title: str, path: Path, kind: str) -> None:
     """Every draft at its place, over lines of equal speed-up by the closed form."""
     ran = [point for point in points if not point.why]
     figure, panels = sheet(1, 1, 10, 6)
@@ -128,7 +128,7 @@ def draw_caps(
     finished(figure, title, path, kind)
 
 
-def draw_contexts(points: Sequence[Point], title: str, path: Path, kind: str) -> None:
+def draw_contexts(points: Sequence[SweepPoint], title: str, path: Path, kind: str) -> None:
     """Memory, times and speed-up over the context; grey where it cannot run."""
     figure, panels = sheet(1, 3, 14, 4.4)
     contexts = [float(point.place["context_tokens"]) for point in points]
@@ -152,7 +152,7 @@ def draw_contexts(points: Sequence[Point], title: str, path: Path, kind: str) ->
     finished(figure, f"{title}; grey: not here", path, kind)
 
 
-def draw_temperatures(by_rule: Mapping[str, Sequence[Point]], title: str, path: Path, kind: str) -> None:
+def draw_temperatures(by_rule: Mapping[str, Sequence[SweepPoint]], title: str, path: Path, kind: str) -> None:
     """Left the acceptance, right the speed-up."""
     figure, panels = sheet(1, 2, 11, 4.4)
     across = [float(point.place["temperature"]) for point in next(iter(by_rule.values()))]
@@ -166,7 +166,7 @@ def draw_temperatures(by_rule: Mapping[str, Sequence[Point]], title: str, path: 
     finished(figure, title, path, kind)
 
 
-def draw_widths(rows: Sequence[Sequence[Point]], title: str, path: Path, kind: str) -> None:
+def draw_widths(rows: Sequence[Sequence[SweepPoint]], title: str, path: Path, kind: str) -> None:
     """Left, a mark a policy over the sets; right, speed-up against memory."""
     figure, panels = sheet(1, 2, 13, 5.2)
     left, right = panels[0]
@@ -206,7 +206,7 @@ def draw_widths(rows: Sequence[Sequence[Point]], title: str, path: Path, kind: s
 
 
 def draw_ranking(
-    ran: Sequence[Point], stability: RankStability, wanted: Objective, title: str, path: Path, kind: str
+    ran: Sequence[SweepPoint], stability: RankStability, wanted: RankingObjective, title: str, path: Path, kind: str
 ) -> None:
     """Left the intervals, right how often each has which rank."""
     names = [fill(str(each.place["contender"]), 60) for each in ran]

@@ -29,7 +29,7 @@ PARTS = {  # of a ledger, by words in what its items are called; the rest are ac
     "system": ("#8a8a8a", ("system reserve",)),
     "runtime": ("#5f6b78", ("runtime",)),
 }
-REST, OTHER_PART = "rest", READING
+REST, OTHER_PART = "other", READING
 LEGEND = (*((name, style) for name, (style, _) in PARTS.items()), (REST, OTHER_PART))
 
 
@@ -80,7 +80,7 @@ class Layout:
         """Which question is being answered, how, and how far it has got."""
         tally, now, scenario = self.tally, self.tally.current, self.setup.scenario
         if now.policy == "target_only" and tally.expected == 2:
-            what = "first the target alone"
+            what = "target alone first"
         else:
             what = described(scenario.policy.model_dump(), "name")
         left = Text.assemble((" hilsim ", f"bold {GOOD} reverse"), " ", (clean(scenario.name), "bold"), "  ", what)
@@ -157,7 +157,7 @@ class Layout:
         return figures + panel("memory", memory, width, len(memory) + 2)
 
     def figures(self, width: int, height: int) -> list[Text]:
-        """Speed-up, first clause, tokens a round, acceptance by place."""
+        """Speed-up, first clause, tokens a round, acceptance by position in the draft."""
         now, tally = self.tally.current, self.tally
         lines: list[Text] = []
 
@@ -182,10 +182,10 @@ class Layout:
             room = height - len(lines)
             if len(by_place) > room:
                 shares = " ".join(f"{100 * share:.0f}" for share in by_place)
-                lines.append(Text(shortened(f"{'by place':<13}{shares}", width - 2) + " %"))
+                lines.append(Text(shortened(f"{'by position':<13}{shares}", width - 2) + " %"))
                 by_place = []
             for place, share in enumerate(by_place):
-                name = f"{'by place' if place == 0 else '':<9}{place + 1:>3} "
+                name = f"{'position' if place == 0 else '':<9}{place + 1:>3} "
                 line = Text(name).append_text(bar(share, max(4, width - len(name) - 6), DRAFT))
                 lines.append(line.append(f"{percent(share):>6}"))
         return lines

@@ -38,7 +38,7 @@ class Page:
         self.line((content, "bold"), ("  " + aside if room and aside else "", FRAME))
 
     def paragraph(self, content: Text | str, indent: int = 0, mark: str = "") -> None:
-        """Wrapped text; `mark` stands before its first line."""
+        """Wrapped text, with `mark` before its first line."""
         text = Text(clean(content)) if isinstance(content, str) else content
         for row, part in enumerate(text.wrap(self.console, max(10, self.width - indent))):
             part.rstrip()

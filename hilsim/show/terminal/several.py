@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hilsim.sim.trace import Observer, RequestRecord, Round, Span
 
 
-class Several:
-    """Hands on every call."""
+class ObserverGroup:
+    """Passes every call on to each observer."""
 
     def __init__(self, observers: Sequence[Observer]):
         self.observers = tuple(observers)

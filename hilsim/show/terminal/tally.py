@@ -39,7 +39,7 @@ class Exchange:
 
 
 @dataclass
-class Outcome:
+class RequestTimes:
     """What the passenger waited for in one finished request."""
 
     latency_ns: int
@@ -55,7 +55,7 @@ class Pass:
     tracks: list[str]
     requests: int
     busy_ns: dict[str, int] = field(default_factory=dict)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, RequestTimes] = field(default_factory=dict)
     rounds: int = 0
     length_ns: int = 0
     emitted: int = 0
@@ -80,7 +80,7 @@ class Pass:
         return float(tokens_a_round(self.later, self.rounds))
 
     def acceptance(self) -> list[float]:
-        """By place in the draft: how many of the tokens drafted there were accepted."""
+        """By position in the draft: the share of the tokens drafted there that were accepted, 0 to 1."""
         longest = max((drafted for drafted, _ in self.verdicts), default=0)
         shares = []
         for place in range(longest):
@@ -189,7 +189,7 @@ class Tally:
             delivered = exchange.delivered_ns(record.clause_tokens)
             clause = record.finished_ns if delivered is None else delivered
         arrived = record.arrived_ns
-        now.outcomes[record.number] = Outcome(record.finished_ns - arrived, clause - arrived, record.output_tokens)
+        now.outcomes[record.number] = RequestTimes(record.finished_ns - arrived, clause - arrived, record.output_tokens)
         now.now_ns = max(now.now_ns, record.finished_ns)
         if not self.open and now.answering_since is not None:
             now.answering_ns += record.finished_ns - now.answering_since

@@ -11,7 +11,7 @@ from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.show.terminal.dashboard import Dashboard, suits
 from hilsim.show.terminal.plain import PlainLines
-from hilsim.show.terminal.several import Several
+from hilsim.show.terminal.several import ObserverGroup
 from hilsim.sim.trace import Observer
 
 
@@ -38,4 +38,4 @@ def views(
             yield dashboard, dashboard
     else:
         with PlainLines() as lines:
-            yield (Several([lines, dashboard]), dashboard) if picture else (lines, None)
+            yield (ObserverGroup([lines, dashboard]), dashboard) if picture else (lines, None)

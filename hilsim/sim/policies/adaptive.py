@@ -61,7 +61,7 @@ def goes_on(
         case "confidence":
             return not proposed.tokens or proposed.confidences[-1] >= policy.threshold
         case "entropy":
-            # Under this bound the next token stands with a chance of at least 1 - sqrt(k H).
+            # Under this bound the next token is accepted with a chance of at least 1 - sqrt(k H).
             return not proposed.tokens or 1 - math.sqrt(policy.factor * proposed.entropies[-1]) >= policy.threshold
         case "expected":
             return expects_more(context, request, proposed, estimate, room)

@@ -16,7 +16,7 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, announce, decode, inform, settled, target_step
+from hilsim.sim.steps import RunContext, announce, await_acknowledgement, decode, inform, target_step
 from hilsim.units import ns
 
 
@@ -35,7 +35,7 @@ def asynchronous(context: RunContext, request: Request, policy: Async) -> Proces
         lead.notify()
 
     while request.speculates:
-        yield from settled(request)
+        yield from await_acknowledgement(request)
         if request.room == 1:
             yield from decode(context, request)
             verdicts.append((len(request.tokens), request.done))

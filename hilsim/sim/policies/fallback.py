@@ -36,15 +36,15 @@ def with_fallback(policy: PolicyFunction, fallback: SpeculationPause) -> PolicyF
             gains.append((emitted * single_ns, clock() - since))
             since = clock()
             plain, took = (sum(column) for column in zip(*gains, strict=True))
-            request.resting = len(gains) == fallback.window and plain < fallback.margin * took
+            request.paused = len(gains) == fallback.window and plain < fallback.margin * took
 
         while not request.done:
             if rest <= 0:
                 request.watch, since = watch, clock()
                 yield from policy(context, request)
                 request.watch = None
-                if request.resting:
-                    rest, request.resting = fallback.rest_tokens, False
+                if request.paused:
+                    rest, request.paused = fallback.rest_tokens, False
                     gains.clear()
             while rest > 0 and not request.done:
                 rest -= 1  # before the step: concurrent requests count down the same rest

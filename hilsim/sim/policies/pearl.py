@@ -41,11 +41,11 @@ def pearl(context: RunContext, request: Request, policy: Pearl) -> Process:
         new: tuple[int, ...] = yield drafting
         proposed = Draft((*pending, *new[:1]))
         verdict = context.source.verify(request, proposed)
-        stands = verdict.accepted == len(proposed.tokens)
+        all_accepted = verdict.accepted == len(proposed.tokens)
         # Where the draft had nothing to add, the last row is free to be the target's own token.
         opened = context.judge(request, start, proposed, verdict, cached, bonus=not new)
         request.after_block(before, len(pending), verdict.accepted)
-        pending = new[1:] if stands else ()
+        pending = new[1:] if all_accepted else ()
         received = env.event()
         announced = announce(context, request, opened, len(proposed.tokens), partial(receive, lead, received))
     yield announced

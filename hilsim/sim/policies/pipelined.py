@@ -1,7 +1,7 @@
-"""Blocks in flight (PicoSpec): the draft ships a block and drafts the next at once, assuming that the first stands.
+"""Blocks in flight (PicoSpec): the draft ships a block and drafts the next at once, assuming the first accepted.
 
 draft chip   ▓block 1▓▓block 2▓ wait ▓block 3▓╳ interrupted   ▓new block▓
-link                 ▸1▸      ◂stands◂▸2▸    ◂rejected◂                  ▸ ...
+link                 ▸1▸      ◂accept◂▸2▸    ◂rejected◂                  ▸ ...
 target chip             ▓verify 1▓      ▓verify 2▓▓one row▓
 
 No bonus token: the next block is on its way already. After a rejection the idle target runs one row (`pre_verify`).
@@ -17,7 +17,7 @@ from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.lead import Inbox, Lead, draft_one, ship
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, announce, inform, settled, target_step
+from hilsim.sim.steps import RunContext, announce, await_acknowledgement, inform, target_step
 
 
 def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Process:
@@ -40,7 +40,7 @@ def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Proce
 
     idle = policy.pre_verify  # one row while the draft starts (again), not one after the other
     while request.speculates:
-        yield from settled(request)
+        yield from await_acknowledgement(request)
         fresh = inbox.fresh(request)
         if not fresh and not idle:
             yield inbox.arrival
@@ -52,10 +52,10 @@ def pipelined(context: RunContext, request: Request, policy: Pipelined) -> Proce
         rows = before - cached + max(0, len(fresh) - 1)
         step = context.board.target.step(Phase.VERIFY if fresh else Phase.DECODE, rows, cached)
         yield from target_step(context, request, step)
-        stands = bool(fresh) and verdict.accepted == len(fresh)
+        all_accepted = bool(fresh) and verdict.accepted == len(fresh)
         opened = context.judge(request, start, proposed, verdict, cached, bonus=not fresh)
         request.after_block(before, max(0, len(fresh) - 1), verdict.accepted)
-        idle = policy.pre_verify and bool(fresh) and not stands
+        idle = policy.pre_verify and bool(fresh) and not all_accepted
         announced = announce(context, request, opened, len(fresh), receive)
     if announced is not None:
         yield announced

@@ -24,7 +24,7 @@ def tree(context: RunContext, request: Request, policy: Tree) -> Process:
     """Draft a tree, verify it whole, keep one path, until the request is answered."""
     nodes = list(accumulate(policy.branches, mul))  # of each level
     while request.speculates:
-        # The target adds a token of its own, so deeper levels could not stand; the graph's shape is fixed all the same.
+        # The target adds a token of its own, so deeper levels are never used; the graph's shape is fixed.
         depth = min(len(policy.branches), request.room - 1)
         if depth == 0:
             yield from decode(context, request)

@@ -76,7 +76,7 @@ def test_a_chip_that_grows_slow_drifts() -> None:
     assert "at 74 after 54 degrees" in found.sentence
 
 
-def test_a_chip_whose_clock_ramps_up_is_told_as_that() -> None:
+def test_a_chip_whose_clock_ramps_up_is_reported_as_that() -> None:
     assert kinds(quality_warnings(series(np.linspace(13, 10, 30)))) == ["speeding up"]
 
 
@@ -156,7 +156,7 @@ def test_answers_are_readings_as_well() -> None:
     assert kinds(quality_warnings(samples)) == ["clock drift"]
 
 
-def test_a_clock_set_back_is_told_and_not_taken_for_drift() -> None:
+def test_a_clock_set_back_is_reported_and_not_taken_for_drift() -> None:
     before, after = readings(1, 1), readings(1, 1)
     later = [Reading(one.clock_ns - 10**9, one.at_ns + 200 * 10**9, one.wide_ns) for one in after]
     again = [Reading(5, before[-1].at_ns + 10**9, MS), *later]

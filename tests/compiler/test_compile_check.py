@@ -1,4 +1,4 @@
-"""The compile gate: the story of a sampling head and a siamese encoder, prices on paper, refusals with a way out."""
+"""The compile check: a sampling head and a siamese encoder, costs on paper, refusals with fallback options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hilsim.compiler import plan_cache as keeping
 from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.compile_check import compiled, load_compiled, plans_of, with_plans
 from hilsim.compiler.deployed import HIDDEN_SCORE, StaticDecoder, stand_in_program, static_inputs
-from hilsim.compiler.fallback_options import ways_out
+from hilsim.compiler.fallback_options import find_fallback_options
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import exported, subject_of
@@ -63,7 +63,7 @@ def place(profile: Profile | str, **allowed: Any) -> CompileSite:
 
 
 def planned(factory: str, where: CompileSite) -> tuple[Plan, dict[str, Prepared]]:
-    subject = subject_of(f"tests.gate_modules:{factory}")
+    subject = subject_of(f"tests.compile_modules:{factory}")
     return plan_module(subject, where, lambda _: None, unit="sa8295p.npu", precision="w8a8")
 
 
@@ -181,7 +181,7 @@ def test_a_step_grows_by_exactly_its_extra() -> None:
 
 
 def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
-    """5 RMS norms in a twin of 2 layers stand for 2 x 28 + 1."""
+    """5 RMS norms in a meta model of 2 layers represent 2 x 28 + 1."""
     _, found = plans(THEN)
     norms = next(use for use in found[0].graphs[0].chosen if use.operator == "aten.rms_norm.default")
     assert norms.nodes == 5
@@ -192,7 +192,7 @@ def test_layers_that_stand_for_others_are_counted_for_all_of_them() -> None:
 # What the user allows.
 
 
-def test_a_rule_that_needs_laws_gets_logits() -> None:
+def test_a_rule_that_needs_distributions_gets_logits() -> None:
     warm = "sampling={temperature: 0.7, top_k: 20}"
     for rule, head in (("ratio", "logits"), ("gumbel", "logits"), ("sample_match", "top_k_sampling")):
         payload = "payload=full_rows" if rule == "ratio" else "payload=token_ids"
@@ -237,7 +237,7 @@ def test_without_rewrites_operators_leave_the_unit() -> None:
     assert target.graphs[0].extra_s > rewritten[0].graphs[0].extra_s
 
 
-def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_names_everything_and_a_fallback_option(capsys: pytest.CaptureFixture[str]) -> None:
     sets = [THEN, SMALL, "compile.rewrites=none", "compile.fallback=forbid"]
     assert simulate_main([str(ORIN), *[f"--set={one}" for one in sets]]) == 2
     message = capsys.readouterr().err
@@ -247,13 +247,13 @@ def test_a_refusal_names_everything_and_a_way_out(capsys: pytest.CaptureFixture[
     assert "Traceback" not in message
 
 
-def test_every_way_out_leads_out() -> None:
+def test_every_fallback_option_makes_it_compile() -> None:
     sets = [THEN, SMALL, "compile.fallback=forbid", "compile.rewrites=[two_encoders, rms_norm_by_parts]"]
     sets.append("target.widths=[8]")
     setup, found = plans(*sets)
     with pytest.raises(CompileError):
         compiled(setup)
-    ways = ways_out(setup, sets, found)
+    ways = find_fallback_options(setup, sets, found)
     assert any("target.head=logits" in way.changes for way in ways)
     assert [way.step_ms for way in ways] == sorted(way.step_ms for way in ways)
     for way in ways:
@@ -282,7 +282,7 @@ def test_a_context_that_shares_weights_needs_no_second_copy() -> None:
 # Graphs.
 
 
-def test_a_deployed_graph_says_what_the_network_says() -> None:
+def test_a_deployed_graph_computes_what_the_network_computes() -> None:
     """Eight tokens through one graph, then one more through another on the cache that the first gave out."""
     network = load_network(PROJECT / "models/draft-0.8m")
     tokens = torch.randint(network.config.vocab_size, (9,), generator=torch.Generator().manual_seed(1))
@@ -359,7 +359,7 @@ def test_layers_multiply_what_leaves_in_them_and_nothing_else() -> None:
     assert graph.extra.away.launches == 2 * 28 + 2
 
 
-def test_a_network_where_nobody_knows_the_rules_is_measured_all_the_same() -> None:
+def test_a_network_without_known_rules_is_measured_all_the_same() -> None:
     for unit_name in ("cpu", "gpu"):
         setup = load_compiled(ORIN, [f"networks[0].unit={unit_name}", SMALL])
         assert network_ns(setup.networks[0]) > 100_000
@@ -375,7 +375,7 @@ def test_tied_parameters_count_once_and_tables_are_no_activations() -> None:
 
 
 def test_a_program_that_disagrees_is_not_written() -> None:
-    subject = subject_of("tests.gate_modules:siamese")
+    subject = subject_of("tests.compile_modules:siamese")
     other = copy.deepcopy(subject.module)
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
@@ -427,7 +427,7 @@ def test_check_prints_plan_and_ledger(capsys: pytest.CaptureFixture[str]) -> Non
     status, out, _ = checked(capsys, str(ORIN), "--profile", "sa8295_2023")
     told = " ".join(out.split())
     assert status == 0
-    for part in ("target llama-3.2-3b on sa8295p.npu", "topk_by_chunks", "instead: topk_by_rounds", "[reported]"):
+    for part in ("target llama-3.2-3b on sa8295p.npu", "topk_by_chunks", "alternative: topk_by_rounds", "[reported]"):
         assert part in told
     assert "network intent: second copy of shared parameters" in told
 
@@ -452,7 +452,7 @@ def test_check_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_check_a_file_and_a_profile_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A module by its file, from anywhere; rules by their file, for the units they suit, in a scenario too."""
-    (tmp_path / "mine.py").write_text("from tests.gate_modules import siamese as build\n")
+    (tmp_path / "mine.py").write_text("from tests.compile_modules import siamese as build\n")
     rules = (PROJECT / "chips/profiles/sa8295_today.yaml").read_text().replace("name: sa8295_today", "name: mine")
     (tmp_path / "mine.yaml").write_text(rules.replace("shared_calls: {value: true", "shared_calls: {value: false"))
     own = ["--profile", str(tmp_path / "mine.yaml")]
@@ -465,14 +465,14 @@ def test_check_a_file_and_a_profile_of_ones_own(capsys: pytest.CaptureFixture[st
     assert "orin_trt_10" in out  # the draft's unit keeps its own
     for chip, profile in (("sa8295p", "orin_trt_10"), ("sa8295p", "hexagon_v73"), ("drive-orin-x", "sa8295_today")):
         status, _, message = checked(
-            capsys, "--module", "tests.gate_modules:siamese", "--chip", chip, "--profile", profile
+            capsys, "--module", "tests.compile_modules:siamese", "--chip", chip, "--profile", profile
         )
         assert status == 2
         assert chip in message
 
 
 def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    spec = ["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--profile", "sa8295_2023"]
+    spec = ["--module", "tests.compile_modules:siamese", "--chip", "sa8295p", "--profile", "sa8295_2023"]
     status, out, _ = checked(capsys, *spec, "--write", str(tmp_path / "out"))
     assert status == 0
     assert "two_encoders" in out
@@ -485,17 +485,17 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
     ("arguments", "parts"),
     [
         ([], ["neither a scenario nor --module"]),
-        (["--module", "tests.gate_modules:siamese"], ["--chip"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8925p"], ["sa8295p"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--unit", "tpu"], ["--unit", "npu"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--precision", "w3"], ["w8a8"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--profile", "x"], ["sa8295_2023"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "sa8295p", "--set=seed=1"], ["seed", "compile"]),
-        (["--module", "tests.gate_modules:siamese", "--chip", "paper-target"], ["profiles"]),
-        (["--module", "tests.gate_modules:branches", "--chip", "sa8295p"], ["gate_modules.py:", "torch.where"]),
-        (["--module", "tests.gate_modules:raises", "--chip", "sa8295p"], ["gate_modules.py:", "no weights here"]),
-        (["--module", "tests.gate_modules:rubbish", "--chip", "sa8295p"], ["str", "(module, inputs)"]),
-        (["--module", "tests.gate_modules:absent", "--chip", "sa8295p"], ["absent"]),
+        (["--module", "tests.compile_modules:siamese"], ["--chip"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "sa8925p"], ["sa8295p"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "sa8295p", "--unit", "tpu"], ["--unit", "npu"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "sa8295p", "--precision", "w3"], ["w8a8"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "sa8295p", "--profile", "x"], ["sa8295_2023"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "sa8295p", "--set=seed=1"], ["seed", "compile"]),
+        (["--module", "tests.compile_modules:siamese", "--chip", "paper-target"], ["profiles"]),
+        (["--module", "tests.compile_modules:branches", "--chip", "sa8295p"], ["compile_modules.py:", "torch.where"]),
+        (["--module", "tests.compile_modules:raises", "--chip", "sa8295p"], ["compile_modules.py:", "no weights here"]),
+        (["--module", "tests.compile_modules:rubbish", "--chip", "sa8295p"], ["str", "(module, inputs)"]),
+        (["--module", "tests.compile_modules:absent", "--chip", "sa8295p"], ["absent"]),
         (["--module", "no_such_package:x", "--chip", "sa8295p"], ["no_such_package"]),
         (["--module", "nonsense", "--chip", "sa8295p"], ["PACKAGE.MODULE:FACTORY"]),
         ([str(ORIN), "--module", "a:b"], ["one of the two"]),
@@ -509,13 +509,13 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
         ([str(ORIN), "--set", "networks.0.unit=tpu"], ["networks[0].unit", "npu"]),
         ([str(ORIN), "--set", "networks.0.precision=w3"], ["networks[0].precision", "w8a8"]),
         ([str(ORIN), "--set", "networks.0.module=nonsense"], ["networks[0].module", "PACKAGE.MODULE:FACTORY"]),
-        ([str(ORIN), "--set", "networks.0.module=tests.gate_modules:raises"], ["no weights here"]),
+        ([str(ORIN), "--set", "networks.0.module=tests.compile_modules:raises"], ["no weights here"]),
         ([str(ORIN), "--set", "target.head.k=200000"], ["target.head", "128256"]),
         ([str(ORIN), "--set", "target.head=top"], ["target.head", "argmax"]),
         ([str(ORIN), "--write", "/dev/null/x"], ["--write"]),
     ],
 )  # fmt: skip
-def test_bad_input_is_told(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
+def test_bad_input_is_reported(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
     status, _, message = checked(capsys, *arguments)
     assert status == 2, message
     for part in parts:
@@ -523,7 +523,7 @@ def test_bad_input_is_told(capsys: pytest.CaptureFixture[str], arguments: list[s
 
 
 def test_faults_of_all_parts_come_together() -> None:
-    setup = load_setup(ORIN, ["networks.0.module=tests.gate_modules:raises", "target.stand_in=models"])
+    setup = load_setup(ORIN, ["networks.0.module=tests.compile_modules:raises", "target.stand_in=models"])
     with pytest.raises(InputError) as error:
         plans_of(setup)
     assert len(error.value.faults) == 2

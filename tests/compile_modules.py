@@ -1,4 +1,4 @@
-"""Modules that the tests name as `tests.gate_modules:FACTORY`."""
+"""Modules that the tests name as `tests.compile_modules:FACTORY`."""
 
 from __future__ import annotations
 
