@@ -51,7 +51,7 @@ Read = tuple[list[str], str | None, tuple[str, ...]]  # turns, a system text, wh
 
 
 @dataclass(frozen=True)
-class Format:
+class ConversationFormat:
     """A format, known by the key that holds its turns: how they are read, and which other keys it has."""
 
     name: str
@@ -126,10 +126,10 @@ def text_of(content: Any) -> str | None:
 
 
 FORMATS = (
-    Format("question file", "turns", "question_id", plain, unused=("category", "reference")),
-    Format("turns", "turns", "id", plain, labels=("domain",)),
-    Format("chat messages", "messages", "id", lambda value, no: messages(value, no, FIELDS[0]), False),
-    Format("ShareGPT", "conversations", "id", lambda value, no: messages(value, no, FIELDS[1]), False),
+    ConversationFormat("question file", "turns", "question_id", plain, unused=("category", "reference")),
+    ConversationFormat("turns", "turns", "id", plain, labels=("domain",)),
+    ConversationFormat("chat messages", "messages", "id", lambda value, no: messages(value, no, FIELDS[0]), False),
+    ConversationFormat("ShareGPT", "conversations", "id", lambda value, no: messages(value, no, FIELDS[1]), False),
 )
 
 
