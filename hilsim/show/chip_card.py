@@ -16,6 +16,7 @@ from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.figure import KINDS, Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.model import Model
+from hilsim.describe.relatives import stands_on
 from hilsim.units import ms
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -39,6 +40,8 @@ def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | 
             yield from step_lines(chip, name, unit, model, context)
         if load is not None:
             yield from network_lines(name, unit, load)
+    for line in stands_on(chip):
+        yield f"\nstands on: {line}"
     if chip.notes:
         yield f"\nnotes: {chip.notes.strip()}"
 
