@@ -75,8 +75,8 @@ class LayerKind(Record):
 class Vision(Record):
     """A tower of transformer layers that makes tokens of an image: `merge` x `merge` patches become one token.
 
-    Patches have `patch` x `patch` pixels of so many `frames`; `matrices` of its feed-forward are 2, or 3 where it is gated;
-    `projectors` make tokens of patches. Its attention sees the whole image.
+    Patches have `patch` x `patch` pixels of so many `frames`; `matrices` of its feed-forward are 2, or 3 where it is
+    gated; `projectors` make tokens of patches. Its attention sees the whole image.
     """
 
     layers: int = Field(ge=1, le=1000)
