@@ -10,12 +10,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from hilsim.cost.counts import body_weights, head_weights, kv_numbers_per_token
+from hilsim.cost.counts import (
+    adapter_weights,
+    body_weights,
+    head_weights,
+    kv_numbers,
+    state_bytes,
+    table_numbers,
+    vision_weights,
+)
 from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.figure import Figure
+from hilsim.describe.layers import BITS
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
@@ -103,11 +112,10 @@ def weight_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
 
 
 def embedding_bytes(placed: Placed) -> int:
-    """The embedding table at 16 bits; shared with the head only where that is tied and 16 bits wide as well."""
-    precision = placed.unit.precisions[placed.placement.precision]
-    if placed.model.architecture.tied_head and precision.head_bits.si == 16:
-        return 0
-    return 2 * head_weights(placed.model)
+    """The tables that tokens look up, at 16 bits; a whole head that is tied and as wide shares the embedding."""
+    precision, model = placed.unit.precisions[placed.placement.precision], placed.model
+    shared = model.architecture.tied_head and precision.head_bits.si == 16 and model.head_entries is None
+    return 2 * (table_numbers(model) - (head_weights(model) if shared else 0))
 
 
 def graph_copies(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
@@ -119,9 +127,9 @@ def graph_copies(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
 
 
 def kv_bytes(placed: Placed, context: int, of: FigureReading = AS_GIVEN) -> int:
-    """Keys and values of one conversation over the whole context, allocated at once as runtimes do."""
-    precision = placed.unit.precisions[placed.placement.precision]
-    return round(kv_numbers_per_token(placed.model.architecture) * context * of.need(precision.kv_bits) / 8)
+    """Keys and values of one conversation over the whole context, allocated at once as runtimes do, and its states."""
+    precision, shape = placed.unit.precisions[placed.placement.precision], placed.model.architecture
+    return round(kv_numbers(shape, context) * of.need(precision.kv_bits) / 8) + state_bytes(shape)
 
 
 def activation_bytes(placed: Placed, context: int) -> int:
@@ -170,6 +178,8 @@ def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = A
         Item(f"{name}: layers {placed.placement.precision}{cut}{graphs}", copies * layer_bytes(placed, of)),
         Item(f"{name}: output head {precision.head_bits.value:g}-bit{graphs}", copies * head_bytes(placed, of)),
         Item(f"{name}: embedding table", embedding_bytes(placed)),
+        Item(f"{name}: vision tower, {BITS}-bit", vision_weights(placed.model) * BITS // 8),
+        *adapter_items(name, placed),
         Item(
             f"{name}: KV cache of {context} tokens{conversations}", talkers * kv_bytes(placed, context, of), True, True
         ),
@@ -177,6 +187,14 @@ def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = A
         *compiled_items(name, placed.compiled),
     ]
     return [item for item in items if item.bytes]
+
+
+def adapter_items(name: str, placed: Placed) -> list[Item]:
+    """All adapters that are loaded; switching between them moves no weights."""
+    if (adapter := placed.model.adapter) is None:
+        return []
+    each = adapter_weights(placed.model) * BITS // 8
+    return [Item(f"{name}: {adapter.loaded} adapters of rank {adapter.rank}, {BITS}-bit", adapter.loaded * each)]
 
 
 def runtime_items(placed: Placed, own: int, memory: float, of: FigureReading = AS_GIVEN) -> list[Item]:

@@ -8,10 +8,13 @@ Operators that a unit lacks run elsewhere: `fallback_seconds` says what their le
 
 from __future__ import annotations
 
+from hilsim.cost.counts import vision_operations, vision_weights
 from hilsim.cost.step import operation_rate, si
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import NetworkLoad
+from hilsim.describe.model import Model
 
+TOWER_OPERATORS = 12  # a layer: two norms, four projections, rotation, attention, activation, sums
 ALL_ROWS = 10**6  # networks fill the unit: the plateau of the rate's curve
 
 
@@ -23,6 +26,17 @@ def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> floa
     call_s = si(unit.graph_overhead) + (si(unit.step_overhead) if unit.widths is None else 0.0)
     fixed_s = call_s + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
     return fixed_s + max(compute_s, memory_s)
+
+
+def vision_load(model: Model, tokens: int) -> NetworkLoad:
+    """A vision tower that makes `tokens` of one image, as the network that it is; its tokens are then read as a prompt.
+
+    Raises `ValueError` for a model without one.
+    """
+    if model.vision is None:
+        raise ValueError(f"{model.name} has no vision tower")
+    operators = TOWER_OPERATORS * model.vision.layers
+    return NetworkLoad(vision_operations(model, tokens) / 2e9, vision_weights(model) / 1e9, operators)
 
 
 def fallback_seconds(load: NetworkLoad, unit: Unit, precision: Precision, *, share: float, crossings: int) -> float:

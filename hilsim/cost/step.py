@@ -21,14 +21,18 @@ from math import ceil
 from typing import Any
 
 from hilsim.cost.counts import (
+    adapter_weights,
     attention_operations,
     body_weights,
     head_weights,
-    kv_numbers_per_token,
+    kv_numbers_read,
     matmul_operations,
+    read_weights,
+    state_bytes,
 )
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.figure import Figure
+from hilsim.describe.layers import BITS
 from hilsim.describe.model import Model
 from hilsim.units import ns
 
@@ -163,18 +167,20 @@ def execution_cost(
     """Cost of one execution of `rows` rows for each of `sequences`; `reading` where they are a prompt's.
 
     `stored` positions of cache are read, a row attends to `visible` of them on average, and `head_rows` logits rows
-    are made; all of these per sequence. Weights are read once whatever the number of rows and sequences.
+    are made; all of these per sequence. Weights are read once whatever the number of rows and sequences, those of
+    experts that a row goes through. Recurrent states are read and written once a pass, adapters read in 16 bits.
     """
     shape = model.architecture
-    body, head = body_weights(shape), head_weights(model)
     all_rows = rows * sequences
+    body, head = read_weights(shape, all_rows), head_weights(model)
     wide = all_rows > si(unit.narrow_rows, 1)
     computed, head_computed = in_tiles(all_rows, unit), in_tiles(head_rows * sequences, unit)
     memory_rate = precision.memory_rate.si
     weights_s = (body * precision.weight_bits.si + head * precision.head_bits.si) / 8 / memory_rate
     if precision.weight_rate is not None:
         weights_s = max(weights_s, (body + head) / precision.weight_rate.si)
-    kv_bytes = sequences * kv_numbers_per_token(shape) * stored * precision.kv_bits.si / 8
+    weights_s += adapter_weights(model) * BITS / 8 / memory_rate
+    kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + 2 * state_bytes(shape))
     rate = operation_rate(precision, computed)
     layer_s = si(unit.layer_overhead) + (
         si(unit.prompt_layer_overhead) if reading and rows > si(unit.narrow_rows, 1) else 0.0

@@ -159,13 +159,15 @@ class Unit(Record):
     all of `taken_in_advance`. Where these are absent: nothing.
 
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
-    operations) and `clock`.
+    operations) and `clock`. `reading_peak_operation_rate` stands for the peak where a family counts bytes, weights or
+    overheads against it: for variants that are known to multiply slower and not known to read slower.
     """
 
     kind: UnitKind
     title: str = ""
     family: str | None = None
     peak_operation_rate: OperationRate | None = None
+    reading_peak_operation_rate: OperationRate | None = None
     clock: Frequency | None = None
     widths: Widths | None = None
     shared_weights: Ability | None = None
@@ -245,7 +247,8 @@ class Chip(Named):
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
     the names that people and measurements use for it, and `group` the class in which they are summed up. What
-    passengers say reaches what runs in the `cloud`. `notes` are shown wherever the chip is.
+    passengers say reaches what runs in the `cloud`. `stands_on` names the published figures of language models behind
+    its answers, or says that there is none; it and `notes` are shown wherever the chip is.
     """
 
     known_as: Names = ()
@@ -263,6 +266,7 @@ class Chip(Named):
     modes: dict[str, Mode] = Field(default_factory=dict)
     modes_elsewhere: dict[str, str] = Field(default_factory=dict, exclude=True)
     residuals: str = ""
+    stands_on: str = Field(default="", exclude=True)
     notes: str = ""
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ class UnitDerivation:
         self.peaks = {
             "memory": chip.peak_memory_rate,
             "operations": unit.peak_operation_rate,
+            "reading": unit.reading_peak_operation_rate or unit.peak_operation_rate,
             "clock": unit.clock,
         }
 
@@ -47,13 +48,13 @@ class UnitDerivation:
         """A datasheet figure that a constant needs."""
         figure = self.peaks[what]
         if figure is None:
-            key = {"operations": "peak_operation_rate", "clock": "clock", "memory": "peak_memory_rate"}[what]
+            key = {"clock": "clock", "memory": "peak_memory_rate"}.get(what, "peak_operation_rate")
             raise MissingPeakError(f"no {key}; family {self.family.name} is relative to it")
         return figure
 
     def rate(self, relative: Figure, *, of: str, dimension: str) -> Figure:
         """A share of a peak, or so many bytes or weights an operation, as an absolute rate."""
-        peak = self.peak("operations" if relative.unit != "share" else of)
+        peak = self.peak("reading" if relative.unit != "share" else of)
         ends = self.ends(relative, peak)
         found = self.figure(relative, peak, dimension, relative.si * peak.si, ends)
         return self.clipped(found) if dimension == "B/s" else found
@@ -81,7 +82,7 @@ class UnitDerivation:
         """Clock cycles or operations as a time; a duration in seconds stays what it is."""
         if relative.unit not in ("Mcycles", "Gop"):
             return self.as_it_is(relative)
-        peak = self.peak("clock" if relative.unit == "Mcycles" else "operations")
+        peak = self.peak("clock" if relative.unit == "Mcycles" else "reading")
         low, high = relative.ends
         slow, fast = self.peak_bounds(peak)
         ranged = relative.range is not None or slow < fast

@@ -9,6 +9,8 @@ A rate's unit shows what it is relative to, and so does a duration's:
 | Mcycles       | / the unit's clock                              |
 | Gop           | / the peak operation rate                       |
 
+Of B/kop, weights/kop and Gop that peak is the unit's `reading_peak_operation_rate` where it has one.
+
 Why an NPU's bytes per second go with its operations and not with the memory: one NPU does not saturate the memory of
 any chip measured, and siblings differ by their clocks.
 """

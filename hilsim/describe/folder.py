@@ -1,12 +1,13 @@
 """A Hugging Face folder, or its config.json alone, as a deployed model: the shape, with the file as its source.
 
-What the cost model does not cover is refused (experts, vision, layers that are no attention) or named in the model's
-notes (attention windows, quantisation, an unknown vocabulary).
+What a config.json says in too many ways is refused (experts, vision, layers that are no attention: a file of the
+model's own describes them) or named in the model's notes (quantisation, an unknown vocabulary).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ KNOWN = {
     "llama3": ({128_000: "<|begin_of_text|>", 128_001: "<|end_of_text|>", 128_009: "<|eot_id|>"}, 128_000),
     "qwen": ({151_643: "<|endoftext|>", 151_644: "<|im_start|>", 151_645: "<|im_end|>"}, 151_643),
 }
-REMEDY = "Describe it in a file of its own, as models/llama-3.2-3b.yaml does, and give that path."
+REMEDY = (
+    "Describe it in a file of its own, as models/llama-3.2-3b.yaml does (experts: qwen3-30b-a3b, recurrent layers: "
+    "qwen3.5-4b, vision: qwen3-vl-4b), and give that path."
+)
 
 
 def described_by(config: Path) -> dict[str, Any]:
@@ -58,13 +62,14 @@ def described_by(config: Path) -> dict[str, Any]:
             "head_dim": shape.head_dim,
             "tied_head": shape.tied,
             "context": shape.positions,
+            **windowed(shape),
         },
-        "notes": " ".join([origin, *left_out(shape, document)]),
+        "notes": " ".join([origin, *left_out(document)]),
     }
 
 
 def unknown_parts(document: dict[str, Any], file: str) -> list[Fault]:
-    """Why a model is of a kind that the cost model does not cover."""
+    """Why a model is of a kind that is not read from a config.json."""
     expected = "a decoder of attention and one feed-forward a layer"
     faults = []
     if experts := [key for key in EXPERTS if document.get(key) not in (None, 0, 1)]:
@@ -78,15 +83,22 @@ def unknown_parts(document: dict[str, Any], file: str) -> list[Fault]:
     return faults
 
 
-def left_out(shape: DecoderShape, document: dict[str, Any]) -> list[str]:
+def windowed(shape: DecoderShape) -> dict[str, Any]:
+    """The layers that attend to the last tokens only, as kinds beside the others; nothing where none does."""
+    windows = [window if window is not None and window < shape.positions else None for window in shape.windows or ()]
+    if not any(windows):
+        return {}
+    kinds = Counter(windows)
+    return {
+        "kinds": [
+            {"layers": layers} | ({} if window is None else {"window": window}) for window, layers in kinds.items()
+        ]
+    }
+
+
+def left_out(document: dict[str, Any]) -> list[str]:
     """What of a model its cost leaves out."""
     found = []
-    windows = [window for window in shape.windows or () if window is not None and window < shape.positions]
-    if windows:
-        found.append(
-            f"{len(windows)} of {shape.layers} layers attend to the last {min(windows)} tokens only: beyond that, time "
-            "and memory of its cache are upper bounds here, as the cost model has no attention windows."
-        )
     quantised = document.get("quantization_config")
     if isinstance(quantised, dict):
         method = str(quantised.get("quant_method", "unnamed"))[:40]

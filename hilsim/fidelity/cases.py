@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hilsim.cost.counts import body_weights, head_weights
+from hilsim.cost.counts import body_weights, parameters
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, step_costs
 from hilsim.describe.catalogue import described, is_file, known_as, load_chip, load_named, written_chip
@@ -258,15 +258,12 @@ def model_of(row: Measurement) -> tuple[Model | None, str]:
         return None, ""
     wanted = row.params_b * 1e9
 
-    def size(model: Model) -> int:
-        head = head_weights(model)
-        return body_weights(model.architecture) + head * (1 if model.architecture.tied_head else 2)
-
-    nearest = min(described("model", Model), key=lambda model: abs(size(model) / wanted - 1))
+    plain = (model for model in described("model", Model) if model.plain)
+    nearest = min(plain, key=lambda model: abs(parameters(model) / wanted - 1))
     shape = nearest.architecture
     per_layer = body_weights(shape) / shape.layers
-    layers = max(1, round(shape.layers + (wanted - size(nearest)) / per_layer))
-    scaled = nearest.model_copy(update={"name": row.model, "architecture": shape.model_copy(update={"layers": layers})})
+    layers = max(1, round(shape.layers + (wanted - parameters(nearest)) / per_layer))
+    scaled = nearest.model_copy(update={"name": row.model, "architecture": shape.alike(layers)})
     return scaled, f"shape of {nearest.name} with {layers} layers assumed"
 
 

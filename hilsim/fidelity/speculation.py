@@ -113,6 +113,6 @@ def method_of(case: Case, target: Model) -> Method:
 
 def one_layer(target: Model, entries: int) -> Model:
     """A draft of one of the target's layers and a head of `entries`."""
-    shape = target.architecture.model_copy(update={"layers": 1})
+    shape = target.architecture.alike(1)
     vocabulary = target.vocabulary.model_copy(update={"entries": entries})
     return target.model_copy(update={"name": "one layer", "architecture": shape, "vocabulary": vocabulary})

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from hilsim.cost.network import fallback_seconds, network_seconds
+from hilsim.cost.counts import (
+    active_weights,
+    adapter_weights,
+    body_weights,
+    kv_numbers,
+    kv_numbers_per_token,
+    read_weights,
+    state_bytes,
+)
+from hilsim.cost.network import fallback_seconds, network_seconds, vision_load
 from hilsim.cost.published import class_words, limit_words
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
@@ -15,11 +24,14 @@ from hilsim.describe.chip import Chip, Precision, Unit
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.describe.figure import KINDS, Figure
 from hilsim.describe.figures import figures
+from hilsim.describe.layers import BITS
 from hilsim.describe.model import Model
+from hilsim.describe.relatives import stands_on
 from hilsim.units import ms
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 SHARES = (0.1, 0.5, 1.0)
+IMAGE = 256  # tokens, of about 512 x 512 pixels
 
 
 def print_card(console: Console, chip: Chip, model: Model | None, context: int, load: NetworkLoad | None) -> None:
@@ -34,11 +46,15 @@ def sections(chip: Chip, model: Model | None, context: int, load: NetworkLoad | 
     if model is None and load is None:
         yield from figure_lines(chip)
     yield from limit_lines(chip)
+    if model is not None:
+        yield from shape_lines(model, context)
     for name, unit in chip.units.items():
         if model is not None:
             yield from step_lines(chip, name, unit, model, context)
         if load is not None:
             yield from network_lines(name, unit, load)
+    for line in stands_on(chip):
+        yield f"\nstands on: {line}"
     if chip.notes:
         yield f"\nnotes: {chip.notes.strip()}"
 
@@ -70,6 +86,34 @@ def figure_lines(chip: Chip) -> Iterator[str]:
             yield f"  {path} = {value}{span}  {figure.source}"
 
 
+def shape_lines(model: Model, context: int) -> Iterator[str]:
+    """What of a model is no plain decoder, in weights, bytes and experts."""
+    shape = model.architecture
+    parts = []
+    if active_weights(shape) < body_weights(shape):
+        parts.append(
+            f"{body_weights(shape) / 1e9:.3g} thousand million weights in the layers, of which a pass reads, by rows: "
+            + ", ".join(f"{rows}: {read_weights(shape, rows) / 1e9:.3g}" for rows in (1, 8, 64))
+        )
+    if state := state_bytes(shape):
+        parts.append(f"a state of {state / 1e6:.3g} MB a conversation, whatever its length")
+    if kv_numbers(shape, context) < context * kv_numbers_per_token(shape):
+        held = kv_numbers(shape, context) / (context * kv_numbers_per_token(shape))
+        parts.append(f"by its windows {held:.0%} of a whole cache at {context} tokens")
+    if model.adapter is not None:
+        parts.append(f"an adapter of rank {model.adapter.rank}, {adapter_weights(model) * BITS / 8e6:.3g} MB")
+    if parts:
+        yield f"\n{model.name}: {'; '.join(parts)}"
+
+
+def image_line(model: Model, unit: Unit, key: str, timer: Roofline) -> str:
+    """What an image takes: the tower in fp16 where the unit has it, then its tokens as a prompt."""
+    tower = "fp16" if "fp16" in unit.precisions else key
+    encode_ms = 1000 * network_seconds(vision_load(model, IMAGE), unit, unit.precisions[tower])
+    read_ms = ms(timer.duration_ns(Step(Phase.PREFILL, IMAGE, 0)))
+    return f"  image of {IMAGE} tokens, ms  tower ({tower}): {encode_ms:.4g}  its tokens as a prompt: {read_ms:.4g}"
+
+
 def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) -> Iterator[str]:
     """What steps of a model take in every precision that this unit runs."""
     for precision in unit.precisions:
@@ -88,6 +132,8 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         lengths = [length for length in (128, 512, 2048) if length <= context]
         prompts = (f"{length}: {ms(timer.duration_ns(Step(Phase.PREFILL, length, 0))):.4g}" for length in lengths)
         yield f"  prompt of n tokens, ms {'  '.join(prompts)}"
+        if model.vision is not None and context >= IMAGE:
+            yield image_line(model, unit, precision, timer)
 
 
 def rested_on(precision: Precision) -> str:

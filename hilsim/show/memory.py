@@ -52,5 +52,6 @@ def figure_as_data(figure: Figure) -> dict[str, Any]:
 
 
 def notes_of(setup: Setup) -> dict[str, str]:
-    """The notes in the files of the chips in use."""
-    return {name: chip.notes.strip() for name, chip in setup.chips.items() if chip.notes.strip()}
+    """Of the chips in use: the published figures that their files stand on, and the notes there."""
+    texts = {name: [chip.stands_on.strip(), chip.notes.strip()] for name, chip in setup.chips.items()}
+    return {name: " ".join(filter(None, parts)) for name, parts in texts.items() if any(parts)}

@@ -55,8 +55,8 @@ def subjects() -> list[str]:
 
 
 def models() -> list[Model]:
-    """Shipped language models; those that only stand for a paper's figures are none."""
-    return [model for model in described("model", Model) if not model.name.startswith("paper")]
+    """Shipped plain decoders, which graphs are made of; those that only stand for a paper's figures are none."""
+    return [model for model in described("model", Model) if model.plain and not model.name.startswith("paper")]
 
 
 def cells(names: Sequence[str], profiles: Sequence[str], head: Head) -> Iterator[CompileResult]:

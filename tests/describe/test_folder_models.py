@@ -88,7 +88,7 @@ def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
     mistral = write(tmp_path / "mistral", model_type="mistral", num_key_value_heads=..., max_position_embeddings=...)
     found = loaded(mistral)
     assert (found.architecture.kv_heads, found.architecture.context) == (8, 131_072)
-    assert "28 of 28 layers attend to the last 4096 tokens only" in found.notes
+    assert [(kind.layers, kind.window) for kind in found.architecture.kinds] == [(28, 4096)]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
