@@ -289,7 +289,7 @@ def test_a_device_chooses_among_those_that_a_file_names(tmp_path: Path) -> None:
     assert {left.reason for left in found.files[0].unused} == {"it is of another device"}
     # A board of the same chip is taken where none is called like the chip itself.
     board = changed(tmp_path, "perf.yaml", ("          SA8775P ADP", "          Dragonwing IQ-9075 EVK"))
-    assert [row.value for row in used(imported(board, given=Given(device="sa8775p")))] == [17, 110]
+    assert [row.value for row in used(imported(board, given=Given(device="iq-9075")))] == [17, 110]
     with pytest.raises(InputError, match="of which the file has no row; expected one of SA8295P ADP, SA8775P ADP"):
         imported(IMPORTS / "perf.yaml", given=Given(device="orin-nx-16gb"))
 
