@@ -90,6 +90,8 @@ FORBIDDING = (
     (r"use ratios", "its note allows ratios only"),
     (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", "by its note the model is no plain decoder"),
     (r"FALLBACK|fallback", "it left its unit for another (fallback)"),
+    (r"expanded export", "its export copies the key/value heads, which takes most of its time"),
+    (r"padded to the longest", "its prompts are padded to the longest, whose length is not stated"),
     (r"extrapolat\w+ row", "by its note it is extrapolated"),
 )
 
@@ -393,7 +395,7 @@ def contradictions(rows: Sequence[Measurement], file: str) -> list[Fault]:
     for row in rows:
         key = (
             row.device, row.model, row.precision, row.kind, row.context, row.batch, row.metric, row.runtime,
-            row.power_mode, row.source, row.note,
+            row.power_mode, row.source, row.note, row.unit_kind,
         )  # fmt: skip
         for mark in (key, row.case_id):
             other = seen.setdefault(mark, row)
