@@ -222,15 +222,22 @@ def explore(
 
 
 def validate(
-    csv: str | Path | None = None, *, chip: str | None = None, skip_bad: bool = False, progress: bool = False
+    csv: str | Path | None = None,
+    *,
+    chip: str | None = None,
+    mode: str | None = None,
+    leave_out: bool = False,
+    skip_bad: bool = False,
+    progress: bool = False,
 ) -> Validated:
     """How well the chips predict: predicted against measured figures, the shipped ones or those of a CSV.
 
-    `chip` is the chip of rows that name none (llama-bench's); docs/logs.md has the columns. Rows at fault are
+    `chip` is the chip of rows that name none (llama-bench's), `mode` the power mode of rows that do not; docs/logs.md
+    has the columns. With `leave_out` constants are fitted again without each row's model and device. Rows at fault are
     left out with `skip_bad`. Raises `InputError` with every row at fault, or where no row can be compared.
     """
-    from hilsim.fidelity.cases import SHIPPED
     from hilsim.fidelity.from_file import validate
+    from hilsim.fidelity.measurements import SHIPPED
     from hilsim.places import DATA
     from hilsim.show.validation import Validated
 
@@ -238,7 +245,10 @@ def validate(
         if csv is None and chip is not None:
             raise InputError([Fault("--chip", "", "no file whose rows it names", "a CSV beside it")])
         skipped: list[Fault] = []
-        found = validate(None if csv is None else Path(csv), chip=chip, skipped=skipped.append if skip_bad else None)
+        found = validate(
+            None if csv is None else Path(csv),
+            chip=chip, mode=mode, leave_out=leave_out, skipped=skipped.append if skip_bad else None,
+        )  # fmt: skip
         return Validated(str(csv or SHIPPED.relative_to(DATA)), found, tuple(skipped))
 
 

@@ -18,6 +18,13 @@ def add_arguments(commands: Commands) -> None:
         help="a team's own figures instead of the shipped ones, or a tool's log (columns, formats: docs/logs.md)",
     )  # fmt: skip
     parser.add_argument("--chip", metavar="NAME", help="the chip of rows that name none, as in llama-bench's output")
+    parser.add_argument("--mode", metavar="MODE", help="the power mode of rows that name none, such as 30W")
+    parser.add_argument(
+        "--leave-out", action="store_true",
+        help="fit again without each row's model, and without its device, and predict it so (minutes)",
+    )  # fmt: skip
+    parser.add_argument("--summary", action="store_true", help="print the summary alone")
+    parser.add_argument("--errors", metavar="FILE", type=place, help="also every row's errors as CSV, with --leave-out")
     parser.add_argument(
         "--trace", metavar="FILE", type=source,
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
@@ -37,8 +44,9 @@ def validate_rows(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hilsim.errors import Fault, InputError
-    from hilsim.fidelity.cases import SHIPPED
     from hilsim.fidelity.from_file import validate
+    from hilsim.fidelity.measurements import SHIPPED
+    from hilsim.fidelity.validate import as_csv
     from hilsim.files import written
     from hilsim.places import DATA
     from hilsim.show.fidelity import as_json, print_validation
@@ -47,7 +55,17 @@ def validate_rows(options: argparse.Namespace) -> int:
         require_plot(options.plot)
     if options.csv is None and options.chip is not None:
         raise InputError([Fault("--chip", "", "no file whose rows it names", "--csv FILE beside it")])
-    found = validate(options.csv, chip=options.chip, skipped=print_skipped if options.skip_bad else None)
+    if options.errors is not None and not options.leave_out:
+        raise InputError([Fault("--errors", "", "no --leave-out beside it", "both", "Add --leave-out.")])
+    if options.summary and options.json:
+        raise InputError([Fault("--summary", "", "--json beside it", "one of them")])
+    found = validate(
+        options.csv, chip=options.chip, mode=options.mode, leave_out=options.leave_out,
+        skipped=print_skipped if options.skip_bad else None,
+    )  # fmt: skip
+    if options.errors is not None:
+        with written(options.errors) as temporary:
+            temporary.write_text(as_csv([*found.rows, *found.rounds]), encoding="utf-8")
     if options.plot is not None:
         from hilsim.show.plots.scatter import draw
 
@@ -58,12 +76,11 @@ def validate_rows(options: argparse.Namespace) -> int:
         with written(options.plot) as temporary:
             draw(found.rows, temporary, options.plot.suffix[1:])
     doubts = [str(doubt) for doubt in found.doubts]
-    compared = (found.rows, found.speculation, found.ratios, found.left_out)
     if options.json:
-        write_json(as_json(*compared) | {"doubts": doubts, "notes": found.notes})
+        write_json(as_json(found) | {"doubts": doubts, "notes": found.notes})
     else:
         name = str(options.csv or SHIPPED.relative_to(DATA))
-        print_validation(Console(), *compared, name, (doubts, found.notes))
+        print_validation(Console(), found, name, summary_alone=options.summary)
     return 1 if doubts else 0
 
 
@@ -79,6 +96,8 @@ def validate_log(options: argparse.Namespace) -> int:
 
     of_rows = {
         "--csv": options.csv, "--chip": options.chip, "--plot": options.plot, "--skip-bad": options.skip_bad,
+        "--mode": options.mode, "--leave-out": options.leave_out, "--summary": options.summary,
+        "--errors": options.errors,
     }  # fmt: skip
     if beside := [name for name, value in of_rows.items() if value]:
         found = f"{', '.join(beside)} beside it"

@@ -70,6 +70,21 @@ def read_weights(shape: Architecture, rows: int) -> float:
     return body_weights(shape) - sum(unread)
 
 
+def weights_by_rows(shape: Architecture, rows: int) -> list[tuple[float, float]]:
+    """Matrix weights of the layers that a pass of `rows` rows reads, and how many rows each of them multiplies.
+
+    Every row goes through the weights that all share; an expert is given its part of them, at least one.
+    """
+    found = [(float(body_weights(shape)), float(rows))]
+    for kind in shape.layer_kinds:
+        if kind.experts is not None:
+            whole = kind.layers * expert_weights(shape, kind.experts)
+            touched = experts_touched(kind.experts, rows)
+            found[0] = (found[0][0] - whole * kind.experts.count, float(rows))
+            found.append((whole * touched, rows * kind.experts.active / touched))
+    return found
+
+
 def active_weights(shape: Architecture) -> int:
     """Matrix weights of the layers that one row is multiplied by."""
     return round(read_weights(shape, 1))
@@ -125,24 +140,27 @@ def state_bytes(shape: Architecture) -> int:
     return found
 
 
-def matmul_operations(model: Model, rows: int, head_rows: int) -> int:
-    """Multiplications and additions of the weight products: 2 a weight and row, of experts the active ones'."""
-    body = active_weights(model.architecture) + adapter_weights(model)
-    return 2 * (body * rows + head_weights(model) * head_rows)
+def matmul_operations(weights: int, rows: int) -> int:
+    """Multiplications and additions of products with so many weights: 2 a weight and row."""
+    return 2 * weights * rows
 
 
 def attention_operations(shape: Architecture, rows: int, context: float) -> float:
-    """Scores and mixing: 2 x 2 operations per layer, query head, head dimension, row and visible position (mean).
-
-    Of a recurrence 6 a number of its state and row: what the state says of a key, the update, what it says of a query.
-    """
+    """Scores and mixing: 2 x 2 operations per layer, query head, head dimension, row and visible position (mean)."""
     found = 0.0
+    for kind in shape.layer_kinds:
+        if kind.recurrent is None:
+            visible = context if kind.window is None else (context + kind.window - abs(context - kind.window)) / 2
+            found += 4 * kind.layers * sizes(kind, "heads", "head_dim") * rows * visible
+    return found
+
+
+def recurrence_operations(shape: Architecture, rows: int) -> int:
+    """Of a recurrence 6 a number of its state and row: what it says of a key, the update, what it says of a query."""
+    found = 0
     for kind in shape.layer_kinds:
         if (layer := kind.recurrent) is not None:
             found += 6 * kind.layers * layer.value_heads * layer.key_dim * layer.value_dim * rows
-        else:
-            visible = context if kind.window is None else (context + kind.window - abs(context - kind.window)) / 2
-            found += 4 * kind.layers * sizes(kind, "heads", "head_dim") * rows * visible
     return found
 
 

@@ -1,14 +1,19 @@
 """One execution on a unit: what is asked for (`Step`) and what it costs there (`StepCost`), by a roofline with parts.
 
-    time    = fixed + the longer of memory and compute + what of the shorter one does not hide behind it + extra
+    time    = fixed + body + head + attention + logits + extra, where layers, head and attention run one after another:
+              each the longer of its memory and its compute time + what of the shorter one does not hide behind it
     fixed   = graphs x graph overhead + step overhead + layers x layer overhead (more for several rows, or a prompt)
-    memory  = max(weight bytes / memory rate, weights / weight rate) + cached bytes / cache rate
-    compute = weight operations / operation rate(rows) + attention operations / attention rate
+    memory  = max(weight bytes / memory rate, weights / weight rate); of attention: cached bytes / cache rate
+    compute = operations / operation rate(rows) + unpacking; of attention: operations / attention rate
+    unpacking = body weights x (tiles of rows + the tail of a tile) / unpack rate
+    logits  = rows of logits x vocabulary x 4 bytes x passes over them / memory rate
 
 The weight rate is what 4-bit decoding on Hexagon v68 is bound by: unpacking, not bandwidth. Units with compiled
 widths run the next width up and read the whole compiled context every step, whatever is in it. Units without take any
 number of rows: up to `narrow_rows` matrix-vector kernels stream the weights and arithmetic hides behind them; beyond,
-matrix kernels unpack a tile of weights, then multiply a tile of rows, so that the two add up.
+matrix kernels multiply tiles of rows. Formats that the matrix unit does not multiply itself (INT4 with fp16
+activations on a GPU) have an unpack rate: every tile of `unpack_rows` rows unpacks all weights again on the plain
+cores, so that a verify pass of a few rows is bound by compute. Formats that it does (NVFP4, FP8, INT8) have none.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from math import ceil
 from typing import Any
 
 from hilsim.cost.counts import (
+    active_weights,
     adapter_weights,
     attention_operations,
     body_weights,
@@ -28,12 +34,14 @@ from hilsim.cost.counts import (
     kv_numbers_read,
     matmul_operations,
     read_weights,
+    recurrence_operations,
     state_bytes,
+    weights_by_rows,
 )
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
-from hilsim.describe.model import Model
+from hilsim.describe.model import Architecture, Model
 from hilsim.units import ns
 
 
@@ -56,30 +64,47 @@ class Phase(StrEnum):
 class Step:
     """`rows` new positions after `cached` ones, of each of `sequences` computed together.
 
-    Reading wants logits of the last row only, all else of every row.
+    Reading wants logits of the last row only, all else of every row, or of `logits` of them. Rows of a `tree` come with
+    a mask that is data: kernels compute every row against all positions, also those that it must not see.
     """
 
     phase: Phase
     rows: int
     cached: int
     sequences: int = 1
+    tree: bool = False
+    logits: int | None = None
 
 
 @dataclass(frozen=True)
 class StepCost:
     """Seconds of one graph execution by part. `width` is the number of rows really computed.
 
-    `overlap` is the share of the shorter of memory and compute time that hides behind the longer.
+    The layers' weights and products are apart from those of the output head. `overlap` is the share of the shorter of
+    memory and compute time that hides behind the longer.
     """
 
     width: int
     fixed_s: float
-    weights_s: float
+    body_weights_s: float
+    head_weights_s: float
     kv_s: float
-    matmul_s: float
+    body_matmul_s: float
+    head_matmul_s: float
     attention_s: float
+    logits_s: float = 0.0
     overlap: float = 1.0
     extra_s: float = 0.0  # what the compile gate found beyond the plain decoder: head, rewrites, fallback
+
+    @property
+    def weights_s(self) -> float:
+        """Reading all weights."""
+        return self.body_weights_s + self.head_weights_s
+
+    @property
+    def matmul_s(self) -> float:
+        """Multiplying by all weights."""
+        return self.body_matmul_s + self.head_matmul_s
 
     @property
     def seconds(self) -> float:
@@ -87,16 +112,23 @@ class StepCost:
 
     def added(self, longer: Callable[[Any, Any], Any], shorter: Callable[[Any, Any], Any]) -> Any:
         """All parts together; `longer` and `shorter` of two, so that parts may be arrays over fills of the cache."""
-        memory, compute = self.weights_s + self.kv_s, self.matmul_s + self.attention_s
-        return self.fixed_s + self.extra_s + longer(memory, compute) + (1 - self.overlap) * shorter(memory, compute)
+        parts = (
+            (self.body_weights_s, self.body_matmul_s),
+            (self.head_weights_s, self.head_matmul_s),
+            (self.kv_s, self.attention_s),
+        )
+        exposed = 1 - self.overlap
+        total = self.fixed_s + self.extra_s + self.logits_s
+        for memory, compute in parts:
+            total = total + longer(memory, compute) + exposed * shorter(memory, compute)
+        return total
 
     @property
     def bound(self) -> str:
-        """What decides the time: "weights", "kv cache", "matmul" or "attention"."""
-        memory, compute = self.weights_s + self.kv_s, self.matmul_s + self.attention_s
-        if memory >= compute:
-            return "weights" if self.weights_s >= self.kv_s else "kv cache"
-        return "matmul" if self.matmul_s >= self.attention_s else "attention"
+        """What the longest part is bound by: "weights", "kv cache", "matmul" or "attention"."""
+        if max(self.weights_s, self.matmul_s) >= max(self.kv_s, self.attention_s):
+            return "weights" if self.weights_s >= self.matmul_s else "matmul"
+        return "kv cache" if self.kv_s >= self.attention_s else "attention"
 
 
 def passes(rows: int, widths: tuple[int, ...] | None) -> list[tuple[int, int]]:
@@ -168,7 +200,8 @@ def execution_cost(
 
     `stored` positions of cache are read, a row attends to `visible` of them on average, and `head_rows` logits rows
     are made; all of these per sequence. Weights are read once whatever the number of rows and sequences, those of
-    experts that a row goes through. Recurrent states are read and written once a pass, adapters read in 16 bits.
+    experts that a row goes through. Recurrent states are read and written once a pass, and where rows may be rejected
+    written after every one of them, since a state cannot be rewound. Adapters are read in 16 bits.
     """
     shape = model.architecture
     all_rows = rows * sequences
@@ -176,12 +209,10 @@ def execution_cost(
     wide = all_rows > si(unit.narrow_rows, 1)
     computed, head_computed = in_tiles(all_rows, unit), in_tiles(head_rows * sequences, unit)
     memory_rate = precision.memory_rate.si
-    weights_s = (body * precision.weight_bits.si + head * precision.head_bits.si) / 8 / memory_rate
-    if precision.weight_rate is not None:
-        weights_s = max(weights_s, (body + head) / precision.weight_rate.si)
-    weights_s += adapter_weights(model) * BITS / 8 / memory_rate
-    kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + 2 * state_bytes(shape))
+    states = 2 if reading else 1 + rows
+    kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + states * state_bytes(shape))
     rate = operation_rate(precision, computed)
+    attention_rate = si(precision.attention_rate, rate)
     layer_s = si(unit.layer_overhead) + (
         si(unit.prompt_layer_overhead) if reading and rows > si(unit.narrow_rows, 1) else 0.0
     )
@@ -190,12 +221,43 @@ def execution_cost(
     return StepCost(
         width=rows,
         fixed_s=graphs_s + si(unit.step_overhead) + shape.layers * layer_s,
-        weights_s=weights_s,
+        body_weights_s=read_seconds(body, precision.weight_bits, precision)
+        + adapter_weights(model) * BITS / 8 / memory_rate,
+        head_weights_s=read_seconds(head, precision.head_bits, precision),
         kv_s=kv_bytes / si(precision.cache_rate, memory_rate),
-        matmul_s=matmul_operations(model, computed, head_computed) / rate,
-        attention_s=attention_operations(shape, computed, visible) / si(precision.attention_rate, rate),
+        body_matmul_s=matmul_operations(active_weights(shape) + adapter_weights(model), computed) / rate
+        + (unpacking(shape, all_rows, unit, precision) if wide else 0),
+        head_matmul_s=matmul_operations(head, head_computed) / rate,
+        attention_s=attention_operations(shape, computed, visible) / attention_rate
+        + recurrence_operations(shape, all_rows) / si(precision.recurrence_rate, attention_rate),
+        logits_s=head_rows * sequences * logits_seconds(model, unit, precision),
         overlap=si(unit.overlap, 1.0) if wide else 1.0,
     )
+
+
+def read_seconds(weights: float, bits: Figure, precision: Precision) -> float:
+    """Seconds of reading so many weights once: by their bytes, or by unpacking them where that is slower."""
+    by_bytes = weights * bits.si / 8 / precision.memory_rate.si
+    return by_bytes if precision.weight_rate is None else max(by_bytes, weights / precision.weight_rate.si)
+
+
+def unpacking(shape: Architecture, rows: int, unit: Unit, precision: Precision) -> float:
+    """Seconds of unpacking all weights for every tile of rows, and once for a share of a tile: the thread blocks of a
+
+    pass rarely fill all cores to the end. An expert has tiles of the rows it is given, matrix-vector kernels for few.
+    """
+    if precision.unpack_rate is None:
+        return 0.0
+    tile, tail, weights = si(unit.unpack_rows, 1), si(unit.unpack_tail), 0.0
+    for read, of_rows in weights_by_rows(shape, rows):
+        if of_rows > si(unit.narrow_rows, 1):
+            weights += read * (ceil(of_rows / tile) + tail)
+    return weights / precision.unpack_rate.si
+
+
+def logits_seconds(model: Model, unit: Unit, precision: Precision) -> float:
+    """Seconds of one row of logits in fp32, which is written, and read to normalise, choose and accept."""
+    return si(unit.logits_passes) * 4 * model.vocabulary.entries / precision.memory_rate.si
 
 
 def step_costs(
@@ -211,7 +273,8 @@ def step_costs(
             stored, visible, head_rows = context, float(context), width
         else:
             # Others read what is there, skip the future, and make only the logits that are wanted.
-            stored, visible, head_rows = cached, cached - (used - 1) / 2, 1 if step.phase.reads else used
+            stored, visible = cached, cached - (0 if step.tree else (used - 1) / 2)
+            head_rows = min(step.logits or used, 1 if step.phase.reads else used)
         costs.append(
             execution_cost(
                 model,

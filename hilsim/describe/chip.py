@@ -45,10 +45,12 @@ class Precision(Record):
     """One number format on one unit: how many bits each part takes and how fast the unit gets through it.
 
     A step reads `weight_bits` a body weight, `head_bits` a head weight and `kv_bits` a cached number at `memory_rate`
-    (the cache at `cache_rate` where given); where decoding is bound by unpacking weights, `weight_rate` caps it.
+    (the cache at `cache_rate` where given); where decoding is bound by unpacking weights, `weight_rate` caps it. Where
+    matrix kernels unpack weights for every tile of rows, they do at `unpack_rate`.
     `operation_rates` are points of a curve over rows (straight between points, flat outside); attention runs at
-    `attention_rate`, or with the rest where absent. A network that is no language model also pays `pass_overhead`:
-    what feeding and fetching its tensors costs.
+    `attention_rate`, or with the rest where absent, and recurrent states are updated at `recurrence_rate`, or with
+    attention. A network that is no language model also pays `pass_overhead`: what feeding and fetching its tensors
+    costs.
     """
 
     activations: Activations
@@ -57,9 +59,11 @@ class Precision(Record):
     kv_bits: Count
     memory_rate: ByteRate
     weight_rate: WeightRate | None = None
+    unpack_rate: WeightRate | None = None
     cache_rate: ByteRate | None = None
     operation_rates: Annotated[tuple[RatePoint, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     attention_rate: OperationRate | None = None
+    recurrence_rate: OperationRate | None = None
     pass_overhead: Duration | None = None
 
     @model_validator(mode="after")
@@ -68,7 +72,8 @@ class Precision(Record):
         if rows != sorted(set(rows)):
             raise Misfit(f"operation_rates at rows {rows}", "rising rows")
         for low, high in pairwise(self.operation_rates):
-            if high.rows / high.rate.si < low.rows / low.rate.si:
+            measured = low.rate.kind == high.rate.kind == "measured"  # compiled graphs of their own may be
+            if high.rows / high.rate.si < low.rows / low.rate.si and not measured:
                 raise Misfit(
                     f"operation_rates make {high.rows} rows quicker than {low.rows}", "a wider pass is never cheaper"
                 )
@@ -151,16 +156,19 @@ class Unit(Record):
     Every pass costs `step_overhead`, and `layer_overhead` a layer; one that reads a prompt of more than `narrow_rows`
     rows `prompt_layer_overhead` a layer on top, as it is launched kernel by kernel. Any pass of more than
     `narrow_rows` rows uses matrix instead of matrix-vector kernels: it costs `wide_layer_overhead` a layer on top (a
-    mask, packing), rows are rounded up to `tile_rows`, and of the shorter of memory and compute time only the share
-    `overlap` hides behind the longer. Where these are absent: no overhead, no rounding, all of it hidden.
+    mask, packing), rows are rounded up to `tile_rows`, weights are unpacked once for every `unpack_rows` of them
+    and for the share `unpack_tail` of so many, and
+    of the shorter of memory and compute time only the share `overlap` hides behind the longer. A row of logits is
+    passed over `logits_passes` times. Where these are absent: no overhead, no rounding, all of it hidden, no pass.
 
     While a model is loaded the share `staged` of its weights is held a second time; in use it takes `workspace` beside
     its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
     all of `taken_in_advance`. Where these are absent: nothing.
 
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
-    operations) and `clock`. `reading_peak_operation_rate` stands for the peak where a family counts bytes, weights or
-    overheads against it: for variants that are known to multiply slower and not known to read slower.
+    operations), `clock` and, of a GPU that its family does not give them for, `cores`. `reading_peak_operation_rate`
+    stands for the peak where a family counts bytes, weights or overheads against it: for variants that are known to
+    multiply slower and not known to read slower.
     """
 
     kind: UnitKind
@@ -169,6 +177,7 @@ class Unit(Record):
     peak_operation_rate: OperationRate | None = None
     reading_peak_operation_rate: OperationRate | None = None
     clock: Frequency | None = None
+    cores: Count | None = None
     widths: Widths | None = None
     shared_weights: Ability | None = None
     tree_attention: Ability | None = None  # whether a fixed graph takes a mask that is no triangle
@@ -184,6 +193,9 @@ class Unit(Record):
     overlap: Share | None = None
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
+    unpack_rows: Count | None = None
+    unpack_tail: Share | None = None
+    logits_passes: Count | None = None
     reserve: Size
     staged: Share | None = None
     workspace: Size | None = None

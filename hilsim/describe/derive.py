@@ -26,9 +26,25 @@ def derived(family: Family, chip: Chip, name: str, unit: Unit) -> Unit:
 
 
 FROM_FAMILY = (
-    "overlap", "narrow_rows", "tile_rows", "graphs_per_step", "graph_limit", "context_limit", "staged", "workspace",
+    "overlap", "narrow_rows", "tile_rows", "unpack_rows", "unpack_tail", "logits_passes", "graphs_per_step",
+    "graph_limit", "context_limit", "staged", "workspace",
 )  # fmt: skip
 DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
+
+
+# What a rate in one of these units is relative to, whatever it is the rate of.
+RELATIVE_TO = {"B/kop": "reading", "weights/kop": "reading", "weights/kcycle": "cores", "op/cycle": "cores"}
+
+
+def cycles(unit: Unit, family: Family) -> Figure | None:
+    """The clock cycles of all plain cores together in a second, or None where they do not follow from what is given."""
+    if unit.clock is not None and unit.cores is not None:
+        return unit.clock.times(unit.cores)
+    if unit.peak_operation_rate is None or family.core_operations is None:
+        return None
+    each = family.core_operations
+    share = each.model_copy(update={"value": 1 / each.value, "range": None})
+    return unit.peak_operation_rate.times(share)
 
 
 class UnitDerivation:
@@ -42,6 +58,7 @@ class UnitDerivation:
             "operations": unit.peak_operation_rate,
             "reading": unit.reading_peak_operation_rate or unit.peak_operation_rate,
             "clock": unit.clock,
+            "cores": cycles(unit, family),
         }
 
     def peak(self, what: str) -> Figure:
@@ -54,7 +71,7 @@ class UnitDerivation:
 
     def rate(self, relative: Figure, *, of: str, dimension: str) -> Figure:
         """A share of a peak, or so many bytes or weights an operation, as an absolute rate."""
-        peak = self.peak("reading" if relative.unit != "share" else of)
+        peak = self.peak(RELATIVE_TO.get(relative.unit, of))
         ends = self.ends(relative, peak)
         found = self.figure(relative, peak, dimension, relative.si * peak.si, ends)
         return self.clipped(found) if dimension == "B/s" else found
@@ -138,9 +155,11 @@ class UnitDerivation:
             kv_bits=relative.kv_bits,
             memory_rate=self.rate(relative.memory, of="memory", dimension="B/s"),
             weight_rate=rate(relative.weights, "operations", "weights/s"),
+            unpack_rate=rate(relative.unpack, "operations", "weights/s"),
             cache_rate=rate(relative.cache, "memory", "B/s"),
             operation_rates=(RatePoint.model_construct(rows=1, rate=operations),),
             attention_rate=rate(relative.attention, "operations", "op/s"),
+            recurrence_rate=rate(relative.recurrence, "operations", "op/s"),
             pass_overhead=None if relative.pass_overhead is None else self.duration(relative.pass_overhead),
         )
 

@@ -101,9 +101,9 @@ DIMENSIONS: dict[str, dict[str, float]] = {
     "duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
     "power": {"W": 1, "mW": 1e-3},
     "frequency": {"GHz": 1e9, "MHz": 1e6},
-    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1, "times": 1},
+    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1, "times": 1, "cores": 1},
     # Of a family of chips: what it is relative to follows from the unit.
-    "relative rate": {"share": 1, "B/kop": 1e-3, "weights/kop": 1e-3},
+    "relative rate": {"share": 1, "B/kop": 1e-3, "weights/kop": 1e-3, "weights/kcycle": 1e-3, "op/cycle": 1},
     "relative duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "Mcycles": 1e6, "Gop": 1e9},
 }
 FACTORS = {unit: factor for units in DIMENSIONS.values() for unit, factor in units.items()}
@@ -123,8 +123,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "tokens": (1, 1e8),
     "share": (1e-6, 100),
     "times": (1e-3, 1e6),
+    "cores": (1, 1e6),
     "B/kop": (1e-6, 1e3),
     "weights/kop": (1e-6, 1e3),
+    "weights/kcycle": (1e-3, 1e6),
+    "op/cycle": (1e-3, 1e6),
     "Mcycles": (1e-9, 1e4),
     "Gop": (1e-9, 1e6),
 }

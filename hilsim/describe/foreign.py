@@ -60,7 +60,7 @@ SCENARIO = spread({
         "speculativemodel draftmodel assistantmodel modeldraft",
     # placement
     "target.precision and draft.precision": "quantization quant loadin4bit loadin8bit",
-    "The cache's bits belong to a precision: kv_bits in the chip's file.": "kvcachedtype cachetypek cachetypev",
+    "target.kv_cache and draft.kv_cache": "kvcachedtype cachetypek cachetypev",
     "A model runs on one unit whole: target.unit and draft.unit.": "ngpulayers ngl",
     "target.chip with target.unit": "device",
     "units.UNIT.backend": "backend",

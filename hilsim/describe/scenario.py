@@ -50,6 +50,9 @@ class TableTimer(Record):
         return table
 
 
+CacheFormat = Literal["fp16", "fp8", "int8", "int4"]
+
+
 class Placement(Record):
     """One role: the deployed model, its stand-in, and the unit it runs on."""
 
@@ -61,6 +64,7 @@ class Placement(Record):
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
     head: Head = LOGITS
     runtime: str | None = None  # one of chips/runtimes: how it stores 4-bit models, and what it takes of the memory
+    kv_cache: CacheFormat | None = None  # how cached keys and values are stored; the precision's own where not given
     timer: TableTimer | None = None
 
     @field_validator("widths", mode="before")

@@ -9,10 +9,11 @@ from pathlib import Path
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import load_named
 from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.figure import Figure
 from hilsim.describe.foreign import precision_remedy
 from hilsim.describe.names import key_hint
 from hilsim.describe.runtime import Runtime
-from hilsim.describe.scenario import Placement, Scenario
+from hilsim.describe.scenario import CacheFormat, Placement, Scenario
 from hilsim.errors import Fault, InputError, ScenarioError
 
 
@@ -46,7 +47,24 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
         except InputError as error:
             at_home = (fault.at(f"{role}.runtime") if fault.place == "runtime" else fault for fault in error.faults)
             return CheckedUnit(None, (*faults, *at_home))
+    if placement.kv_cache is not None:
+        unit = with_cache(unit, placement.precision, placement.kv_cache)
     return CheckedUnit(unit, tuple(faults))
+
+
+# Bits of a cached number, with its share of a group's scale.
+CACHE_BITS: dict[CacheFormat, float] = {"fp16": 16, "fp8": 8, "int8": 8, "int4": 4.25}
+
+
+def with_cache(unit: Unit, precision: str, cache: CacheFormat) -> Unit:
+    """The unit with keys and values of a precision stored in another format: its bytes, and the time to read them.
+
+    Turning numbers from and into it hides behind reading them; what it does to the tokens is not simulated.
+    """
+    source = f"kv_cache: {cache} of the scenario; int4 with an fp16 scale for each group of 64"
+    bits = Figure(value=CACHE_BITS[cache], unit="bits", kind="assumed", source=source)
+    changed = unit.precisions[precision].model_copy(update={"kv_bits": bits})
+    return unit.model_copy(update={"precisions": unit.precisions | {precision: changed}})
 
 
 def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, file: str) -> Fault | None:

@@ -23,16 +23,17 @@ from hilsim.describe.names import KnownName
 from hilsim.describe.names import resolve as resolve_name
 from hilsim.describe.runtime import Runtime
 from hilsim.errors import Fault, InputError
-from hilsim.fidelity.measurements import Measurement
+from hilsim.fidelity.measurements import MEASUREMENTS, NOT_PLAIN, Measurement
 from hilsim.files import exists, read_text
 from hilsim.places import DATA
 
-MEASUREMENTS = DATA / "chips" / "measurements"
-SHIPPED = MEASUREMENTS / "measured.csv"
 # Precisions that published figures use and no chip file describes: known, and left out.
 NOT_MODELLED = re.compile(r"mixed|w16a16|/|^w4a\?$|^\?$|^q\d_\d$|^mxfp4$")
 # Where a row gives none: tokens in the cache, or the context compiled.
 CONTEXT = 1024
+# Of a batch whose answers end at different times so much is still running on average: Qwen3-1.7B, 4B and 8B in NVFP4 on
+# Thor, 8 sequences from a data set against 8 of one length (NVIDIA/TensorRT-Edge-LLM 0.9.0, performance-benchmarks.md).
+RAGGED = 0.8
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Case:
         row = self.measurement
         if row.metric == "tok_s":
             tokens = row.batch if row.kind != "llm_prefill" else self.prompt_rows * row.batch
-            return tokens / row.value
+            return tokens * (RAGGED if "end at different times" in row.note else 1) / row.value
         return row.value / 1000
 
     @property
@@ -62,6 +63,11 @@ class Case:
         return {"llm_decode": "decode", "llm_prefill": "prefill", "spec_decode": "speculation"}.get(
             self.measurement.kind, "network"
         )
+
+    @property
+    def unit_kind(self) -> str:
+        """The kind of its unit: gpu, npu or cpu."""
+        return self.chip.units[self.unit_name].kind
 
     @property
     def device(self) -> str:
@@ -107,11 +113,22 @@ class Case:
             raise ValueError("a case is a model's or a network's")
         return self.timed(self.model, unit, self.step())
 
-    def timed(self, model: Model, unit: Unit, step: Step) -> float:
-        """Seconds of a step of `model` on this case's unit, stored and compiled as its measurement was."""
-        precision = unit.precisions[self.precision]
-        if self.runtime is not None:
+    @property
+    def cached(self) -> int:
+        """Positions in the cache before a decode step."""
+        return (self.measurement.context or CONTEXT) - 1
+
+    def timed(self, model: Model, unit: Unit, step: Step, precision_name: str = "", own_head: bool = False) -> float:
+        """Seconds of a step of `model` on this case's unit, stored and compiled as its measurement was.
+
+        A draft may be in another precision, and have its `own_head` in the format of its weights.
+        """
+        name = precision_name or self.precision
+        precision = unit.precisions[name]
+        if self.runtime is not None and name.startswith("w4"):
             unit, precision = self.runtime.on(unit, precision)
+        if own_head:
+            precision = precision.model_copy(update={"head_bits": precision.weight_bits})
         widths = tuple(sorted({1, self.measurement.prompt_tokens})) if self.fixed_graphs else None
         context = self.measurement.context or CONTEXT
         return sum(cost.seconds for cost in step_costs(model, unit, precision, step, widths, context))
@@ -121,7 +138,7 @@ class Case:
         row = self.measurement
         if row.kind == "llm_prefill":
             return Step(Phase.PREFILL, self.prompt_rows, 0, row.batch)
-        return Step(Phase.DECODE, 1, (row.context or CONTEXT) - 1, row.batch)
+        return Step(Phase.DECODE, 1, self.cached, row.batch)
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ def resolve(rows: Sequence[Measurement]) -> tuple[list[Case], list[LeftOut], lis
         found = case_of(row)
         if isinstance(found, Case):
             cases.append(found)
-        elif isinstance(found, Fault) and row.file == str(SHIPPED):
+        elif isinstance(found, Fault) and row.shipped:
             # Published figures run ahead of the chips described here: such a row waits, with its reason.
             left.append(LeftOut(row, f"{found.place.partition(', ')[2]} {found.found} is not described"))
         elif isinstance(found, Fault):
@@ -167,7 +184,7 @@ def case_of(row: Measurement) -> Case | Fault | str:
         known = ", ".join((*(() if chip.mode is None else (chip.mode.name,)), *chip.modes)) or "none is described"
         return Fault(row.file, f"line {row.line}, power_mode", repr(row.power_mode), f"a mode of {chip.name}: {known}")
     chip = in_mode(chip, mode, chip.modes[mode]) if mode else chip
-    if row.forbidden:
+    if row.forbidden and not (row.forbidden == NOT_PLAIN and known_as(row.model, "model", Model) is not None):
         return row.forbidden
     unit_name = unit_of(row, chip)
     if unit_name is None:
@@ -204,13 +221,23 @@ def case_of(row: Measurement) -> Case | Fault | str:
     return Case(row, chip, unit_name, precision, model, None, runtime, estimated)
 
 
+MODE = re.compile(r"\d+ ?W\b|MAXN([ _]SUPER)?\b", re.IGNORECASE)
+MODE_BEHIND = re.compile(r"(?<=[ (])(\d+ ?W|MAXN([ _]SUPER)?)(?=\)?$)", re.IGNORECASE)
+
+
+def mode_is_open(case: Case) -> bool:
+    """Whether a row leaves open which of its chip's power modes it was measured in."""
+    row, chip = case.measurement, case.chip
+    return "@" not in chip.name and bool(chip.modes) and not MODE.match(row.power_mode) and not row.shipped
+
+
 def mode_of(row: Measurement, chip: Chip) -> str | None:
     """The power mode that a row names: "" for the chip as its file has it, None for one that is not described there.
 
-    A mode is watts or MAXN at the beginning; what is not stated, and what a chip without modes is stated to run in, is
+    A mode is watts or MAXN at the beginning of its column, or at the end of the device's name; what is not stated is
     the chip's own file.
     """
-    named = re.match(r"\d+ ?W\b|MAXN([ _]SUPER)?\b", row.power_mode, re.IGNORECASE)
+    named = MODE.match(row.power_mode) or MODE_BEHIND.search(row.device)
     if named is None or "@" in chip.name:
         return ""
     own = () if chip.mode is None else (chip.mode.name,)

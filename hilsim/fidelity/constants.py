@@ -14,6 +14,8 @@ PRIORS: dict[tuple[str, str], float] = {
     ("memory", "share"): 0.7,  # of the peak: what streaming kernels reach
     ("memory", "B/kop"): 1.0,
     ("weights", "weights/kop"): 0.5,
+    ("unpack", "weights/kcycle"): 100.0,  # ten instructions of a core a weight
+    ("operations", "op/cycle"): 16.0,  # of a tensor core of Ampere, shared out over the plain cores
     ("cache", "share"): 0.7,
     ("cache", "B/kop"): 0.5,
     ("operations", "share"): 0.25,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from hilsim.describe.family import Family
-from hilsim.describe.figures import figures
+from hilsim.describe.figure import Figure
+from hilsim.describe.figures import figures, with_figures
 from hilsim.fidelity.cases import Case
-from hilsim.fidelity.constants import movable
+from hilsim.fidelity.constants import movable, priors
 from hilsim.fidelity.fit import Fitted, fit
 
 
@@ -56,14 +57,35 @@ def fit_family(family: Family, cases: Sequence[Case], *, near: bool = False) -> 
 
 
 def with_borrowed(family: Family, sibling: Family, cases: Sequence[Case]) -> Family:
-    """The sibling under the family's name where the family has no row; its precisions where those have none."""
-    if not cases:
-        return sibling.model_copy(update={"name": family.name})
+    """The family with its sibling's fitted and measured constants: all where it has no row, else those of precisions
+
+    that have none. What a datasheet says of it, and what is assumed, stays; a constant that the sibling does not have
+    is that of its other formats, or where it would lie if nothing were known of it.
+    """
     measured = {case.precision for case in cases}
-    theirs = {name: precision for name, precision in sibling.precisions.items() if name in family.precisions}
-    return family.model_copy(
-        update={
-            "precisions": family.precisions
-            | {name: precision for name, precision in theirs.items() if name not in measured}
-        }
-    )
+    theirs = figures(sibling)
+    found = {}
+    for path, figure in figures(family).items():
+        precision = path.split(".")[1] if path.startswith("precisions.") else None
+        lost = not cases if precision is None else precision not in measured
+        if lost and isinstance(figure, Figure) and figure.kind in ("fitted", "measured"):
+            found[path] = borrowed(path, figure, theirs)
+    return with_figures(family, found)
+
+
+def borrowed(path: str, figure: Figure, theirs: Mapping[str, object]) -> Figure:
+    """A sibling's constant of the same name, or of its other formats, in the same unit; else the prior's."""
+    alike = [theirs.get(path), *(other for name, other in theirs.items() if same_constant(name, path))]
+    fitted = [
+        other for other in alike
+        if isinstance(other, Figure) and other.unit == figure.unit and other.kind in ("fitted", "measured")
+    ]  # fmt: skip
+    if fitted:
+        return figure.model_copy(update={"value": fitted[0].value, "range": None})
+    value = priors({path: figure})[path] if figure.kind == "fitted" else figure.value
+    return figure.model_copy(update={"value": value, "range": None})
+
+
+def same_constant(name: str, path: str) -> bool:
+    """Whether two constants of formats are both the rate of memory, which their kernels share."""
+    return name.endswith(".memory") and path.endswith(".memory")

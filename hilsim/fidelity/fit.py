@@ -84,9 +84,9 @@ def fit(
     touched = touching(errors, centre)
     begin = None if near is None else np.log([near[path].value for path in paths])
     # How far a constant's prior may pull depends on how far its rows scatter, which the first solution shows.
-    first = lowest(weighed(PRIOR_WEIGHT), centre, begin)
+    first = lowest(weighed(PRIOR_WEIGHT), centre, begin, alone=near is not None)
     spread = scatter_of_each(jacobian(errors, first.x), scatter(errors(first.x), kinds))
-    solved = lowest(weighed(spread), centre, first.x)
+    solved = lowest(weighed(spread), centre, first.x, alone=near is not None)
     figures = placed(solved.x)
     residuals = errors(solved.x)
     # Of the data alone, at the solution: how well each constant would be known without the prior.
@@ -108,8 +108,10 @@ def fit(
     )
 
 
-def lowest(objective: Callable[[Vector], Vector], centre: Vector, near: Vector | None) -> OptimizeResult:
-    """The lowest valley found from the priors, from `near`, and from where a constant begins to matter.
+def lowest(
+    objective: Callable[[Vector], Vector], centre: Vector, near: Vector | None, *, alone: bool = False
+) -> OptimizeResult:
+    """The lowest valley found from the priors, from `near` or `alone` from it, and from where a constant matters.
 
     The longer of two times decides a step, so a rate may lie where it decides nothing and its slope is zero. From
     there no solver finds back: each such constant is moved to where it does decide, and the solver starts again
@@ -121,7 +123,7 @@ def lowest(objective: Callable[[Vector], Vector], centre: Vector, near: Vector |
         bounds = (centre - FARTHEST - 1e-9, centre + FARTHEST + 1e-9)
         return least_squares(objective, inside, loss="soft_l1", f_scale=SCALE, bounds=bounds)
 
-    found = [solve(begin) for begin in (centre, near) if begin is not None]
+    found = [solve(begin) for begin in ((near,) if alone else (centre, near)) if begin is not None]
     best = min(found, key=lambda solution: solution.cost)
     for index in range(len(centre) if near is None else 0):
         # The prior alone gives a slope of PRIOR_WEIGHT / width; data that matter give far more.

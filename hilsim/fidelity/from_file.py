@@ -9,17 +9,18 @@ from pathlib import Path
 from hilsim.describe.catalogue import described, file_of, written_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
+from hilsim.describe.model import Model
 from hilsim.describe.write import with_changed_figures
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
-from hilsim.fidelity.cases import SHIPPED, Case, LeftOut, resolve
+from hilsim.fidelity.cases import MODE, Case, LeftOut, mode_is_open, resolve
 from hilsim.fidelity.chip_file import as_file, with_account
 from hilsim.fidelity.doubts import doubtful_rows
-from hilsim.fidelity.measurements import MeasuredFigures, Measurement, read_figures
+from hilsim.fidelity.measurements import SHIPPED, MeasuredFigures, Measurement, read_figures
 from hilsim.fidelity.ratios import BatchRatio, batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_ups
-from hilsim.fidelity.table import gathered
-from hilsim.fidelity.validate import ComparedCase, compared
+from hilsim.fidelity.table import gathered, ranges
+from hilsim.fidelity.validate import ComparedCase, compared, fitted_without
 from hilsim.files import exists, read_text
 from hilsim.places import DATA
 from hilsim.progress import status_line
@@ -29,9 +30,13 @@ Skipped = Callable[[Fault], object]  # called for every row that is skipped
 
 @dataclass(frozen=True)
 class Validation:
-    """Rows predicted and measured, speculation and ratios among them; rows left out; doubts, and notes on the file."""
+    """Rows predicted and measured, by time, and by the cost of a round; speed-ups and ratios; rows left out; doubts,
+
+    and notes on the file.
+    """
 
     rows: Sequence[ComparedCase]
+    rounds: Sequence[ComparedCase]
     speculation: Sequence[SpeedUp]
     ratios: Sequence[BatchRatio]
     left_out: Sequence[LeftOut]
@@ -44,17 +49,26 @@ def families() -> dict[str, Family]:
     return {family.name: family for family in described("family", Family)}
 
 
-def validate(file: Path | None = None, *, chip: str | None = None, skipped: Skipped | None = None) -> Validation:
-    """The rows of a file, or the shipped ones, predicted three ways.
+def validate(
+    file: Path | None = None,
+    *,
+    chip: str | None = None,
+    mode: str | None = None,
+    leave_out: bool = False,
+    skipped: Skipped | None = None,
+) -> Validation:
+    """The rows of a file, or the shipped ones, predicted, and with `leave_out` also by constants fitted without each.
 
-    `chip` is the device of a file whose rows do not name one. Rows at fault raise `InputError`, unless `skipped` takes
-    them.
+    `chip` is the device of a file whose rows do not name one, `mode` the power mode of rows that do not. Rows at fault
+    raise `InputError`, unless `skipped` takes them.
     """
-    known, figures = families(), read_figures(SHIPPED)
-    basis, left = cases_of(figures.rows)
-    cases = basis
-    if file is not None:
-        figures = read_figures(file, from_here(chip))
+    if mode is not None and not MODE.match(mode):
+        raise InputError([Fault("--mode", "", repr(mode), "watts or MAXN, such as 30W")])
+    known = families()
+    figures = read_figures(SHIPPED if file is None else file, from_here(chip), mode)
+    if file is None:
+        cases, left = cases_of(figures.rows)
+    else:
         if chip is not None and figures.name_their_device:
             found = f"{chip} beside rows that name their device"
             raise InputError([Fault("--chip", "", found, "rows without a device column, or of llama-bench")])
@@ -62,10 +76,16 @@ def validate(file: Path | None = None, *, chip: str | None = None, skipped: Skip
         if not cases:
             reasons = "; ".join(sorted({row.reason for row in left})) or "all are at fault"
             raise InputError([Fault(str(file), "", "no row that can be compared", f"at least one ({reasons})")])
-    with status_line("fitting") as notify:
-        rows = compared(fitting(cases), known, fitting(basis), notify)
+    without = None
+    if leave_out:
+        basis = cases if file is None else cases_of(read_figures(SHIPPED).rows)[0]
+        with status_line("fitting") as notify:
+            without = fitted_without(cases, known, fitting(basis), notify)
+    rows = compared(cases, known, without)
     return Validation(
-        rows, speed_ups(cases, known), list(batch_ratios(figures.rows, known)), left, doubtful_rows(cases, known),
+        [row for row in rows if row.case.kind != "speculation"],
+        [row for row in rows if row.case.kind == "speculation"],
+        speed_ups(cases, known), list(batch_ratios(figures.rows, known)), left, doubtful_rows(cases, known),
         notes_on(figures, cases),
     )  # fmt: skip
 
@@ -142,8 +162,16 @@ def without_second_share(case: Case) -> Case:
 
 
 def fitting(cases: Sequence[Case]) -> list[Case]:
-    """The rows that constants may be fitted to: all but speculation, which combines steps."""
-    return [case for case in cases if case.kind != "speculation"]
+    """The rows that constants may be fitted to: of plain decoders and networks.
+
+    Speculation combines steps; experts and recurrent layers run by kernels of their own, which would bend the others'.
+    """
+    return [case for case in cases if case.kind != "speculation" and (case.model is None or attends(case.model))]
+
+
+def attends(model: Model) -> bool:
+    """Whether all layers attend, and none has experts."""
+    return all(kind.experts is None and kind.recurrent is None for kind in model.architecture.layer_kinds)
 
 
 def from_here(chip: str | None) -> str | None:
@@ -157,4 +185,17 @@ def notes_on(figures: MeasuredFigures, cases: Sequence[Case]) -> list[str]:
     found = [f"columns that were not read: {', '.join(figures.unread)}"] if figures.unread else []
     found += figures.notes
     named = {(case.measurement.hardware, case.chip.name) for case in cases if case.measurement.hardware}
-    return found + [f"{hardware!r} of the file was taken as {chip}" for hardware, chip in sorted(named)]
+    found += [f"{hardware!r} of the file was taken as {chip}" for hardware, chip in sorted(named)]
+    open_modes: dict[str, list[Case]] = {}
+    for case in cases:
+        if mode_is_open(case):
+            open_modes.setdefault(case.chip.name, []).append(case)
+    for name, some in sorted(open_modes.items()):
+        chip = some[0].chip
+        own = "the mode of its file" if chip.mode is None else chip.mode.name
+        lines = ranges(case.measurement.line for case in some)
+        found.append(
+            f"lines {lines} state no power mode and were taken as {name} in {own}; write one in a column power_mode, "
+            f"or give it with --mode ({', '.join(chip.modes)})"
+        )
+    return found

@@ -18,7 +18,7 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.errors import Fault, ScenarioError
@@ -37,7 +37,10 @@ from hilsim.fidelity.table import (
     plain,
 )
 from hilsim.files import read_text
+from hilsim.places import DATA
 
+MEASUREMENTS = DATA / "chips" / "measurements"
+SHIPPED = MEASUREMENTS / "measured.csv"
 NETWORK_KINDS = ("vision", "speech", "text", "network")
 METRICS = {
     "llm_decode": ("tok_s", "latency_ms"),
@@ -81,6 +84,7 @@ SPECULATION = {
     "vanilla rate": re.compile(r"vanilla (\d[\d.,]*\d|\d)"),
     "tokens per verify step": re.compile(r"tokens per verify step (\d[\d.,]*\d|\d)"),
 }
+NOT_PLAIN = "by its note the model is no plain decoder, and it is not described"
 # What a note may contain that takes a row out of every fit and comparison.
 FORBIDDING = (
     (r"SUSPECT", "its note calls it suspect"),
@@ -88,7 +92,7 @@ FORBIDDING = (
     (r"do not calibrate|do not use", "its note forbids it"),
     # The first three hold for every kind.
     (r"use ratios", "its note allows ratios only"),
-    (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", "by its note the model is no plain decoder"),
+    (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", NOT_PLAIN),
     (r"FALLBACK|fallback", "it left its unit for another (fallback)"),
     (r"expanded export", "its export copies the key/value heads, which takes most of its time"),
     (r"padded to the longest", "its prompts are padded to the longest, whose length is not stated"),
@@ -126,6 +130,11 @@ class Measurement:
     origin: str = ""  # the program whose output it was, where the file is no table of our own
     hardware: str = ""  # what that program calls the device
     gpu_layers: int | None = None  # of the model's layers, those that ran there; None for all
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of the published figures here, rather than of a file of somebody's own."""
+        return self.file == str(SHIPPED)
 
     @property
     def is_network(self) -> bool:
@@ -172,10 +181,11 @@ def read_measurements(file: Path, chip: str | None = None) -> list[Measurement]:
     return list(read_figures(file, chip).rows)
 
 
-def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
+def read_figures(file: Path, chip: str | None = None, mode: str | None = None) -> MeasuredFigures:
     """The rows of a CSV, or of a log that states what a row needs, and the columns that were not read.
 
-    `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called.
+    `chip` is the device of rows that do not name one, as those of llama-bench, which knows only what the GPU is called;
+    `mode` the power mode of rows that name none.
     """
     require_kind(file, FIGURES, *TITLES)
     contents = Contents(str(file), read_text(file))
@@ -184,6 +194,9 @@ def read_figures(file: Path, chip: str | None = None) -> MeasuredFigures:
         read = rows_of_figures(contents, {} if chip is None else {"device": chip})
     else:
         read = rows_of_log(contents, found, Given(device=chip), whole=False)
+    if mode is not None:
+        rows = ((line, {**cells, "power_mode": cells.get("power_mode") or mode}) for line, cells in read.rows)
+        read = replace(read, rows=tuple(rows))
     return checked(contents.file, read)
 
 

@@ -1,11 +1,20 @@
-"""Speculation on measured chips: the speed-up that a chip's own t(1) and t(n) allow, against the published one.
+"""Speculation on measured chips: what a round costs in plain steps, and whether it pays, against published figures.
 
-    speed-up = tokens per verify step x t(1) / (t(n) + drafts x t(draft))
+    round cost = (t(verify) + drafting) / t(1 row),    speed-up = tokens a round / round cost
 
-`tokens per verify step` is published with the row. The draft is what the method prescribes: EAGLE3 runs one layer of
-the target's width with a 32,000-entry head, 6 times, and verifies 60 positions; MTP runs one layer and the target's own
-head once a drafted token (NVIDIA/TensorRT-Edge-LLM 0.10.0, speculative-decoding guide). Where tokens per step are not
-published, the row is turned round: how many it would take.
+All three times are of as many sequences as the row has. Tokens a round and the plain rate are published with the row,
+so the published round cost is tokens a round over the published speed-up: what the chip does is held apart from what
+the draft gets right. Where tokens are not published, the row is turned round: how many it would take.
+
+A method is what its runtime executes (NVIDIA/TensorRT-Edge-LLM, speculative-decoding guide of 0.10.0 and
+`llmInferenceSpecDecodeRuntime.cpp`):
+
+- EAGLE3 drafts with one layer of the target's width and a head of 32,000 entries: five passes over the whole padded
+  tree of 60 positions, logits of the ten newest, and one over the at most seven tokens accepted before. It verifies 60.
+- MTP runs one layer and the target's own head once a drafted token, and verifies one position more.
+- DFlash drafts a block of 16 in one pass of five layers and the target's head in fp16 (z-lab/Qwen3-8B-DFlash-b16), and
+  verifies 16.
+- SSD (Genie) needs no draft: its graph of 32 positions reads the tree and the tokens that forecast the next one.
 """
 
 from __future__ import annotations
@@ -19,24 +28,39 @@ from hilsim.describe.catalogue import known_as
 from hilsim.describe.chip import Unit
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
-from hilsim.fidelity.cases import CONTEXT, Case
+from hilsim.fidelity.cases import Case
 
-EAGLE_STEPS, EAGLE_ENTRIES, EAGLE_TREE = 6, 32_000, 60
+EAGLE_PASSES, EAGLE_ENTRIES, EAGLE_TREE, EAGLE_TOP, EAGLE_DEPTH = 5, 32_000, 60, 10, 7
+DFLASH_LAYERS, DFLASH_BLOCK = 5, 16
+SSD_GRAPH = 32
+EVEN = 0.05  # speed-ups so near to 1 on both sides are neither gain nor loss: releases differ by more
+NATIVE = "nvfp4"  # drafts beside it have their head in the format of their weights; others have the target's
+
+
+@dataclass(frozen=True)
+class DraftPasses:
+    """`count` passes of a draft over `rows` positions, of which `logits` are wanted."""
+
+    model: Model
+    count: int
+    rows: int = 1
+    logits: int = 1
+    precision: str = ""  # "" for the target's
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a published row ran: positions verified, passes of the draft, and the draft's shape."""
+    """What a published row ran: positions verified (of a tree or a chain), and what its draft executes a round."""
 
     name: str
     positions: int
-    drafts: int
-    draft: Model
+    drafts: tuple[DraftPasses, ...] = ()
+    tree: bool = True
 
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """A published speed-up and what the chip model makes of it; times in seconds.
+    """A published speed-up and what the chip model makes of it; times in seconds, of all sequences together.
 
     `predicted` is None where tokens per step are not published; `needed` is then the number that would explain it.
     """
@@ -54,13 +78,31 @@ class SpeedUp:
         return self.verify_s + self.draft_s
 
     @property
+    def round_steps(self) -> float:
+        """A round in plain steps, as predicted."""
+        return self.step_s / self.one_row_s
+
+    @property
+    def published_round_steps(self) -> float | None:
+        """A round in plain steps, as the published figures give it."""
+        return None if self.tokens_per_step is None else self.tokens_per_step / self.published
+
+    @property
     def predicted(self) -> float | None:
-        return None if self.tokens_per_step is None else self.tokens_per_step * self.one_row_s / self.step_s
+        return None if self.tokens_per_step is None else self.tokens_per_step / self.round_steps
 
     @property
     def needed(self) -> float:
         """Tokens per verify step that would make the published speed-up."""
-        return self.published * self.step_s / self.one_row_s
+        return self.published * self.round_steps
+
+    @property
+    def same_sign(self) -> bool | None:
+        """Whether gain or loss is predicted as published, or both are neither; None where it cannot be."""
+        if self.predicted is None:
+            return None
+        even = max(abs(self.predicted - 1), abs(self.published - 1)) <= EVEN
+        return even or (self.predicted > 1) == (self.published > 1)
 
 
 def speed_ups(cases: Sequence[Case], families: Mapping[str, Family]) -> list[SpeedUp]:
@@ -79,40 +121,53 @@ def speed_up(case: Case, unit: Unit) -> SpeedUp | None:
     if vanilla is None or case.model is None:
         return None
     method = method_of(case, case.model)
-    cached = (row.context or CONTEXT) - 1
+    cached = case.cached
 
-    def seconds(model: Model, rows: int) -> float:
-        phase = Phase.DECODE if rows == 1 else Phase.VERIFY
-        return case.timed(model, unit, Step(phase, rows, cached))
+    def seconds(model: Model, step: Step, precision: str = "") -> float:
+        return case.timed(model, unit, step, precision, own_head=model is not case.model and case.precision == NATIVE)
 
+    drafts_s = 0.0
+    for draft in method.drafts:
+        step = Step(Phase.DRAFT, draft.rows, cached, row.batch, draft.rows > 1, draft.logits)
+        drafts_s += draft.count * seconds(draft.model, step, draft.precision)
     return SpeedUp(
         case=case,
         method=method,
         published=row.value / vanilla,
         tokens_per_step=row.noted("tokens per verify step"),
-        one_row_s=seconds(case.model, 1),
-        verify_s=seconds(case.model, method.positions),
-        draft_s=method.drafts * seconds(method.draft, 1),
+        one_row_s=seconds(case.model, Step(Phase.DECODE, 1, cached, row.batch)),
+        verify_s=seconds(case.model, Step(Phase.VERIFY, method.positions, cached, row.batch, method.tree)),
+        draft_s=drafts_s,
     )
 
 
 def method_of(case: Case, target: Model) -> Method:
     """The method that a row's model column and note name."""
     text = f"{case.measurement.model}; {case.measurement.note}"
-    if found := re.search(r"MTP (\d+)", text):
-        drafts = int(found.group(1))
-        return Method(f"MTP, {drafts} drafts", drafts + 1, drafts, one_layer(target, target.vocabulary.entries))
+    size = re.search(r"(?:tree|verify size) (\d+)", text)
+    if "MTP" in text:
+        found = re.search(r"MTP (\d+)", text)
+        drafts = int(found.group(1)) if found else int(size.group(1)) - 1 if size else 3
+        model = layers_of(target, 1, target.vocabulary.entries)
+        return Method(f"MTP, {drafts} drafts", drafts + 1, (DraftPasses(model, drafts),), tree=False)
+    if "DFlash" in text:
+        block = int(size.group(1)) if size else DFLASH_BLOCK
+        model = layers_of(target, DFLASH_LAYERS, target.vocabulary.entries)
+        return Method(f"DFlash, block of {block}", block, (DraftPasses(model, 1, block, block, "fp16"),), tree=False)
+    if "SSD" in text:
+        return Method("SSD, branches 3 and 2", SSD_GRAPH)
     if found := re.search(r"([\w.-]+) draft", text):
         draft = known_as(found.group(1), "model", Model)
         if draft is not None:
-            return Method(f"draft model {draft.name}", 16, 4, draft)
-    tree = re.search(r"tree (\d+)", text)
-    positions = int(tree.group(1)) if tree else EAGLE_TREE
-    return Method(f"EAGLE3, tree {positions}", positions, EAGLE_STEPS, one_layer(target, EAGLE_ENTRIES))
+            return Method(f"draft model {draft.name}", 16, (DraftPasses(draft, 4),), tree=False)
+    positions = int(size.group(1)) if size else EAGLE_TREE
+    model = layers_of(target, 1, EAGLE_ENTRIES)
+    tree = DraftPasses(model, EAGLE_PASSES, positions, EAGLE_TOP)
+    return Method(f"EAGLE3, tree of {positions}", positions, (tree, DraftPasses(model, 1, EAGLE_DEPTH)))
 
 
-def one_layer(target: Model, entries: int) -> Model:
-    """A draft of one of the target's layers and a head of `entries`."""
-    shape = target.architecture.alike(1)
+def layers_of(target: Model, layers: int, entries: int) -> Model:
+    """A draft of so many of the target's layers and a head of `entries`."""
+    shape = target.architecture.alike(layers)
     vocabulary = target.vocabulary.model_copy(update={"entries": entries})
-    return target.model_copy(update={"name": "one layer", "architecture": shape, "vocabulary": vocabulary})
+    return target.model_copy(update={"name": "draft", "architecture": shape, "vocabulary": vocabulary})

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hilsim.describe.names import nearest
 from hilsim.errors import Fault, ScenarioError
@@ -180,17 +180,36 @@ def doubtful_points(cells: Iterable[str], separator: str) -> bool:
 
 
 def gathered(faults: Sequence[Fault]) -> list[Fault]:
-    """Faults of one kind, which differ in their line alone, as one with all lines."""
+    """Faults of one kind, which differ in their line and in what was found alone, as one with all lines."""
     groups: dict[tuple[str, str, str, str, str], list[tuple[int, Fault]]] = {}
     for fault in faults:
         placed = re.fullmatch(r"line (\d+)(|, .*)", fault.place)
         line, rest = (int(placed[1]), placed[2]) if placed else (0, fault.place)
         groups.setdefault((rest, fault.file, fault.found, fault.expected, fault.remedy), []).append((line, fault))
-    found = []
-    for (rest, *_), alike in groups.items():
-        lines, first = [line for line, _ in alike], alike[0][1]
-        found.append(first if len(alike) == 1 or not lines[0] else first.at(f"lines {ranges(lines)}{rest}"))
-    return found
+    kinds: dict[tuple[str, str, str, str], list[tuple[list[int], Fault]]] = {}
+    for (rest, file, what, expected, remedy), alike in groups.items():
+        lines = [line for line, _ in alike]
+        kind = (rest, file, expected, remedy) if lines[0] else (rest, file, what, f"{expected} {remedy}")
+        kinds.setdefault(kind, []).append((lines, alike[0][1]))
+    return [of_one_kind(several) for several in kinds.values()]
+
+
+SHOWN = 8  # different things found, of faults of one kind
+
+
+def of_one_kind(several: Sequence[tuple[list[int], Fault]]) -> Fault:
+    """One fault for several that differ in lines and in what was found, each with its lines."""
+    lines = sorted(line for of, _ in several for line in of)
+    first = several[0][1]
+    if len(lines) < 2 or not lines[0]:
+        return first
+    rest = first.place.removeprefix(f"line {several[0][0][0]}")
+    together = first.at(f"lines {ranges(lines)}{rest}")
+    if len(several) == 1:
+        return together
+    found = [f"{fault.found} ({ranges(of)})" for of, fault in several]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return replace(together, found=", ".join(found[:SHOWN]) + more)
 
 
 def ranges(numbers: Iterable[int]) -> str:

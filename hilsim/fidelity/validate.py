@@ -3,10 +3,15 @@
 In-sample is what the shipped constants make of the rows they were fitted to. The other two fit again without every
 row of that model, or of that chip, and predict what was left out: what to expect of a model or a chip that has not been
 measured yet. A family of which nothing is left borrows its sibling's constants, as one would for a new silicon.
+
+Steps are compared by their time, rounds of speculation by what they cost in plain steps. The errors of the shipped rows
+are kept in `errors.csv`, since fitting again for every model and device takes minutes.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -16,40 +21,86 @@ from multiprocessing import Pool
 from hilsim.describe.family import Family
 from hilsim.fidelity.cases import Case
 from hilsim.fidelity.families import fitted_families
+from hilsim.fidelity.kept_errors import COLUMNS, HEADER, kept_errors
+from hilsim.fidelity.speculation import speed_up
 
-COLUMNS = ("in-sample", "without its model", "without its device")
+Families = Mapping[str, Family]
 Progress = Callable[[str], None]
 QUIET = (signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One row and what was predicted for it, in seconds, by column."""
+    """One row: what was measured and predicted for it by column; None where nothing was fitted without it.
+
+    Seconds; of speculation the cost of a round in plain steps.
+    """
 
     case: Case
-    predicted: tuple[float, float, float]
+    measured: float
+    predicted: tuple[float, float | None, float | None]
 
     @property
-    def errors(self) -> tuple[float, ...]:
+    def errors(self) -> tuple[float | None, ...]:
         """Predicted over measured, less one, by column."""
-        return tuple(seconds / self.case.measured - 1 for seconds in self.predicted)
+        return tuple(None if found is None else found / self.measured - 1 for found in self.predicted)
 
 
 Left = tuple[str, str]  # "model" or "device", and which one
 
 
-def compared(
-    cases: Sequence[Case], families: Mapping[str, Family], basis: Sequence[Case], progress: Progress = lambda _: None
-) -> list[ComparedCase]:
-    """Every case three ways. `basis` are the rows that constants may be fitted to (the shipped ones).
+def compared(cases: Sequence[Case], families: Families, without: Mapping[Left, Families] | None) -> list[ComparedCase]:
+    """Every case that can be compared. `without` are families fitted without a model or device (`fitted_without`);
 
-    In-sample uses `families` as they are shipped; the other two columns fit again from `basis`, on all processors.
+    None takes the kept errors of shipped rows, and leaves the columns of other rows empty.
     """
-    wanted = dict.fromkeys(left for case in cases for left in (("model", case.model_group), ("device", case.device)))
-    known: dict[Left, Mapping[str, Family]] = {}
+    kept = kept_errors()
+    rows = []
+    for case in cases:
+        measured, shipped = measured_of(case), predicted_by(case, families)
+        if measured is None or shipped is None:
+            continue
+        if without is not None:
+            others = [predicted_by(case, without[left]) for left in left_out_of(case)]
+        elif case.measurement.case_id in kept and case.measurement.shipped:
+            others = [measured * (1 + error) for error in kept[case.measurement.case_id].errors[1:]]
+        else:
+            others = [None, None]
+        rows.append(ComparedCase(case, measured, (shipped, others[0], others[1])))
+    return rows
+
+
+def measured_of(case: Case) -> float | None:
+    """Seconds of a step, or plain steps of a round; None where its tokens are not published."""
+    if case.kind != "speculation":
+        return case.measured
+    tokens, vanilla = case.measurement.noted("tokens per verify step"), case.measurement.noted("vanilla rate")
+    return None if tokens is None or vanilla is None else tokens * vanilla / case.measurement.value
+
+
+def predicted_by(case: Case, families: Families) -> float | None:
+    """The same as these families have it."""
+    unit = case.unit(families)
+    if case.kind != "speculation":
+        return case.seconds(unit)
+    found = speed_up(case, unit)
+    return None if found is None else found.round_steps
+
+
+def left_out_of(case: Case) -> tuple[Left, Left]:
+    """What is left out for a case, one thing a column."""
+    return ("model", case.model_group), ("device", case.device)
+
+
+def fitted_without(
+    cases: Sequence[Case], families: Families, basis: Sequence[Case], progress: Progress = lambda _: None
+) -> dict[Left, Families]:
+    """Families fitted again to the `basis` without each model and each device of the cases, on all processors."""
+    wanted = dict.fromkeys(left for case in cases for left in left_out_of(case))
+    known: dict[Left, Families] = {}
     jobs: dict[Left, list[Case]] = {}
     for left in wanted:
-        remaining = [case for case in basis if not concerns(left, case)]
+        remaining = [case for case in basis if left not in left_out_of(case)]
         if len(remaining) == len(basis):
             known[left] = families
         else:
@@ -60,31 +111,34 @@ def compared(
         for done, (left, found) in enumerate(pool.imap_unordered(run, tasks), 1):
             known[left] = found
             progress(f"without {left[0]} {left[1].split(' / ')[-1]} ({done} of {len(jobs)})")
-    rows = []
-    for case in cases:
-        three = (families, known["model", case.model_group], known["device", case.device])
-        shipped, no_model, no_device = (case.seconds(case.unit(constants)) for constants in three)
-        rows.append(ComparedCase(case, (shipped, no_model, no_device)))
-    return rows
+    return known
 
 
-def concerns(left: Left, case: Case) -> bool:
-    """Whether a case is of the model or the device that is left out."""
-    column, name = left
-    return name == (case.model_group if column == "model" else case.device)
-
-
-Task = tuple[Left, Sequence[Case], Sequence[Case], Mapping[str, Family]]
+Task = tuple[Left, Sequence[Case], Sequence[Case], Families]
 
 
 def run(task: Task) -> tuple[Left, dict[str, Family]]:
     """One fit in a process of its own: what was left out, and the families without it."""
     left, remaining, basis, families = task
-    return left, without(remaining, basis, families)
+    return left, without_rows(remaining, basis, families)
 
 
-def without(remaining: Sequence[Case], basis: Sequence[Case], families: Mapping[str, Family]) -> dict[str, Family]:
+def without_rows(remaining: Sequence[Case], basis: Sequence[Case], families: Families) -> dict[str, Family]:
     """Families fitted to the `remaining` rows; those that lost none stay as they are."""
     ids = {case.measurement.case_id for case in remaining}
     touched = {case.family for case in basis if case.measurement.case_id not in ids}
     return fitted_families(remaining, families, only=touched, near=True)
+
+
+def as_csv(rows: Sequence[ComparedCase]) -> str:
+    """Errors to keep, one row a case; to four digits. Only rows with all three."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for row in rows:
+        errors = [error for error in row.errors if error is not None]
+        if len(errors) == len(COLUMNS):
+            case = row.case
+            what = (case.measurement.case_id, case.unit_kind, case.kind, case.device, case.model_group)
+            writer.writerow((*what, *(f"{error:.4f}" for error in errors)))
+    return text.getvalue()

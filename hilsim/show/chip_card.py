@@ -27,6 +27,7 @@ from hilsim.describe.figures import figures
 from hilsim.describe.layers import BITS
 from hilsim.describe.model import Model
 from hilsim.describe.relatives import stands_on
+from hilsim.fidelity.confidence import interval_of
 from hilsim.units import ms
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -126,6 +127,7 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         took = ms(timer.duration_ns(decode))
         yield f"\n{name} {precision}: {model.name} at context {context} on {chip.name}"
         yield f"  decode {took:.4g} ms, {1000 / took:.4g} tokens/s, bound by {cost.bound}"
+        yield from sure_lines(chip, unit, model, took)
         yield f"  rests on {rested_on(unit.precisions[precision])}"
         verifies = (f"{rows}: {ms(timer.duration_ns(Step(Phase.VERIFY, rows, context // 2))):.4g}" for rows in ROWS)
         yield f"  verify of n rows, ms   {'  '.join(verifies)}"
@@ -134,6 +136,17 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         yield f"  prompt of n tokens, ms {'  '.join(prompts)}"
         if model.vision is not None and context >= IMAGE:
             yield image_line(model, unit, precision, timer)
+
+
+def sure_lines(chip: Chip, unit: Unit, model: Model, decode_ms: float) -> Iterator[str]:
+    """Between what times eight of ten measured ones of such a device and model lie: of a step, and of prompts."""
+    device = chip.name.partition("@")[0]
+    decode, prompt = (interval_of(unit.kind, kind, device, model.name) for kind in ("decode", "prefill"))
+    if decode is not None:
+        low, high = decode_ms * decode.low, decode_ms * decode.high
+        yield f"  80 % of measured steps lie between {low:.4g} and {high:.4g} ms ({decode})"
+    if prompt is not None:
+        yield f"  80 % of measured prompts take {prompt.low:.2f} to {prompt.high:.2f} times as long as below ({prompt})"
 
 
 def rested_on(precision: Precision) -> str:

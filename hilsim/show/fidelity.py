@@ -10,28 +10,38 @@ from rich.text import Text
 
 from hilsim.comparison import summary
 from hilsim.describe.figure import Figure
-from hilsim.fidelity.cases import LeftOut
+from hilsim.fidelity.cases import Case, LeftOut
+from hilsim.fidelity.confidence import LEVELS, Interval, classes, coverage, interval, interval_of
+from hilsim.fidelity.from_file import Validation
+from hilsim.fidelity.kept_errors import COLUMNS
 from hilsim.fidelity.ratios import BatchRatio
 from hilsim.fidelity.speculation import SpeedUp
 from hilsim.fidelity.table import ranges
-from hilsim.fidelity.validate import COLUMNS, ComparedCase
+from hilsim.fidelity.validate import ComparedCase
 
 GOOD, FAIR = 0.10, 0.25
 SHORT = ("in", "-model", "-device")
 COLUMNS_HEAD = ("in-sample", "without model", "without device")
 
 
-def percent(error: float, width: int = 7) -> Text:
-    """An error as a coloured percentage: within 10 %, within 25 %, beyond."""
+def percent(error: float | None, width: int = 7) -> Text:
+    """An error as a coloured percentage: within 10 %, within 25 %, beyond; a dash where there is none."""
+    if error is None:
+        return Text(f"{'-':>{width}}", style="dim")
     style = "green" if abs(error) <= GOOD else "yellow" if abs(error) <= FAIR else "red"
     return Text(f"{error:>+{width}.0%}", style=style)
 
 
+def sure(case: Case) -> Interval | None:
+    """The factors of a case's predicted time between which eight of ten measured ones lie."""
+    return interval_of(case.unit_kind, case.kind, case.device, case.model_group)
+
+
 def rows_table(rows: Sequence[ComparedCase]) -> Group:
-    """Every compared row under its class and device: measured and predicted time, error by column."""
+    """Every compared row under its class and device: measured and predicted time, its interval, error by column."""
     lines: list[Text] = [Text("Every row: milliseconds of one step, prompt or pass", style="bold")]
-    names = "".join(f"{name:>7}" for name in SHORT)
-    lines.append(Text(f"{'':<39}{'measured':>9}{'predicted':>10}{names}", style="dim"))
+    names = "".join(f"{name:>8}" for name in SHORT)
+    lines.append(Text(f"{'':<37}{'measured':>9}{'predicted':>10}{'80 % within':>16}{names}", style="dim"))
     heading = ""
     order = sorted(rows, key=lambda row: (row.case.label, row.case.device, row.case.model_group, what(row)))
     for row in order:
@@ -39,11 +49,13 @@ def rows_table(rows: Sequence[ComparedCase]) -> Group:
         if heading != (heading := f"{case.label}, {case.device}"):
             lines.append(Text(heading, style="bold"))
         name = f"{case.model_group.split(' / ')[-1]}{'*' if case.estimated else ''}"
+        predicted_ms, of = row.predicted[0] * 1000, sure(case)
+        within = "" if of is None else f"{predicted_ms * of.low:.3g} to {predicted_ms * of.high:.3g}"
         lines.append(
             Text.assemble(
-                f"  {name[:18]:<19}{what(row)[:17]:<18}",
-                f"{case.measured * 1000:>9.4g}{row.predicted[0] * 1000:>10.4g}",
-                *(percent(error) for error in row.errors),
+                f"  {name[:17]:<18}{what(row)[:16]:<17}",
+                f"{row.measured * 1000:>9.4g}{predicted_ms:>10.4g}{within:>16}",
+                *(percent(error, 8) for error in row.errors),
             )
         )
     return Group(*lines)
@@ -77,28 +89,74 @@ def summary_table(rows: Sequence[ComparedCase]) -> Group:
 
 
 def summary_line(name: str, rows: Sequence[ComparedCase]) -> Text:
-    """One class or device: rows, then a summary a column."""
+    """One class or device: rows, then a summary a column; dashes where nothing was fitted without the rows."""
     line = Text(f"  {name[:20]:<20}{len(rows):>5}")
-    for errors in zip(*(row.errors for row in rows), strict=True):
-        of = summary(list(errors))
+    for column in range(len(COLUMNS)):
+        errors = [error for row in rows if (error := row.errors[column]) is not None]
+        if not errors:
+            line.append(f"{'-':>17}", "dim")
+            continue
+        of = summary(errors)
         line.append("  ").append(f"{100 * of.mean:>3.0f}", percent(of.mean).style)
         line.append(f"{100 * of.median:>3.0f}{100 * of.worst:>4.0f}{100 * of.bias:>+5.0f}")
     return line
 
 
+def round_lines(rounds: Sequence[ComparedCase], speculation: Sequence[SpeedUp]) -> Group:
+    """What a round of speculation costs in plain steps, by batch, and how often gain or loss is predicted as published.
+
+    Acceptance has no part in it: tokens a round are the published ones on both sides.
+    """
+    lines = [Text("A round of speculation in plain steps: absolute error, as above", style="bold")]
+    for name, inside in by_batch(rounds).items():
+        lines.append(summary_line(name, inside))
+    signs = [same for row in speculation if (same := row.same_sign) is not None]
+    if signs:
+        lines.append(Text(f"  gain or loss predicted as published: {sum(signs)} of {len(signs)} rows"))
+    return Group(*lines)
+
+
+def by_batch(rounds: Sequence[ComparedCase]) -> dict[str, list[ComparedCase]]:
+    """Rounds by the number of sequences together."""
+    batches = sorted({row.case.measurement.batch for row in rounds})
+    found = {f"batch {batch}": [row for row in rounds if row.case.measurement.batch == batch] for batch in batches}
+    return found if len(found) < 2 else {"all": list(rounds)} | found
+
+
+def coverage_lines() -> Group:
+    """Factors of a predicted time between which 80 % lie, and what share of the rows that it left out each holds."""
+    lines = [
+        Text("80 % of measured over predicted lie between (and hold so many rows that were left out)", style="bold"),
+        Text(f"{'':<20}" + "".join(f"{level:>20}" for level in LEVELS), style="dim"),
+    ]
+    for unit, kind in classes():
+        cells = ""
+        for level in LEVELS:
+            of, share = interval(unit, kind, level), coverage(unit, kind, level)
+            cells += f"{'-' if of is None else f'{of.low:.2f} to {of.high:.2f} ({share:.0%})':>20}"
+        lines.append(Text(f"  {f'{kind}, {unit.upper()}':<18}{cells}"))
+    return Group(*lines)
+
+
 def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
     """Published speed-ups against those that the chip's own step times make; two lines a row."""
-    lines = [Text("Speculation: t(1) / (t(n) + drafting) x tokens a step, milliseconds", style="bold")]
+    lines = [Text("Speculation: (t(n) + drafting) / t(1), milliseconds", style="bold")]
     for row in rows:
-        star = "*" if row.case.estimated else ""
-        lines.append(Text(f"{row.case.device}, {row.case.model_group}{star}, {row.method.name}"))
-        times = f"  {row.one_row_s * 1000:.1f} / ({row.verify_s * 1000:.1f} + {row.draft_s * 1000:.1f})"
+        star, batch = "*" if row.case.estimated else "", row.case.measurement.batch
+        where = f"{row.case.device}, {row.case.model_group}{star}, {row.case.precision}"
+        lines.append(Text(f"{where}, {row.method.name}{f', batch {batch}' if batch > 1 else ''}"))
+        times = f"  ({row.verify_s * 1000:.1f} + {row.draft_s * 1000:.1f}) / {row.one_row_s * 1000:.1f}"
+        steps = f" = {row.round_steps:.2f} steps"
         if row.predicted is None:
-            answer = Text(f"; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
+            answer = Text(f"{steps}; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
         else:
+            published = row.published_round_steps
+            assert published is not None, "tokens a step are published"
             answer = Text.assemble(
-                f" x {row.tokens_per_step:.2f} = {row.predicted:.2f}x, published {row.published:.2f}x",
-                percent(row.predicted / row.published - 1, 6),
+                f"{steps}, published {published:.2f}",
+                percent(row.round_steps / published - 1, 6),
+                f"; with {row.tokens_per_step:.2f} tokens {row.predicted:.2f}x, published {row.published:.2f}x",
+                Text("" if row.same_sign else " (sign)", style="red"),
             )
         lines.append(Text(times).append_text(answer))
     return Group(*lines)
@@ -148,30 +206,27 @@ def estimates(rows: Sequence[ComparedCase]) -> Text:
     return Text("* " + "; ".join(notes), style="dim") if notes else Text("")
 
 
-def print_validation(
-    console: Console,
-    rows: Sequence[ComparedCase],
-    speculation: Sequence[SpeedUp],
-    ratios: Sequence[BatchRatio],
-    left: Sequence[LeftOut],
-    file: str,
-    remarks: tuple[Sequence[str], Sequence[str]] = ((), ()),
-) -> None:
+def print_validation(console: Console, found: Validation, file: str, *, summary_alone: bool = False) -> None:
     """The whole answer of `python -m hilsim validate`, with summary, warnings and notes last."""
     parts: list[RenderableType] = []
-    if rows:
-        parts += [rows_table(rows), estimates(rows), Text("")]
-    if left:
-        parts += [left_out_lines(left), Text("")]
-    if ratios:
-        parts += [ratio_lines(ratios), Text("")]
-    if speculation:
-        parts += [speculation_lines(speculation), Text("")]
-    if rows:
-        parts += [summary_table(rows)]
-    if lines := remark_lines(*remarks):
+    if not summary_alone:
+        if found.rows:
+            parts += [rows_table(found.rows), estimates(found.rows), Text("")]
+        if found.left_out:
+            parts += [left_out_lines(found.left_out), Text("")]
+        if found.ratios:
+            parts += [ratio_lines(found.ratios), Text("")]
+        if found.speculation:
+            parts += [speculation_lines(found.speculation), Text("")]
+    if found.rows:
+        parts += [summary_table(found.rows), Text("")]
+    if found.rounds:
+        parts += [round_lines(found.rounds, found.speculation), Text("")]
+    parts += [coverage_lines()]
+    if lines := remark_lines([str(doubt) for doubt in found.doubts], found.notes):
         parts += [Text(""), *lines]
-    console.print(Text(f"{file}: {len(rows)} rows compared, {len(left)} left out", style="bold"), Text(""))
+    compared = len(found.rows) + len(found.rounds)
+    console.print(Text(f"{file}: {compared} rows compared, {len(found.left_out)} left out", style="bold"), Text(""))
     console.print(Group(*parts))
 
 
@@ -182,15 +237,22 @@ def grouped(rows: Sequence[ComparedCase], label: str) -> dict[str, list[Compared
     return {"all": inside} | {device: [row for row in inside if row.case.device == device] for device in devices}
 
 
-def sums(rows: Sequence[ComparedCase]) -> list[dict[str, float]]:
-    """One summary a column."""
-    return [vars(summary(list(errors))) for errors in zip(*(row.errors for row in rows), strict=True)]
+def sums(rows: Sequence[ComparedCase]) -> list[dict[str, float] | None]:
+    """One summary a column; None where nothing was fitted without the rows."""
+    columns = [
+        [error for error in errors if error is not None] for errors in zip(*(row.errors for row in rows), strict=True)
+    ]
+    return [vars(summary(errors)) if errors else None for errors in columns]
 
 
-def as_json(
-    rows: Sequence[ComparedCase], speculation: Sequence[SpeedUp], ratios: Sequence[BatchRatio], left: Sequence[LeftOut]
-) -> dict[str, object]:
+def in_ms(seconds: float | None) -> float | None:
+    """Seconds as milliseconds."""
+    return None if seconds is None else seconds * 1000
+
+
+def as_json(found: Validation) -> dict[str, object]:
     """The same as one document."""
+    rows, speculation = found.rows, found.speculation
     return {
         "rows": [
             {
@@ -198,8 +260,10 @@ def as_json(
                 "class": row.case.label,
                 "device": row.case.device,
                 "model": row.case.model_group,
-                "measured_ms": row.case.measured * 1000,
-                "predicted_ms": [seconds * 1000 for seconds in row.predicted],
+                "measured_ms": row.measured * 1000,
+                "predicted_ms": [in_ms(seconds) for seconds in row.predicted],
+                "low_ms": None if (of := sure(row.case)) is None else row.predicted[0] * 1000 * of.low,
+                "high_ms": None if of is None else row.predicted[0] * 1000 * of.high,
                 "errors": list(row.errors),
                 "assumed": row.case.estimated,
             }
@@ -217,9 +281,14 @@ def as_json(
                 "predicted": row.predicted,
                 "tokens_per_step": row.tokens_per_step,
                 "tokens_needed": row.needed,
+                "batch": row.case.measurement.batch,
+                "round_steps": row.round_steps,
+                "published_round_steps": row.published_round_steps,
+                "same_sign": row.same_sign,
             }
             for row in speculation
         ],
+        "rounds": {name: sums(inside) for name, inside in by_batch(found.rounds).items()},
         "batch_ratios": [
             {
                 "case": row.case.measurement.case_id,
@@ -227,7 +296,7 @@ def as_json(
                 "measured": row.measured,
                 "predicted": row.predicted,
             }
-            for row in ratios
+            for row in found.ratios
         ],
-        "left_out": [{"line": row.measurement.line, "reason": row.reason} for row in left],
+        "left_out": [{"line": row.measurement.line, "reason": row.reason} for row in found.left_out],
     }

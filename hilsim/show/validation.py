@@ -37,13 +37,12 @@ class Validated(Shown):
     def report(self) -> dict[str, Any]:
         """The document of `hilsim validate --json`."""
         found = self.found
-        compared = as_json(found.rows, found.speculation, found.ratios, found.left_out)
-        return {**compared, "doubts": list(map(str, found.doubts)), "notes": list(found.notes)}
+        return {**as_json(found), "doubts": list(map(str, found.doubts)), "notes": list(found.notes)}
 
     @property
     def rows(self) -> Any:
         """A row a comparison: measured and predicted milliseconds, and the three relative errors."""
-        keys = ("case", "class", "device", "model", "measured_ms")
+        keys = ("case", "class", "device", "model", "measured_ms", "low_ms", "high_ms")
         return as_frame(
             Table.of(
                 {key: row[key] for key in keys}

@@ -159,16 +159,69 @@ def test_rows_beyond_the_narrow_ones_fill_whole_tiles(rows: int, computed: int) 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.4, 1.0])
 def test_what_does_not_overlap_is_added(overlap: float) -> None:
-    """Memory: 656 bytes and the cache at 100 kB/s. Compute at 10^6 operations/s: 6 rows take longer, one row less."""
+    """Memory: 656 bytes and the cache at 100 kB/s. Compute at 10^6 operations/s: 6 rows take longer, one row less.
+
+    Layers, head and attention run one after another, so each hides its own.
+    """
     number_format = precision(memory_rate=figure(1e5, "B/s"), operation_rates=curve((1, 1e6)))
     on = unit(None, number_format, overlap=figure(overlap, "share"))
     step = Step(Phase.VERIFY, 6, 0)
-    memory = (656 + CACHED * 6 * 2) / 1e5
-    compute = (2 * (BODY + HEAD) * 6 + ATTENTION * (1 + 2 + 3 + 4 + 5 + 6)) / 1e6
-    assert memory < compute
-    assert cost(on, step).seconds == pytest.approx(compute + (1 - overlap) * memory)
-    memory, compute = (656 + CACHED * 2) / 1e5, (2 * (BODY + HEAD) + ATTENTION) / 1e6
-    assert cost(on, Step(Phase.VERIFY, 1, 0)).seconds == pytest.approx(max(memory, compute))  # narrow: all hides
+    layers, head = (BODY / 2 / 1e5, 2 * BODY * 6 / 1e6), (HEAD / 1e5, 2 * HEAD * 6 / 1e6)
+    attention = (CACHED * 6 * 2 / 1e5, ATTENTION * (1 + 2 + 3 + 4 + 5 + 6) / 1e6)
+    assert layers[0] < layers[1]
+    assert attention[0] > attention[1]
+    parts = (layers, head, attention)
+    assert cost(on, step).seconds == pytest.approx(sum(max(part) + (1 - overlap) * min(part) for part in parts))
+    one_row = ((BODY / 2 / 1e5, 2 * BODY / 1e6), (HEAD / 1e5, 2 * HEAD / 1e6), (CACHED * 2 / 1e5, ATTENTION / 1e6))
+    assert cost(on, Step(Phase.VERIFY, 1, 0)).seconds == pytest.approx(sum(map(max, one_row)))  # narrow: all hides
+
+
+UNPACKED = {
+    "narrow_rows": figure(7, "rows"), "tile_rows": figure(16, "rows"), "unpack_rows": figure(64, "rows"),
+    "unpack_tail": figure(0.5, "share"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "tiles"), [(7, None), (8, 1), (60, 1), (64, 1), (65, 2), (480, 8)])
+def test_weights_are_unpacked_for_every_tile_of_rows_and_half_a_tile_more(rows: int, tiles: int | None) -> None:
+    """1,152 body weights at 1000 a second; up to 7 rows matrix-vector kernels unpack on the way."""
+    number_format = precision(unpack_rate=figure(1e-6, "Gweights/s"))
+    found = cost(unit(None, number_format, **UNPACKED), Step(Phase.VERIFY, rows, 0)).matmul_s
+    plain = cost(unit(None, **UNPACKED), Step(Phase.VERIFY, rows, 0)).matmul_s
+    assert found - plain == pytest.approx(0 if tiles is None else (tiles + 0.5) * BODY / 1000)
+    # Sixty rows of eight sequences are one pass of 480.
+    batch = cost(unit(None, number_format, **UNPACKED), Step(Phase.VERIFY, 60, 0, 8)).matmul_s
+    if rows == 480:
+        assert batch == found
+
+
+def test_a_format_that_is_unpacked_makes_a_verify_pass_cost_steps_and_one_that_is_multiplied_does_not() -> None:
+    """Unpacking as slow as reading: a tile and a half of 576 bytes at 100 B/s, and the head; else reading alone."""
+    native = precision(operation_rates=curve((1, 1e9)), attention_rate=operations_per_s(1e9))
+    unpacked = native.model_copy(update={"unpack_rate": figure(BODY / 5.76 / 1e9, "Gweights/s")})
+    for number_format, expected in ((native, 6.56), (unpacked, 1.5 * 5.76 + 0.8)):
+        on = unit(None, number_format, **UNPACKED)
+        found = cost(on, Step(Phase.VERIFY, 60, 0))
+        assert found.seconds - found.kv_s == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_mask_that_is_data_hides_no_future() -> None:
+    """Four rows after ten: 14 positions each, also those that a row must not see; a triangle spares 6 of 56."""
+    tree, chain = Step(Phase.VERIFY, 4, 10, tree=True), Step(Phase.VERIFY, 4, 10)
+    assert cost(unit(), tree).attention_s == pytest.approx(ATTENTION * 14 * 4 / 1e6)
+    assert cost(unit(), tree).attention_s > cost(unit(), chain).attention_s
+    assert cost(unit(), tree).kv_s == cost(unit(), chain).kv_s
+
+
+def test_logits_are_made_of_the_rows_that_are_wanted_and_passed_over() -> None:
+    """A row of logits of 4 bytes an entry, written and read once, at 100 B/s."""
+    on = unit(logits_passes=figure(2, "times"))
+    row_s = 2 * 4 * TINY.vocabulary.entries / 100
+    assert cost(on, Step(Phase.VERIFY, 6, 0)).logits_s == pytest.approx(6 * row_s)
+    some = cost(on, Step(Phase.VERIFY, 6, 0, 3, logits=2))
+    assert some.logits_s == pytest.approx(3 * 2 * row_s)
+    assert some.head_matmul_s == pytest.approx(2 * HEAD * 6 / 1e6)
+    assert cost(on, Step(Phase.PREFILL, 6, 0)).logits_s == pytest.approx(row_s)
 
 
 def test_a_long_prompt_takes_several_of_the_widest_graph_and_the_next_width_up() -> None:
@@ -254,6 +307,7 @@ def units(draw: st.DrawFn, rising: bool = False) -> Unit:
         **maybe(
             weight_rate=st.floats(1e4, 1e6).map(lambda n: figure(n / 1e9, "Gweights/s")),
             cache_rate=st.floats(1e4, 1e6).map(lambda n: figure(n, "B/s")),
+            unpack_rate=st.floats(1e4, 1e6).map(lambda n: figure(n / 1e9, "Gweights/s")),
         ),
     )
     count, a_while = st.integers(1, 40), (st.just(0) | st.floats(1e-9, 3)).map(lambda n: figure(n, "s"))
@@ -264,12 +318,17 @@ def units(draw: st.DrawFn, rising: bool = False) -> Unit:
             layer_overhead=a_while, prompt_layer_overhead=a_while, step_overhead=a_while, graph_overhead=a_while,
             overlap=(st.just(0) | st.floats(1e-6, 1)).map(lambda n: figure(n, "share")),
             narrow_rows=count.map(lambda n: figure(n, "rows")), tile_rows=count.map(lambda n: figure(n, "rows")),
+            unpack_rows=count.map(lambda n: figure(n, "rows")), unpack_tail=st.just(figure(0.3, "share")),
+            logits_passes=count.map(lambda n: figure(n, "times")),
         ),
     )  # fmt: skip
 
 
 STEPS = st.builds(Step, PASSING, st.integers(1, 80), st.integers(0, 300), st.integers(1, 5))
-RATES = {"memory": {"memory_rate", "weight_rate", "cache_rate"}, "operations": {"rate", "attention_rate"}}
+RATES = {
+    "memory": {"memory_rate", "weight_rate", "cache_rate"},
+    "operations": {"rate", "attention_rate", "unpack_rate"},
+}
 
 
 def quicker(on: Unit, part: str, factor: float) -> Unit:
@@ -325,7 +384,8 @@ SAME_KERNELS = {"narrow_rows": None, "tile_rows": None, "overlap": None, "prompt
 def test_a_batch_by_the_same_kernels_is_never_slower_than_its_sequences_one_by_one(
     on: Unit, phase: Phase, rows: int, cached: int, batch: int
 ) -> None:
-    same = on.model_copy(update=SAME_KERNELS)
+    number_format = on.precisions["p"].model_copy(update={"unpack_rate": None})
+    same = on.model_copy(update=SAME_KERNELS | {"precisions": {"p": number_format}})
     one, several = (seconds(same, Step(phase, rows, cached, n)) for n in (1, batch))
     assert several <= batch * one * (1 + 1e-12)
 

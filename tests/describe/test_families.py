@@ -37,6 +37,7 @@ FULL = family(
     number_format={
         "weights": figure(0.5, "weights/kop", "fitted"),
         "cache": figure(1.2, "B/kop", "fitted"),
+        "unpack": figure(100, "weights/kcycle", "fitted"),
         "attention": figure(0.1, "share", "fitted"),
         "pass_overhead": figure(10, "Gop", "fitted"),
     },
@@ -44,6 +45,10 @@ FULL = family(
     overlap=figure(0.5, "share"),
     narrow_rows=figure(7, "rows"),
     tile_rows=figure(32, "rows"),
+    unpack_rows=figure(64, "rows"),
+    unpack_tail=figure(0.5, "share"),
+    logits_passes=figure(2, "times"),
+    core_operations=figure(32, "times"),
     graph_limit=figure(1, "GB"),
     context_limit=figure(4, "GB"),
 )
@@ -58,6 +63,10 @@ def test_every_relative_figure_by_hand() -> None:
     assert value(p.attention_rate, "TOPS") == pytest.approx(0.1 * 50)
     assert value(p.weight_rate, "Gweights/s") == pytest.approx(0.5 * 50)  # 0.5 / 1000 x 50,000 G
     assert value(p.cache_rate, "GB/s") == pytest.approx(1.2 * 50)
+    # 50 TOPS are so many cycles of plain cores as 32 operations go into it; or the cores of the chip's own file do.
+    assert value(p.unpack_rate, "Gweights/s") == pytest.approx(0.1 * 50_000 / 32)
+    own = settled(FULL, chip({"u": member(cores=figure(1024, "cores"))})).precisions["p"]
+    assert value(own.unpack_rate, "Gweights/s") == pytest.approx(0.1 * 2 * 1024)
     assert value(p.pass_overhead, "ms") == pytest.approx(10 / 50)
     assert value(found.layer_overhead, "us") == pytest.approx(0.1e6 / 2e9 * 1e6)
     assert value(found.prompt_layer_overhead, "ms") == pytest.approx(25 / 50)

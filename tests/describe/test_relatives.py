@@ -50,8 +50,8 @@ def test_a_vehicle_chip_states_what_it_stands_on() -> None:
 
 def test_the_nearest_measured_relative_is_by_datasheet() -> None:
     (line,) = list(stands_on(load_chip("sa8255p@10TOPS", HERE)))[1:]
-    # 10 of SA8775P's 50 TOPS and all of its 76.8 GB/s; of X Elite's 45 TOPS more, but only 0.56 of its 136 GB/s.
-    assert "nearest measured relative sa8775p, of whose peak operations this one has 0.2 times" in line
+    # 10 of IQ-9075's 50 TOPS and all of its 76.8 GB/s; of X Elite's 45 TOPS more, but only 0.56 of its 136 GB/s.
+    assert "nearest measured relative iq-9075, of whose peak operations this one has 0.2 times" in line
     assert "peak memory rate 1 times" in line
     (own,) = list(stands_on(load_chip("sa8775p", HERE)))[1:]
     assert "fitted to measurements of this chip" in own

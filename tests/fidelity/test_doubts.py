@@ -10,10 +10,10 @@ import pytest
 
 from hilsim.commands.main import main
 from hilsim.errors import Fault, InputError
-from hilsim.fidelity.cases import SHIPPED, resolve
+from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
 from hilsim.fidelity.from_file import families
-from hilsim.fidelity.measurements import read_measurements
+from hilsim.fidelity.measurements import SHIPPED, read_measurements
 from hilsim.fidelity.step_log import UNITS, read_log
 from hilsim.places import CODE as PROJECT
 from tests.tiny import csv_file

@@ -22,11 +22,12 @@ from hilsim.fidelity import fit as fitting
 from hilsim.fidelity.calibrate import Calibration, calibrate_chip, calibrate_family
 from hilsim.fidelity.cases import Case, resolve
 from hilsim.fidelity.chip_file import with_account
+from hilsim.fidelity.families import fit_family
 from hilsim.fidelity.measurements import read_measurements
-from hilsim.fidelity.validate import without
+from hilsim.fidelity.validate import without_rows
 from hilsim.places import CODE as PROJECT
 from tests.benches import DECODE, KINDS, KNOWN, NAMES, ORIN, PROMPT, TRUE, WRONG, made, times
-from tests.tiny import chip, csv_file, figure, member, operations_per_s, precision, unit
+from tests.tiny import chip, csv_file, family, figure, member, operations_per_s, precision, unit
 
 # Launches that are not to be fitted.
 NO_LAUNCHES = {"layer_overhead": figure(0.4, "Mcycles")}
@@ -105,7 +106,7 @@ def test_a_device_that_was_left_out_is_predicted_from_its_datasheet() -> None:
     third = chip({"u": small}, name="third", peak_memory_rate=figure(200, "GB/s"))
     basis = made([*others, third], noise=0.03, seed=5)
     kept = [case for case in basis if case.device != "third"]
-    known = without(kept, basis, {"silicon": WRONG})
+    known = without_rows(kept, basis, {"silicon": WRONG})
     errors = [case.seconds(case.unit(known)) / case.measured - 1 for case in basis if case.device == "third"]
     assert len(errors) == 28
     assert np.mean(np.abs(errors)) < 0.04  # the noise itself is 2.4 % on average
@@ -122,11 +123,31 @@ def test_without_a_row_of_its_own_a_family_borrows_its_siblings_constants() -> N
     left = chip({"u": member(family="lonely")}, name="left")
     basis = [*made([ORIN]), *made([left], truth=lonely)]
     basis = [replace(case, measurement=replace(case.measurement, case_id=str(n))) for n, case in enumerate(basis)]
-    known = without([case for case in basis if case.device != "left"], basis, {
+    known = without_rows([case for case in basis if case.device != "left"], basis, {
         "silicon": TRUE, "lonely": with_figures(lonely, figures_of(WRONG)), "aunt": aunt})  # fmt: skip
     assert figures(known["lonely"]) == figures(known["silicon"])
     assert known["lonely"].name == "lonely"
     assert known["aunt"] is aunt  # who lost no row stays as she was
+
+
+def test_the_rate_of_unpacking_is_told_from_that_of_multiplying_by_passes_of_several_lengths() -> None:
+    """INT4 on a GPU, 3 % noise: tiles of 64 rows; both constants begin far off and are found within 15 %."""
+    number_format = {
+        "unpack": figure(100, "weights/kcycle", "fitted"), "operations": figure(16, "op/cycle", "fitted"),
+    }  # fmt: skip
+    truth = family(
+        number_format=number_format, narrow_rows=figure(7, "rows"), tile_rows=figure(16, "rows"),
+        unpack_rows=figure(64, "rows"), core_operations=figure(32, "times"),
+    )  # fmt: skip
+    kinds = [("llm_decode", 1024), *(("llm_prefill", tokens) for tokens in (16, 60, 130, 300, 2048))]
+    cases = made([ORIN], truth=truth, noise=0.03, seed=3, kinds=kinds)
+    begin = with_figures(truth, {f"precisions.p.{name}": found.model_copy(update={"value": found.value * 4})
+                                 for name, found in number_format.items()})  # fmt: skip
+    found = figures(fit_family(begin, cases).record)
+    for name, true in number_format.items():
+        constant = found[f"precisions.p.{name}"]
+        assert isinstance(constant, Figure)
+        assert constant.value == pytest.approx(true.value, rel=0.15), name
 
 
 def figures_of(of: Family) -> dict[str, Figure]:

@@ -203,18 +203,18 @@ def test_faults_of_one_kind_are_one_line_with_all_rows(tmp_path: Path, capsys: p
     same = {"device": "sa8299p"}
     file = csv_file(tmp_path, same, {"model": "a"} | same, {}, {"model": "b"} | same, {"device": "other"})
     assert main(["validate", "--csv", str(file)]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert f"{file}: lines 2-3, 5, device: found 'sa8299p'" in first
-    assert f"{file}: line 6, device: found 'other'" in second
+    (only,) = capsys.readouterr().err.splitlines()
+    assert f"{file}: lines 2-3, 5-6, device: found 'sa8299p' (2-3, 5), 'other' (6)" in only
 
 
-def test_faults_that_differ_stay_apart() -> None:
-    faults = [Fault("f", f"line {n}, value", found, "y") for n, found in ((1, "a"), (2, "b"), (3, "a"))] + [
-        Fault("f", "", "a", "y")
-    ]
+def test_faults_that_expect_something_else_stay_apart_and_many_findings_are_counted() -> None:
+    faults = [Fault("f", f"line {n}, value", found, "y") for n, found in ((1, "a"), (2, "b"), (3, "a"))]
+    faults += [Fault("f", "", "a", "y"), Fault("f", "line 4, value", "a", "z"), Fault("f", "line 5, note", "a", "y")]
     assert [(fault.place, fault.found) for fault in gathered(faults)] == [
-        ("lines 1, 3, value", "a"), ("line 2, value", "b"), ("", "a"),
+        ("lines 1-3, value", "a (1, 3), b (2)"), ("", "a"), ("line 4, value", "a"), ("line 5, note", "a"),
     ]  # fmt: skip
+    (many,) = gathered([Fault("f", f"line {n}, value", str(n), "y") for n in range(1, 12)])
+    assert many.found.endswith("8 (8) and 3 more")
 
 
 BENCH = {

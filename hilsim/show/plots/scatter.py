@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hilsim.comparison import summary
-from hilsim.fidelity.validate import COLUMNS, ComparedCase
+from hilsim.fidelity.kept_errors import COLUMNS
+from hilsim.fidelity.validate import ComparedCase
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.plots.curves import BLACK_AND, MARKS, finished, sheet
 
@@ -17,31 +18,41 @@ BAND = 0.25
 
 
 def draw(rows: Sequence[ComparedCase], path: Path, kind: str) -> None:
-    """Three panels, one a column of the comparison; classes by colour and mark. `kind` is png, svg or pdf."""
-    figure = canvas(15, 5.6)
+    """A panel a column of the comparison that has rows; classes by colour and mark. `kind` is png, svg or pdf."""
+    shown = [column for column in range(len(COLUMNS)) if any(row.predicted[column] is not None for row in rows)]
+    figure = canvas(5 * len(shown), 5.6)
     labels = sorted({row.case.label for row in rows})
-    ends = [1000 * value for row in rows for value in (row.case.measured, *row.predicted)]
+    ends = [1000 * value for row in rows for value in (row.measured, *row.predicted) if value is not None]
     low, high = min(ends) / 1.4, max(ends) * 1.4
-    for column, name in enumerate(COLUMNS):
-        axes = figure.add_subplot(1, 3, column + 1)
+    for place, column in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), place + 1)
         axes.fill_between(
             [low, high], [low / (1 + BAND), high / (1 + BAND)], [low * (1 + BAND), high * (1 + BAND)],
             color="0.92", linewidth=0, label=f"within {BAND:.0%}",
         )  # fmt: skip
         axes.plot([low, high], [low, high], color="0.4", linewidth=1)
         for index, label in enumerate(sorted(labels, key=lambda label: label != "networks")):
-            inside = [row for row in rows if row.case.label == label]
+            pairs = [(row.measured, seconds) for row in rows
+                     if row.case.label == label and (seconds := row.predicted[column]) is not None]  # fmt: skip
+            if not pairs:
+                continue
             colour = NETWORKS if label == "networks" else COLOURS[index % len(COLOURS)]
-            error = summary([row.errors[column] for row in inside]).mean
+            error = summary([seconds / measured - 1 for measured, seconds in pairs]).mean
             axes.scatter(
-                [1000 * row.case.measured for row in inside],
-                [1000 * row.predicted[column] for row in inside],
+                [1000 * measured for measured, _ in pairs],
+                [1000 * seconds for _, seconds in pairs],
                 s=22, alpha=0.75, linewidths=0, color=colour,
                 marker=MARKERS[index % len(MARKERS)], label=f"{label}: {error:.0%}",
             )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title=f"{name}: mean absolute error")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(low, high),
+            ylim=(low, high),
+            title=f"{COLUMNS[column]}: mean absolute error",
+        )
         axes.set_xlabel("measured, ms")
-        axes.set_ylabel("predicted, ms" if column == 0 else "")
+        axes.set_ylabel("predicted, ms" if place == 0 else "")
         axes.grid(True, which="major", color="0.88", linewidth=0.6)
         axes.legend(loc="upper left", fontsize=8, frameon=False)
     figure.savefig(path, dpi=120, format=kind)
