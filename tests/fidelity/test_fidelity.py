@@ -17,10 +17,11 @@ from hilsim.describe.figures import figures
 from hilsim.fidelity.calibrate import calibrate_family
 from hilsim.fidelity.cases import Case, resolve
 from hilsim.fidelity.from_file import families, fitting
+from hilsim.fidelity.kept_errors import kept_errors
 from hilsim.fidelity.measurements import SHIPPED, read_measurements
 from hilsim.fidelity.ratios import batch_ratios
 from hilsim.fidelity.speculation import SpeedUp, speed_up, speed_ups
-from hilsim.fidelity.validate import compared, fitted_without, without_rows
+from hilsim.fidelity.validate import as_csv, compared, fitted_without, without_rows
 from tests.benches import DECODE, ORIN, PROMPT, TRUE, made, times
 from tests.tiny import chip, csv_file, figure, measured, member, model, precision, unit
 
@@ -328,3 +329,48 @@ def test_the_weight_format_decides_what_a_round_costs(published: list[SpeedUp]) 
     }
     assert rounds["w4", 1] > 1.5 * rounds["nvfp4", 1]
     assert rounds["w4", 8] > 2.5 * rounds["nvfp4", 8]
+
+
+def test_a_summary_alone_prints_no_row_and_what_belongs_together_is_demanded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = csv_file(tmp_path, {})
+    assert main(["validate", "--csv", str(file), "--summary"]) == 0
+    printed = capsys.readouterr().out
+    assert "Absolute error" in printed
+    assert "unseen device" in printed
+    assert "Every row" not in printed
+    for options in (["--errors", str(tmp_path / "e.csv")], ["--summary", "--json"], ["--mode", "fast"]):
+        assert main(["validate", "--csv", str(file), *options]) == 2
+        assert options[0] in capsys.readouterr().err
+    assert not (tmp_path / "e.csv").exists()
+
+
+def test_a_power_mode_is_taken_from_its_column_the_devices_name_or_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AGX Orin at 30 W has 20.5 of 85.5 TOPS; which rows left it open is noted."""
+    prompt = {"kind": "llm_prefill", "metric": "ttft_ms", "value": "500", "context_len": "512"}
+    whole, slow = prompt | {"device": "agx-orin-64gb"}, prompt | {"device": "Jetson AGX Orin 64GB (30W)"}
+
+    def predicted(cells: dict[str, str], *options: str) -> tuple[float, list[str]]:
+        found = validated(capsys, csv_file(tmp_path, cells), *options)
+        (row,) = found["rows"]
+        return row["predicted_ms"][0], found["notes"]
+
+    (open_ms, notes), (stated_ms, none) = predicted(whole), predicted(whole | {"power_mode": "30W"})
+    assert any("line" in note and "MAXN" in note and "--mode" in note for note in notes)
+    assert not any("--mode" in note for note in none)
+    assert stated_ms > 2 * open_ms
+    assert predicted(slow)[0] == predicted(whole, "--mode", "30W")[0] == stated_ms
+
+
+def test_errors_to_keep_are_those_of_rows_with_all_columns(tmp_path: Path) -> None:
+    cases, known = two_devices(), {"silicon": TRUE}
+    text = as_csv(compared(cases, known, fitted_without(cases, known, cases)))
+    file = tmp_path / "errors.csv"
+    file.write_text(text, encoding="utf-8")
+    found = kept_errors(file)
+    assert len(found) == len(cases)
+    assert all(row.kind in ("decode", "prefill") for row in found.values())
+    assert as_csv(compared(cases, known, None)).count("\n") == 1  # the header
