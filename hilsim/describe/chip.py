@@ -158,6 +158,9 @@ class Unit(Record):
     its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
     all of `taken_in_advance`. Where these are absent: nothing.
 
+    Between passes: `graph_switch` where a unit with widths changes its graph; `power_up` and `vtcm_acquire` (of its
+    vector memory) before the first pass after it had no work for longer than `idle_after`. Where absent: nothing.
+
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations) and `clock`. `reading_peak_operation_rate` stands for the peak where a family counts bytes, weights or
     overheads against it: for variants that are known to multiply slower and not known to read slower.
@@ -181,6 +184,10 @@ class Unit(Record):
     prompt_layer_overhead: Duration | None = None
     wide_layer_overhead: Duration | None = None
     operator_overhead: Duration | None = None
+    graph_switch: Duration | None = None
+    power_up: Duration | None = None
+    vtcm_acquire: Duration | None = None
+    idle_after: Duration | None = None
     overlap: Share | None = None
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
@@ -203,6 +210,10 @@ class Unit(Record):
             missing += [] if self.precisions else ["precisions"]
             if missing:
                 raise Misfit(f"neither family nor {', '.join(missing)}", "a family, or these keys")
+        if self.graph_switch is not None and self.widths is None:
+            raise Misfit("graph_switch of a unit without widths", "widths: what takes any number of rows has one graph")
+        if (self.power_up or self.vtcm_acquire) is not None and self.idle_after is None:
+            raise Misfit("power_up or vtcm_acquire without idle_after", "after how long without work it is paid")
         for name in ("overlap", "taken_in_advance"):
             share: Share | None = getattr(self, name)
             if share is not None and share.ends[1] > 1:

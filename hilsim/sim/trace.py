@@ -24,7 +24,10 @@ class Span(NamedTuple):
     """
 
     track: str
-    kind: str  # a phase (prefill, draft prefill, draft, decode, verify), a network, a message (prompt, drafts, verdict)
+    kind: (
+        str  # a phase (prefill, draft prefill, draft, decode, verify), a network, a message (prompt, drafts, verdict),
+    )
+    # between passes (wake, switch), or a board's fault
     start_ns: int
     end_ns: int
     request: int
