@@ -161,6 +161,10 @@ class Unit(Record):
     Between passes: `graph_switch` where a unit with widths changes its graph; `power_up` and `vtcm_acquire` (of its
     vector memory) before the first pass after it had no work for longer than `idle_after`. Where absent: nothing.
 
+    After ignition: a runtime starts for each model (`start_up`, its files being in memory already), and its first pass
+    takes `first_pass` longer. `speed` times the unit's own figures is what there is of it: in a performance tier,
+    beside another process, with more NPUs than the one that the figures are of.
+
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations) and `clock`. `reading_peak_operation_rate` stands for the peak where a family counts bytes, weights or
     overheads against it: for variants that are known to multiply slower and not known to read slower.
@@ -188,6 +192,9 @@ class Unit(Record):
     power_up: Duration | None = None
     vtcm_acquire: Duration | None = None
     idle_after: Duration | None = None
+    start_up: Duration | None = None
+    first_pass: Duration | None = None
+    speed: Count | None = None
     overlap: Share | None = None
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
@@ -235,6 +242,7 @@ class ModeUnit(Record):
 
     peak_operation_rate: OperationRate | None = None
     clock: Frequency | None = None
+    speed: Count | None = None
 
 
 class OwnMode(Record):
@@ -255,6 +263,8 @@ class Mode(Record):
 class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
+    Models are read from flash at `flash_rate`.
+
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
     the names that people and measurements use for it, and `group` the class in which they are summed up. What
@@ -269,6 +279,7 @@ class Chip(Named):
     memory: Size
     reserve: Size
     peak_memory_rate: ByteRate
+    flash_rate: ByteRate | None = None
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     units: dict[Annotated[str, Field(pattern=PLAIN_NAME)], Unit] = Field(min_length=1)
