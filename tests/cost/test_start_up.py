@@ -16,6 +16,8 @@ from hilsim.describe.model import Model
 from hilsim.describe.scenario import Placement
 from hilsim.describe.setup import Placed
 from hilsim.places import DATA
+from hilsim.show.document import assumptions
+from hilsim.study.uncertainty import in_use
 from tests.scenes import shipped
 
 HERE = DATA / "chips" / "_.yaml"
@@ -93,9 +95,6 @@ def test_the_assumed_gain_of_four_npus_is_a_range_and_no_gain() -> None:
 
 
 def test_figures_of_the_start_move_no_run() -> None:
-    from hilsim.show.document import assumptions
-    from hilsim.study.uncertainty import in_use
-
     setup = shipped("orin_8295")
     unit = setup.target.unit.model_copy(update={"start_up": seconds(1, 0, 2), "first_pass": seconds(1, 0, 2)})
     chip = setup.target.chip.model_copy(update={"flash_rate": FLASH, "units": {**setup.target.chip.units, "npu": unit}})
