@@ -213,7 +213,7 @@ def round_ns(costs: StepCosts, state: Ints, drafted: int, step: int) -> int:
     cached = state[TARGET]
     rows = state[LENGTH] - cached + drafted
     target = target_ns(costs, rows, cached, state)
-    if state[TROUBLE] == NONE and costs.target_graphs[rows, 1] >= 0:
+    if costs.target_between.switch_ns > 0 and state[TROUBLE] == NONE:
         switches = costs.target_graphs[rows, 2] + (costs.target_graphs[rows, 0] != state[GRAPH])
         target += switching_ns(costs.target_between, switches)
     if drafted == 0:

@@ -69,6 +69,8 @@ def draft_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
 @compiled
 def ended(between: Between, graphs: Ints, state: Ints, unit: int, start: int, took: int) -> int:
     """When a step ends that gets a unit at `start`: it wakes up, changes the graph, and runs (`Occupant.prepare`)."""
+    if not between.switch_ns and not between.wake_ns:
+        return start + took
     first, last, changes = graphs[0], graphs[1], graphs[2]
     end = int(start + waking_ns(between, start - state[IDLE + unit]) + took)
     if last >= 0:
