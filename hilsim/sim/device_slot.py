@@ -61,7 +61,8 @@ class Occupant:
     def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
         """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
 
-        Where a step runs several graphs, all changes are charged before it. Returns when the step begins.
+        Where a step runs several graphs, all changes are charged before it. Returns since when the step has been
+        waiting: now, where anything was paid, which has spans of its own.
         """
         idle_ns = now_ns(self.env) - self.turn.idle_since_ns
         asked_ns = yield from self.hold("wake", waking_ns(self.between, idle_ns), cause, asked_ns)
@@ -72,7 +73,7 @@ class Occupant:
         return asked_ns
 
     def hold(self, kind: str, took_ns: int, cause: RequestTag, asked_ns: int) -> Process:
-        """Hold the unit for so long; returns when that is over, or what was asked where it takes no time."""
+        """Occupy the unit for so long; returns when that is over, or `asked_ns` where it takes no time."""
         if not took_ns:
             return asked_ns
         start = now_ns(self.env)
