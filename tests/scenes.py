@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
-from hilsim.describe.setup import Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -62,6 +64,23 @@ def table_setup(folder: Path, *overrides: str) -> Setup:
 def shipped(name: str, *overrides: str) -> Setup:
     """A shipped scenario."""
     return load_setup(PROJECT / "scenarios" / f"{name}.yaml", overrides)
+
+
+def milliseconds(value: float) -> Figure:
+    """A test's own figure."""
+    return Figure(value=value, unit="ms", kind="assumed", source="a round number")
+
+
+def between_passes(setup: Setup, switch_ms: float, wake_ms: float = 0, idle_after_ms: float = 0) -> Setup:
+    """The setup with units that take so long to change graphs, and to wake up after so long without work."""
+    figures = {"graph_switch": switch_ms, "power_up": wake_ms, "idle_after": idle_after_ms}
+    update = {name: milliseconds(value) for name, value in figures.items()}
+
+    def changed(placed: Placed) -> Placed:
+        return replace(placed, unit=placed.unit.model_copy(update=update))
+
+    draft = None if setup.draft is None else changed(setup.draft)
+    return replace(setup, target=changed(setup.target), draft=draft)
 
 
 def synthetic(setup: Setup) -> SyntheticSource:

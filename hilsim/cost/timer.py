@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.cost.between import Between, Graph, between_of
 from hilsim.cost.extra import extra_at
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
@@ -46,6 +47,7 @@ class Roofline:
         extras: tuple[tuple[int, Extra], ...] = (),
     ):
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
+        self.precision_name = precision
         self.widths, self.context, self.extras = widths, context, extras
         self._known: dict[tuple[Phase, int, int, int], int] = {}
 
@@ -66,6 +68,13 @@ class Roofline:
 
     def width(self, step: Step) -> int:
         return sum(width for _, width in passes(step.rows, self.widths))
+
+    def graphs(self, step: Step) -> tuple[Graph, ...]:
+        """The graphs of a step's passes in order, neighbours that are the same once; none where any width runs."""
+        if self.widths is None:
+            return ()
+        widths = dict.fromkeys(width for _, width in passes(step.rows, self.widths))  # the widest come first
+        return tuple(Graph(self.model.name, self.precision_name, width) for width in widths)
 
 
 class TabulatedTimer:
@@ -111,6 +120,16 @@ def timer_for(placed: Placed, context: int) -> StepTimer:
         return TabulatedTimer(placed.placement.timer)
     extras = () if placed.compiled is None else placed.compiled.extras
     return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras)
+
+
+def between_steps(timer: StepTimer) -> Between:
+    """What the timer's unit costs between passes: nothing where times are typed in or measured, which include it."""
+    return between_of(timer.unit) if isinstance(timer, Roofline) else Between()
+
+
+def graphs_of(timer: StepTimer, step: Step) -> tuple[Graph, ...]:
+    """The graphs that a step runs, as far as the timer knows them."""
+    return timer.graphs(step) if isinstance(timer, Roofline) else ()
 
 
 def network_ns(network: PlacedNetwork) -> int:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from hilsim.describe.chip import Chip
 from hilsim.describe.complaints import validated
 from hilsim.describe.config_json import CONFIG
-from hilsim.describe.derive import MissingPeakError, derived, in_mode
+from hilsim.describe.derive import MissingPeakError, at_speed, derived, in_mode
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Named, Record
 from hilsim.describe.folder import config_in, described_by
@@ -121,11 +121,11 @@ def with_family_figures(chip: Chip, file: Path) -> Chip:
     units, faults = {}, []
     for name, unit in chip.units.items():
         place = f"units.{name}.family"
-        if unit.family is None:
-            units[name] = unit
-            continue
         try:
-            units[name] = derived(load_named("family", Family, unit.family, file), chip, name, unit)
+            family = None if unit.family is None else load_named("family", Family, unit.family, file)
+            units[name] = unit if family is None else derived(family, chip, name, unit)
+            if unit.speed is not None:
+                units[name] = at_speed(units[name], unit.speed)
         except MissingPeakError as error:
             faults.append(Fault(str(file), place, str(error), "that figure in the chip's file", "Add it."))
         except InputError as error:

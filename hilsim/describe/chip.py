@@ -165,6 +165,13 @@ class Unit(Record):
     its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
     all of `taken_in_advance`. Where these are absent: nothing.
 
+    Between passes: `graph_switch` where a unit with widths changes its graph; `power_up` and `vtcm_acquire` (of its
+    vector memory) before the first pass after it had no work for longer than `idle_after`. Where absent: nothing.
+
+    After ignition: a runtime starts for each model (`start_up`, its files being in memory already), and its first pass
+    takes `first_pass` longer. `speed` times the unit's own figures is what there is of it: in a performance tier,
+    beside another process, with more NPUs than the one that the figures are of.
+
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations), `clock` and, of a GPU that its family does not give them for, `cores`. `reading_peak_operation_rate`
     stands for the peak where a family counts bytes, weights or overheads against it: for variants that are known to
@@ -190,6 +197,13 @@ class Unit(Record):
     prompt_layer_overhead: Duration | None = None
     wide_layer_overhead: Duration | None = None
     operator_overhead: Duration | None = None
+    graph_switch: Duration | None = None
+    power_up: Duration | None = None
+    vtcm_acquire: Duration | None = None
+    idle_after: Duration | None = None
+    start_up: Duration | None = None
+    first_pass: Duration | None = None
+    speed: Count | None = None
     overlap: Share | None = None
     narrow_rows: Count | None = None
     tile_rows: Count | None = None
@@ -215,6 +229,10 @@ class Unit(Record):
             missing += [] if self.precisions else ["precisions"]
             if missing:
                 raise Misfit(f"neither family nor {', '.join(missing)}", "a family, or these keys")
+        if self.graph_switch is not None and self.widths is None:
+            raise Misfit("graph_switch of a unit without widths", "widths: what takes any number of rows has one graph")
+        if (self.power_up or self.vtcm_acquire) is not None and self.idle_after is None:
+            raise Misfit("power_up or vtcm_acquire without idle_after", "after how long without work it is paid")
         for name in ("overlap", "taken_in_advance"):
             share: Share | None = getattr(self, name)
             if share is not None and share.ends[1] > 1:
@@ -236,6 +254,7 @@ class ModeUnit(Record):
 
     peak_operation_rate: OperationRate | None = None
     clock: Frequency | None = None
+    speed: Count | None = None
 
 
 class OwnMode(Record):
@@ -256,6 +275,8 @@ class Mode(Record):
 class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
+    Models are read from flash at `flash_rate`.
+
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
     the names that people and measurements use for it, and `group` the class in which they are summed up. What
@@ -270,6 +291,7 @@ class Chip(Named):
     memory: Size
     reserve: Size
     peak_memory_rate: ByteRate
+    flash_rate: ByteRate | None = None
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
     units: dict[Annotated[str, Field(pattern=PLAIN_NAME)], Unit] = Field(min_length=1)

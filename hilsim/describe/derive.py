@@ -30,6 +30,30 @@ FROM_FAMILY = (
     "graph_limit", "context_limit", "staged", "workspace",
 )  # fmt: skip
 DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
+OVERHEADS = (*DURATIONS, "wide_layer_overhead")  # of a unit, in each of its passes
+
+
+PASS_RATES = ("memory_rate", "weight_rate", "cache_rate", "attention_rate")
+
+
+def at_speed(unit: Unit, speed: Figure) -> Unit:
+    """The unit where every pass goes so many times as fast: its rates times that, what a pass costs beside over it.
+
+    What is paid between passes and at the start stays, and so do powers: neither was measured at another speed.
+    """
+
+    def faster(precision: Precision) -> Precision:
+        rates = {name: rate.times(speed) for name in PASS_RATES if (rate := getattr(precision, name)) is not None}
+        points = tuple(
+            point.model_copy(update={"rate": point.rate.times(speed)}) for point in precision.operation_rates
+        )
+        overhead = precision.pass_overhead
+        beside = {} if overhead is None else {"pass_overhead": overhead.at_speed(speed)}
+        return precision.model_copy(update={**rates, "operation_rates": points, **beside})
+
+    overheads = {name: figure.at_speed(speed) for name in OVERHEADS if (figure := getattr(unit, name)) is not None}
+    precisions = {name: faster(precision) for name, precision in unit.precisions.items()}
+    return unit.model_copy(update={**overheads, "precisions": precisions, "speed": None})
 
 
 # What a rate in one of these units is relative to, whatever it is the rate of.

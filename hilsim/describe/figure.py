@@ -92,6 +92,12 @@ class Figure(Record):
             }
         )
 
+    def at_speed(self, speed: Figure) -> Figure:
+        """This duration where everything goes so many times as fast."""
+        slow, fast = speed.ends
+        inverse = speed.model_copy(update={"value": 1 / speed.si, "range": (1 / fast, 1 / slow), "unit": "times"})
+        return self.times(inverse)
+
 
 DIMENSIONS: dict[str, dict[str, float]] = {
     "size": {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "MB": 1e6, "GB": 1e9},

@@ -9,7 +9,9 @@
 
 `lost_ms` splits the time of all requests into draft, transfer, verify, wait and waste, as `parts.py` defines them; the
 parts sum to the time of the requests exactly, and the target alone has the same account. `of_which_ms` is part of
-them: `reading` of verify (the target reads the question), `unused_rows` and `thrown_away` of waste.
+them: `reading` of verify (the target reads the question), `unused_rows` and `thrown_away` of waste, and of wait, where
+units wake up or change graphs, `between_passes`. What hides behind other work is not in it; `units.*.between` has all:
+how often a unit of such a chip woke up and changed its graph, and the milliseconds.
 """
 
 from __future__ import annotations
@@ -140,7 +142,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "energy_j": energy,
         "energy_j_per_answer": energy / len(trace.requests) if trace.requests else 0.0,
         "links": links,
-        "units": {track: {"busy": share[track]} for track in trace.units},
+        "units": {track: {"busy": share[track]} | between_passes(trace, track) for track in trace.units},
         **where_time_went(trace),
     }
 
@@ -172,10 +174,30 @@ def speculation(trace: Trace) -> dict[str, Any]:
 def where_time_went(trace: Trace) -> dict[str, Any]:
     """`lost_ms` by cause over all requests, and what is in its parts."""
     spent = added(parts for _, rounds in requests_in_parts(trace) for _, parts in rounds)
-    inside = ("reading", "unused_rows", "thrown_away")
+    inside = ["reading", "unused_rows", "thrown_away"] + (["between_passes"] if spent.between_passes else [])
     return {
         "lost_ms": {cause: ms(ns) for cause, ns in spent.losses().items()},
         "of_which_ms": {name: ms(getattr(spent, name)) for name in inside},
+    }
+
+
+def between_passes(trace: Trace, track: str) -> dict[str, Any]:
+    """How often a unit woke up and changed its graph, and how long that took; nothing where it never did."""
+    spans = [span for span in trace.spans if span.track == track and span.kind in ("wake", "switch")]
+    if not spans:
+        return {}
+    switches = sum(span.kind == "switch" for span in spans)
+
+    def took_ms(kind: str) -> float:
+        return ms(sum(span.end_ns - span.start_ns for span in spans if span.kind == kind))
+
+    return {
+        "between": {
+            "switches": switches,
+            "switch_ms": took_ms("switch"),
+            "wakes": len(spans) - switches,
+            "wake_ms": took_ms("wake"),
+        }
     }
 
 

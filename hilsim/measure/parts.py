@@ -9,6 +9,7 @@ Every nanosecond from a request's arrival to its last token is given to the firs
 | draft    | a step of the draft: reading the question, drafting tokens that were committed                         |
 | waste    | a step of the draft for a token that was discarded                                                     |
 | transfer | a message between its first byte on the wire and its arrival                                           |
+| wait     | a unit wakes up or changes its graph (`between_passes`)                                                |
 | wait     | nothing: queueing for a unit or the wire behind other requests, handshakes, faults of a board          |
 
 So the parts add up to the whole exactly, and what hides behind a step of the target costs nothing. A round has the time
@@ -28,7 +29,7 @@ from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 
 LOSSES = ("draft", "transfer", "verify", "wait", "waste")
 # Leaves of the account, the first that is going on counts; what is left is waiting.
-READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, WAITING = range(7)
+READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, BETWEEN, WAITING = range(8)
 
 
 class Parts(NamedTuple):
@@ -40,6 +41,7 @@ class Parts(NamedTuple):
     drafting: int = 0
     thrown_away: int = 0
     transfer: int = 0
+    between_passes: int = 0  # units wake up and change graphs
     wait: int = 0
 
     @property
@@ -49,7 +51,8 @@ class Parts(NamedTuple):
     def losses(self) -> dict[str, int]:
         """The five parts of the contract."""
         waste, verify = self.unused_rows + self.thrown_away, self.reading + self.verifying
-        return dict(zip(LOSSES, (self.drafting, self.transfer, verify, self.wait, waste), strict=True))
+        wait = self.between_passes + self.wait
+        return dict(zip(LOSSES, (self.drafting, self.transfer, verify, wait, waste), strict=True))
 
 
 def added(parts: Iterable[Parts]) -> Parts:
@@ -110,6 +113,8 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.end_ns, DRAFTING
             case "draft":
                 yield span.start_ns, span.end_ns, DRAFTING if id(span) in committed else THROWN_AWAY
+            case "wake" | "switch":
+                yield span.start_ns, span.end_ns, BETWEEN
             case "fault":
                 pass  # a board that does not answer does nothing
             case _:

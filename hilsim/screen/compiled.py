@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hilsim.cost import between
 from hilsim.files import kept_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ def use_loop_cache() -> bool:
     it does. So there is a folder for every state of these sources.
     """
     found = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(between.__file__)):
         found.update(file.read_bytes())
     folder = kept_folder() / "loops" / found.hexdigest()[:16]
     try:

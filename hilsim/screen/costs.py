@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.cost.between import Between, Graph
 from hilsim.cost.payload import answer_bytes, draft_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import StepTimer, durations_ns, network_ns, timer_for
+from hilsim.cost.timer import StepTimer, between_steps, durations_ns, graphs_of, network_ns, timer_for
 from hilsim.cost.wire import wire_ns, wires_ns
 from hilsim.describe.chip import Unit
 from hilsim.describe.link import Link
@@ -36,6 +37,10 @@ class StepCosts(NamedTuple):
     their tokens: `up_ns`, `up_bytes` (drafted tokens), `prompt_ns`, `prompt_bytes` (tokens), `down_ns`, `down_bytes`
     (rows of the target, all drafts accepted), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on
     another chip than the target's; `draft_far`: on another than the draft's.
+
+    `target_graphs`, `draft_graphs` (rows, 3) and `target_read_graphs`, `draft_read_graphs` (requests, lag, 3): the
+    first graph that a step runs, the last, and how often it changes in between; -1 where a unit has no graphs.
+    `target_between`, `draft_between`: what their units take between passes.
     """
 
     target_read: Ints
@@ -57,6 +62,12 @@ class StepCosts(NamedTuple):
     elsewhere: bool
     draft_far: bool
     same_unit: bool
+    target_graphs: Ints
+    draft_graphs: Ints
+    target_read_graphs: Ints
+    draft_read_graphs: Ints
+    target_between: Between
+    draft_between: Between
 
 
 class Tables:
@@ -66,6 +77,7 @@ class Tables:
         self.known: dict[object, Ints] = {}
         self.sent: dict[object, MessageCosts] = {}
         self.units: list[Unit] = []
+        self.graphs: dict[Graph, int] = {}
 
     def timed_by(self, placed: Placed, context: int) -> tuple[object, ...]:
         """Everything that a role's step times depend on."""
@@ -105,6 +117,29 @@ class Tables:
             found = np.stack(table)
             flat = bool((found == found[:, :1]).all())
             self.known[key] = np.ascontiguousarray(found[:, :1] if flat else found)
+        return self.known[key]
+
+    def run(self, timer: StepTimer, step: Step) -> tuple[int, int, int]:
+        """The first graph of a step, the last, and the changes in between."""
+        found = [self.graphs.setdefault(graph, len(self.graphs)) for graph in graphs_of(timer, step)]
+        return (found[0], found[-1], len(found) - 1) if found else (-1, -1, 0)
+
+    def graphs_run(self, key: object, timer: StepTimer, phase: Phase, rows: int) -> Ints:
+        """The graphs (rows + 1, 3) of steps that read no prompt; row 0 has none."""
+        key = ("graphs", key, phase, rows)
+        if key not in self.known:
+            runs = [self.run(timer, Step(phase, count, 0)) for count in range(1, rows + 1)]
+            self.known[key] = np.array([(-1, -1, 0), *runs], dtype=np.int64)
+        return self.known[key]
+
+    def graphs_reading(self, key: object, timer: StepTimer, phase: Phase, answers: Answers, lags: int) -> Ints:
+        """The graphs (requests, lags, 3) of reading each question."""
+        key = ("read graphs", key, phase, lags)
+        if key not in self.known:
+            lengths = [[prompt + lag for lag in range(lags)] for prompt in answers.prompt.tolist()]
+            runs = {rows: self.run(timer, Step(phase, rows, 0)) for rows in {rows for row in lengths for rows in row}}
+            found = np.array([[runs[rows] for rows in row] for row in lengths], dtype=np.int64)
+            self.known[key] = found.reshape(answers.requests, lags, 3)
         return self.known[key]
 
     def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> MessageCosts:
@@ -155,15 +190,19 @@ def costs_of(
     scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
     draft = setup.draft if policy.needs_draft else None
 
-    def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints]:
+    def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints, Ints, Ints, Between]:
         if placed is None:
-            return np.zeros((answers.requests, lags), np.int64), np.zeros((2, 1), np.int64)
+            nothing = np.zeros((answers.requests, lags, 3), np.int64)
+            return nothing[:, :, 0].copy(), np.zeros((2, 1), np.int64), np.zeros((2, 3), np.int64), nothing, Between()
         key, timer = tables.timed_by(placed, context), timer_for(placed, context)
         read, run = (key, timer, reads, answers, lags), (key, timer, runs, rows, answers.longest)
-        return tables.reading(*read), tables.steps(*run)
+        graphs = tables.graphs_run(*run[:-1]), tables.graphs_reading(*read)
+        return tables.reading(*read), tables.steps(*run), *graphs, between_steps(timer)
 
-    target_read, target_step = role(setup.target, Phase.PREFILL, Phase.VERIFY, target_rows)
-    draft_read, draft_step = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
+    target_read, target_step, *target_graphs, target_between = role(
+        setup.target, Phase.PREFILL, Phase.VERIFY, target_rows
+    )
+    draft_read, draft_step, *draft_graphs, draft_between = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
     messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, answers.longest)
     decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NEVER
     return StepCosts(
@@ -180,4 +219,10 @@ def costs_of(
         setup.application != setup.target.chip.name,
         draft is not None and setup.application != draft.chip.name,
         draft is not None and draft.track == setup.target.track,
+        target_graphs[0],
+        draft_graphs[0],
+        target_graphs[1],
+        draft_graphs[1],
+        target_between,
+        draft_between,
     )

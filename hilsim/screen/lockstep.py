@@ -18,22 +18,28 @@ from hilsim.screen.request import (
     DRAFT_BUSY,
     DRAFTED,
     DRAFTS,
+    GRAPH,
     LENGTH,
+    NONE,
     NOW,
     RECEIVED,
     SETTLED,
     TARGET,
     TARGET_BUSY,
     TOO_DEEP,
+    TROUBLE,
     UP,
     UP_BUSY,
     UP_BYTES,
     announced,
     delivered,
+    draft_end,
     draft_ns,
     opened,
     plain,
+    switching_ns,
     taken,
+    target_end,
     target_ns,
     trouble,
 )
@@ -69,7 +75,7 @@ def prompt_lookup(answers: Answers, costs: StepCosts, state: Ints, out: Ints, dr
                 continue
             accepted = min(answers.looked_right[row], drafted)
             start, cached = state[NOW], state[TARGET]
-            end = start + target_ns(costs, before - cached + drafted, cached, state)
+            end = target_end(costs, before - cached + drafted, cached, state, start)
             mine[TARGET_BUSY] += end - start
             if costs.elsewhere:
                 sent = taken(state, DOWN, end, costs.verdict_ns)
@@ -205,7 +211,11 @@ def goes_on(
 def round_ns(costs: StepCosts, state: Ints, drafted: int, step: int) -> int:
     """Nanoseconds of a round of so many drafted tokens."""
     cached = state[TARGET]
-    target = target_ns(costs, state[LENGTH] - cached + drafted, cached, state)
+    rows = state[LENGTH] - cached + drafted
+    target = target_ns(costs, rows, cached, state)
+    if costs.target_between.switch_ns > 0 and state[TROUBLE] == NONE:
+        switches = costs.target_graphs[rows, 2] + (costs.target_graphs[rows, 0] != state[GRAPH])
+        target += switching_ns(costs.target_between, switches)
     if drafted == 0:
         return target
     link = int(costs.up_ns[drafted] + costs.down_ns[drafted + 1, 1]) + 2 * costs.propagation_ns
@@ -228,9 +238,9 @@ def informed(costs: StepCosts, state: Ints, out: Ints) -> None:
 @compiled
 def drafted_one(costs: StepCosts, state: Ints, out: Ints, known: int) -> None:
     """One step of the draft after `known` tokens; it also reads what the cache lacks."""
-    took = draft_ns(costs, known - state[DRAFT], state[DRAFT], state)
-    state[NOW] += took
-    out[DRAFT_BUSY] += took
+    end = draft_end(costs, known - state[DRAFT], state[DRAFT], state, state[NOW])
+    out[DRAFT_BUSY] += end - state[NOW]
+    state[NOW] = end
     state[DRAFT] = known
 
 
@@ -245,7 +255,7 @@ def verified(
     out[UP_BUSY] += costs.up_ns[drafted]
     arrived = sent + costs.up_ns[drafted] + costs.propagation_ns
     start = max(arrived, state[SETTLED])
-    end = start + target_ns(costs, before - cached + drafted, cached, state)
+    end = target_end(costs, before - cached + drafted, cached, state, start)
     out[TARGET_BUSY] += end - start
     total = answers.asked[request] + answers.length[request]
     state[LENGTH] = min(before + accepted + 1, total)

@@ -8,17 +8,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.cost import between as rule
+from hilsim.cost.between import FAR, Between
 from hilsim.screen.compiled import compiled
 from hilsim.screen.costs import ALWAYS, REJECTED, StepCosts
 from hilsim.screen.tokens import Answers
 
 Ints = npt.NDArray[np.int64]
-FAR = 2**62  # an instant that no run reaches
+waking_ns, switching_ns = compiled(rule.waking_ns), compiled(rule.switching_ns)
 
 # The state of a run, one number each: the clock, since when each way of the link is free, tokens cached by the target
 # and the draft, tokens that the draft's chip has received, tokens of the conversation, when the target knows the
-# result of the last round, and what a loop could not continue without.
-NOW, UP, DOWN, TARGET, DRAFT, RECEIVED, LENGTH, SETTLED, TROUBLE, NEEDED, STATE = range(11)
+# result of the last round, and what a loop could not continue without. Then of two units, the target's and the draft's
+# where that is another one: the graph run last (-1: none), and since when it has no work.
+NOW, UP, DOWN, TARGET, DRAFT, RECEIVED, LENGTH, SETTLED, TROUBLE, NEEDED = range(10)
+GRAPH, IDLE, STATE = 10, 12, 14
 # Troubles: tables too small for a lag or for rows, drafts deeper than recorded.
 NONE, SHORT_OF_LAGS, SHORT_OF_TARGET_ROWS, SHORT_OF_DRAFT_ROWS, TOO_DEEP = range(5)
 # What is recorded of a request: instants, occupied nanoseconds within it, bytes, and counts of rounds and drafts.
@@ -60,6 +64,38 @@ def target_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
 def draft_ns(costs: StepCosts, rows: int, cached: int, state: Ints) -> int:
     """A step of the draft that reads no prompt."""
     return step_ns(costs.draft_step, rows, cached, state, SHORT_OF_DRAFT_ROWS)
+
+
+@compiled
+def ended(between: Between, graphs: Ints, state: Ints, unit: int, start: int, took: int) -> int:
+    """When a step ends that gets a unit at `start`: it wakes up, changes the graph, and runs (`Occupant.prepare`)."""
+    if not between.switch_ns and not between.wake_ns:
+        return start + took
+    first, last, changes = graphs[0], graphs[1], graphs[2]
+    end = int(start + waking_ns(between, start - state[IDLE + unit]) + took)
+    if last >= 0:
+        end += switching_ns(between, changes + (first != state[GRAPH + unit]))
+        state[GRAPH + unit] = last
+    state[IDLE + unit] = end
+    return end
+
+
+@compiled
+def target_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int) -> int:
+    """When a step of the target that begins at `start` ends."""
+    took = target_ns(costs, rows, cached, state)
+    if state[TROUBLE] != NONE:
+        return start + took
+    return ended(costs.target_between, costs.target_graphs[rows], state, 0, start, took)
+
+
+@compiled
+def draft_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int) -> int:
+    """When a step of the draft that begins at `start` ends."""
+    took = draft_ns(costs, rows, cached, state)
+    if state[TROUBLE] != NONE:
+        return start + took
+    return ended(costs.draft_between, costs.draft_graphs[rows], state, 1 - costs.same_unit, start, took)
 
 
 @compiled
@@ -106,7 +142,11 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
         read_from = taken(state, UP, begin, costs.prompt_ns[prompt]) + costs.prompt_ns[prompt] + costs.propagation_ns
         out[UP_BYTES] += costs.prompt_bytes[prompt]
         out[UP_BUSY] += costs.prompt_ns[prompt]
-    read = read_from + read_ns(costs.target_read, request, carried - state[TARGET], state)
+    lag = carried - state[TARGET]
+    read = read_from + read_ns(costs.target_read, request, lag, state)
+    if state[TROUBLE] == NONE:
+        graphs = costs.target_read_graphs[request, lag]
+        read = ended(costs.target_between, graphs, state, 0, read_from, read - read_from)
     out[TARGET_BUSY] += read - read_from
 
     known = informed_at = read
@@ -119,7 +159,11 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
             out[DOWN_BYTES] += costs.prompt_bytes[unknown]
         if costs.same_unit:
             drafting_from = max(drafting_from, read)  # the target asked first
-        known = drafting_from + read_ns(costs.draft_read, request, carried - state[DRAFT], state)
+        lag = carried - state[DRAFT]
+        known = drafting_from + read_ns(costs.draft_read, request, lag, state)
+        if state[TROUBLE] == NONE:
+            graphs, unit = costs.draft_read_graphs[request, lag], 1 - costs.same_unit
+            known = ended(costs.draft_between, graphs, state, unit, drafting_from, known - drafting_from)
     if drafting or costs.elsewhere:
         sent = taken(state, DOWN, read, costs.verdict_ns)
         informed_at = sent + costs.verdict_ns + costs.propagation_ns
@@ -143,7 +187,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
 def plain(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: int) -> None:
     """One decode step of the target alone, which delivers one token."""
     before, start = state[LENGTH], max(state[NOW], state[SETTLED])
-    end = start + target_ns(costs, before - state[TARGET], state[TARGET], state)
+    end = target_end(costs, before - state[TARGET], state[TARGET], state, start)
     out[TARGET_BUSY] += end - start
     state[TARGET], state[LENGTH] = before, before + 1
     if costs.elsewhere:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.cost.between import FAR, between_of
 from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Sync
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
@@ -20,6 +21,8 @@ from hilsim.screen import lockstep, slots
 from hilsim.screen.costs import LAGS, ROWS, StepCosts, Tables, costs_of
 from hilsim.screen.request import (
     FIELDS,
+    GRAPH,
+    IDLE,
     NEEDED,
     NONE,
     SHORT_OF_DRAFT_ROWS,
@@ -63,6 +66,9 @@ def refusal(setup: Setup, policy: Policy) -> str:
     crossing = policy.needs_draft or setup.application != setup.target.chip.name
     if setup.link is not None and setup.link.jitter is not None and setup.link.jitter.si > 0 and crossing:
         return f"the jitter of {setup.link.name}"
+    for network in setup.networks:
+        if between_of(network.unit).costs:
+            return f"network {network.placement.name} on {network.track}, which wakes up and changes graphs"
     if getattr(policy, "fallback", None) is not None:
         return "a fallback, which depends on measured times"
     if setup.guarantee.level != "text":
@@ -109,6 +115,7 @@ def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> 
     while True:
         costs = costs_of(setup, policy, answers, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
         state, out = np.zeros(STATE, np.int64), np.zeros((answers.requests, FIELDS), np.int64)
+        state[GRAPH:IDLE], state[IDLE:] = -1, -FAR  # no unit has run anything
         loop(answers, costs, state, out)
         trouble, needed = int(state[TROUBLE]), int(state[NEEDED])
         if trouble == NONE:

@@ -26,10 +26,10 @@ from hilsim.screen.request import (
     UP_BUSY,
     UP_BYTES,
     announced,
-    draft_ns,
+    draft_end,
     opened,
     taken,
-    target_ns,
+    target_end,
     trouble,
 )
 from hilsim.screen.tokens import Answers
@@ -53,7 +53,7 @@ def pearl(answers: Answers, costs: StepCosts, state: Ints, out: Ints, lead: Ints
         while state[LENGTH] < total:
             start, before, cached = state[NOW], state[LENGTH], state[TARGET]
             begun = max(start, state[SETTLED])
-            judged = begun + target_ns(costs, before - cached + pending, cached, state)
+            judged = target_end(costs, before - cached + pending, cached, state, begun)
             mine[TARGET_BUSY] += judged - begun
             new, drafted_at = block(answers, costs, state, mine, lead, request, draft_tokens, received)
             if state[TROUBLE] != NONE:
@@ -82,11 +82,11 @@ def block(
     """The draft's half of a slot; returns how many tokens it drafted, and when they have arrived."""
     before, now = lead[AHEAD], received
     while lead[AHEAD] - before < most and not lead[ENDED] and lead[KNOWN] + lead[AHEAD] < lead[LIMIT]:
-        took = draft_token(answers, costs, state, lead, request)
+        end = draft_token(answers, costs, state, lead, request, now)
         if state[TROUBLE] != NONE:
             return 0, now
-        now += took
-        out[DRAFT_BUSY] += took
+        out[DRAFT_BUSY] += end - now
+        now = end
     new = lead[AHEAD] - before
     if new:
         sent = taken(state, UP, now, costs.up_ns[new])
@@ -97,19 +97,19 @@ def block(
 
 
 @compiled
-def draft_token(answers: Answers, costs: StepCosts, state: Ints, lead: Ints, request: int) -> int:
-    """Draft one more token; returns the nanoseconds of the step."""
+def draft_token(answers: Answers, costs: StepCosts, state: Ints, lead: Ints, request: int, now: int) -> int:
+    """Draft one more token; returns when the step ends."""
     place, on = lead[KNOWN] + lead[AHEAD], lead[KNOWN] + lead[GOOD]
     row, beyond = answers.row[request] + on - answers.asked[request], lead[AHEAD] - lead[GOOD]
     if beyond >= answers.depth:
         return trouble(state, TOO_DEEP, beyond + 1)
     right = beyond == 0 and answers.right[row, min(lead[AHEAD], answers.right.shape[1] - 1)]
-    took = draft_ns(costs, place - lead[CACHED], lead[CACHED], state)
+    end = draft_end(costs, place - lead[CACHED], lead[CACHED], state, now)
     lead[CACHED] = place
     lead[GOOD] += int(right)
     lead[AHEAD] += 1
     lead[ENDED] = int(answers.end[row] if right else answers.ends_after[row] == beyond + 1)
-    return took
+    return end
 
 
 @compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 from typing import Any
 
@@ -15,6 +15,7 @@ from hilsim.compiler.fallback_options import FallbackOption
 from hilsim.compiler.plan import UNCHECKED, Plan
 from hilsim.cost.fit import whole
 from hilsim.cost.memory import Largest, largest_context
+from hilsim.cost.start_up import start_ups
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.deployed_pair import folder_notes
@@ -142,6 +143,8 @@ def as_json(found: Checked) -> dict[str, Any]:
         "chip_notes": {} if verdict is None else notes_of(verdict.setup),
         "talk_leaves_car": [] if verdict is None else list(outside_car(verdict.setup)),
     }
+    if verdict is not None and (started := start_ups(verdict.setup)):
+        document["start_up"] = [asdict(one) for one in started]
     return document if found.longest is None else document | {"largest_context": vars(found.longest)}
 
 
@@ -160,6 +163,10 @@ def render(found: Checked, console: Console) -> None:
         return
     if verdict.fits or not found.compiles:
         console.print(Text(str(verdict)), soft_wrap=True)
+    if started := start_ups(verdict.setup):
+        others = [chip for chip in verdict.setup.chips if chip not in {one.chip for one in started}]
+        lines = [*map(str, started), *(f"{chip}: its file has no figure of it" for chip in others)]
+        console.print(Text(f"Start: {'; '.join(lines)}."), soft_wrap=True)
     for note in folder_notes(verdict.setup):
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     page = Page(console)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from hilsim.cost.between import between_of
 from hilsim.cost.counts import (
     active_weights,
     adapter_weights,
@@ -18,6 +19,7 @@ from hilsim.cost.counts import (
 )
 from hilsim.cost.network import fallback_seconds, network_seconds, vision_load
 from hilsim.cost.published import class_words, limit_words
+from hilsim.cost.start_up import start_up
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline
 from hilsim.describe.chip import Chip, Precision, Unit
@@ -27,6 +29,8 @@ from hilsim.describe.figures import figures
 from hilsim.describe.layers import BITS
 from hilsim.describe.model import Model
 from hilsim.describe.relatives import stands_on
+from hilsim.describe.scenario import Placement
+from hilsim.describe.setup import Placed
 from hilsim.fidelity.confidence import interval_of
 from hilsim.units import ms
 
@@ -136,6 +140,12 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         yield f"  prompt of n tokens, ms {'  '.join(prompts)}"
         if model.vision is not None and context >= IMAGE:
             yield image_line(model, unit, precision, timer)
+        placement = Placement(model=model.name, chip=chip.name, unit=name, precision=precision)
+        if started := start_up([Placed("target", placement, model, chip, unit, None)]):
+            yield f"  {started}"
+        if (between := between_of(unit)).costs:
+            switch, wake = ms(between.switch_ns), ms(between.wake_ns)
+            yield f"  between passes, ms: switch of the graph {switch:.4g}, waking up {wake:.4g}"
 
 
 def sure_lines(chip: Chip, unit: Unit, model: Model, decode_ms: float) -> Iterator[str]:

@@ -11,6 +11,7 @@ from hilsim.compiler.plan import Plan
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, whole
 from hilsim.cost.memory import Ledger
+from hilsim.cost.start_up import START
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound, stated
@@ -216,7 +217,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            if not elsewhere and not (timed and measured):
+            if not elsewhere and not (timed and measured) and parts[-1] not in START:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
         if shape.kind == "assumed":

@@ -28,6 +28,8 @@ KINDS = {
     "draft": Kind("d", DRAFT),
     "verify": Kind("V", TARGET),
     "decode": Kind("D", "#7cc4f2"),
+    "wake": Kind("w", "#c9a7c7"),
+    "switch": Kind("s", "#cc79a7"),
     "fault": Kind("!", BAD),
     "prompt": Kind("q", READING, message=True),
     "drafts": Kind("d", DRAFT, message=True),

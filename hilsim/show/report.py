@@ -52,7 +52,7 @@ TIMES = (
     "request_latency_ms",
 )
 PLACES_SHOWN, ASSUMPTIONS_SHOWN = 8, 6
-INSIDE = {"verify": ("reading",), "waste": ("unused_rows", "thrown_away")}
+INSIDE = {"verify": ("reading",), "waste": ("unused_rows", "thrown_away"), "wait": ("between_passes",)}
 
 
 def render(document: Block, console: Console) -> None:
@@ -246,6 +246,11 @@ def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[st
         for name in dict.fromkeys(name for block in blocks for name in block[kind]):
             shares = [percent(block[kind][name]["busy"]) if name in block[kind] else "–" for block in blocks]
             rows.append((f"{name} busy", shares))
+            between = [block[kind].get(name, {}).get("between") for block in blocks]
+            for what, took in (("switches", "switch_ms"), ("wakes", "wake_ms")):
+                if any(found and found[what] for found in between):
+                    sums = [f"{found[what]}: {duration(found[took])}" if found else "–" for found in between]
+                    rows.append((f"{name} {what}", sums))
     return rows
 
 
@@ -286,7 +291,7 @@ def losses(page: Page, document: Block, block: Block) -> None:
     rows = [("target_only", alone, TARGET), ("speculative", total, GOOD if total <= alone else BAD)]
     for name in sorted(LOSSES, key=lambda name: -lost[name]):
         rows.append((f"  {name}", lost[name], TARGET if name == "verify" else BAD))
-        rows += [(f"    {part}", inside[part], FRAME) for part in INSIDE.get(name, ()) if inside[part]]
+        rows += [(f"    {part}", inside[part], FRAME) for part in INSIDE.get(name, ()) if inside.get(part)]
     for name, value, style in rows:
         page.line(f"  {name:<20}{milliseconds(value):>8}  ", bar(value / scale, room, style, empty=" "))
     page.paragraph(where_it_went(document), 2)

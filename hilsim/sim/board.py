@@ -13,7 +13,16 @@ from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
-from hilsim.sim.device_slot import DeviceSlot, MeasuredSlot, MeasuringTimer, Process, RequestTag, Watcher, now_ns
+from hilsim.sim.device_slot import (
+    DeviceSlot,
+    MeasuredSlot,
+    MeasuringTimer,
+    Process,
+    RequestTag,
+    UnitLock,
+    Watcher,
+    now_ns,
+)
 from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Level, Span, Trace
 from hilsim.units import ns
@@ -107,7 +116,7 @@ class Board:
         timers: Timers = timer_for,
     ):
         self.env, self.setup, self.trace, self.timers = env, setup, trace, timers
-        self.turns: dict[str, Lock] = {}
+        self.turns: dict[str, UnitLock] = {}
         self.networks = [Watcher(env, network, self.turn(network.track), trace) for network in setup.networks]
         self.target = self.slot(setup.target)
         self.draft = self.slot(setup.draft) if setup.draft is not None and with_draft else None
@@ -130,9 +139,9 @@ class Board:
                 else:
                     memory.take(item.what, item.bytes)
 
-    def turn(self, track: str) -> Lock:
+    def turn(self, track: str) -> UnitLock:
         """The one lock of a unit."""
-        return self.turns.setdefault(track, Lock(self.env))
+        return self.turns.setdefault(track, UnitLock(self.env))
 
     def slot(self, placed: Placed) -> DeviceSlot:
         """A role's place on its unit."""

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
 
+from hilsim.cost.between import FAR, Between, Graph, between_of, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import StepTimer, network_ns
+from hilsim.cost.timer import StepTimer, between_steps, graphs_of, network_ns
 from hilsim.describe.setup import PlacedNetwork
 from hilsim.sim.lock import Lock
 from hilsim.sim.trace import Span, Trace
@@ -29,20 +30,67 @@ class RequestTag(NamedTuple):
 
 
 class TimedStep(NamedTuple):
-    """A step with its time on the slot that runs it; `kind` is that of its span."""
+    """A step with its time on the slot that runs it, and the graphs that it runs; `kind` is that of its span."""
 
     kind: str
     rows: int
     cached: int
     width: int
     ns: int
+    graphs: tuple[Graph, ...] = ()
 
 
-class DeviceSlot:
-    """A role's place on a unit: its timer, and the unit's one lock, which all models on it share."""
+class UnitLock(Lock):
+    """A unit's one lock, which all models on it share, with the graph that it ran last and since when it is idle."""
 
-    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace):
-        self.env, self.chip, self.track, self.turn, self.timer, self.trace = env, chip, track, turn, timer, trace
+    __slots__ = ("graph", "idle_since_ns")
+
+    def __init__(self, env: simpy.Environment):
+        super().__init__(env)
+        self.graph: Graph | None = None
+        self.idle_since_ns = -FAR
+
+
+class Occupant:
+    """What takes turns on a unit, and pays what the unit costs `between` passes."""
+
+    def __init__(self, env: simpy.Environment, track: str, turn: UnitLock, trace: Trace, between: Between):
+        self.env, self.track, self.turn, self.trace, self.between = env, track, turn, trace, between
+        self.prepares = between.costs
+
+    def prepare(self, graphs: tuple[Graph, ...], cause: RequestTag, asked_ns: int) -> Process:
+        """With the unit held: wake it up, and change to each of the graphs that is not the last one run.
+
+        Where a step runs several graphs, all changes are charged before it. Returns since when the step has been
+        waiting: now, where anything was paid, which has spans of its own.
+        """
+        idle_ns = now_ns(self.env) - self.turn.idle_since_ns
+        asked_ns = yield from self.hold("wake", waking_ns(self.between, idle_ns), cause, asked_ns)
+        for graph in graphs:
+            if graph != self.turn.graph:
+                asked_ns = yield from self.hold("switch", switching_ns(self.between, 1), cause, asked_ns)
+                self.turn.graph = graph
+        return asked_ns
+
+    def hold(self, kind: str, took_ns: int, cause: RequestTag, asked_ns: int) -> Process:
+        """Occupy the unit for so long; returns when that is over, or `asked_ns` where it takes no time."""
+        if not took_ns:
+            return asked_ns
+        start = now_ns(self.env)
+        try:
+            yield self.env.timeout(took_ns)
+        finally:
+            now = now_ns(self.env)
+            self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
+        return now
+
+
+class DeviceSlot(Occupant):
+    """A role's place on a unit: its timer, and the unit's one lock."""
+
+    def __init__(self, env: simpy.Environment, chip: str, track: str, turn: UnitLock, timer: StepTimer, trace: Trace):
+        super().__init__(env, track, turn, trace, between_steps(timer))
+        self.chip, self.timer = chip, timer
         self.timed: dict[tuple[Phase, int, int], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
@@ -51,13 +99,21 @@ class DeviceSlot:
         timed = self.timed.get((phase, rows, cached))
         if timed is None:
             step = Step(phase, rows, cached)
-            timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step))
+            graphs = graphs_of(self.timer, step) if self.prepares else ()
+            timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step), graphs)
             self.timed[phase, rows, cached] = timed
         return timed
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
         """Nanoseconds that a step would take; nothing is executed."""
         return self.step(phase, rows, cached).ns
+
+    def switch_ns(self, phase: Phase, rows: int, cached: int) -> int:
+        """Nanoseconds of changing the graph, were such a step the next on the unit."""
+        if not self.between.switch_ns:
+            return 0
+        graphs = self.step(phase, rows, cached).graphs
+        return switching_ns(self.between, len(graphs) - (graphs[0] == self.turn.graph))
 
     def single_ns(self, cached: int) -> int:
         """Nanoseconds of one plain decode step with so many positions in the cache."""
@@ -73,15 +129,20 @@ class DeviceSlot:
             yield from self.turn.wait()
             start = now_ns(self.env)
             self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
+        begun = not self.prepares
         try:
+            if not begun:
+                asked = yield from self.prepare(step.graphs, cause, asked)
+                start, begun = now_ns(self.env), True
             yield self.env.timeout(step.ns)
         finally:  # a step that is interrupted has held the unit as well
-            now = now_ns(self.env)
-            kind, rows, cached, width, _ = step
-            request, number = cause
-            self.trace.add_span(
-                Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
-            )
+            now = self.turn.idle_since_ns = now_ns(self.env)
+            if begun:
+                kind, rows, cached, width, _, _ = step
+                request, number = cause
+                self.trace.add_span(
+                    Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
+                )
             self.turn.leave()
 
 
@@ -120,22 +181,24 @@ class MeasuredSlot(DeviceSlot):
         yield from super().work(step, cause, position)
 
 
-class Watcher:
+class Watcher(Occupant):
     """A network beside the language model: it occupies its unit once per question."""
 
-    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: Lock, trace: Trace):
-        self.env, self.track, self.turn, self.trace = env, network.track, turn, trace
+    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: UnitLock, trace: Trace):
+        super().__init__(env, network.track, turn, trace, between_of(network.unit))
         self.pass_ns = network_ns(network)
+        self.graph = Graph(network.placement.name, network.precision, 1)
 
     def work(self, cause: RequestTag) -> Process:
         """Wait for the unit and hold it for one pass."""
         asked = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait()
-        start = now_ns(self.env)
         try:
+            asked = yield from self.prepare((self.graph,), cause, asked)
+            start = now_ns(self.env)
             yield self.env.timeout(self.pass_ns)
         finally:
+            now = self.turn.idle_since_ns = now_ns(self.env)
             self.turn.leave()
-        now = now_ns(self.env)
         self.trace.add_span(Span(self.track, "network", start, now, cause.request, cause.round, asked, now, 1, 1))

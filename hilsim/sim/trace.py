@@ -20,7 +20,8 @@ class Span(NamedTuple):
     `asked_ns` is when it was wanted (the wait before it is start - asked); `done_ns` is when its effect is there:
     the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
-    token for; `nbytes` counts what a message carried.
+    token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
+    between passes, and `fault`, of a board.
     """
 
     track: str

@@ -27,6 +27,7 @@ import numpy as np
 
 from hilsim.cost.fit import sizes_in_use
 from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, FigureReading, ledgers
+from hilsim.cost.start_up import START
 from hilsim.describe.chip import Chip
 from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
@@ -287,8 +288,9 @@ def draw(figure: Figure, chance: np.random.Generator) -> float:
     return float(chance.uniform(low, figure.value) if chance.random() < 0.5 else chance.uniform(figure.value, high))
 
 
-SIZES_AND_PEAKS = (
+SIZES_AND_PEAKS = (  # and what is paid before a run begins
     "reserve", "limit", "staged", "workspace", "taken_in_advance", "peak_operation_rate", "clock", "operator_overhead",
+    *START,
 )  # fmt: skip
 
 

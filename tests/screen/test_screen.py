@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hilsim.cost.between import Between
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, RatioTest, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.describe.load import load_setup
@@ -23,6 +24,7 @@ from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import recorded_answers, synthetic_answers, with_lookup
 from hilsim.sources.synthetic import SyntheticSource
+from tests.scenes import between_passes
 from tests.screened import differences
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,8 +89,10 @@ SETUPS = {name: base(name) for name in BASES}
         pause_ms=st.sampled_from([0.0, 1.0, 500.0]),
     ),
     elsewhere=st.booleans(),
+    between=st.none()
+    | st.tuples(st.sampled_from([0, 0.3, 86]), st.sampled_from([0, 17]), st.sampled_from([0, 1, 400])),
 )
-def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link, talk, elsewhere) -> None:
+def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link, talk, elsewhere, between) -> None:
     setup = SETUPS[name]
     payload, verify_at, sampling = rules
     overhead, propagation, rate = link
@@ -114,6 +118,7 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
         link=setup.link.model_copy(update={**changed, "jitter": None}),
         application=application,
     )
+    setup = setup if between is None else between_passes(setup, *between)
     words = synthetic_answers(setup)
     try:
         assert differences(setup, words, SyntheticSource(logits, talk, 1), Tables()) == []
@@ -154,6 +159,8 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
             words = words or recorded_answers(setup, source)
             mine = with_lookup(setup, source, words, 4, 3) if "prompt_lookup" in policy else words
             assert differences(setup, mine, source, tables) == [], (policy, link)
+            slow = between_passes(replace(setup, networks=()), 86, 17, 100)
+            assert differences(slow, mine, source, tables) == [], (policy, link, "between passes")
 
 
 def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +172,12 @@ def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     source = SyntheticSource(scenario.logits, talk, 1)
     assert differences(setup, synthetic_answers(setup), source, Tables()) == []
     right = prices.wires_ns
-    monkeypatch.setattr(prices, "wires_ns", lambda link, sizes: right(link, sizes) + 1)
+    with monkeypatch.context() as changed:
+        changed.setattr(prices, "wires_ns", lambda link, sizes: right(link, sizes) + 1)
+        assert differences(setup, synthetic_answers(setup), source, Tables())
+    setup = between_passes(setup, 86)
+    assert differences(setup, synthetic_answers(setup), source, Tables()) == []
+    monkeypatch.setattr(prices, "between_steps", lambda timer: Between(86 * 10**6 + 1))
     assert differences(setup, synthetic_answers(setup), source, Tables())
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import simpy
 
+from hilsim.cost.between import Between
 from hilsim.cost.step import Phase, Step, passes
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.describe.link import Link
@@ -24,8 +25,7 @@ from hilsim.hardware.distributed.expected import Announcing, ExpectedTokens, Tok
 from hilsim.hardware.distributed.wall import WallEnvironment, WorkerThread
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, StepExecutor, StepRequest, StepResult
 from hilsim.sim.board import Board, Direction
-from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
-from hilsim.sim.lock import Lock
+from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, UnitLock, now_ns
 from hilsim.sim.trace import Span, Trace
 from hilsim.sources.source import LogitsSource
 
@@ -100,9 +100,17 @@ class RealSlot(DeviceSlot):
     env: WallEnvironment
 
     def __init__(
-        self, env: WallEnvironment, chip: str, track: str, turn: Lock, timer: StepTimer, trace: Trace, device: Device
+        self,
+        env: WallEnvironment,
+        chip: str,
+        track: str,
+        turn: UnitLock,
+        timer: StepTimer,
+        trace: Trace,
+        device: Device,
     ):
         super().__init__(env, chip, track, turn, timer, trace)
+        self.between = Between()  # what the device takes between passes is in its own times
         self.device = device
 
     def step(self, phase: Phase, rows: int, cached: int) -> ExpectedStep:
@@ -134,7 +142,7 @@ class RealSlot(DeviceSlot):
             yield from self.turn.wait()
             start = now_ns(self.env)
             self.queued_ns[cause.request] = self.queued_ns.get(cause.request, 0) + start - asked
-        device, (kind, rows, cached, width, _) = self.device, step
+        device, (kind, rows, cached, width, *_) = self.device, step
 
         def over(event: simpy.Event) -> None:
             now = now_ns(self.env)

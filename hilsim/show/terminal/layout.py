@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from rich.console import Console
 from rich.text import Text
 
+from hilsim.cost.between import between_of
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
 from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, TARGET, role_of
@@ -272,6 +273,8 @@ class Layout:
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
                 continue
             if name == "fault" and not self.setup.backends:  # only boards have them
+                continue
+            if name in ("wake", "switch") and not any(between_of(part.unit).costs for part in self.setup.parts):
                 continue
             mark = ("█", kind.colour) if self.colour else (kind.letter, "")
             line.append_text(Text.assemble(mark, (f" {name}  ", FRAME)))

@@ -91,13 +91,14 @@ def expects_more(context: RunContext, request: Request, proposed: Draft, estimat
 
 
 def round_ns(context: RunContext, request: Request, drafted: int, step_ns: int) -> int:
-    """What a round of so many drafted tokens takes where nothing queues; at least 1 ns, as typed times may be 0."""
-    cached = request.target_cached
-    rows = len(request.tokens) - cached + drafted
-    if not drafted:
-        return max(1, context.board.target.expected_ns(Phase.DECODE, rows, cached))
-    verify_ns = context.board.target.expected_ns(Phase.VERIFY, rows, cached)
-    return max(1, drafted * step_ns + verify_ns + context.round_trip_ns(drafted))
+    """What a round of so many drafted tokens takes where nothing queues and no unit sleeps.
+
+    At least 1 ns, as typed times may be 0.
+    """
+    cached, target = request.target_cached, context.board.target
+    step = (Phase.VERIFY if drafted else Phase.DECODE, len(request.tokens) - cached + drafted, cached)
+    target_ns = target.expected_ns(*step) + target.switch_ns(*step)
+    return max(1, drafted * step_ns + target_ns + (context.round_trip_ns(drafted) if drafted else 0))
 
 
 def joined(first: Draft, more: Draft) -> Draft:

@@ -1,0 +1,85 @@
+"""What passengers wait for after ignition, before a chip can answer: its models are loaded, then each one's first pass.
+
+    cold start = bytes of the models / flash rate + start-up of the runtime + what the first pass takes beyond the next
+    warm start = the same without reading: the files are still in the system's memory
+
+Models of one chip are loaded one after another (as in `memory.py`), those of two chips at once. A figure that a chip's
+description lacks counts as no time, and is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hilsim.cost.memory import embedding_bytes, graph_copies, weight_bytes
+from hilsim.describe.figure import Figure
+from hilsim.describe.setup import Placed, Setup
+
+START = ("flash_rate", "start_up", "first_pass")  # figures that no run's times rest on, as it begins after them
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A time as the figures stand, and the least and the most over their ranges."""
+
+    value: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.value + other.value, self.least + other.least, self.most + other.most)
+
+    def __str__(self) -> str:
+        span = f" ({self.least:.3g} to {self.most:.3g})" if self.least < self.most else ""
+        return f"{self.value:.3g}{span} s"
+
+    @staticmethod
+    def of(figure: Figure | None) -> Seconds:
+        """A duration; nothing where it is absent."""
+        return Seconds() if figure is None else Seconds(figure.si, *figure.ends)
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """One chip's start with its models, of which `nbytes` are read from flash; `missing` figures count as no time."""
+
+    chip: str
+    nbytes: int
+    cold_s: Seconds
+    warm_s: Seconds
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lacking = f"; not counted, as the chip's file does not say: {', '.join(self.missing)}" if self.missing else ""
+        return (
+            f"{self.chip} is ready {self.cold_s} after a cold start, in which it reads {self.nbytes / 1e9:.3g} GB from "
+            f"flash, and {self.warm_s} after a warm one{lacking}"
+        )
+
+
+def start_ups(setup: Setup) -> list[StartUp]:
+    """The start of every chip in use that describes one."""
+    by_chip = [[placed for placed in setup.roles.values() if placed.chip.name == name] for name in setup.chips]
+    return [found for models in by_chip if (found := start_up(models)) is not None]
+
+
+def start_up(models: Sequence[Placed]) -> StartUp | None:
+    """The start of one chip with these models; None where its description has no figure of it."""
+    chip, warm = models[0].chip, Seconds()
+    figures: dict[str, Figure | None] = {"flash_rate": chip.flash_rate}
+    for placed in models:
+        own = {f"{placed.unit_name}.{name}": getattr(placed.unit, name) for name in START[1:]}
+        figures |= own
+        warm = sum(map(Seconds.of, own.values()), warm)
+    if not any(figures.values()):
+        return None
+    nbytes, rate = sum(map(flash_bytes, models)), chip.flash_rate
+    reading = Seconds() if rate is None else Seconds(nbytes / rate.si, nbytes / rate.ends[1], nbytes / rate.ends[0])
+    missing = tuple(name for name, figure in figures.items() if figure is None)
+    return StartUp(chip.name, nbytes, warm + reading, warm, missing)
+
+
+def flash_bytes(placed: Placed) -> int:
+    """What lies in flash of a model: its matrices once per graph that does not share them, and its embedding table."""
+    return graph_copies(placed) * weight_bytes(placed) + embedding_bytes(placed)

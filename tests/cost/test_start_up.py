@@ -1,0 +1,103 @@
+"""What passengers wait for after ignition, by hand; and a unit at another speed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hilsim.cost.memory import embedding_bytes, weight_bytes
+from hilsim.cost.start_up import Seconds, start_up, start_ups
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import timer_for
+from hilsim.describe.catalogue import load_chip, load_named
+from hilsim.describe.figure import Figure
+from hilsim.describe.model import Model
+from hilsim.describe.scenario import Placement
+from hilsim.describe.setup import Placed
+from hilsim.places import DATA
+from hilsim.show.document import assumptions
+from hilsim.study.uncertainty import in_use
+from tests.scenes import shipped
+
+HERE = DATA / "chips" / "_.yaml"
+FLASH = Figure(value=2, unit="GB/s", kind="assumed", range=(1, 4), source="a round number")
+
+
+def seconds(value: float, *ends: float) -> Figure:
+    return Figure(value=value, unit="s", kind="assumed", range=ends or None, source="a round number")  # type: ignore[arg-type]
+
+
+def placed(chip: str = "sa8797p", precision: str = "w8a16", **figures: Figure | None) -> Placed:
+    described, model = load_chip(chip, HERE), load_named("model", Model, "qwen3-0.6b", HERE)
+    described = described.model_copy(update={"flash_rate": figures.pop("flash_rate", described.flash_rate)})
+    unit = described.units["npu"].model_copy(update=figures)
+    placement = Placement(model=model.name, chip=chip, unit="npu", precision=precision)
+    return Placed("target", placement, model, described, unit, None)
+
+
+def test_a_cold_start_reads_the_models_one_after_another_and_a_warm_one_does_not() -> None:
+    """Graphs that share their weights: one copy of them in flash. Half a second a model, and a slower first pass."""
+    model = placed(flash_rate=FLASH, start_up=seconds(0.5, 0.4, 0.7), first_pass=seconds(0.25))
+    nbytes = weight_bytes(model) + embedding_bytes(model)
+    for count in (1, 2):
+        found = start_up([model] * count)
+        assert found is not None
+        assert found.nbytes == count * nbytes
+        assert found.warm_s == Seconds(0.75 * count, pytest.approx(0.65 * count), pytest.approx(0.95 * count))
+        assert found.cold_s.value == pytest.approx(count * (0.75 + nbytes / 2e9))
+        assert found.cold_s.least == pytest.approx(count * (0.65 + nbytes / 4e9))
+        assert found.cold_s.most == pytest.approx(count * (0.95 + nbytes / 1e9))
+        assert found.missing == ()
+
+
+def test_what_is_not_described_is_named_or_the_chip_is_silent() -> None:
+    found = start_up([placed(flash_rate=None, first_pass=None)])
+    assert found is not None
+    assert found.missing == ("flash_rate", "npu.first_pass")
+    assert found.cold_s == found.warm_s
+    assert start_up([placed(flash_rate=None, start_up=None, first_pass=None)]) is None
+    assert start_ups(shipped("orin_8295")) == []
+
+
+def test_the_start_of_the_one_model_that_was_measured() -> None:
+    """SA8797P, Qwen3-0.6B in w8a16: 1.8 to 2.0 s cold, 0.79 to 0.82 warm, then a first step that takes 163 ms more."""
+    found = start_up([placed(first_pass=None)])
+    assert found is not None
+    assert found.cold_s.least <= 1.8
+    assert found.cold_s.most >= 2.0
+    assert 0.786 <= found.warm_s.value <= 0.82
+
+
+@pytest.mark.parametrize(
+    ("mode", "speed"), [("tier-2", 0.85), ("tier-3", 0.72), ("tier-4", 0.51), ("two-processes", 0.51)]
+)
+@pytest.mark.parametrize("precision", ["w8a16", "w4a16"])  # figures of the chip's own, and of its family
+def test_a_mode_at_another_speed_has_every_pass_take_so_much_longer(mode: str, speed: float, precision: str) -> None:
+    full, slow = placed(precision=precision), placed(f"sa8797p@{mode}", precision)
+    for step in (Step(Phase.DECODE, 1, 100), Step(Phase.VERIFY, 8, 100), Step(Phase.PREFILL, 300, 0)):
+        expected = timer_for(full, 1152).duration_ns(step) / speed
+        # Each pass is rounded up to whole nanoseconds.
+        assert timer_for(slow, 1152).duration_ns(step) == pytest.approx(expected, abs=8)
+    figure = slow.unit.graph_overhead
+    assert figure is not None
+    assert "0.22 ms" in figure.source
+    assert slow.unit.graph_switch == full.unit.graph_switch
+
+
+def test_the_assumed_gain_of_four_npus_is_a_range_and_no_gain() -> None:
+    """A guest sees one; what several would give is not published."""
+    one, four = placed(), placed("sa8797p@four-npus")
+    rates = [place.unit.precisions["w8a16"].memory_rate for place in (one, four)]
+    assert rates[0].si == rates[1].si
+    assert rates[1].ends == (rates[0].ends[0], 4 * rates[0].ends[1])
+    assert rates[1].kind == "assumed"
+
+
+def test_figures_of_the_start_move_no_run() -> None:
+    setup = shipped("orin_8295")
+    unit = setup.target.unit.model_copy(update={"start_up": seconds(1, 0, 2), "first_pass": seconds(1, 0, 2)})
+    chip = setup.target.chip.model_copy(update={"flash_rate": FLASH, "units": {**setup.target.chip.units, "npu": unit}})
+    changed = replace(setup, target=replace(setup.target, chip=chip, unit=unit))
+    assert in_use(changed) == in_use(setup)
+    assert assumptions(changed) == assumptions(setup)
