@@ -112,7 +112,8 @@ def family(measured_on: tuple[str, ...] = (), number_format: dict[str, Any] | No
 ROW = {
     "case_id": "", "device": "orin-nx-16gb", "model": "our-own", "params_b": "3", "weight_bits": "4",
     "act_bits": "fp16", "kind": "llm_decode", "context_len": "1024", "batch": "1", "metric": "tok_s", "value": "30",
-    "runtime": "", "power_mode": "", "source": "", "gmacs": "", "layers_npu": "", "layers_gpu": "", "layers_cpu": "", "note": "",
+    "runtime": "", "power_mode": "", "source": "", "gmacs": "", "layers_npu": "", "layers_gpu": "", "layers_cpu": "",
+    "note": "",
 }  # fmt: skip
 
 
