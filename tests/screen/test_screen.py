@@ -228,3 +228,12 @@ def plain_and_compiled() -> str:
         setup = replace(SETUPS["orin_8295"], scenario=scenario)
         found.update(screened(setup, policy, synthetic_answers(setup), Tables()).requests.tobytes())
     return found.hexdigest()
+
+
+def test_a_network_on_a_unit_that_changes_graphs_needs_the_event_simulation() -> None:
+    """It changes them once a question, beside the model's own changes."""
+    place = ["target.chip=sa8797p", "target.precision=w8a16", "logits={source: synthetic, acceptance: 0.5}"]
+    lengths = "workload={requests: 1, prompt_tokens: 9, output_tokens: 9}"
+    setup = load_setup(ROOT / "scenarios/orin_8295.yaml", [*place, lengths])
+    assert "network intent on sa8797p.npu" in refusal(setup, setup.scenario.policy)
+    assert refusal(replace(setup, networks=()), setup.scenario.policy) == ""
