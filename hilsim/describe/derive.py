@@ -30,10 +30,9 @@ FROM_FAMILY = (
     "graph_limit", "context_limit", "staged", "workspace",
 )  # fmt: skip
 DURATIONS = ("graph_overhead", "step_overhead", "layer_overhead", "prompt_layer_overhead", "operator_overhead")
-OVERHEADS = (*DURATIONS, "wide_layer_overhead")  # of a unit, in each of its passes
-
-
-PASS_RATES = ("memory_rate", "weight_rate", "cache_rate", "attention_rate")
+# Of a number format and of a unit, what each pass takes.
+PASS_RATES = tuple(name for name in Precision.model_fields if name.endswith("_rate"))
+OVERHEADS = tuple(name for name in Unit.model_fields if name.endswith("_overhead"))
 
 
 def at_speed(unit: Unit, speed: Figure) -> Unit:

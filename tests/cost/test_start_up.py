@@ -11,6 +11,7 @@ from hilsim.cost.start_up import Seconds, start_up, start_ups
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.catalogue import load_chip, load_named
+from hilsim.describe.derive import at_speed
 from hilsim.describe.figure import Figure
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import Placement
@@ -83,6 +84,22 @@ def test_a_mode_at_another_speed_has_every_pass_take_so_much_longer(mode: str, s
     assert figure is not None
     assert "0.22 ms" in figure.source
     assert slow.unit.graph_switch == full.unit.graph_switch
+
+
+def test_another_speed_reaches_every_rate_and_overhead_of_a_pass() -> None:
+    """Whatever a file may say of a number format is faster, whatever of a pass's fixed costs is shorter."""
+    rate = Figure(value=1, unit="Gweights/s", kind="assumed", source="a round number")
+    model = placed()
+    own = model.unit.precisions["w8a16"]
+    own = own.model_copy(update={"unpack_rate": rate, "weight_rate": rate, "pass_overhead": seconds(1)})
+    unit = model.unit.model_copy(update={"wide_layer_overhead": seconds(1), "precisions": {"p": own}})
+    half = at_speed(unit, Figure(value=0.5, unit="times", kind="measured", source="a round number"))
+    slow = half.precisions["p"]
+    for name in ("memory_rate", "unpack_rate", "weight_rate"):
+        assert getattr(slow, name).si == getattr(own, name).si / 2
+    assert [point.rate.si for point in slow.operation_rates] == [point.rate.si / 2 for point in own.operation_rates]
+    assert (slow.pass_overhead.si, half.wide_layer_overhead.si) == (2, 2)  # type: ignore[union-attr]
+    assert half.start_up == unit.start_up
 
 
 def test_the_assumed_gain_of_four_npus_is_a_range_and_no_gain() -> None:
