@@ -56,7 +56,7 @@ class Phase(StrEnum):
 
     @property
     def reads(self) -> bool:
-        """Whether the step reads a prompt, of which only the last row's logits are wanted."""
+        """Whether the step reads a prompt."""
         return self in (Phase.PREFILL, Phase.DRAFT_PREFILL)
 
 
@@ -64,8 +64,8 @@ class Phase(StrEnum):
 class Step:
     """`rows` new positions after `cached` ones, of each of `sequences` computed together.
 
-    Reading wants logits of the last row only, all else of every row, or of `logits` of them. Rows of a `tree` come with
-    a mask that is data: kernels compute every row against all positions, also those that it must not see.
+    Rows of a `tree` come with a mask that is data: kernels compute every row against all positions, also those that it
+    must not see. `logits` is of how many rows logits are wanted; None for what the phase wants.
     """
 
     phase: Phase
@@ -74,6 +74,13 @@ class Step:
     sequences: int = 1
     tree: bool = False
     logits: int | None = None
+
+    @property
+    def wanted(self) -> int:
+        """Rows whose logits are wanted: of a prompt, and of tokens that a draft's cache lacks, the last one alone."""
+        if self.logits is not None:
+            return self.logits
+        return self.rows if self.phase in (Phase.DECODE, Phase.VERIFY) else 1
 
 
 @dataclass(frozen=True)
@@ -274,7 +281,7 @@ def step_costs(
         else:
             # Others read what is there, skip the future, and make only the logits that are wanted.
             stored, visible = cached, cached - (0 if step.tree else (used - 1) / 2)
-            head_rows = min(step.logits or used, 1 if step.phase.reads else used)
+            head_rows = min(step.wanted, used)
         costs.append(
             execution_cost(
                 model,

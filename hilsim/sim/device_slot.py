@@ -91,17 +91,17 @@ class DeviceSlot(Occupant):
     def __init__(self, env: simpy.Environment, chip: str, track: str, turn: UnitLock, timer: StepTimer, trace: Trace):
         super().__init__(env, track, turn, trace, between_steps(timer))
         self.chip, self.timer = chip, timer
-        self.timed: dict[tuple[Phase, int, int], TimedStep] = {}
+        self.timed: dict[tuple[Phase, int, int, bool, int | None], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
 
-    def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
-        """A step of `rows` new positions after `cached` ones; the same step always takes the same time."""
-        timed = self.timed.get((phase, rows, cached))
+    def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
+        """A step of `rows` new positions after `cached` ones (see `Step`); the same always takes the same time."""
+        timed = self.timed.get((phase, rows, cached, tree, logits))
         if timed is None:
-            step = Step(phase, rows, cached)
+            step = Step(phase, rows, cached, tree=tree, logits=logits)
             graphs = graphs_of(self.timer, step) if self.prepares else ()
             timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step), graphs)
-            self.timed[phase, rows, cached] = timed
+            self.timed[phase, rows, cached, tree, logits] = timed
         return timed
 
     def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
@@ -164,9 +164,9 @@ class MeasuredSlot(DeviceSlot):
 
     timer: MeasuringTimer
 
-    def step(self, phase: Phase, rows: int, cached: int) -> TimedStep:
+    def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         """Have a step executed; repeated, the same step takes another time."""
-        step = Step(phase, rows, cached)
+        step = Step(phase, rows, cached, tree=tree, logits=logits)
         taken = self.timer.duration_ns(step)
         return TimedStep(phase.value, rows, cached, self.timer.width(step), taken)
 

@@ -87,8 +87,8 @@ def test_attention_sees_the_past_of_every_row_and_on_fixed_graphs_the_whole_cont
     assert own.matmul_s == cost(unit(), step).matmul_s
 
 
-def test_reading_wants_one_row_of_logits_and_a_verify_wants_all() -> None:
-    for phase, head_rows in ((Phase.PREFILL, 1), (Phase.DRAFT_PREFILL, 1), (Phase.VERIFY, 6), (Phase.DRAFT, 6)):
+def test_reading_and_catching_up_want_one_row_of_logits_and_a_verify_wants_all() -> None:
+    for phase, head_rows in ((Phase.PREFILL, 1), (Phase.DRAFT_PREFILL, 1), (Phase.VERIFY, 6), (Phase.DRAFT, 1)):
         found = cost(unit(), Step(phase, 6, 0)).matmul_s
         assert found == pytest.approx(2 * (BODY * 6 + HEAD * head_rows) / 1e6)
         # A graph computes the logits of every row it was compiled for.

@@ -113,13 +113,13 @@ class RealSlot(DeviceSlot):
         self.between = Between()  # what the device takes between passes is in its own times
         self.device = device
 
-    def step(self, phase: Phase, rows: int, cached: int) -> ExpectedStep:
+    def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> ExpectedStep:
         """The step that would be executed, over the tokens that were announced last."""
         device, length = self.device, cached + rows
         assert len(device.context) >= length, f"{phase} of {length} tokens, of which {len(device.context)} are known"
         width = sum(width for _, width in passes(rows, device.facts.widths))
         wanted = ExpectedStep(phase.value, rows, cached, width, 0)
-        count = 1 if phase.reads else rows
+        count = Step(phase, rows, cached, tree=tree, logits=logits).wanted
         wanted.ask = StepRequest(device.facts.name, phase.value, device.context[:length], cached, count, "tokens")
         wanted.expected = device.expected
         return wanted

@@ -144,8 +144,7 @@ class MeasuredUnit:
         length = step.cached + step.rows
         known = line.tokens or max((other.tokens for other in self.lines.values()), key=len)
         tokens = (*known[:length], *[0] * (length - len(known)))
-        wanted = 1 if step.phase.reads else step.rows
-        asked = StepRequest(line.facts.name, step.phase.value, tokens, step.cached, wanted, "nothing")
+        asked = StepRequest(line.facts.name, step.phase.value, tokens, step.cached, step.wanted, "nothing")
         return self.execute(role, asked, "timed")
 
     def lost_ns(self, role: str) -> int:

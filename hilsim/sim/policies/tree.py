@@ -34,11 +34,13 @@ def tree(context: RunContext, request: Request, policy: Tree) -> Process:
         proposed = context.trees.draft_tree(request, policy.branches[:depth])
         slot, rows, read = context.draft, before - request.draft_cached, request.draft_cached
         for level in range(depth):
-            yield from slot.work(slot.step(Phase.DRAFT, rows, read), request.cause, before + level)
+            # Every node of a level has children, so logits of all its rows are wanted.
+            step = slot.step(Phase.DRAFT, rows, read, tree=level > 0, logits=rows if level > 0 else None)
+            yield from slot.work(step, request.cause, before + level)
             rows, read = nodes[level], read + rows
         yield from send_drafts(context, request, proposed)
         path, verdict = context.trees.verify_tree(request, proposed)
-        step = context.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached)
+        step = context.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached, tree=True)
         yield from target_step(context, request, step)
         opened = context.commit(
             request,
