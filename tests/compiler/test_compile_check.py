@@ -237,6 +237,7 @@ def test_without_rewrites_operators_leave_the_unit() -> None:
     assert target.graphs[0].extra_s > rewritten[0].graphs[0].extra_s
 
 
+@pytest.mark.slow
 def test_a_refusal_names_everything_and_a_fallback_option(capsys: pytest.CaptureFixture[str]) -> None:
     sets = [THEN, SMALL, "compile.rewrites=none", "compile.fallback=forbid"]
     assert simulate_main([str(ORIN), *[f"--set={one}" for one in sets]]) == 2

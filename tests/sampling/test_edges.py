@@ -176,6 +176,7 @@ def test_padding_of_either_vocabulary_changes_no_text(rows: Table) -> None:
 
 
 @either
+@pytest.mark.slow
 def test_padding_of_either_vocabulary_changes_no_distribution_of_blocks(rows: Table) -> None:
     decisions = Quick(Rules(BlockVerification(), FullRows(), WARM), rows)
     assert p_value(counted(decisions), enumerated(decisions.target_after)) > 1e-4

@@ -1,7 +1,7 @@
 """Proof of exactness: whatever claims the target's text or law is held to it, whatever claims nothing is caught.
 
 Joint sequences of three tokens over a toy of four, 20,000 requests each, against enumeration: a claim stands where
-Pearson's p-value is above 1e-4, and a wrong rule must fall below 1e-10 with as many. All seeds are fixed.
+Pearson's p-value is above 1e-4, and a wrong rule must fall below 1e-10 with half as many. All seeds are fixed.
 Every combination is tested; the chi-square of those that differ from another in a number format only is a slow test.
 """
 
@@ -404,7 +404,7 @@ USUAL = Rules(RatioTest(), FullRows(), WARM)
 
 @pytest.mark.parametrize("wrong", WRONG, ids=[wrong.__name__ for wrong in WRONG])
 def test_wrong_rules_fail(wrong: Wrong) -> None:
-    assert held_to_the_target(Broken(USUAL, wrong)) < FALLS
+    assert held_to_the_target(Broken(USUAL, wrong), samples=SAMPLES // 2) < FALLS
 
 
 def test_the_control_itself_is_sound() -> None:
@@ -463,6 +463,7 @@ def test_an_unsure_token_may_end_a_draft_but_must_not_be_dropped(accept: Accept)
 @each(
     [Rules(RatioTest(), OneHot(), WARM), Rules(SampleMatch(), TokenIds(), WARM), Rules(GumbelMatch(), TokenIds(), WARM)]
 )
+@pytest.mark.slow
 def test_dropping_is_harmless_where_the_draft_has_no_distribution_or_no_influence(rules: Rules) -> None:
     assert held_to_the_target(Unsure(rules, drops=True)) > STANDS
 

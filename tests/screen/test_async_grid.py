@@ -119,6 +119,7 @@ def speed(cell: Cell, tokens: int, draft_ns: int, *, drops: bool) -> float:
     return last.before * TARGET_NS / last.start_ns
 
 
+@pytest.mark.slow
 def test_the_protocol_comes_to_the_grid_if_the_draft_drops_its_step() -> None:
     """Each of the 36 cells within three standard errors of both sides, and their mean within three of a mean of 36."""
     assert len(GRID) == 36

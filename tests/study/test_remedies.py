@@ -45,6 +45,7 @@ def test_the_report_names_a_change_that_wins_when_it_is_made(capsys: pytest.Capt
     assert "remedy" not in again
 
 
+@pytest.mark.slow
 def test_replays_from_memory_equal_runs_from_scratch() -> None:
     """Other draft lengths and policies over a memory that a first run filled: the very trace of a fresh source."""
     short = ["workload.count=1", "workload.max_turns=4", "logits.dtype=float64"]

@@ -48,6 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("grid", 1, (0, 9)), ("grid", 2, (12,)), ("search", 2, (7,))],
     ids=["grid, one process", "grid, two processes", "search, two processes"],
 )
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was(
     kind: str, workers: int, moments: tuple[int, ...], whole: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_point_that_kills_its_process_is_given_up_and_the_others_are_done(tmp_
     assert "2 points failed unexpectedly" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_once_costs_nothing(whole: Path, tmp_path: Path) -> None:
     file = write_study(tmp_path, set={"policy": {**POLICY, "parameters": {"draft_tokens": 4, "deaths": 1}}})
     done = finished(file, "--out", tmp_path, "--workers", "2", "--csv", tmp_path / "points.csv")
