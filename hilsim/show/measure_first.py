@@ -16,7 +16,7 @@ from hilsim.study.uncertainty import Ends
 INTERVAL = "5 % to 95 % of the draws"
 OVERLAP = (
     "Now and then: the middle 90 % over draws of the figures, today and with this alone measured. Share: of the "
-    "variance, with its standard error. Measurements rest on common figures, so shares overlap: after one, run this again."
+    "variance, with its standard error. Measurements rest on common figures, so shares overlap: after one, run again."
 )
 NOT_HELD = (
     "Not in these intervals: acceptance of the deployed pair, which often matters more (`simulate --uncertainty`), and "
@@ -91,7 +91,9 @@ def render(found: MeasureFirst, console: Console) -> None:
         console.print(Text(clean(f"{rank}. {one.reading.how} Expected: {expected} {one.reading.unit}.")))
     if rest := found.tried - len(found.ranked):
         console.print(
-            Text(f"{counted(rest, 'more measurement')} would each narrow it less, or no more than chance could.")
+            Text(
+                f"{counted(rest, 'more measurement')} would narrow it less, or by no more than chance: more draws tell."
+            )
         )
     console.print(Text(OVERLAP))
     console.print(Text(NOT_HELD))

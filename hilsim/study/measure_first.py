@@ -37,8 +37,9 @@ from hilsim.study.uncertainty import Ends, ends, in_use, roomy, with_values
 
 Floats = npt.NDArray[np.float64]
 MOST = 10
-# Of a Z without effect k terms explain k/N of the variance by chance, +- sqrt(2 k)/N (chi-square). So many of these.
-SURE = 3.0
+# Of a Z without effect k terms explain k/N of the variance by chance, +- sqrt(2 k)/N (chi-square). So many of these,
+# which one Z in 400 exceeds at k = 2: some twenty are tried.
+SURE = 5.0
 MEMORY = tuple(name for name in MEASURES if "memory" in name)  # sizes are not drawn here
 
 
