@@ -22,8 +22,8 @@ def add_arguments(commands: Commands) -> None:
         help="the number to narrow, such as request_latency_ms.mean (speedup)",
     )  # fmt: skip
     parser.add_argument(
-        "--draws", metavar="N", type=whole(50, 100_000, ", such as 200"), default=200,
-        help="sets of figures drawn from their ranges (200)",
+        "--draws", metavar="N", type=whole(50, 100_000, ", such as 150"), default=150,
+        help="sets of figures drawn from their ranges (150)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="N", type=whole(0, MOST_SEED), help="seed of the draws (default: the scenario's)"

@@ -44,7 +44,8 @@ def board_readings(setup: Setup) -> list[BoardReading]:
     roles = [role for role in ("target", "draft") if getattr(setup, role) is not None]
     steps = (step_readings(setup, role) for role in roles)
     links = () if setup.link is None else link_readings(setup.link)
-    return list(chain(*steps, network_readings(setup), links, power_readings(setup)))
+    found = chain(*steps, network_readings(setup), links, power_readings(setup))
+    return list({(one.what, one.where): one for one in found}.values())  # two roles on one unit: one graph switch
 
 
 def step_readings(setup: Setup, role: str) -> Iterator[BoardReading]:
@@ -68,10 +69,10 @@ def step_readings(setup: Setup, role: str) -> Iterator[BoardReading]:
         log = f" or give `hilsim import` a log of `{bench}` or of the chip's own tool," if bench else ""
         how = f"Run `hilsim agent` on {chip} and `hilsim profile {option}` here,{log} then `hilsim calibrate`."
         yield BoardReading(f"{what} of {placed.model.name}", track, "ms", how, (step_ms(role, step),))
+    every = f"--rows 1,{rows}" if len(steps) > 2 else "--rows 1"
     yield BoardReading(
         f"{', '.join(steps)} of {placed.model.name}, together", track, "ms",
-        f"Run `hilsim agent` on {chip} and `hilsim profile --rows 1,{rows} --prompts {prompt}` here, then "
-        "`hilsim calibrate`.",
+        f"Run `hilsim agent` on {chip} and `hilsim profile {every} --prompts {prompt}` here, then `hilsim calibrate`.",
         tuple(step_ms(role, step) for step, _, _ in steps.values()),
     )  # fmt: skip
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from hilsim.commands.main import main
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import timer_for
 from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.study.board_readings import board_readings
 from hilsim.study.measure_first import MeasureFirst, measure_first, share_of
 from tests.scenes import LINK, TABLE, shipped, table_setup
 
@@ -153,6 +156,17 @@ def test_bad_input_is_refused(
     printed = capsys.readouterr()
     assert complaint in printed.err
     assert not printed.out
+
+
+def test_a_reading_is_what_a_step_takes_and_two_roles_on_one_unit_share_their_switch() -> None:
+    setup = shipped("one_chip")
+    readings = {(one.what, one.where): one for one in board_readings(setup)}
+    assert len(readings) == len(board_readings(setup))
+    assert [where for what, where in readings if what == "graph switch"] == [setup.target.track]
+    step = timer_for(setup.target, setup.scenario.context_tokens).duration_ns(Step(Phase.DECODE, 1, 512))
+    assert readings["decode step of llama-3.2-3b", setup.target.track].of(setup) == (step / 1e6,)
+    names = ", ".join(name.removesuffix(" of llama-3.2-3b") for name, _ in list(readings)[:3])
+    assert len(readings[f"{names} of llama-3.2-3b, together", setup.target.track].of(setup)) == 3
 
 
 @pytest.mark.slow
