@@ -159,7 +159,7 @@ def test_bad_input_is_refused(
 
 
 def test_a_reading_is_what_a_step_takes_and_two_roles_on_one_unit_share_their_switch() -> None:
-    setup = shipped("one_chip")
+    setup = shipped("one_chip", "draft.unit=npu")
     readings = {(one.what, one.where): one for one in board_readings(setup)}
     assert len(readings) == len(board_readings(setup))
     assert [where for what, where in readings if what == "graph switch"] == [setup.target.track]
