@@ -20,7 +20,7 @@ from hilsim.fidelity.table import ranges
 from hilsim.fidelity.validate import ComparedCase
 
 GOOD, FAIR = 0.10, 0.25
-SHORT = ("in", "-model", "-device")
+SHORT = ("in", "-model", "-dev.")
 COLUMNS_HEAD = ("in-sample", "without model", "without device")
 
 
@@ -40,8 +40,8 @@ def sure(case: Case) -> Interval | None:
 def rows_table(rows: Sequence[ComparedCase]) -> Group:
     """Every compared row under its class and device: measured and predicted time, its interval, error by column."""
     lines: list[Text] = [Text("Every row: milliseconds of one step, prompt or pass", style="bold")]
-    names = "".join(f"{name:>8}" for name in SHORT)
-    lines.append(Text(f"{'':<37}{'measured':>9}{'predicted':>10}{'80 % within':>16}{names}", style="dim"))
+    names = "".join(f"{name:>5}" for name in SHORT[:1]) + "".join(f"{name:>7}" for name in SHORT[1:])
+    lines.append(Text(f"{'':<29}{'measured':>9}{'predicted':>10}{'80 % within':>13}{names}", style="dim"))
     heading = ""
     order = sorted(rows, key=lambda row: (row.case.label, row.case.device, row.case.model_group, what(row)))
     for row in order:
@@ -50,15 +50,20 @@ def rows_table(rows: Sequence[ComparedCase]) -> Group:
             lines.append(Text(heading, style="bold"))
         name = f"{case.model_group.split(' / ')[-1]}{'*' if case.estimated else ''}"
         predicted_ms, of = row.predicted[0] * 1000, sure(case)
-        within = "" if of is None else f"{predicted_ms * of.low:.3g} to {predicted_ms * of.high:.3g}"
+        within = "" if of is None else f"{in_few(predicted_ms * of.low)} to {in_few(predicted_ms * of.high)}"
         lines.append(
             Text.assemble(
-                f"  {name[:17]:<18}{what(row)[:16]:<17}",
-                f"{row.measured * 1000:>9.4g}{predicted_ms:>10.4g}{within:>16}",
-                *(percent(error, 8) for error in row.errors),
+                f"  {name[:12]:<13}{what(row)[:14]:<15}"[:29],
+                f"{row.measured * 1000:>9.4g}{predicted_ms:>10.4g}{within:>13}",
+                *(percent(error, width) for error, width in zip(row.errors, (5, 7, 7), strict=True)),
             )
         )
     return Group(*lines)
+
+
+def in_few(value: float) -> str:
+    """A number in few characters, and none of them an exponent's."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def what(row: ComparedCase) -> str:
