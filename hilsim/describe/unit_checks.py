@@ -59,7 +59,7 @@ CACHE_BITS: dict[CacheFormat, float] = {"fp16": 16, "fp8": 8, "int8": 8, "int4":
 def with_cache(unit: Unit, precision: str, cache: CacheFormat) -> Unit:
     """The unit with keys and values of a precision stored in another format: its bytes, and the time to read them.
 
-    Turning numbers from and into it hides behind reading them; what it does to the tokens is not simulated.
+    Turning numbers from and into it hides behind reading them. Live stand-ins store their own keys and values so too.
     """
     source = f"kv_cache: {cache} of the scenario; int4 with an fp16 scale for each group of 64"
     bits = Figure(value=CACHE_BITS[cache], unit="bits", kind="assumed", source=source)

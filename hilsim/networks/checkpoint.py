@@ -35,9 +35,10 @@ def dtype_named(name: Literal["float32", "float64"]) -> torch.dtype:
     return {"float32": torch.float32, "float64": torch.float64}[name]
 
 
-def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
+def load_network(folder: Path, dtype: torch.dtype = torch.float32, cache: str | None = None) -> Network:
     """The network of a checkpoint folder, ready to decode; what a reader should know of it is in its `notes`.
 
+    `cache` is the number format that its keys and values are stored in (see `cache_format.stored`).
     Raises `CheckpointError` with every fault found.
     """
     config, document = load_config(folder), read_object(folder / CONFIG)
@@ -45,7 +46,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
     tensors, quantised = dequantised(tensors, document, folder)
     notes += [quantised] * bool(quantised)
     notes += [note for note in (rotary_note(tensors, config), head_note(tensors, config)) if note]
-    config = replace(config, tied=config.tied and HEAD not in tensors)
+    config = replace(config, tied=config.tied and HEAD not in tensors, cache=cache)
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in hugging_face_names(Network(config)).items()}
     if config.tied:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hilsim.networks.cache_format import stored
 from hilsim.networks.network import BlockParameters, KVCache, Network, layout_of, parameters_of
 
 Array = npt.NDArray[np.floating]
@@ -86,7 +87,8 @@ class SingleRow:
         # As in the network: `sin` comes with its first half negated, so rotate_half is a roll.
         rolled = np.concatenate((qk[:, dim // 2 :], qk[:, : dim // 2]), axis=1)
         qk = qk * cos + rolled * sin
-        keys[:, position], values[:, position] = qk[heads:], rows[heads + kv_heads :]
+        keys[:, position] = through_cache(qk[heads:], self.config.cache)
+        values[:, position] = through_cache(rows[heads + kv_heads :], self.config.cache)
         query = qk[:heads].reshape(kv_heads, heads // kv_heads, dim) * dim**-0.5
         scores = query @ keys[:, first : position + 1].transpose(0, 2, 1)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -99,6 +101,11 @@ class SingleRow:
         mean = np.vecdot(x, x)[..., None] / x.shape[-1]
         scaled: Array = x * (1 / np.sqrt(mean + self.config.rms_eps)).astype(x.dtype) * weight
         return scaled
+
+
+def through_cache(numbers: Array, cache: str | None) -> Array:
+    """Keys or values as a cache of that format gives them back."""
+    return numbers if cache is None else view(stored(torch.from_numpy(numbers), cache))
 
 
 def view(tensor: Tensor) -> Array:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hilsim.networks.cache_format import stored
 from hilsim.networks.rope import RopeScaling, rotary_tables
 
 FIRST_POSITIONS = 1024  # rotary tables begin so long; a context that needs more makes them longer
@@ -43,6 +44,7 @@ class NetworkConfig:
     qk_norm: bool = False
     tied: bool = False
     windows: tuple[int | None, ...] | None = None  # attention window per layer; None: every layer sees everything
+    cache: str | None = None  # number format of the key/value cache; None: that of the network itself
 
     def long(self, context: int) -> bool:
         """Whether a pass in a context of so many positions turns by LongRoPE's long factors."""
@@ -105,6 +107,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         self.window = window
+        self.cache = config.cache
         self.eps = config.rms_eps
         self.qkv = Linear(
             config.hidden_size, (config.heads + 2 * config.kv_heads) * config.head_dim, bias=config.qkv_bias
@@ -150,8 +153,8 @@ class Attention(nn.Module):
             )
         else:
             keys, values = cached
-            keys.narrow(2, -rows, rows).copy_(k)
-            values.narrow(2, -rows, rows).copy_(v)
+            keys.narrow(2, -rows, rows).copy_(stored(k, self.cache))
+            values.narrow(2, -rows, rows).copy_(stored(v, self.cache))
             if self.window is not None and layout is None:
                 seen = rows - 1 + self.window  # by the first row of `x` or a later one
                 keys, values = keys[:, :, -seen:], values[:, :, -seen:]

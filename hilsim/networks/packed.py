@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hilsim.networks.cache_format import stored
 from hilsim.networks.network import BlockParameters, Network, NetworkConfig, parameters_of
 from hilsim.text.pairs import NEVER, CommonVocabulary
 
@@ -62,7 +63,8 @@ class Packed:
                 qk = torch.cat((q, k), dim=1)
             # As in the network: `sin` comes with its first half negated, so rotate_half is a roll.
             qk = torch.addcmul(qk * cos, qk.roll(head_dim // 2, -1), sin)
-            x = x + layer.output(mix(index, layer.window, qk[:, :queries], torch.cat((qk[:, queries:], v), dim=1)))
+            kv = stored(torch.cat((qk[:, queries:], v), dim=1), config.cache)
+            x = x + layer.output(mix(index, layer.window, qk[:, :queries], kv))
             gate, up = layer.gate_up(torch.rms_norm(x, width, layer.mlp_norm, config.rms_eps)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         x = x if wanted is None else x[wanted]

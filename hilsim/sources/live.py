@@ -181,7 +181,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
         if placed.stand_in is not None:
             try:
                 if role not in elsewhere:
-                    networks[role] = load_network(placed.stand_in, dtype)
+                    networks[role] = load_network(placed.stand_in, dtype, placed.placement.kv_cache)
                 tokenizers[role] = load_tokenizer(placed.stand_in)
             except InputError as error:
                 faults += error.faults

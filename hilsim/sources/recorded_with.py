@@ -35,9 +35,11 @@ def recorded_with(setup: Setup) -> dict[str, Any]:
         "conversations": [digest(one.all_text.encode()) for one in setup.conversations],
         "target.stand_in": folder_digest(setup.target.stand_in),
         "draft.stand_in": None if setup.draft is None else folder_digest(setup.draft.stand_in),
+        "target.kv_cache": setup.target.placement.kv_cache,
+        "draft.kv_cache": None if setup.draft is None else setup.draft.placement.kv_cache,
     }
     if setup.draft is None and scenario.accept.rule in MATCHING:
-        del found["draft.stand_in"]
+        del found["draft.stand_in"], found["draft.kv_cache"]
     return found
 
 

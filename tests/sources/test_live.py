@@ -20,6 +20,7 @@ from hilsim.sources.live import LiveSource, Passes, Reader, StandIns, load_stand
 from tests.scenes import shipped
 
 GREEDY = ("logits.dtype=float64", "workload.count=2", "workload.max_turns=3", "workload.max_new_tokens=20")
+QUANTISED = (*GREEDY, "target.kv_cache=int4", "draft.kv_cache=int8")
 SAMPLED = (*GREEDY, "accept=ratio", "payload=full_rows", "sampling={temperature: 0.7, top_k: 40, top_p: 0.95}")
 
 
@@ -46,7 +47,7 @@ def answers(trace: Trace) -> list[list[int]]:
     return [found[number] for number in sorted(found)]
 
 
-@pytest.mark.parametrize("overrides", [GREEDY, SAMPLED], ids=["greedy", "ratio"])
+@pytest.mark.parametrize("overrides", [GREEDY, SAMPLED, QUANTISED], ids=["greedy", "ratio", "quantised caches"])
 @pytest.mark.parametrize("drafted", [1, 3, 7])
 def test_the_text_is_bit_for_bit_the_same_whatever_the_draft_length(overrides: tuple[str, ...], drafted: int) -> None:
     alone = simulate(setup_of(*overrides), source_of(overrides), TargetOnly(name="target_only"))
@@ -56,6 +57,17 @@ def test_the_text_is_bit_for_bit_the_same_whatever_the_draft_length(overrides: t
     found = compare_texts(alone, trace)
     assert found["mismatches"] == found["numerical_ties"] == 0
     assert found["checked_tokens"] == sum(map(len, answers(alone))) > 50
+
+
+def test_a_quantised_cache_of_the_target_changes_its_text_and_one_of_the_draft_its_drafts() -> None:
+    runs = {name: simulate(setup_of(*cache), source_of(cache)) for name, cache in CACHES.items()}
+    assert answers(runs["target"]) != answers(runs["none"])
+    assert answers(runs["draft"]) == answers(runs["none"])
+    accepted = {name: [closed.accepted for closed in trace.rounds] for name, trace in runs.items()}
+    assert accepted["draft"] != accepted["none"]
+
+
+CACHES = {"none": GREEDY, "target": (*GREEDY, "target.kv_cache=int4"), "draft": (*GREEDY, "draft.kv_cache=int4")}
 
 
 def test_another_seed_tells_another_story_and_the_same_seed_the_same() -> None:

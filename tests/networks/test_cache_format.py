@@ -1,0 +1,72 @@
+"""Formats of the key/value cache: what comes back by hand, and all ways of reading a sequence alike through them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hilsim.networks.cache_format import stored
+from hilsim.networks.network import KVCache
+from tests.networks.test_batched import EVERYTHING, assert_same, continuations, one_by_one, some_tokens, told
+from tests.networks.test_decoder import BASE, randomised
+
+FORMATS = ["fp16", "fp8", "int8", "int4"]
+every_format = pytest.mark.parametrize("cache", FORMATS)
+
+
+def vectors(width: int = 64) -> torch.Tensor:
+    return torch.randn(3, 2, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_without_a_format_nothing_changes() -> None:
+    assert stored(vectors(), None).equal(vectors())
+
+
+def test_values_by_hand() -> None:
+    numbers = torch.tensor([[7.0, -7.0, 0.4, 0.6, 0.0, 3.49, 500.0, -500.0]])
+    assert stored(numbers[:, :6], "int4").tolist() == [[7, -7, 0, 1, 0, 3]]  # a step is 1
+    assert stored(numbers * 0.254, "int8")[0, 6] == pytest.approx(127, rel=1e-3)  # a step is 1 again
+    assert stored(numbers, "fp8").tolist() == [[7, -7, 0.40625, 0.625, 0, 3.5, 448, -448]]  # 3 bits of a fraction
+    assert stored(torch.full((1, 1), 2049.0), "fp16").item() == 2048
+    assert stored(torch.zeros(2, 64), "int4").equal(torch.zeros(2, 64))
+
+
+@pytest.mark.parametrize(("cache", "steps"), [("int8", 127), ("int4", 7)])
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_integers_are_off_by_half_a_step_of_their_group(cache: str, steps: int, width: int) -> None:
+    numbers = vectors(width)
+    group = 64 if cache == "int4" and width > 32 else width
+    largest = numbers.reshape(3, 2, -1, group).abs().amax(-1, keepdim=True)
+    off = (stored(numbers, cache) - numbers).reshape(3, 2, -1, group).abs()
+    # Half a step, and what the scale loses as a half: 2^-11 of the number.
+    assert (off <= largest / steps / 2 * 1.001 + largest * 2**-11).all()
+    assert off.max() > largest.min() / steps / 8
+
+
+@every_format
+@pytest.mark.parametrize("shape", [BASE, EVERYTHING], ids=["plain", "everything"])
+def test_rows_one_by_one_at_once_and_of_many_sequences_are_alike(cache: str, shape: object) -> None:
+    network = randomised(replace(shape, cache=cache))  # type: ignore[type-var]
+    tokens, said = some_tokens(12).tolist(), some_tokens(4, seed=5).tolist()
+    alone = one_by_one(network, tokens, said)
+    at_once = network(torch.tensor([tokens + said]), KVCache(network.config, 16, dtype=torch.float64))[0]
+    torch.testing.assert_close(at_once[11:], alone, rtol=0, atol=1e-10)
+    batched = continuations(network, tokens, [12], 4)
+    assert_same(torch.stack([batched.step([token])[0] for token in said]), alone[1:])
+    parallel = told(network, tokens + said)
+    assert parallel.lengths[0] == 16
+
+
+@every_format
+def test_the_format_is_seen_in_the_logits(cache: str) -> None:
+    """The control: coarser formats lie further from no format at all."""
+    tokens = some_tokens(12).tolist()
+    exact = one_by_one(randomised(BASE), tokens, tokens)
+    off = {
+        name: float((one_by_one(randomised(replace(BASE, cache=name)), tokens, tokens) - exact).abs().max())
+        for name in FORMATS
+    }
+    assert 0 < off["fp16"] < off["int8"] < off["int4"]
+    assert off[cache] > 1e-6
