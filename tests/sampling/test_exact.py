@@ -2,7 +2,7 @@
 
 Joint sequences of three tokens over a toy of four, 20,000 requests each, against enumeration: a claim stands where
 Pearson's p-value is above 1e-4, and a wrong rule must fall below 1e-10 with half as many. All seeds are fixed.
-Every combination is tested; the chi-square of those that differ from another in a number format only is a slow test.
+Every combination is tested; of the chi-squares those of the commonest combinations run with every change.
 """
 
 from __future__ import annotations
@@ -133,10 +133,6 @@ def usual(rules: Rules) -> bool:
     return getattr(rules.payload, "format", "fp16") == "fp16"
 
 
-def not_fp32(rules: Rules) -> bool:
-    return getattr(rules.payload, "format", "fp16") != "fp32"
-
-
 def plain_rows(rules: Rules) -> bool:
     """The scheme that a chip with a fast link would take."""
     return rules.payload == FullRows() and rules.verify_at == "target"
@@ -230,7 +226,7 @@ def test_a_lenience_of_one_is_the_ratio_rule(rules: Rules) -> None:
 
 @each(
     [rules for rules in SPOKEN if rules.accept.rule == "ratio"],
-    lambda rules: rules.sampling == WARM and not_fp32(rules),
+    lambda rules: rules.sampling == WARM and usual(rules) and rules.verify_at == "target",
 )
 def test_the_ratio_rule_emits_the_targets_distribution_with_every_payload(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules)) > STANDS
@@ -247,7 +243,7 @@ def test_the_target_alone_emits_its_own_distribution(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules), alone) > STANDS
 
 
-@each(LAW, lambda rules: plain_rows(rules) or (rules.sampling == WARM and usual(rules)))
+@each(LAW, lambda rules: plain_rows(rules) and rules.sampling == WARM)
 def test_block_verification_emits_the_targets_distribution(rules: Rules) -> None:
     assert held_to_the_target(Quick(rules)) > STANDS
 
@@ -312,7 +308,7 @@ EXAMPLES = [
 ]
 
 
-@each(EXAMPLES)
+@each(EXAMPLES, lambda rules: rules.accept.rule != "ratio")
 def test_the_distance_of_a_lossy_rule_is_the_one_that_sums_give(rules: Rules) -> None:
     decisions = Quick(rules)
     counts, wanted, emitted = counted(decisions), enumerated(decisions.target_after), emitted_after(decisions)
@@ -453,7 +449,10 @@ class Unsure(Quick):
         return super().emission(prefix, tokens, row, drafted)
 
 
-@pytest.mark.parametrize("accept", [RatioTest(), BlockVerification()], ids=["ratio", "block"])
+@pytest.mark.parametrize(
+    "accept",
+    [pytest.param(RatioTest(), id="ratio"), pytest.param(BlockVerification(), id="block", marks=pytest.mark.slow)],
+)
 def test_an_unsure_token_may_end_a_draft_but_must_not_be_dropped(accept: Accept) -> None:
     rules = Rules(accept, FullRows(), WARM)
     assert held_to_the_target(Unsure(rules, drops=False)) > STANDS
