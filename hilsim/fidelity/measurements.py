@@ -133,7 +133,7 @@ class Measurement:
 
     @property
     def shipped(self) -> bool:
-        """Whether it is one of the published figures here, rather than of a file of somebody's own."""
+        """Whether it is one of the shipped published figures, rather than of a user's own file."""
         return self.file == str(SHIPPED)
 
     @property

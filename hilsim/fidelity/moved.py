@@ -17,7 +17,7 @@ from hilsim.fidelity.cases import Case
 
 NAMES = {"decode": "decode", "prefill": "prompts"}
 RUNS = {"decode": "decode runs", "prefill": "prompts run"}
-# Builds and boards of one kind differ by as much: what lies closer together is not told apart.
+# Builds and boards of one kind differ by as much: smaller differences are treated as equal.
 ALIKE = 0.05
 # Standard errors of a difference from which on it is one; the scatter of a dozen rows is known to a fifth itself.
 SURE = 2.5

@@ -25,8 +25,8 @@ HERE = DATA / "chips" / "_.yaml"
 FLASH = Figure(value=2, unit="GB/s", kind="assumed", range=(1, 4), source="a round number")
 
 
-def seconds(value: float, *ends: float) -> Figure:
-    return Figure(value=value, unit="s", kind="assumed", range=ends or None, source="a round number")  # type: ignore[arg-type]
+def seconds(value: float, ends: tuple[float, float] | None = None) -> Figure:
+    return Figure(value=value, unit="s", kind="assumed", range=ends, source="a round number")
 
 
 def placed(chip: str = "sa8797p", precision: str = "w8a16", **figures: Figure | None) -> Placed:
@@ -39,7 +39,7 @@ def placed(chip: str = "sa8797p", precision: str = "w8a16", **figures: Figure | 
 
 def test_a_cold_start_reads_the_models_one_after_another_and_a_warm_one_does_not() -> None:
     """Graphs that share their weights: one copy of them in flash. Half a second a model, and a slower first pass."""
-    model = placed(flash_rate=FLASH, start_up=seconds(0.5, 0.4, 0.7), first_pass=seconds(0.25))
+    model = placed(flash_rate=FLASH, start_up=seconds(0.5, (0.4, 0.7)), first_pass=seconds(0.25))
     nbytes = weight_bytes(model) + embedding_bytes(model)
     for count in (1, 2):
         found = start_up([model] * count)
@@ -98,7 +98,9 @@ def test_another_speed_reaches_every_rate_and_overhead_of_a_pass() -> None:
     for name in ("memory_rate", "unpack_rate", "weight_rate"):
         assert getattr(slow, name).si == getattr(own, name).si / 2
     assert [point.rate.si for point in slow.operation_rates] == [point.rate.si / 2 for point in own.operation_rates]
-    assert (slow.pass_overhead.si, half.wide_layer_overhead.si) == (2, 2)  # type: ignore[union-attr]
+    assert slow.pass_overhead is not None
+    assert half.wide_layer_overhead is not None
+    assert (slow.pass_overhead.si, half.wide_layer_overhead.si) == (2, 2)
     assert half.start_up == unit.start_up
 
 
@@ -113,7 +115,7 @@ def test_the_assumed_gain_of_four_npus_is_a_range_and_no_gain() -> None:
 
 def test_figures_of_the_start_move_no_run() -> None:
     setup = shipped("orin_8295")
-    unit = setup.target.unit.model_copy(update={"start_up": seconds(1, 0, 2), "first_pass": seconds(1, 0, 2)})
+    unit = setup.target.unit.model_copy(update={"start_up": seconds(1, (0, 2)), "first_pass": seconds(1, (0, 2))})
     chip = setup.target.chip.model_copy(update={"flash_rate": FLASH, "units": {**setup.target.chip.units, "npu": unit}})
     changed = replace(setup, target=replace(setup.target, chip=chip, unit=unit))
     assert in_use(changed) == in_use(setup)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hilsim.networks.cache_format import stored
-from hilsim.networks.network import KVCache
+from hilsim.networks.network import KVCache, NetworkConfig
 from tests.networks.test_batched import EVERYTHING, assert_same, continuations, one_by_one, some_tokens, told
 from tests.networks.test_decoder import BASE, randomised
 
@@ -47,8 +47,8 @@ def test_integers_are_off_by_half_a_step_of_their_group(cache: str, steps: int, 
 
 @every_format
 @pytest.mark.parametrize("shape", [BASE, EVERYTHING], ids=["plain", "everything"])
-def test_rows_one_by_one_at_once_and_of_many_sequences_are_alike(cache: str, shape: object) -> None:
-    network = randomised(replace(shape, cache=cache))  # type: ignore[type-var]
+def test_rows_one_by_one_at_once_and_of_many_sequences_are_alike(cache: str, shape: NetworkConfig) -> None:
+    network = randomised(replace(shape, cache=cache))
     tokens, said = some_tokens(12).tolist(), some_tokens(4, seed=5).tolist()
     alone = one_by_one(network, tokens, said)
     at_once = network(torch.tensor([tokens + said]), KVCache(network.config, 16, dtype=torch.float64))[0]
