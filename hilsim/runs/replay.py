@@ -95,7 +95,7 @@ TIMED: RecentCache[Timed] = RecentCache()
 def replayed(setup: Setup) -> Setup:
     """The setup with a transcript in place of live logits, where a transcript can hold its tokens."""
     require_simulated(setup, "studies and sweeps")
-    if not recordable(setup) or setup.scenario.policy.name == "tree":
+    if not recordable(setup) or setup.scenario.policy.trees:
         return setup
     logits = RecordedLogits(source="transcript", file=str(transcript_for(setup).resolve()))
     return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))

@@ -16,7 +16,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.sampling.noise import SYNTHETIC, uniforms
 from hilsim.screen.compiled import compiled
-from hilsim.sim.policies.prompt_lookup import looked_up
+from hilsim.sim.lookup import LastPlaces
 from hilsim.sim.run import clause_tokens, turns_of
 from hilsim.sources.columns import UNKNOWN
 from hilsim.sources.synthetic import SyntheticSource
@@ -116,9 +116,9 @@ def with_lookup(
         for turn in turns:
             if turn.index not in source.requests:
                 break
-            known = source.requests[turn.index]
+            known, index = source.requests[turn.index], LastPlaces(longest_match)
             for position in range(known.asked, known.answered):
-                tokens = looked_up(known.tokens[:position], draft_tokens, longest_match)
+                tokens = index.proposed(known.tokens[:position], draft_tokens)
                 following = known.tokens[position:]
                 proposed.append(len(tokens))
                 standing.append(agreement(tokens, following))
