@@ -36,7 +36,7 @@ class ForecastRecipe:
     places: int
 
 
-FULL = ForecastRecipe(6000, Schedule(1, row_tokens=256, batch_rows=8, peak_rate=1e-2, warmup_steps=20), places=64)
+FULL = ForecastRecipe(1200, Schedule(1, row_tokens=256, batch_rows=2, peak_rate=1e-2, warmup_steps=20), places=64)
 QUICK = ForecastRecipe(60, Schedule(1, row_tokens=32, batch_rows=4, peak_rate=1e-2, warmup_steps=2), places=8)
 
 

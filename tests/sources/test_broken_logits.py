@@ -121,7 +121,7 @@ def test_a_tree_s_rows_are_looked_at_as_well(position: int) -> None:
     with pytest.raises(BrokenLogits, match=f"request {REQUEST}, position {position}:"):
         decisions("gumbel", Planted("target", position, math.nan)).verify_tree(text, tree)
     with pytest.raises(BrokenLogits, match="draft: request"):
-        decisions("gumbel", Planted("draft", 4, math.nan)).draft_tree(text, (2, 1))
+        decisions("gumbel", Planted("draft", 4, math.nan)).draft_tree(text, Branches((2, 1)))
 
 
 @pytest.mark.parametrize("rule", ["greedy", "ratio", "gumbel", "sample_match"])
