@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hilsim.errors import InputError
 from hilsim.sampling.choices import Rules
+from hilsim.sim.lead import View
 from hilsim.sim.lookup import Followers, LastPlaces
-from hilsim.sim.request import Request
 from hilsim.sim.run import simulate
 from tests.sampling.test_exact import PENALISED, policy_of
 from tests.scenes import MS, table_setup
@@ -33,13 +33,14 @@ def last_time(tokens: Sequence[int], most: int, longest: int) -> tuple[int, ...]
 @given(texts, st.integers(0, 6), st.integers(1, 4), st.integers(0, 30))
 def test_lookup_finds_what_a_search_finds(tokens: list[int], most: int, longest: int, before: int) -> None:
     index = LastPlaces(longest)
-    index.proposed(tokens[:before], most)  # an index that goes on with a text knows the same as a fresh one
-    assert index.proposed(tokens, most) == last_time(tokens, most, longest)
+    index.follow(View(0, 0, tokens[:before]), 0)  # an index that goes on with a text knows the same as a fresh one
+    assert index.proposed(View(0, 0, tokens), 0, most) == last_time(tokens, most, longest)
 
 
 def test_lookup_proposes_what_followed_last_time() -> None:
-    assert LastPlaces(3).proposed([1, 2, 3, 4, 9, 2, 3], 2) == (4, 9)
-    assert LastPlaces(3).proposed([5, 1, 7, 5, 1, 8, 5, 1], 5) == (8, 5, 1)  # the latest occurrence, not the first
+    assert LastPlaces(3).proposed(View(0, 0, [1, 2, 3, 4, 9, 2, 3]), 0, 2) == (4, 9)
+    latest = (8, 5, 1)  # and not what followed the first occurrence
+    assert LastPlaces(3).proposed(View(0, 0, [5, 1, 7, 5, 1, 8, 5, 1]), 0, 5) == latest
 
 
 def most_often(
@@ -75,24 +76,19 @@ def most_often(
 def test_suffix_decoding_finds_what_a_search_finds(
     past: list[list[int]], most: int, longest: int, factor: float, least: float
 ) -> None:
-    index = Followers(longest)
+    index = Followers(longest, factor, least)
     for number, text in enumerate(past):
-        index.follow(request_of(number, text[: len(text) // 2]))
-        index.follow(request_of(number, text))
+        index.follow(View(number, number, text[: len(text) // 2]), 0)
+        index.follow(View(number, number, text), 0)
     wanted = most_often(past, past[-1], most, longest, factor, least)
-    assert index.proposed(past[-1], most, factor, least) == wanted
-
-
-def request_of(number: int, tokens: list[int]) -> Request:
-    """A first turn of one prompt token whose answer is the rest."""
-    return Request(number, number, 0, "", tokens, 100, 1000, prompt_tokens=min(1, len(tokens)), answer=tokens[1:])
+    assert index.proposed(View(len(past) - 1, len(past) - 1, past[-1]), 0, most) == wanted
 
 
 def test_a_new_turn_that_changes_the_end_of_the_last_is_read_from_there() -> None:
     """Turn 1 ended in 7 8; turn 2 replaces the 8 by 9. Each token is taken up once."""
-    index = Followers(1)
-    index.follow(Request(0, 5, 0, "", [1, 7, 8], 100, 1000, prompt_tokens=1, answer=[7, 8]))
-    index.follow(Request(1, 5, 1, "", [1, 7, 9, 2], 100, 1000, prompt_tokens=2))
+    index = Followers(1, 1.0, 0.0)
+    index.follow(View(0, 5, [1, 7, 8]), 0)
+    index.follow(View(1, 5, [1, 7, 9, 2]), 2)
     assert index.after == {(1,): {7: 1}, (7,): {8: 1, 9: 1}, (9,): {2: 1}}
 
 

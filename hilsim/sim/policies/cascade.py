@@ -19,7 +19,7 @@ def cascade(context: RunContext, request: Request, policy: Cascade) -> Process:
     """Verify what was looked up, or drafted where too little was, until the request is answered."""
     index = LastPlaces(policy.longest_match)
     while request.speculates:
-        found = index.proposed(request.tokens, min(policy.lookup_tokens, request.room - 1))
+        found = index.proposed(request, request.begins, min(policy.lookup_tokens, request.room - 1))
         if len(found) >= policy.least:
             yield from verified_alone(context, request, Draft(found))
         else:

@@ -20,18 +20,16 @@ def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -
     index = LastPlaces(policy.longest_match)
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
-        yield from verified_alone(context, request, Draft(index.proposed(request.tokens, most)))
+        yield from verified_alone(context, request, Draft(index.proposed(request, request.begins, most)))
 
 
 def suffix(context: RunContext, request: Request, policy: Suffix) -> Process:
     """Verify what all conversations so far propose; where they propose nothing, decode."""
-    past = context.kept.setdefault("suffix", Followers(policy.longest_match))
+    past = context.kept.setdefault("suffix", Followers(policy.longest_match, policy.factor, policy.least_share))
     while request.speculates:
-        past.follow(request)
         most = min(policy.draft_tokens, request.room - 1)
-        found = past.proposed(request.tokens, most, policy.factor, policy.least_share)
-        yield from verified_alone(context, request, Draft(found))
-    past.follow(request)
+        yield from verified_alone(context, request, Draft(past.proposed(request, request.begins, most)))
+    past.follow(request, request.begins)
 
 
 def verified_alone(context: RunContext, request: Request, proposed: Draft) -> Process:
