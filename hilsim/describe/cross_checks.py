@@ -16,7 +16,6 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
 
-
 SIZES = {"tree": "branches or nodes", "lookahead": "window, ngram or guesses", "ssd": "branches or forecast_tokens"}
 
 

@@ -207,7 +207,7 @@ class Tree(Speculative):
 
 
 class Lookahead(Speculative):
-    """Lookahead decoding (Fu et al., arXiv 2402.02057; LADE in Genie): the target drafts for itself, by Jacobi iteration.
+    """Lookahead decoding (Fu et al., arXiv 2402.02057; LADE in Genie): the target drafts by Jacobi iteration.
 
     One pass reads the last committed token, the lookahead branch (`window` columns of `ngram` - 1 levels, that token
     being the first), and the verification branch: at most `guesses` n-grams of earlier passes that begin with it.

@@ -217,7 +217,9 @@ class Scenario(Record):
                 f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
             )
         if isinstance(self.policy, Ssd) and self.policy.forecasts is None and self.logits.source == "live":
-            yield Misfit("policy ssd without forecasts", "forecasts: a folder of trained forecast tokens for live logits")
+            yield Misfit(
+                "policy ssd without forecasts", "forecasts: a folder of trained forecast tokens for live logits"
+            )
         if self.draft is not None and self.link is None:
             yield Misfit("a draft but no link", "one of chips/links")
         if self.draft is None and self.link is not None:

@@ -63,5 +63,5 @@ TreeShape = Branches | BestNodes
 
 
 def drawn(top: int, depth: int) -> int:
-    """Nodes that a tree of so many levels is chosen from: `top` tokens below the prefix and below `top` of each level."""
+    """Nodes that such a tree is chosen from: `top` tokens below the prefix and below `top` nodes of each level."""
     return top + max(0, depth - 1) * top * top

@@ -1,8 +1,8 @@
 """Forecast tokens of self-speculative decoding: trained embeddings behind a token that predict the tokens to come.
 
 `embeddings` (forecast tokens, hidden) are read like any token's; `keys` and `values` (layers, kv_heads, prefix,
-head_dim) are the forecast prefix: further positions of every layer's cache that forecast tokens alone attend to (Genie's
-`forecast-prefix`). The network itself is not changed, so its own rows are what they were.
+head_dim) are the forecast prefix: further positions of every layer's cache that forecast tokens alone attend to
+(`forecast-prefix` in Genie). The network itself is not changed, so its own rows are what they were.
 
 Folder: config.json with `model_type` "hilsim_forecasts" and the digest of the target's weights, model.safetensors.
 """
@@ -68,7 +68,7 @@ class Forecasts(nn.Module):
     def through(self, network: Network, x: Tensor, cache: KVCache, layout: RowLayout) -> tuple[Tensor, list[Tensor]]:
         """Rows `x` (batch x rows, hidden) through every layer, behind what a cache holds, which stays as it is.
 
-        Returns logits (batch, rows, vocabulary), and of every layer keys and values (2, batch, kv_heads, rows, head_dim).
+        Returns logits (batch, rows, vocabulary), and by layer keys and values (2, batch, kv_heads, rows, head_dim).
         """
         rows, batch, config = len(layout.positions), cache.keys.shape[1], network.config
         cos, sin = (table[layout.positions] for table in network.rotary(cache.length + rows, cache.context))
@@ -120,15 +120,21 @@ def load_forecasts(folder: Path, network: Network, target: Path) -> Forecasts:
         raise CheckpointError([Fault(str(folder / CONFIG), "model_type", found, repr(MODEL_TYPE), TRAIN)])
     if document.get("target_digest") != (digest := weights_digest(target)):
         found = f"forecast tokens of another target (weights {str(document.get('target_digest'))[:12]})"
-        raise CheckpointError([Fault(str(folder / CONFIG), "target_digest", found, f"{target}, {str(digest)[:12]}", TRAIN)])
+        raise CheckpointError(
+            [Fault(str(folder / CONFIG), "target_digest", found, f"{target}, {str(digest)[:12]}", TRAIN)]
+        )
     tensors = load_tensors(folder)
     sizes = {"forecast_tokens": 0, "prefix": 0} | {key: document.get(key) for key in ("forecast_tokens", "prefix")}
     if not all(isinstance(size, int) and 0 <= size <= 64 for size in sizes.values()):
-        raise CheckpointError([Fault(str(folder / CONFIG), "forecast_tokens, prefix", str(sizes), "two numbers up to 64")])
+        raise CheckpointError(
+            [Fault(str(folder / CONFIG), "forecast_tokens, prefix", str(sizes), "two numbers up to 64")]
+        )
     forecasts = Forecasts(network.config, int(document["forecast_tokens"]), int(document["prefix"]))
     wanted = {name: tuple(tensor.shape) for name, tensor in forecasts.state_dict().items()}
     if (found_shapes := {name: tuple(tensor.shape) for name, tensor in tensors.items()}) != wanted:
-        raise CheckpointError([Fault(str(folder / WEIGHTS), "", str(found_shapes), f"tensors of shapes {wanted}", TRAIN)])
+        raise CheckpointError(
+            [Fault(str(folder / WEIGHTS), "", str(found_shapes), f"tensors of shapes {wanted}", TRAIN)]
+        )
     forecasts.load_state_dict(tensors)
     return forecasts.to(network.cos.dtype).requires_grad_(False)
 

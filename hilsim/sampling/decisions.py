@@ -99,7 +99,7 @@ class Decisions:
         raise AssertionError("a verdict has one row more than the draft has tokens")
 
     def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
-        """The draft's likeliest tokens, level by level; of all nodes those with the likeliest paths, as many as wanted."""
+        """The draft's likeliest tokens by level; of all nodes as many as wanted, those with the likeliest paths."""
         tree, values = TokenTree((), ()), list[float]()  # the logarithm of each path's probability
         level = [-1]
         for children, read_on in shape.growth:

@@ -1,7 +1,8 @@
 """Fast timing (screening): a run without an event queue, equal to the event simulation to the nanosecond.
 
 For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all shipped ones
-except `async`, `pipelined`, `cascade` and those of token trees. For anything else `refusal` gives the reason; `sim.run.simulate` runs it.
+except `async`, `pipelined`, `cascade` and those of token trees. For anything else `refusal` gives the reason;
+`sim.run.simulate` runs it.
 """
 
 from __future__ import annotations

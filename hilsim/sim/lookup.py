@@ -24,7 +24,7 @@ class TextIndex(ABC, Generic[Found]):
         self.lengths: dict[int, tuple[int, int]] = {}  # by conversation: its last request, and tokens read
 
     def follow(self, prefix: Prefix, begins: int) -> None:
-        """Take up what is new of a conversation; its present turn `begins` there, and may have changed what came last."""
+        """Take up what is new of a conversation. Its present turn `begins` there; what came last may have changed."""
         index, length = self.lengths.get(prefix.conversation, (prefix.index, 0))
         text = prefix.tokens
         for place in range(length if index == prefix.index else min(length, begins), len(text)):
@@ -64,7 +64,7 @@ class LastPlaces(TextIndex[int]):
 class Followers(TextIndex[dict[int, int]]):
     """How often which token followed every run, in any number of conversations; the newest is the last of its dict.
 
-    The most frequent follower is proposed, of equals the newest, again and again: at most `factor` tokens for each token
+    The most frequent follower is proposed, of equals the newest, again and again: at most `factor` tokens for each one
     of the match, as long as the product of their shares is at least `least_share`.
     """
 

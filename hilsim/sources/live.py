@@ -21,7 +21,7 @@ from hilsim.describe.tree_shape import TreeShape
 from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.forecasts import Forecasts, ForecastingDecoder, load_forecasts
+from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts
 from hilsim.networks.network import Network
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.decisions import Decisions
@@ -243,7 +243,13 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
         raise CheckpointError(faults)
     notes = [f"{role}.stand_in: {note}" for role, network in networks.items() for note in network.notes]
     return StandIns(
-        networks, tokenizer, setup.conversations, match.columns, "draft" in tokenizers, (*match.notes, *notes), forecasts
+        networks,
+        tokenizer,
+        setup.conversations,
+        match.columns,
+        "draft" in tokenizers,
+        (*match.notes, *notes),
+        forecasts,
     )
 
 

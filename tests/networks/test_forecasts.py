@@ -11,7 +11,7 @@ import torch
 
 from hilsim.errors import CheckpointError
 from hilsim.networks.decoder import Decoder
-from hilsim.networks.forecasts import Forecasts, ForecastingDecoder, load_forecasts, save_forecasts
+from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts, save_forecasts
 from hilsim.networks.network import Embedding, Network, NetworkConfig
 from tests.networks.test_decoder import SHAPES, randomised
 

@@ -213,7 +213,9 @@ def test_every_policy_tells_the_targets_text_under_every_rule_that_claims_it(tab
         assert answers(table, decisions, policy_of(policy)) == wanted, name(rules)
 
 
-TREE_RULES = [rules for rules in PENALISED if not list(tree_faults("tree", rules.accept, rules.payload, rules.verify_at))]
+TREE_RULES = [
+    rules for rules in PENALISED if not list(tree_faults("tree", rules.accept, rules.payload, rules.verify_at))
+]
 
 
 @pytest.mark.parametrize("policy", TREES)
@@ -229,7 +231,7 @@ class Gullible(Quick):
     """Decisions that emit the tree's own tokens: the first child of every node stands whatever the target says."""
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        path, verdict = super().verify_tree(prefix, tree)
+        _, verdict = super().verify_tree(prefix, tree)
         tokens, place = list[int](), -1
         while place in tree.parents[: tree.candidates]:
             place = tree.parents.index(place)

@@ -136,7 +136,8 @@ POLICIES = (
     "{name: target_only}", "{name: sync, draft_tokens: 5}", "{name: adaptive, rule: schedule, most: 12}",
     "{name: adaptive, rule: confidence, most: 12}", "{name: adaptive, rule: entropy, most: 12}",
     "{name: adaptive, rule: expected, most: 12}",
-    "{name: prompt_lookup, draft_tokens: 4}", "{name: suffix, draft_tokens: 6, factor: 2}", "{name: pearl, draft_tokens: 4}",
+    "{name: prompt_lookup, draft_tokens: 4}", "{name: suffix, draft_tokens: 6, factor: 2}",
+    "{name: pearl, draft_tokens: 4}",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The target drafts for itself: lookahead's window and pool, the forecasts of SSD, their passes, and trees by chance."""
+"""The target drafts for itself: lookahead's window and pool, forecasts of SSD, their passes, and trees by chance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GREEDY = Rules(Greedy(), TokenIds(), Sampling())
 
 
 def test_the_window_is_the_published_one() -> None:
-    """Window 3, 3-grams: the last token is column 0 of level 0, so 3 x 2 rows with it; each level follows its column."""
+    """Window 3, 3-grams: the last token is column 0 of level 0, so 3 x 2 rows with it; a level follows its column."""
     window = Window(Lookahead(name="lookahead", window=3, ngram=3, guesses=2), [9, 1, 2, 3, 4])
     assert window.columns == [[1, 2], [2, 3], [3, 4]]  # the conversation's end, one position on for every column
     tree = window.below(7, TokenTree((5, 6), (-1, 0)))
@@ -47,7 +47,7 @@ def test_the_window_is_the_published_one() -> None:
 
 
 def test_probes_are_read_and_never_accepted() -> None:
-    """The window holds the target's own text; with no candidate in the tree one token is emitted all the same."""
+    """The window holds the target's own text; without a candidate one token is emitted all the same."""
     decisions = Quick(GREEDY)
     text = [1, *alone_greedy(decisions.rows.target, 1, 3)]
     tree = TokenTree(tuple(text[1:]), (-1, 0, 1), (1, 0, 2))
@@ -73,8 +73,10 @@ def alone_greedy(target: np.ndarray, start: int, count: int) -> list[int]:
     return found[1:]
 
 
-def reference(follow: Callable[[int], int], tokens: list[int], window: int, ngram: int, guesses: int, to: int) -> list[int]:
-    """Tokens of each round of lookahead decoding, as in the authors' program: levels of past tokens, a map of n-grams."""
+def reference(
+    follow: Callable[[int], int], tokens: list[int], window: int, ngram: int, guesses: int, to: int
+) -> list[int]:
+    """Tokens of each round of lookahead decoding, as in its authors' program: levels of past tokens, n-grams."""
     end = tokens[-(window + ngram - 2) :]
     past = [[end[(j + level) % len(end)] for j in range(level == 0, window)] for level in range(ngram - 1)]
     pool: dict[int, list[tuple[int, ...]]] = {}
@@ -161,7 +163,9 @@ def test_the_rows_of_forecasts_are_the_next_tree(tmp_path: Path) -> None:
     """Right forecasts: 1 token from the first pass, then 3 a pass; forecasts that are off by two never stand."""
     setup = table_setup(tmp_path, "workload.output_tokens=20", *WIDE)
     for right, emitted in ((True, [1, 1, *[3] * 6]), (False, [1] * 20)):
-        trace = simulate(setup, ToySource(Quick(GREEDY, Clairvoyant(right))), policy_of("{name: ssd, branches: [2, 2]}"))
+        trace = simulate(
+            setup, ToySource(Quick(GREEDY, Clairvoyant(right))), policy_of("{name: ssd, branches: [2, 2]}")
+        )
         assert [r.emitted for r in trace.rounds] == emitted
         assert [r.drafted for r in trace.rounds[:4]] == [0, 0, 6, 6]
 
@@ -179,7 +183,7 @@ WIDE = ('target.timer={prefill: {"64": 100}, decode: 50, verify: {"16": 60, "32"
 )
 @pytest.mark.parametrize("chance", [True, False])
 def test_a_round_is_one_pass_of_fixed_width(tmp_path: Path, policy: str, rows: int, took: int, chance: bool) -> None:
-    """100 ms for the prompt, then a verify of so many rows a round whatever the tree holds; a last token alone takes 50."""
+    """100 ms for the prompt, then a verify of so many rows whatever the tree holds; a last token alone takes 50."""
     setup = table_setup(tmp_path, f"policy={policy}", "draft=null", "link=null", "workload.output_tokens=30", *WIDE)
     trace = simulate(setup, synthetic(setup) if chance else ToySource(Quick(GREEDY, Clairvoyant(True))))
     steps = [(span.kind, span.rows) for span in trace.spans]
@@ -231,7 +235,9 @@ def test_the_likeliest_nodes_are_those_of_a_full_enumeration(seed: int, nodes: i
     decisions = Quick(GREEDY if rule == "greedy" else Rules(SampleMatch(), TokenIds(), WARM), Table(draft, draft))
     tree = decisions.draft_tree(Text([1]), BestNodes(nodes, nodes, depth))
     found = {tuple(tree.tokens[place] for place in tree.path(node)) for node in range(len(tree.tokens))}
-    chances = {path: chance_of(draft, path) for length in range(1, depth + 1) for path in product(range(4), repeat=length)}
+    chances = {
+        path: chance_of(draft, path) for length in range(1, depth + 1) for path in product(range(4), repeat=length)
+    }
     assert found == set(sorted(chances, key=lambda path: -chances[path])[: len(found)])
     assert len(found) == min(nodes, sum(nodes**level for level in range(1, depth + 1)))
     assert all(parent < place for place, parent in enumerate(tree.parents))
@@ -250,7 +256,7 @@ def chance_of(draft: np.ndarray, path: tuple[int, ...]) -> float:
 
 
 def test_a_tree_of_likeliest_nodes_costs_top_rows_a_level(tmp_path: Path) -> None:
-    """The draft reads the last token, then 8 rows at each of 4 levels below; 31 nodes and the last token are 32 rows."""
+    """The draft reads the last token, then 8 rows of each of 4 levels; 31 nodes and the last token are 32 rows."""
     policy = "{name: tree, nodes: 31, top: 8, depth: 5}"
     setup = table_setup(tmp_path, f"policy={policy}", "workload.output_tokens=40", *WIDE, WIDE_DRAFT)
     trace = simulate(setup, synthetic(setup))
@@ -270,7 +276,7 @@ NPU = ("draft=null", "link=null")
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ((*NPU, "policy={name: lookahead, window: 4, ngram: 5, guesses: 4}"), "lookahead, with target on sa8295p.npu, "),
+        ((*NPU, "policy={name: lookahead, window: 4, ngram: 5, guesses: 4}"), "lookahead, with target on sa8295p.npu,"),
         ((*NPU, "policy={name: lookahead, window: 8, ngram: 5, guesses: 8}", "target.chip=snapdragon-8-elite",
           "target.widths=[1, 32, 128]"), None),
         ((*NPU, "policy={name: lookahead, window: 8, ngram: 6, guesses: 8}", "target.chip=snapdragon-8-elite",
@@ -292,4 +298,3 @@ def test_what_cannot_run_is_refused_before_the_run(overrides: tuple[str, ...], w
         return
     with pytest.raises(InputError, match=words):
         shipped("orin_8295", *overrides)
-

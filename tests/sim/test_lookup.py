@@ -109,7 +109,7 @@ def rules_of(accept: str) -> Rules:
 
 
 def test_a_cascade_drafts_where_it_finds_nothing(tmp_path: Path) -> None:
-    """By hand: a lookup round is one verify of 60 ms; a drafted one 4 x 5 + 3 + 60 + 3. The draft is sent what it lacks."""
+    """A lookup round is a verify of 60 ms; a drafted one 4 x 5 + 3 + 60 + 3, and 3 for what the draft lacks."""
     wide = 'draft.timer={prefill: {"64": 20}, decode: 5, verify: {"8": 5}, source: round numbers}'
     setup = table_setup(tmp_path, "workload.output_tokens=40", wide)
     policy = policy_of("{name: cascade, draft_tokens: 4, lookup_tokens: 3, least: 3}")

@@ -161,5 +161,3 @@ def test_a_unit_that_takes_a_mask_runs_a_tree() -> None:
     setup = shipped("orin_8295", "policy={name: tree, branches: [3, 2]}", "target.chip=snapdragon-8-gen-3",
                     "target.widths=[1, 16, 128]")  # fmt: skip
     assert isinstance(setup.scenario.policy, Tree)
-
-

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hilsim.commands.main import guarded
 from hilsim.describe.decoding import Accept, Payload, Sampling
 from hilsim.describe.figure import Record
+from hilsim.describe.tree_shape import Branches
 from hilsim.errors import BrokenLogits, ScenarioError
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor

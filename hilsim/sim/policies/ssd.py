@@ -1,4 +1,4 @@
-"""Self-speculative decoding (SSD-Q1 in Qualcomm Genie): the target forecasts its own drafts, in the graph that verifies.
+"""Self-speculative decoding (SSD-Q1 in Qualcomm Genie): the target forecasts its own drafts as it verifies.
 
 target chip   ▓last token and tree, each with its forecast tokens▓     one masked pass a round, no draft, no link
 
