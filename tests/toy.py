@@ -10,13 +10,14 @@ from itertools import product
 import numpy as np
 from scipy.stats import chi2
 
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.choices import Choices, Places, RowPosition, Rules
 from hilsim.sampling.decisions import Decisions, place_of
 from hilsim.sampling.distribution import Distribution, Probabilities
 from hilsim.sampling.logits import Logits
 from hilsim.sampling.noise import Uniforms, gumbel_noise, uniforms
 from hilsim.sampling.payload import Drafted
-from hilsim.sampling.proposals import Draft, Prefix, Verdict
+from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
 from hilsim.text.prompt import Prompt
 
 VOCABULARY, LENGTH, START, SEED, SAMPLES = 4, 3, 1, 20, 20_000
@@ -49,6 +50,10 @@ class Table:
 
     def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
         return self.draft[tokens[-1]]
+
+    def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
+        """Of forecast tokens, which no vocabulary has, rows of the draft's."""
+        return [self.target[token] if token >= 0 else self.draft[token] for token in (tokens[-1], *tree.tokens)]
 
 
 uniforms_of = cache(partial(uniforms, SEED))
@@ -128,6 +133,7 @@ class ToySource:
     """A source for whole runs: every request starts from the same word and never ends by itself."""
 
     forward_seconds = 0.0
+    by_chance = False
 
     def __init__(self, decisions: Decisions):
         self.decisions = decisions
@@ -140,6 +146,12 @@ class ToySource:
 
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         return self.decisions.verify(prefix, draft)
+
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        return self.decisions.draft_tree(prefix, shape)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        return self.decisions.verify_tree(prefix, tree)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         return self.decisions.next_token(prefix)

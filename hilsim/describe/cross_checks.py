@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
-from hilsim.describe.policy import Tree
+from hilsim.describe.policy import TreePolicy
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
+
+SIZES = {"tree": "branches or nodes", "lookahead": "window, ngram or guesses", "ssd": "branches or forecast_tokens"}
 
 
 def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: str) -> list[Fault]:
@@ -95,7 +96,9 @@ def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], 
 def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault]:
     """A token tree needs a graph that takes any mask, and one that takes all of it at once."""
     policy = scenario.policy
-    if not isinstance(policy, Tree) or placed.widths is None:
+    if not isinstance(policy, TreePolicy) or placed.widths is None:
+        return
+    if placed.role == "draft" and not policy.needs_draft:
         return
     where = f"{placed.chip.name}.{placed.placement.unit}"
     able = placed.unit.tree_attention
@@ -104,20 +107,20 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
         yield Fault(
             file,
             "policy",
-            f"tree, with {placed.role} on {where}, whose graphs take no tree mask ({why})",
+            f"{policy.name}, with {placed.role} on {where}, whose graphs take no tree mask ({why})",
             "a chain of drafts, or a unit with tree_attention",
             "Use sync or adaptive; or describe a chip of your own with tree_attention where your export has it.",
         )
-    # The target computes a row for the last committed token too; the draft at most one whole level.
-    rows = policy.nodes + 1 if placed.role == "target" else math.prod(policy.branches[:-1])
+    # The draft reads at most one level in a pass, and the last not at all.
+    rows = policy.rows if placed.role == "target" else max((read for _, read in policy.shape.growth[:-1]), default=1)
     if rows > placed.widths[-1]:
         widths = " ".join(map(str, placed.widths))
         yield Fault(
             file,
             f"{placed.role}.widths",
-            f"a tree of {policy.nodes} nodes, {rows} rows in one pass, and graphs of widths {widths}",
+            f"{policy.name}, {rows} rows in one pass, and graphs of widths {widths}",
             f"a graph at least {rows} wide",
-            "Add that width, or use fewer branches.",
+            f"Add that width, or lower {SIZES[policy.name]}.",
         )
 
 
@@ -142,8 +145,9 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
         if backend.gives_tokens and scenario.logits.source != "live":
             found = f"{backend.words}, with {scenario.logits.source} logits"
             yield Fault(file, place, found, "stand_in, so that the board gives times alone", "Or live logits.")
-        if backend.gives_tokens and scenario.policy.name == "tree":
-            yield Fault(file, place, f"{backend.words}, with policy tree", "stand_in: boards read chains of tokens")
+        if backend.gives_tokens and scenario.policy.trees:
+            found = f"{backend.words}, with policy {scenario.policy.name}"
+            yield Fault(file, place, found, "stand_in: boards read chains of tokens")
 
 
 def require_simulated(setup: Setup, command: str) -> None:

@@ -230,26 +230,26 @@ def faults(accept: Accept, payload: Payload, sampling: Sampling, verify_at: Veri
         yield Misfit("payload scalar with down support but no sampling.top_k to make it small", "down row, or a top_k")
 
 
-def lookup_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
+def lookup_faults(policy: str, accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
     """Tokens that are looked up were drawn from no distribution and cross no link, so nothing is tested elsewhere."""
     if verify_at == "draft":
-        yield Misfit("policy prompt_lookup with verify_at draft, where no draft is", "target")
+        yield Misfit(f"policy {policy} with verify_at draft, where no draft of its tokens is", "target")
     if accept.rule in ("block", "lenient", "typical") or payload.scheme == "top_k_after":
-        found = f"policy prompt_lookup with accept {accept.rule} and payload {payload.scheme}"
+        found = f"policy {policy} with accept {accept.rule} and payload {payload.scheme}"
         yield Misfit(
             f"{found}, which test against a distribution that its tokens were not drawn from",
             "sample_match with token_ids",
         )
 
 
-def tree_faults(accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
+def tree_faults(policy: str, accept: Accept, payload: Payload, verify_at: VerifyAt) -> Iterator[Misfit]:
     """What a token tree cannot be verified by: rules that test one draft a position, and payloads other than ids."""
     if accept.rule not in ("greedy", "gumbel", "sample_match"):
         yield Misfit(
-            f"policy tree with the {accept.rule} rule, which tests one draft a position", "gumbel or sample_match"
+            f"policy {policy} with the {accept.rule} rule, which tests one draft a position", "gumbel or sample_match"
         )
     if payload.scheme != "token_ids" or verify_at == "draft":
-        yield Misfit(f"policy tree with payload {payload.scheme} and verify_at {verify_at}", "token_ids and target")
+        yield Misfit(f"policy {policy} with payload {payload.scheme} and verify_at {verify_at}", "token_ids and target")
 
 
 def faults_at_the_draft(accept: Accept, payload: Payload, sampling: Sampling) -> Iterator[Misfit]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
-from hilsim.describe.policy import Own
+from hilsim.describe.policy import Own, Ssd
 from hilsim.describe.setup import Setup
 
 
@@ -37,6 +37,9 @@ def files_of(setup: Setup) -> Iterator[Path]:
         yield located(scenario.logits.file, named_in)
     if isinstance(scenario.policy, Own):
         yield located(scenario.policy.function.rpartition(":")[0], named_in)
+    if isinstance(scenario.policy, Ssd) and scenario.policy.forecasts is not None:
+        folder = located(scenario.policy.forecasts, named_in)
+        yield from (folder / name for name in ("config.json", "model.safetensors"))
     if scenario.compile.profile is not None and is_file(scenario.compile.profile):
         yield located(scenario.compile.profile, named_in)
     for network in scenario.networks:

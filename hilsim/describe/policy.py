@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-from operator import mul
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Record, as_tuple
+from hilsim.describe.tree_shape import BestNodes, Branches, TreeShape, drawn
 from hilsim.errors import Misfit
 
 DraftTokens = Annotated[int, Field(ge=1, le=64)]
+Children = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], BeforeValidator(as_tuple)]
+MOST_ROWS = 257  # of one pass over a tree, the last committed token's among them
 
 
 class SpeculationPause(Record):
@@ -26,10 +27,15 @@ class SpeculationPause(Record):
 
 
 class Speculative(Record):
-    """What all policies that draft have in common."""
+    """What all policies that draft have in common.
+
+    `needs_draft`: whether a second network proposes; `live_only`: whether what is proposed is found in the text;
+    `trees`: whether proposals branch and are verified in one masked pass.
+    """
 
     needs_draft: ClassVar[bool] = True
     live_only: ClassVar[bool] = False
+    trees: ClassVar[bool] = False
     fallback: SpeculationPause | None = None
 
 
@@ -38,6 +44,7 @@ class TargetOnly(Record):
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = False
+    trees: ClassVar[bool] = False
     name: Literal["target_only"]
 
 
@@ -121,27 +128,154 @@ class PromptLookup(Speculative):
     longest_match: int = Field(default=3, ge=1, le=16)
 
 
+class Suffix(Speculative):
+    """Suffix decoding (arXiv 2411.04975): what most often followed the longest match of the last tokens, in this
+    conversation and in all earlier ones of the run; no draft, no link.
+
+    A draft has at most `factor` tokens for each token of the match, and ends where the product of its tokens' shares
+    falls below `least_share`. Defaults of vLLM's suffix decoding, whose matches may be longer.
+    """
+
+    needs_draft: ClassVar[bool] = False
+    live_only: ClassVar[bool] = True
+    name: Literal["suffix"]
+    draft_tokens: DraftTokens
+    longest_match: int = Field(default=8, ge=1, le=32)
+    factor: float = Field(default=1.0, gt=0, le=64)
+    least_share: float = Field(default=0.1, ge=0, le=1)
+
+
+class Cascade(Speculative):
+    """Lookup first, as in `prompt_lookup`; where that proposes fewer than `least` tokens the draft model drafts."""
+
+    live_only: ClassVar[bool] = True
+    name: Literal["cascade"]
+    lookup_tokens: DraftTokens = 8
+    longest_match: int = Field(default=3, ge=1, le=16)
+    least: DraftTokens = 1
+    draft_tokens: DraftTokens
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Cascade:
+        if self.least > self.lookup_tokens:
+            raise Misfit(f"least {self.least} above lookup_tokens", f"at most {self.lookup_tokens}")
+        return self
+
+
 class Tree(Speculative):
-    """A token tree of fixed shape, verified in one masked pass; each node of depth d has `branches[d]` children.
+    """A token tree, verified in one masked pass: of fixed shape, or of the draft's likeliest nodes.
+
+    - branches: each node of depth d has `branches[d]` children (SpecInfer, Sequoia).
+    - nodes, top, depth: of each level the `top` likeliest nodes grow `top` children; of all these the `nodes` with the
+      largest products of the draft's probabilities are verified (EAGLE-2, arXiv 2406.16858).
 
     The target walks down from the root as long as its own token is a child (SpecInfer's greedy walk, OPT-Tree).
     """
 
-    live_only: ClassVar[bool] = True
+    trees: ClassVar[bool] = True
     name: Literal["tree"]
-    branches: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, max_length=16
-    )
+    branches: Children | None = Field(default=None, min_length=1, max_length=16)
+    nodes: int | None = Field(default=None, ge=1, le=MOST_ROWS - 1)
+    top: int = Field(default=8, ge=1, le=16)
+    depth: int = Field(default=5, ge=1, le=16)
 
     @property
-    def nodes(self) -> int:
-        """Drafted tokens: all nodes below the root, which is the last committed token."""
-        return sum(accumulate(self.branches, mul))
+    def shape(self) -> TreeShape:
+        """The tree's shape."""
+        if self.branches is not None:
+            return Branches(self.branches)
+        assert self.nodes is not None
+        return BestNodes(self.nodes, self.top, self.depth)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the target's pass: every node, and the last committed token."""
+        return self.shape.nodes + 1
 
     @model_validator(mode="after")
-    def _small(self) -> Tree:
-        if self.nodes > 256:
-            raise Misfit(f"branches {list(self.branches)} make {self.nodes} nodes", "at most 256")
+    def _one_form(self) -> Tree:
+        if (self.branches is None) == (self.nodes is None):
+            found = "neither branches nor nodes" if self.branches is None else "branches and nodes"
+            raise Misfit(f"a tree with {found}", "branches: [3, 2], or nodes: 31 with top and depth")
+        if self.branches is not None and self.model_fields_set & {"top", "depth"}:
+            raise Misfit("top or depth with branches, which has them", "nodes with top and depth, or branches alone")
+        if self.rows > MOST_ROWS:
+            raise Misfit(f"branches {list(self.branches or ())} make {self.rows - 1} nodes", f"at most {MOST_ROWS - 1}")
+        if self.nodes is not None and self.nodes > (most := drawn(self.top, self.depth)):
+            raise Misfit(f"nodes {self.nodes} of a tree that grows {most}", f"at most {most}, or a larger top or depth")
+        return self
+
+
+class Lookahead(Speculative):
+    """Lookahead decoding (Fu et al., arXiv 2402.02057; LADE in Genie): the target drafts by Jacobi iteration.
+
+    One pass reads the last committed token, the lookahead branch (`window` columns of `ngram` - 1 levels, that token
+    being the first), and the verification branch: at most `guesses` n-grams of earlier passes that begin with it.
+    The pass has as many rows whatever it reads: (window + guesses) x (ngram - 1).
+    """
+
+    needs_draft: ClassVar[bool] = False
+    trees: ClassVar[bool] = True
+    name: Literal["lookahead"]
+    window: int = Field(ge=1, le=64)
+    ngram: int = Field(ge=2, le=16)
+    guesses: int = Field(ge=1, le=64)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the target's pass, the last committed token's among them."""
+        return (self.window + self.guesses) * (self.ngram - 1)
+
+    @property
+    def shape(self) -> BestNodes:
+        """What the verification branch holds at most."""
+        return BestNodes(self.guesses * (self.ngram - 1), self.guesses, self.ngram - 1)
+
+    @model_validator(mode="after")
+    def _small(self) -> Lookahead:
+        if self.rows > MOST_ROWS:
+            found = f"window {self.window}, guesses {self.guesses} and ngram {self.ngram} make {self.rows} rows"
+            raise Misfit(found, f"at most {MOST_ROWS}")
+        return self
+
+
+class Ssd(Speculative):
+    """Self-speculative decoding (Qualcomm Genie's SSD-Q1): the target forecasts the tokens after its next one.
+
+    Every node of the tree is followed by `forecast_tokens` trained embeddings, whose rows predict the tokens that
+    come later; those after the last accepted node make the next tree, with `branches[d]` of the likeliest tokens at
+    depth d. `forecasts` is the folder of the embeddings, which live logits need.
+    """
+
+    needs_draft: ClassVar[bool] = False
+    trees: ClassVar[bool] = True
+    name: Literal["ssd"]
+    branches: Children = Field(default=(3, 2), min_length=1, max_length=16)
+    forecast_tokens: int | None = Field(default=None, ge=1, le=16)  # one for each level of branches where not given
+    forecasts: str | None = None
+
+    @property
+    def shape(self) -> Branches:
+        """The shape of the tree that is accepted from."""
+        return Branches(self.branches)
+
+    @property
+    def forecast(self) -> int:
+        """Forecast tokens after every node."""
+        return self.forecast_tokens or len(self.branches)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the target's pass: the last committed token and every node, each with its forecast tokens."""
+        return (self.shape.nodes + 1) * (1 + self.forecast)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Ssd:
+        if self.forecast < len(self.branches):
+            found = f"branches {list(self.branches)} with {self.forecast} forecast tokens"
+            raise Misfit(found, "a forecast token for each level of branches")
+        if self.rows > MOST_ROWS:
+            raise Misfit(f"branches and forecast_tokens that make {self.rows} rows", f"at most {MOST_ROWS}")
         return self
 
 
@@ -156,6 +290,20 @@ class Own(Speculative):
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
+TreePolicy = Tree | Lookahead | Ssd
 Policy = Annotated[
-    TargetOnly | Sync | Adaptive | Pearl | Async | Pipelined | PromptLookup | Tree | Own, Field(discriminator="name")
+    TargetOnly
+    | Sync
+    | Adaptive
+    | Pearl
+    | Async
+    | Pipelined
+    | PromptLookup
+    | Suffix
+    | Cascade
+    | Tree
+    | Lookahead
+    | Ssd
+    | Own,
+    Field(discriminator="name"),
 ]

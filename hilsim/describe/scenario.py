@@ -24,7 +24,7 @@ from hilsim.describe.decoding import (
 )
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
 from hilsim.describe.head import LOGITS, Head
-from hilsim.describe.policy import Policy
+from hilsim.describe.policy import Policy, Ssd
 from hilsim.describe.published import Published
 from hilsim.errors import Misfit, Misfits
 
@@ -209,11 +209,16 @@ class Scenario(Record):
             yield Misfit(f"no draft, which policy {self.policy.name} needs", "a draft placement")
         elif self.policy.name != "target_only" and self.target.timer is not None and not self.target.timer.verify:
             yield Misfit(f"no target.timer.verify, which policy {self.policy.name} needs", "milliseconds by rows")
-        if self.policy.name == "tree" and self.logits.source == "transcript":
-            yield Misfit("policy tree with a transcript, which has chains of drafts alone", "live logits")
+        if self.policy.trees and self.logits.source == "transcript":
+            found = f"policy {self.policy.name} with a transcript, which has chains of drafts alone"
+            yield Misfit(found, "live or synthetic logits")
         elif self.policy.live_only and self.logits.source == "synthetic":
             yield Misfit(
                 f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
+            )
+        if isinstance(self.policy, Ssd) and self.policy.forecasts is None and self.logits.source == "live":
+            yield Misfit(
+                "policy ssd without forecasts", "forecasts: a folder of trained forecast tokens for live logits"
             )
         if self.draft is not None and self.link is None:
             yield Misfit("a draft but no link", "one of chips/links")
@@ -226,10 +231,10 @@ class Scenario(Record):
 
     def _of_rules(self) -> Iterator[Misfit]:
         """Which accept rule, payload and workload go together."""
-        if self.policy.name == "prompt_lookup":
-            yield from lookup_faults(self.accept, self.payload, self.verify_at)
-        if self.policy.name == "tree":
-            yield from tree_faults(self.accept, self.payload, self.verify_at)
+        if self.policy.name in ("prompt_lookup", "suffix", "cascade"):
+            yield from lookup_faults(self.policy.name, self.accept, self.payload, self.verify_at)
+        if self.policy.trees:
+            yield from tree_faults(self.policy.name, self.accept, self.payload, self.verify_at)
         if self.draft is None:
             yield from rule_faults(self.accept, self.sampling)
         else:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from hilsim.cost.memory import ledgers
 from hilsim.describe.cross_checks import require_simulated
 from hilsim.describe.digest import digest
-from hilsim.describe.policy import PromptLookup, TargetOnly
+from hilsim.describe.policy import PromptLookup, Suffix, TargetOnly
 from hilsim.describe.scenario import Lengths, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
@@ -50,23 +50,22 @@ class RecentCache(OrderedDict[Hashable, T]):
 
 @dataclass
 class Timed:
-    """One workload as arrays: its answers, also with prompt lookup, and the cost tables of what it was timed on."""
+    """One workload as arrays: its answers, also with lookup, and the cost tables of what it was timed on."""
 
     answers: Answers
     source: TranscriptSource | None
     tables: Tables = field(default_factory=Tables)
-    lookups: dict[tuple[int, int], Answers] = field(default_factory=dict)
+    lookups: dict[PromptLookup | Suffix, Answers] = field(default_factory=dict)
 
     def answers_for(self, setup: Setup) -> Answers:
-        """The answers, with the proposals of prompt lookup where that is the policy."""
+        """The answers, with what is looked up where that is the policy."""
         policy = setup.scenario.policy
-        if not isinstance(policy, PromptLookup):
+        if not isinstance(policy, PromptLookup | Suffix):
             return self.answers
         assert self.source is not None, "synthetic text has nothing to look up"
-        key = (policy.draft_tokens, policy.longest_match)
-        if key not in self.lookups:
-            self.lookups[key] = with_lookup(setup, self.source, self.answers, *key)
-        return self.lookups[key]
+        if policy not in self.lookups:
+            self.lookups[policy] = with_lookup(setup, self.source, self.answers, policy)
+        return self.lookups[policy]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ TIMED: RecentCache[Timed] = RecentCache()
 def replayed(setup: Setup) -> Setup:
     """The setup with a transcript in place of live logits, where a transcript can hold its tokens."""
     require_simulated(setup, "studies and sweeps")
-    if not recordable(setup) or setup.scenario.policy.name == "tree":
+    if not recordable(setup) or setup.scenario.policy.trees:
         return setup
     logits = RecordedLogits(source="transcript", file=str(transcript_for(setup).resolve()))
     return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hilsim.cost.timer import timer_for
 from hilsim.describe.catalogue import located
-from hilsim.describe.policy import TargetOnly
+from hilsim.describe.policy import Ssd, TargetOnly
 from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Setup
 from hilsim.sim.board import Timers
@@ -124,7 +124,8 @@ def content_key(setup: Setup) -> tuple[object, ...]:
     scenario = setup.scenario
     stand_ins = [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)]
     rules = (scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
-    return (scenario.seed, scenario.logits, scenario.workload, scenario.context_tokens, *rules, *stand_ins)
+    forecasts = scenario.policy.forecasts if isinstance(scenario.policy, Ssd) else None
+    return (scenario.seed, scenario.logits, scenario.workload, scenario.context_tokens, *rules, *stand_ins, forecasts)
 
 
 def run_both(

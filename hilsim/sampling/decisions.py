@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.accept import noisy
 from hilsim.sampling.block import block
 from hilsim.sampling.choices import Choices, RowPosition, Rules
@@ -97,37 +98,40 @@ class Decisions:
                 return Verdict(offset, token, tuple(margins), tuple(distances))
         raise AssertionError("a verdict has one row more than the draft has tokens")
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        """For every node the tokens that the draft finds likeliest there; under gumbel, with the position's noise."""
-        tokens: list[int] = []
-        parents: list[int] = []
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        """The draft's likeliest tokens by level; of all nodes as many as wanted, those with the likeliest paths."""
+        tree, values = TokenTree((), ()), list[float]()  # the logarithm of each path's probability
         level = [-1]
-        for width in branches:
-            below = []
+        for children, read_on in shape.growth:
+            grown: list[tuple[int, int]] = []
             for parent in level:
-                tree = TokenTree(tuple(tokens), tuple(parents))
-                history = [*prefix.tokens, *(tokens[place] for place in tree.path(parent))]
-                for token in self.likeliest(prefix, history, width):
-                    below.append(len(tokens))
-                    tokens.append(token)
-                    parents.append(parent)
-            level = below
-        return TokenTree(tuple(tokens), tuple(parents))
+                tokens = tree.below(prefix.tokens, parent)
+                for token, chance in self.likeliest(self.draft_row(prefix, tokens), place_of(prefix, tokens), children):
+                    grown.append((token, parent))
+                    values.append(chance + (values[parent] if parent >= 0 else 0.0))
+            first = len(tree.tokens)
+            tree = tree.grown(grown)
+            level = best(range(first, len(tree.tokens)), values, read_on)
+        return tree.only(best(range(len(tree.tokens)), values, shape.nodes))
 
-    def likeliest(self, prefix: Prefix, tokens: Sequence[int], count: int) -> list[int]:
-        """The `count` tokens most worth proposing after `tokens`, the best first."""
-        row, place = self.draft_row(prefix, tokens), place_of(prefix, tokens)
+    def likeliest(self, row: Logits, place: RowPosition, count: int) -> list[tuple[int, float]]:
+        """The `count` tokens most worth proposing after a row, the best first, each with its logarithmic probability.
+
+        Under gumbel both are of the row with the position's noise, which the target adds as well.
+        """
         if self.rules.accept.rule == "gumbel":
             natural = self.choices.natural(row, place)
             scores = np.full(natural.vocabulary, -np.inf)
             scores[natural.tokens] = noisy(natural, self.choices.shared_noise(natural, place))
         else:
             scores = self.choices.penalised(row, place).astype(np.float64)
-        return [int(token) for token in descending(scores)[:count]]
+        total = np.logaddexp.reduce(scores)
+        return [(int(token), float(scores[token] - total)) for token in descending(scores)[:count]]
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         """The target's own tokens, followed down the tree as long as they are there: exact whatever the tree is."""
         rows = self.tree_rows(prefix, tree)
+        likeliest = tuple(self.expected(prefix, tree, rows))
         place, history, margins = -1, list(prefix.tokens), []
         while True:
             token, margin = self.emission(prefix, history, rows[place + 1], None)
@@ -135,9 +139,18 @@ class Decisions:
             below = tree.child(place, token)
             if below is None:
                 path = tuple(history[len(prefix.tokens) :])
-                return Draft(path), Verdict(len(path), token, tuple(margins))
+                return Draft(path), Verdict(len(path), token, tuple(margins), likeliest=likeliest)
             place = below
             history.append(token)
+
+    def expected(self, prefix: Prefix, tree: TokenTree, rows: Sequence[Logits]) -> Iterator[tuple[int, ...]]:
+        """What the target finds likeliest after each probe of a tree."""
+        for place, count in enumerate(tree.probes, tree.candidates):
+            found: list[tuple[int, float]] = []
+            if count:
+                after = place_of(prefix, tree.below(prefix.tokens, place))
+                found = self.likeliest(rows[place + 1], after, count)
+            yield tuple(token for token, _ in found)
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         """The target's next token without a draft, and its margin."""
@@ -177,6 +190,13 @@ class Decisions:
         own, known = p.dense(width), drawn if known is None else known
         emitted = emitted_distribution(self.rules.accept, own, drawn.dense(width), known.dense(width))
         return total_variation(emitted, own)
+
+
+def best(places: Sequence[int], values: Sequence[float], count: int) -> list[int]:
+    """The `count` places of the largest values, in their order; of equals the earlier, so a parent before its child."""
+    if len(places) <= count:
+        return list(places)
+    return sorted(sorted(places, key=lambda place: -values[place])[:count])
 
 
 def place_of(prefix: Prefix, tokens: Sequence[int]) -> RowPosition:

@@ -1,7 +1,8 @@
 """Fast timing (screening): a run without an event queue, equal to the event simulation to the nanosecond.
 
 For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all shipped ones
-except `async`, `pipelined` and `tree`. For anything else `refusal` gives the reason; `sim.run.simulate` runs it.
+except `async`, `pipelined`, `cascade` and those of token trees. For anything else `refusal` gives the reason;
+`sim.run.simulate` runs it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.cost.between import FAR, between_of
-from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Sync
+from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Suffix, Sync
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.screen import lockstep, slots
@@ -96,7 +97,7 @@ def loop_of(policy: Policy) -> tuple[Loop, int] | None:
         case Adaptive():
             rule, length = RULES[policy.rule], policy.draft_tokens
             return bound(lockstep.adaptive, rule, length, policy.most, policy.threshold, policy.factor), policy.most
-        case PromptLookup():
+        case PromptLookup() | Suffix():
             return bound(lockstep.prompt_lookup, policy.draft_tokens), policy.draft_tokens
         case Pearl():
             return bound(slots.pearl, np.zeros(slots.SIZE, np.int64), policy.draft_tokens), 2 * policy.draft_tokens

@@ -6,17 +6,19 @@ tokens are the target's own, and how many it has. After its first wrong token on
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.describe.policy import PromptLookup, Suffix
 from hilsim.describe.scenario import Conversations, Lengths, Synthetic
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.sampling.noise import SYNTHETIC, uniforms
 from hilsim.screen.compiled import compiled
-from hilsim.sim.policies.prompt_lookup import looked_up
+from hilsim.sim.lead import View
+from hilsim.sim.lookup import Followers, LastPlaces, TextIndex
 from hilsim.sim.run import clause_tokens, turns_of
 from hilsim.sources.columns import UNKNOWN
 from hilsim.sources.synthetic import SyntheticSource
@@ -107,23 +109,29 @@ def recorded_answers(setup: Setup, source: TranscriptSource) -> Answers:
     )  # fmt: skip
 
 
-def with_lookup(
-    setup: Setup, source: TranscriptSource, answers: Answers, draft_tokens: int, longest_match: int
-) -> Answers:
-    """The answers with the proposals of prompt lookup at every row."""
+def with_lookup(setup: Setup, source: TranscriptSource, answers: Answers, policy: PromptLookup | Suffix) -> Answers:
+    """The answers with what the policy looks up at every row."""
     proposed, standing = [], []
+    index: TextIndex[Any]
+    if isinstance(policy, Suffix):
+        index = Followers(policy.longest_match, policy.factor, policy.least_share)
     for turns in turns_of(setup):
         for turn in turns:
             if turn.index not in source.requests:
                 break
             known = source.requests[turn.index]
+            begins = known.asked - len(source.prompt(turn.conversation, turn.number, ()).tokens)
+            if isinstance(policy, PromptLookup):
+                index = LastPlaces(policy.longest_match)
             for position in range(known.asked, known.answered):
-                tokens = looked_up(known.tokens[:position], draft_tokens, longest_match)
+                view = View(turn.index, turn.conversation, known.tokens[:position])
+                tokens = index.proposed(view, begins, policy.draft_tokens)
                 following = known.tokens[position:]
                 proposed.append(len(tokens))
                 standing.append(agreement(tokens, following))
                 if len(tokens) >= len(following) == standing[-1]:
                     raise TooShallow(source.transcript.depth, standing[-1] + 1)
+            index.follow(View(turn.index, turn.conversation, known.tokens[: known.answered]), begins)
     return answers._replace(looked_up=np.array(proposed, np.int64), looked_right=np.array(standing, np.int64))
 
 

@@ -7,6 +7,7 @@ check whether they follow committed tokens; a real runtime numbers its rollbacks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,11 +21,11 @@ from hilsim.sim.steps import RunContext, draft_step, send_drafts
 
 @dataclass(slots=True)
 class View:
-    """The part of a request's conversation that the draft's chip has received; a `Prefix` for the source."""
+    """A part of a request's conversation, such as the draft's chip has received; a `Prefix` for the source."""
 
     index: int
     conversation: int
-    tokens: list[int]
+    tokens: Sequence[int]
 
 
 @dataclass

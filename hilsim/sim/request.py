@@ -62,6 +62,11 @@ class Request:
         """Tokens that may still be emitted."""
         return self.limit - len(self.tokens)
 
+    @property
+    def begins(self) -> int:
+        """Where this turn's question begins in the conversation."""
+        return len(self.tokens) - len(self.answer) - self.prompt_tokens
+
     def extend(self, tokens: tuple[int, ...], ends: Callable[[int], bool]) -> tuple[int, ...]:
         """Commit tokens up to one that ends the turn or to a limit; returns those that were committed."""
         room = self.room

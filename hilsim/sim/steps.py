@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import simpy
 
@@ -66,8 +67,13 @@ class RunContext:
     @cached_property
     def trees(self) -> TreeSource:
         """The source, which must support token trees."""
-        assert isinstance(self.source, TreeSource), "token trees need live logits"
+        assert isinstance(self.source, TreeSource), "a transcript has no token trees"
         return self.source
+
+    @cached_property
+    def kept(self) -> dict[object, Any]:
+        """What a policy keeps from one request of the run to the next, under keys of its own."""
+        return {}
 
     @cached_property
     def elsewhere(self) -> bool:
@@ -264,6 +270,13 @@ def send_drafts(
     """Send drafted tokens, with what the payload scheme adds; the shape of a tree is known to both chips."""
     nbytes = context.messages.drafts(len(proposed.tokens))
     return context.up.send("drafts", nbytes, request.cause, left)
+
+
+def hand_over(context: RunContext, request: Request, opened: Round) -> Process:
+    """Deliver a round that the target's chip made alone: over the link, where the application runs elsewhere."""
+    if context.elsewhere:
+        yield from context.down.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
+    context.close(request, opened, delivered_ns=context.now)
 
 
 def send_verdict(context: RunContext, request: Request) -> Process:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.proposals import (
     Draft,
     Prefix,
@@ -97,9 +98,9 @@ class CachedSource(Relay):
         question = ("next", *so_far(prefix))
         return self.memory.recall(question, lambda: self.source.next_token(prefix))
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        question = ("draft tree", *so_far(prefix), tuple(branches))
-        return self.memory.recall(question, lambda: self.grower.draft_tree(prefix, branches))
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        question = ("draft tree", *so_far(prefix), shape)
+        return self.memory.recall(question, lambda: self.grower.draft_tree(prefix, shape))
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         question = ("verify tree", *so_far(prefix), tree)

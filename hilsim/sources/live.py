@@ -6,17 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.describe.catalogue import located
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
+from hilsim.describe.policy import Ssd
 from hilsim.describe.setup import Setup
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
+from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts
 from hilsim.networks.network import Network
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.decisions import Decisions
@@ -94,10 +99,12 @@ class Reader:
 class Passes:
     """Passes of a network that runs here, with its cache, timed by a clock."""
 
-    def __init__(self, network: Network, capacity: int, clock: Clock):
+    def __init__(self, network: Network, capacity: int, clock: Clock, forecasts: Forecasts | None = None):
         self.clock = clock
         try:
-            self.decoder = Decoder(network, capacity)
+            self.decoder = (
+                Decoder(network, capacity) if forecasts is None else ForecastingDecoder(network, capacity, forecasts)
+            )
         except (MemoryError, RuntimeError) as error:
             size = cache_bytes(network, capacity) / 2**20
             what = f"a stand-in's key/value cache of {capacity} positions, {size:.0f} MiB"
@@ -154,6 +161,7 @@ class StandIns:
     columns: Mapping[str, CommonVocabulary]  # by role: the logits that count
     drafts: bool
     notes: tuple[str, ...] = ()  # remarks on the folders and the pair, for the report
+    forecasts: Forecasts | None = None  # of the target, for policy ssd
 
     @property
     def target(self) -> Network:
@@ -194,6 +202,9 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
                 raise memory_short(error, what) or error from None
     if faults:
         raise CheckpointError(faults)
+    forecasts = None
+    if isinstance(setup.scenario.policy, Ssd) and "target" in networks:
+        forecasts = forecasts_for(setup.scenario.policy, setup, networks["target"])
     tokenizer = tokenizers["target"]
     sizes = {role: network.config.vocab_size for role, network in networks.items()} | dict(elsewhere)
     match = matched(setup.file, tokenizers, sizes, cache(lambda: prompts(tokenizer, setup.conversations)))
@@ -232,8 +243,28 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
         raise CheckpointError(faults)
     notes = [f"{role}.stand_in: {note}" for role, network in networks.items() for note in network.notes]
     return StandIns(
-        networks, tokenizer, setup.conversations, match.columns, "draft" in tokenizers, (*match.notes, *notes)
+        networks,
+        tokenizer,
+        setup.conversations,
+        match.columns,
+        "draft" in tokenizers,
+        (*match.notes, *notes),
+        forecasts,
     )
+
+
+def forecasts_for(policy: Ssd, setup: Setup, network: Network) -> Forecasts:
+    """The forecast tokens that a policy names, for the target's stand-in. Raises `CheckpointError`."""
+    assert policy.forecasts is not None
+    assert setup.target.stand_in is not None
+    folder = located(policy.forecasts, Path(setup.file))
+    forecasts = load_forecasts(folder, network, setup.target.stand_in)
+    if forecasts.tokens < policy.forecast:
+        found = f"{policy.forecast}, of which {folder} has {forecasts.tokens}"
+        expected = f"at most {forecasts.tokens}"
+        remedy = "Use fewer levels of branches, or train more forecast tokens."
+        raise CheckpointError([Fault(setup.file, "policy.forecast_tokens", found, expected, remedy)])
+    return forecasts
 
 
 def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> frozenset[int]:
@@ -250,6 +281,8 @@ def prompts(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> 
 
 class LiveSource:
     """`LogitsSource` of the stand-ins: their logits, and `Decisions` over them. Deterministic given the seed."""
+
+    by_chance = False
 
     def __init__(
         self,
@@ -287,8 +320,8 @@ class LiveSource:
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         return self.decisions.verify(prefix, draft)
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        return self.decisions.draft_tree(prefix, branches)
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        return self.decisions.draft_tree(prefix, shape)
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         return self.decisions.verify_tree(prefix, tree)
@@ -334,4 +367,5 @@ class LiveSource:
 
     def _passes(self, role: str) -> Passes:
         assert role in self.stand_ins.networks, "a policy drafts, but the scenario has no draft"
-        return Passes(self.stand_ins.networks[role], self.context, self.clock)
+        forecasts = self.stand_ins.forecasts if role == "target" else None
+        return Passes(self.stand_ins.networks[role], self.context, self.clock, forecasts)

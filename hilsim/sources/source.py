@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
 from hilsim.text.prompt import Prompt
 
@@ -55,14 +56,20 @@ class LogitsSource(Protocol):
 
 @runtime_checkable
 class TreeSource(Protocol):
-    """What a source of real networks can do beyond `LogitsSource`: propose and verify token trees."""
+    """What most sources can do beyond `LogitsSource`: propose and verify token trees.
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        """The draft's likeliest continuations: `branches[d]` children for every node of depth d."""
+    `by_chance`: whether acceptance is drawn; what a policy would propose from the text then comes from `draft_tree`.
+    """
+
+    @property
+    def by_chance(self) -> bool: ...
+
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        """The draft's likeliest continuations, as a tree of that shape."""
         ...
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
-        """The accepted path, as a draft of its own, and the target's token after it."""
+        """The accepted path, as a draft of its own, the target's token after it, and what it expects after probes."""
         ...
 
 
@@ -84,8 +91,12 @@ class Relay:
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         return self.source.next_token(prefix)
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        return self.grower.draft_tree(prefix, branches)
+    @property
+    def by_chance(self) -> bool:
+        return self.grower.by_chance
+
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        return self.grower.draft_tree(prefix, shape)
 
     def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
         return self.grower.verify_tree(prefix, tree)
@@ -93,7 +104,7 @@ class Relay:
     @property
     def grower(self) -> TreeSource:
         """The source behind, which must support token trees."""
-        assert isinstance(self.source, TreeSource), "token trees need live logits"
+        assert isinstance(self.source, TreeSource), "a transcript has no token trees"
         return self.source
 
     def ends(self, token: int) -> bool:

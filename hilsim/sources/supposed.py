@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from hilsim.describe.acceptance import Conditional
 from hilsim.describe.scenario import Lengths, Synthetic
-from hilsim.sampling.proposals import Draft, Prefix, Verdict
+from hilsim.describe.tree_shape import TreeShape
+from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
 from hilsim.sources.source import LogitsSource, Relay
 from hilsim.sources.synthetic import RIGHT, SyntheticSource
 
@@ -22,6 +23,8 @@ class Supposed(Relay):
     place of a draft where all earlier places were accepted; its last entry goes on. Chance is keyed by request and
     position, as in the synthetic source, so policies are compared over the same draws.
     """
+
+    by_chance = True
 
     def __init__(
         self, source: LogitsSource, texts: Mapping[int, Sequence[int]], conditional: Sequence[float], seed: int
@@ -49,6 +52,17 @@ class Supposed(Relay):
                 break
         count = len(tokens)
         return Draft(tuple(tokens), luck.confidences[:count], luck.entropies[:count])
+
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        luck = self.chance.draft_tree(prefix, shape)
+        depths = (len(luck.path(place)) for place in range(len(luck.tokens)))
+        owns = [self.own(prefix, depth - 1) for depth in depths]
+        tokens = [own if drawn == RIGHT else self.another(own) for own, drawn in zip(owns, luck.tokens, strict=True)]
+        return TokenTree(tuple(tokens), luck.parents)
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        path = Draft(tree.followed(lambda depth: self.own(prefix, depth)))
+        return path, self.verify(prefix, path)
 
     def another(self, token: int) -> int:
         """A token that is neither this one nor the end of an answer."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from hilsim.describe.acceptance import MarkovAcceptance
 from hilsim.describe.scenario import Lengths, Synthetic
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.noise import SYNTHETIC, uniforms
-from hilsim.sampling.proposals import Draft, Prefix, Verdict
+from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
 from hilsim.text.prompt import Prompt
 
 RIGHT, WRONG = 1, 2
@@ -20,6 +21,8 @@ class SyntheticSource:
     A list of chances goes by position in the draft (its last entry is repeated); a two-state chain walks along the
     answer's positions, starting from its stationary distribution.
     """
+
+    by_chance = True
 
     def __init__(self, synthetic: Synthetic, lengths: Lengths, seed: int):
         self.chances, self.lengths, self.seed = synthetic.chances, lengths, seed
@@ -37,6 +40,19 @@ class SyntheticSource:
     def verify(self, prefix: Prefix, draft: Draft) -> Verdict:
         accepted = next((j for j, token in enumerate(draft.tokens) if token != RIGHT), len(draft.tokens))
         return Verdict(accepted, RIGHT, (math.inf,) * (accepted + 1))
+
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        """A chain as deep as the shape, whose places are the levels, and wrong tokens for the rest of its nodes.
+
+        The acceptance is the tree's own: the chance that a level holds the target's token where those above do.
+        """
+        chain = self.draft(prefix, min(shape.depth, shape.nodes)).tokens
+        beside = shape.nodes - len(chain)
+        return TokenTree((*chain, *[WRONG] * beside), (*range(-1, len(chain) - 1), *[-1] * beside))
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        path = tree.followed(lambda depth: RIGHT)
+        return Draft(path), Verdict(len(path), RIGHT, (math.inf,) * (len(path) + 1))
 
     def next_token(self, prefix: Prefix) -> tuple[int, float]:
         return RIGHT, math.inf

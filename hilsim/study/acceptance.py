@@ -13,12 +13,12 @@ from hilsim.describe.setup import Setup
 def published_pairs(setup: Setup) -> tuple[PublishedAcceptance, ...]:
     """The pairs whose kind of drafter the scenario's policy has; none where acceptance by place is not its measure.
 
-    Trees have several drafts a place, and the target alone has none.
+    Trees have several drafts a place, a cascade has both kinds, and the target alone has none.
     """
-    name = setup.scenario.policy.name
-    if name in ("target_only", "tree"):
+    policy = setup.scenario.policy
+    if policy.trees or policy.name in ("target_only", "cascade"):
         return ()
-    drafter = "lookup" if name == "prompt_lookup" else "model"
+    drafter = "model" if policy.needs_draft else "lookup"
     return tuple(pair for pair in described("acceptance", PublishedAcceptance) if pair.drafter == drafter)
 
 

@@ -15,6 +15,7 @@ from hilsim.describe.setup import Setup
 
 # Networks that stand in for drafts, the smallest first.
 STAND_INS = ("models/draft-0.2m", "models/draft-0.8m", "models/draft-2m")
+FORECASTS = "models/ssd"  # forecast tokens of the shipped target
 ALONE = ("draft=null", "link=null")
 TOP_K_64 = "{scheme: top_k, k: 64}"
 
@@ -63,6 +64,7 @@ def policies_alone(setup: Setup) -> Iterator[Choice]:
     if setup.scenario.sampling.temperature == 0:
         for count in (3, 7):
             yield policy("prompt_lookup", f"prompt_lookup {count}", *ALONE, draft_tokens=count)
+        yield policy("suffix", "suffix 7", *ALONE, draft_tokens=7)
 
 
 def all_policies() -> Iterator[Choice]:
@@ -80,8 +82,22 @@ def all_policies() -> Iterator[Choice]:
         yield policy("pipelined", f"pipelined {count} x {blocks}", draft_tokens=count, blocks_in_flight=blocks)
     for count in (3, 7):
         yield policy("prompt_lookup", f"prompt_lookup {count}", draft_tokens=count)
+    yield policy("suffix", "suffix 7", draft_tokens=7)
+    yield policy("cascade", "cascade 5", draft_tokens=5)
     for branches in ([2, 1, 1], [3, 2, 1], [4, 2, 2, 1]):
         yield policy("tree", f"tree {'-'.join(map(str, branches))}", branches=branches)
+    for nodes, top, depth in ((7, 3, 4), (31, 8, 5)):
+        yield policy("tree", f"tree best {nodes} of {top} x {depth}", nodes=nodes, top=top, depth=depth)
+    yield from self_drafting()
+
+
+def self_drafting() -> Iterator[Choice]:
+    """Policies by which the target drafts for itself, in passes of 8 to 64 rows."""
+    for window, ngram, guesses in ((1, 3, 3), (4, 5, 4), (8, 5, 8)):
+        name = f"lookahead {window}, {ngram}-grams, {guesses} guesses"
+        yield policy("lookahead", name, window=window, ngram=ngram, guesses=guesses)
+    for branches in ([3], [3, 2]):
+        yield policy("ssd", f"ssd {'-'.join(map(str, branches))}", branches=branches, forecasts=FORECASTS)
 
 
 def other_policies() -> Iterator[Choice]:
@@ -91,6 +107,8 @@ def other_policies() -> Iterator[Choice]:
     yield policy("pearl", "pearl", draft_tokens=4)
     yield policy("pipelined", "pipelined", draft_tokens=3)
     yield policy("prompt_lookup", "prompt_lookup", draft_tokens=4)
+    yield policy("suffix", "suffix", draft_tokens=4)
+    yield policy("cascade", "cascade", draft_tokens=4)
 
 
 def contenders() -> Iterator[Choice]:

@@ -21,7 +21,7 @@ from hilsim.cost.published import exceeded
 from hilsim.describe.catalogue import load_named
 from hilsim.describe.link import Link
 from hilsim.describe.load import load_setup
-from hilsim.describe.policy import Policy, PromptLookup, TargetOnly
+from hilsim.describe.policy import Policy, PromptLookup, Suffix, TargetOnly
 from hilsim.describe.scenario import RecordedLogits, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, InputError, TooShallow
@@ -405,12 +405,12 @@ class Screen:
 
     def words_of(self, setup: Setup, said: Path, policy: Policy = ALONE) -> Answers:
         """What a transcript says, with what lookup proposes where that is asked for."""
-        lookup = (policy.draft_tokens, policy.longest_match) if isinstance(policy, PromptLookup) else (0, 0)
-        key = (said, *lookup)
+        lookup = policy if isinstance(policy, PromptLookup | Suffix) else None
+        key = (said, lookup)
         if key not in self.words:
             source = self.source_of(setup, said)
-            if any(lookup):
-                self.words[key] = with_lookup(setup, source, self.words_of(setup, said), *lookup)
+            if lookup is not None:
+                self.words[key] = with_lookup(setup, source, self.words_of(setup, said), lookup)
             else:
                 self.words[key] = recorded_answers(setup, source)
         return self.words[key]

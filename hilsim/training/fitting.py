@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from hilsim.files import written
 from hilsim.networks.network import Network
@@ -59,7 +59,7 @@ def initialise(network: Network, seed: int) -> None:
 
 def fit(
     name: str,
-    networks: Sequence[Network],
+    networks: Sequence[nn.Module],
     losses: Callable[[Tensor], list[Tensor]],
     sequences: list[Tokens],
     schedule: Schedule,
@@ -144,14 +144,14 @@ def fit(
             save()
 
 
-def decay_groups(network: Network) -> list[dict[str, object]]:
+def decay_groups(network: nn.Module) -> list[dict[str, object]]:
     """Weight decay on matrices, none on norms."""
     matrices = [parameter for parameter in network.parameters() if parameter.dim() >= 2]
     norms = [parameter for parameter in network.parameters() if parameter.dim() < 2]
     return [{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}]
 
 
-def round_to_half(network: Network) -> None:
+def round_to_half(network: nn.Module) -> None:
     """Round every weight to what float16 can hold, so that the stored checkpoint is exactly this network."""
     with torch.no_grad():
         for parameter in network.parameters():

@@ -41,9 +41,9 @@ from hilsim.sim.trace import Trace
 from hilsim.sources.live import LiveSource, Passes, Reader, load_stand_ins
 from hilsim.text.prompt import Prompt, shared_prefix
 from tests.one_row import as_sent, distribution_of, draft_distribution, plain, ratio, target_distribution
-from tests.sampling.test_exact import CHAINS, policy_of
+from tests.sampling.test_exact import policy_of
 from tests.scenes import shipped
-from tests.sim.test_policies import timed
+from tests.sim.test_policies import CHAINS, LOOKUPS, timed
 from tests.toy import DRAFT, START, TARGET, Quick, Table, Text, alone, counted, enumerated, p_value, told
 
 # Laws.
@@ -292,7 +292,7 @@ ENDS = [
 # Draft steps and link in milliseconds beside target steps of 50: an ordinary draft, one slower than the target, and a
 # verdict that is ten steps late.
 TIMINGS = [(0.1, 2.0), (1.7, 0.0), (0.02, 500.0)]
-EVERY_POLICY = [*CHAINS, "{name: sync, draft_tokens: 64}", "{name: prompt_lookup, draft_tokens: 4}"]
+EVERY_POLICY = [*CHAINS, *LOOKUPS, "{name: sync, draft_tokens: 64}"]
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ from hilsim.describe.decoding import (
     Typical,
     faults,
     guarantee_of,
+    tree_faults,
 )
 from hilsim.describe.policy import Policy, TargetOnly
 from hilsim.describe.setup import Setup
@@ -50,11 +51,11 @@ from hilsim.sampling.distribution import Probabilities
 from hilsim.sampling.logits import Logits
 from hilsim.sampling.loss import emitted_distribution, total_variation
 from hilsim.sampling.noise import Uniforms
-from hilsim.sampling.proposals import Draft, Prefix
+from hilsim.sampling.proposals import Draft, Prefix, TokenTree, Verdict
 from hilsim.sim.run import simulate
 from tests.one_row import draft_distribution, draw, gumbel, plain, ratio, target_distribution, truncated
 from tests.scenes import table_setup
-from tests.sim.test_policies import POLICIES
+from tests.sim.test_policies import CHAINS, LOOKUPS, TREES
 from tests.toy import (
     LENGTH,
     SAMPLES,
@@ -76,7 +77,6 @@ from tests.toy import (
     told,
 )
 
-CHAINS = [policy for policy in POLICIES if "tree" not in policy]  # the toy's source knows of no trees
 STANDS, FALLS = 1e-4, 1e-10
 FLOOR = 0.03  # total variation of 20,000 samples from 64 cells: 0.021 on average, 0.026 in one of a hundred
 
@@ -205,12 +205,46 @@ def policy_of(text: str) -> Policy:
 PENALISED = [rules for rules in TEXT if rules.sampling.repetition_penalty and usual(rules) and rules.accept != ONE]
 
 
-@pytest.mark.parametrize("policy", [*CHAINS, "{name: prompt_lookup, draft_tokens: 4}"])
+@pytest.mark.parametrize("policy", [*CHAINS, *LOOKUPS])
 def test_every_policy_tells_the_targets_text_under_every_rule_that_claims_it(table: Setup, policy: str) -> None:
     for rules in PENALISED:
         decisions = Quick(rules)
         wanted = answers(table, decisions, TargetOnly(name="target_only"))
         assert answers(table, decisions, policy_of(policy)) == wanted, name(rules)
+
+
+TREE_RULES = [
+    rules for rules in PENALISED if not list(tree_faults("tree", rules.accept, rules.payload, rules.verify_at))
+]
+
+
+@pytest.mark.parametrize("policy", TREES)
+def test_every_tree_tells_the_targets_text_under_every_rule_that_it_may_have(table: Setup, policy: str) -> None:
+    assert {rules.accept.rule for rules in TREE_RULES} == {"greedy", "gumbel", "sample_match"}
+    for rules in TREE_RULES:
+        decisions = Quick(rules)
+        wanted = answers(table, decisions, TargetOnly(name="target_only"))
+        assert answers(table, decisions, policy_of(policy)) == wanted, name(rules)
+
+
+class Gullible(Quick):
+    """Decisions that emit the tree's own tokens: the first child of every node stands whatever the target says."""
+
+    def verify_tree(self, prefix: Prefix, tree: TokenTree) -> tuple[Draft, Verdict]:
+        _, verdict = super().verify_tree(prefix, tree)
+        tokens, place = list[int](), -1
+        while place in tree.parents[: tree.candidates]:
+            place = tree.parents.index(place)
+            tokens.append(tree.tokens[place])
+        return Draft(tuple(tokens)), replace(verdict, accepted=len(tokens), margins=(1.0,) * (len(tokens) + 1))
+
+
+@pytest.mark.parametrize("policy", TREES)
+def test_a_tree_s_own_tokens_are_caught(table: Setup, policy: str) -> None:
+    """Above temperature 0: the toy's likeliest tokens are the same all along, which any tree holds."""
+    for rules in [rules for rules in TREE_RULES if rules.sampling.temperature > 0]:
+        wanted = answers(table, Quick(rules), TargetOnly(name="target_only"))
+        assert answers(table, Gullible(rules), policy_of(policy)) != wanted, name(rules)
 
 
 # The target's law.

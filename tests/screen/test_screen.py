@@ -16,7 +16,7 @@ from hilsim.cost.between import Between
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, RatioTest, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.describe.load import load_setup
-from hilsim.describe.policy import Adaptive, Pearl, Policy, Sync, TargetOnly
+from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Suffix, Sync, TargetOnly
 from hilsim.describe.scenario import Lengths, Synthetic
 from hilsim.describe.setup import Setup
 from hilsim.runs.run import Sources
@@ -127,11 +127,17 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
         assert refusal(setup, policy)
 
 
+def lookup_of(setup: Setup) -> PromptLookup | Suffix | None:
+    policy = setup.scenario.policy
+    return policy if isinstance(policy, PromptLookup | Suffix) else None
+
+
 POLICIES = (
     "{name: target_only}", "{name: sync, draft_tokens: 5}", "{name: adaptive, rule: schedule, most: 12}",
     "{name: adaptive, rule: confidence, most: 12}", "{name: adaptive, rule: entropy, most: 12}",
     "{name: adaptive, rule: expected, most: 12}",
-    "{name: prompt_lookup, draft_tokens: 4}", "{name: pearl, draft_tokens: 4}",
+    "{name: prompt_lookup, draft_tokens: 4}", "{name: suffix, draft_tokens: 6, factor: 2}",
+    "{name: pearl, draft_tokens: 4}",
 )  # fmt: skip
 
 
@@ -152,13 +158,13 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
     ]
     words, tables = None, Tables()
     for policy in POLICIES:
-        if rules and "prompt_lookup" in policy:
+        if rules and ("prompt_lookup" in policy or "suffix" in policy):
             continue
         for link in ("pcie-gen3-x4", "1000base-t1"):
             setup = load_setup(ROOT / "scenarios/orin_8295.yaml", [*given, *rules, f"policy={policy}", f"link={link}"])
             source = Sources(setup).fresh()
             words = words or recorded_answers(setup, source)
-            mine = with_lookup(setup, source, words, 4, 3) if "prompt_lookup" in policy else words
+            mine = with_lookup(setup, source, words, looked) if (looked := lookup_of(setup)) else words
             assert differences(setup, mine, source, tables) == [], (policy, link)
             slow = between_passes(replace(setup, networks=()), 86, 17, 100)
             assert differences(slow, mine, source, tables) == [], (policy, link, "between passes")

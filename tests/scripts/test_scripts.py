@@ -35,7 +35,7 @@ def test_every_policy_is_compared_over_the_same_answers(tmp_path: Path) -> None:
         done.stdout.split()
     )
     found = rows(tmp_path / "a.csv")
-    assert {row["group"] for row in found} == {choice.group for choice in all_policies()} - {"tree"}
+    assert {row["group"] for row in found} == {choice.group for choice in all_policies()} - {"tree", "lookahead", "ssd"}
     alone = next(row for row in found if row["variant"] == "target_only")
     assert float(alone["speedup"]) == 1
     for row in found:

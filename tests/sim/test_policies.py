@@ -15,12 +15,11 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import compare_texts, speedup
 from hilsim.measure.parts import requests_in_parts
-from hilsim.sim.policies.prompt_lookup import looked_up
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from tests.scenes import LINK, MS, both, shipped, synthetic, table_setup
 
-POLICIES = [
+CHAINS = [
     "{name: sync, draft_tokens: 4}",
     "{name: adaptive, rule: schedule, draft_tokens: 3}",
     "{name: adaptive, rule: confidence, most: 6}",
@@ -39,6 +38,21 @@ POLICIES = [
     "{name: pipelined, draft_tokens: 2, fallback: {window: 2, rest_tokens: 2, margin: 1.5}}",
     "{name: pearl, draft_tokens: 2, fallback: {window: 2, rest_tokens: 2, margin: 1.5}}",
 ]
+LOOKUPS = [
+    "{name: prompt_lookup, draft_tokens: 4}",
+    "{name: suffix, draft_tokens: 6, factor: 4}",
+    "{name: suffix, draft_tokens: 3, longest_match: 2, fallback: {window: 2, rest_tokens: 2}}",
+    "{name: cascade, draft_tokens: 3}",
+    "{name: cascade, draft_tokens: 2, least: 3}",
+]
+TREES = [
+    "{name: tree, branches: [3, 2]}",
+    "{name: tree, nodes: 9, top: 3, depth: 4}",
+    "{name: lookahead, window: 4, ngram: 4, guesses: 3}",
+    "{name: lookahead, window: 1, ngram: 2, guesses: 2, fallback: {window: 2, rest_tokens: 2, margin: 2.0}}",
+    "{name: ssd, branches: [3, 2], forecasts: models/ssd}",
+]
+POLICIES = [*CHAINS, *TREES]  # that chance has an acceptance for
 
 
 def timed(folder: Path, policy: str, acceptance: float, ratio: float, link_ms: float, *overrides: str) -> Setup:
@@ -118,7 +132,7 @@ def test_answers_are_whole_whatever_the_timing(
     check_tracks(trace)
 
 
-@pytest.mark.parametrize("policy", [*POLICIES, "{name: prompt_lookup, draft_tokens: 4}"])
+@pytest.mark.parametrize("policy", [*CHAINS, *LOOKUPS])
 def test_every_policy_emits_what_the_target_alone_emits(policy: str) -> None:
     setup = shipped("orin_8295", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
                     "workload.max_new_tokens=20", "logits.dtype=float64")  # fmt: skip
@@ -179,7 +193,7 @@ def long_run(folder: Path, policy: str, acceptance: float, ratio: float, link: f
     return trace
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CHAINS)
 @pytest.mark.parametrize(("acceptance", "ratio"), [(0.5, 0.1), (0.8, 0.05), (0.9, 0.5)])
 def test_no_policy_beats_the_general_bound(tmp_path: Path, policy: str, acceptance: float, ratio: float) -> None:
     """Every rejection costs a target step in sequence, every accepted draft a draft step: 1 / ((1 - a) + c a)."""
@@ -244,13 +258,6 @@ def test_expected_value_stops_at_the_staircase(tmp_path: Path) -> None:
     lengths = [closed.drafted for closed in simulate(setup, synthetic(setup)).rounds if closed.drafted]
     assert max(lengths) == 7
     assert sum(lengths) / len(lengths) > 6
-
-
-def test_lookup_proposes_what_followed_last_time() -> None:
-    assert looked_up([1, 2, 3, 4, 9, 2, 3], 2, 3) == (4, 9)
-    assert looked_up([5, 1, 7, 5, 1, 8, 5, 1], 5, 3) == (8, 5, 1)  # the latest occurrence, not the first
-    assert looked_up([1, 2, 3], 4, 3) == ()
-    assert looked_up([], 4, 3) == looked_up([1], 4, 3) == looked_up([1, 1], 0, 2) == ()
 
 
 def test_a_fallback_learns_over_many_short_answers(tmp_path: Path) -> None:

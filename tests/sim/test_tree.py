@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from hilsim.describe.decoding import GumbelMatch, SampleMatch, Sampling, TokenIds
 from hilsim.describe.policy import TargetOnly, Tree
+from hilsim.describe.tree_shape import Branches
 from hilsim.errors import InputError
 from hilsim.measure.metrics import compare_texts, speculation
 from hilsim.measure.parts import requests_in_parts
@@ -24,7 +24,7 @@ from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from tests.networks.test_decoder import SHAPES, randomised
 from tests.scenes import MS, shipped
-from tests.toy import Quick, Table, Text, alone
+from tests.toy import Quick, Text, alone
 
 TOKENS, NODES, PARENTS = [3, 1, 4, 1, 5], [9, 2, 6, 5, 3, 5, 8], [-1, -1, 0, 0, 1, 2, 5]
 # Any unit that takes any width: the shipped scenario with the target on a developer's Orin.
@@ -56,7 +56,7 @@ def test_a_masked_pass_equals_a_pass_for_every_path(config: NetworkConfig, alrea
 def test_the_walk_tells_the_targets_own_text_whatever_the_tree(
     rule: object, request: int, shape: list[tuple[int, int]]
 ) -> None:
-    decisions = Quick(Rules(rule, TokenIds(), Sampling(temperature=1.0)), Trees())  # type: ignore[arg-type]
+    decisions = Quick(Rules(rule, TokenIds(), Sampling(temperature=1.0)))  # type: ignore[arg-type]
     parents = tuple(min(parent, place - 1) for place, (parent, _) in enumerate(shape))
     tree = TokenTree(tuple(token for _, token in shape), parents)
     expected = alone(decisions, request, length=len(shape) + 1)
@@ -65,20 +65,13 @@ def test_the_walk_tells_the_targets_own_text_whatever_the_tree(
     assert len(verdict.margins) == len(path.tokens) + 1
 
 
-class Trees(Table):
-    """Rows of a tree from the table."""
-
-    def tree_rows(self, conversation: int, tokens: list[int], tree: TokenTree) -> list[np.ndarray]:
-        return [self.target[token] for token in (tokens[-1], *tree.tokens)]
-
-
 def test_a_wider_tree_never_holds_less() -> None:
     """The first children are the same, so the path that stands can only grow."""
-    decisions = Quick(Rules(GumbelMatch(), TokenIds(), Sampling(temperature=1.0)), Trees())
+    decisions = Quick(Rules(GumbelMatch(), TokenIds(), Sampling(temperature=1.0)))
     for request in range(200):
         text = Text(request, [1])
         lengths = [
-            len(decisions.verify_tree(text, decisions.draft_tree(text, branches))[0].tokens)
+            len(decisions.verify_tree(text, decisions.draft_tree(text, Branches(branches)))[0].tokens)
             for branches in ((1, 1), (2, 1), (2, 2), (4, 4))
         ]
         assert all(a <= b for a, b in pairwise(lengths))
@@ -168,10 +161,3 @@ def test_a_unit_that_takes_a_mask_runs_a_tree() -> None:
     setup = shipped("orin_8295", "policy={name: tree, branches: [3, 2]}", "target.chip=snapdragon-8-gen-3",
                     "target.widths=[1, 16, 128]")  # fmt: skip
     assert isinstance(setup.scenario.policy, Tree)
-
-
-def test_synthetic_logits_know_no_tree(tmp_path: Path) -> None:
-    from tests.scenes import table_setup
-
-    with pytest.raises(InputError, match="policy tree with synthetic logits"):
-        table_setup(tmp_path, "policy={name: tree, branches: [2]}")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hilsim.commands.main import guarded
 from hilsim.describe.decoding import Accept, Payload, Sampling
 from hilsim.describe.figure import Record
+from hilsim.describe.tree_shape import Branches
 from hilsim.errors import BrokenLogits, ScenarioError
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.output import EngineFault, named_tensor
@@ -121,7 +122,7 @@ def test_a_tree_s_rows_are_looked_at_as_well(position: int) -> None:
     with pytest.raises(BrokenLogits, match=f"request {REQUEST}, position {position}:"):
         decisions("gumbel", Planted("target", position, math.nan)).verify_tree(text, tree)
     with pytest.raises(BrokenLogits, match="draft: request"):
-        decisions("gumbel", Planted("draft", 4, math.nan)).draft_tree(text, (2, 1))
+        decisions("gumbel", Planted("draft", 4, math.nan)).draft_tree(text, Branches((2, 1)))
 
 
 @pytest.mark.parametrize("rule", ["greedy", "ratio", "gumbel", "sample_match"])

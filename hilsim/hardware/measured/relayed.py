@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hilsim.describe.tree_shape import TreeShape
 from hilsim.sampling.proposals import (
     Draft,
     Prefix,
@@ -39,8 +40,8 @@ class ObservedSource(Relay):
             self.observe(role, prefix.index, prefix.tokens)
         return self.source.next_token(prefix)
 
-    def draft_tree(self, prefix: Prefix, branches: Sequence[int]) -> TokenTree:
-        found = self.grower.draft_tree(prefix, branches)
+    def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
+        found = self.grower.draft_tree(prefix, shape)
         self.observe("draft", prefix.index, [*prefix.tokens, *found.tokens])
         return found
 

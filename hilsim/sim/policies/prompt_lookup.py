@@ -1,44 +1,47 @@
-"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM): drafts what followed the last tokens earlier.
+"""Prompt lookup (Saxena 2023; n-gram speculation in vLLM) and suffix decoding (Oliaro et al. 2411.04975).
 
-No draft model and no link: the target's own chip looks the tokens up; next to a step of the model that costs nothing.
+Both draft what followed the last tokens earlier: prompt lookup in this conversation, the last time; suffix decoding in
+all conversations so far, most often. No draft model and no link: the target's own chip looks the tokens up; next to a
+step of the model that costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from hilsim.describe.policy import PromptLookup
+from hilsim.describe.policy import PromptLookup, Suffix
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
+from hilsim.sim.lookup import Followers, LastPlaces
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext, decode, send_verdict, target_step, verify
 
 
 def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -> Process:
     """Verify what the conversation itself proposes; where it proposes nothing, decode."""
+    index = LastPlaces(policy.longest_match)
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
-        proposed = Draft(looked_up(request.tokens, most, policy.longest_match))
-        if not proposed.tokens:
-            yield from decode(context, request)
-            continue
-        start, before = context.now, len(request.tokens)
-        verdict, step = verify(context, request, proposed)
-        yield from target_step(context, request, step)
-        if context.elsewhere:
-            yield from send_verdict(context, request)
-        opened = context.judge(request, start, proposed, verdict, step.cached)
-        context.close(request, opened, delivered_ns=context.now)
-        request.after_block(before, len(proposed.tokens), verdict.accepted)
+        yield from verified_alone(context, request, Draft(index.proposed(request, request.begins, most)))
 
 
-def looked_up(tokens: Sequence[int], most: int, longest_match: int) -> tuple[int, ...]:
-    """At most `most` tokens that followed the last occurrence of the longest match of the last tokens, or none."""
-    if most <= 0:
-        return ()
-    for size in range(min(longest_match, len(tokens) - 1), 0, -1):
-        wanted = list(tokens[-size:])
-        for start in range(len(tokens) - size - 1, -1, -1):
-            if list(tokens[start : start + size]) == wanted:
-                return tuple(tokens[start + size : start + size + most])
-    return ()
+def suffix(context: RunContext, request: Request, policy: Suffix) -> Process:
+    """Verify what all conversations so far propose; where they propose nothing, decode."""
+    past = context.kept.setdefault("suffix", Followers(policy.longest_match, policy.factor, policy.least_share))
+    while request.speculates:
+        most = min(policy.draft_tokens, request.room - 1)
+        yield from verified_alone(context, request, Draft(past.proposed(request, request.begins, most)))
+    past.follow(request, request.begins)
+
+
+def verified_alone(context: RunContext, request: Request, proposed: Draft) -> Process:
+    """A round of the target's chip alone: verify what it has proposed itself, or decode where that is nothing."""
+    if not proposed.tokens:
+        yield from decode(context, request)
+        return
+    start, before = context.now, len(request.tokens)
+    verdict, step = verify(context, request, proposed)
+    yield from target_step(context, request, step)
+    if context.elsewhere:
+        yield from send_verdict(context, request)
+    opened = context.judge(request, start, proposed, verdict, step.cached)
+    context.close(request, opened, delivered_ns=context.now)
+    request.after_block(before, len(proposed.tokens), verdict.accepted)

@@ -10,11 +10,14 @@ from hilsim.describe.policy import Own, Policy
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.adaptive import adaptive
 from hilsim.sim.policies.asynchronous import asynchronous
+from hilsim.sim.policies.cascade import cascade
 from hilsim.sim.policies.fallback import PolicyFunction, with_fallback
+from hilsim.sim.policies.lookahead import lookahead
 from hilsim.sim.policies.own import loaded
 from hilsim.sim.policies.pearl import pearl
 from hilsim.sim.policies.pipelined import pipelined
-from hilsim.sim.policies.prompt_lookup import prompt_lookup
+from hilsim.sim.policies.prompt_lookup import prompt_lookup, suffix
+from hilsim.sim.policies.ssd import ssd
 from hilsim.sim.policies.sync import sync
 from hilsim.sim.policies.target_only import target_only
 from hilsim.sim.policies.tree import tree
@@ -29,7 +32,11 @@ POLICIES: dict[str, Callable[[RunContext, Request, Any], Process]] = {
     "async": asynchronous,
     "pipelined": pipelined,
     "prompt_lookup": prompt_lookup,
+    "suffix": suffix,
+    "cascade": cascade,
     "tree": tree,
+    "lookahead": lookahead,
+    "ssd": ssd,
 }
 
 

@@ -17,14 +17,19 @@ from hilsim.sim.steps import RunContext, decode, draft, send_drafts, target_step
 def sync(context: RunContext, request: Request, policy: Sync) -> Process:
     """Draft on one chip, verify on the other, until the request is answered."""
     while request.speculates:
-        # The target adds a token of its own, so the last round must not draft more than what is then left.
-        count = min(policy.draft_tokens, request.room - 1)
-        if count == 0:
-            yield from decode(context, request)
-            continue
-        start = context.now
-        proposed = yield from draft(context, request, count)
-        yield from verified(context, request, start, proposed)
+        yield from round_of(context, request, policy.draft_tokens)
+
+
+def round_of(context: RunContext, request: Request, draft_tokens: int) -> Process:
+    """Draft so many tokens, or as many as are of use, and verify them."""
+    # The target adds a token of its own, so the last round must not draft more than what is then left.
+    count = min(draft_tokens, request.room - 1)
+    if count == 0:
+        yield from decode(context, request)
+        return
+    start = context.now
+    proposed = yield from draft(context, request, count)
+    yield from verified(context, request, start, proposed)
 
 
 def verified(context: RunContext, request: Request, start_ns: int, proposed: Draft) -> Process:

@@ -1,6 +1,6 @@
-"""A token tree of fixed shape (SpecInfer 2305.09781, Sequoia 2402.12374): more guesses a round, one masked verify.
+"""A token tree (SpecInfer 2305.09781, Sequoia 2402.12374, EAGLE-2 2406.16858): more guesses a round, one masked verify.
 
-draft chip   ▓root▓▓level 1▓▓level 2▓       a pass a level, as many rows as the level above has nodes
+draft chip   ▓root▓▓level 1▓▓level 2▓       a pass a level, as many rows as nodes of the level above are read on from
 link                                 ▸ids▸           ◂path and token◂
 target chip                                ▓all nodes▓
 
@@ -10,11 +10,9 @@ Both chips retain the keys and values of the accepted path; moving them together
 
 from __future__ import annotations
 
-from itertools import accumulate
-from operator import mul
-
 from hilsim.cost.step import Phase
-from hilsim.describe.policy import Tree
+from hilsim.describe.policy import Tree, TreePolicy
+from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext, decode, inform, send_drafts, target_step, tell
@@ -22,37 +20,49 @@ from hilsim.sim.steps import RunContext, decode, inform, send_drafts, target_ste
 
 def tree(context: RunContext, request: Request, policy: Tree) -> Process:
     """Draft a tree, verify it whole, keep one path, until the request is answered."""
-    nodes = list(accumulate(policy.branches, mul))  # of each level
     while request.speculates:
         # The target adds a token of its own, so deeper levels are never used; the graph's shape is fixed.
-        depth = min(len(policy.branches), request.room - 1)
-        if depth == 0:
+        shape = policy.shape.cut(request.room - 1)
+        if shape.depth == 0:
             yield from decode(context, request)
             continue
         yield from inform(context, request)
-        start, before, cached = context.now, len(request.tokens), request.target_cached
-        proposed = context.trees.draft_tree(request, policy.branches[:depth])
+        start, before = context.now, len(request.tokens)
+        proposed = context.trees.draft_tree(request, shape)
         slot, rows, read = context.draft, before - request.draft_cached, request.draft_cached
-        for level in range(depth):
-            # Every node of a level has children, so logits of all its rows are wanted.
+        for level, (_, read_on) in enumerate(shape.growth):
+            # Every node that is read has children, so logits of all its rows are wanted.
             step = slot.step(Phase.DRAFT, rows, read, tree=level > 0, logits=rows if level > 0 else None)
             yield from slot.work(step, request.cause, before + level)
-            rows, read = nodes[level], read + rows
+            rows, read = read_on, read + rows
         yield from send_drafts(context, request, proposed)
-        path, verdict = context.trees.verify_tree(request, proposed)
-        step = context.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached, tree=True)
-        yield from target_step(context, request, step)
-        opened = context.commit(
-            request,
-            start,
-            verdict.tokens(path),
-            verdict.margins,
-            drafted=len(proposed.tokens),
-            accepted=verdict.accepted,
-            depth=depth,
-            single_ns=context.board.target.single_ns(cached),
-        )
+        opened, verdict = yield from verified_tree(context, request, policy, start, proposed, shape.depth)
         standing = before + verdict.accepted
-        request.target_cached = min(standing, len(request.tokens) - 1)
-        request.draft_cached = min(standing, before + depth - 1, len(request.tokens) - 1)
-        yield from tell(context, request, opened, policy.nodes + 1, path=verdict.accepted)
+        request.draft_cached = min(standing, before + shape.depth - 1, len(request.tokens) - 1)
+        yield from tell(context, request, opened, policy.shape.nodes + 1, path=verdict.accepted)
+
+
+def verified_tree(
+    context: RunContext, request: Request, policy: TreePolicy, start_ns: int, proposed: TokenTree, depth: int
+) -> Process:
+    """One masked pass over as many rows as the policy's graph has, and its verdict, committed.
+
+    Returns the open `Round` and the `Verdict`. `depth` is how many tokens might have been accepted.
+    """
+    before, cached, target = len(request.tokens), request.target_cached, context.board.target
+    path, verdict = context.trees.verify_tree(request, proposed)
+    yield from target_step(
+        context, request, target.step(Phase.VERIFY, before - cached + policy.rows - 1, cached, tree=True)
+    )
+    opened = context.commit(
+        request,
+        start_ns,
+        verdict.tokens(path),
+        verdict.margins,
+        drafted=proposed.candidates,
+        accepted=verdict.accepted,
+        depth=depth,
+        single_ns=target.single_ns(cached),
+    )
+    request.target_cached = min(before + verdict.accepted, len(request.tokens) - 1)
+    return opened, verdict

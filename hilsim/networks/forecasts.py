@@ -1,0 +1,154 @@
+"""Forecast tokens of self-speculative decoding: trained embeddings behind a token that predict the tokens to come.
+
+`embeddings` (forecast tokens, hidden) are read like any token's; `keys` and `values` (layers, kv_heads, prefix,
+head_dim) are the forecast prefix: further positions of every layer's cache that forecast tokens alone attend to
+(`forecast-prefix` in Genie). The network itself is not changed, so its own rows are what they were.
+
+Folder: config.json with `model_type` "hilsim_forecasts" and the digest of the target's weights, model.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hilsim.describe.config_json import CONFIG, read_object, require_folder
+from hilsim.errors import CheckpointError, Fault
+from hilsim.files import WEIGHTS, weights_digest, written
+from hilsim.networks.decoder import Array, Decoder, view
+from hilsim.networks.network import KVCache, Network, NetworkConfig, RowLayout, layout_of
+from hilsim.networks.tensors import load_tensors
+
+MODEL_TYPE = "hilsim_forecasts"
+TRAIN = "Train them for this target: python -m hilsim train --forecasts."
+
+
+class Forecasts(nn.Module):
+    """The trained parts: embeddings, and keys and values of the forecast prefix."""
+
+    def __init__(self, config: NetworkConfig, tokens: int, prefix: int):
+        super().__init__()
+        cached = (config.layers, config.kv_heads, prefix, config.head_dim)
+        self.embeddings = nn.Parameter(torch.zeros(tokens, config.hidden_size))
+        self.keys, self.values = nn.Parameter(torch.zeros(cached)), nn.Parameter(torch.zeros(cached))
+
+    @property
+    def tokens(self) -> int:
+        """Forecast tokens after a node."""
+        return len(self.embeddings)
+
+    def embedded(self, network: Network, tokens: Sequence[int]) -> Tensor:
+        """Rows (tokens, hidden) of tokens, of which -1 is the first forecast token, -2 the second."""
+        assert min(tokens) >= -self.tokens, f"more forecast tokens than the {self.tokens} that were trained"
+        return torch.cat((network.embedding.weight, self.embeddings.flip(0)))[list(tokens)]
+
+    def layout(self, plain: RowLayout, forecast: Tensor) -> RowLayout:
+        """A layout with the prefix before all positions; `forecast` (rows,) says which rows attend to it."""
+        prefix = self.keys.shape[2]
+        near = plain.positions.max().expand(prefix)  # within every attention window
+        seen = torch.cat((forecast[:, None].expand(-1, prefix), plain.visible), dim=1)
+        return RowLayout(plain.positions, torch.cat((near, plain.key_positions)), seen)
+
+    def layout_at(self, cached: int, at: Tensor) -> RowLayout:
+        """Forecast tokens after each of the places `at` in a cache, which see what is cached up to there."""
+        count = self.tokens
+        plain = layout_of(cached, [row - 1 if row % count else -1 for row in range(len(at) * count)])
+        places = at.repeat_interleave(count)
+        plain.visible[:, :cached] = torch.arange(cached) <= places[:, None]
+        positions = places + 1 + torch.arange(count).repeat(len(at))
+        plain = RowLayout(positions, torch.cat((torch.arange(cached), positions)), plain.visible)
+        return self.layout(plain, torch.ones(len(positions), dtype=torch.bool))
+
+    def through(self, network: Network, x: Tensor, cache: KVCache, layout: RowLayout) -> tuple[Tensor, list[Tensor]]:
+        """Rows `x` (batch x rows, hidden) through every layer, behind what a cache holds, which stays as it is.
+
+        Returns logits (batch, rows, vocabulary), and by layer keys and values (2, batch, kv_heads, rows, head_dim).
+        """
+        rows, batch, config = len(layout.positions), cache.keys.shape[1], network.config
+        cos, sin = (table[layout.positions] for table in network.rotary(cache.length + rows, cache.context))
+        written_rows = []
+        room = x.new_zeros(batch, config.kv_heads, rows, config.head_dim)
+        for index, block in enumerate(network.blocks):
+            keys, values = (
+                torch.cat((prefix[index].expand(batch, -1, -1, -1), known[index, :, :, : cache.length], room), dim=2)
+                for prefix, known in ((self.keys, cache.keys), (self.values, cache.values))
+            )
+            x = block(x, cos, sin, (keys, values), layout)
+            written_rows.append(torch.stack((keys[:, :, -rows:], values[:, :, -rows:])))
+        x = F.rms_norm(x, (config.hidden_size,), network.norm, config.rms_eps)
+        return network.head(x).view(batch, rows, -1), written_rows
+
+
+class ForecastingDecoder(Decoder):
+    """A sequence under way whose trees may hold forecast tokens."""
+
+    def __init__(self, network: Network, capacity: int, forecasts: Forecasts):
+        super().__init__(network, capacity)
+        self.forecasts = forecasts
+
+    @torch.inference_mode()
+    def feed_tree(self, tokens: Sequence[int], nodes: Sequence[int], parents: Sequence[int]) -> list[Array]:
+        """As `Decoder.feed_tree`; nodes below 0 are forecast tokens."""
+        if min(nodes, default=0) >= 0:
+            return super().feed_tree(tokens, nodes, parents)
+        start, chain = self.length, len(tokens)
+        fed = [*tokens, *nodes]
+        seen = [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
+        layout = self.forecasts.layout(layout_of(start, seen), torch.tensor(fed) < 0)
+        x = self.forecasts.embedded(self.network, fed)
+        logits, written_rows = self.forecasts.through(self.network, x, self.cache, layout)
+        self.cache.reserve(start + chain)
+        for index, (keys, values) in enumerate(written_rows):
+            self.cache.keys[index, :, :, start : start + chain] = keys[:, :, :chain]
+            self.cache.values[index, :, :, start : start + chain] = values[:, :, :chain]
+        self.cache.length = start + chain
+        return list(view(logits[0, chain - 1 :]))
+
+
+def load_forecasts(folder: Path, network: Network, target: Path) -> Forecasts:
+    """The forecast tokens in a folder, for the network of the folder `target`. Raises `CheckpointError`."""
+    require_folder(folder)
+    document = read_object(folder / CONFIG)
+    if document.get("model_type") != MODEL_TYPE:
+        found = f"model_type {document.get('model_type')!r}"
+        raise CheckpointError([Fault(str(folder / CONFIG), "model_type", found, repr(MODEL_TYPE), TRAIN)])
+    if document.get("target_digest") != (digest := weights_digest(target)):
+        found = f"forecast tokens of another target (weights {str(document.get('target_digest'))[:12]})"
+        raise CheckpointError(
+            [Fault(str(folder / CONFIG), "target_digest", found, f"{target}, {str(digest)[:12]}", TRAIN)]
+        )
+    tensors = load_tensors(folder)
+    sizes = {"forecast_tokens": 0, "prefix": 0} | {key: document.get(key) for key in ("forecast_tokens", "prefix")}
+    if not all(isinstance(size, int) and 0 <= size <= 64 for size in sizes.values()):
+        raise CheckpointError(
+            [Fault(str(folder / CONFIG), "forecast_tokens, prefix", str(sizes), "two numbers up to 64")]
+        )
+    forecasts = Forecasts(network.config, int(document["forecast_tokens"]), int(document["prefix"]))
+    wanted = {name: tuple(tensor.shape) for name, tensor in forecasts.state_dict().items()}
+    if (found_shapes := {name: tuple(tensor.shape) for name, tensor in tensors.items()}) != wanted:
+        raise CheckpointError(
+            [Fault(str(folder / WEIGHTS), "", str(found_shapes), f"tensors of shapes {wanted}", TRAIN)]
+        )
+    forecasts.load_state_dict(tensors)
+    return forecasts.to(network.cos.dtype).requires_grad_(False)
+
+
+def save_forecasts(forecasts: Forecasts, folder: Path, target: Path) -> None:
+    """Write the folder; weights as float16, to which they should have been rounded before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "model_type": MODEL_TYPE,
+        "target_digest": weights_digest(target),
+        "forecast_tokens": forecasts.tokens,
+        "prefix": forecasts.keys.shape[2],
+    }
+    with written(folder / CONFIG) as path:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    with written(folder / WEIGHTS) as path:
+        save_file({name: tensor.half().contiguous() for name, tensor in forecasts.state_dict().items()}, path)
