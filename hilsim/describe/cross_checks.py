@@ -12,7 +12,7 @@ from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
 from hilsim.describe.policy import Tree
 from hilsim.describe.profile import load_profile
-from hilsim.describe.scenario import Lengths, Scenario
+from hilsim.describe.scenario import HeadPlacement, Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -37,6 +37,11 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     if (cut := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
         faults.append(Fault(file, "payload.k", str(cut), expected, "For all of them full_rows needs no ids."))
+    if draft is not None and isinstance(draft.placement, HeadPlacement):
+        entries = draft.placement.head_entries or 0
+        if entries > target.model.vocabulary.entries:
+            expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
+            faults.append(Fault(file, "draft.head_entries", str(entries), expected, "Leave it out for all of them."))
     for placed in (target, draft):
         if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
             expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
@@ -134,6 +139,10 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
             yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
         if backend.backend == SIMULATED:
             continue
+        head = next((one for one in roles.values() if one.head_kind is not None), None)
+        if head is not None and (head.chip.name, head.unit_name) in meant:
+            found, remedy = f"{backend.backend}, with a draft head there", "Use a draft model, or simulate the unit."
+            yield Fault(file, f"units.{name}.backend", found, f"{SIMULATED}: boards run whole models", remedy)
         place = f"units.{name}.words"
         warm = scenario.sampling.temperature > 0 or scenario.sampling.repetition_penalty is not None
         if backend.words == "tokens" and warm:

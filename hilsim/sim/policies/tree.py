@@ -14,10 +14,11 @@ from itertools import accumulate
 from operator import mul
 
 from hilsim.cost.step import Phase
+from hilsim.describe.drafting import level_passes
 from hilsim.describe.policy import Tree
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, inform, send_drafts, target_step, tell
+from hilsim.sim.steps import RunContext, decode, draft_passes, inform, send_drafts, target_step, tell
 
 
 def tree(context: RunContext, request: Request, policy: Tree) -> Process:
@@ -32,12 +33,8 @@ def tree(context: RunContext, request: Request, policy: Tree) -> Process:
         yield from inform(context, request)
         start, before, cached = context.now, len(request.tokens), request.target_cached
         proposed = context.trees.draft_tree(request, policy.branches[:depth])
-        slot, rows, read = context.draft, before - request.draft_cached, request.draft_cached
-        for level in range(depth):
-            # Every node of a level has children, so logits of all its rows are wanted.
-            step = slot.step(Phase.DRAFT, rows, read, tree=level > 0, logits=rows if level > 0 else None)
-            yield from slot.work(step, request.cause, before + level)
-            rows, read = nodes[level], read + rows
+        executed = level_passes(context.head, tuple(nodes[:depth]), before - request.draft_cached)
+        yield from draft_passes(context, request, executed, branching=True)
         yield from send_drafts(context, request, proposed)
         path, verdict = context.trees.verify_tree(request, proposed)
         step = context.board.target.step(Phase.VERIFY, before - cached + policy.nodes, cached, tree=True)
@@ -52,7 +49,5 @@ def tree(context: RunContext, request: Request, policy: Tree) -> Process:
             depth=depth,
             single_ns=context.board.target.single_ns(cached),
         )
-        standing = before + verdict.accepted
-        request.target_cached = min(standing, len(request.tokens) - 1)
-        request.draft_cached = min(standing, before + depth - 1, len(request.tokens) - 1)
+        request.after_verdict(before, depth, verdict.accepted, context.head)
         yield from tell(context, request, opened, policy.nodes + 1, path=verdict.accepted)
