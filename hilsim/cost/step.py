@@ -206,14 +206,16 @@ def execution_cost(
     """Cost of one execution of `rows` rows for each of `sequences`; `reading` where they are a prompt's.
 
     `stored` positions of cache are read, a row attends to `visible` of them on average, and `head_rows` logits rows
-    are made, by several output heads together; all of these per sequence. Weights are read once whatever the number of rows and sequences, those of
-    experts that a row goes through. Recurrent states are read and written once a pass, and where rows may be rejected
-    written after every one of them, since a state cannot be rewound. Adapters are read in 16 bits.
+    are made, by several output heads together; all of these per sequence. Weights are read once whatever the number of
+    rows and sequences, those of experts that a row goes through. Recurrent states are read and written once a pass, and
+    where rows may be rejected written after every one of them, since a state cannot be rewound. Adapters are read in
+    16 bits.
     """
     shape = model.architecture
     all_rows = rows * sequences
     body, head = read_weights(shape, all_rows), head_weights(model)
-    wide, rows_a_head = all_rows > si(unit.narrow_rows, 1), ceil(head_rows * sequences / model.rows_a_position)
+    wide = all_rows > si(unit.narrow_rows, 1)
+    rows_a_head = ceil(head_rows * sequences / model.rows_a_position)
     computed, head_computed = in_tiles(all_rows, unit), in_tiles(rows_a_head, unit)
     memory_rate = precision.memory_rate.si
     states = 2 if reading else 1 + rows

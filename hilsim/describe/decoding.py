@@ -201,7 +201,7 @@ def guarantee_of(
         why = "acceptance depends on the block, so the text is another one of the same distribution"
         return Guarantee("law", why + quantised)
     if head and accept.rule not in MATCHING:
-        why = "what a draft head proposes depends on where rounds end, so the text is another one of the same distribution"
+        why = "a draft head's tokens depend on where rounds end, so the text is another one of the same distribution"
         return Guarantee("law", why + quantised)
     return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + quantised)
 

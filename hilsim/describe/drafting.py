@@ -1,20 +1,20 @@
-"""Draft heads: small networks over the target's hidden states; the shapes they are deployed in, and what they run a round.
+"""Draft heads, small networks over the target's hidden states: the shapes they are deployed in, what they run a round.
 
 With h the target's width and its other sizes as they are in one layer:
 
-| kind   | reads of a token             | weights beside those of its layers            | output head             | passes  |
-| eagle  | 1 hidden state               | 2h x h: fused with the token's embedding      | its own                 | a token |
-| eagle3 | 3 hidden states              | 3h x h: fused; query, key and value once more | its own                 | a token |
-| mtp    | 1 hidden state               | as eagle                                      | the target's            | a token |
-| medusa | 1 state, of the last token   | h x h a residual block, in place of layers    | one a position, its own | one     |
-| block  | as many states as it has layers | layers x h x h: fused                      | the target's            | one     |
+| kind   | reads of a token         | weights beside those of its layers     | output head             | passes  |
+| eagle  | 1 state                  | 2h x h: fused with the embedding       | its own                 | a token |
+| eagle3 | 3 states                 | 3h x h: fused; wider first projections | its own                 | a token |
+| mtp    | 1 state                  | as eagle                               | the target's            | a token |
+| medusa | 1, of the last token     | h x h a residual block, no layers      | one a position, its own | one     |
+| block  | as many as it has layers | layers x h x h: fused                  | the target's            | one     |
 
 Sources: EAGLE (arXiv 2401.15077), EAGLE-3 (2503.01840, and its layer in vllm `llama_eagle3.py`), MTP (DeepSeek-V3,
-2412.19437, section 2.2), Medusa (2401.10774), DFlash (2602.06036, z-lab/Qwen3-8B-DFlash-b16). What eagle3 has beside its
-layer is held and not timed: states are fused once a round, outside the graph, and with the wider projections measured
-rounds were predicted 5 % too long in place of 4 (TensorRT-Edge-LLM, batch 8).
+2412.19437, section 2.2), Medusa (2401.10774), DFlash (2602.06036, z-lab/Qwen3-8B-DFlash-b16). What eagle3 has beside
+its layer is held and not timed: states are fused once a round, outside the graph; its first query, key and value read
+states and embedding side by side, and with them published rounds came out 5 % too long in place of 4 (batch 8).
 
-A trimmed head (FR-Spec, arXiv 2502.14856) has logits of its `entries` alone and holds those rows itself, whatever the kind.
+A trimmed head (FR-Spec, arXiv 2502.14856) has logits of its `entries` alone and holds those rows itself.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from hilsim.describe.decoding import (
 from hilsim.describe.drafting import ONE_PASS, HeadKind
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
 from hilsim.describe.head import LOGITS, Head
-from hilsim.describe.names import key, split_name
+from hilsim.describe.names import agree
 from hilsim.describe.policy import Policy, most_drafted
 from hilsim.describe.published import Published
 from hilsim.errors import Misfit, Misfits
@@ -206,11 +206,6 @@ class Lengths(Record):
     talkers: int = Field(default=1, ge=1, le=64)
 
 
-def one_spelling(one: str, other: str) -> bool:
-    """Whether two spellings of a chip can mean the same: all but case and signs between letters and digits agree."""
-    return key(split_name(one)) == key(split_name(other))
-
-
 class Scenario(Record):
     """Everything one run needs; names of chips, links and models are looked up in their folders."""
 
@@ -268,7 +263,7 @@ class Scenario(Record):
             yield Misfit(
                 f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
             )
-        if self.draft is not None and self.link is None and not one_spelling(self.target.chip, self.draft.chip):
+        if self.draft is not None and self.link is None and not agree(self.target.chip, self.draft.chip):
             yield Misfit("a draft but no link", "one of chips/links, or both models on one chip")
         if isinstance(self.draft, HeadPlacement):
             yield from self._of_head(self.draft)
@@ -284,17 +279,15 @@ class Scenario(Record):
         policy, kind = self.policy, head.head_kind
         if policy.drafts_ahead:
             yield Misfit(
-                f"policy {policy.name} with a draft head, which reads the target's hidden states: it cannot draft ahead "
-                "of the verdict",
+                f"policy {policy.name} with a draft head, which reads the target's hidden states: it cannot draft "
+                "ahead of the verdict",
                 "sync, adaptive or tree, or a draft model",
             )
         elif not policy.needs_draft and policy.name != "target_only":
             yield Misfit(f"policy {policy.name} with a draft head, which it never asks", "no draft, or sync")
         if head.positions is not None and (most := most_drafted(policy)) > head.positions:
-            yield Misfit(
-                f"policy {policy.name} with up to {most} drafted tokens, and a {kind} head of {head.positions} positions",
-                f"at most {head.positions}, or more positions",
-            )
+            found = f"policy {policy.name} with up to {most} drafted tokens, and {kind} of {head.positions} positions"
+            yield Misfit(found, f"at most {head.positions}, or more positions")
         if self.verify_at == "draft":
             yield Misfit("verify_at draft with a draft head, which waits for the target's pass anyway", "target")
         if self.logits.source == "transcript":

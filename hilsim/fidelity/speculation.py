@@ -12,7 +12,8 @@ speculative-decoding guide of 0.10.0 and `llmInferenceSpecDecodeRuntime.cpp`):
 - EAGLE3 has a head of 32,000 entries and drafts a tree: five passes over the whole padded tree of 60 positions, logits
   of the ten newest, and one over the at most seven tokens accepted before. It verifies 60.
 - MTP drafts a chain and verifies one position more.
-- DFlash drafts a block of 16, the last committed token among them, in fp16 (z-lab/Qwen3-8B-DFlash-b16), and verifies 16.
+- DFlash drafts a block of 16, the last committed token among them, in fp16 (z-lab/Qwen3-8B-DFlash-b16), and verifies
+  16.
 - SSD (Genie) needs no draft: its graph of 32 positions reads the tree and the tokens that forecast the next one.
 """
 

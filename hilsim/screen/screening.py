@@ -1,7 +1,8 @@
 """Fast timing (screening): a run without an event queue, equal to the event simulation to the nanosecond.
 
-For one conversation at a time, no jitter, no fallback, policies whose rounds are sums and maxima (all shipped ones except
-`async`, `pipelined` and `tree`), and draft heads that run a pass a token on the target's chip. For anything else `refusal` gives the reason; `sim.run.simulate` runs it.
+For one conversation at a time, no jitter, no fallback, policies whose rounds are sums and maxima (all shipped ones
+except `async`, `pipelined` and `tree`), and draft heads that run a pass a token on the target's chip. For anything
+else `refusal` gives the reason; `sim.run.simulate` runs it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Memory:
 
 
 class Board:
-    """All simulated hardware of a run. `up` runs from the draft's chip to the target's, `down` back; None without a link."""
+    """All simulated hardware of a run. `up` runs from the draft's chip to the target's, `down` back, if a link is."""
 
     def __init__(
         self,

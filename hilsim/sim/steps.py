@@ -270,7 +270,7 @@ def draft_step(
     *,
     tree: bool = False,
 ) -> Process:
-    """A pass of the draft over `rows`, those that its cache lacks where none are given; it proposes from `position` on."""
+    """A pass of the draft over `rows`, or over all that its cache lacks; it proposes from `position` on."""
     slot = context.draft
     step = slot.step(Phase.DRAFT, position - cached if rows is None else rows, cached, tree, logits)
     return slot.work(step, request.cause, position)
