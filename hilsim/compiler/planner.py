@@ -49,8 +49,8 @@ def decoder_graph(placed: Placed, site: CompileSite, context: int, name: str, ro
 
 def config_of(placed: Placed, context: int) -> NetworkConfig:
     """The meta model's configuration; that of a draft head's stand-in is of no decoder."""
-    no_decoder = placed.stand_in is None or placed.head_kind is not None
-    stand_in = None if no_decoder else load_config(placed.stand_in)
+    folder = placed.stand_in if placed.head_kind is None else None
+    stand_in = None if folder is None else load_config(folder)
     return deployed_config(placed.model, stand_in, context)
 
 

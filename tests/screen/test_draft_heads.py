@@ -31,7 +31,7 @@ SETUPS = {
 }
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(list(SETUPS)),
     policy=st.one_of(
