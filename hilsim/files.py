@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import hashlib
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from hilsim.errors import Fault, InputError, Misfit
 MAX_TEXT_BYTES = 64 * 2**20
 MOST_NAME_BYTES = 255  # of one name in a path, on every usual file system
 MOST_FOLDERS = 200  # in each other; pathlib makes them by recursion
+WEIGHTS, PIECE_BYTES = "model.safetensors", 2**20  # of a checkpoint folder; read at a time
 VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 # Byte order marks as spreadsheets and Windows editors write them; UTF-32's begins with UTF-16's, so it comes first.
 MARKS = {
@@ -223,3 +225,16 @@ def kept_folder() -> Path:
     if own:
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"
+
+
+def weights_digest(folder: Path) -> str | None:
+    """SHA-256 of model.safetensors, or of all shards in the order of their names; None where there are none."""
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while piece := stream.read(PIECE_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -82,7 +82,9 @@ def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Noti
 
     scenario, ends = setup.scenario, stand_ins.tokenizer.end_tokens
     assert isinstance(scenario.workload, Conversations)
-    assert stand_ins.draft is not None
+    if stand_ins.draft is None:
+        expected = "a draft model: what a head proposes depends on how much is verified, not on its position alone"
+        raise InputError([Fault(setup.file, "draft.stand_in", "a draft head", expected, "Run heads live.")])
     rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     choices = Choices(rules, scenario.seed, cached_positions=None)  # drafts from many places come by a position
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hilsim.describe.setup import Setup
-from hilsim.hardware.agent.digests import weights_digest
+from hilsim.files import weights_digest
 from hilsim.hardware.measured.quality import quality_warnings, sample_of
 from hilsim.hardware.measured.rig import Rig, RigUnit
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from hilsim.files import written
+from hilsim.networks.draft_head import DraftHead
 from hilsim.networks.network import Network
 from hilsim.training.corpus import Tokens, rows
 
@@ -44,7 +45,7 @@ class Schedule:
         return self.peak_rate * (self.final_share + (1.0 - self.final_share) * cosine)
 
 
-def initialise(network: Network, seed: int) -> None:
+def initialise(network: Network | DraftHead, seed: int) -> None:
     """Normal(0, 0.02) matrices, residual outputs scaled down by depth (GPT-2), norms at one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -53,13 +54,13 @@ def initialise(network: Network, seed: int) -> None:
                 continue
             scale = 0.02
             if name.endswith(("attention.output.weight", "down.weight")):
-                scale /= math.sqrt(2 * network.config.layers)
+                scale /= math.sqrt(2 * max(1, network.config.layers))
             parameter.normal_(0.0, scale, generator=generator)
 
 
 def fit(
     name: str,
-    networks: Sequence[Network],
+    networks: Sequence[Network | DraftHead],
     losses: Callable[[Tensor], list[Tensor]],
     sequences: list[Tokens],
     schedule: Schedule,
@@ -144,14 +145,14 @@ def fit(
             save()
 
 
-def decay_groups(network: Network) -> list[dict[str, object]]:
+def decay_groups(network: nn.Module) -> list[dict[str, object]]:
     """Weight decay on matrices, none on norms."""
     matrices = [parameter for parameter in network.parameters() if parameter.dim() >= 2]
     norms = [parameter for parameter in network.parameters() if parameter.dim() < 2]
     return [{"params": matrices, "weight_decay": 0.1}, {"params": norms, "weight_decay": 0.0}]
 
 
-def round_to_half(network: Network) -> None:
+def round_to_half(network: nn.Module) -> None:
     """Round every weight to what float16 can hold, so that the stored checkpoint is exactly this network."""
     with torch.no_grad():
         for parameter in network.parameters():

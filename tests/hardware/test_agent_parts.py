@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from hilsim.errors import InputError
+from hilsim.files import weights_digest
 from hilsim.hardware.agent.checkpoint import Checkpoint
-from hilsim.hardware.agent.digests import tokenizer_digest, weights_digest
+from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.hardware.agent.sensors import Sensors
 from hilsim.hardware.agent.subprocess_engine import RuntimeFault, Subprocess

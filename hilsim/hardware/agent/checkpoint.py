@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hilsim.errors import Fault, InputError
-from hilsim.hardware.agent.digests import tokenizer_digest, weights_digest
+from hilsim.files import weights_digest
+from hilsim.hardware.agent.digests import tokenizer_digest
 from hilsim.hardware.agent.engine import EngineFacts, Output
 from hilsim.networks.checkpoint import load_config, load_network
 from hilsim.networks.network import KVCache, Network

@@ -1,4 +1,4 @@
-"""Digests by which two sides compare a vocabulary or weights. Standard library only."""
+"""The digest by which two sides compare a vocabulary. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
-PIECE_BYTES = 1024 * 1024
+TOKENIZER = "tokenizer.json"
 
 
 def tokenizer_digest(folder: Path) -> str | None:
@@ -37,16 +36,3 @@ def entries_of(document: Any) -> dict[int, str]:
         entries = {id: str(entry[0]) for id, entry in enumerate(listed)}
     entries |= {int(entry["id"]): str(entry["content"]) for entry in document.get("added_tokens") or []}
     return entries
-
-
-def weights_digest(folder: Path) -> str | None:
-    """SHA-256 of model.safetensors, or of all shards in the order of their names; None where there are none."""
-    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while piece := stream.read(PIECE_BYTES):
-                digest.update(piece)
-    return digest.hexdigest()
