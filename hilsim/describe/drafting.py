@@ -3,7 +3,7 @@
 With h the target's width and its other sizes as they are in one layer:
 
 | kind   | reads of a token         | weights beside those of its layers     | output head             | passes  |
-| eagle  | 1 state                  | 2h x h: fused with the embedding       | its own                 | a token |
+| eagle  | 1 state                  | 2h x h: fused with the embedding       | the target's            | a token |
 | eagle3 | 3 states                 | 3h x h: fused; wider first projections | its own                 | a token |
 | mtp    | 1 state                  | as eagle                               | the target's            | a token |
 | medusa | 1, of the last token     | h x h a residual block, no layers      | one a position, its own | one     |
@@ -27,7 +27,7 @@ from hilsim.describe.model import Architecture, Model
 HeadKind = Literal["eagle", "eagle3", "mtp", "medusa", "block"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 ONE_PASS: tuple[HeadKind, ...] = ("medusa", "block")  # kinds that propose all tokens of a round at once
-TARGETS_HEAD: tuple[HeadKind, ...] = ("mtp", "block")  # kinds that use the target's own output head
+TARGETS_HEAD: tuple[HeadKind, ...] = ("eagle", "mtp", "block")  # kinds that use the target's own output head
 FUSED = 3  # layers of the target that eagle3 reads
 SOURCES: dict[HeadKind, str] = {
     "eagle": "arXiv 2401.15077",

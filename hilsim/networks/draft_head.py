@@ -19,15 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hilsim.describe.drafting import HeadKind
 from hilsim.networks.network import Block, Linear, Network, NetworkConfig, RowLayout
 
-HeadKind = Literal["eagle", "eagle3", "mtp", "medusa", "block"]
 Cached = tuple[Tensor, Tensor]  # keys and values of one layer, the last rows to be written
 
 

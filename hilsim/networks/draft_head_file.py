@@ -14,23 +14,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hilsim.describe.config_json import CONFIG, Fields, read_object, require_folder
+from hilsim.describe.config_json import CONFIG, HEAD_TYPE, Fields, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import WEIGHTS, exists, weights_digest, written
+from hilsim.files import WEIGHTS, weights_digest, written
 from hilsim.networks.checkpoint import check_tensors
 from hilsim.networks.draft_head import CLASSES, DraftHead, HeadConfig
 from hilsim.networks.network import Network
 from hilsim.networks.tensors import load_tensors
 
-MODEL_TYPE = "hilsim_draft_head"
 IDS = "tokens"
 RUNNING = ("eagle", "eagle3", "mtp")  # kinds without a number of positions
 TRAIN = "Choose the head that was trained for this target, or train one (`hilsim train`)."
-
-
-def is_draft_head(folder: Path) -> bool:
-    """Whether a folder holds a draft head; what is wrong with it is for `load_draft_head` to say."""
-    return exists(folder / CONFIG) and read_object(folder / CONFIG).get("model_type") == MODEL_TYPE
 
 
 def load_draft_head(folder: Path, target: Network, cache: str | None = None) -> DraftHead:
@@ -53,7 +47,7 @@ def load_draft_head(folder: Path, target: Network, cache: str | None = None) -> 
 
 def parsed(fields: Fields, target: Network) -> HeadConfig:
     """The shape in a config.json; what is wrong is left in `fields.faults`."""
-    fields.choice("model_type", None, (MODEL_TYPE,), "Draft heads are written by `hilsim train`.")
+    fields.choice("model_type", None, (HEAD_TYPE,), "Draft heads are written by `hilsim train`.")
     kind = fields.choice("head_kind", None, tuple(CLASSES))
     own = fields.document.get("target_digest")
     if target.folder is not None and own != (theirs := weights_digest(target.folder)):
@@ -97,7 +91,7 @@ def save_draft_head(head: DraftHead, folder: Path) -> None:
     config, target = head.config, head.target
     assert target.folder is not None, "a head belongs to a target that is on disk"
     document: dict[str, Any] = {
-        "model_type": MODEL_TYPE,
+        "model_type": HEAD_TYPE,
         "head_kind": config.kind,
         "target_digest": weights_digest(target.folder),
         "hidden_size": target.config.hidden_size,

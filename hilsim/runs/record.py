@@ -58,6 +58,9 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "logits.source", found, "live logits, which can be recorded")])
     if setup.draft is None:
         raise InputError([Fault(setup.file, "draft", "none", "a draft, as its continuations are recorded")])
+    if setup.draft.head_kind is not None:
+        expected = "a draft model: what a head proposes depends on how much is verified, not on its position alone"
+        raise InputError([Fault(setup.file, "draft", "a draft head", expected, "Run heads live.")])
     if setup.guarantee.level != "text":
         found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.guarantee.why}"
         expected = "an accept rule under which every token depends on its position alone"
@@ -82,9 +85,7 @@ def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Noti
 
     scenario, ends = setup.scenario, stand_ins.tokenizer.end_tokens
     assert isinstance(scenario.workload, Conversations)
-    if stand_ins.draft is None:
-        expected = "a draft model: what a head proposes depends on how much is verified, not on its position alone"
-        raise InputError([Fault(setup.file, "draft.stand_in", "a draft head", expected, "Run heads live.")])
+    assert stand_ins.draft is not None
     rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     choices = Choices(rules, scenario.seed, cached_positions=None)  # drafts from many places come by a position
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from hilsim.describe.config_json import is_draft_head
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
 from hilsim.describe.setup import Placed, Setup
@@ -18,7 +19,7 @@ from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.draft_head import DraftHead
-from hilsim.networks.draft_head_file import is_draft_head, load_draft_head
+from hilsim.networks.draft_head_file import load_draft_head
 from hilsim.networks.head_decoder import HeadDecoder
 from hilsim.networks.network import Network
 from hilsim.sampling.choices import Rules

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, HeadKind, MedusaHead, RunningHead
+from hilsim.describe.drafting import HeadKind
+from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, MedusaHead, RunningHead
 from hilsim.networks.network import KVCache, Network, RowLayout
 from hilsim.training.corpus import Tokens
 from hilsim.training.fitting import initialise

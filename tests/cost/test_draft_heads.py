@@ -40,14 +40,13 @@ def items(placed: Placed) -> dict[str, int]:
 def test_a_head_on_its_targets_unit_holds_neither_the_embedding_nor_a_head_that_is_the_targets() -> None:
     states = 50 * (4 + 1) * 8 + 50 * 2 * 16  # in and out, residual twice, the target's state; feed-forward twice
     scores, logits = 50 * 2 * 50, 4 * 64 * 10
-    eagle = items(head("eagle", unit()))
-    assert eagle == {
-        "layers": (LAYER + 2 * SQUARE) // 2, "output": HEAD, "KV": 8 * 50 * 2,
+    mtp = items(head("mtp", unit()))
+    assert mtp == items(head("eagle", unit())) == {
+        "layers": (LAYER + 2 * SQUARE) // 2, "KV": 8 * 50 * 2,
         "activations": 2 * (states + scores) + logits,
     }  # fmt: skip
-    mtp = items(head("mtp", unit()))
-    assert mtp == {name: size for name, size in eagle.items() if name != "output"}
-    assert items(head("mtp", unit(), with_target=False)) == eagle | {"embedding": EMBEDDING}
+    assert items(head("mtp", unit(), with_target=False)) == mtp | {"output": HEAD, "embedding": EMBEDDING}
+    assert items(head("eagle3", unit()))["output"] == HEAD
 
 
 def test_a_trimmed_head_is_held_by_itself() -> None:

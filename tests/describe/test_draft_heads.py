@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from hilsim.commands.main import simulate_main
 from hilsim.cost.counts import active_weights, body_weights, head_weights, kv_numbers_per_token
+from hilsim.describe.config_json import HEAD_TYPE
 from hilsim.describe.decoding import FullRows, Lenient, RatioTest, Sampling, guarantee_of
 from hilsim.describe.drafting import HEAD_KINDS, HeadKind, head_model, held_beside, states_read
 from hilsim.describe.layers import LayerKind
@@ -29,6 +31,13 @@ payload: token_ids
 logits: {source: synthetic, acceptance: 0.7}
 workload: {requests: 1, prompt_tokens: 20, output_tokens: 20}
 """
+
+
+def stand_ins(folder: Path, kind: str, positions: int | None = None) -> tuple[str, str]:
+    """The shipped target, and a head's folder with what is read of it before it is loaded."""
+    config = {"model_type": HEAD_TYPE, "head_kind": kind, "positions": positions}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return "target.stand_in=models/target", f"draft.stand_in={folder}"
 
 
 @pytest.fixture
@@ -192,17 +201,49 @@ def test_without_a_link_two_models_lie_on_one_chip(file: Path) -> None:
         (("accept=typical", "sampling={temperature: 1}"), "none"),
     ],
 )
-def test_what_a_head_proposes_depends_on_where_rounds_end(rules: tuple[str, ...], level: str) -> None:
+def test_what_a_head_proposes_depends_on_where_rounds_end(tmp_path: Path, rules: tuple[str, ...], level: str) -> None:
     live = (
         "logits={source: live}",
         "workload={conversations: conversations/shift.jsonl, max_new_tokens: 8, pause_ms: 1}",
     )
-    stand_ins = ("target.stand_in=models/target", "draft.stand_in=models/draft-0.2m")
-    setup = shipped("eagle_8775", *live, *stand_ins, *rules)
+    setup = shipped("eagle_8775", *live, *stand_ins(tmp_path, "eagle"), *rules)
     assert setup.guarantee.level == level
     scenario = setup.scenario
     without = guarantee_of(scenario.accept, scenario.payload, scenario.sampling, "target").level
     assert without == ("text" if scenario.accept.rule in ("ratio", "lenient") and level == "law" else level)
+
+
+LIVE = (
+    "logits={source: live}", "target.stand_in=models/target",
+    "workload={conversations: conversations/shift.jsonl, max_new_tokens: 8, pause_ms: 1}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("draft", "found"),
+    [
+        ("{head_kind: mtp}", "a head of kind eagle"),
+        ("{model: draft-68m-llama3, chip: sa8775p, unit: npu, precision: w4a16}", "a draft head behind a draft model"),
+    ],
+)
+def test_a_stand_in_of_another_kind_is_refused(tmp_path: Path, draft: str, found: str) -> None:
+    with pytest.raises(InputError) as caught:
+        shipped("eagle_8775", *LIVE, f"draft={draft}", *stand_ins(tmp_path, "eagle"))
+    (fault,) = caught.value.faults
+    assert fault.place == "draft.stand_in"
+    assert found in fault.found
+
+
+def test_a_whole_model_is_no_stand_in_of_a_head() -> None:
+    with pytest.raises(InputError, match=r"models/draft-0\.8m, a whole model; expected a draft head of kind eagle"):
+        shipped("eagle_8775", *LIVE, "draft={head_kind: eagle, stand_in: models/draft-0.8m}")
+
+
+def test_more_positions_than_the_stand_in_has_are_refused(tmp_path: Path) -> None:
+    draft = "draft={head_kind: medusa, positions: 5}"
+    assert shipped("eagle_8775", *LIVE, draft, *stand_ins(tmp_path, "medusa", 5)).draft is not None
+    with pytest.raises(InputError, match=r"draft\.positions: found 5; expected at most 4"):
+        shipped("eagle_8775", *LIVE, draft, *stand_ins(tmp_path, "medusa", 4))
 
 
 def test_the_synthetic_source_never_applies_the_rule(file: Path) -> None:
