@@ -162,6 +162,20 @@ class BrokenLogits(SimulationError):
         )
 
 
+class HeadTooShort(SimulationError):
+    """A draft head that proposes a round's tokens in one pass was asked for more of them."""
+
+    def __init__(self, kind: str, positions: int, asked: int):
+        super().__init__(kind, positions, asked)
+
+    def __str__(self) -> str:
+        kind, positions, asked = self.args
+        return (
+            f"draft.stand_in: found a {kind} head of {positions} positions, asked for token {asked} after the verified "
+            f"ones; expected at most {positions}. Lower the policy's drafted tokens, or take a head of more positions."
+        )
+
+
 class OutOfMemory(SimulationError):
     """An allocation during the run went past a chip's cap."""
 

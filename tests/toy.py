@@ -40,7 +40,7 @@ class Text:
 class Table:
     """Rows that depend on the last token alone."""
 
-    drafts = True
+    drafts, reads_states = True, False
 
     def __init__(self, target: np.ndarray = TARGET, draft: np.ndarray = DRAFT):
         self.target, self.draft = target.astype(np.float32), draft.astype(np.float32)
@@ -48,12 +48,22 @@ class Table:
     def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Logits]:
         return [self.target[token] for token in tokens[len(tokens) - count :]]
 
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
         return self.draft[tokens[-1]]
 
     def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
         """Of forecast tokens, which no vocabulary has, rows of the draft's."""
         return [self.target[token] if token >= 0 else self.draft[token] for token in (tokens[-1], *tree.tokens)]
+
+
+class HeadTable(Table):
+    """Rows as of a draft head: they depend on the last token, and on how far the verified tokens end before it."""
+
+    reads_states = True
+
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
+        assert 0 < verified <= len(tokens)
+        return np.roll(self.draft[tokens[-1]], len(tokens) - verified)
 
 
 uniforms_of = cache(partial(uniforms, SEED))
@@ -78,7 +88,7 @@ class QuickChoices(Choices):
 
     def drafted(self, logits: Logits, places: Places) -> Drafted:
         assert isinstance(places, RowPosition)
-        key = tuple(places.tokens)
+        key = (tuple(places.tokens), logits.tobytes())
         if key not in self.drafts:
             self.drafts[key] = super().drafted(logits, places)
         return self.drafts[key]
@@ -106,9 +116,12 @@ class Quick(Decisions):
         """The target's distribution as all chips have it."""
         return self.choices.target(self.rows.target_rows(0, tokens, 1)[0], RowPosition(0, tokens)).dense()
 
-    def drafted_after(self, tokens: Sequence[int]) -> tuple[Probabilities, Probabilities | None]:
-        """What the draft draws from, and what that is taken for."""
-        drawn, known = self.choices.drafted(self.rows.draft_row(0, tokens), RowPosition(0, tokens))
+    def drafted_after(
+        self, tokens: Sequence[int], verified: int | None = None
+    ) -> tuple[Probabilities, Probabilities | None]:
+        """What the draft draws from, and what that is taken for; without `verified` all tokens are."""
+        row = self.rows.draft_row(0, tokens, len(tokens) if verified is None else verified)
+        drawn, known = self.choices.drafted(row, RowPosition(0, tokens))
         return drawn.dense(), None if known is None else known.dense()
 
 

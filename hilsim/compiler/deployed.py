@@ -117,7 +117,7 @@ def deployed_config(model: Model, stand_in: NetworkConfig | None, context: int) 
     """The deployed model's sizes with the features of a stand-in: biases, norms of queries and keys."""
     shape = model.architecture
     sizes = {
-        "vocab_size": model.vocabulary.entries,
+        "vocab_size": model.row_entries,
         "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate,
         "heads": shape.heads,

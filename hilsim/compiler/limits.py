@@ -17,12 +17,16 @@ FEWER_PARTS = f"{FEWER_BITS} make fewer parts"
 LESS_TO_MAP = f"{FEWER_BITS}, a smaller context, or one width less where every graph holds its own weights"
 SPLIT = "split that parameter"
 NOT_EXPORTED = "experts, recurrent layers, shared caches and vision towers have times and bytes here, and no program"
+HEADS_NOT_EXPORTED = "draft heads have times and bytes here, and no program of their own"
 
 
 def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> Iterator[Finding]:
     """Whether all of a model is checked, and whether it must and can be cut up: between layers, along the head."""
     unit, graph = placed.unit, "all graphs"
-    if not placed.model.plain:
+    if placed.head_kind is not None:
+        reason = f"{placed.model.name} takes the target's hidden states: a decoder of its sizes, from token ids, was"
+        yield limit_finding(graph, "not-exported", "warning", profile, reason, HEADS_NOT_EXPORTED, "export it yourself")
+    elif not placed.model.plain:
         reason = f"{placed.model.name} has layers or parts that are not exported here: a plain decoder of its sizes was"
         yield limit_finding(graph, "not-exported", "warning", profile, reason, NOT_EXPORTED, "export it yourself")
     precision = unit.precisions[placed.placement.precision]

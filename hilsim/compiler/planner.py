@@ -48,8 +48,9 @@ def decoder_graph(placed: Placed, site: CompileSite, context: int, name: str, ro
 
 
 def config_of(placed: Placed, context: int) -> NetworkConfig:
-    """The meta model's configuration."""
-    stand_in = None if placed.stand_in is None else load_config(placed.stand_in)
+    """The meta model's configuration; that of a draft head's stand-in is of no decoder."""
+    folder = placed.stand_in if placed.head_kind is None else None
+    stand_in = None if folder is None else load_config(folder)
     return deployed_config(placed.model, stand_in, context)
 
 

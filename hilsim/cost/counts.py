@@ -91,8 +91,8 @@ def active_weights(shape: Architecture) -> int:
 
 
 def head_weights(model: Model) -> int:
-    """Weights of the output head: hidden x its rows, read once a step whether tied or not."""
-    return model.architecture.hidden * (model.head_entries or model.vocabulary.entries)
+    """Weights of all output heads: hidden x rows of each, read once a step whether tied or not."""
+    return model.rows_a_position * model.architecture.hidden * model.row_entries
 
 
 def table_numbers(model: Model) -> int:

@@ -15,6 +15,7 @@ from hilsim.cost.counts import (
     body_weights,
     head_weights,
     kv_numbers,
+    kv_numbers_per_token,
     state_bytes,
     table_numbers,
     vision_weights,
@@ -23,8 +24,10 @@ from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability
 from hilsim.describe.compiled import Compiled
+from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
+from hilsim.describe.scenario import HeadPlacement
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
@@ -96,12 +99,15 @@ class Ledger:
 
 def layer_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """Matrices of one copy of all layers."""
-    precision = placed.unit.precisions[placed.placement.precision]
-    return round(body_weights(placed.model.architecture) * of.need(precision.weight_bits) / 8)
+    precision, shape = placed.unit.precisions[placed.placement.precision], placed.model.architecture
+    weights = body_weights(shape) + held_beside(placed.head_kind, shape)
+    return round(weights * of.need(precision.weight_bits) / 8)
 
 
 def head_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
-    """One copy of the output head, at its own precision."""
+    """One copy of the output head, at its own precision; nothing where it is the target's."""
+    if borrows_head(placed, of):
+        return 0
     precision = placed.unit.precisions[placed.placement.precision]
     return round(head_weights(placed.model) * of.need(precision.head_bits) / 8)
 
@@ -112,7 +118,12 @@ def weight_bytes(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
 
 
 def embedding_bytes(placed: Placed) -> int:
-    """The tables that tokens look up, at 16 bits; a whole head that is tied and as wide shares the embedding."""
+    """The tables that tokens look up, at 16 bits; a whole head that is tied and as wide shares the embedding.
+
+    A draft head on its target's unit looks tokens up in the target's.
+    """
+    if placed.with_target:
+        return 0
     precision, model = placed.unit.precisions[placed.placement.precision], placed.model
     shared = model.architecture.tied_head and precision.head_bits.si == 16 and model.head_entries is None
     return 2 * (table_numbers(model) - (head_weights(model) if shared else 0))
@@ -120,10 +131,20 @@ def embedding_bytes(placed: Placed) -> int:
 
 def graph_copies(placed: Placed, of: FigureReading = AS_GIVEN) -> int:
     """How often the weights are held: once per compiled graph, or once where graphs share or widths are free."""
+    return 1 if placed.widths is None or share_weights(placed, of) else len(placed.widths)
+
+
+def share_weights(placed: Placed, of: FigureReading = AS_GIVEN) -> bool:
+    """Whether graphs on a unit can hold weights together."""
     shared = placed.unit.shared_weights
-    if placed.widths is None or (shared is not None and of.holds(shared)):
-        return 1
-    return len(placed.widths)
+    return placed.widths is None or (shared is not None and of.holds(shared))
+
+
+def borrows_head(placed: Placed, of: FigureReading = AS_GIVEN) -> bool:
+    """Whether a draft head reads the target's own output head, which lies on the unit already."""
+    head = placed.placement
+    whole = isinstance(head, HeadPlacement) and head.head_kind in TARGETS_HEAD and head.head_entries is None
+    return whole and placed.with_target and share_weights(placed, of)
 
 
 def kv_bytes(placed: Placed, context: int, of: FigureReading = AS_GIVEN) -> int:
@@ -133,13 +154,16 @@ def kv_bytes(placed: Placed, context: int, of: FigureReading = AS_GIVEN) -> int:
 
 
 def activation_bytes(placed: Placed, context: int) -> int:
-    """Working set of the widest step: hidden states in and out, feed-forward, scores, logits; 16-bit, logits 32-bit."""
-    shape = placed.model.architecture
+    """Working set of the widest step: hidden states in and out, feed-forward, scores, logits; 16-bit, logits 32-bit.
+
+    Into a draft head come the target's hidden states as well.
+    """
+    shape, model = placed.model.architecture, placed.model
     rows = placed.widths[-1] if placed.widths is not None else min(context, 512)
-    hidden = rows * (4 * shape.hidden + 2 * shape.intermediate)
-    scores = rows * shape.heads * context
-    logits_rows = rows if placed.widths is not None else 64
-    return 2 * (hidden + scores) + 4 * logits_rows * placed.model.vocabulary.entries
+    hidden = rows * ((4 + placed.states_read) * shape.hidden + 2 * shape.intermediate)
+    scores = rows * shape.heads * context if kv_numbers_per_token(shape) or state_bytes(shape) else 0
+    logits_rows = (rows if placed.widths is not None else 64) * model.rows_a_position
+    return 2 * (hidden + scores) + 4 * logits_rows * model.row_entries
 
 
 @dataclass(frozen=True)
@@ -234,14 +258,20 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
         here = [placed for placed in roles if placed.chip.name == name]
         beside = [network.unit_name for network in setup.networks if network.chip.name == name]
         for unit in dict.fromkeys([*(placed.placement.unit for placed in here), *beside]):
-            contexts = sum(
-                split(placed, tokens, talkers, of).contexts for placed in here if placed.placement.unit == unit
-            ) + beside.count(unit)
+            contexts = beside.count(unit) + sum(
+                split(placed, tokens, talkers, of).contexts
+                for placed in here
+                if placed.placement.unit == unit and not (placed.with_target and placed.unit.context_limit is None)
+            )
             times = f" x {contexts} contexts" if contexts > 1 else ""
             items.append(Item(f"{unit} runtime{times}", contexts * round(of.need(chip.units[unit].reserve))))
+        own = {placed.role: role_items(placed, tokens, talkers, of) for placed in here}
         for placed in here:
-            own = role_items(placed, tokens, talkers, of)
-            items += own + runtime_items(placed, sum(item.bytes for item in own), memory, of)
+            items += own[placed.role]
+            if not placed.with_target:  # a head on its target's unit is in the target's runtime
+                inside = [one.role for one in here if one is placed or one.with_target]
+                size = sum(item.bytes for role in inside for item in own[role])
+                items += runtime_items(placed, size, memory, of)
         for network in setup.networks:
             if network.chip.name == name:
                 items += compiled_items(f"network {network.placement.name}", network.compiled)

@@ -10,7 +10,8 @@ Up, for each drafted token, its id and
 
 Down come the verdict and one id; with `scalar`, after a rejection, also the target's row or its support, for the
 draft's chip to resample from. Where the draft's chip verifies, only ids go up, and a row of the target for each of them
-and one more comes down.
+and one more comes down. A draft head on another chip reads the target's hidden states: behind the prompt and every
+verdict come those of the positions that now stand, the hidden size x 2 bytes for each layer that it reads.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ def entries_bytes(number: str, entries: int) -> int:
 def verdict_bytes() -> int:
     """How many drafts were accepted, and the target's own token."""
     return HEADER_BYTES + 2 * ID_BYTES
+
+
+def hidden_bytes(numbers: int) -> int:
+    """Hidden states of so many numbers in fp16, for a draft head on another chip."""
+    return HEADER_BYTES + VALUE_BYTES["fp16"] * numbers
 
 
 def path_bytes(nodes: int) -> int:

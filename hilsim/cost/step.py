@@ -206,15 +206,17 @@ def execution_cost(
     """Cost of one execution of `rows` rows for each of `sequences`; `reading` where they are a prompt's.
 
     `stored` positions of cache are read, a row attends to `visible` of them on average, and `head_rows` logits rows
-    are made; all of these per sequence. Weights are read once whatever the number of rows and sequences, those of
-    experts that a row goes through. Recurrent states are read and written once a pass, and where rows may be rejected
-    written after every one of them, since a state cannot be rewound. Adapters are read in 16 bits.
+    are made, by several output heads together; all of these per sequence. Weights are read once whatever the number of
+    rows and sequences, those of experts that a row goes through. Recurrent states are read and written once a pass, and
+    where rows may be rejected written after every one of them, since a state cannot be rewound. Adapters are read in
+    16 bits.
     """
     shape = model.architecture
     all_rows = rows * sequences
     body, head = read_weights(shape, all_rows), head_weights(model)
     wide = all_rows > si(unit.narrow_rows, 1)
-    computed, head_computed = in_tiles(all_rows, unit), in_tiles(head_rows * sequences, unit)
+    rows_a_head = ceil(head_rows * sequences / model.rows_a_position)
+    computed, head_computed = in_tiles(all_rows, unit), in_tiles(rows_a_head, unit)
     memory_rate = precision.memory_rate.si
     states = 2 if reading else 1 + rows
     kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + states * state_bytes(shape))
@@ -264,7 +266,7 @@ def unpacking(shape: Architecture, rows: int, unit: Unit, precision: Precision) 
 
 def logits_seconds(model: Model, unit: Unit, precision: Precision) -> float:
     """Seconds of one row of logits in fp32, which is written, and read to normalise, choose and accept."""
-    return si(unit.logits_passes) * 4 * model.vocabulary.entries / precision.memory_rate.si
+    return si(unit.logits_passes) * 4 * model.row_entries / precision.memory_rate.si
 
 
 def step_costs(
@@ -277,11 +279,11 @@ def step_costs(
         cached = cached + used  # never in place: it may be an array of the caller
         if widths is not None:
             # A fixed graph reads its whole context and computes logits of every row it was compiled for.
-            stored, visible, head_rows = context, float(context), width
+            stored, visible, head_rows = context, float(context), width * model.rows_a_position
         else:
             # Others read what is there, skip the future, and make only the logits that are wanted.
             stored, visible = cached, cached - (0 if step.tree else (used - 1) / 2)
-            head_rows = min(step.wanted, used)
+            head_rows = min(step.wanted, used * model.rows_a_position)
         costs.append(
             execution_cost(
                 model,

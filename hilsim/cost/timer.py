@@ -49,7 +49,7 @@ class Roofline:
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
         self.precision_name = precision
         self.widths, self.context, self.extras = widths, context, extras
-        self._known: dict[tuple[Phase, int, int, int], int] = {}
+        self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
@@ -61,7 +61,8 @@ class Roofline:
 
     def duration_ns(self, step: Step) -> int:
         # With fixed graphs the fill of the cache does not matter: one entry serves every position.
-        key = (step.phase, step.rows, 0 if self.widths is not None else step.cached, step.sequences)
+        cached = 0 if self.widths is not None else step.cached
+        key = (step.phase, step.rows, cached, step.sequences, step.tree, step.wanted)
         if key not in self._known:
             self._known[key] = duration_ns(self.costs(step))
         return self._known[key]

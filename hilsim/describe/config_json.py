@@ -15,6 +15,7 @@ from hilsim.errors import CheckpointError, Fault
 from hilsim.files import exists, read_text
 
 CONFIG = "config.json"
+HEAD_TYPE = "hilsim_draft_head"  # the model_type of a draft head's folder
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 MOST = 2**22
@@ -51,6 +52,11 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CheckpointError([Fault(str(path), "", f"a JSON {type(document).__name__}", "a JSON object")])
     return document
+
+
+def is_draft_head(folder: Path) -> bool:
+    """Whether a folder holds a draft head; what is wrong with it is for its loader to say."""
+    return exists(folder / CONFIG) and read_object(folder / CONFIG).get("model_type") == HEAD_TYPE
 
 
 class Fields:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import is_file
+from hilsim.describe.config_json import CONFIG, is_draft_head, read_object
 from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
 from hilsim.describe.policy import TreePolicy
 from hilsim.describe.profile import load_profile
-from hilsim.describe.scenario import Lengths, Scenario
+from hilsim.describe.scenario import HeadPlacement, Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
+from hilsim.files import exists
 
 SIZES = {"tree": "branches or nodes", "lookahead": "window, ngram or guesses", "ssd": "branches or forecast_tokens"}
 
@@ -38,6 +40,13 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     if (cut := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
         faults.append(Fault(file, "payload.k", str(cut), expected, "For all of them full_rows needs no ids."))
+    if draft is not None and scenario.logits.source == "live":
+        faults += stand_in_faults(draft, file)
+    if draft is not None and isinstance(draft.placement, HeadPlacement):
+        entries = draft.placement.head_entries or 0
+        if entries > target.model.vocabulary.entries:
+            expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
+            faults.append(Fault(file, "draft.head_entries", str(entries), expected, "Leave it out for all of them."))
     for placed in (target, draft):
         if placed is not None and (wanted := getattr(placed.placement.head, "k", 0)) > placed.model.vocabulary.entries:
             expected = f"at most {placed.model.vocabulary.entries}, the entries of {placed.model.name}'s vocabulary"
@@ -65,6 +74,30 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
                 )
             )
     return faults
+
+
+def stand_in_faults(draft: Placed, file: str) -> Iterator[Fault]:
+    """A draft's folder of another kind than what it stands for; what is wrong inside it is for its loader to say."""
+    folder, head, place = draft.stand_in, draft.placement, "draft.stand_in"
+    try:
+        trained = folder is not None and is_draft_head(folder)
+    except InputError:
+        return
+    if not isinstance(head, HeadPlacement):
+        if trained:
+            expected = "a checkpoint of a whole model, or head_kind in place of draft.model"
+            yield Fault(file, place, f"{head.stand_in}, a draft head behind a draft model", expected)
+        return
+    if folder is None or not exists(folder / CONFIG):
+        return
+    document = read_object(folder / CONFIG)
+    kind, positions = document.get("head_kind"), document.get("positions")
+    if not trained or kind != head.head_kind:
+        found = f"{head.stand_in}, {f'a head of kind {kind}' if trained else 'a whole model'}"
+        yield Fault(file, place, found, f"a draft head of kind {head.head_kind}, trained on the target's stand-in")
+    elif head.positions is not None and isinstance(positions, int) and head.positions > positions:
+        expected = f"at most {positions}, those of {head.stand_in}"
+        yield Fault(file, "draft.positions", str(head.positions), expected, "Train a head of more positions.")
 
 
 def compile_faults(scenario: Scenario, parts: Sequence[Placed | PlacedNetwork], file: Path) -> Iterator[Fault]:
@@ -137,6 +170,10 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
             yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
         if backend.backend == SIMULATED:
             continue
+        head = next((one for one in roles.values() if one.head_kind is not None), None)
+        if head is not None and (head.chip.name, head.unit_name) in meant:
+            found, remedy = f"{backend.backend}, with a draft head there", "Use a draft model, or simulate the unit."
+            yield Fault(file, f"units.{name}.backend", found, f"{SIMULATED}: boards run whole models", remedy)
         place = f"units.{name}.words"
         warm = scenario.sampling.temperature > 0 or scenario.sampling.repetition_penalty is not None
         if backend.words == "tokens" and warm:

@@ -177,8 +177,14 @@ WHY = {
 }
 
 
-def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt) -> Guarantee:
-    """What a combination without faults guarantees against the target alone."""
+def guarantee_of(
+    accept: Accept, payload: Payload, sampling: Sampling, verify_at: VerifyAt, *, head: bool = False
+) -> Guarantee:
+    """What a combination without faults guarantees against the target alone; `head`: a draft head proposes.
+
+    What a head proposes depends on where the verified text ends, so a rule that tests against the draft's distribution
+    makes another text wherever rounds end elsewhere.
+    """
     if accept.rule == "lenient" and accept.lenience < 1:
         return Guarantee("none", f"lenience {accept.lenience:g} accepts more than the target's distribution allows")
     if accept.rule == "typical":
@@ -193,6 +199,9 @@ def guarantee_of(accept: Accept, payload: Payload, sampling: Sampling, verify_at
         quantised = f"; the target's distribution is quantised to {payload.format}"
     if accept.rule == "block":
         why = "acceptance depends on the block, so the text is another one of the same distribution"
+        return Guarantee("law", why + quantised)
+    if head and accept.rule not in MATCHING:
+        why = "a draft head's tokens depend on where rounds end, so the text is another one of the same distribution"
         return Guarantee("law", why + quantised)
     return Guarantee("text", WHY.get(accept.rule, WHY["ratio"]) + quantised)
 

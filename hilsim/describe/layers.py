@@ -50,13 +50,13 @@ class LayerKind(Record):
 
     With `window` a row sees that many positions back at most. One with `cached: false` reads the cache of an earlier
     layer and has neither key and value weights nor a cache. `gated`: a gate as wide as the queries. `further` are other
-    weights a layer that every row is multiplied by.
+    weights a layer that every row is multiplied by. With `heads` and `kv_heads` 0 a layer does not attend.
     """
 
     layers: int = Field(ge=1, le=1000)
     intermediate: int | None = Field(None, ge=0, le=10**7)
-    heads: int | None = Field(None, ge=1, le=10**4)
-    kv_heads: int | None = Field(None, ge=1, le=10**4)
+    heads: int | None = Field(None, ge=0, le=10**4)
+    kv_heads: int | None = Field(None, ge=0, le=10**4)
     head_dim: int | None = Field(None, ge=1, le=10**4)
     window: int | None = Field(None, ge=1, le=10**8)
     cached: bool = True
@@ -69,6 +69,8 @@ class LayerKind(Record):
     def _attends_or_recurs(self) -> LayerKind:
         if self.recurrent is not None and (self.window is not None or not self.cached or self.gated):
             raise Misfit("a recurrent layer with a window, a shared cache or an attention gate", "one kind of memory")
+        if (self.heads == 0) != (self.kv_heads == 0):
+            raise Misfit(f"heads {self.heads} with kv_heads {self.kv_heads}", "both 0 where a layer does not attend")
         return self
 
 

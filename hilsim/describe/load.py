@@ -18,8 +18,8 @@ from hilsim.describe.link import Link
 from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
 from hilsim.describe.names import one_of
-from hilsim.describe.scenario import Conversations, NetworkPlacement, Placement, Scenario
-from hilsim.describe.setup import Placed, PlacedNetwork, Setup
+from hilsim.describe.scenario import Conversations, HeadPlacement, NetworkPlacement, Placement, Scenario
+from hilsim.describe.setup import Placed, PlacedNetwork, Setup, deployed_head
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -48,12 +48,18 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             faults.extend(fault.at(place) if fault.place in (kind, PATH) else fault for fault in error.faults)
             return None
 
+    def model_of(role: str, placement: Placement) -> Model | None:
+        if isinstance(placement, HeadPlacement):
+            return None if target is None else deployed_head(placement, target.model)
+        return look_up("model", lambda: load_named("model", Model, placement.model, file), f"{role}.model")
+
     def place(role: str, placement: Placement) -> Placed | None:
-        model = look_up("model", lambda: load_named("model", Model, placement.model, file), f"{role}.model")
+        model = model_of(role, placement)
         chip = look_up("chip", lambda: load_chip(placement.chip, file), f"{role}.chip")
         if model is None or chip is None:
             return None
-        by_file = is_file(placement.model) or config_of(placement.model, file) is not None
+        head = isinstance(placement, HeadPlacement)
+        by_file = head or is_file(placement.model) or config_of(placement.model, file) is not None
         placement = placement.model_copy(
             update={
                 "model": placement.model if by_file else model.name,
@@ -69,8 +75,11 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             return None
         unit, chip = found.unit, chip.model_copy(update={"units": chip.units | {placement.unit: found.unit}})
         stand_in = look_up(PATH, lambda: stand_in_folder(placement, scenario, file), f"{role}.stand_in")
-        head, head_note = head_for(placement.head, scenario.accept, scenario.sampling)
-        return Placed(role, placement, model, chip, unit, stand_in, head, head_note)
+        ending, note = head_for(placement.head, scenario.accept, scenario.sampling)
+        with_target = (
+            head and target is not None and (chip.name, placement.unit) == (target.chip.name, target.unit_name)
+        )
+        return Placed(role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target)
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
         if placement.chip is None and target is None:
@@ -102,6 +111,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         written = {key: value for key, value in named.items() if getattr(placement, key) is not None}
         return PlacedNetwork(placement.model_copy(update=written), chip, unit_name, unit, precision)
 
+    target: Placed | None = None
     target = place("target", scenario.target)
     draft = None if scenario.draft is None else place("draft", scenario.draft)
     networks = [beside(index, placement) for index, placement in enumerate(scenario.networks)]

@@ -79,7 +79,8 @@ def completed(shape: Architecture) -> tuple[LayerKind, ...]:
 class Model(Named):
     """One language model as it would be deployed. `known_as` are beginnings of the names that measurements use.
 
-    A trimmed output head has `head_entries` rows instead of one for each entry of the vocabulary.
+    A trimmed output head has `head_entries` rows instead of one for each entry of the vocabulary; of several
+    `output_heads` each makes logits of its own (Medusa).
     """
 
     known_as: Names = ()
@@ -87,6 +88,7 @@ class Model(Named):
     vocabulary: Vocabulary
     architecture: Architecture
     head_entries: int | None = Field(None, ge=2, le=10**7)
+    output_heads: int | None = Field(None, ge=2, le=64)
     vision: Vision | None = None
     adapter: Adapter | None = None
     notes: str = ""
@@ -96,6 +98,16 @@ class Model(Named):
         if self.head_entries is not None and self.head_entries > self.vocabulary.entries:
             raise Misfit(f"head_entries {self.head_entries}", f"at most the vocabulary, {self.vocabulary.entries}")
         return self
+
+    @property
+    def row_entries(self) -> int:
+        """Entries of one row of its logits."""
+        return self.head_entries or self.vocabulary.entries
+
+    @property
+    def rows_a_position(self) -> int:
+        """Rows of logits of one position: one an output head."""
+        return self.output_heads or 1
 
     @property
     def plain(self) -> bool:

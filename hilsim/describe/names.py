@@ -58,6 +58,11 @@ def key(parts: Iterable[str]) -> str:
     return text
 
 
+def agree(one: str, other: str) -> bool:
+    """Whether two spellings differ in case, and in signs between words, at most."""
+    return key(split_name(one)) == key(split_name(other))
+
+
 def resolve(value: str, known: Sequence[KnownName], kind: str = "") -> tuple[str, ...]:
     """The names that a spelling means: one where it is clear, several where it is not, none where it means nothing.
 

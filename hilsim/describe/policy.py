@@ -36,6 +36,7 @@ class Speculative(Record):
     needs_draft: ClassVar[bool] = True
     live_only: ClassVar[bool] = False
     trees: ClassVar[bool] = False
+    drafts_ahead: ClassVar[bool] = False  # of the verdict on what was drafted before
     fallback: SpeculationPause | None = None
 
 
@@ -45,6 +46,7 @@ class TargetOnly(Record):
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = False
     trees: ClassVar[bool] = False
+    drafts_ahead: ClassVar[bool] = False
     name: Literal["target_only"]
 
 
@@ -81,6 +83,7 @@ class Adaptive(Speculative):
 class Pearl(Speculative):
     """Draft the next block while the target verifies the last one (PEARL, arXiv 2408.11850)."""
 
+    drafts_ahead: ClassVar[bool] = True
     name: Literal["pearl"]
     draft_tokens: DraftTokens
 
@@ -93,6 +96,7 @@ class Async(Speculative):
     draft `handshake_ms`.
     """
 
+    drafts_ahead: ClassVar[bool] = True
     name: Literal["async"]
     min_batch: int = Field(default=2, ge=0, le=64)
     max_ahead: int = Field(default=16, ge=1, le=256)
@@ -112,6 +116,7 @@ class Pipelined(Speculative):
     `pre_verify` lets the idle target run one row after a rejection, while the draft starts again.
     """
 
+    drafts_ahead: ClassVar[bool] = True
     name: Literal["pipelined"]
     draft_tokens: DraftTokens
     blocks_in_flight: int = Field(default=1, ge=1, le=16)
@@ -307,3 +312,14 @@ Policy = Annotated[
     | Own,
     Field(discriminator="name"),
 ]
+
+
+def most_drafted(policy: Policy) -> int:
+    """The longest row of drafted tokens that a policy asks for in one round; 0 where it is the user's own."""
+    match policy:
+        case Adaptive():
+            return policy.most
+        case Tree():
+            return policy.shape.depth
+        case _:
+            return getattr(policy, "draft_tokens", 0)

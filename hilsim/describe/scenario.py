@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hilsim.describe.acceptance import Acceptance, Chances
 from hilsim.describe.backend import Backend
@@ -22,9 +22,11 @@ from hilsim.describe.decoding import (
     rule_faults,
     tree_faults,
 )
+from hilsim.describe.drafting import ONE_PASS, HeadKind
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
 from hilsim.describe.head import LOGITS, Head
-from hilsim.describe.policy import Policy, Ssd
+from hilsim.describe.names import agree
+from hilsim.describe.policy import Policy, Ssd, most_drafted
 from hilsim.describe.published import Published
 from hilsim.errors import Misfit, Misfits
 
@@ -76,6 +78,44 @@ class Placement(Record):
     @classmethod
     def _rising(cls, widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if widths is None else rising(widths)
+
+
+class HeadPlacement(Placement):
+    """A draft head in place of a draft model: its kind, and where it runs; `describe/drafting.py` has its shape.
+
+    Where no chip, unit, precision and runtime are given, they are the target's. `positions` are the tokens that a
+    medusa head or a block proposes in its one pass.
+    """
+
+    model: str = ""
+    head_kind: HeadKind
+    layers: int | None = Field(None, ge=1, le=64)
+    head_entries: int | None = Field(None, ge=2, le=10**7)
+    positions: int | None = Field(None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> HeadPlacement:
+        broken = []
+        if self.model:
+            broken.append(
+                Misfit(f"head_kind {self.head_kind} with model {self.model}", "a draft head or a draft model, not both")
+            )
+        if self.head_kind in ONE_PASS and self.positions is None:
+            broken.append(Misfit(f"{self.head_kind} without positions", "positions, the tokens it proposes in a pass"))
+        if self.head_kind not in ONE_PASS and self.positions is not None:
+            expected = f"no positions, which {' and '.join(ONE_PASS)} have: other heads run a pass a token"
+            broken.append(Misfit(f"positions {self.positions} with {self.head_kind}", expected))
+        if broken:
+            raise Misfits(broken)
+        return self
+
+
+def at_home(data: dict[str, object], target: Placement | None) -> dict[str, object]:
+    """A draft head's keys, with the target's place where none is given; its runtime on the target's unit alone."""
+    place = {key: "?" if target is None else getattr(target, key) for key in ("chip", "unit", "precision")}
+    found = place | data
+    same = all(found[key] == place[key] for key in ("chip", "unit"))
+    return ({"runtime": target.runtime} if target is not None and same else {}) | found
 
 
 class NetworkPlacement(Record):
@@ -173,7 +213,7 @@ class Scenario(Record):
     question: str = ""
     seed: int = Field(default=1, ge=0, lt=2**63)
     target: Placement
-    draft: Placement | None = None
+    draft: HeadPlacement | Placement | None = None
     link: str | None = None
     application: Spelling | None = None  # the chip with the speech front end; the target's by default
     context_tokens: int = Field(ge=2, le=10**7)
@@ -188,6 +228,14 @@ class Scenario(Record):
     logits: Logits
     workload: Conversations | Lengths
     published: Published | None = None
+
+    @field_validator("draft", mode="before")
+    @classmethod
+    def _model_or_head(cls, data: object, info: ValidationInfo) -> object:
+        # Decide by the one key that only heads have, so that a message speaks of the record the user meant.
+        if isinstance(data, dict) and data.get("head_kind") is not None:
+            return HeadPlacement.model_validate(at_home(data, info.data.get("target")))
+        return data if data is None else Placement.model_validate(data)
 
     @field_validator("workload", mode="before")
     @classmethod
@@ -220,14 +268,36 @@ class Scenario(Record):
             yield Misfit(
                 "policy ssd without forecasts", "forecasts: a folder of trained forecast tokens for live logits"
             )
-        if self.draft is not None and self.link is None:
-            yield Misfit("a draft but no link", "one of chips/links")
+        if self.draft is not None and self.link is None and not agree(self.target.chip, self.draft.chip):
+            yield Misfit("a draft but no link", "one of chips/links, or both models on one chip")
+        if isinstance(self.draft, HeadPlacement):
+            yield from self._of_head(self.draft)
         if self.draft is None and self.link is not None:
             yield Misfit("a link but no draft at its other end", "no link")
         if self.logits.source != "synthetic":
             for role, placement in (("target", self.target), ("draft", self.draft)):
                 if placement is not None and placement.stand_in is None:
                     yield Misfit(f"no {role}.stand_in", "a checkpoint folder for live or recorded logits")
+
+    def _of_head(self, head: HeadPlacement) -> Iterator[Misfit]:
+        """What a draft head cannot be used with."""
+        policy, kind = self.policy, head.head_kind
+        if policy.drafts_ahead:
+            yield Misfit(
+                f"policy {policy.name} with a draft head, which reads the target's hidden states: it cannot draft "
+                "ahead of the verdict",
+                "sync, adaptive or tree, or a draft model",
+            )
+        elif not policy.needs_draft and policy.name != "target_only":
+            yield Misfit(f"policy {policy.name} with a draft head, which it never asks", "no draft, or sync")
+        if head.positions is not None and (most := most_drafted(policy)) > head.positions:
+            found = f"policy {policy.name} with up to {most} drafted tokens, and {kind} of {head.positions} positions"
+            yield Misfit(found, f"at most {head.positions}, or more positions")
+        if self.verify_at == "draft":
+            yield Misfit("verify_at draft with a draft head, which waits for the target's pass anyway", "target")
+        if self.logits.source == "transcript":
+            found = "a transcript with a draft head, whose drafts depend on where the verified text ends"
+            yield Misfit(found, "live logits")
 
     def _of_rules(self) -> Iterator[Misfit]:
         """Which accept rule, payload and workload go together."""

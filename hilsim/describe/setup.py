@@ -11,10 +11,11 @@ from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Guarantee, guarantee_of
+from hilsim.describe.drafting import HeadKind, head_model, layers_or_usual, states_read
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import NetworkPlacement, Placement, Scenario
+from hilsim.describe.scenario import HeadPlacement, NetworkPlacement, Placement, Scenario
 from hilsim.shown import Shown
 
 
@@ -31,6 +32,7 @@ class Placed:
     head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
     head_note: str = ""
     compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
+    with_target: bool = False  # a draft head on its target's own unit, in one runtime with it
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"
@@ -49,6 +51,19 @@ class Placed:
     def track(self) -> str:
         """The unit it takes turns on."""
         return f"{self.chip.name}.{self.placement.unit}"
+
+    @property
+    def head_kind(self) -> HeadKind | None:
+        """Which kind of draft head it is; None of a whole model."""
+        return self.placement.head_kind if isinstance(self.placement, HeadPlacement) else None
+
+    @property
+    def states_read(self) -> int:
+        """Hidden states of the target that it reads of a token: none where it is a whole model."""
+        placement = self.placement
+        if not isinstance(placement, HeadPlacement):
+            return 0
+        return states_read(placement.head_kind, layers_or_usual(placement.head_kind, placement.layers))
 
     @property
     def widths(self) -> tuple[int, ...] | None:
@@ -117,7 +132,8 @@ class Setup(Shown):
             return Guarantee("text", "the synthetic source accepts by chance and never applies the rule")
         if self.draft is None:  # proposals are drawn from no distribution, so every rule emits the target's own draw
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
-        return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
+        head = self.draft.head_kind is not None
+        return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at, head=head)
 
     @property
     def chips(self) -> dict[str, Chip]:
@@ -140,6 +156,11 @@ class Setup(Shown):
     def parts(self) -> tuple[Placed | PlacedNetwork, ...]:
         """Everything that is compiled: both roles, then the networks beside them."""
         return (self.target, *(() if self.draft is None else (self.draft,)), *self.networks)
+
+
+def deployed_head(placement: HeadPlacement, target: Model) -> Model:
+    """The shape of a draft head beside its target."""
+    return head_model(target, placement.head_kind, placement.layers, placement.head_entries, placement.positions or 1)
 
 
 def behind(units: Mapping[str, Backend], placed: Placed) -> Backend | None:

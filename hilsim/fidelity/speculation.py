@@ -6,32 +6,34 @@ All three times are of as many sequences as the row has. Tokens a round and the 
 so the published round cost is tokens a round over the published speed-up: what the chip does is held apart from what
 the draft gets right. Where tokens are not published, the row is turned round: how many it would take.
 
-A method is what its runtime executes (NVIDIA/TensorRT-Edge-LLM, speculative-decoding guide of 0.10.0 and
-`llmInferenceSpecDecodeRuntime.cpp`):
+Draft heads have the shapes and passes of `describe/drafting.py`; how a runtime executes them (NVIDIA/TensorRT-Edge-LLM,
+speculative-decoding guide of 0.10.0 and `llmInferenceSpecDecodeRuntime.cpp`):
 
-- EAGLE3 drafts with one layer of the target's width and a head of 32,000 entries: five passes over the whole padded
-  tree of 60 positions, logits of the ten newest, and one over the at most seven tokens accepted before. It verifies 60.
-- MTP runs one layer and the target's own head once a drafted token, and verifies one position more.
-- DFlash drafts a block of 16 in one pass of five layers and the target's head in fp16 (z-lab/Qwen3-8B-DFlash-b16), and
-  verifies 16.
+- EAGLE3 has a head of 32,000 entries and drafts a tree: five passes over the whole padded tree of 60 positions, logits
+  of the ten newest, and one over the at most seven tokens accepted before. It verifies 60.
+- MTP drafts a chain and verifies one position more.
+- DFlash drafts a block of 16, the last committed token among them, in fp16 (z-lab/Qwen3-8B-DFlash-b16), and verifies
+  16.
 - SSD (Genie) needs no draft: its graph of 32 positions reads the tree and the tokens that forecast the next one.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hilsim.cost.step import Phase, Step
 from hilsim.describe.catalogue import known_as
 from hilsim.describe.chip import Unit
+from hilsim.describe.drafting import head_model, passes
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
 from hilsim.fidelity.cases import Case
 
 EAGLE_PASSES, EAGLE_ENTRIES, EAGLE_TREE, EAGLE_TOP, EAGLE_DEPTH = 5, 32_000, 60, 10, 7
-DFLASH_LAYERS, DFLASH_BLOCK = 5, 16
+DFLASH_BLOCK = 16
 SSD_GRAPH = 32
 EVEN = 0.05  # speed-ups so near to 1 on both sides are neither gain nor loss: releases differ by more
 NATIVE = "nvfp4"  # drafts beside it have their head in the format of their weights; others have the target's
@@ -148,12 +150,12 @@ def method_of(case: Case, target: Model) -> Method:
     if "MTP" in text:
         found = re.search(r"MTP (\d+)", text)
         drafts = int(found.group(1)) if found else int(size.group(1)) - 1 if size else 3
-        model = layers_of(target, 1, target.vocabulary.entries)
-        return Method(f"MTP, {drafts} drafts", drafts + 1, (DraftPasses(model, drafts),), tree=False)
+        runs = draft_passes(head_model(target, "mtp"), passes("mtp", drafts, 1))
+        return Method(f"MTP, {drafts} drafts", drafts + 1, runs, tree=False)
     if "DFlash" in text:
         block = int(size.group(1)) if size else DFLASH_BLOCK
-        model = layers_of(target, DFLASH_LAYERS, target.vocabulary.entries)
-        return Method(f"DFlash, block of {block}", block, (DraftPasses(model, 1, block, block, "fp16"),), tree=False)
+        runs = draft_passes(head_model(target, "block"), passes("block", block - 1, 1), "fp16")
+        return Method(f"DFlash, block of {block}", block, runs, tree=False)
     if "SSD" in text:
         return Method("SSD, branches 3 and 2", SSD_GRAPH)
     if found := re.search(r"([\w.-]+) draft", text):
@@ -161,13 +163,11 @@ def method_of(case: Case, target: Model) -> Method:
         if draft is not None:
             return Method(f"draft model {draft.name}", 16, (DraftPasses(draft, 4),), tree=False)
     positions = int(size.group(1)) if size else EAGLE_TREE
-    model = layers_of(target, 1, EAGLE_ENTRIES)
+    model = head_model(target, "eagle3", entries=EAGLE_ENTRIES)
     tree = DraftPasses(model, EAGLE_PASSES, positions, EAGLE_TOP)
     return Method(f"EAGLE3, tree of {positions}", positions, (tree, DraftPasses(model, 1, EAGLE_DEPTH)))
 
 
-def layers_of(target: Model, layers: int, entries: int) -> Model:
-    """A draft of so many of the target's layers and a head of `entries`."""
-    shape = target.architecture.alike(layers)
-    vocabulary = target.vocabulary.model_copy(update={"entries": entries})
-    return target.model_copy(update={"name": "draft", "architecture": shape, "vocabulary": vocabulary})
+def draft_passes(model: Model, executed: Sequence[tuple[int, int]], precision: str = "") -> tuple[DraftPasses, ...]:
+    """Passes by rows and logits, those that are alike together."""
+    return tuple(DraftPasses(model, count, *alike, precision) for alike, count in Counter(executed).items())

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG, FAMILIES, DecoderShape, Fields, read_object, require_folder, shape_of
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import written
+from hilsim.files import WEIGHTS, written
 from hilsim.networks.network import Network, NetworkConfig
 from hilsim.networks.quantised import dequantised
 from hilsim.networks.rope import KINDS, RopeScaling, frequencies
-from hilsim.networks.tensors import WEIGHTS, load_tensors, some, weights_file
+from hilsim.networks.tensors import load_tensors, some, weights_file
 
 IGNORED = "rotary_emb.inv_freq"  # older exports store rotary frequencies, which no network needs
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -55,7 +55,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32, cache: str | 
     network = Network(config)
     state = fuse({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, config)
     network.load_state_dict(state, strict=True)
-    network.notes = tuple(notes)
+    network.notes, network.folder = tuple(notes), folder
     return network.to(dtype).lay_out().eval().requires_grad_(False)
 
 
@@ -110,8 +110,10 @@ def head_note(tensors: dict[str, Tensor], config: NetworkConfig) -> str:
     return f"{HEAD} differs from {EMBEDDING}: it is used, as by transformers, though tie_word_embeddings is true."
 
 
-def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
-    """Raise what is missing, misshapen or unknown among `tensors`."""
+def check_tensors(
+    tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], folder: Path, kind: str = "a Llama-family decoder"
+) -> None:
+    """Raise what is missing, misshapen or unknown among the `tensors` of a network of some kind."""
     file = str(weights_file(folder) or folder)
     missing = [name for name in shapes if name not in tensors]
     misshapen = [name for name in shapes if name in tensors and tuple(tensors[name].shape) != shapes[name]]
@@ -133,7 +135,7 @@ def check_tensors(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
         faults.append(Fault(file, name, found, f"shape {shapes[name]}", MISMATCH))
     if unknown:
         found = f"{len(unknown)} tensor(s) that this network does not have"
-        expected = "the tensors of a Llama-family decoder"
+        expected = f"the tensors of {kind}"
         faults.append(Fault(file, some(unknown), found, expected, "Check model_type in config.json."))
     if faults:
         raise CheckpointError(faults)

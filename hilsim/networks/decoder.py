@@ -47,7 +47,7 @@ class SingleRow:
         config, position = self.config, cache.length
         if position >= min(cache.capacity, config.max_positions):
             raise ValueError(f"{position} + 1 positions do not fit into {cache.capacity}")
-        keys, values = view(cache.keys), view(cache.values)
+        keys, values, states = view(cache.keys), view(cache.values), view(cache.states)
         if position >= len(self.cos):  # a cache that was made longer for a tree
             self.cos, self.sin = self.rotary(position + 1)
         cos, sin = self.cos[position], self.sin[position]
@@ -59,6 +59,8 @@ class SingleRow:
             x = x + layer.output(mixed)
             gate, up = np.split(layer.gate_up(self.normed(x, layer.mlp_norm)), 2)
             x = x + layer.down(gate / (1 + np.exp(-gate)) * up)
+            if index in cache.read:
+                states[0, position, cache.read[index]] = x
         cache.length = position + 1
         return self.head(self.normed(x, self.norm))
 
@@ -121,9 +123,10 @@ def matrix_of(linear: nn.Linear) -> Matrix:
 class Decoder:
     """One sequence under way: a network and its cache."""
 
-    def __init__(self, network: Network, capacity: int):
+    def __init__(self, network: Network, capacity: int, read: Sequence[int] = ()):
+        """`read`: the layers whose outputs the cache keeps for a draft head."""
         self.network = network
-        self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype)
+        self.cache = KVCache(network.config, capacity, dtype=network.cos.dtype, read=read)
         self.single_row = SingleRow(network, capacity)
 
     @property

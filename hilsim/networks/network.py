@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -57,12 +58,23 @@ class KVCache:
     `keys` and `values` have shape (layers, batch, kv_heads, capacity, head_dim); positions [0, length) are valid.
     `context` is the capacity that it was made with. LongRoPE picks its factors by it, as deployed runtimes do, so that
     no key has to be turned again when a conversation grows.
+
+    `states` (batch, capacity, len(read) x hidden) has the outputs of the layers in `read`, which draft heads read.
     """
 
-    def __init__(self, config: NetworkConfig, capacity: int, batch: int = 1, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        config: NetworkConfig,
+        capacity: int,
+        batch: int = 1,
+        dtype: torch.dtype = torch.float32,
+        read: Sequence[int] = (),
+    ):
         shape = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype)
         self.values = torch.zeros(shape, dtype=dtype)
+        self.states = torch.zeros((batch, capacity, len(read) * config.hidden_size), dtype=dtype)
+        self.read = {layer: slice(*(config.hidden_size * end for end in (i, i + 1))) for i, layer in enumerate(read)}
         self.capacity = self.context = capacity
         self.length = 0
 
@@ -77,6 +89,7 @@ class KVCache:
         if capacity > self.capacity:
             more = (0, 0, 0, capacity - self.capacity)
             self.keys, self.values, self.capacity = F.pad(self.keys, more), F.pad(self.values, more), capacity
+            self.states = F.pad(self.states, more)
 
     def layers(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values of positions [0, end), layer by layer, as views: what is written there stays."""
@@ -289,6 +302,7 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.notes: tuple[str, ...] = ()  # what its checkpoint folder left to say
+        self.folder: Path | None = None  # that it was loaded from
         self.config = config
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         windows = config.windows or (None,) * config.layers
@@ -327,8 +341,10 @@ class Network(nn.Module):
         layers = repeat(None) if cache is None else cache.layers(end)
         # Rows of all sequences lie in one matrix: two dimensions are what a product is fastest with.
         x = self.embedding(tokens.flatten())
-        for block, cached in zip(self.blocks, layers, strict=False):
+        for index, (block, cached) in enumerate(zip(self.blocks, layers, strict=False)):
             x = block(x, cos, sin, cached, layout)
+            if cache is not None and index in cache.read:
+                cache.states[:, start:end, cache.read[index]] = x.view(len(tokens), end - start, -1)
         if cache is not None:
             cache.length = end
         x = x.view(len(tokens), end - start, self.config.hidden_size)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from hilsim.describe.config_json import read_object
 from hilsim.errors import CheckpointError, Fault, memory_short
+from hilsim.files import WEIGHTS
 from hilsim.networks.quantised_folder import converted
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+INDEX = f"{WEIGHTS}.index.json"
 PICKLES = ("pytorch_model.bin", "model.bin", "model.pt", "model.pth", "pytorch_model.bin.index.json")
 
 

@@ -58,6 +58,9 @@ def require_recordable(setup: Setup) -> None:
         raise InputError([Fault(setup.file, "logits.source", found, "live logits, which can be recorded")])
     if setup.draft is None:
         raise InputError([Fault(setup.file, "draft", "none", "a draft, as its continuations are recorded")])
+    if setup.draft.head_kind is not None:
+        expected = "a draft model: what a head proposes depends on how much is verified, not on its position alone"
+        raise InputError([Fault(setup.file, "draft", "a draft head", expected, "Run heads live.")])
     if setup.guarantee.level != "text":
         found = f"{scenario.accept.rule} with {scenario.payload.scheme}: {setup.guarantee.why}"
         expected = "an accept rule under which every token depends on its position alone"

@@ -90,7 +90,8 @@ class Sources:
             source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
         self.made.append(source)
         if self.memories is not None:
-            by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text"
+            headed = scenario.logits.source == "live" and self.stand_ins.head is not None
+            by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text" and not headed
             source = CachedSource(source, self.memories.setdefault(run, ResultCache()), by_position=by_position)
         return source
 

@@ -125,8 +125,8 @@ class Choices:
         """The tokens emitted after rows of the target's logits; `drafted` is the draft's token for the one row, if any.
 
         `draft` has the draft's logits at the same places, where there is a draft and `tests_the_draft`: those rules ask
-        for its distribution at every position, drafted there or not. The distribution of the emitted token is the
-        target's either way. It is content, so no time is charged for it.
+        for its distribution at every position, drafted there or not (of a head: only where it drafted). The
+        distribution of the emitted token is the target's either way. It is content, so no time is charged for it.
         """
         rule = self.rules.accept
         require_finite_rows(target, "target", places)

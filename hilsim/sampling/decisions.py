@@ -25,12 +25,17 @@ class Rows(Protocol):
         """Whether there is a draft at all."""
         ...
 
+    @property
+    def reads_states(self) -> bool:
+        """Whether the draft is a head that reads the target's hidden states, which end where the verified tokens do."""
+        ...
+
     def target_rows(self, conversation: int, tokens: Sequence[int], count: int) -> Sequence[Logits]:
         """The target's logits after each of the last `count` tokens."""
         ...
 
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
-        """The draft's logits after the last token."""
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
+        """The draft's logits after the last token; only a head's depend on how many of the tokens are verified."""
         ...
 
     def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
@@ -45,6 +50,7 @@ class Decisions:
         self.rows, self.rules, self.ends = rows, rules, ends
         self.choices = Choices(rules, seed)
         self.lossy = rows.drafts and rules.guarantee.level == "none"
+        self.drawn: dict[tuple[int, int], int] = {}  # conversation and position: what was verified when it was drafted
 
     def target_rows(self, prefix: Prefix, tokens: Sequence[int], count: int) -> Sequence[Logits]:
         """The target's finite logits after each of the last `count` tokens. Raises `BrokenLogits`."""
@@ -54,10 +60,20 @@ class Decisions:
         return rows
 
     def draft_row(self, prefix: Prefix, tokens: Sequence[int]) -> Logits:
-        """The draft's finite logits after the last token. Raises `BrokenLogits`."""
-        row = self.rows.draft_row(prefix.conversation, tokens)
+        """The draft's finite logits after the last token. Raises `BrokenLogits`.
+
+        Of a head: the row that a token was drawn from, also where more is verified since; testing against another row
+        would change the target's distribution.
+        """
+        verified = self.drawn.get((prefix.conversation, len(tokens)), len(prefix.tokens))
+        row = self.rows.draft_row(prefix.conversation, tokens, verified)
         require_finite(row, "draft", prefix.index, len(tokens))
         return row
+
+    def drawing_row(self, prefix: Prefix, tokens: Sequence[int]) -> Logits:
+        """The row that a token is drafted from now, the prefix being what is verified."""
+        self.drawn[prefix.conversation, len(tokens)] = len(prefix.tokens)
+        return self.draft_row(prefix, tokens)
 
     def tree_rows(self, prefix: Prefix, tree: TokenTree) -> Sequence[Logits]:
         """The target's finite logits after the prefix and after every node below it. Raises `BrokenLogits`."""
@@ -72,7 +88,7 @@ class Decisions:
         start = len(tokens)
         confidences, entropies = [], []
         while len(tokens) - start < count:
-            proposal = self.choices.proposed(self.draft_row(prefix, tokens), place_of(prefix, tokens))
+            proposal = self.choices.proposed(self.drawing_row(prefix, tokens), place_of(prefix, tokens))
             confidences.append(float(proposal.confidences))
             entropies.append(float(proposal.entropies))
             tokens.append(int(proposal.tokens))
@@ -106,7 +122,9 @@ class Decisions:
             grown: list[tuple[int, int]] = []
             for parent in level:
                 tokens = tree.below(prefix.tokens, parent)
-                for token, chance in self.likeliest(self.draft_row(prefix, tokens), place_of(prefix, tokens), children):
+                for token, chance in self.likeliest(
+                    self.drawing_row(prefix, tokens), place_of(prefix, tokens), children
+                ):
                     grown.append((token, parent))
                     values.append(chance + (values[parent] if parent >= 0 else 0.0))
             first = len(tree.tokens)
@@ -157,8 +175,13 @@ class Decisions:
         return self.emission(prefix, prefix.tokens, self.target_rows(prefix, prefix.tokens, 1)[0], None)
 
     def emission(self, prefix: Prefix, tokens: Sequence[int], row: Logits, drafted: int | None) -> tuple[int, float]:
-        """The token that follows `tokens`, and its margin; `drafted` is the draft's token there, if any."""
-        draft = self.draft_row(prefix, tokens) if self.rows.drafts and self.choices.tests_the_draft else None
+        """The token that follows `tokens`, and its margin; `drafted` is the draft's token there, if any.
+
+        A head is asked for what it drafted alone: what it would have said elsewhere hangs on where rounds end, so that
+        asking could not make the text the target's own, only its distribution.
+        """
+        asked = self.rows.drafts and not (self.rows.reads_states and drafted is None)
+        draft = self.draft_row(prefix, tokens) if asked and self.choices.tests_the_draft else None
         token, margin = self.choices.emitted(row, draft, place_of(prefix, tokens), drafted)
         return int(token), float(margin)
 

@@ -37,7 +37,7 @@ class StepCosts(NamedTuple):
     `target_step`, `draft_step` (rows, cached), or (rows, 1) where the fill of the cache does not matter. Messages by
     their tokens: `up_ns`, `up_bytes` (drafted tokens), `prompt_ns`, `prompt_bytes` (tokens), `down_ns`, `down_bytes`
     (rows of the target, all drafts accepted), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on
-    another chip than the target's; `draft_far`: on another than the draft's.
+    another chip than the target's; `draft_far`: on another than the draft's. `head`: the draft is a head.
 
     `graphs` (2, rows, 3), of the target and of the draft: the first graph that a step of so many rows runs, the last,
     and how often it changes in between; -1 where a unit has no graphs. `target_between`, `draft_between`: what their
@@ -64,6 +64,7 @@ class StepCosts(NamedTuple):
     elsewhere: bool
     draft_far: bool
     same_unit: bool
+    head: bool
     graphs: Ints
     target_between: Between
     draft_between: Between
@@ -180,6 +181,8 @@ def messages_of(scenario: Scenario, link: Link | None, vocabulary: int, rows: in
         for count in range(rows + 1)
     ]
     sizes = [np.array(some, np.int64) for some in (up, [prompt_bytes(count) for count in range(longest + 1)], down)]
+    if link is None:  # nothing crosses
+        sizes = [np.zeros_like(some) for some in sizes]
     held = [np.zeros_like(some) if link is None else wires_ns(link, some) for some in sizes]
     verdict = 0 if link is None else wire_ns(link, verdict_bytes())
     return MessageCosts(held[0], sizes[0], held[1], sizes[1], held[2], sizes[2], verdict)
@@ -224,7 +227,7 @@ def costs_of(
         target_step,
         draft_step,
         *messages,
-        verdict_bytes(),
+        0 if link is None else verdict_bytes(),
         0 if link is None else ns(link.propagation.si),
         ns(scenario.workload.pause_ms / 1000),
         sum(network_ns(network) for network in setup.networks),
@@ -232,6 +235,7 @@ def costs_of(
         setup.application != setup.target.chip.name,
         draft is not None and setup.application != draft.chip.name,
         draft is not None and draft.track == setup.target.track,
+        draft is not None and draft.head_kind is not None,
         tables.graphs_run(roles, answers, lags, max(target_rows, draft_rows)),
         *(Between() if role is None else between_steps(role[1]) for role in roles),
     )

@@ -261,7 +261,7 @@ def verified(
     state[LENGTH] = min(before + accepted + 1, total)
     standing, last = before + accepted, state[LENGTH] - 1
     state[TARGET] = min(standing, last)
-    state[DRAFT] = min(standing, before + drafted - 1, last)
+    state[DRAFT] = before if costs.head else min(standing, before + drafted - 1, last)
     state[NOW], _ = announced(answers, costs, state, out, request, before, end, drafted, accepted, drafted + 1)
 
 

@@ -157,8 +157,8 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
             asking = taken(state, DOWN, begin, costs.prompt_ns[unknown])
             drafting_from = asking + costs.prompt_ns[unknown] + costs.propagation_ns
             out[DOWN_BYTES] += costs.prompt_bytes[unknown]
-        if costs.same_unit:
-            drafting_from = max(drafting_from, read)  # the target asked first
+        if costs.same_unit or costs.head:
+            drafting_from = max(drafting_from, read)  # the target asked first, and a head reads its hidden states
         lag = carried - state[DRAFT]
         known = drafting_from + read_ns(costs.draft_read, request, lag, state)
         if state[TROUBLE] == NONE:

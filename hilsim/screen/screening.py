@@ -1,8 +1,8 @@
 """Fast timing (screening): a run without an event queue, equal to the event simulation to the nanosecond.
 
-For one conversation at a time, no jitter, no fallback, and policies whose rounds are sums and maxima: all shipped ones
-except `async`, `pipelined`, `cascade` and those of token trees. For anything else `refusal` gives the reason;
-`sim.run.simulate` runs it.
+For one conversation at a time, no jitter, no fallback, policies whose rounds are sums and maxima (all shipped ones
+except `async`, `pipelined`, `cascade` and those of token trees), and draft heads that run a pass a token on the
+target's chip. For anything else `refusal` gives the reason; `sim.run.simulate` runs it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.cost.between import FAR, between_of
+from hilsim.describe.drafting import ONE_PASS
 from hilsim.describe.policy import Adaptive, Pearl, Policy, PromptLookup, Suffix, Sync
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
@@ -79,6 +80,11 @@ def refusal(setup: Setup, policy: Policy) -> str:
         return "a draft length chosen by confidence, which synthetic logits do not have"
     if loop_of(policy) is None:
         return f"policy {policy.name}, which needs the event simulation"
+    if policy.needs_draft and setup.draft is not None and (head := setup.draft.head_kind) is not None:
+        if head in ONE_PASS:
+            return f"a {head} head, which proposes a round's tokens in one pass"
+        if setup.link is not None:
+            return f"a draft head, whose hidden states cross {setup.link.name}"
     same = setup.draft is not None and setup.draft.track == setup.target.track
     if same and policy.name == "pearl":
         return f"policy {policy.name} with both models on {setup.target.track}"

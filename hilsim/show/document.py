@@ -11,6 +11,7 @@ from hilsim.compiler.plan import Plan
 from hilsim.cost.caveats import caveats
 from hilsim.cost.fit import fits_of, whole
 from hilsim.cost.memory import Ledger
+from hilsim.cost.payload import VALUE_BYTES
 from hilsim.cost.start_up import START
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
@@ -90,6 +91,8 @@ def document(
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
         found["notes"] += acceptance_notes(setup, found["speculative"])
+        if (crossed := hidden_states(setup, speculative)) is not None:
+            found["hidden_states"] = crossed
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
     if baseline.pace is not None:
         found["realtime"] = {
@@ -168,6 +171,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "chip": placed.chip.name,
         "unit": placed.placement.unit,
         "precision": placed.placement.precision,
+        **({} if placed.head_kind is None else {"head_kind": placed.head_kind}),
         "backend": SIMULATED if backend is None else backend.backend,
         "words": "stand_in" if backend is None else backend.words,
         "widths": None if placed.widths is None else list(placed.widths),
@@ -181,6 +185,19 @@ def beside(network: PlacedNetwork) -> dict[str, Any]:
     own = network.placement
     where = {"chip": network.chip.name, "unit": network.unit_name, "precision": network.precision}
     return {"name": own.name, "module": own.module, **where, "pass_ms": ms(network_ns(network))}
+
+
+def hidden_states(setup: Setup, speculative: Trace) -> dict[str, Any] | None:
+    """What a draft head on another chip is sent of the target: bytes in all, of one position, and beside all others."""
+    sent = [span.nbytes for span in speculative.spans if span.kind == "hidden states"]
+    if not sent or setup.draft is None:
+        return None
+    return {
+        "bytes": sum(sent),
+        "messages": len(sent),
+        "bytes_a_position": VALUE_BYTES["fp16"] * setup.draft.states_read * setup.target.model.architecture.hidden,
+        "bytes_of_other_messages": sum(span.nbytes for span in speculative.spans) - sum(sent),
+    }
 
 
 def peak(chip: str, trace: Trace) -> int:

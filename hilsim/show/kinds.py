@@ -34,6 +34,7 @@ KINDS = {
     "prompt": Kind("q", READING, message=True),
     "drafts": Kind("d", DRAFT, message=True),
     "verdict": Kind("v", TARGET, message=True),
+    "hidden states": Kind("h", "#2c6ea3", message=True),
 }
 OTHER = Kind("?", "#8a8a8a")
 

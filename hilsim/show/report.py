@@ -31,6 +31,7 @@ from hilsim.show.numbers import (
 )
 from hilsim.show.sentences import (
     headline,
+    hidden_sentence,
     limit_sentence,
     lossless_sentence,
     outside_sentence,
@@ -63,6 +64,9 @@ def render(document: Block, console: Console) -> None:
     speculative = document.get("speculative")
     if speculative is not None:
         acceptance(page, speculative)
+        if document.get("hidden_states") is not None:
+            page.title("hidden states", "what the draft head is sent, as it is not on the target's chip")
+            page.paragraph(hidden_sentence(document["hidden_states"]), 2)
         losses(page, document, speculative)
     if document.get("lossless") is not None:
         page.title("lossless")
@@ -135,9 +139,10 @@ def opening(page: Page, document: Block) -> None:
             f"{network['module']} {where}, {duration(network['pass_ms'])} a question", 8, network["name"][:7]
         )
     policy = described(document["policy"], "name")
-    link = f", link {document['link']}" if document.get("link") else ""
+    drafts = document["speculative"] is not None and document["roles"]["draft"] is not None
+    link = f", link {document['link']}" if document.get("link") else ", nothing crosses a link" if drafts else ""
     page.paragraph(f"{policy}{link}, seed {document['seed']}, digest {document['digest']}", 8, "policy")
-    if document["speculative"] is not None and document.get("link"):
+    if drafts:
         at = ", verified on the draft's chip" if document["verify_at"] == "draft" else ""
         rules = f"{described(document['accept'], 'rule')}, payload {described(document['payload'], 'scheme')}{at}"
         page.paragraph(rules, 8, "accept")

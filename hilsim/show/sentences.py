@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hilsim.show.numbers import CAUSES, clean, counted, duration, percent, three_digits
+from hilsim.show.numbers import CAUSES, clean, counted, duration, mebibytes, percent, three_digits
 
 EVEN = 0.02
 
@@ -84,6 +84,14 @@ def where_it_went(document: dict[str, Any]) -> str:
     if document["speedup"] < 1 - EVEN and steps > plain:
         sentence += " The target's steps alone take longer than without speculation: a verify costs more than it saves."
     return sentence
+
+
+def hidden_sentence(found: dict[str, Any]) -> str:
+    """How much of the target's hidden states crossed the link, against everything else that did."""
+    size, rest = found["bytes"], found["bytes_of_other_messages"]
+    sent = f"{mebibytes(size)} in {counted(found['messages'], 'message')}"
+    share = f"{counted(found['bytes_a_position'], 'byte')} a position, {percent(size / (size + rest))} of all bytes"
+    return f"{sent}: {share}. On the target's own chip none of them cross."
 
 
 def remedy_sentence(found: dict[str, Any]) -> str:

@@ -84,6 +84,20 @@ class Direction:
         yield self.env.timeout(delay)
 
 
+class SharedMemory:
+    """In place of a link where draft and target are on one chip: nothing is sent, and nothing takes time."""
+
+    def transfer_ns(self, nbytes: int) -> int:
+        return 0
+
+    def send(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
+        """What is in memory is there at once."""
+        if left is not None:
+            left.succeed()
+        return
+        yield
+
+
 class Memory:
     """One chip's memory: what is allocated now, never above the cap."""
 
@@ -104,7 +118,7 @@ class Memory:
 
 
 class Board:
-    """All simulated hardware of a run. `up` runs from the draft's chip to the target's, `down` back."""
+    """All simulated hardware of a run. `up` runs from the draft's chip to the target's, `down` back, if a link is."""
 
     def __init__(
         self,

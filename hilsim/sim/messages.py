@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
-from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides
+from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, hidden_bytes
+from hilsim.describe.drafting import states_wanted
 from hilsim.describe.scenario import Scenario
+from hilsim.describe.setup import Placed
 
 
 class Messages:
@@ -15,12 +17,20 @@ class Messages:
     - `drafts(drafted)`: bytes of drafted tokens, with what the scheme adds to each.
     - `answer(drafted, accepted, rows)`: bytes of what the target's chip sends back; `rows` were needed there.
     - `draft_decides(drafted, accepted)`: whether the draft's chip decides the round, and reports that to the target.
+    - `hidden(positions)`: bytes of the target's hidden states at new positions; 0 where no `draft` head reads them.
     """
 
-    def __init__(self, rules: Scenario, vocabulary: int):
+    def __init__(self, rules: Scenario, vocabulary: int, draft: Placed | None = None):
         payload, sampling, at = rules.payload, rules.sampling, rules.verify_at
         self.drafts: Callable[[int], int] = cache(partial(draft_bytes, payload, vocabulary=vocabulary, verify_at=at))
         self.answer: Callable[[int, int, int], int] = cache(
             partial(answer_bytes, payload, sampling, at, vocabulary=vocabulary)
         )
         self.draft_decides: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))
+        self.draft = draft
+
+    def hidden(self, positions: int) -> int:
+        if self.draft is None or self.draft.head_kind is None or not positions:
+            return 0
+        wanted = states_wanted(self.draft.head_kind, positions)
+        return hidden_bytes(wanted * self.draft.states_read * self.draft.model.architecture.hidden)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import simpy
 
-from hilsim.sampling.proposals import Draft, Verdict
+from hilsim.describe.drafting import HeadKind, retained
 from hilsim.sim.device_slot import RequestTag
 from hilsim.sim.trace import Round
 
@@ -92,12 +92,13 @@ class Request:
         """Rewind the target's cache alone: it fed what was committed `before` and `fed` drafted tokens."""
         self.target_cached = min(before + min(fed, accepted), len(self.tokens) - 1)
 
-    def after_verdict(self, before: int, draft: Draft, verdict: Verdict) -> None:
+    def after_verdict(self, before: int, drafted: int, accepted: int, head: HeadKind | None = None) -> None:
         """Rewind both caches: the target fed the pending token and every draft, the draft all but its last token.
 
-        `before` is the length of the conversation when the round began. What was rejected is forgotten; the last
-        committed token is always fed by the next step, so no cache holds it.
+        `before` is the length of the conversation when the round began, `drafted` the longest row of drafts, `head` the
+        kind of draft head that made it, if one did. What was rejected is forgotten; the last committed token is always
+        fed by the next step, so no cache holds it.
         """
-        standing = before + verdict.accepted
-        self.target_cached = min(standing, len(self.tokens) - 1)
-        self.draft_cached = min(standing, before + len(draft.tokens) - 1, len(self.tokens) - 1)
+        last = len(self.tokens) - 1
+        self.target_cached = min(before + accepted, last)
+        self.draft_cached = min(retained(head, before, drafted - 1, accepted), last)

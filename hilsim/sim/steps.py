@@ -5,7 +5,7 @@ Each couples content (the source) with its time and bytes (the board). A policy 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -14,9 +14,10 @@ import simpy
 
 from hilsim.cost.payload import path_bytes, prompt_bytes, verdict_bytes
 from hilsim.cost.step import Phase
+from hilsim.describe.drafting import ONE_PASS, HeadKind, passes
 from hilsim.describe.scenario import Scenario
 from hilsim.sampling.proposals import Draft, TokenTree, Verdict
-from hilsim.sim.board import Board, Direction
+from hilsim.sim.board import Board, Direction, SharedMemory
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.messages import Messages
 from hilsim.sim.request import Request
@@ -40,19 +41,24 @@ class RunContext:
         return self.board.draft
 
     @cached_property
-    def up(self) -> Direction:
-        assert self.board.up is not None, "this policy needs a link"
-        return self.board.up
+    def head(self) -> HeadKind | None:
+        """The kind of draft head that proposes; None where a draft model does, or nothing."""
+        draft = self.board.setup.draft
+        return None if draft is None or self.board.draft is None else draft.head_kind
 
     @cached_property
-    def down(self) -> Direction:
-        assert self.board.down is not None, "this policy needs a link"
-        return self.board.down
+    def up(self) -> Direction | SharedMemory:
+        return self.board.up or SharedMemory()
+
+    @cached_property
+    def down(self) -> Direction | SharedMemory:
+        return self.board.down or SharedMemory()
 
     @cached_property
     def messages(self) -> Messages:
         """Bytes of the messages that cross the link."""
-        return Messages(self.scenario, self.vocabulary)
+        crossing = self.board.down is not None and self.head is not None
+        return Messages(self.scenario, self.vocabulary, self.board.setup.draft if crossing else None)
 
     @cached_property
     def round_trip_ns(self) -> Callable[[int], int]:
@@ -166,13 +172,20 @@ def prefill_target(context: RunContext, request: Request) -> Process:
     request.target_cached = len(request.tokens)
 
 
-def prefill_draft(context: RunContext, request: Request) -> Process:
-    """Read what is new of the conversation on the draft's chip, after its text has arrived there."""
+def prefill_draft(context: RunContext, request: Request, states: simpy.Event | None = None) -> Process:
+    """Read what is new of the conversation on the draft's chip, after its text has arrived there.
+
+    A head waits for the target's hidden `states`; one without a cache reads no prompt.
+    """
     prompt = len(request.tokens)
     if context.application != context.draft.chip:
         yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_received), request.cause)
     request.draft_received = prompt
     cached = request.draft_cached
+    if states is not None:
+        yield states
+    if context.head == "medusa":
+        return
     yield from context.draft.work(context.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
     request.draft_cached = prompt
 
@@ -188,14 +201,19 @@ def open_target(context: RunContext, request: Request) -> Process:
 
 
 def open_both(context: RunContext, request: Request) -> Process:
-    """Both chips read the question at once; the target's last row is the first token, which is sent to the draft."""
-    start = context.now
+    """Both chips read the question at once; the target's last row is the first token, which is sent to the draft.
+
+    A draft head reads it after the target, whose hidden states follow that token.
+    """
+    start, env, rows = context.now, context.board.env, len(request.tokens) - request.target_cached
     token, margin = context.source.next_token(request)
-    reading = context.board.env.process(prefill_draft(context, request))
+    states = None if context.head is None else env.event()
+    reading = env.process(prefill_draft(context, request, states))
     yield from prefill_target(context, request)
     read = context.now
-    yield from send_verdict(context, request)
-    informed = context.now
+    informed = yield from send_verdict(context, request, rows)
+    if states is not None:
+        states.succeed()
     yield reading
     deliver(context, request, start, (token,), (margin,), delivered_ns=informed if context.elsewhere else read)
     request.draft_received = len(request.tokens)
@@ -207,9 +225,11 @@ def decode(context: RunContext, request: Request) -> Process:
     token, margin = context.source.next_token(request)
     yield from target_step(context, request, target.step(Phase.DECODE, len(request.tokens) - cached, cached))
     request.target_cached = len(request.tokens)
+    delivered_ns = context.now
     if context.elsewhere:
-        yield from send_verdict(context, request)
-    deliver(context, request, start, (token,), (margin,), single_ns=target.single_ns(cached))
+        delivered_ns = yield from send_verdict(context, request, 1)
+    single_ns = target.single_ns(cached)
+    deliver(context, request, start, (token,), (margin,), delivered_ns=delivered_ns, single_ns=single_ns)
     if context.elsewhere:
         request.draft_received = len(request.tokens)
 
@@ -218,24 +238,48 @@ def inform(context: RunContext, request: Request) -> Process:
     """Send the draft's chip the tokens that the target has decoded alone since the last message, if any."""
     unknown = len(request.tokens) - request.draft_received
     if unknown > 0:
-        yield from context.down.send("prompt", prompt_bytes(unknown), request.cause)
+        yield from send_down(context, "prompt", prompt_bytes(unknown), request.cause, unknown)
         request.draft_received = len(request.tokens)
 
 
 def draft(context: RunContext, request: Request, count: int) -> Process:
-    """Draft at most `count` tokens, a step each; the first also reads what the cache lacks. Returns the `Draft`."""
+    """Draft at most `count` tokens, in the passes of the draft. Returns the `Draft`."""
     yield from inform(context, request)
-    proposed, cached, known = context.source.draft(request, count), request.draft_cached, len(request.tokens)
-    for position in range(known, known + len(proposed.tokens)):
-        yield from draft_step(context, request, position, cached)
-        cached = position
+    proposed = context.source.draft(request, count)
+    drafted = count if context.head in ONE_PASS else len(proposed.tokens)
+    yield from draft_passes(context, request, passes_from(context, request, drafted))
     return proposed
 
 
-def draft_step(context: RunContext, request: Request, position: int, cached: int) -> Process:
-    """A step of the draft that reads what its cache lacks, and proposes a token for `position`."""
+def passes_from(context: RunContext, request: Request, drafted: int) -> tuple[tuple[int, int], ...]:
+    """Rows and logits of the passes that draft so many tokens after the committed ones."""
+    return passes(context.head, drafted, len(request.tokens) - request.draft_cached)
+
+
+def draft_passes(
+    context: RunContext, request: Request, executed: Sequence[tuple[int, int]], *, branching: bool = False
+) -> Process:
+    """Passes of the draft one after another, by rows and logits; of a token tree all but the first are masked."""
+    cached, position = request.draft_cached, len(request.tokens)
+    for place, (rows, logits) in enumerate(executed):
+        yield from draft_step(context, request, position + place, cached, rows, logits, tree=branching and place > 0)
+        cached += rows
+
+
+def draft_step(
+    context: RunContext,
+    request: Request,
+    position: int,
+    cached: int,
+    rows: int | None = None,
+    logits: int = 1,
+    *,
+    tree: bool = False,
+) -> Process:
+    """A pass of the draft over `rows`, or over all that its cache lacks; it proposes from `position` on."""
     slot = context.draft
-    return slot.work(slot.step(Phase.DRAFT, position - cached, cached), request.cause, position)
+    step = slot.step(Phase.DRAFT, position - cached if rows is None else rows, cached, tree, logits)
+    return slot.work(step, request.cause, position)
 
 
 def verify(context: RunContext, request: Request, proposed: Draft) -> tuple[Verdict, TimedStep]:
@@ -279,9 +323,26 @@ def hand_over(context: RunContext, request: Request, opened: Round) -> Process:
     context.close(request, opened, delivered_ns=context.now)
 
 
-def send_verdict(context: RunContext, request: Request) -> Process:
-    """Send a bare verdict to the draft's chip."""
-    return context.down.send("verdict", verdict_bytes(), request.cause)
+def send_verdict(context: RunContext, request: Request, positions: int = 0) -> Process:
+    """Send a bare verdict to the draft's chip, after new `positions` of the target; see `send_down`."""
+    return send_down(context, "verdict", verdict_bytes(), request.cause, positions)
+
+
+def send_down(context: RunContext, kind: str, nbytes: int, cause: RequestTag, positions: int) -> Process:
+    """Send a message to the draft's chip; behind it the hidden states of new `positions` that a draft head reads there.
+
+    Returns, when all has arrived, the instant at which the message had.
+    """
+    hidden = context.messages.hidden(positions)
+    if not hidden:
+        yield from context.down.send(kind, nbytes, cause)
+        return context.now
+    # It queues for the wire behind the message, which takes it first.
+    behind = context.board.env.process(context.down.send("hidden states", hidden, cause))
+    yield from context.down.send(kind, nbytes, cause)
+    received_ns = context.now
+    yield behind
+    return received_ns
 
 
 def tell(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
@@ -291,12 +352,12 @@ def tell(context: RunContext, request: Request, opened: Round, rows: int, path: 
     decides, its result goes up again, and the target's next step waits for that. Of a tree, `path` nodes are named.
     """
     length = len(request.tokens)
-    yield from send_answer(context, request, opened, rows, path)
+    received_ns = yield from send_answer(context, request, opened, rows, path)
     request.draft_received = max(request.draft_received, length)
     if context.messages.draft_decides(opened.drafted, opened.accepted):
-        request.acknowledged = context.board.env.process(conclude(context, request, opened))
+        request.acknowledged = context.board.env.process(conclude(context, request, opened, received_ns))
     else:
-        yield from conclude(context, request, opened)
+        yield from conclude(context, request, opened, received_ns)
 
 
 def announce(
@@ -309,10 +370,10 @@ def announce(
     length, done = len(request.tokens), request.done
 
     def under_way() -> Process:
-        yield from send_answer(context, request, opened, rows)
+        received_ns = yield from send_answer(context, request, opened, rows)
         request.draft_received = max(request.draft_received, length)
         learn(length, done)
-        yield from conclude(context, request, opened)
+        yield from conclude(context, request, opened, received_ns)
 
     announcing = context.board.env.process(under_way())
     if context.messages.draft_decides(opened.drafted, opened.accepted):
@@ -321,14 +382,15 @@ def announce(
 
 
 def send_answer(context: RunContext, request: Request, opened: Round, rows: int, path: int = 0) -> Process:
-    """Send the target's result of a round down."""
+    """Send the target's result of a round down; returns as `send_down` does."""
     nbytes = path_bytes(path) + context.messages.answer(opened.drafted, opened.accepted, rows)
-    return context.down.send("verdict", nbytes, RequestTag(request.index, opened.number))
+    tag = RequestTag(request.index, opened.number)
+    return send_down(context, "verdict", nbytes, tag, opened.accepted + 1)
 
 
-def conclude(context: RunContext, request: Request, opened: Round) -> Process:
+def conclude(context: RunContext, request: Request, opened: Round, received_ns: int) -> Process:
     """The draft's chip has the target's result: close the round, after that chip's own result where it decides."""
-    delivered_ns = context.now if context.elsewhere else opened.delivered_ns
+    delivered_ns = received_ns if context.elsewhere else opened.delivered_ns
     if context.messages.draft_decides(opened.drafted, opened.accepted):
         yield from context.up.send("verdict", verdict_bytes(), RequestTag(request.index, opened.number))
         delivered_ns = delivered_ns if context.elsewhere else context.now

@@ -41,8 +41,8 @@ class CachedSource(Relay):
     """`LogitsSource` that asks `source` only for what `memory` does not hold yet.
 
     `by_position`: a token depends on the tokens before it alone, so drafts and verdicts are cached token by token and
-    serve every draft length. Under the block rule, lossy rules and acceptance by place in the block they are cached as
-    they were asked for.
+    serve every draft length. Of draft heads, under the block rule, lossy rules and acceptance by place in the block
+    they are cached as they were asked for.
     """
 
     def __init__(self, source: LogitsSource, memory: ResultCache, *, by_position: bool = False):

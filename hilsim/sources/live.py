@@ -13,15 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.describe.catalogue import located
+from hilsim.describe.config_json import is_draft_head
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Accept, Payload, Sampling, VerifyAt
 from hilsim.describe.policy import Ssd
-from hilsim.describe.setup import Setup
+from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.tree_shape import TreeShape
 from hilsim.errors import CheckpointError, Fault, InputError, memory_short
 from hilsim.networks.checkpoint import dtype_named, load_network
 from hilsim.networks.decoder import Decoder
+from hilsim.networks.draft_head import DraftHead
+from hilsim.networks.draft_head_file import load_draft_head
 from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts
+from hilsim.networks.head_decoder import HeadDecoder
 from hilsim.networks.network import Network
 from hilsim.sampling.choices import Rules
 from hilsim.sampling.decisions import Decisions
@@ -88,6 +92,13 @@ class Reader:
         self.held[keep:] = tokens[keep:]
         return rows
 
+    def having_read(self, tokens: Sequence[int]) -> Decoder:
+        """The decoder, whose cache begins with `tokens`: what no pass has read yet is read now."""
+        if shared_prefix(self.held, tokens) < len(tokens):
+            self.rows(tokens, 1)
+        assert isinstance(self.compute, Passes), "draft heads are for targets that run here"
+        return self.compute.decoder
+
     def as_row(self, logits: npt.NDArray[np.floating]) -> Row:
         """Logits as float32 (vocabulary,); what float32 cannot hold becomes infinite and is refused by `Decisions`."""
         if logits.dtype == np.float32:
@@ -96,14 +107,38 @@ class Reader:
             return logits[: self.vocabulary].astype(np.float32)
 
 
+class HeadReader:
+    """A draft head over one conversation, and the reader of the target whose hidden states it reads."""
+
+    def __init__(self, head: DraftHead, context: int, target: Reader, clock: Clock):
+        self.decoder, self.target, self.clock = HeadDecoder(head, context), target, clock
+
+    def row(self, tokens: Sequence[int], verified: int) -> Row:
+        """Logits after the last token, float32 (vocabulary,), of which the first `verified` are."""
+        target = self.target.having_read(tokens[: verified - 1])
+        with self.clock:
+            logits = self.decoder.row(tokens, verified, target)
+        return self.target.as_row(logits)
+
+
 class Passes:
     """Passes of a network that runs here, with its cache, timed by a clock."""
 
-    def __init__(self, network: Network, capacity: int, clock: Clock, forecasts: Forecasts | None = None):
+    def __init__(
+        self,
+        network: Network,
+        capacity: int,
+        clock: Clock,
+        read: Sequence[int] = (),
+        forecasts: Forecasts | None = None,
+    ):
+        """`read`: the layers whose outputs a draft head reads; `forecasts`: forecast tokens that it may read."""
         self.clock = clock
         try:
             self.decoder = (
-                Decoder(network, capacity) if forecasts is None else ForecastingDecoder(network, capacity, forecasts)
+                Decoder(network, capacity, read)
+                if forecasts is None
+                else ForecastingDecoder(network, capacity, forecasts)
             )
         except (MemoryError, RuntimeError) as error:
             size = cache_bytes(network, capacity) / 2**20
@@ -160,6 +195,7 @@ class StandIns:
     loaded: tuple[Conversation, ...]
     columns: Mapping[str, CommonVocabulary]  # by role: the logits that count
     drafts: bool
+    head: DraftHead | None = None  # that drafts in place of a network
     notes: tuple[str, ...] = ()  # remarks on the folders and the pair, for the report
     forecasts: Forecasts | None = None  # of the target, for policy ssd
 
@@ -184,10 +220,14 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     context = setup.scenario.context_tokens
     faults: list[Fault] = []
     networks: dict[str, Network] = {}
+    headed: Placed | None = None
     tokenizers: dict[str, ChatTokenizer] = {}
     for role, placed in setup.roles.items():
         if placed.stand_in is not None:
             try:
+                if role == "draft" and is_draft_head(placed.stand_in):
+                    headed = placed
+                    continue
                 if role not in elsewhere:
                     networks[role] = load_network(placed.stand_in, dtype, placed.placement.kv_cache)
                 tokenizers[role] = load_tokenizer(placed.stand_in)
@@ -205,6 +245,7 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     forecasts = None
     if isinstance(setup.scenario.policy, Ssd) and "target" in networks:
         forecasts = forecasts_for(setup.scenario.policy, setup, networks["target"])
+    head = None if headed is None else head_of(setup, headed, networks, elsewhere)
     tokenizer = tokenizers["target"]
     sizes = {role: network.config.vocab_size for role, network in networks.items()} | dict(elsewhere)
     match = matched(setup.file, tokenizers, sizes, cache(lambda: prompts(tokenizer, setup.conversations)))
@@ -242,15 +283,20 @@ def load_stand_ins(setup: Setup, elsewhere: Mapping[str, int] = MappingProxyType
     if faults:
         raise CheckpointError(faults)
     notes = [f"{role}.stand_in: {note}" for role, network in networks.items() for note in network.notes]
-    return StandIns(
-        networks,
-        tokenizer,
-        setup.conversations,
-        match.columns,
-        "draft" in tokenizers,
-        (*match.notes, *notes),
-        forecasts,
-    )
+    drafts = headed is not None or "draft" in tokenizers
+    notes = [*match.notes, *notes]
+    return StandIns(networks, tokenizer, setup.conversations, match.columns, drafts, head, tuple(notes), forecasts)
+
+
+def head_of(setup: Setup, placed: Placed, networks: Mapping[str, Network], elsewhere: Mapping[str, int]) -> DraftHead:
+    """The draft head of a scenario, over its target. Raises `CheckpointError` where the target is not here."""
+    assert placed.stand_in is not None
+    if elsewhere:
+        found = f"a draft head, while {' and '.join(elsewhere)} run on a board"
+        expected = "target and head here: a head reads the target's hidden states, which no board hands out"
+        remedy = "Let a stand-in make the target's tokens (words: stand_in), or draft with a model."
+        raise CheckpointError([Fault(setup.file, "draft.stand_in", found, expected, remedy)])
+    return load_draft_head(placed.stand_in, networks["target"], placed.placement.kv_cache)
 
 
 def forecasts_for(policy: Ssd, setup: Setup, network: Network) -> Forecasts:
@@ -305,6 +351,7 @@ class LiveSource:
         self.decisions = Decisions(self, rules, seed, self.ends)
         self.clock = Clock()
         self._readers: dict[tuple[str, int], Reader] = {}
+        self._heads: dict[int, HeadReader] = {}
         self._dialogues: dict[int, ChatHistory] = {}
         self._decode = lru_cache(maxsize=256)(lambda tokens: stand_ins.tokenizer.decode(list(tokens)))
 
@@ -337,6 +384,7 @@ class LiveSource:
 
     def forget(self, conversation: int) -> None:
         self._dialogues.pop(conversation, None)
+        self._heads.pop(conversation, None)
         for role in ("target", "draft"):
             self._readers.pop((role, conversation), None)
 
@@ -354,7 +402,16 @@ class LiveSource:
     def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Row]:
         return self._reader("target", conversation).tree_rows(tokens, tree)
 
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Row:
+    @property
+    def reads_states(self) -> bool:
+        return self.stand_ins.head is not None
+
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Row:
+        if self.stand_ins.head is not None:
+            if conversation not in self._heads:
+                target = self._reader("target", conversation)
+                self._heads[conversation] = HeadReader(self.stand_ins.head, self.context, target, self.clock)
+            return self._heads[conversation].row(tokens, verified)
         columns = self.stand_ins.columns["draft"]
         return columns.masked(self._reader("draft", conversation).rows(columns.read(tokens), 1)[0])
 
@@ -367,5 +424,8 @@ class LiveSource:
 
     def _passes(self, role: str) -> Passes:
         assert role in self.stand_ins.networks, "a policy drafts, but the scenario has no draft"
-        forecasts = self.stand_ins.forecasts if role == "target" else None
-        return Passes(self.stand_ins.networks[role], self.context, self.clock, forecasts)
+        stand_ins, network = self.stand_ins, self.stand_ins.networks[role]
+        if role != "target":
+            return Passes(network, self.context, self.clock)
+        read = stand_ins.head.config.read if stand_ins.head is not None else ()
+        return Passes(network, self.context, self.clock, read, stand_ins.forecasts)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from hilsim.files import written
+from hilsim.networks.draft_head import DraftHead
 from hilsim.networks.network import Network
 from hilsim.training.corpus import Tokens, rows
 
@@ -44,7 +45,7 @@ class Schedule:
         return self.peak_rate * (self.final_share + (1.0 - self.final_share) * cosine)
 
 
-def initialise(network: Network, seed: int) -> None:
+def initialise(network: Network | DraftHead, seed: int) -> None:
     """Normal(0, 0.02) matrices, residual outputs scaled down by depth (GPT-2), norms at one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -53,7 +54,7 @@ def initialise(network: Network, seed: int) -> None:
                 continue
             scale = 0.02
             if name.endswith(("attention.output.weight", "down.weight")):
-                scale /= math.sqrt(2 * network.config.layers)
+                scale /= math.sqrt(2 * max(1, network.config.layers))
             parameter.normal_(0.0, scale, generator=generator)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG
 from hilsim.errors import Fault, HilsimError, InputError
-from hilsim.files import folder_faults, written
+from hilsim.files import WEIGHTS, folder_faults, written
 from hilsim.networks.intent import (
     SHIPPED,
     Siamese,
@@ -37,7 +37,6 @@ from hilsim.networks.intent import (
     sentence_tokenizer,
     tokenizer_digest,
 )
-from hilsim.networks.tensors import WEIGHTS
 from hilsim.places import DATA
 from hilsim.progress import Notify
 from hilsim.training.fitting import Schedule

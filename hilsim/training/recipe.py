@@ -16,13 +16,15 @@ from rich.progress import track
 from torch import Tensor
 
 from hilsim.errors import Fault, InputError
-from hilsim.files import written
+from hilsim.files import WEIGHTS, written
 from hilsim.networks.checkpoint import load_network, save_network
+from hilsim.networks.draft_head_file import save_draft_head
 from hilsim.networks.network import KVCache, Network, NetworkConfig
 from hilsim.progress import Notify
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream
 from hilsim.training.fitting import Schedule, fit, initialise, round_to_half
+from hilsim.training.heads import FOLDER, HEADS, head_for, head_losses
 from hilsim.training.vocabulary import save_tokenizer, train_tokenizer
 
 ENTRIES = 2048
@@ -63,9 +65,11 @@ class Recipe:
     dialogues: int | None
     target: Schedule
     drafts: Schedule
+    heads: Schedule
     spoken_rows: int
     spoken_tokens: int
     distilled_corpus_share: float
+    heads_corpus_share: float
     valid_dialogues: int
     bfloat16: bool
 
@@ -74,9 +78,11 @@ FULL = Recipe(
     dialogues=None,
     target=Schedule(epochs=2, row_tokens=1024, batch_rows=6, peak_rate=3e-3),
     drafts=Schedule(epochs=1, row_tokens=1024, batch_rows=2, peak_rate=3e-3),
+    heads=Schedule(epochs=1, row_tokens=256, batch_rows=2, peak_rate=3e-3, warmup_steps=50),
     spoken_rows=1024,
     spoken_tokens=256,
     distilled_corpus_share=0.55,
+    heads_corpus_share=0.04,
     valid_dialogues=40,
     bfloat16=True,
 )
@@ -84,9 +90,11 @@ QUICK = Recipe(
     dialogues=200,
     target=Schedule(epochs=1, row_tokens=128, batch_rows=8, peak_rate=3e-3, warmup_steps=5),
     drafts=Schedule(epochs=1, row_tokens=128, batch_rows=8, peak_rate=4e-3, warmup_steps=5),
+    heads=Schedule(epochs=1, row_tokens=64, batch_rows=4, peak_rate=3e-3, warmup_steps=5),
     spoken_rows=16,
     spoken_tokens=32,
     distilled_corpus_share=0.5,
+    heads_corpus_share=0.1,
     valid_dialogues=4,
     bfloat16=False,
 )
@@ -170,7 +178,37 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, not
         )
         for name, draft in zip(DRAFTS, drafts, strict=True):
             finish(name, draft)
-    for log in (f"{TARGET}.csv", "drafts.csv"):
+    if not all((out / FOLDER / name / WEIGHTS).is_file() for name in HEADS):
+        text = sequences[: int(len(sequences) * recipe.heads_corpus_share)] + list(spoken)
+        heads = [head_for(config, target, text, seed + 20 + index) for index, config in enumerate(HEADS.values())]
+        for head in heads:
+            notify(f"{head.config.kind} head: {head.parameter_count:,} parameters")
+        draws, checks = (torch.Generator().manual_seed(seed + 20 + number) for number in range(2))
+
+        def losses_of_heads(batch: Tensor) -> list[Tensor]:
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+                return head_losses(heads, target, batch[:, :-1], draws)
+
+        @torch.no_grad()
+        def validation_losses() -> list[float]:
+            rows_of_text = [torch.from_numpy(ids)[None] for ids in valid]
+            found = [head_losses(heads, target, tokens, checks) for tokens in rows_of_text]
+            return torch.tensor(found).mean(0).tolist()
+
+        fit(
+            FOLDER,
+            heads,
+            losses_of_heads,
+            text,
+            recipe.heads,
+            seed=seed + 20,
+            work=work,
+            validate=validation_losses,
+        )
+        for head in heads:
+            round_to_half(head)
+            save_draft_head(head, out / FOLDER / head.config.kind)
+    for log in (f"{TARGET}.csv", "drafts.csv", f"{FOLDER}.csv"):
         if (work / log).is_file():
             shutil.copyfile(work / log, out / f"training-{log}")
 

@@ -241,7 +241,7 @@ def test_a_published_speed_up_by_hand() -> None:
     assert found.published == pytest.approx(0.3 / 0.2)
     assert found.one_row_s == pytest.approx(step_s(1))
     assert found.verify_s == pytest.approx(step_s(4))
-    draft = 3 * step_s(1, weights=288 + 80, cached=16)
+    draft = 3 * step_s(1, weights=288 + 2 * 8 * 8 * 4 / 8 + 80, cached=16)  # and 2h x h of 4 bits, which fuses
     assert found.draft_s == pytest.approx(draft)
     assert found.predicted == pytest.approx(2.5 * step_s(1) / (step_s(4) + draft))
     assert found.needed == pytest.approx(1.5 * (step_s(4) + draft) / step_s(1))

@@ -81,8 +81,8 @@ class Planted(Table):
         rows = super().target_rows(conversation, tokens, count)
         return [self.row("target", row, len(tokens) - count + 1 + at) for at, row in enumerate(rows)]
 
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
-        return self.row("draft", super().draft_row(conversation, tokens), len(tokens))
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
+        return self.row("draft", super().draft_row(conversation, tokens, verified), len(tokens))
 
     def tree_rows(self, conversation: int, tokens: Sequence[int], tree: TokenTree) -> Sequence[Logits]:
         history = [*tokens, *tree.tokens]
@@ -158,6 +158,7 @@ def network() -> Network:
 def live(target: Network) -> LiveSource:
     """A live source of this network as target and a sound one as draft."""
     stand_ins: Any = SimpleNamespace(
+        head=None,
         networks={"target": target, "draft": network()},
         columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,

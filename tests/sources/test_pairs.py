@@ -67,8 +67,8 @@ class Narrow(Table):
         super().__init__(TARGET, DRAFT)
         self.columns = columns
 
-    def draft_row(self, conversation: int, tokens: Sequence[int]) -> Logits:
-        return self.columns.masked(super().draft_row(conversation, tokens)[: self.columns.entries])
+    def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
+        return self.columns.masked(super().draft_row(conversation, tokens, verified)[: self.columns.entries])
 
 
 CASES = [(*rules, "both") for rules in RULES] + [(*RULES[0], shape) for shape in SHAPES if shape != "both"]

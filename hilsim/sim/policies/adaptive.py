@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 
 from hilsim.cost.step import Phase
+from hilsim.describe.drafting import passes
 from hilsim.describe.policy import Adaptive
 from hilsim.sampling.proposals import Draft
 from hilsim.sim.device_slot import Process
 from hilsim.sim.policies.sync import verified
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, draft_step, inform
+from hilsim.sim.steps import RunContext, decode, draft_step, inform, passes_from
 from hilsim.sim.trace import Round
 
 PROBE = 8  # plain tokens after which one is drafted all the same, to see whether drafting pays again
@@ -27,7 +28,7 @@ def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process
     plain = 0
     while request.speculates:
         room = min(policy.most if policy.rule != "schedule" else length, request.room - 1)
-        start, cached = context.now, request.draft_cached
+        start, cached, executed = context.now, request.draft_cached, passes_from(context, request, max(1, room))
         proposed = Draft(())
         probe = plain >= PROBE
         while len(proposed.tokens) < room and (probe or goes_on(context, request, policy, proposed, estimate, room)):
@@ -35,9 +36,11 @@ def adaptive(context: RunContext, request: Request, policy: Adaptive) -> Process
             if not proposed.tokens:
                 yield from inform(context, request)
             more = context.source.draft(request, 1, proposed.tokens)
-            fed = len(request.tokens) + len(proposed.tokens)
-            yield from draft_step(context, request, fed, cached)
-            cached = fed
+            place = len(proposed.tokens)
+            if place < len(executed):  # a head may have proposed all tokens in its first pass
+                rows, logits = executed[place]
+                yield from draft_step(context, request, len(request.tokens) + place, cached, rows, logits)
+                cached += rows
             proposed = joined(proposed, more)
             if context.source.ends(proposed.tokens[-1]):
                 break
@@ -98,7 +101,8 @@ def round_ns(context: RunContext, request: Request, drafted: int, step_ns: int) 
     cached, target = request.target_cached, context.board.target
     step = (Phase.VERIFY if drafted else Phase.DECODE, len(request.tokens) - cached + drafted, cached)
     target_ns = target.expected_ns(*step) + target.switch_ns(*step)
-    return max(1, drafted * step_ns + target_ns + (context.round_trip_ns(drafted) if drafted else 0))
+    draft_ns = len(passes(context.head, drafted, 1)) * step_ns if drafted else 0
+    return max(1, draft_ns + target_ns + (context.round_trip_ns(drafted) if drafted else 0))
 
 
 def joined(first: Draft, more: Draft) -> Draft:

@@ -39,6 +39,6 @@ def verified(context: RunContext, request: Request, start_ns: int, proposed: Dra
     verdict, step = verify(context, request, proposed)
     yield from target_step(context, request, step)
     opened = context.judge(request, start_ns, proposed, verdict, step.cached)
-    request.after_verdict(before, proposed, verdict)
+    request.after_verdict(before, drafted, verdict.accepted, context.head)
     yield from tell(context, request, opened, drafted + 1)
     return opened

@@ -11,11 +11,12 @@ Both chips retain the keys and values of the accepted path; moving them together
 from __future__ import annotations
 
 from hilsim.cost.step import Phase
+from hilsim.describe.drafting import level_passes
 from hilsim.describe.policy import Tree, TreePolicy
 from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
-from hilsim.sim.steps import RunContext, decode, inform, send_drafts, target_step, tell
+from hilsim.sim.steps import RunContext, decode, draft_passes, inform, send_drafts, target_step, tell
 
 
 def tree(context: RunContext, request: Request, policy: Tree) -> Process:
@@ -29,16 +30,12 @@ def tree(context: RunContext, request: Request, policy: Tree) -> Process:
         yield from inform(context, request)
         start, before = context.now, len(request.tokens)
         proposed = context.trees.draft_tree(request, shape)
-        slot, rows, read = context.draft, before - request.draft_cached, request.draft_cached
-        for level, (_, read_on) in enumerate(shape.growth):
-            # Every node that is read has children, so logits of all its rows are wanted.
-            step = slot.step(Phase.DRAFT, rows, read, tree=level > 0, logits=rows if level > 0 else None)
-            yield from slot.work(step, request.cause, before + level)
-            rows, read = read_on, read + rows
+        read_on = tuple(nodes for _, nodes in shape.growth)
+        executed = level_passes(context.head, read_on, before - request.draft_cached)
+        yield from draft_passes(context, request, executed, branching=True)
         yield from send_drafts(context, request, proposed)
         opened, verdict = yield from verified_tree(context, request, policy, start, proposed, shape.depth)
-        standing = before + verdict.accepted
-        request.draft_cached = min(standing, before + shape.depth - 1, len(request.tokens) - 1)
+        request.after_verdict(before, shape.depth, verdict.accepted, context.head)
         yield from tell(context, request, opened, policy.shape.nodes + 1, path=verdict.accepted)
 
 
@@ -64,5 +61,5 @@ def verified_tree(
         depth=depth,
         single_ns=target.single_ns(cached),
     )
-    request.target_cached = min(before + verdict.accepted, len(request.tokens) - 1)
+    request.after_block(before, depth, verdict.accepted)
     return opened, verdict
