@@ -217,7 +217,8 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            if not elsewhere and not (timed and measured) and parts[-1] not in START:
+            beside = parts[-1] in START or ".faster_exports[" in path
+            if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
         if shape.kind == "assumed":
@@ -229,6 +230,9 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                     "source": shape.source,
                 }
             )
+    if setup.draft is not None and not setup.backends:
+        for export in setup.target.faster_exports:
+            add(f"{setup.target.track}.faster_exports.{export.precision}", export.speed)
     if setup.link is not None and setup.draft is not None:
         for path, figure in figures(setup.link).items():
             add(f"{setup.link.name}.{path}", figure)
