@@ -60,19 +60,6 @@ def entries_bytes(number: str, entries: int) -> int:
     return entries * ID_BYTES + row_bytes(number, entries)
 
 
-def rows_within(payload: Payload, kind: str, nbytes: int, vocabulary: int, verify_at: VerifyAt) -> int:
-    """Bytes of distributions in a message of so many bytes; `kind` is that of its span."""
-    if kind == "drafts" and verify_at == "target":
-        row = distribution_bytes(payload, vocabulary)
-        return (nbytes - HEADER_BYTES) * row // (ID_BYTES + row)
-    if kind == "verdict" and nbytes != verdict_bytes():
-        if verify_at == "draft":
-            return nbytes - HEADER_BYTES
-        if payload.scheme == "scalar":
-            return nbytes - verdict_bytes()
-    return 0
-
-
 def verdict_bytes() -> int:
     """How many drafts were accepted, and the target's own token."""
     return HEADER_BYTES + 2 * ID_BYTES

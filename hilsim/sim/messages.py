@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
-from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides
+from hilsim.cost.payload import (
+    HEADER_BYTES,
+    ID_BYTES,
+    answer_bytes,
+    distribution_bytes,
+    draft_bytes,
+    draft_decides,
+    verdict_bytes,
+)
 from hilsim.describe.scenario import Scenario
 
 
@@ -24,3 +32,16 @@ class Messages:
             partial(answer_bytes, payload, sampling, at, vocabulary=vocabulary)
         )
         self.draft_decides: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))
+        self.payload, self.verify_at = payload, at
+        self.row = distribution_bytes(payload, vocabulary)
+
+    def distributions(self, kind: str, nbytes: int) -> int:
+        """Bytes of distributions in a message of so many bytes; `kind` is that of its span."""
+        if kind == "drafts" and self.verify_at == "target":
+            return (nbytes - HEADER_BYTES) * self.row // (ID_BYTES + self.row)
+        if kind == "verdict" and nbytes != verdict_bytes():
+            if self.verify_at == "draft":
+                return nbytes - HEADER_BYTES
+            if self.payload.scheme == "scalar":
+                return nbytes - verdict_bytes()
+        return 0

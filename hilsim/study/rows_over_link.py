@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hilsim.cost.payload import rows_within
 from hilsim.describe.acceptance import least
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speedup
 from hilsim.measure.parts import Parts, added, requests_in_parts
 from hilsim.runs.run import RunPair, Sources
+from hilsim.sim.messages import Messages
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.study.sweeps import with_link, with_rate
@@ -48,11 +48,9 @@ def rows_over_link(setup: Setup, outcome: RunPair, sources: Sources | None) -> R
     trace = outcome.speculative
     if trace is None or setup.link is None:
         return None
-    scenario, vocabulary = setup.scenario, setup.target.model.vocabulary.entries
     messages = [span for span in trace.spans if span.track in trace.directions]
-    crossed = sum(
-        rows_within(scenario.payload, span.kind, span.nbytes, vocabulary, scenario.verify_at) for span in messages
-    )
+    sizes = Messages(setup.scenario, setup.target.model.vocabulary.entries)
+    crossed = sum(sizes.distributions(span.kind, span.nbytes) for span in messages)
     if not crossed:
         return None
     under_way = sum(span.done_ns - span.start_ns for span in messages)

@@ -1,8 +1,8 @@
 """What a wanted speed-up takes, and what the one at hand becomes over a faster export of the target; by replays.
 
 An acceptance here is the least chance, the same at every place of a draft, with which the scenario's own answers come
-so much sooner under its own policy, chips and link. So the one at hand is what the run's speed-up amounts to: acceptance
-that goes in runs makes fewer tokens a round than the same share of drafts spread evenly.
+so much sooner under its own policy, chips and link. So the one at hand is what the run's speed-up amounts to:
+acceptance that goes in runs makes fewer tokens a round than the same share spread evenly.
 """
 
 from __future__ import annotations
