@@ -118,18 +118,18 @@ def wanted_sentence(found: dict[str, Any]) -> str:
     if found["acceptance"] is not None:
         sentence += f", as {found['acceptance']:.2f} gives"
     if found["reached"]:
-        return f"{sentence}: reached, with {percent(tokens / needed - 1)} more tokens a round than it takes."
-    return f"{sentence}: not reached, for want of {percent(1 - tokens / needed)} of the tokens a round."
+        return f"{sentence}: reached, with {percent(tokens / needed - 1)} to spare."
+    return f"{sentence}: not reached, {percent(1 - tokens / needed)} of them are missing."
 
 
 def faster_export_sentence(found: dict[str, Any], role: dict[str, Any], speedup: float) -> str:
     """What the speed-up becomes over a target that a faster export makes quicker."""
     low, high = found["range"]
-    times = f"{found['times']:g} times as fast ({low:g} to {high:g}; assumed here, published for other chips)"
     return (
-        f"The baseline is the target in {role['precision']}. In {found['precision']}, {times}, the target alone would "
-        f"make this speedup {found['speedup_over_it']:.2f} instead of {speedup:.2f}; with drafts for that target it "
-        f"would be {found['speedup_with_it']:.2f}."
+        f"In {found['precision']} the target alone would be {found['times']:g} times as fast as in {role['precision']} "
+        f"({low:g} to {high:g}; assumed here, published for other chips). Over that baseline this run is "
+        f"{found['speedup_over_it']:.2f} times as fast, not {speedup:.2f}; drafting for that target would make it "
+        f"{found['speedup_with_it']:.2f}."
     )
 
 
