@@ -118,7 +118,10 @@ def wanted_sentence(found: dict[str, Any]) -> str:
     if found["acceptance"] is not None:
         sentence += f", as {found['acceptance']:.2f} gives"
     if found["reached"]:
-        return f"{sentence}: reached, with {percent(tokens / needed - 1)} to spare."
+        spare = percent(tokens / needed - 1)
+        return (
+            f"{sentence}: just reached." if spare in ("0 %", "-0 %") else f"{sentence}: reached, with {spare} to spare."
+        )
     return f"{sentence}: not reached, {percent(1 - tokens / needed)} of them are missing."
 
 
