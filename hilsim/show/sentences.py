@@ -138,7 +138,7 @@ def faster_export_sentence(found: dict[str, Any], role: dict[str, Any], speedup:
 
 def share_of(share: float) -> str:
     """A share that may be far below one in a hundred."""
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.2g} %" if share >= 0.0005 else "less than 0.1 %"
 
 
 def remedy_sentence(found: dict[str, Any]) -> str:
