@@ -89,6 +89,7 @@ def document(
         found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
+        found["assumptions"] += exports_held_against(setup)
         found["notes"] += acceptance_notes(setup, found["speculative"])
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
     if baseline.pace is not None:
@@ -197,13 +198,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def add(name: str, figure: Any) -> None:
-        if figure.kind != "assumed":
-            return
-        value = f"{figure.value:g} {figure.unit}" if isinstance(figure, Figure) else figure.value
-        line = {"figure": name, "value": value, "kind": figure.kind, "source": figure.source}
-        if isinstance(figure, Figure) and figure.range is not None:
-            line["range"] = list(figure.range)
-        if line not in found:
+        if figure.kind == "assumed" and (line := with_source(name, figure)) not in found:
             found.append(line)
 
     for placed in (setup.target, setup.draft):
@@ -230,9 +225,6 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                     "source": shape.source,
                 }
             )
-    if setup.draft is not None and not setup.backends:
-        for export in setup.target.faster_exports:
-            add(f"{setup.target.track}.faster_exports.{export.precision}", export.speed)
     if setup.link is not None and setup.draft is not None:
         for path, figure in figures(setup.link).items():
             add(f"{setup.link.name}.{path}", figure)
@@ -246,6 +238,27 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
         }
     )
     return found
+
+
+def with_source(name: str, figure: Any) -> dict[str, Any]:
+    """A figure of a chip's file as the list of assumptions has it."""
+    value = f"{figure.value:g} {figure.unit}" if isinstance(figure, Figure) else figure.value
+    line = {"figure": name, "value": value, "kind": figure.kind, "source": figure.source}
+    if isinstance(figure, Figure) and figure.range is not None:
+        line["range"] = list(figure.range)
+    return line
+
+
+def exports_held_against(setup: Setup) -> list[dict[str, Any]]:
+    """The assumed speeds of faster exports that a simulated speed-up is held against."""
+    if setup.backends:
+        return []
+    track = setup.target.track
+    return [
+        with_source(f"{track}.faster_exports.{export.precision}", export.speed)
+        for export in setup.target.faster_exports
+        if export.speed.kind == "assumed"
+    ]
 
 
 def timed_and_text(placed: Placed, setup: Setup) -> str:
