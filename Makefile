@@ -46,7 +46,7 @@ pictures: $(READY)
 	$(BIN)/python scripts/compare_policies.py --plot docs/comparisons/policies.png > /dev/null
 	$(BIN)/python scripts/payloads.py --plot docs/comparisons/payloads.png > /dev/null
 	$(BIN)/python scripts/where_2_5.py --plot docs/comparisons/where_2_5.png > /dev/null
-	$(BIN)/python -m hilsim explore scenarios/orin_8295.yaml --plot docs/comparisons/placements.png > /dev/null
+	$(BIN)/python -m hilsim explore scenarios/orin_8295_greedy.yaml --plot docs/comparisons/placements.png > /dev/null
 	mkdir -p docs/hardware
 	$(BIN)/python scripts/this_computer.py --plot docs/hardware/this_computer.png > /dev/null
 	$(BIN)/python scripts/two_agents.py --trials 5 --plot docs/hardware/two_agents.png > /dev/null

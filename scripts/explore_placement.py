@@ -16,5 +16,7 @@ from hilsim.places import DATA
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    scenario = [] if arguments and not arguments[0].startswith("-") else [str(DATA / "scenarios" / "orin_8295.yaml")]
+    scenario = (
+        [] if arguments and not arguments[0].startswith("-") else [str(DATA / "scenarios" / "orin_8295_greedy.yaml")]
+    )
     sys.exit(main(["explore", *scenario, *arguments]))

@@ -21,7 +21,7 @@ import numpy as np
 
 from hilsim.commands.main import guarded
 from hilsim.errors import Fault, ScenarioError
-from hilsim.show.numbers import three_digits
+from hilsim.show.numbers import byte_count, three_digits
 from hilsim.show.plots.maps import draw_links
 from hilsim.show.table import Table
 from hilsim.study.links import link_maps, nearest, slowest
@@ -90,8 +90,7 @@ def rate(mb_s: float | None, least: float) -> str | None:
     """A bandwidth with its unit, and `<=` before the least that was tried."""
     if mb_s is None:
         return None
-    factor, unit = (1e-3, "GB/s") if mb_s >= 1000 else (1, "MB/s") if mb_s >= 1 else (1e3, "kB/s")
-    return f"{'<= ' if mb_s == least else ''}{three_digits(factor * mb_s)} {unit}"
+    return f"{'<= ' if mb_s == least else ''}{byte_count(1e6 * mb_s)}/s"
 
 
 def conclusion(maps: dict[str, Rows], bandwidths: Sequence[float], latencies: Sequence[float]) -> str:

@@ -22,9 +22,9 @@ DRAFTS = ("draft-0.2m", "draft-0.8m", "draft-2m")
 ALL = ("logits.dtype=float64", "workload.count=null")  # last bits that no batch changes; every conversation
 # What the file is named after, the scenario, and what is changed in it.
 RECORDED = (
-    ("shift", "greedy", "orin_8295", ()),
-    ("shift", "ratio-full_rows", "ethernet", ()),
-    ("shift", "ratio-top_k-64", "ethernet", ("payload={scheme: top_k, k: 64}",)),
+    ("shift", "greedy", "orin_8295_greedy", ()),
+    ("shift", "ratio-full_rows", "orin_8295", ()),
+    ("shift", "ratio-top_k-64", "orin_8295", ("payload={scheme: top_k, k: 64}",)),
     ("shift", "gumbel", "gumbel", ()),
     ("commands", "greedy", "commands", ()),
 )

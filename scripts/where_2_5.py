@@ -5,7 +5,8 @@ python scripts/where_2_5.py [SCENARIO] [--set PATH=VALUE]... [--targets MODEL,..
                             [--links LINK[:PAYLOAD],...] [--acceptances 0.05:1:0.05] [--lengths 1:10:1] [--plot FILE]
 
 Drafted tokens are accepted by chance; the draft, its place and the length of answers are the scenario's (--answer has
-longer ones). A link's payload is token_ids, or full_rows, whose distributions cross it.
+longer ones). What crosses a link is the scenario's payload, or LINK:PAYLOAD: token_ids is greedy, others are tested by
+the ratio rule.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LEVELS = EVEN, WANTED = 1.0, 2.5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = question(
-        __doc__, "orin_8295", widths="1-128,1-8,1-8-128", links="pcie-gen3-x4,1000base-t1,1000base-t1:full_rows",
+        __doc__, "orin_8295", widths="1-128,1-8,1-8-128", links="pcie-gen3-x4,1000base-t1,1000base-t1:token_ids",
         acceptances="0.05:1:0.05", lengths="1,2,3,4,5,6,7,8,10", requests="200", answer=None,
     )  # fmt: skip
     parser.add_argument(

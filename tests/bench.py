@@ -23,7 +23,7 @@ from hilsim.runs.run import Sources, run_both
 from hilsim.versions import versions
 from tests import bench_events, bench_record, bench_screen
 
-SCENARIO = "scenarios/orin_8295.yaml"
+SCENARIO = "scenarios/orin_8295_greedy.yaml"
 TRANSCRIPT = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}"
 COMMANDS = {
     "help": ["simulate.py", "--help"],

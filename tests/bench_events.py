@@ -28,7 +28,7 @@ from hilsim.sources.columns import COLUMNS, Transcript
 from hilsim.sources.transcript import TranscriptSource, save
 from hilsim.text.tokenizer import load_tokenizer
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 POLICIES = {
     **{f"sync_{count}": f"{{name: sync, draft_tokens: {count}}}" for count in (1, 2, 5, 7)},
     "async": "{name: async}",

@@ -16,7 +16,7 @@ from hilsim.places import CODE as PROJECT
 from hilsim.runs.record import DEPTH, record_stand_ins
 from hilsim.runs.run import Sources, run_both
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 REPEATS = 3
 
 
@@ -39,7 +39,7 @@ def measure(file: Path = SCENARIO, overrides: Sequence[str] = ()) -> dict[str, f
 
 
 def main() -> None:
-    for scenario in ("orin_8295", "ethernet", "gumbel"):
+    for scenario in ("orin_8295_greedy", "ethernet", "gumbel"):
         for count in ("4", "null"):
             found = measure(PROJECT / "scenarios" / f"{scenario}.yaml", [f"workload.count={count}"])
             print(f"{scenario:10} count {count:4}", *(f"{name} {value:8.2f}" for name, value in found.items()))

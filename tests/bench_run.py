@@ -28,7 +28,7 @@ from hilsim.show.terminal.dashboard import Dashboard
 from hilsim.sim.run import simulate
 from tests.scenes import synthetic, table_setup
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 REPEATS = 3
 
 

@@ -19,7 +19,7 @@ from hilsim.screen.screening import screened
 from hilsim.study.explorer import prepare, question_of
 from hilsim.study.placements import Screen
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 POLICIES = {
     "target_only": "{name: target_only}",
     "sync_1": "{name: sync, draft_tokens: 1}",

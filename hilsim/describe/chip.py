@@ -150,6 +150,16 @@ class PublishedLimit(Record):
         return self
 
 
+class FasterExport(Record):
+    """A language model exported in `precision`, which runs `speed` times as fast as in precision `of`: measured where
+    both are published, and assumed on a unit for which only `of` is.
+    """
+
+    of: str
+    precision: str
+    speed: Count
+
+
 class Unit(Record):
     """One compute unit. With `widths` it runs fixed graphs, which read the whole compiled context every step.
 
@@ -171,6 +181,8 @@ class Unit(Record):
     After ignition: a runtime starts for each model (`start_up`, its files being in memory already), and its first pass
     takes `first_pass` longer. `speed` times the unit's own figures is what there is of it: in a performance tier,
     beside another process, with more NPUs than the one that the figures are of.
+
+    `faster_exports` decide nothing of a run: they say which faster target a speed-up should be held against.
 
     With `family` whatever is not given here follows from the family and from `peak_operation_rate` (dense INT8
     operations), `clock` and, of a GPU that its family does not give them for, `cores`. `reading_peak_operation_rate`
@@ -215,6 +227,7 @@ class Unit(Record):
     workspace: Size | None = None
     taken_in_advance: Share | None = None
     published_limits: Annotated[tuple[PublishedLimit, ...], BeforeValidator(as_tuple)] = ()
+    faster_exports: Annotated[tuple[FasterExport, ...], BeforeValidator(as_tuple)] = Field(default=(), exclude=True)
     active_power: Power
     refused_matmuls: Annotated[tuple[Literal["int16 x int16"], ...], BeforeValidator(as_tuple)] = ()
     fallback: Fallback | None = None
@@ -237,6 +250,10 @@ class Unit(Record):
             share: Share | None = getattr(self, name)
             if share is not None and share.ends[1] > 1:
                 raise Misfit(f"{name} up to {share.ends[1]:g}", "a share of at most 1")
+        for export in self.faster_exports:
+            if export.speed.unit != "times" or export.speed.si <= 1:
+                found = f"faster_exports.speed of {export.speed.value:g} {export.speed.unit}"
+                raise Misfit(found, "how many times as fast, above 1")
         return self
 
     def refusal(self, precision: str) -> str | None:

@@ -211,6 +211,7 @@ class Scenario(Record):
 
     name: str = Field(min_length=1, max_length=200)
     question: str = ""
+    wanted_speedup: float | None = Field(default=None, gt=1, le=1000, exclude=True)  # the report says what it takes
     seed: int = Field(default=1, ge=0, lt=2**63)
     target: Placement
     draft: HeadPlacement | Placement | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilsim.describe.backend import SIMULATED, Backend
-from hilsim.describe.chip import Chip, Unit
+from hilsim.describe.chip import Chip, FasterExport, Unit
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Guarantee, guarantee_of
@@ -71,6 +71,13 @@ class Placed:
         if self.unit.widths is None:
             return None
         return self.placement.widths or self.unit.widths.value
+
+    @property
+    def faster_exports(self) -> tuple[FasterExport, ...]:
+        """Those listed for its precision; none where its step times are typed in."""
+        if self.placement.timer is not None:
+            return ()
+        return tuple(export for export in self.unit.faster_exports if export.of == self.precision)
 
 
 @dataclass(frozen=True)

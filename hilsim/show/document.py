@@ -90,6 +90,7 @@ def document(
         found["speculative"] = timing(speculative, setup.chips, setup.link) | speculation(speculative)
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
+        found["assumptions"] += exports_held_against(setup)
         found["notes"] += acceptance_notes(setup, found["speculative"])
         if (crossed := hidden_states(setup, speculative)) is not None:
             found["hidden_states"] = crossed
@@ -214,13 +215,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def add(name: str, figure: Any) -> None:
-        if figure.kind != "assumed":
-            return
-        value = f"{figure.value:g} {figure.unit}" if isinstance(figure, Figure) else figure.value
-        line = {"figure": name, "value": value, "kind": figure.kind, "source": figure.source}
-        if isinstance(figure, Figure) and figure.range is not None:
-            line["range"] = list(figure.range)
-        if line not in found:
+        if figure.kind == "assumed" and (line := with_source(name, figure)) not in found:
             found.append(line)
 
     for placed in (setup.target, setup.draft):
@@ -234,7 +229,8 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            if not elsewhere and not (timed and measured) and parts[-1] not in START:
+            beside = parts[-1] in START or ".faster_exports[" in path
+            if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
         if shape.kind == "assumed":
@@ -259,6 +255,27 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
         }
     )
     return found
+
+
+def with_source(name: str, figure: Any) -> dict[str, Any]:
+    """A figure of a chip's file as the list of assumptions has it."""
+    value = f"{figure.value:g} {figure.unit}" if isinstance(figure, Figure) else figure.value
+    line = {"figure": name, "value": value, "kind": figure.kind, "source": figure.source}
+    if isinstance(figure, Figure) and figure.range is not None:
+        line["range"] = list(figure.range)
+    return line
+
+
+def exports_held_against(setup: Setup) -> list[dict[str, Any]]:
+    """The assumed speeds of faster exports that a simulated speed-up is held against."""
+    if setup.backends:
+        return []
+    track = setup.target.track
+    return [
+        with_source(f"{track}.faster_exports.{export.precision}", export.speed)
+        for export in setup.target.faster_exports
+        if export.speed.kind == "assumed"
+    ]
 
 
 def timed_and_text(placed: Placed, setup: Setup) -> str:

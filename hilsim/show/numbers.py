@@ -89,6 +89,14 @@ def mebibytes(size_bytes: float) -> str:
     return f"{mib:.1f} MiB" if mib >= 0.1 else f"{size_bytes / 2**10:.1f} KiB"
 
 
+def byte_count(size_bytes: float) -> str:
+    """Bytes in powers of ten, as links are rated, with three digits."""
+    factor, unit = next(
+        (one for one in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size_bytes >= 0.9995 * one[0]), (1.0, "B")
+    )
+    return f"{three_digits(size_bytes / factor)} {unit}"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 token, 2 tokens."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -30,12 +30,15 @@ from hilsim.show.numbers import (
     three_digits,
 )
 from hilsim.show.sentences import (
+    faster_export_sentence,
     headline,
     hidden_sentence,
     limit_sentence,
     lossless_sentence,
     outside_sentence,
     remedy_sentence,
+    rows_sentences,
+    wanted_sentence,
     where_it_went,
 )
 from hilsim.show.terminal.page import Page
@@ -68,6 +71,7 @@ def render(document: Block, console: Console) -> None:
             page.title("hidden states", "what the draft head is sent, as it is not on the target's chip")
             page.paragraph(hidden_sentence(document["hidden_states"]), 2)
         losses(page, document, speculative)
+        held_against(page, document)
     if document.get("lossless") is not None:
         page.title("lossless")
         sentence, good = lossless_sentence(document["lossless"])
@@ -302,6 +306,21 @@ def losses(page: Page, document: Block, block: Block) -> None:
     page.paragraph(where_it_went(document), 2)
     if document.get("remedy") is not None:
         page.paragraph(Text(remedy_sentence(document["remedy"]), "bold"), 2)
+
+
+def held_against(page: Page, document: Block) -> None:
+    """What the speed-up owes to the link, what a wanted one takes, and what a faster export of the target leaves."""
+    rows, aim, exports = document.get("rows_over_link"), document.get("wanted"), document.get("faster_exports", [])
+    if rows is not None:
+        page.title("the link", "rows_over_link: distributions that crossed it")
+        for sentence in rows_sentences(rows, document["speedup"]):
+            page.paragraph(sentence, 2)
+    if aim is not None or exports:
+        page.title("the speedup", "what a wanted one takes; over a faster target")
+    if aim is not None:
+        page.paragraph(Text(wanted_sentence(aim), GOOD if aim["reached"] else BAD), 2)
+    for export in exports:
+        page.paragraph(faster_export_sentence(export, document["roles"]["target"], document["speedup"]), 2)
 
 
 def memory(page: Page, chips: Block) -> None:

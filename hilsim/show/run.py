@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -231,6 +231,8 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
             found["distributed"] = executed(setup, rig, ends, sources)
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
+    if lost is None:
+        found |= held_against(setup, outcome, sources if rig is None else None)
     if lost is None and wanted.uncertainty:
         from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars
@@ -251,6 +253,23 @@ def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) 
         return distributed(setup, [measure_run(setup, rig, LinkEnds(ends), lambda: sources.bare("policy"))], "")
     except ChipLost as lost:
         return {"lost": str(lost)}
+
+
+def held_against(setup: Setup, outcome: RunPair, sources: Sources | None) -> dict[str, Any]:
+    """What the speed-up owes to the link, what a wanted one takes, and what a faster export of the target leaves of it.
+
+    Without `sources`, as where boards were measured, nothing is replayed.
+    """
+    from hilsim.study import rows_over_link, wanted
+
+    rows = rows_over_link.rows_over_link(setup, outcome, sources)
+    aim = None if sources is None else wanted.wanted(setup, outcome, sources)
+    exports = [] if sources is None else wanted.over_faster_exports(setup, outcome, sources)
+    return {
+        "rows_over_link": None if rows is None else asdict(rows),
+        "wanted": None if aim is None else asdict(aim),
+        "faster_exports": [asdict(export) for export in exports],
+    }
 
 
 def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hilsim.show.numbers import CAUSES, clean, counted, duration, mebibytes, percent, three_digits
+from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
 
 EVEN = 0.02
 
@@ -92,6 +92,61 @@ def hidden_sentence(found: dict[str, Any]) -> str:
     sent = f"{mebibytes(size)} in {counted(found['messages'], 'message')}"
     share = f"{counted(found['bytes_a_position'], 'byte')} a position, {percent(size / (size + rest))} of all bytes"
     return f"{sent}: {share}. On the target's own chip none of them cross."
+
+
+def rows_sentences(found: dict[str, Any], speedup: float) -> list[str]:
+    """How many bytes of distributions crossed the link, how little or much that matters, and which rate it takes."""
+    link, matters = found["link"], percent(found["matters"])
+    sentences = [
+        f"{byte_count(found['bytes'])} of distributions crossed {link}, {byte_count(found['bytes_per_round'])} "
+        f"a round: {percent(found['share_of_link_time'])} of the time that its messages take. "
+        f"Messages are {share_of(found['share_of_rounds'])} of a round."
+    ]
+    if found["speedup_without_link"] is None:
+        return sentences
+    without, ours = f"{found['speedup_without_link']:.2f}", f"{speedup:.2f}"
+    gain = f"the same {ours}" if without == ours else f"{without} instead of {ours}"
+    if found["least_bytes_s"] is None:
+        rest = f"at no rate would {link} come within {matters} of that, as a message takes too long whatever its bytes"
+    else:
+        rest = f"{link} costs more than {matters} of that below {byte_count(found['least_bytes_s'])}/s"
+    return [*sentences, f"Over a link that takes no time the speedup is {gain}; {rest}."]
+
+
+def wanted_sentence(found: dict[str, Any]) -> str:
+    """What a wanted speed-up takes, and how far the run is from it."""
+    aim = f"{found['speedup']:g}x takes"
+    if found["acceptance_needed"] is None:
+        return f"{aim} more than this policy brings on these chips: a draft that is always right does not reach it."
+    tokens, needed = found["tokens_per_round"], found["tokens_per_round_needed"]
+    sentence = (
+        f"{aim} {needed:.2f} tokens_per_round, as acceptance {found['acceptance_needed']:.2f} of every drafted token "
+        f"gives; there are {tokens:.2f}"
+    )
+    if found["acceptance"] is not None:
+        sentence += f", as {found['acceptance']:.2f} gives"
+    if found["reached"]:
+        spare = percent(tokens / needed - 1)
+        return (
+            f"{sentence}: just reached." if spare in ("0 %", "-0 %") else f"{sentence}: reached, with {spare} to spare."
+        )
+    return f"{sentence}: not reached, {percent(1 - tokens / needed)} of them are missing."
+
+
+def faster_export_sentence(found: dict[str, Any], role: dict[str, Any], speedup: float) -> str:
+    """What the speed-up becomes over a target that a faster export makes quicker."""
+    low, high = found["range"]
+    return (
+        f"In {found['precision']} the target alone would be {found['times']:g} times as fast as in {role['precision']} "
+        f"({low:g} to {high:g}; assumed here, published for other chips). Over that baseline this run is "
+        f"{found['speedup_over_it']:.2f} times as fast, not {speedup:.2f}; drafting for that target would make it "
+        f"{found['speedup_with_it']:.2f}."
+    )
+
+
+def share_of(share: float) -> str:
+    """A share that may be far below one in a hundred."""
+    return f"{100 * share:.2g} %" if share >= 0.0005 else "less than 0.1 %"
 
 
 def remedy_sentence(found: dict[str, Any]) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
-from hilsim.cost.payload import answer_bytes, draft_bytes, draft_decides, hidden_bytes
+from hilsim.cost.payload import (
+    HEADER_BYTES,
+    ID_BYTES,
+    answer_bytes,
+    distribution_bytes,
+    draft_bytes,
+    draft_decides,
+    hidden_bytes,
+    verdict_bytes,
+)
 from hilsim.describe.drafting import states_wanted
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed
@@ -27,9 +36,22 @@ class Messages:
             partial(answer_bytes, payload, sampling, at, vocabulary=vocabulary)
         )
         self.draft_decides: Callable[[int, int], bool] = cache(partial(draft_decides, payload, at))
-        self.draft = draft
+        self.payload, self.verify_at, self.draft = payload, at, draft
+        self.row = distribution_bytes(payload, vocabulary)
+
+    def distributions(self, kind: str, nbytes: int) -> int:
+        """Bytes of distributions in a message of so many bytes; `kind` is that of its span."""
+        if kind == "drafts" and self.verify_at == "target":
+            return (nbytes - HEADER_BYTES) * self.row // (ID_BYTES + self.row)
+        if kind == "verdict" and nbytes != verdict_bytes():
+            if self.verify_at == "draft":
+                return nbytes - HEADER_BYTES
+            if self.payload.scheme == "scalar":
+                return nbytes - verdict_bytes()
+        return 0
 
     def hidden(self, positions: int) -> int:
+        """Bytes of the hidden states of so many new positions that a draft head on another chip reads; 0 without one."""
         if self.draft is None or self.draft.head_kind is None or not positions:
             return 0
         wanted = states_wanted(self.draft.head_kind, positions)

@@ -185,12 +185,19 @@ def with_acceptance(variant: Setup | Refused, acceptance: float) -> Setup | Refu
 def with_link(setup: Setup, bytes_s: float, latency_s: float) -> Setup:
     """The setup over a link of such a rate and one-way delay, and with no other cost of a message."""
     assert setup.link is not None
-    figures = {"rate": (bytes_s, "B/s"), "message_overhead": (0.0, "s"), "propagation": (latency_s, "s")}
-    made = {
-        name: Figure(value=value, unit=unit, kind="assumed", source="what-if")
-        for name, (value, unit) in figures.items()
-    }
-    return replace(setup, link=setup.link.model_copy(update={**made, "jitter": None}))
+    latency = {"message_overhead": what_if(0.0, "s"), "propagation": what_if(latency_s, "s"), "jitter": None}
+    return with_rate(replace(setup, link=setup.link.model_copy(update=latency)), bytes_s)
+
+
+def with_rate(setup: Setup, bytes_s: float) -> Setup:
+    """The setup over its own link at another rate."""
+    assert setup.link is not None
+    return replace(setup, link=setup.link.model_copy(update={"rate": what_if(bytes_s, "B/s")}))
+
+
+def what_if(value: float, unit: str) -> Figure:
+    """A figure that is tried out."""
+    return Figure(value=value, unit=unit, kind="assumed", source="what-if")
 
 
 def with_draft_step(setup: Setup, step_ms: float) -> Setup:

@@ -294,6 +294,9 @@ SIZES_AND_PEAKS = (  # and what is paid before a run begins
 )  # fmt: skip
 
 
+BESIDE_A_RUN = (".fallback.", ".published_limits[", ".faster_exports[")
+
+
 def in_use(setup: Setup) -> dict[str, Figure]:
     """Figures that a run's times and energy rest on: `CHIP.path` and `link.path`.
 
@@ -308,7 +311,7 @@ def in_use(setup: Setup) -> dict[str, Figure]:
         for path, figure in figures(role.chip).items():
             outside = path.startswith(other) and not path.startswith(mine)
             # Sizes decide whether it fits, not how long it takes; a peak only what a family derives from it.
-            outside |= path.endswith(SIZES_AND_PEAKS) or ".fallback." in path or ".published_limits[" in path
+            outside |= path.endswith(SIZES_AND_PEAKS) or any(part in path for part in BESIDE_A_RUN)
             timed = role.placement.timer is None or path.endswith("power")
             if isinstance(figure, Figure) and timed and path.startswith(tuple(wanted)) and not outside:
                 found[f"{role.chip.name}/{path}"] = figure

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hilsim.describe.setup import Setup
 from hilsim.runs.evaluate import Refused, load_variant
+from hilsim.study.links import COLD
 from hilsim.study.sweeps import Place, Rows, SweepPoint, best, crossing
 
-ROWS = ("accept=ratio", "sampling={temperature: 1.0}")  # what payloads other than these need
-WITHOUT_ROWS = ("token_ids", "one_hot")
+ROWS = ("accept=ratio", "sampling={temperature: 1.0}")  # what payloads other than token ids need
 
 
 def ways(
@@ -23,7 +23,7 @@ def ways(
         name, _, payload = link.partition(":")
         changes = [f"target.model={target}", f"target.widths={list(some)}", f"link={name}"]
         if payload:
-            changes += [f"payload={payload}", *(ROWS if payload not in WITHOUT_ROWS else ())]
+            changes += COLD if payload == "token_ids" else (f"payload={payload}", *ROWS)
         place = {"target": target, "widths": " ".join(map(str, some)), "link": link}
         found.append((place, load_variant(file, [*overrides, *changes])))
     return found

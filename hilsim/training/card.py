@@ -34,7 +34,7 @@ from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import CorpusDialogue, Tokens, read_dialogues, stream
 from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 
-SCENARIO = DATA / "scenarios" / "orin_8295.yaml"
+SCENARIO = DATA / "scenarios" / "orin_8295_greedy.yaml"
 TEMPERATURES = (0.0, 0.7)
 PARTS = ("in", "shift")
 DRAFTED = 5

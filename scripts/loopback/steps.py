@@ -18,7 +18,7 @@ from scripts.loopback.processes import ended, serving, started
 
 MODELS = ("--model", "target=models/target", "--model", "draft=models/draft-0.8m")
 AGENT = ("agent", "--listen", "127.0.0.1:0", *MODELS)
-SCENARIO = "scenarios/orin_8295.yaml"
+SCENARIO = "scenarios/orin_8295_greedy.yaml"
 FAR_OFF = 0.5  # beyond this a prediction is no prediction, however busy the machine is
 FEW = ("workload.count=1", "workload.max_turns=3", "workload.max_new_tokens=24")
 
@@ -67,7 +67,7 @@ def run(folder: Path) -> str:
 
 
 def replay(folder: Path) -> str:
-    files = {unit: f"recording://{folder}/board/orin_8295-{unit}.jsonl" for unit in ("npu", "gpu")}
+    files = {unit: f"recording://{folder}/board/orin_8295_greedy-{unit}.jsonl" for unit in ("npu", "gpu")}
     simulated(*behind(files), out=folder / "replay")
     for name in ("rounds.csv", "requests.csv"):
         if (folder / "board" / name).read_bytes() != (folder / "replay" / name).read_bytes():

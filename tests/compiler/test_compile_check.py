@@ -40,7 +40,7 @@ from hilsim.sim.run import simulate
 from hilsim.sources.synthetic import SyntheticSource
 from tests.tiny import figure, precision, unit
 
-ORIN = PROJECT / "scenarios/orin_8295.yaml"
+ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
 THEN = "compile.profile=sa8295_2023"
 SMALL = "networks[0].module=hilsim.networks.intent:matcher"  # quicker to export than the one of 22 million parameters
 FEW = ["workload.count=1", "workload.max_turns=1", "workload.max_new_tokens=6"]

@@ -671,7 +671,7 @@ def test_sizes_are_about_no_module_and_have_remedies() -> None:
     assert "fewer bits a weight" in cut.remedy
     assert refused.remedy == "split that parameter, or fewer bits a weight"
     assert (cut.place, refused.place) == ("", "")
-    target = load_setup(PROJECT / "scenarios/orin_8295.yaml").target
+    target = load_setup(PROJECT / "scenarios/orin_8295_greedy.yaml").target
     told = {found.rule: found for found in decoder_limits(target, TODAY, 2048, 1)}
     assert sorted(told) == ["context-size", "graph-size"]
     assert "a smaller context" in told["context-size"].remedy

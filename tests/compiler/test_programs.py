@@ -24,7 +24,7 @@ from hilsim.describe.scenario import Compile
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT
 
-ORIN = PROJECT / "scenarios/orin_8295.yaml"
+ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
 
 HEAD = "import torch\nfrom torch import nn\n"
 Write = Callable[[str, str], str]

@@ -161,19 +161,19 @@ def test_what_comes_back_depends_on_the_verdict() -> None:
 
 
 def test_the_ledger_by_hand() -> None:
-    setup = shipped("orin_8295")
+    setup = shipped("orin_8295_greedy")
     weights = weight_bytes(setup.target)
     assert weights == pytest.approx(2818.6e6 / 2 + 394e6, rel=1e-3)
     assert graph_copies(setup.target) == 3  # widths 1, 8, 128, and nothing is shared on v68
     assert kv_bytes(setup.target, 1024) == 2 * 28 * 8 * 128 * 1024 * 2
     found = {item.what: item.bytes for item in ledgers(setup)["sa8295p"].items}
     assert sum(size for what, size in found.items() if "layers" in what or "head" in what) == 3 * weights
-    shared = shipped("orin_8295", "target.widths=[1]")
+    shared = shipped("orin_8295_greedy", "target.widths=[1]")
     assert ledgers(setup)["sa8295p"].used_bytes - ledgers(shared)["sa8295p"].used_bytes > 2 * weights
 
 
 def test_more_sessions_need_more_cache() -> None:
-    one, three = ledgers(shipped("orin_8295")), ledgers(shipped("orin_8295", "workload.talkers=3"))
+    one, three = ledgers(shipped("orin_8295_greedy")), ledgers(shipped("orin_8295_greedy", "workload.talkers=3"))
     for name in one:
         assert three[name].used_bytes > one[name].used_bytes
 

@@ -217,15 +217,15 @@ def test_a_share_taken_in_advance_is_the_larger_of_share_and_need() -> None:
 
 def test_the_runtime_of_a_scenario_brings_its_share_and_a_strange_one_is_refused(tmp_path: Path) -> None:
     """0.9 of a slice of 4 GiB, and 0.5 GiB for CUDA beside it: more than there is."""
-    held = ledgers(shipped("orin_8295", "draft.runtime=vllm"))["drive-orin-x"]
+    held = ledgers(shipped("orin_8295_greedy", "draft.runtime=vllm"))["drive-orin-x"]
     assert held.used_bytes == round(0.9 * 4 * 2**30) + 2**29
     assert not held.fits
-    plain = ledgers(shipped("orin_8295"))["drive-orin-x"]
+    plain = ledgers(shipped("orin_8295_greedy"))["drive-orin-x"]
     assert plain.fits
     with pytest.raises(InputError, match="vllm runs on gpu"):
-        shipped("orin_8295", "target.runtime=vllm")
+        shipped("orin_8295_greedy", "target.runtime=vllm")
     with pytest.raises(InputError, match=r"target\.runtime"):
-        shipped("orin_8295", "target.runtime=vlmm")
+        shipped("orin_8295_greedy", "target.runtime=vlmm")
 
 
 # Shares that fit, by formula: a memory uniform on either side of its value, so that half of the draws lie below.
@@ -274,7 +274,7 @@ def test_a_draw_that_needs_more_memory_than_there_is_ends_no_error_bar() -> None
 
 
 def test_sizes_are_no_figures_of_time() -> None:
-    used = in_use(shipped("orin_8295"))
+    used = in_use(shipped("orin_8295_greedy"))
     assert not [path for path in used if path.endswith(("staged", "workspace")) or "published" in path]
 
 
@@ -445,7 +445,7 @@ def ledgers_of_nothing(one: Chip) -> tuple[float, float]:
 
 
 def test_needs_bracket_the_given_ledger_on_every_shipped_scenario() -> None:
-    for name in ("orin_8295", "target_8b", "one_chip", "swapped"):
+    for name in ("orin_8295_greedy", "target_8b", "one_chip", "swapped"):
         setup = shipped(name)
         for chip_name, given_ledger in ledgers(setup).items():
             most, least = (ledgers(setup, of)[chip_name] for of in (NEEDS_MOST, NEEDS_LEAST))

@@ -73,13 +73,13 @@ def test_contexts_are_as_many_as_the_limit_makes_of_all_that_is_mapped() -> None
 
 
 def test_every_context_needs_its_own_runtime() -> None:
-    setup = shipped("orin_8295", "networks=[]")
+    setup = shipped("orin_8295_greedy", "networks=[]")
     npu = setup.target.chip.units["npu"]
     parts = split(setup.target, setup.scenario.context_tokens).contexts
     runtime = {item.what: item.bytes for item in ledgers(setup)["sa8295p"].items}[f"npu runtime x {parts} contexts"]
     assert parts == 2
     assert runtime == 2 * npu.reserve.si
-    beside = {item.what: item.bytes for item in ledgers(shipped("orin_8295"))["sa8295p"].items}
+    beside = {item.what: item.bytes for item in ledgers(shipped("orin_8295_greedy"))["sa8295p"].items}
     assert beside["npu runtime x 3 contexts"] == 3 * npu.reserve.si  # a network has a context of its own
 
 
@@ -106,7 +106,7 @@ def test_the_largest_context_fits_and_one_token_more_does_not() -> None:
 
 def test_with_memory_to_spare_the_models_own_limit_stops_it() -> None:
     """The draft's limit where it has the shorter one: of draft-68m-llama3, 2048."""
-    for name, limit in (("target_alone", 131072), ("orin_8295", 2048)):
+    for name, limit in (("target_alone", 131072), ("orin_8295_greedy", 2048)):
         setup = with_memory(shipped(name), 1e12)
         found = largest_context(setup)
         assert found.tokens == limit

@@ -58,7 +58,7 @@ def test_what_is_not_described_is_named_or_the_chip_is_silent() -> None:
     assert found.missing == ("flash_rate", "npu.first_pass")
     assert found.cold_s == found.warm_s
     assert start_up([placed(flash_rate=None, start_up=None, first_pass=None)]) is None
-    assert start_ups(shipped("orin_8295")) == []
+    assert start_ups(shipped("orin_8295_greedy")) == []
 
 
 def test_the_start_of_the_one_model_that_was_measured() -> None:
@@ -114,7 +114,7 @@ def test_the_assumed_gain_of_four_npus_is_a_range_and_no_gain() -> None:
 
 
 def test_figures_of_the_start_move_no_run() -> None:
-    setup = shipped("orin_8295")
+    setup = shipped("orin_8295_greedy")
     unit = setup.target.unit.model_copy(update={"start_up": seconds(1, (0, 2)), "first_pass": seconds(1, (0, 2))})
     chip = setup.target.chip.model_copy(update={"flash_rate": FLASH, "units": {**setup.target.chip.units, "npu": unit}})
     changed = replace(setup, target=replace(setup.target, chip=chip, unit=unit))

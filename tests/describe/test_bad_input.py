@@ -33,7 +33,7 @@ from hilsim.runs.run import Sources, run_both
 from hilsim.training.recipe import SHAPES
 from tests.scenes import table_setup
 
-ORIN = (PROJECT / "scenarios" / "orin_8295.yaml").read_text(encoding="utf-8")
+ORIN = (PROJECT / "scenarios" / "orin_8295_greedy.yaml").read_text(encoding="utf-8")
 MUTATIONS = 1200
 
 
@@ -86,8 +86,8 @@ CASES = {
     "not YAML": ("seed: 1", "seed: [1", ["line"]),
     "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["line 4", "tag"]),
     "YAML tag on a block": ("{temperature: 0.0}", "!!python/object:os.system {temperature: 0.0}", ["tag"]),
-    "YAML tag on quoted text": ("name: orin_8295", 'name: !!python/object:os.system "x"', ["line 2", "tag"]),
-    "half a character": ("name: orin_8295", 'name: "\\uD800"', ["half a character"]),
+    "YAML tag on quoted text": ("name: orin_8295_greedy", 'name: !!python/object:os.system "x"', ["line 2", "tag"]),
+    "half a character": ("name: orin_8295_greedy", 'name: "\\uD800"', ["half a character"]),
     "endless name": ("model: llama-3.2-3b", "model: " + "x" * 300, ["target.model"]),
     "endless path": ("conversations/shift.jsonl", "x" * 300, ["x" * 300]),
     "two rules broken": ("link: pcie-gen3-x4\n", "accept: ratio\n", ["a draft but no link", "accept ratio"]),
@@ -112,7 +112,7 @@ def test_each_fault_has_a_clear_message(
 
 
 def test_a_value_from_the_command_line_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
-    orin = str(PROJECT / "scenarios/orin_8295.yaml")
+    orin = str(PROJECT / "scenarios/orin_8295_greedy.yaml")
     assert "sede: found an unknown key" in refused(capsys, orin, "--set", "sede=1")
     message = refused(capsys, orin, "--set", "seed=true", "--set", "workload.count=0")
     assert "seed: found True" in message
@@ -125,7 +125,7 @@ def test_networks_smaller_than_their_tokenizer(tmp_path: Path, capsys: pytest.Ca
     folder = tmp_path / "small"
     shutil.copytree(PROJECT / "models/draft-0.2m", folder)
     save_network(Network(config), folder, begin_token=1, end_token=2, pad_token=0)
-    message = refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"draft.stand_in={folder}")
+    message = refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--set", f"draft.stand_in={folder}")
     assert "a network of 300 logits" in message
 
 
@@ -188,7 +188,7 @@ def test_all_faults_of_a_file_come_together(tmp_path: Path, capsys: pytest.Captu
     "override", ["nonsense", "policy.draft_tokens", "=3", "seed..x=1", "seed.x=1", "seed={a", "a=b"]
 )
 def test_bad_overrides_are_named(capsys: pytest.CaptureFixture[str], override: str) -> None:
-    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", override)
+    refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--set", override)
 
 
 def test_files_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +207,11 @@ def test_files_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def conversation_case(folder: Path, lines: str) -> list[str]:
     (folder / "talk.jsonl").write_text(lines, encoding="utf-8")
-    return [str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"workload.conversations={folder / 'talk.jsonl'}"]
+    return [
+        str(PROJECT / "scenarios/orin_8295_greedy.yaml"),
+        "--set",
+        f"workload.conversations={folder / 'talk.jsonl'}",
+    ]
 
 
 def test_bad_conversations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +234,7 @@ def broken_copy(folder: Path) -> Path:
 
 def test_bad_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = broken_copy(tmp_path)
-    arguments = [str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"target.stand_in={copy}"]
+    arguments = [str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--set", f"target.stand_in={copy}"]
     weights = copy / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -254,7 +258,7 @@ def test_stand_ins_with_different_tokenizers(tmp_path: Path, capsys: pytest.Capt
     vocabulary = tokens["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (copy / "tokenizer.json").write_text(json.dumps(tokens), encoding="utf-8")
-    message = refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--set", f"draft.stand_in={copy}")
+    message = refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--set", f"draft.stand_in={copy}")
     assert "share token ids" in message
 
 
@@ -288,8 +292,8 @@ def test_arguments_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
             simulate_main(arguments)
         assert stop.value.code == 2
         assert "Traceback" not in capsys.readouterr().err
-    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--seed", "many")
-    refused(capsys, str(PROJECT / "scenarios/orin_8295.yaml"), "--seed", "-1")
+    refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--seed", "many")
+    refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--seed", "-1")
 
 
 SCRAPS = [
@@ -349,7 +353,7 @@ def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
         (lambda file: load_record(Link, file), "chips/links/1000base-t1.yaml"),
         (lambda file: load_record(Model, file), "models/llama-3.2-1b.yaml"),
         (lambda file: read_conversations(file, 2, 3), "scenarios/conversations/commands.jsonl"),
-        (load_and_run, "scenarios/orin_8295.yaml"),
+        (load_and_run, "scenarios/orin_8295_greedy.yaml"),
         (load_and_run, "scenarios/paper_table.yaml"),
         (load_and_run, "scenarios/ethernet.yaml"),
     ]

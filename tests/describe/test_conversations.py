@@ -133,7 +133,7 @@ def setup_of(folder: Path, rows: list[dict[str, Any]], template: str = "", *over
             shutil.copytree(PROJECT / "models" / name, folder / name)
         (folder / name / "chat_template.jinja").write_text(template)
         changes.append(f"{role}.stand_in={folder / name}")
-    return load_setup(PROJECT / "scenarios/orin_8295.yaml", ["workload.max_new_tokens=8", *changes])
+    return load_setup(PROJECT / "scenarios/orin_8295_greedy.yaml", ["workload.max_new_tokens=8", *changes])
 
 
 def run(setup: Setup) -> tuple[Trace, Trace]:

@@ -145,7 +145,7 @@ def test_the_target_alone_is_asked_about_its_temperature_only(tmp_path: Path) ->
 
 def test_a_refusal_is_exit_status_2_and_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [f"--set={override}" for override in overridden("ratio", "token_ids", "target", WARM)]
-    assert simulate_main([str(PROJECT / "scenarios" / "orin_8295.yaml"), *overrides]) == 2
+    assert simulate_main([str(PROJECT / "scenarios" / "orin_8295_greedy.yaml"), *overrides]) == 2
     streams = capsys.readouterr()
     assert streams.out == ""
     assert "found payload token_ids with the ratio rule, which needs distributions; expected full_rows" in streams.err
@@ -157,5 +157,5 @@ def test_chips_that_number_tokens_differently_are_refused_under_every_rule(accep
     payload = "full_rows" if accept == "ratio" else "token_ids"
     rules = overridden(accept, payload, "target", WARM)
     with pytest.raises(InputError, match="vocabulary") as refusal:
-        shipped("orin_8295", *rules, "draft.model=draft-68m-qwen")
+        shipped("orin_8295_greedy", *rules, "draft.model=draft-68m-qwen")
     assert "share token ids" in str(refusal.value)

@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def pair(target: Path | str, draft: Path | str) -> Setup:
-    return shipped("orin_8295", f"target.model={target}", f"draft.model={draft}")
+    return shipped("orin_8295_greedy", f"target.model={target}", f"draft.model={draft}")
 
 
 TOKENS = {token: f"piece{token}" for token in range(50)}
@@ -162,11 +162,11 @@ def test_commands_take_a_folder_where_they_take_a_name(tmp_path: Path, capsys: p
     assert main(["chip", "sa8295p", "--model", str(folder)]) == 0
     assert "Note: Its vocabulary is that of the shipped stand-ins." in capsys.readouterr().out
     sets = [f"target.model={folder}", "draft.model=stand-in-draft-0.8m", "networks=[]", "context_tokens=1024"]
-    (note,) = folder_notes(shipped("orin_8295", *sets))
+    (note,) = folder_notes(shipped("orin_8295_greedy", *sets))
     assert note.startswith("target mine: ")
     by_name = [sets[0].replace(str(folder), "stand-in-target"), *sets[1:]]
-    assert check(shipped("orin_8295", *sets), sets).ledgers["sa8295p"].used_bytes == (
-        check(shipped("orin_8295", *by_name), by_name).ledgers["sa8295p"].used_bytes
+    assert check(shipped("orin_8295_greedy", *sets), sets).ledgers["sa8295p"].used_bytes == (
+        check(shipped("orin_8295_greedy", *by_name), by_name).ledgers["sa8295p"].used_bytes
     )
 
 

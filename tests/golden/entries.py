@@ -13,7 +13,8 @@ TRANSCRIPTS = {
     "gumbel": "shift-draft-0.8m-gumbel",
     "losing": "shift-draft-0.2m-greedy",
     "one_chip": "shift-draft-0.8m-greedy",
-    "orin_8295": "shift-draft-0.8m-greedy",
+    "orin_8295": "shift-draft-0.8m-ratio-full_rows",
+    "orin_8295_greedy": "shift-draft-0.8m-greedy",
     "swapped": "shift-draft-0.8m-greedy",
     "target_1b": "shift-draft-0.8m-greedy",
     "target_8b": "shift-draft-2m-greedy",
@@ -83,7 +84,9 @@ def entries() -> Iterator[Entry]:
         yield Entry(f"scripts/{name}", f"python scripts/{name}.py {arguments} --csv {{out}}/table.csv")
     yield Entry("record/orin_8295", "python -m hilsim record scenarios/orin_8295.yaml --out {out}/tokens.npz")
     tables = "--out {out} --csv {out}/table.csv"
-    yield Entry("explore/orin_8295", f"python -m hilsim explore scenarios/orin_8295.yaml {NARROW} {tables}")
+    yield Entry(
+        "explore/orin_8295_greedy", f"python -m hilsim explore scenarios/orin_8295_greedy.yaml {NARROW} {tables}"
+    )
     for name in ("draft_length", "noise_and_acceptance"):
         yield Entry(f"study/{name}", f"python -m hilsim study scenarios/studies/{name}.yaml --workers 1 {tables}")
     yield Entry("validate/published", "python -m hilsim validate --json")

@@ -16,7 +16,7 @@ from hilsim.hardware.recordings.recording import read_recording
 from hilsim.places import CODE as PROJECT
 from tests.agents import agent, faulty
 
-SCENARIO = str(PROJECT / "scenarios/orin_8295.yaml")
+SCENARIO = str(PROJECT / "scenarios/orin_8295_greedy.yaml")
 FEW = ("networks=[]", "workload.count=1", "workload.max_turns=2", "workload.max_new_tokens=16")
 Capture = pytest.CaptureFixture[str]
 
@@ -83,7 +83,7 @@ def test_boards_say_what_the_stand_ins_say_and_take_their_own_time(kept: Path, c
 
 
 def recordings(kept: Path, *more: str) -> tuple[str, ...]:
-    files = {unit: kept / "board" / f"orin_8295-{unit}.jsonl" for unit in ("npu", "gpu")}
+    files = {unit: kept / "board" / f"orin_8295_greedy-{unit}.jsonl" for unit in ("npu", "gpu")}
     return tuple(
         f"units.{unit}.{setting}" for unit, file in files.items() for setting in (f"backend=recording://{file}", *more)
     )
@@ -96,7 +96,7 @@ def test_a_run_with_agents_and_its_replay_leave_the_same_trace(kept: Path, capsy
 
 def test_a_recording_that_was_changed_is_refused(kept: Path, capsys: Capture, tmp_path: Path) -> None:
     """The negative control: one duration of the recording made longer."""
-    file = kept / "board" / "orin_8295-npu.jsonl"
+    file = kept / "board" / "orin_8295_greedy-npu.jsonl"
     (tmp_path / "bent.jsonl").write_text(file.read_text().replace('"duration_ns":', '"duration_ns":1', 1))
     (tmp_path / "bent.jsonl.tensors").write_bytes((file.parent / f"{file.name}.tensors").read_bytes())
     arguments = [f"--set={setting}" for setting in (*FEW, f"units.npu.backend=recording://{tmp_path}/bent.jsonl")]

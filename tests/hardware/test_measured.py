@@ -71,7 +71,7 @@ class ModelChip:
 @cache
 def scene(policy: str, *more: str) -> tuple[Setup, StandIns]:
     """A short talk on the shipped pair of chips."""
-    setup = shipped("orin_8295", f"policy={POLICIES[policy]}", *FEW, *more)
+    setup = shipped("orin_8295_greedy", f"policy={POLICIES[policy]}", *FEW, *more)
     return setup, load_stand_ins(setup)
 
 

@@ -82,7 +82,7 @@ def test_a_supposed_acceptance_is_the_scenario_s_own_where_it_says_the_same(
 
 def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     """Networks' own answers: with drafts that are always right, and never."""
-    setup = shipped("orin_8295", "workload.count=2", "workload.max_turns=2", "workload.max_new_tokens=12")
+    setup = shipped("orin_8295_greedy", "workload.count=2", "workload.max_turns=2", "workload.max_new_tokens=12")
     sources = Sources(setup, remember=True)
     of = AcceptanceReplay(setup, sources).requests
     own = of()
@@ -195,7 +195,7 @@ def test_policies_without_a_draft_are_held_against_no_pair() -> None:
     assert published_pairs(shipped("tree")) == ()
     lookup = published_pairs(shipped("target_alone", "policy={name: prompt_lookup, draft_tokens: 3}"))
     assert {pair.drafter for pair in lookup} == {"lookup"}
-    assert {pair.drafter for pair in published_pairs(shipped("orin_8295"))} == {"model"}
+    assert {pair.drafter for pair in published_pairs(shipped("orin_8295_greedy"))} == {"model"}
 
 
 def test_published_rates_come_out_of_a_long_run(tmp_path: Path) -> None:

@@ -394,7 +394,7 @@ class Watched(LiveSource):
 def test_after_every_round_both_caches_equal_a_fresh_prefill(sampled: bool) -> None:
     warm = ("accept=ratio", "payload=full_rows", "sampling={temperature: 0.7, top_k: 40}") if sampled else ()
     few = ("workload.count=1", "workload.max_turns=3", "workload.max_new_tokens=16")
-    setup = shipped("orin_8295", "logits.dtype=float64", "draft.stand_in=models/draft-0.2m", *few, *warm)
+    setup = shipped("orin_8295_greedy", "logits.dtype=float64", "draft.stand_in=models/draft-0.2m", *few, *warm)
     scenario, stand_ins = setup.scenario, load_stand_ins(setup)
     rules = (scenario.sampling, scenario.context_tokens, scenario.seed)
     source = Watched(stand_ins, *rules)

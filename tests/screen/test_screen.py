@@ -59,7 +59,7 @@ payloads = st.one_of(
 times = st.sampled_from([0.0, 0.1, 1.0, 25.0, 400.0, 6000.0])
 rates = st.sampled_from([1e15, 3.3e9, 1.1e8, 1e6])
 # A fixed-width NPU with a GPU that minds its cache; two GPUs; one chip; and tables of round numbers.
-BASES = ("orin_8295", "swapped", "one_chip", "paper_table")
+BASES = ("orin_8295_greedy", "swapped", "one_chip", "paper_table")
 
 
 def base(name: str):
@@ -161,7 +161,9 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
         if rules and ("prompt_lookup" in policy or "suffix" in policy):
             continue
         for link in ("pcie-gen3-x4", "1000base-t1"):
-            setup = load_setup(ROOT / "scenarios/orin_8295.yaml", [*given, *rules, f"policy={policy}", f"link={link}"])
+            setup = load_setup(
+                ROOT / "scenarios/orin_8295_greedy.yaml", [*given, *rules, f"policy={policy}", f"link={link}"]
+            )
             source = Sources(setup).fresh()
             words = words or recorded_answers(setup, source)
             mine = with_lookup(setup, source, words, looked) if (looked := lookup_of(setup)) else words
@@ -192,7 +194,7 @@ def test_policies_of_one_setup_share_its_tables_and_another_setup_has_its_own() 
 
 def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: were a message a nanosecond longer than events have it, the comparison would say so."""
-    setup = SETUPS["orin_8295"]
+    setup = SETUPS["orin_8295_greedy"]
     talk = Lengths(requests=2, prompt_tokens=20, output_tokens=12, pause_ms=1.0)
     scenario = setup.scenario.model_copy(update={"workload": talk, "policy": Sync(name="sync", draft_tokens=3)})
     setup = replace(setup, scenario=scenario)
@@ -225,7 +227,8 @@ def test_what_cannot_be_screened_says_why(changes: list[str], why: str) -> None:
     lengths = "workload={requests: 2, prompt_tokens: 9, output_tokens: 9}"
     shaky = "link=shaky.yaml" in changes
     setup = load_setup(
-        ROOT / "scenarios/orin_8295.yaml", [*given, lengths, *(one for one in changes if one != "link=shaky.yaml")]
+        ROOT / "scenarios/orin_8295_greedy.yaml",
+        [*given, lengths, *(one for one in changes if one != "link=shaky.yaml")],
     )
     if shaky:
         assert setup.link is not None
@@ -251,8 +254,8 @@ def plain_and_compiled() -> str:
     found = hashlib.sha256()
     talk = Lengths(requests=3, prompt_tokens=20, output_tokens=25, pause_ms=1.0)
     for policy in (Sync(name="sync", draft_tokens=3), Pearl(name="pearl", draft_tokens=3)):
-        scenario = SETUPS["orin_8295"].scenario.model_copy(update={"workload": talk, "policy": policy})
-        setup = replace(SETUPS["orin_8295"], scenario=scenario)
+        scenario = SETUPS["orin_8295_greedy"].scenario.model_copy(update={"workload": talk, "policy": policy})
+        setup = replace(SETUPS["orin_8295_greedy"], scenario=scenario)
         found.update(screened(setup, policy, synthetic_answers(setup), Tables()).requests.tobytes())
     return found.hexdigest()
 
@@ -261,6 +264,6 @@ def test_a_network_on_a_unit_that_changes_graphs_needs_the_event_simulation() ->
     """It changes them once a question, beside the model's own changes."""
     place = ["target.chip=sa8797p", "target.precision=w8a16", "logits={source: synthetic, acceptance: 0.5}"]
     lengths = "workload={requests: 1, prompt_tokens: 9, output_tokens: 9}"
-    setup = load_setup(ROOT / "scenarios/orin_8295.yaml", [*place, lengths])
+    setup = load_setup(ROOT / "scenarios/orin_8295_greedy.yaml", [*place, lengths])
     assert "network intent on sa8797p.npu" in refusal(setup, setup.scenario.policy)
     assert refusal(replace(setup, networks=()), setup.scenario.policy) == ""

@@ -71,7 +71,7 @@ def test_every_payload_is_compared_over_every_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["payloads", "scenarios/orin_8295.yaml"], "temperature 0, where token ids are all that must cross"),
+        (["payloads", "scenarios/orin_8295_greedy.yaml"], "temperature 0, where token ids are all that must cross"),
         (["payloads", "scenarios/target_alone.yaml"], "a draft on another chip"),
         (["payloads", "--links", "rope"], "'rope'"),
         (["compare_policies", "scenarios/no.yaml"], "no such file"),

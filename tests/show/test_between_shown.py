@@ -34,17 +34,17 @@ def test_a_card_has_it_of_chips_that_say_it() -> None:
 
 
 def test_a_check_names_the_chips_that_do_not_say_it() -> None:
-    found = checked(shipped("orin_8295", *SYNTHETIC, "target.chip=sa8797p", "target.precision=w8a16"))
+    found = checked(shipped("orin_8295_greedy", *SYNTHETIC, "target.chip=sa8797p", "target.precision=w8a16"))
     assert "Start: sa8797p is ready" in str(found)
     assert "drive-orin-x: its file has no figure of it" in str(found)
     assert found.report["start_up"][0]["chip"] == "sa8797p"
-    silent = checked(shipped("orin_8295", *SYNTHETIC))
+    silent = checked(shipped("orin_8295_greedy", *SYNTHETIC))
     assert "Start:" not in str(silent)
     assert "start_up" not in silent.report
 
 
 def test_a_report_has_switches_of_each_unit_and_their_share_of_waiting() -> None:
-    setup = between_passes(shipped("orin_8295", *SYNTHETIC), 86, 17, 100)
+    setup = between_passes(shipped("orin_8295_greedy", *SYNTHETIC), 86, 17, 100)
     text = StringIO()
     render(document(setup, {}, *both(setup)), Console(file=text, width=110, force_terminal=False))
     shown = " ".join(text.getvalue().split())

@@ -35,7 +35,7 @@ from hilsim.sources.synthetic import SyntheticSource
 from hilsim.text.prompt import Prompt
 from hilsim.units import GIB
 
-SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 LENGTHS = "workload={requests: 3, prompt_tokens: 60, output_tokens: 40, pause_ms: 500}"
 SYNTHETIC = ("logits={source: synthetic, acceptance: 0.8}", LENGTHS)
 TALK = ("workload.count=2", "workload.max_turns=1")
@@ -562,7 +562,7 @@ def test_the_snapshot_is_a_picture_that_needs_no_network(tmp_path):
     assert "url(http" not in picture
     words = "".join(root.itertext()).replace("\xa0", " ")
     assert "conversation" in words
-    assert "orin_8295" in words
+    assert "orin_8295_greedy" in words
 
 
 @pytest.mark.parametrize(

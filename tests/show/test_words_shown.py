@@ -150,7 +150,7 @@ def test_plain_lines_and_the_report_have_one_definition_of_tokens_a_round() -> N
     assert document(setup, ledgers(setup), ours, ours)["speculative"]["tokens_per_round"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["orin_8295", "one_chip", "target_1b", "losing", "swapped"])
+@pytest.mark.parametrize("name", ["orin_8295", "orin_8295_greedy", "one_chip", "target_1b", "losing", "swapped"])
 def test_only_activations_are_the_rest_of_a_ledger(name: str) -> None:
     for ledger in ledgers(load_setup(PROJECT / f"scenarios/{name}.yaml", [])).values():
         parts = parts_of(ledger)

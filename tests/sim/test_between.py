@@ -22,7 +22,7 @@ def npu(
 ) -> Setup:
     """A prompt of 100 tokens on an NPU with graphs of 1, 4, 8 and 128 rows; a draft that takes any width."""
     return shipped(
-        "orin_8295", "networks=[]", "target.widths=[1,4,8,128]", f"draft={draft}",
+        "orin_8295_greedy", "networks=[]", "target.widths=[1,4,8,128]", f"draft={draft}",
         "logits={source: synthetic, acceptance: 1.0}",
         f"workload={{requests: {REQUESTS}, prompt_tokens: 100, output_tokens: 31}}", *overrides,
     )  # fmt: skip

@@ -134,7 +134,7 @@ def test_answers_are_whole_whatever_the_timing(
 
 @pytest.mark.parametrize("policy", [*CHAINS, *LOOKUPS])
 def test_every_policy_emits_what_the_target_alone_emits(policy: str) -> None:
-    setup = shipped("orin_8295", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
+    setup = shipped("orin_8295_greedy", f"policy={policy}", "workload.count=1", "workload.max_turns=3",
                     "workload.max_new_tokens=20", "logits.dtype=float64")  # fmt: skip
     from hilsim.runs.run import Sources
 

@@ -85,7 +85,7 @@ def test_a_wider_tree_never_holds_less() -> None:
     ids=["greedy", "gumbel", "sample_match"],
 )  # fmt: skip
 def test_a_tree_tells_what_the_target_alone_tells(rules: tuple[str, ...]) -> None:
-    setup = shipped("orin_8295", "policy={name: tree, branches: [3, 2, 1]}", *ORIN, *SHORT, *rules)
+    setup = shipped("orin_8295_greedy", "policy={name: tree, branches: [3, 2, 1]}", *ORIN, *SHORT, *rules)
     sources = Sources(setup)
     plain = simulate(setup, sources.fresh(), TargetOnly(name="target_only"))
     ours = simulate(setup, sources.fresh())
@@ -102,7 +102,7 @@ def test_a_tree_tells_what_the_target_alone_tells(rules: tuple[str, ...]) -> Non
 def timed(policy: str) -> Trace:
     """Round numbers: a target step of 50 ms, 60 up to 8 rows; 5 ms a draft pass, 7 up to 8 rows."""
     setup = shipped(
-        "orin_8295", f"policy={policy}", *ORIN, *SHORT, "link=ideal",
+        "orin_8295_greedy", f"policy={policy}", *ORIN, *SHORT, "link=ideal",
         'target.timer={prefill: {"512": 100}, decode: 50, verify: {"8": 60, "64": 90}, source: round numbers}',
         'draft.timer={prefill: {"512": 20}, decode: 5, verify: {"8": 7}, source: round numbers}',
     )  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_tree_costs_a_pass_a_level_and_one_verify() -> None:
 
 
 def test_a_tree_reaches_the_end_of_the_context() -> None:
-    setup = shipped("orin_8295", "policy={name: tree, branches: [4, 4]}", *ORIN, "workload.count=1",
+    setup = shipped("orin_8295_greedy", "policy={name: tree, branches: [4, 4]}", *ORIN, "workload.count=1",
                     "workload.max_new_tokens=400", "context_tokens=60")  # fmt: skip
     trace = simulate(setup, Sources(setup).fresh())
     assert any(request.finish == "context" for request in trace.requests)
@@ -154,10 +154,10 @@ def test_a_tree_reaches_the_end_of_the_context() -> None:
 )  # fmt: skip
 def test_what_cannot_run_is_refused_before_the_run(overrides: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        shipped("orin_8295", *overrides)
+        shipped("orin_8295_greedy", *overrides)
 
 
 def test_a_unit_that_takes_a_mask_runs_a_tree() -> None:
-    setup = shipped("orin_8295", "policy={name: tree, branches: [3, 2]}", "target.chip=snapdragon-8-gen-3",
+    setup = shipped("orin_8295_greedy", "policy={name: tree, branches: [3, 2]}", "target.chip=snapdragon-8-gen-3",
                     "target.widths=[1, 16, 128]")  # fmt: skip
     assert isinstance(setup.scenario.policy, Tree)

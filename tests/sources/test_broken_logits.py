@@ -257,9 +257,9 @@ def test_finite_logits_make_finite_distributions_and_finite_reports(
 )  # fmt: skip
 def test_settings_that_no_arithmetic_survives_are_refused(change: str) -> None:
     warm = ("accept=ratio", "payload=full_rows", "sampling={temperature: 0.7}")
-    shipped("orin_8295", *warm)
+    shipped("orin_8295_greedy", *warm)
     with pytest.raises(ScenarioError, match=r"temperature|repetition_penalty|lenience"):
-        shipped("orin_8295", *warm, change)
+        shipped("orin_8295_greedy", *warm, change)
 
 
 def test_a_number_that_does_not_exist_is_null_with_a_reason() -> None:

@@ -26,7 +26,7 @@ SAMPLED = (*GREEDY, "accept=ratio", "payload=full_rows", "sampling={temperature:
 
 @cache
 def setup_of(*overrides: str) -> Setup:
-    return shipped("orin_8295", *overrides)
+    return shipped("orin_8295_greedy", *overrides)
 
 
 @cache

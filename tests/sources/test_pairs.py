@@ -188,7 +188,7 @@ RATIO = ["accept=ratio", "payload=full_rows", "sampling={temperature: 1.5}"]
 
 
 def source_of(stand_ins: StandIns, overrides: list[str]) -> LiveSource:
-    scenario = shipped("orin_8295", *overrides).scenario
+    scenario = shipped("orin_8295_greedy", *overrides).scenario
     rules = (scenario.sampling, scenario.context_tokens, scenario.seed, scenario.accept, scenario.payload)
     return LiveSource(stand_ins, *rules)
 
@@ -199,7 +199,7 @@ def test_runs_tell_the_targets_text_and_draft_shared_ids_alone(
     sizes: tuple[tuple[int, dict[int, str]], tuple[int, dict[int, str]]], rules: list[str], tmp_path: Path
 ) -> None:
     overrides = [*pair_of(tmp_path, *sizes), *rules]
-    setup = shipped("orin_8295", *overrides)
+    setup = shipped("orin_8295_greedy", *overrides)
     stand_ins = load_stand_ins(setup)
     columns, differs = stand_ins.columns, sizes[0][1] != sizes[1][1]
     assert bool(stand_ins.notes) == differs
@@ -224,7 +224,7 @@ def test_runs_tell_the_targets_text_and_draft_shared_ids_alone(
 
 def test_a_recording_tells_what_the_live_pair_tells(tmp_path: Path) -> None:
     overrides = [*pair_of(tmp_path, *PAIRS["a longer target"]), *RATIO]
-    setup = shipped("orin_8295", *overrides)
+    setup = shipped("orin_8295_greedy", *overrides)
     stand_ins = load_stand_ins(setup)
     transcript = record_stand_ins(setup, stand_ins, 8)
     live = simulate(setup, source_of(stand_ins, overrides))
@@ -240,7 +240,7 @@ def test_a_prompt_of_an_id_beyond_the_head_is_refused(tmp_path: Path) -> None:
     settings["chat_template"] = "[PAD]" + settings["chat_template"]
     config.write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=r"id 2048 \('\[PAD\]'\) in a prompt"):
-        load_stand_ins(shipped("orin_8295", *overrides))
+        load_stand_ins(shipped("orin_8295_greedy", *overrides))
 
 
 def test_a_draft_reads_what_it_lacks_as_its_unknown() -> None:
@@ -250,7 +250,7 @@ def test_a_draft_reads_what_it_lacks_as_its_unknown() -> None:
 
 def test_shipped_pairs_share_every_id() -> None:
     """Nothing is masked, cut or noted, so what they say is what it always was."""
-    setup = shipped("orin_8295")
+    setup = shipped("orin_8295_greedy")
     stand_ins = load_stand_ins(setup)
     assert stand_ins.columns == {"target": CommonVocabulary(2048), "draft": CommonVocabulary(2048)}
     assert not stand_ins.notes

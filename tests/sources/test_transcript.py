@@ -36,7 +36,7 @@ SHORT = (
     "workload.count=2", "workload.max_turns=3", "workload.max_new_tokens=12", "logits.dtype=float64", "networks=[]",
     "draft.stand_in=models/draft-0.2m",
 )  # fmt: skip
-ORIN = PROJECT / "scenarios/orin_8295.yaml"
+ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
 RULES = {
     "greedy": ("accept=greedy", "payload=token_ids"),
     "ratio": ("accept=ratio", "sampling={temperature: 0.7}", "payload=full_rows"),
@@ -77,7 +77,7 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     files = {}
     for rule, changes in RULES.items():
         files[rule] = folder / f"{rule}.npz"
-        save(recorded(shipped("orin_8295", *SHORT, *changes), 24), files[rule])
+        save(recorded(shipped("orin_8295_greedy", *SHORT, *changes), 24), files[rule])
     return files
 
 
@@ -91,8 +91,10 @@ def traces(setup: Setup) -> tuple[Trace, Trace]:
 @pytest.mark.parametrize("rule", RULES)
 def test_a_replay_is_the_live_run(rule: str, policy: str, way: tuple[str, ...], transcripts: dict[str, Path]) -> None:
     changes = [*SHORT, *RULES[rule], f"policy={policy}", *way]
-    live = traces(shipped("orin_8295", *changes))
-    replayed = traces(shipped("orin_8295", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}"))
+    live = traces(shipped("orin_8295_greedy", *changes))
+    replayed = traces(
+        shipped("orin_8295_greedy", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}")
+    )
     for ours, theirs in zip(live, replayed, strict=True):
         assert ours.spans == theirs.spans
         assert ours.rounds == theirs.rounds
@@ -114,7 +116,7 @@ def test_what_is_recorded_at_once_is_what_a_live_source_emits_one_by_one(rule: s
     """Every answer, what comes after it, and of every position the draft's way: tokens and numbers, to the bit."""
     context, depth = 50, 9  # full after a turn or two
     setup = shipped(
-        "orin_8295", *SHORT, *{**RULES, **OTHER_RULES}[rule], "workload.count=1", f"context_tokens={context}"
+        "orin_8295_greedy", *SHORT, *{**RULES, **OTHER_RULES}[rule], "workload.count=1", f"context_tokens={context}"
     )
     known, live = recorded(setup, depth), Sources(setup).fresh()
     source = TranscriptSource(known, load_tokenizer(setup.target.stand_in or PROJECT))
@@ -144,7 +146,7 @@ def test_another_word_is_another_run(transcripts: dict[str, Path]) -> None:
     save(replace(known, drafted=drafted), wrong)
     changes = [*SHORT, *RULES["greedy"]]
     right, other = (
-        traces(shipped("orin_8295", *changes, f"logits={{source: transcript, file: {file}}}"))[1]
+        traces(shipped("orin_8295_greedy", *changes, f"logits={{source: transcript, file: {file}}}"))[1]
         for file in (transcripts["greedy"], wrong)
     )
     assert right.rounds != other.rounds
@@ -176,7 +178,11 @@ def test_what_is_saved_is_what_is_loaded(transcripts: dict[str, Path]) -> None:
 )
 def test_another_setting_is_refused(change: str, place: str, transcripts: dict[str, Path]) -> None:
     setup = shipped(
-        "orin_8295", *SHORT, *RULES["ratio"], f"logits={{source: transcript, file: {transcripts['ratio']}}}", change
+        "orin_8295_greedy",
+        *SHORT,
+        *RULES["ratio"],
+        f"logits={{source: transcript, file: {transcripts['ratio']}}}",
+        change,
     )
     with pytest.raises(InputError) as error:
         Sources(setup)
@@ -187,20 +193,22 @@ def test_another_setting_is_refused(change: str, place: str, transcripts: dict[s
 @pytest.mark.parametrize("rule", RULES)
 def test_a_transcript_of_more_serves_its_first_conversations(rule: str, transcripts: dict[str, Path]) -> None:
     changes = [*SHORT, *RULES[rule], "workload.count=1", "policy={name: adaptive, rule: entropy}"]
-    setup = shipped("orin_8295", *changes)
+    setup = shipped("orin_8295_greedy", *changes)
     header = load_header(transcripts[rule])
     assert matches(header, setup)
-    assert not matches(header, shipped("orin_8295", *changes, "workload.count=3"))
-    assert not matches(header, shipped("orin_8295", *changes, "workload.max_turns=2"))
+    assert not matches(header, shipped("orin_8295_greedy", *changes, "workload.count=3"))
+    assert not matches(header, shipped("orin_8295_greedy", *changes, "workload.max_turns=2"))
     live = traces(setup)
-    replayed = traces(shipped("orin_8295", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}"))
+    replayed = traces(
+        shipped("orin_8295_greedy", *changes, f"logits={{source: transcript, file: {transcripts[rule]}}}")
+    )
     assert [trace.rounds for trace in live] == [trace.rounds for trace in replayed]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_payloads_are_all_the_same_at_temperature_0_alone(rule: str, transcripts: dict[str, Path]) -> None:
     """Greedy drafts and verdicts never look at a law that crosses the link."""
-    setup = shipped("orin_8295", *SHORT, *RULES[rule], "payload={scheme: full_rows, format: fp32}")
+    setup = shipped("orin_8295_greedy", *SHORT, *RULES[rule], "payload={scheme: full_rows, format: fp32}")
     assert matches(load_header(transcripts[rule]), setup) == (rule == "greedy")
     if rule == "greedy":
         known, other = load(transcripts[rule]), recorded(setup, 24)
@@ -245,7 +253,7 @@ def test_no_remedy_is_tried_that_a_transcript_does_not_know(
 ) -> None:
     logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
     base = [*SHORT, *RULES["greedy"], logits]
-    setup = shipped("orin_8295", *base)
+    setup = shipped("orin_8295_greedy", *base)
     sources = Sources(setup)
 
     def too_shallow(changed: Setup) -> Sources:
@@ -262,7 +270,7 @@ def test_drafts_beyond_the_depth_are_reported(transcripts: dict[str, Path]) -> N
     save(replace(known, **cut), shallow)
     changes = [*SHORT, *RULES["greedy"], "policy={name: sync, draft_tokens: 7}"]
     with pytest.raises(TooShallow, match="--depth"):
-        traces(shipped("orin_8295", *changes, f"logits={{source: transcript, file: {shallow}}}"))
+        traces(shipped("orin_8295_greedy", *changes, f"logits={{source: transcript, file: {shallow}}}"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "noise", "version", "columns", "lengths"])
@@ -298,7 +306,9 @@ def test_rules_that_hang_on_more_than_the_position_are_not_recorded(
     overrides: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets = [f"--set={one}" for one in overrides]
-    assert main(["record", str(PROJECT / "scenarios/orin_8295.yaml"), "--out", str(tmp_path / "t.npz"), *sets]) == 2
+    assert (
+        main(["record", str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--out", str(tmp_path / "t.npz"), *sets]) == 2
+    )
     assert words in capsys.readouterr().err
     assert not (tmp_path / "t.npz").exists()
 
@@ -314,7 +324,7 @@ def test_a_scenario_of_synthetic_logits_has_nothing_to_record(
 def test_a_tree_needs_live_logits(transcripts: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     logits = f"logits={{source: transcript, file: {transcripts['greedy']}}}"
     sets = [f"--set={one}" for one in (*SHORT, logits, "policy={name: tree, branches: [2, 1]}")]
-    assert simulate_main([str(PROJECT / "scenarios/orin_8295.yaml"), *sets]) == 2
+    assert simulate_main([str(PROJECT / "scenarios/orin_8295_greedy.yaml"), *sets]) == 2
     assert "chains of drafts alone" in capsys.readouterr().err
 
 
@@ -323,7 +333,7 @@ def test_a_replay_does_not_load_torch(transcripts: dict[str, Path]) -> None:
     sets = [f"--set={one}" for one in (*SHORT[:3], *SHORT[4:], logits)]
     code = (
         "import sys; from hilsim.commands.main import simulate_main\n"
-        f"once = simulate_main(['scenarios/orin_8295.yaml', '--json', *{sets!r}])\n"
+        f"once = simulate_main(['scenarios/orin_8295_greedy.yaml', '--json', *{sets!r}])\n"
         "sys.exit(once or ('torch' in sys.modules and 'keep' not in sys.argv))"
     )
     first = [sys.executable, "-c", code, "keep"]  # the compile gate makes its plans once

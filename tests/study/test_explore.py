@@ -31,7 +31,7 @@ from hilsim.study.sensitivity import limits_of, rests_on
 from hilsim.study.timed_space import BEST, time_space
 from tests.scripts.test_scripts_questions import answered
 
-SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios/orin_8295_greedy.yaml"
 DRAFT = "draft-68m-llama3:models/draft-0.8m"
 ONLY = (
     "draft.precision=w4",
@@ -154,7 +154,7 @@ def test_a_finalist_runs_live_and_gives_the_same(tmp_path: Path, capsys: pytest.
     latencies = [float(row["request_latency_ms.mean"]) for row in rows if row["keeps_constraints"] == "1"]
     assert latencies == sorted(latencies)
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
-    command = [sys.executable, "simulate.py", tmp_path / "orin_8295-1.yaml", "--json"]
+    command = [sys.executable, "simulate.py", tmp_path / "orin_8295_greedy-1.yaml", "--json"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     live = json.loads(done.stdout)["speculative"]["request_latency_ms"]["mean"]

@@ -172,7 +172,7 @@ def test_a_reading_is_what_a_step_takes_and_two_roles_on_one_unit_share_their_sw
 @pytest.mark.slow
 def test_one_session_on_the_target_narrows_the_first_scenario_most() -> None:
     """Whatever the seed: target steps are nearly all of a round, and their ratio is the speed-up."""
-    setup = shipped("orin_8295")
+    setup = shipped("orin_8295_greedy")
     for seed in (1, 2):
         found = measure_first(setup, "speedup", 100, seed)
         best = found.ranked[0]

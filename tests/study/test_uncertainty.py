@@ -83,7 +83,7 @@ def few(name: str) -> Setup:
 
 
 def test_replays_cost_no_forward_pass_and_say_the_same() -> None:
-    setup = few("orin_8295")
+    setup = few("orin_8295_greedy")
     sources = Sources(setup, remember=True)
     plain = run_both(setup, Sources(setup))
     first = run_both(setup, sources)
@@ -117,7 +117,7 @@ def test_both_roles_on_one_chip_see_the_same_drawn_figure() -> None:
 
 
 def test_only_figures_in_use_are_drawn() -> None:
-    paths = in_use(shipped("orin_8295"))
+    paths = in_use(shipped("orin_8295_greedy"))
     assert any("precisions.w4.weight_rate" in path for path in paths)
     assert not [path for path in paths if "precisions.fp16" in path or "/units.cpu" in path or "/memory" in path]
 

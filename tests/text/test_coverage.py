@@ -16,7 +16,7 @@ from hilsim.places import CODE as PROJECT
 from hilsim.text.coverage import FACTS, WORDS, corpus, coverage, coverage_notes, unknown_share, words_of
 from hilsim.training.coverage import corpus_words, facts_for, texts
 
-SCENARIO = PROJECT / "scenarios/orin_8295.yaml"
+SCENARIO = PROJECT / "scenarios/orin_8295_greedy.yaml"
 FOREIGN = {
     "German": [
         "Ich möchte heute Abend in München italienisch essen gehen, kannst du einen Tisch reservieren?",

@@ -1,0 +1,101 @@
+"""What a wanted speed-up takes, and what the one at hand becomes over a faster export of the target; by replays.
+
+An acceptance here is the least chance, the same at every place of a draft, with which the scenario's own answers come
+so much sooner under its own policy, chips and link. So the one at hand is what the run's speed-up amounts to:
+acceptance that goes in runs makes fewer tokens a round than the same share spread evenly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from hilsim.describe.acceptance import least
+from hilsim.describe.chip import FasterExport
+from hilsim.describe.derive import at_speed
+from hilsim.describe.policy import TargetOnly
+from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import deliveries, speculation, speedup
+from hilsim.runs.run import RunPair, Sources
+from hilsim.sim.run import simulate
+from hilsim.sim.trace import Trace
+from hilsim.sources.supposed import Supposed
+
+HALVINGS = 10  # leave an acceptance known to 0.001
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A wanted speed-up: the acceptance that brings it and the tokens a round of that run, None where none does.
+
+    `acceptance` brings the speed-up at hand; None where no even one does.
+    """
+
+    speedup: float
+    reached: bool
+    acceptance: float | None
+    tokens_per_round: float
+    acceptance_needed: float | None
+    tokens_per_round_needed: float | None
+
+
+@dataclass(frozen=True)
+class OverFasterExport:
+    """A speed-up held against the target in a faster export: with drafts for the target as it is, and for that one."""
+
+    precision: str
+    times: float
+    range: tuple[float, float]
+    speedup_over_it: float
+    speedup_with_it: float
+
+
+def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
+    """What `wanted_speedup` takes; None where none is wanted, or acceptance by place is not what decides."""
+    aim, trace = setup.scenario.wanted_speedup, outcome.speculative
+    if aim is None or trace is None or trace.policy == "tree":
+        return None
+    texts = {
+        number: [token for closed in rounds for token in closed.tokens]
+        for number, rounds in deliveries(outcome.baseline).items()
+    }
+
+    @cache
+    def supposing(acceptance: float) -> Trace:
+        source = Supposed(sources.fresh("baseline"), texts, (acceptance,), setup.scenario.seed)
+        return simulate(setup, source)
+
+    def brings(acceptance: float) -> float:
+        return speedup(outcome.baseline, supposing(acceptance))
+
+    reached = speedup(outcome.baseline, trace)
+    needed = least(brings, aim, HALVINGS)
+    return Wanted(
+        aim,
+        reached >= aim,
+        least(brings, reached, HALVINGS),
+        speculation(trace)["tokens_per_round"],
+        needed,
+        None if needed is None else speculation(supposing(needed))["tokens_per_round"],
+    )
+
+
+def over_faster_exports(setup: Setup, outcome: RunPair, sources: Sources) -> list[OverFasterExport]:
+    """The speed-up over each faster export that the target's unit lists for its precision."""
+    if outcome.speculative is None:
+        return []
+    return [over(export, setup, outcome.speculative, sources) for export in setup.target.faster_exports]
+
+
+def over(export: FasterExport, setup: Setup, ours: Trace, sources: Sources) -> OverFasterExport:
+    """Replays the target alone, and with its draft, where each of the target's passes is so many times as fast."""
+    target = replace(setup.target, unit=at_speed(setup.target.unit, export.speed))
+    quick = replace(setup, target=target)
+    alone = simulate(quick, sources.fresh("baseline"), TargetOnly(name="target_only"))
+    return OverFasterExport(
+        export.precision,
+        export.speed.si,
+        export.speed.ends,
+        speedup(alone, ours),
+        speedup(alone, simulate(quick, sources.fresh("policy"))),
+    )
