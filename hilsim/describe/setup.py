@@ -19,6 +19,21 @@ from hilsim.shown import Shown
 
 
 @dataclass(frozen=True)
+class StepFactors:
+    """How many times as long as the cost model has it steps take, by kind: other than 1 in draws of error bars alone.
+
+    `decode` is also a draft's, `verify` that of several rows.
+    """
+
+    decode: float = 1.0
+    prompt: float = 1.0
+    verify: float = 1.0
+
+
+AS_PREDICTED = StepFactors()
+
+
+@dataclass(frozen=True)
 class Placed:
     """A role with every name looked up."""
 
@@ -31,6 +46,7 @@ class Placed:
     head: Head = LOGITS  # what the graph ends in; `head_note` says why that is not what was asked for
     head_note: str = ""
     compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
+    factors: StepFactors = AS_PREDICTED
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"
@@ -68,6 +84,7 @@ class PlacedNetwork:
     unit: Unit
     precision: str
     compiled: Compiled | None = None
+    factor: float = 1.0  # as `StepFactors`, of a pass
 
     @property
     def track(self) -> str:
