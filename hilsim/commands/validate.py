@@ -7,7 +7,8 @@ import json
 import sys
 
 from hilsim.commands.arguments import Commands, place, source
-from hilsim.commands.outputs import require_plot
+from hilsim.commands.outputs import require_place, require_plot
+from hilsim.errors import Fault, InputError
 
 
 def add_arguments(commands: Commands) -> None:
@@ -26,6 +27,11 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--summary", action="store_true", help="print the summary alone")
     parser.add_argument("--errors", metavar="FILE", type=place, help="also every row's errors as CSV, with --leave-out")
     parser.add_argument(
+        "--speculation", action="store_true",
+        help="only rows of speculation: round cost, speed-up and sign, and what is missing to predict a row",
+    )  # fmt: skip
+    parser.add_argument("--table", metavar="FILE", type=place, help="also the table as CSV, with --speculation")
+    parser.add_argument(
         "--trace", metavar="FILE", type=source,
         help="instead: your log of a real two-device run (JSON; its format: docs/logs.md), replayed and predicted",
     )  # fmt: skip
@@ -36,14 +42,52 @@ def add_arguments(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare. Returns 1 where a row or a time is doubtful."""
-    return validate_rows(options) if options.trace is None else validate_log(options)
+    if options.trace is not None:
+        return validate_log(options)
+    if options.table is not None and not options.speculation:
+        raise InputError([Fault("--table", "", "no --speculation beside it", "both", "Add --speculation.")])
+    return validate_speculation(options) if options.speculation else validate_rows(options)
+
+
+def validate_speculation(options: argparse.Namespace) -> int:
+    """Rows of speculation alone."""
+    from hilsim.fidelity.speculation_table import speculation_table
+    from hilsim.files import written
+    from hilsim.show.speculation import as_json, print_speculation, write_csv
+    from hilsim.show.table import terminal
+
+    beside = {"--plot": options.plot, "--errors": options.errors, "--leave-out": options.leave_out}
+    if others := [name for name, value in beside.items() if value]:
+        found = f"{', '.join(others)} beside it"
+        raise InputError([Fault("--speculation", "", found, "none of them", "Run validate twice.")])
+    require_fitting(options)
+    if options.table is not None:
+        require_place(options.table, "--table")
+    found = speculation_table(
+        options.csv, chip=options.chip, mode=options.mode, skipped=print_skipped if options.skip_bad else None
+    )
+    if options.table is not None:
+        with written(options.table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            write_csv(file, found)
+    if options.json:
+        write_json(as_json(found))
+    else:
+        print_speculation(terminal(), found, summary_alone=options.summary)
+    return 0
+
+
+def require_fitting(options: argparse.Namespace) -> None:
+    """Raise `InputError` for options of rows that contradict each other."""
+    if options.csv is None and options.chip is not None:
+        raise InputError([Fault("--chip", "", "no file whose rows it names", "--csv FILE beside it")])
+    if options.summary and options.json:
+        raise InputError([Fault("--summary", "", "--json beside it", "one of them")])
 
 
 def validate_rows(options: argparse.Namespace) -> int:
     """Predicted against measured, three ways."""
     from rich.console import Console
 
-    from hilsim.errors import Fault, InputError
     from hilsim.fidelity.from_file import validate
     from hilsim.fidelity.measurements import SHIPPED
     from hilsim.fidelity.validate import as_csv
@@ -53,12 +97,9 @@ def validate_rows(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         require_plot(options.plot)
-    if options.csv is None and options.chip is not None:
-        raise InputError([Fault("--chip", "", "no file whose rows it names", "--csv FILE beside it")])
+    require_fitting(options)
     if options.errors is not None and not options.leave_out:
         raise InputError([Fault("--errors", "", "no --leave-out beside it", "both", "Add --leave-out.")])
-    if options.summary and options.json:
-        raise InputError([Fault("--summary", "", "--json beside it", "one of them")])
     found = validate(
         options.csv, chip=options.chip, mode=options.mode, leave_out=options.leave_out,
         skipped=print_skipped if options.skip_bad else None,
@@ -88,7 +129,6 @@ def validate_log(options: argparse.Namespace) -> int:
     """The step log of a real two-device run, replayed and predicted."""
     from rich.console import Console
 
-    from hilsim.errors import Fault, InputError
     from hilsim.fidelity.doubts import doubtful_steps
     from hilsim.fidelity.step_log import read_log
     from hilsim.fidelity.two_device import replay
@@ -97,7 +137,7 @@ def validate_log(options: argparse.Namespace) -> int:
     of_rows = {
         "--csv": options.csv, "--chip": options.chip, "--plot": options.plot, "--skip-bad": options.skip_bad,
         "--mode": options.mode, "--leave-out": options.leave_out, "--summary": options.summary,
-        "--errors": options.errors,
+        "--errors": options.errors, "--speculation": options.speculation, "--table": options.table,
     }  # fmt: skip
     if beside := [name for name, value in of_rows.items() if value]:
         found = f"{', '.join(beside)} beside it"

@@ -102,6 +102,7 @@ class StepCost:
     logits_s: float = 0.0
     overlap: float = 1.0
     extra_s: float = 0.0  # what the compile gate found beyond the plain decoder: head, rewrites, fallback
+    factor: float = 1.0  # of the whole: `StepFactors`
 
     @property
     def weights_s(self) -> float:
@@ -128,7 +129,7 @@ class StepCost:
         total = self.fixed_s + self.extra_s + self.logits_s
         for memory, compute in parts:
             total = total + longer(memory, compute) + exposed * shorter(memory, compute)
-        return total
+        return total * self.factor
 
     @property
     def bound(self) -> str:

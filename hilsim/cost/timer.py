@@ -16,7 +16,7 @@ from hilsim.describe.chip import Unit
 from hilsim.describe.compiled import Extra
 from hilsim.describe.model import Model
 from hilsim.describe.scenario import TableTimer
-from hilsim.describe.setup import Placed, PlacedNetwork
+from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFactors
 from hilsim.units import NS_PER_MS, ns, whole_ns
 
 Ints = npt.NDArray[np.int64]
@@ -45,19 +45,27 @@ class Roofline:
         widths: tuple[int, ...] | None,
         context: int,
         extras: tuple[tuple[int, Extra], ...] = (),
+        factors: StepFactors = AS_PREDICTED,
     ):
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
         self.precision_name = precision
-        self.widths, self.context, self.extras = widths, context, extras
+        self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
         self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
         costs = step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
-        if not self.extras:
-            return costs
-        extra = [extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
-        return [replace(cost, extra_s=extra_s) for cost, extra_s in zip(costs, extra, strict=True)]
+        if self.extras:
+            extra = [extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
+            costs = [replace(cost, extra_s=extra_s) for cost, extra_s in zip(costs, extra, strict=True)]
+        factor = self.factor(step)
+        return costs if factor == 1 else [replace(cost, factor=factor) for cost in costs]
+
+    def factor(self, step: Step) -> float:
+        """How many times as long as predicted a step takes."""
+        if step.phase.reads:
+            return self.factors.prompt
+        return self.factors.decode if step.rows == 1 or step.phase is Phase.DRAFT else self.factors.verify
 
     def duration_ns(self, step: Step) -> int:
         # With fixed graphs the fill of the cache does not matter: one entry serves every position.
@@ -120,7 +128,9 @@ def timer_for(placed: Placed, context: int) -> StepTimer:
     if placed.placement.timer is not None:
         return TabulatedTimer(placed.placement.timer)
     extras = () if placed.compiled is None else placed.compiled.extras
-    return Roofline(placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras)
+    return Roofline(
+        placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras, placed.factors
+    )
 
 
 def between_steps(timer: StepTimer) -> Between:
@@ -139,6 +149,7 @@ def network_ns(network: PlacedNetwork) -> int:
     if compiled is None or compiled.load is None:
         return 0
     unit, precision = network.unit, network.unit.precisions[network.precision]
-    return ns(
-        network_seconds(compiled.load, unit, precision) + extra_at(compiled.extras, compiled.rows, unit, precision)
+    seconds = network_seconds(compiled.load, unit, precision) + extra_at(
+        compiled.extras, compiled.rows, unit, precision
     )
+    return ns(network.factor * seconds)

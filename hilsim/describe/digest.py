@@ -9,7 +9,7 @@ from pathlib import Path
 from hilsim.describe.catalogue import is_file, located
 from hilsim.describe.figure import Record
 from hilsim.describe.policy import Own, Ssd
-from hilsim.describe.setup import Setup
+from hilsim.describe.setup import AS_PREDICTED, Setup
 
 
 def digest(setup: Setup) -> str:
@@ -20,6 +20,9 @@ def digest(setup: Setup) -> str:
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
     found.update("\n".join(conversation.all_text for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())
+    factors = [role.factors for role in setup.roles.values()], [network.factor for network in setup.networks]
+    if any(one != AS_PREDICTED for one in factors[0]) or any(one != 1 for one in factors[1]):
+        found.update(repr(factors).encode())
     for file in files_of(setup):
         found.update(file.read_bytes() if file.is_file() else b"")
     for placed in (setup.target, setup.draft):

@@ -20,6 +20,21 @@ from hilsim.shown import Shown
 
 
 @dataclass(frozen=True)
+class StepFactors:
+    """How many times as long as the cost model has it steps take, by kind: other than 1 in draws of error bars alone.
+
+    `decode` is also a draft's, `verify` that of several rows.
+    """
+
+    decode: float = 1.0
+    prompt: float = 1.0
+    verify: float = 1.0
+
+
+AS_PREDICTED = StepFactors()
+
+
+@dataclass(frozen=True)
 class Placed:
     """A role with every name looked up."""
 
@@ -33,6 +48,7 @@ class Placed:
     head_note: str = ""
     compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
     with_target: bool = False  # a draft head on its target's own unit, in one runtime with it
+    factors: StepFactors = AS_PREDICTED
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"
@@ -90,6 +106,7 @@ class PlacedNetwork:
     unit: Unit
     precision: str
     compiled: Compiled | None = None
+    factor: float = 1.0  # as `StepFactors`, of a pass
 
     @property
     def track(self) -> str:

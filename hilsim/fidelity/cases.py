@@ -129,7 +129,9 @@ class Case:
             unit, precision = self.runtime.on(unit, precision)
         if own_head:
             precision = precision.model_copy(update={"head_bits": precision.weight_bits})
-        widths = tuple(sorted({1, self.measurement.prompt_tokens})) if self.fixed_graphs else None
+        # A verify is compiled for as many rows as it has, prompts as published.
+        wide = step.rows if step.phase is Phase.VERIFY else self.measurement.prompt_tokens
+        widths = tuple(sorted({1, wide})) if self.fixed_graphs else None
         context = self.measurement.context or CONTEXT
         return sum(cost.seconds for cost in step_costs(model, unit, precision, step, widths, context))
 

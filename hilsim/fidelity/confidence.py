@@ -9,12 +9,14 @@ models, or devices, hold eight of ten rows of one: a new device may be off by mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from hilsim.describe.chip import Chip, Unit
 from hilsim.fidelity.kept_errors import KeptErrors, kept_errors
 
 LEVELS = ("seen", "unseen model", "unseen device")
@@ -37,29 +39,82 @@ class Interval:
         return f"{self.rows} {self.kind} rows on {self.unit.upper()}s, {self.level}"
 
 
-def interval_of(unit: str, kind: str, device: str, model: str) -> Interval | None:
+def interval_of(unit: str, kind: str, device: str, model: str, *, fitted: bool = False) -> Interval | None:
     """The interval of a row of a device and a model; None where too few rows of its class were measured."""
-    return interval(unit, kind, level_of(unit, kind, device, model))
+    return interval(unit, kind, level_of(unit, kind, device, model, fitted=fitted))
 
 
-def level_of(unit: str, kind: str, device: str, model: str) -> str:
-    """What is known of a device and a model among the rows of a class."""
+def level_of(unit: str, kind: str, device: str, model: str, *, fitted: bool = False) -> str:
+    """What is known of a device and a model among the rows of a class; `fitted` where constants are a device's own."""
     rows = rows_of(unit, kind)
-    if device.partition("@")[0] not in {row.device for row in rows}:
+    if not fitted and device.partition("@")[0] not in {row.device for row in rows}:
         return LEVELS[2]
     return LEVELS[0] if model in {row.model for row in rows} else LEVELS[1]
+
+
+def interval_on(chip: Chip, unit: Unit, precision: str, kind: str, model: str) -> Interval | None:
+    """The interval of a kind of row on a unit as a chip's file has it.
+
+    A chip of which no row is shipped is no unseen device where the rates of this kind were measured or fitted on it
+    (`calibrate`): a family leaves figures of kind "assumed" to chips that it was not fitted on.
+    """
+    rates = unit.precisions[precision]
+    rate = rates.memory_rate if kind in ("decode", "speculation") else rates.operation_rates[-1].rate
+    return interval_of(unit.kind, kind, chip.name, model, fitted=rate.kind in ("measured", "fitted"))
 
 
 @cache
 def interval(unit: str, kind: str, level: str) -> Interval | None:
     """The interval of a class."""
-    rows = rows_of(unit, kind)
-    factor = stretch(unit, kind, level)
-    if factor is None:
+    found = residuals(unit, kind, level)
+    if found is None:
         return None
-    low, middle, high = quantiles(ratios(rows, level))
-    ends = middle * (low / middle) ** factor, middle * (high / middle) ** factor
-    return Interval(*ends, len(rows), unit, kind, level)
+    low, high = found.at([(1 - SHARE) / 2, (1 + SHARE) / 2])
+    return Interval(low, high, len(found.ratios), unit, kind, level)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Measured over predicted of a class's rows, to be stretched by a power around their median."""
+
+    ratios: tuple[float, ...]
+    power: float
+
+    def at(self, shares: Sequence[float]) -> list[float]:
+        """The factors of a predicted time that these shares of measured ones lie below."""
+        middle, *ends = np.quantile(np.asarray(self.ratios), (0.5, *shares), method="weibull")
+        return [float(middle * (end / middle) ** self.power) for end in ends]
+
+
+def residuals(unit: str, kind: str, level: str) -> Residuals | None:
+    """Those of a class; None where it has too few rows."""
+    power = stretch(unit, kind, level)
+    return None if power is None else Residuals(tuple(ratios(rows_of(unit, kind), level)), power)
+
+
+def correlation(unit: str, kind: str, level: str) -> float:
+    """How the errors of a kind of rows go with those of decode steps of the same device and model.
+
+    Of normal scores: Pearson's of normal ones that have the rank correlation r of the mean errors, 2 sin(pi r / 6); 0
+    where there are too few pairs to tell.
+    """
+    means = [
+        {key: float(np.mean(some)) for key, some in by_device_and_model(rows_of(unit, one), level).items()}
+        for one in ("decode", kind)
+    ]
+    both = sorted(means[0].keys() & means[1].keys())
+    if len(both) < LEAST_ROWS:
+        return 0.0
+    decode, other = (np.argsort(np.argsort([mean[key] for key in both])) for mean in means)
+    return 2 * math.sin(math.pi / 6 * float(np.corrcoef(decode, other)[0, 1]))
+
+
+def by_device_and_model(rows: Sequence[KeptErrors], level: str) -> dict[tuple[str, str], list[float]]:
+    """Logarithms of measured over predicted."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row, ratio in zip(rows, ratios(rows, level), strict=True):
+        found.setdefault((row.device, row.model), []).append(math.log(ratio))
+    return found
 
 
 def stretch(unit: str, kind: str, level: str) -> float | None:

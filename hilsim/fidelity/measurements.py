@@ -8,7 +8,8 @@ primary_unit, gpu_layers (of a language model, those that ran there; all where i
 | llm_decode  | tok_s, latency_ms  | tokens in the cache; on units of fixed graphs the compiled context               |
 | llm_prefill | ttft_ms, tok_s     | tokens of the prompt; on units of fixed graphs the compiled context, where the   |
 |             |                    | prompt is 128 tokens or the "N-token" of the note                               |
-| spec_decode | tok_s              | as llm_decode; the note names tokens per verify step and the vanilla rate        |
+| spec_decode | tok_s, round_ms    | as llm_decode; the note names tokens per verify step and the vanilla rate; a     |
+|             |                    | round's time stands alone where no rate is published                             |
 | vision, speech, text, network | latency_ms | not used                                                             |
 """
 
@@ -45,7 +46,7 @@ NETWORK_KINDS = ("vision", "speech", "text", "network")
 METRICS = {
     "llm_decode": ("tok_s", "latency_ms"),
     "llm_prefill": ("ttft_ms", "tok_s"),
-    "spec_decode": ("tok_s",),
+    "spec_decode": ("tok_s", "round_ms"),
 } | dict.fromkeys(NETWORK_KINDS, ("latency_ms",))
 NEEDED = ("device", "model", "kind", "metric", "value")
 # Largest numbers that can be meant: beyond, a column or a unit was mistaken.
@@ -90,11 +91,11 @@ FORBIDDING = (
     (r"SUSPECT", "its note calls it suspect"),
     (r"ANOMALY", "its note calls it an anomaly"),
     (r"do not calibrate|do not use", "its note forbids it"),
-    # The first three hold for every kind.
+    (r"expanded export", "its export copies the key/value heads, which takes most of its time"),
+    # The first four hold for every kind.
     (r"use ratios", "its note allows ratios only"),
     (r"poor fit for a plain roofline|hybrid|mixture of experts|\bMoE\b", NOT_PLAIN),
     (r"FALLBACK|fallback", "it left its unit for another (fallback)"),
-    (r"expanded export", "its export copies the key/value heads, which takes most of its time"),
     (r"padded to the longest", "its prompts are padded to the longest, whose length is not stated"),
     (r"extrapolat\w+ row", "by its note it is extrapolated"),
 )
@@ -343,8 +344,9 @@ def measurement(
         return None
     layers = tuple(int(numbers[column] or 0) for column in MAY_BE_ZERO)
     note = text.get("note", "")
-    # A speculative row is compared as a ratio, and by the time of its steps: only doubt about itself forbids it.
-    forbidding = FORBIDDING[:3] if kind == "spec_decode" else FORBIDDING
+    # A speculative row is compared as a ratio, and by the time of its steps: only doubt about itself forbids it, or
+    # plain steps that are slow for a reason that a verify does not share.
+    forbidding = FORBIDDING[:4] if kind == "spec_decode" else FORBIDDING
     forbidden = next((reason for pattern, reason in forbidding if re.search(pattern, note)), "")
     if not forbidden and layers[0] and (layers[1] or layers[2]):
         forbidden = "it left its unit for another (fallback)"

@@ -4,7 +4,8 @@
 
 All three times are of as many sequences as the row has. Tokens a round and the plain rate are published with the row,
 so the published round cost is tokens a round over the published speed-up: what the chip does is held apart from what
-the draft gets right. Where tokens are not published, the row is turned round: how many it would take.
+the draft gets right. Where tokens are not published, the row is turned round: how many it would take. Of some methods
+the time of a round alone is published, and a round in plain steps is the tokens a round that break even.
 
 Draft heads have the shapes and passes of `describe/drafting.py`; how a runtime executes them (NVIDIA/TensorRT-Edge-LLM,
 speculative-decoding guide of 0.10.0 and `llmInferenceSpecDecodeRuntime.cpp`):
@@ -15,6 +16,8 @@ speculative-decoding guide of 0.10.0 and `llmInferenceSpecDecodeRuntime.cpp`):
 - DFlash drafts a block of 16, the last committed token among them, in fp16 (z-lab/Qwen3-8B-DFlash-b16), and verifies
   16.
 - SSD (Genie) needs no draft: its graph of 32 positions reads the tree and the tokens that forecast the next one.
+- Lookahead decoding (LADE, Genie; Fu et al. 2402.02057) needs none either: the rows of its window, which make the
+  n-grams of later rounds, and those of the guesses, which are verified, are one pass of the same graph.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ from hilsim.describe.drafting import head_model, passes
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
 from hilsim.fidelity.cases import Case
+from hilsim.fidelity.measurements import Measurement
 
 EAGLE_PASSES, EAGLE_ENTRIES, EAGLE_TREE, EAGLE_TOP, EAGLE_DEPTH = 5, 32_000, 60, 10, 7
 DFLASH_BLOCK = 16
-SSD_GRAPH = 32
+GENIE_GRAPH = 32  # positions of the graph that Genie verifies with
 EVEN = 0.05  # speed-ups so near to 1 on both sides are neither gain nor loss: releases differ by more
 NATIVE = "nvfp4"  # drafts beside it have their head in the format of their weights; others have the target's
 
@@ -64,12 +68,14 @@ class Method:
 class SpeedUp:
     """A published speed-up and what the chip model makes of it; times in seconds, of all sequences together.
 
-    `predicted` is None where tokens per step are not published; `needed` is then the number that would explain it.
+    `predicted` is None where tokens per step are not published, `published` where the time of a round is, and no rate;
+    `needed` are the tokens that would explain the published speed-up.
     """
 
     case: Case
     method: Method
-    published: float
+    published: float | None
+    published_round_steps: float | None
     tokens_per_step: float | None
     one_row_s: float
     verify_s: float
@@ -81,27 +87,27 @@ class SpeedUp:
 
     @property
     def round_steps(self) -> float:
-        """A round in plain steps, as predicted."""
+        """A round in plain steps, as predicted: with so many tokens a round speculation breaks even."""
         return self.step_s / self.one_row_s
 
     @property
-    def published_round_steps(self) -> float | None:
-        """A round in plain steps, as the published figures give it."""
-        return None if self.tokens_per_step is None else self.tokens_per_step / self.published
+    def round_error(self) -> float | None:
+        """Predicted over published round cost, less one."""
+        return None if self.published_round_steps is None else self.round_steps / self.published_round_steps - 1
 
     @property
     def predicted(self) -> float | None:
         return None if self.tokens_per_step is None else self.tokens_per_step / self.round_steps
 
     @property
-    def needed(self) -> float:
+    def needed(self) -> float | None:
         """Tokens per verify step that would make the published speed-up."""
-        return self.published * self.round_steps
+        return None if self.published is None else self.published * self.round_steps
 
     @property
     def same_sign(self) -> bool | None:
         """Whether gain or loss is predicted as published, or both are neither; None where it cannot be."""
-        if self.predicted is None:
+        if self.predicted is None or self.published is None:
             return None
         even = max(abs(self.predicted - 1), abs(self.published - 1)) <= EVEN
         return even or (self.predicted > 1) == (self.published > 1)
@@ -135,12 +141,23 @@ def speed_up(case: Case, unit: Unit) -> SpeedUp | None:
     return SpeedUp(
         case=case,
         method=method,
-        published=row.value / vanilla,
+        published=row.value / vanilla if row.metric == "tok_s" else None,
+        published_round_steps=published_round(row),
         tokens_per_step=row.noted("tokens per verify step"),
         one_row_s=seconds(case.model, Step(Phase.DECODE, 1, cached, row.batch)),
         verify_s=seconds(case.model, Step(Phase.VERIFY, method.positions, cached, row.batch, method.tree)),
         draft_s=drafts_s,
     )
+
+
+def published_round(row: Measurement) -> float | None:
+    """A round in plain steps, as the published figures give it; None where they do not."""
+    tokens, vanilla = row.noted("tokens per verify step"), row.noted("vanilla rate")
+    if vanilla is None:
+        return None
+    if row.metric == "round_ms":
+        return row.value / 1000 * vanilla / row.batch
+    return None if tokens is None else tokens * vanilla / row.value
 
 
 def method_of(case: Case, target: Model) -> Method:
@@ -157,7 +174,10 @@ def method_of(case: Case, target: Model) -> Method:
         runs = draft_passes(head_model(target, "block"), passes("block", block - 1, 1), "fp16")
         return Method(f"DFlash, block of {block}", block, runs, tree=False)
     if "SSD" in text:
-        return Method("SSD, branches 3 and 2", SSD_GRAPH)
+        return Method("SSD, branches 3 and 2", GENIE_GRAPH)
+    if "lookahead" in text:
+        found = re.search(r"(\d+) positions", text)
+        return Method("lookahead", int(found.group(1)) if found else GENIE_GRAPH)
     if found := re.search(r"([\w.-]+) draft", text):
         draft = known_as(found.group(1), "model", Model)
         if draft is not None:

@@ -22,7 +22,7 @@ from hilsim.describe.family import Family
 from hilsim.fidelity.cases import Case
 from hilsim.fidelity.families import fitted_families
 from hilsim.fidelity.kept_errors import COLUMNS, HEADER, kept_errors
-from hilsim.fidelity.speculation import speed_up
+from hilsim.fidelity.speculation import published_round, speed_up
 
 Families = Mapping[str, Family]
 Progress = Callable[[str], None]
@@ -71,11 +71,8 @@ def compared(cases: Sequence[Case], families: Families, without: Mapping[Left, F
 
 
 def measured_of(case: Case) -> float | None:
-    """Seconds of a step, or plain steps of a round; None where its tokens are not published."""
-    if case.kind != "speculation":
-        return case.measured
-    tokens, vanilla = case.measurement.noted("tokens per verify step"), case.measurement.noted("vanilla rate")
-    return None if tokens is None or vanilla is None else tokens * vanilla / case.measurement.value
+    """Seconds of a step, or plain steps of a round; None where these do not follow from what is published."""
+    return case.measured if case.kind != "speculation" else published_round(case.measurement)
 
 
 def predicted_by(case: Case, families: Families) -> float | None:

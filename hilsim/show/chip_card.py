@@ -31,7 +31,7 @@ from hilsim.describe.model import Model
 from hilsim.describe.relatives import stands_on
 from hilsim.describe.scenario import Placement
 from hilsim.describe.setup import Placed
-from hilsim.fidelity.confidence import interval_of
+from hilsim.fidelity.confidence import interval_on
 from hilsim.units import ms
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -131,7 +131,7 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         took = ms(timer.duration_ns(decode))
         yield f"\n{name} {precision}: {model.name} at context {context} on {chip.name}"
         yield f"  decode {took:.4g} ms, {1000 / took:.4g} tokens/s, bound by {cost.bound}"
-        yield from sure_lines(chip, unit, model, took)
+        yield from sure_lines(chip, unit, precision, model, took)
         yield f"  rests on {rested_on(unit.precisions[precision])}"
         verifies = (f"{rows}: {ms(timer.duration_ns(Step(Phase.VERIFY, rows, context // 2))):.4g}" for rows in ROWS)
         yield f"  verify of n rows, ms   {'  '.join(verifies)}"
@@ -148,10 +148,9 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
             yield f"  between passes, ms: switch of the graph {switch:.4g}, waking up {wake:.4g}"
 
 
-def sure_lines(chip: Chip, unit: Unit, model: Model, decode_ms: float) -> Iterator[str]:
+def sure_lines(chip: Chip, unit: Unit, precision: str, model: Model, decode_ms: float) -> Iterator[str]:
     """Between what times eight of ten measured ones of such a device and model lie: of a step, and of prompts."""
-    device = chip.name.partition("@")[0]
-    decode, prompt = (interval_of(unit.kind, kind, device, model.name) for kind in ("decode", "prefill"))
+    decode, prompt = (interval_on(chip, unit, precision, kind, model.name) for kind in ("decode", "prefill"))
     if decode is not None:
         low, high = decode_ms * decode.low, decode_ms * decode.high
         yield f"  80 % of measured steps lie between {low:.4g} and {high:.4g} ms ({decode})"

@@ -152,17 +152,16 @@ def speculation_lines(rows: Sequence[SpeedUp]) -> Group:
         lines.append(Text(f"{where}, {row.method.name}{f', batch {batch}' if batch > 1 else ''}"))
         times = f"  ({row.verify_s * 1000:.1f} + {row.draft_s * 1000:.1f}) / {row.one_row_s * 1000:.1f}"
         steps = f" = {row.round_steps:.2f} steps"
-        if row.predicted is None:
-            answer = Text(f"{steps}; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
-        else:
-            published = row.published_round_steps
-            assert published is not None, "tokens a step are published"
-            answer = Text.assemble(
-                f"{steps}, published {published:.2f}",
-                percent(row.round_steps / published - 1, 6),
-                f"; with {row.tokens_per_step:.2f} tokens {row.predicted:.2f}x, published {row.published:.2f}x",
-                Text("" if row.same_sign else " (sign)", style="red"),
+        answer = Text(steps)
+        if row.published_round_steps is not None:
+            answer.append(f", published {row.published_round_steps:.2f}").append_text(percent(row.round_error, 6))
+        if row.predicted is not None:
+            answer.append(
+                f"; with {row.tokens_per_step:.2f} tokens {row.predicted:.2f}x, published {row.published:.2f}x"
             )
+            answer.append("" if row.same_sign else " (sign)", "red")
+        elif row.needed is not None:
+            answer.append(f"; published {row.published:.2f}x, takes {row.needed:.1f} tokens a step (not stated)")
         lines.append(Text(times).append_text(answer))
     return Group(*lines)
 

@@ -10,17 +10,17 @@ from rich.text import Text
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import clean, counted, percent, three_digits
 from hilsim.show.table import Table
+from hilsim.show.uncertainty import classes_as_json
 from hilsim.study.measure_first import MeasureFirst
 from hilsim.study.uncertainty import Ends
 
 INTERVAL = "5 % to 95 % of the draws"
 OVERLAP = (
-    "Now and then: the middle 90 % over draws of the figures, today and with this alone measured. Share: of the "
-    "variance, with its standard error. Measurements rest on common figures, so shares overlap: after one, run again."
+    "Now and then: the middle 90 % over the draws, today and with this alone measured. Share: of the variance, with "
+    "its standard error. Measurements rest on common causes, so shares overlap: after one, run again."
 )
 NOT_HELD = (
-    "Not in these intervals: acceptance of the deployed pair, which often matters more (`simulate --uncertainty`), and "
-    "what the chip model itself misses (`hilsim validate`)."
+    "Not in these intervals: acceptance of the deployed pair, which often matters more (`simulate --uncertainty`)."
 )
 
 
@@ -33,6 +33,7 @@ def as_json(found: MeasureFirst) -> dict[str, Any]:
         "seed": found.seed,
         "interval": INTERVAL,
         "figures_drawn": list(found.ranged),
+        "step_classes_drawn": classes_as_json(found.classes),
         "nominal": found.nominal,
         "now": ends_as_json(found.now),
         "measurements_considered": found.tried,
@@ -74,7 +75,8 @@ def write_csv(file: TextIO, found: MeasureFirst) -> None:
 def render(found: MeasureFirst, console: Console) -> None:
     """The table, then how to measure each and what the chip model expects of it."""
     nominal, unit = three_digits(found.nominal), MEASURES[found.measure].unit
-    drawn = f"{found.draws} draws of {counted(len(found.ranged), 'figure')}, seed {found.seed}"
+    kinds = f"{counted(len(found.classes), 'kind')} of steps and " if found.classes else ""
+    drawn = f"{found.draws} draws of {kinds}{counted(len(found.ranged), 'figure')}, seed {found.seed}"
     console.print(Text(f"{found.measure} {nominal} {unit}; {span(found.now)} over {drawn}", style="bold"))
     if not found.ranked:
         console.print(Text(f"None of {counted(found.tried, 'measurement')} would narrow it by more than chance."))

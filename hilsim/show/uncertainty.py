@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from hilsim.show.numbers import clean, percent, three_digits
+from hilsim.fidelity.confidence import SHARE
+from hilsim.show.numbers import clean, counted, percent, three_digits
 from hilsim.show.terminal.page import Page
+from hilsim.study.step_classes import StepClass
 from hilsim.study.uncertainty import Acceptance, FitChance, Uncertainty
 
 NAME = 26
@@ -21,6 +24,7 @@ def as_json(found: Uncertainty, fit: FitChance, movers: int = 3) -> dict[str, An
         "draws": found.draws,
         "figures_in_use": found.in_use,
         "figures_drawn": list(found.ranged),
+        "step_classes_drawn": classes_as_json(found.classes),
         "interval": "5 % to 95 % of the draws",
         "holds": holds(found),
         "does_not_hold": does_not_hold(found),
@@ -41,6 +45,17 @@ def as_json(found: Uncertainty, fit: FitChance, movers: int = 3) -> dict[str, An
         "acceptance": None if found.acceptance is None else pairs_as_json(found.acceptance),
         "fit": fit_as_json(fit),
     }
+
+
+def classes_as_json(classes: Sequence[StepClass]) -> list[dict[str, Any]]:
+    """Kinds of steps whose times are drawn from the residuals of their class, with the interval of each."""
+    return [
+        {
+            "part": one.part, "unit": one.track, "steps": one.kind, "class": str(one.interval),
+            "share": SHARE, "low": one.interval.low, "high": one.interval.high,
+        }
+        for one in classes
+    ]  # fmt: skip
 
 
 def acceptance_of(found: Acceptance | None, name: str) -> dict[str, Any]:
@@ -82,7 +97,13 @@ def fit_as_json(found: FitChance) -> dict[str, Any]:
 
 def holds(found: Uncertainty) -> list[str]:
     """What the intervals hold, from the narrowest to the widest."""
-    lines = [f"chip figures: {len(found.ranged)} of {found.in_use} figures in use have a range and were drawn"]
+    lines = [f"chips: {len(found.ranged)} of {found.in_use} figures in use have a range and were drawn"]
+    if found.classes:
+        lines[0] += (
+            "; step times by what was measured of their class, each unit and kind of steps by one factor for the whole"
+            f" run, within which {SHARE:.0%} lie: {', '.join(map(class_words, found.classes))}; a figure's range then"
+            " moves steps in proportion to these alone"
+        )
     if found.acceptance is not None:
         sample = f"{found.acceptance.clusters} {found.acceptance.unit}"
         lines.append(
@@ -95,11 +116,20 @@ def holds(found: Uncertainty) -> list[str]:
     return lines
 
 
+def class_words(one: StepClass) -> str:
+    """Factors of a kind of steps between which most lie, and what they are of."""
+    of, rounds = one.interval, " over decode steps" if one.kind == "verify" else ""
+    return f"{one.part} {one.kind} on {one.track}{rounds} {of.low:.2f} to {of.high:.2f} times ({of})"
+
+
 def does_not_hold(found: Uncertainty) -> list[str]:
     """What none of the intervals holds."""
+    fixed = f"{found.in_use - len(found.ranged)} figures in use without a range"
+    unheld = "what the chip model leaves unexplained of measurements: the steps are of no class that was measured"
     lines = [
-        f"{found.in_use - len(found.ranged)} figures in use without a range, and common causes of several figures",
-        "what the chip model leaves unexplained of the measurements that its family was fitted to",
+        f"{fixed}, and common causes of several figures"
+        + (", as two units that are off alike" if found.classes else ""),
+        *([] if found.classes else [unheld]),
         "speech recognition and synthesis, heat, and other work on the same chips",
     ]
     if found.acceptance is None:
@@ -112,8 +142,10 @@ def does_not_hold(found: Uncertainty) -> list[str]:
 def error_bars(page: Page, found: dict[str, Any]) -> None:
     """Each headline number with its intervals, the figure that moves it most, and what published pairs make of it."""
     drawn, fixed = len(found["figures_drawn"]), found["figures_in_use"] - len(found["figures_drawn"])
-    page.title("error bars", f"{found['draws']} draws of {drawn} figures, {found['interval']}")
-    if not drawn:
+    classes = found.get("step_classes_drawn", [])
+    steps = f"{counted(len(classes), 'kind')} of steps and " if classes else ""
+    page.title("error bars", f"{found['draws']} draws of {steps}{counted(drawn, 'figure')}, {found['interval']}")
+    if not drawn and not classes:
         page.paragraph(
             "No figure in use has a range, so none could be drawn: this says nothing about how certain the result is.",
             2,
@@ -123,7 +155,7 @@ def error_bars(page: Page, found: dict[str, Any]) -> None:
     acceptance = found.get("acceptance")
     titles = {} if acceptance is None else {pair["name"]: pair["title"] for pair in acceptance["published_pairs"]}
     for name, interval in found["headline"].items():
-        page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread(interval)} by chip figures alone")
+        page.line(f"  {name:<{NAME}} {three_digits(interval['nominal']):>8}   {spread(interval)} by chips alone")
         for key, words in INTERVALS:
             if key in interval and (key != "with_other_pairs" or titles):
                 page.line(f"  {'':<{NAME}} {'':>8}   {spread(interval[key])} {words}")

@@ -1,8 +1,7 @@
 """Numbers that a measurement on a board, a link or a power meter gives, and what the cost model expects of them.
 
 A reading is one number, or those of one session; each is a function of a setup, by the functions that time a simulated
-step: the figures that it rests on, whichever they are, are measured together. Step times are those of half a full
-context, prompts begin with an empty cache.
+step: the figures that it rests on, whichever they are, are measured together.
 """
 
 from __future__ import annotations
@@ -12,16 +11,15 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hilsim.cost.between import Between
-from hilsim.cost.step import Phase, Step
+from hilsim.cost.step import Step
 from hilsim.cost.timer import between_steps, network_ns, timer_for
 from hilsim.cost.wire import wire_ns
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
+from hilsim.study.step_classes import reference_steps
 from hilsim.units import ms, ns
 
-PROMPT = 128  # tokens, as llama-bench is often run
 PING_BYTES = 64
-VERIFY_ROWS = 8  # where a policy does not fix how many it drafts
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,16 @@ def board_readings(setup: Setup) -> list[BoardReading]:
 def step_readings(setup: Setup, role: str) -> Iterator[BoardReading]:
     """A decode step, a prompt, of the target a verify; all of them in one session; and what passes between steps."""
     placed: Placed = getattr(setup, role)
-    policy, context, is_target = setup.scenario.policy, setup.scenario.context_tokens, role == "target"
-    chip, track = placed.chip.name, placed.track
-    prompt, rows = min(PROMPT, context - 1), int(getattr(policy, "draft_tokens", VERIFY_ROWS - 1)) + 1
-    decode = Step(Phase.DECODE if is_target else Phase.DRAFT, 1, context // 2)
+    context, chip, track = setup.scenario.context_tokens, placed.chip.name, placed.track
+    known = reference_steps(setup, role)
+    prompt = known["prompt"].rows
     steps = {
-        "decode step": (decode, "--rows 1", "llama-bench -n 128"),
-        f"prompt of {prompt} tokens": (
-            Step(Phase.PREFILL if is_target else Phase.DRAFT_PREFILL, prompt, 0),
-            f"--prompts {prompt}",
-            f"llama-bench -p {prompt}",
-        ),
+        "decode step": (known["decode"], "--rows 1", "llama-bench -n 128"),
+        f"prompt of {prompt} tokens": (known["prompt"], f"--prompts {prompt}", f"llama-bench -p {prompt}"),
     }
-    if is_target and policy.name != "target_only":
-        steps[f"verify of {rows} rows"] = (Step(Phase.VERIFY, rows, context // 2), f"--rows {rows}", "")
+    rows = known["verify"].rows if "verify" in known else 1
+    if "verify" in known:
+        steps[f"verify of {rows} rows"] = (known["verify"], f"--rows {rows}", "")
     for what, (step, option, bench) in steps.items():
         log = f" or give `hilsim import` a log of `{bench}` or of the chip's own tool," if bench else ""
         how = f"Run `hilsim agent` on {chip} and `hilsim profile {option}` here,{log} then `hilsim calibrate`."

@@ -11,7 +11,7 @@ through the draws (least squares), and S is corrected for what it explains by ch
 cannot explain, Y - E[Y | Z], stays: its middle 90 % about the mean is the interval expected after the measurement.
 
 Measurements share figures, so shares overlap and need not add up to 1. A curve that the polynomial misses counts as
-unexplained. The draws are those of rank stability: independent, by the ranges of figures that enter times and energy.
+unexplained. The draws are those of rank stability: of steps by their class, of all else by the ranges of figures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from hilsim.runs.evaluate import Refused, evaluate
 from hilsim.runs.replay import forget_costs
 from hilsim.study.board_readings import BoardReading, board_readings
 from hilsim.study.rank_stability import drawn_for
-from hilsim.study.uncertainty import Ends, ends, in_use, roomy, with_values
+from hilsim.study.step_classes import StepClass, step_classes
+from hilsim.study.uncertainty import Ends, at_ends, in_use, roomy
 
 Floats = npt.NDArray[np.float64]
 MOST = 10
@@ -66,13 +67,15 @@ class Worth:
 class MeasureFirst:
     """The measurements that narrow a measure, the best first; `now` is its middle 90 % over the draws.
 
-    `nominal` is the run's own number, `ranged` are the figures drawn, `tried` is how many measurements were considered.
+    `nominal` is the run's own number, `ranged` are the figures drawn and `classes` the kinds of steps, `tried` is how
+    many measurements were considered.
     """
 
     measure: str
     draws: int
     seed: int
     ranged: tuple[str, ...]
+    classes: tuple[StepClass, ...]
     nominal: float
     now: Ends
     tried: int
@@ -88,8 +91,8 @@ def measure_first(setup: Setup, measure: str, draws: int, seed: int) -> MeasureF
     require_measure(measure)
     require_simulated(setup, "measure-first")
     setup = roomy(setup)
-    ranged = {path: figure for path, figure in in_use(setup).items() if figure.range is not None}
-    if not ranged:
+    ranged, classes = {path: one for path, one in in_use(setup).items() if one.range is not None}, step_classes(setup)
+    if not ranged and not classes.found:
         found = "no figure with a range among those that its times and energy rest on"
         remedy = "Give figures of its chips or link a range, or place the models on units without typed times."
         raise InputError([Fault(setup.file, "", found, "at least one, as there is nothing to draw", remedy)])
@@ -103,9 +106,7 @@ def measure_first(setup: Setup, measure: str, draws: int, seed: int) -> MeasureF
     columns = [np.array(numbers) for numbers in zip(*read, strict=True)]  # a reading (draws, numbers)
     shares = [share_of(values, column) for column in columns]
     order = sorted((place for place, share in enumerate(shares) if share.value > 0), key=lambda at: -shares[at].value)
-    changes = {
-        path: [with_values(setup, {path: (figure, end)}) for end in ends(figure)] for path, figure in ranged.items()
-    }
+    changes = dict(at_ends(classes, ranged))
     ranked = [
         Worth(
             readings[place],
@@ -115,7 +116,9 @@ def measure_first(setup: Setup, measure: str, draws: int, seed: int) -> MeasureF
         )
         for place in order[:MOST]
     ]
-    return MeasureFirst(measure, draws, seed, tuple(ranged), nominal, middle(values), len(readings), tuple(ranked))
+    return MeasureFirst(
+        measure, draws, seed, tuple(ranged), classes.found, nominal, middle(values), len(readings), tuple(ranked)
+    )
 
 
 def share_of(headline: Floats, readings: Floats) -> Share:

@@ -1,4 +1,4 @@
-"""Contenders under common draws of the figures that chips and links leave open: who is first how often."""
+"""Contenders under common draws of what chips and links leave open: who is first how often."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hilsim.progress import counting
 from hilsim.runs.evaluate import Numbers
 from hilsim.runs.replay import forget_costs, numbers_of
 from hilsim.study.ranking import RankingObjective
+from hilsim.study.step_classes import generator_of_scores, scores_for, step_classes
 from hilsim.study.uncertainty import LINK, draw, in_use, with_values
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +23,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Drawn:
-    """`draws` sets of all ranged figures that any contender uses. A link's figures are its own, by its name."""
+    """`draws` sets of all ranged figures that any contender uses, and of how far its steps are off by class.
+
+    A link's figures are its own, by its name.
+    """
 
     contenders: tuple[Setup, ...]
     ranged: Mapping[str, Figure]
@@ -31,12 +35,21 @@ class Drawn:
 
     def setups(self) -> Iterator[list[Setup]]:
         """The contenders under one draw after another."""
-        chance = np.random.Generator(np.random.Philox(self.seed))
+        chance, off = np.random.Generator(np.random.Philox(self.seed)), generator_of_scores(self.seed)
+        classes = [step_classes(setup) for setup in self.contenders]
+        keys = sorted({key for known in classes for key in known.keys})
         for _ in range(self.draws):
             values = {path: draw(figure, chance) for path, figure in self.ranged.items()}
+            scores = scores_for(keys, off)
             yield [
-                with_values(setup, {path: (figure, values[own]) for own, (path, figure) in ranged_of(setup).items()})
-                for setup in self.contenders
+                known.drawn(
+                    with_values(
+                        known.setup,
+                        {path: (figure, values[own]) for own, (path, figure) in ranged_of(known.setup).items()},
+                    ),
+                    scores,
+                )
+                for known in classes
             ]
 
 

@@ -1,10 +1,11 @@
-"""Error bars: what chip figures, the sample of requests and the acceptance of other pairs can do to an answer.
+"""Error bars: what chips, the sample of requests and the acceptance of other pairs can do to an answer.
 
 Three intervals, each of more causes than the one before, each the middle 90 % over the draws:
 
-- chip figures: a figure with a range is drawn below its value as often as above it, evenly on either side, so its value
-  stays the median; a figure without one stays. Draws are independent of each other: where one cause moves two figures
-  (a driving stack that takes memory and GPU alike), the true interval is wider.
+- chips: step times are drawn from the residuals of their class (`step_classes.py`), and what no class holds from the
+  ranges of single figures: below its value as often as above it, evenly on either side, so the value stays the median;
+  a figure without a range stays. Figures are drawn independently: where one cause moves two of them (a driving stack
+  that takes memory and GPU alike), the true interval is wider.
 - with sampling: each draw's requests are drawn anew, with replacement, from those of the run (a bootstrap over
   conversations): how much acceptance, and all that goes with it, would differ over another sample of the same workload.
 - with other pairs: each draw's acceptance is that of the run or, as likely each, that of a published pair, run through
@@ -19,7 +20,7 @@ Whether it fits is drawn apart, from the ranges of sizes and reserves alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ from hilsim.runs.run import Sources, run_both
 from hilsim.sim.run import simulate
 from hilsim.sources.supposed import Supposed
 from hilsim.study.acceptance import conditional_acceptance, published_pairs
+from hilsim.study.step_classes import StepClass, StepClasses, generator_of_scores, scores_for, step_classes
 
 R = TypeVar("R", bound=Record)
 P = TypeVar("P", Placed, PlacedNetwork)
@@ -50,7 +52,7 @@ RESAMPLES = 1000  # of the run's own requests, which costs no replay
 
 @dataclass(frozen=True)
 class FigureEffect:
-    """One figure alone at the ends of its range, and the headline number there."""
+    """One figure, or a unit's kind of steps, alone at the ends of its range, and the headline number there."""
 
     figure: str
     at_low: float
@@ -104,32 +106,33 @@ class FitChance:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """All headline numbers over `draws` sets of figures; `ranged` of `in_use` figures have a range."""
+    """All headline numbers over `draws` sets; `ranged` of `in_use` figures have a range, `classes` factors."""
 
     draws: int
     in_use: int
     ranged: tuple[str, ...]
+    classes: tuple[StepClass, ...]
     intervals: dict[str, Interval]
     acceptance: Acceptance | None = None
 
 
 def uncertainty(setup: Setup, sources: Sources, draws: int, seed: int, *, resample: bool = True) -> Uncertainty:
-    """Replay `draws` sets of figures, then each ranged figure at its two ends; with `resample` other requests too."""
+    """Replay `draws` sets of factors and figures, then each at its two ends; with `resample` other requests too."""
     setup = roomy(setup)
-    used = in_use(setup)
+    used, classes = in_use(setup), step_classes(setup)
     ranged = {path: figure for path, figure in used.items() if figure.range is not None}
-    chance = np.random.Generator(np.random.Philox(seed))
+    chance, off = np.random.Generator(np.random.Philox(seed)), generator_of_scores(seed)
     nominal = headline(setup, sources)
     samples = sampled(setup, sources, seed) if resample else None
     drawn, alone = [], {}
-    with progressing(draws + 2 * len(ranged), "replays with other figures") as count:
+    with progressing(draws + 2 * (len(ranged) + len(classes.keys)), "replays with other figures") as count:
         for _ in range(draws):
             values = {path: (figure, draw(figure, chance)) for path, figure in ranged.items()}
-            changed = with_values(setup, values)
+            changed = classes.drawn(with_values(setup, values), scores_for(classes.keys, off))
             drawn.append(headline(changed, sources) if samples is None else samples.added(changed))
             count.ended("done")
-        for path, figure in ranged.items():
-            alone[path] = [headline(with_values(setup, {path: (figure, end)}), sources) for end in ends(figure)]
+        for name, both in at_ends(classes, ranged):
+            alone[name] = [headline(changed, sources) for changed in both]
             count.ended("done", 2)
     intervals = {}
     for name, value in nominal.items():
@@ -138,7 +141,17 @@ def uncertainty(setup: Setup, sources: Sources, draws: int, seed: int, *, resamp
         low, median, high = np.quantile([one[name] for one in drawn], (0.05, 0.5, 0.95))
         intervals[name] = Interval(value, float(low), float(median), float(high), tuple(m for m in movers if m.swing))
     acceptance = None if samples is None else samples.acceptance(intervals)
-    return Uncertainty(draws, len(used), tuple(ranged), intervals, acceptance)
+    return Uncertainty(draws, len(used), tuple(ranged), classes.found, intervals, acceptance)
+
+
+def at_ends(classes: StepClasses, ranged: Mapping[str, Figure]) -> Iterator[tuple[str, list[Setup]]]:
+    """The setup with each class of steps at the ends of its interval, then with each figure at those of its range."""
+    for key in classes.keys:
+        mine = [one for one in classes.found if one.key == key]
+        sides = [{(one.part, one.kind): (one.interval.low, one.interval.high)[end] for one in mine} for end in (0, 1)]
+        yield f"{key} steps", [classes.held(classes.setup, factors) for factors in sides]
+    for path, figure in ranged.items():
+        yield path, [classes.held(with_values(classes.setup, {path: (figure, end)}), {}) for end in ends(figure)]
 
 
 def headline(setup: Setup, sources: Sources) -> Headline:
