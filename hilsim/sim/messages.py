@@ -51,7 +51,7 @@ class Messages:
         return 0
 
     def hidden(self, positions: int) -> int:
-        """Bytes of the hidden states of so many new positions that a draft head on another chip reads; 0 without one."""
+        """Bytes of hidden states that a draft head on another chip reads of so many new positions; 0 without one."""
         if self.draft is None or self.draft.head_kind is None or not positions:
             return 0
         wanted = states_wanted(self.draft.head_kind, positions)
