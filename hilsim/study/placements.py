@@ -241,7 +241,7 @@ class Screen:
         self.tables: dict[Path, Tables] = {}
         self.sources: dict[Path, TranscriptSource] = {}
         self.alone: tuple[Hashable, Trace] | None = None  # the target's run at the placement last run by events
-        self.words: dict[tuple[Path, int, int], Answers] = {}
+        self.words: dict[tuple[Path, PromptLookup | Suffix | None], Answers] = {}
 
     def of(self, job: TimingJob) -> tuple[TimingJob, TimedConfigurations]:
         """What comes of a job."""
