@@ -6,6 +6,7 @@ one after the other, each with `yield from`, until the answer is complete.
 
 from hilsim.cost.step import Phase
 from hilsim.describe.policy import Policy
+from hilsim.describe.tree_shape import BestNodes, Branches
 from hilsim.errors import HilsimError, InputError
 from hilsim.sampling.proposals import Draft, TokenTree, Verdict
 from hilsim.sim.board import Board
@@ -32,7 +33,9 @@ from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource
 
 __all__ = [
+    "BestNodes",
     "Board",
+    "Branches",
     "DeviceSlot",
     "Draft",
     "HilsimError",

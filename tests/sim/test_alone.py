@@ -21,6 +21,7 @@ from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.policies.lookahead import Window
 from hilsim.sim.policies.ssd import tree_of, with_forecasts
 from hilsim.sim.run import simulate
+from hilsim.sources.supposed import Supposed
 from tests.sampling.test_exact import policy_of
 from tests.scenes import MS, both, shipped, synthetic, table_setup
 from tests.toy import Quick, Table, ToySource
@@ -211,6 +212,20 @@ def test_a_tree_by_chance_is_accepted_level_by_level(tmp_path: Path, policy: str
     assert sum(r.emitted for r in whole) / len(whole) == pytest.approx(expected, abs=4 * 0.028)
     found = speculation(trace)["conditional_acceptance"]
     assert found == pytest.approx(chances[:depth], abs=0.04)
+
+
+def test_assumed_acceptance_keeps_the_target_s_text_under_trees(tmp_path: Path) -> None:
+    """Drafts that always stand: a whole path a round of the text that is given, whatever the tree's shape."""
+    text = [3, 1, 2, 0, 2, 3, 1, 1, 0, 2, 3]
+    setup = table_setup(tmp_path, *WIDE, WIDE_DRAFT)
+    for policy, depth in (
+        ("{name: tree, branches: [2, 2]}", 2),
+        ("{name: lookahead, window: 2, ngram: 4, guesses: 2}", 3),
+    ):
+        source = Supposed(ToySource(Quick(GREEDY)), {0: text}, (1.0,), seed=1)
+        trace = simulate(setup, source, policy_of(policy))
+        assert [token for closed in trace.rounds for token in closed.tokens] == text
+        assert all(closed.accepted == depth for closed in trace.rounds if closed.depth == depth)
 
 
 WIDE_DRAFT = 'draft.timer={prefill: {"64": 20}, decode: 5, verify: {"8": 5}, source: round numbers}'
