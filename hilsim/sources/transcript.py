@@ -79,6 +79,11 @@ class TranscriptSource:
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
         }
 
+    @property
+    def answers(self) -> dict[int, tuple[int, ...]]:
+        """The tokens of every request's answer, by its number."""
+        return {index: known.tokens[known.asked : known.answered] for index, known in self.requests.items()}
+
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])

@@ -1,6 +1,7 @@
 """Prompt lookup (Saxena 2023; n-gram speculation in vLLM): drafts what followed the last tokens earlier.
 
 No draft model and no link: the target's own chip looks the tokens up; next to a step of the model that costs nothing.
+With the measured acceptance of a lookup every round proposes: rounds that found nothing are part of that acceptance.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -
     """Verify what the conversation itself proposes; where it proposes nothing, decode."""
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
-        proposed = Draft(looked_up(request.tokens, most, policy.longest_match))
+        if context.scenario.logits.by_chance:  # what the text holds is then not what decides
+            proposed = context.source.draft(request, max(0, most))
+        else:
+            proposed = Draft(looked_up(request.tokens, most, policy.longest_match))
         if not proposed.tokens:
             yield from decode(context, request)
             continue
