@@ -48,7 +48,7 @@ def add_set(parser: ArgumentParser) -> None:
 
 
 def acceptance(text: str) -> str:
-    """The override that makes drafts accepted as of a profile or a file; a file is named from where the command runs."""
+    """The override by which drafts are accepted as of a profile, or a file relative to where the command runs."""
     named = str(place(text).resolve()) if os.path.isfile(place(text)) else text
     return f"logits={{source: acceptance, file: {json.dumps(named)}}}"
 

@@ -36,11 +36,11 @@ ONCE = "once all before it in its round were accepted"
 
 
 def by_drafts(data: object) -> object:
-    """Tokens by drafts from a mapping, whose keys are whole numbers of drafts."""
-    if not isinstance(data, dict):
+    """Tokens by drafts from a mapping, whose keys are whole numbers of drafts, or from pairs."""
+    if not isinstance(data, dict | list):
         return data
     pairs = []
-    for key, tokens in data.items():
+    for key, tokens in data.items() if isinstance(data, dict) else map(tuple, data):
         if not str(key).isascii() or not str(key).isdigit() or not 1 <= int(key) <= 1000:
             raise Misfit(f"drafts {key!r}", "whole numbers of drafted tokens from 1 to 1000")
         pairs.append((int(key), float(tokens) if isinstance(tokens, int) else tokens))
@@ -215,7 +215,7 @@ def typed(data: object) -> object:
         if len(forms) != 1:
             keys = " and ".join(forms) or ", ".join(map(str, data))[:60] or "no keys"
             raise Misfit(f"an acceptance with {keys}", f"one share, or a block with one of {', '.join(FORMS)}")
-        form = TokensByDrafts if isinstance(data.get("tokens_a_round"), dict) else FORMS[forms[0]]
+        form = TokensByDrafts if isinstance(data.get("tokens_a_round"), dict | list) else FORMS[forms[0]]
         return form.model_validate(data)
     if isinstance(data, list | tuple):
         raise Misfit(
@@ -249,7 +249,12 @@ def chances_of(acceptance: float | Typed) -> tuple[float, ...]:
 
 def tokens_of(chances: tuple[float, ...], drafted: int) -> float:
     """Tokens of a round that nothing cuts, of so many drafts: 1 and, by place, the share of rounds that reach it."""
-    return 1 + sum(marginal_of(tuple(chances[min(place, len(chances) - 1)] for place in range(drafted))))
+    return 1 + sum(marginal_of(over_places(chances, drafted)))
+
+
+def over_places(chances: tuple[float, ...], drafted: int) -> tuple[float, ...]:
+    """Chances of so many places, the last one repeated."""
+    return tuple(chances[min(place, len(chances) - 1)] for place in range(drafted))
 
 
 def marginal_of(chances: tuple[float, ...]) -> tuple[float, ...]:

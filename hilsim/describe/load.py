@@ -110,8 +110,12 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     link = None if named is None else look_up("link", lambda: load_named("link", Link, named, file), "link")
     logits, profile = scenario.logits, None
     if isinstance(logits, MeasuredAcceptance):
-        given = {"workload": logits.workload, "drafted": logits.drafted}
-        profile = look_up("acceptance", lambda: load_acceptance(logits.file, file, **given), "logits.file")
+        workload, drafted = logits.workload, logits.drafted
+        profile = look_up(
+            "acceptance",
+            lambda: load_acceptance(logits.file, file, workload=workload, drafted=drafted),
+            "logits.file",
+        )
     conversations: tuple[Conversation, ...] = ()
     if isinstance(scenario.workload, Conversations):
         try:

@@ -148,7 +148,7 @@ class MeasuredAcceptance(Record):
 
     `use` is of files with the rounds of each request: `replay` takes request for request, `blocks` joins all rounds and
     begins each request at a round drawn by chance, so that neighbouring rounds stay neighbours, `profile` draws by
-    position alone. `drafted` is the drafts a round of a file that does not have it, `workload` one of several in a file.
+    position alone. `drafted` is the drafts a round of a file that does not have it, `workload` one of several in one.
     """
 
     by_chance: ClassVar[bool] = True

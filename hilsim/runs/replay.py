@@ -21,7 +21,14 @@ from hilsim.runs.run import Sources, content_key
 from hilsim.runs.transcripts import recordable, text_of, transcript_for
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, screened
-from hilsim.screen.tokens import Answers, recorded_answers, supposed_answers, synthetic_answers, with_lookup, with_lookup_by_luck
+from hilsim.screen.tokens import (
+    Answers,
+    recorded_answers,
+    supposed_answers,
+    synthetic_answers,
+    with_lookup,
+    with_lookup_by_luck,
+)
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.transcript import TranscriptSource

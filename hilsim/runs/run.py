@@ -16,7 +16,7 @@ from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Setup
 from hilsim.runs.transcripts import text_of
 from hilsim.sim.board import Timers
-from hilsim.sim.run import simulate
+from hilsim.sim.run import of_workload, simulate
 from hilsim.sim.trace import Observer, Trace
 from hilsim.sources.cached import CachedSource, ResultCache
 from hilsim.sources.luck import luck_of
@@ -66,7 +66,7 @@ class Sources:
             self.luck = luck_of(setup)
         else:
             self.alone = text_of(setup)
-            self.texts = self.alone.answers
+            self.texts = of_workload(setup, self.alone.answers)
             self.luck = luck_of(setup, self.texts)
 
     def fresh(self, run: str = "") -> LogitsSource:

@@ -56,7 +56,7 @@ def kept(setup: Setup, depth: int, notify: Notify | None = None) -> Path:
 def text_of(setup: Setup, notify: Notify | None = None) -> TranscriptSource:
     """The answers of the scenario's target alone, as the stand-in gives them; a shipped or cached transcript, or now.
 
-    At a temperature above 0 they are drawn by Gumbel noise: of all rules that leave the target its own distribution, one
+    At a temperature above 0 they are drawn by Gumbel noise: a rule that leaves the target its own distribution, and
     whose tokens depend on their position alone.
     """
     scenario = setup.scenario

@@ -17,7 +17,7 @@ from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.screen.compiled import compiled
 from hilsim.sim.policies.prompt_lookup import looked_up
-from hilsim.sim.run import clause_tokens, turns_of
+from hilsim.sim.run import clause_tokens, of_workload, turns_of
 from hilsim.sources.columns import UNKNOWN
 from hilsim.sources.luck import Luck, Spot, luck_of
 from hilsim.sources.transcript import TranscriptSource, agreement
@@ -138,13 +138,12 @@ def with_lookup_by_luck(answers: Answers, draft_tokens: int) -> Answers:
 
 def supposed_answers(setup: Setup, source: TranscriptSource) -> Answers:
     """The target's own answers, drafts accepted by luck: what `sources.supposed` gives, position by position."""
-    texts = source.answers
+    texts = of_workload(setup, source.answers)
     known = recorded_answers(setup, source)
     luck = luck_of(setup, texts)
-    order = [turn.index for turns in turns_of(setup) for turn in turns if turn.index in texts]
     nothing = np.zeros((len(known.end), 0), np.float64)
     return known._replace(
-        right=drawn(luck, list(zip(order, known.asked.tolist(), known.length.tolist(), strict=True))),
+        right=drawn(luck, list(zip(texts, known.asked.tolist(), known.length.tolist(), strict=True))),
         ends_after=np.full(len(known.end), NEVER, np.int64), depth=NEVER, confidence=nothing, entropy=nothing,
     )  # fmt: skip
 

@@ -217,8 +217,9 @@ def profile_notes(setup: Setup, profile: AcceptanceProfile) -> list[str]:
     ]
     if isinstance(setup.scenario.workload, Conversations):
         found.append(
-            f"No draft model was run. Questions and the length of answers are those of {setup.target.placement.stand_in}, the "
-            f"target's stand-in, in its own tokens; {setup.target.model.name} would answer with another text."
+            f"No draft model was run. Questions and the length of answers are those of "
+            f"{setup.target.placement.stand_in}, the target's stand-in, in its own tokens; {setup.target.model.name} "
+            "would answer with another text."
         )
     else:
         found.append("No model was run, and the text is not real.")

@@ -86,8 +86,8 @@ class ByChance:
 class AsRecorded:
     """Drafts are right where they were in recorded rounds: those of the request, or, in `blocks`, of all requests.
 
-    In blocks the rounds of all requests are joined in a circle, and a request begins at a round that is drawn for it: so
-    every round is as likely, and its neighbours follow it (a circular block bootstrap).
+    In blocks the rounds of all requests are joined in a circle, and a request begins at a round that is drawn for it:
+    so every round is as likely, and its neighbours follow it (a circular block bootstrap).
     """
 
     places = 1

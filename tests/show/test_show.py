@@ -33,7 +33,7 @@ from hilsim.sim.run import simulate
 from hilsim.sim.trace import RequestRecord, Span
 from hilsim.text.prompt import Prompt
 from hilsim.units import GIB
-from tests.scenes import synthetic
+from tests.scenes import synthetic as source_of
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295.yaml"
 LENGTHS = "workload={requests: 3, prompt_tokens: 60, output_tokens: 40, pause_ms: 500}"
@@ -97,7 +97,7 @@ def talking(*overrides):
 def synthetic(*overrides):
     """A scenario of lengths, and what makes its sources."""
     setup = load_setup(SCENARIO, [*SYNTHETIC, *overrides])
-    return setup, lambda: synthetic(setup)
+    return setup, lambda: source_of(setup)
 
 
 def both(*overrides, observer=None):

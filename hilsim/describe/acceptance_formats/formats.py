@@ -105,6 +105,8 @@ def of_tool(file: Path, drafted: int | None) -> AcceptanceProfile:
         logged.refuse("", "an empty file", "acceptance in one of the known formats")
     known = next((one for one in FORMATS if one.is_it(logged)), None)
     if known is None:
+        if text.lstrip("\ufeff \t\r\n")[:1] == "{":
+            _ = logged.objects  # refuses what is cut
         titles = "; ".join(one.title for one in FORMATS)
         remedy = "Was it cut, or is it something else? docs/acceptance.md shows each."
         logged.refuse("", "a file that none of the formats knows", titles, remedy)

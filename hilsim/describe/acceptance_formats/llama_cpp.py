@@ -1,8 +1,8 @@
 """llama.cpp: the end of `llama-speculative`, and the lines that its server prints after each request.
 
-| n_draft, n_predict, n_drafted, n_accept               | the most drafts a round, tokens, drafted and accepted ones        |
-| draft acceptance rate = 0.57 ( 171 accepted / 297 ..) | accepted over drafted tokens of a request (until 2026-05)         |
-| draft acceptance = .., acceptance rate per position = | with the share of rounds that accept each position: marginal      |
+| n_draft, n_predict, n_drafted, n_accept               | the most drafts a round, tokens, drafted and accepted ones   |
+| draft acceptance rate = 0.57 ( 171 accepted / 297 ..) | accepted over drafted tokens of a request (until 2026-05)    |
+| draft acceptance = .., acceptance rate per position = | with the share of rounds that accept each position: marginal |
 
 Of `llama-speculative` every round makes its accepted tokens and one more, so there are n_predict - n_accept rounds.
 """

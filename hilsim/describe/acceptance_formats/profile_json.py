@@ -1,12 +1,12 @@
 """`speculation_profile.json`, which travels with a draft checkpoint (NVIDIA/Model-Optimizer, schema 1.0, 2026-09).
 
-| of the profile              | what it is                                                                              |
-| conditional_accept_rates    | by place, the chance of a draft once all before it were accepted                        |
-| marginal_accept_rates       | by place, the share of steps that accept it and all before it                           |
-| mean_accept_length          | tokens a step, the target's own among them: 1 + the sum of the marginal rates           |
-| acceptance_length_histogram | steps by the tokens that they made final                                                |
-| measured                    | false of a placeholder, which is refused                                                |
-| verification_method         | other than longest_prefix: the rates by place describe nothing, refused                 |
+| of the profile              | what it is                                                                    |
+| conditional_accept_rates    | by place, the chance of a draft once all before it were accepted              |
+| marginal_accept_rates       | by place, the share of steps that accept it and all before it                 |
+| mean_accept_length          | tokens a step, the target's own among them: 1 + the sum of the marginal rates |
+| acceptance_length_histogram | steps by the tokens that they made final                                      |
+| measured                    | false of a placeholder, which is refused                                      |
+| verification_method         | other than longest_prefix: the rates by place describe nothing, refused       |
 
 Where both lists are given they have to agree; a list whose name says neither is refused.
 """
@@ -106,9 +106,7 @@ def rounds_of(logged: LoggedFile, profile: Mapping[str, Any]) -> int | None:
 def pair_of(profile: Mapping[str, Any]) -> str:
     """Target and drafter, as far as they are named."""
     target, draft = (named(profile.get(key)) for key in ("target_model", "draft_checkpoint"))
-    method = str(profile.get("method") or "")
-    drafter = " ".join(dict.fromkeys(filter(None, (method, draft))))
-    return " with ".join(filter(None, (target, drafter)))
+    return " with ".join(filter(None, (target, draft or str(profile.get("method") or ""))))
 
 
 def named(data: object) -> str:

@@ -1,8 +1,8 @@
 """Lists of accepted lengths, request by request: JSON lines or a CSV, as a script writes them beside a runtime.
 
-| JSON lines | an object a request: `accepted` (drafted tokens that stood, of each round) or `emitted` (tokens of each round, |
-|            | the target's own among them), and `drafted`, one number or one for each round                                  |
-| CSV        | a row a round: `request`, `accepted` or `emitted`, and `drafted`                                               |
+JSON lines have an object a request: `accepted` (drafted tokens that stood, of each round) or `emitted` (tokens of each
+round, the target's own among them), and `drafted`, one number or one for each round. A CSV has a row a round, with
+columns `request`, `accepted` or `emitted`, and `drafted`.
 
 `drafted` may be left out of the file where every round drafted as many and the user states it. Requests count in the
 order in which they come. A list that does not say whether it counts the target's own token is refused.

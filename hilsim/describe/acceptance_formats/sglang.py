@@ -1,8 +1,8 @@
 """SGLang: the lines of its log and its Prometheus gauges.
 
-| accept len: 2.92 (log), sglang:spec_accept_length | tokens a verify step, the target's own among them                     |
-| sglang:spec_num_steps                             | drafted tokens a round                                                |
-| accept rate, sglang:spec_accept_rate              | not read: what it is over differs between releases                    |
+| accept len: 2.92 (log), sglang:spec_accept_length | tokens a verify step, the target's own among them  |
+| sglang:spec_num_steps                             | drafted tokens a round                             |
+| accept rate, sglang:spec_accept_rate              | not read: what it is over differs between releases |
 
 A log has no weights: its lines, each of as many decode batches, count alike.
 """

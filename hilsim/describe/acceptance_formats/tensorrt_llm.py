@@ -1,8 +1,8 @@
 """TensorRT-LLM: `specDecodingStats` of its iteration statistics (JSON lines, or a list).
 
-| numDraftTokens, numAcceptedTokens | of the requests of one iteration                                                       |
-| numRequestsWithDraftTokens        | their number: a round each                                                             |
-| acceptanceLength                  | not read: 1 + accepted tokens over those requests                                      |
+| numDraftTokens, numAcceptedTokens | of the requests of one iteration                  |
+| numRequestsWithDraftTokens        | their number: a round each                        |
+| acceptanceLength                  | not read: 1 + accepted tokens over those requests |
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """vLLM: its Prometheus counters, the lines of its log, and the report of its serving benchmark.
 
-| vllm:spec_decode_num_drafts_total, .._num_draft_tokens_total | rounds, drafted tokens                                      |
-| vllm:spec_decode_num_accepted_tokens_per_pos_total{position} | rounds that accepted this position: over rounds, marginal   |
-| SpecDecoding metrics: .. Per-position acceptance rate: ..    | the same shares of an interval, weighted by its rounds      |
-| spec_decode_per_position_acceptance_rates (benchmark)        | the same shares of the whole run                            |
+| spec_decode_num_drafts_total, .._draft_tokens_total     | rounds, drafted tokens                                    |
+| spec_decode_num_accepted_tokens_per_pos_total{position} | rounds that accept this position: over rounds, marginal   |
+| SpecDecoding metrics: .. Per-position acceptance rate   | the same shares of an interval, weighted by its rounds    |
+| spec_decode_per_position_acceptance_rates (benchmark)   | the same shares of the whole run                          |
 
-llama.cpp's server has the same counters under its own prefix.
+The counters are vLLM's with the prefix `vllm:`; llama.cpp's server has the same under its own.
 """
 
 from __future__ import annotations
