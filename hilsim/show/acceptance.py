@@ -27,7 +27,7 @@ from hilsim.show.check import checked
 from hilsim.show.run import RunOptions, run_checked
 from hilsim.show.table import Table, terminal
 from hilsim.show.terminal.page import Page
-from hilsim.study.acceptance import OWN_DRAFTS, left_out, over_kinds_of_text, own_profile
+from hilsim.study.transfer import OWN_DRAFTS, left_out, over_kinds_of_text, own_profile
 
 HERE = Path("command line")  # stands for the file that names a profile
 Given = Mapping[str, Any]
@@ -129,11 +129,9 @@ def transfer(scenario: Path, overrides: Sequence[str], drafted: int, csv: Path |
     table = Table(("pair", "kind of text left out", "T", "measured", "from the others", "error, %"), rows, left=2)
     console = terminal()
     table.print(console)
-    errors = sorted(abs(one.error) for one in found)
-    console.print(
-        f"tokens a round at {drafted} drafts; median error {100 * median(errors):.0f} %, largest {100 * errors[-1]:.0f} %",
-        soft_wrap=True,
-    )
+    errors = sorted(100 * abs(one.error) for one in found)
+    sentence = f"median error {median(errors):.0f} %, largest {errors[-1]:.0f} %"
+    console.print(f"tokens a round at {drafted} drafts; {sentence}", soft_wrap=True)
     if csv is not None:
         with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:
             table.write_csv(file, 4)

@@ -46,6 +46,7 @@ def events(logged: LoggedFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for _, profile in logged.objects:
         components = profile.get("components")
         for i, component in enumerate(components if isinstance(components, list) else ()):
-            for j, event in enumerate(component.get("events") or ()):
-                if RATE in event:
+            listed = component.get("events") if isinstance(component, dict) else None
+            for j, event in enumerate(listed if isinstance(listed, list) else ()):
+                if isinstance(event, dict) and RATE in event:
                     yield f"components[{i}].events[{j}]", event

@@ -14,8 +14,8 @@ import re
 from hilsim.describe.acceptance_formats.logged import DRAFTED, Found, LoggedFile, mean_by
 from hilsim.describe.json_text import CUT
 
-COUNT = re.compile(r"\bn_(draft|predict|drafted|accept)\s*=\s*(\d+)")
-RATE = re.compile(r"draft acceptance(?: rate)? = [\d.]+ \(\s*(\d+) accepted /\s*(\d+) generated\)([^\n]*)")
+COUNT = re.compile(r"\bn_(draft|predict|drafted|accept)\s*=\s*(\d{1,15})\b")
+RATE = re.compile(r"draft acceptance(?: rate)? = [\d.]+ \(\s*(\d{1,15}) accepted /\s*(\d{1,15}) generated\)([^\n]*)")
 BY_POSITION = re.compile(r"mean (?:acceptance length|len) =\s*([\d.]+), acceptance rate per position = \(([\d., ]+)\)")
 FEWER = 0.95  # rounds that draft less than this share of n_draft end early, by the draft's confidence
 
@@ -53,11 +53,11 @@ def read_server(logged: LoggedFile) -> Found:
     by_position = [BY_POSITION.search(rest) for _, _, rest in lines]
     rows = [one for one in by_position if one is not None]
     if len(rows) == len(lines):
-        shares = [[float(share) for share in one[2].split(",")] for one in rows]
+        place = "acceptance rate per position"
+        shares = [[logged.figure(share, place) for share in one[2].split(",")] for one in rows]
         # The printed mean is rounded, the sum of the shares is one below it.
         rounds = [int(line[0]) / sum(row) if sum(row) else 0.0 for line, row in zip(lines, shares, strict=True)]
         if sum(rounds):
-            place = "acceptance rate per position"
             return Found(logged.accept(place, {"marginal": mean_by(rounds, shares)}), round(sum(rounds)))
     if rows:
         logged.refuse("draft acceptance", "some lines by position and some without", "all of one release", CUT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from hilsim.describe.json_text import CUT, TextFile
 from hilsim.describe.strict_yaml import Document
 from hilsim.errors import Fault, ScenarioError
 
+MOST = 1e15  # of any count
 AGREE = 0.005  # two statements of one share in a file differ by rounding; by more is a contradiction
 DRAFTED = "Add logits.drafted (or --drafted), the number of tokens drafted a round."
 
@@ -51,18 +51,28 @@ class LoggedFile(TextFile):
         """Raise what is wrong with the file."""
         raise ScenarioError([Fault(self.file, place, found, expected, remedy)])
 
-    def number(self, data: Mapping[str, Any], key: str, place: str, *, least: float = 0, most: float = 1e15) -> float:
+    def number(self, data: Mapping[str, Any], key: str, place: str, *, least: float = 0, most: float = MOST) -> float:
         """A number of an object. Raises `ScenarioError` where it is none or cannot be."""
         where = f"{place}.{key}" if place else key
         if key not in data:
             self.refuse(place, f"no key {key!r}", f"the number {key}", CUT)
         value = data[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             self.refuse(where, json.dumps(value)[:40], "a number")
         if not least <= value <= most:
             percent = f" ({value / 100:g} if it is in percent)" if most == 1 and 1 < value <= 100 else ""
-            self.refuse(where, f"{value:g}", f"{least:g} to {most:g}{percent}")
+            self.refuse(where, json.dumps(value)[:40], f"{least:g} to {most:g}{percent}")
         return float(value)
+
+    def figure(self, text: str, place: str) -> float:
+        """A number of a log. Raises `ScenarioError` where it is none, or below 0."""
+        try:
+            found = float(text)
+        except ValueError:
+            found = -1.0
+        if not 0 <= found <= MOST:
+            self.refuse(place, repr(text.strip()[:20]), "a number", CUT)
+        return found
 
     def shares(self, data: Mapping[str, Any], key: str, place: str = "") -> tuple[float, ...]:
         """A list of shares by position."""
@@ -73,6 +83,11 @@ class LoggedFile(TextFile):
             self.number({f"[{number}]": value}, f"[{number}]", f"{place}.{key}".lstrip("."), most=1)
             for number, value in enumerate(found)
         )
+
+    def block(self, data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        """An object inside another; an empty one where there is none."""
+        found = data.get(key)
+        return found if isinstance(found, dict) else {}
 
     def accept(self, place: str, acceptance: object) -> float | Typed:
         """An acceptance as a scenario would take it. Raises `ScenarioError` with the place in this file."""

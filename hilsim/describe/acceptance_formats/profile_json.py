@@ -55,8 +55,8 @@ def read(logged: LoggedFile) -> Found:
         forms[key],
         rounds_of(logged, profile),
         pair_of(profile),
-        str((profile.get("measurement_conditions") or {}).get("dataset") or ""),
-        temperature_of(profile),
+        str(logged.block(profile, "measurement_conditions").get("dataset") or ""),
+        temperature_of(logged.block(profile, "measurement_conditions")),
         f"A block is drafted anew for every number of drafts: these chances hold at {len(rates[key])}."
         if profile.get("method") in BLOCKS or profile.get("accept_length_model") == "measured_per_k" else "",
     )  # fmt: skip
@@ -116,10 +116,11 @@ def named(data: object) -> str:
     return str(data or "")
 
 
-def temperature_of(profile: Mapping[str, Any]) -> float | None:
-    """The temperature among the conditions."""
-    found = (profile.get("measurement_conditions") or {}).get("temperature")
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+def temperature_of(conditions: Mapping[str, Any]) -> float | None:
+    """The temperature among the conditions, where it is one."""
+    found = conditions.get("temperature")
+    known = isinstance(found, int | float) and not isinstance(found, bool)
+    return float(found) if known and 0 <= found <= 100 else None
 
 
 def written(profile: Mapping[str, Any], conditional: tuple[float, ...], histogram: Mapping[int, int]) -> dict[str, Any]:

@@ -89,7 +89,10 @@ def of_csv(logged: LoggedFile) -> list[tuple[list[int], list[int] | None]]:
     kind = kind_of(logged, "line 1", dict.fromkeys(names))
     if "request" not in names:
         logged.refuse("line 1", f"columns {', '.join(names)}", "a column request, which rounds belong to")
-    rows = list(csv.reader(io.StringIO(logged.text.lstrip("\ufeff"))))
+    try:
+        rows = list(csv.reader(io.StringIO(logged.text.lstrip("\ufeff"))))
+    except csv.Error as error:
+        logged.refuse("", str(error), "a table that can be read", CUT)
     requests: dict[str, tuple[list[int], list[int]]] = {}
     for line, row in enumerate(rows[1:], 2):
         if not row:

@@ -25,7 +25,7 @@ def is_log(logged: LoggedFile) -> bool:
 
 def read_log(logged: LoggedFile) -> Found:
     """The mean of its lines, those without a request left out."""
-    lengths = [float(length) for length in LINE.findall(logged.text) if float(length) > 0]
+    lengths = [length for text in LINE.findall(logged.text) if (length := logged.figure(text, "accept len")) > 0]
     if not lengths:
         logged.refuse(
             "accept len", "no line of a decode batch above 0", "lines Decode batch, .. accept len: 2.50, ..", CUT
@@ -44,10 +44,7 @@ def read_gauges(logged: LoggedFile) -> Found:
     """The last interval's accepted length."""
     values: dict[str, list[float]] = {}
     for name, _, value in GAUGE.findall(logged.text):
-        try:
-            values.setdefault(name, []).append(float(value))
-        except ValueError:
-            logged.refuse(f"sglang:spec_{name}", value[:20], "a number", CUT)
+        values.setdefault(name, []).append(logged.figure(value, f"sglang:spec_{name}"))
     lengths = sorted(set(values.get("accept_length", [])))
     if len(lengths) != 1:
         found = ", ".join(f"{length:g}" for length in lengths) or "nothing"

@@ -19,7 +19,7 @@ from hilsim.describe.json_text import CUT
 SAMPLE = re.compile(r"^(?:\w+:)?spec_decode_num_(\w+?)(?:_total)?(\{[^}]*\})?\s+(\S+)", re.M)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 LINE = re.compile(
-    r"SpecDecoding metrics:.*?Accepted: (?P<accepted>\d+) tokens, Drafted: (?P<drafted>\d+) tokens, "
+    r"SpecDecoding metrics:.*?Accepted: \d{1,15} tokens, Drafted: (?P<drafted>\d{1,15}) tokens, "
     r"Per-position acceptance rate: (?P<rates>[\d., ]+?), Avg Draft acceptance rate"
 )
 CUT_LINE = "SpecDecoding metrics:"
@@ -39,12 +39,9 @@ def read_counters(logged: LoggedFile) -> Found:
     for name, labels, value in SAMPLE.findall(logged.text):
         given = dict(LABEL.findall(labels))
         models |= {given["model_name"]} if "model_name" in given else set()
-        try:
-            count = float(value)
-        except ValueError:
-            logged.refuse(f"spec_decode_num_{name}", value[:20], "a number", CUT)
+        count = logged.figure(value, f"spec_decode_num_{name}")
         if name == "accepted_tokens_per_pos":
-            positions[int(given.get("position", "-1"))] += count
+            positions[round(logged.figure(given.get("position", ""), "position"))] += count
         elif not name.endswith("_created"):
             counts[name] += count
     if len(models) > 1:
@@ -79,11 +76,12 @@ def read_log(logged: LoggedFile) -> Found:
     if whole < begun:
         places = [n for n, line in enumerate(logged.lines, 1) if CUT_LINE in line and not LINE.search(line)]
         logged.refuse(f"line {places[0]}", "a line without shares by position", "a whole line of SpecDecoding", CUT)
-    rows = [[float(rate) for rate in one["rates"].split(",")] for one in found if int(one["drafted"])]
+    place = "Per-position acceptance rate"
+    rows = [[logged.figure(rate, place) for rate in one["rates"].split(",")] for one in found if int(one["drafted"])]
     rounds = [int(one["drafted"]) / len(row) for one, row in zip(found, rows, strict=False) if int(one["drafted"])]
     if not rows:
         logged.refuse("SpecDecoding metrics", "no drafted tokens", "rounds that draft")
-    return Found(logged.accept("Per-position acceptance rate", {"marginal": mean_by(rounds, rows)}), round(sum(rounds)))
+    return Found(logged.accept(place, {"marginal": mean_by(rounds, rows)}), round(sum(rounds)))
 
 
 def is_benchmark(logged: LoggedFile) -> bool:
