@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hilsim.commands.arguments import source
+from hilsim.commands.arguments import add_set, source
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 from hilsim.places import DATA
 from hilsim.show.grid_tables import points_table, print_cautions, print_refused
@@ -24,7 +24,7 @@ def question(text: str | None, scenario: str, **defaults: str | int | None) -> a
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = DATA / "scenarios" / f"{scenario}.yaml"
     parser.add_argument("scenario", nargs="?", type=source, default=default, help=f"default: scenarios/{scenario}.yaml")
-    parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="change one value; repeatable")
+    add_set(parser)
     add_outputs(parser)
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", default=value, **OPTIONS[name])

@@ -12,10 +12,12 @@ from pathlib import Path
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Placed, Setup
 from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.luck import luck_of
 from hilsim.sources.source import LogitsSource
 from hilsim.sources.synthetic import SyntheticSource
 
@@ -85,8 +87,8 @@ def between_passes(setup: Setup, switch_ms: float, wake_ms: float = 0, idle_afte
 
 def synthetic(setup: Setup) -> SyntheticSource:
     """The source that a synthetic scenario asks for."""
-    scenario = setup.scenario
-    return SyntheticSource(scenario.logits, scenario.workload, scenario.seed)  # type: ignore[arg-type]
+    assert isinstance(setup.scenario.workload, Lengths)
+    return SyntheticSource(luck_of(setup), setup.scenario.workload)
 
 
 def both(setup: Setup, source: type | None = None) -> tuple[Trace, Trace]:

@@ -6,6 +6,7 @@ begins, so that a mistyped name is reported before anything heavy is imported.
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
@@ -36,10 +37,20 @@ def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
 
 
 def add_set(parser: ArgumentParser) -> None:
-    """`--set`."""
+    """`--set`, and `--acceptance`, which is short for one."""
     parser.add_argument(
         "--set", metavar="PATH=VALUE", action="append", default=[], help="change one value of the scenario; repeatable"
     )
+    parser.add_argument(
+        "--acceptance", metavar="NAME|FILE", dest="set", action="append", type=acceptance, default=[],
+        help="accept drafts as of a real pair: one of `hilsim acceptance show`, or a file of a runtime",
+    )  # fmt: skip
+
+
+def acceptance(text: str) -> str:
+    """The override by which drafts are accepted as of a profile, or a file relative to where the command runs."""
+    named = str(place(text).resolve()) if os.path.isfile(place(text)) else text
+    return f"logits={{source: acceptance, file: {json.dumps(named)}}}"
 
 
 def overrides_of(options: Namespace) -> list[str]:

@@ -4,22 +4,28 @@
 | 0.8                                         | that chance, the same at every place                                  |
 | {accepted_over_drafted: 0.343, drafted: 16} | accepted over drafted tokens, so many drafted a round (llama.cpp)     |
 | {tokens_a_round: 2.9, drafted: 5}           | tokens that a round makes final, the target's own among them          |
+| {tokens_a_round: {1: 1.66, 3: 2.25}}        | the same by the number of drafts, each from rounds of its own         |
 | {conditional: [0.82, 0.78]}                 | that chance by position in the draft; the last one is repeated        |
 | {marginal: [0.82, 0.64]}                    | by position, share of rounds that accept it and all before it (vLLM)  |
 | {easy: .., hard: .., stay_easy: .., ..}     | that chance in two states, walked along the answer                    |
+| {accepted: [[3, 0], [5]], drafted: 5}       | what each round of each request accepted (`accepted_lists.py`)        |
 
 The first three assume the same chance at every place, the second and third rounds that draft `drafted` tokens, then
-verify. With chance a and k drafts a round makes (1 - a^(k+1)) / (1 - a) tokens, which is 1 + k accepted over drafted.
+verify; of tokens by drafts the places between two numbers of drafts share one chance. With chance a and k drafts a
+round makes (1 - a^(k+1)) / (1 - a) tokens, which is 1 + k accepted over drafted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.describe.figure import Record, as_tuple
 from hilsim.errors import Misfit
 
@@ -27,6 +33,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[tuple[Share, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=1000)]
 Drafted = Annotated[int, Field(ge=1, le=1000)]
 ONCE = "once all before it in its round were accepted"
+
+
+def by_drafts(data: object) -> object:
+    """Tokens by drafts from a mapping, whose keys are whole numbers of drafts, or from pairs."""
+    if not isinstance(data, dict | list):
+        return data
+    pairs = []
+    for key, tokens in data.items() if isinstance(data, dict) else map(tuple, data):
+        if not str(key).isascii() or not str(key).isdigit() or not 1 <= int(key) <= 1000:
+            raise Misfit(f"drafts {key!r}", "whole numbers of drafted tokens from 1 to 1000")
+        pairs.append((int(key), float(tokens) if isinstance(tokens, int) else tokens))
+    return tuple(pairs)
 
 
 class AcceptedOverDrafted(Record):
@@ -73,6 +91,41 @@ class TokensARound(Record):
         return (
             f"{self.tokens_a_round:g} tokens a round, {self.drafted} drafted, is a chance of {self.chances:.4g} "
             f"for each draft {ONCE}"
+        )
+
+
+class TokensByDrafts(Record):
+    """Tokens that a round makes final by the number of drafts, as pairs of drafts and tokens, fewest drafts first."""
+
+    tokens_a_round: Annotated[tuple[tuple[int, float], ...], BeforeValidator(by_drafts)] = Field(min_length=1)
+
+    @field_validator("tokens_a_round")
+    @classmethod
+    def _reachable(cls, known: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        if any(fewer >= more or less > tokens for (fewer, less), (more, tokens) in pairwise(known)):
+            raise Misfit(f"tokens_a_round of {pairs_listed(known)}", "more drafts and tokens with every pair")
+        for (drafts, tokens), (before, less) in zip(known, ((0, 1.0), *known), strict=False):
+            if not tokens >= 1 or tokens - less > drafts - before:
+                expected = f"1 to {less + drafts - before:g}: a further draft brings one token at most"
+                raise Misfit(f"{tokens:g} tokens a round from {drafts} drafts", expected)
+        return known
+
+    @property
+    def chances(self) -> tuple[float, ...]:
+        """The chance at each place, given that all earlier ones were accepted; the last one is repeated."""
+        found: list[float] = []
+        reached, tokens, drafts = 1.0, 1.0, 0  # chance that a place is reached, tokens up to it
+        for more_drafts, more_tokens in self.tokens_a_round:
+            places, gain = more_drafts - drafts, (more_tokens - tokens) / reached if reached else 0.0
+            chance = least(partial(accepted_of, places), gain)
+            found += [1.0 if chance is None else chance] * places
+            reached, tokens, drafts = reached * found[-1] ** places, more_tokens, more_drafts
+        return tuple(found)
+
+    def __str__(self) -> str:
+        return (
+            f"{pairs_listed(self.tokens_a_round)} drafts a round are chances of {listed(self.chances)} by position for "
+            f"a draft {ONCE}"
         )
 
 
@@ -126,6 +179,13 @@ class MarkovAcceptance(Record):
     stay_hard: Share
 
     @property
+    def share_easy(self) -> float:
+        """The share of text that is easy, in the long run."""
+        leave_easy, leave_hard = 1 - self.stay_easy, 1 - self.stay_hard
+        total = leave_easy + leave_hard
+        return leave_hard / total if total > 0 else 0.5
+
+    @property
     def chances(self) -> MarkovAcceptance:
         """Itself: a chance by position in the answer, not in the draft."""
         return self
@@ -134,7 +194,7 @@ class MarkovAcceptance(Record):
         return f"{self.easy:g} in easy and {self.hard:g} in hard text are the chances of a draft {ONCE}"
 
 
-Typed = AcceptedOverDrafted | TokensARound | Conditional | Marginal | MarkovAcceptance
+Typed = AcceptedOverDrafted | TokensARound | TokensByDrafts | Conditional | Marginal | MarkovAcceptance | AcceptedLists
 # The key by which each form is known.
 FORMS: dict[str, type[Typed]] = {
     "accepted_over_drafted": AcceptedOverDrafted,
@@ -142,6 +202,7 @@ FORMS: dict[str, type[Typed]] = {
     "conditional": Conditional,
     "marginal": Marginal,
     "easy": MarkovAcceptance,
+    "accepted": AcceptedLists,
 }
 
 
@@ -154,7 +215,8 @@ def typed(data: object) -> object:
         if len(forms) != 1:
             keys = " and ".join(forms) or ", ".join(map(str, data))[:60] or "no keys"
             raise Misfit(f"an acceptance with {keys}", f"one share, or a block with one of {', '.join(FORMS)}")
-        return FORMS[forms[0]].model_validate(data)
+        form = TokensByDrafts if isinstance(data.get("tokens_a_round"), dict | list) else FORMS[forms[0]]
+        return form.model_validate(data)
     if isinstance(data, list | tuple):
         raise Misfit(
             "an acceptance list without its kind",
@@ -173,6 +235,33 @@ Acceptance = Annotated[float | Typed, BeforeValidator(typed)]
 Chances = float | tuple[float, ...] | MarkovAcceptance
 
 
+def chances_of(acceptance: float | Typed) -> tuple[float, ...]:
+    """The chance at each place of a draft once all before it were accepted; the last one is repeated.
+
+    Of two states it is that of the share of text in each; of recorded rounds their shares by place.
+    """
+    if isinstance(acceptance, MarkovAcceptance):
+        easy = acceptance.share_easy
+        return (easy * acceptance.easy + (1 - easy) * acceptance.hard,)
+    chances = acceptance if isinstance(acceptance, float) else acceptance.chances
+    return chances if isinstance(chances, tuple) else (chances,)
+
+
+def tokens_of(chances: tuple[float, ...], drafted: int) -> float:
+    """Tokens of a round that nothing cuts, of so many drafts: 1 and, by place, the share of rounds that reach it."""
+    return 1 + sum(marginal_of(over_places(chances, drafted)))
+
+
+def over_places(chances: tuple[float, ...], drafted: int) -> tuple[float, ...]:
+    """Chances of so many places, the last one repeated."""
+    return tuple(chances[min(place, len(chances) - 1)] for place in range(drafted))
+
+
+def marginal_of(chances: tuple[float, ...]) -> tuple[float, ...]:
+    """By place, the share of rounds that accept it and all before it, from the chances once all before it were."""
+    return tuple(accumulate(chances, mul))
+
+
 def stated(acceptance: float | Typed) -> str:
     """What was given, what it means, and what it was converted to."""
     if isinstance(acceptance, float):
@@ -183,6 +272,16 @@ def stated(acceptance: float | Typed) -> str:
 def listed(shares: tuple[float, ...]) -> str:
     """Shares with commas, the first eight of many."""
     return ", ".join(f"{share:.4g}" for share in shares[:8]) + (", ..." if len(shares) > 8 else "")
+
+
+def pairs_listed(pairs: tuple[tuple[int, float], ...]) -> str:
+    """Tokens a round, each with its drafts."""
+    return ", ".join(f"{tokens:g} tokens of {drafts}" for drafts, tokens in pairs)
+
+
+def accepted_of(places: int, share: float) -> float:
+    """Drafts accepted of so many, each by the same chance once the earlier ones were."""
+    return sum(share**place for place in range(1, places + 1))
 
 
 def chance_of(tokens: float, drafted: int) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hilsim.describe.acceptance import Typed
+from hilsim.describe.acceptance_profile import AcceptanceProfile
+from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.config_json import CONFIG, is_draft_head, read_object
@@ -12,7 +15,7 @@ from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
 from hilsim.describe.policy import TreePolicy
 from hilsim.describe.profile import load_profile
-from hilsim.describe.scenario import HeadPlacement, Lengths, Scenario
+from hilsim.describe.scenario import HeadPlacement, Lengths, MeasuredAcceptance, Scenario, Synthetic
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -185,6 +188,37 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
         if backend.gives_tokens and scenario.policy.trees:
             found = f"{backend.words}, with policy {scenario.policy.name}"
             yield Fault(file, place, found, "stand_in: boards read chains of tokens")
+
+
+def list_faults(scenario: Scenario, profile: AcceptanceProfile | None, file: str) -> Iterator[Fault]:
+    """Recorded rounds that are not those of requests known by their length; of conversations, a run finds that."""
+    workload, logits = scenario.workload, scenario.logits
+    if isinstance(logits, Synthetic):
+        acceptance: float | Typed = logits.acceptance
+    elif isinstance(logits, MeasuredAcceptance) and profile is not None:
+        acceptance = profile.acceptance
+    else:
+        return
+    if not isinstance(acceptance, AcceptedLists):
+        if logits.use != "replay":
+            found = f"{logits.use}, with acceptance that has no rounds of requests"
+            yield Fault(file, "logits.use", found, "nothing", "Remove it.")
+    elif logits.use == "replay" and isinstance(workload, Lengths):
+        answers = [workload.answer_tokens(scenario.context_tokens)] * workload.requests
+        yield from replay_faults(acceptance, answers, file)
+
+
+def replay_faults(lists: AcceptedLists, answers: Sequence[int], file: str) -> Iterator[Fault]:
+    """Requests whose recorded rounds are not those of their answers, which have so many tokens; the first alone."""
+    remedy = "Use the lengths that were recorded, or --set logits.use=blocks, which takes rounds as far as needed."
+    if len(lists.accepted) != len(answers):
+        expected = f"{len(answers)}, a list for every request of the run"
+        yield Fault(file, "logits.file", f"the rounds of {len(lists.accepted)} requests", expected, remedy)
+        return
+    for request, tokens in enumerate(answers):
+        if why := lists.fits(request, tokens - 1):
+            yield Fault(file, "logits.file", f"request {request}: {why}", "rounds that make the answer", remedy)
+            return
 
 
 def require_simulated(setup: Setup, command: str) -> None:

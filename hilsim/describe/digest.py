@@ -14,7 +14,7 @@ from hilsim.describe.setup import AS_PREDICTED, Setup
 
 def digest(setup: Setup) -> str:
     """SHA-256 (16 digits) over the scenario, every record it names, the conversations and all other input files."""
-    named = (setup.draft.model if setup.draft is not None else None, setup.link)
+    named = (setup.draft.model if setup.draft is not None else None, setup.link, setup.profile)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())

@@ -8,17 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
-from hilsim.describe.cross_checks import backend_faults, compile_faults, cross_faults
+from hilsim.describe.cross_checks import backend_faults, compile_faults, cross_faults, list_faults
 from hilsim.describe.digest import digest
 from hilsim.describe.head import head_for
 from hilsim.describe.link import Link
 from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
 from hilsim.describe.names import one_of
-from hilsim.describe.scenario import Conversations, HeadPlacement, NetworkPlacement, Placement, Scenario
+from hilsim.describe.scenario import (
+    Conversations,
+    HeadPlacement,
+    MeasuredAcceptance,
+    NetworkPlacement,
+    Placement,
+    Scenario,
+)
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup, deployed_head
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit
@@ -117,6 +125,14 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     networks = [beside(index, placement) for index, placement in enumerate(scenario.networks)]
     named = scenario.link
     link = None if named is None else look_up("link", lambda: load_named("link", Link, named, file), "link")
+    logits, profile = scenario.logits, None
+    if isinstance(logits, MeasuredAcceptance):
+        workload, drafted = logits.workload, logits.drafted
+        profile = look_up(
+            "acceptance",
+            lambda: load_acceptance(logits.file, file, workload=workload, drafted=drafted),
+            "logits.file",
+        )
     conversations: tuple[Conversation, ...] = ()
     if isinstance(scenario.workload, Conversations):
         try:
@@ -133,6 +149,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         faults += cross_faults(scenario, target, draft, link, name)
         roles = {placed.role: placed for placed in (target, draft) if placed is not None}
         faults += backend_faults(scenario, roles, name)
+        faults += list_faults(scenario, profile, name)
         faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
     if faults or target is None:
         raise ScenarioError(faults)
@@ -146,6 +163,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         conversations=conversations,
         digest="",
         networks=tuple(network for network in networks if network is not None),
+        profile=profile,
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))

@@ -10,7 +10,7 @@ from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.names import KnownName, one_of, resolve
 from hilsim.describe.policy import Own
-from hilsim.describe.scenario import Placement, Scenario
+from hilsim.describe.scenario import Lengths, Placement, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.describe.strict_yaml import Document
 from hilsim.errors import Fault, InputError, ScenarioError
@@ -22,13 +22,18 @@ def stand_in_folder(placement: Placement, scenario: Scenario, file: Path) -> Pat
     if placement.stand_in is None:
         return None
     folder = located(placement.stand_in, file)
-    if scenario.logits.source != "synthetic" and not exists(folder):
+    if needs_text(scenario) and not exists(folder):
         expected = "a checkpoint folder with config.json, model.safetensors and tokenizer.json"
         remedy = "Check the path; shipped stand-ins are in models/."
         raise ScenarioError(
             [Fault(str(file), PATH, f"{placement.stand_in!r}: no such folder ({folder})", expected, remedy)]
         )
     return folder
+
+
+def needs_text(scenario: Scenario) -> bool:
+    """Whether stand-ins are read."""
+    return not (scenario.logits.by_chance and isinstance(scenario.workload, Lengths))
 
 
 def missing_files(scenario: Scenario, file: Path) -> Iterator[Fault]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from hilsim.describe.acceptance import Acceptance, Chances
+from hilsim.describe.acceptance import Acceptance
 from hilsim.describe.backend import Backend
 from hilsim.describe.chip import rising
 from hilsim.describe.decoding import (
@@ -158,6 +158,7 @@ class Compile(Record):
 class Live(Record):
     """Real networks make the logits. float64 passes are rounded to float32: last bits no longer depend on batching."""
 
+    by_chance: ClassVar[bool] = False
     source: Literal["live"]
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -165,6 +166,7 @@ class Live(Record):
 class RecordedLogits(Record):
     """Tokens and drafts of real networks, looked up in a transcript. `python -m hilsim record` writes one."""
 
+    by_chance: ClassVar[bool] = False
     source: Literal["transcript"]
     file: str
 
@@ -172,16 +174,32 @@ class RecordedLogits(Record):
 class Synthetic(Record):
     """No model at all: each drafted token is accepted by chance. The text of such a run means nothing."""
 
+    by_chance: ClassVar[bool] = True
     source: Literal["synthetic"]
     acceptance: Acceptance
-
-    @property
-    def chances(self) -> Chances:
-        """The chance of a draft after accepted ones: one, by position in the draft, or by state."""
-        return self.acceptance if isinstance(self.acceptance, float) else self.acceptance.chances
+    use: ClassVar[Literal["replay"]] = "replay"  # of recorded rounds
 
 
-Logits = Annotated[Live | RecordedLogits | Synthetic, Field(discriminator="source")]
+Use = Literal["replay", "blocks", "profile"]
+
+
+class MeasuredAcceptance(Record):
+    """Each drafted token is accepted as of a real pair: PAIR/WORKLOAD of models/acceptance, or a file of a runtime.
+
+    `use` is of files with the rounds of each request: `replay` takes request for request, `blocks` joins all rounds and
+    begins each request at a round drawn by chance, so that neighbouring rounds stay neighbours, `profile` draws by
+    position alone. `drafted` is the drafts a round of a file that does not have it, `workload` one of several in one.
+    """
+
+    by_chance: ClassVar[bool] = True
+    source: Literal["acceptance"]
+    file: str
+    workload: str | None = None
+    drafted: int | None = Field(default=None, ge=1, le=1000)
+    use: Use = "replay"
+
+
+Logits = Annotated[Live | RecordedLogits | Synthetic | MeasuredAcceptance, Field(discriminator="source")]
 
 
 class Conversations(Record):
@@ -204,6 +222,10 @@ class Lengths(Record):
     clause_tokens: int = Field(default=8, ge=1, le=10**6)
     pause_ms: Milliseconds = 0.0
     talkers: int = Field(default=1, ge=1, le=64)
+
+    def answer_tokens(self, context_tokens: int) -> int:
+        """Tokens of every answer in a context of so many."""
+        return min(self.output_tokens, context_tokens - self.prompt_tokens)
 
 
 class Scenario(Record):
@@ -265,6 +287,9 @@ class Scenario(Record):
             yield Misfit(
                 f"policy {self.policy.name} with {self.logits.source} logits, which have no text", "live logits"
             )
+        elif self.policy.name == "cascade" and self.logits.by_chance:
+            found = "policy cascade with measured acceptance, which is that of one way of drafting"
+            yield Misfit(found, "a policy that drafts in one way, such as sync, or live logits")
         if isinstance(self.policy, Ssd) and self.policy.forecasts is None and self.logits.source == "live":
             yield Misfit(
                 "policy ssd without forecasts", "forecasts: a folder of trained forecast tokens for live logits"
@@ -275,10 +300,12 @@ class Scenario(Record):
             yield from self._of_head(self.draft)
         if self.draft is None and self.link is not None:
             yield Misfit("a link but no draft at its other end", "no link")
-        if self.logits.source != "synthetic":
+        if not self.logits.by_chance:
             for role, placement in (("target", self.target), ("draft", self.draft)):
                 if placement is not None and placement.stand_in is None:
                     yield Misfit(f"no {role}.stand_in", "a checkpoint folder for live or recorded logits")
+        elif isinstance(self.workload, Conversations) and self.target.stand_in is None:
+            yield Misfit("no target.stand_in", "a checkpoint folder, whose text says how long answers are")
 
     def _of_head(self, head: HeadPlacement) -> Iterator[Misfit]:
         """What a draft head cannot be used with."""
@@ -310,7 +337,8 @@ class Scenario(Record):
             yield from rule_faults(self.accept, self.sampling)
         else:
             yield from faults(self.accept, self.payload, self.sampling, self.verify_at)
-        if isinstance(self.workload, Lengths) != (self.logits.source == "synthetic"):
+        if self.logits.source != "acceptance" and isinstance(self.workload, Lengths) != self.logits.by_chance:
             yield Misfit(
-                f"this workload with {self.logits.source} logits", "lengths with synthetic, conversations with live"
+                f"this workload with {self.logits.source} logits",
+                "lengths with synthetic, conversations with live, either with acceptance",
             )

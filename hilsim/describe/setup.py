@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hilsim.describe.acceptance import Typed
+from hilsim.describe.acceptance_profile import AcceptanceProfile
 from hilsim.describe.backend import SIMULATED, Backend
 from hilsim.describe.chip import Chip, FasterExport, Unit
 from hilsim.describe.compiled import Compiled
@@ -15,7 +17,7 @@ from hilsim.describe.drafting import HeadKind, head_model, layers_or_usual, stat
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import HeadPlacement, NetworkPlacement, Placement, Scenario
+from hilsim.describe.scenario import HeadPlacement, NetworkPlacement, Placement, Scenario, Synthetic
 from hilsim.shown import Shown
 
 
@@ -130,6 +132,7 @@ class Setup(Shown):
     conversations: tuple[Conversation, ...]
     digest: str
     networks: tuple[PlacedNetwork, ...] = ()
+    profile: AcceptanceProfile | None = None  # of logits that are accepted as of a real pair
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -149,11 +152,21 @@ class Setup(Shown):
         return found | ({"overrides": " ".join(self.overrides)} if self.overrides else {})
 
     @property
+    def acceptance(self) -> float | Typed | None:
+        """What drafts are accepted by, where that is no model's choice."""
+        logits = self.scenario.logits
+        if isinstance(logits, Synthetic):
+            return logits.acceptance
+        return None if self.profile is None or not logits.by_chance else self.profile.acceptance
+
+    @property
     def guarantee(self) -> Guarantee:
         """What the scenario's rules guarantee against the target alone."""
         scenario = self.scenario
-        if scenario.logits.source == "synthetic":
-            return Guarantee("text", "the synthetic source accepts by chance and never applies the rule")
+        if scenario.logits.by_chance:
+            return Guarantee(
+                "text", f"the {scenario.logits.source} source accepts by chance and never applies the rule"
+            )
         if self.draft is None:  # proposals are drawn from no distribution, so every rule emits the target's own draw
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
         head = self.draft.head_kind is not None

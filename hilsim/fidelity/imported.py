@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hilsim.describe.json_text import CUT
 from hilsim.errors import Fault, InputError
 from hilsim.fidelity.cases import LeftOut, resolve
-from hilsim.fidelity.importers.contents import CUT, Contents
+from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.formats import FORMATS, OWN, Format, complete, format_of, named_format
 from hilsim.fidelity.importers.log import Given, Log, bits_of
 from hilsim.fidelity.measurements import (

@@ -23,6 +23,7 @@ from hilsim.describe.scenario import Lengths, Placement, Scenario, Synthetic
 from hilsim.describe.setup import Placed, Setup
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sim.run import simulate
+from hilsim.sources.luck import ByChance
 from hilsim.sources.synthetic import RIGHT, WRONG, SyntheticSource
 
 HERE = Path("step log")  # stands for the file that names chips, models and the link
@@ -39,7 +40,7 @@ class LoggedText(SyntheticSource):
     """
 
     def __init__(self, wrong: Collection[int], period: int, last: int):
-        super().__init__(CHANCES, LENGTHS, seed=0)
+        super().__init__(ByChance(0.0, seed=0), LENGTHS)
         self.wrong, self.period, self.last = wrong, period, last
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:

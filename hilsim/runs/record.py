@@ -51,14 +51,19 @@ def record(file: Path, overrides: Sequence[str], out: Path, depth: int = DEPTH) 
 
 def require_recordable(setup: Setup) -> None:
     """Raises `InputError` where there is nothing to record, or tokens depend on more than their position."""
+    require_by_position(setup)
+    if setup.draft is None:
+        raise InputError([Fault(setup.file, "draft", "none", "a draft, as its continuations are recorded")])
+
+
+def require_by_position(setup: Setup) -> None:
+    """Raises `InputError` where tokens are not those of live models, or depend on more than their position."""
     require_simulated(setup, "record")
     scenario = setup.scenario
     if scenario.logits.source != "live":
         found = f"{scenario.logits.source} logits"
         raise InputError([Fault(setup.file, "logits.source", found, "live logits, which can be recorded")])
-    if setup.draft is None:
-        raise InputError([Fault(setup.file, "draft", "none", "a draft, as its continuations are recorded")])
-    if setup.draft.head_kind is not None:
+    if setup.draft is not None and setup.draft.head_kind is not None:
         expected = "a draft model: what a head proposes depends on how much is verified, not on its position alone"
         raise InputError([Fault(setup.file, "draft", "a draft head", expected, "Run heads live.")])
     if setup.guarantee.level != "text":
@@ -78,22 +83,26 @@ def recorded(setup: Setup, depth: int, notify: Notify = silent) -> Transcript:
 
 
 def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Notify = silent) -> Transcript:
-    """The transcript of loaded stand-ins, some conversations at once: answers first, then the draft's continuations."""
+    """The transcript of loaded stand-ins, some conversations at once: answers first, then the draft's continuations.
+
+    Without a draft there are none: that of the target alone serves those who need its answers.
+    """
     from hilsim.networks.packed import packed
     from hilsim.sources.ahead import drafted_ahead
     from hilsim.sources.answers import Answering, Limits
+    from hilsim.sources.recording import DraftedColumns
 
     scenario, ends = setup.scenario, stand_ins.tokenizer.end_tokens
     assert isinstance(scenario.workload, Conversations)
-    assert stand_ins.draft is not None
     rules = Rules(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     choices = Choices(rules, scenario.seed, cached_positions=None)  # drafts from many places come by a position
     limits = Limits(scenario.context_tokens, scenario.workload.max_new_tokens, ends)
     target, draft = (
-        packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
+        None if network is None else packed(network, scenario.context_tokens, depth, stand_ins.columns[role])
         for role, network in (("target", stand_ins.target), ("draft", stand_ins.draft))
     )
-    networks = [target, draft] if choices.tests_the_draft else [target]
+    assert target is not None
+    networks = [target] if draft is None or not choices.tests_the_draft else [target, draft]
     conversations, ways = conversations_of(setup, stand_ins.tokenizer), []
     count = AnswerCount(sum(len(conversation.waiting) for conversation in conversations), notify)
     for some in (conversations[start : start + AT_ONCE] for start in range(0, len(conversations), AT_ONCE)):
@@ -101,7 +110,11 @@ def record_stand_ins(setup: Setup, stand_ins: StandIns, depth: int, notify: Noti
         answering.answer(count.one_more)
         answering.go_on()
         stretches = [piece for conversation in some for piece in conversation.segments()]
-        ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
+        if draft is None:
+            answered = sum(len(one.answer) for piece in stretches for one in piece.answered)
+            ways.append(DraftedColumns.unknown(answered, depth))
+        else:
+            ways.append(drafted_ahead(draft, choices, stretches, depth, limits))
     header = {
         "scenario": scenario.name,
         "recorded_with": recorded_with(setup),

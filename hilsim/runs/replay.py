@@ -18,10 +18,17 @@ from hilsim.errors import TooShallow
 from hilsim.measure.measures import measured
 from hilsim.measure.screened import screened_measures
 from hilsim.runs.run import Sources, content_key
-from hilsim.runs.transcripts import recordable, transcript_for
+from hilsim.runs.transcripts import recordable, text_of, transcript_for
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Unscreenable, screened
-from hilsim.screen.tokens import Answers, recorded_answers, synthetic_answers, with_lookup
+from hilsim.screen.tokens import (
+    Answers,
+    recorded_answers,
+    supposed_answers,
+    synthetic_answers,
+    with_lookup,
+    with_lookup_by_luck,
+)
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.transcript import TranscriptSource
@@ -62,9 +69,12 @@ class Timed:
         policy = setup.scenario.policy
         if not isinstance(policy, PromptLookup | Suffix):
             return self.answers
-        assert self.source is not None, "synthetic text has nothing to look up"
         if policy not in self.lookups:
-            self.lookups[policy] = with_lookup(setup, self.source, self.answers, policy)
+            self.lookups[policy] = (
+                with_lookup_by_luck(self.answers, policy.draft_tokens)
+                if self.source is None
+                else with_lookup(setup, self.source, self.answers, policy)
+            )
         return self.lookups[policy]
 
 
@@ -158,8 +168,10 @@ def timed_workload(setup: Setup) -> Timed:
     known = TIMED.take(key)
     if known is not None:
         return known
-    if setup.scenario.logits.source == "synthetic":
-        return TIMED.put(key, Timed(synthetic_answers(setup), None))
+    if setup.scenario.logits.by_chance:
+        if isinstance(setup.scenario.workload, Lengths):
+            return TIMED.put(key, Timed(synthetic_answers(setup), None))
+        return TIMED.put(key, Timed(supposed_answers(setup, text_of(setup)), None))
     source = Sources(setup).fresh()
     assert isinstance(source, TranscriptSource)
     return TIMED.put(key, Timed(recorded_answers(setup, source), source))

@@ -14,12 +14,16 @@ from hilsim.describe.catalogue import located
 from hilsim.describe.policy import Ssd, TargetOnly
 from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Setup
+from hilsim.runs.transcripts import text_of
 from hilsim.sim.board import Timers
-from hilsim.sim.run import simulate
+from hilsim.sim.run import of_workload, simulate
 from hilsim.sim.trace import Observer, Trace
 from hilsim.sources.cached import CachedSource, ResultCache
+from hilsim.sources.luck import luck_of
 from hilsim.sources.recorded_with import require_same
 from hilsim.sources.source import LogitsSource
+from hilsim.sources.supposed import Supposed
+from hilsim.sources.synthetic import SyntheticSource
 from hilsim.sources.transcript import TranscriptSource
 from hilsim.sources.transcript import load as load_transcript
 from hilsim.text.tokenizer import load_tokenizer
@@ -58,6 +62,12 @@ class Sources:
             require_same(self.transcript, setup, file)
             assert setup.target.stand_in is not None
             self.tokenizer = load_tokenizer(setup.target.stand_in)
+        elif isinstance(scenario.workload, Lengths):
+            self.luck = luck_of(setup)
+        else:
+            self.alone = text_of(setup)
+            self.texts = of_workload(setup, self.alone.answers)
+            self.luck = luck_of(setup, self.texts)
 
     def fresh(self, run: str = "") -> LogitsSource:
         """A source with empty caches for a run that begins; boards, if any, receive its tokens."""
@@ -83,15 +93,14 @@ class Sources:
             )
         elif scenario.logits.source == "transcript":
             source = TranscriptSource(self.transcript, self.tokenizer)
+        elif isinstance(scenario.workload, Lengths):
+            source = SyntheticSource(self.luck, scenario.workload)
         else:
-            from hilsim.sources.synthetic import SyntheticSource
-
-            assert isinstance(scenario.workload, Lengths)
-            source = SyntheticSource(scenario.logits, scenario.workload, scenario.seed)
+            source = Supposed(self.alone, self.texts, self.luck)
         self.made.append(source)
         if self.memories is not None:
             headed = scenario.logits.source == "live" and self.stand_ins.head is not None
-            by_position = scenario.logits.source != "synthetic" and self.setup.guarantee.level == "text" and not headed
+            by_position = not scenario.logits.by_chance and self.setup.guarantee.level == "text" and not headed
             source = CachedSource(source, self.memories.setdefault(run, ResultCache()), by_position=by_position)
         return source
 
@@ -126,7 +135,16 @@ def content_key(setup: Setup) -> tuple[object, ...]:
     stand_ins = [None if placed is None else placed.stand_in for placed in (setup.target, setup.draft)]
     rules = (scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at)
     forecasts = scenario.policy.forecasts if isinstance(scenario.policy, Ssd) else None
-    return (scenario.seed, scenario.logits, scenario.workload, scenario.context_tokens, *rules, *stand_ins, forecasts)
+    return (
+        scenario.seed,
+        scenario.logits,
+        setup.profile,
+        scenario.workload,
+        scenario.context_tokens,
+        *rules,
+        *stand_ins,
+        forecasts,
+    )
 
 
 def run_both(

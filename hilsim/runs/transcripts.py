@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hilsim.describe.catalogue import located
-from hilsim.describe.scenario import RecordedLogits
+from hilsim.describe.decoding import Greedy, GumbelMatch, TokenIds
+from hilsim.describe.policy import TargetOnly
+from hilsim.describe.scenario import Live, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.files import kept_folder
 from hilsim.places import DATA
 from hilsim.progress import Notify, announce, silent
-from hilsim.runs.record import DEPTH, recorded, require_recordable
+from hilsim.runs.record import DEPTH, recorded, require_by_position, require_recordable
 from hilsim.sources.recorded_with import matches, recorded_with, require_same
 from hilsim.sources.transcript import TranscriptSource, load, load_header, save
-from hilsim.text.tokenizer import load_tokenizer
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 
 SHIPPED = DATA / "scenarios" / "transcripts"
 
@@ -32,6 +35,11 @@ def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
         require_same(load(file), setup, file)
         return file
     require_recordable(setup)
+    return kept(setup, DEPTH, notify)
+
+
+def kept(setup: Setup, depth: int, notify: Notify | None = None) -> Path:
+    """A transcript that is shipped or cached, or recorded now and cached."""
     name = hashlib.sha256(json.dumps(recorded_with(setup), sort_keys=True, default=str).encode()).hexdigest()[:24]
     own = kept_folder() / "transcripts" / f"{name}.npz"
     for file in (own, *sorted(SHIPPED.glob("*.npz"))):
@@ -39,19 +47,43 @@ def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
             return file
     if notify is None:
         announce(f"recording {setup.scenario.name}: {setup.scenario.accept.rule}, {stand_in_names(setup)} ...")
-    transcript = recorded(setup, DEPTH, notify or silent)
+    transcript = recorded(setup, depth, notify or silent)
     own.parent.mkdir(parents=True, exist_ok=True)
     save(transcript, own)
     return own
 
 
+def text_of(setup: Setup, notify: Notify | None = None) -> TranscriptSource:
+    """The answers of the scenario's target alone, as the stand-in gives them; a shipped or cached transcript, or now.
+
+    At a temperature above 0 they are drawn by Gumbel noise: a rule that leaves the target its own distribution, and
+    whose tokens depend on their position alone.
+    """
+    scenario = setup.scenario
+    warm = scenario.sampling.temperature > 0
+    alone = scenario.model_copy(
+        update={
+            "draft": None, "link": None, "policy": TargetOnly(name="target_only"), "logits": Live(source="live"),
+            "accept": GumbelMatch(rule="gumbel") if warm else Greedy(), "payload": TokenIds(), "verify_at": "target",
+        }
+    )  # fmt: skip
+    changed = replace(setup, scenario=alone, draft=None, link=None, profile=None)
+    require_by_position(changed)
+    return TranscriptSource(load(kept(changed, 1, notify)), tokenizer_of(setup))
+
+
 def recorded_source(setup: Setup, notify: Notify | None = None) -> Callable[[], TranscriptSource]:
     """A factory of sources with all tokens recorded: a run on real hardware has no time to compute them."""
     transcript = load(transcript_for(setup, notify))
-    folder = setup.target.stand_in
-    assert folder is not None, "live logits without a stand-in"
-    tokenizer = load_tokenizer(folder)
+    tokenizer = tokenizer_of(setup)
     return lambda: TranscriptSource(transcript, tokenizer)
+
+
+def tokenizer_of(setup: Setup) -> ChatTokenizer:
+    """The tokenizer of the target's stand-in."""
+    folder = setup.target.stand_in
+    assert folder is not None, "text without a stand-in"
+    return load_tokenizer(folder)
 
 
 def stand_in_names(setup: Setup) -> str:

@@ -102,6 +102,12 @@ class TokenTree:
         return tuple(found)
 
     @staticmethod
+    def padded(chain: Sequence[int], wrong: int, nodes: int) -> TokenTree:
+        """A chain, and nodes of a `wrong` token beside it up to so many in all."""
+        beside = nodes - len(chain)
+        return TokenTree((*chain, *[wrong] * beside), (*range(-1, len(chain) - 1), *[-1] * beside))
+
+    @staticmethod
     def of(chains: Iterable[Sequence[int]]) -> TokenTree:
         """Chains from one prefix, joined where they begin alike."""
         tokens: list[int] = []

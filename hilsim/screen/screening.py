@@ -76,8 +76,8 @@ def refusal(setup: Setup, policy: Policy) -> str:
         return "a fallback, which depends on measured times"
     if setup.guarantee.level != "text":
         return f"accept {scenario.accept.rule}: {setup.guarantee.why}"
-    if scenario.logits.source == "synthetic" and isinstance(policy, Adaptive) and policy.rule != "schedule":
-        return "a draft length chosen by confidence, which synthetic logits do not have"
+    if scenario.logits.by_chance and isinstance(policy, Adaptive) and policy.rule != "schedule":
+        return f"a draft length chosen by confidence, which {scenario.logits.source} logits do not have"
     if loop_of(policy) is None:
         return f"policy {policy.name}, which needs the event simulation"
     if policy.needs_draft and setup.draft is not None and (head := setup.draft.head_kind) is not None:

@@ -6,22 +6,22 @@ tokens are the target's own, and how many it has. After its first wrong token on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hilsim.describe.policy import PromptLookup, Suffix
-from hilsim.describe.scenario import Conversations, Lengths, Synthetic
+from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
-from hilsim.sampling.noise import SYNTHETIC, uniforms
 from hilsim.screen.compiled import compiled
 from hilsim.sim.lead import View
 from hilsim.sim.lookup import Followers, LastPlaces, TextIndex
-from hilsim.sim.run import clause_tokens, turns_of
+from hilsim.sim.run import clause_tokens, of_workload, turns_of
 from hilsim.sources.columns import UNKNOWN
-from hilsim.sources.synthetic import SyntheticSource
+from hilsim.sources.luck import Luck, Spot, luck_of
 from hilsim.sources.transcript import TranscriptSource, agreement
 
 NEVER = 2**30  # tokens until a draft that goes on to its limit ends by itself
@@ -135,23 +135,34 @@ def with_lookup(setup: Setup, source: TranscriptSource, answers: Answers, policy
     return answers._replace(looked_up=np.array(proposed, np.int64), looked_right=np.array(standing, np.int64))
 
 
+def with_lookup_by_luck(answers: Answers, draft_tokens: int) -> Answers:
+    """The answers with the proposals of a lookup whose acceptance is drawn: as many as a draft of such length."""
+    found = np.zeros((2, len(answers.end)), np.int64)
+    for row, length, most in zip(answers.row.tolist(), answers.length.tolist(), answers.most.tolist(), strict=True):
+        for place in range(length):
+            found[:, row + place] = proposed(answers, row + place, min(draft_tokens, most - place - 1))
+    return answers._replace(looked_up=found[0], looked_right=found[1])
+
+
+def supposed_answers(setup: Setup, source: TranscriptSource) -> Answers:
+    """The target's own answers, drafts accepted by luck: what `sources.supposed` gives, position by position."""
+    texts = of_workload(setup, source.answers)
+    known = recorded_answers(setup, source)
+    luck = luck_of(setup, texts)
+    nothing = np.zeros((len(known.end), 0), np.float64)
+    return known._replace(
+        right=drawn(luck, list(zip(texts, known.asked.tolist(), known.length.tolist(), strict=True))),
+        ends_after=np.full(len(known.end), NEVER, np.int64), depth=NEVER, confidence=nothing, entropy=nothing,
+    )  # fmt: skip
+
+
 def synthetic_answers(setup: Setup) -> Answers:
-    """Answers of the scenario's given lengths, drafts accepted by chance."""
+    """Answers of the scenario's given lengths, drafts accepted by luck."""
     scenario = setup.scenario
     assert isinstance(scenario.workload, Lengths)
-    assert isinstance(scenario.logits, Synthetic)
-    lengths, chance = scenario.workload, scenario.logits.chances
-    source = SyntheticSource(scenario.logits, lengths, scenario.seed)
-    count, asked = lengths.requests, lengths.prompt_tokens
-    most = min(lengths.output_tokens, scenario.context_tokens - asked)
-    places = len(chance) if isinstance(chance, tuple) else 1
-    right = np.zeros((count * most, places), dtype=bool)
-    for request in range(count):
-        for position in range(asked, asked + most):
-            row = request * most + position - asked
-            drawn = uniforms(scenario.seed, SYNTHETIC, request, position).accept
-            for place in range(places):
-                right[row, place] = drawn < source.chance(request, position, place)
+    lengths = scenario.workload
+    count, asked, most = lengths.requests, lengths.prompt_tokens, lengths.answer_tokens(scenario.context_tokens)
+    right = drawn(luck_of(setup), [(request, asked, most) for request in range(count)])
     same = np.ones(count, dtype=np.int64)
     nothing = np.zeros((count * most, 0), np.float64)
     empty = np.zeros(0, np.int64)
@@ -160,6 +171,16 @@ def synthetic_answers(setup: Setup) -> Answers:
         min(lengths.clause_tokens, most) * same, np.arange(count, dtype=np.int64) * most, right,
         np.zeros(count * most, bool), np.full(count * most, NEVER, np.int64), NEVER, nothing, nothing, empty, empty,
     )  # fmt: skip
+
+
+def drawn(luck: Luck, requests: Sequence[tuple[int, int, int]]) -> Flags:
+    """Where drafts are right: a row for every position of requests' answers, each (number, asked, length)."""
+    rows = [
+        [luck.stands(Spot(request, asked + answer, answer, place)) for place in range(luck.places)]
+        for request, asked, length in requests
+        for answer in range(length)
+    ]
+    return np.array(rows, dtype=bool).reshape(-1, luck.places)
 
 
 @compiled

@@ -15,12 +15,22 @@ from hilsim.cost.payload import VALUE_BYTES
 from hilsim.cost.start_up import START
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import Roofline, network_ns, timer_for
-from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound, stated
+from hilsim.describe.acceptance import (
+    AcceptedOverDrafted,
+    Conditional,
+    Marginal,
+    TokensARound,
+    TokensByDrafts,
+    stated,
+)
+from hilsim.describe.acceptance_profile import AcceptanceProfile
+from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.outside import outside_car
+from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.compile import assumed_rules, plan_in_short
@@ -67,6 +77,7 @@ def document(
         "roles": {"target": role(setup.target, setup), "draft": setup.draft and role(setup.draft, setup)},
         "talk_leaves_car": list(outside_car(setup)),
         "networks": [beside(network) for network in setup.networks],
+        **({} if setup.profile is None else {"acceptance": whose(setup.profile)}),
         "speculative": None,
         "baseline": timing(baseline, setup.chips, setup.link),
         "speedup": 1.0,
@@ -168,7 +179,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
     bound = timer.costs(Step(Phase.DECODE, 1, 1))[0].bound if isinstance(timer, Roofline) else "table"
     return {
         "model": placed.model.name,
-        "stand_in": None if setup.scenario.logits.source == "synthetic" else placed.placement.stand_in,
+        "stand_in": placed.placement.stand_in if gives_text(placed, setup) else None,
         "chip": placed.chip.name,
         "unit": placed.placement.unit,
         "precision": placed.placement.precision,
@@ -179,6 +190,48 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,
     }
+
+
+def gives_text(placed: Placed, setup: Setup) -> bool:
+    """Whether a role's stand-in is run: where drafts are accepted by chance, the target's alone, for its text."""
+    if not setup.scenario.logits.by_chance:
+        return True
+    return placed.role == "target" and isinstance(setup.scenario.workload, Conversations)
+
+
+def whose(profile: AcceptanceProfile) -> dict[str, Any]:
+    """Whose acceptance a run has."""
+    given = profile.acceptance
+    kept = ("name", "title", "drafter", "text", "temperature", "rounds", "kind", "source", "notes")
+    return {name: getattr(profile, name) for name in kept} | {
+        "means": profile.means,
+        "conditional": list(profile.conditional),
+        "form": "chance" if isinstance(given, float) else next(iter(type(given).model_fields)),
+    }
+
+
+def profile_notes(setup: Setup, profile: AcceptanceProfile) -> list[str]:
+    """Whose acceptance a run has, what was drawn from it, and what of its text is real."""
+    logits = setup.scenario.logits
+    assert isinstance(logits, MeasuredAcceptance)
+    drawn = {"replay": "each request replays its rounds", "blocks": "rounds are replayed in blocks"}
+    how = drawn.get(logits.use) if isinstance(profile.acceptance, AcceptedLists) else None
+    found = [
+        f"Acceptance is that of {profile.whose}, not of this scenario's models: {profile.means}; "
+        f"{how or 'drawn for every position of the text'}.",
+    ]
+    if isinstance(setup.scenario.workload, Conversations):
+        found.append(
+            f"No draft model was run. Questions and the length of answers are those of "
+            f"{setup.target.placement.stand_in}, the target's stand-in, in its own tokens; {setup.target.model.name} "
+            "would answer with another text."
+        )
+    else:
+        found.append("No model was run, and the text is not real.")
+    drafter = "lookup" if setup.scenario.policy.name == "prompt_lookup" else "model"
+    if (profile.drafter == "lookup") != (drafter == "lookup") and setup.scenario.policy.name != "target_only":
+        found.append(f"The profile's drafter is a {profile.drafter}; the scenario's policy drafts with a {drafter}.")
+    return found + ([profile.notes] if profile.notes else [])
 
 
 def beside(network: PlacedNetwork) -> dict[str, Any]:
@@ -288,13 +341,13 @@ def timed_and_text(placed: Placed, setup: Setup) -> str:
 
 def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
     """Where a synthetic acceptance came out far from the given figure, and which definition that may follow."""
-    if setup.scenario.logits.source != "synthetic" or not came_to["num_draft_tokens"]:
+    typed, places = setup.acceptance, len(came_to["num_draft_tokens_per_pos"])
+    if typed is None or not came_to["num_draft_tokens"]:
         return []
-    typed, places = setup.scenario.logits.acceptance, len(came_to["num_draft_tokens_per_pos"])
     rate, tokens = came_to["draft_acceptance_rate"], came_to["mean_acceptance_length"]
     found = f"{rate:.3g} of the drafted tokens were accepted, {tokens:.3g} tokens a round"
     match typed:
-        case float() if abs(rate - typed) > FAR_OFF:
+        case float() if abs(rate - typed) > FAR_OFF and setup.profile is None:
             meant = f"logits.acceptance={{accepted_over_drafted: {typed:g}, drafted: {places}}}"
             return [
                 f"{found}: draft_acceptance_rate counts drafts behind a wrong one too, so it is not the {typed:g} that "
@@ -304,7 +357,9 @@ def acceptance_notes(setup: Setup, came_to: dict[str, Any]) -> list[str]:
             return [f"{found}, not the {share:g} that was given: {OTHER_ROUNDS.format(drafted)}"]
         case TokensARound(tokens_a_round=wanted, drafted=drafted) if abs(tokens - wanted) > FAR_OFF * drafted:
             return [f"{found}, not the {wanted:g} that were given: {OTHER_ROUNDS.format(drafted)}"]
-        case Conditional(chances=chances) | Marginal(chances=chances) if places > len(chances):
+        case Conditional(chances=chances) | Marginal(chances=chances) | TokensByDrafts(chances=chances) if places > len(
+            chances
+        ):
             rest = "later positions use the last one's"
             return [f"Acceptance is given for {len(chances)} positions and {places} were drafted: {rest}."]
     return []
@@ -314,7 +369,9 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     """Notes that a reader needs to interpret the numbers."""
     scenario = setup.scenario
     found = []
-    if scenario.logits.source == "synthetic":
+    if setup.profile is not None:
+        found += profile_notes(setup, setup.profile)
+    elif scenario.logits.source == "synthetic":
         found.append(f"The source is synthetic: {stated(scenario.logits.acceptance)}, and no model generates the text.")
     else:
         pairs = "; ".join(timed_and_text(placed, setup) for placed in setup.roles.values())

@@ -121,6 +121,8 @@ def opening(page: Page, document: Block) -> None:
     outside = outside_sentence(document.get("talk_leaves_car", ()))
     for caution in filter(None, (outside, *cautions(document.get("hardware", [])))):
         page.paragraph(Text(clean(caution), f"bold {BAD}"))
+    if (whose := document.get("acceptance")) is not None:
+        page.paragraph(f"Acceptance as of {clean(whose['title'])} over {clean(whose['text'])}, {whose['kind']}.")
     caveats(page, document.get("caveats", []))
     for name, role in document["roles"].items():
         if role is None:

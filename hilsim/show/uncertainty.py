@@ -77,7 +77,7 @@ def pairs_as_json(found: Acceptance) -> dict[str, Any]:
         "tokens_a_round": found.tokens_a_round,
         "published_pairs": [
             {
-                "name": pair.name, "title": pair.title, "workload": pair.workload, "tokens_a_round": tokens,
+                "name": pair.name, "title": pair.label, "workload": pair.text, "tokens_a_round": tokens,
                 "kind": pair.kind, "source": pair.source,
             }
             for pair, tokens, _ in found.pairs
@@ -111,7 +111,7 @@ def holds(found: Uncertainty) -> list[str]:
             " widened where needed to contain the narrower ones"
         )
     if found.acceptance is not None and found.acceptance.pairs:
-        names = ", ".join(pair.title for pair, _, _ in found.acceptance.pairs)
+        names = ", ".join(pair.label for pair, _, _ in found.acceptance.pairs)
         lines.append(f"with_other_pairs: and acceptance as of the run or of a published pair ({names})")
     return lines
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import simpy
 
@@ -26,6 +27,7 @@ from hilsim.sources.source import LogitsSource
 from hilsim.text.prompt import without_end
 from hilsim.units import ns
 
+T = TypeVar("T")
 CLAUSE_END = re.compile(r"[,.?!;:](?=\s|$)")
 
 
@@ -54,6 +56,12 @@ def turns_of(setup: Setup) -> list[list[Turn]]:
             index += 1
         conversations.append(turns)
     return conversations
+
+
+def of_workload(setup: Setup, by_request: Mapping[int, T]) -> dict[int, T]:
+    """What belongs to the workload's requests, by their number, of what is known of more; skipped ones have none."""
+    numbers = [turn.index for turns in turns_of(setup) for turn in turns]
+    return {number: by_request[number] for number in numbers if number in by_request}
 
 
 def simulate(

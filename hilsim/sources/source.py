@@ -15,7 +15,14 @@ from hilsim.text.prompt import Prompt
 
 
 class LogitsSource(Protocol):
-    """Where tokens come from: real networks, a transcript, or chance."""
+    """Where tokens come from: real networks, a transcript, or chance.
+
+    `by_chance`: whether acceptance is drawn; what a policy would find in the text then comes from `draft`, and from
+    `draft_tree`.
+    """
+
+    @property
+    def by_chance(self) -> bool: ...
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         """The prompt of turn `turn` (from 0) of a conversation with tokens `before` so far; turns come in order."""
@@ -56,13 +63,7 @@ class LogitsSource(Protocol):
 
 @runtime_checkable
 class TreeSource(Protocol):
-    """What most sources can do beyond `LogitsSource`: propose and verify token trees.
-
-    `by_chance`: whether acceptance is drawn; what a policy would propose from the text then comes from `draft_tree`.
-    """
-
-    @property
-    def by_chance(self) -> bool: ...
+    """What most sources can do beyond `LogitsSource`: propose and verify token trees."""
 
     def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
         """The draft's likeliest continuations, as a tree of that shape."""
@@ -93,7 +94,7 @@ class Relay:
 
     @property
     def by_chance(self) -> bool:
-        return self.grower.by_chance
+        return self.source.by_chance
 
     def draft_tree(self, prefix: Prefix, shape: TreeShape) -> TokenTree:
         return self.grower.draft_tree(prefix, shape)

@@ -70,6 +70,8 @@ class RecordedRequest:
 class TranscriptSource:
     """`LogitsSource` that looks every token up in a transcript; it needs neither networks nor torch."""
 
+    by_chance = False
+
     def __init__(self, transcript: Transcript, tokenizer: ChatTokenizer):
         self.transcript, self.tokenizer = transcript, tokenizer
         self.end_tokens = frozenset(transcript.header["end_tokens"])
@@ -78,6 +80,11 @@ class TranscriptSource:
             (int(conversation), int(turn)): request
             for request, (conversation, turn) in enumerate(zip(transcript.conversation, transcript.turn, strict=True))
         }
+
+    @property
+    def answers(self) -> dict[int, tuple[int, ...]]:
+        """The tokens of every request's answer, by its number."""
+        return {index: known.tokens[known.asked : known.answered] for index, known in self.requests.items()}
 
     def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
         request = self.by_turn[conversation, turn]

@@ -119,9 +119,10 @@ def question_of(
     base = load_compiled(file, overrides)
     require_simulated(base, "explore")
     check(base, overrides, load_compiled).require()
-    if base.scenario.logits.source == "synthetic" or base.draft is None:
-        found = "synthetic logits" if base.draft is not None else "no draft"
-        remedy = "Studies of such scenarios: python -m hilsim study."
+    if base.scenario.logits.by_chance or base.draft is None:
+        found = f"{base.scenario.logits.source} logits" if base.draft is not None else "no draft"
+        remedy = "Every draft would be accepted alike. " if base.draft is not None else ""
+        remedy = f"{remedy}Studies of such scenarios: python -m hilsim study."
         raise InputError([Fault(str(file), "", found, "a draft and live or recorded logits", remedy)])
     faults: list[Fault] = []
 

@@ -91,7 +91,8 @@ def closed_form(setup: Setup) -> Speed | None:
     There is one for table times with one acceptance and the target's token as the last.
     """
     scenario, policy = setup.scenario, setup.scenario.policy
-    acceptance = scenario.logits.chances if scenario.logits.source == "synthetic" else None
+    given = setup.acceptance
+    acceptance = given if given is None or isinstance(given, float) else given.chances
     if not isinstance(acceptance, float) or draft_decides(scenario.payload, scenario.verify_at, 1, 0):
         return None
     if scenario.target.timer is None or scenario.draft is None or scenario.draft.timer is None:

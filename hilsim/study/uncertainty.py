@@ -29,18 +29,19 @@ import numpy as np
 from hilsim.cost.fit import sizes_in_use
 from hilsim.cost.memory import AS_GIVEN, NEEDS_MOST, FigureReading, ledgers
 from hilsim.cost.start_up import START
+from hilsim.describe.acceptance_profile import AcceptanceProfile
 from hilsim.describe.chip import Chip
 from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
-from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import Headline, deliveries, headline_numbers
 from hilsim.measure.resampled import Requests, requests_of
 from hilsim.progress import progressing
 from hilsim.runs.run import Sources, run_both
 from hilsim.sim.run import simulate
+from hilsim.sources.luck import luck_by
 from hilsim.sources.supposed import Supposed
-from hilsim.study.acceptance import conditional_acceptance, published_pairs
+from hilsim.study.acceptance import published_pairs
 from hilsim.study.step_classes import StepClass, StepClasses, generator_of_scores, scores_for, step_classes
 
 R = TypeVar("R", bound=Record)
@@ -91,7 +92,7 @@ class Acceptance:
     alone: dict[str, Ends]
     with_sampling: dict[str, Ends]
     with_pairs: dict[str, Ends]
-    pairs: tuple[tuple[PublishedAcceptance, float | None, Headline], ...]
+    pairs: tuple[tuple[AcceptanceProfile, float | None, Headline], ...]
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,12 @@ class AcceptanceReplay:
         rounds = deliveries(self.outcome.baseline)
         self.texts = {number: [token for one in found for token in one.tokens] for number, found in rounds.items()}
 
-    def requests(self, pair: PublishedAcceptance | None = None) -> Requests | None:
+    def requests(self, pair: AcceptanceProfile | None = None) -> Requests | None:
         """The requests under a pair's acceptance; None where one of them has no answer."""
         setup, ours = self.setup, self.outcome.speculative
         if pair is not None:
-            chances = conditional_acceptance(pair)
-            source = Supposed(self.sources.fresh("baseline"), self.texts, chances, setup.scenario.seed)
-            ours = simulate(setup, source)
+            luck = luck_by(pair.acceptance, setup.scenario.seed)
+            ours = simulate(setup, Supposed(self.sources.fresh("baseline"), self.texts, luck))
         return requests_of(self.outcome.baseline, ours, setup.chips, setup.link)
 
 
@@ -196,7 +196,7 @@ class Samples:
         self,
         sources: Sources,
         own: Requests,
-        others: Sequence[tuple[PublishedAcceptance, Requests]],
+        others: Sequence[tuple[AcceptanceProfile, Requests]],
         chance: np.random.Generator,
     ):
         self.sources, self.own, self.others, self.chance = sources, own, others, chance

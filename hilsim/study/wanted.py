@@ -19,6 +19,7 @@ from hilsim.measure.metrics import deliveries, speculation, speedup
 from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.sources.luck import luck_by
 from hilsim.sources.supposed import Supposed
 
 HALVINGS = 10  # leave an acceptance known to 0.001
@@ -53,7 +54,7 @@ class OverFasterExport:
 def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
     """What `wanted_speedup` takes; None where none is wanted, or acceptance by place is not what decides."""
     aim, trace = setup.scenario.wanted_speedup, outcome.speculative
-    if aim is None or trace is None or trace.policy == "tree":
+    if aim is None or trace is None or setup.scenario.policy.trees:
         return None
     texts = {
         number: [token for closed in rounds for token in closed.tokens]
@@ -62,7 +63,7 @@ def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
 
     @cache
     def supposing(acceptance: float) -> Trace:
-        source = Supposed(sources.fresh("baseline"), texts, (acceptance,), setup.scenario.seed)
+        source = Supposed(sources.fresh("baseline"), texts, luck_by(acceptance, setup.scenario.seed))
         return simulate(setup, source)
 
     def brings(acceptance: float) -> float:

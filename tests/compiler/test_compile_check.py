@@ -37,7 +37,7 @@ from hilsim.networks.checkpoint import load_network
 from hilsim.networks.network import KVCache
 from hilsim.places import CODE as PROJECT
 from hilsim.sim.run import simulate
-from hilsim.sources.synthetic import SyntheticSource
+from tests.scenes import synthetic
 from tests.tiny import figure, precision, unit
 
 ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
@@ -131,8 +131,7 @@ def test_a_run_tells_the_story(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_network_takes_its_unit_before_the_target_reads() -> None:
     setup = compiled(load_setup(ORIN, SYNTHETIC))
-    source = SyntheticSource(setup.scenario.logits, setup.scenario.workload, 1)  # type: ignore[arg-type]
-    trace = simulate(setup, source)
+    trace = simulate(setup, synthetic(setup))
     mine = [span for span in trace.spans if span.kind == "network"]
     assert [span.request for span in mine] == [0, 1]
     assert {span.end_ns - span.start_ns for span in mine} == {network_ns(setup.networks[0])}

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from hilsim.commands.main import simulate_main
-from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound
+from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, TokensARound, chances_of
 from hilsim.describe.scenario import Synthetic
 from hilsim.errors import InputError
 from hilsim.measure.metrics import speculation
 from hilsim.places import CODE as PROJECT
 from hilsim.show.document import document
-from hilsim.sources.synthetic import SyntheticSource
+from hilsim.sources.luck import Spot, luck_by
 from tests.scenes import both, table_setup
 
 Chance = float | Fraction
@@ -131,11 +131,9 @@ def test_marginal_shares_are_what_a_run_comes_to(tmp_path: Path) -> None:
     assert [stood / tried for stood, tried in per_place] == pytest.approx([0.9, 0.6, 0.2], abs=0.04)
 
 
-def test_places_beyond_a_list_take_its_last_chance(tmp_path: Path) -> None:
-    synthetic = Synthetic(source="synthetic", acceptance=Marginal(marginal=(0.8, 0.4)))
-    setup = table_setup(tmp_path)
-    source = SyntheticSource(synthetic, setup.scenario.workload, 1)
-    assert [source.chance(0, 5, place) for place in range(4)] == [0.8, 0.5, 0.5, 0.5]
+def test_places_beyond_a_list_take_its_last_chance() -> None:
+    luck = luck_by(Marginal(marginal=(0.8, 0.4)), 1)
+    assert [luck.chance(Spot(0, 5, 0, place)) for place in range(4)] == [0.8, 0.5, 0.5, 0.5]
 
 
 REFUSED = {
@@ -171,7 +169,7 @@ PAGE = (PROJECT / "docs" / "logs.md").read_text(encoding="utf-8")
 def test_every_form_on_the_page_can_be_typed_in(form: str, tmp_path: Path) -> None:
     logits = table_setup(tmp_path, f"logits.acceptance={form}").scenario.logits
     assert isinstance(logits, Synthetic)
-    assert logits.chances
+    assert chances_of(logits.acceptance)
 
 
 def test_the_page_s_arithmetic_is_right() -> None:

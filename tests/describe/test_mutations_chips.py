@@ -10,13 +10,12 @@ import yaml
 
 from hilsim.cost.fit import fits_of
 from hilsim.cost.memory import largest_context
+from hilsim.describe.acceptance_profile import AcceptancePair
 from hilsim.describe.catalogue import load_chip, load_record
 from hilsim.describe.family import Family
 from hilsim.describe.load import load_setup
-from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.describe.runtime import Runtime
 from hilsim.places import CODE as PROJECT
-from hilsim.study.acceptance import conditional_acceptance
 from tests.mutations import changed_bytes, changed_tree, survive
 
 pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
@@ -55,14 +54,16 @@ def read_runtime(path: Path) -> None:
 
 
 def read_acceptance(path: Path) -> None:
-    conditional_acceptance(load_record(PublishedAcceptance, path))
+    for profile in load_record(AcceptancePair, path).profiles:
+        assert all(0 <= chance <= 1 for chance in profile.conditional)
+        assert f"{profile.whose} {profile.means}"
 
 
 KINDS = {
     "chip": (read_chip, "chips/sa8295p.yaml"),
     "family": (read_family, "chips/families/hexagon-v68.yaml"),
     "runtime": (read_runtime, "chips/runtimes/vllm.yaml"),
-    "acceptance": (read_acceptance, "models/acceptance/eagle-chat.yaml"),
+    "acceptance": (read_acceptance, "models/acceptance/eagle-llama-3.1-8b.yaml"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from hilsim.describe.complaints import validated
 from hilsim.describe.figure import Record
-from hilsim.describe.scenario import Lengths, Synthetic
+from hilsim.describe.scenario import Synthetic
 from hilsim.describe.strict_yaml import parse
 from hilsim.fidelity.cases import resolve
 from hilsim.fidelity.doubts import doubtful_rows, doubtful_steps
@@ -24,7 +24,7 @@ from hilsim.fidelity.step_log import read_log
 from hilsim.fidelity.two_device import replay
 from hilsim.files import read_text
 from hilsim.places import CODE as PROJECT
-from hilsim.sources.synthetic import SyntheticSource
+from hilsim.sources.luck import Spot, luck_by
 from tests.fidelity.test_doubts import GREEDY, SECONDS
 from tests.fidelity.test_importers import EXAMPLES, IMPORTS
 from tests.fidelity.test_tables import BENCH, DECODE
@@ -153,7 +153,6 @@ class Holder(Record):
     logits: Synthetic
 
 
-LENGTHS = Lengths(requests=1, prompt_tokens=1, output_tokens=20)
 FORMS: tuple[Any, ...] = (
     0.8,
     {"accepted_over_drafted": 0.343, "drafted": 16},
@@ -167,8 +166,8 @@ FORMS: tuple[Any, ...] = (
 def accept(path: Path) -> None:
     """Read an acceptance, convert it, say it, and draw some chances from it."""
     holder = validated(Holder, parse(read_text(path), str(path)), str(path))
-    source = SyntheticSource(holder.logits, LENGTHS, 1)
-    chances = [source.chance(0, position, place) for position in range(5) for place in range(12)]
+    luck = luck_by(holder.logits.acceptance, 1)
+    chances = [luck.chance(Spot(0, position, position, place)) for position in range(5) for place in range(12)]
     assert all(0 <= chance <= 1 for chance in chances), chances
     assert f"{holder.logits.acceptance}"
 

@@ -7,59 +7,67 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilsim.describe.acceptance import tokens_a_round
-from hilsim.describe.catalogue import described
+from hilsim.describe.acceptance import Conditional, TokensARound, TokensByDrafts, tokens_a_round, tokens_of
+from hilsim.describe.acceptance_profile import AcceptanceProfile, library
 from hilsim.describe.load import load_setup
-from hilsim.describe.published_acceptance import PublishedAcceptance
 from hilsim.measure.metrics import deliveries, headline_numbers, speculation
 from hilsim.measure.resampled import requests_of
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
+from hilsim.sources.luck import luck_by
 from hilsim.sources.supposed import Supposed
-from hilsim.study.acceptance import conditional_acceptance, published_pairs
+from hilsim.study.acceptance import published_pairs
 from hilsim.study.error_bars import error_bars
 from hilsim.study.uncertainty import AcceptanceReplay, chance_of_fitting, uncertainty
 from tests.scenes import shipped, table_setup
 
-PAIRS = described("acceptance", PublishedAcceptance)
+PAIRS = library()
 
 
-def published(**given: object) -> PublishedAcceptance:
-    base = {"name": "a", "title": "A", "drafter": "model", "workload": "w", "kind": "measured", "source": "a test's"}
-    return PublishedAcceptance(**(base | given))  # type: ignore[arg-type]
+def published(chance: float) -> AcceptanceProfile:
+    """A pair of one chance."""
+    return AcceptanceProfile(
+        name="a/w", title="A", drafter="model", text="w", acceptance=chance, kind="measured", source="a test's"
+    )
+
+
+def by_drafts(**tokens: float) -> TokensByDrafts:
+    """Tokens a round by drafts, as `d3=2.25`."""
+    return TokensByDrafts(tokens_a_round={name[1:]: value for name, value in tokens.items()})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_conditional_acceptance_gives_back_the_published_tokens_a_round(pair: PublishedAcceptance) -> None:
+def test_chances_give_back_the_published_tokens_a_round(pair: AcceptanceProfile) -> None:
     """1 + a1 + a1 a2 + ... over as many places as were drafted."""
-    chances = conditional_acceptance(pair)
+    chances, given = pair.conditional, pair.acceptance
     assert all(0 <= chance <= 1 for chance in chances)
-    for drafts, tokens in pair.by_drafts:
-        assert 1 + np.cumprod(chances[:drafts]).sum() == pytest.approx(tokens, abs=1e-6)
+    if isinstance(given, TokensByDrafts):
+        for drafts, tokens in given.tokens_a_round:
+            assert 1 + np.cumprod(chances[:drafts]).sum() == pytest.approx(tokens, abs=1e-6)
+    if isinstance(given, TokensARound):
+        assert tokens_of(chances, given.drafted) == pytest.approx(given.tokens_a_round, abs=1e-6)
     assert pair.source
-    assert pair.kind == "measured"
+    assert pair.kind in ("measured", "fitted")
 
 
 def test_a_constant_acceptance_is_found_again() -> None:
-    pair = published(tokens_a_round={str(n): tokens_a_round(0.7, n) for n in (1, 2, 5)})
-    assert conditional_acceptance(pair) == pytest.approx((0.7,) * 5, abs=1e-9)
+    given = by_drafts(**{f"d{n}": tokens_a_round(0.7, n) for n in (1, 2, 5)})
+    assert given.chances == pytest.approx((0.7,) * 5, abs=1e-9)
 
 
 def test_the_mean_of_a_head_that_is_published_both_ways_agrees() -> None:
     """0.816, 0.777 and 0.750 by position; 2.925 tokens a round at 3 drafts by the same source."""
-    (pair,) = [one for one in PAIRS if one.conditional]
-    assert 1 + np.cumprod(pair.conditional).sum() == pytest.approx(2.925, abs=0.002)
+    (pair,) = [one for one in PAIRS if isinstance(one.acceptance, Conditional)]
+    assert tokens_of(pair.conditional, 3) == pytest.approx(2.925, abs=0.002)
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{}, {"tokens_a_round": {"1": 1.5}, "conditional": (0.5,)}, {"tokens_a_round": {"1": 2.5}},
-     {"tokens_a_round": {"3": 2.0, "1": 1.5}}, {"tokens_a_round": {"one": 1.5}}, {"conditional": (1.5,)}],
-)  # fmt: skip
-def test_acceptance_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"tokens_a_round|drafts|less than or equal"):
-        published(**wrong)
+    "wrong", [{"d1": 2.5}, {"d3": 2.0, "d1": 1.5}, {"done": 1.5}, {"d1": 0.9}, {"d1": 1.2, "d2": 2.6}]
+)
+def test_tokens_by_drafts_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"tokens_a_round|drafts"):
+        by_drafts(**wrong)
 
 
 @pytest.mark.parametrize("policy", ["{name: sync, draft_tokens: 4}", "{name: pearl, draft_tokens: 4}"])
@@ -74,9 +82,9 @@ def test_a_supposed_acceptance_is_the_scenario_s_own_where_it_says_the_same(
     assert outcome.speculative is not None
     rounds = deliveries(outcome.baseline)
     texts = {number: [token for one in found for token in one.tokens] for number, found in rounds.items()}
-    supposed = simulate(setup, Supposed(Sources(setup).fresh(), texts, (acceptance,), setup.scenario.seed))
+    supposed = simulate(setup, Supposed(Sources(setup).fresh(), texts, luck_by(acceptance, setup.scenario.seed)))
     assert supposed.spans == outcome.speculative.spans
-    other = simulate(setup, Supposed(Sources(setup).fresh(), texts, (0.3,), setup.scenario.seed))
+    other = simulate(setup, Supposed(Sources(setup).fresh(), texts, luck_by(0.3, setup.scenario.seed)))
     assert other.spans != outcome.speculative.spans  # the negative control
 
 
@@ -87,7 +95,7 @@ def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     of = AcceptanceReplay(setup, sources).requests
     own = of()
     assert own is not None
-    always, never = of(published(conditional=(1.0,))), of(published(conditional=(0.0,)))
+    always, never = of(published(1.0)), of(published(0.0))
     assert always is not None
     assert never is not None
     assert always.tokens.tolist() == own.tokens.tolist() == never.tokens.tolist()
@@ -147,7 +155,11 @@ def test_intervals_say_what_they_hold_and_widen_with_it(tmp_path: Path) -> None:
     assert wide["low"] < speedup["with_sampling"]["low"]
     assert wide["high"] > speedup["with_sampling"]["high"]
     pairs = {pair["name"]: pair["tokens_a_round"] for pair in found["acceptance"]["published_pairs"]}
-    assert set(pairs) == {pair.name for pair in PAIRS if pair.drafter == "model"} == set(speedup["at_published_pairs"])
+    assert (
+        set(pairs)
+        == {pair.name for pair in PAIRS if pair.in_error_bars and pair.drafter != "lookup"}
+        == set(speedup["at_published_pairs"])
+    )
     by_tokens = sorted(pairs, key=lambda name: pairs[name])
     speeds = [speedup["at_published_pairs"][name] for name in by_tokens]
     assert speeds == sorted(speeds)  # more tokens a round, more speed, as the round costs the same
@@ -195,7 +207,7 @@ def test_policies_without_a_draft_are_held_against_no_pair() -> None:
     assert published_pairs(shipped("tree")) == ()
     lookup = published_pairs(shipped("target_alone", "policy={name: prompt_lookup, draft_tokens: 3}"))
     assert {pair.drafter for pair in lookup} == {"lookup"}
-    assert {pair.drafter for pair in published_pairs(shipped("orin_8295_greedy"))} == {"model"}
+    assert {pair.drafter for pair in published_pairs(shipped("orin_8295_greedy"))} == {"model", "head"}
 
 
 def test_published_rates_come_out_of_a_long_run(tmp_path: Path) -> None:
@@ -209,9 +221,9 @@ def test_published_rates_come_out_of_a_long_run(tmp_path: Path) -> None:
         "policy={name: sync, draft_tokens: 5}",
     )  # fmt: skip
     texts = {number: [1] * 100 for number in range(100)}
-    (pair,) = [one for one in PAIRS if one.name == "eagle-chat"]
-    chances = conditional_acceptance(pair)
-    run = simulate(setup, Supposed(Sources(setup).fresh(), texts, chances, setup.scenario.seed))
+    (pair,) = [one for one in PAIRS if one.name == "eagle-llama-3.1-8b/sharegpt"]
+    chances = pair.conditional
+    run = simulate(setup, Supposed(Sources(setup).fresh(), texts, luck_by(pair.acceptance, setup.scenario.seed)))
     found = speculation(run)
     assert found["mean_acceptance_length"] == pytest.approx(2.48, abs=0.12)
     for place in range(3):

@@ -15,6 +15,7 @@ from hilsim.screen import screening
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import refusal
 from hilsim.screen.tokens import synthetic_answers
+from hilsim.sources.luck import luck_of
 from hilsim.sources.synthetic import SyntheticSource
 from tests.scenes import between_passes, shipped
 from tests.screened import differences
@@ -52,7 +53,7 @@ def test_screening_a_head_is_the_event_simulation(name, policy, chance, talk, be
     setup = with_talk(SETUPS[name], policy, chance, talk)
     setup = setup if between is None else between_passes(setup, *between)
     assert refusal(setup, policy) == ""
-    source = SyntheticSource(setup.scenario.logits, talk, 1)  # type: ignore[arg-type]
+    source = SyntheticSource(luck_of(setup), talk)
     assert differences(setup, synthetic_answers(setup), source, Tables()) == []
 
 
@@ -68,7 +69,7 @@ def test_a_head_that_is_screened_as_a_model_is_noticed(name: str, monkeypatch: p
     """The control: a model keeps what it was fed of accepted drafts, and reads a prompt beside the target."""
     talk = Lengths(requests=2, prompt_tokens=20, output_tokens=30)
     setup = with_talk(SETUPS[name], Sync(name="sync", draft_tokens=4), 0.8, talk)
-    source = SyntheticSource(setup.scenario.logits, talk, 1)  # type: ignore[arg-type]
+    source = SyntheticSource(luck_of(setup), talk)
     assert differences(setup, synthetic_answers(setup), source, Tables()) == []
     right = screening.costs_of
     monkeypatch.setattr(screening, "costs_of", lambda *a, **k: right(*a, **k)._replace(head=False))

@@ -24,6 +24,7 @@ from hilsim.screen import costs as prices
 from hilsim.screen.costs import Tables
 from hilsim.screen.screening import Screened, Unscreenable, refusal, screened
 from hilsim.screen.tokens import recorded_answers, synthetic_answers, with_lookup
+from hilsim.sources.luck import luck_of
 from hilsim.sources.synthetic import SyntheticSource
 from tests.scenes import between_passes
 from tests.screened import differences
@@ -122,7 +123,7 @@ def test_screening_is_the_event_simulation(name, policy, acceptance, rules, link
     setup = setup if between is None else between_passes(setup, *between)
     words = synthetic_answers(setup)
     try:
-        assert differences(setup, words, SyntheticSource(logits, talk, 1), Tables()) == []
+        assert differences(setup, words, SyntheticSource(luck_of(setup), talk), Tables()) == []
     except Unscreenable:
         assert refusal(setup, policy)
 
@@ -198,7 +199,7 @@ def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Lengths(requests=2, prompt_tokens=20, output_tokens=12, pause_ms=1.0)
     scenario = setup.scenario.model_copy(update={"workload": talk, "policy": Sync(name="sync", draft_tokens=3)})
     setup = replace(setup, scenario=scenario)
-    source = SyntheticSource(scenario.logits, talk, 1)
+    source = SyntheticSource(luck_of(setup), talk)
     assert differences(setup, synthetic_answers(setup), source, Tables()) == []
     right = prices.wires_ns
     with monkeypatch.context() as changed:

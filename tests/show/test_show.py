@@ -31,9 +31,9 @@ from hilsim.show.terminal.lanes import Window, lane
 from hilsim.show.terminal.plain import PlainLines
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import RequestRecord, Span
-from hilsim.sources.synthetic import SyntheticSource
 from hilsim.text.prompt import Prompt
 from hilsim.units import GIB
+from tests.scenes import synthetic as source_of
 
 SCENARIO = PROJECT / "scenarios" / "orin_8295_greedy.yaml"
 LENGTHS = "workload={requests: 3, prompt_tokens: 60, output_tokens: 40, pause_ms: 500}"
@@ -97,7 +97,7 @@ def talking(*overrides):
 def synthetic(*overrides):
     """A scenario of lengths, and what makes its sources."""
     setup = load_setup(SCENARIO, [*SYNTHETIC, *overrides])
-    return setup, lambda: SyntheticSource(setup.scenario.logits, setup.scenario.workload, setup.scenario.seed)
+    return setup, lambda: source_of(setup)
 
 
 def both(*overrides, observer=None):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from hilsim.fidelity.importers.contents import CUT, Contents
+from hilsim.describe.json_text import CUT
+from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.log import Log
 
 NEEDED = ("event_block_name", "event_name")

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.json_text import CUT
 from hilsim.describe.strict_yaml import Document, parse
 from hilsim.errors import InputError
-from hilsim.fidelity.importers.contents import CUT, Contents
+from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.log import Log, list_in, object_in
 
 PASS = 128  # rows of the prompt graph that AI Hub exports

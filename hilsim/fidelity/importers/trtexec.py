@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from hilsim.fidelity.importers.contents import CUT, Contents
+from hilsim.describe.json_text import CUT
+from hilsim.fidelity.importers.contents import Contents
 from hilsim.fidelity.importers.log import Log
 
 WHOLE_PERCENT = (99.0, 101.0)

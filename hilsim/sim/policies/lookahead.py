@@ -33,7 +33,7 @@ def lookahead(context: RunContext, request: Request, policy: Lookahead) -> Proce
             yield from decode(context, request)
             continue
         start, last = context.now, request.tokens[-1]
-        if context.trees.by_chance:
+        if context.source.by_chance:
             proposed = context.trees.draft_tree(request, shape)
         else:
             proposed = TokenTree.of(ngram[: shape.depth] for ngram in pool.after(last))

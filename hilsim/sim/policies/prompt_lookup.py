@@ -2,7 +2,8 @@
 
 Both draft what followed the last tokens earlier: prompt lookup in this conversation, the last time; suffix decoding in
 all conversations so far, most often. No draft model and no link: the target's own chip looks the tokens up; next to a
-step of the model that costs nothing.
+step of the model that costs nothing. With the measured acceptance of a lookup every round proposes: rounds that found
+nothing are part of that acceptance.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def prompt_lookup(context: RunContext, request: Request, policy: PromptLookup) -
     index = LastPlaces(policy.longest_match)
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
-        yield from verified_alone(context, request, Draft(index.proposed(request, request.begins, most)))
+        yield from verified_alone(context, request, found_in(index, context, request, most))
 
 
 def suffix(context: RunContext, request: Request, policy: Suffix) -> Process:
@@ -28,8 +29,15 @@ def suffix(context: RunContext, request: Request, policy: Suffix) -> Process:
     past = context.kept.setdefault("suffix", Followers(policy.longest_match, policy.factor, policy.least_share))
     while request.speculates:
         most = min(policy.draft_tokens, request.room - 1)
-        yield from verified_alone(context, request, Draft(past.proposed(request, request.begins, most)))
+        yield from verified_alone(context, request, found_in(past, context, request, most))
     past.follow(request, request.begins)
+
+
+def found_in(index: LastPlaces | Followers, context: RunContext, request: Request, most: int) -> Draft:
+    """What an index of the text proposes; where acceptance is drawn, the text does not decide."""
+    if context.source.by_chance:
+        return context.source.draft(request, max(0, most))
+    return Draft(index.proposed(request, request.begins, most))
 
 
 def verified_alone(context: RunContext, request: Request, proposed: Draft) -> Process:

@@ -28,7 +28,7 @@ def ssd(context: RunContext, request: Request, policy: Ssd) -> Process:
             yield from decode(context, request)
             continue
         start, fits = context.now, len(request.tokens) + shape.depth + policy.forecast <= request.context
-        if context.trees.by_chance:
+        if context.source.by_chance:
             proposed = context.trees.draft_tree(request, shape)
         else:
             proposed = tree_of(forecasts[: shape.depth])

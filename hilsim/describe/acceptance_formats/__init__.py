@@ -1,0 +1,1 @@
+"""Acceptance as tools write it: profiles of checkpoints, lists of rounds, counters and logs of runtimes."""
