@@ -1,0 +1,66 @@
+"""`modes`: Which way of speculation pays on this target? All that its unit and runtime can run, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from hilsim.commands.arguments import Commands, add_scenario, overrides_of, whole
+from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+
+EXAMPLES = """examples:
+  %(prog)s orin_8295
+  %(prog)s eagle_8775 --acceptance eagle-llama-3.1-8b/sharegpt --batch 8
+"""
+
+
+def add_arguments(commands: Commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "modes", help="which way of speculation pays: all that the target's unit and runtime can run, side by side",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_scenario(parser)
+    parser.add_argument(
+        "--batch", metavar="N", type=whole(1, 64), default=1,
+        help="also the speed-up of so many sequences computed together (1)",
+    )  # fmt: skip
+    add_outputs(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run every mode and print them. Raises `InputError`, `CompileError` or `PlacementError`, all of them status 2."""
+    from hilsim.describe.cross_checks import require_simulated
+    from hilsim.progress import counting
+    from hilsim.runs.evaluate import load_fitting
+    from hilsim.show.comparison import draw_policies
+    from hilsim.show.modes import acceptance_of, as_records, render, speedup_of, verdict
+    from hilsim.show.table import Table, terminal
+    from hilsim.study.modes import compare_modes, modes_of
+
+    require_outputs(options)
+    setup = load_fitting(options.scenario, overrides_of(options))
+    require_simulated(setup, "modes")
+    count = len(list(modes_of(setup)))
+    results = list(counting("modes", compare_modes(setup, options.batch), count))
+    records = as_records(results, options.batch)
+    if options.json:
+        document = {
+            "scenario": setup.scenario.name,
+            "acceptance": acceptance_of(setup),
+            "verdict": verdict(results, setup),
+            "modes": records,
+        }
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        render(results, setup, options.batch, terminal())
+    ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
+    title = f"{setup.scenario.name}: {setup.target}"
+    write_outputs(
+        options,
+        lambda path, kind: draw_policies([one.record for one in ran if one.record], title, path, kind),
+        lambda file: Table.of(records).write_csv(file, 6),
+    )
+    return 0

@@ -1,0 +1,113 @@
+"""Ways of speculation on one target as a table, a picture and records: what each brings, and why others do not run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from hilsim.compiler.plan import Plan
+from hilsim.describe.setup import Setup
+from hilsim.show.compile import first_uses, refused_operators
+from hilsim.show.numbers import counted, duration, gibibytes
+from hilsim.show.sentences import EVEN
+from hilsim.show.table import Table
+from hilsim.study.modes import ModeResult
+
+
+def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
+    """One row a mode that ran, the fastest first."""
+    ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
+    columns = ["mode", "offered by", "speedup", "tok/round", "first clause", "memory", "energy", "compiles"]
+    if sequences > 1:
+        columns.insert(3, f"of {sequences} at once")
+    rows = []
+    for one in ran:
+        record = one.record
+        assert record is not None
+        clause = record["first_clause_p50_ms"]
+        row: list[Any] = [
+            one.mode.choice.name,
+            ", ".join(one.runtimes) or "any",
+            f"{record['speedup']:.2f}",
+            record["tokens_per_round"] if one.mode.drafting else None,
+            None if clause is None else duration(clause),
+            gibibytes(one.memory_bytes),
+            f"{record['energy_j']:.0f} J",
+            "; ".join(compile_note(plan) for plan in one.plans) or "no rules",
+        ]
+        if sequences > 1:
+            row.insert(3, None if one.at_once is None else f"{one.at_once:.2f}")
+        rows.append(row)
+    return Table(columns, rows, left=2)
+
+
+def speedup_of(one: ModeResult) -> float:
+    """The speed-up of a mode that ran."""
+    assert one.record is not None
+    return float(one.record["speedup"])
+
+
+def compile_note(plan: Plan) -> str:
+    """What the compiler did with a part, in a few words."""
+    refused, rewritten = refused_operators(plan), len(first_uses(plan))
+    words = [plan.outcome]
+    words += [counted(rewritten, "rewrite")] if rewritten else []
+    words += [f"refused {', '.join(refused)}"] if refused else []
+    return ", ".join(words)
+
+
+def verdict(results: Sequence[ModeResult], setup: Setup) -> str:
+    """Speculate or not, and how, in one sentence."""
+    ran = [one for one in results if one.record and one.mode.drafting]
+    if not ran:
+        return "Do not speculate: no mode runs on this target."
+    best = max(ran, key=speedup_of)
+    name, gain = best.mode.choice.name, speedup_of(best)
+    text = acceptance_of(setup)
+    if gain > 1 + EVEN:
+        return f"Speculate: {name} is the fastest, {gain:.2f} times the target alone, with {text}."
+    if gain >= 1 - EVEN:
+        return f"It makes no difference: {name}, the fastest mode, is at {gain:.2f} of the target alone, with {text}."
+    return f"Do not speculate: {name}, the fastest mode, is at {gain:.2f} of the target alone, with {text}."
+
+
+def acceptance_of(setup: Setup) -> str:
+    """Whose acceptance the modes were run with."""
+    if setup.profile is not None:
+        return f"the acceptance of {setup.profile.title}"
+    return (
+        "the acceptance of the stand-in models" if setup.scenario.logits.source != "synthetic" else "a given acceptance"
+    )
+
+
+def as_records(results: Sequence[ModeResult], sequences: int) -> list[dict[str, Any]]:
+    """Every mode as a record for JSON and CSV; those that do not run have a reason alone."""
+    return [
+        {
+            "mode": one.mode.choice.name,
+            "drafting": one.mode.drafting or "none",
+            "runtimes": " ".join(one.runtimes),
+            **{name: (one.record or {}).get(name) for name in KEYS},
+            "memory_bytes": one.memory_bytes or None,
+            "sequences": sequences,
+            "speedup_of_sequences": one.at_once,
+            "compile": "; ".join(compile_note(plan) for plan in one.plans),
+            "set": " ".join(f"--set '{override}'" for override in one.mode.choice.overrides),
+            "why_not": one.why,
+        }
+        for one in results
+    ]
+
+
+KEYS = ("speedup", "tokens_per_round", "first_clause_p50_ms", "request_mean_ms", "energy_j", "claim")
+
+
+def render(results: Sequence[ModeResult], setup: Setup, sequences: int, console: Console) -> None:
+    """The table, the modes that do not run, and the verdict."""
+    modes_table(results, sequences).print(console)
+    for one in results:
+        if one.why:
+            console.print(f"not here, {one.mode.choice.name}: {one.why}", style="dim", soft_wrap=True)
+    console.print(f"\n{verdict(results, setup)}", soft_wrap=True)
