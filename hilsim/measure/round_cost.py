@@ -41,7 +41,7 @@ ALTERNATE = ("sync", "adaptive", "prompt_lookup", "tree")
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurningPoint:
     """A quantity at hand, and where it would have to be for the verdict to turn; None where nothing of it suffices."""
 
     at_hand: float
@@ -60,8 +60,8 @@ class RoundCost:
     count: int
     unit: str
     drafted: int
-    acceptance: Turn | None
-    verify_ms: Turn | None
+    acceptance: TurningPoint | None
+    verify_ms: TurningPoint | None
 
     @property
     def break_even(self) -> float:
@@ -109,17 +109,17 @@ def round_cost(baseline: Trace, speculative: Trace, seed: int) -> RoundCost | No
         count,
         unit,
         drafted,
-        acceptance_turn(tokens, round_ns / step_ns, drafted) if len(drafting) >= MOST * len(rounds) else None,
-        verify_turn(speculative, rounds, tokens * step_ns - round_ns),
+        turning_acceptance(tokens, round_ns / step_ns, drafted) if len(drafting) >= MOST * len(rounds) else None,
+        turning_verify(speculative, rounds, tokens * step_ns - round_ns),
     )
 
 
-def acceptance_turn(tokens: float, needed: float, drafted: int) -> Turn:
+def turning_acceptance(tokens: float, needed: float, drafted: int) -> TurningPoint:
     """The chance of a draft that makes the tokens at hand, and the one that makes those needed."""
-    return Turn(chance_of(tokens, drafted), chance_of(needed, drafted) if needed <= drafted + 1 else None)
+    return TurningPoint(chance_of(tokens, drafted), chance_of(needed, drafted) if needed <= drafted + 1 else None)
 
 
-def verify_turn(trace: Trace, rounds: Sequence[Round], to_spare_ns: float) -> Turn | None:
+def turning_verify(trace: Trace, rounds: Sequence[Round], to_spare_ns: float) -> TurningPoint | None:
     """The mean verify, and the one with which a round has nothing `to_spare_ns` over plain steps any more."""
     verifies = [span.end_ns - span.start_ns for span in trace.spans if span.kind == "verify"]
     singles = [closed.single_ns for closed in rounds if closed.drafted]
@@ -127,7 +127,7 @@ def verify_turn(trace: Trace, rounds: Sequence[Round], to_spare_ns: float) -> Tu
         return None
     mean_ns = sum(verifies) / len(verifies)
     even_ns = mean_ns + to_spare_ns * len(rounds) / len(verifies)
-    return Turn(mean_ns / NS_PER_MS, even_ns / NS_PER_MS if even_ns >= sum(singles) / len(singles) else None)
+    return TurningPoint(mean_ns / NS_PER_MS, even_ns / NS_PER_MS if even_ns >= sum(singles) / len(singles) else None)
 
 
 def answers_of(trace: Trace) -> list[list[Round]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hilsim.describe.policy import Sync
 from hilsim.describe.setup import Setup
-from hilsim.measure.round_cost import SHARE, Turn, round_cost
+from hilsim.measure.round_cost import SHARE, TurningPoint, round_cost
 from hilsim.show.numbers import counted, duration
 from hilsim.sim.trace import Trace
 from hilsim.study.steps import best_fewer
@@ -39,14 +39,14 @@ def break_even(
         "pays": found.pays,
         "drafted_a_round": found.drafted,
         "turned_by": {
-            "acceptance": turn(found.acceptance),
-            "verify_ms": turn(found.verify_ms),
+            "acceptance": as_json(found.acceptance),
+            "verify_ms": as_json(found.verify_ms),
             "draft_tokens": None if fewer is None else {"needed": fewer[0], "speedup": fewer[1]},
         },
     }
 
 
-def turn(found: Turn | None) -> dict[str, float | None] | None:
+def as_json(found: TurningPoint | None) -> dict[str, float | None] | None:
     """A quantity at hand, and where the verdict turns."""
     return None if found is None else {"at_hand": found.at_hand, "needed": found.needed}
 

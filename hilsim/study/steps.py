@@ -50,7 +50,7 @@ class Steps:
 
     def speedup_by_position(self, conditional: Sequence[float]) -> float:
         """The same where a draft's chance, once all before it were accepted, differs by its position."""
-        standing = list(accumulate(conditional[: self.drafted], mul))
+        standing: list[float] = list(accumulate(conditional[: self.drafted], mul))
         round_ms = self.drafted * self.draft_ms + standing[-1] * self.catch_up_ms + self.verify_ms + self.link_ms
         return (1 + sum(standing)) * self.target_ms / round_ms
 
