@@ -14,7 +14,7 @@ other. The interval is the middle 90 %. Step times are taken as they are.
 What would turn it, each of the three alone:
 
 - acceptance: the chance of a draft at which so many drafts a round make the tokens of the break-even (`chance_of`),
-  for policies that draft in most rounds;
+  where nothing overlaps and most rounds draft;
 - verify: the mean time of a verify at which the tokens at hand break even, where nothing overlaps with it; it is never
   below a plain step, as no pass of several rows is;
 - fewer drafted tokens: `study/steps.py`.
@@ -36,7 +36,8 @@ from hilsim.units import NS_PER_MS
 RESAMPLES = 2000
 SHARE = 0.9
 MOST = 0.8  # of the rounds draft: of answers that are not very short all but the last, which may have one token left
-# Policies that wait for each verify before they go on: only of them does a cheaper verify shorten the round by as much.
+# Policies that wait for each verify before they go on: only of them does a cheaper verify shorten the round by as much,
+# and does a round that is accepted whole bring one token more than it drafts.
 ALTERNATE = ("sync", "adaptive", "prompt_lookup", "tree")
 
 
@@ -98,7 +99,7 @@ def round_cost(baseline: Trace, speculative: Trace, seed: int) -> RoundCost | No
         return None
     tokens = sum(map(later_tokens, ours)) / len(rounds)
     low, high, count, unit = interval_of_tokens(speculative.requests, deliveries(speculative), seed)
-    drafting = [closed for closed in rounds if closed.drafted]
+    drafting, alternate = [closed for closed in rounds if closed.drafted], speculative.policy in ALTERNATE
     drafted = round(sum(closed.depth for closed in drafting) / len(drafting)) if drafting else 0
     return RoundCost(
         step_ns / NS_PER_MS,
@@ -109,8 +110,10 @@ def round_cost(baseline: Trace, speculative: Trace, seed: int) -> RoundCost | No
         count,
         unit,
         drafted,
-        turning_acceptance(tokens, round_ns / step_ns, drafted) if len(drafting) >= MOST * len(rounds) else None,
-        turning_verify(speculative, rounds, tokens * step_ns - round_ns),
+        turning_acceptance(tokens, round_ns / step_ns, drafted)
+        if alternate and len(drafting) >= MOST * len(rounds)
+        else None,
+        turning_verify(speculative, rounds, tokens * step_ns - round_ns) if alternate else None,
     )
 
 
@@ -123,7 +126,7 @@ def turning_verify(trace: Trace, rounds: Sequence[Round], to_spare_ns: float) ->
     """The mean verify, and the one with which a round has nothing `to_spare_ns` over plain steps any more."""
     verifies = [span.end_ns - span.start_ns for span in trace.spans if span.kind == "verify"]
     singles = [closed.single_ns for closed in rounds if closed.drafted]
-    if trace.policy not in ALTERNATE or not verifies or not singles:
+    if not verifies or not singles:
         return None
     mean_ns = sum(verifies) / len(verifies)
     even_ns = mean_ns + to_spare_ns * len(rounds) / len(verifies)
