@@ -58,8 +58,8 @@ def validate_speculation(options: argparse.Namespace) -> int:
 
     beside = {"--plot": options.plot, "--errors": options.errors, "--leave-out": options.leave_out}
     if others := [name for name, value in beside.items() if value]:
-        found = f"{', '.join(others)} beside it"
-        raise InputError([Fault("--speculation", "", found, "none of them", "Run validate twice.")])
+        names = f"{', '.join(others)} beside it"
+        raise InputError([Fault("--speculation", "", names, "none of them", "Run validate twice.")])
     require_fitting(options)
     if options.table is not None:
         require_place(options.table, "--table")

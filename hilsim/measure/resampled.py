@@ -79,20 +79,15 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
     rounds = deliveries(run)
     times = times_ms(instants_of(records, rounds))
     joules = joules_by_request(run, records, chips, link)
-    conversations: dict[int, list[int]] = {}
-    for place, record in enumerate(records):
-        conversations.setdefault(record.conversation, []).append(place)
-    grouped = (
-        list(conversations.values()) if len(conversations) >= FEWEST else [[place] for place in range(len(records))]
-    )
+    clusters, unit = clusters_of(records)
 
     def array(values: Sequence[float]) -> Floats:
         return np.array(values, dtype=np.float64)
 
     return Requests(
         headline_numbers(baseline, ours, chips, link),
-        tuple(np.array(places, dtype=np.int64) for places in grouped),
-        "conversations" if len(conversations) >= FEWEST else "requests",
+        clusters,
+        unit,
         array([ms(one.finished_ns - one.arrived_ns) for one in (alone[record.number] for record in records)]),
         times["request_latency_ms"],
         times["time_to_first_token_ms"],
@@ -101,6 +96,16 @@ def requests_of(baseline: Trace, ours: Trace | None, chips: dict[str, Chip], lin
         array([joules[record.number] for record in records]),
         None if ours is None else speculation(ours)["mean_acceptance_length"],
     )  # fmt: skip
+
+
+def clusters_of(records: Sequence[RequestRecord]) -> tuple[tuple[npt.NDArray[np.int64], ...], str]:
+    """Places of the records that are drawn whole, and what they are: conversations, or requests where these are few."""
+    conversations: dict[int, list[int]] = {}
+    for place, record in enumerate(records):
+        conversations.setdefault(record.conversation, []).append(place)
+    few = len(conversations) < FEWEST
+    grouped = [[place] for place in range(len(records))] if few else list(conversations.values())
+    return tuple(np.array(places, dtype=np.int64) for places in grouped), "requests" if few else "conversations"
 
 
 def joules_by_request(

@@ -33,6 +33,7 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
+from hilsim.show.break_even import break_even
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
@@ -82,6 +83,7 @@ def document(
         "baseline": timing(baseline, setup.chips, setup.link),
         "speedup": 1.0,
         "lossless": None,
+        "break_even": None,
         "memory": {
             chip: {
                 "peak_bytes": peak(chip, speculative or baseline),
@@ -102,6 +104,8 @@ def document(
         found["speedup"] = speedup(baseline, speculative)
         found["lossless"] = lossless(setup, baseline, speculative)
         found["assumptions"] += exports_held_against(setup)
+        conditional = found["speculative"]["conditional_acceptance"]
+        found["break_even"] = break_even(setup, baseline, speculative, conditional)
         found["notes"] += acceptance_notes(setup, found["speculative"])
         if (crossed := hidden_states(setup, speculative)) is not None:
             found["hidden_states"] = crossed

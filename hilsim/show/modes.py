@@ -19,7 +19,7 @@ from hilsim.study.modes import ModeResult
 def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
     """One row a mode that ran, the fastest first."""
     ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
-    columns = ["mode", "offered by", "speedup", "tok/round", "first clause", "memory", "energy", "compiles"]
+    columns = ["mode", "offered by", "speedup", "tok/round", "even at", "first clause", "memory", "energy", "compiles"]
     if sequences > 1:
         columns.insert(3, f"of {sequences} at once")
     rows = []
@@ -32,6 +32,7 @@ def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
             ", ".join(one.runtimes) or "any",
             f"{record['speedup']:.2f}",
             record["tokens_per_round"] if one.mode.drafting else None,
+            one.break_even,
             None if clause is None else duration(clause),
             gibibytes(one.memory_bytes),
             f"{record['energy_j']:.0f} J",
@@ -90,6 +91,7 @@ def as_records(results: Sequence[ModeResult], sequences: int) -> list[dict[str, 
             "drafting": one.mode.drafting or "none",
             "runtimes": " ".join(one.runtimes),
             **{name: (one.record or {}).get(name) for name in KEYS},
+            "break_even_tokens_per_round": one.break_even,
             "memory_bytes": one.memory_bytes or None,
             "sequences": sequences,
             "speedup_of_sequences": one.at_once,

@@ -14,6 +14,7 @@ from rich.text import Text
 from hilsim.describe.backend import SIMULATED
 from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
+from hilsim.show.break_even import break_even_sentence
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
@@ -72,6 +73,9 @@ def render(document: Block, console: Console) -> None:
             page.paragraph(hidden_sentence(document["hidden_states"]), 2)
         losses(page, document, speculative)
         held_against(page, document)
+    if document.get("break_even") is not None:
+        page.title("does it pay", "tokens a round at which it breaks even, and those of this run")
+        page.paragraph(Text(break_even_sentence(document["break_even"]), "bold"), 2)
     if document.get("lossless") is not None:
         page.title("lossless")
         sentence, good = lossless_sentence(document["lossless"])

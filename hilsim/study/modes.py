@@ -23,6 +23,7 @@ from hilsim.describe.drafting import ONE_PASS, level_passes, passes
 from hilsim.describe.policy import PromptLookup, Suffix, Sync, Tree
 from hilsim.describe.runtime import Drafting, Runtime
 from hilsim.describe.setup import Setup
+from hilsim.measure.round_cost import round_cost
 from hilsim.runs.evaluate import Refused, load_variant, run_variant
 from hilsim.study.grids import ALONE, Choice, policy
 from hilsim.study.steps import CACHED
@@ -47,6 +48,7 @@ class ModeResult:
     mode: Mode
     runtimes: tuple[str, ...]
     record: Record | None = None
+    break_even: float | None = None  # tokens a round that are as fast as plain decoding
     memory_bytes: int = 0
     plans: tuple[Plan, ...] = ()
     at_once: float | None = None
@@ -112,11 +114,12 @@ def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -
     if isinstance(traces, Refused):
         return ModeResult(mode, runtimes, why=traces.reason)
     assert isinstance(variant, Setup)
-    record = record_of(mode.choice, variant, *traces)
+    record, cost = record_of(mode.choice, variant, *traces), round_cost(*traces, variant.scenario.seed)
     return ModeResult(
         mode,
         runtimes,
         record,
+        None if cost is None or mode.drafting is None else cost.break_even,
         ledgers(variant)[variant.target.chip.name].used_bytes,
         tuple(plans_of(variant).values()),
         speedup_at_once(variant, record["tokens_per_round"], sequences) if sequences > 1 else None,
