@@ -17,7 +17,7 @@ from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.messages import Messages
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from hilsim.study.sweeps import with_link, with_rate
+from hilsim.study.what_ifs import with_link, with_rate
 
 MATTERS = 0.05
 SLOWEST, FASTEST = 1e3, 1e15  # B/s, of a serial line and of no link at all

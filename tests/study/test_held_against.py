@@ -27,8 +27,8 @@ from hilsim.show.run import held_against
 from hilsim.show.sentences import faster_export_sentence, rows_sentences, wanted_sentence
 from hilsim.sim.messages import Messages
 from hilsim.study.rows_over_link import MATTERS, replayed_speedup, rows_over_link
-from hilsim.study.sweeps import with_link, with_rate
 from hilsim.study.wanted import over_faster_exports, wanted
+from hilsim.study.what_ifs import with_link, with_rate
 from tests.scenes import shipped, table_setup
 
 ROWS = ("accept=ratio", "payload=full_rows", "sampling={temperature: 1.0}")
