@@ -26,7 +26,8 @@ from hilsim.show.plots.placements import draw_break_even
 from hilsim.show.table import Table
 from hilsim.study.break_even import break_even, shipped_ratios
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import SweepPoint, load_drafting, with_link
+from hilsim.study.sweeps import SweepPoint, load_drafting
+from hilsim.study.what_ifs import with_link
 from scripts.arguments import answer, asked, numbers, question, single
 
 RATIOS = "0.01,0.02,0.05,0.1,0.2,0.3,0.5,0.7"

@@ -256,20 +256,20 @@ def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) 
 
 
 def held_against(setup: Setup, outcome: RunPair, sources: Sources | None) -> dict[str, Any]:
-    """What the speed-up owes to the link, what a wanted one takes, and what a faster export of the target leaves of it.
-
-    Without `sources`, as where boards were measured, nothing is replayed.
+    """What the speed-up owes to the link, what a wanted one takes, and what a faster export of the target leaves of it:
+    as far as a scenario has these. Without `sources`, as where boards were measured, nothing is replayed.
     """
     from hilsim.study import rows_over_link, wanted
 
     rows = rows_over_link.rows_over_link(setup, outcome, sources)
     aim = None if sources is None else wanted.wanted(setup, outcome, sources)
     exports = [] if sources is None else wanted.over_faster_exports(setup, outcome, sources)
-    return {
-        "rows_over_link": None if rows is None else asdict(rows),
-        "wanted": None if aim is None else asdict(aim),
+    found: dict[str, Any] = {
+        "rows_over_link": rows and asdict(rows),
+        "wanted": aim and asdict(aim),
         "faster_exports": [asdict(export) for export in exports],
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:

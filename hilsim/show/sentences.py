@@ -107,7 +107,7 @@ def rows_sentences(found: dict[str, Any], speedup: float) -> list[str]:
     without, ours = f"{found['speedup_without_link']:.2f}", f"{speedup:.2f}"
     gain = f"the same {ours}" if without == ours else f"{without} instead of {ours}"
     if found["least_bytes_s"] is None:
-        rest = f"at no rate would {link} come within {matters} of that, as a message takes too long whatever its bytes"
+        rest = f"no rate of {link} makes the difference between more and less than {matters} of that"
     else:
         rest = f"{link} costs more than {matters} of that below {byte_count(found['least_bytes_s'])}/s"
     return [*sentences, f"Over a link that takes no time the speedup is {gain}; {rest}."]

@@ -11,7 +11,8 @@ from hilsim.describe.setup import Setup
 from hilsim.runs.evaluate import Refused, load_variant
 from hilsim.study.grids import draft_places, drafts_for
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import LENGTH, Place, SweepPoint, crossing, over_acceptances, with_draft_step
+from hilsim.study.sweeps import LENGTH, Place, SweepPoint, crossing, over_acceptances
+from hilsim.study.what_ifs import with_draft_step
 
 
 def break_even(

@@ -9,7 +9,8 @@ from hilsim.describe.setup import Setup
 from hilsim.progress import counting
 from hilsim.runs.evaluate import Refused, load_variant
 from hilsim.study.grids import GREEDY, GUMBEL, RATIO_ROWS, RATIO_TOP_K
-from hilsim.study.sweeps import Place, Rows, SweepPoint, best_length, crossing, with_link
+from hilsim.study.sweeps import Place, Rows, SweepPoint, best_length, crossing
+from hilsim.study.what_ifs import with_link
 
 COLD = ("sampling={temperature: 0.0}", "accept=greedy", "payload=token_ids")
 

@@ -43,7 +43,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up of several sequences."""
+    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up of a batch."""
 
     mode: Mode
     runtimes: tuple[str, ...]
@@ -127,7 +127,7 @@ def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -
 
 
 def speedup_at_once(setup: Setup, tokens: float, sequences: int) -> float | None:
-    """Steady rounds of `sequences` against plain steps of as many; None where rounds differ in length or cross a link."""
+    """Steady rounds of a batch against plain steps of it; None where rounds differ in length or cross a link."""
     policy, context = setup.scenario.policy, setup.scenario.context_tokens
     if setup.link is not None or policy.name == "target_only":
         return None

@@ -6,9 +6,9 @@ from which on it does not is looked for by replays over the scenario's own link,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hilsim.describe.acceptance import least
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speedup
@@ -17,19 +17,19 @@ from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.messages import Messages
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from hilsim.study.sweeps import with_link, with_rate
+from hilsim.study.what_ifs import with_link, with_rate
 
 MATTERS = 0.05
 SLOWEST, FASTEST = 1e3, 1e15  # B/s, of a serial line and of no link at all
-HALVINGS = 13  # leave a rate known to 0.4 %
+CLOSE, MOST_SECANTS = 1e-4, 12
 
 
 @dataclass(frozen=True)
 class RowsOverLink:
     """Bytes of one run; shares are of the time that its messages were under way, and of its rounds after the first.
 
-    `speedup_without_link` is over a link whose messages take no time. `least_bytes_s` is None where no rate is enough,
-    because messages take too long whatever their bytes; both are None where boards were measured, not simulated.
+    `speedup_without_link` is over a link whose messages take no time. `least_bytes_s` is None where no rate is enough
+    (messages take too long whatever their bytes) or any is; both are None where boards were measured, not simulated.
     """
 
     link: str
@@ -67,22 +67,40 @@ def rows_over_link(setup: Setup, outcome: RunPair, sources: Sources | None) -> R
         return found
     without = replayed_speedup(with_link(setup, FASTEST, 0.0), outcome, sources)
 
-    def over(share: float) -> float:
-        return replayed_speedup(with_rate(setup, rate_of(share)), outcome, sources)
+    def slowed(seconds_a_byte: float) -> float:
+        """How many times as long as without a link the answers take over one of this rate."""
+        return without / replayed_speedup(with_rate(setup, 1 / seconds_a_byte), outcome, sources)
 
-    share = least(over, (1 - MATTERS) * without, HALVINGS)
-    rate = None if share is None else rate_of(share)
-    return replace(found, speedup_without_link=without, least_bytes_s=rate)
+    slowest = reaching(slowed, 1 / (1 - MATTERS), 1 / setup.link.rate.si)
+    return replace(found, speedup_without_link=without, least_bytes_s=None if slowest is None else 1 / slowest)
+
+
+def reaching(value: Callable[[float], float], level: float, first: float) -> float | None:
+    """Where a function that rises from 0 on reaches a level, by secants: one that is straight is met at once.
+
+    `first` is a place to begin with. None where it is above the level everywhere, or below it however far one goes.
+    """
+    low, high = 1 / FASTEST, first
+    under, over = value(low), value(high)
+    if under >= level:
+        return None
+    while over < level:
+        if high > 1 / SLOWEST:
+            return None
+        low, under, high = high, over, 8 * high
+        over = value(high)
+    for _ in range(MOST_SECANTS):
+        place = low + (level - under) / (over - under) * (high - low)
+        found = value(place)
+        if abs(found - level) <= CLOSE:
+            return place
+        low, under, high, over = (place, found, high, over) if found < level else (low, under, place, found)
+    return place
 
 
 def rounds_after_the_first(trace: Trace) -> Parts:
     """What all rounds but the one that makes an answer's first token were spent on."""
     return added(parts for _, rounds in requests_in_parts(trace) for closed, parts in rounds if closed.number)
-
-
-def rate_of(share: float) -> float:
-    """A rate in B/s, so far along the way from the slowest to the fastest by ratio."""
-    return SLOWEST * float((FASTEST / SLOWEST) ** share)
 
 
 def replayed_speedup(setup: Setup, outcome: RunPair, sources: Sources) -> float:

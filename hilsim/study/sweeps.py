@@ -1,7 +1,7 @@
 """Grids over one scenario: every point a setup with its numbers, or the reason why it cannot run.
 
-Loading a scenario validates, compiles and places it; what needs none of that again (a policy, a chance of acceptance,
-a link's figures, an artificial draft) is changed in the setup that was loaded.
+Loading a scenario validates, compiles and places it; what needs none of that again (a policy, a chance of acceptance; a
+link's figures and an artificial draft by `what_ifs.py`) is changed in the setup that was loaded.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.describe.acceptance import acceptance_of
-from hilsim.describe.figure import Figure
 from hilsim.describe.policy import Policy, Sync
-from hilsim.describe.scenario import Synthetic, TableTimer
+from hilsim.describe.scenario import Synthetic
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, ScenarioError
 from hilsim.progress import counting
@@ -180,29 +179,3 @@ def with_acceptance(variant: Setup | Refused, acceptance: float) -> Setup | Refu
         return variant
     logits = Synthetic(source="synthetic", acceptance=acceptance)
     return replace(variant, scenario=variant.scenario.model_copy(update={"logits": logits}))
-
-
-def with_link(setup: Setup, bytes_s: float, latency_s: float) -> Setup:
-    """The setup over a link of such a rate and one-way delay, and with no other cost of a message."""
-    assert setup.link is not None
-    latency = {"message_overhead": what_if(0.0, "s"), "propagation": what_if(latency_s, "s"), "jitter": None}
-    return with_rate(replace(setup, link=setup.link.model_copy(update=latency)), bytes_s)
-
-
-def with_rate(setup: Setup, bytes_s: float) -> Setup:
-    """The setup over its own link at another rate."""
-    assert setup.link is not None
-    return replace(setup, link=setup.link.model_copy(update={"rate": what_if(bytes_s, "B/s")}))
-
-
-def what_if(value: float, unit: str) -> Figure:
-    """A figure that is tried out."""
-    return Figure(value=value, unit=unit, kind="assumed", source="what-if")
-
-
-def with_draft_step(setup: Setup, step_ms: float) -> Setup:
-    """The setup with a draft that takes so long for a token, whatever it is, and no time to read."""
-    assert setup.draft is not None
-    table = TableTimer(prefill={"1000000": 0.0}, decode=step_ms, verify={"2": step_ms}, source="what-if")
-    placement = setup.draft.placement.model_copy(update={"timer": table})
-    return replace(setup, draft=replace(setup.draft, placement=placement))

@@ -20,8 +20,9 @@ from hilsim.runs.replay import numbers_of
 from hilsim.study.closed_forms import sync_speedup
 from hilsim.study.rank_stability import drawn_for, rank_stability
 from hilsim.study.steps import steps_of
-from hilsim.study.sweeps import crossing, with_draft_step, with_length, with_link
+from hilsim.study.sweeps import crossing, with_length
 from hilsim.study.uncertainty import in_use
+from hilsim.study.what_ifs import with_draft_step, with_link
 
 PAPER = "scenarios/paper_table.yaml"  # times from a table, words by chance: nothing to compile and nothing to record
 SHORT = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=12")]

@@ -27,8 +27,8 @@ from hilsim.show.run import held_against
 from hilsim.show.sentences import faster_export_sentence, rows_sentences, wanted_sentence
 from hilsim.sim.messages import Messages
 from hilsim.study.rows_over_link import MATTERS, replayed_speedup, rows_over_link
-from hilsim.study.sweeps import with_link, with_rate
 from hilsim.study.wanted import over_faster_exports, wanted
+from hilsim.study.what_ifs import with_link, with_rate
 from tests.scenes import shipped, table_setup
 
 ROWS = ("accept=ratio", "payload=full_rows", "sampling={temperature: 1.0}")
@@ -83,7 +83,7 @@ def test_bytes_and_the_least_rate_are_those_of_paper_arithmetic(tmp_path: Path) 
     assert found.speedup_without_link == pytest.approx(600 / 260, rel=1e-6)
     for_bytes_s = (260 / (1 - MATTERS) - 260 - 12) / 2 / 1000
     block = 16 + 4 * (4 + 2 * entries)
-    assert found.least_bytes_s == pytest.approx(block / for_bytes_s, rel=0.006)
+    assert found.least_bytes_s == pytest.approx(block / for_bytes_s, rel=0.005)
     # All four messages fall into the two rounds, which begin at the delivery before them.
     assert found.share_of_rounds == pytest.approx(12 / (2 * 80 + 12), rel=1e-3)
 
@@ -110,7 +110,7 @@ def test_where_messages_take_too_long_no_rate_is_enough_and_token_ids_carry_no_r
     found = rows_over_link(setup, outcome, sources)
     assert found is not None
     assert found.least_bytes_s is None
-    assert "at no rate" in rows_sentences(vars(found), 1.5)[1]
+    assert "no rate of" in rows_sentences(vars(found), 1.5)[1]
     ids = ran(table_setup(tmp_path))
     assert rows_over_link(*ids) is None
     assert rows_over_link(setup, outcome, None) is not None, "without sources the run's own bytes are there"
@@ -153,7 +153,7 @@ def test_over_a_faster_export_the_target_alone_gains_all_of_its_speed() -> None:
     assert "2.66 times as fast as in w4 (1.59 to 2.66; assumed here" in text
     elsewhere = shipped("orin_8295_greedy", *given, "target.chip=iq-9075", "target.precision=w4a16")
     assert elsewhere.target.faster_exports == ()
-    assert held_against(setup, outcome, None) == {"rows_over_link": None, "wanted": None, "faster_exports": []}
+    assert held_against(setup, outcome, None) == {}
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
