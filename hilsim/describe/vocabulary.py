@@ -5,6 +5,8 @@ an id of the target's that the draft lacks is never proposed, one of the draft's
 accept rules stay exact, as a token without mass in the draft's distribution is the target's own affair. An id that
 means one text here and another there parts them where it is in use: an ordinary piece of text, or a mark that a prompt
 has or that ends an answer. Reserved marks that nothing uses may differ.
+
+Live stand-ins that this parts are paired by text: an id of the draft's is what the target has of the same text.
 """
 
 from __future__ import annotations
@@ -67,14 +69,29 @@ class VocabularyPair:
         if parting := self.parting(used):
             first = parting[0]
             moved = self.moved(first)
-            found = (
-                f"{len(parting)} ids in use that mean another text than to the target: {self.by_text(parting)}{moved}"
-            )
+            found = f"{len(parting)} ids in use that mean another text than to the target: {self.named(parting)}{moved}"
             return [Fault(file, place, found, "the same text for every id that is in use", remedy)]
         if len(self.unlike) + len(self.draft_only) >= len(self.draft.texts):
             found = f"a tokenizer of {len(self.draft.texts)} entries, none of them the target's"
             return [Fault(file, place, found, f"ids of the target's ({len(self.target.texts)} entries)", remedy)]
         return []
+
+    def by_text(self, entries: int, drafts: int) -> dict[int, int]:
+        """The draft's id of every token of the target that both have, by text: token-level intersection.
+
+        As Timor et al. 2502.05202 (TLI) and vLLM's PR 38174. Of the target's ids those below `entries` count, of the
+        draft's those below `drafts`; marks are held against marks, pieces of text against pieces of text.
+        """
+        theirs: dict[tuple[str, bool], int] = {}
+        for token, text in sorted(self.draft.texts.items()):
+            if token < drafts:
+                theirs.setdefault((spelled(text), token in self.draft.added), token)
+        found: dict[int, int] = {}
+        for token, text in sorted(self.target.texts.items()):
+            key = (spelled(text), token in self.target.added)
+            if token < entries and key in theirs:
+                found[token] = theirs.pop(key)  # an id of the draft stands for one of the target
+        return found
 
     def moved(self, token: int) -> str:
         """Where the target's text of an id is in the draft's tokenizer, if it is elsewhere."""
@@ -82,29 +99,32 @@ class VocabularyPair:
         other = next((index for index, one in self.draft.texts.items() if one == text), None)
         return "" if other is None else f"; {text!r} is {token} to the target and {other} to the draft"
 
-    def by_text(self, tokens: Iterable[int]) -> str:
+    def named(self, tokens: Iterable[int]) -> str:
         """The first few ids with what they are to each."""
         listed = list(tokens)
-        named = []
+        words = []
         for token in listed[:SHOWN]:
             ours, theirs = self.target.texts.get(token), self.draft.texts.get(token)
             both = f"{ours!r} to the target, {theirs!r} to the draft"
-            named.append(f"{token} ({both if None not in (ours, theirs) else repr(ours or theirs)})")
-        return ", ".join(named) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
+            words.append(f"{token} ({both if None not in (ours, theirs) else repr(ours or theirs)})")
+        return ", ".join(words) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
     def notes(self) -> list[str]:
         """Notes on a pair whose vocabularies differ."""
         found = []
         if self.unlike:
             unused = "none is in a prompt or ends an answer, and the draft proposes none"
-            found.append(f"Ids of reserved names that differ: {self.by_text(self.unlike)}; {unused}.")
+            found.append(f"Ids of reserved names that differ: {self.named(self.unlike)}; {unused}.")
         if self.target_only:
-            found.append(
-                f"Ids of the target that the draft lacks, and never proposes: {self.by_text(self.target_only)}."
-            )
+            found.append(f"Ids of the target that the draft lacks, and never proposes: {self.named(self.target_only)}.")
         if self.draft_only:
-            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.by_text(self.draft_only)}.")
+            found.append(f"Ids of the draft that the target lacks, and is never sent: {self.named(self.draft_only)}.")
         return found
+
+
+def spelled(text: str) -> str:
+    """A piece of text with the space before a word as SentencePiece marks it; byte-level tokenizers write another."""
+    return text.replace("\u0120", "\u2581")
 
 
 def compared(target: Tokens, draft: Tokens) -> VocabularyPair:

@@ -48,7 +48,9 @@ class Packed:
         config, columns = self.config, self.columns
         if len(tokens) == 0:
             return self.cos.new_zeros(0, columns.entries)
-        if columns.limit is not None:
+        if columns.ids is not None:
+            tokens = torch.from_numpy(columns.reading)[tokens.clamp(max=columns.entries)]
+        elif columns.limit is not None:
             tokens = torch.where(tokens < columns.limit, tokens, columns.unknown)
         x = F.embedding(tokens, self.embedding)
         width, head_dim, queries = (config.hidden_size,), config.head_dim, config.heads
@@ -68,7 +70,9 @@ class Packed:
             gate, up = layer.gate_up(torch.rms_norm(x, width, layer.mlp_norm, config.rms_eps)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         x = x if wanted is None else x[wanted]
-        rows = self.head(torch.rms_norm(x, width, self.norm, config.rms_eps))[:, : columns.entries]
+        rows = self.head(torch.rms_norm(x, width, self.norm, config.rms_eps))[:, : columns.width]
+        if columns.ids is not None:
+            rows = rows[:, torch.from_numpy(columns.places)]
         if columns.never:
             rows[:, list(columns.never)] = float(NEVER)
         return rows

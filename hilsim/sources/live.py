@@ -382,7 +382,7 @@ class LiveSource:
         key = (role, conversation)
         if key not in self._readers:
             compute = self.computes.get(role) or self._passes(role)
-            self._readers[key] = Reader(compute, self.stand_ins.columns[role].entries, lambda: self._passes(role))
+            self._readers[key] = Reader(compute, self.stand_ins.columns[role].width, lambda: self._passes(role))
         return self._readers[key]
 
     def _passes(self, role: str) -> Passes:

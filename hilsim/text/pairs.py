@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +28,38 @@ class CommonVocabulary:
     never: tuple[int, ...] = ()  # among these entries, ids that are never proposed
     limit: int | None = None  # ids from here on it does not know; None where it knows all that there are
     unknown: int = 0
+    ids: tuple[int, ...] | None = None  # of another vocabulary: its own id for each entry, 0 for those it lacks
+
+    @property
+    def width(self) -> int:
+        """How many logits of its own rows count."""
+        return self.entries if self.ids is None else max(self.ids) + 1
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Where in its own rows the entries are."""
+        return np.arange(self.entries) if self.ids is None else np.array(self.ids)
+
+    @cached_property
+    def reading(self) -> npt.NDArray[np.int64]:
+        """What it reads for each entry, and last for all beyond them."""
+        table = np.append(self.places, self.unknown)
+        table[list(self.never)] = self.unknown
+        return table
 
     def masked(self, row: Row) -> Row:
-        """A row without the ids that are never proposed."""
-        if not self.never:
+        """A row of its `width` logits as the entries, without mass for those that are never proposed."""
+        if not self.never and self.ids is None:
             return row
-        row = row.copy()
+        row = row.copy() if self.ids is None else row[self.places]
         row[list(self.never)] = NEVER
         return row
 
     def read(self, tokens: Sequence[int]) -> Sequence[int]:
         """Tokens as the role can read them."""
+        if self.ids is not None:
+            own: list[int] = self.reading[np.minimum(tokens, self.entries)].tolist()
+            return own
         if self.limit is None:
             return tokens
         return [token if token < self.limit else self.unknown for token in tokens]
@@ -83,9 +105,15 @@ def matched(
         pair = compared(tokens["target"], tokens["draft"])
         ends = {end for one in tokenizers.values() for end in one.end_tokens}
         used = ends | set(prompts()) if pair.unlike else ends
-        found.faults += pair.faults(file, "draft.stand_in", used)
-        found.columns["draft"] = proposed(pair, sizes, unknown_of(tokenizers["draft"], sizes["draft"]))
-        found.notes += pair.notes() + substitute(found.columns["draft"], pair)
+        faults, unknown = pair.faults(file, "draft.stand_in", used), unknown_of(tokenizers["draft"], sizes["draft"])
+        common = pair.by_text(sizes["target"], sizes["draft"]) if faults else {}
+        if common:
+            found.columns["draft"] = translated(common, unknown)
+            found.notes.append(other_vocabulary(pair, len(common), unknown))
+        else:
+            found.faults += faults
+            found.columns["draft"] = proposed(pair, sizes, unknown)
+            found.notes += pair.notes() + substitute(found.columns["draft"], pair)
     return found
 
 
@@ -101,6 +129,22 @@ def proposed(pair: VocabularyPair, sizes: Mapping[str, int], unknown: int) -> Co
     entries = max((token + 1 for token, both in enumerate(shared) if both), default=1)
     never = tuple(token for token in range(entries) if not shared[token])
     return CommonVocabulary(entries, never, sizes["draft"] if sizes["target"] > sizes["draft"] else None, unknown)
+
+
+def translated(common: Mapping[int, int], unknown: int) -> CommonVocabulary:
+    """A draft's columns where its vocabulary is another: `common` are its ids by the target's."""
+    entries = max(common) + 1
+    never = tuple(token for token in range(entries) if token not in common)
+    return CommonVocabulary(entries, never, None, unknown, tuple(common.get(token, 0) for token in range(entries)))
+
+
+def other_vocabulary(pair: VocabularyPair, common: int, unknown: int) -> str:
+    """A note on a draft of another vocabulary."""
+    text = pair.draft.texts.get(unknown, "")
+    return (
+        f"The draft has another vocabulary: {common} of its {len(pair.draft.texts)} tokens are also the target's, by "
+        f"their text. It proposes these alone, and reads the target's other tokens as {unknown} ({text!r})."
+    )
 
 
 def unknown_of(tokenizer: ChatTokenizer, size: int) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hilsim.describe.conversation import Conversation
 from hilsim.describe.load import load_setup
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
@@ -30,14 +31,17 @@ from hilsim.sampling.logits import require_finite
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.live import LiveSource, load_stand_ins
-from hilsim.text.tokenizer import load_tokenizer
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import CorpusDialogue, Tokens, read_dialogues, stream
+from hilsim.training.head_acceptance import HeadAcceptance, measured, table
+from hilsim.training.heads import FOLDER, HEADS
 from hilsim.training.recipe import DRAFTS, ENTRIES, FULL, TARGET, mean_loss
 
 SCENARIO = DATA / "scenarios" / "orin_8295.yaml"
 TEMPERATURES = (0.0, 0.7)
 PARTS = ("in", "shift")
 DRAFTED = 5
+HEAD_DIALOGUES, HEAD_TEMPERATURES = 12, (0.0, 1.0)
 
 
 INTRODUCTION = """\
@@ -64,16 +68,27 @@ ACCEPTANCE = """
 rejection counts as drafted. `shift` is accepted more often than `in` although its loss is higher: on services that it
 never saw the target tends to fall back on stock phrases, which are easy to draft.
 """
+HEADED = """
+## Draft heads
+
+Small networks over the target's hidden states (`heads/`; hilsim/networks/draft_head.py has the formulas). Conditional
+acceptance of the first, second, ... of {drafted} drafted tokens, in chains, over {dialogues} test dialogues of part
+`in`: greedy at temperature 0, by the ratio rule at 1. One more token a round is the target's own. `eagle3` proposes the
+{entries:,} most frequent tokens alone. `medusa` and `block` propose all of a round in one pass.
+
+"""
 MADE = """
 ## How they were made
 
 `python -m hilsim train --out DIR` trains all of it from seed 1: a byte-level BPE tokenizer of {entries:,} entries; the
 target on {epochs} passes over the corpus (`corpus/train.jsonl.gz`); then all three drafts at once, on {share} % of the
 corpus and {spoken:,} tokens that the target itself wrote, against the target's distributions (forward KL, weight 0.7)
-and the tokens (0.3). Loss curves: `training-target.csv` and `training-drafts.csv`; the columns `train_i` and `valid_i`
-are smoothed training loss and validation loss of network i (drafts in the order 2m, 0.8m, 0.2m; their training loss
-is the mixed one; seconds are wall time). The shipped run took 46 minutes for the target on two cores that were shared
-with other work, 2 for its text and 21 for the drafts on one core.
+and the tokens (0.3); then all draft heads at once, on the {spoken:,} tokens alone (forward KL at every drafted token,
+over their own output as in a round). Loss curves: `training-target.csv`, `training-drafts.csv`, `training-heads.csv`;
+the columns `train_i` and `valid_i` are smoothed training loss and validation loss of network i (drafts in the order 2m,
+0.8m, 0.2m, their training loss the mixed one; heads in the order {heads}; seconds are wall time).
+The shipped run took 46 minutes for the target on two cores that were shared with other work, 2 for its text and 21 for
+the drafts on one core, and MINUTES for the heads.
 
 ## Licence
 
@@ -112,8 +127,22 @@ def write_card(models: Path, dialogues: int, notify: Notify) -> None:
             for name in DRAFTS:
                 found[name, part, temperature] = measure(models, name, asked, temperature)
                 notify(f"{name}, {part}, temperature {temperature:g}: {found[name, part, temperature]}")
+    heads = measured_heads(models, networks[TARGET], tokenizer, notify)
     with written(models / "README.md") as path:
-        path.write_text(card(networks, losses, found, dialogues), encoding="utf-8")
+        path.write_text(card(networks, losses, found, heads, dialogues), encoding="utf-8")
+
+
+def measured_heads(models: Path, target: Network, tokenizer: ChatTokenizer, notify: Notify) -> list[HeadAcceptance]:
+    """Every draft head under `models`, at both temperatures."""
+    dialogues = read_dialogues(DATA / "models/corpus/test.jsonl.gz", "in")[:HEAD_DIALOGUES]
+    asked = [Conversation(one.id, tuple(turn.text for turn in one.turns if turn.role == "user")) for one in dialogues]
+    found = []
+    for kind in HEADS:
+        for temperature in HEAD_TEMPERATURES:
+            one = measured(models / FOLDER / kind, target, tokenizer, asked, temperature, DRAFTED)
+            found.append(one)
+            notify(f"{kind} head, temperature {temperature:g}: {one.tokens_a_round:.2f} tokens a round")
+    return found
 
 
 def measure(models: Path, draft: str, asked: list[CorpusDialogue], temperature: float) -> MeasuredAcceptance:
@@ -178,6 +207,7 @@ def card(
     networks: dict[str, Network],
     losses: dict[tuple[str, str], float],
     found: dict[tuple[str, str, float], MeasuredAcceptance],
+    heads: list[HeadAcceptance],
     dialogues: int,
 ) -> str:
     """The card as Markdown."""
@@ -202,4 +232,13 @@ def card(
         )
     share = round(100 * FULL.distilled_corpus_share)
     spoken = FULL.spoken_rows * FULL.spoken_tokens
-    return "\n".join([*lines, MADE.format(entries=ENTRIES, epochs=FULL.target.epochs, share=share, spoken=spoken)])
+    lines += [*head_lines(heads), MADE.format(
+        entries=ENTRIES, epochs=FULL.target.epochs, share=share, spoken=spoken, heads=", ".join(HEADS),
+    )]  # fmt: skip
+    return "\n".join(lines)
+
+
+def head_lines(heads: list[HeadAcceptance]) -> list[str]:
+    """The card's part on draft heads."""
+    entries = HEADS["eagle3"].entries or ENTRIES
+    return [HEADED.format(drafted=DRAFTED, dialogues=HEAD_DIALOGUES, entries=entries).rstrip("\n"), "", *table(heads)]

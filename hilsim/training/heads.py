@@ -7,6 +7,7 @@ the one before it, as a token is of use only where those before it are accepted 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from hilsim.describe.drafting import HeadKind
 from hilsim.networks.draft_head import CLASSES, BlockHead, DraftHead, HeadConfig, MedusaHead, RunningHead
 from hilsim.networks.network import KVCache, Network, RowLayout
+from hilsim.progress import Notify
 from hilsim.training.corpus import Tokens
-from hilsim.training.fitting import initialise
+from hilsim.training.fitting import Schedule, fit, initialise
 
 Proposed = Iterator[tuple[Tensor, Tensor]]  # logits (batch, some, entries), and after which positions they are
 
@@ -34,6 +36,37 @@ HEADS: dict[HeadKind, HeadConfig] = {
     "medusa": HeadConfig("medusa", LAST, layers=0, positions=5),
     "block": HeadConfig("block", FUSED, layers=2, intermediate_size=384, positions=8),
 }
+
+
+def trained_heads(
+    target: Network,
+    text: list[Tokens],
+    valid: list[Tokens],
+    schedule: Schedule,
+    bfloat16: bool,
+    seed: int,
+    work: Path,
+    notify: Notify,
+) -> list[DraftHead]:
+    """Heads of all kinds for a target, trained side by side on the same text."""
+    heads = [head_for(config, target, text, seed + index) for index, config in enumerate(HEADS.values())]
+    for head in heads:
+        notify(f"{head.config.kind} head: {head.parameter_count:,} parameters")
+    draws, checks = (torch.Generator().manual_seed(seed + number) for number in range(2))
+
+    def losses(batch: Tensor) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            return head_losses(heads, target, batch[:, :-1], draws)
+
+    @torch.no_grad()
+    def validate() -> list[float]:
+        most = target.config.max_positions
+        found = [head_losses(heads, target, torch.from_numpy(tokens[:most])[None], checks) for tokens in valid]
+        means: list[float] = torch.tensor(found).mean(0).tolist()
+        return means
+
+    fit(FOLDER, heads, losses, text, schedule, seed=seed, work=work, validate=validate)
+    return heads
 
 
 def head_for(config: HeadConfig, target: Network, text: list[Tokens], seed: int) -> DraftHead:
@@ -69,12 +102,12 @@ def loss_of(proposed: Proposed, wanted: Tensor) -> Tensor:
 
 
 def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Forward KL, nats a token, from the target's log-probabilities (batch, tokens, entries).
+    """Forward KL, nats a token, from the target's log-probabilities, both (..., tokens, entries).
 
     At temperature 1 it bounds total variation (Pinsker), and 1 - TV is the acceptance rate.
     """
-    own = logits.float().flatten(0, 1).log_softmax(-1)
-    return F.kl_div(own, wanted.flatten(0, 1), reduction="batchmean", log_target=True)
+    own = logits.float().flatten(0, -2).log_softmax(-1)
+    return F.kl_div(own, wanted.flatten(0, -2), reduction="batchmean", log_target=True)
 
 
 def drafted(head: DraftHead, states: Tensor, tokens: Tensor, draws: torch.Generator) -> Proposed:

@@ -24,7 +24,7 @@ from hilsim.progress import Notify
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.corpus import Tokens, read_dialogues, stream
 from hilsim.training.fitting import Schedule, fit, initialise, round_to_half
-from hilsim.training.heads import FOLDER, HEADS, head_for, head_losses
+from hilsim.training.heads import FOLDER, HEADS, divergence, trained_heads
 from hilsim.training.vocabulary import save_tokenizer, train_tokenizer
 
 ENTRIES = 2048
@@ -69,7 +69,6 @@ class Recipe:
     spoken_rows: int
     spoken_tokens: int
     distilled_corpus_share: float
-    heads_corpus_share: float
     valid_dialogues: int
     bfloat16: bool
 
@@ -82,7 +81,6 @@ FULL = Recipe(
     spoken_rows=1024,
     spoken_tokens=256,
     distilled_corpus_share=0.55,
-    heads_corpus_share=0.04,
     valid_dialogues=40,
     bfloat16=True,
 )
@@ -94,7 +92,6 @@ QUICK = Recipe(
     spoken_rows=16,
     spoken_tokens=32,
     distilled_corpus_share=0.5,
-    heads_corpus_share=0.1,
     valid_dialogues=4,
     bfloat16=False,
 )
@@ -178,34 +175,8 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, not
         )
         for name, draft in zip(DRAFTS, drafts, strict=True):
             finish(name, draft)
-    if not all((out / FOLDER / name / WEIGHTS).is_file() for name in HEADS):
-        text = sequences[: int(len(sequences) * recipe.heads_corpus_share)] + list(spoken)
-        heads = [head_for(config, target, text, seed + 20 + index) for index, config in enumerate(HEADS.values())]
-        for head in heads:
-            notify(f"{head.config.kind} head: {head.parameter_count:,} parameters")
-        draws, checks = (torch.Generator().manual_seed(seed + 20 + number) for number in range(2))
-
-        def losses_of_heads(batch: Tensor) -> list[Tensor]:
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-                return head_losses(heads, target, batch[:, :-1], draws)
-
-        @torch.no_grad()
-        def validation_losses() -> list[float]:
-            rows_of_text = [torch.from_numpy(ids)[None] for ids in valid]
-            found = [head_losses(heads, target, tokens, checks) for tokens in rows_of_text]
-            return torch.tensor(found).mean(0).tolist()
-
-        fit(
-            FOLDER,
-            heads,
-            losses_of_heads,
-            text,
-            recipe.heads,
-            seed=seed + 20,
-            work=work,
-            validate=validation_losses,
-        )
-        for head in heads:
+    if not all((out / FOLDER / kind / WEIGHTS).is_file() for kind in HEADS):
+        for head in trained_heads(target, list(spoken), valid, recipe.heads, recipe.bfloat16, seed + 20, work, notify):
             round_to_half(head)
             save_draft_head(head, out / FOLDER / head.config.kind)
     for log in (f"{TARGET}.csv", "drafts.csv", f"{FOLDER}.csv"):
@@ -214,13 +185,9 @@ def train(corpus: Path, out: Path, work: Path, *, seed: int, recipe: Recipe, not
 
 
 def distillation_loss(logits: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
-    """Forward KL from the target's log-probabilities (tokens, vocabulary), mixed with the text's own tokens.
-
-    Forward KL at temperature 1 bounds total variation (Pinsker), and 1 - TV is the acceptance rate.
-    """
-    own = logits.float().flatten(0, 1).log_softmax(-1)
-    divergence = F.kl_div(own, wanted, reduction="batchmean", log_target=True)
-    return DISTILLED_SHARE * divergence + (1.0 - DISTILLED_SHARE) * F.nll_loss(own, labels.flatten())
+    """Forward KL from the target's log-probabilities (tokens, vocabulary), mixed with the text's own tokens."""
+    labelled = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+    return DISTILLED_SHARE * divergence(logits, wanted) + (1.0 - DISTILLED_SHARE) * labelled
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from hilsim.describe.decoding import (
     Accept,
@@ -27,6 +28,7 @@ from hilsim.describe.decoding import (
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.vocabulary import Tokens, compared
 from hilsim.errors import CheckpointError
+from hilsim.measure.metrics import speculation
 from hilsim.networks.checkpoint import load_network, save_network
 from hilsim.networks.network import Network, NetworkConfig
 from hilsim.places import CODE as PROJECT
@@ -36,7 +38,7 @@ from hilsim.sampling.logits import Logits
 from hilsim.sim.run import simulate
 from hilsim.sources.live import LiveSource, StandIns, load_stand_ins
 from hilsim.sources.transcript import TranscriptSource
-from hilsim.text.pairs import CommonVocabulary
+from hilsim.text.pairs import CommonVocabulary, translated
 from hilsim.text.tokenizer import load_tokenizer
 from hilsim.training.fitting import initialise, round_to_half
 from tests.scenes import shipped
@@ -57,6 +59,7 @@ SHAPES = {
     "the last id is not the draft's": CommonVocabulary(3),
     "a hole": CommonVocabulary(4, (1,)),
     "both": CommonVocabulary(3, (0,)),
+    "other ids": CommonVocabulary(4, (1,), ids=(3, 0, 0, 2)),
 }
 
 
@@ -68,7 +71,7 @@ class Narrow(Table):
         self.columns = columns
 
     def draft_row(self, conversation: int, tokens: Sequence[int], verified: int) -> Logits:
-        return self.columns.masked(super().draft_row(conversation, tokens, verified)[: self.columns.entries])
+        return self.columns.masked(super().draft_row(conversation, tokens, verified)[: self.columns.width])
 
 
 CASES = [(*rules, "both") for rules in RULES] + [(*RULES[0], shape) for shape in SHAPES if shape != "both"]
@@ -241,6 +244,98 @@ def test_a_prompt_of_an_id_beyond_the_head_is_refused(tmp_path: Path) -> None:
     config.write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=r"id 2048 \('\[PAD\]'\) in a prompt"):
         load_stand_ins(shipped("orin_8295", *overrides))
+
+
+# Another vocabulary: token-level intersection.
+
+
+def test_tokens_are_matched_by_text_and_marks_by_marks() -> None:
+    """Spaces as both kinds of tokenizer mark them; an id of the draft stands for one of the target alone."""
+    ours = Tokens({0: "\u0120go", 1: "a", 2: "b", 3: "</s>", 4: "c", 5: "\u2581go"}, frozenset({3}))
+    theirs = Tokens({0: "b", 1: "\u2581go", 2: "</s>", 3: "a", 9: "c"}, frozenset())
+    pair = compared(ours, theirs)
+    assert pair.faults("file", "place", ())
+    assert pair.by_text(6, 9) == {0: 1, 1: 3, 2: 0}
+    columns = translated(pair.by_text(6, 9), unknown=2)
+    assert (columns.entries, columns.width, columns.never) == (3, 4, ())
+    assert columns.masked(np.array([5, 6, 7, 8], np.float32)).tolist() == [6, 8, 5]
+    assert list(columns.read([0, 1, 2, 3, 4])) == [1, 3, 0, 2, 2]
+
+
+def renumbered(folder: Path, dropped: int = 0) -> Path:
+    """The same network and tokenizer with its ordinary ids in reverse; the texts of some are others in the draft."""
+    twin = speaker(folder, 2048, 2, {})
+    first, new = 300, list(range(2048))
+    new[first:] = reversed(new[first:])
+    tensors = load_file(twin / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = tensors[name][new].contiguous()
+    save_file(tensors, twin / "model.safetensors", metadata={"format": "pt"})
+    document = json.loads((twin / "tokenizer.json").read_text())
+    vocabulary = document["model"]["vocab"]
+    document["model"]["vocab"] = {text: new[token] for text, token in vocabulary.items()}
+    if dropped:
+        marks = {f"<other {number}>": number for number in range(2048 - dropped, 2048)}
+        kept = {text: token for text, token in document["model"]["vocab"].items() if token < 2048 - dropped}
+        document["model"]["vocab"] = kept | marks
+        pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in document["model"]["merges"]]
+        whole = [pair for pair in pairs if {*pair, "".join(pair)} <= {*kept}]
+        document["model"]["merges"] = whole
+    (twin / "tokenizer.json").write_text(json.dumps(document))
+    return twin
+
+
+def twins(folder: Path, dropped: int) -> list[str]:
+    places = {"target": speaker(folder / "t", 2048, 2, {}), "draft": renumbered(folder / "d", dropped)}
+    few = ["networks=[]", "workload.count=2", "workload.max_turns=2", "workload.max_new_tokens=12"]
+    told = [f"{role}.stand_in={place}" for role, place in places.items()]
+    return [*few, *told, "context_tokens=256", "logits.dtype=float64"]
+
+
+def test_the_target_itself_under_other_ids_is_always_accepted(tmp_path: Path) -> None:
+    overrides = twins(tmp_path, 0)
+    setup = shipped("orin_8295", *overrides)
+    stand_ins = load_stand_ins(setup)
+    assert "2048 of its 2048 tokens are also the target's" in " ".join(stand_ins.notes)
+    trace = simulate(setup, source_of(stand_ins, overrides))
+    assert speculation(trace)["draft_acceptance_rate"] == 1.0
+
+
+@pytest.mark.parametrize("rules", [[], RATIO], ids=["greedy", "ratio"])
+def test_a_draft_of_another_vocabulary_tells_the_targets_text(rules: list[str], tmp_path: Path) -> None:
+    overrides = [*twins(tmp_path, 900), *rules]
+    setup = shipped("orin_8295", *overrides)
+    stand_ins = load_stand_ins(setup)
+    lacking = set(stand_ins.columns["draft"].never) | set(range(stand_ins.columns["draft"].entries, 2048))
+    assert len(lacking) == 900
+    proposed: set[int] = set()
+
+    class Watched(LiveSource):
+        def draft(self, *asked: Any) -> Any:
+            found = super().draft(*asked)
+            proposed.update(found.tokens)
+            return found
+
+    source = source_of(stand_ins, overrides)
+    source.__class__ = Watched
+    spoken = answers(simulate(setup, source))
+    assert spoken == answers(simulate(setup, source_of(stand_ins, overrides), TargetOnly(name="target_only")))
+    assert not proposed & lacking
+    assert {token for answer in spoken for token in answer} & lacking
+
+
+def test_a_recording_of_another_vocabulary_tells_what_the_live_pair_tells(tmp_path: Path) -> None:
+    overrides = [*twins(tmp_path, 900), *RATIO]
+    setup = shipped("orin_8295", *overrides)
+    stand_ins = load_stand_ins(setup)
+    replayed = simulate(setup, TranscriptSource(record_stand_ins(setup, stand_ins, 8), stand_ins.tokenizer))
+    assert answers(replayed) == answers(simulate(setup, source_of(stand_ins, overrides)))
+
+
+def test_a_vocabulary_without_a_token_in_common_is_refused() -> None:
+    pair = compared(Tokens({0: "a", 1: "b"}, frozenset()), Tokens({0: "x", 1: "y"}, frozenset()))
+    assert pair.by_text(2, 2) == {}
+    assert "2 ids in use" in pair.faults("file", "draft.stand_in", ())[0].found
 
 
 def test_a_draft_reads_what_it_lacks_as_its_unknown() -> None:
