@@ -55,15 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = workload_size(setup, options.requests, options.answer)
     given = [*options.set, *size.overrides()]
     chance = load_fitting(options.scenario, given)
-    assert chance.link is not None
-    slow = with_link(chance, chance.link.rate.si, options.latency / 1000)
-    links: dict[str, Setup | Refused] = {chance.link.name: chance, f"{options.latency:g} ms a message": slow}
-    if not chance.link.on_chip:
-        links = {"no link": load_variant(options.scenario, [*given, "link=ideal"]), **links}
+    own = "one memory" if chance.link is None else chance.link.name
+    links: dict[str, Setup | Refused] = {own: chance}
+    if chance.link is not None:
+        slow = with_link(chance, chance.link.rate.si, options.latency / 1000)
+        links[f"{options.latency:g} ms a message"] = slow
+        if not chance.link.on_chip:
+            links = {"no link": load_variant(options.scenario, [*given, "link=ideal"]), **links}
     points = break_even(links, options.ratios, options.acceptances, options.lengths)
     real = shipped_ratios(setup, options.scenario, options.set)
     ratios = (f"c {ratio:.3f}  {name}" for name, ratio in sorted(real.items(), key=lambda item: item[1]))
-    sentence = conclusion(points, steps_of(setup, 1).ratio, options.ratios, chance.link.name)
+    sentence = conclusion(points, steps_of(setup, 1).ratio, options.ratios, own)
     return answer(
         options, setup.scenario.name, [table_of(points, options.lengths), LEGEND, *ratios], points, sentence,
         partial(draw_break_even, points, real), by=["link"], more=("break_even", "closed_form"),
