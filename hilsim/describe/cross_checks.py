@@ -145,7 +145,8 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
             "policy",
             f"{policy.name}, with {placed.role} on {where}, whose graphs take no tree mask ({why})",
             "a chain of drafts, or a unit with tree_attention",
-            "Use sync or adaptive; or describe a chip of your own with tree_attention where your export has it.",
+            f"Use {'sync or adaptive' if policy.needs_draft else 'prompt_lookup or suffix'}; or describe a chip of "
+            "your own with tree_attention where your export has it.",
         )
     # The draft reads at most one level in a pass, and the last not at all.
     rows = policy.rows if placed.role == "target" else max((read for _, read in policy.shape.growth[:-1]), default=1)

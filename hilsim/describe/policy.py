@@ -181,8 +181,8 @@ class Tree(Speculative):
     name: Literal["tree"]
     branches: Children | None = Field(default=None, min_length=1, max_length=16)
     nodes: int | None = Field(default=None, ge=1, le=MOST_ROWS - 1)
-    top: int = Field(default=8, ge=1, le=16)
-    depth: int = Field(default=5, ge=1, le=16)
+    top: int | None = Field(default=None, ge=1, le=16)  # 8 where nodes are given alone
+    depth: int | None = Field(default=None, ge=1, le=16)  # 5
 
     @property
     def shape(self) -> TreeShape:
@@ -190,7 +190,7 @@ class Tree(Speculative):
         if self.branches is not None:
             return Branches(self.branches)
         assert self.nodes is not None
-        return BestNodes(self.nodes, self.top, self.depth)
+        return BestNodes(self.nodes, self.top or 8, self.depth or 5)
 
     @property
     def rows(self) -> int:
@@ -202,12 +202,14 @@ class Tree(Speculative):
         if (self.branches is None) == (self.nodes is None):
             found = "neither branches nor nodes" if self.branches is None else "branches and nodes"
             raise Misfit(f"a tree with {found}", "branches: [3, 2], or nodes: 31 with top and depth")
-        if self.branches is not None and self.model_fields_set & {"top", "depth"}:
+        if self.branches is not None and (self.top, self.depth) != (None, None):
             raise Misfit("top or depth with branches, which has them", "nodes with top and depth, or branches alone")
         if self.rows > MOST_ROWS:
             raise Misfit(f"branches {list(self.branches or ())} make {self.rows - 1} nodes", f"at most {MOST_ROWS - 1}")
-        if self.nodes is not None and self.nodes > (most := drawn(self.top, self.depth)):
-            raise Misfit(f"nodes {self.nodes} of a tree that grows {most}", f"at most {most}, or a larger top or depth")
+        if isinstance(shape := self.shape, BestNodes) and shape.nodes > (most := drawn(shape.top, shape.depth)):
+            raise Misfit(
+                f"nodes {shape.nodes} of a tree that grows {most}", f"at most {most}, or a larger top or depth"
+            )
         return self
 
 
@@ -232,9 +234,9 @@ class Lookahead(Speculative):
         return (self.window + self.guesses) * (self.ngram - 1)
 
     @property
-    def shape(self) -> BestNodes:
-        """What the verification branch holds at most."""
-        return BestNodes(self.guesses * (self.ngram - 1), self.guesses, self.ngram - 1)
+    def shape(self) -> Branches:
+        """What the verification branch holds at most: a chain a guess."""
+        return Branches((self.guesses, *[1] * (self.ngram - 2)))
 
     @model_validator(mode="after")
     def _small(self) -> Lookahead:

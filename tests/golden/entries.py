@@ -22,7 +22,13 @@ TRANSCRIPTS = {
     "this_computer": "shift-draft-0.8m-greedy",
     "two_agents": "shift-draft-0.8m-greedy",
 }
-UNPLANNED = ("losing", "target_on_orin", "tree")  # compile plans that only they need take long to make
+UNPLANNED = (
+    "lookahead_8797",
+    "losing",
+    "ssd_8elite",
+    "target_on_orin",
+    "tree",
+)  # compile plans that only they need take long to make
 # Changes of the first scenario that reach other policies, rules and options of the report.
 CHANGES = {
     "drafts_1": "--set policy.draft_tokens=1",

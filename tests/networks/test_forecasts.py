@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,15 @@ import pytest
 import torch
 
 from hilsim.errors import CheckpointError
+from hilsim.files import weights_digest
+from hilsim.networks.checkpoint import load_network
 from hilsim.networks.decoder import Decoder
 from hilsim.networks.forecasts import ForecastingDecoder, Forecasts, load_forecasts, save_forecasts
 from hilsim.networks.network import Embedding, Network, NetworkConfig
+from hilsim.places import DATA
+from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.training.corpus import read_dialogues, stream
+from hilsim.training.forecasts import PREFIX, QUICK, forecast_loss, train_forecasts
 from tests.networks.test_decoder import SHAPES, randomised
 
 TOKENS = [3, 1, 4, 1, 5]
@@ -123,7 +131,28 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path, change: object, wor
 
 def reshaped(folder: Path, prefix: object) -> None:
     """Another size in config.json than in the tensors."""
-    import json
-
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"prefix": prefix}))
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_leaves_the_target_alone(tmp_path: Path) -> None:
+    """A few steps from nothing learned; what is written is what was trained, and the target is not touched."""
+    torch.set_num_threads(1)
+    shutil.copytree(DATA / "models" / "target", tmp_path / "target")
+    before = weights_digest(tmp_path / "target")
+    train_forecasts(DATA / "models/corpus", tmp_path, tmp_path / "work", seed=1, recipe=QUICK, notify=print)
+    assert weights_digest(tmp_path / "target") == before
+    network = load_network(tmp_path / "target")
+    trained = load_forecasts(tmp_path / "ssd", network, tmp_path / "target")
+    text = torch.from_numpy(stream(read_dialogues(DATA / "models/corpus/valid.jsonl.gz")[:1], tokenizer())[0])[None]
+    with torch.no_grad():
+        first, last = (
+            float(forecast_loss(network, each, text, 16, torch.Generator().manual_seed(1)))
+            for each in (Forecasts(network.config, trained.tokens, PREFIX), trained)
+        )
+    assert last < first - 1
+
+
+def tokenizer() -> ChatTokenizer:
+    return load_tokenizer(DATA / "models" / "target")

@@ -173,6 +173,19 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
             assert differences(slow, mine, source, tables) == [], (policy, link, "between passes")
 
 
+@pytest.mark.parametrize(
+    "policy",
+    ["{name: cascade, draft_tokens: 4}", "{name: tree, branches: [2, 1]}", "{name: ssd, forecasts: models/ssd}",
+     "{name: lookahead, window: 2, ngram: 3, guesses: 2}", "{name: async}"],
+)  # fmt: skip
+def test_what_needs_events_is_refused_with_a_reason(policy: str) -> None:
+    setup = load_setup(ROOT / "scenarios/tree.yaml", [f"policy={policy}"])
+    assert (
+        refusal(setup, setup.scenario.policy)
+        == f"policy {setup.scenario.policy.name}, which needs the event simulation"
+    )
+
+
 def test_policies_of_one_setup_share_its_tables_and_another_setup_has_its_own() -> None:
     setup, tables = SETUPS["orin_8295"], Tables()
     words = synthetic_answers(setup)

@@ -123,8 +123,8 @@ def test_a_cascade_drafts_where_it_finds_nothing(tmp_path: Path) -> None:
             assert kinds[closed.number] == ["verify"]
             assert closed.end_ns - closed.start_ns == 60 * MS
         elif drafts:
-            told = 3 * ("prompt" in kinds[closed.number])
-            assert closed.end_ns - closed.start_ns == (told + 5 * drafts + 3 + 60 + 3) * MS
+            informed = 3 * ("prompt" in kinds[closed.number])
+            assert closed.end_ns - closed.start_ns == (informed + 5 * drafts + 3 + 60 + 3) * MS
     looked_up = [number for number, kind in kinds.items() if kind == ["verify"]]
     drafted = [number for number, kind in kinds.items() if "draft" in kind]
     assert any(number - 1 in looked_up for number in drafted)
