@@ -78,7 +78,7 @@ def compare(names: Sequence[str], given: Given, scenario: str | None, drafts: Se
 
 
 def convert(name: str, given: Given, out: Path, stated: Given) -> None:
-    """Any format in; a YAML profile, or a JSON one as checkpoints have it, out. `stated` is what the file leaves out."""
+    """Any format in; a YAML profile, or a JSON one as checkpoints have it, out. `stated` is what the file lacks."""
     update = {key: value for key, value in stated.items() if value is not None}
     profile = load(name, given).model_copy(update=update)
     if out.suffix == ".json":

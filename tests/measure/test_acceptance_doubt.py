@@ -103,6 +103,17 @@ def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     assert never.headline["speedup"] < own.headline["speedup"] < always.headline["speedup"]
 
 
+def test_a_lookup_supposes_the_acceptance_of_lookups() -> None:
+    """Prompt lookup finds its drafts in the text; under a published pair's acceptance luck decides about them."""
+    setup = shipped("target_alone", "policy={name: prompt_lookup, draft_tokens: 3}", "workload.count=2")
+    replay = AcceptanceReplay(setup, Sources(setup, remember=True))
+    found = {pair.name: replay.requests(pair) for pair in published_pairs(setup)}
+    chat, code = (found[f"n-gram-llama-3.1-8b/{text}"] for text in ("sharegpt", "code"))
+    assert chat is not None
+    assert code is not None
+    assert 1 < chat.tokens_a_round < code.tokens_a_round
+
+
 def test_resampling_every_request_once_gives_the_headline_back(tmp_path: Path) -> None:
     setup = table_setup(tmp_path, "workload.requests=7", "logits.acceptance=0.6")
     outcome = run_both(setup, Sources(setup))
