@@ -223,6 +223,9 @@ def profile_notes(setup: Setup, profile: AcceptanceProfile) -> list[str]:
         )
     else:
         found.append("No model was run, and the text is not real.")
+    own = setup.scenario.sampling.temperature
+    if profile.temperature is not None and profile.temperature != own:
+        found.append(f"The profile holds at temperature {profile.temperature:g}; the scenario samples at {own:g}.")
     return found + ([profile.notes] if profile.notes else [])
 
 

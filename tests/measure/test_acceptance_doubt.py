@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hilsim.describe.acceptance_profile import AcceptanceProfile, library
 from hilsim.describe.load import load_setup
 from hilsim.measure.metrics import deliveries, headline_numbers, speculation
 from hilsim.measure.resampled import requests_of
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
@@ -49,6 +51,15 @@ def test_chances_give_back_the_published_tokens_a_round(pair: AcceptanceProfile)
         assert tokens_of(chances, given.drafted) == pytest.approx(given.tokens_a_round, abs=1e-6)
     assert pair.source
     assert pair.kind in ("measured", "fitted")
+
+
+def test_every_file_of_the_library_is_read_and_names_where_it_is_from() -> None:
+    files = {file.stem for file in (PROJECT / "models" / "acceptance").glob("*.yaml")}
+    assert {pair.name.partition("/")[0] for pair in PAIRS} == files
+    page = (PROJECT / "docs" / "acceptance.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"eagle-[\w.-]+/\w+", page))
+    assert named
+    assert named <= {pair.name for pair in PAIRS}
 
 
 def test_a_constant_acceptance_is_found_again() -> None:

@@ -155,8 +155,12 @@ def test_every_answer_states_whose_acceptance_it_is(capsys: pytest.CaptureFixtur
     assert "llama-3.2-3b would answer with another text" in notes
     assert simulate_main(["paper_table", "--acceptance", EAGLE, "--plain", "--set", "workload.requests=2"]) == 0
     told = " ".join(capsys.readouterr().out.split())
+    assert "The profile holds at" not in told
     assert "Acceptance as of Llama-3.1-8B with EAGLE over ShareGPT conversations, measured." in told
     assert "the text is not real" in told
+    warm = ["--acceptance", "lamda-8b-lamda-137b/dialog-t1", "--plain", "--set", "workload.requests=2"]
+    assert simulate_main(["paper_table", *warm]) == 0
+    assert "holds at temperature 1; the scenario samples at 0" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
