@@ -35,6 +35,7 @@ def add_arguments(commands: Commands) -> None:
     convert.add_argument("profile", metavar="NAME|FILE", help="what to convert")
     convert.add_argument("--title", metavar="TEXT", help="target and drafter, where the file does not name them")
     convert.add_argument("--text", metavar="TEXT", help="over which text, where the file does not name it")
+    convert.add_argument("--drafter", choices=("model", "head", "lookup"), help="what drafted")
     convert.add_argument("--temperature", metavar="T", type=float, help="of the target")
     for one in (show, compare, convert):
         one.add_argument(
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.question == "compare":
         shown.compare(options.profiles, given_of(options), options.scenario, DRAFTS, as_json=options.json)
     elif options.question == "convert":
-        shown.convert(options.profile, given_of(options), options.out, options.title, options.text, options.temperature)
+        stated = {name: getattr(options, name) for name in ("title", "drafter", "text", "temperature")}
+        shown.convert(options.profile, given_of(options), options.out, stated)
     elif options.question == "transfer":
         if options.csv is not None:
             require_place(options.csv, "--csv")

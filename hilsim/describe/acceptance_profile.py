@@ -41,7 +41,7 @@ class WorkloadAcceptance(Record):
 class AcceptancePair(Named):
     """A pair of target and drafter. A `drafter` is a model of its own, a head of the target, or a lookup in text."""
 
-    drafter: Drafter
+    drafter: Drafter | None = None
     kind: Kind
     source: str = Field(min_length=3)
     notes: str = ""
@@ -75,7 +75,7 @@ class AcceptanceProfile(Record):
 
     name: str
     title: str
-    drafter: Drafter
+    drafter: Drafter | None = None
     text: str
     acceptance: float | Typed
     temperature: float | None = None

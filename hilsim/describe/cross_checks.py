@@ -191,9 +191,18 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
             yield Fault(file, place, found, "stand_in: boards read chains of tokens")
 
 
-def list_faults(scenario: Scenario, profile: AcceptanceProfile | None, file: str) -> Iterator[Fault]:
-    """Recorded rounds that are not those of requests known by their length; of conversations, a run finds that."""
+def acceptance_faults(scenario: Scenario, profile: AcceptanceProfile | None, file: str) -> Iterator[Fault]:
+    """Another kind of drafter, and recorded rounds that are not those of requests known by their length.
+
+    Of conversations the run finds that.
+    """
     workload, logits = scenario.workload, scenario.logits
+    looks_up = scenario.policy.name == "prompt_lookup"
+    drafter = None if profile is None or scenario.policy.name == "target_only" else profile.drafter
+    if profile is not None and drafter is not None and looks_up != (drafter == "lookup"):
+        found = f"policy {scenario.policy.name} with {profile.name}, the acceptance of a {drafter}"
+        expected = f"the acceptance of a {'lookup' if looks_up else 'model or a head'}"
+        yield Fault(file, "logits.file", found, expected, "What a round costs would be another drafter's.")
     if isinstance(logits, Synthetic):
         acceptance: float | Typed = logits.acceptance
     elif isinstance(logits, MeasuredAcceptance) and profile is not None:

@@ -12,7 +12,7 @@ from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
-from hilsim.describe.cross_checks import backend_faults, compile_faults, cross_faults, list_faults
+from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
 from hilsim.describe.digest import digest
 from hilsim.describe.head import head_for
 from hilsim.describe.link import Link
@@ -149,7 +149,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         faults += cross_faults(scenario, target, draft, link, name)
         roles = {placed.role: placed for placed in (target, draft) if placed is not None}
         faults += backend_faults(scenario, roles, name)
-        faults += list_faults(scenario, profile, name)
+        faults += acceptance_faults(scenario, profile, name)
         faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
     if faults or target is None:
         raise ScenarioError(faults)

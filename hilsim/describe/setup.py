@@ -148,7 +148,8 @@ class Setup(Shown):
             found["link"] = self.link.name
         policy = self.scenario.policy.model_dump(exclude_none=True, exclude={"name"})
         found["policy"] = ", ".join([self.scenario.policy.name, *(f"{key} {value}" for key, value in policy.items())])
-        found["logits"] = self.scenario.logits.source
+        whose = "" if self.profile is None else f" as of {self.profile.name}"
+        found["logits"] = f"{self.scenario.logits.source}{whose}"
         return found | ({"overrides": " ".join(self.overrides)} if self.overrides else {})
 
     @property

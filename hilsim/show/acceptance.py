@@ -77,11 +77,10 @@ def compare(names: Sequence[str], given: Given, scenario: str | None, drafts: Se
     print_side_by_side(profiles, drafts)
 
 
-def convert(name: str, given: Given, out: Path, title: str | None, text: str | None, temperature: float | None) -> None:
-    """Any format in; a YAML profile, or a JSON one as checkpoints have it, out."""
-    profile = load(name, given)
-    stated = {"title": title, "text": text, "temperature": temperature}
-    profile = profile.model_copy(update={key: value for key, value in stated.items() if value is not None})
+def convert(name: str, given: Given, out: Path, stated: Given) -> None:
+    """Any format in; a YAML profile, or a JSON one as checkpoints have it, out. `stated` is what the file lacks."""
+    update = {key: value for key, value in stated.items() if value is not None}
+    profile = load(name, given).model_copy(update=update)
     if out.suffix == ".json":
         write_json(out, json_of(profile))
     elif out.suffix in (".yaml", ".yml"):

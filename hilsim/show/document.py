@@ -232,9 +232,9 @@ def profile_notes(setup: Setup, profile: AcceptanceProfile) -> list[str]:
         )
     else:
         found.append("No model was run, and the text is not real.")
-    drafter = "lookup" if setup.scenario.policy.name == "prompt_lookup" else "model"
-    if (profile.drafter == "lookup") != (drafter == "lookup") and setup.scenario.policy.name != "target_only":
-        found.append(f"The profile's drafter is a {profile.drafter}; the scenario's policy drafts with a {drafter}.")
+    own = setup.scenario.sampling.temperature
+    if profile.temperature is not None and profile.temperature != own:
+        found.append(f"The profile holds at temperature {profile.temperature:g}; the scenario samples at {own:g}.")
     return found + ([profile.notes] if profile.notes else [])
 
 

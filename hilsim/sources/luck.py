@@ -57,10 +57,14 @@ class ByChance:
 
     def __init__(self, chances: Chances, seed: int):
         self.chances, self.seed = chances, seed
+        self._drawn: tuple[tuple[int, int], float] = (-1, -1), 0.0  # of the position last asked for
         self._easy: dict[int, list[bool]] = {}
 
     def stands(self, spot: Spot) -> bool:
-        return uniforms(self.seed, SYNTHETIC, spot.request, spot.position).accept < self.chance(spot)
+        at = (spot.request, spot.position)
+        if at != self._drawn[0]:
+            self._drawn = at, uniforms(self.seed, SYNTHETIC, *at).accept
+        return self._drawn[1] < self.chance(spot)
 
     def chance(self, spot: Spot) -> float:
         chance = self.chances

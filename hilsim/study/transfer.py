@@ -1,4 +1,4 @@
-"""How far acceptance carries from one kind of text to another: each kind is left out in turn, of own pairs as well."""
+"""How far acceptance carries from one kind of text to another: each kind left out in turn, one's own pair included."""
 
 from __future__ import annotations
 

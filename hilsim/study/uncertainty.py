@@ -33,6 +33,7 @@ from hilsim.describe.acceptance_profile import AcceptanceProfile
 from hilsim.describe.chip import Chip
 from hilsim.describe.figure import FACTORS, Figure, Record
 from hilsim.describe.figures import figures, with_figures
+from hilsim.describe.scenario import MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import Headline, deliveries, headline_numbers
 from hilsim.measure.resampled import Requests, requests_of
@@ -173,8 +174,10 @@ class AcceptanceReplay:
         """The requests under a pair's acceptance; None where one of them has no answer."""
         setup, ours = self.setup, self.outcome.speculative
         if pair is not None:
+            logits = MeasuredAcceptance(source="acceptance", file=pair.name)
+            as_of = replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}), profile=pair)
             luck = luck_by(pair.acceptance, setup.scenario.seed)
-            ours = simulate(setup, Supposed(self.sources.fresh("baseline"), self.texts, luck))
+            ours = simulate(as_of, Supposed(self.sources.fresh("baseline"), self.texts, luck))
         return requests_of(self.outcome.baseline, ours, setup.chips, setup.link)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hilsim.describe.acceptance_profile import AcceptanceProfile, library
 from hilsim.describe.load import load_setup
 from hilsim.measure.metrics import deliveries, headline_numbers, speculation
 from hilsim.measure.resampled import requests_of
+from hilsim.places import CODE as PROJECT
 from hilsim.runs.run import Sources, run_both
 from hilsim.show.uncertainty import as_json
 from hilsim.sim.run import simulate
@@ -49,6 +51,15 @@ def test_chances_give_back_the_published_tokens_a_round(pair: AcceptanceProfile)
         assert tokens_of(chances, given.drafted) == pytest.approx(given.tokens_a_round, abs=1e-6)
     assert pair.source
     assert pair.kind in ("measured", "fitted")
+
+
+def test_every_file_of_the_library_is_read_and_names_where_it_is_from() -> None:
+    files = {file.stem for file in (PROJECT / "models" / "acceptance").glob("*.yaml")}
+    assert {pair.name.partition("/")[0] for pair in PAIRS} == files
+    page = (PROJECT / "docs" / "acceptance.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"eagle-[\w.-]+/\w+", page))
+    assert named
+    assert named <= {pair.name for pair in PAIRS}
 
 
 def test_a_constant_acceptance_is_found_again() -> None:
@@ -101,6 +112,17 @@ def test_under_a_supposition_the_answers_stay_and_the_rounds_change() -> None:
     assert always.tokens.tolist() == own.tokens.tolist() == never.tokens.tolist()
     assert never.tokens_a_round == 1.0
     assert never.headline["speedup"] < own.headline["speedup"] < always.headline["speedup"]
+
+
+def test_a_lookup_supposes_the_acceptance_of_lookups() -> None:
+    """Prompt lookup finds its drafts in the text; under a published pair's acceptance luck decides about them."""
+    setup = shipped("target_alone", "policy={name: prompt_lookup, draft_tokens: 3}", "workload.count=2")
+    replay = AcceptanceReplay(setup, Sources(setup, remember=True))
+    found = {pair.name: replay.requests(pair) for pair in published_pairs(setup)}
+    chat, code = (found[f"n-gram-llama-3.1-8b/{text}"] for text in ("sharegpt", "code"))
+    assert chat is not None
+    assert code is not None
+    assert 1 < chat.tokens_a_round < code.tokens_a_round
 
 
 def test_resampling_every_request_once_gives_the_headline_back(tmp_path: Path) -> None:

@@ -26,20 +26,24 @@ RECORDED = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greed
 FEW = "workload.count=4"
 
 
+LOOKUP = "n-gram-llama-3.1-8b/code"
+
+
 def as_of(name: str | Path, *overrides: str, **given: object) -> Setup:
     """The first scenario with the acceptance of a real pair."""
     more = "".join(f", {key}: {value}" for key, value in given.items())
     return shipped("orin_8295", f"logits={{source: acceptance, file: {name}{more}}}", FEW, *overrides)
 
 
-POLICIES = (
-    "{name: target_only}", "{name: sync, draft_tokens: 5}", "{name: adaptive, rule: schedule, most: 12}",
-    "{name: pearl, draft_tokens: 4}", "{name: prompt_lookup, draft_tokens: 4}",
+PAIRED = (
+    (EAGLE, "{name: target_only}"), (EAGLE, "{name: sync, draft_tokens: 5}"),
+    (EAGLE, "{name: adaptive, rule: schedule, most: 12}"), (EAGLE, "{name: pearl, draft_tokens: 4}"),
+    ("llama-3.2-1b-llama-3.1-8b/mt-bench", "{name: sync, draft_tokens: 7}"),
+    (LOOKUP, "{name: prompt_lookup, draft_tokens: 4}"),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", [EAGLE, "llama-3.2-1b-llama-3.1-8b/mt-bench"])
+@pytest.mark.parametrize(("name", "policy"), PAIRED)
 def test_conversations_are_screened_as_events_tell_them(name: str, policy: str) -> None:
     setup = as_of(name, f"policy={policy}")
     answers = supposed_answers(setup, text_of(setup))
@@ -151,8 +155,12 @@ def test_every_answer_states_whose_acceptance_it_is(capsys: pytest.CaptureFixtur
     assert "llama-3.2-3b would answer with another text" in notes
     assert simulate_main(["paper_table", "--acceptance", EAGLE, "--plain", "--set", "workload.requests=2"]) == 0
     told = " ".join(capsys.readouterr().out.split())
+    assert "The profile holds at" not in told
     assert "Acceptance as of Llama-3.1-8B with EAGLE over ShareGPT conversations, measured." in told
     assert "the text is not real" in told
+    warm = ["--acceptance", "lamda-8b-lamda-137b/dialog-t1", "--plain", "--set", "workload.requests=2"]
+    assert simulate_main(["paper_table", *warm]) == 0
+    assert "holds at temperature 1; the scenario samples at 0" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +190,11 @@ def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixtu
             "chains of drafts",
         ),
         ((f"logits={{source: acceptance, file: {EAGLE}, drafted: 4}}",), "as a profile of the library has it"),
+        ((f"logits={{source: acceptance, file: {LOOKUP}}}",), "the acceptance of a lookup; expected"),
+        (
+            (f"logits={{source: acceptance, file: {EAGLE}}}", "policy={name: prompt_lookup, draft_tokens: 3}"),
+            "the acceptance of a head; expected the acceptance of a lookup",
+        ),
         ((f"logits={{source: acceptance, file: {EAGLE}, use: shuffled}}",), "one of 'replay', 'blocks', 'profile'"),
         (("logits={source: acceptance}",), "the key 'file'"),
     ],

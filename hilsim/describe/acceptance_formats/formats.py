@@ -114,7 +114,6 @@ def of_tool(file: Path, drafted: int | None) -> AcceptanceProfile:
     return AcceptanceProfile(
         name=file.name,
         title=found.title or f"the pair of {file.name}",
-        drafter="model",
         text=found.text or "text that the file does not name",
         acceptance=found.acceptance,
         temperature=found.temperature,

@@ -22,7 +22,7 @@ FEWER = 0.95  # rounds that draft less than this share of n_draft end early, by 
 
 def is_counts(logged: LoggedFile) -> bool:
     """Whether it is the end of `llama-speculative`."""
-    return {name for name, _ in COUNT.findall(logged.text)} >= {"drafted", "accept"}
+    return bool({name for name, _ in COUNT.findall(logged.text)} & {"drafted", "accept"})
 
 
 def read_counts(logged: LoggedFile) -> Found:

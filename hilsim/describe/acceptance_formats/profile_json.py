@@ -24,9 +24,10 @@ BLOCKS = ("dflash", "dspark")  # methods that draft a block anew for every numbe
 
 
 def is_profile(logged: LoggedFile) -> bool:
-    """Whether it has a key of such a profile."""
+    """Whether it has a key of such a profile, or a list of rates that lacks the word."""
     known = {CONDITIONAL, MARGINAL, "acceptance_length_histogram", "num_speculative_tokens"}
-    return bool(known & set(logged.first)) or "accept_length" in str(sorted(logged.first))
+    unnamed = any("accept" in key and "rate" in key and isinstance(logged.first[key], list) for key in logged.first)
+    return bool(known & set(logged.first)) or (unnamed and not any(key.startswith("spec_") for key in logged.first))
 
 
 def read(logged: LoggedFile) -> Found:
@@ -119,8 +120,9 @@ def named(data: object) -> str:
 def temperature_of(conditions: Mapping[str, Any]) -> float | None:
     """The temperature among the conditions, where it is one."""
     found = conditions.get("temperature")
-    known = isinstance(found, int | float) and not isinstance(found, bool)
-    return float(found) if known and 0 <= found <= 100 else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 100:
+        return None
+    return float(found)
 
 
 def written(profile: Mapping[str, Any], conditional: tuple[float, ...], histogram: Mapping[int, int]) -> dict[str, Any]:

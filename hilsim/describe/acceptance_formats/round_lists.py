@@ -21,7 +21,7 @@ from hilsim.describe.json_text import CUT
 
 KINDS = {"accepted": 0, "emitted": 1}  # how many of a round's count are the target's own
 EITHER = "accepted (drafted tokens that stood) or emitted (the target's own token among them)"
-NEAR = ("acc_len", "accept_len", "accepted_len", "acceptance_length", "accepted_length", "lengths", "tokens")
+NEAR = ("acc_len", "accept_len", "accepted_len", "acceptance_len", "accepted_tokens")
 
 
 def is_lists(logged: LoggedFile) -> bool:
