@@ -53,7 +53,7 @@ def speedup_of(one: ModeResult) -> float:
 def compile_note(plan: Plan) -> str:
     """What the compiler did with a part, in a few words."""
     refused, rewritten = refused_operators(plan), len(first_uses(plan))
-    words = [plan.outcome]
+    words: list[str] = [plan.outcome]
     words += [counted(rewritten, "rewrite")] if rewritten else []
     words += [f"refused {', '.join(refused)}"] if refused else []
     return ", ".join(words)

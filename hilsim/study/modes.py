@@ -20,7 +20,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import between_steps, timer_for
 from hilsim.describe.catalogue import described
 from hilsim.describe.drafting import ONE_PASS, level_passes, passes
-from hilsim.describe.policy import PromptLookup, Suffix, Sync, Tree
+from hilsim.describe.policy import Lookahead, PromptLookup, Ssd, Suffix, Sync, Tree
 from hilsim.describe.runtime import Drafting, Runtime
 from hilsim.describe.setup import Setup
 from hilsim.measure.round_cost import round_cost
@@ -160,7 +160,7 @@ def round_steps(setup: Setup, unread: int, sequences: int = 1) -> tuple[Sequence
             executed, rows = passes(head, policy.draft_tokens, unread), policy.draft_tokens + 1
         case PromptLookup() | Suffix():
             rows = policy.draft_tokens + 1
-        case _ if policy.trees:
+        case Lookahead() | Ssd():
             rows = policy.rows
         case _:
             return None

@@ -1,0 +1,157 @@
+"""Ways of speculation side by side: published signs from chip files and acceptance alone, rounds by hand, who offers what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hilsim.cost.timer import timer_for
+from hilsim.describe.setup import Setup
+from hilsim.runs.evaluate import load_variant
+from hilsim.runs.replay import run_of
+from hilsim.show.modes import verdict
+from hilsim.study.modes import Mode, ModeResult, compare_modes, modes_of, offered, round_steps, tried
+from tests.running import run_here
+from tests.scenes import PROJECT, shipped
+
+SHORT = "workload={requests: 3, prompt_tokens: 64, output_tokens: 64, clause_tokens: 8}"
+
+
+def placed(chip: str, unit: str, precision: str, model: str, tokens: float, drafted: int, *more: str) -> Setup:
+    """A target somewhere, whose drafts are accepted so that rounds of so many make so many tokens."""
+    return shipped(
+        "eagle_8775",
+        f"target={{model: {model}, chip: {chip}, unit: {unit}, precision: {precision}{''.join(more)}}}",
+        f"logits={{source: synthetic, acceptance: {{tokens_a_round: {tokens}, drafted: {drafted}}}}}",
+        SHORT,
+    )
+
+
+def result(setup: Setup, label: str, sequences: int = 1) -> ModeResult:
+    """One mode by its label."""
+    mode = next(one for one in modes_of(setup) if one.choice.name == label)
+    found = tried(setup, mode, (), sequences)
+    assert not found.why, found.why
+    return found
+
+
+def gain(setup: Setup, label: str) -> float:
+    """Its speed-up in a run."""
+    record = result(setup, label).record
+    assert record is not None
+    return float(record["speedup"])
+
+
+EAGLE3 = "EAGLE3, tree of 60"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chip", "precision", "alone", "eight"),
+    [
+        # Published for Qwen3-8B, about 4.2 tokens a round (TensorRT-Edge-LLM 0.9.0): INT4 1.56 and 0.5 to 0.8,
+        # NVFP4 3.4 and 1.15 to 1.8.
+        ("agx-orin-64gb", "w4", True, False),
+        ("agx-thor", "w4", True, False),
+        ("agx-thor", "nvfp4", True, True),
+    ],
+)
+def test_the_format_of_weights_decides_whether_a_tree_pays_in_a_batch(
+    chip: str, precision: str, alone: bool, eight: bool
+) -> None:
+    setup = placed(chip, "gpu", precision, "qwen3-8b", 4.2, 6)
+    found = result(setup, EAGLE3, 8)
+    assert found.record is not None
+    assert found.at_once is not None
+    assert (found.record["speedup"] > 1) is alone
+    assert (found.at_once > 1) is eight
+
+
+def test_multi_token_prediction_loses_on_a_small_model() -> None:
+    """Published for Qwen3.5-0.8B on Orin, INT4, 3 drafts and 2.19 tokens a round: slower than the target alone."""
+    assert gain(placed("agx-orin-64gb", "gpu", "w4", "qwen3.5-0.8b", 2.19, 3), "MTP, chain of 3") < 1
+
+
+def test_self_speculation_gains_what_is_published() -> None:
+    """SSD of Llama-3.2-3B in w4a16: 1.47 and 1.48 times on 8 Elite, 1.76 on Q-8750. Its acceptance is not published: at
+    two tokens a round, of three that branches of 3 and 2 can make, the gain is the published one."""
+    widths = ", widths: [1, 32, 128]"
+    setup = placed("snapdragon-8-elite", "npu", "w4a16", "llama-3.2-3b", 2.0, 2, widths)
+    even = result(setup, "SSD, branches 3 and 2").break_even
+    assert even is not None
+    assert 1.4 < 2.0 / even < 1.8
+
+
+def test_lookahead_loses_on_an_export_with_grouped_queries() -> None:
+    """SA8797P: 32 rows cost 2.30 plain steps of the quick export, so fewer tokens a pass lose, and more win."""
+    label = "lookahead (LADE) of 32 rows"
+    few, many = (result(placed("sa8797p", "npu", "w8a16", "qwen3-0.6b", tokens, 4), label) for tokens in (1.7, 3.6))
+    for one in (few, many):
+        assert one.break_even == pytest.approx(2.30, rel=0.06)
+    assert few.record is not None
+    assert many.record is not None
+    assert few.record["speedup"] < 1 < many.record["speedup"]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "EAGLE, chain of 3",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (EAGLE3, "SSD, branches 3 and 2", "Medusa, 5 heads")),
+    ],
+)
+def test_steady_rounds_are_those_of_the_event_simulation(label: str) -> None:
+    """The passes of one whole round, in events and as a batch of one, to the nanosecond; widths are fixed here."""
+    setup = placed("sa8775p", "npu", "w4a16", "llama-3.1-8b", 2.25, 3)
+    mode = next(one for one in modes_of(setup) if one.choice.name == label)
+    variant = load_variant(PROJECT / "scenarios/eagle_8775.yaml", [*setup.overrides, *mode.choice.overrides])
+    assert isinstance(variant, Setup)
+    _, trace = run_of(variant)
+    chosen = trace.rounds[4]
+    spans = [span for span in trace.spans if (span.request, span.round) == (chosen.request, chosen.number)]
+    took = sum(span.end_ns - span.start_ns for span in spans if span.kind in ("draft", "verify"))
+    steps = round_steps(variant, 1)
+    assert steps is not None
+    drafts, verify = steps
+    context = variant.scenario.context_tokens
+    ours = timer_for(variant.target, context).duration_ns(verify)
+    if variant.draft is not None:
+        ours += sum(timer_for(variant.draft, context).duration_ns(step) for step in drafts)
+    assert ours == took
+
+
+def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None:
+    setup = placed("agx-orin-64gb", "gpu", "w4", "qwen3-8b", 3, 3, ", runtime: tensorrt-edge-llm")
+    why = {mode.choice.name: offered(setup, mode) for mode in modes_of(setup)}
+    assert why[EAGLE3] == (("tensorrt-edge-llm",), "")
+    assert why["prompt lookup of 4"] == ((), "runtime tensorrt-edge-llm does not offer lookup")
+    assert why["the target alone"] == ((), "")
+    npu = placed("sa8775p", "npu", "w4a16", "llama-3.1-8b", 2, 3)
+    assert offered(npu, next(one for one in modes_of(npu) if one.drafting == "mtp"))[1].endswith("NPU offers mtp")
+
+
+def test_the_verdict_names_the_fastest_or_says_not_to() -> None:
+    setup = placed("sa8775p", "npu", "w4a16", "llama-3.1-8b", 2.25, 3)
+    first = next(iter(modes_of(setup)))
+    mode = Mode("ssd", first.choice)
+    fast, slow = (ModeResult(mode, (), {"speedup": speedup}) for speedup in (1.4, 0.7))
+    assert verdict([slow, fast], setup).startswith("Speculate: ")
+    assert verdict([slow], setup).startswith("Do not speculate: ")
+    assert verdict([ModeResult(mode, (), why="no")], setup) == "Do not speculate: no mode runs on this target."
+
+
+def test_modes_by_command(tmp_path: Path) -> None:
+    table = tmp_path / "modes.csv"
+    arguments = ["-m", "hilsim", "modes", "eagle_8775", "--set", SHORT, "--batch", "2", "--json", "--csv", str(table)]
+    done = run_here(arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"].startswith("Speculate: ")
+    by_name = {one["mode"]: one for one in found["modes"]}
+    assert by_name["the target alone"]["speedup"] == 1
+    assert by_name["MTP, chain of 3"]["why_not"]
+    assert len(table.read_text().splitlines()) == len(by_name) + 1
+    assert run_here(["-m", "hilsim", "modes", "eagle_8775", "--batch", "0"]).returncode == 2
+    assert len(list(compare_modes(shipped("eagle_8775", SHORT)))) == len(by_name)
