@@ -309,12 +309,12 @@ def acceptance_of(tokens: float, drafted: int) -> float:
     return 1.0 if found is None else found
 
 
-def least(reached: Callable[[float], float], wanted: float, halvings: int = 50) -> float | None:
+def least(reached: Callable[[float], float], wanted: float) -> float | None:
     """Where a function that rises over 0 to 1 reaches `wanted`, by bisection; None where it does not."""
     low, high = 0.0, 1.0
     if reached(high) < wanted:
         return None
-    for _ in range(halvings):
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) >= wanted else (middle, high)
     return high

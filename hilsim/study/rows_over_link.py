@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
@@ -17,11 +18,12 @@ from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.messages import Messages
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.study.reaching import reaching
 from hilsim.study.what_ifs import with_link, with_rate
 
 MATTERS = 0.05
 SLOWEST, FASTEST = 1e3, 1e15  # B/s, of a serial line and of no link at all
-CLOSE, MOST_SECANTS = 1e-4, 12
+CLOSE = 1e-4  # of the time without a link
 
 
 @dataclass(frozen=True)
@@ -67,35 +69,28 @@ def rows_over_link(setup: Setup, outcome: RunPair, sources: Sources | None) -> R
         return found
     without = replayed_speedup(with_link(setup, FASTEST, 0.0), outcome, sources)
 
+    @cache
     def slowed(seconds_a_byte: float) -> float:
         """How many times as long as without a link the answers take over one of this rate."""
         return without / replayed_speedup(with_rate(setup, 1 / seconds_a_byte), outcome, sources)
 
-    slowest = reaching(slowed, 1 / (1 - MATTERS), 1 / setup.link.rate.si)
-    return replace(found, speedup_without_link=without, least_bytes_s=None if slowest is None else 1 / slowest)
+    slowest = least_rate(slowed, 1 / (1 - MATTERS), setup.link.rate.si)
+    return replace(found, speedup_without_link=without, least_bytes_s=slowest)
 
 
-def reaching(value: Callable[[float], float], level: float, first: float) -> float | None:
-    """Where a function that rises from 0 on reaches a level, by secants: one that is straight is met at once.
+def least_rate(slowed: Callable[[float], float], level: float, first: float) -> float | None:
+    """The rate in B/s at which `slowed`, of the seconds that a byte takes, reaches a level, looked for from one on.
 
-    `first` is a place to begin with. None where it is above the level everywhere, or below it however far one goes.
+    None where it is above the level at every rate, or below it however slow the link is.
     """
-    low, high = 1 / FASTEST, first
-    under, over = value(low), value(high)
-    if under >= level:
+    low, high = 1 / FASTEST, 1 / first
+    if slowed(low) >= level:
         return None
-    while over < level:
+    while slowed(high) < level:
         if high > 1 / SLOWEST:
             return None
-        low, under, high = high, over, 8 * high
-        over = value(high)
-    for _ in range(MOST_SECANTS):
-        place = low + (level - under) / (over - under) * (high - low)
-        found = value(place)
-        if abs(found - level) <= CLOSE:
-            return place
-        low, under, high, over = (place, found, high, over) if found < level else (low, under, place, found)
-    return place
+        low, high = high, 8 * high
+    return 1 / reaching(slowed, level, low, high, CLOSE)
 
 
 def rounds_after_the_first(trace: Trace) -> Parts:

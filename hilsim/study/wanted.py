@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 
-from hilsim.describe.acceptance import least
 from hilsim.describe.chip import FasterExport
 from hilsim.describe.derive import at_speed
 from hilsim.describe.policy import TargetOnly
@@ -21,8 +20,9 @@ from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.luck import luck_by
 from hilsim.sources.supposed import Supposed
+from hilsim.study.reaching import reaching
 
-HALVINGS = 10  # leave an acceptance known to 0.001
+CLOSE = 1e-3  # of a speed-up: an acceptance is then known to about 0.001
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,18 @@ def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
     def brings(acceptance: float) -> float:
         return speedup(outcome.baseline, supposing(acceptance))
 
+    def least(level: float) -> float | None:
+        """The least acceptance that brings so much; None where none does."""
+        if brings(1.0) < level:
+            return None
+        return 0.0 if brings(0.0) >= level else reaching(brings, level, 0.0, 1.0, CLOSE * level)
+
     reached = speedup(outcome.baseline, trace)
-    needed = least(brings, aim, HALVINGS)
+    needed = least(aim)
     return Wanted(
         aim,
         reached >= aim,
-        least(brings, reached, HALVINGS),
+        least(reached),
         speculation(trace)["tokens_per_round"],
         needed,
         None if needed is None else speculation(supposing(needed))["tokens_per_round"],

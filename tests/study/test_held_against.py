@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.run import held_against
 from hilsim.show.sentences import faster_export_sentence, rows_sentences, wanted_sentence
 from hilsim.sim.messages import Messages
+from hilsim.study.reaching import reaching
 from hilsim.study.rows_over_link import MATTERS, replayed_speedup, rows_over_link
 from hilsim.study.wanted import over_faster_exports, wanted
 from hilsim.study.what_ifs import with_link, with_rate
@@ -165,3 +167,21 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         type(chip).model_validate(
             vars(chip) | {"faster_exports": (FasterExport(of="w4", precision="x", speed=slower),)}
         )
+
+
+def test_a_level_is_reached_in_few_evaluations() -> None:
+    """A straight line at once; a bent one soon; at a jump beside it."""
+    for function, place, most in (
+        (lambda x: 1 + 3 * x, 0.5, 3),
+        (lambda x: 1 + x**3, 0.3, 11),
+        (lambda x: 1.0 if x < 0.4 else 2.0, 0.4, 14),
+    ):
+        asked: list[float] = []
+
+        def value(x: float, function: Callable[[float], float] = function, asked: list[float] = asked) -> float:
+            asked.append(x)
+            return function(x)
+
+        level = 1.5 if place == 0.4 else function(place)
+        assert reaching(value, level, 0.0, 1.0, 1e-6) == pytest.approx(place, abs=0.01)
+        assert len(asked) <= most
