@@ -41,7 +41,7 @@ SCENARIO = DATA / "scenarios" / "orin_8295_greedy.yaml"
 TEMPERATURES = (0.0, 0.7)
 PARTS = ("in", "shift")
 DRAFTED = 5
-HEAD_DIALOGUES, HEAD_TEMPERATURES = 12, (0.0, 1.0)
+HEAD_DIALOGUES, HEAD_TEMPERATURES = 4, (0.0, 1.0)
 
 
 INTRODUCTION = """\
