@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from hilsim.describe.decoding import FullRows, RatioTest, Sampling
+from hilsim.describe.drafting import ONE_PASS
 from hilsim.describe.policy import TargetOnly
+from hilsim.describe.setup import Setup
 from hilsim.errors import CheckpointError, InputError
 from hilsim.networks.draft_head import CLASSES, HeadConfig
 from hilsim.networks.network import Network, NetworkConfig
-from hilsim.places import CODE as PROJECT
-from hilsim.runs.record import record_stand_ins
+from hilsim.runs.record import require_recordable
 from hilsim.sampling.distribution import distribution_of
 from hilsim.sampling.logits import Logits
 from hilsim.sim.lead import View
@@ -41,10 +42,18 @@ RULES = {
 POLICIES = [f"{{name: sync, draft_tokens: {count}}}" for count in (1, 3, 5)]
 
 
+def with_head(kind: str) -> Setup:
+    """The shipped target in float64, and a shipped head on its unit."""
+    positions = ", positions: 5" if kind in ONE_PASS else ""
+    return shipped(
+        "orin_8295", *FEW, f"draft={{head_kind: {kind}, stand_in: models/heads/{kind}{positions}}}", "link=null"
+    )
+
+
 @cache
 def stand_ins_of(kind: str) -> StandIns:
-    """The shipped target in float64, and a shipped head."""
-    return load_stand_ins(shipped("orin_8295", *FEW, f"draft.stand_in={PROJECT / 'models/heads' / kind}"))
+    """The loaded networks of such a setup."""
+    return load_stand_ins(with_head(kind))
 
 
 def source_of(kind: str, overrides: Sequence[str], made: type[LiveSource] = LiveSource) -> LiveSource:
@@ -123,15 +132,13 @@ def test_a_row_depends_on_tokens_and_verified_length_alone(kind: str, policy: st
 
 
 def test_a_target_without_hidden_states_here_cannot_have_a_head() -> None:
-    setup = shipped("orin_8295", *FEW, f"draft.stand_in={PROJECT / 'models/heads/eagle'}")
     with pytest.raises(CheckpointError, match="a draft head, while target run on a board"):
-        load_stand_ins(setup, {"target": 2048})
+        load_stand_ins(with_head("eagle"), {"target": 2048})
 
 
 def test_what_hangs_on_verdicts_is_not_recorded() -> None:
-    setup = shipped("orin_8295", *FEW, f"draft.stand_in={PROJECT / 'models/heads/eagle'}")
-    with pytest.raises(InputError, match=r"draft\.stand_in: found a draft head; expected a draft model"):
-        record_stand_ins(setup, stand_ins_of("eagle"), 4)
+    with pytest.raises(InputError, match=r"draft: found a draft head; expected a draft model"):
+        require_recordable(with_head("eagle"))
 
 
 # Networks of a vocabulary so small that every text can be enumerated.
