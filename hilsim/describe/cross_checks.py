@@ -197,10 +197,12 @@ def acceptance_faults(scenario: Scenario, profile: AcceptanceProfile | None, fil
     Of conversations the run finds that.
     """
     workload, logits = scenario.workload, scenario.logits
-    looks_up = scenario.policy.name == "prompt_lookup"
-    drafter = None if profile is None or scenario.policy.name == "target_only" else profile.drafter
+    name = scenario.policy.name
+    looks_up = name in ("prompt_lookup", "suffix")
+    # Of a target that drafts for itself nothing is published by position: any acceptance is a supposition there.
+    drafter = None if profile is None or name in ("target_only", "lookahead", "ssd") else profile.drafter
     if profile is not None and drafter is not None and looks_up != (drafter == "lookup"):
-        found = f"policy {scenario.policy.name} with {profile.name}, the acceptance of a {drafter}"
+        found = f"policy {name} with {profile.name}, the acceptance of a {drafter}"
         expected = f"the acceptance of a {'lookup' if looks_up else 'model or a head'}"
         yield Fault(file, "logits.file", found, expected, "What a round costs would be another drafter's.")
     if isinstance(logits, Synthetic):

@@ -56,6 +56,12 @@ SCENARIO = spread({
         "draftpmin assistantconfidencethreshold",
     "policy.draft_tokens with policy.name: prompt_lookup.": "promptlookupnumtokens",
     "policy.longest_match with policy.name: prompt_lookup.": "promptlookupmax maxmatchingngramsize",
+    "policy.longest_match with policy.name: suffix.": "suffixdecodingmaxtreedepth",
+    "policy.factor with policy.name: suffix.": "suffixdecodingmaxspecfactor",
+    "policy.least_share with policy.name: suffix.": "suffixdecodingmintokenprob",
+    "policy.guesses with policy.name: lookahead.": "gcap guesssetsize",
+    "policy.top with policy.name: tree and policy.nodes.": "speculativeeagletopk eagletopk",
+    "policy.forecast_tokens with policy.name: ssd.": "forecasttokencount",
     "draft.model is the draft's deployed shape, draft.stand_in the network that makes its tokens.":
         "speculativemodel draftmodel assistantmodel modeldraft",
     # placement

@@ -94,7 +94,7 @@ def all_policies() -> Iterator[Choice]:
 def self_drafting() -> Iterator[Choice]:
     """Policies by which the target drafts for itself, in passes of 8 to 64 rows."""
     for window, ngram, guesses in ((1, 3, 3), (4, 5, 4), (8, 5, 8)):
-        name = f"lookahead {window}, {ngram}-grams, {guesses} guesses"
+        name = f"lookahead {window} x {ngram - 1} and {guesses}"
         yield policy("lookahead", name, window=window, ngram=ngram, guesses=guesses)
     for branches in ([3], [3, 2]):
         yield policy("ssd", f"ssd {'-'.join(map(str, branches))}", branches=branches, forecasts=FORECASTS)

@@ -47,6 +47,18 @@ def test_the_window_is_the_published_one() -> None:
     assert window.columns == [[2, 20], [3, 21], [4, 22]]
 
 
+def test_bigrams_have_a_window_of_one_level() -> None:
+    """Its first column is the last token alone, whose successor is the first token that the pass emits."""
+    window = Window(Lookahead(name="lookahead", window=3, ngram=2, guesses=1), [9, 4, 5])
+    tree = window.below(7, TokenTree((), ()))
+    assert (tree.tokens, tree.parents, tree.probes) == ((4, 5), (-1, 0), (1, 1))
+    assert window.move(8, ((20,), (21,))) == [[7, 8], [4, 20], [5, 21]]
+    assert window.columns == [[8], [20], [21]]
+    alone = Window(Lookahead(name="lookahead", window=1, ngram=2, guesses=1), [9])
+    assert alone.below(7, TokenTree((), ())).tokens == ()
+    assert alone.move(8, ()) == [[7, 8]]
+
+
 def test_probes_are_read_and_never_accepted() -> None:
     """The window holds the target's own text; without a candidate one token is emitted all the same."""
     decisions = Quick(GREEDY)

@@ -1,4 +1,4 @@
-"""Ways of speculation side by side: published signs from chip files and acceptance alone, rounds by hand, who offers what."""
+"""Ways of speculation side by side: published signs from chip files and acceptance alone, rounds by hand, runtimes."""
 
 from __future__ import annotations
 

@@ -33,14 +33,15 @@ def lookahead(context: RunContext, request: Request, policy: Lookahead) -> Proce
             yield from decode(context, request)
             continue
         start, last = context.now, request.tokens[-1]
+        reads = not context.source.by_chance and len(request.tokens) + window.depth <= request.context
         if context.source.by_chance:
             proposed = context.trees.draft_tree(request, shape)
         else:
             proposed = TokenTree.of(ngram[: shape.depth] for ngram in pool.after(last))
-            if len(request.tokens) + window.depth <= request.context:
-                proposed = window.below(last, proposed)
+        if reads:
+            proposed = window.below(last, proposed)
         opened, verdict = yield from verified_tree(context, request, policy, start, proposed, shape.depth)
-        if proposed.probes:
+        if reads:
             for ngram in window.move(opened.tokens[0], verdict.likeliest):
                 pool.add(ngram)
         yield from hand_over(context, request, opened)
