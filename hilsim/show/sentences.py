@@ -138,7 +138,7 @@ def faster_export_sentence(found: dict[str, Any], role: dict[str, Any], speedup:
     low, high = found["range"]
     return (
         f"In {found['precision']} the target alone would be {found['times']:g} times as fast as in {role['precision']} "
-        f"({low:g} to {high:g}; assumed here, published for other chips). Over that baseline this run is "
+        f"({low:g} to {high:g}, {found['kind']}). Over that baseline this run is "
         f"{found['speedup_over_it']:.2f} times as fast, not {speedup:.2f}; drafting for that target would make it "
         f"{found['speedup_with_it']:.2f}."
     )

@@ -20,6 +20,7 @@ from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.study.reaching import reaching
 from hilsim.study.what_ifs import with_link, with_rate
+from hilsim.units import NS_PER_S
 
 MATTERS = 0.05
 SLOWEST, FASTEST = 1e3, 1e15  # B/s, of a serial line and of no link at all
@@ -60,9 +61,9 @@ def rows_over_link(setup: Setup, outcome: RunPair, sources: Sources | None) -> R
     found = RowsOverLink(
         setup.link.name,
         crossed,
-        crossed / sum(closed.drafted > 0 for closed in trace.rounds),
+        crossed / max(1, sum(closed.drafted > 0 for closed in trace.rounds)),
         sum(span.nbytes for span in messages),
-        crossed / setup.link.rate.si * 1e9 / under_way,
+        crossed / setup.link.rate.si * NS_PER_S / under_way if under_way else 0.0,
         later.transfer / later.total if later.total else 0.0,
     )
     if sources is None:

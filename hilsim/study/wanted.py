@@ -12,6 +12,7 @@ from functools import cache
 
 from hilsim.describe.chip import FasterExport
 from hilsim.describe.derive import at_speed
+from hilsim.describe.figure import Kind
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import deliveries, speculation, speedup
@@ -42,11 +43,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class OverFasterExport:
-    """A speed-up held against the target in a faster export: with drafts for the target as it is, and for that one."""
+    """A speed-up held against the target in a faster export, so many `times` as fast by a figure of this kind and
+    source: with drafts for the target as it is, and for that one.
+    """
 
     precision: str
     times: float
     range: tuple[float, float]
+    kind: Kind
+    source: str
     speedup_over_it: float
     speedup_with_it: float
 
@@ -103,6 +108,8 @@ def over(export: FasterExport, setup: Setup, ours: Trace, sources: Sources) -> O
         export.precision,
         export.speed.si,
         export.speed.ends,
+        export.speed.kind,
+        export.speed.source,
         speedup(alone, ours),
         speedup(alone, simulate(quick, sources.fresh("policy"))),
     )
