@@ -98,6 +98,7 @@ class AgainstAnotherRow(Quick):
         return against(self.quantised_after(tokens), tested, drafted, self.choices.noise(place_of(prefix, tokens))), 1.0
 
 
+@pytest.mark.slow
 def test_a_test_against_the_row_of_another_verified_length_is_caught() -> None:
     assert held_to_the_target(AgainstAnotherRow(USUAL, 1), samples=SAMPLES // 2) < FALLS
 
