@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.chip import Activations, Precision, Unit, UnitKind
 from hilsim.describe.figure import Count, Named, Names, Share, Size, as_tuple
+from hilsim.errors import Misfit
+
+# How tokens can be proposed: by a draft model, by tokens looked up, by the target itself, or by a draft head.
+Drafting = Literal["model", "lookup", "suffix", "lookahead", "ssd", "eagle", "eagle3", "mtp", "medusa", "block"]
 
 
 class Runtime(Named):
@@ -15,7 +19,7 @@ class Runtime(Named):
 
     `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
     memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
-    in a unit, whose own figures are used where it gives none.
+    in a unit, whose own figures are used where it gives none. `drafting` are the ways of speculation that it offers.
     """
 
     known_as: Names = ()
@@ -29,6 +33,14 @@ class Runtime(Named):
     staged: Share | None = None
     workspace: Size | None = None
     taken_in_advance: Share | None = None
+    drafting: Annotated[tuple[Drafting, ...], BeforeValidator(as_tuple)] = ()
+    drafting_source: str = ""
+
+    @model_validator(mode="after")
+    def _drafting_has_a_source(self) -> Runtime:
+        if self.drafting and len(self.drafting_source) < 3:
+            raise Misfit("drafting without drafting_source", "where it is documented that the runtime offers it")
+        return self
 
     def on(self, unit: Unit, precision: Precision) -> tuple[Unit, Precision]:
         """The unit and the number format as this runtime uses them."""

@@ -6,6 +6,7 @@ to the nanosecond.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from hilsim.units import ns
 
 Ints = npt.NDArray[np.int64]
 NEVER, ALWAYS, REJECTED = 0, 1, 2  # when the draft's chip decides a round
-LAGS, ROWS = 3, 4  # first sizes of the tables; a loop that needs more reports it
+LAGS, ROWS = 3, 16  # first sizes of the tables; a loop that needs more reports it
 
 
 class StepCosts(NamedTuple):
@@ -38,9 +39,10 @@ class StepCosts(NamedTuple):
     (rows of the target, all drafts accepted), `verdict_ns`, `verdict_bytes`. `elsewhere`: the application runs on
     another chip than the target's; `draft_far`: on another than the draft's. `head`: the draft is a head.
 
-    `target_graphs`, `draft_graphs` (rows, 3) and `target_read_graphs`, `draft_read_graphs` (requests, lag, 3): the
-    first graph that a step runs, the last, and how often it changes in between; -1 where a unit has no graphs.
-    `target_between`, `draft_between`: what their units take between passes.
+    `graphs` (2, rows, 3), of the target and of the draft: the first graph that a step of so many rows runs, the last,
+    and how often it changes in between; -1 where a unit has no graphs. `target_between`, `draft_between`: what their
+    units take between passes. Every array costs the same to hand to a compiled loop as some hundred rounds in it, so
+    there are few.
     """
 
     target_read: Ints
@@ -63,10 +65,7 @@ class StepCosts(NamedTuple):
     draft_far: bool
     same_unit: bool
     head: bool
-    target_graphs: Ints
-    draft_graphs: Ints
-    target_read_graphs: Ints
-    draft_read_graphs: Ints
+    graphs: Ints
     target_between: Between
     draft_between: Between
 
@@ -79,6 +78,13 @@ class Tables:
         self.sent: dict[object, MessageCosts] = {}
         self.units: list[Unit] = []
         self.graphs: dict[Graph, int] = {}
+        self.last: tuple[Setup, dict[object, StepCosts]] | None = None
+
+    def shared_by(self, setup: Setup) -> dict[object, StepCosts]:
+        """The costs made for this very setup, empty at first: the explorer times many policies of one after another."""
+        if self.last is None or self.last[0] is not setup:
+            self.last = setup, {}
+        return self.last[1]
 
     def timed_by(self, placed: Placed, context: int) -> tuple[object, ...]:
         """Everything that a role's step times depend on."""
@@ -106,6 +112,12 @@ class Tables:
             ).reshape(answers.requests, lags)
         return self.known[key]
 
+    def nothing(self, answers: Answers, lags: int) -> tuple[Ints, Ints]:
+        """The tables of a role that takes no part."""
+        for what, shape in (("no questions", (answers.requests, lags)), ("no steps", (2, 1))):
+            self.known.setdefault((what, shape), np.zeros(shape, np.int64))
+        return self.known["no questions", (answers.requests, lags)], self.known["no steps", (2, 1)]
+
     def steps(self, key: object, timer: StepTimer, phase: Phase, rows: int, longest: int) -> Ints:
         """Nanoseconds (rows + 1, longest) of steps that read no prompt; row 0 is zeros."""
         key = ("step", key, phase, rows, longest)
@@ -125,22 +137,19 @@ class Tables:
         found = [self.graphs.setdefault(graph, len(self.graphs)) for graph in graphs_of(timer, step)]
         return (found[0], found[-1], len(found) - 1) if found else (-1, -1, 0)
 
-    def graphs_run(self, key: object, timer: StepTimer, phase: Phase, rows: int) -> Ints:
-        """The graphs (rows + 1, 3) of steps that read no prompt; row 0 has none."""
-        key = ("graphs", key, phase, rows)
+    def graphs_run(
+        self, roles: Sequence[tuple[object, StepTimer] | None], answers: Answers, lags: int, rows: int
+    ) -> Ints:
+        """The graphs (roles, rows + 1, 3) of steps by their rows: those that read no prompt, and of every prompt."""
+        key = ("graphs", *(None if role is None else role[0] for role in roles), lags, rows)
         if key not in self.known:
-            runs = [self.run(timer, Step(phase, count, 0)) for count in range(1, rows + 1)]
-            self.known[key] = np.array([(-1, -1, 0), *runs], dtype=np.int64)
-        return self.known[key]
-
-    def graphs_reading(self, key: object, timer: StepTimer, phase: Phase, answers: Answers, lags: int) -> Ints:
-        """The graphs (requests, lags, 3) of reading each question."""
-        key = ("read graphs", key, phase, lags)
-        if key not in self.known:
-            lengths = [[prompt + lag for lag in range(lags)] for prompt in answers.prompt.tolist()]
-            runs = {rows: self.run(timer, Step(phase, rows, 0)) for rows in {rows for row in lengths for rows in row}}
-            found = np.array([[runs[rows] for rows in row] for row in lengths], dtype=np.int64)
-            self.known[key] = found.reshape(answers.requests, lags, 3)
+            reading = {prompt + lag for prompt in answers.prompt.tolist() for lag in range(lags)}
+            wanted = sorted(reading.union(range(1, rows + 1)))
+            found = np.full((len(roles), wanted[-1] + 1, 3), (-1, -1, 0), dtype=np.int64)
+            for place, role in enumerate(roles):
+                if role is not None:
+                    found[place, wanted] = [self.run(role[1], Step(Phase.VERIFY, count, 0)) for count in wanted]
+            self.known[key] = found
         return self.known[key]
 
     def messages(self, scenario: Scenario, link: Link | None, vocabulary: int, rows: int, longest: int) -> MessageCosts:
@@ -190,25 +199,29 @@ def costs_of(
     draft_rows: int,
 ) -> StepCosts:
     """The costs of a scenario under a policy, with tables of the given numbers of rows."""
+    shared, key = tables.shared_by(setup), (policy.needs_draft, lags, target_rows, draft_rows)
+    if key in shared:
+        return shared[key]
     scenario, link, context = setup.scenario, setup.link, setup.scenario.context_tokens
     draft = setup.draft if policy.needs_draft else None
 
-    def role(placed: Placed | None, reads: Phase, runs: Phase, rows: int) -> tuple[Ints, Ints, Ints, Ints, Between]:
-        if placed is None:
-            nothing = np.zeros((answers.requests, lags, 3), np.int64)
-            return nothing[:, :, 0].copy(), np.zeros((2, 1), np.int64), np.zeros((2, 3), np.int64), nothing, Between()
-        key, timer = tables.timed_by(placed, context), timer_for(placed, context)
-        read, run = (key, timer, reads, answers, lags), (key, timer, runs, rows, answers.longest)
-        graphs = tables.graphs_run(*run[:-1]), tables.graphs_reading(*read)
-        return tables.reading(*read), tables.steps(*run), *graphs, between_steps(timer)
+    def timed(placed: Placed | None) -> tuple[object, StepTimer] | None:
+        return None if placed is None else (tables.timed_by(placed, context), timer_for(placed, context))
 
-    target_read, target_step, *target_graphs, target_between = role(
-        setup.target, Phase.PREFILL, Phase.VERIFY, target_rows
+    roles = timed(setup.target), timed(draft)
+    (target_read, target_step), (draft_read, draft_step) = (
+        tables.nothing(answers, lags)
+        if role is None
+        else (tables.reading(*role, reads, answers, lags), tables.steps(*role, runs, rows, answers.longest))
+        for role, (reads, runs, rows) in zip(
+            roles,
+            ((Phase.PREFILL, Phase.VERIFY, target_rows), (Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)),
+            strict=True,
+        )
     )
-    draft_read, draft_step, *draft_graphs, draft_between = role(draft, Phase.DRAFT_PREFILL, Phase.DRAFT, draft_rows)
     messages = tables.messages(scenario, link, setup.target.model.vocabulary.entries, target_rows, answers.longest)
     decided = ALWAYS if scenario.verify_at == "draft" else REJECTED if scenario.payload.scheme == "scalar" else NEVER
-    return StepCosts(
+    shared[key] = StepCosts(
         target_read,
         draft_read,
         target_step,
@@ -223,10 +236,7 @@ def costs_of(
         draft is not None and setup.application != draft.chip.name,
         draft is not None and draft.track == setup.target.track,
         draft is not None and draft.head_kind is not None,
-        target_graphs[0],
-        draft_graphs[0],
-        target_graphs[1],
-        draft_graphs[1],
-        target_between,
-        draft_between,
+        tables.graphs_run(roles, answers, lags, max(target_rows, draft_rows)),
+        *(Between() if role is None else between_steps(role[1]) for role in roles),
     )
+    return shared[key]

@@ -214,7 +214,7 @@ def round_ns(costs: StepCosts, state: Ints, drafted: int, step: int) -> int:
     rows = state[LENGTH] - cached + drafted
     target = target_ns(costs, rows, cached, state)
     if costs.target_between.switch_ns > 0 and state[TROUBLE] == NONE:
-        switches = costs.target_graphs[rows, 2] + (costs.target_graphs[rows, 0] != state[GRAPH])
+        switches = costs.graphs[0, rows, 2] + (costs.graphs[0, rows, 0] != state[GRAPH])
         target += switching_ns(costs.target_between, switches)
     if drafted == 0:
         return target

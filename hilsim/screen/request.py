@@ -86,7 +86,7 @@ def target_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int
     took = target_ns(costs, rows, cached, state)
     if state[TROUBLE] != NONE:
         return start + took
-    return ended(costs.target_between, costs.target_graphs[rows], state, 0, start, took)
+    return ended(costs.target_between, costs.graphs[0, rows], state, 0, start, took)
 
 
 @compiled
@@ -95,7 +95,7 @@ def draft_end(costs: StepCosts, rows: int, cached: int, state: Ints, start: int)
     took = draft_ns(costs, rows, cached, state)
     if state[TROUBLE] != NONE:
         return start + took
-    return ended(costs.draft_between, costs.draft_graphs[rows], state, 1 - costs.same_unit, start, took)
+    return ended(costs.draft_between, costs.graphs[1, rows], state, 1 - costs.same_unit, start, took)
 
 
 @compiled
@@ -145,7 +145,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
     lag = carried - state[TARGET]
     read = read_from + read_ns(costs.target_read, request, lag, state)
     if state[TROUBLE] == NONE:
-        graphs = costs.target_read_graphs[request, lag]
+        graphs = costs.graphs[0, prompt + lag]
         read = ended(costs.target_between, graphs, state, 0, read_from, read - read_from)
     out[TARGET_BUSY] += read - read_from
 
@@ -162,7 +162,7 @@ def opened(answers: Answers, costs: StepCosts, state: Ints, out: Ints, request: 
         lag = carried - state[DRAFT]
         known = drafting_from + read_ns(costs.draft_read, request, lag, state)
         if state[TROUBLE] == NONE:
-            graphs, unit = costs.draft_read_graphs[request, lag], 1 - costs.same_unit
+            graphs, unit = costs.graphs[1, prompt + lag], 1 - costs.same_unit
             known = ended(costs.draft_between, graphs, state, unit, drafting_from, known - drafting_from)
     if drafting or costs.elsewhere:
         sent = taken(state, DOWN, read, costs.verdict_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,8 @@ def screened(setup: Setup, policy: Policy, answers: Answers, tables: Tables) -> 
     found = loop_of(policy)
     assert found is not None
     loop, widest = found
-    lags, target_rows, draft_rows = LAGS, widest + 2, ROWS
+    # Whole multiples, so that policies of one setup share their tables.
+    lags, target_rows, draft_rows = LAGS, ROWS * ceil((widest + 2) / ROWS), ROWS
     while True:
         costs = costs_of(setup, policy, answers, tables, lags=lags, target_rows=target_rows, draft_rows=draft_rows)
         state, out = np.zeros(STATE, np.int64), np.zeros((answers.requests, FIELDS), np.int64)

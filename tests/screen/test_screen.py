@@ -16,12 +16,13 @@ from hilsim.cost.between import Between
 from hilsim.describe.acceptance import AcceptedOverDrafted, Conditional, Marginal, MarkovAcceptance
 from hilsim.describe.decoding import FullRows, RatioTest, Sampling, Scalar, TokenIds, TopKRows
 from hilsim.describe.load import load_setup
-from hilsim.describe.policy import Adaptive, Pearl, Sync, TargetOnly
+from hilsim.describe.policy import Adaptive, Pearl, Policy, Sync, TargetOnly
 from hilsim.describe.scenario import Lengths, Synthetic
+from hilsim.describe.setup import Setup
 from hilsim.runs.run import Sources
 from hilsim.screen import costs as prices
 from hilsim.screen.costs import Tables
-from hilsim.screen.screening import Unscreenable, refusal, screened
+from hilsim.screen.screening import Screened, Unscreenable, refusal, screened
 from hilsim.screen.tokens import recorded_answers, synthetic_answers, with_lookup
 from hilsim.sources.synthetic import SyntheticSource
 from tests.scenes import between_passes
@@ -161,6 +162,26 @@ def test_recorded_answers_are_screened_as_events_tell_them(file: str, rules: tup
             assert differences(setup, mine, source, tables) == [], (policy, link)
             slow = between_passes(replace(setup, networks=()), 86, 17, 100)
             assert differences(slow, mine, source, tables) == [], (policy, link, "between passes")
+
+
+def test_policies_of_one_setup_share_its_tables_and_another_setup_has_its_own() -> None:
+    setup, tables = SETUPS["orin_8295"], Tables()
+    words = synthetic_answers(setup)
+
+    def ran(policy: Policy, place: Setup = setup, known: Tables = tables) -> Screened:
+        return screened(place, policy, words, known)
+
+    few, many = ran(Sync(name="sync", draft_tokens=2)), ran(Sync(name="sync", draft_tokens=5))
+    assert few.costs is many.costs
+    assert ran(TargetOnly(name="target_only")).costs is not few.costs  # its draft takes no part
+    wide = ran(Sync(name="sync", draft_tokens=prices.ROWS))
+    assert len(wide.costs.target_step) > len(few.costs.target_step)
+    slow = between_passes(setup, 86)
+    other = ran(Sync(name="sync", draft_tokens=2), slow)
+    assert other.costs is not few.costs
+    fresh = ran(Sync(name="sync", draft_tokens=2), slow, Tables())
+    assert (other.requests == fresh.requests).all()
+    assert (other.requests != few.requests).any()
 
 
 def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
