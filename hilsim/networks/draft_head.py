@@ -195,12 +195,16 @@ class BlockHead(DraftHead):
         self.blocks = nn.ModuleList(Block(self.network_config, None) for _ in range(config.layers))
         self.norm = nn.Parameter(torch.ones(hidden))
 
+    @property
+    def layers(self) -> list[Block]:
+        """Its layers, from the first."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
     def context(self, states: Tensor, cos: Tensor, sin: Tensor) -> Iterator[Cached]:
         """Keys and values of each layer, (batch, kv_heads, rows, head_dim), of the target's states."""
         features = self.normed(self.fuse(states), self.state_norm)
-        for block in self.blocks:
-            normed = self.normed(features, block.attention_norm)  # type: ignore[arg-type]
-            _, keys, values = block.attention.project(normed, cos, sin)  # type: ignore[union-attr, operator]
+        for block in self.layers:
+            _, keys, values = block.attention.project(self.normed(features, block.attention_norm), cos, sin)
             yield keys, values
 
     def forward(
@@ -215,7 +219,7 @@ class BlockHead(DraftHead):
         """Logits (blocks x size, entries) of blocks that begin with `tokens` (blocks,), one after the other."""
         unknown = self.mask.expand(len(tokens), size - 1, -1)
         x = torch.cat((self.embedded(tokens)[:, None], unknown), 1).flatten(0, 1)
-        for block, held in zip(self.blocks, cached, strict=True):
+        for block, held in zip(self.layers, cached, strict=True):
             x = block(x, cos, sin, held, layout)
         return self.shared_logits(self.normed(x, self.norm))
 

@@ -77,21 +77,22 @@ def by_hand(head: RunningHead, states: Tensor, tokens: Sequence[int], verified: 
     """The last row of a running head, from passes without any cache: each over all that it has read so far."""
     outputs: list[Tensor] = []
     weight, nothing = head.target.embedding.weight, torch.zeros(1, 32, dtype=torch.float64)
-    known = {"eagle": lambda s: normed(s, head.target.norm), "mtp": lambda s: s}
-    fused = known.get(head.config.kind, lambda s: s @ head.fuse.weight.T)(states)
+    kind, own = head.config.kind, dict(head.named_parameters())
+    fused = states @ own["fuse.weight"].T if kind == "eagle3" else states
+    fused = normed(fused, head.target.norm) if kind == "eagle" else fused
     for length in range(verified, len(tokens) + 1):
         before = torch.cat((nothing, fused[: verified - 1], *outputs))
         embedded = weight[torch.tensor(tokens[:length])]
-        if head.config.kind != "eagle":
-            embedded, before = normed(embedded, head.token_norm), normed(before, head.state_norm)  # type: ignore[arg-type]
+        if kind != "eagle":
+            embedded, before = normed(embedded, own["token_norm"]), normed(before, own["state_norm"])
         x = torch.cat((embedded, before), -1) @ head.join.weight.T
         cos, sin = (table[:length] for table in head.target.rotary(length, 40))
         x = head.block(x, cos, sin, None)[-1:]
-        outputs.append(normed(x, head.norm) if head.config.kind == "eagle" else x)
+        outputs.append(normed(x, own["norm"]) if kind == "eagle" else x)
     last = outputs[-1][0]
-    if head.config.kind == "eagle3":
-        return head.head.weight @ normed(last, head.norm)
-    last = normed(last, head.target.norm) if head.config.kind == "mtp" else last
+    if kind == "eagle3":
+        return own["head.weight"] @ normed(last, own["norm"])
+    last = normed(last, head.target.norm) if kind == "mtp" else last
     return (head.target.head.weight @ last)[head.tokens]
 
 
@@ -116,7 +117,7 @@ def test_medusas_head_j_reads_the_last_state_that_there_is(ahead: int) -> None:
     decoder = read_by(target, head.config.read)
     row = HeadDecoder(head, 40).row(TOKENS[: verified + ahead], verified, decoder)
     x = normed(decoder.cache.states[0, verified - 2], target.norm)
-    y = head.blocks[ahead].weight @ x  # type: ignore[operator]
+    y = dict(head.named_parameters())[f"blocks.{ahead}.weight"] @ x
     np.testing.assert_allclose(row, (target.head.weight @ (x + y / (1 + (-y).exp()))).numpy(), atol=1e-9)
     other = [*TOKENS[:verified], *[1] * ahead]  # what was drafted meanwhile is not read
     np.testing.assert_array_equal(HeadDecoder(head, 40).row(other, verified, decoder), row)
@@ -128,7 +129,7 @@ def test_a_block_attends_to_the_targets_states_and_to_what_is_before_it_in_the_b
     head = head_of(HeadConfig("block", (1,), positions=size), target)
     assert isinstance(head, BlockHead)
     decoder = read_by(target, (1,))
-    (block,) = head.blocks
+    (block,) = head.layers
     attention, half = block.attention, BASE.head_dim // 2
     cos, sin = (table[:, 0] for table in target.rotary(20, 40))
 
@@ -137,7 +138,7 @@ def test_a_block_attends_to_the_targets_states_and_to_what_is_before_it_in_the_b
 
     def projected(x: Tensor, place: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries by head, keys and values by key head."""
-        rows = (attention.qkv.weight @ normed(x, block.attention_norm)).view(-1, BASE.head_dim)  # type: ignore[arg-type, operator, union-attr]
+        rows = (attention.qkv.weight @ normed(x, block.attention_norm)).view(-1, BASE.head_dim)
         return turned(rows[:4], place), turned(rows[4:6], place), rows[6:]
 
     features = normed(decoder.cache.states[0, : verified - 1] @ head.fuse.weight.T, head.state_norm)
@@ -150,7 +151,7 @@ def test_a_block_attends_to_the_targets_states_and_to_what_is_before_it_in_the_b
         for number, query in enumerate(q):
             keys, values = (torch.stack([one[side][number // 2] for one in held]) for side in (0, 1))
             mixed.append((keys @ query / BASE.head_dim**0.5).softmax(0) @ values)
-        x = block.feed_forward(x + attention.output.weight @ torch.cat(mixed))  # type: ignore[operator, union-attr]
+        x = block.feed_forward(x + attention.output.weight @ torch.cat(mixed))
         wanted = target.head.weight @ normed(x, head.norm)
         row = HeadDecoder(head, 40).row(TOKENS[: verified + ahead], verified, decoder)
         np.testing.assert_allclose(row, wanted.numpy(), atol=1e-9)
