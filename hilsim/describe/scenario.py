@@ -255,10 +255,18 @@ class Scenario(Record):
     @field_validator("draft", mode="before")
     @classmethod
     def _model_or_head(cls, data: object, info: ValidationInfo) -> object:
-        # Decide by the one key that only heads have, so that a message speaks of the record the user meant.
-        if isinstance(data, dict) and data.get("head_kind") is not None:
+        # Decide by the keys that only heads have, so that a message speaks of the record the user meant.
+        if not isinstance(data, dict):
+            return data if data is None else Placement.model_validate(data)
+        heads = [name for name in HeadPlacement.model_fields if name not in Placement.model_fields]
+        data = {name: value for name, value in data.items() if value is not None or name not in heads}
+        given = [name for name in heads if name in data]
+        if "model" in data and given and "head_kind" not in given:
+            expected = "head_kind in place of model: such keys are a draft head's"
+            raise Misfit(f"{' and '.join(given)} of a draft model", expected)
+        if given:
             return HeadPlacement.model_validate(at_home(data, info.data.get("target")))
-        return data if data is None else Placement.model_validate(data)
+        return Placement.model_validate(data)
 
     @field_validator("workload", mode="before")
     @classmethod

@@ -116,6 +116,12 @@ def test_the_runtime_is_the_targets_on_its_unit_alone(file: Path) -> None:
 
 FAULTS = {
     "a model as well": (["draft.model=draft-68m-llama3"], "head_kind eagle with model draft-68m-llama3"),
+    "a model with a head's keys": (
+        ["draft={model: draft-68m-llama3, chip: agx-orin-64gb, unit: gpu, precision: w4, positions: 3}"],
+        "draft: found positions of a draft model; expected head_kind in place of model",
+    ),
+    "a head's keys alone": (["draft={head_entries: 32000}"], "found nothing; expected the key 'head_kind'"),
+    "no kind": (["draft.head_kind=null"], "found nothing; expected the key 'model'"),
     "an unknown kind": (["draft.head_kind=hydra"], "draft.head_kind: found 'hydra'; expected one of 'eagle'"),
     "an unknown key": (["draft.drafts=3"], "draft.drafts: found an unknown key"),
     "more entries than words": (["draft.head_entries=128257"], "expected at most 128256, the entries of llama-3.2-3b"),
