@@ -120,6 +120,11 @@ def matrix_of(linear: nn.Linear) -> Matrix:
     return Matrix(view(linear.weight), None if linear.bias is None else view(linear.bias))
 
 
+def rows_before(chain: int, parents: Sequence[int]) -> list[int]:
+    """For each row of a chain, then of a tree below its last row, the row that it follows; -1 for the cache."""
+    return [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
+
+
 class Decoder:
     """One sequence under way: a network and its cache."""
 
@@ -157,8 +162,7 @@ class Decoder:
         """
         start, chain = self.length, len(tokens)
         fed = [*tokens, *nodes]
-        seen = [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
-        layout = layout_of(start, seen)
+        layout = layout_of(start, rows_before(chain, parents))
         self.cache.reserve(start + len(fed))
         rows = self.network(torch.tensor([fed]), self.cache, last_rows=len(nodes) + 1, layout=layout)[0]
         self.rewind(start + chain)

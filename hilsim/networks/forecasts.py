@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hilsim.describe.config_json import CONFIG, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
 from hilsim.files import WEIGHTS, weights_digest, written
-from hilsim.networks.decoder import Array, Decoder, view
+from hilsim.networks.decoder import Array, Decoder, rows_before, view
 from hilsim.networks.network import KVCache, Network, NetworkConfig, RowLayout, layout_of
 from hilsim.networks.tensors import load_tensors
 
@@ -99,8 +99,7 @@ class ForecastingDecoder(Decoder):
             return super().feed_tree(tokens, nodes, parents)
         start, chain = self.length, len(tokens)
         fed = [*tokens, *nodes]
-        seen = [*range(-1, chain - 1), *(chain + parent if parent >= 0 else chain - 1 for parent in parents)]
-        layout = self.forecasts.layout(layout_of(start, seen), torch.tensor(fed) < 0)
+        layout = self.forecasts.layout(layout_of(start, rows_before(chain, parents)), torch.tensor(fed) < 0)
         x = self.forecasts.embedded(self.network, fed)
         logits, written_rows = self.forecasts.through(self.network, x, self.cache, layout)
         self.cache.reserve(start + chain)
@@ -124,7 +123,7 @@ def load_forecasts(folder: Path, network: Network, target: Path) -> Forecasts:
             [Fault(str(folder / CONFIG), "target_digest", found, f"{target}, {str(digest)[:12]}", TRAIN)]
         )
     tensors = load_tensors(folder)
-    sizes = {"forecast_tokens": 0, "prefix": 0} | {key: document.get(key) for key in ("forecast_tokens", "prefix")}
+    sizes = {key: document.get(key) for key in ("forecast_tokens", "prefix")}
     if not all(isinstance(size, int) and 0 <= size <= 64 for size in sizes.values()):
         raise CheckpointError(
             [Fault(str(folder / CONFIG), "forecast_tokens, prefix", str(sizes), "two numbers up to 64")]

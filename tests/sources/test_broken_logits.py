@@ -163,6 +163,7 @@ def live(target: Network) -> LiveSource:
         columns=dict.fromkeys(("target", "draft"), CommonVocabulary(11)),
         drafts=True,
         tokenizer=SimpleNamespace(end_tokens=frozenset(), decode=str),
+        forecasts=None,
     )
     return LiveSource(stand_ins, Sampling(), 32, 1)
 
