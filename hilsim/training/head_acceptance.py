@@ -5,7 +5,7 @@ Position j counts the rounds that drafted j tokens and whose first j - 1 were ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from hilsim.describe.conversation import Conversation
 from hilsim.describe.decoding import Sampling
 from hilsim.networks.draft_head_file import load_draft_head
 from hilsim.networks.network import Network
-from hilsim.sampling.proposals import Verdict
 from hilsim.sim.lead import View
 from hilsim.sources.live import LiveSource, StandIns
 from hilsim.text.pairs import CommonVocabulary
@@ -42,7 +41,7 @@ class HeadAcceptance:
 
     @property
     def tokens_a_round(self) -> float:
-        """Accepted tokens and the target's own."""
+        """Emitted tokens: accepted ones and the target's own."""
         return self.tokens / self.rounds
 
 
@@ -66,11 +65,11 @@ def measured(
             prompt = source.prompt(number, turn, view.tokens)
             view.tokens[prompt.prefix_length :] = prompt.tokens
             room = target.config.max_positions - len(view.tokens)
-            for drafted, verdict in answered(source, view, most, min(ANSWER_TOKENS, room)):
-                rounds, tokens = rounds + 1, tokens + verdict.accepted + 1
-                for place in range(min(verdict.accepted + 1, drafted)):
+            for drafted, stood, emitted in answered(source, view, most, min(ANSWER_TOKENS, room)):
+                rounds, tokens = rounds + 1, tokens + emitted
+                for place in range(min(stood + 1, drafted)):
                     reached[place] += 1
-                    accepted[place] += place < verdict.accepted
+                    accepted[place] += place < stood
         source.forget(number)
     size = sum(file.stat().st_size for file in folder.iterdir())
     return HeadAcceptance(
@@ -78,16 +77,17 @@ def measured(
     )
 
 
-def answered(source: LiveSource, view: View, most: int, room: int) -> list[tuple[int, Verdict]]:
-    """The rounds of one answer: tokens drafted, and the verdict on them. The last rounds may draft fewer."""
-    rounds: list[tuple[int, Verdict]] = []
-    limit = len(view.tokens) + room
-    while len(view.tokens) + most + 1 < limit and not (rounds and source.ends(view.tokens[-1])):
+def answered(source: LiveSource, view: View, most: int, room: int) -> Iterator[tuple[int, int, int]]:
+    """Tokens drafted, accepted and emitted in each round of one answer, which ends with its turn."""
+    limit, ended = len(view.tokens) + room, False
+    while len(view.tokens) + most + 1 < limit and not ended:
         draft = source.draft(view, most)
         verdict = source.verify(view, draft)
-        rounds.append((len(draft.tokens), verdict))
-        view.tokens += verdict.tokens(draft)
-    return rounds
+        new = verdict.tokens(draft)
+        end = next((place for place, token in enumerate(new, 1) if source.ends(token)), None)
+        ended, new = end is not None, new[:end]
+        view.tokens += new
+        yield len(draft.tokens), verdict.accepted, len(new)
 
 
 def table(found: Sequence[HeadAcceptance]) -> list[str]:
