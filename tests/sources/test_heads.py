@@ -148,10 +148,7 @@ TINY = NetworkConfig(
     max_positions=16,
 )  # fmt: skip
 CONFIGS = {
-    "eagle": HeadConfig("eagle", (1,)),
     "eagle3": HeadConfig("eagle3", (0, 1), entries=3),
-    "mtp": HeadConfig("mtp", (1,)),
-    "medusa": HeadConfig("medusa", (1,), layers=0, positions=LENGTH),
     "block": HeadConfig("block", (0, 1), entries=3, positions=LENGTH),
 }
 
@@ -176,7 +173,7 @@ def tiny(kind: str) -> LiveSource:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["eagle3", "block"])
 def test_networks_with_heads_tell_the_targets_distribution(kind: str) -> None:
     source = tiny(kind)
     rows = cache(lambda tokens: source.target_rows(1, list(tokens), 1)[0])
