@@ -36,7 +36,7 @@ def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
             None if clause is None else duration(clause),
             gibibytes(one.memory_bytes),
             f"{record['energy_j']:.0f} J",
-            "; ".join(compile_note(plan) for plan in one.plans) or "no rules",
+            "; ".join(dict.fromkeys(compile_note(plan) for plan in one.plans)) or "no rules",
         ]
         if sequences > 1:
             row.insert(3, None if one.at_once is None else f"{one.at_once:.2f}")
@@ -109,7 +109,10 @@ KEYS = ("speedup", "tokens_per_round", "first_clause_p50_ms", "request_mean_ms",
 def render(results: Sequence[ModeResult], setup: Setup, sequences: int, console: Console) -> None:
     """The table, the modes that do not run, and the verdict."""
     modes_table(results, sequences).print(console)
+    reasons: dict[str, list[str]] = {}
     for one in results:
         if one.why:
-            console.print(f"not here, {one.mode.choice.name}: {one.why}", style="dim", soft_wrap=True)
+            reasons.setdefault(one.why, []).append(one.mode.choice.name)
+    for why, names in reasons.items():
+        console.print(f"not here, {'; '.join(names)}: {why}", style="dim", soft_wrap=True)
     console.print(f"\n{verdict(results, setup)}", soft_wrap=True)

@@ -251,12 +251,13 @@ def test_bad_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "no such file" in refused(capsys, *arguments)
 
 
-def test_stand_ins_with_different_tokenizers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stand_ins_without_a_token_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = broken_copy(tmp_path)
     text = (copy / "tokenizer.json").read_text(encoding="utf-8")
     tokens = json.loads(text)
-    vocabulary = tokens["model"]["vocab"]
-    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    tokens["model"] |= {"vocab": {f"zz{key}": number for key, number in tokens["model"]["vocab"].items()}, "merges": []}
+    for added in tokens["added_tokens"]:
+        added["content"] = f"zz{added['content']}"
     (copy / "tokenizer.json").write_text(json.dumps(tokens), encoding="utf-8")
     message = refused(capsys, str(PROJECT / "scenarios/orin_8295_greedy.yaml"), "--set", f"draft.stand_in={copy}")
     assert "share token ids" in message
