@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How long can the context be? Memory, step time, first token and speed-up over context_tokens.
 
-python scripts/context.py [SCENARIO] [--set PATH=VALUE]... [--contexts 256,512,1024,...] [--acceptance A]
+python scripts/context.py [SCENARIO] [--set PATH=VALUE]... [--contexts 256,512,1024,...] [--chance A]
                           [--lengths 1:10:1] [--requests N] [--plot FILE] [--csv FILE]
 
 The text would change with the context, so drafted tokens are accepted by chance here, as often as the scenario's
-stand-ins reach at its own context (or --acceptance), and answers have their mean length.
+stand-ins reach at its own context (or --chance), and answers have their mean length.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--contexts", type=whole(2, 10**6), default=CONTEXTS, help=f"context lengths in tokens (default: {CONTEXTS})"
     )
     parser.add_argument(
-        "--acceptance", type=single(0, 1), help="chance that a drafted token is accepted (default: as the stand-ins')"
+        "--chance", type=single(0, 1), help="chance that a drafted token is accepted (default: as the stand-ins')"
     )
     options = asked(parser, arguments)
     setup = load_drafting(options.scenario, options.set)
     size = workload_size(setup, options.requests)
-    acceptance = measured_acceptance(setup) if options.acceptance is None else options.acceptance
+    acceptance = measured_acceptance(setup) if options.chance is None else options.chance
     overrides = [*options.set, *size.overrides()]
     points = [
         context_at(context, options.scenario, overrides, acceptance, options.lengths)

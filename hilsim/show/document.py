@@ -235,6 +235,10 @@ def profile_notes(setup: Setup, profile: AcceptanceProfile) -> list[str]:
     own = setup.scenario.sampling.temperature
     if profile.temperature is not None and profile.temperature != own:
         found.append(f"The profile holds at temperature {profile.temperature:g}; the scenario samples at {own:g}.")
+    if setup.scenario.policy.trees:
+        found.append(
+            "That acceptance is taken as the tree's, level by level: of a chain it is less than a tree accepts."
+        )
     return found + ([profile.notes] if profile.notes else [])
 
 

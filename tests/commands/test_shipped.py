@@ -88,7 +88,7 @@ def test_every_family_loads_and_names_chips_and_families_that_exist(file: Path) 
 def test_every_runtime_loads(file: Path) -> None:
     runtime = load_record(Runtime, file)
     assert runtime.name == file.stem
-    assert complete(runtime) > 0
+    assert complete(runtime) > 0 or runtime.drafting  # one that changes no figure says what it offers
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "chips/links").glob("*.yaml")), ids=lambda file: file.stem)

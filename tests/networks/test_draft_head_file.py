@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hilsim.describe.config_json import is_draft_head
 from hilsim.errors import CheckpointError
 from hilsim.files import weights_digest
 from hilsim.networks.checkpoint import load_network, save_network
-from hilsim.networks.draft_head_file import is_draft_head, load_draft_head, save_draft_head
+from hilsim.networks.draft_head_file import load_draft_head, save_draft_head
 from hilsim.networks.head_decoder import HeadDecoder
 from hilsim.networks.network import Network
 from hilsim.training.fitting import round_to_half

@@ -32,7 +32,7 @@ LOOKUP = "n-gram-llama-3.1-8b/code"
 def as_of(name: str | Path, *overrides: str, **given: object) -> Setup:
     """The first scenario with the acceptance of a real pair."""
     more = "".join(f", {key}: {value}" for key, value in given.items())
-    return shipped("orin_8295", f"logits={{source: acceptance, file: {name}{more}}}", FEW, *overrides)
+    return shipped("orin_8295_greedy", f"logits={{source: acceptance, file: {name}{more}}}", FEW, *overrides)
 
 
 PAIRED = (
@@ -63,7 +63,7 @@ def test_recorded_rounds_are_screened_as_events_tell_them(tmp_path: Path) -> Non
 
 def test_answers_are_the_target_s_own_and_only_the_rounds_change() -> None:
     """Questions, answers and first clauses are those of the scenario's own run, token by token."""
-    own, ours = shipped("orin_8295", RECORDED, FEW), as_of(EAGLE)
+    own, ours = shipped("orin_8295_greedy", RECORDED, FEW), as_of(EAGLE)
     theirs, found = run_both(own, Sources(own)), run_both(ours, Sources(ours))
     assert theirs.speculative is not None
     assert found.speculative is not None
@@ -87,7 +87,7 @@ def test_rules_of_sampling_have_an_answer_too() -> None:
 
 def rounds_file(folder: Path) -> Path:
     """The rounds of the shipped stand-ins, as `export` writes them."""
-    own = shipped("orin_8295", RECORDED, FEW)
+    own = shipped("orin_8295_greedy", RECORDED, FEW)
     trace = run_both(own, Sources(own)).speculative
     assert trace is not None
     lists = accepted_lists(trace)
@@ -114,7 +114,7 @@ def test_rounds_of_other_conversations_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_exported_profile_is_the_run_s_own_acceptance(tmp_path: Path) -> None:
-    own = shipped("orin_8295", RECORDED)
+    own = shipped("orin_8295_greedy", RECORDED)
     trace = run_both(own, Sources(own)).speculative
     assert trace is not None
     file = tmp_path / "speculation_profile.json"
@@ -144,7 +144,7 @@ def test_numbers_of_studies_are_those_of_events() -> None:
 
 def test_every_answer_states_whose_acceptance_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--set", "workload.count=1", "--set", "workload.max_turns=1"]
-    assert simulate_main(["orin_8295", "--acceptance", EAGLE, "--json", *few]) == 0
+    assert simulate_main(["orin_8295_greedy", "--acceptance", EAGLE, "--json", *few]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["acceptance"]["name"] == EAGLE
     assert report["acceptance"]["kind"] == "measured"
@@ -167,7 +167,7 @@ def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixtu
     """Speed-up over drafts under EAGLE's acceptance: below that of the shipped stand-ins everywhere."""
     study = tmp_path / "study.yaml"
     study.write_text(
-        "name: short\nquestion: How many?\nscenario: scenarios/orin_8295.yaml\n"
+        "name: short\nquestion: How many?\nscenario: scenarios/orin_8295_greedy.yaml\n"
         "axes:\n  - {key: policy.draft_tokens, from: 2, to: 4}\n"
         "metrics: [speedup, tokens_per_round]\n"
     )
@@ -186,8 +186,8 @@ def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("overrides", "words"),
     [
         (
-            (f"logits={{source: acceptance, file: {EAGLE}}}", "policy={name: tree, branches: [2, 2]}"),
-            "chains of drafts",
+            (f"logits={{source: acceptance, file: {EAGLE}}}", "policy={name: cascade, draft_tokens: 3}"),
+            "that of one way of drafting",
         ),
         ((f"logits={{source: acceptance, file: {EAGLE}, drafted: 4}}",), "as a profile of the library has it"),
         ((f"logits={{source: acceptance, file: {LOOKUP}}}",), "the acceptance of a lookup; expected"),
@@ -201,7 +201,7 @@ def test_a_study_takes_the_shorthand(tmp_path: Path, capsys: pytest.CaptureFixtu
 )
 def test_what_a_scenario_cannot_use_is_refused(overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(InputError) as caught:
-        shipped("orin_8295", *overrides)
+        shipped("orin_8295_greedy", *overrides)
     assert words in str(caught.value)
 
 

@@ -230,6 +230,7 @@ class Scripted:
     """A source that plays scripts, by the request's number. Nobody may ask for more than the limits leave room for."""
 
     forward_seconds = 0.0
+    by_chance = False
 
     def __init__(self, scripts: Sequence[Script], most: int, context: int, *, runs_on: bool = False):
         self.scripts, self.most, self.context, self.runs_on = scripts, most, context, runs_on

@@ -187,7 +187,7 @@ def test_what_needs_events_is_refused_with_a_reason(policy: str) -> None:
 
 
 def test_policies_of_one_setup_share_its_tables_and_another_setup_has_its_own() -> None:
-    setup, tables = SETUPS["orin_8295"], Tables()
+    setup, tables = SETUPS["orin_8295_greedy"], Tables()
     words = synthetic_answers(setup)
 
     def ran(policy: Policy, place: Setup = setup, known: Tables = tables) -> Screened:

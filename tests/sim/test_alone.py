@@ -21,6 +21,7 @@ from hilsim.sampling.proposals import TokenTree
 from hilsim.sim.policies.lookahead import Window
 from hilsim.sim.policies.ssd import tree_of, with_forecasts
 from hilsim.sim.run import simulate
+from hilsim.sources.luck import luck_by
 from hilsim.sources.supposed import Supposed
 from tests.sampling.test_exact import policy_of
 from tests.scenes import MS, both, shipped, synthetic, table_setup
@@ -234,7 +235,7 @@ def test_assumed_acceptance_keeps_the_target_s_text_under_trees(tmp_path: Path) 
         ("{name: tree, branches: [2, 2]}", 2),
         ("{name: lookahead, window: 2, ngram: 4, guesses: 2}", 3),
     ):
-        source = Supposed(ToySource(Quick(GREEDY)), {0: text}, (1.0,), seed=1)
+        source = Supposed(ToySource(Quick(GREEDY)), {0: text}, luck_by(1.0, seed=1))
         trace = simulate(setup, source, policy_of(policy))
         assert [token for closed in trace.rounds for token in closed.tokens] == text
         assert all(closed.accepted == depth for closed in trace.rounds if closed.depth == depth)
@@ -321,7 +322,7 @@ NPU = ("draft=null", "link=null")
 )  # fmt: skip
 def test_what_cannot_run_is_refused_before_the_run(overrides: tuple[str, ...], words: str | None) -> None:
     if words is None:
-        assert shipped("orin_8295", *overrides).scenario.policy.name == "lookahead"
+        assert shipped("orin_8295_greedy", *overrides).scenario.policy.name == "lookahead"
         return
     with pytest.raises(InputError, match=words):
-        shipped("orin_8295", *overrides)
+        shipped("orin_8295_greedy", *overrides)

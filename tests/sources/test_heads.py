@@ -16,6 +16,7 @@ from hilsim.describe.decoding import FullRows, RatioTest, Sampling
 from hilsim.describe.drafting import ONE_PASS
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
+from hilsim.describe.tree_shape import Branches
 from hilsim.errors import CheckpointError, InputError
 from hilsim.networks.draft_head import CLASSES, HeadConfig
 from hilsim.networks.network import Network, NetworkConfig
@@ -46,7 +47,7 @@ def with_head(kind: str) -> Setup:
     """The shipped target in float64, and a shipped head on its unit."""
     positions = ", positions: 5" if kind in ONE_PASS else ""
     return shipped(
-        "orin_8295", *FEW, f"draft={{head_kind: {kind}, stand_in: models/heads/{kind}{positions}}}", "link=null"
+        "orin_8295_greedy", *FEW, f"draft={{head_kind: {kind}, stand_in: models/heads/{kind}{positions}}}", "link=null"
     )
 
 
@@ -57,7 +58,7 @@ def stand_ins_of(kind: str) -> StandIns:
 
 
 def source_of(kind: str, overrides: Sequence[str], made: type[LiveSource] = LiveSource) -> LiveSource:
-    scenario = shipped("orin_8295", *overrides).scenario
+    scenario = shipped("orin_8295_greedy", *overrides).scenario
     rules = (scenario.sampling, scenario.context_tokens, scenario.seed, scenario.accept, scenario.payload)
     return made(stand_ins_of(kind), *rules)
 
@@ -65,7 +66,7 @@ def source_of(kind: str, overrides: Sequence[str], made: type[LiveSource] = Live
 @cache
 def alone(rules: str) -> list[list[int]]:
     source = source_of("eagle", RULES[rules])
-    return answers(simulate(shipped("orin_8295", *RULES[rules]), source, TargetOnly(name="target_only")))
+    return answers(simulate(shipped("orin_8295_greedy", *RULES[rules]), source, TargetOnly(name="target_only")))
 
 
 def quick(cases: Sequence[tuple[str, str]], chosen: Callable[[str, str], bool]) -> list[Any]:
@@ -80,7 +81,7 @@ def quick(cases: Sequence[tuple[str, str]], chosen: Callable[[str, str], bool]) 
 def test_the_text_is_the_targets_whatever_the_head_and_the_draft_length(kind: str, rules: str) -> None:
     accepted = 0
     for policy in POLICIES if (kind, rules) == ("eagle", "greedy") else POLICIES[1:2]:
-        trace = simulate(shipped("orin_8295", *RULES[rules], f"policy={policy}"), source_of(kind, RULES[rules]))
+        trace = simulate(shipped("orin_8295_greedy", *RULES[rules], f"policy={policy}"), source_of(kind, RULES[rules]))
         assert answers(trace) == alone(rules)
         accepted += sum(closed.accepted for closed in trace.rounds)
     assert accepted > 0 or rules == "sample_match"  # where both draw by themselves agreement is rare
@@ -93,7 +94,7 @@ def test_trees_of_any_kind_tell_the_targets_text(kind: str) -> None:
     prompt = source.prompt(0, 0, [])
     text, alone = View(0, 0, [*prompt.tokens]), View(1, 1, [*prompt.tokens])
     for _ in range(5):
-        tree = source.draft_tree(text, [3, 2])
+        tree = source.draft_tree(text, Branches((3, 2)))
         assert len(tree.tokens) == 9
         path, verdict = source.verify_tree(text, tree)
         text.tokens += verdict.tokens(path)
@@ -126,7 +127,7 @@ def test_a_row_depends_on_tokens_and_verified_length_alone(kind: str, policy: st
     """Whatever passes came before: rejected branches, and drafts ahead of a verdict."""
     overrides = (*FEW, "workload.max_new_tokens=8")
     source = source_of(kind, overrides, Checked)
-    simulate(shipped("orin_8295", *overrides, f"policy={policy}"), source)
+    simulate(shipped("orin_8295_greedy", *overrides, f"policy={policy}"), source)
     assert isinstance(source, Checked)
     assert source.checked > 10
 
