@@ -17,6 +17,7 @@ A trimmed head has logits of its `entries` alone, the most frequent tokens (FR-S
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,7 +85,7 @@ class DraftHead(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-class RunningHead(DraftHead):
+class RunningHead(DraftHead, ABC):
     """What eagle, eagle3 and mtp have in common: one layer that runs on over its own output."""
 
     def __init__(self, config: HeadConfig, target: Network):
@@ -93,9 +94,9 @@ class RunningHead(DraftHead):
         self.join = Linear(2 * hidden, hidden, bias=False)
         self.block = Block(self.network_config, None)
 
+    @abstractmethod
     def fused(self, states: Tensor) -> Tensor:
         """What it reads of the target's states (rows, len(read) x hidden): (rows, hidden), as its own outputs are."""
-        raise NotImplementedError
 
     def joined(self, embedded: Tensor, states: Tensor) -> Tensor:
         """Both inputs side by side, (rows, 2 x hidden)."""
@@ -108,9 +109,9 @@ class RunningHead(DraftHead):
         x: Tensor = self.block(self.join(self.joined(self.embedded(tokens), states)), cos, sin, cached, layout)
         return x
 
+    @abstractmethod
     def logits(self, outputs: Tensor) -> Tensor:
         """Logits (rows, entries) after its outputs."""
-        raise NotImplementedError
 
 
 class EagleHead(RunningHead):

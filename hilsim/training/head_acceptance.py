@@ -60,11 +60,12 @@ def measured(
     source = LiveSource(stand_ins, Sampling(temperature=temperature), target.config.max_positions, seed=1)
     reached, accepted, rounds, tokens = [0] * most, [0] * most, 0, 0
     for number, conversation in enumerate(asked):
-        view = View(number, number, [])
+        text: list[int] = []
+        view = View(number, number, text)
         for turn in range(len(conversation.turns)):
-            prompt = source.prompt(number, turn, view.tokens)
-            view.tokens[prompt.prefix_length :] = prompt.tokens
-            room = target.config.max_positions - len(view.tokens)
+            prompt = source.prompt(number, turn, text)
+            text[prompt.prefix_length :] = prompt.tokens
+            room = target.config.max_positions - len(text)
             for drafted, stood, emitted in answered(source, view, most, min(ANSWER_TOKENS, room)):
                 rounds, tokens = rounds + 1, tokens + emitted
                 for place in range(min(stood + 1, drafted)):
@@ -79,14 +80,16 @@ def measured(
 
 def answered(source: LiveSource, view: View, most: int, room: int) -> Iterator[tuple[int, int, int]]:
     """Tokens drafted, accepted and emitted in each round of one answer, which ends with its turn."""
-    limit, ended = len(view.tokens) + room, False
-    while len(view.tokens) + most + 1 < limit and not ended:
+    text = view.tokens
+    assert isinstance(text, list), "the view grows by the answer"
+    limit, ended = len(text) + room, False
+    while len(text) + most + 1 < limit and not ended:
         draft = source.draft(view, most)
         verdict = source.verify(view, draft)
         new = verdict.tokens(draft)
         end = next((place for place, token in enumerate(new, 1) if source.ends(token)), None)
         ended, new = end is not None, new[:end]
-        view.tokens += new
+        text += new
         yield len(draft.tokens), verdict.accepted, len(new)
 
 

@@ -6,11 +6,13 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hilsim.describe.acceptance import tokens_of
 from hilsim.describe.acceptance_formats.formats import load_acceptance
+from hilsim.describe.acceptance_profile import AcceptanceProfile
 from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.errors import InputError
 
@@ -113,10 +115,10 @@ workloads:
 """
 
 
-def loaded(folder: Path, name: str, content: object, **given: object):  # type: ignore[no-untyped-def]
+def loaded(folder: Path, name: str, content: object, **given: Any) -> AcceptanceProfile:
     file = folder / name
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return load_acceptance(str(file), HERE, **given)  # type: ignore[arg-type]
+    return load_acceptance(str(file), HERE, **given)
 
 
 # name, content, what the user states, chances by place or tokens a round of so many drafts, rounds

@@ -36,7 +36,7 @@ def published(chance: float) -> AcceptanceProfile:
 
 def by_drafts(**tokens: float) -> TokensByDrafts:
     """Tokens a round by drafts, as `d3=2.25`."""
-    return TokensByDrafts(tokens_a_round={name[1:]: value for name, value in tokens.items()})  # type: ignore[arg-type]
+    return TokensByDrafts.model_validate({"tokens_a_round": {name[1:]: value for name, value in tokens.items()}})
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)

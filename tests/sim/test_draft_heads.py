@@ -154,7 +154,8 @@ def test_times_of_a_chip_are_those_of_the_heads_shape() -> None:
     setup = shipped("eagle_8775", "workload.requests=2", "logits.acceptance=0.7")
     _, trace = both(setup)
     context = setup.scenario.context_tokens
-    head, target = timer_for(setup.draft, context), timer_for(setup.target, context)  # type: ignore[arg-type]
+    assert setup.draft is not None
+    head, target = timer_for(setup.draft, context), timer_for(setup.target, context)
     at = 0
     for closed in trace.rounds[: 1 + next(i for i, one in enumerate(trace.rounds[1:]) if one.number == 0)]:
         mine = [span for span in trace.spans if (span.request, span.round) == (0, closed.number)]

@@ -54,9 +54,9 @@ def test_a_masked_pass_equals_a_pass_for_every_path(config: NetworkConfig, alrea
     shape=st.lists(st.tuples(st.integers(-1, 20), st.integers(0, 3)), max_size=12),
 )
 def test_the_walk_tells_the_targets_own_text_whatever_the_tree(
-    rule: object, request: int, shape: list[tuple[int, int]]
+    rule: GumbelMatch | SampleMatch, request: int, shape: list[tuple[int, int]]
 ) -> None:
-    decisions = Quick(Rules(rule, TokenIds(), Sampling(temperature=1.0)))  # type: ignore[arg-type]
+    decisions = Quick(Rules(rule, TokenIds(), Sampling(temperature=1.0)))
     parents = tuple(min(parent, place - 1) for place, (parent, _) in enumerate(shape))
     tree = TokenTree(tuple(token for _, token in shape), parents)
     expected = alone(decisions, request, length=len(shape) + 1)

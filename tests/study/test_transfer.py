@@ -6,14 +6,17 @@ import pytest
 
 from hilsim.describe.acceptance import Conditional, tokens_of
 from hilsim.describe.acceptance_profile import AcceptanceProfile, library
+from hilsim.describe.figure import Kind
 from hilsim.study.transfer import left_out
 
 
-def profile(title: str, text: str, *chances: float, warm: float | None = 0.0, kind: str = "measured"):  # type: ignore[no-untyped-def]
+def profile(
+    title: str, text: str, *chances: float, warm: float | None = 0.0, kind: Kind = "measured"
+) -> AcceptanceProfile:
     return AcceptanceProfile(
         name=f"{title}/{text}", title=title, drafter="model", text=text,
         acceptance=Conditional(conditional=chances), temperature=warm, kind=kind, source="a test's",
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_a_kind_of_text_is_predicted_by_the_mean_of_the_pair_s_others() -> None:
