@@ -165,6 +165,7 @@ def tiny(kind: str) -> LiveSource:
             parameter.mul_(20 if parameter.dim() > 1 else 1)
     stand_ins: Any = SimpleNamespace(
         head=head,
+        forecasts=None,
         networks={"target": target},
         columns={"target": CommonVocabulary(VOCABULARY)},
         drafts=True,
