@@ -29,7 +29,15 @@ def rows(file: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_every_policy_is_compared_over_the_same_answers(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    done = script("compare_policies", *SHORT, "--csv", tmp_path / "a.csv", "--plot", tmp_path / "a.png")
+    done = script(
+        "compare_policies",
+        "scenarios/orin_8295_greedy.yaml",
+        *SHORT,
+        "--csv",
+        tmp_path / "a.csv",
+        "--plot",
+        tmp_path / "a.png",
+    )
     assert done.returncode == 0, done.stderr
     assert "tree, not here: tree, with target on sa8295p.npu, whose graphs take no tree mask" in " ".join(
         done.stdout.split()
