@@ -15,7 +15,7 @@ from hilsim.runs.evaluate import load_fitting
 from hilsim.runs.replay import run_of
 from hilsim.study.sweeps import with_length
 
-OWN_DRAFTS = 8  # of the stand-ins, as far as a pair's acceptance is told
+OWN_DRAFTS = 8  # drafts up to which the acceptance of the stand-ins is shown
 KINDS_OF_TEXT = ("shift", "in", "commands")  # scenarios/conversations, all kept out of training
 
 
