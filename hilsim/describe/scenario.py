@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from hilsim.describe.acceptance import Acceptance
 from hilsim.describe.backend import Backend
 from hilsim.describe.chip import rising
+from hilsim.describe.cockpit import BackgroundTask, Climate, FurtherLink, Passenger, Sharing, Speech, Trip
 from hilsim.describe.decoding import (
     Accept,
     Greedy,
@@ -250,7 +251,20 @@ class Scenario(Record):
     sampling: Sampling = Sampling()
     logits: Logits
     workload: Conversations | Lengths
+    passengers: Annotated[tuple[Passenger, ...], BeforeValidator(as_tuple)] = ()
+    speech: Speech | None = None
+    background: Annotated[tuple[BackgroundTask, ...], BeforeValidator(as_tuple)] = ()
+    sharing: Sharing | None = None
+    climate: Climate | None = None
+    trip: Trip | None = None
+    links: Annotated[tuple[FurtherLink, ...], BeforeValidator(as_tuple)] = ()
     published: Published | None = None
+
+    @property
+    def company(self) -> bool:
+        """Whether more goes on than one session after another on idle, cool chips."""
+        given = (self.passengers, self.speech, self.background, self.sharing, self.climate, self.trip)
+        return any(one is not None and one != () for one in given)
 
     @field_validator("draft", mode="before")
     @classmethod

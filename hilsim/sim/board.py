@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import simpy
 
+from hilsim.cost.between import between_of
 from hilsim.cost.memory import ledgers
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.cost.wire import wire_ns
+from hilsim.describe.chip import Chip
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
@@ -24,6 +26,7 @@ from hilsim.sim.device_slot import (
     now_ns,
 )
 from hilsim.sim.lock import Lock
+from hilsim.sim.place import Place
 from hilsim.sim.trace import Level, Span, Trace
 from hilsim.units import ns
 
@@ -156,6 +159,11 @@ class Board:
     def turn(self, track: str) -> UnitLock:
         """The one lock of a unit."""
         return self.turns.setdefault(track, UnitLock(self.env))
+
+    def place(self, chip: Chip, unit_name: str) -> Place:
+        """Where work beside the language model's steps is done: a unit of a chip."""
+        track = f"{chip.name}.{unit_name}"
+        return Place(self.env, track, self.turn(track), self.trace, between_of(chip.units[unit_name]))
 
     def slot(self, placed: Placed) -> DeviceSlot:
         """A role's place on its unit."""

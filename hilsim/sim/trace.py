@@ -92,6 +92,60 @@ class Level(NamedTuple):
     what: str
 
 
+class Sample(NamedTuple):
+    """A quantity of a chip from `at_ns` on: "memory rate" (bytes/s), "power" (W), "speed" (share of the full clock of
+    a unit, named), or "temperature" (degrees Celsius of a node, named).
+    """
+
+    chip: str
+    at_ns: int
+    quantity: str
+    name: str  # of the unit or node; "" of the chip
+    value: float
+
+
+class TurnRecord(NamedTuple):
+    """One spoken turn by its instants in ns; -1 where one was never reached. `request` is -1 where none was made.
+
+    `gaps` are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn
+    `heard_tokens` were heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
+    """
+
+    number: int
+    passenger: str
+    request: int
+    spoke_ns: int  # the passenger begins to speak
+    spoken_ns: int  # the end of speech
+    noticed_ns: int  # the end is known
+    recognised_ns: int  # the text is there
+    asked_ns: int  # the prompt is there: the language model's turn
+    first_token_ns: int
+    clause_ns: int  # the first clause's text is complete
+    first_audio_ns: int
+    finished_ns: int  # the text is complete
+    heard_ns: int  # playback has ended
+    gaps: tuple[tuple[int, int], ...] = ()
+    interrupted_ns: int = -1
+    silent_ns: int = -1
+    heard_tokens: int = -1
+    outcome: str = "answered"  # or "interrupted", "refused" (too many wait), "given up" (no audio in time)
+
+
+@dataclass
+class TaskTally:
+    """What became of a background task: executions released, finished and missed, and how long they took in ns."""
+
+    name: str
+    track: str  # its unit, or its chip's memory
+    period_ns: int
+    deadline_ns: int
+    released: int = 0
+    finished: int = 0
+    missed: int = 0  # late, or skipped as the last was unfinished
+    worst_ns: int = 0  # from release to finish
+    total_ns: int = 0
+
+
 @dataclass(frozen=True)
 class Pace:
     """How a real-time run kept up with the wall clock.
@@ -132,6 +186,10 @@ class Observer(Protocol):
 
     def request(self, record: RequestRecord) -> None: ...
 
+    def sample(self, sample: Sample) -> None: ...
+
+    def turn(self, turn: TurnRecord) -> None: ...
+
 
 @dataclass
 class Trace:
@@ -157,6 +215,9 @@ class Trace:
     observer: Observer | None = None
     keep: bool = True
     lost: ChipLost | None = None  # the board whose loss ended the run early
+    turns: list[TurnRecord] = field(default_factory=list)
+    tasks: dict[str, TaskTally] = field(default_factory=dict)  # background, by name
+    samples: list[Sample] = field(default_factory=list)
 
     def add_span(self, span: Span) -> None:
         if self.keep:
@@ -174,6 +235,17 @@ class Trace:
     def add_level(self, level: Level) -> None:
         if self.keep:
             self.levels.append(level)
+
+    def add_sample(self, sample: Sample) -> None:
+        if self.keep:
+            self.samples.append(sample)
+        if self.observer is not None:
+            self.observer.sample(sample)
+
+    def add_turn(self, turn: TurnRecord) -> None:
+        self.turns.append(turn)
+        if self.observer is not None:
+            self.observer.turn(turn)
 
     def add_request(self, record: RequestRecord) -> None:
         self.requests.append(record)

@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 from hilsim.sim.run import simulate
-from hilsim.sim.trace import RequestRecord, Round, Span, Trace
+from hilsim.sim.trace import RequestRecord, Round, Sample, Span, Trace, TurnRecord
 from tests.scenes import synthetic, table_setup
 
 SCENE = ("logits.acceptance=0.7", "workload.output_tokens=80")
@@ -34,6 +34,10 @@ class Watcher:
 
     def request(self, record: RequestRecord) -> None:
         self.records.append(record)
+
+    def sample(self, sample: Sample) -> None: ...
+
+    def turn(self, turn: TurnRecord) -> None: ...
 
 
 def ran(folder: Path, requests: int, *, keep: bool, observer: Watcher | None = None) -> Trace:

@@ -21,7 +21,7 @@ from hilsim.show.report import render
 from hilsim.sim import pace
 from hilsim.sim.pace import LATE_LIMIT_MS, Paced
 from hilsim.sim.run import simulate
-from hilsim.sim.trace import Pace, RequestRecord, Round, Span
+from hilsim.sim.trace import Pace, RequestRecord, Round, Sample, Span, TurnRecord
 from tests.scenes import MS, interrupted, synthetic, table_setup
 
 ALONE = TargetOnly(name="target_only")
@@ -70,6 +70,10 @@ class Slow:
     def round(self, round: Round, text: str) -> None: ...
 
     def request(self, record: RequestRecord) -> None: ...
+
+    def sample(self, sample: Sample) -> None: ...
+
+    def turn(self, turn: TurnRecord) -> None: ...
 
 
 def ticking(env: simpy.Environment, clock: Clock, work_s: list[float], every_ms: int) -> Iterator[simpy.Event]:

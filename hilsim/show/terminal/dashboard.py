@@ -22,7 +22,7 @@ from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
 from hilsim.show.terminal.layout import Layout
 from hilsim.show.terminal.tally import Tally, TextOf
-from hilsim.sim.trace import RequestRecord, Round, Span
+from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
 
 FRAMES_PER_SECOND = 8
 SHARE = 0.05
@@ -106,6 +106,12 @@ class Dashboard:
     def request(self, record: RequestRecord) -> None:
         self.tally.request(record)
         self._tick()
+
+    def sample(self, sample: Sample) -> None:
+        pass
+
+    def turn(self, turn: TurnRecord) -> None:
+        pass
 
     def _tick(self) -> None:
         """Draw if the clock allows it: at most so many frames a second, at most so large a share of the time."""

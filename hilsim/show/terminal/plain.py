@@ -8,7 +8,7 @@ from typing import TextIO
 
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.numbers import clean, counted, duration_of_ns
-from hilsim.sim.trace import RequestRecord, Round, Span
+from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
 
 
 class PlainLines:
@@ -60,6 +60,12 @@ class PlainLines:
         messages.append(f"assistant: {clean(record.answer).strip()}")
         place = f"[{self._finished}/{self._requests}] request {record.number}"
         self._write(f"{place} | {', '.join(figures)} | {' | '.join(messages)}")
+
+    def sample(self, sample: Sample) -> None:
+        pass
+
+    def turn(self, turn: TurnRecord) -> None:
+        pass
 
     def _write(self, line: str) -> None:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hilsim.sim.trace import Observer, RequestRecord, Round, Span
+from hilsim.sim.trace import Observer, RequestRecord, Round, Sample, Span, TurnRecord
 
 
 class ObserverGroup:
@@ -32,3 +32,11 @@ class ObserverGroup:
     def request(self, record: RequestRecord) -> None:
         for observer in self.observers:
             observer.request(record)
+
+    def sample(self, sample: Sample) -> None:
+        for observer in self.observers:
+            observer.sample(sample)
+
+    def turn(self, turn: TurnRecord) -> None:
+        for observer in self.observers:
+            observer.turn(turn)
