@@ -134,6 +134,7 @@ class Setup(Shown):
     networks: tuple[PlacedNetwork, ...] = ()
     profile: AcceptanceProfile | None = None  # of logits that are accepted as of a real pair
     overrides: tuple[str, ...] = field(default=(), compare=False)
+    levels: Mapping[str, tuple[Chip, ...]] = field(default_factory=dict)  # with a climate: by governor level
 
     @property
     def title(self) -> str:
