@@ -149,6 +149,7 @@ class Setup(Shown):
     further_chips: tuple[Chip, ...] = ()  # of stages and background tasks alone
     further_links: tuple[PlacedLink, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
+    levels: Mapping[str, tuple[Chip, ...]] = field(default_factory=dict)  # with a climate: by governor level
 
     @property
     def title(self) -> str:
