@@ -172,7 +172,8 @@ class RuleBook:
             yield self.finding(node, graph, "operator-missing", "error", judgement, rewrites)
             return
         if judgement.standing == "unknown" and not format_fault(node, constants, self.formats):
-            yield self.finding(node, graph, "operator-unknown", "warning", judgement, rewrites)
+            asked = replace(judgement, remedy=f"{self.question(node, operator)}. {judgement.remedy}".removesuffix(". "))
+            yield self.finding(node, graph, "operator-unknown", "warning", asked, rewrites)
         elif judgement.standing == "partial" and not any("*" not in rule.operators for rule in conditions):
             yield self.finding(node, graph, "operator-partial", "warning", judgement, rewrites)
         for rule in conditions:
@@ -184,6 +185,13 @@ class RuleBook:
                 yield self.finding(node, graph, rule.rule, rule.severity, stated, rewrites)
         if sizes := unbacked(node):
             yield self.about_data(node, graph, sizes, judgement, rewrites)
+
+    def question(self, node: fx.Node, operator: str) -> str:
+        """What to ask the vendor of an operator that no source speaks of."""
+        row = operators().get(operator)
+        name = operator if row is None or not row.onnx else f"{row.onnx} ({operator})"
+        shapes = " and ".join(dict.fromkeys("x".join(map(str, tensor.shape)) or "1" for tensor in operands(node)[:2]))
+        return f"Ask the vendor: does {self.profile.title} run {name} of {shapes} in {self.activations}, and if not, where"
 
     def about_data(
         self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, rewrites: tuple[str, ...]
