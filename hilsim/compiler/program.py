@@ -69,20 +69,21 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A module as it is compiled: with the example inputs that fix its shapes."""
+    """A module as it is compiled: with the example inputs that fix its shapes, or as it was exported before."""
 
     name: str
     module: nn.Module
     inputs: tuple[Any, ...]
     dynamic_shapes: Any = None
     kwargs: dict[str, Any] = field(default_factory=dict)
+    program: ExportedProgram | None = None
 
 
 def exported(subject: Subject) -> ExportedProgram:
     """The subject's graph. Raises `InputError` with the user's own line where it cannot be exported."""
     try:
         with quiet(), torch.no_grad():
-            program = export(
+            program = subject.program or export(
                 subject.module.eval(),
                 subject.inputs,
                 subject.kwargs or None,

@@ -191,7 +191,9 @@ class RuleBook:
         row = operators().get(operator)
         name = operator if row is None or not row.onnx else f"{row.onnx} ({operator})"
         shapes = " and ".join(dict.fromkeys("x".join(map(str, tensor.shape)) or "1" for tensor in operands(node)[:2]))
-        return f"Ask the vendor: does {self.profile.title} run {name} of {shapes} in {self.activations}, and if not, where"
+        return (
+            f"Ask the vendor: does {self.profile.title} run {name} of {shapes} in {self.activations}, and if not, where"
+        )
 
     def about_data(
         self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, rewrites: tuple[str, ...]
