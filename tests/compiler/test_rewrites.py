@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.rewrite import activations, indexing, topk, writing
+from hilsim.compiler.rewrite import activations, constants, indexing, topk, writing
 from hilsim.compiler.rewrite.apply import apply
 from hilsim.compiler.rewrite.proof import OutputComparison, overload, prove
 from hilsim.compiler.rewrite.registry import REWRITES, Rewrite, by_name, rewrites_for
@@ -249,6 +249,17 @@ EXAMPLES |= {
     ],
     "adaptive_pool_by_blocks": [call(normal(2, 3, 4, 6), [2, 3]), call(normal(3, 4, 6), [1, 6])],
 }
+EXAMPLES |= {
+    "comparison_beyond_int32": [call(whole(-9, 9, 3, 4), 2**40), call(whole(-9, 9, 5), -(2**33))],
+    "clamp_within_int32": [call(whole(-9, 9, 3, 4), 0, 2**40), call(whole(-9, 9, 3, 4), -(2**40))],
+    "fill_within_fp16": [call(normal(4, 6), coins(4, 6), -1e9)],
+    "choice_within_fp16": [
+        call(coins(4, 6), normal(4, 6), torch.tensor(-3.4e38)),
+        call(coins(4, 6), torch.tensor(-1e9), torch.tensor(0.0)),
+    ],
+    "mask_within_fp16": [call(normal(4, 6), torch.where(coins(4, 6), 0.0, -3.4e38))],
+    "factor_within_fp16": [call(coins(4, 6), -3.4e38)],
+}
 # Rewrites of several operators: the arguments of each, as they take different ranks.
 FLAT, DEEP = (2, 3, 4, 5), (1, 2, 3, 4, 5)
 EXAMPLES |= {
@@ -344,7 +355,7 @@ class Alone(torch.nn.Module):
         found = overload(self.target)(*[fill(x) for x in self.given], **self.kwargs)
         if self.rewrite.name == "topk_by_threshold":
             return found[0][..., -1]
-        if "additive" in self.rewrite.name:
+        if "additive" in self.rewrite.name or "within_fp16" in self.rewrite.name:
             return torch.softmax(found, -1)
         return found[0] if "layer_norm" in self.target or "group_norm" in self.target else found
 
@@ -352,6 +363,8 @@ class Alone(torch.nn.Module):
 @pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.name)
 @pytest.mark.slow
 def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewrite) -> None:
+    if rewrite.name == "mask_within_fp16":
+        pytest.skip("its mask is a buffer, no input: in test_number_formats")
     elsewhere = {target for target, _ in SAME_RANK.get(rewrite.name, ())}
     operators = [target for target in rewrite.operators if target not in elsewhere]
     for (args, kwargs), target in product(EXAMPLES[rewrite.name][:2][-1:], operators):
@@ -364,12 +377,14 @@ def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewri
             assert node.meta["rewritten"][0] == rewrite.name
             # Those for tensors of many dimensions keep their operator, on fewer.
             keeps = str(node.target) in rewrite.operators
-            assert keeps == (rewrite.contiguous and keeps)
+            assert not keeps or rewrite.contiguous or rewrite in constants.REWRITES
             made = node.meta["val"]
             assert (
                 not isinstance(made, Tensor) or made.dim() < 6 or "view" in str(node.target) or not rewrite.contiguous
             )
-            assert keeps or str(node.target).split(".")[1] in PLAIN or node.target is operator.mul
+            folded = rewrite.name == "resize_by_products"  # its matrices are worked out when the graph is built
+            plainly = node.target in (operator.mul, operator.getitem) or str(node.target).split(".")[1] in PLAIN
+            assert keeps or folded or plainly
         expected, found = module(*tensors), program.module()(*tensors)
         judge = OutputComparison(rewrite.exactness, rewrite.bound, strict_nan=True, in_order=False)
         judge.look(expected, found, tensors[0], ())

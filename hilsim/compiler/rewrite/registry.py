@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from hilsim.compiler.rewrite import activations, axes, images, indexing, masks, products, recurrent, sums, topk, writing
+from hilsim.compiler.rewrite import (
+    activations,
+    axes,
+    constants,
+    images,
+    indexing,
+    masks,
+    products,
+    recurrent,
+    sums,
+    topk,
+    writing,
+)
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.record import Rewrite
 
@@ -19,6 +31,7 @@ REWRITES: tuple[Rewrite, ...] = (
     *axes.REWRITES,
     *images.REWRITES,
     *recurrent.REWRITES,
+    *constants.REWRITES,
 )
 
 
