@@ -114,6 +114,10 @@ class Memory:
         self.used_bytes += nbytes
         self.trace.add_level(Level(self.chip, now_ns(self.env), self.used_bytes, what))
 
+    @property
+    def free_bytes(self) -> int:
+        return self.cap_bytes - self.used_bytes
+
     def give_back(self, what: str, nbytes: int) -> None:
         """Free what was taken."""
         self.used_bytes -= nbytes
@@ -146,14 +150,15 @@ class Board:
         trace.tracks = (*reversed(trace.units), *trace.directions)
         self.memories = {}
         self.conversation_bytes: dict[str, int] = {}
+        self.make_room: Callable[[], None] | None = None  # called before a conversation's caches are allocated
         for chip, ledger in ledgers(setup).items():
             memory = self.memories[chip] = Memory(env, chip, ledger.cap_bytes, trace)
-            sessions = setup.scenario.workload.talkers
+            sessions = setup.scenario.sessions
             for item in ledger.items:
                 if item.per_conversation:
                     share = item.bytes // sessions
                     self.conversation_bytes[chip] = self.conversation_bytes.get(chip, 0) + share
-                else:
+                elif not item.while_room:
                     memory.take(item.what, item.bytes)
 
     def turn(self, track: str) -> UnitLock:
@@ -169,7 +174,10 @@ class Board:
         """A role's place on its unit."""
         timer = self.timers(placed, self.setup.scenario.context_tokens)
         kind = MeasuredSlot if isinstance(timer, MeasuringTimer) else DeviceSlot
-        return kind(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace)
+        slot = kind(self.env, placed.chip.name, placed.track, self.turn(placed.track), timer, self.trace)
+        speech = self.setup.scenario.speech
+        slot.preface = 0 if speech is None else speech.preface_tokens
+        return slot
 
     def direction(self, link: Link, way: str) -> Direction:
         """One way over the link."""
@@ -186,6 +194,8 @@ class Board:
 
     def open_conversation(self) -> None:
         """Allocate the caches of one more conversation on every chip."""
+        if self.make_room is not None:
+            self.make_room()
         for chip, nbytes in self.conversation_bytes.items():
             self.memories[chip].take("KV cache of a conversation", nbytes)
 
