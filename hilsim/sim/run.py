@@ -9,12 +9,15 @@ import simpy
 
 from hilsim.cost.timer import timer_for
 from hilsim.describe.policy import Policy
-from hilsim.describe.scenario import Lengths
+from hilsim.describe.cockpit import Pauses
+from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
+from hilsim.sim.loading import load_models
 from hilsim.sim.pace import Paced
+from hilsim.sim.passengers import Cabin
 from hilsim.sim.policies.fallback import PolicyFunction
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.session import Session, Turn
@@ -76,22 +79,45 @@ def simulate(
     env = board.env
     context = RunContext(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
+    function, queue = policy_function(policy, setup.file), iter(conversations)
+    cabin = Cabin(context, function, setup, queue) if has_passengers(setup.scenario) else None
     if observer is not None:
         observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
-    queue = iter(conversations)
-    function = policy_function(policy, setup.file)
-    for _ in range(setup.scenario.workload.talkers):
-        env.process(run_conversations(context, function, setup, queue))
+    if setup.scenario.trip is not None and setup.scenario.trip.cold_start:
+        load_models(board)
+    sessions: list[simpy.Event] = []
+    if cabin is not None:
+        sessions += cabin.start()
+    else:
+        for _ in range(setup.scenario.workload.talkers):
+            sessions.append(env.process(run_conversations(context, function, setup, queue)))
+    if setup.scenario.trip is not None:
+        sessions.append(env.timeout(ns(setup.scenario.trip.minutes * 60)))
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
-        env.run()
+        env.run(until=env.all_of(sessions) if goes_on(setup.scenario) else None)
     except ChipLost as lost:
         trace.lost = lost
     trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace
+
+
+def has_passengers(scenario: Scenario) -> bool:
+    """Whether questions come from passengers or by voice; else one follows another in as many sessions as there are."""
+    return bool(scenario.passengers) or scenario.speech is not None
+
+
+def goes_on(scenario: Scenario) -> bool:
+    """Whether anything of a run outlives its last answer: then that ends it."""
+    waits = any(
+        passenger.patience_s is not None or not isinstance(passenger.arrivals, Pauses)
+        for passenger in scenario.passengers
+    )
+    interrupts = scenario.speech is not None and scenario.speech.barge_in is not None
+    return waits or interrupts or bool(scenario.background) or scenario.climate is not None
 
 
 def run_conversations(
