@@ -1,4 +1,4 @@
-"""A cold start: the models' units are held from the first instant on while weights come from flash and graphs are made."""
+"""A cold start: the models' units are held from the start on while weights come from flash and graphs are made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Passengers: each asks one question after the other, in conversations that are dealt from the workload on demand.
 
-A passenger waits for the end of a turn before the next: questions that are wanted meanwhile wait. Refused questions, and
-those given up before they are spoken, take nothing of the workload.
+A passenger waits for the end of a turn before the next: questions that are wanted meanwhile wait. Refused questions,
+and those given up before they are spoken, take nothing of the workload.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ class Cabin:
         usual = Pauses(kind="pauses", pause_s=scenario.workload.pause_ms / 1000)
         unnamed = tuple(
             Passenger.model_construct(
-                name="" if number == 0 else f"{number + 1}", arrivals=usual, priority=1, queue_limit=None, patience_s=None
+                name="" if number == 0 else f"{number + 1}",
+                arrivals=usual,
+                priority=1,
+                queue_limit=None,
+                patience_s=None,
             )
             for number in range(scenario.workload.talkers)
         )
@@ -163,9 +167,7 @@ class Seat:
         begun: int | None = self.now
         while begun is not None:
             passenger = self.passenger
-            asked = Asked(
-                next(self.cabin.numbers), passenger.name, passenger.priority, self.patience_ns, wanted_ns
-            )
+            asked = Asked(next(self.cabin.numbers), passenger.name, passenger.priority, self.patience_ns, wanted_ns)
             under_way = TurnUnderWay(asked, *dealt, self.cabin.stages)
             begun = yield from under_way.run(begun)
             if not self.turns:
@@ -209,9 +211,5 @@ class Seat:
 
     def refuse(self, outcome: str, wanted_ns: int) -> None:
         """A question that is never asked."""
-        self.board.trace.add_turn(
-            TurnRecord(
-                next(self.cabin.numbers), self.passenger.name, -1, wanted_ns, *([-1] * 9), outcome=outcome,
-                wanted_ns=wanted_ns,
-            )
-        )  # fmt: skip
+        number = next(self.cabin.numbers)
+        self.board.trace.add_turn(TurnRecord.unasked(number, self.passenger.name, outcome, wanted_ns))

@@ -8,11 +8,12 @@ from typing import TypeVar
 import simpy
 
 from hilsim.cost.timer import timer_for
-from hilsim.describe.policy import Policy
 from hilsim.describe.cockpit import Pauses
+from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
+from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
 from hilsim.sim.loading import load_models
@@ -93,12 +94,17 @@ def simulate(
             sessions.append(env.process(run_conversations(context, function, setup, queue)))
     if setup.scenario.trip is not None:
         sessions.append(env.timeout(ns(setup.scenario.trip.minutes * 60)))
+    background = start_background(board)
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
         env.run(until=env.all_of(sessions) if goes_on(setup.scenario) else None)
     except ChipLost as lost:
         trace.lost = lost
+    for task in background:
+        task.close()
+    for chip in board.shared.values():
+        chip.notify()
     trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.sim.clauses import clause_tokens

@@ -43,9 +43,10 @@ class StagePlace:
 
 
 class Ways:
-    """The links between the chips of a spoken turn, each way with a track of its own; a missing one leads by the target.
+    """The links between the chips of a spoken turn, each way with a track of its own.
 
-    The link of draft and target is shared with the language model's messages.
+    Where two chips have none, a message goes by the target's. The link of draft and target is shared with the language
+    model's messages.
     """
 
     def __init__(self, board: Board, setup: Setup, chips: list[str]):

@@ -106,12 +106,12 @@ class Sample(NamedTuple):
 
 
 class TurnRecord(NamedTuple):
-    """One turn of a passenger by its instants in ns; -1 where one was never reached. `request` is -1 where none was made.
+    """One turn of a passenger by its instants in ns; -1 where one was never reached.
 
-    Without speech a turn is text alone: its instants up to `asked_ns` are one, and it has no audio. Of a refused
-    question `spoke_ns` is its arrival. `gaps` are the intervals in which the speech had to wait for more of the answer.
-    Of an interrupted turn `heard_tokens` were heard, the passenger spoke up at `interrupted_ns`, and it was silent from
-    `silent_ns` on.
+    `request` is -1 where the language model was not asked, or had said nothing yet. Without speech a turn is text alone:
+    its instants up to `asked_ns` are one, and it has no audio. Of a refused question `spoke_ns` is its arrival. `gaps`
+    are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn `heard_tokens` were
+    heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
     """
 
     number: int
@@ -134,6 +134,12 @@ class TurnRecord(NamedTuple):
     outcome: str = "answered"  # or "interrupted", "refused" (too many wait), "given up" (no audio in time)
     wanted_ns: int = -1  # the passenger wanted to ask; later turns wait for the end of those before
     freed_ns: int = -1  # of an interrupted turn: the language model's units are free of it
+
+    @classmethod
+    def unasked(cls, number: int, passenger: str, outcome: str, wanted_ns: int) -> TurnRecord:
+        """A question that was wanted and never asked."""
+        never = dict.fromkeys(cls._fields[5:13], -1)
+        return cls(number, passenger, -1, wanted_ns, -1, outcome=outcome, wanted_ns=wanted_ns, **never)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""One turn of a passenger under way: from the first word of the question to the last of the answer, or to its end before.
+"""One turn of a passenger under way: from the first word of the question to the last of the answer, or less.
 
 passenger    ▒▒▒▒question▒▒▒▒                                                  ▒interrupts▒▒▒
 recognition     ▓chunk▓ ▓chunk▓▓last▓

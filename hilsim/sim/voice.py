@@ -1,4 +1,4 @@
-"""The assistant's voice: an answer clause by clause through synthesis to playback, and what of it has been heard when."""
+"""The assistant's voice: an answer clause by clause through synthesis to playback, and how much has been heard when."""
 
 from __future__ import annotations
 
