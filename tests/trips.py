@@ -40,7 +40,7 @@ def trip_trace(
     refused: tuple[int, ...] = (),
     observer: Observer | None = None,
 ) -> Trace:
-    """So many turns, of anna and ben in turn; it gets 1 K warmer a turn, and the clock is at 80 % from the fourth on."""
+    """So many turns, of anna and ben in turn; it gets 1 K warmer a turn, the clock is at 80 % from the fourth on."""
     trace = Trace("sync", (CPU, NPU), (CPU, NPU), (), observer=observer)
     trace.tasks["camera"] = TaskTally("camera", NPU, 33 * MS, 33 * MS)
     if observer is not None:
