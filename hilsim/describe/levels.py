@@ -46,7 +46,7 @@ def governed(setup: Setup, written: dict[str, str]) -> tuple[Setup, list[Fault]]
     for name, chip in setup.chips.items():
         if chip.thermal is None:
             expected = "a chip with `thermal`: nodes, governor and memory_energy"
-            remedy = f"Describe `thermal` in its file, or leave out climate."
+            remedy = "Describe `thermal` in its file, or leave out climate."
             faults.append(Fault(setup.file, "climate", f"{name}, of which no heat is described", expected, remedy))
         elif climate is not None and climate.ambient_c >= chip.thermal.critical.si:
             found = f"ambient_c {climate.ambient_c:g}, at which {name} shuts down"

@@ -116,13 +116,18 @@ def limits_ms(budget: Budget) -> dict[str, float]:
 
 def held_against(budget: Budget, turns: Sequence[TurnRecord]) -> list[Limit]:
     """Every limit that is set against the turns that have its measure."""
-    values, unheard = series(turns), sum(turn.outcome in ("refused", "given up") for turn in turns)
-    found = []
+    values, found = waits(turns), []
     for name, limit in limits_ms(budget).items():
-        waits = values[name] + [np.inf] * (unheard if name == "first_audio" else 0)
-        at = percentile_of(waits, budget.percentile)
-        over = sum(value > limit for value in waits)
-        found.append(Limit(name, limit, budget.percentile, at, len(waits), over))
+        at = percentile_of(values[name], budget.percentile)
+        over = sum(value > limit for value in values[name])
+        found.append(Limit(name, limit, budget.percentile, at, len(values[name]), over))
+    return found
+
+
+def waits(turns: Sequence[TurnRecord]) -> dict[str, list[float]]:
+    """`series`, with a first audio that never comes for turns that were refused or given up."""
+    found = series(turns)
+    found["first_audio"] += [np.inf] * sum(turn.outcome in ("refused", "given up") for turn in turns)
     return found
 
 

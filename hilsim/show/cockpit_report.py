@@ -68,11 +68,13 @@ def turns(page: Page, block: Block) -> None:
         page.paragraph(f"Playback ran dry {counted(gaps['count'], 'time')}, {where}.", 2)
     if limits:
         page.paragraph(budget_text(block), 2)
-    for breach in block["furthest_over"][:BREACHES_SHOWN]:
-        page.paragraph(breach_sentence(breach), 4)
-    if block["over_a_limit"] > BREACHES_SHOWN:
-        listed = len(block["furthest_over"])
-        page.line((f"    {block['over_a_limit'] - BREACHES_SHOWN} more; {listed} of them in --json", FRAME))
+    by_turn: dict[int, list[Block]] = {}
+    for breach in block["furthest_over"]:
+        by_turn.setdefault(breach["turn"], []).append(breach)
+    for over in list(by_turn.values())[:BREACHES_SHOWN]:
+        page.paragraph(breach_sentence(over), 4)
+    if len(by_turn) > BREACHES_SHOWN or block["over_a_limit"] > len(block["furthest_over"]):
+        page.line((f"    {block['over_a_limit']} times over a limit in all; the furthest in --json", FRAME))
 
 
 def budget_text(block: Block) -> Text:
@@ -80,23 +82,22 @@ def budget_text(block: Block) -> Text:
     broken = [limit for limit in block["budget"] if limit["broken"]]
     if not broken:
         return Text("The budget holds.", f"bold {GOOD}")
-    parts = [
-        f"{limit['measure']} p{limit['percentile']} "
-        f"{'without end' if limit['value_ms'] is None else duration(limit['value_ms'])} of {duration(limit['limit_ms'])}"
-        for limit in broken
-    ]
+    parts = []
+    for limit in broken:
+        value = "without end" if limit["value_ms"] is None else duration(limit["value_ms"])
+        parts.append(f"{limit['measure']} p{limit['percentile']} {value} of {duration(limit['limit_ms'])}")
     return Text(f"The budget is broken: {'; '.join(parts)}.", f"bold {BAD}")
 
 
-def breach_sentence(breach: Block) -> str:
-    """One turn over a limit, in a sentence: which, when, by how much, at which stage, why."""
-    stage = breach["stage"]
-    where = "" if stage == breach["measure"] else f", at {stage} with {duration(breach['stage_ms'])}"
-    reason = f": {clean(breach['why'])}" if breach["why"] else ""
-    return (
-        f"turn {breach['turn']} of {clean(breach['passenger'])} at {minutes(breach['at_s'])}: {breach['measure']} "
-        f"{duration(breach['value_ms'])} of {duration(breach['limit_ms'])}{where}{reason}."
-    )
+def breach_sentence(over: Sequence[Block]) -> str:
+    """One turn over its limits, in a sentence: which, when, by how much, at which stage, why."""
+    first = over[0]
+    limits = ", ".join(f"{one['measure']} {duration(one['value_ms'])} of {duration(one['limit_ms'])}" for one in over)
+    stage = next((one for one in over if one["stage"] != one["measure"]), first)
+    named = any(one["measure"] == stage["stage"] for one in over)
+    where = "" if named else f", at {stage['stage']} with {duration(stage['stage_ms'])}"
+    reason = f": {clean(stage['why'])}" if stage["why"] else ""
+    return f"turn {first['turn']} of {clean(first['passenger'])} at {minutes(first['at_s'])}: {limits}{where}{reason}."
 
 
 def minutes(seconds: float) -> str:

@@ -31,24 +31,28 @@ KINDS = {
     "wake": Kind("w", "#c9a7c7"),
     "switch": Kind("s", "#cc79a7"),
     "fault": Kind("!", BAD),
-    "wake word": Kind("k", "#a0a8b4"),
-    "end of speech": Kind("e", "#a0a8b4"),
-    "recognition": Kind("r", "#56b4a9"),
-    "synthesis": Kind("S", "#d98cb3"),
     "prompt": Kind("q", READING, message=True),
     "drafts": Kind("d", DRAFT, message=True),
     "verdict": Kind("v", TARGET, message=True),
     "hidden states": Kind("h", "#2c6ea3", message=True),
 }
 OTHER = Kind("?", "#8a8a8a")
-# Stages of the spoken turn, by what the passenger waits for; of `first_clause` the language model's units have kinds.
+# Stages of the spoken turn, by what the passenger waits for.
 STAGE_KINDS = {
     "end_of_speech": Kind("e", "#a0a8b4"),
-    "recognition": Kind("r", "#56b4a9"),
+    "recognition": Kind("r", "#4f9d8f"),
     "prompt": Kind("p", "#c7b446"),
     "first_clause": Kind("c", TARGET),
-    "synthesis": Kind("s", "#d98cb3"),
+    "synthesis": Kind("S", "#d98cb3"),
 }
+# Their spans on units; the language model's have kinds of their own.
+SPOKEN = {
+    "wake word": STAGE_KINDS["end_of_speech"],
+    "end of speech": STAGE_KINDS["end_of_speech"],
+    "recognition": STAGE_KINDS["recognition"],
+    "synthesis": STAGE_KINDS["synthesis"],
+}
+KINDS |= SPOKEN
 SPEECH = "#8fbf5a"  # what is heard
 
 

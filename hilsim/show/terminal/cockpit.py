@@ -10,7 +10,6 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import STAGES, Budget
 from hilsim.measure.turns import times_of
 from hilsim.show.kinds import BAD, GOOD, STAGE_KINDS, TARGET
@@ -72,18 +71,24 @@ class CockpitLayout(Layout):
             min(len(self.passengers(left - 4)) + 2, height - 4),
         )
         mine += self.spoken(left, height - len(mine))
-        chips = self.chips(right - 4)
-        stages = self.stages(right - 4)
-        under = min(len(chips) + 2, max(3, height - min(len(stages) + 2, height // 2)))
-        theirs = panel(self.stages_title(right), stages, right, height - under)
-        return beside(mine, theirs + panel("chips", chips, right, under))
+        theirs: list[Text] = []
+        for title, lines in (
+            (self.stages_title(right), self.stages(right - 4)),
+            ("chips", self.chips(right - 4)),
+            ("memory", self.memory(right - 4, full=False)),
+        ):
+            room = min(len(lines) + 2, height - len(theirs))
+            if room >= 3:
+                theirs += panel(title, lines, right, room)
+        return beside(mine, theirs + [Text(" " * right)] * (height - len(theirs)))
 
     def stacked(self, width: int, height: int, timeline: int) -> list[Text]:
         """Passengers beside stages, then chips, conversation and timeline, as far as they fit."""
         left, right = width // 2, width - width // 2
         who, stages, chips = self.passengers(left - 4), self.stages(right - 4), self.chips_in_lines(width - 4)
         top = min(max(len(who), len(stages)) + 2, height)
-        lines = beside(panel("passengers: last turn", who, left, top), panel(self.stages_title(right), stages, right, top))
+        mine = panel("passengers: last turn", who, left, top)
+        lines = beside(mine, panel(self.stages_title(right), stages, right, top))
         left_over = height - top
         if left_over >= len(chips) + 2:
             lines += panel("chips", chips, width, len(chips) + 2)
@@ -125,7 +130,8 @@ class CockpitLayout(Layout):
     def passenger(self, name: str, one: PassengerTurns, width: int, scale_ms: float) -> Text:
         """The line of one."""
         named = 10 if width < 50 else NAMED
-        lost = "".join(f" {number} {what}" for number, what in ((one.refused, "refused"), (one.given_up, "given up")) if number)
+        outcomes = ((one.refused, "refused"), (one.given_up, "given up"))
+        lost = "".join(f" {number} {what}" for number, what in outcomes if number)
         line = Text(f"{shortened(clean(name), named - 1):<{named}}{one.turns:>3}  ")
         value, style = Text("–"), ""
         strip = Text()
@@ -211,9 +217,11 @@ class CockpitLayout(Layout):
         lines = []
         for chip in self.setup.chips:
             line = Text(f"{shortened(chip, NAMED - 1):<{NAMED}}")
-            for share, text, style in filter(None, (self.memory_rate(chip), self.warmth(chip))):
+            rows = list(filter(None, (self.memory_rate(chip), self.warmth(chip))))
+            for share, text, style in rows:
                 line.append_text(bar(share, 10, style)).append(f" {text:<18} ", style if style == BAD else "")
-            lines.append(line)
+            if rows:
+                lines.append(line)
         return lines + self.missed(width)
 
     def memory_rate(self, chip: str) -> tuple[float, str, str] | None:
@@ -221,7 +229,7 @@ class CockpitLayout(Layout):
         average = self.tally.company.memory.get(chip)
         if average is None:
             return None
-        most, now = capacity(self.setup.chips[chip]), average.until(self.tally.current.now_ns)
+        most, now = self.setup.chips[chip].peak_memory_rate.si, average.until(self.tally.current.now_ns)
         return now / most, f"{now / 1e9:.0f} of {most / 1e9:.0f} GB/s", TARGET
 
     def warmth(self, chip: str) -> tuple[float, str, str] | None:

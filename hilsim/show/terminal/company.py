@@ -1,4 +1,4 @@
-"""What the dashboard has seen of a scenario with company: turns by passenger, samples by chip. Nothing of the screen."""
+"""What the dashboard has seen of a scenario with company: turns by passenger, samples by chip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.setup import Setup
-from hilsim.measure.turns import limits_ms, percentile_of, series
+from hilsim.measure.turns import limits_ms, percentile_of, waits
 from hilsim.sim.trace import Sample, TurnRecord
 from hilsim.units import NS_PER_S
 
@@ -50,6 +50,7 @@ class Company:
     turns: list[TurnRecord] = field(default_factory=list)
     memory: dict[str, Average] = field(default_factory=dict)  # bytes/s by chip
     latest: dict[str, dict[tuple[str, str], float]] = field(default_factory=dict)  # by chip, quantity and name
+    known: tuple[int, dict[str, list[float]]] = (0, {})  # of so many turns, their measures
 
     @staticmethod
     def of(setup: Setup) -> Company:
@@ -88,7 +89,8 @@ class Company:
     def at_percentile(self, budget: Budget) -> dict[str, tuple[float | None, float | None]]:
         """Every measure of the turns at the budget's percentile, and its limit, in ms; None where there is none."""
         limits = limits_ms(budget)
+        if self.known[0] != len(self.turns) or not self.known[1]:
+            self.known = len(self.turns), waits(self.turns)
         return {
-            name: (percentile_of(values, budget.percentile), limits.get(name))
-            for name, values in series(self.turns).items()
+            name: (percentile_of(values, budget.percentile), limits.get(name)) for name, values in self.known[1].items()
         }

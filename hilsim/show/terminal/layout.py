@@ -15,7 +15,7 @@ from rich.text import Text
 from hilsim.cost.between import between_of
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
-from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, TARGET, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, SPOKEN, TARGET, role_of
 from hilsim.show.numbers import clean, described, duration_of_ns, gibibytes, nice_step, percent, shortened
 from hilsim.show.terminal.lanes import Window, axis, lane
 from hilsim.show.terminal.paint import FRAME, bar, beside, fitted, panel, spread
@@ -276,6 +276,8 @@ class Layout:
         line = Text()
         for name, kind in KINDS.items():
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
+                continue
+            if name in SPOKEN and self.setup.scenario.speech is None:
                 continue
             if name == "fault" and not self.setup.backends:  # only boards have them
                 continue
