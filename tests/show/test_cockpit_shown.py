@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from hilsim.cost.memory import ledgers
+from hilsim.measure.trip import Course
 from hilsim.show.document import as_json, document
+from hilsim.show.perfetto import trace_events
+from hilsim.show.plots import trip as trip_plot
+from hilsim.show.plots import turns as turns_plot
 from hilsim.show.report import render
 from hilsim.show.terminal.company import AVERAGED_NS, Average
 from hilsim.show.terminal.dashboard import Dashboard, snapshot
@@ -129,3 +135,60 @@ def test_the_report_of_a_budget_that_holds_says_so():
     text = words(document(setup, ledgers(setup), trip_trace(4, held_up=(3,)), None))
     assert "The budget holds." in text
     assert "turn 3 of" not in text
+
+
+def test_a_perfetto_trace_has_turns_with_stages_inside_and_counters(trip):
+    setup, trace, _ = trip
+    events = trace_events(setup, {"sync": trace})["traceEvents"]
+    names = {event["args"]["name"]: event["pid"] for event in events if event["name"] == "process_name"}
+    slices = [event for event in events if event["ph"] == "X" and event["pid"] == names["passengers"]]
+    whole = [event for event in slices if event["cat"] == "turn"]
+    assert len(whole) == 12
+    for turn in whole:
+        inside = [event for event in slices if event["cat"] == "stage" and within(event, turn)]
+        assert len(inside) == (7 if turn["args"]["outcome"] in ("answered", "interrupted") else 2) + gaps_in(inside)
+        for before, after in pairwise(inside):
+            assert before["ts"] + before["dur"] == pytest.approx(after["ts"])
+    counters = {event["name"] for event in events if event["ph"] == "C" and event["pid"] == names["sa8295p"]}
+    assert {"memory rate, GB/s", "temperature, C", "clock, share", "power, W"} <= counters
+
+
+def within(event, turn):
+    """Whether a slice lies inside another on its row."""
+    end = turn["ts"] + turn["dur"] + 1e-3
+    return event["tid"] == turn["tid"] and turn["ts"] <= event["ts"] and event["ts"] + event["dur"] <= end
+
+
+def gaps_in(slices):
+    """A gap is one slice more, and parts playback in two."""
+    return 2 * sum(event["name"] == "gap" for event in slices)
+
+
+def test_turns_at_once_of_one_passenger_are_on_rows_of_their_own(trip):
+    setup, both = trip[0], trip_trace(2)
+    both.turns[1] = both.turns[0]._replace(number=1, spoke_ns=both.turns[0].spoke_ns + 1)
+    events = trace_events(setup, {"sync": both})["traceEvents"]
+    assert len({event["tid"] for event in events if event.get("cat") == "turn"}) == 2
+
+
+def test_pictures_of_a_trip_and_of_one_without_turns_are_drawn(trip, tmp_path):
+    setup, trace, _ = trip
+    for name, one in (("whole", trace), ("empty", trip_trace(0)), ("refused", trip_trace(1, refused=(0,)))):
+        turns_plot.draw(tmp_path / f"{name}_turns.png", one, setup)
+        trip_plot.draw(tmp_path / f"{name}_trip.png", one, setup)
+        assert (tmp_path / f"{name}_trip.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_turns_drawn_are_the_usual_the_slowest_and_an_interrupted_one(trip):
+    chosen = turns_plot.chosen(trip[1].turns)
+    assert [title for title, _ in chosen] == ["a usual turn", "the slowest", "an interrupted one"]
+    assert chosen[1][1].number in (3, 8)
+    assert chosen[2][1].number == 5
+
+
+def test_an_averaged_course_keeps_its_integral():
+    course = Course((10, 20, 40), (3.0, 1.0, 5.0))
+    edges = np.arange(0, 61, 7)
+    means = trip_plot.averaged(course, edges)
+    whole = 3.0 * 10 + 1.0 * 20 + 5.0 * (edges[-1] - 40)
+    assert (means * np.diff(edges)).sum() == pytest.approx(whole)
