@@ -6,7 +6,9 @@ governor looks at every poll, as those of real chips do; a level that it sets ch
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import simpy
 
@@ -25,6 +27,14 @@ SEEN_K = 0.05  # a temperature is shown again when it has changed by more, a pow
 CAUSES = {
     "prefill": "target", "decode": "target", "verify": "target", "draft prefill": "draft", "draft": "draft",
 }  # fmt: skip
+MOST_LOADS = 4096  # that are remembered
+
+
+class Load(NamedTuple):
+    """What a chip draws while the same runs: watts by unit and cause, and what they do to the thermal network."""
+
+    watts: tuple[tuple[tuple[str, str], float], ...]
+    drive: list[float]
 
 
 class ChipHeat:
@@ -47,16 +57,12 @@ class ChipHeat:
         self.thermal = chip.thermal
         self.network = ThermalNetwork(chip.thermal, climate.ambient_c, climate.start_c)
         self.watched = chip.thermal.governor.watches
-        self.idle_watts = chip.idle_power.si
-        self.idle_drive = self.network.drive({IDLE: self.idle_watts})
         self.joules_a_byte = 8 * chip.thermal.memory_energy.si
-        self.memory = self.network.inputs[MEMORY]
-        powers = unit_powers(chip)
-        # Of each track: the unit, its watts by level, and what one of them does to the network.
-        self.units = {f"{chip.name}.{name}": (name, watts, self.network.inputs[name]) for name, watts in powers.items()}
+        self.powers = unit_powers(chip)
+        self.units = {f"{chip.name}.{name}": name for name in chip.units}  # by track
+        self.loads: dict[tuple[int, tuple[tuple[str, str, float], ...]], Load] = {}  # those seen, by level and jobs
         self.since_ns = now_ns(env)
         self.looked_ns, self.looked_j = self.since_ns, 0.0
-        self.drawn_j = 0.0
         levels = len(chip.thermal.governor.steps) + 1
         temperatures = self.network.temperatures_c()
         self.tally = trace.heat[chip.name] = HeatTally(
@@ -68,34 +74,41 @@ class ChipHeat:
 
     def settle(self) -> None:
         """Count energy and heat until now: called before what runs changes."""
-        now = now_ns(self.env)
-        elapsed_ns = now - self.since_ns
+        elapsed_ns = now_ns(self.env) - self.since_ns
         if not elapsed_ns:
             return
-        self.since_ns = now
-        seconds, level = elapsed_ns / NS_PER_S, self.shared.level
-        self.tally.level_ns[level] += elapsed_ns
-        drive = list(self.idle_drive)
-        self.count("", IDLE, self.idle_watts * seconds)
-        for job in self.shared.running:
-            cause = CAUSES.get(job.kind, job.kind)
-            if job.track in self.units:
-                unit, powers, inputs = self.units[job.track]
-                watts = powers[level]
-                self.count(unit, cause, watts * seconds)
-                for mode, weight in enumerate(inputs):
-                    drive[mode] += weight * watts
-            if job.rate:
-                watts = job.rate * self.joules_a_byte
-                self.count(MEMORY, cause, watts * seconds)
-                for mode, weight in enumerate(self.memory):
-                    drive[mode] += weight * watts
-        self.network.advance(seconds, drive)
+        self.since_ns += elapsed_ns
+        shared, tally = self.shared, self.tally
+        level = shared.level
+        tally.level_ns[level] += elapsed_ns
+        running = tuple([(job.track, job.kind, job.rate) for job in shared.running])
+        load = self.loads.get((level, running))
+        if load is None:
+            if len(self.loads) >= MOST_LOADS:
+                self.loads.clear()
+            load = self.loads[level, running] = self.load(level, running)
+        seconds = elapsed_ns / NS_PER_S
+        joules = tally.joules
+        for entry, watts in load.watts:
+            joules[entry] += watts * seconds
+        self.network.advance(seconds, load.drive)
 
-    def count(self, unit: str, cause: str, joules: float) -> None:
-        """Enter energy into the account."""
-        self.tally.joules[unit, cause] = self.tally.joules.get((unit, cause), 0.0) + joules
-        self.drawn_j += joules
+    def load(self, level: int, running: tuple[tuple[str, str, float], ...]) -> Load:
+        """The powers while jobs of these tracks and kinds run, and move bytes at these rates."""
+        watts: dict[tuple[str, str], float] = defaultdict(float)
+        sources: dict[str, float] = defaultdict(float)
+        watts["", IDLE] = sources[IDLE] = self.chip.idle_power.si
+        for track, kind, rate in running:
+            cause = CAUSES.get(kind, kind)
+            if (unit := self.units.get(track)) is not None:
+                watts[unit, cause] += self.powers[unit][level]
+                sources[unit] += self.powers[unit][level]
+            if rate:
+                watts[MEMORY, cause] += rate * self.joules_a_byte
+                sources[MEMORY] += rate * self.joules_a_byte
+        for entry in watts:
+            self.tally.joules.setdefault(entry, 0.0)
+        return Load(tuple(watts.items()), self.network.drive(sources))
 
     def govern(self) -> Process:
         """Look at the temperature every poll, for ever, and set the level."""
@@ -120,9 +133,9 @@ class ChipHeat:
         for node, celsius in temperatures.items():
             self.show(now, "temperature", node, celsius, SEEN_K)
         if now > self.looked_ns:
-            watts = (self.drawn_j - self.looked_j) * NS_PER_S / (now - self.looked_ns)
+            watts = (self.tally.drawn_j - self.looked_j) * NS_PER_S / (now - self.looked_ns)
             self.show(self.looked_ns, "power", "", watts, SEEN_K * watts)
-            self.looked_ns, self.looked_j = now, self.drawn_j
+            self.looked_ns, self.looked_j = now, self.tally.drawn_j
         for unit, shares in self.speeds.items():
             self.show(now, "speed", unit, shares[self.shared.level], 0.0)
 

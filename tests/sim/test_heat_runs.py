@@ -105,7 +105,7 @@ def test_a_power_mode_of_the_chip_is_where_its_governor_begins() -> None:
         "compile.profile=null",
     )
     setup = shipped("orin_8295_greedy", *SHORT, "climate={ambient_c: 15}", *own)
-    assert [len(levels) for levels in setup.levels.values()] == [2, 5]
+    assert [len(levels) for levels in setup.levels.values()] == [5, 2]
     trace = simulate(setup, synthetic(setup))
     busy_s = sum(s.end_ns - s.start_ns for s in trace.spans if s.track == "agx-orin-64gb@30W.gpu") / 1e9
     assert trace.heat["agx-orin-64gb@30W"].joules["gpu", "target"] == pytest.approx(40.4 * 0.188 * busy_s, rel=1e-6)
