@@ -16,7 +16,8 @@ So the parts add up to the whole exactly, and what hides behind a step of the ta
 since the delivery before it (round 0 since arrival); rounds add up to requests, requests to the run.
 
 A verify step would have taken a plain step's time for one row. What it took beyond that goes to its other rows alike,
-so padding that costs nothing, where weights bound the step, is no waste.
+so padding that costs nothing, where weights bound the step, is no waste. A step of a batch goes to each of its sessions
+in full, as each waits for all of it; the rows of the others are no waste.
 """
 
 from __future__ import annotations
@@ -64,13 +65,14 @@ def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[
     """Every request of a run, and its rounds in order with what each was spent on."""
     spans, rounds = defaultdict(list), defaultdict(list)
     for span in trace.spans:
-        spans[span.request].append(span)
+        for mine in span.each if span.fellows else (span,):
+            spans[mine.request].append(mine)
     for closed in trace.rounds:
         rounds[closed.request].append(closed)
     for record in trace.requests:
-        mine = rounds[record.number]
-        windows = windows_in_parts(record, mine, spans[record.number])
-        yield record, list(zip(mine, windows, strict=True))
+        own = rounds[record.number]
+        windows = windows_in_parts(record, own, spans[record.number])
+        yield record, list(zip(own, windows, strict=True))
 
 
 def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequence[Span]) -> list[Parts]:
@@ -128,7 +130,8 @@ def unused_ns(span: Span, closed: Round | None) -> int:
     pending = closed.position - span.cached
     fed = span.rows - pending
     unused = span.width - pending - min(fed, closed.kept_drafts)
-    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (span.width - 1)
+    computed = span.width * (1 + len(span.fellows))
+    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (computed - 1)
 
 
 def committed_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:

@@ -14,6 +14,16 @@ from typing import NamedTuple, Protocol
 from hilsim.errors import ChipLost
 
 
+class Fellow(NamedTuple):
+    """A further session whose rows a step computed: what a `Span` says of its first one, of this one."""
+
+    request: int
+    round: int
+    asked_ns: int
+    cached: int
+    position: int
+
+
 class Span(NamedTuple):
     """One occupation of one resource.
 
@@ -21,7 +31,8 @@ class Span(NamedTuple):
     the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
     token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
-    between passes, and `fault`, of a board.
+    between passes, and `fault`, of a board. A step of a batch is one span: `fellows` are the sessions computed with
+    the first, each of as many rows and the same width.
     """
 
     track: str
@@ -37,6 +48,17 @@ class Span(NamedTuple):
     nbytes: int = 0
     cached: int = 0
     position: int = -1
+    fellows: tuple[Fellow, ...] = ()
+
+    @property
+    def each(self) -> tuple[Span, ...]:
+        """The span as each session of the batch sees it, the first one's first; of most spans, itself alone."""
+        return self, *(
+            self._replace(
+                request=one.request, round=one.round, asked_ns=one.asked_ns, cached=one.cached, position=one.position
+            )
+            for one in self.fellows
+        )
 
 
 class Round(NamedTuple):
