@@ -22,7 +22,6 @@ from hilsim.measure.parts import Parts, added, requests_in_parts
 from hilsim.sim.trace import Trace
 from hilsim.units import ms
 
-
 OUTCOMES = ("answered", "interrupted", "refused", "given up")  # of a turn
 
 

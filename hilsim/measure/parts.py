@@ -65,7 +65,7 @@ def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[
     """Every request of a run, and its rounds in order with what each was spent on."""
     spans, rounds = defaultdict(list), defaultdict(list)
     for span in trace.spans:
-        for mine in span.each if span.fellows else (span,):
+        for mine in span.each:
             spans[mine.request].append(mine)
     for closed in trace.rounds:
         rounds[closed.request].append(closed)
@@ -119,7 +119,7 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.end_ns, BETWEEN
             case "fault":
                 pass  # a board that does not answer does nothing
-            case _:
+            case _ if not span.rows:  # a message; other work of a turn, such as its speech, goes on beside the answer
                 yield span.start_ns, span.done_ns, UNDER_WAY
 
 
@@ -130,7 +130,7 @@ def unused_ns(span: Span, closed: Round | None) -> int:
     pending = closed.position - span.cached
     fed = span.rows - pending
     unused = span.width - pending - min(fed, closed.kept_drafts)
-    computed = span.width * (1 + len(span.fellows))
+    computed = span.width + sum(fellow.width for fellow in span.fellows)
     return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (computed - 1)
 
 

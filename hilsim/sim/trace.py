@@ -15,11 +15,13 @@ from hilsim.errors import ChipLost
 
 
 class Fellow(NamedTuple):
-    """A further session whose rows a step computed: what a `Span` says of its first one, of this one."""
+    """A further session of a batch: what the `Span` of a step says of its first one, of this one."""
 
     request: int
     round: int
     asked_ns: int
+    rows: int
+    width: int
     cached: int
     position: int
 
@@ -32,7 +34,7 @@ class Span(NamedTuple):
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
     token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
     between passes, and `fault`, of a board. A step of a batch is one span: `fellows` are the sessions computed with
-    the first, each of as many rows and the same width.
+    the first, `rows` and `width` are each one's own.
     """
 
     track: str
@@ -53,11 +55,13 @@ class Span(NamedTuple):
     @property
     def each(self) -> tuple[Span, ...]:
         """The span as each session of the batch sees it, the first one's first; of most spans, itself alone."""
-        return self, *(
-            self._replace(
-                request=one.request, round=one.round, asked_ns=one.asked_ns, cached=one.cached, position=one.position
-            )
-            for one in self.fellows
+        if not self.fellows:
+            return (self,)
+        own = Fellow(self.request, self.round, self.asked_ns, self.rows, self.width, self.cached, self.position)
+        all_of_them = (own, *self.fellows)
+        return tuple(
+            self._replace(**one._asdict(), fellows=all_of_them[:place] + all_of_them[place + 1 :])
+            for place, one in enumerate(all_of_them)
         )
 
 
