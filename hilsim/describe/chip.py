@@ -27,6 +27,7 @@ from hilsim.describe.figure import (
     as_tuple,
 )
 from hilsim.describe.names import key, split_name
+from hilsim.describe.thermal import Thermal
 from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
@@ -298,7 +299,8 @@ class Chip(Named):
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
     the names that people and measurements use for it, and `group` the class in which they are summed up. What
     passengers say reaches what runs in the `cloud`. `stands_on` names the published figures of language models behind
-    its answers, or says that there is none; it and `notes` are shown wherever the chip is.
+    its answers, or says that there is none; it and `notes` are shown wherever the chip is. `thermal` counts where a
+    scenario has a climate.
     """
 
     known_as: Names = ()
@@ -316,6 +318,7 @@ class Chip(Named):
     mode: OwnMode | None = Field(default=None, exclude=True)
     modes: dict[str, Mode] = Field(default_factory=dict)
     modes_elsewhere: dict[str, str] = Field(default_factory=dict, exclude=True)
+    thermal: Thermal | None = Field(default=None, exclude=True)  # the digest takes it up where there is a climate
     residuals: str = ""
     stands_on: str = Field(default="", exclude=True)
     notes: str = ""
@@ -325,6 +328,12 @@ class Chip(Named):
         for name, mode in self.modes.items():
             if strangers := sorted(set(mode.units) - set(self.units)):
                 raise Misfit(f"mode {name} for {', '.join(strangers)}", f"units of this chip: {', '.join(self.units)}")
+        return self
+
+    @model_validator(mode="after")
+    def _heat_of_units_here(self) -> Chip:
+        if self.thermal is not None and (broken := self.thermal.faults_on(tuple(self.units), tuple(self.modes))):
+            raise broken
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ def digest(setup: Setup) -> str:
     named = (setup.draft.model if setup.draft is not None else None, setup.link, setup.profile)
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
+    records += [placed.link for placed in setup.further_links]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
     found.update("\n".join(conversation.all_text for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
+from hilsim.describe.cockpit_checks import cockpit_faults
+from hilsim.describe.cockpit_names import Cockpit, with_cockpit
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
@@ -147,6 +149,11 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             faults += error.faults
     scenario = with_names(scenario, target, draft, link, networks)
     faults += missing_files(scenario, file)
+    further: Cockpit | None = None
+    if target is not None and (scenario.company or scenario.links):
+        further = with_cockpit(scenario, target, draft, link, file)
+        scenario = further.scenario
+        faults += [*further.faults, *cockpit_faults(further, target, draft, link, conversations, name)]
     if target is not None:
         faults += cross_faults(scenario, target, draft, link, name)
         roles = {placed.role: placed for placed in (target, draft) if placed is not None}
@@ -166,6 +173,8 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         digest="",
         networks=tuple(network for network in networks if network is not None),
         profile=profile,
+        further_chips=() if further is None else further.chips,
+        further_links=() if further is None else further.links,
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))

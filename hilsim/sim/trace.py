@@ -7,6 +7,7 @@ spans, rounds and requests as they close and cannot change the run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -172,6 +173,35 @@ class TaskTally:
     total_ns: int = 0
 
 
+@dataclass
+class HeatTally:
+    """What a chip drew during a run, why, and what became of it as heat; there is one for each chip with a climate.
+
+    `joules` are by unit and cause: the unit is the name of one, "memory", or "" of the chip itself, whose cause is
+    "idle"; other causes are "target", "draft", and the names of stages and background tasks. Level 0 of the governor is
+    full speed. Joules drawn = stored in the nodes + gone to the ambient air.
+    """
+
+    chip: str
+    joules: dict[tuple[str, str], float] = field(default_factory=dict)
+    level_ns: list[int] = field(default_factory=list)  # how long at each level
+    changes: int = 0  # of level
+    hottest_c: dict[str, float] = field(default_factory=dict)  # by node, as it was looked at
+    critical_c: float = 0.0  # where a real chip shuts down
+    stored_j: float = 0.0  # since the start; negative of a chip that has cooled
+    to_ambient_j: float = 0.0
+
+    @property
+    def drawn_j(self) -> float:
+        """All joules drawn."""
+        return math.fsum(self.joules.values())
+
+    @property
+    def throttled_ns(self) -> int:
+        """Nanoseconds below full speed."""
+        return sum(self.level_ns[1:])
+
+
 @dataclass(frozen=True)
 class Pace:
     """How a real-time run kept up with the wall clock.
@@ -244,6 +274,7 @@ class Trace:
     turns: list[TurnRecord] = field(default_factory=list)
     tasks: dict[str, TaskTally] = field(default_factory=dict)  # background, by name
     samples: list[Sample] = field(default_factory=list)
+    heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
 
     def add_span(self, span: Span) -> None:
         if self.keep:

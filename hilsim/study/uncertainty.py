@@ -367,6 +367,7 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
         draft=None if setup.draft is None else again(setup.draft),
         networks=tuple(map(again, setup.networks)),
         link=None if setup.link is None else moved(setup.link, changed.get(LINK, {})),
+        further_chips=tuple(chips[chip.name] for chip in setup.further_chips),
     )
 
 
