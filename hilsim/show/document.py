@@ -290,7 +290,8 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            beside = parts[-1] in START or ".faster_exports[" in path
+            heat = parts[0] == "thermal" and setup.scenario.climate is None
+            beside = parts[-1] in START or ".faster_exports[" in path or heat
             if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture

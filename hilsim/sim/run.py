@@ -15,6 +15,7 @@ from hilsim.describe.policy import Policy
 from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost
+from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
 from hilsim.sim.pace import Paced
@@ -96,14 +97,21 @@ def simulate(
         observer.started(policy.name, trace.tracks, sum(len(turns) for turns in conversations))
     queue = iter(conversations)
     function = policy_function(policy, setup.file)
-    for _ in range(setup.scenario.workload.talkers):
-        env.process(run_conversations(context, function, setup, queue))
+    sessions = [
+        env.process(run_conversations(context, function, setup, queue)) for _ in range(setup.scenario.workload.talkers)
+    ]
+    background = start_background(board)
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
-        env.run()
+        # Other work never ends: with company a run is over with its last session.
+        env.run(until=env.all_of(sessions) if board.shared else None)
     except ChipLost as lost:
         trace.lost = lost
+    for task in background:
+        task.close()
+    for chip in board.shared.values():
+        chip.notify()
     trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()
