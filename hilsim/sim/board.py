@@ -16,6 +16,7 @@ from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.batches import BatchSlot
 from hilsim.sim.company_slot import CompanySlot
 from hilsim.sim.device_slot import (
     DeviceSlot,
@@ -220,8 +221,10 @@ class Board:
         if isinstance(timer, MeasuringTimer):
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name in self.shared:
-            shared = self.shared[name]
-            return CompanySlot(self.env, name, track, self.turn(track), timer, self.trace, shared, self.company)
+            kind = BatchSlot if placed.batch > 1 else CompanySlot
+            slot = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
+            slot.most = placed.batch
+            return slot
         return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
 
     def direction(self, link: Link, way: str) -> Direction:

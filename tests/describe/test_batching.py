@@ -48,7 +48,11 @@ def test_a_batch_that_is_asked_for_is_company_and_one_is_none() -> None:
 
 
 def test_a_head_is_batched_with_its_target() -> None:
-    setup = orin("target.batch=3", "draft={head_kind: eagle, stand_in: models/heads/eagle}", "policy={name: sync, draft_tokens: 3}")
+    setup = orin(
+        "target.batch=3",
+        "draft={head_kind: eagle, stand_in: models/heads/eagle}",
+        "policy={name: sync, draft_tokens: 3}",
+    )
     assert setup.draft is not None
     assert (setup.target.batch, setup.draft.batch) == (3, 3)
 
@@ -65,6 +69,6 @@ def test_a_batch_where_none_is_computed_is_refused(tmp_path: Path) -> None:
 def test_boards_have_no_company() -> None:
     boards = 'units={npu: {backend: "tcp://127.0.0.1:5001"}}'
     shipped("orin_8295_greedy", boards)
+    task = "{name: camera, chip: drive-orin-x, unit: gpu, period_ms: 33, work: {ms: 5}}"
     with pytest.raises(InputError, match=r"units.npu.backend: found tcp.* with background"):
-        task = "{name: camera, chip: drive-orin-x, unit: gpu, period_ms: 33, work: {ms: 5}}"
         shipped("orin_8295_greedy", boards, f"background=[{task}]")
