@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Set
 import simpy
 
 from hilsim.cost.between import between_of
+from hilsim.cost.governed import level_timers
 from hilsim.cost.memory import ledgers
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.cost.wire import wire_ns
@@ -27,6 +28,7 @@ from hilsim.sim.device_slot import (
     UnitLock,
     now_ns,
 )
+from hilsim.sim.heat import heats
 from hilsim.sim.lock import Lock
 from hilsim.sim.place import Company, Outside, Place, Watcher
 from hilsim.sim.shared_chip import SharedChip, weights_on
@@ -160,6 +162,7 @@ class Board:
         if scenario.company:
             for one in setup.chips.values():
                 self.shared[one.name] = SharedChip(env, one, trace, weights_on(scenario, one))
+        self.heats = heats(env, setup, self.shared, trace)
         self.networks = [Watcher(self.place(beside.chip, beside.unit_name), beside) for beside in setup.networks]
         self.target = self.slot(setup.target)
         self.draft = self.slot(setup.draft) if setup.draft is not None and with_draft else None
@@ -222,9 +225,10 @@ class Board:
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name in self.shared:
             kind = BatchSlot if placed.batch > 1 else CompanySlot
-            slot = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
-            slot.most = placed.batch
-            return slot
+            made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
+            made.levels = level_timers(self.setup, placed, timer, self.timers)
+            made.most = placed.batch
+            return made
         return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
 
     def direction(self, link: Link, way: str) -> Direction:

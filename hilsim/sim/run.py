@@ -101,6 +101,8 @@ def simulate(
         env.process(run_conversations(context, function, setup, queue)) for _ in range(setup.scenario.workload.talkers)
     ]
     background = start_background(board)
+    for heat in board.heats:
+        env.process(heat.govern())
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
@@ -112,6 +114,8 @@ def simulate(
         task.close()
     for chip in board.shared.values():
         chip.notify()
+    for heat in board.heats:
+        heat.close()
     trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()
