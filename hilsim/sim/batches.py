@@ -15,18 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-import simpy
-from simpy.events import EventPriority
-
 from hilsim.cost.step import Step
 from hilsim.cost.timer import Roofline
 from hilsim.sim.company_slot import CompanySlot
-from hilsim.sim.device_slot import Process, RequestTag, TimedStep, now_ns
+from hilsim.sim.device_slot import Process, RequestTag, TimedStep, behind_all, now_ns
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job
 from hilsim.sim.trace import Fellow
 
-LAST = EventPriority(2)  # behind all other events of an instant
 CARRIED = "carried"  # a claim's value where another session's batch has done its step
 
 
@@ -74,7 +70,7 @@ class BatchSlot(CompanySlot):
                 return
             self.waited(cause.request, seat.asked_ns)
         try:
-            yield self.all_else()
+            yield behind_all(self.env)  # sessions that become ready together go together
         except BaseException:
             turn.leave()
             raise
@@ -86,13 +82,6 @@ class BatchSlot(CompanySlot):
             (seat.batch or self.turn.waiting).remove(seat)
         elif seat.value is True:
             self.turn.leave()
-
-    def all_else(self) -> simpy.Event:
-        """Succeeds behind everything else that happens at this instant."""
-        settled = self.env.event()
-        settled._ok, settled._value = True, None
-        self.env.schedule(settled, priority=LAST)
-        return settled
 
     def lead(self, seat: Seat) -> Process:
         """With the unit held: the step of this session and of those it takes along."""

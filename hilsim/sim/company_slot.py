@@ -122,7 +122,7 @@ class CompanySlot(DeviceSlot):
                 self.trace.add_span(
                     Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
                 )
-            turn.leave()
+            turn.leave(job.priority)
 
     def cancelled(self, job: Job) -> bool:
         """Whether nothing more is to be done of a job."""

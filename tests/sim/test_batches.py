@@ -16,6 +16,7 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speculation
 from hilsim.measure.parts import added, requests_in_parts
+from hilsim.sim import batches
 from hilsim.sim.batches import BatchSlot, mean_up
 from hilsim.sim.board import Board
 from hilsim.sim.device_slot import Process, RequestTag
@@ -80,15 +81,15 @@ def test_sessions_that_are_alike_take_one_step_of_so_many_sequences(count: int) 
 def test_sessions_join_together_only_as_steps_begin_behind_their_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: with steps that begin at once the first session is alone, and one joins the other's."""
 
-    def at_once(slot: BatchSlot) -> simpy.Event:
-        begun = slot.env.event()
+    def at_once(env: simpy.Environment) -> simpy.Event:
+        begun = env.event()
         begun._ok, begun._value = True, None
-        slot.env.schedule(begun, priority=URGENT)
+        env.schedule(begun, priority=URGENT)
         return begun
 
     setup = shipped("orin_8295_greedy", *TARGET, lengths(2, 2), "target.batch=2")
     assert set(sizes(run(setup), "decode")) == {2}
-    monkeypatch.setattr(BatchSlot, "all_else", at_once)
+    monkeypatch.setattr(batches, "behind_all", at_once)
     assert set(sizes(run(setup), "decode")) != {2}
 
 
