@@ -149,7 +149,7 @@ def test_a_lost_cache_is_read_again() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    ["target_only", "sync", "adaptive", "pearl", "async", "pipelined", "prompt_lookup", "tree"],
+    ["target_only", "sync", "adaptive", "pearl", "async", "pipelined", "tree"],
 )
 def test_every_policy_stops_within_a_step(tmp_path: Path, policy: str) -> None:
     more = {"tree": ", branches: [2, 1]", "async": "", "target_only": "", "adaptive": ", rule: schedule"}
