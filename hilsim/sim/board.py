@@ -17,6 +17,7 @@ from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.batches import BatchSlot
 from hilsim.sim.company_slot import CompanySlot
 from hilsim.sim.device_slot import (
     DeviceSlot,
@@ -70,13 +71,14 @@ class Direction:
         Of a cancelled request nothing is sent.
         """
         asked = start = now_ns(self.env)
-        if cause.request in self.cancelled:
+        withdrawn = cause.request in self.cancelled
+        if not withdrawn and not self.turn.take():
+            withdrawn = not (yield from self.turn.wait(owner=cause.request))
+            start = now_ns(self.env)
+        if withdrawn:
             if left is not None:
                 left.succeed()
             return
-        if not self.turn.take():
-            yield from self.turn.wait()
-            start = now_ns(self.env)
         try:
             yield self.env.timeout(self.wire_ns(nbytes))
         finally:
@@ -201,9 +203,13 @@ class Board:
         return Outside(self.shared[chip.name], self.company)
 
     def cancel(self, request: int) -> None:
-        """End all that goes on for a request: what waits for a unit at once, a step at its next boundary."""
+        """End all that goes on for a request: what waits for a unit or a wire at once, a step at its next boundary.
+
+        A message on the wire arrives.
+        """
         self.company.cancelled.add(request)
-        for turn in self.turns.values():
+        wires = [way.turn for way in (self.up, self.down) if way is not None]
+        for turn in (*self.turns.values(), *wires):
             turn.withdraw(request)
 
     @property
@@ -223,9 +229,10 @@ class Board:
         if isinstance(timer, MeasuringTimer):
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name in self.shared:
-            shared = self.shared[name]
-            made = CompanySlot(self.env, name, track, self.turn(track), timer, self.trace, shared, self.company)
+            kind = BatchSlot if placed.batch > 1 else CompanySlot
+            made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
             made.levels = level_timers(self.setup, placed, timer, self.timers)
+            made.most = placed.batch
             return made
         return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
 
