@@ -46,7 +46,7 @@ class CompanySlot(DeviceSlot):
         known = self.timed.get((phase, rows, cached, tree, logits))
         if known is None:
             plain = super().step(phase, rows, cached, tree, logits)
-            known = self.with_bytes(plain, Step(phase, rows, cached, tree=tree, logits=logits))
+            known = self.with_bytes(plain, Step(phase, rows, self.preface + cached, tree=tree, logits=logits))
             self.timed[phase, rows, cached, tree, logits] = known
         return known
 

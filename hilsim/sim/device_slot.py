@@ -127,12 +127,13 @@ class DeviceSlot(Occupant):
         self.chip, self.timer = chip, timer
         self.timed: dict[tuple[Phase, int, int, bool, int | None], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
+        self.preface = 0  # positions in the cache before every conversation: system prompt, tools, passages
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         """A step of `rows` new positions after `cached` ones (see `Step`); the same always takes the same time."""
         timed = self.timed.get((phase, rows, cached, tree, logits))
         if timed is None:
-            step = Step(phase, rows, cached, tree=tree, logits=logits)
+            step = Step(phase, rows, self.preface + cached, tree=tree, logits=logits)
             graphs = graphs_of(self.timer, step) if self.prepares else ()
             timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step), graphs)
             self.timed[phase, rows, cached, tree, logits] = timed
