@@ -102,23 +102,12 @@ def memory_rate(axes: Axes, trace: Trace, setup: Setup) -> None:
     """The mean rate through each chip's memory."""
     edges = np.linspace(0, max(1, trace.end_ns), PARTS + 1).astype(np.int64)
     for place, (chip, by_name) in enumerate(courses(trace.samples, "memory rate").items()):
-        means = averaged(by_name[""], edges) / 1e9
+        means = by_name[""].means(edges) / 1e9
         axes.plot(
             edges / NS_PER_S / 60, [*means, means[-1]], drawstyle="steps-post", color=COLOURS[place], lw=1.0, label=chip
         )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("memory, GB/s", fontsize=9.5, color=GREY)
-
-
-def averaged(course: Course, edges: np.ndarray) -> np.ndarray:
-    """The mean of a course between neighbouring edges; 0 before it begins."""
-    starts = np.array(course.starts_ns, dtype=np.float64)
-    values = np.array(course.values)
-    # The integral of the course up to each of its starts; between them it grows in a straight line.
-    total = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(starts))])
-    place = np.clip(np.searchsorted(starts, edges, side="right") - 1, 0, None)
-    until = np.where(edges < starts[0], 0.0, total[place] + values[place] * (edges - starts[place]))
-    return np.asarray(np.diff(until) / np.maximum(1, np.diff(edges)))
 
 
 def latency(axes: Axes, trace: Trace, setup: Setup) -> None:
@@ -131,7 +120,7 @@ def latency(axes: Axes, trace: Trace, setup: Setup) -> None:
         most = max([most, *(wait for _, wait in heard)])
         at = [minutes(turn.spoken_ns) for turn, _ in heard]
         axes.plot(at, [wait for _, wait in heard], "o", ms=4, color=COLOURS[place % len(COLOURS)], label=name)
-    lost = [minutes(turn.spoken_ns) for turn in trace.turns if turn.outcome in ("refused", "given up")]
+    lost = [minutes(turn.spoke_ns) for turn in trace.turns if turn.outcome in ("refused", "given up")]
     if lost:
         axes.plot(lost, [1.1 * most or 1.0] * len(lost), "x", ms=6, color=BAD, label="refused or given up")
     if limit is not None:
