@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
@@ -40,7 +41,7 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["passengers"] = passengers(trace.turns)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
-    if rates := memory_rates(trace, {name: chip.peak_memory_rate.si for name, chip in setup.chips.items()}):
+    if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
         found["memory_rate"] = rates
     if trace.heat or trace.samples:
         heat = {"temperature_c": temperatures(trace), "clock": clocks(trace), "energy": energies(trace)}
