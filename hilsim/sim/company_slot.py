@@ -108,7 +108,7 @@ class CompanySlot(DeviceSlot):
                     self.trace.add_span(
                         Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position)
                     )
-                turn.leave()
+                turn.leave(priority)
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
         return self.shared.run(Job(self.track, self.unit, kind, cause, self.shared.timed(self.unit, took_ns)))

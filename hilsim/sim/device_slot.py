@@ -10,7 +10,7 @@ import simpy
 from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
-from hilsim.sim.lock import Claim, Lock
+from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
 from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
@@ -74,6 +74,17 @@ class UnitLock(Lock):
         super().enter(claim)
         if self.divisible is not None:
             self.divisible.asked(claim)
+
+    def leave(self, priority: int = USUAL_PRIORITY) -> None:
+        """Hand the unit over; where all that wait have lower priority, only after all that happens at this instant.
+
+        So one of higher priority that asks again at once, as for its next step, goes before them.
+        """
+        if self.waiting and self.waiting[0].priority > priority:
+            later = self.env.timeout(0)
+            later.callbacks.append(lambda _: super(UnitLock, self).leave())
+        else:
+            super().leave()
 
     def withdraw(self, owner: Hashable) -> None:
         super().withdraw(owner)
