@@ -42,6 +42,7 @@ ENDS = STAGE_INSTANTS | {
 }
 MEASURES = ("waiting", *STAGES, "first_audio", "turn", "gap", "reaction", "freed")
 OUTCOMES = ("answered", "interrupted", "refused", "given up")
+UNHEARD = ("refused", "given up")  # without first audio
 
 
 def times_of(turn: TurnRecord) -> dict[str, int]:
@@ -131,7 +132,7 @@ def held_against(budget: Budget, turns: Sequence[TurnRecord]) -> list[Limit]:
 def waits(turns: Sequence[TurnRecord]) -> dict[str, list[float]]:
     """`series`, with a first audio that never comes for turns that were refused or given up."""
     found = series(turns)
-    found["first_audio"] += [np.inf] * sum(turn.outcome in ("refused", "given up") for turn in turns)
+    found["first_audio"] += [np.inf] * sum(turn.outcome in UNHEARD for turn in turns)
     return found
 
 
