@@ -17,6 +17,7 @@ from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.batches import BatchSlot
 from hilsim.sim.company_slot import CompanySlot
 from hilsim.sim.device_slot import (
     DeviceSlot,
@@ -234,11 +235,12 @@ class Board:
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name not in self.shared:
             return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
-        shared, speech = self.shared[name], self.setup.scenario.speech
-        slot = CompanySlot(self.env, name, track, self.turn(track), timer, self.trace, shared, self.company)
-        slot.levels = level_timers(self.setup, placed, timer, self.timers)
-        slot.preface = 0 if speech is None else speech.preface_tokens
-        return slot
+        kind = BatchSlot if placed.batch > 1 else CompanySlot
+        made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
+        made.levels = level_timers(self.setup, placed, timer, self.timers)
+        made.most = placed.batch
+        made.preface = 0 if self.setup.scenario.speech is None else self.setup.scenario.speech.preface_tokens
+        return made
 
     def direction(self, link: Link, way: str) -> Direction:
         """One way over the link."""
