@@ -173,6 +173,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         profile=profile,
         further_chips=() if further is None else further.chips,
         further_links=() if further is None else further.links,
+        levels={} if further is None else further.levels,
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))

@@ -3,8 +3,8 @@
     power -> node -> resistance -> node -> ... -> resistance -> ambient air
 
 A network has few nodes: each stores heat, and passes it on to one other node or to the ambient air. What turns power
-into heat is a unit at work, the memory, or the chip while idle (what it takes at all times). Temperatures are in degrees
-Celsius.
+into heat is a unit at work, the memory, or the chip while idle (what it takes at all times). Temperatures are in
+degrees Celsius.
 """
 
 from __future__ import annotations
