@@ -92,7 +92,7 @@ def plans_of(setup: Setup, notify: Notify = silent) -> dict[int, Plan]:
     faults: list[Fault] = []
     for index, part in enumerate(setup.parts):
         profile = profile_of(setup, part)
-        context, talkers = setup.scenario.context_tokens, setup.scenario.workload.talkers
+        context, talkers = setup.scenario.context_tokens, setup.scenario.sessions
         allowed, folder = setup.scenario.compile, Path(setup.file).parent
         try:
             if isinstance(part, PlacedNetwork):

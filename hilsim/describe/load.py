@@ -36,7 +36,6 @@ from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
 T = TypeVar("T")
-EIGHT_BITS = ("w8a8", "fp16")  # of networks that say nothing: 8 bits, or the next best thing
 
 
 def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
@@ -109,8 +108,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
                 Fault(name, f"{where}.unit", repr(unit_name), f"a unit of {chip.name}: {', '.join(chip.units)}")
             )
             return None
-        eight = next((known for known in EIGHT_BITS if known in unit.precisions), next(iter(unit.precisions)))
-        precision = one_of(placement.precision or eight, unit.precisions)
+        precision = one_of(placement.precision or unit.of_networks, unit.precisions)
         if precision not in unit.precisions:
             known = f"a precision of {chip.name}.{unit_name}: {', '.join(unit.precisions)}"
             faults.append(Fault(name, f"{where}.precision", repr(precision), known))

@@ -266,6 +266,16 @@ class Scenario(Record):
         given = (self.passengers, self.speech, self.background, self.sharing, self.climate, self.trip)
         return any(one is not None and one != () for one in given)
 
+    @property
+    def sessions(self) -> int:
+        """Conversations that are held in memory at once."""
+        return len(self.passengers) or self.workload.talkers
+
+    @property
+    def conversation_tokens(self) -> int:
+        """The part of the context that is a conversation's own."""
+        return self.context_tokens - (0 if self.speech is None else self.speech.beside_tokens)
+
     @field_validator("draft", mode="before")
     @classmethod
     def _model_or_head(cls, data: object, info: ValidationInfo) -> object:

@@ -81,7 +81,7 @@ class RequestRecord(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     clause_tokens: int  # tokens up to the end of the first clause
-    finish: str  # "end", "length" or "context"
+    finish: str  # "end", "length", "context", or "cut" (the passenger interrupted, or gave up)
 
 
 class Level(NamedTuple):
@@ -106,10 +106,12 @@ class Sample(NamedTuple):
 
 
 class TurnRecord(NamedTuple):
-    """One spoken turn by its instants in ns; -1 where one was never reached. `request` is -1 where none was made.
+    """One turn of a passenger by its instants in ns; -1 where one was never reached.
 
-    `gaps` are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn
-    `heard_tokens` were heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
+    `request` is -1 where the language model was not asked, or had said nothing yet. Without speech a turn is text alone:
+    its instants up to `asked_ns` are one, and it has no audio. Of a refused question `spoke_ns` is its arrival. `gaps`
+    are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn `heard_tokens` were
+    heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
     """
 
     number: int
@@ -130,6 +132,14 @@ class TurnRecord(NamedTuple):
     silent_ns: int = -1
     heard_tokens: int = -1
     outcome: str = "answered"  # or "interrupted", "refused" (too many wait), "given up" (no audio in time)
+    wanted_ns: int = -1  # the passenger wanted to ask; later turns wait for the end of those before
+    freed_ns: int = -1  # of an interrupted turn: the language model's units are free of it
+
+    @classmethod
+    def unasked(cls, number: int, passenger: str, outcome: str, wanted_ns: int) -> TurnRecord:
+        """A question that was wanted and never asked."""
+        never = dict.fromkeys(cls._fields[5:13], -1)
+        return cls(number, passenger, -1, wanted_ns, -1, outcome=outcome, wanted_ns=wanted_ns, **never)
 
 
 @dataclass
@@ -248,6 +258,7 @@ class Trace:
     turns: list[TurnRecord] = field(default_factory=list)
     tasks: dict[str, TaskTally] = field(default_factory=dict)  # background, by name
     samples: list[Sample] = field(default_factory=list)
+    exhausted_ns: int = -1  # since when questions of passengers found the workload used up; -1 where none did
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
 
     def add_span(self, span: Span) -> None:
