@@ -4,13 +4,13 @@ Every nanosecond from a request's arrival to its last token is given to the firs
 
 | part     | what was going on                                                                                      |
 | verify   | a step of the target: reading the question, plain steps, verify steps as far as their rows were needed |
-| verify   | a network that looks at the question before the target does                                            |
+| verify   | a network that looks at the question before the target does; the call of a tool                        |
 | waste    | a verify step's share for unneeded rows: padding up to the graph's width, rejected drafts              |
 | draft    | a step of the draft: reading the question, drafting tokens that were committed                         |
 | waste    | a step of the draft for a token that was discarded                                                     |
 | transfer | a message between its first byte on the wire and its arrival                                           |
 | wait     | a unit wakes up or changes its graph (`between_passes`)                                                |
-| wait     | nothing: queueing for a unit or the wire behind other requests, handshakes, faults of a board          |
+| wait     | nothing: queueing for a unit or the wire behind other requests, handshakes, faults of a board, a tool  |
 
 So the parts add up to the whole exactly, and what hides behind a step of the target costs nothing. A round has the time
 since the delivery before it (round 0 since arrival); rounds add up to requests, requests to the run.
@@ -28,6 +28,8 @@ from typing import NamedTuple
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 
 LOSSES = ("draft", "transfer", "verify", "wait", "waste")
+# Spans of a spoken turn's other stages, and what they send each other.
+BESIDE = frozenset({"wake_word", "end_of_speech", "recognition", "synthesis", "audio", "text"})
 # Leaves of the account, the first that is going on counts; what is left is waiting.
 READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, BETWEEN, WAITING = range(8)
 
@@ -103,7 +105,7 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
     committed = committed_steps(rounds, spans)
     for span in spans:
         match span.kind:
-            case "prefill" | "network":
+            case "prefill" | "network" | "tool call":
                 yield span.start_ns, span.end_ns, READING
             case "decode" | "verify":
                 unused = unused_ns(span, by_number.get(span.round))
@@ -117,6 +119,8 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.end_ns, BETWEEN
             case "fault":
                 pass  # a board that does not answer does nothing
+            case kind if kind in BESIDE:
+                pass  # other stages of the spoken turn hear and say; the answer is made without them
             case _:
                 yield span.start_ns, span.done_ns, UNDER_WAY
 

@@ -105,6 +105,40 @@ def clocks(trace: Trace) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
+def energies(trace: Trace) -> dict[str, dict[str, Any]]:
+    """By chip, the joules that it drew from the battery: in all, an answer, an hour, by unit and by cause.
+
+    An answer is a request with one; the hour is of the whole run, idle time included. `throttled` is the share of the
+    time below full speed, `levels_s` the seconds at each level of the governor.
+    """
+    answers = sum(1 for record in trace.requests if record.output_tokens)
+    found = {}
+    for chip, tally in trace.heat.items():
+        both = {f"{unit or 'chip'}, {cause}": joules for (unit, cause), joules in tally.joules.items()}
+        by_unit: dict[str, float] = defaultdict(float)
+        by_cause: dict[str, float] = defaultdict(float)
+        for (unit, cause), joules in tally.joules.items():
+            by_unit[unit or "chip"] += joules
+            by_cause[cause] += joules
+        drawn, length = tally.drawn_j, max(trace.end_ns, 1)
+        found[chip] = {
+            "drawn_j": drawn,
+            "per_answer_j": drawn / answers if answers else None,
+            "per_hour_j": drawn * 3600 * NS_PER_S / length,
+            "by_unit_j": dict(by_unit),
+            "by_cause_j": dict(by_cause),
+            "by_unit_and_cause_j": both,
+            "stored_j": tally.stored_j,
+            "to_ambient_j": tally.to_ambient_j,
+            "throttled": tally.throttled_ns / length,
+            "levels_s": [held / NS_PER_S for held in tally.level_ns],
+            "level_changes": tally.changes,
+            "hottest_c": dict(tally.hottest_c),
+            "critical_c": tally.critical_c,
+        }
+    return found
+
+
 def windows(trace: Trace) -> list[dict[str, Any]]:
     """The trip minute by minute, or in so many longer windows: times of turns and rounds, temperature and clock.
 

@@ -11,7 +11,7 @@ from typing import Any
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
-from hilsim.measure.trip import background, clocks, memory_rates, temperatures, windows
+from hilsim.measure.trip import background, clocks, energies, memory_rates, temperatures, windows
 from hilsim.measure.turns import (
     Breach,
     breaches,
@@ -42,8 +42,9 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["background"] = background(list(trace.tasks.values()))
     if rates := memory_rates(trace, {name: chip.peak_memory_rate.si for name, chip in setup.chips.items()}):
         found["memory_rate"] = rates
-    if nodes := temperatures(trace):
-        found["heat"] = {"temperature_c": nodes, "clock": clocks(trace)}
+    if trace.heat or trace.samples:
+        heat = {"temperature_c": temperatures(trace), "clock": clocks(trace), "energy": energies(trace)}
+        found |= {"heat": heat} if any(heat.values()) else {}
     if found:
         found["windows"] = windows(trace)
     return found

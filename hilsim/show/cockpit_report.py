@@ -17,6 +17,7 @@ Block = dict[str, Any]
 NAME, FIGURE = 16, 9
 SHARES = ("p50", "p90", "p99")
 BREACHES_SHOWN, BACKGROUND_SHOWN = 5, 12
+J_PER_WH = 3600
 
 
 def render_cockpit(page: Page, document: Block) -> None:
@@ -144,28 +145,39 @@ def memory_rate(page: Page, block: Block) -> None:
 def heat(page: Page, block: Block, windows: Sequence[Block]) -> None:
     """Temperatures, throttling, energy, and what the heat does to times between the first minute and the last."""
     page.title("heat")
+    energies = block["energy"]
     for chip, nodes in block["temperature_c"].items():
         temperatures = ", ".join(f"{node} {one['start']:.0f} to {one['max']:.0f} °C" for node, one in nodes.items())
-        page.paragraph(f"{chip}: {temperatures}{clock_text(block['clock'].get(chip, {}))}", 2)
+        clocks = clock_text(block["clock"].get(chip, {}), energies.get(chip))
+        page.paragraph(f"{chip}: {temperatures}{clocks}", 2)
+    for chip, energy in energies.items():
+        hottest = max(energy["hottest_c"].values(), default=0.0)
+        if hottest >= energy["critical_c"]:
+            text = f"{chip} reaches {hottest:.0f} °C; a real one shuts down at {energy['critical_c']:.0f}."
+            page.paragraph(Text(text, f"bold {BAD}"), 2)
     with_rounds = [window for window in windows if window["round_gap_ms"] is not None]
     if len(with_rounds) > 1:
         first, last = with_rounds[0], with_rounds[-1]
-        gaps = [duration(window["round_gap_ms"]["p99"]) for window in (first, last)]
-        whens = [minutes(window["from_s"]) for window in (first, last)]
-        page.paragraph(f"Between two deliveries, p99: {gaps[0]} from {whens[0]}, {gaps[1]} from {whens[1]}.", 2)
-    for chip, energy in block.get("energy", {}).items():
-        per = f"{three_digits(energy['per_hour_j'])} J an hour"
+        parts = [
+            f"{duration(window['round_gap_ms']['p99'])} from {minutes(window['from_s'])} on" for window in (first, last)
+        ]
+        page.paragraph(f"Between two deliveries, p99 of a minute: {', '.join(parts)}.", 2)
+    for chip, energy in energies.items():
+        per = f"{three_digits(energy['per_hour_j'] / J_PER_WH)} Wh an hour"
         if energy["per_answer_j"] is not None:
             per = f"{three_digits(energy['per_answer_j'])} J an answer, {per}"
-        page.paragraph(f"{chip}: {per}; {energy_text(energy)}", 2)
+        page.paragraph(f"{chip}: {per}, idle time included; {energy_text(energy)}", 2)
 
 
-def clock_text(units: Block) -> str:
-    """How much of the time the clocks were below full speed."""
-    throttled = max((unit["throttled"] for unit in units.values()), default=0.0)
+def clock_text(units: Block, energy: Block | None) -> str:
+    """How much of the time a chip was below full speed."""
+    throttled = (
+        max((unit["throttled"] for unit in units.values()), default=0.0) if energy is None else energy["throttled"]
+    )
     if not throttled:
         return ", full clock throughout" if units else ""
-    return f", throttled {percent(throttled)} of the time, down to {percent(min(u['min'] for u in units.values()))}"
+    least = min((unit["min"] for unit in units.values()), default=1.0)
+    return f", throttled {percent(throttled)} of the time{'' if least == 1 else f', clock down to {percent(least)}'}"
 
 
 def energy_text(energy: Block) -> str:

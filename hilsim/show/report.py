@@ -115,7 +115,8 @@ def render(document: Block, console: Console) -> None:
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
     against = limit_sentence(document.get("caveats", ()))
-    good = (document["speculative"] is None or document["speedup"] >= 1) and not against
+    in_time = document.get("turns", {}).get("within_budget", True)
+    good = (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 
 

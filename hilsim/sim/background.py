@@ -1,7 +1,7 @@
 """Background tasks: work that comes back every period, beside the assistant, and has its own deadline.
 
-A task runs its executions one after another. A release while the last one is unfinished is skipped and counts as missed,
-as does one that finishes after its deadline. When a task is released depends on its name and number alone.
+A task runs its executions one after another. A release while the last one is unfinished is skipped and counts as
+missed, as does one that finishes after its deadline. When a task is released depends on its name and number alone.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Task:
             tally.total_ns += took_ns
 
     def close(self) -> None:
-        """The run is over: count what was released while the last execution was under way, and that one if it is late."""
+        """The run is over: count what was released during an execution under way, and that one if it is late."""
         now, tally = self.board.now, self.tally
         if self.begun_ns >= 0:
             tally.missed += now - self.begun_ns > tally.deadline_ns

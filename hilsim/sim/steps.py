@@ -102,6 +102,7 @@ class RunContext:
         depth: int = 0,
         single_ns: int = 0,
         distances: tuple[float, ...] = (),
+        delivered_ns: int | None = None,
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
         position, now = len(request.tokens), self.now
@@ -112,7 +113,7 @@ class RunContext:
             request.rounds,
             start_ns,
             now,
-            now,
+            now if delivered_ns is None else delivered_ns,
             drafted,
             accepted,
             emitted,
@@ -434,5 +435,5 @@ def deliver(
     single_ns: int = 0,
 ) -> Round:
     """Commit tokens to the answer and close the round: the application has them at `delivered_ns` (now by default)."""
-    opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns)
+    opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns, delivered_ns=delivered_ns)
     return context.close(request, opened, delivered_ns=context.now if delivered_ns is None else delivered_ns)

@@ -108,8 +108,8 @@ class Sample(NamedTuple):
 class TurnRecord(NamedTuple):
     """One turn of a passenger by its instants in ns; -1 where one was never reached.
 
-    `request` is -1 where the language model was not asked, or had said nothing yet. Without speech a turn is text alone:
-    its instants up to `asked_ns` are one, and it has no audio. Of a refused question `spoke_ns` is its arrival. `gaps`
+    `request` is -1 where the language model was not asked, or had said nothing yet. Without speech a turn is text: its
+    instants up to `asked_ns` are one, and it has no audio. Of a refused question `spoke_ns` is its arrival. `gaps`
     are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn `heard_tokens` were
     heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
     """
@@ -138,8 +138,8 @@ class TurnRecord(NamedTuple):
     @classmethod
     def unasked(cls, number: int, passenger: str, outcome: str, wanted_ns: int) -> TurnRecord:
         """A question that was wanted and never asked."""
-        never = dict.fromkeys(cls._fields[5:13], -1)
-        return cls(number, passenger, -1, wanted_ns, -1, outcome=outcome, wanted_ns=wanted_ns, **never)
+        record = cls(number, passenger, -1, wanted_ns, -1, -1, -1, -1, -1, -1, -1, -1, -1)
+        return record._replace(outcome=outcome, wanted_ns=wanted_ns)
 
 
 @dataclass

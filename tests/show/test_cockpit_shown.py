@@ -19,7 +19,8 @@ from hilsim.show.plots import turns as turns_plot
 from hilsim.show.report import render
 from hilsim.show.terminal.company import AVERAGED_NS, Average
 from hilsim.show.terminal.dashboard import Dashboard, snapshot
-from tests.trips import FIRST_AUDIO_MS, trip_setup, trip_trace
+from hilsim.sim.trace import HeatTally
+from tests.trips import FIRST_AUDIO_MS, S, trip_setup, trip_trace
 
 SIZES = [(width, height) for width in (20, 49, 60, 80, 100, 120, 160, 200) for height in (3, 10, 16, 24, 30, 36, 50)]
 
@@ -126,8 +127,26 @@ def test_the_report_of_a_trip_fits_and_says_what_broke_the_budget(trip, width):
     flowing = " ".join(text.split())
     assert "The budget is broken: first_clause p90 700 ms of 500 ms; first_audio p90 1.41 s of 1.20 s." in flowing
     assert "300 ms behind camera" in flowing
-    assert "camera" in text
-    assert "junction 60 to 71 °C, throttled 75 % of the time, down to 80 %" in flowing
+    assert "First audio 1.11 s after the end of speech (p90 1.41 s); the budget is broken: " in flowing
+    assert "junction 60 to 71 °C, throttled 75 % of the time, clock down to 80 %" in flowing
+
+
+def test_energy_is_by_answer_hour_unit_and_cause_and_a_critical_temperature_is_loud():
+    setup, trace = trip_setup(), trip_trace(3)
+    joules = {("", "idle"): 60.0, ("npu", "target"): 27.0, ("npu", "camera"): 3.0, ("memory", "target"): 10.0}
+    hottest = {"junction": 130.0}
+    trace.heat["sa8295p"] = HeatTally("sa8295p", joules, [45 * S, 15 * S], 1, hottest, 125.0, 40.0, 60.0)
+    found = document(setup, ledgers(setup), trace, None)
+    energy = found["heat"]["energy"]["sa8295p"]
+    assert energy["drawn_j"] == pytest.approx(100)
+    assert energy["per_answer_j"] == pytest.approx(100 / 3)
+    assert energy["per_hour_j"] == pytest.approx(100 * 60)  # three turns are a minute
+    assert energy["by_unit_j"] == {"chip": 60, "npu": 30, "memory": 10}
+    assert energy["by_cause_j"] == {"idle": 60, "target": 37, "camera": 3}
+    assert energy["throttled"] == pytest.approx(0.25)
+    flowing = " ".join(words(found).split())
+    assert "sa8295p reaches 130 °C; a real one shuts down at 125." in flowing
+    assert "33.3 J an answer, 1.67 Wh an hour, idle time included; idle 60 %, target 37 %, camera 3 %" in flowing
 
 
 def test_the_report_of_a_budget_that_holds_says_so():

@@ -20,7 +20,6 @@ from hilsim.show.terminal.paint import FRAME, bar, beside, fitted, panel, spread
 from hilsim.units import ms
 
 NAMED = 14  # cells of a name
-HOT_C = 105.0  # the end of the scale of temperatures
 
 
 class CockpitLayout(Layout):
@@ -233,15 +232,21 @@ class CockpitLayout(Layout):
         return now / most, f"{now / 1e9:.0f} of {most / 1e9:.0f} GB/s", TARGET
 
     def warmth(self, chip: str) -> tuple[float, str, str] | None:
-        """Share, words and colour of a chip's hottest node and slowest clock; None where nothing was sampled."""
+        """Words and colour of a chip's hottest node and slowest clock; None where nothing was sampled.
+
+        The share is that of the way from the ambient air to where the chip shuts down.
+        """
         nodes, clocks = (self.tally.company.values(chip, what) for what in ("temperature", "speed"))
         if not nodes:
             return None
         clock = min(clocks, default=1.0)
         words = f"{max(nodes):.0f} °C, " + ("full clock" if clock >= 1 else f"clock {percent(clock)}")
         climate = self.setup.scenario.climate
-        cold = 0.0 if climate is None else min(climate.ambient_c, HOT_C - 1)
-        return (max(nodes) - cold) / (HOT_C - cold), words, BAD if clock < 1 else GOOD
+        thermal = self.setup.chips[chip].thermal
+        if climate is None or thermal is None:
+            return None
+        share = (max(nodes) - climate.ambient_c) / (thermal.critical.si - climate.ambient_c)
+        return share, words, BAD if clock < 1 else GOOD
 
     def missed(self, width: int) -> list[Text]:
         """Missed deadlines of the background, as many tasks a line as fit."""
