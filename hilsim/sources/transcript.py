@@ -90,8 +90,12 @@ class TranscriptSource:
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
         tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
-        standing = reread(self.transcript).get(request)
-        return Prompt(without_end(before, self.ends) if standing is None else standing, tokens)
+        standing = reread(self.transcript).get(request, without_end(before, self.ends))
+        known = self.requests.get(int(self.transcript.index[request]))
+        if known is not None and standing < known.asked - len(tokens):
+            # An interrupted answer: what was recorded next continues the whole of it, so the rest is read again.
+            tokens = list(known.tokens[standing : known.asked])
+        return Prompt(standing, tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:
         known, history = self.requests[prefix.index], [*prefix.tokens, *after]

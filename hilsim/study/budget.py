@@ -1,8 +1,8 @@
 """When a trip breaks its budget: the cheapest changes of the scenario that keep it, found by running it with them.
 
-Kinds of changes are tried cheapest first. A change that keeps the budget ends the search. Where none of a kind does,
-its best one is kept if it helps, and the next kind is tried on top of it. Of several changes found so, those that the
-budget holds without are taken away again, dearest first.
+Changes are tried in the order of what they cost, cheapest kind first, each on top of those before that helped; a change
+that keeps the budget ends the search. Of several found so, those that the budget holds without are taken away again,
+dearest first.
 
 The budget is that of `speech.budget`, and that each background task misses at most `MISSES` of its deadlines.
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hilsim.describe.cockpit import PLACED_STAGES
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.errors import HilsimError
@@ -73,21 +75,17 @@ class Search:
         self.known: dict[tuple[Change, ...], float | None] = {(): before}
 
     def run(self) -> BudgetRemedy:
-        """Kind by kind, each on top of the best of those before."""
+        """Change by change, each on top of those that helped."""
         chosen: tuple[Change, ...] = ()
         with status_line("running with") as self.notify:
-            for kind in kinds(self.setup):
-                best = chosen
-                for change in kind:
-                    tried = (*chosen, change)
-                    found, least = self.over(tried), self.known[best]
-                    if found is not None and least is not None and found < least:
-                        best = tried
-                    if found == 0:
-                        return self.remedy(self.needed(tried))
-                now, then = self.known[best], self.known[chosen]
-                if now is not None and then is not None and now <= HELPS * then:
-                    chosen = best
+            for change in chain.from_iterable(kinds(self.setup)):
+                # Of two changes of one thing the later is tried in place of the earlier.
+                tried = (*(one for one in chosen if keys(one) != keys(change)), change)
+                found, least = self.over(tried), self.known[chosen]
+                if found == 0:
+                    return self.remedy(self.needed(tried))
+                if found is not None and least is not None and found <= HELPS * least:
+                    chosen = tried
             return self.remedy(chosen)
 
     def over(self, changes: tuple[Change, ...]) -> float | None:
@@ -104,7 +102,7 @@ class Search:
             return None
         try:
             # A transcript has no tokens of other models or rules, and drafts to its depth alone.
-            trace = simulate(variant, self.sources.replaying(variant).fresh("policy"))
+            trace = simulate(variant, self.sources.replaying(variant).fresh("policy"), keep=False)
         except HilsimError:
             return None
         return over_limits(variant, trace)
@@ -123,11 +121,16 @@ class Search:
         return BudgetRemedy(changes, self.before, over, len(self.known) - 1)
 
 
+def keys(change: Change) -> list[str]:
+    """What a change sets."""
+    return [override.partition("=")[0] for override in change.overrides]
+
+
 def kinds(setup: Setup) -> Iterator[list[Change]]:
     """Changes by what they cost an engineer, cheapest first."""
     yield list(caches(setup))
     yield list(priorities(setup))
-    yield [change for change in settings(setup) if setup.draft is not None]
+    yield [change for change in settings(setup) if setup.draft is not None and keys(change) == ["policy.draft_tokens"]]
     yield list(shorter_prompts(setup))
     yield list(moves(setup))
     yield list(cooler(setup))
@@ -177,7 +180,17 @@ def shorter_prompts(setup: Setup) -> Iterator[Change]:
 
 
 def moves(setup: Setup) -> Iterator[Change]:
-    """Background networks on other units. Times that are given in ms are those of a task's own unit."""
+    """Stages and background networks on other units.
+
+    Times of stages are taken as given, whatever the unit; a task's time in ms is that of its own unit, so it stays.
+    """
+    cost = "porting to another unit"
+    for name in PLACED_STAGES if setup.scenario.speech is not None else ():
+        stage = getattr(setup.scenario.speech, name)
+        for unit in setup.chips[stage.chip].units if stage.unit is not None else ():
+            if unit not in (stage.unit, setup.target.unit_name):
+                what = f"{name} on {stage.chip}.{unit}, in the time that is given"
+                yield Change(what, cost, (f"speech.{name}.unit={unit}",))
     for index, task in enumerate(setup.scenario.background):
         if task.work is None or task.work.shape is None:
             continue
@@ -186,7 +199,6 @@ def moves(setup: Setup) -> Iterator[Change]:
                 if (chip.name, unit) != (task.chip, task.unit):
                     place = f"background[{index}]"
                     overrides = (f"{place}.chip={chip.name}", f"{place}.unit={unit}")
-                    cost = "porting a task to another unit"
                     yield Change(f"{task.name} on {chip.name}.{unit}", cost, overrides)
 
 
