@@ -57,13 +57,14 @@ class StretchedTimer:
         return self.timer.width(step)
 
 
-def level_timers(setup: Setup, placed: Placed, timers: Callable[[Placed, int], StepTimer]) -> tuple[StepTimer, ...]:
-    """A role's timers by level of its chip's governor; one where the set-up has no climate.
+def level_timers(
+    setup: Setup, placed: Placed, full: StepTimer, timers: Callable[[Placed, int], StepTimer]
+) -> tuple[StepTimer, ...]:
+    """A role's timers by level of its chip's governor, `full` speed first; that alone where there is no climate.
 
     A chip model's times follow from the figures at each level; others are those of full speed, stretched.
     """
     context = setup.scenario.context_tokens
-    full = timers(placed, context)
     levels = len(setup.levels.get(placed.chip.name, (placed.chip,)))
     if levels == 1:
         return (full,)

@@ -16,7 +16,8 @@ So the parts add up to the whole exactly, and what hides behind a step of the ta
 since the delivery before it (round 0 since arrival); rounds add up to requests, requests to the run.
 
 A verify step would have taken a plain step's time for one row. What it took beyond that goes to its other rows alike,
-so padding that costs nothing, where weights bound the step, is no waste.
+so padding that costs nothing, where weights bound the step, is no waste. A step of a batch goes to each of its sessions
+in full, as each waits for all of it; the rows of the others are no waste.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from typing import NamedTuple
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 
 LOSSES = ("draft", "transfer", "verify", "wait", "waste")
-# Spans of a spoken turn's other stages, and what they send each other.
-BESIDE = frozenset({"wake_word", "end_of_speech", "recognition", "synthesis", "audio", "text"})
 # Leaves of the account, the first that is going on counts; what is left is waiting.
 READING, VERIFYING, UNUSED_ROWS, DRAFTING, THROWN_AWAY, UNDER_WAY, BETWEEN, WAITING = range(8)
 
@@ -66,13 +65,14 @@ def requests_in_parts(trace: Trace) -> Iterator[tuple[RequestRecord, list[tuple[
     """Every request of a run, and its rounds in order with what each was spent on."""
     spans, rounds = defaultdict(list), defaultdict(list)
     for span in trace.spans:
-        spans[span.request].append(span)
+        for mine in span.each:
+            spans[mine.request].append(mine)
     for closed in trace.rounds:
         rounds[closed.request].append(closed)
     for record in trace.requests:
-        mine = rounds[record.number]
-        windows = windows_in_parts(record, mine, spans[record.number])
-        yield record, list(zip(mine, windows, strict=True))
+        own = rounds[record.number]
+        windows = windows_in_parts(record, own, spans[record.number])
+        yield record, list(zip(own, windows, strict=True))
 
 
 def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequence[Span]) -> list[Parts]:
@@ -119,9 +119,9 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.end_ns, BETWEEN
             case "fault":
                 pass  # a board that does not answer does nothing
-            case kind if kind in BESIDE:
-                pass  # other stages of the spoken turn hear and say; the answer is made without them
-            case _:
+            case "audio" | "text":
+                pass  # between other stages of the spoken turn
+            case _ if not span.rows:  # a message; other work of a turn, such as its speech, goes on beside the answer
                 yield span.start_ns, span.done_ns, UNDER_WAY
 
 
@@ -132,7 +132,8 @@ def unused_ns(span: Span, closed: Round | None) -> int:
     pending = closed.position - span.cached
     fed = span.rows - pending
     unused = span.width - pending - min(fed, closed.kept_drafts)
-    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (span.width - 1)
+    computed = span.width + sum(fellow.width for fellow in span.fellows)
+    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (computed - 1)
 
 
 def committed_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:

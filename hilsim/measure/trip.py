@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hilsim.describe.thermal import IDLE
 from hilsim.measure.metrics import deliveries, summary
 from hilsim.measure.turns import series
 from hilsim.sim.trace import Sample, TaskTally, Trace
@@ -108,8 +109,10 @@ def clocks(trace: Trace) -> dict[str, dict[str, dict[str, float]]]:
 def energies(trace: Trace) -> dict[str, dict[str, Any]]:
     """By chip, the joules that it drew from the battery: in all, an answer, an hour, by unit and by cause.
 
-    An answer is a request with one; the hour is of the whole run, idle time included. `throttled` is the share of the
-    time below full speed, `levels_s` the seconds at each level of the governor.
+    An answer is a request with one; the hour is of the whole run, idle time included. `caused_per_answer_j` leaves out
+    what is drawn without answers as well: idle power, and background tasks. `throttled` is the share of the time below
+    full speed, `levels_s` the seconds at each level of the governor. What converters between battery and chip lose is
+    not described.
     """
     answers = sum(1 for record in trace.requests if record.output_tokens)
     found = {}
@@ -121,9 +124,11 @@ def energies(trace: Trace) -> dict[str, dict[str, Any]]:
             by_unit[unit or "chip"] += joules
             by_cause[cause] += joules
         drawn, length = tally.drawn_j, max(trace.end_ns, 1)
+        caused = sum(joules for cause, joules in by_cause.items() if cause != IDLE and cause not in trace.tasks)
         found[chip] = {
             "drawn_j": drawn,
             "per_answer_j": drawn / answers if answers else None,
+            "caused_per_answer_j": caused / answers if answers else None,
             "per_hour_j": drawn * 3600 * NS_PER_S / length,
             "by_unit_j": dict(by_unit),
             "by_cause_j": dict(by_cause),

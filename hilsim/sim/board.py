@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Set
 import simpy
 
 from hilsim.cost.between import between_of
+from hilsim.cost.governed import level_timers
 from hilsim.cost.memory import ledgers
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.cost.wire import wire_ns
@@ -16,6 +17,7 @@ from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.batches import BatchSlot
 from hilsim.sim.company_slot import CompanySlot
 from hilsim.sim.device_slot import (
     DeviceSlot,
@@ -26,6 +28,7 @@ from hilsim.sim.device_slot import (
     UnitLock,
     now_ns,
 )
+from hilsim.sim.heat import heats
 from hilsim.sim.lock import Lock
 from hilsim.sim.place import Company, Outside, Place, Watcher
 from hilsim.sim.shared_chip import SharedChip, weights_on
@@ -68,13 +71,14 @@ class Direction:
         Of a cancelled request nothing is sent.
         """
         asked = start = now_ns(self.env)
-        if cause.request in self.cancelled:
+        withdrawn = cause.request in self.cancelled
+        if not withdrawn and not self.turn.take():
+            withdrawn = not (yield from self.turn.wait(owner=cause.request))
+            start = now_ns(self.env)
+        if withdrawn:
             if left is not None:
                 left.succeed()
             return
-        if not self.turn.take():
-            yield from self.turn.wait()
-            start = now_ns(self.env)
         try:
             yield self.env.timeout(self.wire_ns(nbytes))
         finally:
@@ -163,6 +167,7 @@ class Board:
         if scenario.company:
             for one in setup.chips.values():
                 self.shared[one.name] = SharedChip(env, one, trace, weights_on(scenario, one))
+        self.heats = heats(env, setup, self.shared, trace)
         self.networks = [Watcher(self.place(beside.chip, beside.unit_name), beside) for beside in setup.networks]
         self.target = self.slot(setup.target)
         self.draft = self.slot(setup.draft) if setup.draft is not None and with_draft else None
@@ -203,9 +208,13 @@ class Board:
         return Outside(self.shared[chip.name], self.company)
 
     def cancel(self, request: int) -> None:
-        """End all that goes on for a request: what waits for a unit at once, a step at its next boundary."""
+        """End all that goes on for a request: what waits for a unit or a wire at once, a step at its next boundary.
+
+        A message on the wire arrives.
+        """
         self.company.cancelled.add(request)
-        for turn in self.turns.values():
+        wires = [way.turn for way in (self.up, self.down) if way is not None]
+        for turn in (*self.turns.values(), *wires):
             turn.withdraw(request)
 
     @property
@@ -226,10 +235,12 @@ class Board:
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name not in self.shared:
             return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
-        shared, speech = self.shared[name], self.setup.scenario.speech
-        slot = CompanySlot(self.env, name, track, self.turn(track), timer, self.trace, shared, self.company)
-        slot.preface = 0 if speech is None else speech.preface_tokens
-        return slot
+        kind = BatchSlot if placed.batch > 1 else CompanySlot
+        made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
+        made.levels = level_timers(self.setup, placed, timer, self.timers)
+        made.most = placed.batch
+        made.preface = 0 if self.setup.scenario.speech is None else self.setup.scenario.speech.preface_tokens
+        return made
 
     def direction(self, link: Link, way: str) -> Direction:
         """One way over the link."""

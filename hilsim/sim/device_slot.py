@@ -6,19 +6,29 @@ from collections.abc import Generator, Hashable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
+from simpy.events import EventPriority
 
 from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, between_steps, graphs_of
-from hilsim.sim.lock import Claim, Lock
+from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
 from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
+LAST = EventPriority(2)  # behind all other events of an instant
 
 
 def now_ns(env: simpy.Environment) -> int:
     """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
     return int(env.now)
+
+
+def behind_all(env: simpy.Environment) -> simpy.Event:
+    """An event that succeeds now, behind everything else that happens at this instant."""
+    event = env.event()
+    event._ok, event._value = True, None
+    env.schedule(event, priority=LAST)
+    return event
 
 
 class RequestTag(NamedTuple):
@@ -74,6 +84,17 @@ class UnitLock(Lock):
         super().enter(claim)
         if self.divisible is not None:
             self.divisible.asked(claim)
+
+    def leave(self, priority: int = USUAL_PRIORITY) -> None:
+        """Hand the unit over; where all that wait have lower priority, only after all that happens at this instant.
+
+        So one of higher priority that asks again at once, as for its next step, goes before them.
+        """
+        if self.waiting and self.waiting[0].priority > priority:
+            later = behind_all(self.env)
+            later.callbacks.append(lambda _: super(UnitLock, self).leave())
+        else:
+            super().leave()
 
     def withdraw(self, owner: Hashable) -> None:
         super().withdraw(owner)

@@ -79,7 +79,7 @@ class Place(Occupant):
             now = self.turn.idle_since_ns = now_ns(self.env)
             if begun:
                 self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked, now, 1, 1))
-            self.turn.leave()
+            self.turn.leave(priority)
 
     def spend(
         self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None

@@ -95,6 +95,8 @@ def simulate(
     if setup.scenario.trip is not None:
         sessions.append(env.timeout(ns(setup.scenario.trip.minutes * 60)))
     background = start_background(board)
+    for heat in board.heats:
+        env.process(heat.govern())
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
     try:
@@ -105,6 +107,8 @@ def simulate(
         task.close()
     for chip in board.shared.values():
         chip.notify()
+    for heat in board.heats:
+        heat.close()
     trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
     if isinstance(env, Paced):
         trace.pace = env.pace()

@@ -15,6 +15,18 @@ from typing import NamedTuple, Protocol
 from hilsim.errors import ChipLost
 
 
+class Fellow(NamedTuple):
+    """A further session of a batch: what the `Span` of a step says of its first one, of this one."""
+
+    request: int
+    round: int
+    asked_ns: int
+    rows: int
+    width: int
+    cached: int
+    position: int
+
+
 class Span(NamedTuple):
     """One occupation of one resource.
 
@@ -22,7 +34,8 @@ class Span(NamedTuple):
     the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
     token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
-    between passes, and `fault`, of a board.
+    between passes, and `fault`, of a board. A step of a batch is one span: `fellows` are the sessions computed with
+    the first, `rows` and `width` are each one's own.
     """
 
     track: str
@@ -38,6 +51,19 @@ class Span(NamedTuple):
     nbytes: int = 0
     cached: int = 0
     position: int = -1
+    fellows: tuple[Fellow, ...] = ()
+
+    @property
+    def each(self) -> tuple[Span, ...]:
+        """The span as each session of the batch sees it, the first one's first; of most spans, itself alone."""
+        if not self.fellows:
+            return (self,)
+        own = Fellow(self.request, self.round, self.asked_ns, self.rows, self.width, self.cached, self.position)
+        all_of_them = (own, *self.fellows)
+        return tuple(
+            self._replace(**one._asdict(), fellows=all_of_them[:place] + all_of_them[place + 1 :])
+            for place, one in enumerate(all_of_them)
+        )
 
 
 class Round(NamedTuple):
