@@ -4,12 +4,14 @@ Changes are tried in the order of what they cost, cheapest kind first, each on t
 that keeps the budget ends the search. Of several found so, those that the budget holds without are taken away again,
 dearest first.
 
-The budget is that of `speech.budget`, and that each background task misses at most `MISSES` of its deadlines.
+The budget is that of `speech.budget`, and that each background task misses at most `MISSES` of its deadlines. Of a long
+trip the first `SEARCHED_MINUTES` are searched, where the budget is broken in them, and what is found is held against
+the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,6 +32,7 @@ from hilsim.study.remedies import Change, links, settings
 MISSES = 0.01  # of a task's deadlines: one in a hundred
 HELPS = 0.98  # a change is kept where it lowers what is over the limits to this share
 MOST_OVER = 10.0  # what one limit adds to what is over: a wait without end has to count for something
+SEARCHED_MINUTES = 10.0
 COOLER = (10.0, 20.0)  # degrees
 
 
@@ -64,39 +67,58 @@ def over_limits(setup: Setup, trace: Trace) -> float:
 def keep_budget(setup: Setup, trace: Trace, sources: Sources) -> BudgetRemedy | None:
     """What keeps the budget that a run broke; None where it holds."""
     before = over_limits(setup, trace)
-    return None if before == 0 else Search(setup, sources, before).run()
+    if before == 0:
+        return None
+    with status_line("running with") as notify:
+        whole = Search(setup, sources, notify, before=before)
+        if setup.scenario.trip is not None and setup.scenario.trip.minutes > SEARCHED_MINUTES:
+            part = Search(setup, sources, notify, (f"trip.minutes={SEARCHED_MINUTES:g}",))
+            if part.over(()):
+                found = part.run()
+                over = whole.over(found.changes)
+                if over is not None and (over == 0 or not found.holds):
+                    return BudgetRemedy(found.changes, before, over, part.runs + whole.runs)
+        return whole.run()
 
 
 class Search:
-    """Runs of changed scenarios; `sources` have the tokens of `setup`."""
+    """Runs of changed scenarios; `sources` have the tokens of `setup`, `shortened` are overrides of all runs."""
 
-    def __init__(self, setup: Setup, sources: Sources, before: float):
-        self.setup, self.sources, self.before = setup, sources, before
-        self.known: dict[tuple[Change, ...], float | None] = {(): before}
+    def __init__(
+        self,
+        setup: Setup,
+        sources: Sources,
+        notify: Callable[[str], None],
+        shortened: tuple[str, ...] = (),
+        before: float | None = None,
+    ):
+        self.setup, self.sources, self.notify, self.shortened = setup, sources, notify, shortened
+        self.known: dict[tuple[Change, ...], float | None] = {} if before is None else {(): before}
+        self.runs = 0
 
     def run(self) -> BudgetRemedy:
         """Change by change, each on top of those that helped."""
         chosen: tuple[Change, ...] = ()
-        with status_line("running with") as self.notify:
-            for change in chain.from_iterable(kinds(self.setup)):
-                # Of two changes of one thing the later is tried in place of the earlier.
-                tried = (*(one for one in chosen if keys(one) != keys(change)), change)
-                found, least = self.over(tried), self.known[chosen]
-                if found == 0:
-                    return self.remedy(self.needed(tried))
-                if found is not None and least is not None and found <= HELPS * least:
-                    chosen = tried
-            return self.remedy(chosen)
+        for change in chain.from_iterable(kinds(self.setup)):
+            # Of two changes of one thing the later is tried in place of the earlier.
+            tried = (*(one for one in chosen if keys(one) != keys(change)), change)
+            found, least = self.over(tried), self.over(chosen)
+            if found == 0:
+                return self.remedy(self.needed(tried))
+            if found is not None and least is not None and found <= HELPS * least:
+                chosen = tried
+        return self.remedy(chosen)
 
     def over(self, changes: tuple[Change, ...]) -> float | None:
         """How far a run with these changes is over the limits; None where it cannot run."""
         if changes not in self.known:
-            self.notify(changes[-1].what)
+            self.notify(changes[-1].what if changes else "nothing changed")
+            self.runs += 1
             self.known[changes] = self.simulated(changes)
         return self.known[changes]
 
     def simulated(self, changes: Sequence[Change]) -> float | None:
-        overrides = [*self.setup.overrides, *(text for change in changes for text in change.overrides)]
+        overrides = [*self.setup.overrides, *self.shortened, *(text for change in changes for text in change.overrides)]
         variant = load_variant(Path(self.setup.file), overrides)
         if isinstance(variant, Refused):
             return None
@@ -116,9 +138,10 @@ class Search:
         return changes
 
     def remedy(self, changes: tuple[Change, ...]) -> BudgetRemedy:
-        over = self.known[changes]
+        before, over = self.over(()), self.over(changes)
+        assert before is not None, "without changes it has run"
         assert over is not None, "only changes that ran are chosen"
-        return BudgetRemedy(changes, self.before, over, len(self.known) - 1)
+        return BudgetRemedy(changes, before, over, self.runs)
 
 
 def keys(change: Change) -> list[str]:
