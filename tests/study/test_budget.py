@@ -63,10 +63,10 @@ def test_only_what_is_needed_is_named(tmp_path: Path) -> None:
 
     Caches that are kept help a little, and are left out again as the budget holds without them.
     """
-    camera = "{name: camera, unit: any, period_ms: 600, priority: 0, work: {ms: 60}}"
-    more = "prompt: {system_tokens: 60, kept: false}, budget: {first_audio_ms: 400, percentile: 50}"
+    camera = "{name: camera, unit: any, period_ms: 300, priority: 0, work: {ms: 60}}"
+    more = "prompt: {system_tokens: 60, kept: false}, budget: {first_audio_ms: 400}"
     timer = "target.timer.prefill={'64': 100, '512': 110}"
-    setup = trip(tmp_path, timer, f"background=[{camera}]", more=more)
+    setup = trip(tmp_path, timer, "workload.output_tokens=4", f"background=[{camera}]", more=more)
     remedy = found(setup)
     assert remedy is not None
     assert remedy.holds
