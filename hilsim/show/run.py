@@ -235,7 +235,9 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
             found["shadow"] = hardware.shadow(rig)
         if lost is None and ends:
             found["distributed"] = executed(setup, rig, ends, sources)
-    elif outcome.speculative is not None and found["speedup"] < 1 and not setup.scenario.company:
+    elif setup.scenario.company:
+        found |= budget_remedy(setup, outcome, sources)
+    elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
     if lost is None:
         # What passengers ask and hear depends on the times: no replay with another speed has the same answers.
@@ -284,3 +286,11 @@ def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:
     from hilsim.study.remedies import as_json, cheapest_remedy
 
     return as_json(cheapest_remedy(setup, setup.overrides, sources))
+
+
+def budget_remedy(setup: Setup, outcome: RunPair, sources: Sources) -> dict[str, Any]:
+    """The cheapest changes with which a broken budget holds, found by runs; nothing where it holds."""
+    from hilsim.study.budget import as_json, keep_budget
+
+    found = keep_budget(setup, outcome.speculative or outcome.baseline, sources)
+    return {} if found is None else {"budget_remedy": as_json(found)}
