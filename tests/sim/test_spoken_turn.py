@@ -170,7 +170,7 @@ def test_steps_read_the_prefix_in_the_cache(tmp_path: Path) -> None:
     prompt = "prompt: {system_tokens: 500, tool_tokens: 100, retrieved_tokens: 70}"
     lengths = "workload={requests: 2, prompt_tokens: 40, output_tokens: 30}"
     scene = ("logits={source: synthetic, acceptance: 1}", lengths, "networks=[]")
-    setup = shipped("target_on_orin", *scene, f"speech={{{NOTHING}, {prompt}}}", "policy={name: target_only}")
+    setup = shipped("swapped", *scene, f"speech={{{NOTHING}, {prompt}}}", "policy={name: target_only}")
     timer = timer_for(setup.target, setup.scenario.context_tokens)
     spans = [span for span in run(setup).spans if span.track == setup.target.track]
     reads = [span for span in spans if span.kind == "prefill"]
