@@ -54,7 +54,8 @@ class Reasons:
         self.by_request: dict[int, list[Span]] = defaultdict(list)
         self.by_track: dict[str, list[Span]] = defaultdict(list)
         for span in trace.spans:
-            self.by_request[span.request].append(span)
+            for mine in span.each:
+                self.by_request[mine.request].append(mine)
             self.by_track[span.track].append(span)
         for spans in self.by_track.values():
             spans.sort(key=lambda span: span.start_ns)
@@ -115,7 +116,7 @@ class Reasons:
         for track in self.by_track:
             if track.split(".", 1)[0] in chips:
                 for span in self.occupying(track, begin_ns, end_ns):
-                    if span.request != request or span.kind in self.trace.tasks:
+                    if all(one.request != request for one in span.each) or span.kind in self.trace.tasks:
                         found[self.name_of(span, request)] += min(end_ns, span.end_ns) - max(begin_ns, span.start_ns)
         return tuple(sorted(found, key=lambda name: -found[name]))
 
