@@ -25,7 +25,7 @@ from hilsim.describe.runtime import Drafting, Runtime
 from hilsim.describe.setup import Setup
 from hilsim.measure.round_cost import round_cost
 from hilsim.runs.evaluate import Refused, load_variant, run_variant
-from hilsim.study.grids import ALONE, Choice, policy
+from hilsim.study.grids import ALONE, EAGLE3_TREE, EAGLET, FORECASTS, LADE, LOOKUP, SSD, Choice, policy
 from hilsim.study.steps import CACHED
 from hilsim.study.variants import Record, record_of
 
@@ -71,16 +71,15 @@ def modes_of(setup: Setup) -> Iterator[Mode]:
     yield Mode(None, policy("target_only", "the target alone", *ALONE))
     if setup.draft is not None and setup.draft.head_kind is None and scenario.policy.needs_draft:
         yield Mode("model", Choice(f"draft model, {scenario.policy.name}", (), {"name": scenario.policy.name}))
-    yield alone("lookup", "prompt_lookup", "prompt lookup of 4", draft_tokens=4)
+    yield alone("lookup", "prompt_lookup", "prompt lookup of 4", **LOOKUP)
     yield alone("suffix", "suffix", "suffix decoding, up to 8", draft_tokens=8)
-    rows = {"window": 4, "ngram": 5, "guesses": 4}
-    yield alone("lookahead", "lookahead", "lookahead (LADE) of 32 rows", *tree, **rows)
-    trained = {"forecasts": "models/ssd"} if scenario.logits.source == "live" else {}
-    yield alone("ssd", "ssd", "SSD, branches 3 and 2", *tree, branches=[3, 2], **trained)
-    trimmed, eaglet = f", head_entries: {TRIMMED}", {"nodes": 31, "top": 8, "depth": 5}
-    yield headed("eagle", trimmed, "tree", "EAGLE (Eaglet), tree of 31", *tree, **eaglet)
+    yield alone("lookahead", "lookahead", "lookahead (LADE) of 32 rows", *tree, **LADE)
+    trained = {"forecasts": FORECASTS} if scenario.logits.source == "live" else {}
+    yield alone("ssd", "ssd", "SSD, branches 3 and 2", *tree, **SSD, **trained)
+    trimmed = f", head_entries: {TRIMMED}"
+    yield headed("eagle", trimmed, "tree", "EAGLE (Eaglet), tree of 31", *tree, **EAGLET)
     yield headed("eagle", trimmed, "sync", "EAGLE, chain of 3", draft_tokens=3)
-    yield headed("eagle3", trimmed, "tree", "EAGLE3, tree of 60", *tree, nodes=59, top=10, depth=6)
+    yield headed("eagle3", trimmed, "tree", "EAGLE3, tree of 60", *tree, **EAGLE3_TREE)
     yield headed("eagle3", trimmed, "sync", "EAGLE3, chain of 3", draft_tokens=3)
     yield headed("mtp", "", "sync", "MTP, chain of 3", draft_tokens=3)
     yield headed("medusa", ", positions: 5", "sync", "Medusa, 5 heads", draft_tokens=5)
