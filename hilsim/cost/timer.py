@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hilsim.cost.between import Between, Graph, between_of
 from hilsim.cost.extra import extra_at
 from hilsim.cost.network import network_seconds
-from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
+from hilsim.cost.step import Phase, Step, StepCost, duration_ns, graphs_run, passes, step_costs
 from hilsim.describe.chip import Unit
 from hilsim.describe.compiled import Extra
 from hilsim.describe.model import Model
@@ -78,6 +78,23 @@ class Roofline:
     def width(self, step: Step) -> int:
         return sum(width for _, width in passes(step.rows, self.widths))
 
+    def nbytes(self, step: Step) -> int:
+        """Bytes that a step moves through the memory."""
+        return round(sum(cost.nbytes for cost in self.costs(step)))
+
+    def boundaries(self, step: Step) -> tuple[int, ...]:
+        """Nanoseconds after which each of a step's graphs is over; those of a pass take equal parts of its time.
+
+        A unit that takes any number of rows runs a pass as a whole.
+        """
+        pieces = 1 if self.widths is None else graphs_run(self.model, self.unit, self.precision)
+        ends, begun = [], 0
+        for cost in self.costs(step):
+            took = ns(cost.seconds)
+            ends += [begun + took * piece // pieces for piece in range(1, pieces + 1)]
+            begun += took
+        return tuple(ends)
+
     def graphs(self, step: Step) -> tuple[Graph, ...]:
         """The graphs of a step's passes in order, neighbours that are the same once; none where any width runs."""
         if self.widths is None:
@@ -143,6 +160,16 @@ def graphs_of(timer: StepTimer, step: Step) -> tuple[Graph, ...]:
     return timer.graphs(step) if isinstance(timer, Roofline) else ()
 
 
+def bytes_of(timer: StepTimer, step: Step) -> int:
+    """Bytes that a step moves through the memory; 0 where times are typed in or measured, of which none are known."""
+    return timer.nbytes(step) if isinstance(timer, Roofline) else 0
+
+
+def boundaries_of(timer: StepTimer, step: Step) -> tuple[int, ...]:
+    """Nanoseconds after which each graph of a step is over; the last is the step's end."""
+    return timer.boundaries(step) if isinstance(timer, Roofline) else (timer.duration_ns(step),)
+
+
 def network_ns(network: PlacedNetwork) -> int:
     """Whole nanoseconds of one pass of a network beside the language model; 0 before the gate has measured it."""
     compiled = network.compiled
@@ -153,3 +180,11 @@ def network_ns(network: PlacedNetwork) -> int:
         compiled.extras, compiled.rows, unit, precision
     )
     return ns(network.factor * seconds)
+
+
+def network_bytes(network: PlacedNetwork) -> int:
+    """Bytes that one pass of a network beside the language model moves: its parameters."""
+    compiled = network.compiled
+    if compiled is None or compiled.load is None:
+        return 0
+    return round(1e9 * compiled.load.params_b * network.unit.precisions[network.precision].weight_bits.si / 8)

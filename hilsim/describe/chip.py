@@ -27,9 +27,11 @@ from hilsim.describe.figure import (
     as_tuple,
 )
 from hilsim.describe.names import key, split_name
+from hilsim.describe.thermal import Thermal
 from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
+EIGHT_BITS = ("w8a8", "fp16")  # of networks, in the order of preference
 UnitKind = Literal["npu", "gpu", "cpu"]
 Activations = Literal["fp32", "fp16", "int16", "int8"]
 
@@ -256,6 +258,11 @@ class Unit(Record):
                 raise Misfit(found, "how many times as fast, above 1")
         return self
 
+    @property
+    def of_networks(self) -> str:
+        """The precision of networks that say nothing: 8 bits, or the next best thing."""
+        return next((known for known in EIGHT_BITS if known in self.precisions), next(iter(self.precisions)))
+
     def refusal(self, precision: str) -> str | None:
         """Why a transformer in this precision does not run here, or None."""
         if precision not in self.precisions:
@@ -292,13 +299,15 @@ class Mode(Record):
 class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
-    Models are read from flash at `flash_rate`.
+    Models are read from flash at `flash_rate`. All that runs at once shares `shared_memory_rate`, the peak rate where
+    it is not given.
 
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
     the names that people and measurements use for it, and `group` the class in which they are summed up. What
     passengers say reaches what runs in the `cloud`. `stands_on` names the published figures of language models behind
-    its answers, or says that there is none; it and `notes` are shown wherever the chip is.
+    its answers, or says that there is none; it and `notes` are shown wherever the chip is. `thermal` counts where a
+    scenario has a climate.
     """
 
     known_as: Names = ()
@@ -308,6 +317,7 @@ class Chip(Named):
     memory: Size
     reserve: Size
     peak_memory_rate: ByteRate
+    shared_memory_rate: ByteRate | None = None
     flash_rate: ByteRate | None = None
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
@@ -316,6 +326,7 @@ class Chip(Named):
     mode: OwnMode | None = Field(default=None, exclude=True)
     modes: dict[str, Mode] = Field(default_factory=dict)
     modes_elsewhere: dict[str, str] = Field(default_factory=dict, exclude=True)
+    thermal: Thermal | None = Field(default=None, exclude=True)  # the digest takes it up where there is a climate
     residuals: str = ""
     stands_on: str = Field(default="", exclude=True)
     notes: str = ""
@@ -325,6 +336,12 @@ class Chip(Named):
         for name, mode in self.modes.items():
             if strangers := sorted(set(mode.units) - set(self.units)):
                 raise Misfit(f"mode {name} for {', '.join(strangers)}", f"units of this chip: {', '.join(self.units)}")
+        return self
+
+    @model_validator(mode="after")
+    def _heat_of_units_here(self) -> Chip:
+        if self.thermal is not None and (broken := self.thermal.faults_on(tuple(self.units), tuple(self.modes))):
+            raise broken
         return self
 
     @model_validator(mode="after")
@@ -341,6 +358,14 @@ class Chip(Named):
                             f"peak",
                             f"at most peak_memory_rate, {most.value:g} {most.unit}",
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_what_there_is(self) -> Chip:
+        shared, most = self.shared_memory_rate, self.peak_memory_rate
+        if shared is not None and shared.si > most.ends[1]:
+            found = f"shared_memory_rate {shared.value:g} {shared.unit}, above the memory's peak"
+            raise Misfit(found, f"at most peak_memory_rate, {most.value:g} {most.unit}")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=100)]
 Priority = Annotated[int, Field(ge=0, le=100)]  # 0 goes first
 STAGES = ("end_of_speech", "recognition", "prompt", "first_clause", "synthesis")
+PLACED_STAGES = ("end_of_speech", "recognition", "synthesis")  # those with a chip and unit of their own, in order
 
 
 class Shape(Record):
@@ -69,12 +70,12 @@ class EndOfSpeech(Stage):
 
 
 class Recognition(Stage):
-    """Speech to text. `whole` begins when speech has ended, `streaming` has `chunk_ms` of speech left to do by then.
+    """Speech to text. `streaming` has `chunk_ms` of speech left to do when speech has ended, and all of it if not so.
 
     Its time is `real_time_factor` times the length of the speech, and `fixed_ms`; or, of a `model`, one pass a chunk.
     """
 
-    mode: Literal["whole", "streaming"] = "streaming"
+    streaming: bool = True
     real_time_factor: float = Field(default=0.2, ge=0, le=100)
     fixed_ms: Milliseconds = 0.0
     chunk_ms: float = Field(default=500.0, gt=0, le=60_000)
@@ -93,6 +94,11 @@ class PromptAssembly(Record):
     tool_tokens: int = Field(default=0, ge=0, le=10**6)
     retrieved_tokens: int = Field(default=0, ge=0, le=10**6)
     kept: bool = True
+
+    @property
+    def standing_tokens(self) -> int:
+        """What stands before every conversation."""
+        return self.system_tokens + self.tool_tokens
 
 
 class Tools(Record):
@@ -162,6 +168,16 @@ class Speech(Record):
     playback: Playback = Playback()
     barge_in: BargeIn | None = None
     budget: Budget = Budget()
+
+    @property
+    def preface_tokens(self) -> int:
+        """Positions of a context before the conversation: system prompt, tools, retrieved passages."""
+        return self.prompt.standing_tokens + self.prompt.retrieved_tokens
+
+    @property
+    def beside_tokens(self) -> int:
+        """Positions of a context that a conversation cannot have: those before it, and a tool's call and result."""
+        return self.preface_tokens + (0 if self.tools is None else self.tools.call_tokens + self.tools.result_tokens)
 
 
 class Poisson(Record):
@@ -276,4 +292,4 @@ class FurtherLink(Record):
     """A link between two chips beside that of draft and target, for stages that run elsewhere."""
 
     link: str
-    between: Annotated[tuple[str, str], BeforeValidator(as_tuple)]
+    between: Annotated[tuple[Spelling, Spelling], BeforeValidator(as_tuple)]

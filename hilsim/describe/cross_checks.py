@@ -10,6 +10,7 @@ from hilsim.describe.acceptance_profile import AcceptanceProfile
 from hilsim.describe.accepted_lists import AcceptedLists
 from hilsim.describe.backend import SIMULATED
 from hilsim.describe.catalogue import is_file
+from hilsim.describe.chip import Chip
 from hilsim.describe.config_json import CONFIG, is_draft_head, read_object
 from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
@@ -29,17 +30,8 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
     faults = []
     if draft is not None:
         faults += vocabulary_faults(target, draft, file)
-        same = target.chip.name == draft.chip.name
-        if link is not None and link.on_chip != same:
-            where = "the same chip" if same else "two chips"
-            expected = "an on-chip link" if same else "a link between chips"
-            faults.append(Fault(file, "link", f"{link.name}, with both models on {where}", expected))
-        elif link is not None and not same and link.reaches != "anywhere":
-            outside = [chip.name for chip in (target.chip, draft.chip) if chip.place == "cloud"]
-            if (link.reaches == "cloud") != bool(outside):
-                where = f"{outside[0]} outside the car" if outside else "both models in the car"
-                expected = f"a link that reaches {'the cloud' if outside else 'from chip to chip'}"
-                faults.append(Fault(file, "link", f"{link.name}, with {where}", expected))
+        if link is not None and (fault := link_fault(link, [target.chip, draft.chip], "both models", file)):
+            faults.append(fault)
     if (cut := getattr(scenario.payload, "k", 0)) > target.model.vocabulary.entries:
         expected = f"at most {target.model.vocabulary.entries}, the entries of {target.model.name}'s vocabulary"
         faults.append(Fault(file, "payload.k", str(cut), expected, "For all of them full_rows needs no ids."))
@@ -77,6 +69,26 @@ def cross_faults(scenario: Scenario, target: Placed, draft: Placed | None, link:
                 )
             )
     return faults
+
+
+def link_fault(link: Link, chips: Sequence[Chip], ends: str, file: str) -> Fault | None:
+    """A link that does not join two chips, or does not reach where they are; None where it does.
+
+    `ends` is what is on the chips, as a message calls it.
+    """
+    same = chips[0].name == chips[1].name
+    if link.on_chip != same:
+        where = "the same chip" if same else "two chips"
+        expected = "an on-chip link" if same else "a link between chips"
+        return Fault(file, "link", f"{link.name}, with {ends} on {where}", expected)
+    if same or link.reaches == "anywhere":
+        return None
+    outside = [chip.name for chip in chips if chip.place == "cloud"]
+    if (link.reaches == "cloud") == bool(outside):
+        return None
+    where = f"{outside[0]} outside the car" if outside else f"{ends} in the car"
+    expected = f"a link that reaches {'the cloud' if outside else 'from chip to chip'}"
+    return Fault(file, "link", f"{link.name}, with {where}", expected)
 
 
 def stand_in_faults(draft: Placed, file: str) -> Iterator[Fault]:
@@ -174,6 +186,10 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
             yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
         if backend.backend == SIMULATED:
             continue
+        if scenario.company:
+            found = f"{backend.backend}, with {', '.join(scenario.company_keys)}"
+            expected = f"{SIMULATED}: a board's steps are neither shared, batched, interrupted nor heated by a scenario"
+            yield Fault(file, f"units.{name}.backend", found, expected)
         head = next((one for one in roles.values() if one.head_kind is not None), None)
         if head is not None and (head.chip.name, head.unit_name) in meant:
             found, remedy = f"{backend.backend}, with a draft head there", "Use a draft model, or simulate the unit."
@@ -248,3 +264,10 @@ def require_simulated(setup: Setup, command: str) -> None:
     ]
     if faults:
         raise ScenarioError(faults)
+
+
+def alone_faults(setup: Setup, what: str, why: str) -> Iterator[Fault]:
+    """What else goes on, where something takes one session after another on idle, cool chips alone."""
+    if keys := setup.scenario.company_keys:
+        remedy = "simulate.py, `modes` and `study` run such scenarios."
+        yield Fault(setup.file, keys[0], ", ".join(keys), f"none of them for {what}: {why}", remedy)

@@ -55,6 +55,46 @@ def at_speed(unit: Unit, speed: Figure) -> Unit:
     return unit.model_copy(update={**overheads, "precisions": precisions, "speed": None})
 
 
+def at_clock(unit: Unit, share: Figure) -> Unit:
+    """The unit at a share of its clock, before its family fills it in: all that counts operations follows.
+
+    Rates of the memory stay where the unit's own file gives them; an NPU's of a family follow, as they are relative to
+    its operations.
+    """
+
+    def slower(precision: Precision) -> Precision:
+        names = [name for name in PASS_RATES if name not in ("memory_rate", "cache_rate")]
+        rates = {name: rate.times(share) for name in names if (rate := getattr(precision, name)) is not None}
+        points = tuple(
+            point.model_copy(update={"rate": point.rate.times(share)}) for point in precision.operation_rates
+        )
+        return precision.model_copy(update={**rates, "operation_rates": points})
+
+    peaks = ("clock", "peak_operation_rate", "reading_peak_operation_rate")
+    changed = {name: figure.times(share) for name in peaks if (figure := getattr(unit, name)) is not None}
+    precisions = {name: slower(precision) for name, precision in unit.precisions.items()}
+    return unit.model_copy(update={**changed, "precisions": precisions})
+
+
+def at_memory_rate(chip: Chip, share: Figure) -> Chip:
+    """The chip with a share of its memory rate; units' own rates are clipped to what is left of it."""
+    left = chip.peak_memory_rate.times(share)
+
+    def clipped(rate: Figure | None) -> Figure | None:
+        return left if rate is not None and rate.si > left.si else rate
+
+    def slower(precision: Precision) -> Precision:
+        rates = {name: clipped(getattr(precision, name)) for name in ("memory_rate", "cache_rate")}
+        return precision.model_copy(update=rates)
+
+    units = {
+        name: unit.model_copy(update={"precisions": {key: slower(one) for key, one in unit.precisions.items()}})
+        for name, unit in chip.units.items()
+    }
+    shared = clipped(chip.shared_memory_rate)
+    return chip.model_copy(update={"peak_memory_rate": left, "shared_memory_rate": shared, "units": units})
+
+
 # What a rate in one of these units is relative to, whatever it is the rate of.
 RELATIVE_TO = {"B/kop": "reading", "weights/kop": "reading", "weights/kcycle": "cores", "op/cycle": "cores"}
 
@@ -195,7 +235,10 @@ def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:
         units[key] = units[key].model_copy(update=changed)
     title = chip.title if chip.mode is None else chip.title.removesuffix(f", {chip.mode.name}")
     update: dict[str, object] = {"units": units, "name": f"{chip.name}@{name}", "title": f"{title}, mode {name}"}
-    update |= {"mode": None, "modes_elsewhere": {}}
+    thermal = None if chip.thermal is None else chip.thermal.in_mode(name)
+    update |= {"mode": None, "modes_elsewhere": {}, "thermal": thermal}
     if mode.peak_memory_rate is not None:
         update["peak_memory_rate"] = mode.peak_memory_rate
+        if chip.shared_memory_rate is not None and chip.shared_memory_rate.si > mode.peak_memory_rate.si:
+            update["shared_memory_rate"] = mode.peak_memory_rate
     return chip.model_copy(update=update)

@@ -107,7 +107,12 @@ DIMENSIONS: dict[str, dict[str, float]] = {
     "duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
     "power": {"W": 1, "mW": 1e-3},
     "frequency": {"GHz": 1e9, "MHz": 1e6},
-    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1, "times": 1, "cores": 1},
+    "temperature": {"C": 1},
+    "temperature difference": {"K": 1},
+    "heat capacity": {"J/K": 1},
+    "thermal resistance": {"K/W": 1},
+    "energy per bit": {"pJ/bit": 1e-12},
+    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "sequences": 1, "share": 1, "times": 1, "cores": 1},
     # Of a family of chips: what it is relative to follows from the unit.
     "relative rate": {"share": 1, "B/kop": 1e-3, "weights/kop": 1e-3, "weights/kcycle": 1e-3, "op/cycle": 1},
     "relative duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "Mcycles": 1e6, "Gop": 1e9},
@@ -123,10 +128,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "duration": (1e-15, 3600),
     "power": (1e-6, 1e6),
     "frequency": (1e6, 1e12),
+    "temperature": (1, 300),
+    "temperature difference": (1e-3, 100),
+    "heat capacity": (1e-3, 1e6),
+    "thermal resistance": (1e-3, 1e3),
+    "energy per bit": (1e-15, 1e-9),
     "graphs": (1, 1e4),
     "bits": (0.1, 128),
     "rows": (1, 2.0**20),
     "tokens": (1, 1e8),
+    "sequences": (1, 1e5),
     "share": (1e-6, 100),
     "times": (1e-3, 1e6),
     "cores": (1, 1e6),
@@ -180,6 +191,11 @@ OperationRate = Annotated[Figure, _of("operation rate", positive=True)]
 Duration = Annotated[Figure, _of("duration", positive=False)]
 Power = Annotated[Figure, _of("power", positive=False)]
 Frequency = Annotated[Figure, _of("frequency", positive=True)]
+Temperature = Annotated[Figure, _of("temperature", positive=True)]
+TemperatureDifference = Annotated[Figure, _of("temperature difference", positive=False)]
+HeatCapacity = Annotated[Figure, _of("heat capacity", positive=True)]
+ThermalResistance = Annotated[Figure, _of("thermal resistance", positive=True)]
+EnergyPerBit = Annotated[Figure, _of("energy per bit", positive=False)]
 RelativeRate = Annotated[Figure, _of("relative rate", positive=True)]
 RelativeDuration = Annotated[Figure, _of("relative duration", positive=False)]
 Limit = Annotated[Figure, _of("size", positive=True)]

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from hilsim.describe.acceptance_formats.formats import load_acceptance
 from hilsim.describe.catalogue import PATH, config_of, is_file, load_chip, load_named, located
+from hilsim.describe.cockpit_checks import cockpit_faults
+from hilsim.describe.cockpit_names import Cockpit, with_cockpit
 from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
@@ -34,7 +36,6 @@ from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
 T = TypeVar("T")
-EIGHT_BITS = ("w8a8", "fp16")  # of networks that say nothing: 8 bits, or the next best thing
 
 
 def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
@@ -87,7 +88,9 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         with_target = (
             head and target is not None and (chip.name, placement.unit) == (target.chip.name, target.unit_name)
         )
-        return Placed(role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target)
+        return Placed(
+            role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target, batch=found.batch
+        )
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
         if placement.chip is None and target is None:
@@ -107,8 +110,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
                 Fault(name, f"{where}.unit", repr(unit_name), f"a unit of {chip.name}: {', '.join(chip.units)}")
             )
             return None
-        eight = next((known for known in EIGHT_BITS if known in unit.precisions), next(iter(unit.precisions)))
-        precision = one_of(placement.precision or eight, unit.precisions)
+        precision = one_of(placement.precision or unit.of_networks, unit.precisions)
         if precision not in unit.precisions:
             known = f"a precision of {chip.name}.{unit_name}: {', '.join(unit.precisions)}"
             faults.append(Fault(name, f"{where}.precision", repr(precision), known))
@@ -145,6 +147,11 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
             faults += error.faults
     scenario = with_names(scenario, target, draft, link, networks)
     faults += missing_files(scenario, file)
+    further: Cockpit | None = None
+    if target is not None and (scenario.company or scenario.links):
+        further = with_cockpit(scenario, target, draft, link, file)
+        scenario = further.scenario
+        faults += [*further.faults, *cockpit_faults(further, target, draft, link, conversations, name)]
     if target is not None:
         faults += cross_faults(scenario, target, draft, link, name)
         roles = {placed.role: placed for placed in (target, draft) if placed is not None}
@@ -164,6 +171,9 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         digest="",
         networks=tuple(network for network in networks if network is not None),
         profile=profile,
+        further_chips=() if further is None else further.chips,
+        further_links=() if further is None else further.links,
+        levels={} if further is None else further.levels,
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hilsim.describe.catalogue import PATH, is_file, load_chip, load_named, located
+from hilsim.describe.chip import Chip
+from hilsim.describe.cockpit import PLACED_STAGES
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.names import KnownName, one_of, resolve
@@ -71,7 +74,7 @@ def with_names(
         update["networks"] = tuple(network.placement for network in beside)
     roles = [placed for placed in (target, draft) if placed is not None]
     if scenario.application is not None:
-        update["application"] = chip_of(scenario.application, roles)
+        update["application"] = chip_of(scenario.application, [placed.chip for placed in roles])
     tracks = [f"{placed.chip.name}/{placed.unit_name}" for placed in roles]
     units = [*tracks, *(placed.unit_name for placed in roles)]
     renamed = {track_of(name, roles, units): backend for name, backend in scenario.units.items()}
@@ -84,9 +87,9 @@ def with_names(
     return scenario.model_copy(update=update)
 
 
-def chip_of(value: str, roles: Sequence[Placed]) -> str:
-    """The name of the chip in use that a spelling means, or the spelling as it is."""
-    known = [KnownName(placed.chip.name, placed.chip.known_as, placed.chip.title) for placed in roles]
+def chip_of(value: str, chips: Sequence[Chip]) -> str:
+    """The name of the chip in use that a spelling means, or the spelling as it is; its mode may be left out."""
+    known = [KnownName(chip.name, (*chip.known_as, chip.name.partition("@")[0]), chip.title) for chip in chips]
     meant = dict.fromkeys(resolve(value, known, "chip"))
     return next(iter(meant)) if len(meant) == 1 else value
 
@@ -94,7 +97,21 @@ def chip_of(value: str, roles: Sequence[Placed]) -> str:
 def track_of(value: str, roles: Sequence[Placed], units: Sequence[str]) -> str:
     """UNIT or CHIP/UNIT as the files have it, of a spelling; or the spelling as it is."""
     chip, slash, unit = value.rpartition("/")
-    return one_of(f"{chip_of(chip, roles)}/{unit}" if slash else unit, dict.fromkeys(units))
+    return one_of(f"{chip_of(chip, [placed.chip for placed in roles])}/{unit}" if slash else unit, dict.fromkeys(units))
+
+
+def spellings(data: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
+    """Kind, place and spelling of every chip and link in the cockpit's keys of a scenario as it is written."""
+    speech = data.get("speech")
+    for name in PLACED_STAGES:
+        stage = speech.get(name) if isinstance(speech, dict) else None
+        if isinstance(stage, dict):
+            yield "chip", f"speech.{name}.chip", stage.get("chip")
+    for key, kind in (("background", "chip"), ("links", "link")):
+        listed = data.get(key)
+        for index, one in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(one, dict):
+                yield kind, f"{key}[{index}].{kind}", one.get(kind)
 
 
 def unknown_names(document: Document, file: Path) -> list[Fault]:
@@ -115,6 +132,7 @@ def unknown_names(document: Document, file: Path) -> list[Fault]:
     for index, network in enumerate(networks if isinstance(networks, list) else ()):
         if isinstance(network, dict):
             wanted.append(("chip", f"networks[{index}].chip", network.get("chip")))
+    wanted += spellings(data)
     for kind, place, value in wanted:
         if isinstance(value, str):
             try:

@@ -51,6 +51,7 @@ class Placed:
     compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
     with_target: bool = False  # a draft head on its target's own unit, in one runtime with it
     factors: StepFactors = AS_PREDICTED
+    batch: int = 1  # sessions whose steps its unit computes as one, where there is company
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"
@@ -116,6 +117,19 @@ class PlacedNetwork:
         return f"{self.chip.name}.{self.unit_name}"
 
 
+@dataclass(frozen=True)
+class PlacedLink:
+    """A link between two chips: `name` is that of its tracks."""
+
+    name: str
+    link: Link
+    chips: tuple[str, str]
+
+    def joins(self, one: str, other: str) -> bool:
+        """Whether it leads from one chip to the other; it does both ways."""
+        return {one, other} == set(self.chips)
+
+
 @dataclass(frozen=True, repr=False)
 class Setup(Shown):
     """A scenario with everything it names: the one input of check and run.
@@ -133,7 +147,10 @@ class Setup(Shown):
     digest: str
     networks: tuple[PlacedNetwork, ...] = ()
     profile: AcceptanceProfile | None = None  # of logits that are accepted as of a real pair
+    further_chips: tuple[Chip, ...] = ()  # of stages and background tasks alone
+    further_links: tuple[PlacedLink, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
+    levels: Mapping[str, tuple[Chip, ...]] = field(default_factory=dict)  # with a climate: by governor level
 
     @property
     def title(self) -> str:
@@ -177,7 +194,12 @@ class Setup(Shown):
     def chips(self) -> dict[str, Chip]:
         """Every chip that takes part, by name, the target's first."""
         roles = [self.target] if self.draft is None else [self.target, self.draft]
-        return {role.chip.name: role.chip for role in roles}
+        return {role.chip.name: role.chip for role in roles} | {chip.name: chip for chip in self.further_chips}
+
+    @property
+    def links(self) -> tuple[PlacedLink, ...]:
+        """Every link between two chips, that of draft and target first."""
+        return (*link_between(self.target, self.draft, self.link), *self.further_links)
 
     @property
     def roles(self) -> dict[str, Placed]:
@@ -199,6 +221,13 @@ class Setup(Shown):
 def deployed_head(placement: HeadPlacement, target: Model) -> Model:
     """The shape of a draft head beside its target."""
     return head_model(target, placement.head_kind, placement.layers, placement.head_entries, placement.positions or 1)
+
+
+def link_between(target: Placed, draft: Placed | None, link: Link | None) -> tuple[PlacedLink, ...]:
+    """The link of draft and target as one between their chips; none where they share a chip."""
+    if link is None or link.on_chip or draft is None:
+        return ()
+    return (PlacedLink(link.name, link, (target.chip.name, draft.chip.name)),)
 
 
 def behind(units: Mapping[str, Backend], placed: Placed) -> Backend | None:

@@ -6,6 +6,7 @@ So no draft length, policy, link or fault can change the text, and a run can be 
 from __future__ import annotations
 
 import threading
+from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 # Purposes keep streams apart that share a seed: tokens, and the jitter of messages.
 CONTENT, SYNTHETIC, JITTER, GUMBEL, BLOCK = 1, 2, 3, 4, 5
+ARRIVALS, PAUSES, BARGE_IN, TOOLS = 11, 12, 13, 14  # when passengers ask and interrupt, and which turns call a tool
+TASKS = 6  # when background tasks are released
 
 Value = TypeVar("Value")  # float, or an array of them
 
@@ -52,6 +55,14 @@ def uniforms(seed: int, purpose: int, request: int, position: int, block: int = 
     """
     bits = PHILOX.four(seed, purpose, position, request, block)
     return Uniforms(*((bits >> np.uint64(11)) * 2.0**-53).tolist())
+
+
+def named_uniforms(seed: int, purpose: int, name: str, block: int, count: int) -> list[float]:
+    """The `count` uniforms in [0, 1) of one block of those that belong to a name."""
+    key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+    bits = np.random.Philox(key=(seed, purpose), counter=(0, block, key, 0)).random_raw(count)
+    uniform: list[float] = ((bits >> np.uint64(11)) * 2.0**-53).tolist()
+    return uniform
 
 
 def gumbel_noise(seed: int, request: int, position: int, count: int) -> npt.NDArray[np.float64]:

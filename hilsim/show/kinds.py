@@ -37,6 +37,23 @@ KINDS = {
     "hidden states": Kind("h", "#2c6ea3", message=True),
 }
 OTHER = Kind("?", "#8a8a8a")
+# Stages of the spoken turn, by what the passenger waits for.
+STAGE_KINDS = {
+    "end_of_speech": Kind("e", "#a0a8b4"),
+    "recognition": Kind("r", "#4f9d8f"),
+    "prompt": Kind("p", "#c7b446"),
+    "first_clause": Kind("c", TARGET),
+    "synthesis": Kind("S", "#d98cb3"),
+}
+# Their spans on units; the language model's have kinds of their own.
+SPOKEN = {
+    "wake word": STAGE_KINDS["end_of_speech"],
+    "end of speech": STAGE_KINDS["end_of_speech"],
+    "recognition": STAGE_KINDS["recognition"],
+    "synthesis": STAGE_KINDS["synthesis"],
+}
+KINDS |= SPOKEN
+SPEECH = "#8fbf5a"  # what is heard
 
 
 def kind_of(name: str) -> Kind:

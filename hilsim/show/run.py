@@ -116,7 +116,8 @@ class Run(Shown):
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.json, trace.json, rounds.csv, requests.csv and timeline.png; returns what is in the folder.
 
-        The picture is left out where matplotlib is not installed, and after a lost board. Raises `InputError`.
+        A scenario with company also has turns.png and trip.png. Pictures are left out where matplotlib is not
+        installed, and after a lost board. Raises `InputError`.
         """
         folder = Path(folder)
         if faults := folder_faults(folder, "save"):

@@ -39,7 +39,9 @@ def save_report(folder: Path, setup: Setup, outcome: RunPair, document: dict[str
 
 
 def save_pictures(folder: Path, setup: Setup, outcome: RunPair, dashboard: Dashboard | None) -> str:
-    """Write dashboard.svg where there is a dashboard, and timeline.png; returns what was left out and why."""
+    """Write dashboard.svg where there is a dashboard, timeline.png, and of a scenario with company turns.png and
+    trip.png; returns what was left out and why.
+    """
     if dashboard is not None:
         from hilsim.show.terminal.dashboard import snapshot
 
@@ -50,6 +52,13 @@ def save_pictures(folder: Path, setup: Setup, outcome: RunPair, dashboard: Dashb
 
         with written(folder / "timeline.png") as path:
             draw(path, outcome.baseline, outcome.speculative, setup)
+        if setup.scenario.company:
+            from hilsim.show.plots import trip, turns
+
+            trace = outcome.speculative or outcome.baseline
+            for name, picture in (("turns.png", turns.draw), ("trip.png", trip.draw)):
+                with written(folder / name) as path:
+                    picture(path, trace, setup)
     except ModuleNotFoundError as error:
-        return f"timeline.png: left out, {error.name} is not installed. Run {how_to_install('matplotlib')}."
+        return f"pictures: left out, {error.name} is not installed. Run {how_to_install('matplotlib')}."
     return ""

@@ -43,10 +43,11 @@ def spans_table(*runs: Trace | None) -> Table:
 
 
 def span_rows(trace: Trace) -> Iterator[Row]:
-    """The spans of one run, in the order in which they ended."""
-    for track, kind, start_ns, end_ns, request, number, asked_ns, done_ns, *rest in trace.spans:
-        start, end, asked, done = map(exact_ms, (start_ns, end_ns, asked_ns, done_ns))
-        yield (trace.policy, track, kind, start, end, request, number, asked, done, *rest)
+    """The spans of one run, in the order in which they ended; a step of a batch has a row for each of its sessions."""
+    for one in (mine for span in trace.spans for mine in span.each):
+        start, end, asked, done = map(exact_ms, (one.start_ns, one.end_ns, one.asked_ns, one.done_ns))
+        sizes = (one.rows, one.width, one.nbytes, one.cached, one.position)
+        yield (trace.policy, one.track, one.kind, start, end, one.request, one.round, asked, done, *sizes)
 
 
 def round_rows(trace: Trace) -> Iterator[Row]:

@@ -182,7 +182,12 @@ class AcceptanceReplay:
 
 
 def sampled(setup: Setup, sources: Sources, seed: int) -> Samples | None:
-    """What draws requests anew; None where there is but one cluster of them, or a request without an answer."""
+    """What draws requests anew; None where there is but one cluster of them, or a request without an answer.
+
+    None with company as well: requests that wait for each other are no independent sample.
+    """
+    if setup.scenario.company:
+        return None
     replay = AcceptanceReplay(setup, sources)
     own = replay.requests()
     if own is None or len(own.clusters) < 2:
@@ -362,6 +367,7 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
         draft=None if setup.draft is None else again(setup.draft),
         networks=tuple(map(again, setup.networks)),
         link=None if setup.link is None else moved(setup.link, changed.get(LINK, {})),
+        further_chips=tuple(chips[chip.name] for chip in setup.further_chips),
     )
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from hilsim.cost.between import between_of
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
-from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, TARGET, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, SPOKEN, TARGET, role_of
 from hilsim.show.numbers import clean, described, duration_of_ns, gibibytes, nice_step, percent, shortened
 from hilsim.show.terminal.lanes import Window, axis, lane
 from hilsim.show.terminal.paint import FRAME, bar, beside, fitted, panel, spread
@@ -53,7 +53,7 @@ class Layout:
 
     def on(self, console: Console) -> Layout:
         """The same view for another console."""
-        return Layout(self.setup, self.ledgers, self.tally, console)
+        return type(self)(self.setup, self.ledgers, self.tally, console)
 
     @property
     def colour(self) -> bool:
@@ -88,13 +88,18 @@ class Layout:
         lines = [spread(left, Text(f"simulated {duration_of_ns(now.now_ns)} ", "bold"), width)]
         if full and scenario.question:
             lines.append(fitted(Text(f" {clean(scenario.question)}", "italic"), width))
-        count = f" {len(now.outcomes)} of {now.requests} answers"
+        count = self.count()
         if tally.expected == 2 and width >= 70:
             count += f", pass {len(tally.passes)} of 2"
         room = max(4, width - len(count) - 2)
         done = round(tally.progress * room)
         lines.append(Text.assemble(" ", ("━" * done, GOOD), ("─" * (room - done), FRAME), count))
         return lines
+
+    def count(self) -> str:
+        """How many answers there are."""
+        now = self.tally.current
+        return f" {len(now.outcomes)} of {now.requests} answers"
 
     def conversation(self, width: int, height: int) -> list[Text]:
         """The last exchanges, with drafted tokens coloured apart from the target's own, and a legend."""
@@ -271,6 +276,8 @@ class Layout:
         line = Text()
         for name, kind in KINDS.items():
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
+                continue
+            if name in SPOKEN and self.setup.scenario.speech is None:
                 continue
             if name == "fault" and not self.setup.backends:  # only boards have them
                 continue

@@ -11,7 +11,9 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
+from hilsim.show.terminal.company import Company
 from hilsim.sim.trace import RequestRecord, Round, Span
+from hilsim.units import NS_PER_S
 
 TextOf = Callable[[Sequence[int]], str]
 REMEMBERED = 40
@@ -100,6 +102,7 @@ class Tally:
         self.exchanges: deque[Exchange] = deque(maxlen=REMEMBERED)
         self.open: dict[int, Exchange] = {}
         self.spans: dict[str, deque[Span]] = {}
+        self.company = Company.of(setup)
 
     @property
     def current(self) -> Pass:
@@ -120,6 +123,7 @@ class Tally:
         self.passes = [*alone, Pass(policy, lane_order(self.setup, tracks), requests)]
         self.exchanges.clear()
         self.open.clear()
+        self.company = Company.of(self.setup)
         self.spans = {track: deque(maxlen=RECENT_SPANS) for track in tracks}
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
@@ -218,8 +222,11 @@ class Tally:
         done = float(len(now.outcomes))
         for number, exchange in self.open.items():
             done += min(0.95, exchange.tokens / self._expected_tokens(number))
+        share, trip = done / now.requests, self.setup.scenario.trip
+        if trip is not None:  # it ends by the clock, and not all that could be asked is asked
+            share = max(share, now.now_ns / (60 * NS_PER_S * trip.minutes))
         before = self.expected - 1 if self.alone is not None else 0
-        return min(1.0, (before + done / now.requests) / self.expected)
+        return min(1.0, (before + min(1.0, share)) / self.expected)
 
     def _expected_tokens(self, request: int) -> int:
         if self.alone is not None and request in self.alone.outcomes:

@@ -1,0 +1,157 @@
+"""Faults of the cockpit's keys that no single record can see: found before the run, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from hilsim.describe.chip import Chip
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BargeIn, Speech
+from hilsim.describe.cockpit_names import Cockpit
+from hilsim.describe.conversation import Conversation
+from hilsim.describe.cross_checks import link_fault
+from hilsim.describe.figure import FACTORS
+from hilsim.describe.link import Link
+from hilsim.describe.scenario import Lengths, Scenario
+from hilsim.describe.setup import Placed, PlacedLink, link_between
+from hilsim.errors import Fault
+
+# What a trace calls work of its own: a background task of that name could not be told from it.
+STEPS = ("prefill", "draft", "decode", "verify", "prompt", "drafts", "verdict", "network", "wake", "switch", "fault")
+RESERVED = (*STEPS, "wake_word", "playback", *PLACED_STAGES)
+
+
+def cockpit_faults(
+    cockpit: Cockpit,
+    target: Placed,
+    draft: Placed | None,
+    link: Link | None,
+    conversations: Sequence[Conversation],
+    file: str,
+) -> Iterator[Fault]:
+    """What does not go together; `link` is that of draft and target."""
+    scenario = cockpit.scenario
+    roles = [placed.chip for placed in (target, draft) if placed is not None]
+    chips = {chip.name: chip for chip in (*roles, *cockpit.chips)}
+    yield from passenger_faults(scenario, file)
+    yield from task_faults(scenario, list(chips.values()), file)
+    first = link_between(target, draft, link)
+    links = (*first, *cockpit.links)
+    yield from link_faults(links, chips, len(first), file)
+    workload = scenario.workload
+    turns = workload.requests if isinstance(workload, Lengths) else sum(len(one.turns) for one in conversations)
+    if scenario.speech is None:
+        if scenario.links:
+            yield Fault(file, "links", f"{len(scenario.links)}, without speech", "speech, whose stages cross them")
+        return
+    yield from stage_faults(scenario.speech, target.chip.name, links, file)
+    yield from preface_faults(scenario, file)
+    if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
+        yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
+    if scenario.speech.barge_in is not None:
+        yield from barge_in_faults(scenario.speech.barge_in, turns, file)
+
+
+def passenger_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
+    """Passengers of one name, beside several talkers, or who ask after the trip alone."""
+    if twice := repeated([passenger.name for passenger in scenario.passengers]):
+        yield Fault(file, "passengers", f"{', '.join(twice)} twice", "a name for each passenger")
+    talkers = scenario.workload.talkers
+    if scenario.passengers and talkers > 1:
+        expected = "1, as every passenger is one"
+        yield Fault(file, "workload.talkers", f"{talkers}, with passengers", expected, "Remove it.")
+    if scenario.trip is None:
+        return
+    end_s = scenario.trip.minutes * 60
+    for index, passenger in enumerate(scenario.passengers):
+        arrivals = passenger.arrivals
+        if isinstance(arrivals, AtTimes) and arrivals.at_s and arrivals.at_s[0] >= end_s:
+            found = f"the first question at {arrivals.at_s[0]:g} s, in a trip of {end_s:g} s"
+            yield Fault(file, f"passengers[{index}].arrivals", found, "instants in seconds, before the end of the trip")
+
+
+def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterator[Fault]:
+    """Background tasks without a name of their own, and streams that ask more of a memory than there is."""
+    names = [task.name for task in scenario.background]
+    if twice := repeated(names):
+        yield Fault(file, "background", f"{', '.join(twice)} twice", "a name for each task")
+    units = {unit for chip in chips for unit in chip.units}
+    taken = {*RESERVED, *units, *(network.name for network in scenario.networks)}
+    for index, name in enumerate(names):
+        if name in taken:
+            found = f"{name!r}, the name of a unit, a stage or a network"
+            yield Fault(file, f"background[{index}].name", found, "a name of its own")
+    for chip in chips:
+        streams = [task for task in scenario.background if task.chip == chip.name and task.gigabytes_per_s is not None]
+        asked = sum((task.gigabytes_per_s or 0.0) * task.duty for task in streams) * FACTORS["GB/s"]
+        most = chip.peak_memory_rate
+        if asked >= most.ends[1]:
+            found = f"streams of {asked / 1e9:.4g} GB/s on {chip.name}, a utilisation of {asked / most.si:.2f}"
+            expected = f"less than its memory rate, {most.value:g} {most.unit}"
+            yield Fault(file, "background", found, expected, "Lower gigabytes_per_s or duty.")
+
+
+def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int, file: str) -> Iterator[Fault]:
+    """Links from a chip to itself, between chips that are joined already, or that do not reach from one to the other.
+
+    The `first` of them, that of draft and target, is checked with those.
+    """
+    for index, placed in enumerate(links[first:]):
+        place, (one, other) = f"links[{index}]", placed.chips
+        if one == other:
+            yield Fault(file, f"{place}.between", f"{one} and itself, a cycle", "two chips")
+            continue
+        if any(earlier.joins(one, other) for earlier in links[: first + index]):
+            yield Fault(file, f"{place}.between", f"{one} and {other}, joined already", "one link between two chips")
+        if fault := link_fault(placed.link, [chips[one], chips[other]], "its ends", file):
+            yield fault.at(f"{place}.link")
+
+
+def stage_faults(speech: Speech, target: str, links: Sequence[PlacedLink], file: str) -> Iterator[Fault]:
+    """Stages that follow each other on chips with no link between them."""
+    where = [(name, getattr(speech, name).chip) for name in PLACED_STAGES]
+    where.insert(PLACED_STAGES.index("synthesis"), ("the language model", target))
+    for (before, one), (after, other) in pairwise(where):
+        if one != other and not any(link.joins(one, other) for link in links):
+            stage = after if after in PLACED_STAGES else before
+            found = f"{before} on {one} and then {after} on {other}, which no link joins"
+            remedy = f"Add to links: {{link: 1000base-t1, between: [{one}, {other}]}}."
+            yield Fault(file, f"speech.{stage}.chip", found, "a link between them, or one chip", remedy)
+
+
+def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
+    """What stands before and around a question, where the context does not hold it."""
+    speech, workload = scenario.speech, scenario.workload
+    assert speech is not None, "called only with speech"
+    prompt, tools = speech.prompt, speech.tools
+    parts = {
+        "system": prompt.system_tokens,
+        "tool": prompt.tool_tokens,
+        "retrieved": prompt.retrieved_tokens,
+        "tool call": 0 if tools is None else tools.call_tokens + tools.result_tokens,
+    }
+    total = sum(parts.values())
+    if isinstance(workload, Lengths):
+        parts["prompt"] = workload.prompt_tokens
+    if total and sum(parts.values()) >= scenario.context_tokens:
+        found = (
+            f"{sum(parts.values())} tokens ({', '.join(f'{name} {count}' for name, count in parts.items() if count)})"
+        )
+        expected = f"fewer than context_tokens ({scenario.context_tokens})"
+        yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
+
+
+def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:
+    """Interrupted turns that do not exist, or that are both listed and drawn."""
+    if barge_in.turns and barge_in.share > 0:
+        yield Fault(file, "speech.barge_in", "both share and turns", "one of them")
+    if beyond := [turn for turn in barge_in.turns if not 0 <= turn < turns]:
+        found = ", ".join(map(str, beyond))
+        yield Fault(file, "speech.barge_in.turns", found, f"turns of the workload, 0 to {turns - 1}")
+    if twice := repeated([str(turn) for turn in barge_in.turns]):
+        yield Fault(file, "speech.barge_in.turns", f"{', '.join(twice)} twice", "each turn once")
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Those that stand there more than once."""
+    return sorted({name for name in names if names.count(name) > 1})

@@ -1,0 +1,267 @@
+"""Names and faults of the cockpit's keys: looked up as people spell them, every fault at once and before the run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hilsim.commands.main import simulate_main
+from hilsim.describe.arrival_times import read_instants
+from hilsim.describe.cockpit import AtTimes
+from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
+from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
+
+GREEDY = "orin_8295_greedy"
+POISSON = "{kind: poisson, per_hour: 20}"
+CAMERA = "{name: camera, unit: npu, period_ms: 33, work: {ms: 2}}"
+
+
+def loaded(*overrides: str, name: str = GREEDY) -> Setup:
+    return load_setup(PROJECT / "scenarios" / f"{name}.yaml", overrides)
+
+
+def faults(*overrides: str, name: str = GREEDY) -> str:
+    with pytest.raises(InputError) as caught:
+        loaded(*overrides, name=name)
+    return str(caught.value)
+
+
+def test_names_are_those_of_the_files():
+    setup = loaded(
+        "speech={recognition: {chip: DRIVE Orin X, unit: GPU, model: {shape: {gmacs: 1, parameters_m: 39}}},"
+        " synthesis: {chip: sa8295p, unit: NPU, priority: 0}}",
+        "background=[{name: camera, chip: SA8797P, unit: NPU, period_ms: 33, work: {ms: 2}},"
+        " {name: display, period_ms: 16, gigabytes_per_s: 2}]",
+        "links=[{link: 10GBASE-T1, between: [8295, 8797]}]",
+        "sharing={weights: {GPU: 2.0, camera: 1.0}}",
+    )
+    speech = setup.scenario.speech
+    assert speech is not None
+    assert (speech.end_of_speech.chip, speech.end_of_speech.unit) == ("sa8295p", None)  # the target's, on no unit
+    assert (speech.recognition.chip, speech.recognition.unit) == ("drive-orin-x", "gpu")
+    assert (speech.synthesis.chip, speech.synthesis.unit) == ("sa8295p", "npu")
+    assert [(task.chip, task.unit) for task in setup.scenario.background] == [("sa8797p", "npu"), ("sa8295p", None)]
+    assert list(setup.chips) == ["sa8295p", "drive-orin-x", "sa8797p"]
+    assert [(one.name, one.chips) for one in setup.links] == [
+        ("pcie-gen3-x4", ("sa8295p", "drive-orin-x")),
+        ("10gbase-t1", ("sa8295p", "sa8797p")),
+    ]
+    assert setup.scenario.sharing is not None
+    assert setup.scenario.sharing.weights == {"gpu": 2.0, "camera": 1.0}
+
+
+def test_a_second_link_of_a_kind_has_a_name_of_its_own():
+    setup = loaded(
+        "speech={recognition: {chip: sa8797p, unit: npu}, end_of_speech: {chip: sa8797p}}",
+        "links=[{link: pcie-gen3-x4, between: [sa8295p, sa8797p]}]",
+    )
+    assert [one.name for one in setup.links] == ["pcie-gen3-x4", "pcie-gen3-x4-sa8295p-sa8797p"]
+
+
+def test_a_scenario_without_the_keys_is_as_before():
+    setup = loaded()
+    assert not setup.scenario.company
+    assert setup.further_chips == setup.further_links == ()
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_arrival_files(tmp_path: Path, newline: str):
+    lines = ["at_s,who", "# on the way to the lake", "0", "12.5,child", "", "12.5", '"60"']
+    (tmp_path / "when.csv").write_text(newline.join(lines), encoding="utf-8", newline="")
+    assert read_instants(tmp_path / "when.csv") == (0, 12.5, 12.5, 60)
+
+
+def test_an_arrival_file_stands_in_the_scenario_as_its_instants(tmp_path: Path):
+    file = tmp_path / "when.csv"
+    file.write_text("1\n2\n", encoding="utf-8")
+    passengers = f"passengers=[{{name: driver, arrivals: {{kind: times, file: {file}}}}}]"
+    setup = loaded(passengers)
+    arrivals = setup.scenario.passengers[0].arrivals
+    assert isinstance(arrivals, AtTimes)
+    assert (arrivals.at_s, arrivals.file) == ((1.0, 2.0), None)
+    file.write_text("1\n3\n", encoding="utf-8")
+    assert loaded(passengers).digest != setup.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "found"),
+    [
+        ("1\n3\n2\n", "line 3", "2 after 3"),
+        ("-1\n", "line 1", "-1, before the start"),
+        ("1\nsoon\n", "line 2", "'soon'"),
+        ("nan\n", "line 1", "'nan'"),
+        ("1\n1_0\n", "line 2", "'1_0'"),
+        ("1\n,2\n", "line 2", "''"),
+        ("at_s\n", "", "no instants"),
+    ],
+)
+def test_arrival_files_at_fault(tmp_path: Path, text: str, line: str, found: str):
+    file = tmp_path / "when.csv"
+    file.write_text(text, encoding="utf-8")
+    message = faults(f"passengers=[{{name: driver, arrivals: {{kind: times, file: {file}}}}}]")
+    assert f"{file}: {line}" in message if line else str(file) in message
+    assert f"found {found}; expected seconds since the start" in message
+
+
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    "a chip that is not there": (
+        ["speech={recognition: {chip: sa9999}}"],
+        ["speech.recognition.chip: found 'sa9999'"],
+    ),
+    "a unit that the chip lacks": (
+        ["background=[{name: camera, unit: dsp, period_ms: 33, work: {ms: 2}}]"],
+        ["background[0].unit: found 'dsp'; expected a unit of sa8295p: npu, gpu, cpu"],
+    ),
+    "a unit of a stage": (["speech={synthesis: {unit: dsp}}"], ["speech.synthesis.unit: found 'dsp'"]),
+    "a precision that the unit lacks": (
+        [
+            "background=[{name: camera, unit: npu, period_ms: 33, work: {shape: {gmacs: 1, parameters_m: 1},"
+            " precision: fp64}}]"
+        ],
+        ["background[0].work.precision: found 'fp64'"],
+    ),
+    "a shape on no unit": (
+        ["speech={recognition: {model: {shape: {gmacs: 1, parameters_m: 1}}}}"],
+        ["speech.recognition.model: found a shape on no unit"],
+    ),
+    "two tasks of one name": ([f"background=[{CAMERA}, {CAMERA}]"], ["background: found camera twice"]),
+    "a task named as a unit": (
+        ["background=[{name: npu, unit: npu, period_ms: 33, work: {ms: 2}}]"],
+        ["background[0].name: found 'npu', the name of a unit"],
+    ),
+    "a task named as a step": (
+        ["background=[{name: verify, unit: npu, period_ms: 33, work: {ms: 2}}]"],
+        ["background[0].name: found 'verify'"],
+    ),
+    "two passengers of one name": (
+        [f"passengers=[{{name: child, arrivals: {POISSON}}}, {{name: child, arrivals: {POISSON}}}]"],
+        ["passengers: found child twice"],
+    ),
+    "talkers and passengers": (
+        [f"passengers=[{{name: child, arrivals: {POISSON}}}]", "workload.talkers=2"],
+        ["workload.talkers: found 2, with passengers"],
+    ),
+    "no link between neighbouring stages": (
+        ["speech={recognition: {chip: sa8797p}, end_of_speech: {chip: sa8797p}}"],
+        ["speech.recognition.chip: found recognition on sa8797p and then the language model on sa8295p"],
+    ),
+    "a link from a chip to itself": (
+        ["speech={}", "links=[{link: 10gbase-t1, between: [sa8295p, sa8295p]}]"],
+        ["links[0].between: found sa8295p and itself, a cycle"],
+    ),
+    "a link to a chip that is not in use": (
+        ["speech={}", "links=[{link: 10gbase-t1, between: [sa8295p, agx-thor]}]"],
+        ["links[0].between: found 'agx-thor'; expected a chip in use"],
+    ),
+    "a second link between two chips": (
+        ["speech={}", "links=[{link: 10gbase-t1, between: [sa8295p, drive-orin-x]}]"],
+        ["links[0].between: found sa8295p and drive-orin-x, joined already"],
+    ),
+    "a link out of the car inside it": (
+        [
+            "speech={recognition: {chip: sa8797p}, end_of_speech: {chip: sa8797p}}",
+            "links=[{link: cellular, between: [sa8295p, sa8797p]}]",
+        ],
+        ["links[0].link: found cellular, with its ends in the car"],
+    ),
+    "links without stages": (
+        [f"background=[{CAMERA}]", "links=[{link: 10gbase-t1, between: [sa8295p, drive-orin-x]}]"],
+        ["links: found 1, without speech"],
+    ),
+    "an unknown link": (["speech={}", "links=[{link: string, between: [a, b]}]"], ["links[0].link: found 'string'"]),
+    "a weight of an unknown task": (
+        [f"background=[{CAMERA}]", "sharing={weights: {camrea: 2.0}}"],
+        ["sharing.weights.camrea: found 'camrea'", "Did you mean 'camera'?"],
+    ),
+    "an arrival file that is not there": (
+        ["passengers=[{name: child, arrivals: {kind: times, file: gone.csv}}]"],
+        ["gone.csv: found no such file"],
+    ),
+    "instants out of order": (
+        ["passengers=[{name: child, arrivals: {kind: times, at_s: [2.0, 1.0]}}]"],
+        ["passengers[0].arrivals", "instants 2, 1; expected seconds from 0 on, in order"],
+    ),
+    "questions after the trip": (
+        ["passengers=[{name: child, arrivals: {kind: times, at_s: [600.0]}}]", "trip={minutes: 10}"],
+        ["passengers[0].arrivals: found the first question at 600 s, in a trip of 600 s"],
+    ),
+    "interruptions of turns that do not exist": (
+        ["speech={barge_in: {turns: [0, 4000]}}"],
+        ["speech.barge_in.turns: found 4000; expected turns of the workload, 0 to "],
+    ),
+    "a turn interrupted twice": (["speech={barge_in: {turns: [1, 1]}}"], ["barge_in.turns: found 1 twice"]),
+    "turns and a share of them": (
+        ["speech={barge_in: {turns: [1], share: 0.1}}"],
+        ["speech.barge_in: found both share and turns"],
+    ),
+    "a limit of what never happens": (
+        ["speech={budget: {reaction_ms: 300}}"],
+        ["speech.budget.reaction_ms: found a limit without barge_in"],
+    ),
+    "a preface beyond the context": (
+        ["speech={prompt: {system_tokens: 700, tool_tokens: 400}}"],
+        ["speech.prompt: found 1100 tokens (system 700, tool 400); expected fewer than context_tokens (1024)"],
+    ),
+    "streams beyond the memory": (
+        ["background=[{name: display, period_ms: 16, gigabytes_per_s: 100}]"],
+        ["background: found streams of 100 GB/s on sa8295p, a utilisation of 1.49"],
+    ),
+    "a start below the ambient temperature": (
+        ["climate={ambient_c: 40, start_c: 20}"],
+        ["climate", "start_c 20 below ambient_c 40"],
+    ),
+    "a negative arrival rate": (
+        ["passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]"],
+        ["passengers[0].arrivals.per_hour", "more than 0"],
+    ),
+    "a negative capacity": (
+        [f"background=[{CAMERA}]", "sharing={weights: {npu: -1}}"],
+        ["sharing.weights.npu", "more than 0"],
+    ),
+    "a budget beside the speech": (["budget={first_audio_ms: 1000}"], ["budget", "belongs in the block speech"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fault_is_named_with_its_place(case: str):
+    overrides, expected = CASES[case]
+    message = faults(*overrides)
+    for part in expected:
+        assert part in message
+
+
+def test_all_faults_come_at_once():
+    message = faults(
+        f"background=[{CAMERA}, {CAMERA}, {{name: display, unit: dsp, period_ms: 16, work: {{ms: 1}}}}]",
+        f"passengers=[{{name: child, arrivals: {POISSON}}}, {{name: child, arrivals: {POISSON}}}]",
+        "speech={recognition: {chip: sa9999}, prompt: {system_tokens: 2000}, barge_in: {turns: [5000]}}",
+        "target.unit=tpu",
+    )
+    wanted = ["camera twice", "'dsp'", "child twice", "'sa9999'", "2000 tokens", "5000", "'tpu'"]
+    # What stands on the target waits until that one is found.
+    found = faults(
+        f"background=[{CAMERA}, {CAMERA}, {{name: display, unit: dsp, period_ms: 16, work: {{ms: 1}}}}]",
+        f"passengers=[{{name: child, arrivals: {POISSON}}}, {{name: child, arrivals: {POISSON}}}]",
+        "speech={recognition: {chip: sa9999}, prompt: {system_tokens: 2000}, barge_in: {turns: [5000]}}",
+    )
+    assert "'tpu'" in message
+    assert all(part in found for part in wanted[:-1])
+
+
+def test_names_are_looked_up_where_the_scenario_is_at_fault_elsewhere():
+    message = faults("sede=1", "speech={synthesis: {chip: sa9999}}", "background=[{name: camera, chip: sa9998}]")
+    assert "speech.synthesis.chip: found 'sa9999'" in message
+    assert "background[0].chip: found 'sa9998'" in message
+    assert "sede" in message
+
+
+def test_a_fault_ends_with_status_2_and_no_output(capsys: pytest.CaptureFixture[str]):
+    arguments = [str(PROJECT / "scenarios" / f"{GREEDY}.yaml"), "--set", f"background=[{CAMERA}, {CAMERA}]"]
+    assert simulate_main(arguments) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert re.search(r"background: found camera twice; expected a name for each task", streams.err)
