@@ -312,6 +312,7 @@ class Chip(Named):
 
     known_as: Names = ()
     group: str = ""
+    vendor: str | None = Field(default=None, pattern=NAME, max_length=100, exclude=True)  # as runtimes name it
     place: Literal["car", "cloud"] = "car"
 
     memory: Size

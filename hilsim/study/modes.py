@@ -97,13 +97,18 @@ def offered(setup: Setup, mode: Mode) -> tuple[tuple[str, ...], str]:
     """The runtimes that offer a mode on the target's unit, or why none does."""
     if mode.drafting is None:
         return (), ""
-    kind, named = setup.target.unit.kind, setup.target.placement.runtime
-    known = [one for one in described("runtime", Runtime) if kind in one.units]
-    offering = tuple(one.name for one in known if mode.drafting in one.drafting)
+    chip, unit, named = setup.target.chip, setup.target.unit, setup.target.placement.runtime
+    offering = [one for one in described("runtime", Runtime) if mode.drafting in one.drafting]
+    here = tuple(one.name for one in offering if one.made_for(chip, unit))
     if named is not None:
-        offering = tuple(name for name in offering if name == named)
-        return offering, "" if offering else f"runtime {named} does not offer {mode.drafting}"
-    return offering, "" if offering else f"no runtime that is described for a {kind.upper()} offers {mode.drafting}"
+        here = tuple(name for name in here if name == named)
+        return here, "" if here else f"runtime {named} does not offer {mode.drafting}"
+    if here:
+        return here, ""
+    of = f" of {chip.vendor}" if chip.vendor is not None else ""
+    elsewhere = "; ".join(f"{one.name} does, for {one.hardware}" for one in offering)
+    why = f"no runtime that is described for a {unit.kind.upper()}{of} offers {mode.drafting}"
+    return (), f"{why} ({elsewhere})" if elsewhere else why
 
 
 def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -> ModeResult:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hilsim.cost.timer import timer_for
+from hilsim.describe.catalogue import described
+from hilsim.describe.chip import Chip
+from hilsim.describe.runtime import Runtime
 from hilsim.describe.setup import Setup
+from hilsim.errors import InputError
 from hilsim.runs.evaluate import load_variant
 from hilsim.runs.replay import run_of
 from hilsim.show.modes import verdict
@@ -129,7 +135,34 @@ def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None
     assert why["prompt lookup of 4"] == ((), "runtime tensorrt-edge-llm does not offer lookup")
     assert why["the target alone"] == ((), "")
     npu = placed("sa8775p", "npu", "w4a16", "llama-3.1-8b", 2, 3)
-    assert offered(npu, next(one for one in modes_of(npu) if one.drafting == "mtp"))[1].endswith("NPU offers mtp")
+    why_not = offered(npu, next(one for one in modes_of(npu) if one.drafting == "mtp"))[1]
+    assert why_not.startswith("no runtime that is described for a NPU of qualcomm offers mtp (")
+    assert "tensorrt-edge-llm does, for gpu of nvidia" in why_not
+
+
+def test_a_runtime_is_offered_on_its_own_vendors_units_alone(tmp_path: Path) -> None:
+    """TensorRT and vLLM are not made for an Adreno GPU, nor for a chip that names no vendor."""
+    adreno = placed("sa8295p", "gpu", "fp16", "llama-3.2-1b", 2, 3)
+    offers = {mode.drafting: offered(adreno, mode)[0] for mode in modes_of(adreno)}
+    assert offers["eagle3"] == ("llama-cpp",)
+    assert offers["block"] == ()
+    jetson = placed("agx-orin-64gb", "gpu", "w4", "llama-3.2-1b", 2, 3)
+    eagle3 = next(mode for mode in modes_of(jetson) if mode.drafting == "eagle3")
+    assert set(offered(jetson, eagle3)[0]) == {"llama-cpp", "tensorrt-edge-llm", "vllm"}
+    nameless = replace(
+        jetson, target=replace(jetson.target, chip=jetson.target.chip.model_copy(update={"vendor": None}))
+    )
+    assert offered(nameless, eagle3)[0] == ("llama-cpp",)
+    with pytest.raises(InputError, match="tensorrt-edge-llm runs on gpu of nvidia"):
+        placed("sa8295p", "gpu", "fp16", "llama-3.2-1b", 2, 3, ", runtime: tensorrt-edge-llm")
+
+
+def test_vendors_of_runtimes_are_vendors_of_chips_and_have_a_source() -> None:
+    makers = {chip.vendor for chip in described("chip", Chip)}
+    for runtime in described("runtime", Runtime):
+        assert not runtime.vendors or makers & set(runtime.vendors), "a name that no chip has offers it nowhere"
+    with pytest.raises(ValidationError, match="vendors_source"):
+        Runtime(name="one", title="One", vendors=("nvidia",))
 
 
 def test_the_verdict_names_the_fastest_or_says_not_to() -> None:
