@@ -21,7 +21,7 @@ ALONE = ("draft=null", "link=null")
 LADE: Mapping[str, object] = {"window": 4, "ngram": 5, "guesses": 4}
 SSD: Mapping[str, object] = {"branches": [3, 2]}
 EAGLET: Mapping[str, object] = {"nodes": 31, "top": 8, "depth": 5}
-EAGLE3_TREE: Mapping[str, object] = {"nodes": 59, "top": 10, "depth": 6}
+EAGLE3_TREE: Mapping[str, object] = {"nodes": 59, "top": 10, "depth": 6, "padded": True}
 LOOKUP: Mapping[str, object] = {"draft_tokens": 4}
 TOP_K_64 = "{scheme: top_k, k: 64}"
 

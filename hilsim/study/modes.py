@@ -158,8 +158,8 @@ def round_steps(setup: Setup, unread: int, sequences: int = 1) -> tuple[Sequence
     executed: tuple[tuple[int, int], ...] = ()
     match policy:
         case Tree():
-            executed = level_passes(head, tuple(nodes for _, nodes in policy.shape.growth), unread)
-            rows = policy.rows
+            levels = tuple(nodes for _, nodes in policy.shape.growth)
+            executed, rows = level_passes(head, levels, unread, policy.padded_rows), policy.rows
         case Sync():
             executed, rows = passes(head, policy.draft_tokens, unread), policy.draft_tokens + 1
         case PromptLookup() | Suffix():
@@ -172,5 +172,5 @@ def round_steps(setup: Setup, unread: int, sequences: int = 1) -> tuple[Sequence
     drafts, cached = [], CACHED - unread
     for place, (count, logits) in enumerate(executed):
         drafts.append(Step(Phase.DRAFT, count, cached, sequences, branching and place > 0, logits))
-        cached += count
+        cached = CACHED if isinstance(policy, Tree) and policy.padded else cached + count
     return drafts, Step(Phase.VERIFY, rows, CACHED, sequences, policy.trees)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.fidelity.speculation import EAGLE_DEPTH, method_of
 from hilsim.runs.evaluate import load_variant
 from hilsim.runs.replay import run_of
 from hilsim.show.modes import verdict
 from hilsim.study.modes import Mode, ModeResult, compare_modes, modes_of, offered, round_steps, tried
+from tests.fidelity.test_fidelity import speculation
 from tests.running import run_here
 from tests.scenes import PROJECT, shipped
 
@@ -126,6 +129,29 @@ def test_steady_rounds_are_those_of_the_event_simulation(label: str) -> None:
     if variant.draft is not None:
         ours += sum(timer_for(variant.draft, context).duration_ns(step) for step in drafts)
     assert ours == took
+
+
+def test_a_padded_tree_is_drafted_by_the_passes_that_published_rows_are_held_against() -> None:
+    """One rule for `modes` and `validate --speculation`: a pass over what is unread, five over the tree of 60."""
+    setup = placed("agx-orin-64gb", "gpu", "w4", "qwen3-8b", 4.2, 6)
+    mode = next(one for one in modes_of(setup) if one.choice.name == EAGLE3)
+    variant = load_variant(PROJECT / "scenarios/eagle_8775.yaml", [*setup.overrides, *mode.choice.overrides])
+    assert isinstance(variant, Setup)
+    assert variant.draft is not None
+    steps = round_steps(variant, EAGLE_DEPTH)
+    assert steps is not None
+    published = method_of(speculation("tiny + EAGLE3", ""), variant.target.model)
+    assert Counter((step.rows, step.logits) for step in steps[0]) == {
+        (one.rows, one.logits): one.count for one in published.drafts
+    }
+    assert steps[1].rows == published.positions
+    assert {step.cached for step in steps[0][1:]} == {steps[1].cached}
+    # The control: the same tree grown level by level reads ten positions a pass.
+    levels = replace(variant, scenario=variant.scenario.model_copy(
+        update={"policy": variant.scenario.policy.model_copy(update={"padded": False})}))  # fmt: skip
+    unpadded = round_steps(levels, EAGLE_DEPTH)
+    assert unpadded is not None
+    assert [step.rows for step in unpadded[0]] == [EAGLE_DEPTH, 10, 10, 10, 10, 10]
 
 
 def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None:
