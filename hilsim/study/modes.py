@@ -9,8 +9,8 @@ the run, times the time of a plain step over that of a round, both of so many se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilsim.compiler.compile_check import plans_of
@@ -43,7 +43,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up of a batch."""
+    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up by size of a batch."""
 
     mode: Mode
     runtimes: tuple[str, ...]
@@ -51,24 +51,36 @@ class ModeResult:
     break_even: float | None = None  # tokens a round that are as fast as plain decoding
     memory_bytes: int = 0
     plans: tuple[Plan, ...] = ()
-    at_once: float | None = None
+    at_once: Mapping[int, float | None] = field(default_factory=dict)
     why: str = ""
 
 
 def modes_of(setup: Setup) -> Iterator[Mode]:
-    """Every mode, the target alone first; those of a tree with rules that a tree can be verified by."""
+    """Every mode, the target alone first; those of a tree with rules that a tree can be verified by.
+
+    Where the application is on the draft's chip the link stays: modes without a draft model deliver over it, and a
+    draft head runs on that chip.
+    """
     scenario = setup.scenario
+    stays = setup.draft is not None and setup.application != setup.target.chip.name
+    without = () if stays else ALONE
     tree = OWN_TOKENS if scenario.sampling.temperature > 0 else ()
 
     def alone(drafting: Drafting, name: str, label: str, *more: str, **settings: object) -> Mode:
-        return Mode(drafting, policy(name, label, *ALONE, *more, **settings))
+        return Mode(drafting, policy(name, label, *without, *more, **settings))
 
     def headed(drafting: Drafting, keys: str, name: str, label: str, *more: str, **settings: object) -> Mode:
         stand_in = f", stand_in: models/heads/{drafting}" if scenario.logits.source == "live" else ""
-        head = f"draft={{head_kind: {drafting}{keys}{stand_in}}}"
-        return Mode(drafting, policy(name, label, head, "link=null", *more, **settings))
+        if not stays:
+            head = f"draft={{head_kind: {drafting}{keys}{stand_in}}}"
+            return Mode(drafting, policy(name, label, head, "link=null", *more, **settings))
+        assert setup.draft is not None
+        there = setup.draft.placement
+        place = f", chip: {there.chip}, unit: {there.unit}, precision: {there.precision}"
+        head = f"draft={{head_kind: {drafting}{keys}{place}{stand_in}}}"
+        return Mode(drafting, policy(name, f"{label}, on {there.chip}", head, *more, **settings))
 
-    yield Mode(None, policy("target_only", "the target alone", *ALONE))
+    yield Mode(None, policy("target_only", "the target alone", *without))
     if setup.draft is not None and setup.draft.head_kind is None and scenario.policy.needs_draft:
         yield Mode("model", Choice(f"draft model, {scenario.policy.name}", (), {"name": scenario.policy.name}))
     yield alone("lookup", "prompt_lookup", "prompt lookup of 4", **LOOKUP)
@@ -86,11 +98,11 @@ def modes_of(setup: Setup) -> Iterator[Mode]:
     yield headed("block", ", positions: 8", "sync", "DFlash, block of 8", draft_tokens=8)
 
 
-def compare_modes(setup: Setup, sequences: int = 1) -> Iterator[ModeResult]:
-    """Every mode of a scenario's target, run; those that cannot, with the reason."""
+def compare_modes(setup: Setup, batches: Sequence[int] = ()) -> Iterator[ModeResult]:
+    """Every mode of a scenario's target, run, and in batches of these sizes; those that cannot, with the reason."""
     for mode in modes_of(setup):
         runtimes, why = offered(setup, mode)
-        yield ModeResult(mode, (), why=why) if why else tried(setup, mode, runtimes, sequences)
+        yield ModeResult(mode, (), why=why) if why else tried(setup, mode, runtimes, batches)
 
 
 def offered(setup: Setup, mode: Mode) -> tuple[tuple[str, ...], str]:
@@ -111,7 +123,7 @@ def offered(setup: Setup, mode: Mode) -> tuple[tuple[str, ...], str]:
     return (), f"{why} ({elsewhere})" if elsewhere else why
 
 
-def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -> ModeResult:
+def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], batches: Sequence[int] = ()) -> ModeResult:
     """One mode, run."""
     variant = load_variant(Path(setup.file), [*setup.overrides, *mode.choice.overrides])
     traces = run_variant(variant)
@@ -126,7 +138,7 @@ def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -
         None if cost is None or mode.drafting is None else cost.break_even,
         ledgers(variant)[variant.target.chip.name].used_bytes,
         tuple(plans_of(variant).values()),
-        speedup_at_once(variant, record["tokens_per_round"], sequences) if sequences > 1 else None,
+        {size: speedup_at_once(variant, record["tokens_per_round"], size) for size in batches},
     )
 
 

@@ -38,10 +38,10 @@ def placed(chip: str, unit: str, precision: str, model: str, tokens: float, draf
     )
 
 
-def result(setup: Setup, label: str, sequences: int = 1) -> ModeResult:
+def result(setup: Setup, label: str, *batches: int) -> ModeResult:
     """One mode by its label."""
     mode = next(one for one in modes_of(setup) if one.choice.name == label)
-    found = tried(setup, mode, (), sequences)
+    found = tried(setup, mode, (), batches)
     assert not found.why, found.why
     return found
 
@@ -154,6 +154,19 @@ def test_a_padded_tree_is_drafted_by_the_passes_that_published_rows_are_held_aga
     assert [step.rows for step in unpadded[0]] == [EAGLE_DEPTH, 10, 10, 10, 10, 10]
 
 
+def test_where_the_application_is_on_the_other_chip_the_link_stays() -> None:
+    """Answers are delivered over it, and a head is where the draft is."""
+    setup = shipped(
+        "orin_8295", "application=drive-orin-x", "logits={source: synthetic, acceptance: 0.6}", SHORT, "networks=[]"
+    )
+    for mode in modes_of(setup):
+        assert "link=null" not in mode.choice.overrides
+    mode = next(one for one in modes_of(setup) if one.choice.name == "EAGLE, chain of 3, on drive-orin-x")
+    found = tried(setup, mode, ())
+    assert not found.why, found.why
+    assert any("link=null" in mode.choice.overrides for mode in modes_of(shipped("orin_8295")))
+
+
 def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None:
     setup = placed("agx-orin-64gb", "gpu", "w4", "qwen3-8b", 3, 3, ", runtime: tensorrt-edge-llm")
     why = {mode.choice.name: offered(setup, mode) for mode in modes_of(setup)}
@@ -202,8 +215,9 @@ def test_the_verdict_names_the_fastest_or_says_not_to() -> None:
 
 
 def test_modes_by_command(tmp_path: Path) -> None:
-    table = tmp_path / "modes.csv"
-    arguments = ["-m", "hilsim", "modes", "eagle_8775", "--set", SHORT, "--batch", "2", "--json", "--csv", str(table)]
+    table, picture = tmp_path / "modes.csv", tmp_path / "batches.svg"
+    arguments = ["-m", "hilsim", "modes", "eagle_8775", "--set", SHORT, "--batch", "1,2,8", "--json"]
+    arguments += ["--csv", str(table), "--plot", str(picture)]
     done = run_here(arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -212,5 +226,9 @@ def test_modes_by_command(tmp_path: Path) -> None:
     assert by_name["the target alone"]["speedup"] == 1
     assert by_name["MTP, chain of 3"]["why_not"]
     assert len(table.read_text().splitlines()) == len(by_name) + 1
+    chain = by_name["EAGLE, chain of 3"]
+    assert chain["speedup_of_8"] < min(chain["speedup_of_1"], chain["speedup_of_2"]), "the verify has 32 rows"
+    assert by_name["the target alone"]["speedup_of_2"] is None
+    assert "sequences computed together" in picture.read_text()
     assert run_here(["-m", "hilsim", "modes", "eagle_8775", "--batch", "0"]).returncode == 2
     assert len(list(compare_modes(shipped("eagle_8775", SHORT)))) == len(by_name)
