@@ -43,6 +43,10 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
     if fault := npu_fault(scenario, placement, unit, f"{role}.unit", name):
         return CheckedUnit(None, (fault,))
     faults = []
+    if placement.expanded_kv and unit.expand_rate is None:
+        expected = f"a unit with expand_rate, the numbers of copied heads a second; {where} has none"
+        remedy = "Leave it out for an export with grouped queries, or measure such an export and give the unit's rate."
+        faults.append(Fault(name, f"{role}.expanded_kv", "true", expected, remedy))
     if placement.widths is not None and unit.widths is None:
         faults.append(Fault(name, f"{role}.widths", "widths", f"none: {where} takes any width"))
     able = batching_of(placement, chip, unit, file)
