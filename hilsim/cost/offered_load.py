@@ -5,7 +5,8 @@
 From 1 on the work that arrives is more than the unit can do, and waits grow without end. Seconds are the least that can
 be: units in full clocks with the whole memory rate, sessions in full batches, drafts accepted as far as is known and
 otherwise all of them, an answer of unknown length of one token. So a load of 1 or more certainly cannot be served.
-Questions that are refused or given up where too many wait, or that wait for the last answer, are no offered load.
+Questions that are refused or given up where too many wait, or that wait for the last answer, are no offered load. A
+passenger has one turn after another, and can offer no more than that either.
 """
 
 from __future__ import annotations
@@ -62,12 +63,15 @@ class Work:
 
 
 def load_faults(setup: Setup, answer_tokens: float | None) -> Iterator[Fault]:
-    """Units that are offered more than they can do; `answer_tokens` are those of a usual answer, where known."""
+    """Units that are offered more than they can do; else passengers who ask sooner than one of their turns can be over.
+
+    `answer_tokens` are those of a usual answer, where known.
+    """
     tasks = {task.name for task in setup.scenario.background}
-    for track, offered in offered_load(setup, answer_tokens).items():
+    loads = offered_load(setup, answer_tokens)
+    over = {track: offered for track, offered in loads.items() if sum(offered.values()) >= 1}
+    for track, offered in over.items():
         whole = sum(offered.values())
-        if whole < 1:
-            continue
         parts = ", ".join(f"{name} {share:.2f}" for name, share in sorted(offered.items(), key=lambda one: -one[1]))
         alone = sum(share for name, share in offered.items() if name in tasks) >= 1
         remedy = "Lower the work, or ask for it less often."
@@ -75,6 +79,12 @@ def load_faults(setup: Setup, answer_tokens: float | None) -> Iterator[Fault]:
             remedy = "Ask less often, or give passengers a queue_limit or patience_s, with which questions are lost."
         found = f"a utilisation of {whole:.2f} of {track}, which cannot be served ({parts})"
         yield Fault(setup.file, "background" if alone else "passengers", found, "less than 1", remedy)
+    if not over and setup.scenario.passengers:
+        turn_s = turn_seconds(setup, usual_question(setup, answer_tokens))
+        for place, passenger in enumerate(setup.scenario.passengers):
+            if (whole := turn_s * questions_per_s(passenger, setup.scenario)) >= 1:
+                found = f"a utilisation of {whole:.2f} of {passenger.name}, whose turns take {turn_s:.3g} s at least"
+                yield Fault(setup.file, f"passengers[{place}].arrivals", found, "less than 1", "Ask less often.")
 
 
 def offered_load(setup: Setup, answer_tokens: float | None) -> Loads:
@@ -107,15 +117,16 @@ def questions_per_s(passenger: Passenger, scenario: Scenario) -> float:
 
 
 def usual_question(setup: Setup, answer_tokens: float | None) -> Question:
-    """The mean question: a word is a token at least."""
+    """The mean question: a word is a token at least. Of an answer that is interrupted nothing is counted."""
     workload, speech = setup.scenario.workload, setup.scenario.speech
     prompt = PromptAssembly() if speech is None else speech.prompt
     before, read = prompt.system_tokens + prompt.tool_tokens, prompt.retrieved_tokens
+    heard = 1.0 if speech is None or speech.barge_in is None else 1 - speech.barge_in.share
     if isinstance(workload, Lengths):
         answered = workload.answer_tokens(setup.scenario.context_tokens)
-        return Question(workload.prompt_tokens + read, max(1, answered), before)
+        return Question(workload.prompt_tokens + read, max(1.0, heard * answered), before)
     words = [len(turn.split()) for conversation in setup.conversations for turn in conversation.turns]
-    return Question(fmean(words or [1]) + read, max(1.0, answer_tokens or 1.0), before)
+    return Question(fmean(words or [1]) + read, max(1.0, heard * (answer_tokens or 1.0)), before)
 
 
 def work_of_a_turn(setup: Setup, question: Question) -> Work:
@@ -126,6 +137,17 @@ def work_of_a_turn(setup: Setup, question: Question) -> Work:
     if setup.scenario.speech is not None:
         of_speech(work, setup, setup.scenario.speech, question)
     return work
+
+
+def turn_seconds(setup: Setup, question: Question) -> float:
+    """The least time of a turn: the question, then the answer, as it is made or as it is heard."""
+    alone = Work()
+    of_target(alone, setup, question, 1)
+    made_s, speech = alone.ns[setup.target.track] / NS_PER_S, setup.scenario.speech
+    if speech is None:
+        return made_s
+    question_s, answer_s = spoken(setup, speech, question)
+    return question_s + speech.end_of_speech.wait_ms / 1000 + max(made_s, answer_s)
 
 
 def of_target(work: Work, setup: Setup, question: Question, sessions: int) -> None:
@@ -175,12 +197,8 @@ def least_ns(timer: StepTimer, phase: Phase, rows: int, cached: int, sessions: i
 
 def of_speech(work: Work, setup: Setup, speech: Speech, question: Question) -> None:
     """The stages around the language model: every second of speech is recognised, or made."""
-    say, hears, speaks = speech.playback, speech.recognition, speech.synthesis
-    words: float = question.asked - speech.prompt.retrieved_tokens
-    if isinstance(setup.scenario.workload, Lengths):
-        words /= say.tokens_per_word
-    question_s = words / say.words_per_s
-    answer_s = question.answered / say.tokens_per_word / say.words_per_s
+    hears, speaks = speech.recognition, speech.synthesis
+    question_s, answer_s = spoken(setup, speech, question)
     work.of_demand(setup, hears, speech.wake_word)
     work.of_demand(setup, speech.end_of_speech, speech.end_of_speech.model)
     if hears.model is None:
@@ -188,3 +206,11 @@ def of_speech(work: Work, setup: Setup, speech: Speech, question: Question) -> N
     else:
         work.of_demand(setup, hears, hears.model, max(1.0, 1000 * question_s / hears.chunk_ms))
     work.of_speech(speaks, speaks.real_time_factor * answer_s, speaks.fixed_ms)
+
+
+def spoken(setup: Setup, speech: Speech, question: Question) -> tuple[float, float]:
+    """Seconds of the question's speech and of the answer's."""
+    say, words = speech.playback, question.asked - speech.prompt.retrieved_tokens
+    if isinstance(setup.scenario.workload, Lengths):
+        words /= say.tokens_per_word
+    return words / say.words_per_s, question.answered / say.tokens_per_word / say.words_per_s

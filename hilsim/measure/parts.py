@@ -23,7 +23,7 @@ in full, as each waits for all of it; the rows of the others are no waste.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
@@ -102,13 +102,14 @@ def windows_in_parts(record: RequestRecord, rounds: Sequence[Round], spans: Sequ
 def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tuple[int, int, int]]:
     """The occupations of one request: start and end in nanoseconds, and leaf."""
     by_number = {closed.number: closed for closed in rounds}
-    committed = committed_steps(rounds, spans)
+    whole = whole_steps(spans)
+    committed = committed_steps(rounds, spans, whole)
     for span in spans:
         match span.kind:
             case "prefill" | "network" | "tool call":
                 yield span.start_ns, span.end_ns, READING
             case "decode" | "verify":
-                unused = unused_ns(span, by_number.get(span.round))
+                unused = unused_ns(span, by_number.get(span.round), whole.get(id(span), ()))
                 yield span.start_ns, span.end_ns - unused, VERIFYING
                 yield span.end_ns - unused, span.end_ns, UNUSED_ROWS
             case "draft prefill":
@@ -125,26 +126,42 @@ def occupations(rounds: Sequence[Round], spans: Sequence[Span]) -> Iterator[tupl
                 yield span.start_ns, span.done_ns, UNDER_WAY
 
 
-def unused_ns(span: Span, closed: Round | None) -> int:
-    """Nanoseconds of a verify step spent on padded rows and on rejected drafts."""
+def whole_steps(spans: Sequence[Span]) -> dict[int, list[Span]]:
+    """The steps that gave their unit up in between: all spans of each, by the `id` of the one that completes it."""
+    found: dict[int, list[Span]] = {}
+    begun: dict[tuple[str, int, int, int], list[Span]] = defaultdict(list)
+    for span in spans:
+        step = span.kind, span.round, span.cached, span.position
+        if not span.rows and span.kind in ("decode", "verify", "draft"):
+            begun[step].append(span)
+        elif step in begun:
+            found[id(span)] = [*begun.pop(step), span]
+    return found
+
+
+def unused_ns(span: Span, closed: Round | None, pieces: Sequence[Span] = ()) -> int:
+    """Nanoseconds of a verify step spent on padded rows and on rejected drafts; of one in pieces, of its last one."""
     if closed is None or span.width <= 1:
         return 0
     pending = closed.position - span.cached
     fed = span.rows - pending
     unused = span.width - pending - min(fed, closed.kept_drafts)
     computed = span.width + sum(fellow.width for fellow in span.fellows)
-    return max(0, span.end_ns - span.start_ns - closed.single_ns) * unused // (computed - 1)
+    last_ns = span.end_ns - span.start_ns
+    took_ns = sum(piece.end_ns - piece.start_ns for piece in pieces) or last_ns
+    return min(last_ns, max(0, took_ns - closed.single_ns) * unused // (computed - 1))
 
 
-def committed_steps(rounds: Sequence[Round], spans: Sequence[Span]) -> set[int]:
+def committed_steps(rounds: Sequence[Round], spans: Sequence[Span], whole: Mapping[int, Sequence[Span]]) -> set[int]:
     """The draft steps (by `id`) whose token became part of the answer: the last at its position before the verdict."""
     by_position: dict[int, list[Span]] = defaultdict(list)
     for span in spans:
-        if span.kind == "draft":
+        if span.kind == "draft" and span.rows:
             by_position[span.position].append(span)
     committed: set[int] = set()
     for closed in rounds:
         for position in range(closed.position, closed.position + closed.kept_drafts):
             made = [span for span in by_position[position] if span.end_ns <= closed.end_ns]
-            committed.update(id(span) for span in made[-1:])
+            for step in made[-1:]:
+                committed.update(id(piece) for piece in whole.get(id(step), (step,)))
     return committed

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
@@ -40,13 +41,27 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["passengers"] = passengers(trace.turns)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
-    if rates := memory_rates(trace, {name: chip.peak_memory_rate.si for name, chip in setup.chips.items()}):
+    if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
         found["memory_rate"] = rates
     if trace.heat or trace.samples:
         heat = {"temperature_c": temperatures(trace), "clock": clocks(trace), "energy": energies(trace)}
         found |= {"heat": heat} if any(heat.values()) else {}
     if found:
         found["windows"] = windows(trace)
+    return found
+
+
+def passenger_notes(scenario: Scenario, trace: Trace) -> list[str]:
+    """What a run could not do as its passengers wanted: ask on, or go on from what was heard."""
+    found = []
+    if trace.exhausted_ns >= 0:
+        minutes = trace.exhausted_ns / NS_PER_S / 60
+        found.append(f"The workload was used up after {minutes:.3g} minutes: later questions were not asked.")
+    if scenario.logits.source != "live" and any(turn.heard_tokens >= 0 for turn in trace.turns):
+        found.append(
+            "Recorded text does not know what passengers heard: after an answer that was cut short the conversation "
+            "goes on as recorded, and the rest of that answer is read with the next question."
+        )
     return found
 
 
@@ -110,23 +125,17 @@ def breach_of(breach: Breach, reasons: Reasons | None) -> Block:
 
 
 def why(causes: Causes) -> str:
-    """The largest of what a stretch was spent on, in a sentence."""
-    waited = sum(causes.waited_ms.values())
-    parts = {"work": causes.worked_ms, "waiting": waited, "other": causes.other_ms}
-    most = max(parts, key=parts.__getitem__)
-    if most == "waiting":
-        behind = next(iter(causes.waited_ms))
-        sentence = f"waited {waited:.0f} ms, the most behind {behind}"
-    elif most == "other":
-        sentence = f"{causes.other_ms:.0f} ms are a fixed wait, a tool or hardware outside the model"
-    else:
-        sentence = f"its own work took {causes.worked_ms:.0f} ms"
-        if waited >= 1:
-            sentence += f", after {waited:.0f} ms behind {next(iter(causes.waited_ms))}"
+    """What a stretch was spent on, in a sentence: the longest part first, then what slowed its steps."""
+    parts = [
+        (sum(causes.waited_ms.values()), f"behind {', '.join(list(causes.waited_ms)[:2])}"),
+        (causes.worked_ms, f"its own work, most of it {next(iter(causes.by_kind_ms), '')}"),
+        (causes.other_ms, "a fixed wait, a tool, or hardware outside the model"),
+    ]
+    shown = [f"{spent:.0f} ms {what}" for spent, what in sorted(parts, key=lambda part: -part[0]) if spent >= 1]
+    sentence = ", ".join(shown) or "nothing took a millisecond"
     if causes.slower_ms >= 1:
-        sentence += f"; its steps took {causes.slower_ms:.0f} ms more than the fastest of their kind"
-        if causes.beside:
-            sentence += f", beside {', '.join(causes.beside[:3])}"
+        beside = f", beside {', '.join(causes.beside[:2])}" if causes.beside else ""
+        sentence += f"; steps {causes.slower_ms:.0f} ms longer than the fastest of their kind{beside}"
     if causes.slowest_clock < 1:
         sentence += f"; clock at {100 * causes.slowest_clock:.0f} %"
     return sentence

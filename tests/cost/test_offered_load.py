@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from hilsim.compiler.compile_check import compiled
 from hilsim.cost.offered_load import load_faults, offered_load
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
-from tests.scenes import shipped, table_setup
+from hilsim.measure.fairness import utilisation
+from hilsim.sim.run import simulate
+from tests.scenes import shipped, synthetic, table_setup
 
 # The table scenario's target reads a question in 100 ms and makes 10 further tokens in 50 ms each: 0.6 s a question.
 ALONE = ("policy={name: target_only}", "draft=null", "link=null")
@@ -75,6 +78,25 @@ def test_speculation_counts_with_the_acceptance_that_is_known(tmp_path: Path) ->
     assert loads["paper-draft.any"]["Ann"] == pytest.approx(0.02 + 2 * 4 * 0.005)
     never = offered_load(table_setup(tmp_path, asks, "logits.acceptance=0"), None)
     assert never[TARGET]["Ann"] == pytest.approx(0.1 + 10 * 0.06)
+
+
+def test_a_passenger_has_one_turn_after_another(tmp_path: Path) -> None:
+    """At 1.25 tokens a word and 2 words a second: 10 tokens of the question 4 s, a wait of 0.5 s, 11 tokens 4.4 s."""
+    said = "speech={playback: {words_per_s: 2, tokens_per_word: 1.25}}"
+    (fault,) = load_faults(asking(tmp_path, 500, said), None)
+    assert (fault.place, "utilisation of 1.24 of Ann" in fault.found) == ("passengers[0].arrivals", True)
+    assert "8.9 s" in fault.found
+    assert not list(load_faults(asking(tmp_path, 400, said), None))
+
+
+def test_the_units_of_a_run_are_as_busy_as_was_offered(tmp_path: Path) -> None:
+    """600 questions at random; within four standard errors of their number."""
+    setup = asking(tmp_path, 3000, "workload.requests=600")
+    trace = simulate(setup, synthetic(setup))
+    offered, busy = sum(offered_load(setup, None)[TARGET].values()), sum(utilisation(trace)[TARGET].values())
+    assert len(trace.requests) == 600
+    assert busy == pytest.approx(offered, rel=4 / math.sqrt(600))
+    assert busy == pytest.approx(600 * 0.6e9 / trace.end_ns)
 
 
 def test_a_batch_shares_its_steps(tmp_path: Path) -> None:

@@ -82,3 +82,24 @@ def test_jains_index_has_its_bounds_and_no_scale(values: list[float], scale: flo
     assert jain([scale * value for value in values]) == pytest.approx(found)
     assert jain([values[0]] * len(values)) == pytest.approx(1)
     assert jain([*values, 0.0]) == pytest.approx(found * len(values) / (len(values) + 1))
+
+
+def test_a_step_in_pieces_is_one_step() -> None:
+    """A verify of 5 rows that gave its unit up in between, with 2 of 4 drafts kept, and a draft step in two pieces.
+
+    Beyond a plain step of 20 ms it took 20 ms, half of which went to rows that were not needed.
+    """
+    piece = {"request": 0, "round": 1, "asked_ns": 0, "done_ns": 0, "cached": 9}
+    verify = [
+        Span("c.npu", "verify", 60 * MS, 85 * MS, **piece),
+        Span("c.npu", "verify", 85 * MS, 100 * MS, rows=5, width=5, **piece),
+    ]
+    draft = [
+        Span("c.npu", "draft", 20 * MS, 30 * MS, position=10, **piece),
+        Span("c.npu", "draft", 40 * MS, 50 * MS, rows=1, width=1, position=10, **piece),
+    ]
+    trace = Trace("sync", ("c.npu",), ("c.npu",), (), spans=[*draft, *verify], end_ns=100 * MS)
+    kept = (7, 7, 7), (1.0,) * 3
+    trace.rounds.append(Round(0, 1, 0, 100 * MS, 100 * MS, 4, 2, 3, 2, *kept, single_ns=20 * MS, position=10))
+    trace.requests.append(RequestRecord(0, 0, 0, "", "", 0, 100 * MS, 4, 3, 1, "length"))
+    assert spent_by_request(trace)[0] == Parts(verifying=30 * MS, unused_rows=10 * MS, drafting=20 * MS, wait=40 * MS)

@@ -12,7 +12,7 @@ from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import Climate
 from hilsim.describe.thermal import Thermal
-from hilsim.measure.energy import energy
+from hilsim.measure.trip import energies
 from hilsim.sim.device_slot import RequestTag
 from hilsim.sim.heat import ChipHeat
 from hilsim.sim.shared_chip import Job, SharedChip
@@ -99,6 +99,39 @@ def test_a_chip_that_is_left_alone_cools_to_what_idle_power_keeps() -> None:
     assert bench.temperatures()[-1][1] == pytest.approx(37, abs=0.1)
 
 
+def test_pulses_follow_their_exponentials_and_not_their_mean() -> None:
+    """3.7 s of work, 2.3 s of rest, over and over: exact at every look, where a mean power is off by a degree."""
+    bench = Bench(warm_chip())
+    bench.work("npu", "decode", 3700 * MS, inf, pause_ns=2300 * MS)
+    bench.run(120)
+
+    def pulsed(until_s: float) -> float:
+        above, at = 0.0, 0.0
+        while at < until_s:
+            busy = at % 6 < 3.7 - 1e-9
+            part = min(until_s - at, 3.7 - at % 6 if busy else 6 - at % 6)
+            end = 3 * (14 if busy else 4)
+            above, at = end + (above - end) * exp(-part / 60), round(at + part, 6)
+        return 25 + above
+
+    averaged = 3 * (4 + 10 * 3.7 / 6)
+    off = []
+    for seconds, celsius in bench.temperatures():
+        assert celsius == pytest.approx(pulsed(seconds), rel=1e-9)
+        off.append(abs(celsius - 25 - averaged * (1 - exp(-seconds / 60))))
+    assert max(off) > 0.5
+
+
+def test_a_step_under_way_takes_longer_for_what_is_left_of_it() -> None:
+    """One pass of 100 s; at the first look above 50 C the chip goes to 0.4 of its speed and stays there."""
+    bench = Bench(warm_chip((50, 0.4, 1.0), hysteresis_k=0.5))
+    bench.work("npu", "decode", 100 * NS_PER_S, 1)
+    bench.run(300)
+    crossed_s = 60 * log(42 / (42 - 25))
+    seen_s = -(-crossed_s // 1)
+    assert bench.ended == [round((seen_s + (100 - seen_s) / 0.4) * NS_PER_S)]
+
+
 def test_energy_is_power_times_time_by_unit_and_cause() -> None:
     """100 passes of 50 ms each on NPU and GPU, 20 MB a pass at 5 pJ a bit: to a millionth of a joule."""
     bench = Bench(warm_chip())
@@ -135,10 +168,9 @@ def test_what_is_drawn_is_stored_or_has_left(ambient_c: float) -> None:
     assert tally.stored_j + tally.to_ambient_j != pytest.approx(tally.drawn_j + 1, rel=1e-6)
     assert tally.changes > 0
     assert sum(tally.level_ns) == bench.trace.end_ns
-    account = energy(bench.trace)
-    assert account is not None
-    assert sum(account["by_cause_j"].values()) == pytest.approx(account["drawn_j"], rel=1e-9)
-    assert sum(account["chips"]["sa8295p"]["by_unit_j"].values()) == pytest.approx(account["drawn_j"], rel=1e-9)
+    account = energies(bench.trace)["sa8295p"]
+    for key in ("by_cause_j", "by_unit_j", "by_unit_and_cause_j"):
+        assert sum(account[key].values()) == pytest.approx(account["drawn_j"], rel=1e-9)
 
 
 def test_a_throttled_chip_is_slower_by_the_share_of_its_step_and_holds_its_temperature() -> None:
@@ -188,12 +220,10 @@ def test_absurd_powers_stay_finite() -> None:
     bench = Bench(chip.model_copy(update={"units": chip.units | {"npu": hot}}), ambient_c=60)
     bench.work("npu", "decode", 37 * MS, inf)
     bench.run(3600)
-    account = energy(bench.trace)
-    assert account is not None
-    of_chip = account["chips"]["sa8295p"]
-    assert of_chip["max_temperature_c"]["soc"] == pytest.approx(60 + 3 * (4 + 300 * 0.9), rel=0.01)
-    assert of_chip["shut_down"]
-    assert of_chip["throttled"] > 0.99
+    account = energies(bench.trace)["sa8295p"]
+    assert account["hottest_c"]["soc"] == pytest.approx(60 + 3 * (4 + 300 * 0.9), rel=0.01)
+    assert account["hottest_c"]["soc"] > account["critical_c"]
+    assert account["throttled"] > 0.99
 
 
 # ggml-org/llama.cpp PR 27785, experiment E5: five runs of 256 tokens one after another on a OnePlus 15.
