@@ -11,6 +11,7 @@ from typing import Any
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
+from hilsim.measure.fairness import fairness, shares, utilisation
 from hilsim.measure.trip import background, clocks, energies, memory_rates, temperatures, windows
 from hilsim.measure.turns import (
     Breach,
@@ -37,7 +38,9 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["turns"] = spoken_turns(setup, trace)
         if speculative is not None:
             found["turns"]["baseline"] = in_ms(baseline.turns)
-        found["passengers"] = passengers(trace.turns)
+        found["passengers"] = passengers(trace)
+        if trace.spans:
+            found["fairness"] = {"jain_index": fairness(shares(trace)), "utilisation": utilisation(trace)}
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
     if rates := memory_rates(trace, {name: chip.peak_memory_rate.si for name, chip in setup.chips.items()}):
@@ -132,14 +135,17 @@ def why(causes: Causes) -> str:
     return sentence
 
 
-def passengers(turns: Sequence[TurnRecord]) -> Block:
-    """Turns, outcomes and waiting of each passenger."""
+def passengers(trace: Trace) -> Block:
+    """Turns, outcomes and waiting of each passenger; no waiting where spans are not kept."""
+    got = {share.passenger: share for share in shares(trace)} if trace.spans else {}
     return {
         name: {
             "turns": len(ones),
             "outcomes": outcomes_of(ones),
             "first_audio_ms": statistics_of(ones)["first_audio"],
             "turn_ms": statistics_of(ones)["turn"],
+            "waited_ms": None if name not in got or (wait := got[name].wait_ms) is None else wait._asdict(),
+            "served_share": got[name].served_share if name in got else None,
         }
-        for name, ones in by_passenger(turns).items()
+        for name, ones in by_passenger(trace.turns).items()
     }

@@ -25,7 +25,7 @@ def render_cockpit(page: Page, document: Block) -> None:
     if (found := document.get("turns")) is not None:
         turns(page, found)
     if (found := document.get("passengers")) is not None:
-        passengers(page, found)
+        passengers(page, found, document.get("fairness"))
     if (found := document.get("background")) is not None:
         background(page, found)
     if (found := document.get("memory_rate")) is not None:
@@ -106,8 +106,8 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
 
 
-def passengers(page: Page, block: Block) -> None:
-    """A line a passenger: turns, how many were not answered, and the first audio."""
+def passengers(page: Page, block: Block, fair: Block | None) -> None:
+    """A line a passenger: turns, how many were not answered, and the first audio; who waited for the others."""
     page.title("passengers", "first audio in ms")
     heads(page, ("turns", "refused", "given up", *SHARES))
     for name, one in block.items():
@@ -115,6 +115,11 @@ def passengers(page: Page, block: Block) -> None:
         first = ["–" if waits is None else milliseconds(waits[share]) for share in SHARES]
         lost = [str(one["outcomes"][outcome]) for outcome in ("refused", "given up")]
         row(page, name, [str(one["turns"]), *lost, *first], f"bold {BAD}" if any(map(int, lost)) else "")
+    waits = {name: one["waited_ms"]["p90"] for name, one in block.items() if one["waited_ms"] is not None}
+    if fair is not None and fair["jain_index"] is not None and len(waits) > 1:
+        longest = max(waits, key=lambda name: waits[name])
+        waited = f"answers of {clean(longest)} waited longest for others, {milliseconds(waits[longest])} ms at p90"
+        page.line((f"  {waited}; fairness (Jain) {fair['jain_index']:.2f}", FRAME))
 
 
 def background(page: Page, block: Block) -> None:
