@@ -270,7 +270,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     """Every figure that this run rests on and that was not measured for it, with its source.
 
     A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
-    ledger and the energy need.
+    ledger and the energy need. With a climate all that heats any chip, and carries the heat off, counts.
     """
     found: list[dict[str, Any]] = []
 
@@ -289,8 +289,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            heat = parts[0] == "thermal" and setup.scenario.climate is None
-            beside = parts[-1] in START or ".faster_exports[" in path or heat
+            beside = parts[-1] in START or ".faster_exports[" in path or parts[0] == "thermal"
             if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
@@ -303,6 +302,11 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                     "source": shape.source,
                 }
             )
+    if setup.scenario.climate is not None:
+        for chip in setup.chips.values():
+            for path, figure in figures(chip).items():
+                if path.startswith("thermal.") or path.endswith("_power"):
+                    add(f"{chip.name}.{path}", figure)
     if setup.link is not None and setup.draft is not None:
         for path, figure in figures(setup.link).items():
             add(f"{setup.link.name}.{path}", figure)

@@ -121,7 +121,7 @@ class Level(NamedTuple):
 
 class Sample(NamedTuple):
     """A quantity of a chip from `at_ns` on: "memory rate" (bytes/s), "power" (W), "speed" (share of the full clock of
-    a unit, named), or "temperature" (degrees Celsius of a node, named).
+    a unit, named), "temperature" (degrees Celsius of a node, named), or "missed" (deadlines of a task, named).
     """
 
     chip: str
