@@ -280,7 +280,7 @@ asks = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(asks, min_size=1, max_size=12), st.integers(2, 4))
 def test_no_session_is_lost_and_the_unit_never_idles_while_one_waits(sessions: list[tuple], most: int) -> None:
     """Sessions at random instants with random priorities, rows and phases, some interrupted, some cancelled."""
