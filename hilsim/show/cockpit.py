@@ -54,6 +54,20 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
     return found
 
 
+def passenger_notes(scenario: Scenario, trace: Trace) -> list[str]:
+    """What a run could not do as its passengers wanted: ask on, or go on from what was heard."""
+    found = []
+    if trace.exhausted_ns >= 0:
+        minutes = trace.exhausted_ns / NS_PER_S / 60
+        found.append(f"The workload was used up after {minutes:.3g} minutes: later questions were not asked.")
+    if scenario.logits.source != "live" and any(turn.heard_tokens >= 0 for turn in trace.turns):
+        found.append(
+            "Recorded text does not know what passengers heard: after an answer that was cut short the conversation "
+            "goes on as recorded, and the rest of that answer is read with the next question."
+        )
+    return found
+
+
 def not_in_it(scenario: Scenario) -> str | None:
     """Which of speech, other work and heat a scenario's times do not have; None where they have all."""
     missing = []

@@ -32,6 +32,19 @@ def render_cockpit(page: Page, document: Block) -> None:
         memory_rate(page, found)
     if (found := document.get("heat")) is not None:
         heat(page, found, document["windows"])
+    if (found := document.get("budget_remedy")) is not None:
+        budget_remedy(page, found)
+
+
+def budget_remedy(page: Page, block: Block) -> None:
+    """What would keep the budget that was broken."""
+    page.title("what keeps the budget", f"{counted(block['tried'], 'changed run')}, cheapest kind of change first")
+    if not block["holds"]:
+        page.paragraph(
+            "None of these changes keeps it; the nearest are:" if block["changes"] else "None of them helps.", 2
+        )
+    for change in block["changes"]:
+        page.paragraph(f"{clean(change['change'])} ({change['cost']}): {' '.join(change['set'])}", 4)
 
 
 def heads(page: Page, names: Sequence[str]) -> None:
