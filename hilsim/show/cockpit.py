@@ -12,7 +12,7 @@ from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
-from hilsim.measure.fairness import fairness, shares, utilisation
+from hilsim.measure.fairness import Share, fairness, shares, utilisation
 from hilsim.measure.trip import background, clocks, energies, memory_rates, temperatures, windows
 from hilsim.measure.turns import (
     Breach,
@@ -40,8 +40,10 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         if speculative is not None:
             found["turns"]["baseline"] = in_ms(baseline.turns)
         found["passengers"] = passengers(trace)
+        if (index := fairness(shares(trace))) is not None:
+            found["turns"]["fairness"] = index
         if trace.spans:
-            found["fairness"] = {"jain_index": fairness(shares(trace)), "utilisation": utilisation(trace)}
+            found["turns"]["utilisation"] = utilisation(trace)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
     if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
@@ -145,16 +147,21 @@ def why(causes: Causes) -> str:
 
 
 def passengers(trace: Trace) -> Block:
-    """Turns, outcomes and waiting of each passenger; no waiting where spans are not kept."""
-    got = {share.passenger: share for share in shares(trace)} if trace.spans else {}
+    """Turns, outcomes and waiting of each passenger; what was waited for is known where spans are kept."""
+    served = {share.passenger: share for share in shares(trace)} if trace.spans else {}
     return {
         name: {
             "turns": len(ones),
             "outcomes": outcomes_of(ones),
             "first_audio_ms": statistics_of(ones)["first_audio"],
             "turn_ms": statistics_of(ones)["turn"],
-            "waited_ms": None if name not in got or (wait := got[name].wait_ms) is None else wait._asdict(),
-            "served_share": got[name].served_share if name in got else None,
+            "wait_ms": waited(served.get(name)),
+            "served_share": served[name].served_share if name in served else None,
         }
         for name, ones in by_passenger(trace.turns).items()
     }
+
+
+def waited(share: Share | None) -> Block | None:
+    """How long a passenger's answers waited for units and wires, in ms; None where that is not known."""
+    return None if share is None or share.wait_ms is None else share.wait_ms._asdict()
