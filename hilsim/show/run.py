@@ -240,7 +240,8 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
     if lost is None:
-        found |= held_against(setup, outcome, sources if rig is None else None)
+        # What passengers ask and hear depends on the times: no replay with another speed has the same answers.
+        found |= held_against(setup, outcome, sources if rig is None and not outcome.baseline.turns else None)
     if lost is None and wanted.uncertainty:
         from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars

@@ -113,6 +113,13 @@ class Session:
             self.begun = True
             self.preface.keep()
 
+    def leave_unanswered(self, prompt: Prompt) -> None:
+        """A question that was given up before the language model's turn: it stands in the conversation, unread."""
+        self.tokens[prompt.prefix_length :] = prompt.tokens
+        self.target_cached = min(self.target_cached, prompt.prefix_length)
+        self.draft_cached = min(self.draft_cached, prompt.prefix_length)
+        self.draft_received = min(self.draft_received, prompt.prefix_length)
+
     def cut(self, request: Request, heard: int, *, lost: bool = False) -> None:
         """Forget what follows the first `heard` tokens of an answer, in the conversation and in both caches.
 

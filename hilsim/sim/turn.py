@@ -174,6 +174,9 @@ class TurnUnderWay:
     def close(self) -> None:
         """Cut the conversation to what was heard, where the passenger stopped the answer; add the turn to the trace."""
         request, voice, delivery = self.request, self.voice, self.delivery
+        self.board.priorities.pop(self.turn.index, None)
+        if request is None:
+            self.session.leave_unanswered(self.prompt)
         if request is not None and self.outcome != "answered":
             self.heard_tokens = 0 if voice is None else voice.heard(self.silent_ns)
             barge_in = None if self.stages is None else self.stages.speech.barge_in

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from tests.scenes import MS, synthetic, table_setup
+from tests.scenes import MS, milliseconds, shipped, synthetic, table_setup
 
 # Questions of 10 tokens at 2 a second are 5 s long; answers are read in 100 ms and said by the target at 50 ms a token.
 PLAYBACK = "playback: {words_per_s: 2, tokens_per_word: 1}"
@@ -163,9 +166,38 @@ def test_a_tool_call_stops_the_answer_until_its_result_is_read(tmp_path: Path) -
     assert without.first_token_ns == without.asked_ns + 100 * MS
 
 
+def test_steps_read_the_prefix_in_the_cache(tmp_path: Path) -> None:
+    prompt = "prompt: {system_tokens: 500, tool_tokens: 100, retrieved_tokens: 70}"
+    lengths = "workload={requests: 2, prompt_tokens: 40, output_tokens: 30}"
+    scene = ("logits={source: synthetic, acceptance: 1}", lengths, "networks=[]")
+    setup = shipped("swapped", *scene, f"speech={{{NOTHING}, {prompt}}}", "policy={name: target_only}")
+    timer = timer_for(setup.target, setup.scenario.context_tokens)
+    spans = [span for span in run(setup).spans if span.track == setup.target.track]
+    reads = [span for span in spans if span.kind == "prefill"]
+    decodes = [span for span in spans if span.kind == "decode"]
+    assert [span.rows for span in reads] == [500 + 100 + 70 + 40, 70 + 40]
+    first, second = (timer.duration_ns(Step(Phase.PREFILL, *shape)) for shape in ((710, 0), (110, 600)))
+    assert [span.end_ns - span.start_ns for span in reads] == [first, second]
+    expected = [timer.duration_ns(Step(Phase.DECODE, 1, 670 + span.cached)) for span in decodes]
+    assert [span.end_ns - span.start_ns for span in decodes] == expected
+    assert {span.cached for span in decodes} == set(range(40, 69))
+    assert expected[0] > timer.duration_ns(Step(Phase.DECODE, 1, decodes[0].cached))
+
+
 def test_a_cold_start_holds_the_first_answer_up(tmp_path: Path) -> None:
-    warm = spoken(tmp_path, NOTHING, "trip={minutes: 1}")
-    cold = spoken(tmp_path, NOTHING, "trip={minutes: 1, cold_start: true}")
+    scene = (*ALONE, f"speech={{{PLAYBACK}, {NOTHING}}}", "workload.requests=2", "workload.pause_ms=0")
+    warm = run(table_setup(tmp_path, *scene, "trip={minutes: 1}"))
     assert warm.end_ns == 60_000 * MS
     # The paper chips describe no start: they are ready at once.
-    assert cold.turns == warm.turns
+    setup = table_setup(tmp_path, *scene, "trip={minutes: 1, cold_start: true}")
+    assert run(setup).turns == warm.turns
+    unit = setup.target.unit.model_copy(update={"start_up": milliseconds(9000), "first_pass": milliseconds(500)})
+    slow = replace(setup, target=replace(setup.target, unit=unit))
+    cold = run(slow)
+    (load,) = (span for span in cold.spans if span.kind == "load")
+    assert (load.start_ns, load.end_ns) == (0, 9500 * MS)
+    # The first question is asked at 5 s and waits for the rest of the start; the second meets a warm chip.
+    first, second = zip(warm.turns, cold.turns, strict=True)
+    assert first[0].asked_ns == first[1].asked_ns == 5000 * MS
+    assert first[1].first_token_ns == 9600 * MS
+    assert [turn.first_token_ns - turn.asked_ns for turn in second] == [100 * MS] * 2
