@@ -9,12 +9,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import simpy
+
 from hilsim.describe.figure import Figure
 from hilsim.describe.load import load_setup
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Lengths
 from hilsim.describe.setup import Placed, Setup
 from hilsim.places import CODE as PROJECT
+from hilsim.sim.board import Board
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.luck import luck_of
@@ -97,6 +100,11 @@ def both(setup: Setup, source: type | None = None) -> tuple[Trace, Trace]:
     first: LogitsSource = make()
     second: LogitsSource = make()
     return simulate(setup, first, TargetOnly(name="target_only")), simulate(setup, second)
+
+
+def board_of(setup: Setup, *, with_draft: bool = True) -> Board:
+    """The hardware of a scenario on a clock of its own, with a trace that keeps all."""
+    return Board(simpy.Environment(), setup, Trace("test", (), (), ()), with_draft=with_draft)
 
 
 def interrupted(*arguments: str) -> tuple[int, str, str]:

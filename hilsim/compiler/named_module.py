@@ -15,7 +15,7 @@ from hilsim.compiler.saved_programs import program_subject
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
-from hilsim.describe.load import EIGHT_BITS, with_override
+from hilsim.describe.load import with_override
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.describe.strict_yaml import parse
@@ -68,7 +68,7 @@ def plan_named_module(
     `overrides` are `compile.KEY=VALUE`. Raises `InputError` where a name or a combination does not exist.
     """
     chip_name, unit_name, found, rules = placed(chip, unit, profile)
-    precision = precision or next(known for known in (*EIGHT_BITS, *found.precisions) if known in found.precisions)
+    precision = precision or found.of_networks
     if precision not in found.precisions:
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
     allowed = compile_options(overrides)

@@ -88,7 +88,8 @@ class StepCost:
     """Seconds of one graph execution by part. `width` is the number of rows really computed.
 
     The layers' weights and products are apart from those of the output head. `overlap` is the share of the shorter of
-    memory and compute time that hides behind the longer.
+    memory and compute time that hides behind the longer. `nbytes` leaves out what compiling adds, whose bytes are not
+    known.
     """
 
     width: int
@@ -102,6 +103,7 @@ class StepCost:
     logits_s: float = 0.0
     overlap: float = 1.0
     extra_s: float = 0.0  # what the compile gate found beyond the plain decoder: head, rewrites, fallback
+    nbytes: float = 0.0  # moved through the memory: weights, cache and logits
     factor: float = 1.0  # of the whole: `StepFactors`
 
     @property
@@ -221,6 +223,8 @@ def execution_cost(
     memory_rate = precision.memory_rate.si
     states = 2 if reading else 1 + rows
     kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + states * state_bytes(shape))
+    read_bytes = (body * precision.weight_bits.si + adapter_weights(model) * BITS + head * precision.head_bits.si) / 8
+    logits_s = head_rows * sequences * logits_seconds(model, unit, precision)
     rate = operation_rate(precision, computed)
     attention_rate = si(precision.attention_rate, rate)
     layer_s = si(unit.layer_overhead) + (
@@ -240,8 +244,9 @@ def execution_cost(
         head_matmul_s=matmul_operations(head, head_computed) / rate,
         attention_s=attention_operations(shape, computed, visible) / attention_rate
         + recurrence_operations(shape, all_rows) / si(precision.recurrence_rate, attention_rate),
-        logits_s=head_rows * sequences * logits_seconds(model, unit, precision),
+        logits_s=logits_s,
         overlap=si(unit.overlap, 1.0) if wide else 1.0,
+        nbytes=read_bytes + kv_bytes + logits_s * memory_rate,
     )
 
 

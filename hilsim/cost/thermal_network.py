@@ -41,9 +41,9 @@ class ThermalNetwork:
         rates, modes = np.linalg.eigh(flows / np.outer(root, root))
         shape = modes / root[:, None]  # temperature of a node for 1 of a mode
         self.capacities: list[float] = capacities.tolist()
-        self.rates: list[float] = rates.tolist()
         self.shape: list[list[float]] = shape.tolist()
-        self.leaks: list[float] = (to_air @ shape).tolist()  # watts to the air for 1 of a mode
+        # Of each mode: how fast it decays, and the watts to the air for 1 of it.
+        self.decays: list[tuple[float, float]] = list(zip(rates.tolist(), (to_air @ shape).tolist(), strict=True))
         heated = {source: place[name] for name, node in thermal.nodes.items() for source in node.heated_by}
         # What a watt of each source does to each mode.
         self.inputs: dict[str, list[float]] = {source: self.shape[index] for source, index in heated.items()}
@@ -53,7 +53,7 @@ class ThermalNetwork:
 
     def drive(self, watts: Mapping[str, float]) -> list[float]:
         """What powers by source (units, "memory", "idle") do to the modes: for `advance`."""
-        found = [0.0] * len(self.rates)
+        found = [0.0] * len(self.decays)
         for source, power in watts.items():
             for mode, weight in enumerate(self.inputs[source]):
                 found[mode] += weight * power
@@ -61,12 +61,13 @@ class ThermalNetwork:
 
     def advance(self, seconds: float, drive: list[float]) -> None:
         """Let time pass under constant power."""
-        state = self.state
-        for mode, rate in enumerate(self.rates):
+        state, left_j = self.state, 0.0
+        for mode, (rate, leak) in enumerate(self.decays):
             end = drive[mode] / rate
-            away, done = state[mode] - end, -expm1(-rate * seconds)
-            state[mode] -= away * done
-            self.to_ambient_j += self.leaks[mode] * (end * seconds + away * done / rate)
+            settled = (end - state[mode]) * -expm1(-rate * seconds)
+            state[mode] += settled
+            left_j += leak * (end * seconds - settled / rate)
+        self.to_ambient_j += left_j
 
     def temperature_c(self, node: str) -> float:
         """The temperature of a node now."""

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.cost.between import Between, Graph, between_of
-from hilsim.cost.extra import extra_at
+from hilsim.cost.extra import expanded_seconds, extra_at
 from hilsim.cost.network import network_seconds
-from hilsim.cost.step import Phase, Step, StepCost, duration_ns, passes, step_costs
+from hilsim.cost.step import Phase, Step, StepCost, duration_ns, graphs_run, passes, step_costs
 from hilsim.describe.chip import Unit
 from hilsim.describe.compiled import Extra
 from hilsim.describe.model import Model
@@ -46,17 +46,20 @@ class Roofline:
         context: int,
         extras: tuple[tuple[int, Extra], ...] = (),
         factors: StepFactors = AS_PREDICTED,
+        beside_s: float = 0.0,
     ):
+        """`beside_s` seconds come on top of every pass, whatever its rows."""
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
         self.precision_name = precision
         self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
+        self.beside_s = beside_s
         self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
         costs = step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
-        if self.extras:
-            extra = [extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
+        if self.extras or self.beside_s:
+            extra = [self.beside_s + extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
             costs = [replace(cost, extra_s=extra_s) for cost, extra_s in zip(costs, extra, strict=True)]
         factor = self.factor(step)
         return costs if factor == 1 else [replace(cost, factor=factor) for cost in costs]
@@ -77,6 +80,23 @@ class Roofline:
 
     def width(self, step: Step) -> int:
         return sum(width for _, width in passes(step.rows, self.widths))
+
+    def nbytes(self, step: Step) -> int:
+        """Bytes that a step moves through the memory."""
+        return round(sum(cost.nbytes for cost in self.costs(step)))
+
+    def boundaries(self, step: Step) -> tuple[int, ...]:
+        """Nanoseconds after which each of a step's graphs is over; those of a pass take equal parts of its time.
+
+        A unit that takes any number of rows runs a pass as a whole.
+        """
+        pieces = 1 if self.widths is None else graphs_run(self.model, self.unit, self.precision)
+        ends, begun = [], 0
+        for cost in self.costs(step):
+            took = ns(cost.seconds)
+            ends += [begun + took * piece // pieces for piece in range(1, pieces + 1)]
+            begun += took
+        return tuple(ends)
 
     def graphs(self, step: Step) -> tuple[Graph, ...]:
         """The graphs of a step's passes in order, neighbours that are the same once; none where any width runs."""
@@ -128,8 +148,10 @@ def timer_for(placed: Placed, context: int) -> StepTimer:
     if placed.placement.timer is not None:
         return TabulatedTimer(placed.placement.timer)
     extras = () if placed.compiled is None else placed.compiled.extras
+    copied = placed.placement.expanded_kv
+    beside_s = expanded_seconds(placed.model, placed.unit, context) if copied else 0.0
     return Roofline(
-        placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras, placed.factors
+        placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras, placed.factors, beside_s
     )
 
 
@@ -143,6 +165,16 @@ def graphs_of(timer: StepTimer, step: Step) -> tuple[Graph, ...]:
     return timer.graphs(step) if isinstance(timer, Roofline) else ()
 
 
+def bytes_of(timer: StepTimer, step: Step) -> int:
+    """Bytes that a step moves through the memory; 0 where times are typed in or measured, of which none are known."""
+    return timer.nbytes(step) if isinstance(timer, Roofline) else 0
+
+
+def boundaries_of(timer: StepTimer, step: Step) -> tuple[int, ...]:
+    """Nanoseconds after which each graph of a step is over; the last is the step's end."""
+    return timer.boundaries(step) if isinstance(timer, Roofline) else (timer.duration_ns(step),)
+
+
 def network_ns(network: PlacedNetwork) -> int:
     """Whole nanoseconds of one pass of a network beside the language model; 0 before the gate has measured it."""
     compiled = network.compiled
@@ -153,3 +185,11 @@ def network_ns(network: PlacedNetwork) -> int:
         compiled.extras, compiled.rows, unit, precision
     )
     return ns(network.factor * seconds)
+
+
+def network_bytes(network: PlacedNetwork) -> int:
+    """Bytes that one pass of a network beside the language model moves: its parameters."""
+    compiled = network.compiled
+    if compiled is None or compiled.load is None:
+        return 0
+    return round(1e9 * compiled.load.params_b * network.unit.precisions[network.precision].weight_bits.si / 8)

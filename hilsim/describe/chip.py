@@ -31,6 +31,7 @@ from hilsim.describe.thermal import Thermal
 from hilsim.errors import Misfit
 
 MOST_ROWS = 2**20  # in one pass
+EIGHT_BITS = ("w8a8", "fp16")  # of networks, in the order of preference
 UnitKind = Literal["npu", "gpu", "cpu"]
 Activations = Literal["fp32", "fp16", "int16", "int8"]
 
@@ -172,6 +173,8 @@ class Unit(Record):
     of the shorter of memory and compute time only the share `overlap` hides behind the longer. A row of logits is
     passed over `logits_passes` times. Where these are absent: no overhead, no rounding, all of it hidden, no pass.
 
+    An export that copies key/value heads writes so many numbers of the copies at `expand_rate`, in every pass.
+
     While a model is loaded the share `staged` of its weights is held a second time; in use it takes `workspace` beside
     its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
     all of `taken_in_advance`. Where these are absent: nothing.
@@ -210,6 +213,7 @@ class Unit(Record):
     prompt_layer_overhead: Duration | None = None
     wide_layer_overhead: Duration | None = None
     operator_overhead: Duration | None = None
+    expand_rate: OperationRate | None = None
     graph_switch: Duration | None = None
     power_up: Duration | None = None
     vtcm_acquire: Duration | None = None
@@ -257,6 +261,11 @@ class Unit(Record):
                 raise Misfit(found, "how many times as fast, above 1")
         return self
 
+    @property
+    def of_networks(self) -> str:
+        """The precision of networks that say nothing: 8 bits, or the next best thing."""
+        return next((known for known in EIGHT_BITS if known in self.precisions), next(iter(self.precisions)))
+
     def refusal(self, precision: str) -> str | None:
         """Why a transformer in this precision does not run here, or None."""
         if precision not in self.precisions:
@@ -293,7 +302,8 @@ class Mode(Record):
 class Chip(Named):
     """A chip as the assistant sees it: `memory` is what may be used at most, `reserve` the system's share of it.
 
-    Models are read from flash at `flash_rate`.
+    Models are read from flash at `flash_rate`. All that runs at once shares `shared_memory_rate`, the peak rate where
+    it is not given.
 
     `mode` is the power mode of the figures as they stand, `modes` are its other ones, named `CHIP@MODE` where a chip is
     asked for; `modes_elsewhere` those that another chip file has (`MODE: CHIP` or `MODE: CHIP@MODE`). `known_as` are
@@ -305,11 +315,13 @@ class Chip(Named):
 
     known_as: Names = ()
     group: str = ""
+    vendor: str | None = Field(default=None, pattern=NAME, max_length=100, exclude=True)  # as runtimes name it
     place: Literal["car", "cloud"] = "car"
 
     memory: Size
     reserve: Size
     peak_memory_rate: ByteRate
+    shared_memory_rate: ByteRate | None = None
     flash_rate: ByteRate | None = None
     idle_power: Power
     name: str = Field(pattern=PLAIN_NAME, max_length=100)
@@ -350,6 +362,14 @@ class Chip(Named):
                             f"peak",
                             f"at most peak_memory_rate, {most.value:g} {most.unit}",
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_what_there_is(self) -> Chip:
+        shared, most = self.shared_memory_rate, self.peak_memory_rate
+        if shared is not None and shared.si > most.ends[1]:
+            found = f"shared_memory_rate {shared.value:g} {shared.unit}, above the memory's peak"
+            raise Misfit(found, f"at most peak_memory_rate, {most.value:g} {most.unit}")
         return self
 
     @model_validator(mode="after")

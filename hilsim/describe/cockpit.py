@@ -95,6 +95,11 @@ class PromptAssembly(Record):
     retrieved_tokens: int = Field(default=0, ge=0, le=10**6)
     kept: bool = True
 
+    @property
+    def standing_tokens(self) -> int:
+        """What stands before every conversation."""
+        return self.system_tokens + self.tool_tokens
+
 
 class Tools(Record):
     """A `share` of the questions calls a tool: the model says `call_tokens`, it takes `ms`, and its result is read."""
@@ -114,6 +119,17 @@ class Synthesis(Stage):
     fixed_ms: Milliseconds = 100.0
     real_time_factor: float = Field(default=0.2, ge=0, le=100)
     first_share: float = Field(default=0.3, ge=0, le=1)
+
+
+class Swap(Record):
+    """A stage whose network and the target do not fit together: whichever is needed is loaded in place of the other.
+
+    `megabytes` is the size of the network. Both come from flash at the chip's `flash_rate`, or at `flash_mb_per_s`.
+    """
+
+    stage: Literal["recognition", "synthesis"]
+    megabytes: float = Field(gt=0, le=1e7)
+    flash_mb_per_s: float | None = Field(default=None, gt=0, le=1e6)
 
 
 class Playback(Record):
@@ -161,8 +177,19 @@ class Speech(Record):
     tools: Tools | None = None
     synthesis: Synthesis = Synthesis()
     playback: Playback = Playback()
+    swap: Swap | None = None
     barge_in: BargeIn | None = None
     budget: Budget = Budget()
+
+    @property
+    def preface_tokens(self) -> int:
+        """Positions of a context before the conversation: system prompt, tools, retrieved passages."""
+        return self.prompt.standing_tokens + self.prompt.retrieved_tokens
+
+    @property
+    def beside_tokens(self) -> int:
+        """Positions of a context that a conversation cannot have: those before it, and a tool's call and result."""
+        return self.preface_tokens + (0 if self.tools is None else self.tools.call_tokens + self.tools.result_tokens)
 
 
 class Poisson(Record):
@@ -200,7 +227,7 @@ Arrivals = Annotated[Poisson | AtTimes | Pauses, Field(discriminator="kind")]
 
 
 class Passenger(Record):
-    """Somebody who asks. Of those who wait for a unit, the lowest `priority` goes first.
+    """One who asks. Of those who wait for a unit, the lowest `priority` goes first.
 
     A question is refused where `queue_limit` of them wait already, and given up without first audio in `patience_s`.
     """

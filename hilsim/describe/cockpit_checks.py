@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BargeIn, Speech
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BargeIn, Speech, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
@@ -30,7 +29,7 @@ def cockpit_faults(
     file: str,
 ) -> Iterator[Fault]:
     """What does not go together; `link` is that of draft and target."""
-    scenario = cockpit.scenario
+    scenario, home = cockpit.scenario, target.chip.name
     roles = [placed.chip for placed in (target, draft) if placed is not None]
     chips = {chip.name: chip for chip in (*roles, *cockpit.chips)}
     yield from passenger_faults(scenario, file)
@@ -44,10 +43,12 @@ def cockpit_faults(
         if scenario.links:
             yield Fault(file, "links", f"{len(scenario.links)}, without speech", "speech, whose stages cross them")
         return
-    yield from stage_faults(scenario.speech, target.chip.name, links, file)
+    yield from stage_faults(scenario.speech, home, scenario.application or home, links, file)
     yield from preface_faults(scenario, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
         yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
+    if scenario.speech.swap is not None:
+        yield from swap_faults(scenario.speech, scenario.speech.swap, target, file)
     if scenario.speech.barge_in is not None:
         yield from barge_in_faults(scenario.speech.barge_in, turns, file)
 
@@ -107,16 +108,21 @@ def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int,
             yield fault.at(f"{place}.link")
 
 
-def stage_faults(speech: Speech, target: str, links: Sequence[PlacedLink], file: str) -> Iterator[Fault]:
-    """Stages that follow each other on chips with no link between them."""
-    where = [(name, getattr(speech, name).chip) for name in PLACED_STAGES]
-    where.insert(PLACED_STAGES.index("synthesis"), ("the language model", target))
-    for (before, one), (after, other) in pairwise(where):
-        if one != other and not any(link.joins(one, other) for link in links):
-            stage = after if after in PLACED_STAGES else before
-            found = f"{before} on {one} and then {after} on {other}, which no link joins"
-            remedy = f"Add to links: {{link: 1000base-t1, between: [{one}, {other}]}}."
-            yield Fault(file, f"speech.{stage}.chip", found, "a link between them, or one chip", remedy)
+def stage_faults(
+    speech: Speech, target: str, application: str, links: Sequence[PlacedLink], file: str
+) -> Iterator[Fault]:
+    """Stages that sound or text cannot reach from the application's chip: directly, or by way of the target's."""
+
+    def linked(one: str, other: str) -> bool:
+        return one == other or any(link.joins(one, other) for link in links)
+
+    for name in PLACED_STAGES:
+        chip = getattr(speech, name).chip
+        if linked(application, chip) or (linked(application, target) and linked(target, chip)):
+            continue
+        found = f"{chip}, which no link joins with {application}" + (f" or {target}" if target != application else "")
+        remedy = f"Add to links: {{link: 1000base-t1, between: [{application}, {chip}]}}."
+        yield Fault(file, f"speech.{name}.chip", found, "a chip that its neighbours reach", remedy)
 
 
 def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
@@ -139,6 +145,17 @@ def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
         )
         expected = f"fewer than context_tokens ({scenario.context_tokens})"
         yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
+
+
+def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterator[Fault]:
+    """A network that is swapped with the target and is not on its chip, or comes from a flash of unknown rate."""
+    chip = getattr(speech, swap.stage).chip
+    if chip != target.chip.name:
+        found = f"{swap.stage}, on {chip}"
+        yield Fault(file, "speech.swap.stage", found, f"a stage on {target.chip.name}, as the target is")
+    if swap.flash_mb_per_s is None and target.chip.flash_rate is None:
+        found = f"no flash_mb_per_s, and {target.chip.name} has no flash_rate"
+        yield Fault(file, "speech.swap", found, "a rate at which models are loaded", "Add flash_mb_per_s.")
 
 
 def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:

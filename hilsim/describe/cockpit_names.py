@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from hilsim.describe.arrival_times import read_instants
 from hilsim.describe.catalogue import PATH, load_chip, load_named, located
 from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, Demand, Passenger, Speech, Stage
+from hilsim.describe.levels import levels_in
 from hilsim.describe.link import Link
 from hilsim.describe.meant import chip_of
 from hilsim.describe.names import key_hint, one_of
@@ -24,21 +25,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cockpit:
-    """A scenario whose stages, tasks, links and passengers are looked up, the chips they add, and every fault."""
+    """A scenario whose stages, tasks, links and passengers are looked up, the chips they add, and every fault.
+
+    With a climate `levels` are all chips at each level of their governors.
+    """
 
     scenario: Scenario
     chips: tuple[Chip, ...]
     links: tuple[PlacedLink, ...]
     faults: tuple[Fault, ...]
+    levels: Mapping[str, tuple[Chip, ...]]
 
 
 @dataclass
 class LookUp:
-    """Chips of a scenario by name as they are asked for, and what cannot be found."""
+    """Chips of a scenario by name as they are asked for, how they are `written` there, and what cannot be found."""
 
     home: Chip
     chips: dict[str, Chip]
     file: Path
+    written: dict[str, str]
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, place: str, found: str, expected: str, remedy: str = "") -> None:
@@ -59,7 +65,10 @@ class LookUp:
         if (known := self.chips.get(chip_of(value, list(self.chips.values())))) is not None:
             return known
         chip = self.load("chip", f"{place}.chip", lambda: load_chip(value, self.file))
-        return None if chip is None else self.chips.setdefault(chip.name, chip)
+        if chip is None:
+            return None
+        self.written.setdefault(chip.name, value)
+        return self.chips.setdefault(chip.name, chip)
 
     def unit(self, chip: Chip, value: str, place: str) -> str | None:
         """A unit of a chip by its name in the chip's file."""
@@ -89,8 +98,9 @@ class LookUp:
 
 def with_cockpit(scenario: Scenario, target: Placed, draft: Placed | None, link: Link | None, file: Path) -> Cockpit:
     """Every name of the cockpit's keys looked up."""
-    own = {placed.chip.name: placed.chip for placed in (draft, target) if placed is not None}
-    find = LookUp(target.chip, dict(own), file)
+    roles = [placed for placed in (draft, target) if placed is not None]
+    own = {placed.chip.name: placed.chip for placed in roles}
+    find = LookUp(target.chip, dict(own), file, {placed.chip.name: placed.placement.chip for placed in roles})
     update: dict[str, object] = {}
     if scenario.speech is not None:
         update["speech"] = placed_speech(find, scenario.speech)
@@ -105,7 +115,11 @@ def with_cockpit(scenario: Scenario, target: Placed, draft: Placed | None, link:
         update["sharing"] = scenario.sharing.model_copy(update={"weights": weights(find, scenario)})
     links = further_links(find, scenario, None if link is None else link.name)
     added = tuple(chip for name, chip in find.chips.items() if name not in own)
-    return Cockpit(scenario.model_copy(update=update), added, links, tuple(find.faults))
+    levels: dict[str, tuple[Chip, ...]] = {}
+    if scenario.climate is not None:
+        levels, missing = levels_in(scenario.climate, find.chips, find.written, file)
+        find.faults += missing
+    return Cockpit(scenario.model_copy(update=update), added, links, tuple(find.faults), levels)
 
 
 def placed_speech(find: LookUp, speech: Speech) -> Speech:

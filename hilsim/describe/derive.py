@@ -51,6 +51,8 @@ def at_speed(unit: Unit, speed: Figure) -> Unit:
         return precision.model_copy(update={**rates, "operation_rates": points, **beside})
 
     overheads = {name: figure.at_speed(speed) for name in OVERHEADS if (figure := getattr(unit, name)) is not None}
+    if unit.expand_rate is not None:
+        overheads["expand_rate"] = unit.expand_rate.times(speed)
     precisions = {name: faster(precision) for name, precision in unit.precisions.items()}
     return unit.model_copy(update={**overheads, "precisions": precisions, "speed": None})
 
@@ -91,7 +93,8 @@ def at_memory_rate(chip: Chip, share: Figure) -> Chip:
         name: unit.model_copy(update={"precisions": {key: slower(one) for key, one in unit.precisions.items()}})
         for name, unit in chip.units.items()
     }
-    return chip.model_copy(update={"peak_memory_rate": left, "units": units})
+    shared = clipped(chip.shared_memory_rate)
+    return chip.model_copy(update={"peak_memory_rate": left, "shared_memory_rate": shared, "units": units})
 
 
 # What a rate in one of these units is relative to, whatever it is the rate of.
@@ -238,4 +241,6 @@ def in_mode(chip: Chip, name: str, mode: Mode) -> Chip:
     update |= {"mode": None, "modes_elsewhere": {}, "thermal": thermal}
     if mode.peak_memory_rate is not None:
         update["peak_memory_rate"] = mode.peak_memory_rate
+        if chip.shared_memory_rate is not None and chip.shared_memory_rate.si > mode.peak_memory_rate.si:
+            update["shared_memory_rate"] = mode.peak_memory_rate
     return chip.model_copy(update=update)

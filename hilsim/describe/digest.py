@@ -18,6 +18,9 @@ def digest(setup: Setup) -> str:
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
     records += [placed.link for placed in setup.further_links]
+    for name, levels in setup.levels.items():
+        thermal = setup.chips[name].thermal
+        records += [*([] if thermal is None else [thermal]), *levels]
     found = hashlib.sha256("\n".join(record.model_dump_json() for record in records).encode())
     found.update("\n".join(conversation.all_text for conversation in setup.conversations).encode())
     found.update(repr([part.compiled for part in setup.parts]).encode())

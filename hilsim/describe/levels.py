@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from hilsim.describe.catalogue import chip_and_file, with_family_figures
 from hilsim.describe.chip import Chip
+from hilsim.describe.cockpit import Climate
 from hilsim.describe.derive import at_clock, at_memory_rate, at_speed, in_mode
 from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.thermal import GovernorStep
@@ -36,24 +38,27 @@ def at_step(chip: Chip, step: GovernorStep, file: Path) -> Chip:
     return found.model_copy(update={"units": {name: at_speed(unit, speed) for name, unit in found.units.items()}})
 
 
-def governed(setup: Setup, written: dict[str, str]) -> tuple[Setup, list[Fault]]:
-    """The set-up with each chip at every level of its governor, and what is missing for a climate.
+def levels_in(
+    climate: Climate, chips: Mapping[str, Chip], written: Mapping[str, str], file: Path
+) -> tuple[dict[str, tuple[Chip, ...]], list[Fault]]:
+    """Each chip at every level of its governor, and what is missing for a climate.
 
-    `written` is how the scenario names each chip.
+    `written` is how the scenario `file` names each chip.
     """
-    faults, levels = [], {}
-    climate = setup.scenario.climate
-    for name, chip in setup.chips.items():
+    levels: dict[str, tuple[Chip, ...]] = {}
+    faults: list[Fault] = []
+    for name, chip in chips.items():
         if chip.thermal is None:
-            expected = "a chip with `thermal`: nodes, governor and memory_energy"
-            remedy = f"Describe `thermal` in its file, or leave out climate."
-            faults.append(Fault(setup.file, "climate", f"{name}, of which no heat is described", expected, remedy))
-        elif climate is not None and climate.ambient_c >= chip.thermal.critical.si:
+            expected = "chips with `thermal` in their files: nodes, governor, memory_energy"
+            remedy = "Describe it there, or leave out climate."
+            faults.append(Fault(str(file), "climate", f"{name}, of which no heat is described", expected, remedy))
+        elif climate.ambient_c >= chip.thermal.critical.si:
             found = f"ambient_c {climate.ambient_c:g}, at which {name} shuts down"
-            faults.append(Fault(setup.file, "climate.ambient_c", found, f"below {chip.thermal.critical.value:g} C"))
+            expected = f"less than {chip.thermal.critical.value:g}"
+            faults.append(Fault(str(file), "climate.ambient_c", found, expected))
         else:
-            levels[name] = levels_of(written[name], Path(setup.file))
-    return replace(setup, levels=levels), faults
+            levels[name] = levels_of(written[name], file)
+    return levels, faults
 
 
 def placed_at(setup: Setup, placed: Placed, level: int) -> Placed:

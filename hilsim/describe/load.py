@@ -36,7 +36,6 @@ from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
 T = TypeVar("T")
-EIGHT_BITS = ("w8a8", "fp16")  # of networks that say nothing: 8 bits, or the next best thing
 
 
 def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
@@ -89,7 +88,9 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         with_target = (
             head and target is not None and (chip.name, placement.unit) == (target.chip.name, target.unit_name)
         )
-        return Placed(role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target)
+        return Placed(
+            role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target, batch=found.batch
+        )
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
         if placement.chip is None and target is None:
@@ -109,8 +110,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
                 Fault(name, f"{where}.unit", repr(unit_name), f"a unit of {chip.name}: {', '.join(chip.units)}")
             )
             return None
-        eight = next((known for known in EIGHT_BITS if known in unit.precisions), next(iter(unit.precisions)))
-        precision = one_of(placement.precision or eight, unit.precisions)
+        precision = one_of(placement.precision or unit.of_networks, unit.precisions)
         if precision not in unit.precisions:
             known = f"a precision of {chip.name}.{unit_name}: {', '.join(unit.precisions)}"
             faults.append(Fault(name, f"{where}.precision", repr(precision), known))
@@ -173,6 +173,7 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         profile=profile,
         further_chips=() if further is None else further.chips,
         further_links=() if further is None else further.links,
+        levels={} if further is None else further.levels,
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))

@@ -34,6 +34,7 @@ from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.break_even import break_even
+from hilsim.show.cockpit import cockpit, not_in_it, passenger_notes
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
@@ -44,10 +45,6 @@ from hilsim.versions import versions
 
 OTHER_ROUNDS = "rounds of this run do not all draft {} tokens and then verify, or are too few."
 FAR_OFF = 0.1  # of a share: more than chance moves it in a run of some hundred drafts
-NOT_IN_IT = (
-    "Not in these times: speech recognition before a question, speech synthesis after a clause is ready, load of other "
-    "work on these units and memories (other models, a second passenger), and heat."
-)
 ON_BOARDS = " A board's times hold what load and heat it had while it was measured."
 
 
@@ -110,6 +107,8 @@ def document(
         if (crossed := hidden_states(setup, speculative)) is not None:
             found["hidden_states"] = crossed
         found["requests"] = {run.policy: by_request(run) for run in (baseline, speculative)}
+    if scenario.company:
+        found |= cockpit(setup, baseline, speculative)
     if baseline.pace is not None:
         found["realtime"] = {
             "factor": baseline.pace.factor,
@@ -271,7 +270,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     """Every figure that this run rests on and that was not measured for it, with its source.
 
     A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
-    ledger and the energy need.
+    ledger and the energy need. With a climate all that heats any chip, and carries the heat off, counts.
     """
     found: list[dict[str, Any]] = []
 
@@ -290,7 +289,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            beside = parts[-1] in START or ".faster_exports[" in path
+            beside = parts[-1] in START or ".faster_exports[" in path or parts[0] == "thermal"
             if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
@@ -303,6 +302,11 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                     "source": shape.source,
                 }
             )
+    if setup.scenario.climate is not None:
+        for chip in setup.chips.values():
+            for path, figure in figures(chip).items():
+                if path.startswith("thermal.") or path.endswith("_power"):
+                    add(f"{chip.name}.{path}", figure)
     if setup.link is not None and setup.draft is not None:
         for path, figure in figures(setup.link).items():
             add(f"{setup.link.name}.{path}", figure)
@@ -394,7 +398,8 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
     for placed in (setup.target, setup.draft):
         if placed is not None and placed.placement.timer is not None:
             found.append(f"{placed.role} step times are given in the scenario: {placed.placement.timer.source}")
-    found.append(NOT_IN_IT + (ON_BOARDS if setup.backends else ""))
+    if (missing := not_in_it(scenario)) is not None:
+        found.append(missing + (ON_BOARDS if setup.backends else ""))
     if setup.target.widths is not None and setup.target.widths[0] > 1:
         width = setup.target.widths[0]
         found.insert(
@@ -408,6 +413,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         )
     if unused := sorted({what for conversation in setup.conversations for what in conversation.unused}):
         found.append(f"Not used from the conversations' file: {', '.join(unused)}. The target generates every answer.")
+    found += passenger_notes(scenario, trace)
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):

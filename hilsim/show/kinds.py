@@ -37,6 +37,26 @@ KINDS = {
     "hidden states": Kind("h", "#2c6ea3", message=True),
 }
 OTHER = Kind("?", "#8a8a8a")
+# Stages of the spoken turn, by what the passenger waits for.
+STAGE_KINDS = {
+    "end_of_speech": Kind("e", "#a0a8b4"),
+    "recognition": Kind("r", "#4f9d8f"),
+    "prompt": Kind("p", "#c7b446"),
+    "first_clause": Kind("c", TARGET),
+    "synthesis": Kind("S", "#d98cb3"),
+}
+# Spans of a spoken turn beside those of every answer.
+SPOKEN = {
+    "wake_word": STAGE_KINDS["end_of_speech"],
+    "end_of_speech": STAGE_KINDS["end_of_speech"],
+    "recognition": STAGE_KINDS["recognition"],
+    "synthesis": STAGE_KINDS["synthesis"],
+    "tool call": Kind("t", "#c7b446"),
+    "audio": Kind("a", "#8fbf5a", message=True),
+    "text": Kind("x", "#a0a8b4", message=True),
+}
+KINDS |= SPOKEN
+SPEECH = "#8fbf5a"  # what is heard
 
 
 def kind_of(name: str) -> Kind:

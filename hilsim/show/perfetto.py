@@ -1,8 +1,9 @@
 """A trace as Chrome JSON, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
 A process per chip, link and run, a thread per unit or direction, arrows draft -> transfer -> verify -> verdict with one
-id a round, counters for memory and accepted tokens. Times are microseconds, exact to the nanosecond. A message's slice
-is its time on the wire; when it arrived is among its arguments.
+id a round, counters for memory and accepted tokens; with company also a process for the passengers, and counters for
+memory rate, temperature, clock and power of each chip. Times are microseconds, exact to the nanosecond. A message's
+slice is its time on the wire; when it arrived is among its arguments.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from hilsim._version import __version__
 from hilsim.describe.setup import Setup
 from hilsim.show.kinds import is_direction, kind_of, lane_order
+from hilsim.show.perfetto_company import PASSENGERS, arguments, last_ns, parts_of, rows_of, samples_in_order
 from hilsim.sim.trace import Span, Trace
 from hilsim.units import MIB, NS_PER_US
 
@@ -71,6 +73,7 @@ def events(setup: Setup, traces: Mapping[str, Trace]) -> Iterator[Event]:
         yield from requests(trace, places)
         yield from slices(trace, places)
         yield from counters(trace, places)
+        yield from turns(trace, places)
         for event in flows(trace, places, flow):
             flow = max(flow, event["id"])
             yield event
@@ -85,8 +88,10 @@ class Places:
         for track in lane_order(setup, trace.tracks):
             owner = track.rsplit(".", 1)[0] if is_direction(setup, track) else track.split(".", 1)[0]
             groups.setdefault(owner, []).append(track)
-        for level in trace.levels:
-            groups.setdefault(level.chip, [])
+        for chip in [*(level.chip for level in trace.levels), *(sample.chip for sample in trace.samples)]:
+            groups.setdefault(chip, [])
+        if trace.turns:
+            groups[PASSENGERS] = []
         self.count = len(groups)
         self.pids = {group: before + place + 1 for place, group in enumerate(groups)}
         self.groups = groups
@@ -125,6 +130,10 @@ def slices(trace: Trace, places: Places) -> Iterator[Event]:
         args: dict[str, Any] = {"request": span.request, "round": span.round}
         if span.rows:
             args |= {"rows": span.rows, "width": span.width}
+        if span.fellows:
+            args["together_with"] = [fellow.request for fellow in span.fellows]
+        if span.fellows:
+            args["batch_with"] = [fellow.request for fellow in span.fellows]
         if span.nbytes:
             args |= {"nbytes": span.nbytes, "arrived_us": micros(span.done_ns)}
         args["wait_us"] = micros(span.start_ns - span.asked_ns)
@@ -186,11 +195,29 @@ def counters(trace: Trace, places: Places) -> Iterator[Event]:
         yield {"ph": "C", "name": "tokens", "pid": pid, "tid": pid, "ts": micros(closed.delivered_ns), "args": args}
 
 
+def turns(trace: Trace, places: Places) -> Iterator[Event]:
+    """Each spoken turn with its stages inside, and the samples of each chip."""
+    threads: dict[str, int] = {}
+    for name, turn in rows_of(trace.turns):
+        pid = places.pids[PASSENGERS]
+        if name not in threads:
+            threads[name] = 1000 * pid + len(threads) + 1
+            yield places.meta("thread_name", pid, threads[name], {"name": name})
+        place = {"ph": "X", "cat": "turn", "pid": pid, "tid": threads[name]}
+        for label, begin, end in ((f"turn {turn.number}", turn.spoke_ns, last_ns(turn)), *parts_of(turn)):
+            event: Event = place | {"name": label, "ts": micros(begin), "dur": micros(end - begin)}
+            yield event | ({"args": arguments(turn)} if label.startswith("turn") else {"cat": "stage"})
+    for sample, name, series in samples_in_order(trace):
+        pid = places.pids[sample.chip]
+        yield {"ph": "C", "name": name, "pid": pid, "tid": pid, "ts": micros(sample.at_ns), "args": series}
+
+
 def flows(trace: Trace, places: Places, before: int) -> Iterator[Event]:
     """Arrows through the spans of each round that had a draft: last draft step, transfer, verify, verdict."""
     rounds: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in trace.spans:
-        rounds[span.request, span.round].append(span)
+        for mine in span.each:
+            rounds[mine.request, mine.round].append(mine)
     for spans in rounds.values():
         last: dict[str, Span] = {span.kind: span for span in sorted(spans, key=lambda span: span.end_ns)}
         chain = [last[kind] for kind in ARROW if kind in last]

@@ -15,6 +15,7 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
 from hilsim.show.break_even import break_even_sentence
+from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
@@ -64,6 +65,7 @@ def render(document: Block, console: Console) -> None:
     """Print the report of one run."""
     page = Page(console)
     opening(page, document)
+    render_cockpit(page, document)
     times(page, document)
     speculative = document.get("speculative")
     if speculative is not None:
@@ -113,7 +115,8 @@ def render(document: Block, console: Console) -> None:
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
     against = limit_sentence(document.get("caveats", ()))
-    good = (document["speculative"] is None or document["speedup"] >= 1) and not against
+    in_time = document.get("turns", {}).get("within_budget", True)
+    good = (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 
 

@@ -23,7 +23,7 @@ from hilsim.show.document import document
 from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
-from hilsim.show.tables import requests_table, rounds_table, spans_table
+from hilsim.show.tables import requests_table, rounds_table, spans_table, turns_table
 from hilsim.shown import Shown
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.trace import Observer, Trace
@@ -98,6 +98,11 @@ class Run(Shown):
         """A row a span and run: what occupied which unit or direction of the link, and when, in milliseconds."""
         return as_frame(spans_table(self.baseline, self.speculative))
 
+    @cached_property
+    def turns(self) -> Any:
+        """A row a passenger's turn and run: its instants in milliseconds, its outcome, and gaps of its playback."""
+        return as_frame(turns_table(self.baseline, self.speculative))
+
     def timeline(self) -> Figure:
         """One request on one time axis, as a matplotlib figure. Raises `InputError` where matplotlib is missing."""
         require_package("matplotlib", "timeline")
@@ -116,7 +121,8 @@ class Run(Shown):
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.json, trace.json, rounds.csv, requests.csv and timeline.png; returns what is in the folder.
 
-        The picture is left out where matplotlib is not installed, and after a lost board. Raises `InputError`.
+        With company also turns.csv, turns.png and trip.png. Pictures are left out where matplotlib is not installed,
+        and after a lost board. Raises `InputError`.
         """
         folder = Path(folder)
         if faults := folder_faults(folder, "save"):
@@ -229,10 +235,13 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
             found["shadow"] = hardware.shadow(rig)
         if lost is None and ends:
             found["distributed"] = executed(setup, rig, ends, sources)
+    elif setup.scenario.company:
+        found |= budget_remedy(setup, outcome, sources)
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
     if lost is None:
-        found |= held_against(setup, outcome, sources if rig is None else None)
+        # What passengers ask and hear depends on the times: no replay with another speed has the same answers.
+        found |= held_against(setup, outcome, sources if rig is None and not outcome.baseline.turns else None)
     if lost is None and wanted.uncertainty:
         from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars
@@ -277,3 +286,11 @@ def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:
     from hilsim.study.remedies import as_json, cheapest_remedy
 
     return as_json(cheapest_remedy(setup, setup.overrides, sources))
+
+
+def budget_remedy(setup: Setup, outcome: RunPair, sources: Sources) -> dict[str, Any]:
+    """The cheapest changes with which a broken budget holds, found by runs; nothing where it holds."""
+    from hilsim.study.budget import as_json, keep_budget
+
+    found = keep_budget(setup, outcome.speculative or outcome.baseline, sources)
+    return {} if found is None else {"budget_remedy": as_json(found)}

@@ -27,19 +27,24 @@ def save_traces(files: Iterable[Path], setup: Setup, outcome: RunPair) -> None:
 
 
 def save_report(folder: Path, setup: Setup, outcome: RunPair, document: dict[str, Any]) -> None:
-    """Write report.json, trace.json, and the tables of rounds and requests."""
-    from hilsim.show.tables import requests_table, rounds_table
+    """Write report.json, trace.json, and the tables of rounds, requests and turns."""
+    from hilsim.show.tables import requests_table, rounds_table, turns_table
 
     save_traces([folder / "trace.json"], setup, outcome)
     with written(folder / "report.json") as path:
         path.write_text(as_json(document), encoding="utf-8")
-    for name, table_of in (("rounds.csv", rounds_table), ("requests.csv", requests_table)):
+    tables = {"rounds.csv": rounds_table, "requests.csv": requests_table}
+    if outcome.baseline.turns:
+        tables["turns.csv"] = turns_table
+    for name, table_of in tables.items():
         with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
             table_of(outcome.baseline, outcome.speculative).write_csv(file)
 
 
 def save_pictures(folder: Path, setup: Setup, outcome: RunPair, dashboard: Dashboard | None) -> str:
-    """Write dashboard.svg where there is a dashboard, and timeline.png; returns what was left out and why."""
+    """Write dashboard.svg where there is a dashboard, timeline.png, and of a scenario with company turns.png and
+    trip.png; returns what was left out and why.
+    """
     if dashboard is not None:
         from hilsim.show.terminal.dashboard import snapshot
 
@@ -50,6 +55,13 @@ def save_pictures(folder: Path, setup: Setup, outcome: RunPair, dashboard: Dashb
 
         with written(folder / "timeline.png") as path:
             draw(path, outcome.baseline, outcome.speculative, setup)
+        if setup.scenario.company:
+            from hilsim.show.plots import trip, turns
+
+            trace = outcome.speculative or outcome.baseline
+            for name, picture in (("turns.png", turns.draw), ("trip.png", trip.draw)):
+                with written(folder / name) as path:
+                    picture(path, trace, setup)
     except ModuleNotFoundError as error:
-        return f"timeline.png: left out, {error.name} is not installed. Run {how_to_install('matplotlib')}."
+        return f"pictures: left out, {error.name} is not installed. Run {how_to_install('matplotlib')}."
     return ""

@@ -12,7 +12,20 @@ EVEN = 0.02
 
 def headline(document: dict[str, Any]) -> str:
     """The answer in a sentence or two: the speed-up, what it means for the passenger, and a limit that is exceeded."""
-    return f"{answer(document)}{limit_sentence(document.get('caveats', ()))}"
+    spoken, beyond = turns_sentence(document.get("turns")), limit_sentence(document.get("caveats", ()))
+    return f"{answer(document)}{spoken}{beyond}"
+
+
+def turns_sentence(turns: dict[str, Any] | None) -> str:
+    """When the first audio comes, and whether the budget of the spoken turns holds; "" without such turns."""
+    if turns is None or turns["first_audio_ms"] is None:
+        return ""
+    waits = [duration(turns["first_audio_ms"][share]) for share in ("p50", "p90")]
+    sentence = f" First audio {waits[0]} after the end of speech (p90 {waits[1]})"
+    if not turns["budget"]:
+        return f"{sentence}."
+    broken = [limit["measure"] for limit in turns["budget"] if limit["broken"]]
+    return f"{sentence}; the budget {'is broken: ' + ', '.join(broken) if broken else 'holds'}."
 
 
 def limit_sentence(caveats: Sequence[dict[str, Any]]) -> str:

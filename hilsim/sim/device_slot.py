@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
+from simpy.events import EventPriority
 
-from hilsim.cost.between import FAR, Between, Graph, between_of, switching_ns, waking_ns
+from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
-from hilsim.cost.timer import StepTimer, between_steps, graphs_of, network_ns
-from hilsim.describe.setup import PlacedNetwork
-from hilsim.sim.lock import Lock
+from hilsim.cost.timer import StepTimer, between_steps, graphs_of
+from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
 from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
+LAST = EventPriority(2)  # behind all other events of an instant
 
 
 def now_ns(env: simpy.Environment) -> int:
     """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
     return int(env.now)
+
+
+def behind_all(env: simpy.Environment) -> simpy.Event:
+    """An event that succeeds now, behind everything else that happens at this instant."""
+    event = env.event()
+    event._ok, event._value = True, None
+    env.schedule(event, priority=LAST)
+    return event
 
 
 class RequestTag(NamedTuple):
@@ -30,7 +39,11 @@ class RequestTag(NamedTuple):
 
 
 class TimedStep(NamedTuple):
-    """A step with its time on the slot that runs it, and the graphs that it runs; `kind` is that of its span."""
+    """A step with its time on the slot that runs it, and the graphs that it runs; `kind` is that of its span.
+
+    Where other work runs beside it, also the `step` as it was asked for, the bytes that it moves, and the shares of its
+    time after which each of its graphs is over.
+    """
 
     kind: str
     rows: int
@@ -38,17 +51,55 @@ class TimedStep(NamedTuple):
     width: int
     ns: int
     graphs: tuple[Graph, ...] = ()
+    step: Step | None = None
+    nbytes: int = 0
+    ends: tuple[float, ...] = (1.0,)
+
+
+class Divisible(Protocol):
+    """What holds a unit and may give it up before it is done."""
+
+    def asked(self, claim: Claim) -> None:
+        """Another one waits for the unit."""
+
+    def withdraw(self, owner: Hashable) -> None:
+        """Give the unit up for good, where this is the owner's."""
 
 
 class UnitLock(Lock):
-    """A unit's one lock, which all models on it share, with the graph that it ran last and since when it is idle."""
+    """A unit's one lock, which all models on it share, with the graph that it ran last and since when it is idle.
 
-    __slots__ = ("graph", "idle_since_ns")
+    `divisible` is what holds it at the moment, where that may give way.
+    """
+
+    __slots__ = ("divisible", "graph", "idle_since_ns")
 
     def __init__(self, env: simpy.Environment):
         super().__init__(env)
         self.graph: Graph | None = None
         self.idle_since_ns = -FAR
+        self.divisible: Divisible | None = None
+
+    def enter(self, claim: Claim) -> None:
+        super().enter(claim)
+        if self.divisible is not None:
+            self.divisible.asked(claim)
+
+    def leave(self, priority: int = USUAL_PRIORITY) -> None:
+        """Hand the unit over; where all that wait have lower priority, only after all that happens at this instant.
+
+        So one of higher priority that asks again at once, as for its next step, goes before them.
+        """
+        if self.waiting and self.waiting[0].priority > priority:
+            later = behind_all(self.env)
+            later.callbacks.append(lambda _: super(UnitLock, self).leave())
+        else:
+            super().leave()
+
+    def withdraw(self, owner: Hashable) -> None:
+        super().withdraw(owner)
+        if self.divisible is not None:
+            self.divisible.withdraw(owner)
 
 
 class Occupant:
@@ -78,11 +129,15 @@ class Occupant:
             return asked_ns
         start = now_ns(self.env)
         try:
-            yield self.env.timeout(took_ns)
+            yield from self.spend(kind, took_ns, cause)
         finally:
             now = now_ns(self.env)
             self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked_ns, now))
         return now
+
+    def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
+        """Let so much time of the unit pass."""
+        yield self.env.timeout(took_ns)
 
 
 class DeviceSlot(Occupant):
@@ -93,12 +148,13 @@ class DeviceSlot(Occupant):
         self.chip, self.timer = chip, timer
         self.timed: dict[tuple[Phase, int, int, bool, int | None], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
+        self.preface = 0  # positions in the cache before every conversation: system prompt, tools, passages
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         """A step of `rows` new positions after `cached` ones (see `Step`); the same always takes the same time."""
         timed = self.timed.get((phase, rows, cached, tree, logits))
         if timed is None:
-            step = Step(phase, rows, cached, tree=tree, logits=logits)
+            step = Step(phase, rows, self.preface + cached, tree=tree, logits=logits)
             graphs = graphs_of(self.timer, step) if self.prepares else ()
             timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step), graphs)
             self.timed[phase, rows, cached, tree, logits] = timed
@@ -138,7 +194,7 @@ class DeviceSlot(Occupant):
         finally:  # a step that is interrupted has held the unit as well
             now = self.turn.idle_since_ns = now_ns(self.env)
             if begun:
-                kind, rows, cached, width, _, _ = step
+                kind, rows, cached, width, *_ = step
                 request, number = cause
                 self.trace.add_span(
                     Span(self.track, kind, start, now, request, number, asked, now, rows, width, 0, cached, position)
@@ -179,26 +235,3 @@ class MeasuredSlot(DeviceSlot):
         if lost:
             yield from super().work(TimedStep("fault", 0, step.cached, 0, lost), cause)
         yield from super().work(step, cause, position)
-
-
-class Watcher(Occupant):
-    """A network beside the language model: it occupies its unit once per question."""
-
-    def __init__(self, env: simpy.Environment, network: PlacedNetwork, turn: UnitLock, trace: Trace):
-        super().__init__(env, network.track, turn, trace, between_of(network.unit))
-        self.pass_ns = network_ns(network)
-        self.graph = Graph(network.placement.name, network.precision, 1)
-
-    def work(self, cause: RequestTag) -> Process:
-        """Wait for the unit and hold it for one pass."""
-        asked = now_ns(self.env)
-        if not self.turn.take():
-            yield from self.turn.wait()
-        try:
-            asked = yield from self.prepare((self.graph,), cause, asked)
-            start = now_ns(self.env)
-            yield self.env.timeout(self.pass_ns)
-        finally:
-            now = self.turn.idle_since_ns = now_ns(self.env)
-            self.turn.leave()
-        self.trace.add_span(Span(self.track, "network", start, now, cause.request, cause.round, asked, now, 1, 1))

@@ -10,7 +10,6 @@ from hilsim.compiler.plan import Plan
 from hilsim.describe.catalogue import FOLDERS, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
 from hilsim.describe.head import Head
-from hilsim.describe.load import EIGHT_BITS
 from hilsim.describe.model import Model
 from hilsim.describe.profile import Profile, load_profile
 from hilsim.describe.scenario import Compile, NetworkPlacement, Placement
@@ -85,7 +84,7 @@ def placed(
 ) -> Placed | PlacedNetwork:
     """A model, or a network, on a unit: in 4 bits a model, in 8 a network where the unit has them."""
     if model is None:
-        precision = next(known for known in (*EIGHT_BITS, *unit.precisions) if known in unit.precisions)
+        precision = unit.of_networks
         placement = NetworkPlacement(name="network", module=name)
         return PlacedNetwork(placement, chip, unit_name, unit, precision)
     precision = next(known for known in ("w4", "w4a16", *unit.precisions) if unit.refusal(known) is None)

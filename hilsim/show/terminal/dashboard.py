@@ -20,6 +20,7 @@ from rich.segment import Segment
 
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
+from hilsim.show.terminal.cockpit import CockpitLayout
 from hilsim.show.terminal.layout import Layout
 from hilsim.show.terminal.tally import Tally, TextOf
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
@@ -50,7 +51,8 @@ class Dashboard:
     ):
         self.console, self.clock = console, clock
         self.tally = Tally(setup, text_of)
-        self.layout = Layout(setup, ledgers, self.tally, console)
+        layout = CockpitLayout if setup.scenario.company else Layout
+        self.layout = layout(setup, ledgers, self.tally, console)
         self.frames = 0
         self.drawing_s = 0.0
         self._began: float | None = None
@@ -108,10 +110,11 @@ class Dashboard:
         self._tick()
 
     def sample(self, sample: Sample) -> None:
-        pass
+        self.tally.company.sample(sample)
 
     def turn(self, turn: TurnRecord) -> None:
-        pass
+        self.tally.turn(turn)
+        self._tick()
 
     def _tick(self) -> None:
         """Draw if the clock allows it: at most so many frames a second, at most so large a share of the time."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from hilsim.cost.between import between_of
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
-from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, TARGET, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, KINDS, READING, SPOKEN, TARGET, role_of
 from hilsim.show.numbers import clean, described, duration_of_ns, gibibytes, nice_step, percent, shortened
 from hilsim.show.terminal.lanes import Window, axis, lane
 from hilsim.show.terminal.paint import FRAME, bar, beside, fitted, panel, spread
@@ -49,11 +49,11 @@ class Layout:
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger], tally: Tally, console: Console):
         self.setup, self.ledgers, self.tally, self.console = setup, ledgers, tally, console
-        self._wrapped: WeakKeyDictionary[Exchange, tuple[int, list[Text]]] = WeakKeyDictionary()
+        self._wrapped: WeakKeyDictionary[Exchange, tuple[tuple[int, str], list[Text]]] = WeakKeyDictionary()
 
     def on(self, console: Console) -> Layout:
         """The same view for another console."""
-        return Layout(self.setup, self.ledgers, self.tally, console)
+        return type(self)(self.setup, self.ledgers, self.tally, console)
 
     @property
     def colour(self) -> bool:
@@ -88,13 +88,18 @@ class Layout:
         lines = [spread(left, Text(f"simulated {duration_of_ns(now.now_ns)} ", "bold"), width)]
         if full and scenario.question:
             lines.append(fitted(Text(f" {clean(scenario.question)}", "italic"), width))
-        count = f" {len(now.outcomes)} of {now.requests} answers"
+        count = self.count()
         if tally.expected == 2 and width >= 70:
             count += f", pass {len(tally.passes)} of 2"
         room = max(4, width - len(count) - 2)
         done = round(tally.progress * room)
         lines.append(Text.assemble(" ", ("━" * done, GOOD), ("─" * (room - done), FRAME), count))
         return lines
+
+    def count(self) -> str:
+        """How many answers there are."""
+        now = self.tally.current
+        return f" {len(now.outcomes)} of {now.requests} answers"
 
     def conversation(self, width: int, height: int) -> list[Text]:
         """The last exchanges, with drafted tokens coloured apart from the target's own, and a legend."""
@@ -122,7 +127,7 @@ class Layout:
     def wrapped(self, exchange: Exchange, width: int) -> list[Text]:
         """One exchange as lines with a name in front; cached once the answer is over."""
         known = self._wrapped.get(exchange)
-        if known is not None and known[0] == width:
+        if known is not None and known[0] == (width, exchange.passenger):
             return known[1]
         alone = self.tally.current.policy == "target_only"
         answer = Text()
@@ -136,7 +141,8 @@ class Layout:
         elif width >= 60:
             answer.append(f"  {duration_of_ns(exchange.finished_ns - exchange.arrived_ns)}", FRAME)
         lines: list[Text] = []
-        names = ("passenger ", "assistant ") if width >= 40 else ("you ", "car ")
+        named = f"{shortened(clean(exchange.passenger), 9) or 'passenger':<10}"
+        names = (named, "assistant ") if width >= 40 else ("you ", "car ")
         for name, message in zip(names, (Text(clean(exchange.user)), answer), strict=True):
             if not message.plain.strip():
                 continue
@@ -145,7 +151,7 @@ class Layout:
                 part.rstrip()
                 lines.append(Text.assemble((name if row == 0 else " " * len(name), "bold" if row == 0 else ""), part))
         if exchange.finished_ns is not None:
-            self._wrapped[exchange] = width, lines
+            self._wrapped[exchange] = (width, exchange.passenger), lines
         return lines
 
     def column(self, width: int, height: int) -> list[Text]:
@@ -272,12 +278,14 @@ class Layout:
         for name, kind in KINDS.items():
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
                 continue
+            if name in SPOKEN and name not in self.tally.kinds:
+                continue
             if name == "fault" and not self.setup.backends:  # only boards have them
                 continue
             if name in ("wake", "switch") and not any(between_of(part.unit).costs for part in self.setup.parts):
                 continue
             mark = ("█", kind.colour) if self.colour else (kind.letter, "")
-            line.append_text(Text.assemble(mark, (f" {name}  ", FRAME)))
+            line.append_text(Text.assemble(mark, (f" {name.replace('_', ' ')}  ", FRAME)))
         if self.tally.expected == 2 and self.setup.link is not None:
             line.append_text(Text.assemble(("▸", DRAFT), (" drafts  ", FRAME), ("◂", TARGET), (" verdict", FRAME)))
         return line

@@ -11,7 +11,9 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
-from hilsim.sim.trace import RequestRecord, Round, Span
+from hilsim.show.terminal.company import Company
+from hilsim.sim.trace import RequestRecord, Round, Span, TurnRecord
+from hilsim.units import NS_PER_S
 
 TextOf = Callable[[Sequence[int]], str]
 REMEMBERED = 40
@@ -28,6 +30,7 @@ class Exchange:
     rounds: list[tuple[Round, str]] = field(default_factory=list)
     tokens: int = 0
     finished_ns: int | None = None
+    passenger: str = ""  # who asked, once the turn is over
 
     def delivered_ns(self, tokens: int) -> int | None:
         """When so many tokens had been delivered."""
@@ -100,6 +103,8 @@ class Tally:
         self.exchanges: deque[Exchange] = deque(maxlen=REMEMBERED)
         self.open: dict[int, Exchange] = {}
         self.spans: dict[str, deque[Span]] = {}
+        self.company = Company.of(setup)
+        self.kinds: set[str] = set()  # of spans, over all runs
 
     @property
     def current(self) -> Pass:
@@ -120,6 +125,7 @@ class Tally:
         self.passes = [*alone, Pass(policy, lane_order(self.setup, tracks), requests)]
         self.exchanges.clear()
         self.open.clear()
+        self.company = Company.of(self.setup)
         self.spans = {track: deque(maxlen=RECENT_SPANS) for track in tracks}
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
@@ -135,6 +141,7 @@ class Tally:
         busy, latest = now.busy_ns, now.now_ns
         for span in spans:
             track, end = span.track, span.end_ns
+            self.kinds.add(span.kind)
             self.spans[track].append(span)
             busy[track] = busy.get(track, 0) + end - span.start_ns
             latest = max(latest, end)
@@ -185,14 +192,31 @@ class Tally:
         exchange = self.open.pop(record.number, None)
         clause = record.finished_ns
         if exchange is not None:
-            exchange.finished_ns = record.finished_ns
             delivered = exchange.delivered_ns(record.clause_tokens)
             clause = record.finished_ns if delivered is None else delivered
         arrived = record.arrived_ns
         now.outcomes[record.number] = RequestTimes(record.finished_ns - arrived, clause - arrived, record.output_tokens)
-        now.now_ns = max(now.now_ns, record.finished_ns)
+        self.end(exchange, record.finished_ns)
+
+    def turn(self, turn: TurnRecord) -> None:
+        """A spoken turn is over; one that was given up before its answer began ends here."""
+        self.company.turn(turn)
+        for number, exchange in list(self.open.items()):
+            if turn.request < 0 and not exchange.tokens and exchange.arrived_ns == turn.asked_ns:
+                self.end(self.open.pop(number), max(self.current.now_ns, turn.asked_ns))
+                exchange.passenger = turn.passenger
+        for exchange in reversed(self.exchanges):
+            if exchange.arrived_ns == turn.asked_ns and exchange.finished_ns is not None:
+                exchange.passenger = turn.passenger
+
+    def end(self, exchange: Exchange | None, at_ns: int) -> None:
+        """An answer is over."""
+        now = self.current
+        if exchange is not None:
+            exchange.finished_ns = at_ns
+        now.now_ns = max(now.now_ns, at_ns)
         if not self.open and now.answering_since is not None:
-            now.answering_ns += record.finished_ns - now.answering_since
+            now.answering_ns += at_ns - now.answering_since
             now.answering_since = None
 
     @property
@@ -218,8 +242,11 @@ class Tally:
         done = float(len(now.outcomes))
         for number, exchange in self.open.items():
             done += min(0.95, exchange.tokens / self._expected_tokens(number))
+        share, trip = done / now.requests, self.setup.scenario.trip
+        if trip is not None:  # it ends by the clock, and not all that could be asked is asked
+            share = max(share, now.now_ns / (60 * NS_PER_S * trip.minutes))
         before = self.expected - 1 if self.alone is not None else 0
-        return min(1.0, (before + done / now.requests) / self.expected)
+        return min(1.0, (before + min(1.0, share)) / self.expected)
 
     def _expected_tokens(self, request: int) -> int:
         if self.alone is not None and request in self.alone.outcomes:

@@ -1,0 +1,32 @@
+"""What one execution of other work asks of a unit: nanoseconds, and bytes that move through the memory meanwhile."""
+
+from __future__ import annotations
+
+from hilsim.cost.network import network_seconds
+from hilsim.describe.chip import Unit
+from hilsim.describe.cockpit import Demand
+from hilsim.describe.compiled import NetworkLoad
+from hilsim.units import NS_PER_S, ns
+
+MEGA = 10**6
+
+
+def priced(demand: Demand, unit: Unit) -> tuple[int, int]:
+    """Nanoseconds of one execution on a unit with nothing else on the chip, and the bytes that it moves.
+
+    A shape reads its parameters once, as its precision stores them. Activations stay in the unit: their bytes are
+    among those that `megabytes` adds, if they are.
+    """
+    moved = round(demand.megabytes * MEGA)
+    if demand.shape is None:
+        assert demand.ms is not None, "a demand has a shape or a time"
+        return ns(demand.ms / 1000), moved
+    shape, precision = demand.shape, unit.precisions[demand.precision or unit.of_networks]
+    load = NetworkLoad(shape.gmacs, shape.parameters_m / 1000, shape.operators)
+    parameters = shape.parameters_m * MEGA * precision.weight_bits.si / 8
+    return ns(network_seconds(load, unit, precision)), round(parameters) + moved
+
+
+def streamed_bytes(megabytes_per_s: float, took_ns: int) -> int:
+    """Bytes that move in so long at a steady rate."""
+    return round(megabytes_per_s * MEGA * took_ns / NS_PER_S)
