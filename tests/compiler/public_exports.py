@@ -108,7 +108,7 @@ FAILED = (
            "rank", "aten.mul.Tensor", at="part", rewritten=True),
     Report("onnxruntime/onnxruntime-qnn PR 51", "Gather of rank 6 on QNN",
            of(lambda self, h, i: h.index_select(2, i), x(1, 2, 4, 2, 2, 3), ids(3, most=4)), TODAY, "rank",
-           "aten.index_select.default", at="part"),
+           "aten.index_select.default", at="part", rewritten=True),
     Report("pytorch/executorch 17296", "BERT on SA8295 at 16-bit activations: products of two activations need v73",
            of(attention, x(1, 4, 8), **projections()), TODAY, "no-16x16-matmul", "aten.bmm.default", at="part",
            activations="int16"),
@@ -264,7 +264,7 @@ WORKED: tuple[tuple[str, str, str, nn.Module, tuple[Any, ...], Activations], ...
               Residual(activated(8, 4, 1, nn.ReLU()), activated(4, 4, 3, nn.ReLU()), activated(4, 8, 1),
                        after=nn.ReLU())),
      (x(1, 8, 32, 32),), "fp16"),
-    ("ultralytics/ultralytics PR 16449, comment of 2024-10-14", "YOLOv8's pooling pyramid and join on TensorRT", TRT8, Pyramid(),
-     (x(1, 8, 8, 8),), "fp16"),
+    ("ultralytics/ultralytics PR 16449, comment of 2024-10-14", "YOLOv8's pooling pyramid and join on TensorRT", TRT8,
+     Pyramid(), (x(1, 8, 8, 8),), "fp16"),
     ("NVIDIA/TensorRT demo/BERT", "BERT's block on TensorRT", TRT8, Encoder(), (x(1, 5, 8),), "fp16"),
 )  # fmt: skip
