@@ -279,7 +279,7 @@ def test_floats_beyond_fp16_are_reported_where_activations_are_fp16(function: An
 
 
 SHOWN = [  # function, inputs, the rewrite that proves the clamp
-    (lambda x: torch.softmax(x.masked_fill(x > 0, -1e9), -1), (numbers(4, 4),), TODAY, "fill_within_fp16"),
+    (lambda x: torch.softmax(x.masked_fill(x > 0, -1e9), -1), (numbers(4, 4),), TODAY, "choice_within_fp16"),
     (lambda x: torch.softmax(x + LOW, -1), (numbers(4, 4),), TRT8, "mask_within_fp16"),
     (
         lambda x, m: torch.softmax(x + (1.0 - m.float()) * torch.finfo(torch.float32).min, -1),
