@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import cached, digest_of
+from hilsim.cost.offered_load import load_faults
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
 from hilsim.describe.load import load_setup
@@ -21,6 +22,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.errors import CompileError, Fault, InputError
 from hilsim.places import DATA
 from hilsim.progress import Notify, silent
+from hilsim.sources.lengths import usual_answer
 
 if TYPE_CHECKING:
     from hilsim.compiler.choose import CompileSite
@@ -86,13 +88,16 @@ def with_plan(setup: Setup, part: P, plan: Plan | None) -> P:
 
 
 def plans_of(setup: Setup, notify: Notify = silent) -> dict[int, Plan]:
-    """The plan of every part whose unit has a profile, and of every network. Raises `InputError`."""
+    """The plan of every part whose unit has a profile, and of every network. Raises `InputError`.
+
+    What passengers and background tasks ask of units is held against what these can do, for all that compiles.
+    """
     check_names(setup)
     found: dict[int, Plan] = {}
-    faults: list[Fault] = []
+    faults = overloads(setup)
     for index, part in enumerate(setup.parts):
         profile = profile_of(setup, part)
-        context, talkers = setup.scenario.context_tokens, setup.scenario.workload.talkers
+        context, talkers = setup.scenario.context_tokens, setup.scenario.sessions
         allowed, folder = setup.scenario.compile, Path(setup.file).parent
         try:
             if isinstance(part, PlacedNetwork):
@@ -104,6 +109,14 @@ def plans_of(setup: Setup, notify: Notify = silent) -> dict[int, Plan]:
     if faults:
         raise InputError(faults)
     return found
+
+
+def overloads(setup: Setup) -> list[Fault]:
+    """Units that are asked for more than they can do."""
+    scenario = setup.scenario
+    if not scenario.passengers and not scenario.background:
+        return []
+    return list(load_faults(setup, usual_answer(setup) if scenario.passengers else None))
 
 
 def profile_of(setup: Setup, part: Placed | PlacedNetwork) -> Profile | None:

@@ -51,12 +51,16 @@ NEEDS_LEAST = FigureReading(lambda f: f.ends[0], lambda f: f.ends[1], lambda a: 
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the ledger; `after_loading` where it is taken when everything is loaded."""
+    """One line of the ledger; `after_loading` where it is taken when everything is loaded.
+
+    What is `while_room` is taken in a run when it has been read, and given back where a conversation needs the memory.
+    """
 
     what: str
     bytes: int
     per_conversation: bool = False
     after_loading: bool = False
+    while_room: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,28 @@ def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = A
     return [item for item in items if item.bytes]
 
 
+def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:
+    """The kept prefix of one model: keys and values of system prompt and tools, beside those of any conversation.
+
+    It is no reason to refuse a placement: where it does not fit it is left out, and a run reads the prefix again.
+    """
+    speech = setup.scenario.speech
+    if speech is None or not speech.prompt.kept or not speech.prompt.standing_tokens:
+        return []
+    tokens = speech.prompt.standing_tokens
+    what = f"{placed.role} {placed.model.name}: KV cache of the kept prefix, {tokens} tokens"
+    return [Item(what, kv_bytes(placed, tokens, of), after_loading=True, while_room=True)]
+
+
+def prefix_bytes(setup: Setup) -> dict[str, int]:
+    """Bytes of the kept prefix by chip."""
+    found: dict[str, int] = {}
+    for placed in setup.roles.values():
+        for item in prefix_items(setup, placed):
+            found[placed.chip.name] = found.get(placed.chip.name, 0) + item.bytes
+    return found
+
+
 def adapter_items(name: str, placed: Placed) -> list[Item]:
     """All adapters that are loaded; switching between them moves no weights."""
     if (adapter := placed.model.adapter) is None:
@@ -249,7 +275,7 @@ def compiled_items(name: str, compiled: Compiled | None) -> list[Item]:
 def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = None) -> dict[str, Ledger]:
     """One ledger per chip in use, system and runtime reserves included; for another `context` than the scenario's."""
     scenario = setup.scenario
-    tokens, talkers = context or scenario.context_tokens, scenario.workload.talkers
+    tokens, talkers = context or scenario.context_tokens, scenario.sessions
     roles = [placed for placed in (setup.target, setup.draft) if placed is not None]
     found = {}
     for name, chip in setup.chips.items():
@@ -275,6 +301,9 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
         for network in setup.networks:
             if network.chip.name == name:
                 items += compiled_items(f"network {network.placement.name}", network.compiled)
+        kept = [item for placed in here for item in prefix_items(setup, placed, of)]
+        if sum(item.bytes for item in [*items, *kept]) <= round(memory):
+            items += kept
         staged = [
             round(of.need(placed.unit.staged) * weight_bytes(placed, of))
             for placed in here

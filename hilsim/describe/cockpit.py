@@ -95,6 +95,11 @@ class PromptAssembly(Record):
     retrieved_tokens: int = Field(default=0, ge=0, le=10**6)
     kept: bool = True
 
+    @property
+    def standing_tokens(self) -> int:
+        """What stands before every conversation."""
+        return self.system_tokens + self.tool_tokens
+
 
 class Tools(Record):
     """A `share` of the questions calls a tool: the model says `call_tokens`, it takes `ms`, and its result is read."""
@@ -163,6 +168,16 @@ class Speech(Record):
     playback: Playback = Playback()
     barge_in: BargeIn | None = None
     budget: Budget = Budget()
+
+    @property
+    def preface_tokens(self) -> int:
+        """Positions of a context before the conversation: system prompt, tools, retrieved passages."""
+        return self.prompt.standing_tokens + self.prompt.retrieved_tokens
+
+    @property
+    def beside_tokens(self) -> int:
+        """Positions of a context that a conversation cannot have: those before it, and a tool's call and result."""
+        return self.preface_tokens + (0 if self.tools is None else self.tools.call_tokens + self.tools.result_tokens)
 
 
 class Poisson(Record):

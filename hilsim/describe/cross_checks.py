@@ -186,6 +186,10 @@ def backend_faults(scenario: Scenario, roles: Mapping[str, Placed], file: str) -
             yield Fault(file, f"units.{name}", f"{name!r}, which two chips have", f"one of {known}")
         if backend.backend == SIMULATED:
             continue
+        if scenario.company:
+            found = f"{backend.backend}, with {', '.join(scenario.company_keys)}"
+            expected = f"{SIMULATED}: a board's steps are neither shared, batched, interrupted nor heated by a scenario"
+            yield Fault(file, f"units.{name}.backend", found, expected)
         head = next((one for one in roles.values() if one.head_kind is not None), None)
         if head is not None and (head.chip.name, head.unit_name) in meant:
             found, remedy = f"{backend.backend}, with a draft head there", "Use a draft model, or simulate the unit."
@@ -260,3 +264,10 @@ def require_simulated(setup: Setup, command: str) -> None:
     ]
     if faults:
         raise ScenarioError(faults)
+
+
+def alone_faults(setup: Setup, what: str, why: str) -> Iterator[Fault]:
+    """What else goes on, where something takes one session after another on idle, cool chips alone."""
+    if keys := setup.scenario.company_keys:
+        remedy = "simulate.py, `modes` and `study` run such scenarios."
+        yield Fault(setup.file, keys[0], ", ".join(keys), f"none of them for {what}: {why}", remedy)

@@ -112,7 +112,7 @@ DIMENSIONS: dict[str, dict[str, float]] = {
     "heat capacity": {"J/K": 1},
     "thermal resistance": {"K/W": 1},
     "energy per bit": {"pJ/bit": 1e-12},
-    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "share": 1, "times": 1, "cores": 1},
+    "count": {"graphs": 1, "bits": 1, "rows": 1, "tokens": 1, "sequences": 1, "share": 1, "times": 1, "cores": 1},
     # Of a family of chips: what it is relative to follows from the unit.
     "relative rate": {"share": 1, "B/kop": 1e-3, "weights/kop": 1e-3, "weights/kcycle": 1e-3, "op/cycle": 1},
     "relative duration": {"s": 1, "ms": 1e-3, "us": 1e-6, "Mcycles": 1e6, "Gop": 1e9},
@@ -137,6 +137,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "bits": (0.1, 128),
     "rows": (1, 2.0**20),
     "tokens": (1, 1e8),
+    "sequences": (1, 1e5),
     "share": (1e-6, 100),
     "times": (1e-3, 1e6),
     "cores": (1, 1e6),

@@ -88,7 +88,9 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         with_target = (
             head and target is not None and (chip.name, placement.unit) == (target.chip.name, target.unit_name)
         )
-        return Placed(role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target)
+        return Placed(
+            role, placement, model, chip, unit, stand_in, ending, note, with_target=with_target, batch=found.batch
+        )
 
     def beside(index: int, placement: NetworkPlacement) -> PlacedNetwork | None:
         if placement.chip is None and target is None:

@@ -19,7 +19,8 @@ class Runtime(Named):
 
     `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
     memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
-    in a unit, whose own figures are used where it gives none. `drafting` are the ways of speculation that it offers.
+    in a unit, whose own figures are used where it gives none. `drafting` are the ways of speculation that it offers,
+    `batching` how many sessions it computes together in one step, which new ones join from step to step.
     """
 
     known_as: Names = ()
@@ -35,6 +36,7 @@ class Runtime(Named):
     taken_in_advance: Share | None = None
     drafting: Annotated[tuple[Drafting, ...], BeforeValidator(as_tuple)] = ()
     drafting_source: str = ""
+    batching: Count | None = None
 
     @model_validator(mode="after")
     def _drafting_has_a_source(self) -> Runtime:

@@ -69,6 +69,7 @@ class Placement(Record):
     runtime: str | None = None  # one of chips/runtimes: how it stores 4-bit models, and what it takes of the memory
     kv_cache: CacheFormat | None = None  # how cached keys and values are stored; the precision's own where not given
     timer: TableTimer | None = None
+    batch: int | None = Field(default=None, ge=1, le=4096)  # sessions computed in one step; what the runtime does
 
     @field_validator("widths", mode="before")
     @classmethod
@@ -112,11 +113,11 @@ class HeadPlacement(Placement):
 
 
 def at_home(data: dict[str, object], target: Placement | None) -> dict[str, object]:
-    """A draft head's keys, with the target's place where none is given; its runtime on the target's unit alone."""
+    """A draft head's keys, with the target's place where none is given; its runtime and batch on the target's unit."""
     place = {key: "?" if target is None else getattr(target, key) for key in ("chip", "unit", "precision")}
     found = place | data
     same = all(found[key] == place[key] for key in ("chip", "unit"))
-    return ({"runtime": target.runtime} if target is not None and same else {}) | found
+    return ({"runtime": target.runtime, "batch": target.batch} if target is not None and same else {}) | found
 
 
 class NetworkPlacement(Record):
@@ -261,10 +262,27 @@ class Scenario(Record):
     published: Published | None = None
 
     @property
+    def company_keys(self) -> tuple[str, ...]:
+        """The keys by which more goes on than one session after another on idle, cool chips."""
+        names = ("passengers", "speech", "background", "sharing", "climate", "trip")
+        given = [name for name in names if getattr(self, name) not in (None, ())]
+        roles = (("target.batch", self.target), ("draft.batch", self.draft))
+        return (*given, *(key for key, role in roles if role is not None and (role.batch or 1) > 1))
+
+    @property
     def company(self) -> bool:
         """Whether more goes on than one session after another on idle, cool chips."""
-        given = (self.passengers, self.speech, self.background, self.sharing, self.climate, self.trip)
-        return any(one is not None and one != () for one in given)
+        return bool(self.company_keys)
+
+    @property
+    def sessions(self) -> int:
+        """Conversations that are held in memory at once."""
+        return len(self.passengers) or self.workload.talkers
+
+    @property
+    def conversation_tokens(self) -> int:
+        """The part of the context that is a conversation's own."""
+        return self.context_tokens - (0 if self.speech is None else self.speech.beside_tokens)
 
     @field_validator("draft", mode="before")
     @classmethod

@@ -51,6 +51,7 @@ class Placed:
     compiled: Compiled | None = None  # what the compile check found; None where it did not run, or has no rules
     with_target: bool = False  # a draft head on its target's own unit, in one runtime with it
     factors: StepFactors = AS_PREDICTED
+    batch: int = 1  # sessions whose steps its unit computes as one, where there is company
 
     def __str__(self) -> str:
         return f"{self.model.name} on {self.track}, {self.precision}"

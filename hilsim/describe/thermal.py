@@ -156,7 +156,12 @@ class Thermal(Record):
         return None
 
     def in_mode(self, name: str) -> Thermal | None:
-        """Of the chip in a power mode: the steps beyond it remain. None where no step leads there."""
+        """Of the chip in a power mode: the steps beyond it remain. None where steps lead to other modes alone.
+
+        Steps that are shares, of the clock or of the speed, hold in every mode.
+        """
+        if all(step.mode is None for step in self.governor.steps):
+            return self
         place = next((place for place, step in enumerate(self.governor.steps) if step.mode == name), None)
         if place is None:
             return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilsim.describe.backend import SIMULATED
-from hilsim.describe.catalogue import load_named
+from hilsim.describe.catalogue import described, load_named
 from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.foreign import precision_remedy
@@ -19,10 +19,14 @@ from hilsim.errors import Fault, InputError, ScenarioError
 
 @dataclass(frozen=True)
 class CheckedUnit:
-    """A unit as a placement uses it, its runtime included; None where it cannot be, with every fault."""
+    """A unit as a placement uses it, its runtime included; None where it cannot be, with every fault.
+
+    `batch` is how many sessions the role computes in one step there.
+    """
 
     unit: Unit | None
     faults: tuple[Fault, ...] = ()
+    batch: int = 1
 
 
 def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip, file: Path) -> CheckedUnit:
@@ -41,6 +45,8 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
     faults = []
     if placement.widths is not None and unit.widths is None:
         faults.append(Fault(name, f"{role}.widths", "widths", f"none: {where} takes any width"))
+    able = batching_of(placement, unit, file)
+    faults += batch_faults(placement, unit, able, role, name)
     if placement.runtime is not None:
         try:
             unit = in_runtime(placement, unit, file)
@@ -49,7 +55,40 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
             return CheckedUnit(None, (*faults, *at_home))
     if placement.kv_cache is not None:
         unit = with_cache(unit, placement.precision, placement.kv_cache)
-    return CheckedUnit(unit, tuple(faults))
+    return CheckedUnit(unit, tuple(faults), placement.batch or usual_batch(placement, unit, able))
+
+
+def batching_of(placement: Placement, unit: Unit, file: Path) -> int:
+    """Sessions that a unit's runtime computes in one step: the one that is named, else the least of those for it."""
+    if placement.runtime is None:
+        runtimes = [one for one in described("runtime", Runtime) if unit.kind in one.units]
+    else:
+        try:
+            runtimes = [load_named("runtime", Runtime, placement.runtime, file)]
+        except InputError:  # has a fault of its own
+            return 1
+    return min((round(one.batching.si) for one in runtimes if one.batching is not None), default=1)
+
+
+def usual_batch(placement: Placement, unit: Unit, able: int) -> int:
+    """Sessions computed in one step where a scenario does not say: of an NPU, whose graphs are fixed, and of times that
+    are typed in, one.
+    """
+    return 1 if unit.kind == "npu" or placement.timer is not None else able
+
+
+def batch_faults(placement: Placement, unit: Unit, able: int, role: str, file: str) -> Iterator[Fault]:
+    """A batch where none is computed."""
+    if placement.batch is None or placement.batch == 1:
+        return
+    found, where = str(placement.batch), f"{placement.chip}.{placement.unit}"
+    if placement.timer is not None:
+        found = f"{found}, with step times that are typed in for one session"
+        yield Fault(file, f"{role}.batch", found, "1, or a unit whose times the chip model gives")
+    elif able == 1:
+        whose = f"runtime {placement.runtime}" if placement.runtime is not None else f"a {unit.kind.upper()}"
+        found = f"{found} on {where}, and nothing says that {whose} computes steps of several sessions together"
+        yield Fault(file, f"{role}.batch", found, "1, or a runtime with `batching`")
 
 
 # Bits of a cached number, with its share of a group's scale.

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Placed, Setup
-from hilsim.measure.formulas import STATISTICS
+from hilsim.measure.formulas import PERCENTILES, STATISTICS
 from hilsim.measure.metrics import speculation, speedup, timing
 from hilsim.measure.parts import LOSSES
+from hilsim.measure.turns import UNHEARD, percentile_of, waits
 from hilsim.sim.trace import Trace
 
 Better = Literal["higher", "lower", ""]
@@ -37,6 +38,12 @@ TIMES = (  # per request: mean and percentiles over the requests
     ("inter_token_latency_ms",
      "gaps between delivered tokens; those of one verdict arrive together, so many are 0", False),
 )  # fmt: skip
+SPOKEN = (
+    ("first_audio", "first audio - end of speech, infinite of questions refused or given up"),
+    ("turn", "end of playback - end of speech"),
+    ("gap", "the longest time without sound in the playback of a turn"),
+    ("reaction", "silence - the passenger speaks up"),
+)
 TABLE = (
     Measure("speedup", "times", "higher", "request time of the target alone / with the policy, over all requests"),
     *(
@@ -66,6 +73,11 @@ TABLE = (
     Measure("memory_left_bytes", "bytes", "higher", "free memory on the chip with the least left"),
     *(Measure(f"lost_ms.{part}", "ms", "lower", "time of all requests spent on this (see `measure/parts.py`)", False)
       for part in LOSSES),
+    *(Measure(f"{name}_ms.{part}", "ms", "lower", f"of spoken turns: {definition} (see `measure/turns.py`)", False)
+      for name, definition in SPOKEN for part in STATISTICS),
+    Measure("unheard", "share", "lower", "questions refused or given up / questions wanted", False),
+    Measure("missed", "share", "lower", "deadlines missed / executions released, of the worst background task", False),
+    Measure("throttled", "share", "lower", "time below full speed / time of the run, of the worst chip", False),
 )  # fmt: skip
 MEASURES = {measure.name: measure for measure in TABLE}
 MEASURED = tuple(measure.name for measure in TABLE if measure.screened)
@@ -100,8 +112,25 @@ def measured(setup: Setup, ledgers: dict[str, Ledger], baseline: Trace, ours: Tr
         "memory_bytes": sum(ledger.used_bytes for ledger in ledgers.values()),
         "memory_left_bytes": min(ledger.cap_bytes - ledger.used_bytes for ledger in ledgers.values()),
     }
+    if setup.scenario.company:
+        block |= of_company(ours)
     values = {name: found_in(block, name) for name in MEASURES}
     return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
+
+
+def of_company(trace: Trace) -> dict[str, Any]:
+    """The measures of a run with passengers, speech, other work or heat."""
+    found: dict[str, Any] = {}
+    for name, values in waits(trace.turns).items():
+        parts = {part: percentile_of(values, share) for part, share in PERCENTILES.items()}
+        found[f"{name}_ms"] = parts | {"mean": sum(values) / len(values) if values else None}
+    if trace.turns:
+        found["unheard"] = sum(turn.outcome in UNHEARD for turn in trace.turns) / len(trace.turns)
+    tasks = [task for task in trace.tasks.values() if task.released]
+    found["missed"] = max((task.missed / task.released for task in tasks), default=None)
+    lengths = [(tally.throttled_ns, sum(tally.level_ns)) for tally in trace.heat.values()]
+    found["throttled"] = max((throttled / whole for throttled, whole in lengths if whole), default=None)
+    return found
 
 
 def found_in(block: dict[str, Any], name: str) -> float | None:

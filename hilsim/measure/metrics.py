@@ -221,12 +221,14 @@ def compare_texts(baseline: Trace, speculative: Trace) -> dict[str, Any]:
 
     A conversation is compared up to its first difference: what follows continues another history. A difference whose
     decision had a margin below 1e-4 in either run is a numerical tie of batched against single-row float arithmetic.
+    An answer that a passenger cut short in either run is compared as far as both go; the history then differs as well.
     """
     checked = mismatches = ties = not_compared = 0
     divergences: list[dict[str, Any]] = []
     conversations = {request.number: request.conversation for request in baseline.requests}
     parted: set[int] = set()
     ours, theirs = deliveries(speculative), deliveries(baseline)
+    cut = {turn.request for trace in (baseline, speculative) for turn in trace.turns if turn.outcome != "answered"}
     for number in sorted(theirs):
         expected = [pair for r in theirs[number] for pair in zip(r.tokens, r.margins, strict=True)]
         found = [pair for r in ours.get(number, []) for pair in zip(r.tokens, r.margins, strict=True)]
@@ -234,6 +236,11 @@ def compare_texts(baseline: Trace, speculative: Trace) -> dict[str, Any]:
             not_compared += len(expected)
             continue
         same = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a[0] != b[0]), None)
+        if same is None and (number in cut or (speculative.turns and number not in ours)):
+            checked += min(len(expected), len(found))
+            not_compared += max(0, len(expected) - len(found))
+            parted.add(conversations[number])
+            continue
         if same is None and len(expected) != len(found):
             same = min(len(expected), len(found))
         if same is None:

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from hilsim.describe.thermal import IDLE
 from hilsim.measure.metrics import deliveries, summary
 from hilsim.measure.turns import series
 from hilsim.sim.trace import Sample, TaskTally, Trace
@@ -44,6 +46,15 @@ class Course:
         """The mean over time."""
         weights = self.weights_ns(end_ns)
         return float(np.average(self.values, weights=weights)) if sum(weights) else self.values[-1]
+
+    def means(self, edges_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The means between neighbouring instants; it is 0 before its first value."""
+        starts, values = np.array(self.starts_ns, dtype=np.float64), np.array(self.values, dtype=np.float64)
+        # The integral up to each start; between two of them it grows in a straight line.
+        total = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(starts))])
+        place = np.clip(np.searchsorted(starts, edges_ns, side="right") - 1, 0, None)
+        until = np.where(edges_ns < starts[0], 0.0, total[place] + values[place] * (edges_ns - starts[place]))
+        return np.asarray(np.diff(until) / np.maximum(1, np.diff(edges_ns)))
 
     def share(self, end_ns: int, below: float) -> float:
         """The share of the time in which it was below a value."""
@@ -108,8 +119,10 @@ def clocks(trace: Trace) -> dict[str, dict[str, dict[str, float]]]:
 def energies(trace: Trace) -> dict[str, dict[str, Any]]:
     """By chip, the joules that it drew from the battery: in all, an answer, an hour, by unit and by cause.
 
-    An answer is a request with one; the hour is of the whole run, idle time included. `throttled` is the share of the
-    time below full speed, `levels_s` the seconds at each level of the governor.
+    An answer is a request with one; the hour is of the whole run, idle time included. `caused_per_answer_j` leaves out
+    what is drawn without answers as well: idle power, and background tasks. `throttled` is the share of the time below
+    full speed, `levels_s` the seconds at each level of the governor. What converters between battery and chip lose is
+    not described.
     """
     answers = sum(1 for record in trace.requests if record.output_tokens)
     found = {}
@@ -121,9 +134,11 @@ def energies(trace: Trace) -> dict[str, dict[str, Any]]:
             by_unit[unit or "chip"] += joules
             by_cause[cause] += joules
         drawn, length = tally.drawn_j, max(trace.end_ns, 1)
+        caused = sum(joules for cause, joules in by_cause.items() if cause != IDLE and cause not in trace.tasks)
         found[chip] = {
             "drawn_j": drawn,
             "per_answer_j": drawn / answers if answers else None,
+            "caused_per_answer_j": caused / answers if answers else None,
             "per_hour_j": drawn * 3600 * NS_PER_S / length,
             "by_unit_j": dict(by_unit),
             "by_cause_j": dict(by_cause),
@@ -142,12 +157,13 @@ def energies(trace: Trace) -> dict[str, dict[str, Any]]:
 def windows(trace: Trace) -> list[dict[str, Any]]:
     """The trip minute by minute, or in so many longer windows: times of turns and rounds, temperature and clock.
 
-    A turn belongs to the window in which its question ended, a round to that of its delivery.
+    A turn belongs to the window in which its question ended, or was wanted where it was never asked; a round to that of
+    its delivery.
     """
     width = WINDOW_NS * max(1, -(-trace.end_ns // (WINDOW_NS * MOST_WINDOWS)))
     turns, gaps = defaultdict(list), defaultdict(list)
     for turn in trace.turns:
-        turns[turn.spoken_ns // width].append(turn)
+        turns[max(turn.spoke_ns, turn.spoken_ns) // width].append(turn)
     for rounds in deliveries(trace).values():
         for before, closed in pairwise(rounds):
             gaps[closed.delivered_ns // width].append(ms(closed.delivered_ns - before.delivered_ns))

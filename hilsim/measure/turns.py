@@ -1,15 +1,17 @@
 """Measures of spoken turns: pure functions of `trace.turns`.
 
 | measure       | from                    | to                                                                       |
+| waiting       | a question is wanted    | the passenger begins to speak: the turns before are over                 |
 | end_of_speech | the end of speech       | it is noticed                                                            |
 | recognition   | it is noticed           | the text is there                                                        |
 | prompt        | the text is there       | the prompt is there                                                      |
 | first_clause  | the prompt is there     | the first clause is complete: waiting, reading, a tool, the first words  |
 | synthesis     | the first clause        | the first audio                                                          |
 | first_audio   | the end of speech       | the first audio: the sum of the five above                               |
-| turn          | the end of speech       | playback has ended, of answered turns                                    |
+| turn          | the end of speech       | playback has ended                                                       |
 | gap           | playback runs dry       | it goes on: a turn's longest, 0 where it has none                        |
 | reaction      | the passenger speaks up | playback is silent, of interrupted turns                                 |
+| freed         | the passenger speaks up | the language model's units are free of the answer, of interrupted turns  |
 
 A turn counts for a measure where it reached both instants.
 """
@@ -34,10 +36,13 @@ STAGE_INSTANTS = dict(zip(STAGES, pairwise(INSTANTS), strict=True))
 ENDS = STAGE_INSTANTS | {
     "first_audio": ("spoken_ns", "first_audio_ns"),
     "turn": ("spoken_ns", "heard_ns"),
+    "waiting": ("wanted_ns", "spoke_ns"),
     "reaction": ("interrupted_ns", "silent_ns"),
+    "freed": ("interrupted_ns", "freed_ns"),
 }
-MEASURES = (*STAGES, "first_audio", "turn", "gap", "reaction")
+MEASURES = ("waiting", *STAGES, "first_audio", "turn", "gap", "reaction", "freed")
 OUTCOMES = ("answered", "interrupted", "refused", "given up")
+UNHEARD = ("refused", "given up")  # without first audio
 
 
 def times_of(turn: TurnRecord) -> dict[str, int]:
@@ -45,7 +50,7 @@ def times_of(turn: TurnRecord) -> dict[str, int]:
     found = {}
     for name, ends in ENDS.items():
         begin, end = (getattr(turn, which) for which in ends)
-        if begin >= 0 and end >= 0 and not (name == "turn" and turn.outcome != "answered"):
+        if begin >= 0 and end >= 0 and (turn.spoken_ns >= 0 or name != "waiting"):
             found[name] = end - begin
     if turn.first_audio_ns >= 0:
         found["gap"] = max((end - begin for begin, end in turn.gaps), default=0)
@@ -110,7 +115,7 @@ class Limit:
 
 def limits_ms(budget: Budget) -> dict[str, float]:
     """The limits that are set, by measure."""
-    found = {name: getattr(budget, f"{name}_ms") for name in MEASURES}
+    found = {name: getattr(budget, f"{name}_ms", None) for name in MEASURES}
     return {name: limit for name, limit in found.items() if limit is not None}
 
 
@@ -127,7 +132,7 @@ def held_against(budget: Budget, turns: Sequence[TurnRecord]) -> list[Limit]:
 def waits(turns: Sequence[TurnRecord]) -> dict[str, list[float]]:
     """`series`, with a first audio that never comes for turns that were refused or given up."""
     found = series(turns)
-    found["first_audio"] += [np.inf] * sum(turn.outcome in ("refused", "given up") for turn in turns)
+    found["first_audio"] += [np.inf] * sum(turn.outcome in UNHEARD for turn in turns)
     return found
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from hilsim.sim.trace import Sample, Span, Trace
 from hilsim.units import ms
 
-Step = tuple[str, str, int, int, int]  # track, kind, request, round, position: its spans are pieces of one step
+Step = tuple[str, str, int, int, int, int]  # track, kind, request, round, position, cached: of all pieces of one step
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Causes:
     """What a stretch of a turn was spent on, in ms."""
 
     worked_ms: float
+    by_kind_ms: dict[str, float]  # of its own spans, which may go on at once; the longest first
     waited_ms: dict[str, float]  # by what it waited behind, the longest first
     other_ms: float
     slower_ms: float
@@ -70,6 +71,9 @@ class Reasons:
         mine = [span for span in self.by_request[request] if span.asked_ns < end_ns and span.done_ns > begin_ns]
         worked = joined((max(begin_ns, span.start_ns), min(end_ns, span.done_ns)) for span in mine)
         waited: dict[str, int] = defaultdict(int)
+        kinds: dict[str, int] = defaultdict(int)
+        for span in mine:
+            kinds[span.kind] += max(0, min(end_ns, span.done_ns) - max(begin_ns, span.start_ns))
         taken = list(worked)
         for span in sorted(mine, key=lambda span: span.start_ns):
             wanted = [(max(begin_ns, span.asked_ns), min(end_ns, span.start_ns))]
@@ -81,9 +85,10 @@ class Reasons:
         length, busy = end_ns - begin_ns, sum(end - start for start, end in worked)
         return Causes(
             ms(busy),
-            {name: ms(spent) for name, spent in sorted(waited.items(), key=lambda item: -item[1])},
+            longest_first(kinds),
+            longest_first(waited),
             ms(max(0, length - busy - sum(waited.values()))),
-            ms(self.slower_ns(mine)),
+            ms(self.slower_ns(mine, begin_ns, end_ns)),
             self.beside(tracks, request, begin_ns, end_ns),
             min((self.slowest(chip, begin_ns, end_ns) for chip in tracks), default=1.0),
         )
@@ -124,13 +129,18 @@ class Reasons:
             before[sample.name] = sample.value
         return min([*before.values(), *(sample.value for sample in samples[first:last])], default=1.0)
 
-    def slower_ns(self, spans: Iterable[Span]) -> int:
-        """How much longer these steps took than the fastest of their kind that had no less to do."""
-        found = 0
+    def slower_ns(self, spans: Iterable[Span], begin_ns: int, end_ns: int) -> float:
+        """How much longer these steps took than the fastest of their kind that had no less to do.
+
+        Of a step that is partly within the time, the same part of it counts.
+        """
+        found = 0.0
         for step, pieces in steps_of(spans).items():
             shape = self.shapes[shape_of(pieces[-1])]
             spent = sum(span.end_ns - span.start_ns for span in self.whole(step, pieces))
-            found += max(0, spent - shape.least_ns[bisect_left(shape.cached, pieces[-1].cached)])
+            inside = sum(max(0, min(end_ns, span.end_ns) - max(begin_ns, span.start_ns)) for span in pieces)
+            longer = max(0, spent - shape.least_ns[bisect_left(shape.cached, pieces[-1].cached)])
+            found += longer * inside / max(1, spent)
         return found
 
     def whole(self, step: Step, pieces: list[Span]) -> list[Span]:
@@ -138,9 +148,14 @@ class Reasons:
         return [span for span in self.by_request[pieces[0].request] if step_of(span) == step]
 
 
+def longest_first(spent_ns: dict[str, int]) -> dict[str, float]:
+    """Times by name in ms, the longest first."""
+    return {name: ms(spent) for name, spent in sorted(spent_ns.items(), key=lambda item: -item[1]) if spent}
+
+
 def step_of(span: Span) -> Step:
     """What the pieces of one step have in common."""
-    return span.track, span.kind, span.request, span.round, span.position
+    return span.track, span.kind, span.request, span.round, span.position, span.cached
 
 
 def shape_of(span: Span) -> tuple[str, str, int, int]:

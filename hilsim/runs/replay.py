@@ -20,7 +20,7 @@ from hilsim.measure.screened import screened_measures
 from hilsim.runs.run import Sources, content_key
 from hilsim.runs.transcripts import recordable, text_of, transcript_for
 from hilsim.screen.costs import Tables
-from hilsim.screen.screening import Unscreenable, screened
+from hilsim.screen.screening import Unscreenable, refusal, screened
 from hilsim.screen.tokens import (
     Answers,
     recorded_answers,
@@ -102,9 +102,13 @@ TIMED: RecentCache[Timed] = RecentCache()
 
 
 def replayed(setup: Setup) -> Setup:
-    """The setup with a transcript in place of live logits, where a transcript can hold its tokens."""
+    """The setup with a transcript in place of live logits, where a transcript can hold its tokens.
+
+    It cannot where passengers interrupt: what a live model answers next depends on how much was heard.
+    """
     require_simulated(setup, "studies and sweeps")
-    if not recordable(setup) or setup.scenario.policy.trees:
+    interrupted = setup.scenario.speech is not None and setup.scenario.speech.barge_in is not None
+    if not recordable(setup) or setup.scenario.policy.trees or interrupted:
         return setup
     logits = RecordedLogits(source="transcript", file=str(transcript_for(setup).resolve()))
     return replace(setup, scenario=setup.scenario.model_copy(update={"logits": logits}))
@@ -149,7 +153,10 @@ def numbers_of(setup: Setup) -> dict[str, float | None]:
 
 def screened_numbers(setup: Setup) -> dict[str, float | None]:
     """The measures of a run without events. Raises `Unscreenable` or `TooShallow`."""
-    policy, timed = setup.scenario.policy, timed_workload(setup)
+    policy = setup.scenario.policy
+    if why := refusal(setup, policy):
+        raise Unscreenable(why)
+    timed = timed_workload(setup)
     answers = timed.answers_for(setup)
     baseline = screened(setup, ALONE, answers, timed.tables).requests
     runs = screened(setup, policy, answers, timed.tables).requests[None]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 # Purposes keep streams apart that share a seed: tokens, and the jitter of messages.
 CONTENT, SYNTHETIC, JITTER, GUMBEL, BLOCK = 1, 2, 3, 4, 5
+ARRIVALS, PAUSES, BARGE_IN, TOOLS = 11, 12, 13, 14  # when passengers ask and interrupt, and which turns call a tool
 TASKS = 6  # when background tasks are released
 
 Value = TypeVar("Value")  # float, or an array of them

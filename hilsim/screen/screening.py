@@ -64,6 +64,8 @@ class Screened:
 def refusal(setup: Setup, policy: Policy) -> str:
     """Why a run cannot be screened, or ""."""
     scenario = setup.scenario
+    if scenario.company:
+        return f"{', '.join(scenario.company_keys)}: what runs at once shares units, memory and heat"
     if scenario.workload.talkers > 1:
         return f"{scenario.workload.talkers} concurrent sessions, which wait for each other"
     crossing = policy.needs_draft or setup.application != setup.target.chip.name

@@ -17,9 +17,10 @@ from hilsim.describe.scenario import Conversations, Lengths
 from hilsim.describe.setup import Setup
 from hilsim.errors import TooShallow
 from hilsim.screen.compiled import compiled
+from hilsim.sim.clauses import clause_tokens
 from hilsim.sim.lead import View
 from hilsim.sim.lookup import Followers, LastPlaces, TextIndex
-from hilsim.sim.run import clause_tokens, of_workload, turns_of
+from hilsim.sim.run import of_workload, turns_of
 from hilsim.sources.columns import UNKNOWN
 from hilsim.sources.luck import Luck, Spot, luck_of
 from hilsim.sources.transcript import TranscriptSource, agreement

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
@@ -40,7 +41,7 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["passengers"] = passengers(trace.turns)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
-    if rates := memory_rates(trace, {name: chip.peak_memory_rate.si for name, chip in setup.chips.items()}):
+    if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
         found["memory_rate"] = rates
     if trace.heat or trace.samples:
         heat = {"temperature_c": temperatures(trace), "clock": clocks(trace), "energy": energies(trace)}
@@ -110,23 +111,17 @@ def breach_of(breach: Breach, reasons: Reasons | None) -> Block:
 
 
 def why(causes: Causes) -> str:
-    """The largest of what a stretch was spent on, in a sentence."""
-    waited = sum(causes.waited_ms.values())
-    parts = {"work": causes.worked_ms, "waiting": waited, "other": causes.other_ms}
-    most = max(parts, key=parts.__getitem__)
-    if most == "waiting":
-        behind = next(iter(causes.waited_ms))
-        sentence = f"waited {waited:.0f} ms, the most behind {behind}"
-    elif most == "other":
-        sentence = f"{causes.other_ms:.0f} ms are a fixed wait, a tool or hardware outside the model"
-    else:
-        sentence = f"its own work took {causes.worked_ms:.0f} ms"
-        if waited >= 1:
-            sentence += f", after {waited:.0f} ms behind {next(iter(causes.waited_ms))}"
+    """What a stretch was spent on, in a sentence: the longest part first, then what slowed its steps."""
+    parts = [
+        (sum(causes.waited_ms.values()), f"behind {', '.join(list(causes.waited_ms)[:2])}"),
+        (causes.worked_ms, f"its own work, most of it {next(iter(causes.by_kind_ms), '')}"),
+        (causes.other_ms, "a fixed wait, a tool, or hardware outside the model"),
+    ]
+    shown = [f"{spent:.0f} ms {what}" for spent, what in sorted(parts, key=lambda part: -part[0]) if spent >= 1]
+    sentence = ", ".join(shown) or "nothing took a millisecond"
     if causes.slower_ms >= 1:
-        sentence += f"; its steps took {causes.slower_ms:.0f} ms more than the fastest of their kind"
-        if causes.beside:
-            sentence += f", beside {', '.join(causes.beside[:3])}"
+        beside = f", beside {', '.join(causes.beside[:2])}" if causes.beside else ""
+        sentence += f"; steps {causes.slower_ms:.0f} ms longer than the fastest of their kind{beside}"
     if causes.slowest_clock < 1:
         sentence += f"; clock at {100 * causes.slowest_clock:.0f} %"
     return sentence

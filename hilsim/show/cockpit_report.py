@@ -55,10 +55,10 @@ def turns(page: Page, block: Block) -> None:
     heads(page, (*SHARES, *(("limit", "over") if limits else ())))
     for name in MEASURES:
         values = block[f"{name}_ms"]
-        if values is None:
+        limit = limits.get(name)
+        if values is None or (limit is None and not values["p99"]):
             continue
         cells = [milliseconds(values[share]) for share in SHARES]
-        limit = limits.get(name)
         if limit is not None:
             cells += [milliseconds(limit["limit_ms"]), f"{limit['over']}/{limit['turns']}"]
         strong = "bold" if name in ("first_audio", "turn") else ""

@@ -45,12 +45,15 @@ STAGE_KINDS = {
     "first_clause": Kind("c", TARGET),
     "synthesis": Kind("S", "#d98cb3"),
 }
-# Their spans on units; the language model's have kinds of their own.
+# Spans of a spoken turn beside those of every answer.
 SPOKEN = {
-    "wake word": STAGE_KINDS["end_of_speech"],
-    "end of speech": STAGE_KINDS["end_of_speech"],
+    "wake_word": STAGE_KINDS["end_of_speech"],
+    "end_of_speech": STAGE_KINDS["end_of_speech"],
     "recognition": STAGE_KINDS["recognition"],
     "synthesis": STAGE_KINDS["synthesis"],
+    "tool call": Kind("t", "#c7b446"),
+    "audio": Kind("a", "#8fbf5a", message=True),
+    "text": Kind("x", "#a0a8b4", message=True),
 }
 KINDS |= SPOKEN
 SPEECH = "#8fbf5a"  # what is heard

@@ -130,6 +130,8 @@ def slices(trace: Trace, places: Places) -> Iterator[Event]:
         args: dict[str, Any] = {"request": span.request, "round": span.round}
         if span.rows:
             args |= {"rows": span.rows, "width": span.width}
+        if span.fellows:
+            args["together_with"] = [fellow.request for fellow in span.fellows]
         if span.nbytes:
             args |= {"nbytes": span.nbytes, "arrived_us": micros(span.done_ns)}
         args["wait_us"] = micros(span.start_ns - span.asked_ns)
@@ -212,7 +214,8 @@ def flows(trace: Trace, places: Places, before: int) -> Iterator[Event]:
     """Arrows through the spans of each round that had a draft: last draft step, transfer, verify, verdict."""
     rounds: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in trace.spans:
-        rounds[span.request, span.round].append(span)
+        for mine in span.each:
+            rounds[mine.request, mine.round].append(mine)
     for spans in rounds.values():
         last: dict[str, Span] = {span.kind: span for span in sorted(spans, key=lambda span: span.end_ns)}
         chain = [last[kind] for kind in ARROW if kind in last]

@@ -23,7 +23,7 @@ from hilsim.show.document import document
 from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
-from hilsim.show.tables import requests_table, rounds_table, spans_table
+from hilsim.show.tables import requests_table, rounds_table, spans_table, turns_table
 from hilsim.shown import Shown
 from hilsim.sim.policies.registry import policy_function
 from hilsim.sim.trace import Observer, Trace
@@ -98,6 +98,11 @@ class Run(Shown):
         """A row a span and run: what occupied which unit or direction of the link, and when, in milliseconds."""
         return as_frame(spans_table(self.baseline, self.speculative))
 
+    @cached_property
+    def turns(self) -> Any:
+        """A row a passenger's turn and run: its instants in milliseconds, its outcome, and gaps of its playback."""
+        return as_frame(turns_table(self.baseline, self.speculative))
+
     def timeline(self) -> Figure:
         """One request on one time axis, as a matplotlib figure. Raises `InputError` where matplotlib is missing."""
         require_package("matplotlib", "timeline")
@@ -116,8 +121,8 @@ class Run(Shown):
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.json, trace.json, rounds.csv, requests.csv and timeline.png; returns what is in the folder.
 
-        A scenario with company also has turns.png and trip.png. Pictures are left out where matplotlib is not
-        installed, and after a lost board. Raises `InputError`.
+        With company also turns.csv, turns.png and trip.png. Pictures are left out where matplotlib is not installed,
+        and after a lost board. Raises `InputError`.
         """
         folder = Path(folder)
         if faults := folder_faults(folder, "save"):

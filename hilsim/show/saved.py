@@ -27,13 +27,16 @@ def save_traces(files: Iterable[Path], setup: Setup, outcome: RunPair) -> None:
 
 
 def save_report(folder: Path, setup: Setup, outcome: RunPair, document: dict[str, Any]) -> None:
-    """Write report.json, trace.json, and the tables of rounds and requests."""
-    from hilsim.show.tables import requests_table, rounds_table
+    """Write report.json, trace.json, and the tables of rounds, requests and turns."""
+    from hilsim.show.tables import requests_table, rounds_table, turns_table
 
     save_traces([folder / "trace.json"], setup, outcome)
     with written(folder / "report.json") as path:
         path.write_text(as_json(document), encoding="utf-8")
-    for name, table_of in (("rounds.csv", rounds_table), ("requests.csv", requests_table)):
+    tables = {"rounds.csv": rounds_table, "requests.csv": requests_table}
+    if outcome.baseline.turns:
+        tables["turns.csv"] = turns_table
+    for name, table_of in tables.items():
         with written(folder / name) as path, path.open("w", encoding="utf-8", newline="") as file:
             table_of(outcome.baseline, outcome.speculative).write_csv(file)
 

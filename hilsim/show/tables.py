@@ -1,4 +1,4 @@
-"""`rounds.csv` and `requests.csv`: one row per round and per request of both runs, exact to the nanosecond, no text.
+"""`rounds.csv`, `requests.csv`, `turns.csv`: a row per round, request and turn of both runs, exact to the nanosecond.
 
 Times are in milliseconds. `draft_ms` to `waste_ms` are the parts that `parts.py` defines: of a request they make
 `request_latency_ms`; of a round the time since the delivery before it (round 0, which reads the question, since the
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from hilsim.measure.parts import LOSSES, Parts, added, requests_in_parts
 from hilsim.show.table import Table
-from hilsim.sim.trace import Trace
+from hilsim.sim.trace import Trace, TurnRecord
 from hilsim.units import NS_PER_MS
 
 SPENT = tuple(f"{name}_ms" for name in LOSSES)
@@ -23,6 +23,11 @@ REQUESTS = (
 SPANS = (
     "run", "track", "kind", "start_ms", "end_ms", "request", "round", "asked_ms", "done_ms", "rows", "width", "bytes",
     "cached", "position",
+)  # fmt: skip
+INSTANTS = ("wanted", "spoke", *(name.removesuffix("_ns") for name in TurnRecord._fields[4:13]))
+TURNS = (
+    "run", "turn", "passenger", "request", "outcome", *(f"{name}_ms" for name in INSTANTS), "gaps", "gap_ms",
+    "interrupted_ms", "silent_ms", "freed_ms", "heard_tokens",
 )  # fmt: skip
 Row = tuple[str | int, ...]
 
@@ -42,11 +47,32 @@ def spans_table(*runs: Trace | None) -> Table:
     return Table(SPANS, [row for trace in runs if trace is not None for row in span_rows(trace)])
 
 
+def turns_table(*runs: Trace | None) -> Table:
+    """The turns of passengers of each run, by their instants; empty where one was not reached."""
+    return Table(TURNS, [row for trace in runs if trace is not None for row in turn_rows(trace)])
+
+
+def turn_rows(trace: Trace) -> Iterator[Row]:
+    """The turns of one run, in the order in which they ended."""
+    for turn in trace.turns:
+        instants = [reached_ms(getattr(turn, f"{name}_ns")) for name in INSTANTS]
+        gap_ns = sum(end - begin for begin, end in turn.gaps)
+        ends = map(reached_ms, (turn.interrupted_ns, turn.silent_ns, turn.freed_ns))
+        numbers = (trace.policy, turn.number, turn.passenger, turn.request, turn.outcome)
+        yield (*numbers, *instants, len(turn.gaps), exact_ms(gap_ns), *ends, turn.heard_tokens)
+
+
+def reached_ms(instant_ns: int) -> str:
+    """An instant in milliseconds, "" where it was not reached."""
+    return "" if instant_ns < 0 else exact_ms(instant_ns)
+
+
 def span_rows(trace: Trace) -> Iterator[Row]:
-    """The spans of one run, in the order in which they ended."""
-    for track, kind, start_ns, end_ns, request, number, asked_ns, done_ns, *rest in trace.spans:
-        start, end, asked, done = map(exact_ms, (start_ns, end_ns, asked_ns, done_ns))
-        yield (trace.policy, track, kind, start, end, request, number, asked, done, *rest)
+    """The spans of one run, in the order in which they ended; a step of a batch has a row for each of its sessions."""
+    for one in (mine for span in trace.spans for mine in span.each):
+        start, end, asked, done = map(exact_ms, (one.start_ns, one.end_ns, one.asked_ns, one.done_ns))
+        sizes = (one.rows, one.width, one.nbytes, one.cached, one.position)
+        yield (trace.policy, one.track, one.kind, start, end, one.request, one.round, asked, done, *sizes)
 
 
 def round_rows(trace: Trace) -> Iterator[Row]:

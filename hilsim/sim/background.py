@@ -15,7 +15,7 @@ from hilsim.describe.cockpit import BackgroundTask
 from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
 from hilsim.sim.device_slot import Process, RequestTag
-from hilsim.sim.trace import TaskTally
+from hilsim.sim.trace import Sample, TaskTally
 from hilsim.units import NS_PER_S, ns
 
 NO_REQUEST = -1  # what a span of work beside all requests is tagged with
@@ -73,7 +73,7 @@ class Task:
         for number, release_ns in enumerate(self.releases()):
             if release_ns < board.now:
                 tally.released += 1
-                tally.missed += 1
+                self.miss()
                 continue
             if release_ns > board.now:
                 yield board.env.timeout(release_ns - board.now)
@@ -83,9 +83,17 @@ class Task:
             self.begun_ns = -1
             took_ns = board.now - release_ns
             tally.finished += 1
-            tally.missed += took_ns > tally.deadline_ns
+            if took_ns > tally.deadline_ns:
+                self.miss()
             tally.worst_ns = max(tally.worst_ns, took_ns)
             tally.total_ns += took_ns
+
+    def miss(self) -> None:
+        """An execution was late, or skipped."""
+        board, tally = self.board, self.tally
+        tally.missed += 1
+        chip = tally.track.split(".", 1)[0]
+        board.trace.add_sample(Sample(chip, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
         """The run is over: count what an execution under way kept from being released, and that one if late; end it."""

@@ -17,6 +17,7 @@ from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import OutOfMemory
 from hilsim.sampling.noise import JITTER, uniforms
+from hilsim.sim.batches import BatchSlot
 from hilsim.sim.company_slot import CompanySlot
 from hilsim.sim.device_slot import (
     DeviceSlot,
@@ -127,6 +128,10 @@ class Memory:
         self.used_bytes += nbytes
         self.trace.add_level(Level(self.chip, now_ns(self.env), self.used_bytes, what))
 
+    @property
+    def free_bytes(self) -> int:
+        return self.cap_bytes - self.used_bytes
+
     def give_back(self, what: str, nbytes: int) -> None:
         """Free what was taken."""
         self.used_bytes -= nbytes
@@ -177,14 +182,15 @@ class Board:
         trace.tracks = (*reversed(trace.units), *trace.directions)
         self.memories = {}
         self.conversation_bytes: dict[str, int] = {}
+        self.make_room: Callable[[], None] | None = None  # called before a conversation's caches are allocated
         for chip, ledger in ledgers(setup).items():
             memory = self.memories[chip] = Memory(env, chip, ledger.cap_bytes, trace)
-            sessions = setup.scenario.workload.talkers
+            sessions = setup.scenario.sessions
             for item in ledger.items:
                 if item.per_conversation:
                     share = item.bytes // sessions
                     self.conversation_bytes[chip] = self.conversation_bytes.get(chip, 0) + share
-                else:
+                elif not item.while_room:
                     memory.take(item.what, item.bytes)
 
     def turn(self, track: str) -> UnitLock:
@@ -227,12 +233,14 @@ class Board:
         name, track = placed.chip.name, placed.track
         if isinstance(timer, MeasuringTimer):
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
-        if name in self.shared:
-            shared = self.shared[name]
-            made = CompanySlot(self.env, name, track, self.turn(track), timer, self.trace, shared, self.company)
-            made.levels = level_timers(self.setup, placed, timer, self.timers)
-            return made
-        return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
+        if name not in self.shared:
+            return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
+        kind = BatchSlot if placed.batch > 1 else CompanySlot
+        made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
+        made.levels = level_timers(self.setup, placed, timer, self.timers)
+        made.most = placed.batch
+        made.preface = 0 if self.setup.scenario.speech is None else self.setup.scenario.speech.preface_tokens
+        return made
 
     def direction(self, link: Link, way: str) -> Direction:
         """One way over the link."""
@@ -251,6 +259,8 @@ class Board:
 
     def open_conversation(self) -> None:
         """Allocate the caches of one more conversation on every chip."""
+        if self.make_room is not None:
+            self.make_room()
         for chip, nbytes in self.conversation_bytes.items():
             self.memories[chip].take("KV cache of a conversation", nbytes)
 

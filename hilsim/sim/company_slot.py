@@ -13,7 +13,7 @@ from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, U
 from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.place import Company
 from hilsim.sim.shared_chip import Job, SharedChip
-from hilsim.sim.trace import Span, Trace
+from hilsim.sim.trace import Fellow, Span, Trace
 from hilsim.units import NS_PER_S
 
 
@@ -24,6 +24,8 @@ class CompanySlot(DeviceSlot):
     its own priority, and queues again for the rest. Requests of one priority take turns only where changing the graph
     costs nothing: where it does, a runtime runs the whole step. `levels` are the timers by level of the chip.
     """
+
+    most = 1  # sessions whose steps it computes as one
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class CompanySlot(DeviceSlot):
         known = self.timed.get((phase, rows, cached, tree, logits))
         if known is None:
             plain = super().step(phase, rows, cached, tree, logits)
-            known = self.with_bytes(plain, Step(phase, rows, cached, tree=tree, logits=logits))
+            known = self.with_bytes(plain, Step(phase, rows, self.preface + cached, tree=tree, logits=logits))
             self.timed[phase, rows, cached, tree, logits] = known
         return known
 
@@ -68,47 +70,63 @@ class CompanySlot(DeviceSlot):
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
         """Wait for the unit and hold it until the step is done, has to give way, or is interrupted; then the rest.
 
-        Of a cancelled request nothing is done, and what is under way ends with its graph. Every hold is a span; rows
-        count with the one that completes the step.
+        Of a cancelled request nothing is done, and what is under way ends with its graph.
         """
-        request, number = cause
-        cancelled = self.company.cancelled
-        if request in cancelled:
+        if cause.request in self.company.cancelled:
             return
-        priority = self.company.priorities.get(request, USUAL_PRIORITY)
-        kind, rows, cached, width, _, graphs, *_ = step
-        job = Job(
-            self.track, self.unit, kind, cause, partial(self.ns_at, step), step.nbytes,
-            priority=priority, owner=request, ends=step.ends,
+        job = self.job_of(step, cause)
+        while job.done < 1 and not self.cancelled(job):
+            asked = now_ns(self.env)
+            if not self.turn.take():
+                if not (yield from self.turn.wait(job.priority, job.owner)):
+                    return
+                self.waited(cause.request, asked)
+            yield from self.occupy(job, step, asked, position)
+
+    def job_of(self, step: TimedStep, cause: RequestTag) -> Job:
+        """A step as a job of its request."""
+        request = cause.request
+        return Job(
+            self.track, self.unit, step.kind, cause, partial(self.ns_at, step), step.nbytes,
+            priority=self.company.priorities.get(request, USUAL_PRIORITY), owner=request, ends=step.ends,
         )  # fmt: skip
-        turn = self.turn
-        while job.done < 1 and request not in cancelled:
-            asked = start = now_ns(self.env)
-            if not turn.take():
-                if not (yield from turn.wait(priority, request)):
-                    return
-                start = now_ns(self.env)
-                self.queued_ns[request] = self.queued_ns.get(request, 0) + start - asked
-            begun, whole = not self.prepares, True
-            try:
-                if not begun:
-                    asked = yield from self.prepare(graphs, cause, asked)
-                    start, begun = now_ns(self.env), True
-                    graphs = graphs[-1:]  # what is left to change to, where others ran meanwhile
-                if request in cancelled:
-                    begun = False
-                    return
-                self.job, turn.divisible = job, self
-                whole = (yield from self.shared.run(job, briefly=self.gives_way(job))) >= 1
-            finally:  # a step that is interrupted has held the unit as well
-                self.job = turn.divisible = None
-                now = turn.idle_since_ns = now_ns(self.env)
-                if begun:
-                    seen = (rows, width) if whole else (0, 0)
-                    self.trace.add_span(
-                        Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position)
-                    )
-                turn.leave(priority)
+
+    def waited(self, request: int, asked_ns: int) -> None:
+        """A request has got the unit that it waited for."""
+        self.queued_ns[request] = self.queued_ns.get(request, 0) + now_ns(self.env) - asked_ns
+
+    def occupy(self, job: Job, step: TimedStep, asked: int, position: int, fellows: tuple[Fellow, ...] = ()) -> Process:
+        """With the unit held: run a job until it is done, has to give way, or is interrupted; then leave the unit.
+
+        Every hold is a span; rows count with the one that completes the step.
+        """
+        turn, start = self.turn, now_ns(self.env)
+        kind, rows, cached, width, _, graphs, *_ = step
+        request, number = job.cause
+        begun, whole = not self.prepares, True
+        try:
+            if not begun:
+                # Of a step that gave way the last graph is left to change to, where others ran meanwhile.
+                asked = yield from self.prepare(graphs[-1:] if job.done else graphs, job.cause, asked)
+                start, begun = now_ns(self.env), True
+            if self.cancelled(job):
+                begun = False
+                return
+            self.job, turn.divisible = job, self
+            whole = (yield from self.shared.run(job, briefly=self.gives_way(job))) >= 1
+        finally:  # a step that is interrupted has held the unit as well
+            self.job = turn.divisible = None
+            now = turn.idle_since_ns = now_ns(self.env)
+            if begun:
+                seen = (rows, width) if whole else (0, 0)
+                self.trace.add_span(
+                    Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)
+                )
+            turn.leave(job.priority)
+
+    def cancelled(self, job: Job) -> bool:
+        """Whether nothing more is to be done of a job."""
+        return job.owner in self.company.cancelled
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
         return self.shared.run(Job(self.track, self.unit, kind, cause, self.shared.timed(self.unit, took_ns)))
@@ -128,5 +146,5 @@ class CompanySlot(DeviceSlot):
             self.shared.give_way(self.job)
 
     def withdraw(self, owner: Hashable) -> None:
-        if self.job is not None and self.job.owner == owner:
+        if self.job is not None and self.cancelled(self.job):
             self.shared.give_way(self.job)

@@ -6,6 +6,7 @@ from collections.abc import Generator, Hashable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
+from simpy.events import EventPriority
 
 from hilsim.cost.between import FAR, Between, Graph, switching_ns, waking_ns
 from hilsim.cost.step import Phase, Step
@@ -14,11 +15,20 @@ from hilsim.sim.lock import USUAL_PRIORITY, Claim, Lock
 from hilsim.sim.trace import Span, Trace
 
 Process = Generator[simpy.Event, Any, Any]
+LAST = EventPriority(2)  # behind all other events of an instant
 
 
 def now_ns(env: simpy.Environment) -> int:
     """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
     return int(env.now)
+
+
+def behind_all(env: simpy.Environment) -> simpy.Event:
+    """An event that succeeds now, behind everything else that happens at this instant."""
+    event = env.event()
+    event._ok, event._value = True, None
+    env.schedule(event, priority=LAST)
+    return event
 
 
 class RequestTag(NamedTuple):
@@ -81,7 +91,7 @@ class UnitLock(Lock):
         So one of higher priority that asks again at once, as for its next step, goes before them.
         """
         if self.waiting and self.waiting[0].priority > priority:
-            later = self.env.timeout(0)
+            later = behind_all(self.env)
             later.callbacks.append(lambda _: super(UnitLock, self).leave())
         else:
             super().leave()
@@ -138,12 +148,13 @@ class DeviceSlot(Occupant):
         self.chip, self.timer = chip, timer
         self.timed: dict[tuple[Phase, int, int, bool, int | None], TimedStep] = {}
         self.queued_ns: dict[int, int] = {}  # by request: waiting for the unit, until now
+        self.preface = 0  # positions in the cache before every conversation: system prompt, tools, passages
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         """A step of `rows` new positions after `cached` ones (see `Step`); the same always takes the same time."""
         timed = self.timed.get((phase, rows, cached, tree, logits))
         if timed is None:
-            step = Step(phase, rows, cached, tree=tree, logits=logits)
+            step = Step(phase, rows, self.preface + cached, tree=tree, logits=logits)
             graphs = graphs_of(self.timer, step) if self.prepares else ()
             timed = TimedStep(phase.value, rows, cached, self.timer.width(step), self.timer.duration_ns(step), graphs)
             self.timed[phase, rows, cached, tree, logits] = timed

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import simpy
 
 from hilsim.describe.drafting import HeadKind, retained
 from hilsim.sim.device_slot import RequestTag
 from hilsim.sim.trace import Round
+
+
+class Beside(NamedTuple):
+    """Positions known by number alone: `rows` are read with a prompt beside its tokens.
+
+    `missing` of those that stand before every conversation are not in the cache then; below 0, there are more.
+    """
+
+    rows: int = 0
+    missing: int = 0
+
+
+NOTHING_BESIDE = Beside()
 
 
 @dataclass
@@ -41,16 +55,27 @@ class Request:
     finish: str | None = None
     undelivered: dict[int, Round] = field(default_factory=dict)  # rounds that closed before an earlier one
     closed: int = 0
+    delivered: Callable[[Round], None] | None = None  # called as the application gets the tokens of a round
+    target_beside: Beside = NOTHING_BESIDE
+    draft_beside: Beside = NOTHING_BESIDE
+    passages: int = 0  # tokens that the draft's chip is sent beside those of the conversation
+    to_send: int = field(init=False)  # tokens that the target's chip is sent before it reads
     limit: int = field(init=False)  # the length of the conversation at which the answer must stop
     cause: RequestTag = field(init=False)  # tag of spans: the current round
 
     def __post_init__(self) -> None:
         self.cause = RequestTag(self.index, self.rounds)
+        self.to_send = self.prompt_tokens
         self.limit = min(len(self.tokens) + self.max_new_tokens - len(self.answer), self.context)
 
     @property
     def done(self) -> bool:
         return self.finish is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the passenger wants no more of the answer."""
+        return self.finish == "cut"
 
     @property
     def speculates(self) -> bool:

@@ -20,7 +20,7 @@ from hilsim.sampling.proposals import Draft, TokenTree, Verdict
 from hilsim.sim.board import Board, Direction, SharedMemory
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.messages import Messages
-from hilsim.sim.request import Request
+from hilsim.sim.request import Beside, Request
 from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource, TreeSource
 
@@ -102,17 +102,18 @@ class RunContext:
         depth: int = 0,
         single_ns: int = 0,
         distances: tuple[float, ...] = (),
+        delivered_ns: int | None = None,
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
         position, now = len(request.tokens), self.now
-        committed = request.extend(tokens, self.source.ends)
+        committed = () if request.cancelled else request.extend(tokens, self.source.ends)
         emitted = len(committed)
         opened = Round(
             request.index,
             request.rounds,
             start_ns,
             now,
-            now,
+            now if delivered_ns is None else delivered_ns,
             drafted,
             accepted,
             emitted,
@@ -124,10 +125,18 @@ class RunContext:
             depth,
             distances,
         )
+        if request.cancelled:
+            return opened
         request.next_round()
+        if request.delivered is not None and self.delivers_at_once(drafted, accepted):
+            request.delivered(opened)
         if request.watch is not None:
             request.watch(emitted, single_ns)
         return opened
+
+    def delivers_at_once(self, drafted: int, accepted: int) -> bool:
+        """Whether the application has the tokens of a round as soon as the target commits them."""
+        return not self.elsewhere and not self.messages.draft_decides(drafted, accepted)
 
     def judge(
         self, request: Request, start_ns: int, proposed: Draft, verdict: Verdict, cached: int, *, bonus: bool = True
@@ -153,12 +162,19 @@ class RunContext:
         )
 
     def close(self, request: Request, opened: Round, *, delivered_ns: int) -> Round:
-        """Both chips know the verdict, the application has the tokens at `delivered_ns`: add the round to the trace."""
+        """Both chips know the verdict, the application has the tokens at `delivered_ns`: add the round to the trace.
+
+        What a cancelled request would have committed is no round.
+        """
         ended = opened.ended(self.now, delivered_ns)
+        if request.cancelled and not opened.emitted:
+            return ended
         request.undelivered[ended.number] = ended
         while (closed := request.undelivered.pop(request.closed, None)) is not None:
             request.closed += 1
             request.delivered_ns = closed.delivered_ns
+            if request.delivered is not None and not self.delivers_at_once(closed.drafted, closed.accepted):
+                request.delivered(closed)
             self.board.trace.add_round(closed, self.source.text)
         return ended
 
@@ -166,10 +182,18 @@ class RunContext:
 def prefill_target(context: RunContext, request: Request) -> Process:
     """Read what is new of the conversation on the target; its last row is the first token of the answer."""
     if context.elsewhere:
-        yield from context.up.send("prompt", prompt_bytes(request.prompt_tokens), request.cause)
+        yield from context.up.send("prompt", prompt_bytes(request.to_send), request.cause)
     target, cached = context.board.target, request.target_cached
-    yield from target.work(target.step(Phase.PREFILL, len(request.tokens) - cached, cached), request.cause)
+    step = reading(target, Phase.PREFILL, len(request.tokens) - cached, cached, request.target_beside)
+    yield from target.work(step, request.cause)
     request.target_cached = len(request.tokens)
+
+
+def reading(slot: DeviceSlot, phase: Phase, rows: int, cached: int, beside: Beside) -> TimedStep:
+    """A step that reads new rows of a conversation, and what is read beside them."""
+    if not any(beside):
+        return slot.step(phase, rows, cached)
+    return slot.step(phase, rows + beside.rows, cached - beside.missing)._replace(cached=cached)
 
 
 def prefill_draft(context: RunContext, request: Request, states: simpy.Event | None = None) -> Process:
@@ -179,14 +203,16 @@ def prefill_draft(context: RunContext, request: Request, states: simpy.Event | N
     """
     prompt = len(request.tokens)
     if context.application != context.draft.chip:
-        yield from context.down.send("prompt", prompt_bytes(prompt - request.draft_received), request.cause)
+        unknown = prompt - request.draft_received + request.passages
+        yield from context.down.send("prompt", prompt_bytes(unknown), request.cause)
     request.draft_received = prompt
     cached = request.draft_cached
     if states is not None:
         yield states
     if context.head == "medusa":
         return
-    yield from context.draft.work(context.draft.step(Phase.DRAFT_PREFILL, prompt - cached, cached), request.cause)
+    step = reading(context.draft, Phase.DRAFT_PREFILL, prompt - cached, cached, request.draft_beside)
+    yield from context.draft.work(step, request.cause)
     request.draft_cached = prompt
 
 
@@ -205,7 +231,8 @@ def open_both(context: RunContext, request: Request) -> Process:
 
     A draft head reads it after the target, whose hidden states follow that token.
     """
-    start, env, rows = context.now, context.board.env, len(request.tokens) - request.target_cached
+    start, env = context.now, context.board.env
+    rows = len(request.tokens) - min(request.target_cached, request.begins) + request.draft_beside.rows
     token, margin = context.source.next_token(request)
     states = None if context.head is None else env.event()
     reading = env.process(prefill_draft(context, request, states))
@@ -408,5 +435,5 @@ def deliver(
     single_ns: int = 0,
 ) -> Round:
     """Commit tokens to the answer and close the round: the application has them at `delivered_ns` (now by default)."""
-    opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns)
+    opened = context.commit(request, start_ns, tokens, margins, single_ns=single_ns, delivered_ns=delivered_ns)
     return context.close(request, opened, delivered_ns=context.now if delivered_ns is None else delivered_ns)

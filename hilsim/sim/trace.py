@@ -15,6 +15,18 @@ from typing import NamedTuple, Protocol
 from hilsim.errors import ChipLost
 
 
+class Fellow(NamedTuple):
+    """A further session of a batch: what the `Span` of a step says of its first one, of this one."""
+
+    request: int
+    round: int
+    asked_ns: int
+    rows: int
+    width: int
+    cached: int
+    position: int
+
+
 class Span(NamedTuple):
     """One occupation of one resource.
 
@@ -22,7 +34,8 @@ class Span(NamedTuple):
     the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
     token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
-    between passes, and `fault`, of a board.
+    between passes, and `fault`, of a board. A step of a batch is one span: `fellows` are the sessions computed with
+    the first, `rows` and `width` are each one's own.
     """
 
     track: str
@@ -38,6 +51,19 @@ class Span(NamedTuple):
     nbytes: int = 0
     cached: int = 0
     position: int = -1
+    fellows: tuple[Fellow, ...] = ()
+
+    @property
+    def each(self) -> tuple[Span, ...]:
+        """The span as each session of the batch sees it, the first one's first; of most spans, itself alone."""
+        if not self.fellows:
+            return (self,)
+        own = Fellow(self.request, self.round, self.asked_ns, self.rows, self.width, self.cached, self.position)
+        all_of_them = (own, *self.fellows)
+        return tuple(
+            self._replace(**one._asdict(), fellows=all_of_them[:place] + all_of_them[place + 1 :])
+            for place, one in enumerate(all_of_them)
+        )
 
 
 class Round(NamedTuple):
@@ -81,7 +107,7 @@ class RequestRecord(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     clause_tokens: int  # tokens up to the end of the first clause
-    finish: str  # "end", "length" or "context"
+    finish: str  # "end", "length", "context", or "cut" (the passenger interrupted, or gave up)
 
 
 class Level(NamedTuple):
@@ -95,7 +121,7 @@ class Level(NamedTuple):
 
 class Sample(NamedTuple):
     """A quantity of a chip from `at_ns` on: "memory rate" (bytes/s), "power" (W), "speed" (share of the full clock of
-    a unit, named), or "temperature" (degrees Celsius of a node, named).
+    a unit, named), "temperature" (degrees Celsius of a node, named), or "missed" (deadlines of a task, named).
     """
 
     chip: str
@@ -106,10 +132,12 @@ class Sample(NamedTuple):
 
 
 class TurnRecord(NamedTuple):
-    """One spoken turn by its instants in ns; -1 where one was never reached. `request` is -1 where none was made.
+    """One turn of a passenger by its instants in ns; -1 where one was never reached.
 
-    `gaps` are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn
-    `heard_tokens` were heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
+    `request` is -1 where the language model was not asked, or had said nothing yet. Without speech a turn is text: its
+    instants up to `asked_ns` are one, and it has no audio. Of a refused question `spoke_ns` is its arrival. `gaps`
+    are the intervals in which the speech had to wait for more of the answer. Of an interrupted turn `heard_tokens` were
+    heard, the passenger spoke up at `interrupted_ns`, and it was silent from `silent_ns` on.
     """
 
     number: int
@@ -130,6 +158,14 @@ class TurnRecord(NamedTuple):
     silent_ns: int = -1
     heard_tokens: int = -1
     outcome: str = "answered"  # or "interrupted", "refused" (too many wait), "given up" (no audio in time)
+    wanted_ns: int = -1  # the passenger wanted to ask; later turns wait for the end of those before
+    freed_ns: int = -1  # of an interrupted turn: the language model's units are free of it
+
+    @classmethod
+    def unasked(cls, number: int, passenger: str, outcome: str, wanted_ns: int) -> TurnRecord:
+        """A question that was wanted and never asked."""
+        record = cls(number, passenger, -1, wanted_ns, -1, -1, -1, -1, -1, -1, -1, -1, -1)
+        return record._replace(outcome=outcome, wanted_ns=wanted_ns)
 
 
 @dataclass
@@ -248,6 +284,7 @@ class Trace:
     turns: list[TurnRecord] = field(default_factory=list)
     tasks: dict[str, TaskTally] = field(default_factory=dict)  # background, by name
     samples: list[Sample] = field(default_factory=list)
+    exhausted_ns: int = -1  # since when questions of passengers found the workload used up; -1 where none did
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
 
     def add_span(self, span: Span) -> None:

@@ -68,7 +68,11 @@ class RecordedRequest:
 
 
 class TranscriptSource:
-    """`LogitsSource` that looks every token up in a transcript; it needs neither networks nor torch."""
+    """`LogitsSource` that looks every token up in a transcript; it needs neither networks nor torch.
+
+    What was recorded continues whole answers: where a passenger cut one short, the next question follows it all the
+    same, and the rest of it is read with that question.
+    """
 
     by_chance = False
 
@@ -91,6 +95,11 @@ class TranscriptSource:
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
         tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
         standing = reread(self.transcript).get(request)
+        known = self.requests.get(int(self.transcript.index[request]))
+        if known is not None and len(before) < known.asked - len(tokens):
+            # The last answer was cut short, or a question left out: what was recorded in between is read first.
+            shared = agreement(before, known.tokens)
+            return Prompt(shared, list(known.tokens[shared : known.asked]))
         return Prompt(without_end(before, self.ends) if standing is None else standing, tokens)
 
     def draft(self, prefix: Prefix, count: int, after: Sequence[int] = ()) -> Draft:

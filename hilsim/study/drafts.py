@@ -27,7 +27,7 @@ def draft_at(
     if found.setup is None or found.setup.draft is None:
         return found
     setup, draft, scenario = found.setup, found.setup.draft, found.setup.scenario
-    held = role_items(draft, scenario.context_tokens, scenario.workload.talkers)
+    held = role_items(draft, scenario.context_tokens, scenario.sessions)
     return found.adding(
         draft_ms=steps_of(setup, found.length).draft_ms,
         acceptance=found.acceptance,

@@ -16,7 +16,7 @@ from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import check
 from hilsim.describe.catalogue import described, load_chip, load_named
 from hilsim.describe.chip import Chip
-from hilsim.describe.cross_checks import require_simulated
+from hilsim.describe.cross_checks import alone_faults, require_simulated
 from hilsim.describe.link import Link
 from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
@@ -118,13 +118,14 @@ def question_of(
     overrides = with_enough_conversations(file, overrides, conversations)
     base = load_compiled(file, overrides)
     require_simulated(base, "explore")
+    if faults := list(alone_faults(base, "`explore`", "its screening times one conversation after another")):
+        raise InputError(faults)
     check(base, overrides, load_compiled).require()
     if base.scenario.logits.by_chance or base.draft is None:
         found = f"{base.scenario.logits.source} logits" if base.draft is not None else "no draft"
         remedy = "Every draft would be accepted alike. " if base.draft is not None else ""
         remedy = f"{remedy}Studies of such scenarios: python -m hilsim study."
         raise InputError([Fault(str(file), "", found, "a draft and live or recorded logits", remedy)])
-    faults: list[Fault] = []
 
     def attempt(look_up: Callable[[], T]) -> T | None:
         try:

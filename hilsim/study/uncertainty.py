@@ -182,7 +182,12 @@ class AcceptanceReplay:
 
 
 def sampled(setup: Setup, sources: Sources, seed: int) -> Samples | None:
-    """What draws requests anew; None where there is but one cluster of them, or a request without an answer."""
+    """What draws requests anew; None where there is but one cluster of them, or a request without an answer.
+
+    None with company as well: requests that wait for each other are no independent sample.
+    """
+    if setup.scenario.company:
+        return None
     replay = AcceptanceReplay(setup, sources)
     own = replay.requests()
     if own is None or len(own.clusters) < 2:

@@ -18,7 +18,10 @@ from hilsim.places import CODE as PROJECT
 from tests.cost.test_thermal_network import figure, node, thermal
 
 HERE = Path("scenarios/_.yaml")
-WITH_HEAT = ("sa8295p", "drive-orin-x", "agx-orin-64gb", "orin-nano-8gb", "snapdragon-8-elite-gen-5")
+WITH_HEAT = (
+    "sa8295p", "sa8255p", "sa8775p", "iq-9075", "drive-orin-x", "drive-thor", "agx-orin-64gb", "orin-nano-8gb",
+    "orin-nano-super-8gb", "snapdragon-8-elite-gen-5",
+)  # fmt: skip
 
 
 def step(above_c: float, hysteresis_k: float = 2, **effect: Any) -> dict[str, Any]:
@@ -170,3 +173,8 @@ def test_a_memory_rate_clips_what_streams_faster() -> None:
 def at_first_step(chip: Chip, changed: Thermal) -> Chip:
     """A chip, whose file leaves heat out of it, at the first step of another governor."""
     return at_step(chip, changed.governor.steps[0], PROJECT / "chips" / f"{chip.name}.yaml")
+
+
+def test_steps_that_are_shares_hold_in_every_mode_and_unknown_modes_have_no_heat() -> None:
+    assert load_chip("sa8255p@15TOPS", HERE).thermal == load_chip("sa8255p", HERE).thermal
+    assert soc(step(90, mode="30W")).in_mode("50W") is None

@@ -274,6 +274,7 @@ def test_a_bug_in_a_chip_is_not_hidden(tmp_path: Path, wires: dict[str, Sleeping
         ("policy={name: pearl, draft_tokens: 3}", "pearl"),
         ("workload.talkers=2", "one conversation at a time"),
         ("sampling.temperature=0.7", "greedy"),
+        ("sharing={}", "sharing: found sharing; expected none of them for devices"),
     ],
 )
 def test_what_could_not_be_held_against_the_chips_is_refused(change: str, words: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from hilsim.describe.cockpit import STAGES, Budget
@@ -20,10 +21,10 @@ def test_the_stages_of_a_turn_are_those_on_paper_and_add_up_to_the_first_audio()
     assert "reaction" not in times
 
 
-def test_an_interrupted_turn_has_a_reaction_and_no_end_of_its_own():
+def test_an_interrupted_turn_has_a_reaction():
     times = times_of(trip_trace(1, interrupted=(0,)).turns[0])
     assert times["reaction"] == 220 * MS
-    assert "turn" not in times
+    assert "turn" in times
 
 
 def test_a_refused_turn_has_no_first_audio_but_counts_as_over_its_limit():
@@ -133,3 +134,11 @@ def test_background_is_summed_up_by_task():
 
 def test_the_scenario_of_the_trace_loads():
     assert trip_setup().scenario.company
+
+
+def test_an_averaged_course_keeps_its_integral():
+    course = Course((10, 20, 40), (3.0, 1.0, 5.0))
+    edges = np.arange(0, 61, 7)
+    means = course.means(edges)
+    whole = 3.0 * 10 + 1.0 * 20 + 5.0 * (edges[-1] - 40)
+    assert (means * np.diff(edges)).sum() == pytest.approx(whole)

@@ -6,19 +6,20 @@ import io
 import json
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from hilsim.cost.memory import ledgers
-from hilsim.measure.trip import Course
+from hilsim.measure.measures import measured
 from hilsim.show.document import as_json, document
 from hilsim.show.perfetto import trace_events
 from hilsim.show.plots import trip as trip_plot
 from hilsim.show.plots import turns as turns_plot
 from hilsim.show.report import render
+from hilsim.show.tables import turns_table
 from hilsim.show.terminal.company import AVERAGED_NS, Average
 from hilsim.show.terminal.dashboard import Dashboard, snapshot
+from hilsim.show.terminal.plain import PlainLines
 from hilsim.sim.trace import HeatTally
 from tests.trips import FIRST_AUDIO_MS, S, trip_setup, trip_trace
 
@@ -126,7 +127,7 @@ def test_the_report_of_a_trip_fits_and_says_what_broke_the_budget(trip, width):
     assert max(map(len, text.splitlines())) <= width
     flowing = " ".join(text.split())
     assert "The budget is broken: first_clause p90 700 ms of 500 ms; first_audio p90 1.41 s of 1.20 s." in flowing
-    assert "300 ms behind camera" in flowing
+    assert "400 ms its own work, most of it decode, 300 ms behind camera; clock at 80 %." in flowing
     assert "First audio 1.11 s after the end of speech (p90 1.41 s); the budget is broken: " in flowing
     assert "junction 60 to 71 °C, throttled 75 % of the time, clock down to 80 %" in flowing
 
@@ -205,9 +206,31 @@ def test_the_turns_drawn_are_the_usual_the_slowest_and_an_interrupted_one(trip):
     assert chosen[2][1].number == 5
 
 
-def test_an_averaged_course_keeps_its_integral():
-    course = Course((10, 20, 40), (3.0, 1.0, 5.0))
-    edges = np.arange(0, 61, 7)
-    means = trip_plot.averaged(course, edges)
-    whole = 3.0 * 10 + 1.0 * 20 + 5.0 * (edges[-1] - 40)
-    assert (means * np.diff(edges)).sum() == pytest.approx(whole)
+def test_plain_lines_have_a_line_a_turn():
+    text = io.StringIO()
+    with PlainLines(text) as lines:
+        trip_trace(3, interrupted=(1,), refused=(2,), observer=lines)
+    turns = [line for line in text.getvalue().splitlines() if line.startswith("turn ")]
+    assert turns == [
+        "turn 0 of anna | answered, first audio 1.11 s",
+        "turn 1 of ben | interrupted, first audio 1.11 s, reaction 220 ms, 1 gap",
+        "turn 2 of anna | refused",
+    ]
+
+
+def test_turns_are_a_table_of_instants(trip):
+    table = turns_table(trip[1])
+    rows = table.records()
+    assert len(rows) == 12
+    assert (rows[0]["first_audio_ms"], rows[0]["spoken_ms"]) == ("3112.000000", "2000.000000")
+    assert (rows[10]["outcome"], rows[10]["first_audio_ms"]) == ("refused", "")
+
+
+def test_studies_have_measures_of_turns_background_and_heat(trip):
+    setup, trace, _ = trip
+    found = measured(setup, ledgers(setup), trace, trace)
+    assert found["first_audio_ms.p50"] == FIRST_AUDIO_MS
+    assert found["first_audio_ms.p99"] is None  # one of twelve was refused
+    assert found["unheard"] == pytest.approx(1 / 12)
+    assert found["missed"] == pytest.approx(2 / 6600)
+    assert found["gap_ms.mean"] == pytest.approx(150 / 11)

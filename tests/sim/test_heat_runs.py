@@ -9,8 +9,8 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
 from hilsim.errors import ScenarioError
-from hilsim.measure.energy import energy
 from hilsim.measure.metrics import timing
+from hilsim.measure.trip import energies
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from tests.scenes import both, shipped, synthetic
@@ -57,10 +57,9 @@ def test_the_account_of_a_run_is_that_of_its_spans(ambient_c: int) -> None:
     for one in trace.heat.values():
         assert one.stored_j + one.to_ambient_j == pytest.approx(one.drawn_j, rel=1e-6)
         assert sum(one.level_ns) == trace.end_ns
-    account = energy(trace)
-    assert account is not None
-    assert account["per_answer_j"] == pytest.approx(account["drawn_j"] / 6)
-    assert account["of_answers_j"] < account["per_answer_j"]
+    account = energies(trace)["sa8295p"]
+    assert account["per_answer_j"] == pytest.approx(tally.drawn_j / 6)
+    assert account["caused_per_answer_j"] == pytest.approx((tally.drawn_j - tally.joules["", "idle"]) / 6)
 
 
 def test_times_at_a_level_are_the_cost_models_for_the_figures_there() -> None:
@@ -120,5 +119,5 @@ def test_the_digest_knows_the_climate_and_what_it_rests_on() -> None:
 def test_without_a_climate_nothing_of_it_is_in_the_metrics() -> None:
     setup = car()
     trace = simulate(setup, synthetic(setup))
-    assert energy(trace) is None
+    assert energies(trace) == {}
     assert timing(trace, setup.chips, setup.link)["energy_j"] > 0

@@ -18,6 +18,7 @@ import simpy
 from hilsim.cost.between import Between
 from hilsim.cost.step import Phase, Step, passes
 from hilsim.cost.timer import StepTimer, timer_for
+from hilsim.describe.cross_checks import alone_faults
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost, Fault, ScenarioError
@@ -251,7 +252,8 @@ class Devices:
 
 def require_real(setup: Setup) -> None:
     """Refuse what devices cannot execute, or whose tokens could not be checked."""
-    scenario, faults = setup.scenario, []
+    scenario = setup.scenario
+    faults = list(alone_faults(setup, "devices", "they execute one conversation after another, at their own clocks"))
     if scenario.policy.name not in POLICIES:
         expected = f"{', '.join(POLICIES)}, whose target's steps follow from the tokens that it reads"
         faults.append(Fault(setup.file, "policy", scenario.policy.name, expected))

@@ -95,7 +95,7 @@ def strip(trace: Trace, number: int) -> Strip:
         trace,
         next(record for record in trace.requests if record.number == number),
         [closed for closed in trace.rounds if closed.request == number],
-        [span for span in trace.spans if span.request == number],
+        [mine for span in trace.spans for mine in span.each if mine.request == number],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.trip import Course, courses
-from hilsim.measure.turns import by_passenger, times_of
+from hilsim.measure.turns import UNHEARD, by_passenger, times_of
 from hilsim.show.kinds import BAD, DRAFT, GOOD, READING, SPEECH, TARGET
 from hilsim.show.plots.canvas import canvas, plain
 from hilsim.show.plots.timeline import GREY, TEXT
@@ -78,9 +78,10 @@ def temperature(axes: Axes, trace: Trace, setup: Setup) -> None:
             place += 1
         thermal = setup.chips[chip].thermal
         hottest = max(value for course in nodes.values() for value in course.values)
-        for step in () if thermal is None else thermal.governor.steps:
-            if step.above.si <= hottest + 5:
-                axes.axhline(step.above.si, color=first, lw=0.9, ls=":")
+        near = [] if thermal is None else [one for one in thermal.governor.steps if one.above.si <= hottest + 5]
+        for step in near:
+            label = f"{chip} steps down" if step is near[0] else None
+            axes.axhline(step.above.si, color=first, lw=0.9, ls=":", label=label)
     axes.set_ylabel("°C", fontsize=9.5, color=GREY)
 
 
@@ -102,23 +103,12 @@ def memory_rate(axes: Axes, trace: Trace, setup: Setup) -> None:
     """The mean rate through each chip's memory."""
     edges = np.linspace(0, max(1, trace.end_ns), PARTS + 1).astype(np.int64)
     for place, (chip, by_name) in enumerate(courses(trace.samples, "memory rate").items()):
-        means = averaged(by_name[""], edges) / 1e9
+        means = by_name[""].means(edges) / 1e9
         axes.plot(
             edges / NS_PER_S / 60, [*means, means[-1]], drawstyle="steps-post", color=COLOURS[place], lw=1.0, label=chip
         )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("memory, GB/s", fontsize=9.5, color=GREY)
-
-
-def averaged(course: Course, edges: np.ndarray) -> np.ndarray:
-    """The mean of a course between neighbouring edges; 0 before it begins."""
-    starts = np.array(course.starts_ns, dtype=np.float64)
-    values = np.array(course.values)
-    # The integral of the course up to each of its starts; between them it grows in a straight line.
-    total = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(starts))])
-    place = np.clip(np.searchsorted(starts, edges, side="right") - 1, 0, None)
-    until = np.where(edges < starts[0], 0.0, total[place] + values[place] * (edges - starts[place]))
-    return np.asarray(np.diff(until) / np.maximum(1, np.diff(edges)))
 
 
 def latency(axes: Axes, trace: Trace, setup: Setup) -> None:
@@ -131,7 +121,7 @@ def latency(axes: Axes, trace: Trace, setup: Setup) -> None:
         most = max([most, *(wait for _, wait in heard)])
         at = [minutes(turn.spoken_ns) for turn, _ in heard]
         axes.plot(at, [wait for _, wait in heard], "o", ms=4, color=COLOURS[place % len(COLOURS)], label=name)
-    lost = [minutes(turn.spoken_ns) for turn in trace.turns if turn.outcome in ("refused", "given up")]
+    lost = [minutes(turn.spoke_ns) for turn in trace.turns if turn.outcome in UNHEARD]
     if lost:
         axes.plot(lost, [1.1 * most or 1.0] * len(lost), "x", ms=6, color=BAD, label="refused or given up")
     if limit is not None:

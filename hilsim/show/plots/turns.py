@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.turns import STAGE_INSTANTS, times_of
-from hilsim.show.kinds import BAD, GOOD, INK, SPEECH, SPOKEN, STAGE_KINDS, kind_of, lane_order, role_of
+from hilsim.show.kinds import BAD, GOOD, INK, SPEECH, STAGE_KINDS, kind_of, lane_order, role_of
 from hilsim.show.numbers import duration_of_ns
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.plots.timeline import GREY, PALE, TEXT
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH_IN, LANE_IN, HEAD_IN = 14.0, 0.3, 1.2
+WIDTH_IN, LANE_IN, HEAD_IN = 14.0, 0.3, 1.3
 PIXELS = 1100
 EARLIER_S = 2.0  # of the question is drawn at most
+SPOKEN_LANES = {  # of spans that are in no unit's lane
+    "wake_word": "passenger",
+    "end_of_speech": "end of speech",
+    "recognition": "recognition",
+    "synthesis": "synthesis",
+}
 LATER_S = 1.5  # of playback is drawn behind the last thing that happens but playback itself
 OTHERS = "other work there"
 
@@ -46,7 +53,7 @@ def turn_timeline(trace: Trace, setup: Setup) -> Figure:
         wait = duration_of_ns(times_of(turn)["first_audio"])
         axes.set_title(
             f"{title}: turn {turn.number} of {turn.passenger}, first audio after {wait}",
-            loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=34,
+            loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=44,
         )  # fmt: skip
     grid[-1, 0].set_xlabel("seconds after the end of speech", fontsize=9.5, color=GREY, loc="right")
     legend(figure, {span.kind for span in trace.spans})
@@ -84,7 +91,7 @@ def ends_s(turn: TurnRecord) -> tuple[float, float]:
 
 def lanes_of(trace: Trace, setup: Setup, turn: TurnRecord) -> list[str]:
     """The lanes of a turn: its question, its stages with the units of the language model, and playback."""
-    tracks = {span.track for span in trace.spans if span.request == turn.request and span.kind not in SPOKEN}
+    tracks = {span.track for span in trace.spans if span.request == turn.request and span.kind not in SPOKEN_LANES}
     model = [track for track in lane_order(setup, trace.tracks) if track in tracks]
     stages = ["end of speech", "recognition", "prompt", *model]
     return ["passenger", *stages, *([OTHERS] if model else []), "synthesis", "playback"]
@@ -94,31 +101,31 @@ def lay_out(
     axes: Axes, trace: Trace, setup: Setup, turn: TurnRecord, names: Sequence[str], limits: tuple[float, float]
 ) -> None:
     """The lanes of one turn with what happened in each."""
-    least = 1.5 * (limits[1] - limits[0]) / PIXELS
     rows = {name: row for row, name in enumerate(names)}
     for row in rows.values():
         axes.axhspan(row - 0.4, row + 0.4, color=PALE, lw=0, zorder=0)
-
-    def block(name: str, begin_ns: int, end_ns: int, colour: str) -> None:
-        if 0 <= begin_ns < end_ns:
-            width = max(least, (end_ns - begin_ns) / NS_PER_S)
-            axes.barh(rows[name], width, 0.8, seconds(turn, begin_ns), color=colour, zorder=2)
-
-    block("passenger", turn.spoke_ns, turn.spoken_ns, SPEECH)
+    blocks: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)  # by lane and colour
+    blocks["passenger", SPEECH].append((turn.spoke_ns, turn.spoken_ns))
     for stage in ("end_of_speech", "recognition", "prompt"):
         begin, end = (getattr(turn, which) for which in STAGE_INSTANTS[stage])
-        block(stage.replace("_", " "), begin, end, STAGE_KINDS[stage].colour)
-    until = turn.spoken_ns + limits[1] * NS_PER_S
-    others = {name for name in names if name in trace.tracks}
+        blocks[stage.replace("_", " "), STAGE_KINDS[stage].colour].append((begin, end))
+    first, last = (turn.spoken_ns + round(limit * NS_PER_S) for limit in limits)
     for span in trace.spans:
-        if span.end_ns <= turn.spoken_ns or span.start_ns >= until:
+        if span.end_ns <= first or span.start_ns >= last:
             continue
         if span.request == turn.request:
-            lane = "synthesis" if span.kind == "synthesis" else span.track
-            if lane in rows and span.kind not in ("end of speech", "recognition", "wake word"):
-                block(lane, span.start_ns, span.end_ns, kind_of(span.kind).colour)
-        elif OTHERS in rows and span.track in others:
-            block(OTHERS, span.start_ns, span.end_ns, "#8a8a8a")
+            blocks[SPOKEN_LANES.get(span.kind, span.track), kind_of(span.kind).colour].append(
+                (span.start_ns, span.end_ns)
+            )
+        elif span.track in rows:
+            blocks[OTHERS, "#8a8a8a"].append((span.start_ns, span.end_ns))
+    least = 1.5 * (limits[1] - limits[0]) / PIXELS
+    for (name, colour), intervals in blocks.items():
+        reached = [(begin, end) for begin, end in intervals if 0 <= begin < end]
+        seen = 0.0 if name == OTHERS else least  # many short executions of others are no long one
+        bars = [(seconds(turn, begin), max(seen, (end - begin) / NS_PER_S)) for begin, end in reached]
+        if name in rows:
+            axes.broken_barh(bars, (rows[name] - 0.4, 0.8), color=colour, lw=0, zorder=2)
     play(axes, turn, rows["playback"], limits)
     marks(axes, setup, turn, limits)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -157,13 +164,13 @@ def marks(axes: Axes, setup: Setup, turn: TurnRecord, limits: tuple[float, float
         ("first audio", turn.first_audio_ns, GOOD),
         ("speaks up", turn.interrupted_ns, BAD),
     ]
-    taken = [limits[0]] * 3
+    taken = [limits[0]] * len(instants)
     for name, instant, colour in instants:
         if instant < 0:
             continue
         at = seconds(turn, instant)
         axes.plot([at, at], [0, 1], color=colour, lw=1.1, zorder=4, transform=top)
-        line = next((line for line, until in enumerate(taken) if at >= until), 2)
+        line = next((line for line, until in enumerate(taken) if at >= until), 0)
         axes.annotate(
             f"{name} {at:.2f}", (at, 1), (1, 2 + 11 * line), top, "offset points", fontsize=8.5, color=colour,
             annotation_clip=False,
@@ -187,9 +194,8 @@ def legend(figure: Figure, seen: set[str]) -> None:
     """What the colours of the language model's lanes mean, and of speech."""
     from matplotlib.patches import Patch
 
-    model = [
-        name for name in ("prefill", "draft prefill", "draft", "verify", "decode", "switch", "network") if name in seen
-    ]
+    kinds = ("prefill", "draft prefill", "draft", "verify", "decode", "tool call", "switch", "network")
+    model = [name for name in kinds if name in seen]
     handles = [Patch(color=kind_of(name).colour, label=name) for name in model]
     handles += [Patch(color=SPEECH, label="speech"), Patch(fc="white", ec=BAD, hatch="////", label="gap in playback")]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9)

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 from rich.text import Text
 
+from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import STAGES, Budget
 from hilsim.measure.turns import times_of
 from hilsim.show.kinds import BAD, GOOD, STAGE_KINDS, TARGET
@@ -161,11 +162,12 @@ class CockpitLayout(Layout):
     def stages_title(self, width: int) -> str:
         """The first audio at the budget's percentile, and its limit."""
         value, limit = self.tally.company.at_percentile(self.budget)["first_audio"]
-        if value is None:
+        if not self.tally.company.turns:
             return "first audio"
+        found = "never" if value is None else duration(value)
         of = "" if limit is None else f" of {duration(limit)}"
-        title = f"first audio {duration(value)}{of}, p{self.budget.percentile}"
-        return title if len(title) + 6 <= width else f"first audio {duration(value)}"
+        title = f"first audio {found}{of}, p{self.budget.percentile}"
+        return title if len(title) + 6 <= width else f"first audio {found}"
 
     def stages(self, width: int) -> list[Text]:
         """A bar a stage at the budget's percentile, with its limit; then gaps and reaction where there are any."""
@@ -228,7 +230,7 @@ class CockpitLayout(Layout):
         average = self.tally.company.memory.get(chip)
         if average is None:
             return None
-        most, now = self.setup.chips[chip].peak_memory_rate.si, average.until(self.tally.current.now_ns)
+        most, now = capacity(self.setup.chips[chip]), average.until(self.tally.current.now_ns)
         return now / most, f"{now / 1e9:.0f} of {most / 1e9:.0f} GB/s", TARGET
 
     def warmth(self, chip: str) -> tuple[float, str, str] | None:

@@ -113,7 +113,7 @@ class Dashboard:
         self.tally.company.sample(sample)
 
     def turn(self, turn: TurnRecord) -> None:
-        self.tally.company.turn(turn)
+        self.tally.turn(turn)
         self._tick()
 
     def _tick(self) -> None:

@@ -49,7 +49,7 @@ class Layout:
 
     def __init__(self, setup: Setup, ledgers: Mapping[str, Ledger], tally: Tally, console: Console):
         self.setup, self.ledgers, self.tally, self.console = setup, ledgers, tally, console
-        self._wrapped: WeakKeyDictionary[Exchange, tuple[int, list[Text]]] = WeakKeyDictionary()
+        self._wrapped: WeakKeyDictionary[Exchange, tuple[tuple[int, str], list[Text]]] = WeakKeyDictionary()
 
     def on(self, console: Console) -> Layout:
         """The same view for another console."""
@@ -127,7 +127,7 @@ class Layout:
     def wrapped(self, exchange: Exchange, width: int) -> list[Text]:
         """One exchange as lines with a name in front; cached once the answer is over."""
         known = self._wrapped.get(exchange)
-        if known is not None and known[0] == width:
+        if known is not None and known[0] == (width, exchange.passenger):
             return known[1]
         alone = self.tally.current.policy == "target_only"
         answer = Text()
@@ -141,7 +141,8 @@ class Layout:
         elif width >= 60:
             answer.append(f"  {duration_of_ns(exchange.finished_ns - exchange.arrived_ns)}", FRAME)
         lines: list[Text] = []
-        names = ("passenger ", "assistant ") if width >= 40 else ("you ", "car ")
+        named = f"{shortened(clean(exchange.passenger), 9) or 'passenger':<10}"
+        names = (named, "assistant ") if width >= 40 else ("you ", "car ")
         for name, message in zip(names, (Text(clean(exchange.user)), answer), strict=True):
             if not message.plain.strip():
                 continue
@@ -150,7 +151,7 @@ class Layout:
                 part.rstrip()
                 lines.append(Text.assemble((name if row == 0 else " " * len(name), "bold" if row == 0 else ""), part))
         if exchange.finished_ns is not None:
-            self._wrapped[exchange] = width, lines
+            self._wrapped[exchange] = (width, exchange.passenger), lines
         return lines
 
     def column(self, width: int, height: int) -> list[Text]:
@@ -277,14 +278,14 @@ class Layout:
         for name, kind in KINDS.items():
             if kind.message or (self.tally.expected == 1 and name not in ("prefill", "decode")):
                 continue
-            if name in SPOKEN and self.setup.scenario.speech is None:
+            if name in SPOKEN and name not in self.tally.kinds:
                 continue
             if name == "fault" and not self.setup.backends:  # only boards have them
                 continue
             if name in ("wake", "switch") and not any(between_of(part.unit).costs for part in self.setup.parts):
                 continue
             mark = ("█", kind.colour) if self.colour else (kind.letter, "")
-            line.append_text(Text.assemble(mark, (f" {name}  ", FRAME)))
+            line.append_text(Text.assemble(mark, (f" {name.replace('_', ' ')}  ", FRAME)))
         if self.tally.expected == 2 and self.setup.link is not None:
             line.append_text(Text.assemble(("▸", DRAFT), (" drafts  ", FRAME), ("◂", TARGET), (" verdict", FRAME)))
         return line

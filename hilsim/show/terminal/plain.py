@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TextIO
 
 from hilsim.measure.formulas import tokens_a_round
+from hilsim.measure.turns import times_of
 from hilsim.show.numbers import clean, counted, duration_of_ns
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
 
@@ -65,7 +66,14 @@ class PlainLines:
         pass
 
     def turn(self, turn: TurnRecord) -> None:
-        pass
+        times, figures = times_of(turn), [turn.outcome]
+        for name in ("first_audio", "reaction"):
+            if name in times:
+                figures.append(f"{name.replace('_', ' ')} {duration_of_ns(times[name])}")
+        if turn.gaps:
+            figures.append(counted(len(turn.gaps), "gap"))
+        who = clean(turn.passenger) or "the passenger"
+        self._write(f"turn {turn.number} of {who} | {', '.join(figures)}")
 
     def _write(self, line: str) -> None:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"

@@ -12,7 +12,7 @@ from hilsim.describe.setup import Setup
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
 from hilsim.show.terminal.company import Company
-from hilsim.sim.trace import RequestRecord, Round, Span
+from hilsim.sim.trace import RequestRecord, Round, Span, TurnRecord
 from hilsim.units import NS_PER_S
 
 TextOf = Callable[[Sequence[int]], str]
@@ -30,6 +30,7 @@ class Exchange:
     rounds: list[tuple[Round, str]] = field(default_factory=list)
     tokens: int = 0
     finished_ns: int | None = None
+    passenger: str = ""  # who asked, once the turn is over
 
     def delivered_ns(self, tokens: int) -> int | None:
         """When so many tokens had been delivered."""
@@ -103,6 +104,7 @@ class Tally:
         self.open: dict[int, Exchange] = {}
         self.spans: dict[str, deque[Span]] = {}
         self.company = Company.of(setup)
+        self.kinds: set[str] = set()  # of spans, over all runs
 
     @property
     def current(self) -> Pass:
@@ -139,6 +141,7 @@ class Tally:
         busy, latest = now.busy_ns, now.now_ns
         for span in spans:
             track, end = span.track, span.end_ns
+            self.kinds.add(span.kind)
             self.spans[track].append(span)
             busy[track] = busy.get(track, 0) + end - span.start_ns
             latest = max(latest, end)
@@ -189,14 +192,31 @@ class Tally:
         exchange = self.open.pop(record.number, None)
         clause = record.finished_ns
         if exchange is not None:
-            exchange.finished_ns = record.finished_ns
             delivered = exchange.delivered_ns(record.clause_tokens)
             clause = record.finished_ns if delivered is None else delivered
         arrived = record.arrived_ns
         now.outcomes[record.number] = RequestTimes(record.finished_ns - arrived, clause - arrived, record.output_tokens)
-        now.now_ns = max(now.now_ns, record.finished_ns)
+        self.end(exchange, record.finished_ns)
+
+    def turn(self, turn: TurnRecord) -> None:
+        """A spoken turn is over; one that was given up before its answer began ends here."""
+        self.company.turn(turn)
+        for number, exchange in list(self.open.items()):
+            if turn.request < 0 and not exchange.tokens and exchange.arrived_ns == turn.asked_ns:
+                self.end(self.open.pop(number), max(self.current.now_ns, turn.asked_ns))
+                exchange.passenger = turn.passenger
+        for exchange in reversed(self.exchanges):
+            if exchange.arrived_ns == turn.asked_ns and exchange.finished_ns is not None:
+                exchange.passenger = turn.passenger
+
+    def end(self, exchange: Exchange | None, at_ns: int) -> None:
+        """An answer is over."""
+        now = self.current
+        if exchange is not None:
+            exchange.finished_ns = at_ns
+        now.now_ns = max(now.now_ns, at_ns)
         if not self.open and now.answering_since is not None:
-            now.answering_ns += record.finished_ns - now.answering_since
+            now.answering_ns += at_ns - now.answering_since
             now.answering_since = None
 
     @property
