@@ -27,7 +27,7 @@ def start_background(board: Board) -> list[Task]:
     """Begin all background tasks of the scenario, in its order."""
     tasks = [Task(board, task) for task in board.setup.scenario.background]
     for task in tasks:
-        board.env.process(task.run())
+        board.env.process(task.process)
     return tasks
 
 
@@ -55,6 +55,7 @@ class Task:
         self.tally = TaskTally(task.name, track, self.period_ns, ns(deadline_ms / 1000))
         board.trace.tasks[task.name] = self.tally
         self.begun_ns = -1  # the release of the execution under way
+        self.process = self.run()
 
     def releases(self) -> Iterator[int]:
         """The instants at which the task is released."""
@@ -95,7 +96,7 @@ class Task:
         board.trace.add_sample(Sample(chip, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
-        """The run is over: count what was released during an execution under way, and that one if it is late."""
+        """The run is over: count what an execution under way kept from being released, and that one if late; end it."""
         now, tally = self.board.now, self.tally
         if self.begun_ns >= 0:
             tally.missed += now - self.begun_ns > tally.deadline_ns
@@ -105,3 +106,4 @@ class Task:
                 if number >= tally.released:
                     tally.released += 1
                     tally.missed += 1
+        self.process.close()
