@@ -121,6 +121,17 @@ class Synthesis(Stage):
     first_share: float = Field(default=0.3, ge=0, le=1)
 
 
+class Swap(Record):
+    """A stage whose network and the target do not fit together: whichever is needed is loaded in place of the other.
+
+    `megabytes` is the size of the network. Both come from flash at the chip's `flash_rate`, or at `flash_mb_per_s`.
+    """
+
+    stage: Literal["recognition", "synthesis"]
+    megabytes: float = Field(gt=0, le=1e7)
+    flash_mb_per_s: float | None = Field(default=None, gt=0, le=1e6)
+
+
 class Playback(Record):
     """How fast people and the assistant speak; words are counted in the text, or as `tokens_per_word` of its tokens."""
 
@@ -166,6 +177,7 @@ class Speech(Record):
     tools: Tools | None = None
     synthesis: Synthesis = Synthesis()
     playback: Playback = Playback()
+    swap: Swap | None = None
     barge_in: BargeIn | None = None
     budget: Budget = Budget()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Speech
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Speech, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
@@ -48,6 +48,8 @@ def cockpit_faults(
     yield from preface_faults(scenario, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
         yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
+    if scenario.speech.swap is not None:
+        yield from swap_faults(scenario.speech, scenario.speech.swap, target, file)
     if scenario.speech.barge_in is not None:
         yield from barge_in_faults(scenario.speech.barge_in, turns, file)
 
@@ -168,6 +170,17 @@ def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
         )
         expected = f"fewer than context_tokens ({scenario.context_tokens})"
         yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
+
+
+def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterator[Fault]:
+    """A network that is swapped with the target and is not on its chip, or comes from a flash of unknown rate."""
+    chip = getattr(speech, swap.stage).chip
+    if chip != target.chip.name:
+        found = f"{swap.stage}, on {chip}"
+        yield Fault(file, "speech.swap.stage", found, f"a stage on {target.chip.name}, as the target is")
+    if swap.flash_mb_per_s is None and target.chip.flash_rate is None:
+        found = f"no flash_mb_per_s, and {target.chip.name} has no flash_rate"
+        yield Fault(file, "speech.swap", found, "a rate at which models are loaded", "Add flash_mb_per_s.")
 
 
 def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:
