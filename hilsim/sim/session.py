@@ -104,8 +104,6 @@ class Session:
     def carry_over(self, request: Request) -> None:
         """Take over what the caches hold; a question that was cancelled unread leaves them as they were."""
         if not request.rounds:
-            last = len(self.tokens) - request.prompt_tokens
-            self.target_cached, self.draft_cached = min(self.target_cached, last), min(self.draft_cached, last)
             return
         self.target_cached, self.draft_cached = request.target_cached, request.draft_cached
         self.draft_received = request.draft_received
@@ -125,11 +123,12 @@ class Session:
 
         `lost`: the caches hold nothing any more, nor does the kept prefix.
         """
-        length = len(self.tokens) - len(request.answer) + heard
+        length, begins = len(self.tokens) - len(request.answer) + heard, request.begins
         del self.tokens[length:]
-        self.target_cached = 0 if lost else min(self.target_cached, length)
-        self.draft_cached = 0 if lost else min(self.draft_cached, length)
-        self.draft_received = min(self.draft_received, length)
+        read = length if request.rounds else begins  # a question that was cancelled before an answer is unread
+        self.target_cached = 0 if lost else min(self.target_cached, read)
+        self.draft_cached = 0 if lost else min(self.draft_cached, read)
+        self.draft_received = min(self.draft_received, read)
         if lost and self.preface is not None:
             self.begun = False
             self.preface.drop()

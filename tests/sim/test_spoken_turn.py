@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.cost.memory import ledgers
+from hilsim.cost.start_up import flash_bytes, swap_loads
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
+from hilsim.errors import ScenarioError
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
+from hilsim.units import ns
 from tests.scenes import MS, milliseconds, shipped, synthetic, table_setup
 
 # Questions of 10 tokens at 2 a second are 5 s long; answers are read in 100 ms and said by the target at 50 ms a token.
@@ -201,3 +205,48 @@ def test_a_cold_start_holds_the_first_answer_up(tmp_path: Path) -> None:
     assert first[0].asked_ns == first[1].asked_ns == 5000 * MS
     assert first[1].first_token_ns == 9600 * MS
     assert [turn.first_token_ns - turn.asked_ns for turn in second] == [100 * MS] * 2
+
+
+def test_models_that_do_not_fit_together_are_loaded_in_turn(tmp_path: Path) -> None:
+    plain = "end_of_speech: {wait_ms: 0}, synthesis: {fixed_ms: 0, real_time_factor: 0}"
+    hearing = "recognition: {unit: any, streaming: false, real_time_factor: 0.1}"
+    speech = (
+        f"speech={{{PLAYBACK}, {plain}, {hearing}, swap: {{stage: recognition, megabytes: 300, flash_mb_per_s: %s}}}}"
+    )
+    setup = table_setup(tmp_path, *ALONE, "workload.requests=2", speech % 1000)
+    loads = swap_loads(setup, setup.scenario.speech.swap)
+    target_ns = ns(flash_bytes(setup.target) / 1e9)
+    assert loads == {"recognition": (300 * MS, 300_000_000), "target": (target_ns, flash_bytes(setup.target))}
+    trace = run(setup)
+    for turn in trace.turns:
+        assert turn.recognised_ns == turn.spoken_ns + (300 + 500) * MS
+        assert turn.first_token_ns == turn.asked_ns + target_ns + 100 * MS
+    assert [span.kind for span in trace.spans if span.kind in ("load", "recognition", "prefill")] == [
+        "load", "recognition", "load", "prefill",
+    ] * 2  # fmt: skip
+    (beyond,) = (item.bytes for item in ledgers(setup)["paper-target"].items if item.what.startswith("recognition"))
+    assert beyond == 300_000_000 - flash_bytes(setup.target)  # it lies in the target's place
+
+
+def test_a_swap_waits_until_the_other_model_is_not_in_use(tmp_path: Path) -> None:
+    plain = "end_of_speech: {wait_ms: 0}, synthesis: {fixed_ms: 0, real_time_factor: 0}"
+    hearing = "recognition: {streaming: false, real_time_factor: 0.1}"
+    speech = (
+        f"speech={{{PLAYBACK}, {plain}, {hearing}, swap: {{stage: recognition, megabytes: 300, flash_mb_per_s: 1e6}}}}"
+    )
+    asks = (
+        "passengers=[{name: a, arrivals: {kind: times, at_s: [0]}}, {name: b, arrivals: {kind: times, at_s: [0.65]}}]"
+    )
+    setup = table_setup(tmp_path, *ALONE, "workload.requests=2", speech, asks)
+    first, second = run(setup).turns[:2]
+    if first.passenger != "a":
+        first, second = second, first
+    # The second is heard once the first has been answered, though its question ends during that answer.
+    assert first.asked_ns < second.spoken_ns < first.finished_ns
+    assert second.recognised_ns >= first.finished_ns + 500 * MS
+    assert second.outcome == "answered"
+
+
+def test_a_swap_without_a_flash_rate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="flash_rate"):
+        table_setup(tmp_path, "speech={swap: {stage: recognition, megabytes: 300}}")
