@@ -88,8 +88,12 @@ def curves(
     """
     measure = f"first_audio_ms.p{options.percentile}"
     places = list(dict.fromkeys(float(point.place[across]) for point in points))
-    lines = {f"{by} {value}": [one for one in points if one.place[by] == value]
-             for value in dict.fromkeys(point.place[by] for point in points)}  # fmt: skip
+    lines = {
+        f"{by} {value:g}" if isinstance(value, float) else f"{by} {value}": [
+            one for one in points if one.place[by] == value
+        ]
+        for value in dict.fromkeys(point.place[by] for point in points)
+    }
     series = {name: [one.number(measure) for one in line] for name, line in lines.items()}
     cells = [[f"{place:g}", *row] for place, *row in zip(places, *series.values(), strict=True)]
     sentences = []

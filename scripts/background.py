@@ -4,8 +4,9 @@
 python scripts/background.py [SCENARIO] [--set PATH=VALUE]... [--streams 0,10,20,30,40,50] [--gmacs 0,1,4]
                              [--limit 1000] [--percentile 50] [--plot FILE] [--csv FILE]
 
-Beside the scenario's own background a stream of so many GB/s goes through the memory of the target's chip, and a
-network of so many 10^9 multiply-accumulates runs on the target's unit 30 times a second, before the assistant.
+Beside the scenario's own background a stream of so many GB/s goes through the memory of the target's chip, which serves
+it first, as cameras and displays cannot wait; a network of so many 10^9 multiply-accumulates runs on the target's unit
+30 times a second, before the assistant.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hilsim.study.trips import listed, load_trip, trip_at
 from scripts.arguments import asked, curves, numbers, question
 
 PERIOD_MS = 33.3
+FIRST = 100.0  # weight of the stream in the memory
 PARAMETERS_M = 4.0  # by 10^9 multiply-accumulates, as of a MobileNet: assumed
 
 
@@ -47,7 +49,7 @@ def beside(setup: Setup, stream: float, gmacs: float) -> str:
     """The scenario's background with a stream and a network more, as a value of --set."""
     more: list[Any] = []
     if stream:
-        more.append({"name": "more_stream", "period_ms": PERIOD_MS, "gigabytes_per_s": stream})
+        more.append({"name": "more_stream", "period_ms": PERIOD_MS, "weight": FIRST, "gigabytes_per_s": stream})
     if gmacs:
         shape = {"gmacs": gmacs, "parameters_m": PARAMETERS_M * gmacs}
         place = {"unit": setup.target.unit_name, "period_ms": PERIOD_MS}

@@ -227,7 +227,7 @@ Arrivals = Annotated[Poisson | AtTimes | Pauses, Field(discriminator="kind")]
 
 
 class Passenger(Record):
-    """Somebody who asks. Of those who wait for a unit, the lowest `priority` goes first.
+    """One who asks. Of those who wait for a unit, the lowest `priority` goes first.
 
     A question is refused where `queue_limit` of them wait already, and given up without first audio in `patience_s`.
     """

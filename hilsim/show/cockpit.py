@@ -12,7 +12,7 @@ from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
-from hilsim.measure.fairness import Share, fairness, shares
+from hilsim.measure.fairness import Share, fairness, shares, utilisation
 from hilsim.measure.trip import background, clocks, energies, memory_rates, temperatures, windows
 from hilsim.measure.turns import (
     Breach,
@@ -42,6 +42,8 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["passengers"] = passengers(trace)
         if (index := fairness(shares(trace))) is not None:
             found["turns"]["fairness"] = index
+        if trace.spans:
+            found["turns"]["utilisation"] = utilisation(trace)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
     if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):

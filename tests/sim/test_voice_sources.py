@@ -78,7 +78,7 @@ def recognised(speakers: int, where: str = "", *overrides: str) -> list[float]:
 
 
 def test_recognition_beside_a_language_model_on_one_unit_is_slower() -> None:
-    """Predicted: recognition on the GPU waits for the step under way, 66 ms. Measured after a short answer: 1.4 times."""
+    """Predicted: recognition on the GPU waits for the step under way, 66 ms. Measured: 1.4 times."""
     alone, beside = recognised(1, ", unit: gpu"), recognised(2, ", unit: gpu")
     assert alone == pytest.approx([ALONE_MS] * len(alone), rel=1e-6)
     slow = float(np.percentile(beside, 90))
@@ -87,7 +87,7 @@ def test_recognition_beside_a_language_model_on_one_unit_is_slower() -> None:
 
 
 def test_the_memory_alone_does_not_slow_it_where_it_suffices_for_both() -> None:
-    """18 GB/s of recognition and 37 of a llama.cpp step are less than 102; beside 90 more that go first they are not."""
+    """18 GB/s of recognition and 37 of a llama.cpp step are less than 102; not so beside 90 that go first."""
     assert max(recognised(2)) == pytest.approx(ALONE_MS, rel=1e-6)
     beside = "background=[{name: other, period_ms: 100, gigabytes_per_s: 90, weight: 8}]"
     assert max(recognised(2, "", beside)) > 1.1 * ALONE_MS
