@@ -2,8 +2,9 @@
 
 Rounds a second in replay, where logits come from a transcript and nothing but events is left: of `sync` at four draft
 lengths, `async` and `pearl`, with every span kept; after `unkept`, where nothing is. `of_bare` is the share of what
-bare SimPy does: as many holds of a `simpy.Resource` and as many delays a round, and nothing else. Seconds are those of
-this process alone, as other work on the machine would be counted otherwise.
+bare SimPy does: as many holds of a `simpy.Resource` and as many delays a round, and nothing else. `company` is
+`sync_5` with two sessions that take turns, and a driver monitor, cameras and drawing that share units and memories.
+Seconds are those of this process alone, as other work on the machine would be counted otherwise.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ POLICIES = {
     "async": "{name: async}",
     "pearl": "{name: pearl, draft_tokens: 5}",
 }
+COMPANY = (
+    "workload.talkers=2",
+    "background=[{name: monitor, chip: sa8295p, unit: npu, period_ms: 33.3, jitter_ms: 2, work: {ms: 2, megabytes: 8}},"
+    " {name: cameras, chip: drive-orin-x, period_ms: 33.3, gigabytes_per_s: 60, duty: 0.5},"
+    " {name: drawing, chip: drive-orin-x, unit: gpu, period_ms: 16.7, work: {ms: 2, megabytes: 100}}]",
+)
 TIMES = 24  # the scenario's four conversations, over and over
 REPEATS = 5
 
@@ -90,9 +97,10 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         talk, file = recorded(load_setup(SCENARIO), 16), Path(folder) / "talk.npz"
         save(talk, file)
-        for name, policy in POLICIES.items():
+        runs = {name: (policy, ()) for name, policy in POLICIES.items()}
+        for name, (policy, company) in (runs | {"company": (POLICIES["sync_5"], COMPANY)}).items():
             logits = f"logits={{source: transcript, file: {file}}}"
-            once = load_setup(SCENARIO, [logits, f"policy={policy}"])
+            once = load_setup(SCENARIO, [logits, f"policy={policy}", *company])
             assert once.target.stand_in is not None
             spoken = longer(talk, TIMES, sum(map(len, turns_of(once))))
             setup = replace(once, conversations=once.conversations * TIMES)

@@ -244,10 +244,12 @@ class BackgroundTask(Record):
 
     A stream moves `gigabytes_per_s` for the share `duty` of each period and occupies no unit. `deadline_ms` counts from
     the release, the period where it is not given; a release while the last is unfinished is skipped and counts as
-    missed. `weight` is its part of a memory that does not suffice for all.
+    missed. `weight` is its part of a memory that does not suffice for all. One that comes `after` another is released
+    as each execution of that one ends: its period is the other's.
     """
 
     name: Name
+    after: Name | None = None
     chip: Spelling | None = None
     unit: str | None = None
     period_ms: float = Field(gt=0, le=1e7)
@@ -270,6 +272,8 @@ class BackgroundTask(Record):
             )
         if self.jitter_ms >= self.period_ms:
             raise Misfit(f"jitter_ms {self.jitter_ms:g} of a period of {self.period_ms:g} ms", "less than the period")
+        if self.after is not None and self.jitter_ms:
+            raise Misfit(f"jitter_ms {self.jitter_ms:g} after {self.after}", "none: it is released as that one ends")
         return self
 
 

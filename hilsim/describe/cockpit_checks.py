@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BargeIn, Speech, Swap
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Speech, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
 from hilsim.describe.figure import FACTORS
 from hilsim.describe.link import Link
+from hilsim.describe.names import key_hint
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedLink, link_between
 from hilsim.errors import Fault
@@ -82,6 +83,7 @@ def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterato
         if name in taken:
             found = f"{name!r}, the name of a unit, a stage or a network"
             yield Fault(file, f"background[{index}].name", found, "a name of its own")
+    yield from order_faults({task.name: task for task in scenario.background}, scenario, file)
     for chip in chips:
         streams = [task for task in scenario.background if task.chip == chip.name and task.gigabytes_per_s is not None]
         asked = sum((task.gigabytes_per_s or 0.0) * task.duty for task in streams) * FACTORS["GB/s"]
@@ -90,6 +92,29 @@ def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterato
             found = f"streams of {asked / 1e9:.4g} GB/s on {chip.name}, a utilisation of {asked / most.si:.2f}"
             expected = f"less than its memory rate, {most.value:g} {most.unit}"
             yield Fault(file, "background", found, expected, "Lower gigabytes_per_s or duty.")
+
+
+def order_faults(tasks: Mapping[str, BackgroundTask], scenario: Scenario, file: str) -> Iterator[Fault]:
+    """Tasks after others that do not exist, that have another period, or that come after them in turn."""
+    told: set[str] = set()
+    for index, task in enumerate(scenario.background):
+        if task.after is None:
+            continue
+        place = f"background[{index}]"
+        if (before := tasks.get(task.after)) is None:
+            known = ", ".join(tasks)
+            yield Fault(file, f"{place}.after", repr(task.after), f"a task: {known}", key_hint(task.after, tasks))
+            continue
+        if task.period_ms != before.period_ms:
+            found = f"{task.period_ms:g}, after {before.name} every {before.period_ms:g} ms"
+            yield Fault(file, f"{place}.period_ms", found, "the same period")
+        way = [task.name]
+        while (last := tasks.get(way[-1])) is not None and last.after is not None and last.after not in way:
+            way.append(last.after)
+        if last is not None and last.after == task.name and task.name not in told:
+            told.update(way)
+            found = f"a cycle, {' after '.join([*way, task.name])}"
+            yield Fault(file, f"{place}.after", found, "a first task, which comes after no other")
 
 
 def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int, file: str) -> Iterator[Fault]:

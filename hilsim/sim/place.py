@@ -77,7 +77,7 @@ class Place(Occupant):
             yield from self.spend(kind, took_ns, cause, nbytes, requester)
         finally:
             now = self.turn.idle_since_ns = now_ns(self.env)
-            if begun:
+            if begun and (now > start or not took_ns):  # the end of a run may cut it off as it begins
                 self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked, now, 1, 1))
             self.turn.leave(priority)
 

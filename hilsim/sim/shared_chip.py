@@ -14,7 +14,6 @@ from math import ceil, inf
 
 import simpy
 
-from hilsim.cost.between import FAR
 from hilsim.cost.sharing import capacity, fair_rates
 from hilsim.describe.chip import Chip
 from hilsim.describe.scenario import Scenario
@@ -34,30 +33,21 @@ def weights_on(scenario: Scenario, chip: Chip) -> dict[str, float]:
     return tasks | given | units
 
 
-class Ending(simpy.Event):
-    """The end of a job, at an instant that moves: those who wait go on when it is `reached`, at once."""
-
-    def __init__(self, env: simpy.Environment):
-        super().__init__(env)
-        self._ok, self._value = True, None
-
-    def reached(self) -> None:
-        """Resume those who wait."""
-        callbacks, self.callbacks = self.callbacks, None  # type: ignore[assignment]
-        for callback in callbacks:
-            callback(self)
-
-
 class Job:
     """Something that runs: `ns_at` a level of the chip at full speed, in which `nbytes` move through the memory.
 
     `requester` is the unit or task whose weight counts, `ends` are the shares of the job at which it may give way.
     """
 
-    __slots__ = (
-        "at_ns", "cause", "done", "ending", "ends", "full_ns", "kind", "nbytes", "ns_at", "owner", "priority", "rate",
-        "requester", "since_ns", "stretched_ns", "track", "until", "weight",
-    )  # fmt: skip
+    done = 0.0  # the share that was done at `since_ns`
+    until = 1.0  # the share at which it ends, or gives way
+    weight = 1.0
+    rate = demand = 0.0  # bytes/s: what it is given, and what it would take at full speed
+    full_ns = 0  # the whole job at full speed, at the present level
+    stretched_ns: float = 0  # the whole job at its present rate; 0 before it has one
+    since_ns = at_ns = 0  # when its speed was set, and when it ends with that
+    ending: simpy.Event | None = None  # what its process waits for
+    ending_ns = woken_ns = 0  # when that happens by itself, and by the first alarm
 
     def __init__(
         self,
@@ -74,21 +64,12 @@ class Job:
     ):
         self.track, self.requester, self.kind, self.cause = track, requester, kind, cause
         self.ns_at, self.nbytes, self.priority, self.owner, self.ends = ns_at, nbytes, priority, owner, ends
-        self.weight = 1.0
-        self.done = 0.0  # the share that was done at `since_ns`
-        self.until = 1.0  # the share at which it ends, or gives way
-        self.rate = 0.0  # bytes/s that it is given
-        self.full_ns = 0  # the whole job at full speed, at the present level
-        self.stretched_ns: float = 0  # the whole job at its present rate
-        self.since_ns = self.at_ns = 0  # when its speed was set, and when it ends with that
-        self.ending: Ending | None = None
 
-    @property
-    def demand(self) -> float:
-        """Bytes/s that it would take at full speed."""
-        if self.full_ns:
-            return self.nbytes * NS_PER_S / self.full_ns
-        return inf if self.nbytes else 0.0
+    def at_level(self, level: int) -> None:
+        """Take up the time at a level; its speed is to be set anew."""
+        full_ns = self.full_ns = self.ns_at(level)
+        self.demand = self.nbytes * NS_PER_S / full_ns if full_ns else inf if self.nbytes else 0.0
+        self.stretched_ns = 0
 
     def done_at(self, now: int) -> float:
         """The share that is done."""
@@ -98,6 +79,16 @@ class Job:
         """The first boundary after so much is done."""
         done += HAIR_NS / max(self.full_ns, 1)
         return next((end for end in self.ends if end > done), 1.0)
+
+    def settle(self, now: int) -> None:
+        """Count what was done at the speed until now."""
+        if now > self.since_ns and self.stretched_ns:
+            self.done = min(self.until, self.done_at(now))
+            self.since_ns = now
+
+    def foresee(self) -> None:
+        """The instant at which it ends at its present speed."""
+        self.at_ns = self.since_ns + ceil((self.until - self.done) * self.stretched_ns - HAIR_NS)
 
 
 class SharedChip:
@@ -114,19 +105,20 @@ class SharedChip:
         self.stretches: dict[str, tuple[float, ...]] = {}
         self.running: list[Job] = []
         self.listeners: list[Callable[[], None]] = []
-        self.armed_ns = FAR  # the earliest alarm that is set
+        self.scarce = False  # whether jobs want more than there is
         self.sampling = trace.keep or trace.observer is not None
         self.changed_ns, self.shown = 0, 0.0  # since when the memory's rate is what it is, and the last one shown
 
     @property
     def capacity(self) -> float:
         """Bytes/s that the memory gives at the present level."""
-        return self.capacities[min(self.level, len(self.capacities) - 1)]
+        capacities = self.capacities
+        return capacities[self.level if self.level < len(capacities) else -1]
 
     @property
     def rate(self) -> float:
         """Bytes/s that move."""
-        return sum(job.rate for job in self.running)
+        return sum([job.rate for job in self.running])
 
     def timed(self, unit: str, took_ns: int) -> Callable[[int], int]:
         """By level, the nanoseconds of work on a unit that takes so many at level 0."""
@@ -142,48 +134,66 @@ class SharedChip:
 
         One that runs `briefly` gives way at its next boundary. An interrupted one stops and frees its part.
         """
-        self.notify()
+        env, now = self.env, now_ns(self.env)
+        self.notify(now)
+        job.at_level(self.level)
         job.weight = self.weights.get(job.requester, 1.0)
-        job.since_ns = now_ns(self.env)
-        job.full_ns, job.stretched_ns = job.ns_at(self.level), 0
+        job.since_ns = now
         job.until = job.boundary(job.done) if briefly else 1.0
-        job.ending = ending = Ending(self.env)
         self.running.append(job)
-        self.share()
-        self.arm()
+        self.share(now, job)
         try:
-            yield ending
+            while True:
+                # A job that is slowed down meanwhile is not over by then, and waits again.
+                job.ending = env.timeout(job.at_ns - now)
+                job.ending_ns = job.woken_ns = job.at_ns
+                yield job.ending
+                now = now_ns(env)
+                if now >= job.at_ns:
+                    break
         except BaseException:
-            self.notify()
-            self.settle(job)
-            self.running.remove(job)
-            self.share()
-            self.arm()
+            now = now_ns(env)
+            job.settle(now)
+            self.end(job, now)
             raise
+        job.done = job.until
+        self.end(job, now)
         return job.done
+
+    def end(self, job: Job, now: int) -> None:
+        """A job runs no longer, and frees its part."""
+        self.notify(now)
+        self.running.remove(job)
+        job.ending = None
+        if self.scarce:
+            self.share(now)
 
     def set_level(self, level: int) -> None:
         """Change the level: the clocks of units, the rate of the memory."""
-        self.notify()
+        now = now_ns(self.env)
+        self.notify(now)
         self.level = level
         for job in self.running:
-            self.settle(job)
-            job.full_ns, job.stretched_ns = job.ns_at(level), 0
-        self.share()
-        self.arm()
+            job.settle(now)
+            job.at_level(level)
+        self.share(now)
 
     def give_way(self, job: Job) -> None:
         """End a job that runs at its next boundary; it can be run again from there."""
-        job.until = job.boundary(job.done_at(now_ns(self.env)))
-        self.foresee(job)
-        self.arm()
+        now = now_ns(self.env)
+        job.until = job.boundary(job.done_at(now))
+        job.foresee()
+        self.hasten(job, now)
 
-    def notify(self) -> None:
+    def notify(self, now: int | None = None) -> None:
         """What runs is about to change: listeners first, then the sample of the rate until now."""
         for listener in self.listeners:
             listener()
-        if self.sampling and now_ns(self.env) > self.changed_ns:
-            self.show()
+        if self.sampling:
+            now = now_ns(self.env) if now is None else now
+            if now > self.changed_ns:
+                self.show()
+                self.changed_ns = now
 
     def show(self) -> None:
         """A sample of the memory's rate since it changed last, where it is another one than shown before."""
@@ -192,54 +202,45 @@ class SharedChip:
             self.shown = rate
             self.trace.add_sample(Sample(self.chip.name, self.changed_ns, "memory rate", "", rate))
 
-    def settle(self, job: Job) -> None:
-        """Count what was done at the speed until now."""
-        now = now_ns(self.env)
-        if now > job.since_ns:
-            job.done = min(job.until, job.done_at(now))
-            job.since_ns = now
+    def share(self, now: int, new: Job | None = None) -> None:
+        """Give every job its part of the memory; those whose speed changes end at another instant.
 
-    def share(self) -> None:
-        """Give every job its part of the memory; those whose speed changes end at another instant."""
-        running = self.running
-        self.changed_ns = now_ns(self.env)
+        Where there is enough for all, as before, a `new` job changes nothing for the others.
+        """
+        running, most, was_scarce = self.running, self.capacity, self.scarce
         demands = [job.demand for job in running]
-        most = self.capacity
-        rates = demands if sum(demands) <= most else fair_rates(demands, [job.weight for job in running], most)
+        self.scarce = sum(demands) > most
+        if not self.scarce and not was_scarce and new is not None:
+            new.rate, new.stretched_ns = new.demand, new.full_ns
+            new.foresee()
+            return
+        rates = fair_rates(demands, [job.weight for job in running], most) if self.scarce else demands
         for job, demand, rate in zip(running, demands, rates, strict=True):
             job.rate = rate
             stretched = job.full_ns if rate >= demand else job.nbytes * NS_PER_S / rate
             if stretched != job.stretched_ns:
-                if job.stretched_ns:
-                    self.settle(job)
+                job.settle(now)
                 job.stretched_ns = stretched
-                self.foresee(job)
+                job.foresee()
+                self.hasten(job, now)
 
-    def foresee(self, job: Job) -> None:
-        """The instant at which a job ends at its present speed."""
-        job.at_ns = job.since_ns + ceil((job.until - job.done) * job.stretched_ns - HAIR_NS)
+    def hasten(self, job: Job, now: int) -> None:
+        """Set an alarm where a job ends before its process wakes up."""
+        if job.ending is None or job.at_ns >= job.woken_ns:
+            return
+        ending, job.woken_ns = job.ending, job.at_ns
 
-    def arm(self) -> None:
-        """Wake up at the first end, unless an alarm is set until then; an early one is set anew when it rings."""
-        first = min([job.at_ns for job in self.running], default=FAR)
-        if first < self.armed_ns:
-            self.armed_ns = first
-            alarm = self.env.timeout(max(0, first - now_ns(self.env)))
-            alarm.callbacks.append(self.ring)
+        def ring(_: simpy.Event) -> None:
+            if job.ending is not ending:
+                return  # it is over, or waits again
+            at_ns = now_ns(self.env)
+            if at_ns >= job.at_ns:
+                # Whoever waits goes on now; when the event happens by itself, none is left.
+                waiting, ending.callbacks = ending.callbacks, []
+                for resume in waiting:
+                    resume(ending)
+            else:  # slowed down since
+                job.woken_ns = job.ending_ns
+                self.hasten(job, at_ns)
 
-    def ring(self, _: simpy.Event) -> None:
-        """End the jobs whose time has come, with those that go on set anew before anyone resumes."""
-        now = now_ns(self.env)
-        if self.armed_ns <= now:
-            self.armed_ns = FAR
-        over = [job for job in self.running if job.at_ns <= now]
-        if over:
-            self.notify()
-            for job in over:
-                job.done = job.until
-                self.running.remove(job)
-            self.share()
-            for job in over:
-                assert job.ending is not None, "a job that runs"
-                job.ending.reached()
-        self.arm()
+        self.env.timeout(job.at_ns - now).callbacks.append(ring)
