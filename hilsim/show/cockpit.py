@@ -64,7 +64,7 @@ def passenger_notes(scenario: Scenario, trace: Trace) -> list[str]:
         found.append(f"The workload was used up after {minutes:.3g} minutes: later questions were not asked.")
     if scenario.logits.source != "live" and any(turn.heard_tokens >= 0 for turn in trace.turns):
         found.append(
-            "Recorded text does not know what passengers heard: after an answer that was cut short the conversation "
+            "Recorded text does not depend on interruptions: after an answer that was cut short the conversation "
             "goes on as recorded, and the rest of that answer is read with the next question."
         )
     return found
