@@ -1,8 +1,8 @@
 """A role's place on a unit whose runtime computes steps of several sessions as one: continuous batching.
 
 When the unit becomes free, the session that goes first takes along all that wait for the same role with a step of the
-same phase: they are computed together, and each goes on as soon as that is done. So sessions join and leave from step to
-step. The step begins behind everything that happens at its instant, so that sessions that become ready together join
+same phase: they are computed together, and each goes on as soon as that is done. So sessions join and leave from step
+to step. The step begins behind everything that happens at its instant, so that sessions that become ready together join
 together.
 
 A batch is priced as one step of so many sequences (`Step.sequences`), with the mean of their rows and of their filled
