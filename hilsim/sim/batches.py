@@ -115,12 +115,15 @@ class BatchSlot(CompanySlot):
             if not held:
                 asked = now_ns(self.env)
                 if not self.turn.take():
-                    yield from self.turn.wait(job.priority, job.owner)
+                    if not (yield from self.turn.wait(job.priority, job.owner)):
+                        return
                     for one in batch:
                         self.waited(one.cause.request, asked)
             first, *others = batch
             job.cause, held = first.cause, False
             yield from self.occupy(job, first.step, asked, first.position, tuple(one.fellow for one in others))
+        if held:  # all were cancelled at the instant at which they got the unit
+            self.turn.leave(job.priority)
 
     def taken_along(self, seat: Seat) -> list[Seat]:
         """Those who wait for the same role with a step that goes with this one, in order, up to the largest batch."""
