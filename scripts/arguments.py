@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hilsim.commands.arguments import add_set, source
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
+from hilsim.describe.setup import Setup
 from hilsim.places import DATA
-from hilsim.show.grid_tables import points_table, print_cautions, print_refused
+from hilsim.show.grid_tables import MEASURES, points_table, print_cautions, print_refused
+from hilsim.show.plots.curves import draw_series
 from hilsim.show.table import Table, terminal
-from hilsim.study.sweeps import SweepPoint
+from hilsim.study.budget import MISSES
+from hilsim.study.sweeps import SweepPoint, crossing
+from hilsim.study.trips import TRIP_MEASURES
 
 MOST = 200  # values in a list
 Draw = Callable[[str, Path, str], None]  # title, file, kind
@@ -51,11 +56,12 @@ def answer(
     refused: Sequence[SweepPoint] | None = None,
     by: Sequence[str] = (),
     more: Sequence[str] = (),
+    usual: Sequence[str] = MEASURES,
     note: str = "",
 ) -> int:
     """Print tables and remarks, what cannot run (places named `by` these axes) and the answer; write picture and CSV.
 
-    `name` is the scenario's, `note` ends the title, `more` are measures that the CSV has besides the usual ones.
+    `name` is the scenario's, `note` ends the title, `more` are measures that the CSV has besides the `usual` ones.
     `cautions` and `refused` are the points that warnings and refusals are about, where not all.
     """
     console = terminal()
@@ -69,9 +75,42 @@ def answer(
     write_outputs(
         options,
         lambda path, kind: draw(title, path, kind),
-        lambda file: points_table(points, *more).write_csv(file, 6),
+        lambda file: points_table(points, *more, usual=usual).write_csv(file, 6),
     )
     return 0
+
+
+def curves(
+    options: argparse.Namespace, setup: Setup, points: Sequence[SweepPoint], across: str, by: str, label: str
+) -> int:
+    """Answer with the first audio over one axis of the points, a curve for each value of another, and where each passes
+    --limit: a table, a sentence, the picture and the CSV.
+    """
+    measure = f"first_audio_ms.p{options.percentile}"
+    places = list(dict.fromkeys(float(point.place[across]) for point in points))
+    lines = {
+        f"{by} {value:g}" if isinstance(value, float) else f"{by} {value}": [
+            one for one in points if one.place[by] == value
+        ]
+        for value in dict.fromkeys(point.place[by] for point in points)
+    }
+    series = {name: [one.number(measure) for one in line] for name, line in lines.items()}
+    cells = [[f"{place:g}", *row] for place, *row in zip(places, *series.values(), strict=True)]
+    sentences = []
+    for name, line in lines.items():
+        audio = crossing(places, series[name], options.limit)
+        blind = crossing(places, [one.number("missed") for one in line], MISSES)
+        until = "nowhere here" if audio is None else f"from {across} {audio:.3g} on"
+        deadlines = "no" if blind is None else f"from {blind:.3g} on a"
+        sentences.append(
+            f"{name}: longer than {options.limit:g} ms {until}; {deadlines} background task misses over {MISSES:.0%} "
+            "of its deadlines"
+        )
+    draw = partial(draw_series, places, series, label, up=f"first audio p{options.percentile}, ms", level=options.limit)
+    return answer(
+        options, setup.scenario.name, [Table([across, *series], cells), f"first audio p{options.percentile} in ms"],
+        points, "\n".join(sentences), draw, by=[by], more=TRIP_MEASURES, usual=(),
+    )  # fmt: skip
 
 
 def numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
@@ -187,4 +226,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precisions": {"type": names, "help": "number formats of the draft (default %(default)s)"},
     "widths": {"type": width_sets, "help": "sets of graph widths that the target is compiled for, such as 1-8-128"},
     "links": {"type": names, "help": "links compared (default %(default)s)"},
+    "limit": {"type": single(1, 1e6), "metavar": "MS", "help": "the longest first audio, in ms (default %(default)s)"},
+    "percentile": {"type": int, "choices": (50, 90, 99), "help": "of the turns that keep it (default %(default)s)"},
 }

@@ -3,6 +3,7 @@
 - events/s: SimPy events of a long synthetic run, everything recorded.
 - simulated tokens/s: tokens of both runs of the first scenario over the wall time of the runs.
 - live overhead: wall time over the bare forward passes made in it, of the runs and of the whole command.
+- heads: the same of the runs alone, with a draft head under the ratio rule.
 - dashboard: share of the runs' wall time spent drawing, on a terminal of 120 x 40.
 """
 
@@ -75,6 +76,14 @@ def live() -> dict[str, float]:
     }
 
 
+def heads() -> dict[str, float]:
+    """A draft head that is verified by the ratio rule: its distributions are made on top of the forward passes."""
+    drawing = "sampling={temperature: 0.7, top_k: 40, top_p: 0.95}"
+    setup = load_setup(PROJECT / "scenarios" / "eagle3.yaml", [drawing, "accept=ratio", "payload=full_rows"])
+    outcome = run_both(setup, Sources(setup))
+    return {"heads_over_forward": outcome.run_seconds / outcome.forward_seconds}
+
+
 def command() -> dict[str, float]:
     """The first scenario as a user starts it, imports and loading included."""
     began = time.perf_counter()
@@ -102,7 +111,7 @@ def dashboard() -> dict[str, float]:
 
 def main() -> None:
     figures: dict[str, float] = {}
-    for measure in (kernel, live, command, dashboard):
+    for measure in (kernel, live, heads, command, dashboard):
         runs = [measure() for _ in range(REPEATS)]
         figures |= {name: sorted(run[name] for run in runs)[REPEATS // 2] for name in runs[0]}
     for name, value in figures.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
-from hilsim.commands.arguments import Commands, add_scenario, overrides_of, whole
+from hilsim.commands.arguments import Commands, add_scenario, overrides_of, wholes
 from hilsim.commands.outputs import add_outputs, require_outputs, write_outputs
 
 EXAMPLES = """examples:
   %(prog)s orin_8295
-  %(prog)s eagle_8775 --acceptance eagle-llama-3.1-8b/sharegpt --batch 8
+  %(prog)s eagle_8775 --acceptance eagle-llama-3.1-8b/sharegpt --batch 1,2,4,8 --plot batches.svg
 """
 
 
@@ -23,8 +24,8 @@ def add_arguments(commands: Commands) -> None:
     )  # fmt: skip
     add_scenario(parser)
     parser.add_argument(
-        "--batch", metavar="N", type=whole(1, 64), default=1,
-        help="also the speed-up of so many sequences computed together (1)",
+        "--batch", metavar="N,N", type=wholes(1, 64), default=(),
+        help="also the speed-up of so many sequences computed together; the picture of several is over their number",
     )  # fmt: skip
     add_outputs(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.progress import counting
     from hilsim.runs.evaluate import load_fitting
     from hilsim.show.comparison import draw_policies
-    from hilsim.show.modes import acceptance_of, as_records, render, speedup_of, verdict
+    from hilsim.show.modes import acceptance_of, as_records, draw_batches, render, speedup_of, verdict
     from hilsim.show.table import Table, terminal
     from hilsim.study.modes import compare_modes, modes_of
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     require_simulated(setup, "modes")
     count = len(list(modes_of(setup)))
     results = list(counting("modes", compare_modes(setup, options.batch), count))
-    records = as_records(results, options.batch)
+    records = as_records(results)
     if options.json:
         document = {
             "scenario": setup.scenario.name,
@@ -55,12 +56,19 @@ def run(options: argparse.Namespace) -> int:
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
-        render(results, setup, options.batch, terminal())
+        render(results, setup, terminal())
     ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
     title = f"{setup.scenario.name}: {setup.target}"
+
+    def draw(path: Path, kind: str) -> None:
+        if len(options.batch) > 1:
+            draw_batches(ran, title, path, kind)
+        else:
+            draw_policies([one.record for one in ran if one.record], title, path, kind)
+
     write_outputs(
         options,
-        lambda path, kind: draw_policies([one.record for one in ran if one.record], title, path, kind),
+        draw,
         lambda file: Table.of(records).write_csv(file, 6),
     )
     return 0

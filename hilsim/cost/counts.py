@@ -118,6 +118,15 @@ def kv_numbers_read(shape: Architecture, positions: int) -> int:
     return sum(kind.layers * kind_kv(kind) * within(positions, kind.window) for kind in shape.layer_kinds)
 
 
+def expanded_numbers(shape: Architecture, positions: int) -> int:
+    """Numbers that a pass writes where an export copies each key/value head for all query heads that share it."""
+    return sum(
+        kind.layers * 2 * sizes(kind, "heads", "head_dim") * within(positions, kind.window)
+        for kind in shape.layer_kinds
+        if kind_kv(kind) and sizes(kind, "heads") > sizes(kind, "kv_heads")
+    )
+
+
 def kind_kv(kind: LayerKind) -> int:
     """Numbers a position of one layer's cache: a key and a value per key/value head; none of a recurrence."""
     return 0 if kind.recurrent is not None else 2 * sizes(kind, "kv_heads", "head_dim")

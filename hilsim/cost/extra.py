@@ -4,15 +4,20 @@
 
 The plain decoder's formula counts weights, cache and matrix products; operators between them are in its fixed costs. So
 what a rewrite adds is counted here, operator by operator.
+
+An export with copied key/value heads (`repeat_kv`) writes the whole compiled context of every layer anew in each pass,
+in vector arithmetic: so many numbers over the unit's `expand_rate`, whatever the rows of the pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hilsim.cost.counts import expanded_numbers
 from hilsim.cost.step import operation_rate, si, straight
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
+from hilsim.describe.model import Model
 
 ACTIVATION_BITS = {"fp32": 32, "fp16": 16, "int16": 16, "int8": 8}
 
@@ -23,6 +28,12 @@ def work_seconds(work: Work, unit: Unit, precision: Precision, rows: int = 1) ->
     computed_s = work.operations / operation_rate(precision, rows)
     longer_s = max(moved_s, computed_s) if work.numbers >= 0 else min(moved_s, computed_s)
     return work.launches * si(unit.operator_overhead) + longer_s
+
+
+def expanded_seconds(model: Model, unit: Unit, context: int) -> float:
+    """Seconds that one pass takes longer in an export with copied key/value heads, of units that have a rate for it."""
+    assert unit.expand_rate is not None, "checked when the scenario is loaded"
+    return expanded_numbers(model.architecture, context) / unit.expand_rate.si
 
 
 def extra_seconds(extra: Extra, unit: Unit, precision: Precision, rows: int = 1) -> float:

@@ -31,6 +31,7 @@ from hilsim.describe.scenario import HeadPlacement
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
+MEGA = 10**6
 Value = Callable[[Figure], float]
 
 
@@ -217,6 +218,16 @@ def role_items(placed: Placed, context: int, talkers: int, of: FigureReading = A
     return [item for item in items if item.bytes]
 
 
+def swap_items(setup: Setup, chip: str) -> list[Item]:
+    """What the network of a stage that is swapped with the target needs beyond the target's place."""
+    speech = setup.scenario.speech
+    if speech is None or speech.swap is None or chip != setup.target.chip.name:
+        return []
+    place = graph_copies(setup.target) * weight_bytes(setup.target) + embedding_bytes(setup.target)
+    beyond = max(0, round(speech.swap.megabytes * MEGA) - place)
+    return [Item(f"{speech.swap.stage}: parameters beyond those of the target, in whose place they are", beyond)]
+
+
 def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:
     """The kept prefix of one model: keys and values of system prompt and tools, beside those of any conversation.
 
@@ -301,6 +312,7 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
         for network in setup.networks:
             if network.chip.name == name:
                 items += compiled_items(f"network {network.placement.name}", network.compiled)
+        items += swap_items(setup, name)
         kept = [item for placed in here for item in prefix_items(setup, placed, of)]
         if sum(item.bytes for item in [*items, *kept]) <= round(memory):
             items += kept

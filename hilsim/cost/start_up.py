@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hilsim.cost.memory import embedding_bytes, graph_copies, weight_bytes
+from hilsim.describe.cockpit import Swap
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Placed, Setup
+from hilsim.units import ns
 
+MEGA = 10**6
 START = ("flash_rate", "start_up", "first_pass")  # figures that no run's times rest on, as it begins after them
 
 
@@ -61,7 +64,7 @@ class StartUp:
 def start_ups(setup: Setup) -> list[StartUp]:
     """The start of every chip in use that describes one."""
     by_chip = [[placed for placed in setup.roles.values() if placed.chip.name == name] for name in setup.chips]
-    return [found for models in by_chip if (found := start_up(models)) is not None]
+    return [found for models in by_chip if models and (found := start_up(models)) is not None]
 
 
 def start_up(models: Sequence[Placed]) -> StartUp | None:
@@ -78,6 +81,23 @@ def start_up(models: Sequence[Placed]) -> StartUp | None:
     reading = Seconds() if rate is None else Seconds(nbytes / rate.si, nbytes / rate.ends[1], nbytes / rate.ends[0])
     missing = tuple(name for name, figure in figures.items() if figure is None)
     return StartUp(chip.name, nbytes, warm + reading, warm, missing)
+
+
+def swap_loads(setup: Setup, swap: Swap) -> dict[str, tuple[int, int]]:
+    """Nanoseconds to load the target and a stage's network in place of each other, and the bytes of each.
+
+    The target's runtime starts again each time; a stage's network is as good as read.
+    """
+    target = setup.target
+    rate = target.chip.flash_rate
+    bytes_per_s = swap.flash_mb_per_s * MEGA if swap.flash_mb_per_s is not None else 0.0 if rate is None else rate.si
+    assert bytes_per_s, "a swap without a flash rate is refused"
+    starting = sum(figure.si for figure in (target.unit.start_up, target.unit.first_pass) if figure is not None)
+    target_bytes, stage_bytes = flash_bytes(target), round(swap.megabytes * MEGA)
+    return {
+        target.role: (ns(target_bytes / bytes_per_s + starting), target_bytes),
+        swap.stage: (ns(stage_bytes / bytes_per_s), stage_bytes),
+    }
 
 
 def flash_bytes(placed: Placed) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hilsim.cost.between import Between, Graph, between_of
-from hilsim.cost.extra import extra_at
+from hilsim.cost.extra import expanded_seconds, extra_at
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import Phase, Step, StepCost, duration_ns, graphs_run, passes, step_costs
 from hilsim.describe.chip import Unit
@@ -46,17 +46,20 @@ class Roofline:
         context: int,
         extras: tuple[tuple[int, Extra], ...] = (),
         factors: StepFactors = AS_PREDICTED,
+        beside_s: float = 0.0,
     ):
+        """`beside_s` seconds come on top of every pass, whatever its rows."""
         self.model, self.unit, self.precision = model, unit, unit.precisions[precision]
         self.precision_name = precision
         self.widths, self.context, self.extras, self.factors = widths, context, extras, factors
+        self.beside_s = beside_s
         self._known: dict[tuple[Phase, int, int, int, bool, int], int] = {}
 
     def costs(self, step: Step) -> list[StepCost]:
         """The executions of a step with their parts, for reports."""
         costs = step_costs(self.model, self.unit, self.precision, step, self.widths, self.context)
-        if self.extras:
-            extra = [extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
+        if self.extras or self.beside_s:
+            extra = [self.beside_s + extra_at(self.extras, cost.width, self.unit, self.precision) for cost in costs]
             costs = [replace(cost, extra_s=extra_s) for cost, extra_s in zip(costs, extra, strict=True)]
         factor = self.factor(step)
         return costs if factor == 1 else [replace(cost, factor=factor) for cost in costs]
@@ -145,8 +148,10 @@ def timer_for(placed: Placed, context: int) -> StepTimer:
     if placed.placement.timer is not None:
         return TabulatedTimer(placed.placement.timer)
     extras = () if placed.compiled is None else placed.compiled.extras
+    copied = placed.placement.expanded_kv
+    beside_s = expanded_seconds(placed.model, placed.unit, context) if copied else 0.0
     return Roofline(
-        placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras, placed.factors
+        placed.model, placed.unit, placed.placement.precision, placed.widths, context, extras, placed.factors, beside_s
     )
 
 

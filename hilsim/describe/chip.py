@@ -173,6 +173,8 @@ class Unit(Record):
     of the shorter of memory and compute time only the share `overlap` hides behind the longer. A row of logits is
     passed over `logits_passes` times. Where these are absent: no overhead, no rounding, all of it hidden, no pass.
 
+    An export that copies key/value heads writes so many numbers of the copies at `expand_rate`, in every pass.
+
     While a model is loaded the share `staged` of its weights is held a second time; in use it takes `workspace` beside
     its activations, and where the runtime takes a share of the chip's memory when it starts, whatever the model needs,
     all of `taken_in_advance`. Where these are absent: nothing.
@@ -211,6 +213,7 @@ class Unit(Record):
     prompt_layer_overhead: Duration | None = None
     wide_layer_overhead: Duration | None = None
     operator_overhead: Duration | None = None
+    expand_rate: OperationRate | None = None
     graph_switch: Duration | None = None
     power_up: Duration | None = None
     vtcm_acquire: Duration | None = None
@@ -312,6 +315,7 @@ class Chip(Named):
 
     known_as: Names = ()
     group: str = ""
+    vendor: str | None = Field(default=None, pattern=NAME, max_length=100, exclude=True)  # as runtimes name it
     place: Literal["car", "cloud"] = "car"
 
     memory: Size

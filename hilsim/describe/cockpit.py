@@ -121,6 +121,17 @@ class Synthesis(Stage):
     first_share: float = Field(default=0.3, ge=0, le=1)
 
 
+class Swap(Record):
+    """A stage whose network and the target do not fit together: whichever is needed is loaded in place of the other.
+
+    `megabytes` is the size of the network. Both come from flash at the chip's `flash_rate`, or at `flash_mb_per_s`.
+    """
+
+    stage: Literal["recognition", "synthesis"]
+    megabytes: float = Field(gt=0, le=1e7)
+    flash_mb_per_s: float | None = Field(default=None, gt=0, le=1e6)
+
+
 class Playback(Record):
     """How fast people and the assistant speak; words are counted in the text, or as `tokens_per_word` of its tokens."""
 
@@ -166,6 +177,7 @@ class Speech(Record):
     tools: Tools | None = None
     synthesis: Synthesis = Synthesis()
     playback: Playback = Playback()
+    swap: Swap | None = None
     barge_in: BargeIn | None = None
     budget: Budget = Budget()
 
@@ -215,7 +227,7 @@ Arrivals = Annotated[Poisson | AtTimes | Pauses, Field(discriminator="kind")]
 
 
 class Passenger(Record):
-    """Somebody who asks. Of those who wait for a unit, the lowest `priority` goes first.
+    """One who asks. Of those who wait for a unit, the lowest `priority` goes first.
 
     A question is refused where `queue_limit` of them wait already, and given up without first audio in `patience_s`.
     """
@@ -232,10 +244,12 @@ class BackgroundTask(Record):
 
     A stream moves `gigabytes_per_s` for the share `duty` of each period and occupies no unit. `deadline_ms` counts from
     the release, the period where it is not given; a release while the last is unfinished is skipped and counts as
-    missed. `weight` is its part of a memory that does not suffice for all.
+    missed. `weight` is its part of a memory that does not suffice for all. One that comes `after` another is released
+    as each execution of that one ends: its period is the other's.
     """
 
     name: Name
+    after: Name | None = None
     chip: Spelling | None = None
     unit: str | None = None
     period_ms: float = Field(gt=0, le=1e7)
@@ -258,6 +272,8 @@ class BackgroundTask(Record):
             )
         if self.jitter_ms >= self.period_ms:
             raise Misfit(f"jitter_ms {self.jitter_ms:g} of a period of {self.period_ms:g} ms", "less than the period")
+        if self.after is not None and self.jitter_ms:
+            raise Misfit(f"jitter_ms {self.jitter_ms:g} after {self.after}", "none: it is released as that one ends")
         return self
 
 

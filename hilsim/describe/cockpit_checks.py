@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BargeIn, Speech
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Speech, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
 from hilsim.describe.figure import FACTORS
 from hilsim.describe.link import Link
+from hilsim.describe.names import key_hint
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedLink, link_between
 from hilsim.errors import Fault
@@ -30,7 +30,7 @@ def cockpit_faults(
     file: str,
 ) -> Iterator[Fault]:
     """What does not go together; `link` is that of draft and target."""
-    scenario = cockpit.scenario
+    scenario, home = cockpit.scenario, target.chip.name
     roles = [placed.chip for placed in (target, draft) if placed is not None]
     chips = {chip.name: chip for chip in (*roles, *cockpit.chips)}
     yield from passenger_faults(scenario, file)
@@ -44,10 +44,12 @@ def cockpit_faults(
         if scenario.links:
             yield Fault(file, "links", f"{len(scenario.links)}, without speech", "speech, whose stages cross them")
         return
-    yield from stage_faults(scenario.speech, target.chip.name, links, file)
+    yield from stage_faults(scenario.speech, home, scenario.application or home, links, file)
     yield from preface_faults(scenario, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
         yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
+    if scenario.speech.swap is not None:
+        yield from swap_faults(scenario.speech, scenario.speech.swap, target, file)
     if scenario.speech.barge_in is not None:
         yield from barge_in_faults(scenario.speech.barge_in, turns, file)
 
@@ -81,6 +83,7 @@ def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterato
         if name in taken:
             found = f"{name!r}, the name of a unit, a stage or a network"
             yield Fault(file, f"background[{index}].name", found, "a name of its own")
+    yield from order_faults({task.name: task for task in scenario.background}, scenario, file)
     for chip in chips:
         streams = [task for task in scenario.background if task.chip == chip.name and task.gigabytes_per_s is not None]
         asked = sum((task.gigabytes_per_s or 0.0) * task.duty for task in streams) * FACTORS["GB/s"]
@@ -89,6 +92,29 @@ def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterato
             found = f"streams of {asked / 1e9:.4g} GB/s on {chip.name}, a utilisation of {asked / most.si:.2f}"
             expected = f"less than its memory rate, {most.value:g} {most.unit}"
             yield Fault(file, "background", found, expected, "Lower gigabytes_per_s or duty.")
+
+
+def order_faults(tasks: Mapping[str, BackgroundTask], scenario: Scenario, file: str) -> Iterator[Fault]:
+    """Tasks after others that do not exist, that have another period, or that come after them in turn."""
+    told: set[str] = set()
+    for index, task in enumerate(scenario.background):
+        if task.after is None:
+            continue
+        place = f"background[{index}]"
+        if (before := tasks.get(task.after)) is None:
+            known = ", ".join(tasks)
+            yield Fault(file, f"{place}.after", repr(task.after), f"a task: {known}", key_hint(task.after, tasks))
+            continue
+        if task.period_ms != before.period_ms:
+            found = f"{task.period_ms:g}, after {before.name} every {before.period_ms:g} ms"
+            yield Fault(file, f"{place}.period_ms", found, "the same period")
+        way = [task.name]
+        while (last := tasks.get(way[-1])) is not None and last.after is not None and last.after not in way:
+            way.append(last.after)
+        if last is not None and last.after == task.name and task.name not in told:
+            told.update(way)
+            found = f"a cycle, {' after '.join([*way, task.name])}"
+            yield Fault(file, f"{place}.after", found, "a first task, which comes after no other")
 
 
 def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int, file: str) -> Iterator[Fault]:
@@ -107,16 +133,21 @@ def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int,
             yield fault.at(f"{place}.link")
 
 
-def stage_faults(speech: Speech, target: str, links: Sequence[PlacedLink], file: str) -> Iterator[Fault]:
-    """Stages that follow each other on chips with no link between them."""
-    where = [(name, getattr(speech, name).chip) for name in PLACED_STAGES]
-    where.insert(PLACED_STAGES.index("synthesis"), ("the language model", target))
-    for (before, one), (after, other) in pairwise(where):
-        if one != other and not any(link.joins(one, other) for link in links):
-            stage = after if after in PLACED_STAGES else before
-            found = f"{before} on {one} and then {after} on {other}, which no link joins"
-            remedy = f"Add to links: {{link: 1000base-t1, between: [{one}, {other}]}}."
-            yield Fault(file, f"speech.{stage}.chip", found, "a link between them, or one chip", remedy)
+def stage_faults(
+    speech: Speech, target: str, application: str, links: Sequence[PlacedLink], file: str
+) -> Iterator[Fault]:
+    """Stages that sound or text cannot reach from the application's chip: directly, or by way of the target's."""
+
+    def linked(one: str, other: str) -> bool:
+        return one == other or any(link.joins(one, other) for link in links)
+
+    for name in PLACED_STAGES:
+        chip = getattr(speech, name).chip
+        if linked(application, chip) or (linked(application, target) and linked(target, chip)):
+            continue
+        found = f"{chip}, which no link joins with {application}" + (f" or {target}" if target != application else "")
+        remedy = f"Add to links: {{link: 1000base-t1, between: [{application}, {chip}]}}."
+        yield Fault(file, f"speech.{name}.chip", found, "a chip that its neighbours reach", remedy)
 
 
 def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
@@ -139,6 +170,17 @@ def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
         )
         expected = f"fewer than context_tokens ({scenario.context_tokens})"
         yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
+
+
+def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterator[Fault]:
+    """A network that is swapped with the target and is not on its chip, or comes from a flash of unknown rate."""
+    chip = getattr(speech, swap.stage).chip
+    if chip != target.chip.name:
+        found = f"{swap.stage}, on {chip}"
+        yield Fault(file, "speech.swap.stage", found, f"a stage on {target.chip.name}, as the target is")
+    if swap.flash_mb_per_s is None and target.chip.flash_rate is None:
+        found = f"no flash_mb_per_s, and {target.chip.name} has no flash_rate"
+        yield Fault(file, "speech.swap", found, "a rate at which models are loaded", "Add flash_mb_per_s.")
 
 
 def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.config_json import CONFIG, is_draft_head, read_object
 from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
-from hilsim.describe.policy import TreePolicy
+from hilsim.describe.policy import Tree, TreePolicy
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import HeadPlacement, Lengths, MeasuredAcceptance, Scenario, Synthetic
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
@@ -160,8 +160,10 @@ def tree_faults(scenario: Scenario, placed: Placed, file: str) -> Iterator[Fault
             f"Use {'sync or adaptive' if policy.needs_draft else 'prompt_lookup or suffix'}; or describe a chip of "
             "your own with tree_attention where your export has it.",
         )
-    # The draft reads at most one level in a pass, and the last not at all.
-    rows = policy.rows if placed.role == "target" else max((read for _, read in policy.shape.growth[:-1]), default=1)
+    # The draft reads at most one level in a pass, and the last not at all, or the whole tree where that is padded.
+    levels = max((read for _, read in policy.shape.growth[:-1]), default=1)
+    whole = policy.rows if placed.role == "target" else policy.padded_rows if isinstance(policy, Tree) else None
+    rows = whole or levels
     if rows > placed.widths[-1]:
         widths = " ".join(map(str, placed.widths))
         yield Fault(

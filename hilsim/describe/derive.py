@@ -51,6 +51,8 @@ def at_speed(unit: Unit, speed: Figure) -> Unit:
         return precision.model_copy(update={**rates, "operation_rates": points, **beside})
 
     overheads = {name: figure.at_speed(speed) for name in OVERHEADS if (figure := getattr(unit, name)) is not None}
+    if unit.expand_rate is not None:
+        overheads["expand_rate"] = unit.expand_rate.times(speed)
     precisions = {name: faster(precision) for name, precision in unit.precisions.items()}
     return unit.model_copy(update={**overheads, "precisions": precisions, "speed": None})
 

@@ -115,11 +115,16 @@ def passes(kind: HeadKind | None, drafted: int, unread: int) -> tuple[tuple[int,
     return ((unread, 1), *((1, 1),) * (drafted - 1))
 
 
-def level_passes(kind: HeadKind | None, levels: tuple[int, ...], unread: int) -> tuple[tuple[int, int], ...]:
-    """`passes` of a token tree of so many nodes a level: the logits of a whole level, or of all levels at once."""
+def level_passes(
+    kind: HeadKind | None, levels: tuple[int, ...], unread: int, padded: int | None = None
+) -> tuple[tuple[int, int], ...]:
+    """`passes` of a token tree of so many nodes a level: the logits of a whole level, or of all levels at once.
+
+    With `padded` every pass but the first reads a whole tree of so many rows, from where the conversation ends.
+    """
     if kind in ONE_PASS:
         return passes(kind, len(levels), unread)
-    return ((unread, 1), *((nodes, nodes) for nodes in levels[:-1]))
+    return ((unread, 1), *((padded or nodes, nodes) for nodes in levels[:-1]))
 
 
 def retained(kind: HeadKind | None, before: int, fed: int, accepted: int) -> int:

@@ -175,10 +175,13 @@ class Tree(Speculative):
       largest products of the draft's probabilities are verified (EAGLE-2, arXiv 2406.16858).
 
     The target walks down from the root as long as its own token is a child (SpecInfer's greedy walk, OPT-Tree).
+    `padded`: each pass of the draft reads the whole tree, padded to as many rows as are verified, in place of the level
+    that it grows from (TensorRT Edge-LLM, speculative-decoding guide of 0.10.0). Heads of one pass grow no levels.
     """
 
     trees: ClassVar[bool] = True
     name: Literal["tree"]
+    padded: bool = False
     branches: Children | None = Field(default=None, min_length=1, max_length=16)
     nodes: int | None = Field(default=None, ge=1, le=MOST_ROWS - 1)
     top: int | None = Field(default=None, ge=1, le=16)  # 8 where nodes are given alone
@@ -196,6 +199,11 @@ class Tree(Speculative):
     def rows(self) -> int:
         """Rows of the target's pass: every node, and the last committed token."""
         return self.shape.nodes + 1
+
+    @property
+    def padded_rows(self) -> int | None:
+        """Rows that every pass of the draft but the first reads, where that is the whole tree."""
+        return self.rows if self.padded else None
 
     @model_validator(mode="after")
     def _one_form(self) -> Tree:

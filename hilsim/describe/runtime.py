@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hilsim.describe.chip import Activations, Precision, Unit, UnitKind
+from hilsim.describe.chip import Activations, Chip, Precision, Unit, UnitKind
 from hilsim.describe.figure import Count, Named, Names, Share, Size, as_tuple
 from hilsim.errors import Misfit
 
@@ -17,6 +17,8 @@ Drafting = Literal["model", "lookup", "suffix", "lookahead", "ssd", "eagle", "ea
 class Runtime(Named):
     """How one runtime stores 4-bit models and how well its kernels stream them, on the kinds of `units` it is made for.
 
+    With `vendors` it is made for units on chips of these alone.
+
     `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
     memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
     in a unit, whose own figures are used where it gives none. `drafting` are the ways of speculation that it offers,
@@ -25,6 +27,8 @@ class Runtime(Named):
 
     known_as: Names = ()
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(("npu", "gpu", "cpu"), min_length=1)
+    vendors: Names = ()
+    vendors_source: str = ""
     activations: Activations | None = None
     weight_bits: Count | None = None
     head_bits: Count | None = None
@@ -43,6 +47,24 @@ class Runtime(Named):
         if self.drafting and len(self.drafting_source) < 3:
             raise Misfit("drafting without drafting_source", "where it is documented that the runtime offers it")
         return self
+
+    @model_validator(mode="after")
+    def _vendors_have_a_source(self) -> Runtime:
+        if self.vendors and len(self.vendors_source) < 3:
+            raise Misfit(
+                "vendors without vendors_source", "where it is documented what hardware the runtime is made for"
+            )
+        return self
+
+    def made_for(self, chip: Chip, unit: Unit) -> bool:
+        """Whether it runs on such a unit of that chip's vendor; with vendors of its own, on no chip without one."""
+        return unit.kind in self.units and (not self.vendors or chip.vendor in self.vendors)
+
+    @property
+    def hardware(self) -> str:
+        """The units that it is made for, in words."""
+        kinds = " and ".join(self.units)
+        return f"{kinds} of {' and '.join(self.vendors)}" if self.vendors else kinds
 
     def on(self, unit: Unit, precision: Precision) -> tuple[Unit, Precision]:
         """The unit and the number format as this runtime uses them."""

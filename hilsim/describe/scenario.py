@@ -66,6 +66,9 @@ class Placement(Record):
     precision: str
     widths: tuple[int, ...] | None = Field(default=None, min_length=1)
     head: Head = LOGITS
+    expanded_kv: bool = (
+        False  # the export copies key/value heads to query heads (repeat_kv) in place of grouped queries
+    )
     runtime: str | None = None  # one of chips/runtimes: how it stores 4-bit models, and what it takes of the memory
     kv_cache: CacheFormat | None = None  # how cached keys and values are stored; the precision's own where not given
     timer: TableTimer | None = None

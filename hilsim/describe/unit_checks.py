@@ -43,13 +43,17 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
     if fault := npu_fault(scenario, placement, unit, f"{role}.unit", name):
         return CheckedUnit(None, (fault,))
     faults = []
+    if placement.expanded_kv and unit.expand_rate is None:
+        expected = f"a unit with expand_rate, the numbers of copied heads a second; {where} has none"
+        remedy = "Leave it out for an export with grouped queries, or measure such an export and give the unit's rate."
+        faults.append(Fault(name, f"{role}.expanded_kv", "true", expected, remedy))
     if placement.widths is not None and unit.widths is None:
         faults.append(Fault(name, f"{role}.widths", "widths", f"none: {where} takes any width"))
-    able = batching_of(placement, unit, file)
+    able = batching_of(placement, chip, unit, file)
     faults += batch_faults(placement, unit, able, role, name)
     if placement.runtime is not None:
         try:
-            unit = in_runtime(placement, unit, file)
+            unit = in_runtime(placement, chip, unit, file)
         except InputError as error:
             at_home = (fault.at(f"{role}.runtime") if fault.place == "runtime" else fault for fault in error.faults)
             return CheckedUnit(None, (*faults, *at_home))
@@ -58,10 +62,10 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
     return CheckedUnit(unit, tuple(faults), placement.batch or usual_batch(placement, unit, able))
 
 
-def batching_of(placement: Placement, unit: Unit, file: Path) -> int:
+def batching_of(placement: Placement, chip: Chip, unit: Unit, file: Path) -> int:
     """Sessions that a unit's runtime computes in one step: the one that is named, else the least of those for it."""
     if placement.runtime is None:
-        runtimes = [one for one in described("runtime", Runtime) if unit.kind in one.units]
+        runtimes = [one for one in described("runtime", Runtime) if one.made_for(chip, unit)]
     else:
         try:
             runtimes = [load_named("runtime", Runtime, placement.runtime, file)]
@@ -123,13 +127,14 @@ def npu_fault(scenario: Scenario, placement: Placement, unit: Unit, place: str, 
     return Fault(file, place, found, "the widths of its graphs, which set its times", remedy)
 
 
-def in_runtime(placement: Placement, unit: Unit, file: Path) -> Unit:
+def in_runtime(placement: Placement, chip: Chip, unit: Unit, file: Path) -> Unit:
     """The unit as the runtime that a placement names uses it. Raises `InputError` where it is made for other units."""
     assert placement.runtime is not None, "called only where a runtime is named"
     runtime = load_named("runtime", Runtime, placement.runtime, file)
-    if unit.kind not in runtime.units:
-        found = f"{runtime.name}, with {placement.unit} of {placement.chip}, a unit of kind {unit.kind}"
-        expected = f"a runtime for it; {runtime.name} runs on {' and '.join(runtime.units)}"
+    if not runtime.made_for(chip, unit):
+        of = f" of {chip.vendor}" if chip.vendor is not None else ""
+        found = f"{runtime.name}, with {placement.unit} of {placement.chip}, a unit of kind {unit.kind}{of}"
+        expected = f"a runtime for it; {runtime.name} runs on {runtime.hardware}"
         raise ScenarioError([Fault(str(file), "runtime", found, expected)])
     return runtime.placed_on(unit, placement.precision)
 

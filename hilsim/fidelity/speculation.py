@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from hilsim.cost.step import Phase, Step
 from hilsim.describe.catalogue import known_as
 from hilsim.describe.chip import Unit
-from hilsim.describe.drafting import head_model, passes
+from hilsim.describe.drafting import head_model, level_passes, passes
 from hilsim.describe.family import Family
 from hilsim.describe.model import Model
 from hilsim.fidelity.cases import Case
@@ -184,8 +184,8 @@ def method_of(case: Case, target: Model) -> Method:
             return Method(f"draft model {draft.name}", 16, (DraftPasses(draft, 4),), tree=False)
     positions = int(size.group(1)) if size else EAGLE_TREE
     model = head_model(target, "eagle3", entries=EAGLE_ENTRIES)
-    tree = DraftPasses(model, EAGLE_PASSES, positions, EAGLE_TOP)
-    return Method(f"EAGLE3, tree of {positions}", positions, (tree, DraftPasses(model, 1, EAGLE_DEPTH)))
+    executed = level_passes("eagle3", (EAGLE_TOP,) * (EAGLE_PASSES + 1), EAGLE_DEPTH, positions)
+    return Method(f"EAGLE3, tree of {positions}", positions, draft_passes(model, executed))
 
 
 def draft_passes(model: Model, executed: Sequence[tuple[int, int]], precision: str = "") -> tuple[DraftPasses, ...]:

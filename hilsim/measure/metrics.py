@@ -264,10 +264,17 @@ def compare_texts(baseline: Trace, speculative: Trace) -> dict[str, Any]:
 
 
 def speedup(baseline: Trace, speculative: Trace) -> float:
-    """Request time of the target alone over request time with speculation, summed over the same requests."""
+    """Request time of the target alone over request time with speculation, summed over the same requests.
+
+    Answers that a passenger cut short in either run are left out.
+    """
+    complete = [
+        {request.number for request in trace.requests if request.finish != "cut"} for trace in (baseline, speculative)
+    ]
+    both = complete[0] & complete[1]
 
     def total(trace: Trace) -> int:
-        return sum(request.finished_ns - request.arrived_ns for request in trace.requests)
+        return sum(request.finished_ns - request.arrived_ns for request in trace.requests if request.number in both)
 
     return total(baseline) / total(speculative) if total(speculative) else 1.0
 

@@ -13,8 +13,8 @@ other. The interval is the middle 90 %. Step times are taken as they are.
 
 What would turn it, each of the three alone:
 
-- acceptance: the chance of a draft at which so many drafts a round make the tokens of the break-even (`chance_of`),
-  where nothing overlaps and most rounds draft;
+- acceptance: the chance of each draft, the same at every place, with which the run's own rounds make the tokens of
+  the break-even, where nothing overlaps and most rounds draft; the acceptance at hand makes those at hand;
 - verify: the mean time of a verify at which the tokens at hand break even, where nothing overlaps with it; it is never
   below a plain step, as no pass of several rows is;
 - fewer drafted tokens: `study/steps.py`.
@@ -22,12 +22,13 @@ What would turn it, each of the three alone:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hilsim.describe.acceptance import chance_of
+from hilsim.describe.acceptance import least, run_of
 from hilsim.measure.metrics import deliveries
 from hilsim.measure.resampled import clusters_of
 from hilsim.sim.trace import RequestRecord, Round, Trace
@@ -99,8 +100,7 @@ def round_cost(baseline: Trace, speculative: Trace, seed: int) -> RoundCost | No
         return None
     tokens = sum(map(later_tokens, ours)) / len(rounds)
     low, high, count, unit = interval_of_tokens(speculative.requests, deliveries(speculative), seed)
-    drafting, alternate = [closed for closed in rounds if closed.drafted], speculative.policy in ALTERNATE
-    drafted = round(sum(closed.depth for closed in drafting) / len(drafting)) if drafting else 0
+    acceptance = acceptance_at_hand(speculative)
     return RoundCost(
         step_ns / NS_PER_MS,
         round_ns / NS_PER_MS,
@@ -109,17 +109,45 @@ def round_cost(baseline: Trace, speculative: Trace, seed: int) -> RoundCost | No
         high,
         count,
         unit,
-        drafted,
-        turning_acceptance(tokens, round_ns / step_ns, drafted)
-        if alternate and len(drafting) >= MOST * len(rounds)
-        else None,
-        turning_verify(speculative, rounds, tokens * step_ns - round_ns) if alternate else None,
+        drafts_a_round(rounds),
+        None if acceptance is None else TurningPoint(acceptance, acceptance_making(round_ns / step_ns, speculative)),
+        turning_verify(speculative, rounds, tokens * step_ns - round_ns) if speculative.policy in ALTERNATE else None,
     )
 
 
-def turning_acceptance(tokens: float, needed: float, drafted: int) -> TurningPoint:
-    """The chance of a draft that makes the tokens at hand, and the one that makes those needed."""
-    return TurningPoint(chance_of(tokens, drafted), chance_of(needed, drafted) if needed <= drafted + 1 else None)
+def drafts_a_round(rounds: Sequence[Round]) -> int:
+    """Drafted tokens one behind the other in the mean round that drafts."""
+    depths = [closed.depth for closed in rounds if closed.drafted]
+    return round(sum(depths) / len(depths)) if depths else 0
+
+
+def acceptance_at_hand(speculative: Trace) -> float | None:
+    """The acceptance that makes a run's tokens a round, as above; None where tokens do not follow from it."""
+    rounds = [closed for answer in answers_of(speculative) for closed in answer[1:]]
+    drafting = sum(closed.drafted > 0 for closed in rounds)
+    if not drafting or speculative.policy not in ALTERNATE or drafting < MOST * len(rounds):
+        return None
+    found = acceptance_making(sum(closed.emitted for closed in rounds) / len(rounds), speculative)
+    return 1.0 if found is None else found
+
+
+def acceptance_making(tokens: float, speculative: Trace) -> float | None:
+    """The acceptance with which the rounds of a run make so many tokens in the mean; None where none does.
+
+    A round makes at most one token more than it drafts and no more than are left of its answer: with the rounds at the
+    ends counted so, an even acceptance comes out of a run as it went in.
+    """
+    places = Counter[int]()
+    for answer in answers_of(speculative):
+        left = later_tokens(answer)
+        for closed in answer[1:]:
+            places[min(closed.depth + 1, left)] += 1
+            left -= closed.emitted
+
+    def made(acceptance: float) -> float:
+        return sum(count * run_of(acceptance, most) for most, count in places.items()) / places.total()
+
+    return least(made, tokens) if tokens > 1 else 0.0
 
 
 def turning_verify(trace: Trace, rounds: Sequence[Round], to_spare_ns: float) -> TurningPoint | None:

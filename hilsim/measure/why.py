@@ -8,15 +8,16 @@ Every nanosecond of the stretch is given to the first of these that holds:
 | other   | neither: a fixed wait, a tool, hardware outside the model                   |
 
 `slower_ms` is part of what it worked: how much longer its steps took than the fastest of the same kind, width and track
-with no fewer positions cached. It is a lower bound of what a shared memory and a lower clock cost. `beside` are the
-background tasks and requests that ran on the same chips meanwhile, `slowest_clock` the lowest speed of a unit there.
+with no fewer positions cached, of answers that were not cut. It is a lower bound of what a shared memory and a lower
+clock cost. `beside` are the background tasks and requests that ran on the same chips meanwhile, `slowest_clock` the
+lowest speed of a unit there.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hilsim.sim.trace import Sample, Span, Trace
@@ -54,7 +55,8 @@ class Reasons:
         self.by_request: dict[int, list[Span]] = defaultdict(list)
         self.by_track: dict[str, list[Span]] = defaultdict(list)
         for span in trace.spans:
-            self.by_request[span.request].append(span)
+            for mine in span.each:
+                self.by_request[mine.request].append(mine)
             self.by_track[span.track].append(span)
         for spans in self.by_track.values():
             spans.sort(key=lambda span: span.start_ns)
@@ -64,7 +66,9 @@ class Reasons:
             if sample.quantity == "speed":
                 self.clocks[sample.chip].append(sample)
         self.passengers = {turn.request: turn.passenger for turn in trace.turns if turn.request >= 0}
-        self.shapes = shapes_of(trace.spans)
+        self.steps = steps_of(span for spans in self.by_request.values() for span in spans)
+        whole = {turn.request for turn in trace.turns if turn.outcome == "answered"}  # others end with a part of a step
+        self.shapes = shapes_of(pieces for pieces in self.steps.values() if pieces[-1].request in whole)
 
     def causes(self, request: int, begin_ns: int, end_ns: int) -> Causes:
         """What a request's stretch from `begin_ns` to `end_ns` was spent on."""
@@ -115,7 +119,7 @@ class Reasons:
         for track in self.by_track:
             if track.split(".", 1)[0] in chips:
                 for span in self.occupying(track, begin_ns, end_ns):
-                    if span.request != request or span.kind in self.trace.tasks:
+                    if all(one.request != request for one in span.each) or span.kind in self.trace.tasks:
                         found[self.name_of(span, request)] += min(end_ns, span.end_ns) - max(begin_ns, span.start_ns)
         return tuple(sorted(found, key=lambda name: -found[name]))
 
@@ -135,17 +139,16 @@ class Reasons:
         Of a step that is partly within the time, the same part of it counts.
         """
         found = 0.0
-        for step, pieces in steps_of(spans).items():
-            shape = self.shapes[shape_of(pieces[-1])]
-            spent = sum(span.end_ns - span.start_ns for span in self.whole(step, pieces))
+        for step in {step_of(span) for span in spans}:
+            pieces = self.steps.get(step, [])
+            shape = self.shapes.get(shape_of(pieces)) if pieces else None
+            if shape is None or pieces[-1].cached > shape.cached[-1]:
+                continue
+            spent = length_of(pieces)
             inside = sum(max(0, min(end_ns, span.end_ns) - max(begin_ns, span.start_ns)) for span in pieces)
             longer = max(0, spent - shape.least_ns[bisect_left(shape.cached, pieces[-1].cached)])
             found += longer * inside / max(1, spent)
         return found
-
-    def whole(self, step: Step, pieces: list[Span]) -> list[Span]:
-        """All pieces of a step of which some are given."""
-        return [span for span in self.by_request[pieces[0].request] if step_of(span) == step]
 
 
 def longest_first(spent_ns: dict[str, int]) -> dict[str, float]:
@@ -158,26 +161,35 @@ def step_of(span: Span) -> Step:
     return span.track, span.kind, span.request, span.round, span.position, span.cached
 
 
-def shape_of(span: Span) -> tuple[str, str, int, int]:
-    """What steps that cost alike have in common, beside the positions cached."""
-    return span.track, span.kind, span.rows, span.width
+def shape_of(pieces: Sequence[Span]) -> tuple[str, str, int, int]:
+    """What steps that cost alike have in common, beside the positions cached; the last piece has a step's rows."""
+    last = pieces[-1]
+    return last.track, last.kind, last.rows, last.width
+
+
+def length_of(pieces: Iterable[Span]) -> int:
+    """The time of a step in ns: of all its pieces."""
+    return sum(span.end_ns - span.start_ns for span in pieces)
 
 
 def steps_of(spans: Iterable[Span]) -> dict[Step, list[Span]]:
-    """Spans with rows by the step that they are pieces of."""
+    """The steps of models that were done to their end, each with its pieces in order."""
     found: dict[Step, list[Span]] = defaultdict(list)
     for span in spans:
-        if span.rows:
-            found[step_of(span)].append(span)
-    return found
+        found[step_of(span)].append(span)
+    return {step: sorted(pieces, key=end_of) for step, pieces in found.items() if max(pieces, key=end_of).rows}
 
 
-def shapes_of(spans: Iterable[Span]) -> dict[tuple[str, str, int, int], Shape]:
+def end_of(span: Span) -> int:
+    """When a span ends, in ns."""
+    return span.end_ns
+
+
+def shapes_of(steps: Iterable[Sequence[Span]]) -> dict[tuple[str, str, int, int], Shape]:
     """The least time of steps by shape and cached positions."""
     times: dict[tuple[str, str, int, int], list[tuple[int, int]]] = defaultdict(list)
-    for pieces in steps_of(spans).values():
-        last = pieces[-1]
-        times[shape_of(last)].append((last.cached, sum(span.end_ns - span.start_ns for span in pieces)))
+    for pieces in steps:
+        times[shape_of(pieces)].append((pieces[-1].cached, length_of(pieces)))
     found = {}
     for shape, pairs in times.items():
         pairs.sort()

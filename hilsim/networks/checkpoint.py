@@ -6,23 +6,20 @@ are opened: a pickle can run code.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG, FAMILIES, DecoderShape, Fields, read_object, require_folder, shape_of
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import WEIGHTS, written
 from hilsim.networks.network import Network, NetworkConfig
 from hilsim.networks.quantised import dequantised
 from hilsim.networks.rope import KINDS, RopeScaling, frequencies
-from hilsim.networks.tensors import load_tensors, some, weights_file
+from hilsim.networks.tensors import load_tensors, save_folder, some, weights_file
 
 IGNORED = "rotary_emb.inv_freq"  # older exports store rotary frequencies, which no network needs
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -174,15 +171,10 @@ def save_network(network: Network, folder: Path, *, end_token: int, begin_token:
         "dtype": "float32",
         "torch_dtype": "float32",
     }
-    tensors = {name: tensor.half().contiguous() for name, tensor in hugging_face_names(network).items()}
+    tensors = hugging_face_names(network)
     if config.tied:
         del tensors[HEAD]
-    folder.mkdir(parents=True, exist_ok=True)
-    with written(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(0o644)  # save_file writes for the owner alone
-    with written(folder / CONFIG) as path:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    save_folder(folder, document, tensors)
 
 
 def load_config(folder: Path) -> NetworkConfig:

@@ -5,22 +5,20 @@ A head reads the hidden states of the very network that it was trained for, so a
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG, HEAD_TYPE, Fields, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import WEIGHTS, weights_digest, written
+from hilsim.files import WEIGHTS, weights_digest
 from hilsim.networks.checkpoint import check_tensors
 from hilsim.networks.draft_head import CLASSES, DraftHead, HeadConfig
 from hilsim.networks.network import Network
-from hilsim.networks.tensors import load_tensors
+from hilsim.networks.tensors import load_tensors, save_folder
 
 IDS = "tokens"
 RUNNING = ("eagle", "eagle3", "mtp")  # kinds without a number of positions
@@ -102,13 +100,4 @@ def save_draft_head(head: DraftHead, folder: Path) -> None:
         "head_entries": config.entries,
         "positions": config.positions,
     }
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in head.state_dict().items()
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    with written(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(0o644)  # save_file writes for the owner alone
-    with written(folder / CONFIG) as path:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    save_folder(folder, document, head.state_dict())

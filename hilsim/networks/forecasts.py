@@ -9,21 +9,19 @@ Folder: config.json with `model_type` "hilsim_forecasts" and the digest of the t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hilsim.describe.config_json import CONFIG, read_object, require_folder
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import WEIGHTS, weights_digest, written
+from hilsim.files import WEIGHTS, weights_digest
 from hilsim.networks.decoder import Array, Decoder, rows_before, view
 from hilsim.networks.network import KVCache, Network, NetworkConfig, RowLayout, layout_of
-from hilsim.networks.tensors import load_tensors
+from hilsim.networks.tensors import load_tensors, save_folder
 
 MODEL_TYPE = "hilsim_forecasts"
 TRAIN = "Train them for this target: python -m hilsim train --forecasts."
@@ -140,14 +138,10 @@ def load_forecasts(folder: Path, network: Network, target: Path) -> Forecasts:
 
 def save_forecasts(forecasts: Forecasts, folder: Path, target: Path) -> None:
     """Write the folder; weights as float16, to which they should have been rounded before."""
-    folder.mkdir(parents=True, exist_ok=True)
     document = {
         "model_type": MODEL_TYPE,
         "target_digest": weights_digest(target),
         "forecast_tokens": forecasts.tokens,
         "prefix": forecasts.keys.shape[2],
     }
-    with written(folder / CONFIG) as path:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    with written(folder / WEIGHTS) as path:
-        save_file({name: tensor.half().contiguous() for name, tensor in forecasts.state_dict().items()}, path)
+    save_folder(folder, document, forecasts.state_dict())

@@ -21,6 +21,15 @@ from hilsim.text.pairs import NEVER
 from hilsim.text.prompt import shared_prefix
 
 
+def of_all_entries(head: DraftHead, rows: Array) -> Array:
+    """Rows (rows, entries) of a head as rows (rows, vocabulary): what is trimmed off has no mass."""
+    if head.config.entries is None:
+        return rows
+    whole = np.full((len(rows), head.target.config.vocab_size), NEVER, rows.dtype)
+    whole[:, view(head.tokens)] = rows
+    return whole
+
+
 class RunningDecoder:
     """A head that runs on: a cache of its keys and values, and its outputs after every position."""
 
@@ -33,7 +42,10 @@ class RunningDecoder:
         self.known: dict[int, Array] = {}  # logits after so many tokens
 
     def row(self, tokens: Sequence[int], verified: int, states: Tensor) -> Array:
-        """Logits (entries,) after `tokens`; `states` are the target's of all verified ones but the last."""
+        """Logits (vocabulary,) after `tokens`; `states` are the target's of all verified ones but the last.
+
+        The same row is the same array as long as it is known.
+        """
         same = shared_prefix(self.held, tokens)
         if verified != self.verified:
             same = min(same, verified, self.verified)
@@ -44,7 +56,8 @@ class RunningDecoder:
             while self.cache.length < len(tokens):
                 self.read(tokens, verified, states)
         if len(tokens) not in self.known:
-            self.known[len(tokens)] = view(self.head.logits(self.outputs[len(tokens) - 1 : len(tokens)])[0])
+            logits = self.head.logits(self.outputs[len(tokens) - 1 : len(tokens)])
+            (self.known[len(tokens)],) = of_all_entries(self.head, view(logits))
         return self.known[len(tokens)]
 
     def read(self, tokens: Sequence[int], verified: int, states: Tensor) -> None:
@@ -108,9 +121,9 @@ class OnePassDecoder:
         self.known: list[Array] = []
 
     def row(self, tokens: Sequence[int], verified: int, states: Tensor) -> Array:
-        """Logits (entries,) after `tokens`, as `RunningDecoder.row`."""
+        """Logits (vocabulary,) after `tokens`, as `RunningDecoder.row`."""
         if self.held != [*tokens[:verified]]:
-            self.known = list(view(self.passes.rows(tokens[:verified], states)))
+            self.known = list(of_all_entries(self.passes.head, view(self.passes.rows(tokens[:verified], states))))
             self.held = [*tokens[:verified]]
         if (ahead := len(tokens) - verified) >= len(self.known):
             raise HeadTooShort(self.passes.head.config.kind, len(self.known), ahead + 1)
@@ -121,8 +134,6 @@ class HeadDecoder:
     """Any head over one conversation, with logits of the target's whole vocabulary."""
 
     def __init__(self, head: DraftHead, capacity: int):
-        self.head = head
-        self.ids = None if head.config.entries is None else view(head.tokens)
         self.decoder: RunningDecoder | OnePassDecoder
         if isinstance(head, RunningHead):
             self.decoder = RunningDecoder(head, capacity)
@@ -138,9 +149,4 @@ class HeadDecoder:
 
         `target` has read all verified tokens but the last, whatever it has read beyond.
         """
-        row = self.decoder.row(tokens, verified, target.cache.states[0, : verified - 1])
-        if self.ids is None:
-            return row
-        whole = np.full(self.head.target.config.vocab_size, NEVER, row.dtype)
-        whole[self.ids] = row
-        return whole
+        return self.decoder.row(tokens, verified, target.cache.states[0, : verified - 1])

@@ -1,16 +1,22 @@
-"""The safetensors of a checkpoint folder, in one file or sharded. Only these are opened: a pickle can run code."""
+"""The safetensors of a checkpoint folder, in one file or sharded. Only these are opened: a pickle can run code.
+
+Folders that are written have one file of them and a `config.json`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from hilsim.describe.config_json import read_object
+from hilsim.describe.config_json import CONFIG, read_object
 from hilsim.errors import CheckpointError, Fault, memory_short
-from hilsim.files import WEIGHTS
+from hilsim.files import WEIGHTS, written
 from hilsim.networks.quantised_folder import converted
 
 INDEX = f"{WEIGHTS}.index.json"
@@ -103,3 +109,23 @@ def misplaced(places: dict[str, str], homes: dict[str, list[str]], index: Path) 
 def some(names: list[str]) -> str:
     """The first few of a list that may be long."""
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def save_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a folder of weights; `config.json` and the weights are both there before the first takes its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder / CONFIG) as document, written(folder / WEIGHTS) as weights:
+        save_config(config, document)
+        save_tensors(tensors, weights)
+
+
+def save_config(config: Mapping[str, Any], path: Path) -> None:
+    """Write a `config.json`."""
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write one file of weights, the floats among them as float16, to which they should have been rounded before."""
+    halves = {name: (one.half() if one.is_floating_point() else one).contiguous() for name, one in tensors.items()}
+    save_file(halves, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # save_file writes for the owner alone

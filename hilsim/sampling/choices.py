@@ -7,6 +7,7 @@ rules bend only tokens that were really drafted.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -98,9 +99,13 @@ class Choices:
         self.rules, sampling = rules, rules.sampling
         self.cold = sampling.temperature == 0
         self.warm = sampling.model_copy(update={"temperature": 1.0}) if self.cold else sampling
+        self.penalises = sampling.repetition_penalty not in (None, 1)
         self.tests_the_draft = not self.cold and rules.accept.rule in ("ratio", "lenient")
         self.uniforms = lru_cache(cached_positions)(partial(uniforms, seed))
         self.gumbel = lru_cache(cached_positions)(partial(gumbel_noise, seed))
+        # Rows of the draft, the tokens that a penalty counts before each, and what was made of them. The verdict asks
+        # for the very rows that tokens were drafted from.
+        self.made: deque[tuple[Logits, tuple[int, ...], Drafted]] = deque(maxlen=CACHED_POSITIONS)
 
     def proposed(self, logits: Logits, places: Places) -> Proposal:
         """The tokens drafted after rows of the draft's logits."""
@@ -154,7 +159,15 @@ class Choices:
 
     def drafted(self, logits: Logits, places: Places) -> Drafted:
         """What the draft draws from and what the verifier takes that for."""
-        return draft_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
+        if not isinstance(places, RowPosition):
+            return draft_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
+        before = tuple(places.tokens) if self.penalises else ()
+        for row, tokens, made in self.made:
+            if row is logits and tokens == before:
+                return made
+        made = draft_distribution(self.natural(logits, places), self.rules.payload, self.rules.verify_at)
+        self.made.append((logits, before, made))
+        return made
 
     def natural(self, logits: Logits, places: Places) -> Distribution:
         """A model's own distribution, before anything is cut or rounded for the link; above temperature 0."""
@@ -162,7 +175,7 @@ class Choices:
 
     def penalised(self, logits: Logits, places: Places) -> Logits:
         """The rows with the repetition penalty of the tokens before each."""
-        if self.rules.sampling.repetition_penalty in (None, 1):
+        if not self.penalises:
             return logits
         changed: Logits = each(lambda row, place: penalised(row, self.rules.sampling, place.tokens), logits, places)
         return changed

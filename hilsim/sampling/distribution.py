@@ -97,16 +97,16 @@ def distribution_of(logits: npt.NDArray[np.float32], sampling: Sampling) -> Dist
         certain = np.zeros(logits.shape)
         put(certain, logits.argmax(axis=-1)[..., None], 1.0)
         return Distribution.over_all(certain)
-    scaled = logits.astype(np.float64)
-    scaled -= scaled.max(axis=-1, keepdims=True)
-    scaled /= sampling.temperature
-    vocabulary = scaled.shape[-1]
+    vocabulary = logits.shape[-1]
+    largest = logits.max(axis=-1, keepdims=True)
     if sampling.top_k is None or sampling.top_k >= vocabulary:
-        tokens, weights = every_token(scaled.shape), np.exp(scaled, out=scaled)
+        tokens, weights = every_token(logits.shape), scaled_weights(logits, largest, sampling.temperature)
     else:
-        kth = np.partition(scaled, -sampling.top_k, axis=-1)[..., -sampling.top_k, None]
-        tokens = columns_set(scaled >= kth)
-        weights = np.exp(taken(scaled, np.minimum(tokens, vocabulary - 1))) * (tokens < vocabulary)
+        # Chosen among float32 logits: what is left out needs no float64.
+        kth = np.partition(logits, -sampling.top_k, axis=-1)[..., -sampling.top_k, None]
+        tokens = columns_set(logits >= kth)
+        kept = taken(logits, np.minimum(tokens, vocabulary - 1))
+        weights = scaled_weights(kept, largest, sampling.temperature) * (tokens < vocabulary)
     found = Distribution(tokens, weights, vocabulary).normalised(weights)
     if sampling.top_p is None or sampling.top_p >= 1:
         return found
@@ -116,6 +116,17 @@ def distribution_of(logits: npt.NDArray[np.float32], sampling: Sampling) -> Dist
     reached = np.empty_like(ranked)
     put(reached, order, ranked)
     return found.normalised(reached)
+
+
+def scaled_weights(
+    logits: npt.NDArray[np.float32], largest: npt.NDArray[np.float32], temperature: float
+) -> Probabilities:
+    """Weights of logits (..., some) at a temperature; the row's `largest` (..., 1) has weight 1."""
+    scaled = logits.astype(np.float64)
+    scaled -= largest
+    scaled /= temperature
+    weights: Probabilities = np.exp(scaled, out=scaled)
+    return weights
 
 
 def entropy(probabilities: Probabilities) -> Probabilities:
@@ -179,7 +190,7 @@ def at(values: npt.NDArray[Value], places: Ints) -> npt.NDArray[Value]:
     return found
 
 
-def taken(values: Probabilities, places: Ints) -> Probabilities:
+def taken(values: npt.NDArray[Value], places: Ints) -> npt.NDArray[Value]:
     """The values at some places of each row, (..., places)."""
     return values[places] if values.ndim == 1 else np.take_along_axis(values, places, axis=-1)
 

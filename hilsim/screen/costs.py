@@ -95,7 +95,8 @@ class Tables:
         typed = None if timer is None else timer.model_dump_json()
         extras = () if placed.compiled is None else placed.compiled.extras
         factors = placed.factors
-        return placed.model.name, unit, placed.placement.precision, placed.widths, extras, typed, factors, context
+        export = placed.placement.precision, placed.placement.expanded_kv
+        return placed.model.name, unit, export, placed.widths, extras, typed, factors, context
 
     def reading(self, key: object, timer: StepTimer, phase: Phase, answers: Answers, lags: int) -> Ints:
         """Nanoseconds (requests, lags) of reading each question."""

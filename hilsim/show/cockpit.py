@@ -12,6 +12,7 @@ from hilsim.cost.sharing import capacity
 from hilsim.describe.cockpit import Budget
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Setup
+from hilsim.measure.fairness import Share, fairness, shares, utilisation
 from hilsim.measure.trip import background, clocks, energies, memory_rates, temperatures, windows
 from hilsim.measure.turns import (
     Breach,
@@ -38,7 +39,11 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found["turns"] = spoken_turns(setup, trace)
         if speculative is not None:
             found["turns"]["baseline"] = in_ms(baseline.turns)
-        found["passengers"] = passengers(trace.turns)
+        found["passengers"] = passengers(trace)
+        if (index := fairness(shares(trace))) is not None:
+            found["turns"]["fairness"] = index
+        if trace.spans:
+            found["turns"]["utilisation"] = utilisation(trace)
     if trace.tasks:
         found["background"] = background(list(trace.tasks.values()))
     if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
@@ -48,6 +53,20 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         found |= {"heat": heat} if any(heat.values()) else {}
     if found:
         found["windows"] = windows(trace)
+    return found
+
+
+def passenger_notes(scenario: Scenario, trace: Trace) -> list[str]:
+    """What a run could not do as its passengers wanted: ask on, or go on from what was heard."""
+    found = []
+    if trace.exhausted_ns >= 0:
+        minutes = trace.exhausted_ns / NS_PER_S / 60
+        found.append(f"The workload was used up after {minutes:.3g} minutes: later questions were not asked.")
+    if scenario.logits.source != "live" and any(turn.heard_tokens >= 0 for turn in trace.turns):
+        found.append(
+            "Recorded text does not depend on interruptions: after an answer that was cut short the conversation "
+            "goes on as recorded, and the rest of that answer is read with the next question."
+        )
     return found
 
 
@@ -127,14 +146,22 @@ def why(causes: Causes) -> str:
     return sentence
 
 
-def passengers(turns: Sequence[TurnRecord]) -> Block:
-    """Turns, outcomes and waiting of each passenger."""
+def passengers(trace: Trace) -> Block:
+    """Turns, outcomes and waiting of each passenger; what was waited for is known where spans are kept."""
+    served = {share.passenger: share for share in shares(trace)} if trace.spans else {}
     return {
         name: {
             "turns": len(ones),
             "outcomes": outcomes_of(ones),
             "first_audio_ms": statistics_of(ones)["first_audio"],
             "turn_ms": statistics_of(ones)["turn"],
+            "wait_ms": waited(served.get(name)),
+            "served_share": served[name].served_share if name in served else None,
         }
-        for name, ones in by_passenger(turns).items()
+        for name, ones in by_passenger(trace.turns).items()
     }
+
+
+def waited(share: Share | None) -> Block | None:
+    """How long a passenger's answers waited for units and wires, in ms; None where that is not known."""
+    return None if share is None or share.wait_ms is None else share.wait_ms._asdict()

@@ -14,7 +14,7 @@ from hilsim.show.terminal.page import Page
 from hilsim.show.terminal.paint import FRAME, bar
 
 Block = dict[str, Any]
-NAME, FIGURE = 16, 9
+NAME, FIGURE = 14, 9
 SHARES = ("p50", "p90", "p99")
 BREACHES_SHOWN, BACKGROUND_SHOWN = 5, 12
 J_PER_WH = 3600
@@ -25,18 +25,36 @@ def render_cockpit(page: Page, document: Block) -> None:
     if (found := document.get("turns")) is not None:
         turns(page, found)
     if (found := document.get("passengers")) is not None:
-        passengers(page, found)
+        passengers(page, found, document["turns"].get("fairness"))
     if (found := document.get("background")) is not None:
         background(page, found)
     if (found := document.get("memory_rate")) is not None:
         memory_rate(page, found)
     if (found := document.get("heat")) is not None:
         heat(page, found, document["windows"])
+    if (found := document.get("budget_remedy")) is not None:
+        budget_remedy(page, found)
+
+
+def budget_remedy(page: Page, block: Block) -> None:
+    """What would keep the budget that was broken."""
+    page.title("what keeps the budget", f"{counted(block['tried'], 'changed run')}, cheapest kind of change first")
+    if not block["holds"]:
+        page.paragraph(
+            "None of these changes keeps it; the nearest are:" if block["changes"] else "None of them helps.", 2
+        )
+    for change in block["changes"]:
+        page.paragraph(f"{clean(change['change'])} ({change['cost']}): {' '.join(change['set'])}", 4)
 
 
 def heads(page: Page, names: Sequence[str]) -> None:
     """The heads of a table's columns."""
-    page.line(" " * (NAME + 2), ("".join(f"{name:>{FIGURE}}" for name in names), FRAME))
+    page.line(" " * (NAME + 2), (figures(page, names), FRAME))
+
+
+def figures(page: Page, cells: Sequence[str]) -> str:
+    """Cells in columns of the same width, as many as there is room for."""
+    return "".join(f"{cell:>{FIGURE}}" for cell in cells[: (page.width - NAME - 2) // FIGURE])
 
 
 def row(page: Page, name: str, cells: Sequence[str], style: str = "") -> None:
@@ -106,15 +124,18 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
 
 
-def passengers(page: Page, block: Block) -> None:
-    """A line a passenger: turns, how many were not answered, and the first audio."""
-    page.title("passengers", "first audio in ms")
-    heads(page, ("turns", "refused", "given up", *SHARES))
+def passengers(page: Page, block: Block, fairness: float | None) -> None:
+    """A line a passenger: turns, how many were not answered, the first audio, and the wait for units."""
+    page.title("passengers", "first audio, and what answers waited for units, in ms")
+    heads(page, ("turns", "refused", "given up", *SHARES, "wait p90"))
     for name, one in block.items():
-        waits = one["first_audio_ms"]
-        first = ["–" if waits is None else milliseconds(waits[share]) for share in SHARES]
+        heard, wait = one["first_audio_ms"], one["wait_ms"]
+        first = ["–" if heard is None else milliseconds(heard[share]) for share in SHARES]
         lost = [str(one["outcomes"][outcome]) for outcome in ("refused", "given up")]
-        row(page, name, [str(one["turns"]), *lost, *first], f"bold {BAD}" if any(map(int, lost)) else "")
+        cells = [str(one["turns"]), *lost, *first, "–" if wait is None else milliseconds(wait["p90"])]
+        row(page, name or "(unnamed)", cells, f"bold {BAD}" if any(map(int, lost)) else "")
+    if fairness is not None and len(block) > 1:
+        page.paragraph(f"Fairness {fairness:.2f} (Jain's index of the shares of time served; 1 is even).", 2)
 
 
 def background(page: Page, block: Block) -> None:

@@ -34,7 +34,7 @@ from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.break_even import break_even
-from hilsim.show.cockpit import cockpit, not_in_it
+from hilsim.show.cockpit import cockpit, not_in_it, passenger_notes
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
@@ -270,7 +270,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
     """Every figure that this run rests on and that was not measured for it, with its source.
 
     A chip's figures count where they enter: the units and precisions in use; with a table timer, only what the
-    ledger and the energy need.
+    ledger and the energy need. With a climate all that heats any chip, and carries the heat off, counts.
     """
     found: list[dict[str, Any]] = []
 
@@ -289,8 +289,7 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
             )
             timed = parts[0] == "units" and parts[-1] not in ("reserve", "active_power")
             measured = placed.placement.timer is not None or placed.track in setup.backends
-            heat = parts[0] == "thermal" and setup.scenario.climate is None
-            beside = parts[-1] in START or ".faster_exports[" in path or heat
+            beside = parts[-1] in START or ".faster_exports[" in path or parts[0] == "thermal"
             if not elsewhere and not (timed and measured) and not beside:
                 add(f"{chip.name}.{path}", figure)
         shape = placed.model.architecture
@@ -303,6 +302,11 @@ def assumptions(setup: Setup) -> list[dict[str, Any]]:
                     "source": shape.source,
                 }
             )
+    if setup.scenario.climate is not None:
+        for chip in setup.chips.values():
+            for path, figure in figures(chip).items():
+                if path.startswith("thermal.") or path.endswith("_power"):
+                    add(f"{chip.name}.{path}", figure)
     if setup.link is not None and setup.draft is not None:
         for path, figure in figures(setup.link).items():
             add(f"{setup.link.name}.{path}", figure)
@@ -409,6 +413,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         )
     if unused := sorted({what for conversation in setup.conversations for what in conversation.unused}):
         found.append(f"Not used from the conversations' file: {', '.join(unused)}. The target generates every answer.")
+    found += passenger_notes(scenario, trace)
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):

@@ -24,10 +24,10 @@ ALONE = "target_alone_ms.mean"  # of a request, at the same place over the same 
 SAME = 1e-3
 
 
-def points_table(points: Sequence[SweepPoint], *more: str) -> Table:
-    """One row a point: its place, its measures and `more` of them, and why there are none."""
+def points_table(points: Sequence[SweepPoint], *more: str, usual: Sequence[str] = MEASURES) -> Table:
+    """One row a point: its place, its `usual` measures and `more` of them, and why there are none."""
     axes = list(dict.fromkeys(axis for point in points for axis in point.place))
-    names = [*MEASURES, *more]
+    names = [*usual, *more]
     points = [point if point.why else point.adding(**{ALONE: point.alone_ms}) for point in points]
     rows = [
         [*map(point.place.get, axes), *(in_whole_bytes(name, point.number(name)) for name in names), point.why]

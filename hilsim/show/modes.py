@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,17 +12,18 @@ from hilsim.compiler.plan import Plan
 from hilsim.describe.setup import Setup
 from hilsim.show.compile import first_uses, refused_operators
 from hilsim.show.numbers import counted, duration, gibibytes
+from hilsim.show.plots.curves import draw_series
 from hilsim.show.sentences import EVEN
 from hilsim.show.table import Table
 from hilsim.study.modes import ModeResult
 
 
-def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
+def modes_table(results: Sequence[ModeResult]) -> Table:
     """One row a mode that ran, the fastest first."""
     ran = sorted((one for one in results if one.record), key=lambda one: -speedup_of(one))
     columns = ["mode", "offered by", "speedup", "tok/round", "even at", "first clause", "memory", "energy", "compiles"]
-    if sequences > 1:
-        columns.insert(3, f"of {sequences} at once")
+    sizes = batches_of(results)
+    columns[3:3] = [f"of {size} at once" for size in sizes]
     rows = []
     for one in ran:
         record = one.record
@@ -38,10 +40,26 @@ def modes_table(results: Sequence[ModeResult], sequences: int) -> Table:
             f"{record['energy_j']:.0f} J",
             "; ".join(dict.fromkeys(compile_note(plan) for plan in one.plans)) or "no rules",
         ]
-        if sequences > 1:
-            row.insert(3, None if one.at_once is None else f"{one.at_once:.2f}")
+        row[3:3] = [None if (gain := one.at_once[size]) is None else f"{gain:.2f}" for size in sizes]
         rows.append(row)
     return Table(columns, rows, left=2)
+
+
+def batches_of(results: Sequence[ModeResult]) -> tuple[int, ...]:
+    """The sizes of batches that modes were held against."""
+    return next((tuple(one.at_once) for one in results if one.record), ())
+
+
+def draw_batches(results: Sequence[ModeResult], title: str, path: Path, kind: str) -> None:
+    """The speed-up of each mode over the sizes of a batch, for modes that have one at every size."""
+    sizes = batches_of(results)
+    drawn: dict[str, list[float]] = {}
+    for one in results:
+        gains = [gain for gain in one.at_once.values() if gain is not None]
+        if gains and len(gains) == len(sizes):
+            drawn[one.mode.choice.name] = gains
+    label = "sequences computed together, and as many by the target alone"
+    draw_series(sizes, drawn or {"the target alone": [1.0] * len(sizes)}, label, title, path, kind)
 
 
 def speedup_of(one: ModeResult) -> float:
@@ -83,8 +101,9 @@ def acceptance_of(setup: Setup) -> str:
     )
 
 
-def as_records(results: Sequence[ModeResult], sequences: int) -> list[dict[str, Any]]:
+def as_records(results: Sequence[ModeResult]) -> list[dict[str, Any]]:
     """Every mode as a record for JSON and CSV; those that do not run have a reason alone."""
+    sizes = batches_of(results)
     return [
         {
             "mode": one.mode.choice.name,
@@ -93,8 +112,7 @@ def as_records(results: Sequence[ModeResult], sequences: int) -> list[dict[str, 
             **{name: (one.record or {}).get(name) for name in KEYS},
             "break_even_tokens_per_round": one.break_even,
             "memory_bytes": one.memory_bytes or None,
-            "sequences": sequences,
-            "speedup_of_sequences": one.at_once,
+            **{f"speedup_of_{size}": one.at_once.get(size) for size in sizes},
             "compile": "; ".join(compile_note(plan) for plan in one.plans),
             "set": " ".join(f"--set '{override}'" for override in one.mode.choice.overrides),
             "why_not": one.why,
@@ -106,9 +124,9 @@ def as_records(results: Sequence[ModeResult], sequences: int) -> list[dict[str, 
 KEYS = ("speedup", "tokens_per_round", "first_clause_p50_ms", "request_mean_ms", "energy_j", "claim")
 
 
-def render(results: Sequence[ModeResult], setup: Setup, sequences: int, console: Console) -> None:
+def render(results: Sequence[ModeResult], setup: Setup, console: Console) -> None:
     """The table, the modes that do not run, and the verdict."""
-    modes_table(results, sequences).print(console)
+    modes_table(results).print(console)
     reasons: dict[str, list[str]] = {}
     for one in results:
         if one.why:

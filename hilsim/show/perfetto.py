@@ -132,6 +132,8 @@ def slices(trace: Trace, places: Places) -> Iterator[Event]:
             args |= {"rows": span.rows, "width": span.width}
         if span.fellows:
             args["together_with"] = [fellow.request for fellow in span.fellows]
+        if span.fellows:
+            args["batch_with"] = [fellow.request for fellow in span.fellows]
         if span.nbytes:
             args |= {"nbytes": span.nbytes, "arrived_us": micros(span.done_ns)}
         args["wait_us"] = micros(span.start_ns - span.asked_ns)

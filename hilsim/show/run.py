@@ -235,10 +235,13 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
             found["shadow"] = hardware.shadow(rig)
         if lost is None and ends:
             found["distributed"] = executed(setup, rig, ends, sources)
+    elif setup.scenario.company:
+        found |= budget_remedy(setup, outcome, sources)
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
     if lost is None:
-        found |= held_against(setup, outcome, sources if rig is None else None)
+        # What passengers ask and hear depends on the times: no replay with another speed has the same answers.
+        found |= held_against(setup, outcome, sources if rig is None and not outcome.baseline.turns else None)
     if lost is None and wanted.uncertainty:
         from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars
@@ -283,3 +286,11 @@ def remedy(setup: Setup, sources: Sources) -> dict[str, Any]:
     from hilsim.study.remedies import as_json, cheapest_remedy
 
     return as_json(cheapest_remedy(setup, setup.overrides, sources))
+
+
+def budget_remedy(setup: Setup, outcome: RunPair, sources: Sources) -> dict[str, Any]:
+    """The cheapest changes with which a broken budget holds, found by runs; nothing where it holds."""
+    from hilsim.study.budget import as_json, keep_budget
+
+    found = keep_budget(setup, outcome.speculative or outcome.baseline, sources)
+    return {} if found is None else {"budget_remedy": as_json(found)}

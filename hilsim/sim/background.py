@@ -1,7 +1,8 @@
 """Background tasks: work that comes back every period, beside the assistant, and has its own deadline.
 
 A task runs its executions one after another. A release while the last one is unfinished is skipped and counts as
-missed, as does one that finishes after its deadline. When a task is released depends on its name and number alone.
+missed, as does one that finishes after its deadline. When a task is released depends on its name and number alone, or
+on the task that it follows.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ GIGA = 10**9
 
 def start_background(board: Board) -> list[Task]:
     """Begin all background tasks of the scenario, in its order."""
-    tasks = [Task(board, task) for task in board.setup.scenario.background]
-    for task in tasks:
-        board.env.process(task.process)
-    return tasks
+    tasks = {task.name: Task(board, task) for task in board.setup.scenario.background}
+    for task in tasks.values():
+        if task.task.after is None:
+            board.env.process(task.process)
+        else:
+            tasks[task.task.after].followers.append(task)
+    return list(tasks.values())
 
 
 class Task:
@@ -55,6 +59,7 @@ class Task:
         self.tally = TaskTally(task.name, track, self.period_ns, ns(deadline_ms / 1000))
         board.trace.tasks[task.name] = self.tally
         self.begun_ns = -1  # the release of the execution under way
+        self.followers: list[Task] = []  # released as an execution ends
         self.process = self.run()
 
     def releases(self) -> Iterator[int]:
@@ -79,14 +84,32 @@ class Task:
                 yield board.env.timeout(release_ns - board.now)
             tally.released += 1
             self.begun_ns = release_ns
-            yield from self.execute(RequestTag(NO_REQUEST, number))
-            self.begun_ns = -1
-            took_ns = board.now - release_ns
-            tally.finished += 1
-            if took_ns > tally.deadline_ns:
-                self.miss()
-            tally.worst_ns = max(tally.worst_ns, took_ns)
-            tally.total_ns += took_ns
+            yield from self.execution(number, release_ns)
+
+    def release(self) -> None:
+        """The task that this one follows is done: run, or miss where the last execution is unfinished."""
+        number = self.tally.released
+        self.tally.released += 1
+        if self.begun_ns >= 0:
+            self.miss()
+            return
+        self.begun_ns = self.board.now
+        self.process = self.execution(number, self.begun_ns)
+        self.board.env.process(self.process)
+
+    def execution(self, number: int, release_ns: int) -> Process:
+        """One execution, from its release to its end."""
+        tally = self.tally
+        yield from self.execute(RequestTag(NO_REQUEST, number))
+        self.begun_ns = -1
+        took_ns = self.board.now - release_ns
+        tally.finished += 1
+        if took_ns > tally.deadline_ns:
+            self.miss()
+        tally.worst_ns = max(tally.worst_ns, took_ns)
+        tally.total_ns += took_ns
+        for follower in self.followers:
+            follower.release()
 
     def miss(self) -> None:
         """An execution was late, or skipped."""
@@ -100,7 +123,7 @@ class Task:
         now, tally = self.board.now, self.tally
         if self.begun_ns >= 0:
             tally.missed += now - self.begun_ns > tally.deadline_ns
-            for number, release_ns in enumerate(self.releases()):
+            for number, release_ns in enumerate(self.releases() if self.task.after is None else ()):
                 if release_ns >= now:
                     break
                 if number >= tally.released:

@@ -111,7 +111,7 @@ class BatchSlot(CompanySlot):
     def compute(self, job: Job, batch: list[Seat], *, held: bool) -> Process:
         """The step of a batch, with what others do on the unit between its graphs."""
         asked = batch[0].asked_ns
-        while job.done < 1 and batch and not self.cancelled(job):
+        while held or (job.done < 1 and batch and not self.cancelled(job)):
             if not held:
                 asked = now_ns(self.env)
                 if not self.turn.take():
@@ -119,6 +119,9 @@ class BatchSlot(CompanySlot):
                         return
                     for one in batch:
                         self.waited(one.cause.request, asked)
+                    if not batch:  # all were interrupted meanwhile
+                        self.turn.leave(job.priority)
+                        return
             first, *others = batch
             job.cause, held = first.cause, False
             yield from self.occupy(job, first.step, asked, first.position, tuple(one.fellow for one in others))

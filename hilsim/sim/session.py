@@ -104,8 +104,6 @@ class Session:
     def carry_over(self, request: Request) -> None:
         """Take over what the caches hold; a question that was cancelled unread leaves them as they were."""
         if not request.rounds:
-            last = len(self.tokens) - request.prompt_tokens
-            self.target_cached, self.draft_cached = min(self.target_cached, last), min(self.draft_cached, last)
             return
         self.target_cached, self.draft_cached = request.target_cached, request.draft_cached
         self.draft_received = request.draft_received
@@ -113,16 +111,24 @@ class Session:
             self.begun = True
             self.preface.keep()
 
+    def leave_unanswered(self, prompt: Prompt) -> None:
+        """A question that was given up before the language model's turn: it stands in the conversation, unread."""
+        self.tokens[prompt.prefix_length :] = prompt.tokens
+        self.target_cached = min(self.target_cached, prompt.prefix_length)
+        self.draft_cached = min(self.draft_cached, prompt.prefix_length)
+        self.draft_received = min(self.draft_received, prompt.prefix_length)
+
     def cut(self, request: Request, heard: int, *, lost: bool = False) -> None:
         """Forget what follows the first `heard` tokens of an answer, in the conversation and in both caches.
 
         `lost`: the caches hold nothing any more, nor does the kept prefix.
         """
-        length = len(self.tokens) - len(request.answer) + heard
+        length, begins = len(self.tokens) - len(request.answer) + heard, request.begins
         del self.tokens[length:]
-        self.target_cached = 0 if lost else min(self.target_cached, length)
-        self.draft_cached = 0 if lost else min(self.draft_cached, length)
-        self.draft_received = min(self.draft_received, length)
+        read = length if request.rounds else begins  # a question that was cancelled before an answer is unread
+        self.target_cached = 0 if lost else min(self.target_cached, read)
+        self.draft_cached = 0 if lost else min(self.draft_cached, read)
+        self.draft_received = min(self.draft_received, read)
         if lost and self.preface is not None:
             self.begun = False
             self.preface.drop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from hilsim.cost.demand import priced, streamed_bytes
@@ -9,6 +10,7 @@ from hilsim.describe.cockpit import Demand, Recognition, Speech, Stage
 from hilsim.describe.setup import Setup
 from hilsim.sim.board import Board, Direction
 from hilsim.sim.device_slot import Process, RequestTag
+from hilsim.sim.swap import SharedRoom
 from hilsim.units import NS_PER_S, ns
 
 HEARD_BYTES_PER_S = 32_000  # 16-bit samples at 16 kHz, as recognition takes them
@@ -88,8 +90,17 @@ class Stages:
         self.recognition = StagePlace(board, speech.recognition, "recognition")
         self.synthesis = StagePlace(board, speech.synthesis, "synthesis")
         self.front = board.setup.application
+        self.room = None if speech.swap is None else SharedRoom(board, speech.swap)
         chips = [self.front, self.recognition.chip, self.front, self.synthesis.chip, self.front]
         self.ways = Ways(board, board.setup, chips)
+
+    def using(self, model: str, wanted: Callable[[], bool], work: Process) -> Process:
+        """Work of a model once it is in memory, as long as it is wanted."""
+        if self.room is None:
+            yield from work
+        elif (yield from self.room.enter(model, wanted)):
+            yield from work
+            self.room.leave(model)
 
     def recognise(self, heard_ns: int, cause: RequestTag) -> Process:
         """All of a question after its end."""

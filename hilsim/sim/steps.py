@@ -284,13 +284,21 @@ def passes_from(context: RunContext, request: Request, drafted: int) -> tuple[tu
 
 
 def draft_passes(
-    context: RunContext, request: Request, executed: Sequence[tuple[int, int]], *, branching: bool = False
+    context: RunContext,
+    request: Request,
+    executed: Sequence[tuple[int, int]],
+    *,
+    branching: bool = False,
+    anew: bool = False,
 ) -> Process:
-    """Passes of the draft one after another, by rows and logits; of a token tree all but the first are masked."""
+    """Passes of the draft one after another, by rows and logits; of a token tree all but the first are masked.
+
+    `anew`: each of these reads the tree from its root again.
+    """
     cached, position = request.draft_cached, len(request.tokens)
     for place, (rows, logits) in enumerate(executed):
         yield from draft_step(context, request, position + place, cached, rows, logits, tree=branching and place > 0)
-        cached += rows
+        cached = position if anew else cached + rows
 
 
 def draft_step(

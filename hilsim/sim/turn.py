@@ -20,6 +20,7 @@ from hilsim.sim.device_slot import Process, RequestTag
 from hilsim.sim.request import Request
 from hilsim.sim.session import Session, Turn
 from hilsim.sim.stages import TEXT, Stages
+from hilsim.sim.swap import TARGET
 from hilsim.sim.trace import Round, TurnRecord
 from hilsim.sim.voice import BYTES_PER_TOKEN, Delivery, Voice
 from hilsim.text.prompt import Prompt
@@ -82,7 +83,8 @@ class TurnUnderWay:
         heard_ns = question_ns(self.turn.user, self.session.setup.scenario.workload, speech.playback)
         recognising = None
         if speech.recognition.streaming:
-            recognising = self.env.process(stages.recognise_streaming(begun, heard_ns, self.cause))
+            recognition = stages.recognise_streaming(begun, heard_ns, self.cause)
+            recognising = self.env.process(stages.using("recognition", self.is_wanted, recognition))
         yield self.env.timeout(max(0, begun + heard_ns - self.now))
         self.spoken_ns = begun + heard_ns
         self.watch_patience()
@@ -93,7 +95,7 @@ class TurnUnderWay:
         if recognising is not None:
             yield recognising
         else:
-            yield from stages.recognise(heard_ns, self.cause)
+            yield from stages.using("recognition", self.is_wanted, stages.recognise(heard_ns, self.cause))
         self.recognised_ns = self.now
         text = BYTES_PER_TOKEN * len(self.prompt.tokens)
         yield from stages.ways.send(stages.recognition.chip, stages.front, TEXT, text, self.cause)
@@ -116,12 +118,16 @@ class TurnUnderWay:
         interruption = None
         if stages.speech.barge_in is not None and interrupts(stages.speech.barge_in, turn.index, session):
             interruption = self.env.process(self.interrupt(stages.speech.barge_in, self.voice))
-        yield self.env.process(session.answer(self.request))
+        yield self.env.process(stages.using(TARGET, self.is_wanted, session.answer(self.request)))
         self.freed_ns = self.now
         if self.outcome != "given up":
             yield self.voice.over
         if interruption is not None and self.interrupted_ns >= 0:
             yield interruption
+
+    def is_wanted(self) -> bool:
+        """Whether the passenger still wants an answer."""
+        return self.outcome == "answered"
 
     def take(self, delivered: Round) -> None:
         """The application has tokens of the answer."""
@@ -174,6 +180,9 @@ class TurnUnderWay:
     def close(self) -> None:
         """Cut the conversation to what was heard, where the passenger stopped the answer; add the turn to the trace."""
         request, voice, delivery = self.request, self.voice, self.delivery
+        self.board.priorities.pop(self.turn.index, None)
+        if request is None:
+            self.session.leave_unanswered(self.prompt)
         if request is not None and self.outcome != "answered":
             self.heard_tokens = 0 if voice is None else voice.heard(self.silent_ns)
             barge_in = None if self.stages is None else self.stages.speech.barge_in

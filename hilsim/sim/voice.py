@@ -94,7 +94,8 @@ class Voice:
         """Say clause after clause until all is heard."""
         while not self.silent:
             if self.clauses:
-                yield from self.say(self.clauses.popleft())
+                saying = self.say(self.clauses.popleft())
+                yield from self.stages.using("synthesis", self.is_wanted, saying)
             elif self.delivery.whole:
                 yield self.env.timeout(max(0, self.end_ns - self.now))
                 break
@@ -103,6 +104,10 @@ class Voice:
                 yield self.news
         if not self.over.triggered:
             self.over.succeed()
+
+    def is_wanted(self) -> bool:
+        """Whether the passenger still listens."""
+        return not self.silent
 
     def say(self, clause: Clause) -> Process:
         """Synthesise one clause and play it."""

@@ -101,8 +101,8 @@ class Reader:
 
     def as_row(self, logits: npt.NDArray[np.floating]) -> Row:
         """Logits as float32 (vocabulary,); what float32 cannot hold becomes infinite and is refused by `Decisions`."""
-        if logits.dtype == np.float32:
-            return logits[: self.vocabulary]
+        if logits.dtype == np.float32:  # a row that is asked for twice stays one array
+            return logits if len(logits) == self.vocabulary else logits[: self.vocabulary]
         with np.errstate(over="ignore"):
             return logits[: self.vocabulary].astype(np.float32)
 

@@ -17,6 +17,12 @@ from hilsim.describe.setup import Setup
 STAND_INS = ("models/draft-0.2m", "models/draft-0.8m", "models/draft-2m")
 FORECASTS = "models/ssd"  # forecast tokens of the shipped target
 ALONE = ("draft=null", "link=null")
+# Settings that runtimes ship: Genie's LADE, SSD-Q1 and Eaglet, TensorRT Edge-LLM's tree of EAGLE3.
+LADE: Mapping[str, object] = {"window": 4, "ngram": 5, "guesses": 4}
+SSD: Mapping[str, object] = {"branches": [3, 2]}
+EAGLET: Mapping[str, object] = {"nodes": 31, "top": 8, "depth": 5}
+EAGLE3_TREE: Mapping[str, object] = {"nodes": 59, "top": 10, "depth": 6, "padded": True}
+LOOKUP: Mapping[str, object] = {"draft_tokens": 4}
 TOP_K_64 = "{scheme: top_k, k: 64}"
 
 
@@ -86,18 +92,18 @@ def all_policies() -> Iterator[Choice]:
     yield policy("cascade", "cascade 5", draft_tokens=5)
     for branches in ([2, 1, 1], [3, 2, 1], [4, 2, 2, 1]):
         yield policy("tree", f"tree {'-'.join(map(str, branches))}", branches=branches)
-    for nodes, top, depth in ((7, 3, 4), (31, 8, 5)):
-        yield policy("tree", f"tree best {nodes} of {top} x {depth}", nodes=nodes, top=top, depth=depth)
+    for tree in ({"nodes": 7, "top": 3, "depth": 4}, EAGLET):
+        yield policy("tree", "tree best {nodes} of {top} x {depth}".format_map(tree), **tree)
     yield from self_drafting()
 
 
 def self_drafting() -> Iterator[Choice]:
     """Policies by which the target drafts for itself, in passes of 8 to 64 rows."""
-    for window, ngram, guesses in ((1, 3, 3), (4, 5, 4), (8, 5, 8)):
-        name = f"lookahead {window} x {ngram - 1} and {guesses}"
-        yield policy("lookahead", name, window=window, ngram=ngram, guesses=guesses)
-    for branches in ([3], [3, 2]):
-        yield policy("ssd", f"ssd {'-'.join(map(str, branches))}", branches=branches, forecasts=FORECASTS)
+    yield policy("lookahead", "lookahead 1 x 2 and 3", window=1, ngram=3, guesses=3)
+    yield policy("lookahead", "lookahead 4 x 4 and 4", **LADE)
+    yield policy("lookahead", "lookahead 8 x 4 and 8", window=8, ngram=5, guesses=8)
+    yield policy("ssd", "ssd 3", branches=[3], forecasts=FORECASTS)
+    yield policy("ssd", "ssd 3-2", **SSD, forecasts=FORECASTS)
 
 
 def other_policies() -> Iterator[Choice]:
@@ -106,7 +112,7 @@ def other_policies() -> Iterator[Choice]:
     yield policy("async", "async")
     yield policy("pearl", "pearl", draft_tokens=4)
     yield policy("pipelined", "pipelined", draft_tokens=3)
-    yield policy("prompt_lookup", "prompt_lookup", draft_tokens=4)
+    yield policy("prompt_lookup", "prompt_lookup", **LOOKUP)
     yield policy("suffix", "suffix", draft_tokens=4)
     yield policy("cascade", "cascade", draft_tokens=4)
 

@@ -9,8 +9,8 @@ the run, times the time of a plain step over that of a round, both of so many se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilsim.compiler.compile_check import plans_of
@@ -25,7 +25,7 @@ from hilsim.describe.runtime import Drafting, Runtime
 from hilsim.describe.setup import Setup
 from hilsim.measure.round_cost import round_cost
 from hilsim.runs.evaluate import Refused, load_variant, run_variant
-from hilsim.study.grids import ALONE, Choice, policy
+from hilsim.study.grids import ALONE, EAGLE3_TREE, EAGLET, FORECASTS, LADE, LOOKUP, SSD, Choice, policy
 from hilsim.study.steps import CACHED
 from hilsim.study.variants import Record, record_of
 
@@ -43,7 +43,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up of a batch."""
+    """What a mode brings, or why it does not run; `runtimes` offer it, `at_once` is the speed-up by size of a batch."""
 
     mode: Mode
     runtimes: tuple[str, ...]
@@ -51,63 +51,79 @@ class ModeResult:
     break_even: float | None = None  # tokens a round that are as fast as plain decoding
     memory_bytes: int = 0
     plans: tuple[Plan, ...] = ()
-    at_once: float | None = None
+    at_once: Mapping[int, float | None] = field(default_factory=dict)
     why: str = ""
 
 
 def modes_of(setup: Setup) -> Iterator[Mode]:
-    """Every mode, the target alone first; those of a tree with rules that a tree can be verified by."""
+    """Every mode, the target alone first; those of a tree with rules that a tree can be verified by.
+
+    Where the application is on the draft's chip the link stays: modes without a draft model deliver over it, and a
+    draft head runs on that chip.
+    """
     scenario = setup.scenario
+    stays = setup.draft is not None and setup.application != setup.target.chip.name
+    without = () if stays else ALONE
     tree = OWN_TOKENS if scenario.sampling.temperature > 0 else ()
 
     def alone(drafting: Drafting, name: str, label: str, *more: str, **settings: object) -> Mode:
-        return Mode(drafting, policy(name, label, *ALONE, *more, **settings))
+        return Mode(drafting, policy(name, label, *without, *more, **settings))
 
     def headed(drafting: Drafting, keys: str, name: str, label: str, *more: str, **settings: object) -> Mode:
         stand_in = f", stand_in: models/heads/{drafting}" if scenario.logits.source == "live" else ""
-        head = f"draft={{head_kind: {drafting}{keys}{stand_in}}}"
-        return Mode(drafting, policy(name, label, head, "link=null", *more, **settings))
+        if not stays:
+            head = f"draft={{head_kind: {drafting}{keys}{stand_in}}}"
+            return Mode(drafting, policy(name, label, head, "link=null", *more, **settings))
+        assert setup.draft is not None
+        there = setup.draft.placement
+        place = f", chip: {there.chip}, unit: {there.unit}, precision: {there.precision}"
+        head = f"draft={{head_kind: {drafting}{keys}{place}{stand_in}}}"
+        return Mode(drafting, policy(name, f"{label}, on {there.chip}", head, *more, **settings))
 
-    yield Mode(None, policy("target_only", "the target alone", *ALONE))
+    yield Mode(None, policy("target_only", "the target alone", *without))
     if setup.draft is not None and setup.draft.head_kind is None and scenario.policy.needs_draft:
         yield Mode("model", Choice(f"draft model, {scenario.policy.name}", (), {"name": scenario.policy.name}))
-    yield alone("lookup", "prompt_lookup", "prompt lookup of 4", draft_tokens=4)
+    yield alone("lookup", "prompt_lookup", "prompt lookup of 4", **LOOKUP)
     yield alone("suffix", "suffix", "suffix decoding, up to 8", draft_tokens=8)
-    rows = {"window": 4, "ngram": 5, "guesses": 4}
-    yield alone("lookahead", "lookahead", "lookahead (LADE) of 32 rows", *tree, **rows)
-    trained = {"forecasts": "models/ssd"} if scenario.logits.source == "live" else {}
-    yield alone("ssd", "ssd", "SSD, branches 3 and 2", *tree, branches=[3, 2], **trained)
-    trimmed, eaglet = f", head_entries: {TRIMMED}", {"nodes": 31, "top": 8, "depth": 5}
-    yield headed("eagle", trimmed, "tree", "EAGLE (Eaglet), tree of 31", *tree, **eaglet)
+    yield alone("lookahead", "lookahead", "lookahead (LADE) of 32 rows", *tree, **LADE)
+    trained = {"forecasts": FORECASTS} if scenario.logits.source == "live" else {}
+    yield alone("ssd", "ssd", "SSD, branches 3 and 2", *tree, **SSD, **trained)
+    trimmed = f", head_entries: {TRIMMED}"
+    yield headed("eagle", trimmed, "tree", "EAGLE (Eaglet), tree of 31", *tree, **EAGLET)
     yield headed("eagle", trimmed, "sync", "EAGLE, chain of 3", draft_tokens=3)
-    yield headed("eagle3", trimmed, "tree", "EAGLE3, tree of 60", *tree, nodes=59, top=10, depth=6)
+    yield headed("eagle3", trimmed, "tree", "EAGLE3, tree of 60", *tree, **EAGLE3_TREE)
     yield headed("eagle3", trimmed, "sync", "EAGLE3, chain of 3", draft_tokens=3)
     yield headed("mtp", "", "sync", "MTP, chain of 3", draft_tokens=3)
     yield headed("medusa", ", positions: 5", "sync", "Medusa, 5 heads", draft_tokens=5)
     yield headed("block", ", positions: 8", "sync", "DFlash, block of 8", draft_tokens=8)
 
 
-def compare_modes(setup: Setup, sequences: int = 1) -> Iterator[ModeResult]:
-    """Every mode of a scenario's target, run; those that cannot, with the reason."""
+def compare_modes(setup: Setup, batches: Sequence[int] = ()) -> Iterator[ModeResult]:
+    """Every mode of a scenario's target, run, and in batches of these sizes; those that cannot, with the reason."""
     for mode in modes_of(setup):
         runtimes, why = offered(setup, mode)
-        yield ModeResult(mode, (), why=why) if why else tried(setup, mode, runtimes, sequences)
+        yield ModeResult(mode, (), why=why) if why else tried(setup, mode, runtimes, batches)
 
 
 def offered(setup: Setup, mode: Mode) -> tuple[tuple[str, ...], str]:
     """The runtimes that offer a mode on the target's unit, or why none does."""
     if mode.drafting is None:
         return (), ""
-    kind, named = setup.target.unit.kind, setup.target.placement.runtime
-    known = [one for one in described("runtime", Runtime) if kind in one.units]
-    offering = tuple(one.name for one in known if mode.drafting in one.drafting)
+    chip, unit, named = setup.target.chip, setup.target.unit, setup.target.placement.runtime
+    offering = [one for one in described("runtime", Runtime) if mode.drafting in one.drafting]
+    here = tuple(one.name for one in offering if one.made_for(chip, unit))
     if named is not None:
-        offering = tuple(name for name in offering if name == named)
-        return offering, "" if offering else f"runtime {named} does not offer {mode.drafting}"
-    return offering, "" if offering else f"no runtime that is described for a {kind.upper()} offers {mode.drafting}"
+        here = tuple(name for name in here if name == named)
+        return here, "" if here else f"runtime {named} does not offer {mode.drafting}"
+    if here:
+        return here, ""
+    of = f" of {chip.vendor}" if chip.vendor is not None else ""
+    elsewhere = "; ".join(f"{one.name} does, for {one.hardware}" for one in offering)
+    why = f"no runtime that is described for a {unit.kind.upper()}{of} offers {mode.drafting}"
+    return (), f"{why} ({elsewhere})" if elsewhere else why
 
 
-def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -> ModeResult:
+def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], batches: Sequence[int] = ()) -> ModeResult:
     """One mode, run."""
     variant = load_variant(Path(setup.file), [*setup.overrides, *mode.choice.overrides])
     traces = run_variant(variant)
@@ -122,7 +138,7 @@ def tried(setup: Setup, mode: Mode, runtimes: tuple[str, ...], sequences: int) -
         None if cost is None or mode.drafting is None else cost.break_even,
         ledgers(variant)[variant.target.chip.name].used_bytes,
         tuple(plans_of(variant).values()),
-        speedup_at_once(variant, record["tokens_per_round"], sequences) if sequences > 1 else None,
+        {size: speedup_at_once(variant, record["tokens_per_round"], size) for size in batches},
     )
 
 
@@ -154,8 +170,8 @@ def round_steps(setup: Setup, unread: int, sequences: int = 1) -> tuple[Sequence
     executed: tuple[tuple[int, int], ...] = ()
     match policy:
         case Tree():
-            executed = level_passes(head, tuple(nodes for _, nodes in policy.shape.growth), unread)
-            rows = policy.rows
+            levels = tuple(nodes for _, nodes in policy.shape.growth)
+            executed, rows = level_passes(head, levels, unread, policy.padded_rows), policy.rows
         case Sync():
             executed, rows = passes(head, policy.draft_tokens, unread), policy.draft_tokens + 1
         case PromptLookup() | Suffix():
@@ -168,5 +184,5 @@ def round_steps(setup: Setup, unread: int, sequences: int = 1) -> tuple[Sequence
     drafts, cached = [], CACHED - unread
     for place, (count, logits) in enumerate(executed):
         drafts.append(Step(Phase.DRAFT, count, cached, sequences, branching and place > 0, logits))
-        cached += count
+        cached = CACHED if isinstance(policy, Tree) and policy.padded else cached + count
     return drafts, Step(Phase.VERIFY, rows, CACHED, sequences, policy.trees)

@@ -1,8 +1,9 @@
 """What a wanted speed-up takes, and what the one at hand becomes over a faster export of the target; by replays.
 
-An acceptance here is the least chance, the same at every place of a draft, with which the scenario's own answers come
-so much sooner under its own policy, chips and link. So the one at hand is what the run's speed-up amounts to:
-acceptance that goes in runs makes fewer tokens a round than the same share spread evenly.
+Replays find the least chance, the same at every place of a draft, with which the scenario's own answers come so much
+sooner under its own policy, chips and link. The acceptance of a run is that of `measure/round_cost.py`, at hand and in
+the replay that reaches what is wanted. Where tokens a round do not follow from an acceptance, because drafts overlap
+with the verify, it is the replay's own chance: at hand the one that brings the run's speed-up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hilsim.describe.figure import Kind
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import deliveries, speculation, speedup
+from hilsim.measure.round_cost import acceptance_at_hand
 from hilsim.runs.run import RunPair, Sources
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -30,7 +32,7 @@ CLOSE = 1e-3  # of a speed-up: an acceptance is then known to about 0.001
 class Wanted:
     """A wanted speed-up: the acceptance that brings it and the tokens a round of that run, None where none does.
 
-    `acceptance` brings the speed-up at hand; None where no even one does.
+    `acceptance` is the one at hand; None where drafts overlap with the verify and no even one brings the speed-up.
     """
 
     speedup: float
@@ -81,14 +83,15 @@ def wanted(setup: Setup, outcome: RunPair, sources: Sources) -> Wanted | None:
         return 0.0 if brings(0.0) >= level else reaching(brings, level, 0.0, 1.0, CLOSE * level)
 
     reached = speedup(outcome.baseline, trace)
-    needed = least(aim)
+    needed, at_hand = least(aim), acceptance_at_hand(trace)
+    there = None if needed is None else supposing(needed)
     return Wanted(
         aim,
         reached >= aim,
-        least(reached),
+        least(reached) if at_hand is None else at_hand,
         speculation(trace)["tokens_per_round"],
-        needed,
-        None if needed is None else speculation(supposing(needed))["tokens_per_round"],
+        None if there is None else needed if at_hand is None else acceptance_at_hand(there),
+        None if there is None else speculation(there)["tokens_per_round"],
     )
 
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hilsim.describe.config_json import CONFIG
@@ -37,6 +36,7 @@ from hilsim.networks.intent import (
     sentence_tokenizer,
     tokenizer_digest,
 )
+from hilsim.networks.tensors import save_config, save_tensors
 from hilsim.places import DATA
 from hilsim.progress import Notify
 from hilsim.training.fitting import Schedule
@@ -268,11 +268,9 @@ def train(corpus: Path, out: Path, *, seed: int, schedule: Schedule, machine: st
 def save(model: Siamese, out: Path, facts: dict[str, Any]) -> None:
     """Write a matcher and what was measured of it; all three files are there before the first takes its name."""
     document = {**document_of(model.encoder.config), "tokenizer_sha256": tokenizer_digest(), "seed": facts["seed"]}
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     with written(out / "README.md") as card, written(out / CONFIG) as config, written(out / WEIGHTS) as weights:
-        save_file(tensors, weights, metadata={"format": "pt"})
-        weights.chmod(0o644)  # save_file writes for the owner alone
-        config.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        save_tensors(model.state_dict(), weights)
+        save_config(document, config)
         card.write_text(README.format(**facts, weights_bytes=weights.stat().st_size), encoding="utf-8")
 
 

@@ -46,6 +46,10 @@ SHORTER = {
     "scripts/temperature.py": ["--temperatures=0.7", "--conversations=1", "--lengths=5"],
     "scripts/this_computer.py": ["--repeats=1", "--drafts=draft-0.8m"],
     "scripts/two_agents.py": ["--trials=1", "--no-namespaces"],
+    "scripts/passengers.py": ["--passengers=1", "--rates=20", "--set=trip.minutes=2"],
+    "scripts/background.py": ["--streams=0", "--gmacs=0", "--set=trip.minutes=2"],
+    "scripts/heat.py": ["--ambients=40", "--policies=scenario", "--set=trip.minutes=2"],
+    "scenarios/trip.yaml": ["--set=trip.minutes=2"],
     "scripts/ranking.py": ["--draws=5", *ONE_ANSWER],
     "validate --plot": ["--csv=chips/measurements/example.csv"],
 }

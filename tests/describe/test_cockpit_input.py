@@ -137,6 +137,25 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["background=[{name: verify, unit: npu, period_ms: 33, work: {ms: 2}}]"],
         ["background[0].name: found 'verify'"],
     ),
+    "tasks in a cycle": (
+        [
+            "background=[{name: a, after: b, unit: npu, period_ms: 33, work: {ms: 2}},"
+            " {name: b, after: a, unit: gpu, period_ms: 33, work: {ms: 2}}]"
+        ],
+        ["background[0].after: found a cycle, a after b after a; expected a first task, which comes after no other"],
+    ),
+    "a task after itself": (
+        ["background=[{name: a, after: a, unit: npu, period_ms: 33, work: {ms: 2}}]"],
+        ["background[0].after: found a cycle, a after a"],
+    ),
+    "a task after one that does not exist": (
+        ["background=[{name: lanes, after: camrea, unit: npu, period_ms: 33, work: {ms: 2}}, " + CAMERA + "]"],
+        ["background[0].after: found 'camrea'; expected a task: lanes, camera. Did you mean 'camera'?"],
+    ),
+    "a task after one of another period": (
+        ["background=[{name: lanes, after: camera, unit: npu, period_ms: 40, work: {ms: 2}}, " + CAMERA + "]"],
+        ["background[0].period_ms: found 40, after camera every 33 ms; expected the same period"],
+    ),
     "two passengers of one name": (
         [f"passengers=[{{name: child, arrivals: {POISSON}}}, {{name: child, arrivals: {POISSON}}}]"],
         ["passengers: found child twice"],
@@ -147,7 +166,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no link between neighbouring stages": (
         ["speech={recognition: {chip: sa8797p}, end_of_speech: {chip: sa8797p}}"],
-        ["speech.recognition.chip: found recognition on sa8797p and then the language model on sa8295p"],
+        ["speech.recognition.chip: found sa8797p, which no link joins with sa8295p"],
     ),
     "a link from a chip to itself": (
         ["speech={}", "links=[{link: 10gbase-t1, between: [sa8295p, sa8295p]}]"],

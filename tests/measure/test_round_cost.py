@@ -75,7 +75,7 @@ def test_a_draft_that_is_never_right_loses_and_no_cheaper_verify_helps(tmp_path:
     sentence = break_even_sentence(block)
     assert sentence.startswith("Do not speculate: a round makes 1.00 tokens")
     assert "and 1.71 break even, as a round takes 85.4 ms and a plain step 50.0 ms" in sentence
-    assert "What would turn it: an acceptance of 0.42 instead of 0.00 (4 drafts a round)." in sentence
+    assert "What would turn it: an acceptance of 0.43 instead of 0.00 (4 drafts a round)." in sentence
     assert "No cheaper verify alone; no shorter draft turns it." in sentence
 
 

@@ -83,7 +83,10 @@ def test_a_step_in_pieces_is_slower_than_the_same_step_at_a_stretch():
     place = next(place for place, span in enumerate(trace.spans) if span.request == 1 and span.kind == "decode")
     first = trace.spans[place]
     # the first decode step of the second turn in two pieces, 30 ms longer in all
-    pieces = [first._replace(end_ns=first.start_ns + 40 * MS), first._replace(start_ns=first.start_ns + 40 * MS)]
+    pieces = [
+        first._replace(end_ns=first.start_ns + 40 * MS, rows=0, width=0),
+        first._replace(start_ns=first.start_ns + 40 * MS),
+    ]
     pieces[1] = pieces[1]._replace(end_ns=first.end_ns + 30 * MS)
     trace.spans[place : place + 1] = pieces
     turn = trace.turns[1]

@@ -226,6 +226,17 @@ def test_what_a_trimmed_head_lacks_has_no_mass() -> None:
     assert len(row) == BASE.vocab_size
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_verdict_finds_the_very_rows_that_were_drafted_from(name: str) -> None:
+    """What is made of a row is known by the array, so it is not made again."""
+    target = target_of()
+    head = head_of(CONFIGS[name], target)
+    decoder, asked = read_by(target, head.config.read), HeadDecoder(head, 40)
+    rows = [asked.row(TOKENS[: 9 + ahead], 9, decoder) for ahead in range(3)]
+    assert all(asked.row(TOKENS[: 9 + ahead], 9, decoder) is row for ahead, row in enumerate(rows))
+    assert asked.row(TOKENS[:9], 8, decoder) is not rows[0]
+
+
 @pytest.mark.parametrize("name", ["medusa", "block"])
 def test_a_head_of_few_positions_says_so(name: str) -> None:
     target = target_of()

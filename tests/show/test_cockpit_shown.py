@@ -108,6 +108,7 @@ def test_the_document_of_a_trip_has_its_blocks_and_is_json(trip):
     assert all(breach["causes"]["waited_ms"] == {"camera": 300} for breach in held_up)
     assert found["background"]["camera"]["missed"] == 2
     assert found["passengers"]["anna"]["outcomes"]["refused"] == 1
+    assert all(0 <= sum(kinds.values()) <= 1 for kinds in found["turns"]["utilisation"].values())
     assert len(found["windows"]) == 4
     assert not any("heat" in note or "recognition" in note for note in found["notes"] if "Not in these" in note)
 

@@ -170,3 +170,19 @@ def test_every_policy_stops_within_a_step(tmp_path: Path, policy: str) -> None:
     assert sum(closed.emitted for closed in trace.rounds if closed.request == 0) == cut.output_tokens
     kinds = {span.kind for span in trace.spans if span.request == 0 and span.end_ns > first.silent_ns}
     assert kinds <= {"verify", "decode", "draft", "drafts", "verdict"}
+
+
+def test_a_question_that_is_given_up_stands_unanswered_in_the_conversation() -> None:
+    # Recognition of the second question takes longer than the passenger waits.
+    slow = "recognition: {streaming: false, real_time_factor: 0, fixed_ms: 2000}"
+    speech = f"speech={{{slow}, end_of_speech: {{wait_ms: 0}}}}"
+    asks = "passengers=[{name: driver, patience_s: %s, arrivals: {kind: pauses, pause_s: 1}}]"
+    setup = shipped("orin_8295_greedy", *LIVE, "workload.count=1", speech, asks % "1")
+    heard = Overheard(source_of(setup))
+    trace = simulate(setup, heard)
+    assert [turn.outcome for turn in trace.turns] == ["given up"] * 3
+    assert not trace.requests
+    for earlier, later in pairwise(heard.histories):
+        assert later[: len(earlier)] == earlier
+    patient = shipped("orin_8295_greedy", *LIVE, "workload.count=1", speech, asks % "30")
+    assert len(simulate(patient, source_of(patient)).requests) == 3

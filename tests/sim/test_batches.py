@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import pytest
 import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from simpy.events import URGENT
 
 from hilsim.cost.step import Phase, Step
@@ -271,6 +273,47 @@ def test_a_cancelled_session_waits_no_longer_and_a_batch_of_others_goes_on() -> 
     assert scene.ended[0] == scene.step_ns(1, 50, 2)
     assert [[one.request for one in span.each] for span in scene.spans] == [[0, 1]]
     assert not scene.slot.turn.taken
+
+
+asks = st.tuples(
+    st.integers(0, 30), st.integers(0, 2), st.integers(1, 3), st.booleans(), st.sampled_from(["", "cut", "off"])
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(asks, min_size=1, max_size=12), st.integers(2, 4))
+def test_no_session_is_lost_and_the_unit_never_idles_while_one_waits(sessions: list[tuple], most: int) -> None:
+    """Sessions at random instants with random priorities, rows and phases, some interrupted, some cancelled."""
+    scene, unit_ns = Scene(most), 4_000_000
+    gone: set[int] = set()
+
+    def session(request: int, at: int, priority: int, rows: int, reads: bool, end: str) -> Process:
+        yield scene.env.timeout(at * unit_ns)
+        scene.board.priorities[request] = priority
+        asking = scene.ask(request, rows, phase=Phase.PREFILL if reads else Phase.VERIFY)
+        yield scene.env.timeout(unit_ns * 3 // 2)
+        if end and asking.is_alive:
+            gone.add(request)
+            if end == "cut":
+                asking.defused = True
+                asking.interrupt()
+            else:
+                scene.board.cancel(request)
+
+    for request, one in enumerate(sessions):
+        scene.env.process(session(request, *one))
+    scene.env.run()
+    assert set(scene.ended) >= set(range(len(sessions))) - gone
+    assert not scene.slot.turn.taken
+    assert not scene.slot.turn.waiting
+    spans = [span for span in scene.spans if span.end_ns > span.start_ns]
+    assert all(one.end_ns <= later.start_ns for one, later in pairwise(spans))
+    assert all(len(span.each) <= most for span in spans)
+    for one, later in pairwise(spans):
+        idle = later.start_ns > one.end_ns
+        assert not (idle and any(mine.asked_ns < later.start_ns for mine in later.each)), "idle while one waited"
+    done = [mine.request for span in spans for mine in span.each if mine.request not in gone]
+    assert all(request in done for request in set(range(len(sessions))) - gone)
 
 
 def test_means_are_rounded_up() -> None:

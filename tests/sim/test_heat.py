@@ -99,6 +99,39 @@ def test_a_chip_that_is_left_alone_cools_to_what_idle_power_keeps() -> None:
     assert bench.temperatures()[-1][1] == pytest.approx(37, abs=0.1)
 
 
+def test_pulses_follow_their_exponentials_and_not_their_mean() -> None:
+    """3.7 s of work, 2.3 s of rest, over and over: exact at every look, where a mean power is off by a degree."""
+    bench = Bench(warm_chip())
+    bench.work("npu", "decode", 3700 * MS, inf, pause_ns=2300 * MS)
+    bench.run(120)
+
+    def pulsed(until_s: float) -> float:
+        above, at = 0.0, 0.0
+        while at < until_s:
+            busy = at % 6 < 3.7 - 1e-9
+            part = min(until_s - at, 3.7 - at % 6 if busy else 6 - at % 6)
+            end = 3 * (14 if busy else 4)
+            above, at = end + (above - end) * exp(-part / 60), round(at + part, 6)
+        return 25 + above
+
+    averaged = 3 * (4 + 10 * 3.7 / 6)
+    off = []
+    for seconds, celsius in bench.temperatures():
+        assert celsius == pytest.approx(pulsed(seconds), rel=1e-9)
+        off.append(abs(celsius - 25 - averaged * (1 - exp(-seconds / 60))))
+    assert max(off) > 0.5
+
+
+def test_a_step_under_way_takes_longer_for_what_is_left_of_it() -> None:
+    """One pass of 100 s; at the first look above 50 C the chip goes to 0.4 of its speed and stays there."""
+    bench = Bench(warm_chip((50, 0.4, 1.0), hysteresis_k=0.5))
+    bench.work("npu", "decode", 100 * NS_PER_S, 1)
+    bench.run(300)
+    crossed_s = 60 * log(42 / (42 - 25))
+    seen_s = -(-crossed_s // 1)
+    assert bench.ended == [round((seen_s + (100 - seen_s) / 0.4) * NS_PER_S)]
+
+
 def test_energy_is_power_times_time_by_unit_and_cause() -> None:
     """100 passes of 50 ms each on NPU and GPU, 20 MB a pass at 5 pJ a bit: to a millionth of a joule."""
     bench = Bench(warm_chip())

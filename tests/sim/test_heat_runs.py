@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hilsim.cost.governed import level_timers, speeds
@@ -13,7 +15,7 @@ from hilsim.measure.metrics import timing
 from hilsim.measure.trip import energies
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from tests.scenes import both, shipped, synthetic
+from tests.scenes import both, shipped, synthetic, table_setup
 
 SHORT = ("logits={source: synthetic, acceptance: 0.7}", "workload={requests: 6, prompt_tokens: 100, output_tokens: 60}")
 
@@ -121,3 +123,27 @@ def test_without_a_climate_nothing_of_it_is_in_the_metrics() -> None:
     trace = simulate(setup, synthetic(setup))
     assert energies(trace) == {}
     assert timing(trace, setup.chips, setup.link)["energy_j"] > 0
+
+
+# ggml-org/llama.cpp PR 27785, experiment E5: five runs of 256 tokens one after another on a OnePlus 15.
+E5 = (6.70612, 6.69056, 6.64737, 6.00266, 5.47082)
+
+
+def test_a_scenario_on_a_phone_slows_down_as_measured(tmp_path: Path) -> None:
+    """Five answers in a row with the first run's step time typed in: each within 5 % of what was measured.
+
+    What is fitted is in the chip's file (tests/sim/test_heat.py holds the temperatures); prompts take no time here.
+    """
+    timer = f'{{prefill: {{"64": 0.001}}, decode: {1000 / E5[0]}, verify: {{"8": 200}}, source: first run of E5}}'
+    phone = (
+        "target.chip=snapdragon-8-elite-gen-5", "target.unit=npu", "target.precision=w4", f"target.timer={timer}",
+        "draft=null", "link=null", "policy={name: target_only}", "climate={ambient_c: 25, start_c: 46.9}",
+        "workload={requests: 5, prompt_tokens: 10, output_tokens: 257, pause_ms: 0}",
+    )  # fmt: skip
+    setup = table_setup(tmp_path, *phone)
+    trace = simulate(setup, synthetic(setup))
+    assert len(trace.requests) == 5
+    for record, measured in zip(trace.requests, E5, strict=True):
+        rate = 256e9 / (record.finished_ns - record.arrived_ns)
+        assert rate == pytest.approx(measured, rel=0.05)
+    assert trace.heat["snapdragon-8-elite-gen-5"].hottest_c["soc"] == pytest.approx(93.8, abs=1.5)

@@ -8,7 +8,14 @@ from pathlib import Path
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, Trace, TurnRecord
 from tests.scenes import synthetic, table_setup
+from tests.trips import trip_setup
 
+BUSY = (
+    "logits={source: synthetic, acceptance: 0.8}",
+    "workload={requests: 200, prompt_tokens: 8, output_tokens: 12}",
+    "passengers=[{name: anna, arrivals: {kind: pauses, pause_s: 2}}]",
+    "background=[{name: camera, chip: sa8295p, unit: npu, period_ms: 20, work: {ms: 3}}]",
+)
 SCENE = ("logits.acceptance=0.7", "workload.output_tokens=80")
 
 
@@ -72,3 +79,25 @@ def test_memory_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
     assert many < 2 * few
     assert many - few < 72 * 1024, "a kilobyte a conversation"
     assert peak_bytes(80, keep=True) > 5 * many, "the comparison above can fail"
+
+
+def test_memory_grows_with_the_turns_of_a_trip_and_not_with_its_minutes() -> None:
+    """Four times the minutes with speech, background and heat: what stays is a few kilobytes a turn."""
+
+    def ran_for(minutes: int, *, keep: bool) -> tuple[int, int]:
+        """The most bytes held, and the turns."""
+        setup = trip_setup(*BUSY, f"trip.minutes={minutes}")
+        source = synthetic(setup)
+        tracemalloc.start()
+        try:
+            trace = simulate(setup, source, keep=keep)
+            assert keep or not (trace.spans or trace.rounds or trace.levels or trace.samples)
+            return tracemalloc.get_traced_memory()[1], len(trace.turns)
+        finally:
+            tracemalloc.stop()
+
+    ran_for(1, keep=False)  # whatever is computed once
+    (short, few), (long, many) = (ran_for(minutes, keep=False) for minutes in (1, 4))
+    assert many >= 3 * few
+    assert long - short < 8 * 1024 * (many - few)
+    assert ran_for(1, keep=True)[0] > 3 * long, "the comparison above can fail"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from hilsim.cost.memory import ledgers
+from hilsim.cost.start_up import flash_bytes, swap_loads
+from hilsim.cost.step import Phase, Step
+from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
+from hilsim.errors import ScenarioError
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
-from tests.scenes import MS, synthetic, table_setup
+from hilsim.units import ns
+from tests.scenes import MS, milliseconds, shipped, synthetic, table_setup
 
 # Questions of 10 tokens at 2 a second are 5 s long; answers are read in 100 ms and said by the target at 50 ms a token.
 PLAYBACK = "playback: {words_per_s: 2, tokens_per_word: 1}"
@@ -163,9 +170,83 @@ def test_a_tool_call_stops_the_answer_until_its_result_is_read(tmp_path: Path) -
     assert without.first_token_ns == without.asked_ns + 100 * MS
 
 
+def test_steps_read_the_prefix_in_the_cache(tmp_path: Path) -> None:
+    prompt = "prompt: {system_tokens: 500, tool_tokens: 100, retrieved_tokens: 70}"
+    lengths = "workload={requests: 2, prompt_tokens: 40, output_tokens: 30}"
+    scene = ("logits={source: synthetic, acceptance: 1}", lengths, "networks=[]")
+    setup = shipped("swapped", *scene, f"speech={{{NOTHING}, {prompt}}}", "policy={name: target_only}")
+    timer = timer_for(setup.target, setup.scenario.context_tokens)
+    spans = [span for span in run(setup).spans if span.track == setup.target.track]
+    reads = [span for span in spans if span.kind == "prefill"]
+    decodes = [span for span in spans if span.kind == "decode"]
+    assert [span.rows for span in reads] == [500 + 100 + 70 + 40, 70 + 40]
+    first, second = (timer.duration_ns(Step(Phase.PREFILL, *shape)) for shape in ((710, 0), (110, 600)))
+    assert [span.end_ns - span.start_ns for span in reads] == [first, second]
+    expected = [timer.duration_ns(Step(Phase.DECODE, 1, 670 + span.cached)) for span in decodes]
+    assert [span.end_ns - span.start_ns for span in decodes] == expected
+    assert {span.cached for span in decodes} == set(range(40, 69))
+    assert expected[0] > timer.duration_ns(Step(Phase.DECODE, 1, decodes[0].cached))
+
+
 def test_a_cold_start_holds_the_first_answer_up(tmp_path: Path) -> None:
-    warm = spoken(tmp_path, NOTHING, "trip={minutes: 1}")
-    cold = spoken(tmp_path, NOTHING, "trip={minutes: 1, cold_start: true}")
+    scene = (*ALONE, f"speech={{{PLAYBACK}, {NOTHING}}}", "workload.requests=2", "workload.pause_ms=0")
+    warm = run(table_setup(tmp_path, *scene, "trip={minutes: 1}"))
     assert warm.end_ns == 60_000 * MS
     # The paper chips describe no start: they are ready at once.
-    assert cold.turns == warm.turns
+    setup = table_setup(tmp_path, *scene, "trip={minutes: 1, cold_start: true}")
+    assert run(setup).turns == warm.turns
+    unit = setup.target.unit.model_copy(update={"start_up": milliseconds(9000), "first_pass": milliseconds(500)})
+    slow = replace(setup, target=replace(setup.target, unit=unit))
+    cold = run(slow)
+    (load,) = (span for span in cold.spans if span.kind == "load")
+    assert (load.start_ns, load.end_ns) == (0, 9500 * MS)
+    # The first question is asked at 5 s and waits for the rest of the start; the second meets a warm chip.
+    first, second = zip(warm.turns, cold.turns, strict=True)
+    assert first[0].asked_ns == first[1].asked_ns == 5000 * MS
+    assert first[1].first_token_ns == 9600 * MS
+    assert [turn.first_token_ns - turn.asked_ns for turn in second] == [100 * MS] * 2
+
+
+def test_models_that_do_not_fit_together_are_loaded_in_turn(tmp_path: Path) -> None:
+    plain = "end_of_speech: {wait_ms: 0}, synthesis: {fixed_ms: 0, real_time_factor: 0}"
+    hearing = "recognition: {unit: any, streaming: false, real_time_factor: 0.1}"
+    speech = (
+        f"speech={{{PLAYBACK}, {plain}, {hearing}, swap: {{stage: recognition, megabytes: 300, flash_mb_per_s: %s}}}}"
+    )
+    setup = table_setup(tmp_path, *ALONE, "workload.requests=2", speech % 1000)
+    loads = swap_loads(setup, setup.scenario.speech.swap)
+    target_ns = ns(flash_bytes(setup.target) / 1e9)
+    assert loads == {"recognition": (300 * MS, 300_000_000), "target": (target_ns, flash_bytes(setup.target))}
+    trace = run(setup)
+    for turn in trace.turns:
+        assert turn.recognised_ns == turn.spoken_ns + (300 + 500) * MS
+        assert turn.first_token_ns == turn.asked_ns + target_ns + 100 * MS
+    assert [span.kind for span in trace.spans if span.kind in ("load", "recognition", "prefill")] == [
+        "load", "recognition", "load", "prefill",
+    ] * 2  # fmt: skip
+    (beyond,) = (item.bytes for item in ledgers(setup)["paper-target"].items if item.what.startswith("recognition"))
+    assert beyond == 300_000_000 - flash_bytes(setup.target)  # it lies in the target's place
+
+
+def test_a_swap_waits_until_the_other_model_is_not_in_use(tmp_path: Path) -> None:
+    plain = "end_of_speech: {wait_ms: 0}, synthesis: {fixed_ms: 0, real_time_factor: 0}"
+    hearing = "recognition: {streaming: false, real_time_factor: 0.1}"
+    speech = (
+        f"speech={{{PLAYBACK}, {plain}, {hearing}, swap: {{stage: recognition, megabytes: 300, flash_mb_per_s: 1e6}}}}"
+    )
+    asks = (
+        "passengers=[{name: a, arrivals: {kind: times, at_s: [0]}}, {name: b, arrivals: {kind: times, at_s: [0.65]}}]"
+    )
+    setup = table_setup(tmp_path, *ALONE, "workload.requests=2", speech, asks)
+    first, second = run(setup).turns[:2]
+    if first.passenger != "a":
+        first, second = second, first
+    # The second is heard once the first has been answered, though its question ends during that answer.
+    assert first.asked_ns < second.spoken_ns < first.finished_ns
+    assert second.recognised_ns >= first.finished_ns + 500 * MS
+    assert second.outcome == "answered"
+
+
+def test_a_swap_without_a_flash_rate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="flash_rate"):
+        table_setup(tmp_path, "speech={swap: {stage: recognition, megabytes: 300}}")

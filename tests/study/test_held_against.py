@@ -23,6 +23,7 @@ from hilsim.describe.decoding import (
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.measure.round_cost import round_cost
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.run import held_against
 from hilsim.show.sentences import faster_export_sentence, rows_sentences, wanted_sentence
@@ -132,11 +133,31 @@ def test_a_wanted_speedup_takes_the_acceptance_that_brings_it(tmp_path: Path) ->
     assert again.acceptance == pytest.approx(found.acceptance_needed, abs=0.02)
     assert again.tokens_per_round == pytest.approx(found.tokens_per_round_needed, abs=0.1)
     assert found.reached == (found.acceptance > found.acceptance_needed)
+    assert outcome.speculative is not None
+    cost = round_cost(outcome.baseline, outcome.speculative, setup.scenario.seed)
+    assert cost is not None
+    assert cost.acceptance is not None
+    assert found.acceptance == cost.acceptance.at_hand, "the verdict and the wanted speed-up name one acceptance"
     out_of_reach = wanted(*ran(table_setup(tmp_path, "wanted_speedup=100")))
     assert out_of_reach is not None
     assert out_of_reach.acceptance_needed is None
     assert not out_of_reach.reached
     assert "always right" in wanted_sentence(vars(out_of_reach))
+
+
+def test_where_drafts_overlap_the_acceptance_is_the_one_that_brings_the_speed_up(tmp_path: Path) -> None:
+    """There the verdict names no acceptance, as tokens a round do not follow from it."""
+    ahead = ("policy={name: async, min_batch: 1}", "logits.acceptance=0.8", "wanted_speedup=1.2")
+    setup, outcome, sources = ran(
+        table_setup(tmp_path, "workload={requests: 50, prompt_tokens: 10, output_tokens: 41}", *ahead)
+    )
+    assert outcome.speculative is not None
+    cost = round_cost(outcome.baseline, outcome.speculative, setup.scenario.seed)
+    found = wanted(setup, outcome, sources)
+    assert cost is not None
+    assert cost.acceptance is None
+    assert found is not None
+    assert found.acceptance == pytest.approx(0.8, abs=0.03)
 
 
 def test_over_a_faster_export_the_target_alone_gains_all_of_its_speed() -> None:

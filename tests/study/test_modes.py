@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hilsim.cost.timer import timer_for
+from hilsim.describe.catalogue import described
+from hilsim.describe.chip import Chip
+from hilsim.describe.runtime import Runtime
 from hilsim.describe.setup import Setup
+from hilsim.errors import InputError
+from hilsim.fidelity.speculation import EAGLE_DEPTH, method_of
 from hilsim.runs.evaluate import load_variant
 from hilsim.runs.replay import run_of
 from hilsim.show.modes import verdict
 from hilsim.study.modes import Mode, ModeResult, compare_modes, modes_of, offered, round_steps, tried
+from tests.fidelity.test_fidelity import speculation
 from tests.running import run_here
 from tests.scenes import PROJECT, shipped
 
@@ -29,10 +38,10 @@ def placed(chip: str, unit: str, precision: str, model: str, tokens: float, draf
     )
 
 
-def result(setup: Setup, label: str, sequences: int = 1) -> ModeResult:
+def result(setup: Setup, label: str, *batches: int) -> ModeResult:
     """One mode by its label."""
     mode = next(one for one in modes_of(setup) if one.choice.name == label)
-    found = tried(setup, mode, (), sequences)
+    found = tried(setup, mode, (), batches)
     assert not found.why, found.why
     return found
 
@@ -122,6 +131,42 @@ def test_steady_rounds_are_those_of_the_event_simulation(label: str) -> None:
     assert ours == took
 
 
+def test_a_padded_tree_is_drafted_by_the_passes_that_published_rows_are_held_against() -> None:
+    """One rule for `modes` and `validate --speculation`: a pass over what is unread, five over the tree of 60."""
+    setup = placed("agx-orin-64gb", "gpu", "w4", "qwen3-8b", 4.2, 6)
+    mode = next(one for one in modes_of(setup) if one.choice.name == EAGLE3)
+    variant = load_variant(PROJECT / "scenarios/eagle_8775.yaml", [*setup.overrides, *mode.choice.overrides])
+    assert isinstance(variant, Setup)
+    assert variant.draft is not None
+    steps = round_steps(variant, EAGLE_DEPTH)
+    assert steps is not None
+    published = method_of(speculation("tiny + EAGLE3", ""), variant.target.model)
+    assert Counter((step.rows, step.logits) for step in steps[0]) == {
+        (one.rows, one.logits): one.count for one in published.drafts
+    }
+    assert steps[1].rows == published.positions
+    assert {step.cached for step in steps[0][1:]} == {steps[1].cached}
+    # The control: the same tree grown level by level reads ten positions a pass.
+    levels = replace(variant, scenario=variant.scenario.model_copy(
+        update={"policy": variant.scenario.policy.model_copy(update={"padded": False})}))  # fmt: skip
+    unpadded = round_steps(levels, EAGLE_DEPTH)
+    assert unpadded is not None
+    assert [step.rows for step in unpadded[0]] == [EAGLE_DEPTH, 10, 10, 10, 10, 10]
+
+
+def test_where_the_application_is_on_the_other_chip_the_link_stays() -> None:
+    """Answers are delivered over it, and a head is where the draft is."""
+    setup = shipped(
+        "orin_8295", "application=drive-orin-x", "logits={source: synthetic, acceptance: 0.6}", SHORT, "networks=[]"
+    )
+    for mode in modes_of(setup):
+        assert "link=null" not in mode.choice.overrides
+    mode = next(one for one in modes_of(setup) if one.choice.name == "EAGLE, chain of 3, on drive-orin-x")
+    found = tried(setup, mode, ())
+    assert not found.why, found.why
+    assert any("link=null" in mode.choice.overrides for mode in modes_of(shipped("orin_8295")))
+
+
 def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None:
     setup = placed("agx-orin-64gb", "gpu", "w4", "qwen3-8b", 3, 3, ", runtime: tensorrt-edge-llm")
     why = {mode.choice.name: offered(setup, mode) for mode in modes_of(setup)}
@@ -129,7 +174,34 @@ def test_a_named_runtime_runs_what_it_offers_and_says_what_it_does_not() -> None
     assert why["prompt lookup of 4"] == ((), "runtime tensorrt-edge-llm does not offer lookup")
     assert why["the target alone"] == ((), "")
     npu = placed("sa8775p", "npu", "w4a16", "llama-3.1-8b", 2, 3)
-    assert offered(npu, next(one for one in modes_of(npu) if one.drafting == "mtp"))[1].endswith("NPU offers mtp")
+    why_not = offered(npu, next(one for one in modes_of(npu) if one.drafting == "mtp"))[1]
+    assert why_not.startswith("no runtime that is described for a NPU of qualcomm offers mtp (")
+    assert "tensorrt-edge-llm does, for gpu of nvidia" in why_not
+
+
+def test_a_runtime_is_offered_on_its_own_vendors_units_alone(tmp_path: Path) -> None:
+    """TensorRT and vLLM are not made for an Adreno GPU, nor for a chip that names no vendor."""
+    adreno = placed("sa8295p", "gpu", "fp16", "llama-3.2-1b", 2, 3)
+    offers = {mode.drafting: offered(adreno, mode)[0] for mode in modes_of(adreno)}
+    assert offers["eagle3"] == ("llama-cpp",)
+    assert offers["block"] == ()
+    jetson = placed("agx-orin-64gb", "gpu", "w4", "llama-3.2-1b", 2, 3)
+    eagle3 = next(mode for mode in modes_of(jetson) if mode.drafting == "eagle3")
+    assert set(offered(jetson, eagle3)[0]) == {"llama-cpp", "tensorrt-edge-llm", "vllm"}
+    nameless = replace(
+        jetson, target=replace(jetson.target, chip=jetson.target.chip.model_copy(update={"vendor": None}))
+    )
+    assert offered(nameless, eagle3)[0] == ("llama-cpp",)
+    with pytest.raises(InputError, match="tensorrt-edge-llm runs on gpu of nvidia"):
+        placed("sa8295p", "gpu", "fp16", "llama-3.2-1b", 2, 3, ", runtime: tensorrt-edge-llm")
+
+
+def test_vendors_of_runtimes_are_vendors_of_chips_and_have_a_source() -> None:
+    makers = {chip.vendor for chip in described("chip", Chip)}
+    for runtime in described("runtime", Runtime):
+        assert not runtime.vendors or makers & set(runtime.vendors), "a name that no chip has offers it nowhere"
+    with pytest.raises(ValidationError, match="vendors_source"):
+        Runtime(name="one", title="One", vendors=("nvidia",))
 
 
 def test_the_verdict_names_the_fastest_or_says_not_to() -> None:
@@ -143,8 +215,9 @@ def test_the_verdict_names_the_fastest_or_says_not_to() -> None:
 
 
 def test_modes_by_command(tmp_path: Path) -> None:
-    table = tmp_path / "modes.csv"
-    arguments = ["-m", "hilsim", "modes", "eagle_8775", "--set", SHORT, "--batch", "2", "--json", "--csv", str(table)]
+    table, picture = tmp_path / "modes.csv", tmp_path / "batches.svg"
+    arguments = ["-m", "hilsim", "modes", "eagle_8775", "--set", SHORT, "--batch", "1,2,8", "--json"]
+    arguments += ["--csv", str(table), "--plot", str(picture)]
     done = run_here(arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -153,5 +226,10 @@ def test_modes_by_command(tmp_path: Path) -> None:
     assert by_name["the target alone"]["speedup"] == 1
     assert by_name["MTP, chain of 3"]["why_not"]
     assert len(table.read_text().splitlines()) == len(by_name) + 1
+    one, tree = (by_name[name] for name in ("EAGLE, chain of 3", "EAGLE (Eaglet), tree of 31"))
+    assert one["speedup_of_1"] == pytest.approx(one["speedup"], rel=0.05)
+    assert tree["speedup_of_8"] < tree["speedup_of_2"] < tree["speedup_of_1"], "eight trees are 256 rows"
+    assert by_name["the target alone"]["speedup_of_2"] is None
+    assert "sequences computed together" in picture.read_text()
     assert run_here(["-m", "hilsim", "modes", "eagle_8775", "--batch", "0"]).returncode == 2
     assert len(list(compare_modes(shipped("eagle_8775", SHORT)))) == len(by_name)

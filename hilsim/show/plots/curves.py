@@ -132,13 +132,14 @@ def level_line(axes: Axes, value: float, label: str = "") -> None:
 
 
 def draw_series(
-    across: Sequence[float], series: Mapping[str, Sequence[float]], label: str, title: str, path: Path, kind: str
-) -> None:
-    """Speed-up as a line for each name, over one number."""
+    across: Sequence[float], series: Mapping[str, Sequence[float]], label: str, title: str, path: Path, kind: str, *,
+    up: str = "speed-up over the target alone", level: float = 1.0,
+) -> None:  # fmt: skip
+    """A line for each name over one number, and the level that counts: of speed-ups 1."""
     figure, panels = sheet(1, 1, 7.5, 4.4)
     axes = panels[0][0]
     lines(axes, across, series)
-    level_line(axes, 1.0)
-    axes.set(xlabel=label, ylabel="speed-up over the target alone", xticks=across)
+    level_line(axes, level)
+    axes.set(xlabel=label, ylabel=up, xticks=across)
     axes.legend(frameon=False, fontsize=9)
     finished(figure, title, path, kind)

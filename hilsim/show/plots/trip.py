@@ -71,7 +71,8 @@ def held(axes: Axes, course: Course, end_ns: int, label: str, colour: str) -> No
 def temperature(axes: Axes, trace: Trace, setup: Setup) -> None:
     """Every node of every chip, and dotted where the governor steps in."""
     place = 0
-    for chip, nodes in courses(trace.samples, "temperature").items():
+    found = courses(trace.samples, "temperature")
+    for chip, nodes in ((chip, found[chip]) for chip in setup.chips if chip in found):
         first = COLOURS[place % len(COLOURS)]
         for node, course in nodes.items():
             held(axes, course, trace.end_ns, f"{chip} {node}", COLOURS[place % len(COLOURS)])
@@ -88,7 +89,8 @@ def temperature(axes: Axes, trace: Trace, setup: Setup) -> None:
 def clock(axes: Axes, trace: Trace, setup: Setup) -> None:
     """The share of the full clock of every unit; of units that go together one line."""
     place, drawn = 0, set()
-    for chip, units in courses(trace.samples, "speed").items():
+    found = courses(trace.samples, "speed")
+    for chip, units in ((chip, found[chip]) for chip in setup.chips if chip in found):
         for unit, course in units.items():
             if (chip, course) not in drawn:
                 together = ", ".join(name for name, other in units.items() if other == course)
@@ -102,7 +104,9 @@ def clock(axes: Axes, trace: Trace, setup: Setup) -> None:
 def memory_rate(axes: Axes, trace: Trace, setup: Setup) -> None:
     """The mean rate through each chip's memory."""
     edges = np.linspace(0, max(1, trace.end_ns), PARTS + 1).astype(np.int64)
-    for place, (chip, by_name) in enumerate(courses(trace.samples, "memory rate").items()):
+    found = courses(trace.samples, "memory rate")
+    for place, chip in enumerate(chip for chip in setup.chips if chip in found):
+        by_name = found[chip]
         means = by_name[""].means(edges) / 1e9
         axes.plot(
             edges / NS_PER_S / 60, [*means, means[-1]], drawstyle="steps-post", color=COLOURS[place], lw=1.0, label=chip

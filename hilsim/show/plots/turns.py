@@ -13,7 +13,7 @@ from hilsim.show.kinds import BAD, GOOD, INK, SPEECH, STAGE_KINDS, kind_of, lane
 from hilsim.show.numbers import duration_of_ns
 from hilsim.show.plots.canvas import canvas
 from hilsim.show.plots.timeline import GREY, PALE, TEXT
-from hilsim.sim.trace import Trace, TurnRecord
+from hilsim.sim.trace import Span, Trace, TurnRecord
 from hilsim.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ def chosen(turns: Sequence[TurnRecord]) -> list[tuple[str, TurnRecord]]:
     return list(found.values())
 
 
+def belongs(span: Span, turn: TurnRecord) -> bool:
+    """Whether something was done for a turn, alone or in a batch with others."""
+    return span.request == turn.request or any(one.request == turn.request for one in span.fellows)
+
+
 def seconds(turn: TurnRecord, instant_ns: int) -> float:
     """An instant in seconds after the end of speech."""
     return (instant_ns - turn.spoken_ns) / NS_PER_S
@@ -91,7 +96,7 @@ def ends_s(turn: TurnRecord) -> tuple[float, float]:
 
 def lanes_of(trace: Trace, setup: Setup, turn: TurnRecord) -> list[str]:
     """The lanes of a turn: its question, its stages with the units of the language model, and playback."""
-    tracks = {span.track for span in trace.spans if span.request == turn.request and span.kind not in SPOKEN_LANES}
+    tracks = {span.track for span in trace.spans if belongs(span, turn) and span.kind not in SPOKEN_LANES}
     model = [track for track in lane_order(setup, trace.tracks) if track in tracks]
     stages = ["end of speech", "recognition", "prompt", *model]
     return ["passenger", *stages, *([OTHERS] if model else []), "synthesis", "playback"]
