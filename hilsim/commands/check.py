@@ -1,4 +1,4 @@
-"""`check`: Does it compile, does it fit - for a scenario, or for a module of your own."""
+"""`check`: Does it compile, does it fit - for a scenario, or for a module, ONNX file or program of your own."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--module", metavar="SPEC", help="instead of a scenario: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
     )
+    parser.add_argument("--onnx", metavar="FILE", type=place, help="instead of a scenario: an ONNX file")
+    parser.add_argument(
+        "--size", metavar="NAME=N", action="append", default=[], help="the size of a dimension that an ONNX file names"
+    )
+    parser.add_argument(
+        "--program", metavar="FILE", type=place, help="instead of a scenario: a program saved by torch.export.save"
+    )
     parser.add_argument("--chip", metavar="NAME", help="the chip that the module is to run on")
     parser.add_argument("--unit", metavar="NAME", help="which unit of the chip (default: the first that fits)")
     parser.add_argument("--precision", metavar="NAME", help="number format there (default: the first that runs)")
@@ -43,21 +50,26 @@ def run(options: argparse.Namespace) -> int:
     require_one_subject(options)
     if options.write is not None and (faults := folder_faults(options.write, "--write")):
         raise InputError(faults)
-    return check_scenario(options) if options.module is None else check_module(options)
+    return check_scenario(options) if options.scenario is not None else check_module(options)
 
 
 def require_one_subject(options: argparse.Namespace) -> None:
-    """Raise `InputError` unless there is either a scenario or a module, with options that belong to it."""
+    """Raise `InputError` unless there is a scenario or one module, with options that belong to it."""
     from hilsim.errors import Fault, InputError
 
+    modules = {"--module": options.module, "--onnx": options.onnx, "--program": options.program}
+    given = [name for name, value in modules.items() if value is not None]
+    named = ["a scenario"] * (options.scenario is not None) + given
+    if len(named) != 1:
+        found = " and ".join(named) if named else "neither a scenario nor --module, --onnx or --program"
+        raise InputError([Fault("check", "", found, "one of them")])
     only_module = {"--chip": options.chip, "--unit": options.unit, "--precision": options.precision}
-    if (options.scenario is None) == (options.module is None):
-        found = "neither a scenario nor --module" if options.module is None else "a scenario and --module"
-        raise InputError([Fault("check", "", found, "one of the two")])
-    if options.module is None and (stray := [name for name, value in only_module.items() if value is not None]):
+    if not given and (stray := [name for name, value in only_module.items() if value is not None]):
         raise InputError([Fault("check", ", ".join(stray), "a scenario, whose file states it", "--set, or --module")])
-    if options.module is not None and options.largest_context:
+    if given and options.largest_context:
         raise InputError([Fault("check", "--largest-context", "a module, which has no context", "a scenario")])
+    if options.size and options.onnx is None:
+        raise InputError([Fault("check", "--size", f"{named[0]}, whose sizes are known", "--onnx")])
 
 
 def check_scenario(options: argparse.Namespace) -> int:
@@ -78,22 +90,21 @@ def check_scenario(options: argparse.Namespace) -> int:
 
 
 def check_module(options: argparse.Namespace) -> int:
-    """The plan of a module that the user names, on a chip that the user names."""
-    from hilsim.compiler.named_module import plan_named_module
+    """The plan of a module that the user names, from a factory or a file, on a chip that the user names."""
+    from hilsim.compiler.named_module import Source, plan_named_module
     from hilsim.errors import CompileError
     from hilsim.progress import status_line
     from hilsim.show.check import Checked
 
+    source = Source(options.module, options.onnx, options.program, tuple(options.size))
     with status_line("compiling") as notify:
         plan, prepared = plan_named_module(
-            options.module, overrides_of(options), notify, chip=options.chip, unit=options.unit,
+            source, overrides_of(options), notify, chip=options.chip, unit=options.unit,
             precision=options.precision, profile=options.profile,
         )  # fmt: skip
-    show(options, Checked(options.module, {0: plan}))
+    show(options, Checked(source.name, {0: plan}))
     if plan.outcome == "refused":
-        raise CompileError(
-            [f"{options.module}: does not compile for {plan.unit} under {plan.profile}:", *plan.refusals]
-        )
+        raise CompileError([f"{source.name}: does not compile for {plan.unit} under {plan.profile}:", *plan.refusals])
     if options.write is not None:
         from hilsim.compiler.written import write_module
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import fx
@@ -17,6 +17,7 @@ from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
 from hilsim.compiler.rewrite.axes import MERGED, merge_reshapes
+from hilsim.compiler.rewrite.constants import REWRITES as CLAMPS
 from hilsim.compiler.rewrite.formats import PASSES
 from hilsim.compiler.rewrite.integers import CAVEAT, int64_to_int32
 from hilsim.compiler.rewrite.integers import NAME as NARROW
@@ -138,20 +139,22 @@ def plan_graph(
 
 
 def fix_by_rewrites(
-    program: ExportedProgram, site: CompileSite, errors: Iterable[Finding], repeats: float, layers: str
+    program: ExportedProgram, site: CompileSite, errors: Sequence[Finding], repeats: float, layers: str
 ) -> tuple[list[Chosen], Work]:
     """Use the best rewrite at every node that has an error; what they add outside of the head, layers multiplied."""
     by_name = {node.name: node for node in program.graph.nodes}
     constants = constants_of(program)
+    far = {found.node for found in errors if found.rule == "constant-range"}
     known: dict[object, list[Candidate]] = {}
     uses: dict[tuple[str, str], list[tuple[fx.Node, Candidate, list[Option]]]] = defaultdict(list)
     extra = Work()
     for node in dict.fromkeys(by_name[found.node] for found in errors if found.node in by_name):
         if node.op != "call_function":
             continue
-        key = signature_of(node, constants)
+        key = (signature_of(node, constants), node.name in far)
         if key not in known:
-            known[key] = sorted(candidates(node, site, constants), key=lambda candidate: candidate.rank)
+            found = candidates(node, site, constants, CLAMPS if node.name in far else None)
+            known[key] = sorted(found, key=lambda candidate: candidate.rank)
         if not known[key]:
             continue
         best, *others = known[key]
@@ -238,10 +241,15 @@ def use_of(
     )  # fmt: skip
 
 
-def candidates(node: fx.Node, site: CompileSite, constants: set[fx.Node]) -> Iterable[Candidate]:
-    """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes."""
+def candidates(
+    node: fx.Node, site: CompileSite, constants: set[fx.Node], among: Sequence[Rewrite] | None = None
+) -> Iterable[Candidate]:
+    """The rewrites of a node that the user allows, that fit, and whose own operators the compiler takes.
+
+    `among` are those that take away what is wrong, where not any will do.
+    """
     for rewrite in rewrites_for(operator_of(node)):
-        if not site.may_use(rewrite.name) or rewrite.fits(node):
+        if (among is not None and rewrite not in among) or not site.may_use(rewrite.name) or rewrite.fits(node):
             continue
         try:
             graph = traced(rewrite, node)

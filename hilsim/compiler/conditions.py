@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
-from hilsim.compiler.nodes import fixed, operands, operator_of, sources_of, tensors_of
+from hilsim.compiler.nodes import fixed, operands, operator_of, sources_of, tensors_of, used_of
 from hilsim.describe.chip import Activations
 from hilsim.describe.profile import Condition, NumberKind
 
@@ -24,6 +24,8 @@ def broken(rule: Condition, node: fx.Node, constants: set[fx.Node], activations:
     if rule.factors is not None and len([index for index in rule.factors if computed(sources, index, constants)]) < 2:
         return ""
     if rule.transposed is not None and arguments(node).get("transposed") is not rule.transposed:
+        return ""
+    if rule.from_rank is not None and max((x.dim() for x in operands(node)), default=0) < rule.from_rank:
         return ""
     if rule.never:
         return rule.why
@@ -51,9 +53,28 @@ def broken_shape(rule: Condition, node: fx.Node, constants: set[fx.Node]) -> str
         return why
     if rule.batch is not None:  # of activations: the first dimension of a weight is no batch
         own = [source for source in (*sources_of(node), node) if source not in constants]
-        firsts = [fixed(tensor.shape[0]) for source in own for tensor in tensors_of(source) if tensor.dim()]
-        if firsts and max(firsts) > rule.batch:
-            return f"a batch of {max(firsts)}"
+        batches = [batch_of(tensor) for source in own for tensor in tensors_of(source) if tensor.dim()]
+        if batches and max(batches) > rule.batch:
+            return f"a batch of {max(batches)}"
+    return broken_factor(rule, node)
+
+
+def batch_of(tensor: Tensor) -> int:
+    """The batch: the first dimension, or all before channels, height and width together."""
+    return prod(map(fixed, tensor.shape[: max(1, tensor.dim() - 3)]))
+
+
+def broken_factor(rule: Condition, node: fx.Node) -> str:
+    """The same for the factor between what goes in and what comes out, along height and width and the like."""
+    if not rule.divides and rule.scale is None:
+        return ""
+    source, made = operands(node)[0], tensors_of(node)[0]
+    for before, behind in zip(map(fixed, source.shape[2:]), map(fixed, made.shape[2:]), strict=True):
+        if rule.divides and before % behind:
+            return f"{before} pooled to {behind}, which does not divide it"
+        if rule.scale is not None and (behind % before or beyond("scale", behind // before, rule.scale)):
+            low, high = rule.scale
+            return f"{before} resized to {behind}, where whole factors of {low} to {high} will do"
     return ""
 
 
@@ -62,6 +83,8 @@ def broken_arguments(rule: Condition, node: fx.Node) -> str:
     given = arguments(node)
     if fault := broken_axis(rule, node, given):
         return fault
+    if rule.outputs is not None and (read := len(used_of(node))) > rule.outputs:
+        return f"{read} outputs are read"
     for name, bounds in rule.arguments.items():
         if why := beyond(name, given.get(name), bounds):
             return why

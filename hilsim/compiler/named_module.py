@@ -1,15 +1,17 @@
-"""A module of the user's own against the compiler of a chip: which unit, which rules, which number format."""
+"""A module, ONNX file or saved program against the compiler of a chip: which unit, which rules, which number format."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, plan_module
-from hilsim.compiler.program import subject_of
+from hilsim.compiler.program import Subject, subject_of
+from hilsim.compiler.saved_programs import program_subject
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.chip import Unit
 from hilsim.describe.complaints import validated
@@ -23,11 +25,45 @@ from hilsim.progress import Notify
 HERE = Path("command line")
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a module comes from: a factory, an ONNX file with sizes of its named dimensions, or a saved program."""
+
+    module: str | None = None
+    onnx: Path | None = None
+    program: Path | None = None
+    sizes: tuple[str, ...] = ()  # NAME=N
+
+    @property
+    def name(self) -> str:
+        return str(self.module or self.onnx or self.program)
+
+    def subject(self) -> tuple[Subject, tuple[str, ...]]:
+        """The module, and what is to be said of how it was read. Raises `InputError`."""
+        if self.onnx is not None:
+            from hilsim.compiler.onnx_files import onnx_subject
+
+            subject, note = onnx_subject(self.onnx, dict(map(size_of, self.sizes)))
+            return subject, (note,)
+        if self.program is not None:
+            return program_subject(self.program), ()
+        assert self.module is not None
+        return subject_of(self.module), ()
+
+
+def size_of(text: str) -> tuple[str, int]:
+    """A dimension's name and its size. Raises `InputError` for anything but NAME=N."""
+    name, equals, number = text.partition("=")
+    if not name or not equals or not number.isdecimal() or not 0 < int(number) < 2**31:
+        raise InputError([Fault("--size", "", repr(text), "NAME=N, with a whole number above 0, such as length=128")])
+    return name, int(number)
+
+
 def plan_named_module(
-    module: str, overrides: Sequence[str], notify: Notify, *, chip: str | None, unit: str | None = None,
+    source: Source, overrides: Sequence[str], notify: Notify, *, chip: str | None, unit: str | None = None,
     precision: str | None = None, profile: str | None = None,
 ) -> tuple[Plan, dict[str, Prepared]]:  # fmt: skip
-    """The plan of PACKAGE.MODULE:FACTORY or FILE.py:FACTORY on a chip, and its graphs' programs.
+    """The plan of a module from a factory or a file on a chip, and its graphs' programs.
 
     `overrides` are `compile.KEY=VALUE`. Raises `InputError` where a name or a combination does not exist.
     """
@@ -37,7 +73,9 @@ def plan_named_module(
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
     allowed = compile_options(overrides)
     site = CompileSite(found, found.precisions[precision], rules, allowed)
-    return plan_module(subject_of(module), site, notify, unit=f"{chip_name}.{unit_name}", precision=precision)
+    subject, notes = source.subject()
+    plan, prepared = plan_module(subject, site, notify, unit=f"{chip_name}.{unit_name}", precision=precision)
+    return replace(plan, notes=(*notes, *plan.notes)), prepared
 
 
 def placed(chip_name: str | None, unit_name: str | None, profile_name: str | None) -> tuple[str, str, Unit, Profile]:

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils._pytree import tree_leaves
 
-from hilsim.places import CODE
+from hilsim.places import CODE, PACKAGE
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 CALL = re.compile(r"@(\d+)")
@@ -60,11 +60,11 @@ def module_call(node: fx.Node) -> tuple[str, int]:
 
 
 def line_of(node: fx.Node) -> str:
-    """The line of the user's code: the innermost frame that is neither PyTorch's nor of code that it generated.
+    """The line of the user's code: the innermost frame that is neither PyTorch's, nor generated, nor reads ONNX.
 
     PyTorch keeps frames of `forward` methods alone, so what a function does is at the line that calls it.
     """
-    foreign = (str(Path(torch.__file__).parent), "torch/", "<")
+    foreign = (str(Path(torch.__file__).parent), "torch/", "<", str(PACKAGE / "compiler" / "onnx_"))
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if not frame[0].startswith(foreign)]
     if not own:

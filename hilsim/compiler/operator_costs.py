@@ -7,6 +7,7 @@ from math import prod, sqrt
 
 from torch import Tensor, fx
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from hilsim.compiler.nodes import fixed, numel, operands, operator_of, parameters_of, sources_of, tensors_of
 from hilsim.describe.compiled import Work
@@ -31,6 +32,7 @@ PRODUCTS = {
     "aten.einsum.default": (0, 1),
     "aten.scaled_dot_product_attention.default": (0, 1),
 }
+RECURRENT = ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
 
 
 def is_free(node: fx.Node) -> bool:
@@ -54,6 +56,10 @@ def operations_of(node: fx.Node) -> int:
     """Multiplications and additions; of an elementwise operator one a number."""
     made = sum(map(numel, tensors_of(node)))
     operator, taken = operator_of(node), [tensor for source in sources_of(node) for tensor in tensors_of(source)]
+    if operator in RECURRENT:  # every matrix once a step and sequence
+        weights = [tensor for source in tree_leaves(node.args[2]) for tensor in tensors_of(source)]
+        steps = numel(taken[0]) // max(1, fixed(taken[0].shape[-1]))
+        return 2 * steps * sum(numel(tensor) for tensor in weights if tensor.dim() == 2)
     if operator not in PRODUCTS or len(taken) < 2:
         return max(made, max(map(numel, taken), default=0))
     first = taken[min(PRODUCTS[operator][0], len(taken) - 1)]
@@ -86,8 +92,9 @@ def work_of_all(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> Work:
 
 
 def products_of(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:
-    """Operations of matrix products and convolutions alone."""
-    return sum(operations_of(node) for node in nodes if node not in constants and operator_of(node) in PRODUCTS)
+    """Operations of matrix products, convolutions and recurrent layers alone."""
+    counted = {*PRODUCTS, *RECURRENT}
+    return sum(operations_of(node) for node in nodes if node not in constants and operator_of(node) in counted)
 
 
 def working_set(nodes: Iterable[fx.Node], constants: set[fx.Node]) -> int:

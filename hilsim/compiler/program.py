@@ -1,7 +1,7 @@
 """Exported programs: from a PyTorch module to a graph of core ATen operators, or a message that says why not.
 
-Composite operators that toolchains know as one (attention, einsum, RMS norm, linear) stay whole; a profile decides
-whether they have to be taken apart.
+Composite operators that toolchains know as one (attention, einsum, norms, linear, recurrent layers, resizing, padding)
+stay whole; a profile decides whether they have to be taken apart.
 """
 
 from __future__ import annotations
@@ -39,25 +39,51 @@ KEPT = (
     aten.einsum.default,
     aten.rms_norm.default,
     aten.linear.default,
+    # One node a layer: unrolled into steps a sequence of 400 makes thousands of them.
+    aten.lstm.input,
+    aten.gru.input,
+    aten.rnn_tanh.input,
+    aten.rnn_relu.input,
+    aten.instance_norm.default,
+    aten.upsample_linear1d.vec,
+    aten.upsample_bicubic2d.vec,
+    aten.upsample_trilinear3d.vec,
+    aten.upsample_nearest1d.vec,
+    aten.upsample_nearest3d.vec,
+    aten._upsample_nearest_exact2d.vec,
+    aten.reflection_pad1d.default,
+    aten.reflection_pad2d.default,
+    aten.reflection_pad3d.default,
+    aten.replication_pad1d.default,
+    aten.replication_pad2d.default,
+    aten.replication_pad3d.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+    aten.channel_shuffle.default,
+    aten.prelu.default,
+    aten.hardswish.default,
+    aten.hardsigmoid.default,
+    aten.softplus.default,
 )
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A module as it is compiled: with the example inputs that fix its shapes."""
+    """A module as it is compiled: with the example inputs that fix its shapes, or as it was exported before."""
 
     name: str
     module: nn.Module
     inputs: tuple[Any, ...]
     dynamic_shapes: Any = None
     kwargs: dict[str, Any] = field(default_factory=dict)
+    program: ExportedProgram | None = None
 
 
 def exported(subject: Subject) -> ExportedProgram:
     """The subject's graph. Raises `InputError` with the user's own line where it cannot be exported."""
     try:
         with quiet(), torch.no_grad():
-            program = export(
+            program = subject.program or export(
                 subject.module.eval(),
                 subject.inputs,
                 subject.kwargs or None,

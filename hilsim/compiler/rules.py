@@ -27,6 +27,7 @@ from hilsim.compiler.nodes import (
 from hilsim.compiler.number_formats import about_formats, passes_for, types_of
 from hilsim.compiler.number_formats import fault_of as format_fault
 from hilsim.compiler.rewrite.axes import MERGED, VIEWS, fits_many
+from hilsim.compiler.rewrite.constants import REWRITES as CLAMPS
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.shared import Shared, shared_in
@@ -152,7 +153,10 @@ class RuleBook:
             yield self.finding(node, graph, "int64", "error", grounds, ())
 
     def about_values(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
-        """The finding about a number that is known when the graph is built and that a format does not hold."""
+        """The finding about a number that is known when the graph is built and that a format does not hold.
+
+        What it becomes there makes the answer wrong, so it is refused unless a rewrite proves that it does not.
+        """
         single = (wide := self.formats.get("float64")) is not None and wide.becomes == "float32"
         narrow = self.profile.integers == "become int32"
         why, matters = beyond_formats(node, constants, self.known, narrow, self.activations, single)
@@ -160,7 +164,8 @@ class RuleBook:
             remedy = "a number within the format: -3e4 hides a score in fp16, and an index is smaller than 2^31"
             source = "IEEE 754 and the range of int32; TensorRT: outside the range of INT32 was clamped"
             grounds = Judgement("partial", "documented", f"{operator} with {why}", source, remedy)
-            yield self.finding(node, graph, "constant-range", "warning" if matters else "note", grounds, ())
+            ways = tuple(rewrite.name for rewrite in CLAMPS if operator in rewrite.operators and not rewrite.fits(node))
+            yield self.finding(node, graph, "constant-range", "error" if matters else "warning", grounds, ways)
 
     def about_operator(self, node: fx.Node, operator: str, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """Findings about one node from its operator and the conditions on it."""
@@ -172,7 +177,8 @@ class RuleBook:
             yield self.finding(node, graph, "operator-missing", "error", judgement, rewrites)
             return
         if judgement.standing == "unknown" and not format_fault(node, constants, self.formats):
-            yield self.finding(node, graph, "operator-unknown", "warning", judgement, rewrites)
+            asked = replace(judgement, remedy=f"{self.question(node, operator)}. {judgement.remedy}".removesuffix(". "))
+            yield self.finding(node, graph, "operator-unknown", "warning", asked, rewrites)
         elif judgement.standing == "partial" and not any("*" not in rule.operators for rule in conditions):
             yield self.finding(node, graph, "operator-partial", "warning", judgement, rewrites)
         for rule in conditions:
@@ -184,6 +190,15 @@ class RuleBook:
                 yield self.finding(node, graph, rule.rule, rule.severity, stated, rewrites)
         if sizes := unbacked(node):
             yield self.about_data(node, graph, sizes, judgement, rewrites)
+
+    def question(self, node: fx.Node, operator: str) -> str:
+        """What to ask the vendor of an operator that no source speaks of."""
+        row = operators().get(operator)
+        name = operator if row is None or not row.onnx else f"{row.onnx} ({operator})"
+        shapes = " and ".join(dict.fromkeys("x".join(map(str, tensor.shape)) or "1" for tensor in operands(node)[:2]))
+        return (
+            f"Ask the vendor: does {self.profile.title} run {name} of {shapes} in {self.activations}, and if not, where"
+        )
 
     def about_data(
         self, node: fx.Node, graph: str, made: list[str], judgement: Judgement, rewrites: tuple[str, ...]

@@ -101,7 +101,10 @@ class Condition(Record):
     `axis`: the operator's axis is the last one, one of the last four, the channels of (batch, channels, height, width),
     or any but the batch. `rank`, `size`, `batch`, `volume`: at most so many dimensions, numbers along a dimension,
     along the first one, in a tensor. `kernel`: bounds of a convolution's window. `arguments`: bounds of arguments by
-    name, of every number where one is a list. `transposed`: only of convolutions that are, or are not.
+    name, of every number where one is a list. `transposed`: only of convolutions that are, or are not. `from_rank`:
+    only where an operand has that many dimensions. `divides`: the output's last dimensions divide the input's.
+    `scale`: the output's last dimensions are whole multiples of the input's within these bounds. `outputs`: so many
+    are read at most.
     `spread`: a computed operand that is stretched keeps batch and channels, or the batch alone. `axis_size`,
     `axis_size_alone`: numbers along the operator's axis, and where every other dimension is 1. `k`: at most.
     `constant`: this operand (from 0) is no activation. `except_constant`: where this operand is none, the condition
@@ -115,6 +118,10 @@ class Condition(Record):
     operators: Names = Field(min_length=1)
     severity: Severity = "error"
     axis: Literal["last", "last four", "channels", "not the batch"] | None = None
+    from_rank: int | None = Field(default=None, ge=1, le=2**40)
+    divides: bool = False
+    scale: Bounds | None = None
+    outputs: int | None = Field(default=None, ge=1, le=1000)
     rank: int | None = Field(default=None, ge=1, le=2**40)
     size: int | None = Field(default=None, ge=1, le=2**40)
     batch: int | None = Field(default=None, ge=1, le=2**40)

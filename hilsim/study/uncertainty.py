@@ -315,13 +315,15 @@ SIZES_AND_PEAKS = (  # and what is paid before a run begins
 )  # fmt: skip
 
 
+STEP_EFFECTS = (".speed", ".clock", ".memory_rate", ".critical")  # of a governor
 BESIDE_A_RUN = (".fallback.", ".published_limits[", ".faster_exports[")
 
 
 def in_use(setup: Setup) -> dict[str, Figure]:
     """Figures that a run's times and energy rest on: `CHIP.path` and `link.path`.
 
-    Of a unit only those in use, of its precisions only the placed ones; none where a role has a table of times.
+    Of a unit only those in use, of its precisions only the placed ones; none where a role has a table of times. With a
+    climate what heats the chips and carries the heat off, and when the governor acts; what its steps do stays.
     """
     found: dict[str, Figure] = {}
     placed = [role for role in (setup.target, setup.draft) if role is not None]
@@ -336,6 +338,12 @@ def in_use(setup: Setup) -> dict[str, Figure]:
             timed = role.placement.timer is None or path.endswith("power")
             if isinstance(figure, Figure) and timed and path.startswith(tuple(wanted)) and not outside:
                 found[f"{role.chip.name}/{path}"] = figure
+    if setup.scenario.climate is not None:
+        for name, chip in setup.chips.items():
+            for path, figure in figures(chip).items():
+                heats = (path.startswith("thermal.") and not path.endswith(STEP_EFFECTS)) or path.endswith("_power")
+                if isinstance(figure, Figure) and heats:
+                    found[f"{name}/{path}"] = figure
     if setup.link is not None:
         found |= {
             f"{LINK}/{path}": figure for path, figure in figures(setup.link).items() if isinstance(figure, Figure)
@@ -344,7 +352,10 @@ def in_use(setup: Setup) -> dict[str, Figure]:
 
 
 def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Setup:
-    """The setup with some figures at other values; both roles see the same chip."""
+    """The setup with some figures at other values; both roles see the same chip.
+
+    At the steps of a chip's governor they change by the same factor.
+    """
     changed: dict[str, dict[str, Figure]] = {}
     for path, (figure, value) in values.items():
         owner, _, inside = path.partition("/")
@@ -361,14 +372,35 @@ def with_values(setup: Setup, values: Mapping[str, tuple[Figure, float]]) -> Set
         }
         return replace(part, chip=chips[part.chip.name], unit=moved(part.unit, own))
 
+    factors: dict[str, dict[str, float]] = {}
+    for path, (figure, value) in values.items():
+        owner, _, inside = path.partition("/")
+        if figure.value:
+            factors.setdefault(owner, {})[inside] = value / figure.value
+    levels = {
+        name: (chips[name], *(scaled(chip, factors.get(name, {})) for chip in slower))
+        for name, (_, *slower) in setup.levels.items()
+    }
     return replace(
         setup,
+        levels=levels,
         target=again(setup.target),
         draft=None if setup.draft is None else again(setup.draft),
         networks=tuple(map(again, setup.networks)),
         link=None if setup.link is None else moved(setup.link, changed.get(LINK, {})),
         further_chips=tuple(chips[chip.name] for chip in setup.further_chips),
     )
+
+
+def scaled(chip: Chip, factors: Mapping[str, float]) -> Chip:
+    """A chip at a step of its governor with figures of its units times factors, by path."""
+    known = figures(chip) if factors else {}
+    changed: dict[str, Figure] = {}
+    for path, factor in factors.items():
+        figure = known.get(path)
+        if isinstance(figure, Figure) and path.startswith("units."):
+            changed[path] = figure.model_copy(update={"value": figure.value * factor, "range": None})
+    return moved(chip, changed)
 
 
 def moved(record: R, changed: Mapping[str, Figure]) -> R:

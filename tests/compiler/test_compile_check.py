@@ -498,7 +498,7 @@ def test_check_a_module_and_write_it(capsys: pytest.CaptureFixture[str], tmp_pat
         (["--module", "tests.compile_modules:absent", "--chip", "sa8295p"], ["absent"]),
         (["--module", "no_such_package:x", "--chip", "sa8295p"], ["no_such_package"]),
         (["--module", "nonsense", "--chip", "sa8295p"], ["PACKAGE.MODULE:FACTORY"]),
-        ([str(ORIN), "--module", "a:b"], ["one of the two"]),
+        ([str(ORIN), "--module", "a:b"], ["a scenario and --module", "one of them"]),
         ([str(ORIN), "--chip", "sa8295p"], ["--chip"]),
         ([str(ORIN), "--profile", "orin_dla"], ["compile.profile", "sa8295_2023"]),
         ([str(ORIN), "--profile", "sa8295_2032"], ["compile.profile", "Did you mean 'sa8295_2023'"]),

@@ -252,21 +252,19 @@ VALUES = [
 
 @pytest.mark.parametrize(("function", "inputs", "rule"), VALUES)
 def test_integers_beyond_32_bits_are_reported_where_int64_becomes_int32(function: Any, inputs: Any, rule: str) -> None:
-    assert {one.rule for one in found(function, inputs, TRT8) if one.severity == "warning"} == (
-        {rule} if rule else set()
-    )
+    assert {one.rule for one in found(function, inputs, TRT8) if one.severity == "error"} == ({rule} if rule else set())
     assert not of_rule(found(function, inputs, TRT10), "constant-range")
 
 
 LOW = torch.full((4, 4), torch.finfo(torch.float32).min).triu(1)
 HALVES = [
-    (lambda x: x.masked_fill(x > 0, -1e38), "warning"),
+    (lambda x: x.masked_fill(x > 0, -1e38), "error"),
     (lambda x: x.masked_fill(x > 0, float("-inf")), ""),
     (lambda x: x.masked_fill(x > 0, -3e4), ""),
-    (lambda x: x + LOW, "warning"),
-    (lambda x: x * 70000, "warning"),
+    (lambda x: x + LOW, "error"),
+    (lambda x: x * 70000, "error"),
     (lambda x: x.clamp(max=1e9), ""),
-    (lambda x: x / (x.abs() + 1e-12), "note"),
+    (lambda x: x / (x.abs() + 1e-12), "warning"),
     (lambda x: x / (x.abs() + 1e-6), ""),
 ]
 
@@ -276,8 +274,42 @@ def test_floats_beyond_fp16_are_reported_where_activations_are_fp16(function: An
     told = of_rule(found(function, (numbers(4, 4),), TODAY), "constant-range")
     assert {one.severity for one in told} == ({severity} if severity else set())
     assert not of_rule(found(function, (numbers(4, 4),), TODAY, "fp32"), "constant-range")
-    if severity == "warning":  # and half floats of the module's own say so themselves
+    if severity == "error":  # and half floats of the module's own say so themselves
         assert "beyond fp16" in told[0].reason
+
+
+SHOWN = [  # function, inputs, the rewrite that proves the clamp
+    (lambda x: torch.softmax(x.masked_fill(x > 0, -1e9), -1), (numbers(4, 4),), TODAY, "choice_within_fp16"),
+    (lambda x: torch.softmax(x + LOW, -1), (numbers(4, 4),), TRT8, "mask_within_fp16"),
+    (
+        lambda x, m: torch.softmax(x + (1.0 - m.float()) * torch.finfo(torch.float32).min, -1),
+        (numbers(4, 4), torch.ones(4, dtype=torch.int32)),
+        TRT8,
+        "factor_within_fp16",
+    ),
+    (lambda x: x + (x < 2**40).long(), (torch.arange(4),), TRT8, "comparison_beyond_int32"),
+    (lambda x: x.clamp(0, 2**40) + 1, (torch.arange(4),), TRT8, "clamp_within_int32"),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "under", "name"), SHOWN, ids=lambda part: part if isinstance(part, str) else ""
+)
+def test_a_constant_that_does_not_fit_is_cut_where_that_is_proven(
+    function: Any, inputs: Any, under: str, name: str
+) -> None:
+    graph, before, after = planned(function, inputs, under)
+    assert name in {use.name for use in graph.chosen}
+    assert not graph.away
+    assert not graph.refusals
+    assert prove_programs(before, after, inputs, cases=40, exactness="rounding").passed
+
+
+def test_a_constant_that_does_not_fit_is_refused_where_nothing_proves_a_cut() -> None:
+    graph, _, _ = planned(lambda x: x + 2**40, (torch.arange(4),), TRT8)
+    assert "1,099,511,627,776 is beyond int32" in graph.refusals[0]
+    graph, _, _ = planned(lambda x: x.masked_fill(x > 0, -1e9) * 2, (numbers(4, 4),), TODAY)  # no softmax hides it
+    assert graph.away
 
 
 def test_truth_values_and_integers_are_not_the_same_to_bitwise_operators() -> None:
@@ -368,11 +400,21 @@ def back(x: Tensor) -> Tensor:
     return x.view(1, 2, 2, 4, 4, -1).permute(0, 1, 3, 2, 4, 5).contiguous().view(1, 8, 8, -1)
 
 
+def unshuffled(x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    return x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, c * 4, h // 2, w // 2)
+
+
+def shuffled(x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    return x.view(b, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(b, c // 4, h * 2, w * 2)
+
+
 MANY = {
     "windows": (windows, (numbers(1, 8, 8, 3),)),
     "windows back": (back, (numbers(4, 16, 3),)),
-    "pixels to channels": (Convolved(nn.PixelUnshuffle(2)), (numbers(1, 3, 4, 4),)),
-    "channels to pixels": (Convolved(nn.PixelShuffle(2)), (numbers(1, 8, 3, 3),)),
+    "pixels to channels": (unshuffled, (numbers(1, 3, 4, 4),)),
+    "channels to pixels": (shuffled, (numbers(1, 8, 3, 3),)),
     "within six": (
         lambda x: (
             torch.softmax(windows_of(x) * 2 + windows_of(x)[:, :1], -1).permute(0, 1, 3, 2, 4, 5).reshape(1, 8, 8, 3)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hilsim.compiler.rewrite import activations, indexing, topk, writing
+from hilsim.compiler.rewrite import activations, constants, indexing, topk, writing
 from hilsim.compiler.rewrite.apply import apply
 from hilsim.compiler.rewrite.proof import OutputComparison, overload, prove
 from hilsim.compiler.rewrite.registry import REWRITES, Rewrite, by_name, rewrites_for
@@ -218,10 +218,78 @@ EXAMPLES |= {
     "reduction_by_three_axes": [call(normal(*SIX), [-1], True), call(normal(*SIX), [1])],
     "cat_by_three_axes": [call([normal(*SIX), normal(2, 3, 1, 4, 3, 2)], 3)],
     "slice_by_three_axes": [call(normal(*SIX), 4, 1, 9223372036854775807), call(normal(*SIX), 1, 0, 3, 2)],
+    "index_select_by_three_axes": [call(normal(*SIX), 3, whole(0, 2, 5)), call(normal(*SIX), -1, whole(0, 2, 3))],
+    "gather_by_three_axes": [call(normal(*SIX), 3, whole(0, 2, 2, 3, 1, 4, 3, 2))],
+    "embedding_by_one_axis": [call(normal(9, 4), whole(0, 9, 2, 1, 3, 2, 2))],
     "linear_by_two_axes": [call(normal(2, 1, 3, 2, 4), normal(5, 4), normal(5))],
     "bitwise_not_by_difference": [call(whole(-5, 9, 3, 4)), call(whole(-128, 128, 9).to(torch.int8))],
     "xor_by_difference": [call(coins(3, 4), coins(4))],
 }
+CELL = [normal(*shape) * 0.5 for shape in ((20, 4), (20, 5), (20,), (20,))]
+BACK = [normal(*shape) * 0.3 for shape in ((20, 4), (20, 5), (20,), (20,))]
+GATES = [normal(*shape) * 0.5 for shape in ((15, 4), (15, 5), (15,), (15,))]
+PLAINER = [normal(*shape) * 0.5 for shape in ((5, 4), (5, 5), (5,), (5,))]
+EXAMPLES |= {
+    "lstm_by_cells": [
+        call(normal(3, 2, 4), [normal(1, 2, 5), normal(1, 2, 5)], CELL, True, 1, 0.0, False, False, False),
+        call(normal(2, 3, 4), [normal(2, 2, 5), normal(2, 2, 5)], [*CELL, *BACK], True, 1, 0.0, False, True, True),
+        call(normal(3, 2, 4), [normal(1, 2, 5), normal(1, 2, 5)], CELL[:2], False, 1, 0.0, False, False, False),
+    ],
+    "gru_by_cells": [
+        call(normal(3, 2, 4), normal(1, 2, 5), GATES, True, 1, 0.0, False, False, False),
+        call(normal(2, 3, 4), normal(1, 2, 5), GATES[:2], False, 1, 0.0, False, False, True),
+    ],
+    "rnn_tanh_by_cells": [call(normal(3, 2, 4), normal(1, 2, 5), PLAINER, True, 1, 0.0, False, False, False)],
+    "rnn_relu_by_cells": [call(normal(3, 2, 4), normal(1, 2, 5), PLAINER, True, 1, 0.0, False, False, False)],
+    "prelu_by_bounds": [call(normal(2, 3, 4), normal(3)), call(normal(2, 3), normal(1))],
+    "instance_norm_by_parts": [
+        call(normal(2, 3, 4, 5), normal(3), normal(3), None, None, True, 0.1, 1e-5, False),
+        call(normal(2, 3, 7), None, None, None, None, True, 0.1, 1e-5, False),
+    ],
+    "group_norm_by_parts": [
+        call(normal(2, 4, 3, 5), normal(4), normal(4), 2, 4, 15, 2, 1e-5),
+        call(normal(2, 4, 6), None, None, 2, 4, 6, 1, 1e-5),
+    ],
+    "adaptive_pool_by_blocks": [call(normal(2, 3, 4, 6), [2, 3]), call(normal(3, 4, 6), [1, 6])],
+}
+EXAMPLES |= {
+    "comparison_beyond_int32": [call(whole(-9, 9, 3, 4), 2**40), call(whole(-9, 9, 5), -(2**33))],
+    "clamp_within_int32": [call(whole(-9, 9, 3, 4), 0, 2**40), call(whole(-9, 9, 3, 4), -(2**40))],
+    "fill_within_fp16": [call(normal(4, 6), coins(4, 6), -1e9)],
+    "choice_within_fp16": [
+        call(coins(4, 6), normal(4, 6), torch.tensor(-3.4e38)),
+        call(coins(4, 6), torch.tensor(-1e9), torch.tensor(0.0)),
+    ],
+    "mask_within_fp16": [call(normal(4, 6), torch.where(coins(4, 6), 0.0, -3.4e38))],
+    "factor_within_fp16": [call(coins(4, 6), -3.4e38)],
+}
+# Rewrites of several operators: the arguments of each, as they take different ranks.
+FLAT, DEEP = (2, 3, 4, 5), (1, 2, 3, 4, 5)
+EXAMPLES |= {
+    "resize_by_products": [call(normal(1, 3, 4), [8], False, None), call(normal(1, 2, 5), None, True, [2.0])],
+    "nearest_by_repeats": [call(normal(1, 3, 4), [8], None)],
+    "pad_by_cat": [call(normal(2, 3, 4), [2, 1])],
+    "shuffle_by_permute": [call(normal(2, 4, 6, 4), 2), call(normal(4, 2, 2), 2)],
+}
+SAME_RANK = {
+    "resize_by_products": [
+        ("aten.upsample_bilinear2d.vec", call(normal(*FLAT), [8, 7], False, None)),
+        ("aten.upsample_bilinear2d.vec", call(normal(*FLAT), None, True, [2.0, 1.5])),
+        ("aten.upsample_bicubic2d.vec", call(normal(*FLAT), [8, 7], False, None)),
+        ("aten.upsample_bicubic2d.vec", call(normal(*FLAT), None, True, [2.0, 1.5])),
+        ("aten.upsample_trilinear3d.vec", call(normal(*DEEP), [6, 4, 7], False, None)),
+    ],
+    "nearest_by_repeats": [
+        ("aten.upsample_nearest2d.vec", call(normal(*FLAT), None, [3.0, 2.0])),
+        ("aten.upsample_nearest3d.vec", call(normal(*DEEP), [6, 4, 10], None)),
+    ],
+    "pad_by_cat": [
+        ("aten.reflection_pad2d.default", call(normal(*FLAT), [2, 1, 0, 3])),
+        ("aten.replication_pad2d.default", call(normal(*FLAT), [2, 6, 0, 3])),
+        ("aten.reflection_pad3d.default", call(normal(*DEEP), [2, 1, 0, 3, 1, 1])),
+        ("aten.replication_pad3d.default", call(normal(*DEEP), [2, 1, 0, 3, 1, 1])),
+    ],
+}  # fmt: skip
 EXAMPLES["gather_by_mask"] = [*EXAMPLES["gather_by_index_select"], call(coins(3, 5), 1, whole(0, 5, 3, 4))]
 EXAMPLES["embedding_by_matmul"] = EXAMPLES["embedding_by_index_select"]
 EXAMPLES["cumsum_by_matmul"] = EXAMPLES["cumsum_by_shifts"]
@@ -237,10 +305,26 @@ CASES = [(rewrite, place) for rewrite in REWRITES for place in range(len(EXAMPLE
 @pytest.mark.parametrize(("rewrite", "place"), CASES, ids=lambda part: getattr(part, "name", str(part)))
 def test_rewrite_equals_its_operator(rewrite: Rewrite, place: int) -> None:
     args, kwargs = EXAMPLES[rewrite.name][place]
+    elsewhere = {target for target, _ in SAME_RANK.get(rewrite.name, ())}
     for target in rewrite.operators:
+        if target in elsewhere:
+            continue
         # A thousand for the first example; the further ones show other shapes and types.
         proof = prove(rewrite, *args, cases=300 if place else 1000, target=target, **kwargs)
         assert proof.passed, proof
+
+
+OTHERS = [(by_name(name), target, given) for name, entries in SAME_RANK.items() for target, given in entries]
+
+
+@pytest.mark.parametrize(("rewrite", "target", "given"), OTHERS, ids=lambda part: str(getattr(part, "name", part))[:40])
+def test_rewrites_of_several_operators_equal_each_of_them(rewrite: Rewrite, target: str, given: Call) -> None:
+    args, kwargs = given
+    assert prove(rewrite, *args, cases=300, target=target, **kwargs).passed
+    assert not set(rewrite.operators) - {name for name, _ in SAME_RANK[rewrite.name]} - {
+        "aten.upsample_linear1d.vec", "aten.upsample_nearest1d.vec", "aten.reflection_pad1d.default",
+        "aten.replication_pad1d.default",
+    }  # fmt: skip
 
 
 # What a replacement may be made of, so that it does not need a rewrite itself.
@@ -249,6 +333,7 @@ PLAIN = {
     "select", "unsqueeze", "squeeze", "view", "permute", "expand", "clone", "bmm", "mm", "sum", "mean", "rsqrt",
     "sqrt", "exp",
     "_softmax", "_to_copy", "index_select", "arange", "full", "full_like", "scalar_tensor", "logical_and",
+    "linear", "sigmoid", "tanh", "relu", "split_with_sizes", "clamp", "floor", "stack",
     "logical_not", "logical_or", "addmm", "maximum", "minimum", "neg", "reciprocal", "log",
 }  # fmt: skip
 
@@ -273,15 +358,19 @@ class Alone(torch.nn.Module):
         found = overload(self.target)(*[fill(x) for x in self.given], **self.kwargs)
         if self.rewrite.name == "topk_by_threshold":
             return found[0][..., -1]
-        if "additive" in self.rewrite.name:
+        if "additive" in self.rewrite.name or "within_fp16" in self.rewrite.name:
             return torch.softmax(found, -1)
-        return found[0] if "layer_norm" in self.target else found
+        return found[0] if "layer_norm" in self.target or "group_norm" in self.target else found
 
 
 @pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.name)
 @pytest.mark.slow
 def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewrite) -> None:
-    for (args, kwargs), target in product(EXAMPLES[rewrite.name][:2][-1:], rewrite.operators):
+    if rewrite.name == "mask_within_fp16":
+        pytest.skip("its mask is a buffer, no input: in test_number_formats")
+    elsewhere = {target for target, _ in SAME_RANK.get(rewrite.name, ())}
+    operators = [target for target in rewrite.operators if target not in elsewhere]
+    for (args, kwargs), target in product(EXAMPLES[rewrite.name][:2][-1:], operators):
         tensors = tuple(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor) and x.dim())
         module = Alone(rewrite, target, args, kwargs)
         program = torch.export.export(module, tensors, strict=False).run_decompositions({})
@@ -291,9 +380,14 @@ def test_rewritten_program_runs_and_keeps_nothing_of_the_operator(rewrite: Rewri
             assert node.meta["rewritten"][0] == rewrite.name
             # Those for tensors of many dimensions keep their operator, on fewer.
             keeps = str(node.target) in rewrite.operators
-            assert keeps == (rewrite.contiguous and keeps)
-            assert node.meta["val"].dim() < 6 or "view" in str(node.target) or not rewrite.contiguous
-            assert keeps or str(node.target).split(".")[1] in PLAIN or node.target is operator.mul
+            assert not keeps or rewrite.contiguous or rewrite in constants.REWRITES
+            made = node.meta["val"]
+            assert (
+                not isinstance(made, Tensor) or made.dim() < 6 or "view" in str(node.target) or not rewrite.contiguous
+            )
+            folded = rewrite.name == "resize_by_products"  # its matrices are worked out when the graph is built
+            plainly = node.target in (operator.mul, operator.getitem) or str(node.target).split(".")[1] in PLAIN
+            assert keeps or folded or plainly
         expected, found = module(*tensors), program.module()(*tensors)
         judge = OutputComparison(rewrite.exactness, rewrite.bound, strict_nan=True, in_order=False)
         judge.look(expected, found, tensors[0], ())

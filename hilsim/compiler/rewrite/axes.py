@@ -149,6 +149,22 @@ def sliced(
     return found.reshape([*x.shape[:place], found.shape[1], *x.shape[place + 1 :]])
 
 
+def selected(operator: Callable[..., Tensor], x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """A selection along one axis of three."""
+    place = dim % x.dim()
+    return operator(x.reshape(around(x, place)), 1, index).reshape([*x.shape[:place], -1, *x.shape[place + 1 :]])
+
+
+def gathered(operator: Callable[..., Tensor], x: Tensor, dim: int, index: Tensor, **kwargs: Any) -> Tensor:
+    """A selection of its own at every place, along one axis of three."""
+    return operator(x.reshape(around(x, dim)), 1, index.reshape(around(index, dim))).reshape(index.shape)
+
+
+def looked_up(operator: Callable[..., Tensor], table: Tensor, index: Tensor, *rest: Any) -> Tensor:
+    """Rows of a table for a flat list of places."""
+    return operator(table, index.reshape(-1), *rest).reshape([*index.shape, table.shape[1]])
+
+
 def linear(operator: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer over leading axes as one."""
     return operator(x.reshape(-1, x.shape[-1]), weight, bias).reshape([*x.shape[:-1], weight.shape[0]])
@@ -182,6 +198,14 @@ def fits_one_axis(node: fx.Node) -> str:
     dims = argument(node, 1, "dim")
     if not isinstance(dims, list | tuple) or len(dims) != 1:
         return "it reduces several axes"
+    return fits_many(node)
+
+
+def fits_gather(node: fx.Node) -> str:
+    x, dim, index = (argument(node, place, name) for place, name in enumerate(("self", "dim", "index")))
+    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
+    if any(x.shape[axis] != index.shape[axis] for axis in others):
+        return "it reads a part of the other axes"
     return fits_many(node)
 
 
@@ -259,10 +283,12 @@ REWRITES = (
             ("aten.permute.default",), "bits", permute, fits_many, source=SOURCE, contiguous=True),
     fewer("unary_by_fewer_axes", "the same over one axis, reshaped before and after",
           named("relu.default", "sigmoid.default", "tanh.default", "gelu.default", "exp.default", "neg.default",
-                "abs.default", "sqrt.default", "rsqrt.default", "silu.default"), "rounding", fits_groups, by_groups),
+                "abs.default", "sqrt.default", "rsqrt.default", "silu.default", "cos.default", "sin.default",
+                "erf.default", "log.default", "hardswish.default", "logical_not.default"), "rounding", fits_groups,
+          by_groups),
     fewer("binary_by_fewer_axes", "the same over axes that are stretched alike as one",
-          named("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"), "bits",
-          fits_groups, by_groups),
+          named("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default",
+                "eq.Tensor", "gt.Tensor", "lt.Tensor"), "bits", fits_groups, by_groups),
     fewer("where_by_fewer_axes", "the same over axes that are stretched alike as one", named("where.self"), "bits",
           fits_groups, by_groups),
     fewer("softmax_by_three_axes", ALONG, named("_softmax.default"), "rounding", fits_many, softmax),
@@ -270,5 +296,9 @@ REWRITES = (
           "rounding", fits_one_axis, reduced),
     fewer("cat_by_three_axes", ALONG, named("cat.default"), "bits", fits_many, concatenated),
     fewer("slice_by_three_axes", ALONG, named("slice.Tensor"), "bits", fits_many, sliced),
+    fewer("index_select_by_three_axes", ALONG, named("index_select.default"), "bits", fits_many, selected),
+    fewer("gather_by_three_axes", ALONG, named("gather.default"), "bits", fits_gather, gathered),
+    fewer("embedding_by_one_axis", "places in one row, reshaped after", named("embedding.default"), "bits", fits_many,
+          looked_up),
     fewer("linear_by_two_axes", FIRST, named("linear.default"), "rounding", fits_linear, linear),
 )  # fmt: skip

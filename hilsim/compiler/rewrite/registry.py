@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from hilsim.compiler.rewrite import activations, axes, indexing, masks, products, sums, topk, writing
+from hilsim.compiler.rewrite import (
+    activations,
+    axes,
+    constants,
+    images,
+    indexing,
+    masks,
+    products,
+    recurrent,
+    sums,
+    topk,
+    writing,
+)
 from hilsim.compiler.rewrite.masks import REMEDIES
 from hilsim.compiler.rewrite.record import Rewrite
 
@@ -17,6 +29,9 @@ REWRITES: tuple[Rewrite, ...] = (
     *activations.REWRITES,
     *masks.REWRITES,
     *axes.REWRITES,
+    *images.REWRITES,
+    *recurrent.REWRITES,
+    *constants.REWRITES,
 )
 
 

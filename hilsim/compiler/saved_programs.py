@@ -1,0 +1,57 @@
+"""Exported programs from files (`torch.export.save`): read as they are, with their modules' names and source lines."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+from torch.export import load, unflatten
+
+from hilsim.compiler.program import Subject, quiet
+from hilsim.errors import Fault, InputError
+
+
+def program_subject(file: Path) -> Subject:
+    """The program of a `.pt2` file, with its example inputs. Raises `InputError` where there is none."""
+    if not file.is_file():
+        raise InputError([Fault(str(file), "", "no such file", "a program saved by torch.export.save")])
+    try:
+        with quiet():
+            program = load(str(file))
+            module = unflatten(program)
+    except Exception as error:  # every release of PyTorch fails in its own way on files of another
+        raise InputError([fault_of(file, error)]) from None
+    args, kwargs = program.example_inputs or ((), {})
+    return Subject(file.name, module, tuple(args), None, dict(kwargs), program)
+
+
+def fault_of(file: Path, error: Exception) -> Fault:
+    """Why a program could not be read: no such archive, or one of another PyTorch."""
+    here, expected = torch.__version__.partition("+")[0], "a program saved by torch.export.save"
+    saved = torch_of(file)
+    if saved is None:
+        return Fault(
+            str(file), "", "no archive of an exported program", expected, "torch.save and torch.jit.save make others."
+        )
+    why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    of = f"a program of torch {saved}" if saved != here else "a program that does not load"
+    remedy = f"Export it anew with torch {here}, or check it where torch {saved} is installed."
+    return Fault(str(file), "", f"{of} ({why})", f"{expected} of torch {here}", remedy)
+
+
+def torch_of(file: Path) -> str | None:
+    """The release of PyTorch that saved a program; "unknown" where it does not say, None where it is no program."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            documents = [name for name in names if name.endswith(".json") and "models/" in name]
+            for name in documents:
+                told = json.loads(archive.read(name)).get("torch_version")
+                if told:
+                    return str(told).partition("+")[0]
+            known = documents or any(name.endswith("serialized_exported_program.json") for name in names)
+            return "unknown" if known else None
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
