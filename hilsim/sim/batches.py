@@ -126,6 +126,8 @@ class BatchSlot(CompanySlot):
             first, *others = batch
             job.cause, held = first.cause, False
             yield from self.occupy(job, first.step, asked, first.position, tuple(one.fellow for one in others))
+        if held:  # all were cancelled at the instant at which they got the unit
+            self.turn.leave(job.priority)
 
     def taken_along(self, seat: Seat) -> list[Seat]:
         """Those who wait for the same role with a step that goes with this one, in order, up to the largest batch."""

@@ -182,7 +182,7 @@ class Scene:
     """A board with a batching target, on which single steps are asked for."""
 
     def __init__(self, batch: int = 4):
-        setup = shipped("orin_8295_greedy", *TARGET, lengths(1, 1), f"target.batch={batch}")
+        setup = shipped("orin_8295_greedy", *TARGET, lengths(2, 2), f"target.batch={batch}")
         self.env, self.trace = simpy.Environment(), Trace("", (), (), ())
         self.board = Board(self.env, setup, self.trace, with_draft=False)
         assert isinstance(self.board.target, BatchSlot)
