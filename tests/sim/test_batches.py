@@ -37,10 +37,10 @@ POLICIES = ["{name: sync, draft_tokens: 4}", "{name: adaptive}", "{name: async}"
             "{name: pearl, draft_tokens: 3}"]  # fmt: skip
 
 
-def lengths(requests: int, talkers: int, output_tokens: int = 40) -> str:
+def lengths(requests: int, sessions: int, output_tokens: int = 40) -> str:
     """A workload of requests that are all alike."""
     sizes = f"requests: {requests}, prompt_tokens: 20, output_tokens: {output_tokens}"
-    return f"workload={{{sizes}, talkers: {talkers}}}"
+    return f"workload={{{sizes}, talkers: {sessions}}}"
 
 
 def run(setup: Setup, policy: TargetOnly | None = None) -> Trace:
@@ -114,7 +114,7 @@ def test_no_more_than_the_largest_batch_go_together() -> None:
 
 
 def test_sessions_leave_and_join_from_step_to_step() -> None:
-    """Five requests of two talkers: while a question is read the other one waits, then both go on together."""
+    """Five requests of two sessions: while a question is read the other one waits, then both go on together."""
     setup = shipped("orin_8295_greedy", *TARGET, lengths(5, 2), "target.batch=2")
     trace = run(setup)
     assert set(sizes(trace, "decode")) == {1, 2}
@@ -161,8 +161,8 @@ def test_passengers_who_share_a_gpu_get_the_targets_own_words(more: tuple[str, .
         shipped("orin_8295_greedy", *given),
         shipped("orin_8295_greedy", *given, f"passengers=[{asks}]", *more),
     )
-    told, trace = (simulate(one, Sources(one).fresh()) for one in (alone, setup))
-    answers = {(record.conversation, record.turn): record.answer for record in told.requests}
+    whole, trace = (simulate(one, Sources(one).fresh()) for one in (alone, setup))
+    answers = {(record.conversation, record.turn): record.answer for record in whole.requests}
     assert len(trace.requests) == len(answers) > 20
     for record in trace.requests:
         assert answers[record.conversation, record.turn].startswith(record.answer)
@@ -182,7 +182,7 @@ class Scene:
     """A board with a batching target, on which single steps are asked for."""
 
     def __init__(self, batch: int = 4):
-        setup = shipped("orin_8295_greedy", *TARGET, lengths(1, 1), f"target.batch={batch}")
+        setup = shipped("orin_8295_greedy", *TARGET, lengths(2, 2), f"target.batch={batch}")
         self.env, self.trace = simpy.Environment(), Trace("", (), (), ())
         self.board = Board(self.env, setup, self.trace, with_draft=False)
         assert isinstance(self.board.target, BatchSlot)
