@@ -27,12 +27,14 @@ from hilsim.describe.compiled import Compiled
 from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
+from hilsim.describe.policy import Ssd
 from hilsim.describe.scenario import HeadPlacement
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
 MEGA = 10**6
 Value = Callable[[Figure], float]
+FORECAST_PREFIX = 16  # positions, as the trained ones in models/ssd have; assumed of deployed ones, a few MiB at most
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,16 @@ def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> 
     return [Item(what, kv_bytes(placed, tokens, of), after_loading=True, while_room=True)]
 
 
+def forecast_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:
+    """What self-speculation trains beside the target: embeddings of forecast tokens, keys and values before them."""
+    policy = setup.scenario.policy
+    if not isinstance(policy, Ssd) or placed.role != "target":
+        return []
+    embeddings = policy.forecast * placed.model.architecture.hidden * BITS // 8
+    what = f"{policy.forecast} forecast tokens and a prefix of {FORECAST_PREFIX} positions"
+    return [Item(f"{placed.role} {placed.model.name}: {what}", embeddings + kv_bytes(placed, FORECAST_PREFIX, of))]
+
+
 def prefix_bytes(setup: Setup) -> dict[str, int]:
     """Bytes of the kept prefix by chip."""
     found: dict[str, int] = {}
@@ -304,7 +316,7 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
             items.append(Item(f"{unit} runtime{times}", contexts * round(of.need(chip.units[unit].reserve))))
         own = {placed.role: role_items(placed, tokens, talkers, of) for placed in here}
         for placed in here:
-            items += own[placed.role]
+            items += [*own[placed.role], *forecast_items(setup, placed, of)]
             if not placed.with_target:  # a head on its target's unit is in the target's runtime
                 inside = [one.role for one in here if one is placed or one.with_target]
                 size = sum(item.bytes for role in inside for item in own[role])

@@ -140,9 +140,10 @@ class Playback(Record):
 
 
 class BargeIn(Record):
-    """Passengers who interrupt: a `share` of the answers, or those at `turns`, `after_s` of hearing them.
+    """Passengers who interrupt: a `share` of the answers, or those to the questions `turns`, `after_s` of hearing them.
 
-    It takes `notice_ms` until the assistant knows. `cache: lost` has both models read the conversation again.
+    Questions are counted from 0 through the workload. The passenger's next question is what interrupts. It takes
+    `notice_ms` until the assistant knows. `cache: lost` has both models read the conversation again.
     """
 
     share: float = Field(default=0.0, ge=0, le=1)

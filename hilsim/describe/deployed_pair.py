@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hilsim.describe.catalogue import config_of
+from hilsim.describe.catalogue import config_of, described
+from hilsim.describe.model import Model
 from hilsim.describe.setup import Placed, Setup
 from hilsim.describe.vocabulary import VocabularyPair, compared, tokens_in
 from hilsim.errors import Fault
 
+MOST_NAMED = 3  # models that a remedy lists, the smallest
 CLOSE = 0.005  # padding of a vocabulary is up to its maker; another model's is farther off than that
 
 
@@ -33,9 +35,27 @@ def vocabulary_faults(target: Placed, draft: Placed, file: str) -> list[Fault]:
             "draft.model",
             f"{draft.model.name} with vocabulary {theirs.name} ({theirs.entries} entries)",
             f"vocabulary {ours.name} ({ours.entries} entries), as {target.model.name} has",
-            "Draft and target must share token ids: choose a draft of the target's family.",
+            remedy_for(target),
         )
     ]
+
+
+def remedy_for(target: Placed) -> str:
+    """What can draft for a target whose draft has another vocabulary."""
+    name, least = target.model.vocabulary.name, matrices(target.model)
+    smaller = [one for one in described("model", Model) if one.vocabulary.name == name and matrices(one) < least]
+    names = ", ".join(one.name for one in sorted(smaller, key=matrices)[:MOST_NAMED])
+    models = f"a draft model of vocabulary {name} ({names}), " if smaller else ""
+    return (
+        f"Choose {models}a draft head (draft: {{head_kind: eagle3}}), or draft without a model (policy prompt_lookup, "
+        "suffix or lookahead). Stand-ins of two vocabularies can be paired, by the tokens whose texts both have: give "
+        "draft.model the target's vocabulary, and draft.stand_in the other one."
+    )
+
+
+def matrices(model: Model) -> int:
+    """A measure of a model's size: its layers times the square of its width."""
+    return model.architecture.layers * model.architecture.hidden**2
 
 
 def folder_notes(setup: Setup) -> list[str]:

@@ -70,6 +70,21 @@ def passenger_notes(scenario: Scenario, trace: Trace) -> list[str]:
     return found
 
 
+def batch_notes(setup: Setup) -> list[str]:
+    """How many sessions are computed together where there are several, and why so many."""
+    found, sessions = [], setup.scenario.sessions
+    for placed in setup.roles.values() if setup.scenario.company and sessions > 1 else ():
+        if placed.batch > 1:
+            why = "the least of the runtimes described for such a unit"
+            if placed.placement.batch is not None:
+                why = "as the scenario has it"
+            elif placed.placement.runtime is not None:
+                why = f"as runtime {placed.placement.runtime} does"
+            most = min(placed.batch, sessions)
+            found.append(f"Steps of up to {most} sessions of the {placed.role} on {placed.track} are one: {why}.")
+    return found
+
+
 def not_in_it(scenario: Scenario) -> str | None:
     """Which of speech, other work and heat a scenario's times do not have; None where they have all."""
     missing = []

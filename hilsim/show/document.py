@@ -34,7 +34,7 @@ from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
 from hilsim.show.break_even import break_even
-from hilsim.show.cockpit import cockpit, not_in_it, passenger_notes
+from hilsim.show.cockpit import batch_notes, cockpit, not_in_it, passenger_notes
 from hilsim.show.compile import assumed_rules, plan_in_short
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
@@ -413,7 +413,7 @@ def notes(setup: Setup, trace: Trace) -> list[str]:
         )
     if unused := sorted({what for conversation in setup.conversations for what in conversation.unused}):
         found.append(f"Not used from the conversations' file: {', '.join(unused)}. The target generates every answer.")
-    found += passenger_notes(scenario, trace)
+    found += [*passenger_notes(scenario, trace), *batch_notes(setup)]
     if trace.skipped_turns:
         found.insert(0, f"{trace.skipped_turns} turns were left out because the context was full.")
     if outside_car(setup):

@@ -1,8 +1,9 @@
 """A role's place on a unit whose runtime computes steps of several sessions as one: continuous batching.
 
-When the unit becomes free, whoever goes first takes along all who wait for the same role with a step of the same phase:
-they are computed together, and each goes on as soon as that is done. So sessions join and leave from step to step. The
-step begins behind everything that happens at its instant, so that sessions that become ready together join together.
+When the unit becomes free, the session that goes first takes along all that wait for the same role with a step of the
+same phase: they are computed together, and each goes on as soon as that is done. So sessions join and leave from step
+to step. The step begins behind everything that happens at its instant, so that sessions that become ready together join
+together.
 
 A batch is priced as one step of so many sequences (`Step.sequences`), with the mean of their rows and of their filled
 positions, rounded up. That is exact where all are alike; else it is where products and attention are sums over rows and
@@ -51,7 +52,7 @@ class BatchSlot(CompanySlot):
         return {}
 
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
-        """Wait for the unit, or to be taken along; whoever gets the unit takes others along, and does the step for all.
+        """Wait for the unit, or to be taken along; the session that gets the unit does the step for all it takes along.
 
         A session that is interrupted leaves its batch, which goes on. Of a cancelled request nothing is done; the step
         of a batch ends early where all its requests are cancelled.
@@ -125,6 +126,8 @@ class BatchSlot(CompanySlot):
             first, *others = batch
             job.cause, held = first.cause, False
             yield from self.occupy(job, first.step, asked, first.position, tuple(one.fellow for one in others))
+        if held:  # all were cancelled at the instant at which they got the unit
+            self.turn.leave(job.priority)
 
     def taken_along(self, seat: Seat) -> list[Seat]:
         """Those who wait for the same role with a step that goes with this one, in order, up to the largest batch."""

@@ -235,7 +235,7 @@ class Board:
             return MeasuredSlot(self.env, name, track, self.turn(track), timer, self.trace)
         if name not in self.shared:
             return DeviceSlot(self.env, name, track, self.turn(track), timer, self.trace)
-        kind = BatchSlot if placed.batch > 1 else CompanySlot
+        kind = BatchSlot if placed.batch > 1 and self.setup.scenario.sessions > 1 else CompanySlot
         made = kind(self.env, name, track, self.turn(track), timer, self.trace, self.shared[name], self.company)
         made.levels = level_timers(self.setup, placed, timer, self.timers)
         made.most = placed.batch

@@ -75,7 +75,8 @@ class CompanySlot(DeviceSlot):
         if cause.request in self.company.cancelled:
             return
         job = self.job_of(step, cause)
-        while job.done < 1 and not self.cancelled(job):
+        cancelled = self.company.cancelled
+        while job.done < 1 and not (cancelled and self.cancelled(job)):
             asked = now_ns(self.env)
             if not self.turn.take():
                 if not (yield from self.turn.wait(job.priority, job.owner)):
@@ -109,11 +110,11 @@ class CompanySlot(DeviceSlot):
                 # Of a step that gave way the last graph is left to change to, where others ran meanwhile.
                 asked = yield from self.prepare(graphs[-1:] if job.done else graphs, job.cause, asked)
                 start, begun = now_ns(self.env), True
-            if self.cancelled(job):
+            if self.company.cancelled and self.cancelled(job):
                 begun = False
                 return
             self.job, turn.divisible = job, self
-            whole = (yield from self.shared.run(job, briefly=self.gives_way(job))) >= 1
+            whole = (yield from self.shared.run(job, briefly=bool(turn.waiting) and self.gives_way(job))) >= 1
         finally:  # a step that is interrupted has held the unit as well
             self.job = turn.divisible = None
             now = turn.idle_since_ns = now_ns(self.env)

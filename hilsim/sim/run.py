@@ -109,7 +109,7 @@ def simulate(
         chip.notify()
     for heat in board.heats:
         heat.close()
-    trace.end_ns = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns)
+    trace.end_ns, trace.over = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns), True
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace

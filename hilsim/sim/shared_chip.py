@@ -41,7 +41,6 @@ class Job:
 
     done = 0.0  # the share that was done at `since_ns`
     until = 1.0  # the share at which it ends, or gives way
-    weight = 1.0
     rate = demand = 0.0  # bytes/s: what it is given, and what it would take at full speed
     full_ns = 0  # the whole job at full speed, at the present level
     stretched_ns: float = 0  # the whole job at its present rate; 0 before it has one
@@ -88,7 +87,8 @@ class Job:
 
     def foresee(self) -> None:
         """The instant at which it ends at its present speed."""
-        self.at_ns = self.since_ns + ceil((self.until - self.done) * self.stretched_ns - HAIR_NS)
+        left = self.until - self.done
+        self.at_ns = self.since_ns + ceil(left * self.stretched_ns - HAIR_NS)
 
 
 class SharedChip:
@@ -105,7 +105,7 @@ class SharedChip:
         self.stretches: dict[str, tuple[float, ...]] = {}
         self.running: list[Job] = []
         self.listeners: list[Callable[[], None]] = []
-        self.scarce = False  # whether jobs want more than there is
+        self.wanted, self.scarce = 0.0, False  # bytes/s of all demands, and whether that is more than there is
         self.sampling = trace.keep or trace.observer is not None
         self.changed_ns, self.shown = 0, 0.0  # since when the memory's rate is what it is, and the last one shown
 
@@ -135,18 +135,27 @@ class SharedChip:
         One that runs `briefly` gives way at its next boundary. An interrupted one stops and frees its part.
         """
         env, now = self.env, now_ns(self.env)
-        self.notify(now)
+        if self.listeners or self.sampling:
+            self.notify(now)
         job.at_level(self.level)
-        job.weight = self.weights.get(job.requester, 1.0)
         job.since_ns = now
-        job.until = job.boundary(job.done) if briefly else 1.0
+        if briefly:
+            job.until = job.boundary(job.done)
+        elif job.done:
+            job.until = 1.0
         self.running.append(job)
-        self.share(now, job)
+        wanted = self.wanted + job.demand
+        if self.scarce or wanted > self.capacity:
+            self.share(now)
+        else:  # there is enough for all, as before
+            self.wanted = wanted
+            job.rate, job.stretched_ns = job.demand, job.full_ns
+            job.foresee()
         try:
             while True:
                 # A job that is slowed down meanwhile is not over by then, and waits again.
-                job.ending = env.timeout(job.at_ns - now)
-                job.ending_ns = job.woken_ns = job.at_ns
+                ends = job.ending_ns = job.woken_ns = job.at_ns
+                job.ending = env.timeout(ends - now)
                 yield job.ending
                 now = now_ns(env)
                 if now >= job.at_ns:
@@ -162,11 +171,15 @@ class SharedChip:
 
     def end(self, job: Job, now: int) -> None:
         """A job runs no longer, and frees its part."""
-        self.notify(now)
-        self.running.remove(job)
+        if self.listeners or self.sampling:
+            self.notify(now)
+        running = self.running
+        running.remove(job)
         job.ending = None
         if self.scarce:
             self.share(now)
+        else:
+            self.wanted = self.wanted - job.demand if running else 0.0
 
     def set_level(self, level: int) -> None:
         """Change the level: the clocks of units, the rate of the memory."""
@@ -202,19 +215,15 @@ class SharedChip:
             self.shown = rate
             self.trace.add_sample(Sample(self.chip.name, self.changed_ns, "memory rate", "", rate))
 
-    def share(self, now: int, new: Job | None = None) -> None:
-        """Give every job its part of the memory; those whose speed changes end at another instant.
-
-        Where there is enough for all, as before, a `new` job changes nothing for the others.
-        """
-        running, most, was_scarce = self.running, self.capacity, self.scarce
+    def share(self, now: int) -> None:
+        """Give every job its part of the memory; those whose speed changes end at another instant."""
+        running, most = self.running, self.capacity
         demands = [job.demand for job in running]
-        self.scarce = sum(demands) > most
-        if not self.scarce and not was_scarce and new is not None:
-            new.rate, new.stretched_ns = new.demand, new.full_ns
-            new.foresee()
-            return
-        rates = fair_rates(demands, [job.weight for job in running], most) if self.scarce else demands
+        self.wanted = sum(demands)
+        self.scarce = self.wanted > most
+        rates = demands
+        if self.scarce:
+            rates = fair_rates(demands, [self.weights.get(job.requester, 1.0) for job in running], most)
         for job, demand, rate in zip(running, demands, rates, strict=True):
             job.rate = rate
             stretched = job.full_ns if rate >= demand else job.nbytes * NS_PER_S / rate

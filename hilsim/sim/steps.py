@@ -106,8 +106,8 @@ class RunContext:
     ) -> Round:
         """The target has decided: the tokens are part of the answer. The round stays open until they are delivered."""
         position, now = len(request.tokens), self.now
-        committed = () if request.cancelled else request.extend(tokens, self.source.ends)
-        emitted = len(committed)
+        committed = tokens if request.cancelled else request.extend(tokens, self.source.ends)
+        emitted = 0 if request.cancelled else len(committed)
         opened = Round(
             request.index,
             request.rounds,

@@ -286,8 +286,11 @@ class Trace:
     samples: list[Sample] = field(default_factory=list)
     exhausted_ns: int = -1  # since when questions of passengers found the workload used up; -1 where none did
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
+    over: bool = False  # what is under way at the end gives up its unit later, as it is collected
 
     def add_span(self, span: Span) -> None:
+        if self.over:
+            return
         if self.keep:
             self.spans.append(span)
         if self.observer is not None:
@@ -305,6 +308,8 @@ class Trace:
             self.levels.append(level)
 
     def add_sample(self, sample: Sample) -> None:
+        if self.over:
+            return
         if self.keep:
             self.samples.append(sample)
         if self.observer is not None:

@@ -88,7 +88,7 @@ class TurnUnderWay:
         yield self.env.timeout(max(0, begun + heard_ns - self.now))
         self.spoken_ns = begun + heard_ns
         self.watch_patience()
-        yield self.env.timeout(ns(speech.end_of_speech.wait_ms / 1000))
+        yield self.env.timeout(max(0, self.spoken_ns + ns(speech.end_of_speech.wait_ms / 1000) - self.now))
         if speech.end_of_speech.model is not None:
             yield from stages.end_of_speech.run(speech.end_of_speech.model, self.cause)
         self.noticed_ns = self.now

@@ -121,11 +121,8 @@ def question_of(
     if faults := list(alone_faults(base, "`explore`", "its screening times one conversation after another")):
         raise InputError(faults)
     check(base, overrides, load_compiled).require()
-    if base.scenario.logits.by_chance or base.draft is None:
-        found = f"{base.scenario.logits.source} logits" if base.draft is not None else "no draft"
-        remedy = "Every draft would be accepted alike. " if base.draft is not None else ""
-        remedy = f"{remedy}Studies of such scenarios: python -m hilsim study."
-        raise InputError([Fault(str(file), "", found, "a draft and live or recorded logits", remedy)])
+    if (unlike := not_explorable(base)) is not None:
+        raise InputError([Fault(str(file), "", *unlike)])
 
     def attempt(look_up: Callable[[], T]) -> T | None:
         try:
@@ -160,6 +157,29 @@ def question_of(
         tuple(dict.fromkeys(one for one in others if one is not None)),
         tuple(one for one in constraints if one is not None), cloud,
     )  # fmt: skip
+
+
+def not_explorable(base: Setup) -> tuple[str, str, str] | None:
+    """What keeps a scenario from being explored, what is expected and a remedy; None where it can be.
+
+    An exploration tries drafts and rules that the scenario does not have, so it needs the tokens of each.
+    """
+    expected = "a draft model and live or recorded logits"
+    modes = "Compare ways of drafting: python -m hilsim modes; placements one by one: python -m hilsim study."
+    if base.draft is None:
+        return "no draft", expected, "Give one; or study the target's placements: python -m hilsim study."
+    if base.draft.head_kind is not None:
+        found = (
+            f"a draft head ({base.draft.head_kind}), whose tokens depend on where rounds end: no transcript holds them"
+        )
+        return found, expected, modes
+    if base.profile is not None:
+        found = f"the acceptance of {base.profile.title}, which holds for that pair under its own rule alone"
+        return found, expected, f"Every draft would be accepted like that pair's. {modes}"
+    if base.scenario.logits.by_chance:
+        found = f"{base.scenario.logits.source} logits, with one acceptance for every draft"
+        return found, expected, f"The smallest draft would always win. {modes}"
+    return None
 
 
 def with_enough_conversations(file: Path, overrides: Sequence[str], count: int | None) -> list[str]:

@@ -126,3 +126,17 @@ def test_more_memory_never_shortens_the_largest_context(size: float, factor: flo
     assert shorter <= longer
     for tokens in (shorter, longer):
         assert tokens == 0 or fits(with_memory(ALONE, size * factor), tokens)
+
+
+def test_forecast_tokens_and_their_prefix_are_in_the_ledger() -> None:
+    """Two embeddings of 3,072 numbers of 2 bytes, and sixteen positions of the cache; with other policies nothing."""
+    setup = shipped("ssd_8elite")
+    kept, cached = (
+        [item for item in ledgers(setup)[setup.target.chip.name].items if what in item.what]
+        for what in ("forecast tokens", "KV cache")
+    )
+    assert len(kept) == len(cached) == 1
+    assert kept[0].bytes == 2 * 2 * 3072 + cached[0].bytes * 16 // setup.scenario.context_tokens
+    assert kept[0].bytes < 2 * 2**20
+    plain = shipped("ssd_8elite", "policy={name: target_only}")
+    assert not [item for item in ledgers(plain)[plain.target.chip.name].items if "forecast" in item.what]

@@ -82,11 +82,11 @@ def test_speculation_counts_with_the_acceptance_that_is_known(tmp_path: Path) ->
 
 def test_a_passenger_has_one_turn_after_another(tmp_path: Path) -> None:
     """At 1.25 tokens a word and 2 words a second: 10 tokens of the question 4 s, a wait of 0.5 s, 11 tokens 4.4 s."""
-    said = "speech={playback: {words_per_s: 2, tokens_per_word: 1.25}}"
-    (fault,) = load_faults(asking(tmp_path, 500, said), None)
+    speech = "speech={playback: {words_per_s: 2, tokens_per_word: 1.25}}"
+    (fault,) = load_faults(asking(tmp_path, 500, speech), None)
     assert (fault.place, "utilisation of 1.24 of Ann" in fault.found) == ("passengers[0].arrivals", True)
     assert "8.9 s" in fault.found
-    assert not list(load_faults(asking(tmp_path, 400, said), None))
+    assert not list(load_faults(asking(tmp_path, 400, speech), None))
 
 
 def test_the_units_of_a_run_are_as_busy_as_was_offered(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hilsim.describe.catalogue import described
 from hilsim.describe.runtime import Runtime
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
+from hilsim.show.cockpit import batch_notes
 from tests.scenes import shipped, table_setup
 
 ORIN = ("target.chip=drive-orin-x", "target.unit=gpu", "target.precision=w4", "target.head=logits",
@@ -45,6 +46,23 @@ def test_a_batch_that_is_asked_for_is_company_and_one_is_none() -> None:
     assert not orin("target.batch=1").scenario.company
     asked = orin("target.batch=2")
     assert (asked.target.batch, asked.scenario.company_keys) == (2, ("target.batch",))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("target.batch=2", "up to 2 sessions of the target on drive-orin-x.gpu are one: as the scenario has it"),
+        ("target.runtime=vllm", "up to 3 sessions of the target on drive-orin-x.gpu are one: as runtime vllm does"),
+        ("target.runtime=null", "one: the least of the runtimes described for such a unit"),
+        ("target.batch=1", ""),
+    ],
+)
+def test_a_report_says_how_many_go_together_and_why(given: str, why: str) -> None:
+    asks = ", ".join(f"{{name: {name}, arrivals: {{kind: pauses, pause_s: 1}}}}" for name in ("Ann", "Bob", "Cem"))
+    notes = batch_notes(orin(given, f"passengers=[{asks}]"))
+    assert len(notes) == (1 if why else 0)
+    assert why in "".join(notes)
+    assert not batch_notes(orin("target.runtime=null"))
 
 
 def test_a_head_is_batched_with_its_target() -> None:

@@ -43,7 +43,7 @@ def test_turns_on_one_unit_by_hand() -> None:
 
 
 def test_a_batched_step_is_each_sessions_own_in_full() -> None:
-    """One span for both: nobody waits while it runs, and the parts of each request add up to its time."""
+    """One span for both: neither waits while it runs, and the parts of each request add up to its time."""
     together = prefill(0, 0, 100, Fellow(1, 0, 0, 4, 4, 0, -1))
     trace = trace_of(together)
     spent = spent_by_request(trace)

@@ -18,6 +18,7 @@ from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
 from hilsim.measure.metrics import speculation
 from hilsim.measure.parts import added, requests_in_parts
+from hilsim.runs.run import Sources
 from hilsim.sim import batches
 from hilsim.sim.batches import BatchSlot, mean_up
 from hilsim.sim.board import Board
@@ -36,10 +37,10 @@ POLICIES = ["{name: sync, draft_tokens: 4}", "{name: adaptive}", "{name: async}"
             "{name: pearl, draft_tokens: 3}"]  # fmt: skip
 
 
-def lengths(requests: int, talkers: int, output_tokens: int = 40) -> str:
+def lengths(requests: int, sessions: int, output_tokens: int = 40) -> str:
     """A workload of requests that are all alike."""
     sizes = f"requests: {requests}, prompt_tokens: 20, output_tokens: {output_tokens}"
-    return f"workload={{{sizes}, talkers: {talkers}}}"
+    return f"workload={{{sizes}, talkers: {sessions}}}"
 
 
 def run(setup: Setup, policy: TargetOnly | None = None) -> Trace:
@@ -113,7 +114,7 @@ def test_no_more_than_the_largest_batch_go_together() -> None:
 
 
 def test_sessions_leave_and_join_from_step_to_step() -> None:
-    """Five requests of two talkers: while a question is read the other one waits, then both go on together."""
+    """Five requests of two sessions: while a question is read the other one waits, then both go on together."""
     setup = shipped("orin_8295_greedy", *TARGET, lengths(5, 2), "target.batch=2")
     trace = run(setup)
     assert set(sizes(trace, "decode")) == {1, 2}
@@ -148,6 +149,29 @@ def test_the_closed_form_of_modes_agrees_with_sessions_in_steady_state(acceptanc
     assert steady_rate(ours) / steady_rate(plain) == pytest.approx(predicted, rel=0.01 if acceptance == 1 else 0.07)
 
 
+@pytest.mark.parametrize("more", [(), ("speech={barge_in: {share: 0.5, after_s: 0.3}}",)], ids=["asked", "interrupted"])
+def test_passengers_who_share_a_gpu_get_the_targets_own_words(more: tuple[str, ...]) -> None:
+    """Every answer as far as it was made, and every nanosecond of it accounted for."""
+    asks = ", ".join(f"{{name: p{place}, arrivals: {{kind: pauses, pause_s: 0.2}}}}" for place in range(3))
+    given = (
+        *BOTH, "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}", "workload.count=6",
+        "policy={name: sync, draft_tokens: 4}",
+    )  # fmt: skip
+    alone, setup = (
+        shipped("orin_8295_greedy", *given),
+        shipped("orin_8295_greedy", *given, f"passengers=[{asks}]", *more),
+    )
+    whole, trace = (simulate(one, Sources(one).fresh()) for one in (alone, setup))
+    answers = {(record.conversation, record.turn): record.answer for record in whole.requests}
+    assert len(trace.requests) == len(answers) > 20
+    for record in trace.requests:
+        assert answers[record.conversation, record.turn].startswith(record.answer)
+        assert more or answers[record.conversation, record.turn] == record.answer
+    assert len({turn.passenger for turn in trace.turns}) == 3
+    assert more or max(sizes(trace, "verify")) == 3
+    require_whole(trace)
+
+
 def steady_rate(trace: Trace) -> float:
     """Tokens a nanosecond behind the first ones."""
     first = min(closed.delivered_ns for closed in trace.rounds if closed.number == 0)
@@ -158,7 +182,7 @@ class Scene:
     """A board with a batching target, on which single steps are asked for."""
 
     def __init__(self, batch: int = 4):
-        setup = shipped("orin_8295_greedy", *TARGET, lengths(1, 1), f"target.batch={batch}")
+        setup = shipped("orin_8295_greedy", *TARGET, lengths(2, 2), f"target.batch={batch}")
         self.env, self.trace = simpy.Environment(), Trace("", (), (), ())
         self.board = Board(self.env, setup, self.trace, with_draft=False)
         assert isinstance(self.board.target, BatchSlot)

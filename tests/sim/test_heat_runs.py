@@ -147,3 +147,11 @@ def test_a_scenario_on_a_phone_slows_down_as_measured(tmp_path: Path) -> None:
         rate = 256e9 / (record.finished_ns - record.arrived_ns)
         assert rate == pytest.approx(measured, rel=0.05)
     assert trace.heat["snapdragon-8-elite-gen-5"].hottest_c["soc"] == pytest.approx(93.8, abs=1.5)
+
+
+def test_the_account_is_the_same_where_nothing_is_kept() -> None:
+    setup = car("climate={ambient_c: 95}")
+    kept, unkept = (simulate(setup, synthetic(setup), keep=keep) for keep in (True, False))
+    assert unkept.heat == kept.heat
+    assert not unkept.samples
+    assert kept.samples

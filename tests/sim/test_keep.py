@@ -101,3 +101,14 @@ def test_memory_grows_with_the_turns_of_a_trip_and_not_with_its_minutes() -> Non
     assert many >= 3 * few
     assert long - short < 8 * 1024 * (many - few)
     assert ran_for(1, keep=True)[0] > 3 * long, "the comparison above can fail"
+
+
+def test_nothing_is_added_to_a_trace_that_is_over() -> None:
+    """What is under way at the end of a trip gives up its unit whenever it is collected: in the middle of the next."""
+    setup = trip_setup(*BUSY, "trip.minutes=0.2")
+    watcher = Watcher()
+    trace = simulate(setup, synthetic(setup), observer=watcher)
+    seen = len(watcher.spans)
+    assert max(span.end_ns for span in watcher.spans) <= trace.end_ns
+    trace.add_span(watcher.spans[-1])
+    assert len(watcher.spans) == len(trace.spans) == seen

@@ -176,3 +176,52 @@ def test_conversations_are_dealt_whole_and_recorded_text_goes_on_after_a_cut(pol
     outcomes = [turn.outcome for turn in trace.turns]
     assert outcomes.count("interrupted") > 3
     assert "answered" in outcomes
+
+
+@pytest.mark.parametrize(
+    ("scenario", "policy"),
+    [
+        ("orin_8295_greedy", "{name: sync, draft_tokens: 4}"),
+        ("swapped", "{name: async}"),
+        ("one_chip", "{name: pipelined, draft_tokens: 3}"),
+    ],
+)
+def test_no_question_is_lost_whatever_goes_on(scenario: str, policy: str) -> None:
+    passengers = ", ".join(
+        f"{{name: p{number}, priority: {number}, queue_limit: 2, patience_s: 6, arrivals: "
+        f"{{kind: poisson, per_hour: {200 + 100 * number}}}}}"
+        for number in range(3)
+    )
+    setup = shipped(
+        scenario, "logits={source: synthetic, acceptance: 0.7}", "networks=[]", f"policy={policy}",
+        "workload={requests: 500, prompt_tokens: 30, output_tokens: 40}", f"passengers=[{passengers}]",
+        "speech={barge_in: {share: 0.4, after_s: 0.7}, tools: {share: 0.2, ms: 300}, recognition: {unit: gpu}, "
+        "prompt: {system_tokens: 200, retrieved_tokens: 30}, synthesis: {unit: gpu, real_time_factor: 0.05}}",
+        "background=[{name: camera, unit: gpu, period_ms: 33, work: {ms: 2}}]", "trip={minutes: 4, cold_start: true}",
+    )  # fmt: skip
+    trace = run(setup)
+    wanted = [
+        sum(at < 240 * SECOND for at in islice(instants(passenger.arrivals, passenger.name, setup.scenario.seed), 99))
+        for passenger in setup.scenario.passengers
+        if isinstance(passenger.arrivals, Poisson)
+    ]
+    interrupted = sum(turn.outcome == "interrupted" for turn in trace.turns)
+    late = sum(turn.interrupted_ns >= 240 * SECOND for turn in trace.turns)
+    assert len(trace.turns) == sum(wanted) + interrupted - late > 20
+    assert sorted(turn.number for turn in trace.turns) == list(range(len(trace.turns)))
+    answered = {turn.request for turn in trace.turns if turn.request >= 0}
+    assert answered == {record.number for record in trace.requests}
+    for record in trace.requests:
+        emitted = sum(closed.emitted for closed in trace.rounds if closed.request == record.number)
+        assert emitted == record.output_tokens
+        assert (record.finish == "cut") or record.output_tokens == 40
+    for turn in trace.turns:
+        instants_of_turn = [at for at in turn[3:11] if at >= 0]
+        assert instants_of_turn == sorted(instants_of_turn)
+        assert (turn.heard_ns >= turn.first_audio_ns >= 0) == (turn.outcome == "answered")
+    for track in trace.tracks:
+        spans = sorted((span for span in trace.spans if span.track == track), key=lambda span: span.start_ns)
+        assert all(one.end_ns <= later.start_ns for one, later in pairwise(spans))
+    last = [level.used_bytes for level in trace.levels if level.chip == setup.target.chip.name][-1]
+    first = max(level.used_bytes for level in trace.levels if level.at_ns == 0 and level.chip == setup.target.chip.name)
+    assert last - first in (0, prefix_bytes(setup)[setup.target.chip.name])

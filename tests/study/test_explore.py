@@ -18,6 +18,7 @@ from hilsim.commands.main import main
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import candidates
+from hilsim.errors import InputError
 from hilsim.measure.measures import MEASURED, MEASURES, measured
 from hilsim.places import CODE as PROJECT
 from hilsim.runs.replay import numbers_of, run_of
@@ -392,3 +393,21 @@ def test_ranking_s_order_is_the_explorer_s(
     gains = [float(row["speedup"]) for row in rows]
     if name == "request_latency":
         assert gains != sorted(gains, reverse=True), "else speed-ups would have given the same order"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "overrides", "found"),
+    [
+        ("eagle3", (), "a draft head (eagle3), whose tokens depend on where rounds end"),
+        ("orin_8295", ("logits={source: acceptance, file: eagle-llama-3.1-8b/sharegpt}",), "the acceptance of "),
+        ("orin_8295", ("draft=null", "link=null", "policy={name: target_only}"), "no draft"),
+    ],
+)
+def test_what_cannot_be_explored_is_refused_with_its_reason(
+    scenario: str, overrides: tuple[str, ...], found: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        question_of(PROJECT / f"scenarios/{scenario}.yaml", [*overrides, "networks=[]"])
+    (fault,) = refused.value.faults
+    assert fault.found.startswith(found)
+    assert "python -m hilsim study" in fault.remedy

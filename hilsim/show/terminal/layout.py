@@ -257,11 +257,13 @@ class Layout:
         if width >= 96:
             names = [track.removesuffix(".up").removesuffix(".down") for track in now.tracks]
             column += max(map(len, names)) + 1
+        # Other work goes on beside the answers: with company a share is of all the time.
+        whole = now.now_ns if self.setup.scenario.company else now.active_ns
         window = Window(now.now_ns - length, now.now_ns, max(8, width - 4 - column - 6))
         lines = []
         for track, role, name in zip(now.tracks, roles, names, strict=True):
             arrow = role[-1] if role.startswith("link") else ""
-            busy = percent(min(1.0, now.busy_ns.get(track, 0) / now.active_ns)) if now.active_ns else "–"
+            busy = percent(min(1.0, now.busy_ns.get(track, 0) / whole)) if whole else "–"
             line = Text.assemble(f"{role:<{max(map(len, roles))}} ", (f"{name} " if name else "", FRAME))
             line = fitted(line, column)
             line.append_text(lane(tally.recent(track, window.start_ns), window, colour=self.colour, arrow=arrow))
