@@ -39,7 +39,7 @@ class Source:
         return str(self.module or self.onnx or self.program)
 
     def subject(self) -> tuple[Subject, tuple[str, ...]]:
-        """The module, and what is to be said of how it was read. Raises `InputError`."""
+        """The module, and notes about how it was read. Raises `InputError`."""
         if self.onnx is not None:
             from hilsim.compiler.onnx_files import onnx_subject
 

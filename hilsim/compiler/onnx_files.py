@@ -1,4 +1,4 @@
-"""ONNX files as modules: read, checked, computed by PyTorch, and held against onnxruntime before anything is said.
+"""ONNX files as modules: read, checked, computed by PyTorch, and held against onnxruntime before any finding.
 
 What depends on shapes and constants alone is worked out when the file is read. Every node is a module under its own
 name, so that a finding names the node.
@@ -99,13 +99,13 @@ def data_faults(model: onnx.ModelProto, file: Path) -> Iterator[Fault]:
     for tensor in model.graph.initializer:
         if not tensor.external_data:
             continue
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        data = file.parent / told.get("location", "")
-        needed = int(told.get("offset", 0)) + int(told.get("length", 0))
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        data = file.parent / where.get("location", "")
+        needed = int(where.get("offset", 0)) + int(where.get("length", 0))
         if not data.is_file():
-            missing.setdefault(f"no file {told.get('location')!r}", []).append(tensor.name)
+            missing.setdefault(f"no file {where.get('location')!r}", []).append(tensor.name)
         elif data.stat().st_size < needed:
-            found = f"{told['location']!r} of {data.stat().st_size} bytes, where {needed} are needed"
+            found = f"{where['location']!r} of {data.stat().st_size} bytes, where {needed} are needed"
             missing.setdefault(found, []).append(tensor.name)
     for found, names in missing.items():
         held = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -48,9 +48,9 @@ def torch_of(file: Path) -> str | None:
             names = archive.namelist()
             documents = [name for name in names if name.endswith(".json") and "models/" in name]
             for name in documents:
-                told = json.loads(archive.read(name)).get("torch_version")
-                if told:
-                    return str(told).partition("+")[0]
+                release = json.loads(archive.read(name)).get("torch_version")
+                if release:
+                    return str(release).partition("+")[0]
             known = documents or any(name.endswith("serialized_exported_program.json") for name in names)
             return "unknown" if known else None
     except (OSError, ValueError, zipfile.BadZipFile):

@@ -75,7 +75,7 @@ def ids(*shape: int, most: int = 8) -> Tensor:
 
 
 def attention(self: Part, h: Tensor) -> Tensor:
-    q, k, v = (layer(h).unflatten(-1, (2, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))  # type: ignore
+    q, k, v = (layer(h).unflatten(-1, (2, -1)).transpose(1, 2) for _, layer in self.named_children())
     return torch.softmax(q @ k.transpose(-1, -2) * 0.5, -1) @ v
 
 

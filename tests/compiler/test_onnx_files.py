@@ -335,19 +335,19 @@ def test_programs_of_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 
 def test_bad_programs_get_one_message_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    def told(file: Path) -> str:
+    def message_of(file: Path) -> str:
         status, out, err = check(capsys, "--program", str(file), "--chip", "sa8295p")
         assert (status, out) == (2, "")
         assert "Traceback" not in err
         return err
 
-    assert "no such file" in told(tmp_path / "none.pt2")
+    assert "no such file" in message_of(tmp_path / "none.pt2")
     torch.save({"weight": torch.ones(3)}, tmp_path / "weights.pt2")
-    assert "no archive of an exported program" in told(tmp_path / "weights.pt2")
+    assert "no archive of an exported program" in message_of(tmp_path / "weights.pt2")
     program = torch.export.export(nn.Linear(2, 2), (torch.randn(1, 2),))
     torch.export.save(program, tmp_path / "fine.pt2")
     of_another(tmp_path / "fine.pt2", tmp_path / "old.pt2")
-    text = told(tmp_path / "old.pt2")
+    text = message_of(tmp_path / "old.pt2")
     assert "a program of torch 2.5.0" in text
     assert "Export it anew" in text
 

@@ -31,8 +31,7 @@ def hidden(node: fx.Node) -> bool:
     """Whether all that a node reaches is a softmax along the last axis, or the mask of attention."""
     for user in node.users:
         if user.target in (aten._softmax.default, aten.softmax.int):
-            rank = user.args[0].meta["val"].dim() if isinstance(user.args[0], fx.Node) else 0
-            if not is_last(int(user.args[1]), rank):  # type: ignore[arg-type]
+            if not is_last(argument(user, 1, "dim"), argument(user, 0, "self").dim()):
                 return False
         elif user.target is aten.scaled_dot_product_attention.default:
             if argument_node(user, 3, "attn_mask") is not node:
