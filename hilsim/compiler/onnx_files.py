@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,7 +282,8 @@ class OnnxModule(nn.Module):
     ) -> dict[str, Tensor]:
         """Work out what is known, and make a module of every other node; all values known."""
         known, values = dict(constants), {**constants, **inputs}
-        for node in nodes:
+        for written in nodes:
+            node = from_the_front(written, known, values)
             plainly = KNOWN_INPUTS.get(node.op, ())
             arguments: dict[int, Any] = {}
             for place, name in enumerate(node.takes):
@@ -357,6 +359,16 @@ class OnnxModule(nn.Module):
             made = step(*[values[name] for name in step.computed()])
             values.update(zip(step.given.gives, made if isinstance(made, (tuple, list)) else (made,), strict=False))
         return tuple(values[name] for name in self._outputs)
+
+
+def from_the_front(node: OnnxNode, known: dict[str, Tensor], values: dict[str, Tensor]) -> OnnxNode:
+    """A node that gathers at known places, with places counted from the end (-1) counted from the front."""
+    if node.op != "Gather" or node.takes[1] not in known or not bool((known[node.takes[1]] < 0).any()):
+        return node
+    x, places = values[node.takes[0]], known[node.takes[1]]
+    name = f"{node.takes[1]} of {node.name}"
+    known[name] = values[name] = places.remainder(x.shape[node.get("axis", 0)])
+    return replace(node, takes=(node.takes[0], name))
 
 
 def compared(module: OnnxModule, file: Path, inputs: dict[str, Tensor]) -> str:

@@ -17,6 +17,7 @@ from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
 from hilsim.compiler.nodes import is_random
+from hilsim.compiler.onnx_written import write_onnx
 from hilsim.compiler.plan import Plan
 from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
@@ -136,6 +137,8 @@ def write_module(
         for place, program in enumerate(pieces(part), 1):
             stage = "" if program is part.program else f"-stage-{place}"
             reports.append(saved(program, folder / f"{name}{suffix}{stage}.pt2", agreement))
+            if program is part.program and not part.subject.kwargs and not draws:
+                reports.append(write_onnx(program, part.subject.inputs, folder / f"{name}{suffix}.onnx"))
     return [*reports, write_plan(plan, folder, name)]
 
 

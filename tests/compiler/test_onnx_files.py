@@ -140,6 +140,7 @@ CASES |= {
                                                        "t": numbers(-1)}, {}),
     "Gather": (node("Gather", "x k", axis=1), X, {"k": np.array([[0, 2], [1, 1]])}, {}),
     "Gather of one": (node("Gather", "x k", axis=-1), X, {"k": np.array(1)}, {}),
+    "Gather from the end": (node("Gather", "x k", axis=2), X, {"k": numbers(-1, 0)}, {}),
     "lookup": (node("Gather", "t i"), {"i": ("int64", [2, 3])}, {"t": drawn(5, 4)}, {}),
     "GatherElements": (node("GatherElements", "x k", axis=1), FLAT, {"k": np.array([[0, 5], [1, 1]])}, {}),
     "GatherND": (node("GatherND", "x k"), X, {"k": np.array([[0, 2], [1, 1]])}, {}),
@@ -242,7 +243,8 @@ def test_a_rewritten_file_is_written(capsys: pytest.CaptureFixture[str], tmp_pat
     file = network(tmp_path)
     status, _, err = check(capsys, "--onnx", str(file), "--chip", "sa8295p", "--write", str(tmp_path / "out"))
     assert (status, err) == (0, "")
-    assert {made.name for made in (tmp_path / "out").iterdir()} == {"module.pt2", "module-plan.json"}
+    assert {made.name for made in (tmp_path / "out").iterdir()} == {"module.pt2", "module.onnx", "module-plan.json"}
+    onnx_subject(tmp_path / "out" / "module.onnx")  # as onnxruntime computes it
     # What was written is read again as a program.
     status, out, _ = check(capsys, "--program", str(tmp_path / "out" / "module.pt2"), "--chip", "sa8295p")
     assert status == 0
