@@ -39,10 +39,17 @@ def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> 
             yield limit_finding(graph, "graph-size", "error", profile, reason, limit.source, FEWER_BITS)
         elif cut.graphs > 1:
             whole = gib(weight_bytes(placed))
-            reason = (
-                f"{whole:.2f} GiB of weights, and {limit.value:g} {limit.unit} a graph: cut into {cut.graphs} parts"
-            )
-            yield limit_finding(graph, "graph-size", "note", profile, reason, limit.source, FEWER_PARTS)
+            least = unit.graphs_per_step
+            if weight_bytes(placed) <= limit.si and least is not None and cut.graphs == round(least.si):
+                reason, source = (
+                    f"{whole:.2f} GiB of weights in {cut.graphs} parts, the least of a pipeline",
+                    least.source,
+                )
+            else:
+                allowed = f"{limit.value:g} {limit.unit} a graph"
+                reason = f"{whole:.2f} GiB of weights, and {allowed}: cut into {cut.graphs} parts"
+                source, remedy = limit.source, FEWER_PARTS
+            yield limit_finding(graph, "graph-size", "note", profile, reason, source, remedy)
     if unit.context_limit is not None and cut.contexts > 1:
         limit = unit.context_limit
         reason = f"more than {limit.value:g} {limit.unit} to map: {cut.contexts} contexts, each with its runtime"

@@ -83,7 +83,7 @@ def recorded_answers(setup: Setup, source: TranscriptSource) -> Answers:
             if turn.index not in source.requests:
                 break  # no room was left for it, nor for those after it
             known = source.requests[turn.index]
-            prompt = len(source.prompt(turn.conversation, turn.number, ()).tokens)
+            prompt = len(source.question(turn.conversation, turn.number))
             answer = list(known.tokens[known.asked : known.answered])
             clause = clause_tokens(source, answer)
             most = min(workload.max_new_tokens, setup.scenario.context_tokens - known.asked)
@@ -121,7 +121,7 @@ def with_lookup(setup: Setup, source: TranscriptSource, answers: Answers, policy
             if turn.index not in source.requests:
                 break
             known = source.requests[turn.index]
-            begins = known.asked - len(source.prompt(turn.conversation, turn.number, ()).tokens)
+            begins = known.asked - len(source.question(turn.conversation, turn.number))
             if isinstance(policy, PromptLookup):
                 index = LastPlaces(policy.longest_match)
             for position in range(known.asked, known.answered):

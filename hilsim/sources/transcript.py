@@ -90,10 +90,14 @@ class TranscriptSource:
         """The tokens of every request's answer, by its number."""
         return {index: known.tokens[known.asked : known.answered] for index, known in self.requests.items()}
 
-    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+    def question(self, conversation: int, turn: int) -> list[int]:
+        """The recorded tokens of a question, as they follow the whole answer before."""
         request = self.by_turn[conversation, turn]
         start = 0 if request == 0 else int(self.transcript.prompt_end[request - 1])
-        tokens = [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+        return [int(token) for token in self.transcript.prompt[start : self.transcript.prompt_end[request]]]
+
+    def prompt(self, conversation: int, turn: int, before: Sequence[int]) -> Prompt:
+        request, tokens = self.by_turn[conversation, turn], self.question(conversation, turn)
         standing = reread(self.transcript).get(request)
         known = self.requests.get(int(self.transcript.index[request]))
         if known is not None and len(before) < known.asked - len(tokens):
