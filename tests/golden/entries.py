@@ -29,6 +29,7 @@ UNPLANNED = (
     "target_on_orin",
     "tree",
 )  # compile plans that only they need take long to make
+MINUTES = {"trip": 3, "trip_over_budget": 3}  # of half an hour
 # Changes of the first scenario that reach other policies, rules and options of the report.
 CHANGES = {
     "drafts_1": "--set policy.draft_tokens=1",
@@ -75,6 +76,8 @@ def entries() -> Iterator[Entry]:
         run = f"python simulate.py scenarios/{file.name} --json"
         synthetic = "source: synthetic" in file.read_text(encoding="utf-8")
         planned = file.stem not in UNPLANNED
+        if file.stem in MINUTES:
+            run += f" --set trip.minutes={MINUTES[file.stem]}"
         yield Entry(f"live/{file.stem}", run if synthetic else f"{run} --out {{out}}", quick=synthetic)
         if file.stem in TRANSCRIPTS:
             yield Entry(f"replayed/{file.stem}", f"{run} {replayed(file.stem)}", quick=planned)
