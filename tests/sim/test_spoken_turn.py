@@ -61,6 +61,18 @@ def test_a_lone_passenger_is_as_without_company_to_the_nanosecond(tmp_path: Path
     assert [turn.finished_ns for turn in lone.turns] == [record.finished_ns for record in today.requests]
 
 
+def test_a_passenger_who_asks_a_nanosecond_later_is_not_as_without_company(tmp_path: Path) -> None:
+    """The negative control: three questions, three nanoseconds in the end."""
+    scene = ("workload.requests=3", "workload.output_tokens=40", "logits.acceptance=0.7", f"policy={POLICIES['sync']}")
+    today = run(table_setup(tmp_path, *scene, "workload.pause_ms=150"))
+    late = "passengers=[{name: driver, arrivals: {kind: pauses, pause_s: 0.150000001}}]"
+    lone = run(table_setup(tmp_path, *scene, late))
+    for number, (one, other) in enumerate(zip(lone.requests, today.requests, strict=True)):
+        assert one.arrived_ns == other.arrived_ns + number + 1
+    assert lone.spans != today.spans
+    assert lone.end_ns == today.end_ns + 3
+
+
 def test_a_voice_changes_nothing_in_the_language_models_times(tmp_path: Path) -> None:
     scene = ("workload.requests=3", "workload.output_tokens=40", "logits.acceptance=0.7")
     today = run(table_setup(tmp_path, *scene))
