@@ -41,10 +41,8 @@ def decoder_limits(placed: Placed, profile: str, context: int, talkers: int) -> 
             whole = gib(weight_bytes(placed))
             least = unit.graphs_per_step
             if weight_bytes(placed) <= limit.si and least is not None and cut.graphs == round(least.si):
-                reason, source = (
-                    f"{whole:.2f} GiB of weights in {cut.graphs} parts, the least of a pipeline",
-                    least.source,
-                )
+                reason = f"{whole:.2f} GiB of weights in {cut.graphs} parts, the least of a pipeline"
+                source, remedy = least.source, ""
             else:
                 allowed = f"{limit.value:g} {limit.unit} a graph"
                 reason = f"{whole:.2f} GiB of weights, and {allowed}: cut into {cut.graphs} parts"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hilsim.cost.network import network_seconds
-from hilsim.describe.chip import Unit
-from hilsim.describe.cockpit import BackgroundTask, Demand
+from hilsim.describe.chip import Precision, Unit
+from hilsim.describe.cockpit import BackgroundTask, Demand, Shape
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.units import NS_PER_S, ns
 
@@ -21,10 +21,19 @@ def priced(demand: Demand, unit: Unit) -> tuple[int, int]:
     if demand.shape is None:
         assert demand.ms is not None, "a demand has a shape or a time"
         return ns(demand.ms / 1000), moved
-    shape, precision = demand.shape, unit.precisions[demand.precision or unit.of_networks]
+    shape, precision = demand.shape, precision_of(demand, unit)
     load = NetworkLoad(shape.gmacs, shape.parameters_m / 1000, shape.operators)
-    parameters = shape.parameters_m * MEGA * precision.weight_bits.si / 8
-    return ns(network_seconds(load, unit, precision)), round(parameters) + moved
+    return ns(network_seconds(load, unit, precision)), parameter_bytes(shape, precision.weight_bits.si) + moved
+
+
+def precision_of(demand: Demand, unit: Unit) -> Precision:
+    """The precision at which a unit runs a shape."""
+    return unit.precisions[demand.precision or unit.of_networks]
+
+
+def parameter_bytes(shape: Shape, bits: float) -> int:
+    """The parameters of a shape, stored at so many bits each."""
+    return round(shape.parameters_m * MEGA * bits / 8)
 
 
 def streamed_bytes(megabytes_per_s: float, took_ns: int) -> int:

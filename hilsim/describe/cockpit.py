@@ -299,7 +299,10 @@ class Climate(Record):
 
 
 class Trip(Record):
-    """How long: no question is asked after `minutes`. `cold_start` begins with loading the models from flash."""
+    """How long: no question is asked after `minutes`, those that wait then are refused.
+
+    `cold_start` begins with loading the models from flash.
+    """
 
     minutes: float = Field(gt=0, le=100_000)
     cold_start: bool = False

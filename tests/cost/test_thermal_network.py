@@ -38,8 +38,8 @@ def thermal(steps: tuple[dict[str, object], ...] = (), **nodes: dict[str, object
     )
 
 
-def one_node() -> ThermalNetwork:
-    return ThermalNetwork(thermal(soc=node(20, 3, "ambient", "npu", "memory", "idle")), 25)
+def one_node(capacity: float = 20) -> ThermalNetwork:
+    return ThermalNetwork(thermal(soc=node(capacity, 3, "ambient", "npu", "memory", "idle")), 25)
 
 
 def two_nodes(start_c: float | None = None) -> ThermalNetwork:
@@ -59,6 +59,16 @@ def test_one_node_warms_and_cools_by_an_exponential() -> None:
     hot = network.temperature_c("soc")
     network.advance(45.0, network.drive({}))
     assert network.temperature_c("soc") == pytest.approx(25 + (hot - 25) * exp(-45 / 60), rel=EXACT)
+
+
+def test_a_node_that_holds_one_percent_more_warms_and_cools_otherwise() -> None:
+    """The negative control of the exponential: a tenth of a kelvin."""
+    network = one_node(20.2)
+    network.advance(60.0, network.drive({"npu": 9.0}))
+    assert abs(network.temperature_c("soc") - (52 - 27 * exp(-1))) > 0.05
+    hot = network.temperature_c("soc")
+    network.advance(60.0, network.drive({}))
+    assert abs(network.temperature_c("soc") - (25 + (hot - 25) * exp(-1))) > 0.05
 
 
 def test_two_nodes_follow_the_two_exponentials_of_their_characteristic_polynomial() -> None:

@@ -97,14 +97,25 @@ def test_sessions_join_together_only_as_steps_begin_behind_their_instant(monkeyp
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_lone_session_is_as_without_batches(policy: str) -> None:
-    alone = shipped("orin_8295_greedy", *BOTH, f"policy={policy}", lengths(2, 1))
-    able = shipped("orin_8295_greedy", *BOTH, f"policy={policy}", lengths(2, 1), "target.batch=4", "draft.batch=4")
-    before, after = run(alone), run(able)
-    overlaps = policy.startswith(("{name: async", "{name: pipelined", "{name: pearl"))
-    assert after.end_ns == before.end_ns or overlaps
-    if not overlaps:
-        assert (after.spans, after.rounds, after.requests) == (before.spans, before.rounds, before.requests)
+def test_passengers_who_never_meet_are_as_without_batches(policy: str) -> None:
+    """To the nanosecond, span by span. The negative control: where both ask at once batches change the run."""
+    assert two_passengers(policy, 30, batch=4) == two_passengers(policy, 30, batch=1)
+    assert two_passengers(policy, 0, batch=4)[:2] != two_passengers(policy, 0, batch=1)[:2]
+
+
+def two_passengers(policy: str, later_s: float, batch: int) -> tuple[object, ...]:
+    """The run of a question each, the second so much later, on one GPU whose runtime computes so many at once."""
+    setup = shipped(
+        "orin_8295_greedy", *BOTH, f"policy={policy}", lengths(2, 1), f"target.batch={batch}", f"draft.batch={batch}",
+        "passengers=[{name: first, arrivals: {kind: pauses, pause_s: 1}}, "
+        f"{{name: second, arrivals: {{kind: pauses, pause_s: {1 + later_s}}}}}]",
+    )  # fmt: skip
+    board = Board(simpy.Environment(), setup, Trace("", (), (), ()), with_draft=True)
+    assert isinstance(board.target, BatchSlot) is (batch > 1)
+    trace = run(setup)
+    assert len({turn.passenger for turn in trace.turns}) == 2
+    assert not later_s or trace.requests[0].finished_ns < trace.requests[1].arrived_ns
+    return trace.spans, trace.end_ns, trace.rounds, trace.requests, trace.turns, trace.levels
 
 
 def test_no_more_than_the_largest_batch_go_together() -> None:

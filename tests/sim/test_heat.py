@@ -25,14 +25,16 @@ MS = 10**6
 CAUSE = RequestTag(0, 0)
 
 
-def warm_chip(*slower: tuple[float, float, float], hysteresis_k: float = 2.0, poll_s: float = 1.0) -> Chip:
+def warm_chip(
+    *slower: tuple[float, float, float], hysteresis_k: float = 2.0, poll_s: float = 1.0, capacity: float = 20
+) -> Chip:
     """SA8295P with one node of 20 J/K and 3 K/W, 4 W idle, 10 W of the NPU, and these steps."""
     steps = [
         step(above, hysteresis_k, speed=figure(speed, "share")) | {"power": figure(power, "share")}
         for above, speed, power in slower
     ]
     thermal = {
-        "nodes": {"soc": node(20, 3, "ambient", "npu", "gpu", "cpu", "memory", "idle")},
+        "nodes": {"soc": node(capacity, 3, "ambient", "npu", "gpu", "cpu", "memory", "idle")},
         "governor": {"watches": "soc", "poll": figure(poll_s, "s"), "steps": steps},
         "memory_energy": figure(5, "pJ/bit"),
         "critical": figure(200, "C"),
@@ -86,16 +88,29 @@ def test_a_busy_unit_warms_its_chip_by_the_closed_form() -> None:
     bench = Bench(warm_chip())
     bench.work("npu", "decode", 37 * MS, 3000)
     bench.run(100)
-    for seconds, celsius in bench.temperatures():
-        assert celsius == pytest.approx(25 + 14 * 3 * (1 - exp(-seconds / 60)), rel=1e-9)
+    assert farthest(bench, 25, 67) < 1e-7
     assert len(bench.temperatures()) > 90
+
+
+def farthest(bench: Bench, start_c: float, end_c: float) -> float:
+    """Kelvin between a chip's temperatures and those of a node of 20 J/K and 3 K/W under constant power, at most."""
+    return max(abs(celsius - end_c - (start_c - end_c) * exp(-at / 60)) for at, celsius in bench.temperatures())
+
+
+def test_a_chip_that_holds_one_percent_more_heat_leaves_both_closed_forms() -> None:
+    """The negative control, warming and cooling."""
+    warming, cooling = (Bench(warm_chip(capacity=20.2), start_c=start_c) for start_c in (25, 90))
+    warming.work("npu", "decode", 37 * MS, 3000)
+    for bench, start_c, end_c in ((warming, 25, 67), (cooling, 90, 37)):
+        bench.run(100)
+        assert farthest(bench, start_c, end_c) > 0.1
 
 
 def test_a_chip_that_is_left_alone_cools_to_what_idle_power_keeps() -> None:
     bench = Bench(warm_chip(), start_c=90)
     bench.run(900)
-    seconds, celsius = bench.temperatures()[60]
-    assert celsius == pytest.approx(37 + (90 - 37) * exp(-seconds / 60), rel=1e-9)
+    assert farthest(bench, 90, 37) < 1e-7
+    assert bench.temperatures()[60][0] < 200
     assert bench.temperatures()[-1][1] == pytest.approx(37, abs=0.1)
 
 

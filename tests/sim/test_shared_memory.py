@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +16,7 @@ from hilsim.cost.timer import bytes_of, timer_for
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.figure import Figure
 from hilsim.places import CODE as PROJECT
+from hilsim.sim import shared_chip
 from hilsim.sim.device_slot import Process, RequestTag
 from hilsim.sim.shared_chip import Job, SharedChip
 from hilsim.sim.trace import Trace
@@ -89,19 +90,41 @@ def ran(jobs: Sequence[Asked], weights: dict[str, float] | None = None, levels: 
     return Ran(ends, moved, intervals, *seen)
 
 
-demands = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 10)), min_size=1, max_size=8)
+def one_percent_more(wants: Sequence[float], weights: Sequence[float], most: float) -> list[float]:
+    """A rule that is wrong: it hands out 1 % more than there is."""
+    return fair_rates(wants, weights, 1.01 * most)
 
 
-@given(demands)
-def test_rates_are_weighted_max_min_fair(wanted: list[tuple[float, float]]) -> None:
+def in_proportion(wants: Sequence[float], _: Sequence[float], most: float) -> list[float]:
+    """A rule that is wrong: it conserves the rate, but who wants more gets more."""
+    return [want * min(1.0, most / sum(wants)) for want in wants]
+
+
+def require_fair(rates: Sequence[float], wants: Sequence[float], weights: Sequence[float], most: float) -> None:
     """Conserved; nothing left while one wants more; no one has more for its weight than one who wants more."""
-    most, wants, weights = 100.0, [one for one, _ in wanted], [weight for _, weight in wanted]
-    rates = fair_rates(wants, weights, most)
     assert sum(rates) == pytest.approx(min(most, sum(wants)))
     assert all(0 <= rate <= want for rate, want in zip(rates, wants, strict=True))
     levels = [rate / weight for rate, weight in zip(rates, weights, strict=True)]
     unmet = [level for level, rate, want in zip(levels, rates, wants, strict=True) if rate < want]
     assert all(max(levels) == pytest.approx(level) for level in unmet)
+
+
+demands = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 10)), min_size=1, max_size=8)
+
+
+@given(demands)
+def test_rates_are_weighted_max_min_fair(wanted: list[tuple[float, float]]) -> None:
+    wants, weights = [one for one, _ in wanted], [weight for _, weight in wanted]
+    require_fair(fair_rates(wants, weights, 100.0), wants, weights, 100.0)
+
+
+@pytest.mark.parametrize("wrong", [one_percent_more, in_proportion])
+def test_rates_that_are_not_fair_are_found_out(wrong: Callable[..., list[float]]) -> None:
+    """The negative control."""
+    wants, weights = [80.0, 60.0, 10.0], [1.0, 2.0, 1.0]
+    require_fair(fair_rates(wants, weights, 100.0), wants, weights, 100.0)
+    with pytest.raises(AssertionError):
+        require_fair(wrong(wants, weights, 100.0), wants, weights, 100.0)
 
 
 jobs = st.lists(
@@ -118,13 +141,26 @@ def test_the_rate_is_conserved_at_every_instant(
     asked: list[Asked], weights: dict[str, float], changes: list[tuple[int, int]]
 ) -> None:
     """Also where the level changes. A job moves its bytes, up to those of the last nanosecond of each piece."""
-    found = ran(asked, weights, sorted(changes))
+    require_conserved(ran(asked, weights, sorted(changes)), asked)
+
+
+def require_conserved(found: Ran, asked: Sequence[Asked]) -> None:
+    """Never more than the memory gives; every job moves its bytes, in no less than its own time and theirs."""
     for _, rates in found.intervals:
         assert sum(rates) <= FULL * (1 + 1e-9)
     for number, job in enumerate(asked):
         assert found.moved[number] == pytest.approx(job.nbytes, abs=FULL / GB * 2, rel=1e-6)
         assert found.ends[number] - job.at_ns >= job.took_ns
         assert found.ends[number] - job.at_ns >= job.nbytes * GB / FULL - 1
+
+
+def test_a_memory_that_gives_one_percent_more_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: two jobs that each want all of it, through the same check."""
+    asked = [Asked(0, 2 * MS, 2 * MOST), Asked(MS, 3 * MS, 3 * MOST)]
+    require_conserved(ran(asked), asked)
+    monkeypatch.setattr(shared_chip, "fair_rates", one_percent_more)
+    with pytest.raises(AssertionError):
+        require_conserved(ran(asked), asked)
 
 
 @settings(max_examples=100, deadline=None)
