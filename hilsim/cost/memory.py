@@ -20,15 +20,17 @@ from hilsim.cost.counts import (
     table_numbers,
     vision_weights,
 )
+from hilsim.cost.demand import parameter_bytes, precision_of
 from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
-from hilsim.describe.chip import Ability
+from hilsim.describe.chip import Ability, Chip
+from hilsim.describe.cockpit import Demand
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
 from hilsim.describe.policy import Ssd
-from hilsim.describe.scenario import HeadPlacement
+from hilsim.describe.scenario import HeadPlacement, Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import gib
 
@@ -230,6 +232,38 @@ def swap_items(setup: Setup, chip: str) -> list[Item]:
     return [Item(f"{speech.swap.stage}: parameters beyond those of the target, in whose place they are", beyond)]
 
 
+def demands_on(scenario: Scenario, chip: str) -> Iterator[tuple[str, str, Demand]]:
+    """Name, unit and demand of all that stages and background tasks run on units of a chip; not of a stage's `swap`.
+
+    The network that is swapped is in the target's place.
+    """
+    speech = scenario.speech
+    if speech is not None:
+        recognition = speech.recognition
+        stages = (
+            ("wake_word", recognition, speech.wake_word),
+            ("end_of_speech", speech.end_of_speech, speech.end_of_speech.model),
+            ("recognition", recognition, recognition.model),
+        )
+        swapped = None if speech.swap is None else speech.swap.stage
+        for name, stage, demand in stages:
+            if stage.chip == chip and stage.unit is not None and demand is not None and name != swapped:
+                yield name, stage.unit, demand
+    for task in scenario.background:
+        if task.chip == chip and task.unit is not None and task.work is not None:
+            yield task.name, task.unit, task.work
+
+
+def other_items(scenario: Scenario, chip: Chip, of: FigureReading = AS_GIVEN) -> list[Item]:
+    """Parameters of the shapes that stages and background tasks run on a chip's units."""
+    items = []
+    for name, unit, demand in demands_on(scenario, chip.name):
+        if demand.shape is not None:
+            bits = of.need(precision_of(demand, chip.units[unit]).weight_bits)
+            items.append(Item(f"{name}: parameters, {bits:g}-bit", parameter_bytes(demand.shape, bits)))
+    return items
+
+
 def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:
     """The kept prefix of one model: keys and values of system prompt and tools, beside those of any conversation.
 
@@ -324,7 +358,7 @@ def ledgers(setup: Setup, of: FigureReading = AS_GIVEN, context: int | None = No
         for network in setup.networks:
             if network.chip.name == name:
                 items += compiled_items(f"network {network.placement.name}", network.compiled)
-        items += swap_items(setup, name)
+        items += [*swap_items(setup, name), *other_items(scenario, chip, of)]
         kept = [item for placed in here for item in prefix_items(setup, placed, of)]
         if sum(item.bytes for item in [*items, *kept]) <= round(memory):
             items += kept

@@ -87,6 +87,7 @@ class Seat:
         self.turns: deque[Turn] = deque()
         self.waiting: deque[int] = deque()
         self.news = self.env.event()
+        self.free_ns = 0  # since when the last turn is over
         self.more = True  # whether further questions will be wanted
 
     @property
@@ -114,11 +115,11 @@ class Seat:
             dealt = self.deal()
             if dealt is None:
                 break
-            pause = pause_ns(arrivals, self.passenger.name, self.seed, number)
-            if self.cabin.is_over(self.now + pause):
+            begun = self.free_ns + pause_ns(arrivals, self.passenger.name, self.seed, number)
+            if self.cabin.is_over(begun):
                 return
-            yield self.env.timeout(pause)
-            yield from self.turn_and_interruptions(dealt, self.now)
+            yield self.env.timeout(max(0, begun - self.now))
+            yield from self.turn_and_interruptions(dealt, begun, begun)
         if self.cabin.until_ns is not None and not self.cabin.is_over(self.now):
             self.cabin.exhausted()
 
@@ -146,30 +147,34 @@ class Seat:
             self.news.succeed()
 
     def ask_as_wanted(self) -> Process:
-        """Ask the questions in the order in which they came up."""
+        """Ask the questions in the order in which they came up; those that still wait as the trip ends are refused."""
         while self.more or self.waiting:
             if not self.waiting:
                 self.news = self.env.event()
                 yield self.news
                 continue
             wanted = self.waiting.popleft()
-            if self.patience_ns is not None and self.now - wanted > self.patience_ns:
+            begun = max(wanted, self.free_ns)
+            if self.patience_ns is not None and begun - wanted > self.patience_ns:
                 self.refuse("given up", wanted)
+                continue
+            if self.cabin.is_over(begun):
+                self.refuse("refused", wanted)
                 continue
             dealt = self.deal()
             if dealt is None:
                 self.cabin.exhausted()
                 return
-            yield from self.turn_and_interruptions(dealt, wanted)
+            yield from self.turn_and_interruptions(dealt, wanted, begun)
 
-    def turn_and_interruptions(self, dealt: Dealt, wanted_ns: int) -> Process:
-        """A turn; where the passenger interrupts it, the next question is what interrupts, and begins then."""
-        begun: int | None = self.now
+    def turn_and_interruptions(self, dealt: Dealt, wanted_ns: int, begun: int | None) -> Process:
+        """A turn begun at an instant; where the passenger interrupts it, the next question does, and begins then."""
         while begun is not None:
             passenger = self.passenger
             asked = Asked(next(self.cabin.numbers), passenger.name, passenger.priority, self.patience_ns, wanted_ns)
             under_way = TurnUnderWay(asked, *dealt, self.cabin.stages)
             begun = yield from under_way.run(begun)
+            self.free_ns = under_way.free_ns
             if not self.turns:
                 self.close_conversation()
             if begun is None or self.cabin.is_over(begun):

@@ -63,17 +63,23 @@ class SharedRoom:
         self.serve()
 
     def serve(self) -> None:
-        """Admit those who wait for what is loaded; load what the first of the others waits for, once it can be."""
+        """Admit those who wait for what is loaded; load what the first of the others waits for, once it can be.
+
+        Those who want nothing any more wait no longer.
+        """
+        for one in [one for one in self.waiting if not one.wanted()]:
+            self.waiting.remove(one)
+            one.admitted.succeed(False)
         while self.waiting and not self.loading:
             first = self.waiting[0]
-            if first.wanted() and first.model != self.loaded:
+            if first.model != self.loaded:
                 if not self.users:
                     self.loading = True
                     self.env.process(self.load(first.model))
                 return
             self.waiting.popleft()
-            self.users += first.wanted()
-            first.admitted.succeed(first.wanted())
+            self.users += 1
+            first.admitted.succeed(True)
 
     def load(self, model: str) -> Process:
         """Read a model into the place of the other."""

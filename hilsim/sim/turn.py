@@ -52,6 +52,8 @@ class TurnUnderWay:
         self.delivery: Delivery | None = None
         self.voice: Voice | None = None
         self.outcome = "answered"
+        self.given_up = self.env.event()
+        self.free_ns = -1  # since when the passenger may ask again
         self.spoke_ns = self.spoken_ns = self.noticed_ns = self.recognised_ns = self.asked_ns = -1
         self.interrupted_ns = self.silent_ns = self.freed_ns = self.heard_tokens = -1
 
@@ -60,16 +62,21 @@ class TurnUnderWay:
         return self.board.now
 
     def run(self, begun_ns: int) -> Process:
-        """All of the turn, whose question is begun at an instant; returns when it was interrupted, or None."""
+        """All of the turn, whose question is begun at an instant; returns when it was interrupted, or None.
+
+        A question that is given up before its text is there ends at once. What is under way for it ends by itself.
+        """
         self.spoke_ns = begun_ns
         if self.stages is None:
             self.spoken_ns = self.noticed_ns = self.recognised_ns = begun_ns
             self.watch_patience()
         else:
-            yield from self.listen(self.stages)
+            yield self.env.process(self.listen(self.stages)) | self.given_up
         if self.outcome == "answered":
             yield from self.answer()
         self.close()
+        if self.stages is None or not self.given_up.triggered:
+            self.free_ns = self.now
         return self.interrupted_ns if self.interrupted_ns >= 0 else None
 
     def listen(self, stages: Stages) -> Process:
@@ -159,10 +166,13 @@ class TurnUnderWay:
         yield self.env.timeout(max(0, at_ns - self.now))
         if self.answering:
             return
-        self.outcome = "given up"
+        self.outcome, self.free_ns = "given up", self.now
         if self.voice is not None:
             self.voice.silence()
         self.cancel()
+        if self.stages is not None and self.stages.room is not None:
+            self.stages.room.serve()
+        self.given_up.succeed()
 
     @property
     def answering(self) -> bool:

@@ -30,6 +30,38 @@ def activations(rows: int, context: int, logits_rows: int) -> int:
     return 2 * (rows * (4 * 8 + 2 * 16) + rows * 2 * context) + 4 * logits_rows * 10
 
 
+def test_networks_of_stages_and_tasks_are_in_the_ledger_of_their_chip() -> None:
+    recogniser = "model: {shape: {gmacs: 1, parameters_m: 9000}}"
+    plain = shipped("orin_8295", "speech={recognition: {unit: npu}}")
+    heard = shipped("orin_8295", f"speech={{recognition: {{unit: npu, {recogniser}}}}}")
+    chip, other = plain.target.chip.name, plain.draft.chip.name
+
+    def added(setup: Setup, name: str) -> dict[str, int]:
+        before = {item.what for item in ledgers(plain)[name].items}
+        return {item.what: item.bytes for item in ledgers(setup)[name].items if item.what not in before}
+
+    bits = plain.target.chip.units["npu"].precisions[plain.target.chip.units["npu"].of_networks].weight_bits.si
+    named = f"recognition: parameters, {bits:g}-bit"
+    assert added(heard, chip) == {named: round(9000e6 * bits / 8)}
+    assert added(heard, other) == {}
+    assert ledgers(plain)[chip].fits
+    assert not ledgers(heard)[chip].fits
+    # What is swapped with the target lies in its place, and beyond it as `megabytes` says.
+    swapped = shipped(
+        "orin_8295", f"speech={{recognition: {{unit: npu, {recogniser}}}, "
+        "swap: {stage: recognition, megabytes: 1, flash_mb_per_s: 100}}",
+    )  # fmt: skip
+    assert added(swapped, chip) == {}
+    task = "name: monitor, chip: drive-orin-x, unit: gpu, period_ms: 33"
+    watched = shipped(
+        "orin_8295", "speech={recognition: {unit: npu}}",
+        f"background=[{{{task}, work: {{shape: {{gmacs: 1, parameters_m: 5}}, precision: fp16}}}}]",
+    )  # fmt: skip
+    assert added(watched, other) == {"monitor: parameters, 16-bit": 10_000_000}
+    timed = shipped("orin_8295", "speech={recognition: {unit: npu}}", f"background=[{{{task}, work: {{ms: 3}}}}]")
+    assert added(timed, other) == {}
+
+
 def test_every_item_of_a_role_by_hand() -> None:
     on = unit((1, 8, 32))
     found = [item.bytes for item in role_items(placed(on), context=50, talkers=3)]

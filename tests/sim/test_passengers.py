@@ -119,6 +119,17 @@ def test_nobody_asks_after_the_trip(tmp_path: Path) -> None:
     assert short.exhausted_ns == 3 * SECOND
 
 
+def test_questions_that_still_wait_as_the_trip_ends_are_refused(tmp_path: Path) -> None:
+    late = riding(tmp_path, asks("driver", "59.5, 59.6, 59.7, 59.8, 59.9"), more=["trip={minutes: 1}"])
+    assert [(turn.wanted_ns // MS, turn.outcome) for turn in late.turns] == [
+        (59500, "answered"), (59600, "answered"), (59700, "refused"), (59800, "refused"), (59900, "refused"),
+    ]  # fmt: skip
+    assert max(turn.asked_ns for turn in late.turns) == 59800 * MS
+    assert late.exhausted_ns == -1
+    longer = riding(tmp_path, asks("driver", "59.5, 59.6, 59.7, 59.8, 59.9"), more=["trip={minutes: 2}"])
+    assert [turn.outcome for turn in longer.turns] == ["answered"] * 5
+
+
 def test_every_passenger_has_a_cache_and_the_kept_prefix_gives_way_to_them(tmp_path: Path) -> None:
     prompt = "speech={end_of_speech: {wait_ms: 0}, prompt: {system_tokens: 40}, playback: {words_per_s: 100}}"
     setup = table_setup(

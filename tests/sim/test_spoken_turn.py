@@ -14,8 +14,9 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Setup
 from hilsim.errors import ScenarioError
+from hilsim.measure.turns import times_of
 from hilsim.sim.run import simulate
-from hilsim.sim.trace import Trace
+from hilsim.sim.trace import Trace, TurnRecord
 from hilsim.units import ns
 from tests.scenes import MS, milliseconds, shipped, synthetic, table_setup
 
@@ -257,6 +258,48 @@ def test_a_swap_waits_until_the_other_model_is_not_in_use(tmp_path: Path) -> Non
     assert first.asked_ns < second.spoken_ns < first.finished_ns
     assert second.recognised_ns >= first.finished_ns + 500 * MS
     assert second.outcome == "answered"
+
+
+def test_a_turn_given_up_ends_at_once_and_has_no_instants_that_it_did_not_reach(tmp_path: Path) -> None:
+    hearing = "end_of_speech: {wait_ms: 200}, recognition: {unit: any, streaming: false, real_time_factor: 0.2}"
+    speech = f"speech={{{PLAYBACK}, {hearing}, synthesis: {{fixed_ms: 0, real_time_factor: 0}}}}"
+
+    def turns(patience_s: float) -> list[TurnRecord]:
+        passenger = f"{{name: a, patience_s: {patience_s}, arrivals: {{kind: times, at_s: [0, 5.4]}}}}"
+        trace = run(table_setup(tmp_path, *ALONE, "workload.requests=2", speech, f"passengers=[{passenger}]"))
+        assert all(turn.request == -1 for turn in trace.turns if turn.outcome == "given up")
+        return trace.turns
+
+    # Questions are 5 s long, noticed 200 ms later, recognised 1 s after that, read in 100 ms, a clause is 3 tokens on.
+    first, second = turns(0.5)
+    assert (first.outcome, first.spoken_ns, first.noticed_ns) == ("given up", 5000 * MS, 5200 * MS)
+    assert (first.recognised_ns, first.asked_ns, first.freed_ns) == (-1, -1, -1)
+    assert second.spoke_ns == 5500 * MS
+    assert "recognition" not in times_of(first)
+    first, second = turns(0.1)
+    assert (first.noticed_ns, first.recognised_ns, second.spoke_ns) == (-1, -1, 5400 * MS)
+    # While the target reads: the step ends, the next question has begun meanwhile.
+    first, second = turns(1.25)
+    assert (first.outcome, first.asked_ns, second.spoke_ns, second.spoken_ns) == (
+        "given up", 6200 * MS, 6250 * MS, 11250 * MS,
+    )  # fmt: skip
+    first, second = turns(1.7)  # patient enough, by 50 ms
+    assert first.outcome == "answered"
+    assert first.first_audio_ns == 6450 * MS
+    assert (second.outcome, second.spoken_ns) == ("given up", -1)  # it would wait for the end of playback
+
+
+def test_one_who_gives_up_waits_no_longer_for_a_model_to_be_loaded(tmp_path: Path) -> None:
+    plain = "end_of_speech: {wait_ms: 0}, synthesis: {fixed_ms: 0, real_time_factor: 0}"
+    hearing = "recognition: {streaming: false, real_time_factor: 0.1}"
+    speech = (
+        f"speech={{{PLAYBACK}, {plain}, {hearing}, swap: {{stage: recognition, megabytes: 300, flash_mb_per_s: 100}}}}"
+    )
+    asks = "passengers=[{name: a, patience_s: 3.6, arrivals: {kind: times, at_s: [0, 8]}}]"
+    first, second = run(table_setup(tmp_path, *ALONE, "workload.requests=2", speech, asks)).turns
+    # 3 s of loading, 0.5 s of recognition; the target is loaded for many seconds more.
+    assert (first.outcome, first.asked_ns, first.recognised_ns) == ("given up", 8500 * MS, 8500 * MS)
+    assert second.spoke_ns == 8600 * MS
 
 
 def test_a_swap_without_a_flash_rate_is_refused(tmp_path: Path) -> None:
