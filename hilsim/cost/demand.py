@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hilsim.cost.network import network_seconds
 from hilsim.describe.chip import Precision, Unit
-from hilsim.describe.cockpit import Demand, Shape
+from hilsim.describe.cockpit import BackgroundTask, Demand, Shape
 from hilsim.describe.compiled import NetworkLoad
 from hilsim.units import NS_PER_S, ns
 
-MEGA = 10**6
+MEGA, GIGA = 10**6, 10**9
 
 
 def priced(demand: Demand, unit: Unit) -> tuple[int, int]:
@@ -39,3 +39,10 @@ def parameter_bytes(shape: Shape, bits: float) -> int:
 def streamed_bytes(megabytes_per_s: float, took_ns: int) -> int:
     """Bytes that move in so long at a steady rate."""
     return round(megabytes_per_s * MEGA * took_ns / NS_PER_S)
+
+
+def stream_demand(task: BackgroundTask) -> tuple[int, int]:
+    """Nanoseconds for which a stream moves bytes in each of its periods, and the bytes."""
+    assert task.gigabytes_per_s is not None, "a task has work or a rate"
+    took_ns = ns(task.duty * task.period_ms / 1000)
+    return took_ns, round(task.gigabytes_per_s * GIGA * took_ns / NS_PER_S)

@@ -244,9 +244,9 @@ class BackgroundTask(Record):
     """Other work: every `period_ms` one execution of `work` on a unit, or a stream through the memory alone.
 
     A stream moves `gigabytes_per_s` for the share `duty` of each period and occupies no unit. `deadline_ms` counts from
-    the release, the period where it is not given; a release while the last is unfinished is skipped and counts as
-    missed. `weight` is its part of a memory that does not suffice for all. One that comes `after` another is released
-    as each execution of that one ends: its period is the other's.
+    the release, the period where it is not given. Work that is released while the last is unfinished is skipped and
+    counts as missed, a stream begins its next period late. `weight` is its part of a memory that does not suffice for
+    all. One that comes `after` another is released as each execution of that one ends: its period is the other's.
     """
 
     name: Name

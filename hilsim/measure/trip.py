@@ -62,6 +62,18 @@ class Course:
         less = sum(held for held, value in zip(weights, self.values, strict=True) if value < below)
         return less / sum(weights) if sum(weights) else 0.0
 
+    def share_at(self, limit: Course, end_ns: int) -> float:
+        """The share of the time from its start in which it was at a limit that changes."""
+        starts = [start for start in limit.starts_ns if start > self.starts_ns[0]]
+        edges = [self.starts_ns[0], *starts, max(end_ns, self.starts_ns[0], *starts)]
+        reached_ns = 0.0
+        for begin, end in pairwise(edges):
+            if begin == end:
+                continue
+            (most,) = limit.within(begin, begin + 1).values
+            reached_ns += (end - begin) * (1 - self.within(begin, end).share(end, most * (1 - 1e-9)))
+        return reached_ns / max(1, edges[-1] - edges[0])
+
 
 def courses(samples: Iterable[Sample], quantity: str) -> dict[str, dict[str, Course]]:
     """A quantity by chip and by name (of a unit or node; "" of the chip)."""
@@ -77,15 +89,22 @@ def courses(samples: Iterable[Sample], quantity: str) -> dict[str, dict[str, Cou
 
 
 def memory_rates(trace: Trace, capacities: dict[str, float]) -> dict[str, dict[str, float]]:
-    """By chip, bytes/s through its memory: mean, most, and the share of the time in which it had no more to give."""
-    found = {}
+    """By chip, bytes/s through its memory: mean, most, and the share of the time in which it had no more to give.
+
+    `capacities` are those at full speed; what a hot chip's memory gives is sampled as it changes.
+    """
+    found, lower = {}, courses(trace.samples, "memory capacity")
     for chip, by_name in courses(trace.samples, "memory rate").items():
         course, capacity = by_name[""], capacities[chip]
+        limit = Course((0,), (capacity,))
+        if chip in lower:
+            changed = lower[chip][""]
+            limit = Course((0, *changed.starts_ns), (capacity, *changed.values))
         found[chip] = {
             "capacity": capacity,
             "mean": course.mean(trace.end_ns),
             "max": max(course.values),
-            "full": 1 - course.share(trace.end_ns, capacity * (1 - 1e-9)),
+            "full": course.share_at(limit, trace.end_ns),
         }
     return found
 

@@ -1,66 +1,69 @@
 """Background tasks: work that comes back every period, beside the assistant, and has its own deadline.
 
-A task runs its executions one after another. A release while the last one is unfinished is skipped and counts as
-missed, as does one that finishes after its deadline. When a task is released depends on its name and number alone, or
-on the task that it follows.
+A task runs its executions one after another, and one that finishes after its deadline counts as missed. Work that is
+released while the last is unfinished is skipped and counts as missed too. A stream skips nothing: its next period
+begins as soon as the last is over, so that its bytes move later. It never moves faster than its rate: one without
+pauses (a duty of 1) that fell behind stays behind. When a task is released depends on its name and number alone, or on
+the task that it follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 
 from hilsim.cost.between import Graph
-from hilsim.cost.demand import priced
+from hilsim.cost.demand import priced, stream_demand
 from hilsim.describe.cockpit import BackgroundTask
 from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
 from hilsim.sim.device_slot import Process, RequestTag
+from hilsim.sim.shared_chip import Job
 from hilsim.sim.trace import Sample, TaskTally
-from hilsim.units import NS_PER_S, ns
+from hilsim.units import ns
 
 NO_REQUEST = -1  # what a span of work beside all requests is tagged with
 DRAWS = 1024  # releases whose jitter is drawn at once
-GIGA = 10**9
 
 
 def start_background(board: Board) -> list[Task]:
     """Begin all background tasks of the scenario, in its order."""
-    tasks = {task.name: Task(board, task) for task in board.setup.scenario.background}
-    for task in tasks.values():
-        if task.task.after is None:
-            board.env.process(task.process)
+    tasks: dict[str, Task] = {}
+    for task in board.setup.scenario.background:
+        tasks[task.name] = Stream(board, task) if task.work is None else Work(board, task)
+    for one in tasks.values():
+        if one.task.after is None:
+            board.env.process(one.process)
         else:
-            tasks[task.task.after].followers.append(task)
+            tasks[one.task.after].followers.append(one)
     return list(tasks.values())
 
 
-class Task:
+class Task(ABC):
     """One background task and what became of it so far."""
 
     def __init__(self, board: Board, task: BackgroundTask):
         assert task.chip is not None, "names are looked up when a scenario is loaded"
         self.board, self.task = board, task
-        chip = board.setup.chips[task.chip]
+        self.chip = board.setup.chips[task.chip]
         self.period_ns = ns(task.period_ms / 1000)
         deadline_ms = task.period_ms if task.deadline_ms is None else task.deadline_ms
-        self.execute: Callable[[RequestTag], Process]
-        if task.work is not None and task.unit is not None:
-            place = board.place(chip, task.unit)
-            took_ns, nbytes = priced(task.work, chip.units[task.unit])
-            track, graph = place.track, Graph(task.name, task.work.precision or "", 1)
-            work = partial(place.work, priority=task.priority, requester=task.name, graph=graph)
-        else:
-            assert task.gigabytes_per_s is not None, "a task has work or a rate"
-            took_ns, track = ns(task.duty * task.period_ms / 1000), f"{chip.name}.memory"
-            nbytes = round(task.gigabytes_per_s * GIGA * took_ns / NS_PER_S)
-            work = partial(board.outside(chip).work, requester=task.name)
-        self.execute = lambda cause: work(task.name, took_ns, cause, nbytes)
+        track = f"{task.chip}.{task.unit or 'memory'}"
         self.tally = TaskTally(task.name, track, self.period_ns, ns(deadline_ms / 1000))
         board.trace.tasks[task.name] = self.tally
         self.begun_ns = -1  # the release of the execution under way
         self.followers: list[Task] = []  # released as an execution ends
         self.process = self.run()
+
+    @abstractmethod
+    def run(self) -> Process:
+        """Release after release; the board's clock ends it."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """The task that this one follows is done."""
 
     def releases(self) -> Iterator[int]:
         """The instants at which the task is released."""
@@ -72,37 +75,10 @@ class Task:
             yield number * self.period_ns + int(draws[number % len(draws)] * (jitter_ns + 1))
             number += 1
 
-    def run(self) -> Process:
-        """Release after release; the board's clock ends it."""
-        board, tally = self.board, self.tally
-        for number, release_ns in enumerate(self.releases()):
-            if release_ns < board.now:
-                tally.released += 1
-                self.miss()
-                continue
-            if release_ns > board.now:
-                yield board.env.timeout(release_ns - board.now)
-            tally.released += 1
-            self.begun_ns = release_ns
-            yield from self.execution(number, release_ns)
-
-    def release(self) -> None:
-        """The task that this one follows is done: run, or miss where the last execution is unfinished."""
-        number = self.tally.released
-        self.tally.released += 1
-        if self.begun_ns >= 0:
-            self.miss()
-            return
-        self.begun_ns = self.board.now
-        self.process = self.execution(number, self.begun_ns)
-        self.board.env.process(self.process)
-
-    def execution(self, number: int, release_ns: int) -> Process:
-        """One execution, from its release to its end."""
-        tally = self.tally
-        yield from self.execute(RequestTag(NO_REQUEST, number))
+    def finish(self) -> None:
+        """The execution under way is done."""
+        tally, took_ns = self.tally, self.board.now - self.begun_ns
         self.begun_ns = -1
-        took_ns = self.board.now - release_ns
         tally.finished += 1
         if took_ns > tally.deadline_ns:
             self.miss()
@@ -115,18 +91,114 @@ class Task:
         """An execution was late, or skipped."""
         board, tally = self.board, self.tally
         tally.missed += 1
-        chip = tally.track.split(".", 1)[0]
-        board.trace.add_sample(Sample(chip, board.now, "missed", tally.name, tally.missed))
+        board.trace.add_sample(Sample(self.chip.name, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
-        """The run is over: count what an execution under way kept from being released, and that one if late; end it."""
-        now, tally = self.board.now, self.tally
+        """The run is over: end what is under way, and count it if it is late by now."""
         if self.begun_ns >= 0:
-            tally.missed += now - self.begun_ns > tally.deadline_ns
-            for number, release_ns in enumerate(self.releases() if self.task.after is None else ()):
+            self.tally.missed += self.board.now - self.begun_ns > self.tally.deadline_ns
+        self.process.close()
+
+
+class Work(Task):
+    """A task that occupies a unit."""
+
+    def __init__(self, board: Board, task: BackgroundTask):
+        super().__init__(board, task)
+        assert task.work is not None, "a task of work"
+        assert task.unit is not None, "work has a unit"
+        self.place = board.place(self.chip, task.unit)
+        self.took_ns, self.nbytes = priced(task.work, self.chip.units[task.unit])
+        self.graph = Graph(task.name, task.work.precision or "", 1)
+
+    def run(self) -> Process:
+        board, tally = self.board, self.tally
+        for number, release_ns in enumerate(self.releases()):
+            if release_ns < board.now:
+                tally.released += 1
+                self.miss()
+                continue
+            if release_ns > board.now:
+                yield board.env.timeout(release_ns - board.now)
+            tally.released += 1
+            self.begun_ns = release_ns
+            yield from self.execution(number)
+
+    def release(self) -> None:
+        """Run, or miss where the last execution is unfinished."""
+        number = self.tally.released
+        self.tally.released += 1
+        if self.begun_ns >= 0:
+            self.miss()
+            return
+        self.begun_ns = self.board.now
+        self.process = self.execution(number)
+        self.board.env.process(self.process)
+
+    def execution(self, number: int) -> Process:
+        """One execution, from its release to its end."""
+        task, cause = self.task, RequestTag(NO_REQUEST, number)
+        yield from self.place.work(
+            task.name, self.took_ns, cause, self.nbytes, task.priority, requester=task.name, graph=self.graph
+        )
+        self.finish()
+
+    def close(self) -> None:
+        """Count as well what an execution under way kept from being released."""
+        now, tally = self.board.now, self.tally
+        if self.begun_ns >= 0 and self.task.after is None:
+            for number, release_ns in enumerate(self.releases()):
                 if release_ns >= now:
                     break
                 if number >= tally.released:
                     tally.released += 1
                     tally.missed += 1
-        self.process.close()
+        super().close()
+
+
+class Stream(Task):
+    """A task that moves bytes through a memory, and occupies no unit.
+
+    Periods that follow each other without a pause are one job on the chip.
+    """
+
+    def __init__(self, board: Board, task: BackgroundTask):
+        super().__init__(board, task)
+        self.took_ns, self.nbytes = stream_demand(task)
+        self.coming = self.releases() if task.after is None else iter(())
+        self.due = deque(islice(self.coming, 1))  # releases of periods that have not begun; of its own, the next one
+
+    def run(self) -> Process:
+        board, name = self.board, self.task.name
+        chip = board.shared[self.chip.name]
+        while self.due:
+            if self.due[0] > board.now:
+                yield board.env.timeout(self.due[0] - board.now)
+            cause = RequestTag(NO_REQUEST, self.tally.released)
+            self.begin()
+            yield from chip.run(Job(chip.chip.name, name, name, cause, self.full_ns, self.nbytes, again=self.goes_on))
+
+    def full_ns(self, _: int) -> int:
+        """How long a period moves bytes at its full rate, at any level of the chip."""
+        return self.took_ns
+
+    def begin(self) -> None:
+        """The next period that is due begins, whenever it was released."""
+        self.begun_ns = self.due.popleft()
+        self.due.extend(islice(self.coming, 1))
+        self.tally.released += 1
+
+    def goes_on(self) -> bool:
+        """A period is over: whether the next one begins at once."""
+        self.finish()
+        if not self.due or self.due[0] > self.board.now:
+            return False
+        self.begin()
+        return True
+
+    def release(self) -> None:
+        """Begin, or be due where the last period is not over."""
+        self.due.append(self.board.now)
+        if self.begun_ns < 0 and len(self.due) == 1:
+            self.process = self.run()
+            self.board.env.process(self.process)

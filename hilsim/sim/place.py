@@ -125,5 +125,6 @@ class Watcher:
         self.graph = Graph(network.placement.name, network.precision, 1)
 
     def work(self, cause: RequestTag) -> Process:
-        """Wait for the unit and hold it for one pass."""
-        return self.place.work("network", self.pass_ns, cause, self.pass_bytes, graph=self.graph)
+        """Wait for the unit with the priority of the request, and hold it for one pass."""
+        priority = self.place.company.priorities.get(cause.request, USUAL_PRIORITY)
+        return self.place.work("network", self.pass_ns, cause, self.pass_bytes, priority, graph=self.graph)

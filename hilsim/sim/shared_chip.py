@@ -37,6 +37,7 @@ class Job:
     """Something that runs: `ns_at` a level of the chip at full speed, in which `nbytes` move through the memory.
 
     `requester` is the unit or task whose weight counts, `ends` are the shares of the job at which it may give way.
+    `again` is called as it ends, and says whether it begins once more at that instant, with the part that it has.
     """
 
     done = 0.0  # the share that was done at `since_ns`
@@ -60,9 +61,11 @@ class Job:
         priority: int = USUAL_PRIORITY,
         owner: Hashable = None,
         ends: tuple[float, ...] = (1.0,),
+        again: Callable[[], bool] | None = None,
     ):
         self.track, self.requester, self.kind, self.cause = track, requester, kind, cause
-        self.ns_at, self.nbytes, self.priority, self.owner, self.ends = ns_at, nbytes, priority, owner, ends
+        self.ns_at, self.nbytes, self.priority, self.owner = ns_at, nbytes, priority, owner
+        self.ends, self.again = ends, again
 
     def at_level(self, level: int) -> None:
         """Take up the time at a level; its speed is to be set anew."""
@@ -158,8 +161,12 @@ class SharedChip:
                 job.ending = env.timeout(ends - now)
                 yield job.ending
                 now = now_ns(env)
-                if now >= job.at_ns:
+                if now < job.at_ns:
+                    continue
+                if job.again is None or not job.again():
                     break
+                job.done, job.since_ns = 0.0, now
+                job.foresee()
         except BaseException:
             now = now_ns(env)
             job.settle(now)
@@ -185,14 +192,21 @@ class SharedChip:
         """Change the level: the clocks of units, the rate of the memory."""
         now = now_ns(self.env)
         self.notify(now)
-        self.level = level
+        before, self.level = self.capacity, level
+        if self.sampling and self.capacity != before:
+            self.trace.add_sample(Sample(self.chip.name, now, "memory capacity", "", self.capacity))
         for job in self.running:
             job.settle(now)
             job.at_level(level)
         self.share(now)
 
     def give_way(self, job: Job) -> None:
-        """End a job that runs at its next boundary; it can be run again from there."""
+        """End a job that runs at its next boundary; it can be run again from there.
+
+        One that gives way already does so at the boundary that was next when it was first asked to.
+        """
+        if job.until < 1:
+            return
         now = now_ns(self.env)
         job.until = job.boundary(job.done_at(now))
         job.foresee()

@@ -9,6 +9,7 @@ from hilsim.describe.cockpit import STAGES, Budget
 from hilsim.measure.trip import Course, background, clocks, memory_rates, temperatures, windows
 from hilsim.measure.turns import breaches, by_passenger, gaps_of, held_against, outcomes_of, statistics_of, times_of
 from hilsim.measure.why import Reasons, without
+from hilsim.sim.trace import Sample, Trace
 from tests.trips import CHIP, FIRST_AUDIO_MS, MS, S, trip_setup, trip_trace
 
 
@@ -112,6 +113,16 @@ def test_temperature_clock_and_memory_rate_over_a_trip():
     busy = 6 * 1.1 / (120 - 2.632)  # 1100 ms at 60 GB/s of each 20 s, from the first sample on
     assert rate["full"] == pytest.approx(busy)
     assert rate["mean"] == pytest.approx(60e9 * busy + 5e9 * (1 - busy))
+
+
+def test_a_memory_is_full_at_what_it_gives_at_its_level():
+    """Half of the capacity from 40 of 100 ns on: full for 10 ns before, and for two times 10 after."""
+    trace = Trace("test", (), (), (), end_ns=100)
+    for at_ns, rate in ((0, 8.0), (10, 4.0), (50, 3.0), (80, 4.0), (90, 0.0)):
+        trace.add_sample(Sample(CHIP, at_ns, "memory rate", "", rate))
+    assert memory_rates(trace, {CHIP: 8.0})[CHIP]["full"] == pytest.approx(0.1)
+    trace.add_sample(Sample(CHIP, 40, "memory capacity", "", 4.0))
+    assert memory_rates(trace, {CHIP: 8.0})[CHIP]["full"] == pytest.approx(0.1 + 0.1 + 0.1)
 
 
 def test_windows_are_minutes_with_their_turns_and_their_own_extremes():

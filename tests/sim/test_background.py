@@ -113,6 +113,33 @@ def test_a_stream_moves_its_bytes_and_occupies_no_unit(tmp_path: Path) -> None:
         assert not found["left"].missed + found["right"].missed
 
 
+def test_a_stream_that_lacks_memory_moves_its_bytes_later(tmp_path: Path) -> None:
+    """Two want 600 of 1000 GB/s, the second for half of every 10 ms: 500 each for 6 ms, then 600 for the first's rest.
+
+    So 5.4 of the first's 6 GB move in 10 ms: nine tenths of all periods in 600 ms, each of them late. The control:
+    beside a second of 300 GB/s none is.
+    """
+    first = "name: first, chip: paper-target, period_ms: 10, gigabytes_per_s: 600"
+    second = "name: second, chip: paper-target, period_ms: 10, duty: 0.5, gigabytes_per_s"
+    trace = tasks(tmp_path, first, f"{second}: 600")
+    scarce, other = trace.tasks["first"], trace.tasks["second"]
+    assert (scarce.released, scarce.finished, scarce.missed) == (55, 54, 55)  # one is over as the run ends
+    assert scarce.worst_ns == 600 * MS - 53 * 10 * MS
+    assert (other.released, other.finished, other.missed, other.worst_ns) == (61, 60, 0, 6 * MS)
+    control = tasks(tmp_path, first, f"{second}: 300").tasks["first"]
+    assert (control.released, control.finished, control.missed, control.worst_ns) == (61, 60, 0, 10 * MS)
+
+
+def test_a_stream_with_pauses_catches_up(tmp_path: Path) -> None:
+    """6 GB at 900 GB/s, for 20/3 ms, leave it 100: its 2.5 GB take 31/3 ms, the next begin then, the third on time."""
+    burst = "name: burst, chip: paper-target, period_ms: 6000, duty: 0.001, gigabytes_per_s: 1000, weight: 9"
+    stream = "name: stream, chip: paper-target, period_ms: 10, duty: 0.5, gigabytes_per_s: 500"
+    tally = tasks(tmp_path, burst, stream).tasks["stream"]
+    assert (tally.released, tally.finished, tally.missed) == (61, 60, 1)
+    assert tally.worst_ns == pytest.approx(31 / 3 * MS, abs=2)
+    assert tally.total_ns == pytest.approx((31 / 3 + 16 / 3 + 58 * 5) * MS, abs=4)
+
+
 def test_a_shape_is_priced_as_the_network_that_it_is() -> None:
     unit = shipped("orin_8295_greedy").target.chip.units["npu"]
     demand = Demand(shape=Shape(gmacs=2, parameters_m=5), megabytes=3)

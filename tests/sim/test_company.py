@@ -149,6 +149,38 @@ def test_one_of_higher_priority_has_the_unit_from_the_next_boundary_on() -> None
     assert (last.request, last.end_ns, last.start_ns - first.end_ns) == (0, 4 * ends[-1], 3 * ends[-1])
 
 
+@pytest.mark.parametrize("later_ns", [-1, 0])
+def test_a_second_claim_at_the_boundary_itself_does_not_put_it_off(later_ns: int) -> None:
+    """The first comes in the middle of the first graph; the second as that graph ends, or a nanosecond before."""
+    board = board_of(cut())
+    ends = graphs(board)
+    board.priorities[1] = board.priorities[2] = 0
+    board.env.process(decode(board, 2, after_ns=ends[0] + later_ns))  # scheduled before the graph's end
+    board.env.process(decode(board, 0))
+    board.env.process(decode(board, 1, after_ns=MS))
+    board.env.run()
+    assert [(span.request, span.end_ns) for span in board.trace.spans[:2]] == [(0, ends[0]), (1, 2 * ends[0])]
+
+
+@pytest.mark.parametrize("priority", [0, 1, 2])
+def test_a_network_beside_has_the_priority_of_its_request(priority: int) -> None:
+    """A stage of the usual priority waits as well, and came first."""
+    board = board_of(shipped("orin_8295_greedy", "sharing={}"))
+    (watcher,) = board.networks
+    place = watcher.place
+    board.priorities[2] = priority
+    for work in (
+        place.work("stage", MS, RequestTag(0, 0)),
+        place.work("stage", MS, RequestTag(1, 0)),
+        watcher.work(RequestTag(2, 0)),
+        place.work("stage", MS, RequestTag(3, 0)),
+    ):
+        board.env.process(work)
+    board.env.run()
+    order = [span.request for span in board.trace.spans if span.kind != "switch"]
+    assert order == {0: [0, 2, 1, 3], 1: [0, 1, 2, 3], 2: [0, 1, 3, 2]}[priority]
+
+
 def test_one_of_lower_priority_waits_for_step_after_step() -> None:
     """The next step of the first is asked for at the very instant at which its last one ends."""
     board = board_of(cut())

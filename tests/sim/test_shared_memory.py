@@ -43,7 +43,8 @@ class Ran(NamedTuple):
     ends: list[int]
     moved: list[float]
     intervals: list[tuple[int, list[float]]]
-    samples: list[tuple[int, float]]
+    samples: list[tuple[int, float]]  # of the rate, and below of what the memory gives
+    capacities: list[tuple[int, float]]
 
 
 def ran(jobs: Sequence[Asked], weights: dict[str, float] | None = None, levels: Sequence[tuple[int, int]] = ()) -> Ran:
@@ -82,7 +83,11 @@ def ran(jobs: Sequence[Asked], weights: dict[str, float] | None = None, levels: 
     env.run()
     chip.notify()
     assert not chip.running
-    return Ran(ends, moved, intervals, [(sample.at_ns, sample.value) for sample in trace.samples])
+    seen = [
+        [(sample.at_ns, sample.value) for sample in trace.samples if sample.quantity == quantity]
+        for quantity in ("memory rate", "memory capacity")
+    ]
+    return Ran(ends, moved, intervals, *seen)
 
 
 def one_percent_more(wants: Sequence[float], weights: Sequence[float], most: float) -> list[float]:
@@ -194,6 +199,7 @@ def test_a_level_changes_what_is_under_way() -> None:
     of all the memory: 1 ms done, then 3 ms of it at half the rate.
     """
     assert ran([Asked(0, 4 * MS, 0)], levels=[(MS, 1)]).ends == [10 * MS]
+    assert ran([Asked(0, 4 * MS, 0)], levels=[(MS, 1)]).capacities == [(MS, FULL / 2)]
     env = simpy.Environment()
     chip = SharedChip(env, CHIP, Trace("test", (), (), ()), {})
     chip.capacities = (FULL, FULL / 2)
