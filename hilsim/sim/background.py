@@ -110,6 +110,7 @@ class Work(Task):
         self.place = board.place(self.chip, task.unit)
         self.took_ns, self.nbytes = priced(task.work, self.chip.units[task.unit])
         self.graph = Graph(task.name, task.work.precision or "", 1)
+        self.graph_ns = None if task.graph_ms is None else ns(task.graph_ms / 1000)
 
     def run(self) -> Process:
         board, tally = self.board, self.tally
@@ -139,7 +140,14 @@ class Work(Task):
         """One execution, from its release to its end."""
         task, cause = self.task, RequestTag(NO_REQUEST, number)
         yield from self.place.work(
-            task.name, self.took_ns, cause, self.nbytes, task.priority, requester=task.name, graph=self.graph
+            task.name,
+            self.took_ns,
+            cause,
+            self.nbytes,
+            task.priority,
+            requester=task.name,
+            graph=self.graph,
+            graph_ns=self.graph_ns,
         )
         self.finish()
 
