@@ -128,6 +128,21 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["speech={recognition: {model: {shape: {gmacs: 1, parameters_m: 1}}}}"],
         ["speech.recognition.model: found a shape on no unit"],
     ),
+    "a cold start on a chip that does not say how long it takes": (
+        ["target.chip=sa8775p", "trip={minutes: 1, cold_start: true}"],
+        [
+            "trip.cold_start: found true, and sa8775p has no flash_rate and no units.npu.start_up",
+            "Add to the file of sa8775p: flash_rate: {value: ..., unit: GB/s",
+        ],
+    ),
+    "a recogniser read from a flash of unknown rate": (
+        [
+            "trip={minutes: 1, cold_start: true}",
+            "links=[{link: 1000base-t1, between: [sa8295p, agx-orin-64gb]}]",
+            "speech={recognition: {chip: agx-orin-64gb, unit: gpu, model: {shape: {gmacs: 1, parameters_m: 39}}}}",
+        ],
+        ["trip.cold_start: found true, and agx-orin-64gb has no flash_rate; expected"],
+    ),
     "two tasks of one name": ([f"background=[{CAMERA}, {CAMERA}]"], ["background: found camera twice"]),
     "a task named as a unit": (
         ["background=[{name: npu, unit: npu, period_ms: 33, work: {ms: 2}}]"],
