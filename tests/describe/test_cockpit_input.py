@@ -293,6 +293,27 @@ def test_names_are_looked_up_where_the_scenario_is_at_fault_elsewhere():
     assert "sede" in message
 
 
+@pytest.mark.parametrize("at_fault", ["climate={ambient_c: 40, start_c: 20}", "trip={minutes: -1}", "sharing={by: 1}"])
+def test_a_block_that_is_at_fault_hides_no_other(at_fault: str):
+    """Units, and what does not go together, are found as if the block were not there."""
+    message = faults(
+        at_fault,
+        "speech={recognition: {unit: tpu}, prompt: {system_tokens: 2000}, barge_in: {turns: [5000]}}",
+        f"background=[{CAMERA}, {CAMERA}]",
+    )
+    for part in (at_fault.partition("=")[0], "'tpu'", "2000 tokens", "5000", "camera twice"):
+        assert part in message
+
+
+def test_units_are_looked_up_where_passengers_are_at_fault():
+    message = faults(
+        "passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]", "speech={synthesis: {unit: tpu}}",
+        "background=[{name: display, unit: dsp, chip: drive-orin-x, period_ms: 16, work: {ms: 1}}]",
+    )  # fmt: skip
+    for part in ("per_hour", "speech.synthesis.unit: found 'tpu'", "background[0].unit: found 'dsp'"):
+        assert part in message
+
+
 def test_a_fault_ends_with_status_2_and_no_output(capsys: pytest.CaptureFixture[str]):
     arguments = [str(PROJECT / "scenarios" / f"{GREEDY}.yaml"), "--set", f"background=[{CAMERA}, {CAMERA}]"]
     assert simulate_main(arguments) == 2
