@@ -233,6 +233,14 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["passengers=[{name: child, arrivals: {kind: times, at_s: [600.0]}}]", "trip={minutes: 10}"],
         ["passengers[0].arrivals: found the first question at 600 s, in a trip of 600 s"],
     ),
+    "some questions after the trip": (
+        ["passengers=[{name: child, arrivals: {kind: times, at_s: [1, 600, 700]}}]", "trip={minutes: 10}"],
+        ["passengers[0].arrivals.at_s: found 600, 700 s, in a trip of 600 s"],
+    ),
+    "a trip of none": (["trip={minutes: 10}"], ["trip: found a trip without passengers", "passengers, or no trip"]),
+    "an empty list of passengers": (["passengers=[]"], ["passengers: found an empty list"]),
+    "an interruption of nothing": (["speech={barge_in: {}}"], ["speech.barge_in: found neither share nor turns"]),
+    "a batch on an NPU without a runtime": (["target.batch=3"], ["target.batch: found 3", "nothing says that an NPU"]),
     "interruptions of turns that do not exist": (
         ["speech={barge_in: {turns: [0, 4000]}}"],
         ["speech.barge_in.turns: found 4000; expected turns of the workload, 0 to "],
