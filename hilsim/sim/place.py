@@ -45,6 +45,7 @@ class Place(Occupant):
         super().__init__(env, track, turn, trace, between)
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
+        self.watched = trace.watched
 
     def work(
         self,
@@ -77,7 +78,7 @@ class Place(Occupant):
             yield from self.spend(kind, took_ns, cause, nbytes, requester)
         finally:
             now = self.turn.idle_since_ns = now_ns(self.env)
-            if begun and (now > start or not took_ns):  # the end of a run may cut it off as it begins
+            if self.watched and begun and (now > start or not took_ns):  # the end of a run may cut it off as it begins
                 self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked, now, 1, 1))
             self.turn.leave(priority)
 
@@ -85,12 +86,10 @@ class Place(Occupant):
         self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None
     ) -> Process:
         """Let a pass run, with its part of the memory."""
-        if self.shared is None:
-            yield self.env.timeout(took_ns)
-        else:
-            yield from self.shared.run(
-                Job(self.track, requester or self.unit, kind, cause, self.shared.timed(self.unit, took_ns), nbytes)
-            )
+        shared, unit = self.shared, self.unit
+        if shared is None:
+            return super().spend(kind, took_ns, cause)
+        return shared.run(Job(self.track, requester or unit, kind, cause, shared.timed(unit, took_ns), nbytes))
 
 
 class Outside:
