@@ -6,7 +6,7 @@ memory, or the least; an assumed yes or no is then the one or the other. `fit.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -24,7 +24,7 @@ from hilsim.cost.demand import parameter_bytes, precision_of
 from hilsim.cost.published import limit_text, published_for
 from hilsim.cost.step import graphs_run
 from hilsim.describe.chip import Ability, Chip
-from hilsim.describe.cockpit import Demand
+from hilsim.describe.cockpit import Demand, Speech, Stage
 from hilsim.describe.compiled import Compiled
 from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
@@ -232,36 +232,42 @@ def swap_items(setup: Setup, chip: str) -> list[Item]:
     return [Item(f"{speech.swap.stage}: parameters beyond those of the target, in whose place they are", beyond)]
 
 
-def demands_on(scenario: Scenario, chip: str) -> Iterator[tuple[str, str, Demand]]:
-    """Name, unit and demand of all that stages and background tasks run on units of a chip; not of a stage's `swap`.
+def stage_shapes(speech: Speech | None, chip: str) -> Iterator[tuple[str, str, Demand]]:
+    """Name, unit and demand of the networks that stages of a spoken turn run on units of a chip.
 
-    The network that is swapped is in the target's place.
+    One that is swapped with the target lies in its place, and is not among them.
     """
-    speech = scenario.speech
-    if speech is not None:
-        recognition = speech.recognition
-        stages = (
-            ("wake_word", recognition, speech.wake_word),
-            ("end_of_speech", speech.end_of_speech, speech.end_of_speech.model),
-            ("recognition", recognition, recognition.model),
-        )
-        swapped = None if speech.swap is None else speech.swap.stage
-        for name, stage, demand in stages:
-            if stage.chip == chip and stage.unit is not None and demand is not None and name != swapped:
-                yield name, stage.unit, demand
-    for task in scenario.background:
-        if task.chip == chip and task.unit is not None and task.work is not None:
-            yield task.name, task.unit, task.work
+    if speech is None:
+        return
+    recognition, end = speech.recognition, speech.end_of_speech
+    swapped = None if speech.swap is None else speech.swap.stage
+    stages: tuple[tuple[str, Stage, Demand | None], ...] = (
+        ("wake_word", recognition, speech.wake_word),
+        ("end_of_speech", end, end.model),
+        ("recognition", recognition, recognition.model),
+    )
+    for name, stage, demand in stages:
+        here = stage.chip == chip and name != swapped
+        if here and stage.unit is not None and demand is not None and demand.shape is not None:
+            yield name, stage.unit, demand
+
+
+def shape_items(shapes: Iterable[tuple[str, str, Demand]], chip: Chip, of: FigureReading = AS_GIVEN) -> Iterator[Item]:
+    """Parameters of networks by name, unit of a chip, and demand."""
+    for name, unit, demand in shapes:
+        if demand.shape is not None:
+            bits = of.need(precision_of(demand, chip.units[unit]).weight_bits)
+            yield Item(f"{name}: parameters, {bits:g}-bit", parameter_bytes(demand.shape, bits))
 
 
 def other_items(scenario: Scenario, chip: Chip, of: FigureReading = AS_GIVEN) -> list[Item]:
-    """Parameters of the shapes that stages and background tasks run on a chip's units."""
-    items = []
-    for name, unit, demand in demands_on(scenario, chip.name):
-        if demand.shape is not None:
-            bits = of.need(precision_of(demand, chip.units[unit]).weight_bits)
-            items.append(Item(f"{name}: parameters, {bits:g}-bit", parameter_bytes(demand.shape, bits)))
-    return items
+    """Parameters of the networks of stages and background tasks on a chip's units."""
+    tasks = (
+        (task.name, task.unit, task.work)
+        for task in scenario.background
+        if task.chip == chip.name and task.unit is not None and task.work is not None
+    )
+    return list(shape_items([*stage_shapes(scenario.speech, chip.name), *tasks], chip, of))
 
 
 def prefix_items(setup: Setup, placed: Placed, of: FigureReading = AS_GIVEN) -> list[Item]:

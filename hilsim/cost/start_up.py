@@ -3,8 +3,9 @@
     cold start = bytes of the models / flash rate + start-up of the runtime + what the first pass takes beyond the next
     warm start = the same without reading: the files are still in the system's memory
 
-Models of one chip are loaded one after another (as in `memory.py`), those of two chips at once. A figure that a chip's
-description lacks counts as no time, and is named.
+Models of one chip are loaded one after another (as in `memory.py`), those of two chips at once; networks of a spoken
+turn's stages are as good as read, while background tasks run already. A figure that a chip's description lacks counts
+as no time, and is named.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hilsim.cost.memory import embedding_bytes, graph_copies, weight_bytes
+from hilsim.cost.memory import embedding_bytes, graph_copies, shape_items, stage_shapes, weight_bytes
+from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import Swap
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Placed, Setup
@@ -63,13 +65,23 @@ class StartUp:
 
 def start_ups(setup: Setup) -> list[StartUp]:
     """The start of every chip in use that describes one."""
-    by_chip = [[placed for placed in setup.roles.values() if placed.chip.name == name] for name in setup.chips]
-    return [found for models in by_chip if models and (found := start_up(models)) is not None]
+    found = []
+    for name, chip in setup.chips.items():
+        models = [placed for placed in setup.roles.values() if placed.chip.name == name]
+        # A role's chip may be in another mode than the one it shares a name with.
+        chip = models[0].chip if models else chip
+        beside = sum(item.bytes for item in shape_items(stage_shapes(setup.scenario.speech, name), chip))
+        if (models or beside) and (start := start_up(chip, models, beside)) is not None:
+            found.append(start)
+    return found
 
 
-def start_up(models: Sequence[Placed]) -> StartUp | None:
-    """The start of one chip with these models; None where its description has no figure of it."""
-    chip, warm = models[0].chip, Seconds()
+def start_up(chip: Chip, models: Sequence[Placed], beside: int = 0) -> StartUp | None:
+    """The start of one chip with these models, and so many bytes of other networks.
+
+    None where its description has no figure of it.
+    """
+    warm = Seconds()
     figures: dict[str, Figure | None] = {"flash_rate": chip.flash_rate}
     for placed in models:
         own = {f"{placed.unit_name}.{name}": getattr(placed.unit, name) for name in START[1:]}
@@ -77,7 +89,7 @@ def start_up(models: Sequence[Placed]) -> StartUp | None:
         warm = sum(map(Seconds.of, own.values()), warm)
     if not any(figures.values()):
         return None
-    nbytes, rate = sum(map(flash_bytes, models)), chip.flash_rate
+    nbytes, rate = beside + sum(map(flash_bytes, models)), chip.flash_rate
     reading = Seconds() if rate is None else Seconds(nbytes / rate.si, nbytes / rate.ends[1], nbytes / rate.ends[0])
     missing = tuple(name for name, figure in figures.items() if figure is None)
     return StartUp(chip.name, nbytes, warm + reading, warm, missing)

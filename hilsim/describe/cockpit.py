@@ -16,6 +16,7 @@ from hilsim.errors import Misfit
 Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=100)]
+Graph = Annotated[float, Field(gt=0, le=1e7)]  # milliseconds
 Priority = Annotated[int, Field(ge=0, le=100)]  # 0 goes first
 STAGES = ("end_of_speech", "recognition", "prompt", "first_clause", "synthesis")
 PLACED_STAGES = ("end_of_speech", "recognition", "synthesis")  # those with a chip and unit of their own, in order
@@ -52,13 +53,15 @@ class Demand(Record):
 class Stage(Record):
     """Where a stage of the spoken turn runs: on a `unit` of a `chip` (the target's by default), or on none of ours.
 
-    `megabytes_per_s` move through the chip's memory while it runs.
+    `megabytes_per_s` move through the chip's memory while it runs. Between its graphs, of `graph_ms` at most, it gives
+    the unit up as the steps of a language model do. Without `graph_ms` each execution is one graph.
     """
 
     chip: Spelling | None = None
     unit: str | None = None
     priority: Priority = 1
     megabytes_per_s: float = Field(default=0.0, ge=0, le=1e7)
+    graph_ms: Graph | None = None
     source: str = "assumed"  # where its times come from
 
 
@@ -78,6 +81,7 @@ class Recognition(Stage):
     streaming: bool = True
     real_time_factor: float = Field(default=0.2, ge=0, le=100)
     fixed_ms: Milliseconds = 0.0
+    graph_ms: Graph | None = 50.0  # assumed: an encoder in some layers, a decoder of many small graphs
     chunk_ms: float = Field(default=500.0, gt=0, le=60_000)
     model: Demand | None = None
 
@@ -118,6 +122,7 @@ class Synthesis(Stage):
 
     fixed_ms: Milliseconds = 100.0
     real_time_factor: float = Field(default=0.2, ge=0, le=100)
+    graph_ms: Graph | None = 50.0  # assumed: several networks, the vocoder piece by piece
     first_share: float = Field(default=0.3, ge=0, le=1)
 
 
@@ -247,6 +252,7 @@ class BackgroundTask(Record):
     the release, the period where it is not given. Work that is released while the last is unfinished is skipped and
     counts as missed, a stream begins its next period late. `weight` is its part of a memory that does not suffice for
     all. One that comes `after` another is released as each execution of that one ends: its period is the other's.
+    Work gives the unit up between its graphs, of `graph_ms` at most, and is one graph without it.
     """
 
     name: Name
@@ -259,6 +265,7 @@ class BackgroundTask(Record):
     priority: Priority = 0
     weight: float = Field(default=1.0, gt=0, le=1e6)
     work: Demand | None = None
+    graph_ms: Graph | None = None
     gigabytes_per_s: float | None = Field(default=None, gt=0, le=1e5)
     duty: float = Field(default=1.0, gt=0, le=1)
     source: str = "assumed"
@@ -271,6 +278,8 @@ class BackgroundTask(Record):
             raise Misfit(
                 "work without a unit, or a stream with one", "a unit for work; a stream goes through the memory alone"
             )
+        if self.graph_ms is not None and self.work is None:
+            raise Misfit(f"graph_ms {self.graph_ms:g} of a stream", "graph_ms of work on a unit")
         if self.jitter_ms >= self.period_ms:
             raise Misfit(f"jitter_ms {self.jitter_ms:g} of a period of {self.period_ms:g} ms", "less than the period")
         if self.after is not None and self.jitter_ms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Speech, Swap
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Demand, Speech, Stage, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
@@ -40,6 +40,10 @@ def cockpit_faults(
     yield from link_faults(links, chips, len(first), file)
     workload = scenario.workload
     turns = workload.requests if isinstance(workload, Lengths) else sum(len(one.turns) for one in conversations)
+    if scenario.trip is not None and scenario.trip.cold_start:
+        yield from start_faults(
+            scenario.speech, [placed for placed in (target, draft) if placed is not None], chips, file
+        )
     if scenario.speech is None:
         if scenario.links:
             yield Fault(file, "links", f"{len(scenario.links)}, without speech", "speech, whose stages cross them")
@@ -181,6 +185,34 @@ def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterat
     if swap.flash_mb_per_s is None and target.chip.flash_rate is None:
         found = f"no flash_mb_per_s, and {target.chip.name} has no flash_rate"
         yield Fault(file, "speech.swap", found, "a rate at which models are loaded", "Add flash_mb_per_s.")
+
+
+def start_faults(
+    speech: Speech | None, models: Sequence[Placed], chips: Mapping[str, Chip], file: str
+) -> Iterator[Fault]:
+    """A cold start on chips that do not say how long it takes; a first pass that is not described is as any other."""
+    lacking: dict[str, dict[str, str]] = {}
+    stages: list[tuple[Stage, Demand | None]] = []
+    if speech is not None:
+        recognition, end = speech.recognition, speech.end_of_speech
+        stages = [(recognition, speech.wake_word), (recognition, recognition.model), (end, end.model)]
+    for stage, demand in stages:
+        read = stage.unit is not None and demand is not None and demand.shape is not None
+        if read and stage.chip is not None and chips[stage.chip].flash_rate is None:
+            lacking[stage.chip] = {"flash_rate": "GB/s"}
+    for placed in models:
+        figures = {
+            "flash_rate": ("GB/s", placed.chip.flash_rate),
+            f"units.{placed.unit_name}.start_up": ("s", placed.unit.start_up),
+        }
+        missing = {name: unit for name, (unit, figure) in figures.items() if figure is None}
+        lacking.setdefault(placed.chip.name, {}).update(missing)
+    for chip, units in lacking.items():
+        if units:
+            named = [f"{name}: {{value: ..., unit: {unit}, kind: ..., source: ...}}" for name, unit in units.items()]
+            found = f"true, and {chip} has no {' and no '.join(units)}"
+            remedy = f"Add to the file of {chip}: {', '.join(named)}; or remove cold_start."
+            yield Fault(file, "trip.cold_start", found, "chips that say how long their start takes", remedy)
 
 
 def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:

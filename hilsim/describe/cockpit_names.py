@@ -14,7 +14,7 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, Demand, Passenger, Speech, Stage
 from hilsim.describe.levels import levels_in
 from hilsim.describe.link import Link
-from hilsim.describe.meant import chip_of
+from hilsim.describe.meant import chip_of, unit_fault
 from hilsim.describe.names import key_hint, one_of
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, PlacedLink
@@ -75,8 +75,7 @@ class LookUp:
         name = one_of(value, chip.units)
         if name in chip.units:
             return name
-        expected = f"a unit of {chip.name}: {', '.join(chip.units)}"
-        self.fault(f"{place}.unit", repr(value), expected, key_hint(value, chip.units))
+        self.faults.append(unit_fault(chip, value, place, self.file))
         return None
 
     def demand(self, demand: Demand, chip: Chip, unit: str | None, place: str) -> Demand:

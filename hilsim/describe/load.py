@@ -36,18 +36,25 @@ from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
 
 T = TypeVar("T")
+# Blocks that no other block of a scenario rests on.
+LEFT_OUT = ("climate", "trip", "sharing", "speech.playback", "speech.tools", "speech.budget")
 
 
 def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
     """Load a scenario and all it names. Raises `InputError` with every fault of every file."""
-    name = str(file)
-    document = parse(read_text(file), name)
+    document = parse(read_text(file), str(file))
     for override in overrides:
         document = with_override(document, override)
+    return setup_of(document, file, overrides)
+
+
+def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
+    """The setup of a scenario that was read."""
+    name = str(file)
     try:
         scenario = validated(Scenario, document, name)
     except ScenarioError as error:
-        raise ScenarioError([*error.faults, *unknown_names(document, file)]) from None
+        raise ScenarioError([*error.faults, *faults_beside(document, file, error.faults)]) from None
     faults: list[Fault] = []
 
     def look_up(kind: str, load: Callable[[], T], place: str) -> T | None:
@@ -177,6 +184,37 @@ def load_setup(file: Path, overrides: Sequence[str] = ()) -> Setup:
         overrides=tuple(overrides),
     )
     return replace(setup, digest=digest(setup))
+
+
+def faults_beside(document: Document, file: Path, faults: Sequence[Fault]) -> list[Fault]:
+    """Faults of names, and of what does not go together, in a scenario whose form is at fault elsewhere.
+
+    Where no other part of the scenario rests on what is at fault, the rest is loaded without it.
+    """
+    rest = without(document, [fault.place for fault in faults])
+    if rest is None:
+        return unknown_names(document, file)
+    try:
+        setup_of(rest, file, ())
+    except InputError as error:
+        return list(error.faults)
+    return []
+
+
+def without(document: Document, places: Sequence[str]) -> Document | None:
+    """A scenario without the parts at these places; None where one of them is a part that others rest on."""
+    rest = copy.deepcopy(document.data)
+    for place in places:
+        path = place.partition(" (line ")[0]
+        part = next((part for part in LEFT_OUT if path == part or path.startswith(f"{part}.")), None)
+        if part is None:
+            return None
+        *blocks, key = part.split(".")
+        node = rest
+        for block in blocks:
+            node = node[block]
+        node.pop(key, None)
+    return Document(rest, document.lines)
 
 
 def with_override(document: Document, override: str) -> Document:

@@ -11,7 +11,7 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import PLACED_STAGES
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.names import KnownName, one_of, resolve
+from hilsim.describe.names import KnownName, key_hint, one_of, resolve
 from hilsim.describe.policy import Own
 from hilsim.describe.scenario import Lengths, Placement, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork
@@ -114,6 +114,37 @@ def spellings(data: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
                 yield kind, f"{key}[{index}].{kind}", one.get(kind)
 
 
+def unit_spellings(data: dict[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Place, chip and unit of every stage and background task of a scenario as it is written; the chip may be None."""
+    speech, listed = data.get("speech"), data.get("background")
+    blocks = [(f"speech.{name}", speech.get(name)) for name in PLACED_STAGES] if isinstance(speech, dict) else []
+    blocks += [(f"background[{index}]", one) for index, one in enumerate(listed if isinstance(listed, list) else ())]
+    for place, block in blocks:
+        if isinstance(block, dict):
+            yield place, block.get("chip"), block.get("unit")
+
+
+def unit_fault(chip: Chip, value: str, place: str, file: Path) -> Fault:
+    """A name that no unit of a chip has."""
+    expected = f"a unit of {chip.name}: {', '.join(chip.units)}"
+    return Fault(str(file), f"{place}.unit", repr(value), expected, key_hint(value, chip.units))
+
+
+def unknown_units(data: dict[str, Any], file: Path) -> Iterator[Fault]:
+    """Units of stages and background tasks that their chip, or the target's, does not have."""
+    target = data.get("target")
+    home = target.get("chip") if isinstance(target, dict) else None
+    for place, named, unit in unit_spellings(data):
+        name = home if named is None else named
+        if isinstance(name, str) and isinstance(unit, str):
+            try:
+                chip = load_chip(name, file)
+            except InputError:
+                continue  # found as a chip
+            if one_of(unit, chip.units) not in chip.units:
+                yield unit_fault(chip, unit, place, file)
+
+
 def unknown_names(document: Document, file: Path) -> list[Fault]:
     """Names in a scenario that is at fault elsewhere: looked up too, so that one reading reports every fault."""
     faults: list[Fault] = []
@@ -139,4 +170,4 @@ def unknown_names(document: Document, file: Path) -> list[Fault]:
                 load[kind](value)
             except InputError as error:
                 faults += [fault.at(place) if fault.place == kind else fault for fault in error.faults]
-    return faults
+    return [*faults, *unknown_units(data, file)]

@@ -141,7 +141,7 @@ def step_lines(chip: Chip, name: str, unit: Unit, model: Model, context: int) ->
         if model.vision is not None and context >= IMAGE:
             yield image_line(model, unit, precision, timer)
         placement = Placement(model=model.name, chip=chip.name, unit=name, precision=precision)
-        if started := start_up([Placed("target", placement, model, chip, unit, None)]):
+        if started := start_up(chip, [Placed("target", placement, model, chip, unit, None)]):
             yield f"  {started}"
         if (between := between_of(unit)).costs:
             switch, wake = ms(between.switch_ns), ms(between.wake_ns)

@@ -10,6 +10,7 @@ from rich.text import Text
 from hilsim.measure.turns import MEASURES
 from hilsim.show.kinds import BAD, GOOD, TARGET
 from hilsim.show.numbers import byte_count, clean, counted, duration, milliseconds, percent, shortened, three_digits
+from hilsim.show.sentences import unheard, unheard_text
 from hilsim.show.terminal.page import Page
 from hilsim.show.terminal.paint import FRAME, bar
 
@@ -18,12 +19,16 @@ NAME, FIGURE = 14, 9
 SHARES = ("p50", "p90", "p99")
 BREACHES_SHOWN, BACKGROUND_SHOWN = 5, 12
 J_PER_WH = 3600
+TWO_ENERGIES = (
+    "That is all that a chip draws over the whole run, pauses and memory traffic included. energy_j, below, counts "
+    "units and link only while answers are under way."
+)
 
 
 def render_cockpit(page: Page, document: Block) -> None:
     """The sections that the document has blocks for."""
     if (found := document.get("turns")) is not None:
-        turns(page, found)
+        turns(page, found, document["windows"])
     if (found := document.get("passengers")) is not None:
         passengers(page, found, document["turns"].get("fairness"))
     if (found := document.get("background")) is not None:
@@ -65,7 +70,7 @@ def row(page: Page, name: str, cells: Sequence[str], style: str = "") -> None:
     )
 
 
-def turns(page: Page, block: Block) -> None:
+def turns(page: Page, block: Block, windows: Sequence[Block]) -> None:
     """Stages of the spoken turns against the budget, and the turns that are furthest over it."""
     outcomes = ", ".join(f"{number} {name}" for name, number in block["outcomes"].items() if number)
     page.title("spoken turns in ms", f"{counted(block['count'], 'turn')}: {outcomes}")
@@ -85,6 +90,8 @@ def turns(page: Page, block: Block) -> None:
     if gaps["count"]:
         where = f"in {counted(gaps['turns'], 'turn')}, {duration(gaps['total_ms'])} in all"
         page.paragraph(f"Playback ran dry {counted(gaps['count'], 'time')}, {where}.", 2)
+    if text := first_and_last(windows, "first_audio_ms"):
+        page.paragraph(f"First audio, p99 of a minute: {text}.", 2)
     if limits:
         page.paragraph(budget_text(block), 2)
     by_turn: dict[int, list[Block]] = {}
@@ -104,7 +111,8 @@ def budget_text(block: Block) -> Text:
     parts = []
     for limit in broken:
         value = "without end" if limit["value_ms"] is None else duration(limit["value_ms"])
-        parts.append(f"{limit['measure']} p{limit['percentile']} {value} of {duration(limit['limit_ms'])}")
+        never = f" ({unheard_text(block)} as never)" if limit["measure"] == "first_audio" and unheard(block) else ""
+        parts.append(f"{limit['measure']} p{limit['percentile']} {value}{never} of {duration(limit['limit_ms'])}")
     return Text(f"The budget is broken: {'; '.join(parts)}.", f"bold {BAD}")
 
 
@@ -176,18 +184,26 @@ def heat(page: Page, block: Block, windows: Sequence[Block]) -> None:
         if hottest >= energy["critical_c"]:
             text = f"{chip} reaches {hottest:.0f} °C; a real one shuts down at {energy['critical_c']:.0f}."
             page.paragraph(Text(text, f"bold {BAD}"), 2)
-    with_rounds = [window for window in windows if window["round_gap_ms"] is not None]
-    if len(with_rounds) > 1:
-        first, last = with_rounds[0], with_rounds[-1]
-        parts = [
-            f"{duration(window['round_gap_ms']['p99'])} from {minutes(window['from_s'])} on" for window in (first, last)
-        ]
-        page.paragraph(f"Between two deliveries, p99 of a minute: {', '.join(parts)}.", 2)
+    if text := first_and_last(windows, "round_gap_ms"):
+        page.paragraph(f"Between two deliveries, p99 of a minute: {text}.", 2)
     for chip, energy in energies.items():
         per = f"{three_digits(energy['per_hour_j'] / J_PER_WH)} Wh an hour"
         if energy["per_answer_j"] is not None:
             per = f"{three_digits(energy['per_answer_j'])} J an answer, {per}"
         page.paragraph(f"{chip}: {per}, idle time included; {energy_text(energy)}", 2)
+    if energies:
+        page.paragraph(TWO_ENERGIES, 2)
+
+
+def first_and_last(windows: Sequence[Block], measure: str) -> str:
+    """The p99 of a measure in the first minute that has it and in the last; "" where fewer than two have it."""
+    having = [window for window in windows if window[measure] is not None]
+    if len(having) < 2:
+        return ""
+    first, last = (
+        f"{duration(window[measure]['p99'])} from {minutes(window['from_s'])} on" for window in (having[0], having[-1])
+    )
+    return f"{first}, {last}"
 
 
 def clock_text(units: Block, energy: Block | None) -> str:

@@ -37,6 +37,7 @@ from hilsim.show.sentences import (
     hidden_sentence,
     limit_sentence,
     lossless_sentence,
+    missing,
     outside_sentence,
     remedy_sentence,
     rows_sentences,
@@ -115,7 +116,7 @@ def render(document: Block, console: Console) -> None:
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
     against = limit_sentence(document.get("caveats", ()))
-    in_time = document.get("turns", {}).get("within_budget", True)
+    in_time = document.get("turns", {}).get("within_budget", True) and not missing(document.get("background", {}))
     good = (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
     return Text(headline(document), f"bold {GOOD if good else BAD}")
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hilsim.measure.turns import UNHEARD
 from hilsim.show.numbers import CAUSES, byte_count, clean, counted, duration, mebibytes, percent, three_digits
 
 EVEN = 0.02
+TASKS_NAMED = 3
 
 
 def headline(document: dict[str, Any]) -> str:
     """The answer in a sentence or two: the speed-up, what it means for the passenger, and a limit that is exceeded."""
     spoken, beyond = turns_sentence(document.get("turns")), limit_sentence(document.get("caveats", ()))
-    return f"{answer(document)}{spoken}{beyond}"
+    return f"{answer(document)}{spoken}{deadlines_sentence(document.get('background', {}))}{beyond}"
 
 
 def turns_sentence(turns: dict[str, Any] | None) -> str:
@@ -21,11 +23,38 @@ def turns_sentence(turns: dict[str, Any] | None) -> str:
     if turns is None or turns["first_audio_ms"] is None:
         return ""
     waits = [duration(turns["first_audio_ms"][share]) for share in ("p50", "p90")]
-    sentence = f" First audio {waits[0]} after the end of speech (p90 {waits[1]})"
+    without = f", without {unheard_text(turns)}" if unheard(turns) else ""
+    sentence = f" First audio {waits[0]} after the end of speech (p90 {waits[1]}{without})"
     if not turns["budget"]:
         return f"{sentence}."
     broken = [limit["measure"] for limit in turns["budget"] if limit["broken"]]
     return f"{sentence}; the budget {'is broken: ' + ', '.join(broken) if broken else 'holds'}."
+
+
+def unheard(turns: dict[str, Any]) -> int:
+    """How many turns never had a first audio: a statistic of those that had leaves them out, the budget does not."""
+    return sum(turns["outcomes"][outcome] for outcome in UNHEARD)
+
+
+def unheard_text(turns: dict[str, Any]) -> str:
+    """These turns, by what became of them: "3 turns refused, 1 given up"."""
+    parts = [(turns["outcomes"][outcome], outcome) for outcome in UNHEARD if turns["outcomes"][outcome]]
+    (first, outcome), *others = parts
+    return ", ".join([f"{counted(first, 'turn')} {outcome}", *(f"{number} {name}" for number, name in others)])
+
+
+def missing(background: dict[str, Any]) -> dict[str, Any]:
+    """The background tasks that miss deadlines, those that miss the largest share first."""
+    late = [(name, task) for name, task in background.items() if task["missed"]]
+    return dict(sorted(late, key=lambda item: -item[1]["missed"] / item[1]["released"]))
+
+
+def deadlines_sentence(background: dict[str, Any]) -> str:
+    """Which background tasks miss deadlines, and how many; "" where none does."""
+    late = missing(background)
+    named = [f"{clean(name)} {late[name]['missed']} of {late[name]['released']}" for name in list(late)[:TASKS_NAMED]]
+    more = [f"{counted(len(late) - TASKS_NAMED, 'further task')}"] if len(late) > TASKS_NAMED else []
+    return f" Deadlines missed: {', '.join([*named, *more])}." if late else ""
 
 
 def limit_sentence(caveats: Sequence[dict[str, Any]]) -> str:

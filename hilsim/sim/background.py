@@ -115,6 +115,7 @@ class Work(Task):
         self.place = board.place(self.chip, task.unit)
         self.took_ns, self.nbytes = priced(task.work, self.chip.units[task.unit])
         self.graph = Graph(task.name, task.work.precision or "", 1)
+        self.graph_ns = None if task.graph_ms is None else ns(task.graph_ms / 1000)
 
     def run(self) -> Process:
         env, tally = self.board.env, self.tally
@@ -150,8 +151,9 @@ class Work(Task):
         """The work of one execution."""
         name, cause = self.name, RequestTag(NO_REQUEST, number)
         return self.place.work(
-            name, self.took_ns, cause, self.nbytes, self.task.priority, requester=name, graph=self.graph
-        )
+            name, self.took_ns, cause, self.nbytes, self.task.priority,
+            requester=name, graph=self.graph, graph_ns=self.graph_ns,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Count as well what an execution under way kept from being released."""

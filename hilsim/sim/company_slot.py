@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import partial
 
 import simpy
@@ -10,14 +9,14 @@ import simpy
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, boundaries_of, bytes_of
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, UnitLock, now_ns
-from hilsim.sim.lock import USUAL_PRIORITY, Claim
-from hilsim.sim.place import Company
+from hilsim.sim.lock import USUAL_PRIORITY
+from hilsim.sim.place import Company, Yielding
 from hilsim.sim.shared_chip import Job, SharedChip
 from hilsim.sim.trace import Fellow, Span, Trace
 from hilsim.units import NS_PER_S
 
 
-class CompanySlot(DeviceSlot):
+class CompanySlot(Yielding, DeviceSlot):
     """A device slot on a shared chip.
 
     Between the graphs of a step it gives the unit up where a request of higher priority waits, or another request of
@@ -25,6 +24,7 @@ class CompanySlot(DeviceSlot):
     costs nothing: where it does, a runtime runs the whole step. `levels` are the timers by level of the chip.
     """
 
+    shared: SharedChip
     most = 1  # sessions whose steps it computes as one
 
     def __init__(
@@ -43,7 +43,6 @@ class CompanySlot(DeviceSlot):
         self.unit = track.rpartition(".")[2]
         self.levels: tuple[StepTimer, ...] = (timer,)
         self.watched = trace.watched
-        self.job: Job | None = None  # what it runs, until it has to give way
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         known = self.timed.get((phase, rows, cached, tree, logits))
@@ -126,27 +125,5 @@ class CompanySlot(DeviceSlot):
                 )
             turn.leave(job.priority)
 
-    def cancelled(self, job: Job) -> bool:
-        """Whether nothing more is to be done of a job."""
-        return job.owner in self.company.cancelled
-
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
         return self.shared.run(Job(self.track, self.unit, kind, cause, self.shared.timed(self.unit, took_ns)))
-
-    def gives_way(self, job: Job) -> bool:
-        """Whether one waits already that goes before a job which begins."""
-        return any(self.goes_before(claim, job) for claim in self.turn.waiting)
-
-    def goes_before(self, claim: Claim, job: Job) -> bool:
-        """Whether a waiting claim gets the unit at the next boundary of a job."""
-        if claim.priority == job.priority:
-            return claim.owner != job.owner and not self.between.switch_ns
-        return claim.priority < job.priority
-
-    def asked(self, claim: Claim) -> None:
-        if self.job is not None and self.goes_before(claim, self.job):
-            self.shared.give_way(self.job)
-
-    def withdraw(self, owner: Hashable) -> None:
-        if self.job is not None and self.cancelled(self.job):
-            self.shared.give_way(self.job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hilsim.cost.memory import stage_shapes
 from hilsim.cost.start_up import start_ups
 from hilsim.sim.board import Board
 from hilsim.sim.device_slot import RequestTag
@@ -11,14 +12,16 @@ LOAD = "load"  # a span's kind
 
 
 def load_models(board: Board) -> None:
-    """Begin to load all models; those of one chip are ready together. A chip that describes no start is ready at once.
+    """Begin to load all models and networks of stages; those of one chip are ready together.
 
     What is read from flash goes through the chip's memory meanwhile.
     """
     setup = board.setup
     for start in start_ups(setup):
         chip = setup.chips[start.chip]
-        units = dict.fromkeys(placed.unit_name for placed in setup.roles.values() if placed.chip.name == start.chip)
+        models = [placed.unit_name for placed in setup.roles.values() if placed.chip.name == start.chip]
+        networks = [unit for _, unit, _ in stage_shapes(setup.scenario.speech, start.chip)]
+        units = dict.fromkeys([*models, *networks])
         for number, unit in enumerate(units):
             nbytes = 0 if number else start.nbytes
             place = board.place(chip, unit)

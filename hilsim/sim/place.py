@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import simpy
@@ -10,7 +11,7 @@ from hilsim.cost.between import Between, Graph
 from hilsim.cost.timer import network_bytes, network_ns
 from hilsim.describe.setup import PlacedNetwork
 from hilsim.sim.device_slot import Occupant, Process, RequestTag, UnitLock, now_ns
-from hilsim.sim.lock import USUAL_PRIORITY
+from hilsim.sim.lock import USUAL_PRIORITY, Claim
 from hilsim.sim.shared_chip import Job, SharedChip
 from hilsim.sim.trace import Span, Trace
 
@@ -26,10 +27,47 @@ class Company:
 ALONE = Company()
 
 
-class Place(Occupant):
+class Yielding:
+    """What gives a unit up between the graphs of its `job`, to those that go before it, or for good."""
+
+    turn: UnitLock
+    between: Between
+    company: Company
+    shared: SharedChip | None
+    job: Job | None = None  # what it runs, until it has to give way
+
+    def cancelled(self, job: Job) -> bool:
+        """Whether nothing more is to be done of a job."""
+        return job.owner in self.company.cancelled
+
+    def gives_way(self, job: Job) -> bool:
+        """Whether one waits already that goes before a job which begins."""
+        return any(self.goes_before(claim, job) for claim in self.turn.waiting)
+
+    def goes_before(self, claim: Claim, job: Job) -> bool:
+        """Whether a waiting claim gets the unit at the next boundary of a job."""
+        if claim.priority == job.priority:
+            return claim.owner != job.owner and not self.between.switch_ns
+        return claim.priority < job.priority
+
+    def asked(self, claim: Claim) -> None:
+        if self.job is not None and self.goes_before(claim, self.job):
+            self.give_way(self.job)
+
+    def withdraw(self, owner: Hashable) -> None:
+        if self.job is not None and self.cancelled(self.job):
+            self.give_way(self.job)
+
+    def give_way(self, job: Job) -> None:
+        """End a job that runs at its next boundary."""
+        assert self.shared is not None, "a job runs on a shared chip"
+        self.shared.give_way(job)
+
+
+class Place(Yielding, Occupant):
     """A unit with its one lock, and the chip whose memory it shares: None where nothing else runs meanwhile.
 
-    A pass is one graph, so it holds the unit to its end.
+    A pass holds the unit to its end, unless it has graphs of `graph_ns` at most.
     """
 
     def __init__(
@@ -57,6 +95,7 @@ class Place(Occupant):
         *,
         requester: str | None = None,
         graph: Graph | None = None,
+        graph_ns: int | None = None,
     ) -> Process:
         """Wait for the unit and hold it for one pass; `nbytes` move through the chip's memory meanwhile.
 
@@ -65,31 +104,61 @@ class Place(Occupant):
         """
         if cause.request in self.company.cancelled:
             return
-        asked = start = now_ns(self.env)
-        if not self.turn.take():
-            if not (yield from self.turn.wait(priority, cause.request)):
+        job = None if self.shared is None else self.job_of(kind, took_ns, cause, nbytes, requester)
+        if job is not None and graph_ns is not None and graph_ns < took_ns:
+            job.priority, job.owner = priority, cause.request
+            job.ends = (*(end / took_ns for end in range(graph_ns, took_ns, graph_ns)), 1.0)
+        whole = False
+        while not whole:
+            asked = start = now_ns(self.env)
+            if not self.turn.take():
+                if not (yield from self.turn.wait(priority, cause.request)):
+                    return
+                start = now_ns(self.env)
+            begun = not self.prepares
+            try:
+                if not begun:
+                    asked = yield from self.prepare((graph or Graph(kind, "", 1),), cause, asked)
+                    start, begun = now_ns(self.env), True
+                whole = (yield from self.go_on(job, took_ns)) >= 1
+            finally:
+                self.job = self.turn.divisible = None
+                now = self.turn.idle_since_ns = now_ns(self.env)
+                if (
+                    self.watched and begun and (now > start or not took_ns)
+                ):  # the end of a run may cut it off as it begins
+                    seen = (1, 1) if whole else (0, 0)
+                    self.trace.add_span(
+                        Span(self.track, kind, start, now, cause.request, cause.round, asked, now, *seen)
+                    )
+                self.turn.leave(priority)
+            if job is not None and self.cancelled(job):
                 return
-            start = now_ns(self.env)
-        begun = not self.prepares
-        try:
-            if not begun:
-                asked = yield from self.prepare((graph or Graph(kind, "", 1),), cause, asked)
-                start, begun = now_ns(self.env), True
-            yield from self.spend(kind, took_ns, cause, nbytes, requester)
-        finally:
-            now = self.turn.idle_since_ns = now_ns(self.env)
-            if self.watched and begun and (now > start or not took_ns):  # the end of a run may cut it off as it begins
-                self.trace.add_span(Span(self.track, kind, start, now, cause.request, cause.round, asked, now, 1, 1))
-            self.turn.leave(priority)
 
-    def spend(
-        self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None
-    ) -> Process:
-        """Let a pass run, with its part of the memory."""
-        shared, unit = self.shared, self.unit
-        if shared is None:
-            return super().spend(kind, took_ns, cause)
-        return shared.run(Job(self.track, requester or unit, kind, cause, shared.timed(unit, took_ns), nbytes))
+    def go_on(self, job: Job | None, took_ns: int) -> Process:
+        """With the unit held: let a pass run until it is done or has to give way; returns the share that is done."""
+        if self.shared is None or job is None:
+            return self.alone(took_ns)
+        briefly = False
+        if len(job.ends) > 1:
+            self.job, self.turn.divisible = job, self
+            briefly = self.gives_way(job)
+        return self.shared.run(job, briefly=briefly)
+
+    def alone(self, took_ns: int) -> Process:
+        """A pass with nothing else on the chip."""
+        yield self.env.timeout(took_ns)
+        return 1.0
+
+    def job_of(self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None) -> Job:
+        """A pass as a job with its part of the memory."""
+        assert self.shared is not None, "a job runs on a shared chip"
+        return Job(self.track, requester or self.unit, kind, cause, self.shared.timed(self.unit, took_ns), nbytes)
+
+    def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
+        if self.shared is None:
+            return self.alone(took_ns)
+        return self.shared.run(self.job_of(kind, took_ns, cause))
 
 
 class Outside:
@@ -107,6 +176,7 @@ class Outside:
         priority: int = USUAL_PRIORITY,
         *,
         requester: str | None = None,
+        graph_ns: int | None = None,
     ) -> Process:
         """As a place's, without a unit: it begins at once and has no span, as several may overlap."""
         if cause.request in self.company.cancelled:

@@ -25,6 +25,7 @@ class StagePlace:
         assert stage.chip is not None, "a loaded scenario has a chip for every stage"
         self.chip, self.kind = stage.chip, kind
         self.priority, self.megabytes_per_s = stage.priority, stage.megabytes_per_s
+        self.graph_ns = None if stage.graph_ms is None else ns(stage.graph_ms / 1000)
         chip = board.setup.chips[stage.chip]
         self.unit = None if stage.unit is None else chip.units[stage.unit]
         self.place = board.outside(chip) if stage.unit is None else board.place(chip, stage.unit)
@@ -33,7 +34,7 @@ class StagePlace:
         """Wait for the unit where there is one, and hold it for so long."""
         if took_ns:
             nbytes += streamed_bytes(self.megabytes_per_s, took_ns)
-            yield from self.place.work(kind or self.kind, took_ns, cause, nbytes, self.priority)
+            yield from self.place.work(kind or self.kind, took_ns, cause, nbytes, self.priority, graph_ns=self.graph_ns)
 
     def run(self, demand: Demand, cause: RequestTag, kind: str = "") -> Process:
         """One execution of what a demand asks for."""

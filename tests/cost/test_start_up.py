@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hilsim.cost.memory import embedding_bytes, weight_bytes
-from hilsim.cost.start_up import Seconds, start_up, start_ups
+from hilsim.cost.start_up import Seconds, StartUp, start_up, start_ups
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.catalogue import load_chip, load_named
@@ -37,12 +37,17 @@ def placed(chip: str = "sa8797p", precision: str = "w8a16", **figures: Figure | 
     return Placed("target", placement, model, described, unit, None)
 
 
+def started(**figures: Figure | None) -> StartUp | None:
+    model = placed(**figures)
+    return start_up(model.chip, [model])
+
+
 def test_a_cold_start_reads_the_models_one_after_another_and_a_warm_one_does_not() -> None:
     """Graphs that share their weights: one copy of them in flash. Half a second a model, and a slower first pass."""
     model = placed(flash_rate=FLASH, start_up=seconds(0.5, (0.4, 0.7)), first_pass=seconds(0.25))
     nbytes = weight_bytes(model) + embedding_bytes(model)
     for count in (1, 2):
-        found = start_up([model] * count)
+        found = start_up(model.chip, [model] * count)
         assert found is not None
         assert found.nbytes == count * nbytes
         assert found.warm_s == Seconds(0.75 * count, pytest.approx(0.65 * count), pytest.approx(0.95 * count))
@@ -53,17 +58,35 @@ def test_a_cold_start_reads_the_models_one_after_another_and_a_warm_one_does_not
 
 
 def test_what_is_not_described_is_named_or_the_chip_is_silent() -> None:
-    found = start_up([placed(flash_rate=None, first_pass=None)])
+    found = started(flash_rate=None, first_pass=None)
     assert found is not None
     assert found.missing == ("flash_rate", "npu.first_pass")
     assert found.cold_s == found.warm_s
-    assert start_up([placed(flash_rate=None, start_up=None, first_pass=None)]) is None
-    assert start_ups(shipped("orin_8295_greedy")) == []
+    assert started(flash_rate=None, start_up=None, first_pass=None) is None
+    assert start_ups(shipped("paper_table")) == []
+
+
+def test_networks_of_stages_are_read_as_well_and_those_of_a_swap_and_of_tasks_are_not() -> None:
+    model = "model: {shape: {gmacs: 1, parameters_m: 100}, precision: fp16}"
+    hearing = f"recognition: {{chip: drive-orin-x, unit: gpu, {model}}}"
+    work = "work: {shape: {gmacs: 1, parameters_m: 5}}"
+    task = f"background=[{{name: monitor, chip: drive-orin-x, unit: gpu, period_ms: 33, {work}}}]"
+    plain, heard, watched = (
+        {one.chip: one for one in start_ups(shipped("orin_8295_greedy", *more))}
+        for more in ([], [f"speech={{{hearing}}}"], [task])
+    )
+    assert heard["drive-orin-x"].nbytes == plain["drive-orin-x"].nbytes + 200_000_000
+    assert heard["drive-orin-x"].cold_s.value == pytest.approx(plain["drive-orin-x"].cold_s.value + 0.2 / 0.8)
+    assert (heard["sa8295p"], watched) == (plain["sa8295p"], plain)
+    link = "links=[{link: 1000base-t1, between: [sa8295p, drive-orin-x]}]"
+    alone = {one.chip: one for one in start_ups(shipped("target_alone", f"speech={{{hearing}}}", link))}
+    assert alone["drive-orin-x"].nbytes == 200_000_000
+    assert alone["drive-orin-x"].warm_s == Seconds()
 
 
 def test_the_start_of_the_one_model_that_was_measured() -> None:
     """SA8797P, Qwen3-0.6B in w8a16: 1.8 to 2.0 s cold, 0.79 to 0.82 warm, then a first step that takes 163 ms more."""
-    found = start_up([placed(first_pass=None)])
+    found = started(first_pass=None)
     assert found is not None
     assert found.cold_s.least <= 1.8
     assert found.cold_s.most >= 2.0

@@ -128,6 +128,21 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["speech={recognition: {model: {shape: {gmacs: 1, parameters_m: 1}}}}"],
         ["speech.recognition.model: found a shape on no unit"],
     ),
+    "a cold start on a chip that does not say how long it takes": (
+        ["target.chip=sa8775p", "trip={minutes: 1, cold_start: true}"],
+        [
+            "trip.cold_start: found true, and sa8775p has no flash_rate and no units.npu.start_up",
+            "Add to the file of sa8775p: flash_rate: {value: ..., unit: GB/s",
+        ],
+    ),
+    "a recogniser read from a flash of unknown rate": (
+        [
+            "trip={minutes: 1, cold_start: true}",
+            "links=[{link: 1000base-t1, between: [sa8295p, agx-orin-64gb]}]",
+            "speech={recognition: {chip: agx-orin-64gb, unit: gpu, model: {shape: {gmacs: 1, parameters_m: 39}}}}",
+        ],
+        ["trip.cold_start: found true, and agx-orin-64gb has no flash_rate; expected"],
+    ),
     "two tasks of one name": ([f"background=[{CAMERA}, {CAMERA}]"], ["background: found camera twice"]),
     "a task named as a unit": (
         ["background=[{name: npu, unit: npu, period_ms: 33, work: {ms: 2}}]"],
@@ -276,6 +291,27 @@ def test_names_are_looked_up_where_the_scenario_is_at_fault_elsewhere():
     assert "speech.synthesis.chip: found 'sa9999'" in message
     assert "background[0].chip: found 'sa9998'" in message
     assert "sede" in message
+
+
+@pytest.mark.parametrize("at_fault", ["climate={ambient_c: 40, start_c: 20}", "trip={minutes: -1}", "sharing={by: 1}"])
+def test_a_block_that_is_at_fault_hides_no_other(at_fault: str):
+    """Units, and what does not go together, are found as if the block were not there."""
+    message = faults(
+        at_fault,
+        "speech={recognition: {unit: tpu}, prompt: {system_tokens: 2000}, barge_in: {turns: [5000]}}",
+        f"background=[{CAMERA}, {CAMERA}]",
+    )
+    for part in (at_fault.partition("=")[0], "'tpu'", "2000 tokens", "5000", "camera twice"):
+        assert part in message
+
+
+def test_units_are_looked_up_where_passengers_are_at_fault():
+    message = faults(
+        "passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]", "speech={synthesis: {unit: tpu}}",
+        "background=[{name: display, unit: dsp, chip: drive-orin-x, period_ms: 16, work: {ms: 1}}]",
+    )  # fmt: skip
+    for part in ("per_hour", "speech.synthesis.unit: found 'tpu'", "background[0].unit: found 'dsp'"):
+        assert part in message
 
 
 def test_a_fault_ends_with_status_2_and_no_output(capsys: pytest.CaptureFixture[str]):

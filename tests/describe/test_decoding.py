@@ -158,4 +158,4 @@ def test_chips_that_number_tokens_differently_are_refused_under_every_rule(accep
     rules = overridden(accept, payload, "target", WARM)
     with pytest.raises(InputError, match="vocabulary") as refusal:
         shipped("orin_8295_greedy", *rules, "draft.model=draft-68m-qwen")
-    assert "share token ids" in str(refusal.value)
+    assert "give draft.model the target's vocabulary" in str(refusal.value)

@@ -29,16 +29,25 @@ def card(chip: str) -> str:
 def test_a_card_has_it_of_chips_that_say_it() -> None:
     assert "sa8797p is ready 2.06 (1.76 to 2.84) s after a cold start, in which it reads 0.907 GB" in card("sa8797p")
     assert "between passes, ms: switch of the graph 86, waking up 17.65" in card("sa8797p")
-    assert "cold start" not in card("sa8295p")
+    assert "cold start" not in card("sa8775p")
     assert "between passes" not in card("sa8295p")
 
 
 def test_a_check_names_the_chips_that_do_not_say_it() -> None:
-    found = checked(shipped("orin_8295_greedy", *SYNTHETIC, "target.chip=sa8797p", "target.precision=w8a16"))
+    found = checked(
+        shipped(
+            "swapped",
+            *SYNTHETIC,
+            "draft.chip=sa8797p",
+            "draft.unit=npu",
+            "draft.precision=w8a16",
+            "application=sa8797p",
+        )
+    )
     assert "Start: sa8797p is ready" in str(found)
-    assert "drive-orin-x: its file has no figure of it" in str(found)
+    assert "agx-orin-64gb: its file has no figure of it" in str(found)
     assert found.report["start_up"][0]["chip"] == "sa8797p"
-    silent = checked(shipped("orin_8295_greedy", *SYNTHETIC))
+    silent = checked(shipped("ssd_8elite", *SYNTHETIC))
     assert "Start:" not in str(silent)
     assert "start_up" not in silent.report
 

@@ -127,9 +127,13 @@ def test_the_report_of_a_trip_fits_and_says_what_broke_the_budget(trip, width):
     text = words(trip[2], width)
     assert max(map(len, text.splitlines())) <= width
     flowing = " ".join(text.split())
-    assert "The budget is broken: first_clause p90 700 ms of 500 ms; first_audio p90 1.41 s of 1.20 s." in flowing
+    broken = "first_clause p90 700 ms of 500 ms; first_audio p90 1.41 s (1 turn refused as never) of 1.20 s."
+    assert f"The budget is broken: {broken}" in flowing
+    assert "First audio, p99 of a minute: 1.11 s from 0:00 min on, 1.11 s from 3:00 min on." in flowing
     assert "400 ms its own work, most of it decode, 300 ms behind camera; clock at 80 %." in flowing
-    assert "First audio 1.11 s after the end of speech (p90 1.41 s); the budget is broken: " in flowing
+    headline = "First audio 1.11 s after the end of speech (p90 1.41 s, without 1 turn refused); the budget is broken: "
+    assert headline in flowing
+    assert "first_audio. Deadlines missed: camera 2 of 6600." in flowing
     assert "junction 60 to 71 °C, throttled 75 % of the time, clock down to 80 %" in flowing
 
 
@@ -147,6 +151,7 @@ def test_energy_is_by_answer_hour_unit_and_cause_and_a_critical_temperature_is_l
     assert energy["by_cause_j"] == {"idle": 60, "target": 37, "camera": 3}
     assert energy["throttled"] == pytest.approx(0.25)
     flowing = " ".join(words(found).split())
+    assert "energy_j, below, counts units and link only while answers are under way." in flowing
     assert "sa8295p reaches 130 °C; a real one shuts down at 125." in flowing
     assert "33.3 J an answer, 1.67 Wh an hour, idle time included; idle 60 %, target 37 %, camera 3 %" in flowing
 

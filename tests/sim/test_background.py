@@ -10,6 +10,7 @@ from hilsim.cost.demand import priced
 from hilsim.cost.network import network_seconds
 from hilsim.describe.cockpit import Demand, Shape
 from hilsim.describe.compiled import NetworkLoad
+from hilsim.errors import ScenarioError
 from hilsim.sim.trace import TaskTally, Trace
 from hilsim.units import ns
 from tests.scenes import MS, both, shipped, table_setup
@@ -55,6 +56,49 @@ def test_a_task_waits_for_the_step_under_way_and_the_model_for_the_task(tmp_path
     tally = trace.tasks["monitor"]
     assert (tally.released, tally.finished, tally.missed) == (4, 3, 2)  # the one of 210 waits as the run ends
     assert (tally.worst_ns, tally.total_ns) == (50 * MS, (10 + 50 + 40) * MS)
+
+
+@pytest.mark.parametrize("graph_ms", ["20", "null"])
+def test_recognition_gives_way_to_a_monitor_between_its_graphs(tmp_path: Path, graph_ms: str) -> None:
+    """909 ms of recognition beside 3 ms at 30 Hz that goes first: it waits for one graph at most, or for all."""
+    stage = f"{{unit: any, streaming: false, real_time_factor: 0, fixed_ms: 909, graph_ms: {graph_ms}}}"
+    speech = f"speech={{recognition: {stage}, end_of_speech: {{wait_ms: 0}}, synthesis: {{fixed_ms: 0}}}}"
+    task = f"name: monitor, {UNIT}, period_ms: 33.3, priority: 0, work: {{ms: 3}}"
+    trace = tasks(tmp_path, task, more=(speech, "workload.output_tokens=3"))
+    (turn,) = trace.turns
+    heard = [span for span in trace.spans if span.kind == "recognition"]
+    assert sum(span.end_ns - span.start_ns for span in heard) == pytest.approx(909 * MS, abs=len(heard))
+    assert sum(span.rows for span in heard) == 1
+    beside = [
+        span for span in trace.spans if span.kind == "monitor" and turn.noticed_ns <= span.asked_ns < turn.recognised_ns
+    ]
+    waited = max(span.start_ns - span.asked_ns for span in beside)
+    if graph_ms == "null":
+        assert len(heard) == 1
+        assert waited > 800 * MS
+        assert trace.tasks["monitor"].missed > 20
+    else:
+        assert len(heard) >= 27
+        assert waited <= 20 * MS
+        monitored = [span for span in trace.spans if span.kind == "monitor" and span.start_ns < turn.recognised_ns]
+        held = sum(max(0, span.end_ns - max(span.start_ns, turn.noticed_ns)) for span in monitored)
+        assert turn.recognised_ns - turn.noticed_ns == pytest.approx(909 * MS + held, abs=100)
+    alone = tasks(tmp_path, more=(speech, "workload.output_tokens=3")).turns[0]
+    assert alone.recognised_ns - alone.noticed_ns == 909 * MS
+
+
+def test_a_task_gives_way_between_its_graphs_and_a_stream_has_none(tmp_path: Path) -> None:
+    slow = f"name: map, {UNIT}, period_ms: 1000, priority: 5, work: {{ms: 100}}"
+    first = [tasks(tmp_path, f"{slow}, graph_ms: {graph}").requests[0] for graph in (10, 200)]
+    # Both come at 0 and the task has the unit first: reading waits for its first graph, or for all of it.
+    spans = [
+        [span.end_ns // MS for span in tasks(tmp_path, f"{slow}, graph_ms: {graph}").spans if span.kind == "prefill"]
+        for graph in (10, 200)
+    ]
+    assert spans == [[110], [200]]
+    assert first[0].finished_ns < first[1].finished_ns
+    with pytest.raises(ScenarioError, match="graph_ms 5 of a stream"):
+        tasks(tmp_path, "name: camera, chip: paper-target, period_ms: 33, gigabytes_per_s: 1, graph_ms: 5")
 
 
 def test_releases_while_the_last_is_unfinished_are_skipped_and_missed(tmp_path: Path) -> None:

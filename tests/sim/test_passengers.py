@@ -203,12 +203,13 @@ def test_no_question_is_lost_whatever_goes_on(scenario: str, policy: str) -> Non
         f"{{kind: poisson, per_hour: {200 + 100 * number}}}}}"
         for number in range(3)
     )
+    trip = f"trip={{minutes: 4, cold_start: {str(scenario != 'swapped').lower()}}}"  # Jetsons describe no start
     setup = shipped(
         scenario, "logits={source: synthetic, acceptance: 0.7}", "networks=[]", f"policy={policy}",
         "workload={requests: 500, prompt_tokens: 30, output_tokens: 40}", f"passengers=[{passengers}]",
         "speech={barge_in: {share: 0.4, after_s: 0.7}, tools: {share: 0.2, ms: 300}, recognition: {unit: gpu}, "
         "prompt: {system_tokens: 200, retrieved_tokens: 30}, synthesis: {unit: gpu, real_time_factor: 0.05}}",
-        "background=[{name: camera, unit: gpu, period_ms: 33, work: {ms: 2}}]", "trip={minutes: 4, cold_start: true}",
+        "background=[{name: camera, unit: gpu, period_ms: 33, work: {ms: 2}}]", trip,
     )  # fmt: skip
     trace = run(setup)
     wanted = [

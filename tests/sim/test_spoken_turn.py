@@ -12,6 +12,7 @@ from hilsim.cost.memory import ledgers
 from hilsim.cost.start_up import flash_bytes, swap_loads
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
+from hilsim.describe.cockpit import Trip
 from hilsim.describe.setup import Setup
 from hilsim.errors import ScenarioError
 from hilsim.measure.turns import times_of
@@ -205,9 +206,13 @@ def test_a_cold_start_holds_the_first_answer_up(tmp_path: Path) -> None:
     scene = (*ALONE, f"speech={{{PLAYBACK}, {NOTHING}}}", "workload.requests=2", "workload.pause_ms=0")
     warm = run(table_setup(tmp_path, *scene, "trip={minutes: 1}"))
     assert warm.end_ns == 60_000 * MS
-    # The paper chips describe no start: they are ready at once.
-    setup = table_setup(tmp_path, *scene, "trip={minutes: 1, cold_start: true}")
-    assert run(setup).turns == warm.turns
+    with pytest.raises(
+        ScenarioError, match=r"trip.cold_start.* paper-target has no flash_rate and no units.any.start_up"
+    ):
+        table_setup(tmp_path, *scene, "trip={minutes: 1, cold_start: true}")
+    setup = table_setup(tmp_path, *scene, "trip={minutes: 1}")
+    scenario = setup.scenario.model_copy(update={"trip": Trip(minutes=1, cold_start=True)})
+    setup = replace(setup, scenario=scenario)
     unit = setup.target.unit.model_copy(update={"start_up": milliseconds(9000), "first_pass": milliseconds(500)})
     slow = replace(setup, target=replace(setup.target, unit=unit))
     cold = run(slow)
