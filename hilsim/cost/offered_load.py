@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from hilsim.cost.demand import MEGA, priced, stream_demand, streamed_bytes
+from hilsim.cost.demand import priced, stream_demand, streamed_bytes
 from hilsim.cost.sharing import capacity
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, timer_for
@@ -27,7 +27,7 @@ from hilsim.describe.policy import PromptLookup, Suffix, Sync, most_drafted
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import Fault
-from hilsim.units import NS_PER_MS, NS_PER_S
+from hilsim.units import MEGA, NS_PER_MS, NS_PER_S
 
 Loads = dict[str, dict[str, float]]  # by unit: the utilisation, by what offers it
 
