@@ -11,6 +11,7 @@ NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+MEGA, GIGA = 10**6, 10**9
 
 
 def ns(seconds: float) -> int:

@@ -48,7 +48,7 @@ def trip_trace(
     for number in range(turns):
         begin = number * EVERY_NS
         trace.add_sample(Sample(CHIP, begin, "temperature", "junction", 60.0 + number))
-        trace.add_sample(Sample(CHIP, begin, "speed", "npu", 1.0 if number < 3 else 0.8))
+        trace.add_sample(Sample(CHIP, begin, "clock", "npu", 1.0 if number < 3 else 0.8))
         trace.add_sample(Sample(CHIP, begin, "power", "", 5.0))
         if number in refused:
             unreached = (-1,) * 7

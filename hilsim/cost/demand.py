@@ -6,9 +6,7 @@ from hilsim.cost.network import network_seconds
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.cockpit import BackgroundTask, Demand, Shape
 from hilsim.describe.compiled import NetworkLoad
-from hilsim.units import NS_PER_S, ns
-
-MEGA, GIGA = 10**6, 10**9
+from hilsim.units import GIGA, MEGA, NS_PER_S, ns
 
 
 def priced(demand: Demand, unit: Unit) -> tuple[int, int]:

@@ -32,9 +32,8 @@ from hilsim.describe.layers import BITS
 from hilsim.describe.policy import Ssd
 from hilsim.describe.scenario import HeadPlacement, Scenario
 from hilsim.describe.setup import Placed, Setup
-from hilsim.units import gib
+from hilsim.units import MEGA, gib
 
-MEGA = 10**6
 Value = Callable[[Figure], float]
 FORECAST_PREFIX = 16  # positions, as the trained ones in models/ssd have; assumed of deployed ones, a few MiB at most
 

@@ -18,9 +18,8 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import Swap
 from hilsim.describe.figure import Figure
 from hilsim.describe.setup import Placed, Setup
-from hilsim.units import ns
+from hilsim.units import MEGA, ns
 
-MEGA = 10**6
 START = ("flash_rate", "start_up", "first_pass")  # figures that no run's times rest on, as it begins after them
 
 

@@ -288,7 +288,10 @@ class BackgroundTask(Record):
 
 
 class Sharing(Record):
-    """Who gets how much of a chip's memory rate where it does not suffice: `weights` by unit or task, 1 by default."""
+    """Who gets how much of a chip's memory rate where it does not suffice.
+
+    `weights` are by task, by unit, or by CHIP/UNIT for the unit of that chip alone; 1 by default.
+    """
 
     weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(default_factory=dict)
 

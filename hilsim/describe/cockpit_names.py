@@ -169,13 +169,16 @@ def with_instants(find: LookUp, passenger: Passenger, place: str) -> Passenger:
 def weights(find: LookUp, scenario: Scenario) -> dict[str, float]:
     """The weights of a shared memory by unit or task as the files call them."""
     assert scenario.sharing is not None, "called only with sharing"
-    units = dict.fromkeys(unit for chip in find.chips.values() for unit in chip.units)
-    known = [*units, *(task.name for task in scenario.background)]
+    chips = list(find.chips.values())
+    units = dict.fromkeys(unit for chip in chips for unit in chip.units)
+    tracks = [f"{chip.name}/{unit}" for chip in chips for unit in chip.units]
+    known = [*units, *tracks, *(task.name for task in scenario.background)]
     found: dict[str, float] = {}
     for value, weight in scenario.sharing.weights.items():
-        name = one_of(value, known)
+        chip_name, slash, unit = value.rpartition("/")
+        name = one_of(f"{chip_of(chip_name, chips)}/{unit}" if slash else value, known)
         if name not in known:
-            expected = f"a unit or a background task: {', '.join(known)}"
+            expected = f"a unit, CHIP/UNIT or a background task: {', '.join(known)}"
             find.fault(f"sharing.weights.{value}", repr(value), expected, key_hint(value, known))
         elif name in found:
             find.fault("sharing.weights", f"{name} twice", "each requester once")

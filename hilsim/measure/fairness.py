@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hilsim.measure.parts import Parts, added, requests_in_parts
+from hilsim.measure.turns import OUTCOMES
 from hilsim.sim.trace import Trace
 from hilsim.units import ms
-
-OUTCOMES = ("answered", "interrupted", "refused", "given up")  # of a turn
 
 
 class Waiting(NamedTuple):

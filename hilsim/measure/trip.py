@@ -131,7 +131,7 @@ def clocks(trace: Trace) -> dict[str, dict[str, dict[str, float]]]:
             }
             for unit, course in units.items()
         }
-        for chip, units in courses(trace.samples, "speed").items()
+        for chip, units in courses(trace.samples, "clock").items()
     }
 
 
@@ -186,7 +186,7 @@ def windows(trace: Trace) -> list[dict[str, Any]]:
     for rounds in deliveries(trace).values():
         for before, closed in pairwise(rounds):
             gaps[closed.delivered_ns // width].append(ms(closed.delivered_ns - before.delivered_ns))
-    heat, speed = courses(trace.samples, "temperature"), courses(trace.samples, "speed")
+    heat, clock = courses(trace.samples, "temperature"), courses(trace.samples, "clock")
     found = []
     for place in range(-(-trace.end_ns // width)):
         begin, end = place * width, min(trace.end_ns, (place + 1) * width)
@@ -198,7 +198,7 @@ def windows(trace: Trace) -> list[dict[str, Any]]:
                 "first_audio_ms": summary(np.array(series(turns[place])["first_audio"], dtype=np.float64)),
                 "round_gap_ms": summary(np.array(gaps[place], dtype=np.float64)),
                 "max_temperature_c": {chip: extreme(nodes, begin, end, max) for chip, nodes in heat.items()},
-                "min_clock": {chip: extreme(units, begin, end, min) for chip, units in speed.items()},
+                "min_clock": {chip: extreme(units, begin, end, min) for chip, units in clock.items()},
             }
         )
     return found

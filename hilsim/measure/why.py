@@ -10,7 +10,7 @@ Every nanosecond of the stretch is given to the first of these that holds:
 `slower_ms` is part of what it worked: how much longer its steps took than the fastest of the same kind, width and track
 with no fewer positions cached, of answers that were not cut. It is a lower bound of what a shared memory and a lower
 clock cost. `beside` are the background tasks and requests that ran on the same chips meanwhile, `slowest_clock` the
-lowest speed of a unit there.
+lowest clock of a unit there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Reasons:
         self.ends = {track: [span.end_ns for span in spans] for track, spans in self.by_track.items()}
         self.clocks: dict[str, list[Sample]] = defaultdict(list)
         for sample in trace.samples:
-            if sample.quantity == "speed":
+            if sample.quantity == "clock":
                 self.clocks[sample.chip].append(sample)
         self.passengers = {turn.request: turn.passenger for turn in trace.turns if turn.request >= 0}
         self.steps = steps_of(span for spans in self.by_request.values() for span in spans)
@@ -124,7 +124,7 @@ class Reasons:
         return tuple(sorted(found, key=lambda name: -found[name]))
 
     def slowest(self, chip: str, begin_ns: int, end_ns: int) -> float:
-        """The lowest speed of a chip's units within a time, as a share of the full clock."""
+        """The lowest clock of a chip's units within a time, as a share of the full clock."""
         samples = self.clocks[chip]
         last = bisect_left(samples, end_ns, key=lambda sample: sample.at_ns)
         first = bisect_right(samples, begin_ns, hi=last, key=lambda sample: sample.at_ns)

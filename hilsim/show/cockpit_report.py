@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from hilsim.measure.turns import MEASURES
+from hilsim.measure.turns import MEASURES, UNHEARD
 from hilsim.show.kinds import BAD, GOOD, TARGET
 from hilsim.show.numbers import byte_count, clean, counted, duration, milliseconds, percent, shortened, three_digits
 from hilsim.show.sentences import unheard, unheard_text
@@ -135,11 +135,11 @@ def minutes(seconds: float) -> str:
 def passengers(page: Page, block: Block, fairness: float | None) -> None:
     """A line a passenger: turns, how many were not answered, the first audio, and the wait for units."""
     page.title("passengers", "first audio, and what answers waited for units, in ms")
-    heads(page, ("turns", "refused", "given up", *SHARES, "wait p90"))
+    heads(page, ("turns", *UNHEARD, *SHARES, "wait p90"))
     for name, one in block.items():
         heard, wait = one["first_audio_ms"], one["wait_ms"]
         first = ["–" if heard is None else milliseconds(heard[share]) for share in SHARES]
-        lost = [str(one["outcomes"][outcome]) for outcome in ("refused", "given up")]
+        lost = [str(one["outcomes"][outcome]) for outcome in UNHEARD]
         cells = [str(one["turns"]), *lost, *first, "–" if wait is None else milliseconds(wait["p90"])]
         row(page, name or "(unnamed)", cells, f"bold {BAD}" if any(map(int, lost)) else "")
     if fairness is not None and len(block) > 1:

@@ -23,7 +23,7 @@ MOST_RATES = 20_000  # of a chip's memory
 COUNTERS = {
     "power": ("power", "W", 1.0),
     "temperature": ("temperature", "C", 1.0),
-    "speed": ("clock", "share", 1.0),
+    "clock": ("clock", "share", 1.0),
     "missed": ("deadlines missed", "of tasks", 1.0),
 }
 

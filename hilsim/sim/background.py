@@ -19,12 +19,11 @@ from hilsim.cost.demand import priced, stream_demand
 from hilsim.describe.cockpit import BackgroundTask
 from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
-from hilsim.sim.device_slot import Process, RequestTag
+from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag
 from hilsim.sim.shared_chip import Job
 from hilsim.sim.trace import Sample, TaskTally
 from hilsim.units import ns
 
-NO_REQUEST = -1  # what a span of work beside all requests is tagged with
 DRAWS = 1024  # releases whose jitter is drawn at once
 
 

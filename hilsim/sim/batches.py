@@ -27,14 +27,14 @@ from hilsim.sim.trace import Fellow
 CARRIED = "carried"  # a claim's value where another session's batch has done its step
 
 
-class Seat(Claim):
+class BatchClaim(Claim):
     """A session's step in the queue for the unit, which the batch of another session may take along."""
 
     def __init__(self, slot: BatchSlot, step: TimedStep, cause: RequestTag, position: int):
         super().__init__(slot.env, slot.company.priorities.get(cause.request, USUAL_PRIORITY), cause.request)
         self.slot, self.step, self.cause, self.position = slot, step, cause, position
         self.asked_ns = now_ns(slot.env)
-        self.batch: list[Seat] = []  # those that are computed with it, itself among them
+        self.batch: list[BatchClaim] = []  # those that are computed with it, itself among them
 
     @property
     def fellow(self) -> Fellow:
@@ -59,57 +59,57 @@ class BatchSlot(CompanySlot):
         """
         if cause.request in self.company.cancelled:
             return
-        seat, turn = Seat(self, step, cause, position), self.turn
+        claim, turn = BatchClaim(self, step, cause, position), self.turn
         if not turn.take():
-            turn.enter(seat)
+            turn.enter(claim)
             try:
-                got = yield seat
+                got = yield claim
             except BaseException:
-                self.stand_up(seat)
+                self.give_up(claim)
                 raise
             if got is not True:  # its step is done already, or was cancelled
                 return
-            self.waited(cause.request, seat.asked_ns)
+            self.waited(cause.request, claim.asked_ns)
         try:
             yield behind_all(self.env)  # sessions that become ready together go together
         except BaseException:
             turn.leave()
             raise
-        yield from self.lead(seat)
+        yield from self.lead(claim)
 
-    def stand_up(self, seat: Seat) -> None:
+    def give_up(self, claim: BatchClaim) -> None:
         """An interrupted session leaves the queue, passes on a unit just handed to it, or leaves its batch."""
-        if not seat.triggered:
-            (seat.batch or self.turn.waiting).remove(seat)
-        elif seat.value is True:
+        if not claim.triggered:
+            (claim.batch or self.turn.waiting).remove(claim)
+        elif claim.value is True:
             self.turn.leave()
 
-    def lead(self, seat: Seat) -> Process:
+    def lead(self, claim: BatchClaim) -> Process:
         """With the unit held: the step of this session and of those it takes along."""
-        batch = [seat, *self.taken_along(seat)]
+        batch = [claim, *self.taken_along(claim)]
         for one in batch:
             one.batch = batch
-        job = self.job_of(self.batched([one.step for one in batch]), seat.cause)
+        job = self.job_of(self.batched([one.step for one in batch]), claim.cause)
         if len(batch) > 1:
             job.priority, job.owner = min(one.priority for one in batch), tuple(one.owner for one in batch)
         try:
             yield from self.compute(job, batch, held=True)
         except BaseException:
-            batch.remove(seat)
+            batch.remove(claim)
             if batch:
                 self.env.process(self.finish(job, batch))
             raise
         for one in batch:
-            if one is not seat:
+            if one is not claim:
                 one.succeed(CARRIED)
 
-    def finish(self, job: Job, batch: list[Seat]) -> Process:
+    def finish(self, job: Job, batch: list[BatchClaim]) -> Process:
         """The rest of a step whose first session was interrupted, for the others."""
         yield from self.compute(job, batch, held=False)
         for one in batch:
             one.succeed(CARRIED)
 
-    def compute(self, job: Job, batch: list[Seat], *, held: bool) -> Process:
+    def compute(self, job: Job, batch: list[BatchClaim], *, held: bool) -> Process:
         """The step of a batch, with what others do on the unit between its graphs."""
         asked = batch[0].asked_ns
         while held or (job.done < 1 and batch and not self.cancelled(job)):
@@ -129,18 +129,23 @@ class BatchSlot(CompanySlot):
         if held:  # all were cancelled at the instant at which they got the unit
             self.turn.leave(job.priority)
 
-    def taken_along(self, seat: Seat) -> list[Seat]:
+    def taken_along(self, claim: BatchClaim) -> list[BatchClaim]:
         """Those who wait for the same role with a step that goes with this one, in order, up to the largest batch."""
         waiting = self.turn.waiting
-        found: list[Seat] = []
+        found: list[BatchClaim] = []
         for one in tuple(waiting):
-            if len(found) + 1 < self.most and isinstance(one, Seat) and one.slot is self and self.alike(one, seat):
+            if (
+                len(found) + 1 < self.most
+                and isinstance(one, BatchClaim)
+                and one.slot is self
+                and self.alike(one, claim)
+            ):
                 waiting.remove(one)
                 self.waited(one.cause.request, one.asked_ns)
                 found.append(one)
         return found
 
-    def alike(self, one: Seat, other: Seat) -> bool:
+    def alike(self, one: BatchClaim, other: BatchClaim) -> bool:
         """Whether two steps are computed as one: of one phase, masked alike, and in fixed graphs of the same widths."""
         mine, its = one.step.step, other.step.step
         assert mine is not None

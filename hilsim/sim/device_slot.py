@@ -31,6 +31,9 @@ def behind_all(env: simpy.Environment) -> simpy.Event:
     return event
 
 
+NO_REQUEST = -1  # what a span of work beside all requests is tagged with
+
+
 class RequestTag(NamedTuple):
     """The request and round that a span belongs to."""
 

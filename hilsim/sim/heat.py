@@ -138,7 +138,7 @@ class ChipHeat:
             self.show(self.looked_ns, "power", "", watts, SEEN_K * watts)
             self.looked_ns, self.looked_j = now, self.tally.drawn_j
         for unit, shares in self.speeds.items():
-            self.show(now, "speed", unit, shares[self.shared.level], 0.0)
+            self.show(now, "clock", unit, shares[self.shared.level], 0.0)
 
     def show(self, at_ns: int, quantity: str, name: str, value: float, hair: float) -> None:
         """A sample, where it differs from the last one by more than a hair."""

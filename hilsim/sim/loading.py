@@ -5,7 +5,7 @@ from __future__ import annotations
 from hilsim.cost.memory import stage_shapes
 from hilsim.cost.start_up import start_ups
 from hilsim.sim.board import Board
-from hilsim.sim.device_slot import RequestTag
+from hilsim.sim.device_slot import NO_REQUEST, RequestTag
 from hilsim.units import ns
 
 LOAD = "load"  # a span's kind
@@ -25,4 +25,4 @@ def load_models(board: Board) -> None:
         for number, unit in enumerate(units):
             nbytes = 0 if number else start.nbytes
             place = board.place(chip, unit)
-            board.env.process(place.work(LOAD, ns(start.cold_s.value), RequestTag(-1, 0), nbytes, priority=0))
+            board.env.process(place.work(LOAD, ns(start.cold_s.value), RequestTag(NO_REQUEST, 0), nbytes, priority=0))

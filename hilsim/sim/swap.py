@@ -11,7 +11,7 @@ import simpy
 from hilsim.cost.start_up import swap_loads
 from hilsim.describe.cockpit import Swap
 from hilsim.sim.board import Board
-from hilsim.sim.device_slot import Process, RequestTag
+from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag
 from hilsim.sim.loading import LOAD
 
 TARGET = "target"
@@ -86,6 +86,6 @@ class SharedRoom:
         took_ns, nbytes = self.loads[model]
         unit = self.units[model]
         work = self.board.outside(self.chip).work if unit is None else self.board.place(self.chip, unit).work
-        yield from work(LOAD, took_ns, RequestTag(-1, 0), nbytes)
+        yield from work(LOAD, took_ns, RequestTag(NO_REQUEST, 0), nbytes)
         self.loaded, self.loading = model, False
         self.serve()

@@ -121,7 +121,7 @@ class Level(NamedTuple):
 
 class Sample(NamedTuple):
     """A quantity of a chip from `at_ns` on: "memory rate" (bytes/s), "memory capacity" (bytes/s that it can
-    give, once a level of the governor has changed that), "power" (W), "speed" (share of the full clock of a unit,
+    give, once a level of the governor has changed that), "power" (W), "clock" (share of the full clock of a unit,
     named), "temperature" (degrees Celsius of a node, named), or "missed" (deadlines of a task, named).
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 from hilsim.describe.figure import Record
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, HilsimError, ScenarioError
-from hilsim.measure.turns import percentile_of, waits
+from hilsim.measure.turns import UNHEARD, percentile_of, waits
 from hilsim.runs.evaluate import Refused, load_fitting, load_variant
 from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate
@@ -62,7 +62,7 @@ def numbers(trace: Trace) -> dict[str, float | None]:
     tasks = [task for task in trace.tasks.values() if task.released]
     shares = [tally.throttled_ns / sum(tally.level_ns) for tally in trace.heat.values() if sum(tally.level_ns)]
     found["turns"] = len(trace.turns)
-    found["unheard"] = sum(turn.outcome in ("refused", "given up") for turn in trace.turns)
+    found["unheard"] = sum(turn.outcome in UNHEARD for turn in trace.turns)
     found["missed"] = max((task.missed / task.released for task in tasks), default=0.0)
     found["throttled"] = max(shares, default=0.0)
     return found

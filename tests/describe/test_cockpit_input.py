@@ -14,6 +14,7 @@ from hilsim.describe.load import load_setup
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT
+from hilsim.sim.shared_chip import weights_on
 
 GREEDY = "orin_8295_greedy"
 POISSON = "{kind: poisson, per_hour: 20}"
@@ -52,6 +53,15 @@ def test_names_are_those_of_the_files():
     ]
     assert setup.scenario.sharing is not None
     assert setup.scenario.sharing.weights == {"gpu": 2.0, "camera": 1.0}
+
+
+def test_a_weight_is_of_a_unit_on_all_chips_or_on_one():
+    setup = loaded("sharing={weights: {GPU: 2, 8295/NPU: 3, DRIVE Orin X/gpu: 4}}")
+    assert setup.scenario.sharing is not None
+    assert setup.scenario.sharing.weights == {"gpu": 2, "sa8295p/npu": 3, "drive-orin-x/gpu": 4}
+    target, draft = (weights_on(setup.scenario, setup.chips[name]) for name in ("sa8295p", "drive-orin-x"))
+    assert (target["npu"], target["gpu"], draft["gpu"]) == (3, 2, 4)
+    assert "sharing.weights.sa8797p/npu" in faults("sharing={weights: {sa8797p/npu: 2}}")
 
 
 def test_a_second_link_of_a_kind_has_a_name_of_its_own():

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hilsim.errors import CheckpointError, InputError
-from hilsim.text.tokenizer import ChatTokenizer, load_tokenizer
+from hilsim.text.tokenizer import END, START, ChatTokenizer, load_tokenizer
 from hilsim.training.corpus import CorpusDialogue, CorpusTurn, encode_dialogue
 from hilsim.training.vocabulary import SPECIAL, save_tokenizer, train_tokenizer
 
@@ -93,8 +93,12 @@ def words_in(tokenizer: ChatTokenizer, text: str) -> list[int]:
     return tokenizer.first_turn(text)[2:-2]
 
 
+# Two characters for private use mark special words, and are taken out of what users write.
+PLAIN = st.characters(exclude_characters=START + END, codec="utf-8")
+
+
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(text=st.text())
+@given(text=st.text(PLAIN))
 def test_any_text_comes_back(tokenizer: ChatTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text), skip_special=False) == text
     assert tokenizer.decode(words_in(tokenizer, text)) == text
@@ -104,7 +108,7 @@ pieces = st.sampled_from([*SPECIAL, "<|", "|>", "<", ">", "|", "end", "user", " 
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(text=st.lists(pieces | st.text(max_size=3), max_size=8).map("".join))
+@given(text=st.lists(pieces | st.text(PLAIN, max_size=3), max_size=8).map("".join))
 def test_no_words_of_a_user_become_special_tokens(tokenizer: ChatTokenizer, text: str) -> None:
     words = words_in(tokenizer, text)
     special = {tokenizer.tokenizer.token_to_id(mark) for mark in SPECIAL}

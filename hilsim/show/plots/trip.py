@@ -34,7 +34,7 @@ def trip_chart(trace: Trace, setup: Setup) -> Figure:
     """The picture as a matplotlib figure. Raises ImportError where matplotlib is not installed."""
     wanted = [
         (temperature, courses(trace.samples, "temperature")),
-        (clock, courses(trace.samples, "speed")),
+        (clock, courses(trace.samples, "clock")),
         (memory_rate, courses(trace.samples, "memory rate")),
         (latency, trace.turns),
     ]
@@ -89,7 +89,7 @@ def temperature(axes: Axes, trace: Trace, setup: Setup) -> None:
 def clock(axes: Axes, trace: Trace, setup: Setup) -> None:
     """The share of the full clock of every unit; of units that go together one line."""
     place, drawn = 0, set()
-    found = courses(trace.samples, "speed")
+    found = courses(trace.samples, "clock")
     for chip, units in ((chip, found[chip]) for chip in setup.chips if chip in found):
         for unit, course in units.items():
             if (chip, course) not in drawn:

@@ -238,7 +238,7 @@ class CockpitLayout(Layout):
 
         The share is that of the way from the ambient air to where the chip shuts down.
         """
-        nodes, clocks = (self.tally.company.values(chip, what) for what in ("temperature", "speed"))
+        nodes, clocks = (self.tally.company.values(chip, what) for what in ("temperature", "clock"))
         if not nodes:
             return None
         clock = min(clocks, default=1.0)

@@ -43,7 +43,7 @@ class PassengerTurns:
 
 
 @dataclass
-class Company:
+class CompanyTally:
     """Turns and samples of one run so far."""
 
     passengers: dict[str, PassengerTurns] = field(default_factory=dict)
@@ -53,9 +53,9 @@ class Company:
     known: tuple[int, dict[str, list[float]]] = (0, {})  # of so many turns, their measures
 
     @staticmethod
-    def of(setup: Setup) -> Company:
+    def of(setup: Setup) -> CompanyTally:
         """Nothing seen yet, with everybody who may ask."""
-        return Company({one.name: PassengerTurns() for one in setup.scenario.passengers})
+        return CompanyTally({one.name: PassengerTurns() for one in setup.scenario.passengers})
 
     def turn(self, turn: TurnRecord) -> None:
         """A turn that is over."""

@@ -11,7 +11,7 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
-from hilsim.show.terminal.company import Company
+from hilsim.show.terminal.company import CompanyTally
 from hilsim.sim.trace import RequestRecord, Round, Span, TurnRecord
 from hilsim.units import NS_PER_S
 
@@ -103,7 +103,7 @@ class Tally:
         self.exchanges: deque[Exchange] = deque(maxlen=REMEMBERED)
         self.open: dict[int, Exchange] = {}
         self.spans: dict[str, deque[Span]] = {}
-        self.company = Company.of(setup)
+        self.company = CompanyTally.of(setup)
         self.kinds: set[str] = set()  # of spans, over all runs
 
     @property
@@ -125,7 +125,7 @@ class Tally:
         self.passes = [*alone, Pass(policy, lane_order(self.setup, tracks), requests)]
         self.exchanges.clear()
         self.open.clear()
-        self.company = Company.of(self.setup)
+        self.company = CompanyTally.of(self.setup)
         self.spans = {track: deque(maxlen=RECENT_SPANS) for track in tracks}
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
