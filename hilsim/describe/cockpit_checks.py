@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Demand, Speech, Stage, Swap
+from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Demand, Pauses, Speech, Stage, Swap
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
@@ -66,6 +66,11 @@ def passenger_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
     if scenario.passengers and talkers > 1:
         expected = "1, as every passenger is one"
         yield Fault(file, "workload.talkers", f"{talkers}, with passengers", expected, "Remove it.")
+    for index, passenger in enumerate(scenario.passengers):
+        if isinstance(passenger.arrivals, Pauses) and passenger.queue_limit is not None:
+            found = f"{passenger.queue_limit}, of one who asks after pauses"
+            expected = "none: the next question comes up after the last answer, so none waits"
+            yield Fault(file, f"passengers[{index}].queue_limit", found, expected, "Remove it.")
     if scenario.trip is None:
         return
     end_s = scenario.trip.minutes * 60
