@@ -5,6 +5,7 @@ Every nanosecond of the stretch is given to the first of these that holds:
 | part    | what was going on                                                           |
 | worked  | one of its own spans: a step, a stage, a message; of a stage, of its kinds  |
 | waited  | none, but one had been asked for: by what occupied the track meanwhile      |
+|         | or none yet, and weights were being loaded: by the load                     |
 | other   | neither: a fixed wait, a tool, hardware outside the model                   |
 
 `slower_ms` is part of what it worked: how much longer its steps took than the fastest of the same kind, width and track
@@ -21,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from hilsim.sim.loading import LOAD
 from hilsim.sim.trace import Sample, Span, Trace
 from hilsim.units import ms
 
@@ -32,6 +34,8 @@ STAGE_KINDS = {  # of spans, by stage of the turn; the other stages are the lang
 }
 NOT_OF_THE_MODEL = {"wake_word", *(kind for kinds in STAGE_KINDS.values() for kind in kinds)}
 MODEL_STAGES = ("prompt", "first_clause")
+FIXED_STAGES = ("end_of_speech", "prompt")  # need no weights that a swap brings
+LOADING = "a swap or load of weights"
 
 Step = tuple[str, str, int, int, int, int]  # track, kind, request, round, position, cached: of all pieces of one step
 
@@ -70,6 +74,7 @@ class Reasons:
             self.by_track[span.track].append(span)
         for spans in self.by_track.values():
             spans.sort(key=lambda span: span.start_ns)
+        self.loads = [span for span in trace.spans if span.kind == LOAD]
         self.ends = {track: [span.end_ns for span in spans] for track, spans in self.by_track.items()}
         self.clocks: dict[str, list[Sample]] = defaultdict(list)
         for sample in trace.samples:
@@ -99,6 +104,10 @@ class Reasons:
                 for other in self.occupying(span.track, start, end):
                     waited[self.name_of(other, request)] += min(end, other.end_ns) - max(start, other.start_ns)
             taken = joined([*taken, *wanted])
+        if stage not in FIXED_STAGES:
+            for load in self.loads:
+                free = without([(max(begin_ns, load.start_ns), min(end_ns, load.end_ns))], taken)
+                waited[LOADING] += sum(end - start for start, end in free)
         tracks = {span.track.split(".", 1)[0] for span in mine}
         length, busy = end_ns - begin_ns, sum(end - start for start, end in worked)
         return Causes(
@@ -120,6 +129,8 @@ class Reasons:
 
     def name_of(self, span: Span, request: int) -> str:
         """What a span is of: a background task, or a passenger's request."""
+        if span.kind == LOAD:
+            return LOADING
         if span.kind in self.trace.tasks or span.request < 0:
             return span.kind
         if span.request == request:

@@ -8,7 +8,8 @@ import pytest
 from hilsim.describe.cockpit import STAGES, Budget
 from hilsim.measure.trip import Course, background, clocks, memory_rates, temperatures, windows
 from hilsim.measure.turns import breaches, by_passenger, gaps_of, held_against, outcomes_of, statistics_of, times_of
-from hilsim.measure.why import Reasons, without
+from hilsim.measure.why import LOADING, Reasons, without
+from hilsim.sim.loading import LOAD
 from hilsim.sim.trace import Sample, Span, Trace
 from tests.trips import CHIP, FIRST_AUDIO_MS, MS, S, trip_setup, trip_trace
 
@@ -95,6 +96,21 @@ def test_a_stage_on_a_further_chip_waits_for_what_holds_its_unit_while_the_model
     # of the answer as a whole, and of the model's stages, the steps are work
     assert reasons.causes(1, asked, done).worked_ms == 1000
     assert reasons.causes(1, asked, done, "first_clause").by_kind_ms == {"decode": 1000}
+
+
+def test_time_in_a_swap_is_named_and_a_fixed_wait_beside_one_is_none():
+    trace = trip_trace(2)
+    turn = trace.turns[1]
+    place = next(place for place, span in enumerate(trace.spans) if span.request == 1 and span.kind == "recognition")
+    begin, end = turn.noticed_ns, turn.recognised_ns
+    # recognition cannot begin before its weights are there, for 100 of its 130 ms
+    trace.spans[place] = trace.spans[place]._replace(start_ns=begin + 100 * MS, asked_ns=begin + 100 * MS)
+    assert Reasons(trace).causes(1, begin, end, "recognition").other_ms == 100
+    trace.add_span(Span(f"{CHIP}.gpu", LOAD, begin - 50 * MS, begin + 100 * MS, -1, 0, begin, begin + 100 * MS))
+    reasons = Reasons(trace)
+    found = reasons.causes(1, begin, end, "recognition")
+    assert (found.worked_ms, found.waited_ms, found.other_ms) == (30, {LOADING: 100}, 0)
+    assert reasons.causes(1, turn.spoken_ns, turn.noticed_ns, "end_of_speech").waited_ms == {}
 
 
 def test_a_step_in_pieces_is_slower_than_the_same_step_at_a_stretch():
