@@ -1,6 +1,7 @@
 """How busy units will be before anything runs: the load that passengers and background tasks offer.
 
     utilisation of a unit = questions per second x seconds of one's work there + work / period of each background task
+    utilisation of a memory = bytes per second of stages, tasks and streams / what it gives
 
 From 1 on the work that arrives is more than the unit can do, and waits grow without end. Seconds are the least that can
 be: units in full clocks with the whole memory rate, sessions in full batches, drafts accepted as far as is known and
@@ -16,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from hilsim.cost.demand import priced
+from hilsim.cost.demand import priced, stream_demand, streamed_bytes
+from hilsim.cost.sharing import capacity
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import StepTimer, timer_for
 from hilsim.describe.acceptance import chances_of, tokens_of
@@ -25,7 +27,7 @@ from hilsim.describe.policy import PromptLookup, Suffix, Sync, most_drafted
 from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import Fault
-from hilsim.units import NS_PER_MS, NS_PER_S
+from hilsim.units import MEGA, NS_PER_MS, NS_PER_S
 
 Loads = dict[str, dict[str, float]]  # by unit: the utilisation, by what offers it
 
@@ -46,20 +48,32 @@ class Question:
 
 @dataclass
 class Work:
-    """Nanoseconds of one turn's work by unit."""
+    """Nanoseconds of one turn's work by unit, and of moving its stages' bytes through a memory with nothing else."""
 
     ns: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def of_demand(self, setup: Setup, stage: Stage, demand: Demand | None, times: float = 1.0) -> None:
-        """Executions on a stage's unit; one on hardware outside the model occupies none."""
-        if demand is not None and stage.chip is not None and stage.unit is not None:
-            ns, _ = priced(demand, setup.chips[stage.chip].units[stage.unit])
-            self.ns[f"{stage.chip}.{stage.unit}"] += times * ns
+    def of_bytes(self, setup: Setup, stage: Stage, nbytes: float) -> None:
+        """Bytes of a stage."""
+        if nbytes and stage.chip is not None:
+            self.ns[memory_of(stage.chip)] += nbytes * NS_PER_S / capacity(setup.chips[stage.chip])
 
-    def of_speech(self, stage: Stage, seconds: float, fixed_ms: float) -> None:
-        """So much time on a stage's unit."""
+    def of_demand(self, setup: Setup, stage: Stage, demand: Demand | None, times: float = 1.0) -> None:
+        """Executions on a stage's unit; one on hardware outside the model occupies none, but moves bytes."""
+        if demand is None or stage.chip is None:
+            return
+        if stage.unit is None:
+            self.of_bytes(setup, stage, times * demand.megabytes * MEGA)
+            return
+        took_ns, nbytes = priced(demand, setup.chips[stage.chip].units[stage.unit])
+        self.ns[f"{stage.chip}.{stage.unit}"] += times * took_ns
+        self.of_bytes(setup, stage, times * (nbytes + streamed_bytes(stage.megabytes_per_s, took_ns)))
+
+    def of_speech(self, setup: Setup, stage: Stage, seconds: float, fixed_ms: float) -> None:
+        """So much time on a stage's unit, and the bytes that move meanwhile."""
+        took_ns = seconds * NS_PER_S + fixed_ms * NS_PER_MS
         if stage.chip is not None and stage.unit is not None:
-            self.ns[f"{stage.chip}.{stage.unit}"] += seconds * NS_PER_S + fixed_ms * NS_PER_MS
+            self.ns[f"{stage.chip}.{stage.unit}"] += took_ns
+        self.of_bytes(setup, stage, streamed_bytes(stage.megabytes_per_s, round(took_ns)))
 
 
 def load_faults(setup: Setup, answer_tokens: float | None) -> Iterator[Fault]:
@@ -104,9 +118,16 @@ def offered_load(setup: Setup, answer_tokens: float | None) -> Loads:
     """The utilisation of each unit that passengers and background tasks ask for, by their names."""
     found: Loads = defaultdict(dict)
     for task in setup.scenario.background:
-        if task.work is not None and task.chip is not None and task.unit is not None:
-            ns, _ = priced(task.work, setup.chips[task.chip].units[task.unit])
-            found[f"{task.chip}.{task.unit}"][task.name] = ns / (task.period_ms * NS_PER_MS)
+        if task.chip is None:
+            continue
+        chip, period_ns = setup.chips[task.chip], task.period_ms * NS_PER_MS
+        if task.work is not None and task.unit is not None:
+            ns, nbytes = priced(task.work, chip.units[task.unit])
+            found[f"{task.chip}.{task.unit}"][task.name] = ns / period_ns
+        else:
+            _, nbytes = stream_demand(task)
+        if nbytes:
+            found[memory_of(task.chip)][task.name] = nbytes * NS_PER_S / period_ns / capacity(chip)
     rates = {one.name: questions_per_s(one, setup.scenario) for one in setup.scenario.passengers}
     rates = {name: rate for name, rate in rates.items() if rate}
     if rates:
@@ -115,6 +136,11 @@ def offered_load(setup: Setup, answer_tokens: float | None) -> Loads:
             for name, rate in rates.items():
                 found[track][name] = found[track].get(name, 0.0) + rate * took_ns / NS_PER_S
     return dict(found)
+
+
+def memory_of(chip: str) -> str:
+    """The name of a chip's memory among its units."""
+    return f"{chip}.memory"
 
 
 def questions_per_s(passenger: Passenger, scenario: Scenario) -> float:
@@ -215,10 +241,10 @@ def of_speech(work: Work, setup: Setup, speech: Speech, question: Question) -> N
     work.of_demand(setup, hears, speech.wake_word)
     work.of_demand(setup, speech.end_of_speech, speech.end_of_speech.model)
     if hears.model is None:
-        work.of_speech(hears, hears.real_time_factor * question_s, hears.fixed_ms)
+        work.of_speech(setup, hears, hears.real_time_factor * question_s, hears.fixed_ms)
     else:
         work.of_demand(setup, hears, hears.model, max(1.0, 1000 * question_s / hears.chunk_ms))
-    work.of_speech(speaks, speaks.real_time_factor * answer_s, speaks.fixed_ms)
+    work.of_speech(setup, speaks, speaks.real_time_factor * answer_s, speaks.fixed_ms)
 
 
 def spoken(setup: Setup, speech: Speech, question: Question) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from hilsim.describe.cockpit import (
     BargeIn,
     Demand,
     Passenger,
+    Pauses,
     Speech,
     Stage,
     Swap,
@@ -79,6 +80,11 @@ def passenger_faults(scenario: Scenario, asked: Sequence[Passenger], file: str) 
     if scenario.passengers and talkers > 1:
         expected = "1, as every passenger is one"
         yield Fault(file, "workload.talkers", f"{talkers}, with passengers", expected, "Remove it.")
+    for index, passenger in enumerate(scenario.passengers):
+        if isinstance(passenger.arrivals, Pauses) and passenger.queue_limit is not None:
+            found = f"{passenger.queue_limit}, of one who asks after pauses"
+            expected = "none: the next question comes up after the last answer, so none waits"
+            yield Fault(file, f"passengers[{index}].queue_limit", found, expected, "Remove it.")
     if scenario.trip is None:
         return
     if not (scenario.passengers or scenario.speech or scenario.trip.cold_start):

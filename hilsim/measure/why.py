@@ -3,14 +3,16 @@
 Every nanosecond of the stretch is given to the first of these that holds:
 
 | part    | what was going on                                                           |
-| worked  | one of its own spans: a step, a stage, a message                            |
+| worked  | one of its own spans: a step, a stage, a message; of a stage, of its kinds  |
 | waited  | none, but one had been asked for: by what occupied the track meanwhile      |
+|         | or none yet, and weights were being loaded: by the load                     |
 | other   | neither: a fixed wait, a tool, hardware outside the model                   |
 
 `slower_ms` is part of what it worked: how much longer its steps took than the fastest of the same kind, width and track
 with no fewer positions cached, of answers that were not cut. It is a lower bound of what a shared memory and a lower
 clock cost. `beside` are the background tasks and requests that ran on the same chips meanwhile, `slowest_clock` the
-lowest clock of a unit there.
+lowest clock of a unit there. What of an answer goes on beside a stage is no work of that stage: the language model
+decodes on while the first clause is synthesised.
 """
 
 from __future__ import annotations
@@ -20,8 +22,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from hilsim.sim.loading import LOAD
 from hilsim.sim.trace import Sample, Span, Trace
 from hilsim.units import ms
+
+MESSAGES = ("audio", "text")
+STAGE_KINDS = {  # of spans, by stage of the turn; the other stages are the language model's, of all other kinds
+    "end_of_speech": ("end_of_speech",),
+    "recognition": ("recognition", *MESSAGES),
+    "synthesis": ("synthesis", *MESSAGES),
+}
+NOT_OF_THE_MODEL = {"wake_word", *(kind for kinds in STAGE_KINDS.values() for kind in kinds)}
+MODEL_STAGES = ("prompt", "first_clause")
+FIXED_STAGES = ("end_of_speech", "prompt")  # need no weights that a swap brings
+LOADING = "a swap or load of weights"
 
 Step = tuple[str, str, int, int, int, int]  # track, kind, request, round, position, cached: of all pieces of one step
 
@@ -60,6 +74,7 @@ class Reasons:
             self.by_track[span.track].append(span)
         for spans in self.by_track.values():
             spans.sort(key=lambda span: span.start_ns)
+        self.loads = [span for span in trace.spans if span.kind == LOAD]
         self.ends = {track: [span.end_ns for span in spans] for track, spans in self.by_track.items()}
         self.clocks: dict[str, list[Sample]] = defaultdict(list)
         for sample in trace.samples:
@@ -70,9 +85,13 @@ class Reasons:
         whole = {turn.request for turn in trace.turns if turn.outcome == "answered"}  # others end with a part of a step
         self.shapes = shapes_of(pieces for pieces in self.steps.values() if pieces[-1].request in whole)
 
-    def causes(self, request: int, begin_ns: int, end_ns: int) -> Causes:
-        """What a request's stretch from `begin_ns` to `end_ns` was spent on."""
-        mine = [span for span in self.by_request[request] if span.asked_ns < end_ns and span.done_ns > begin_ns]
+    def causes(self, request: int, begin_ns: int, end_ns: int, stage: str = "") -> Causes:
+        """What a request's stretch from `begin_ns` to `end_ns` was spent on: one of a stage, or of the whole answer."""
+        mine = [
+            span
+            for span in self.by_request[request]
+            if span.asked_ns < end_ns and span.done_ns > begin_ns and is_of(stage, span.kind)
+        ]
         worked = joined((max(begin_ns, span.start_ns), min(end_ns, span.done_ns)) for span in mine)
         waited: dict[str, int] = defaultdict(int)
         kinds: dict[str, int] = defaultdict(int)
@@ -85,6 +104,10 @@ class Reasons:
                 for other in self.occupying(span.track, start, end):
                     waited[self.name_of(other, request)] += min(end, other.end_ns) - max(start, other.start_ns)
             taken = joined([*taken, *wanted])
+        if stage not in FIXED_STAGES:
+            for load in self.loads:
+                free = without([(max(begin_ns, load.start_ns), min(end_ns, load.end_ns))], taken)
+                waited[LOADING] += sum(end - start for start, end in free)
         tracks = {span.track.split(".", 1)[0] for span in mine}
         length, busy = end_ns - begin_ns, sum(end - start for start, end in worked)
         return Causes(
@@ -106,6 +129,8 @@ class Reasons:
 
     def name_of(self, span: Span, request: int) -> str:
         """What a span is of: a background task, or a passenger's request."""
+        if span.kind == LOAD:
+            return LOADING
         if span.kind in self.trace.tasks or span.request < 0:
             return span.kind
         if span.request == request:
@@ -149,6 +174,13 @@ class Reasons:
             longer = max(0, spent - shape.least_ns[bisect_left(shape.cached, pieces[-1].cached)])
             found += longer * inside / max(1, spent)
         return found
+
+
+def is_of(stage: str, kind: str) -> bool:
+    """Whether spans of a kind are a stage's own work; all are of what is no stage."""
+    if stage in MODEL_STAGES:
+        return kind not in NOT_OF_THE_MODEL
+    return kind in STAGE_KINDS.get(stage, (kind,))
 
 
 def longest_first(spent_ns: dict[str, int]) -> dict[str, float]:

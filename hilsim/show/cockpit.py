@@ -129,7 +129,7 @@ def breach_of(breach: Breach, reasons: Reasons | None) -> Block:
     """One turn over a limit: the stage to blame, when it was, and what it was spent on."""
     causes = None
     if reasons is not None and breach.turn.request >= 0:
-        causes = reasons.causes(breach.turn.request, breach.begin_ns, breach.end_ns)
+        causes = reasons.causes(breach.turn.request, breach.begin_ns, breach.end_ns, breach.stage)
     return {
         "turn": breach.turn.number,
         "passenger": breach.turn.passenger,

@@ -12,14 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 
 from hilsim.cost.between import Graph
 from hilsim.cost.demand import priced, stream_demand
 from hilsim.describe.cockpit import BackgroundTask
 from hilsim.sampling.noise import TASKS, named_uniforms
 from hilsim.sim.board import Board
-from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag
+from hilsim.sim.device_slot import NO_REQUEST, Process, RequestTag, now_ns
 from hilsim.sim.shared_chip import Job
 from hilsim.sim.trace import Sample, TaskTally
 from hilsim.units import ns
@@ -45,7 +45,7 @@ class Task(ABC):
 
     def __init__(self, board: Board, task: BackgroundTask):
         assert task.chip is not None, "names are looked up when a scenario is loaded"
-        self.board, self.task = board, task
+        self.board, self.task, self.name = board, task, task.name
         self.chip = board.setup.chips[task.chip]
         self.period_ns = ns(task.period_ms / 1000)
         deadline_ms = task.period_ms if task.deadline_ms is None else task.deadline_ms
@@ -54,6 +54,7 @@ class Task(ABC):
         board.trace.tasks[task.name] = self.tally
         self.begun_ns = -1  # the release of the execution under way
         self.followers: list[Task] = []  # released as an execution ends
+        self.watched = board.trace.watched
         self.process = self.run()
 
     @abstractmethod
@@ -66,17 +67,20 @@ class Task(ABC):
 
     def releases(self) -> Iterator[int]:
         """The instants at which the task is released."""
-        jitter_ns, seed = ns(self.task.jitter_ms / 1000), self.board.setup.scenario.seed
-        number, draws = 0, [0.0]
-        while True:
-            if jitter_ns and number % DRAWS == 0:
-                draws = named_uniforms(seed, TASKS, self.task.name, number // DRAWS, DRAWS)
-            yield number * self.period_ns + int(draws[number % len(draws)] * (jitter_ns + 1))
-            number += 1
+        jitter_ns = ns(self.task.jitter_ms / 1000)
+        return self.jittered(jitter_ns) if jitter_ns else count(0, self.period_ns)
+
+    def jittered(self, jitter_ns: int) -> Iterator[int]:
+        """Periods that begin up to so many nanoseconds late."""
+        begin_ns = 0
+        for block in count():
+            for draw in named_uniforms(self.board.setup.scenario.seed, TASKS, self.task.name, block, DRAWS):
+                yield begin_ns + int(draw * (jitter_ns + 1))
+                begin_ns += self.period_ns
 
     def finish(self) -> None:
         """The execution under way is done."""
-        tally, took_ns = self.tally, self.board.now - self.begun_ns
+        tally, took_ns = self.tally, now_ns(self.board.env) - self.begun_ns
         self.begun_ns = -1
         tally.finished += 1
         if took_ns > tally.deadline_ns:
@@ -90,7 +94,8 @@ class Task(ABC):
         """An execution was late, or skipped."""
         board, tally = self.board, self.tally
         tally.missed += 1
-        board.trace.add_sample(Sample(self.chip.name, board.now, "missed", tally.name, tally.missed))
+        if self.watched:
+            board.trace.add_sample(Sample(self.chip.name, board.now, "missed", tally.name, tally.missed))
 
     def close(self) -> None:
         """The run is over: end what is under way, and count it if it is late by now."""
@@ -112,17 +117,18 @@ class Work(Task):
         self.graph_ns = None if task.graph_ms is None else ns(task.graph_ms / 1000)
 
     def run(self) -> Process:
-        board, tally = self.board, self.tally
+        env, tally = self.board.env, self.tally
         for number, release_ns in enumerate(self.releases()):
-            if release_ns < board.now:
-                tally.released += 1
+            early_ns = release_ns - now_ns(env)
+            tally.released += 1
+            if early_ns < 0:
                 self.miss()
                 continue
-            if release_ns > board.now:
-                yield board.env.timeout(release_ns - board.now)
-            tally.released += 1
+            if early_ns:
+                yield env.timeout(early_ns)
             self.begun_ns = release_ns
-            yield from self.execution(number)
+            yield from self.work(number)
+            self.finish()
 
     def release(self) -> None:
         """Run, or miss where the last execution is unfinished."""
@@ -137,18 +143,16 @@ class Work(Task):
 
     def execution(self, number: int) -> Process:
         """One execution, from its release to its end."""
-        task, cause = self.task, RequestTag(NO_REQUEST, number)
-        yield from self.place.work(
-            task.name,
-            self.took_ns,
-            cause,
-            self.nbytes,
-            task.priority,
-            requester=task.name,
-            graph=self.graph,
-            graph_ns=self.graph_ns,
-        )
+        yield from self.work(number)
         self.finish()
+
+    def work(self, number: int) -> Process:
+        """The work of one execution."""
+        name, cause = self.name, RequestTag(NO_REQUEST, number)
+        return self.place.work(
+            name, self.took_ns, cause, self.nbytes, self.task.priority,
+            requester=name, graph=self.graph, graph_ns=self.graph_ns,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Count as well what an execution under way kept from being released."""
@@ -176,11 +180,11 @@ class Stream(Task):
         self.due = deque(islice(self.coming, 1))  # releases of periods that have not begun; of its own, the next one
 
     def run(self) -> Process:
-        board, name = self.board, self.task.name
-        chip = board.shared[self.chip.name]
+        env, name, chip = self.board.env, self.name, self.board.shared[self.chip.name]
         while self.due:
-            if self.due[0] > board.now:
-                yield board.env.timeout(self.due[0] - board.now)
+            early_ns = self.due[0] - now_ns(env)
+            if early_ns > 0:
+                yield env.timeout(early_ns)
             cause = RequestTag(NO_REQUEST, self.tally.released)
             self.begin()
             yield from chip.run(Job(chip.chip.name, name, name, cause, self.full_ns, self.nbytes, again=self.goes_on))
@@ -198,7 +202,7 @@ class Stream(Task):
     def goes_on(self) -> bool:
         """A period is over: whether the next one begins at once."""
         self.finish()
-        if not self.due or self.due[0] > self.board.now:
+        if not self.due or self.due[0] > now_ns(self.board.env):
             return False
         self.begin()
         return True

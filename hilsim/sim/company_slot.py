@@ -42,6 +42,7 @@ class CompanySlot(Yielding, DeviceSlot):
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
         self.levels: tuple[StepTimer, ...] = (timer,)
+        self.watched = trace.watched
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> TimedStep:
         known = self.timed.get((phase, rows, cached, tree, logits))
@@ -117,7 +118,7 @@ class CompanySlot(Yielding, DeviceSlot):
         finally:  # a step that is interrupted has held the unit as well
             self.job = turn.divisible = None
             now = turn.idle_since_ns = now_ns(self.env)
-            if begun:
+            if begun and self.watched:
                 seen = (rows, width) if whole else (0, 0)
                 self.trace.add_span(
                     Span(self.track, kind, start, now, request, number, asked, now, *seen, 0, cached, position, fellows)

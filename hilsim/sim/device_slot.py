@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable
+from collections.abc import Callable, Generator, Hashable
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import simpy
@@ -18,9 +19,8 @@ Process = Generator[simpy.Event, Any, Any]
 LAST = EventPriority(2)  # behind all other events of an instant
 
 
-def now_ns(env: simpy.Environment) -> int:
-    """The clock. SimPy types it as a float; whole nanoseconds in, whole nanoseconds out."""
-    return int(env.now)
+# The clock. SimPy types it as a number that may be a float; whole nanoseconds in, whole nanoseconds out.
+now_ns: Callable[[simpy.Environment], int] = attrgetter("now")
 
 
 def behind_all(env: simpy.Environment) -> simpy.Event:
@@ -93,7 +93,9 @@ class UnitLock(Lock):
 
         So one of higher priority that asks again at once, as for its next step, goes before them.
         """
-        if self.waiting and self.waiting[0].priority > priority:
+        if not self.waiting:
+            self.taken = False
+        elif self.waiting[0].priority > priority:
             later = behind_all(self.env)
             later.callbacks.append(lambda _: super(UnitLock, self).leave())
         else:

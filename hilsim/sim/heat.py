@@ -25,7 +25,8 @@ from hilsim.units import NS_PER_S, ns
 
 SEEN_K = 0.05  # a temperature is shown again when it has changed by more, a power by more than this share
 CAUSES = {
-    "prefill": "target", "decode": "target", "verify": "target", "draft prefill": "draft", "draft": "draft",
+    "prefill": "target", "decode": "target", "verify": "target", "tool call": "target",
+    "draft prefill": "draft", "draft": "draft",
 }  # fmt: skip
 MOST_LOADS = 4096  # that are remembered
 

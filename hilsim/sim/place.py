@@ -83,6 +83,7 @@ class Place(Yielding, Occupant):
         super().__init__(env, track, turn, trace, between)
         self.shared, self.company = shared, company
         self.unit = track.rpartition(".")[2]
+        self.watched = trace.watched
 
     def work(
         self,
@@ -119,11 +120,13 @@ class Place(Yielding, Occupant):
                 if not begun:
                     asked = yield from self.prepare((graph or Graph(kind, "", 1),), cause, asked)
                     start, begun = now_ns(self.env), True
-                whole = yield from self.go_on(job, took_ns)
+                whole = (yield from self.go_on(job, took_ns)) >= 1
             finally:
                 self.job = self.turn.divisible = None
                 now = self.turn.idle_since_ns = now_ns(self.env)
-                if begun and (now > start or not took_ns):  # the end of a run may cut it off as it begins
+                if (
+                    self.watched and begun and (now > start or not took_ns)
+                ):  # the end of a run may cut it off as it begins
                     seen = (1, 1) if whole else (0, 0)
                     self.trace.add_span(
                         Span(self.track, kind, start, now, cause.request, cause.round, asked, now, *seen)
@@ -133,16 +136,19 @@ class Place(Yielding, Occupant):
                 return
 
     def go_on(self, job: Job | None, took_ns: int) -> Process:
-        """With the unit held: let a pass run until it is done or has to give way; returns whether it is done."""
+        """With the unit held: let a pass run until it is done or has to give way; returns the share that is done."""
         if self.shared is None or job is None:
-            yield self.env.timeout(took_ns)
-            return True
-        if len(job.ends) == 1:
-            yield from self.shared.run(job)
-            return True
-        self.job, self.turn.divisible = job, self
-        done: float = yield from self.shared.run(job, briefly=self.gives_way(job))
-        return done >= 1
+            return self.alone(took_ns)
+        briefly = False
+        if len(job.ends) > 1:
+            self.job, self.turn.divisible = job, self
+            briefly = self.gives_way(job)
+        return self.shared.run(job, briefly=briefly)
+
+    def alone(self, took_ns: int) -> Process:
+        """A pass with nothing else on the chip."""
+        yield self.env.timeout(took_ns)
+        return 1.0
 
     def job_of(self, kind: str, took_ns: int, cause: RequestTag, nbytes: int = 0, requester: str | None = None) -> Job:
         """A pass as a job with its part of the memory."""
@@ -151,9 +157,8 @@ class Place(Yielding, Occupant):
 
     def spend(self, kind: str, took_ns: int, cause: RequestTag) -> Process:
         if self.shared is None:
-            yield self.env.timeout(took_ns)
-        else:
-            yield from self.shared.run(self.job_of(kind, took_ns, cause))
+            return self.alone(took_ns)
+        return self.shared.run(self.job_of(kind, took_ns, cause))
 
 
 class Outside:

@@ -10,6 +10,7 @@ As long as its speed does not change a job ends at the nanosecond that was fores
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from math import ceil, inf
 
 import simpy
@@ -22,6 +23,7 @@ from hilsim.sim.lock import USUAL_PRIORITY
 from hilsim.sim.trace import Sample, Trace
 from hilsim.units import NS_PER_S
 
+MOST_TIMED = 256  # times of work that are remembered
 HAIR_NS = 1e-3  # what arithmetic with shares of a job is allowed to be off, in nanoseconds
 
 
@@ -109,7 +111,8 @@ class SharedChip:
         self.running: list[Job] = []
         self.listeners: list[Callable[[], None]] = []
         self.wanted, self.scarce = 0.0, False  # bytes/s of all demands, and whether that is more than there is
-        self.sampling = trace.keep or trace.observer is not None
+        self.sampling = trace.watched
+        self.timed = lru_cache(MOST_TIMED)(self.timing)
         self.changed_ns, self.shown = 0, 0.0  # since when the memory's rate is what it is, and the last one shown
 
     @property
@@ -123,10 +126,12 @@ class SharedChip:
         """Bytes/s that move."""
         return sum([job.rate for job in self.running])
 
-    def timed(self, unit: str, took_ns: int) -> Callable[[int], int]:
-        """By level, the nanoseconds of work on a unit that takes so many at level 0."""
+    def timing(self, unit: str, took_ns: int) -> Callable[[int], int]:
+        """By level, the nanoseconds of work on a unit that takes so many at level 0; `timed` remembers them."""
 
         def at(level: int) -> int:
+            if not level:
+                return took_ns
             stretches = self.stretches.get(unit)
             return took_ns if stretches is None else ceil(took_ns * stretches[min(level, len(stretches) - 1)] - HAIR_NS)
 
@@ -153,7 +158,10 @@ class SharedChip:
         else:  # there is enough for all, as before
             self.wanted = wanted
             job.rate, job.stretched_ns = job.demand, job.full_ns
-            job.foresee()
+            if job.done or job.until < 1:
+                job.foresee()
+            else:
+                job.at_ns = now + job.full_ns
         try:
             while True:
                 # A job that is slowed down meanwhile is not over by then, and waits again.

@@ -289,6 +289,11 @@ class Trace:
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
     over: bool = False  # what is under way at the end gives up its unit later, as it is collected
 
+    @property
+    def watched(self) -> bool:
+        """Whether spans and samples go anywhere: where not, nothing has to make them."""
+        return self.keep or self.observer is not None
+
     def add_span(self, span: Span) -> None:
         if self.over:
             return

@@ -56,6 +56,27 @@ def test_background_alone_and_both_together(tmp_path: Path) -> None:
     assert not list(load_faults(asking(tmp_path, 1800, task(10, 20)), None))
 
 
+def test_a_memory_is_offered_the_bytes_of_tasks_streams_and_stages(tmp_path: Path) -> None:
+    """Of 1000 GB/s: a stream of 400 for 3/4 of the time is 0.3, work of 10 GB every 20 ms 0.5; 0.19 more fit."""
+
+    def beside(megabytes: float) -> Setup:
+        place = "chip: paper-target, period_ms: 20"
+        return asking(
+            tmp_path, 60,
+            f"background=[{{name: camera, {place}, gigabytes_per_s: 400, duty: 0.75}},"
+            f" {{name: drawing, {place}, unit: any, work: {{ms: 2, megabytes: 10000}}}},"
+            f" {{name: map, {place}, unit: any, work: {{ms: 2, megabytes: {megabytes}}}}}]",
+        )  # fmt: skip
+
+    loads = offered_load(beside(3800), None)["paper-target.memory"]
+    assert loads == pytest.approx({"camera": 0.3, "drawing": 0.5, "map": 0.19})
+    assert not list(load_faults(beside(3800), None))
+    (fault,) = load_faults(beside(4200), None)
+    assert fault.place == "background"
+    assert "utilisation of 1.01 of paper-target.memory" in fault.found
+    assert "(drawing 0.50, camera 0.30, map 0.21)" in fault.found
+
+
 @pytest.mark.parametrize("more", [", queue_limit: 3", ", patience_s: 5"])
 def test_questions_that_may_be_lost_are_no_load(tmp_path: Path, more: str) -> None:
     assert offered_load(asking(tmp_path, 60_000, more=more), None) == {}

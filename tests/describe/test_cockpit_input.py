@@ -153,6 +153,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["trip.cold_start: found true, and agx-orin-64gb has no flash_rate; expected"],
     ),
+    "a queue of one who asks after pauses": (
+        ["passengers=[{name: child, arrivals: {kind: pauses, pause_s: 5}, queue_limit: 2}]"],
+        ["passengers[0].queue_limit: found 2, of one who asks after pauses; expected none"],
+    ),
     "two tasks of one name": ([f"background=[{CAMERA}, {CAMERA}]"], ["background: found camera twice"]),
     "a task named as a unit": (
         ["background=[{name: npu, unit: npu, period_ms: 33, work: {ms: 2}}]"],

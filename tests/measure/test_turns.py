@@ -8,8 +8,9 @@ import pytest
 from hilsim.describe.cockpit import STAGES, Budget
 from hilsim.measure.trip import Course, background, clocks, memory_rates, temperatures, windows
 from hilsim.measure.turns import breaches, by_passenger, gaps_of, held_against, outcomes_of, statistics_of, times_of
-from hilsim.measure.why import Reasons, without
-from hilsim.sim.trace import Sample, Trace
+from hilsim.measure.why import LOADING, Reasons, without
+from hilsim.sim.loading import LOAD
+from hilsim.sim.trace import Sample, Span, Trace
 from tests.trips import CHIP, FIRST_AUDIO_MS, MS, S, trip_setup, trip_trace
 
 
@@ -77,6 +78,39 @@ def test_parts_of_a_stretch_add_up_to_it():
         parts = found.worked_ms + sum(found.waited_ms.values()) + found.other_ms
         assert parts * MS == pytest.approx(turn.first_audio_ns - turn.spoken_ns, abs=1)
         assert found.other_ms == 502  # the wait for the end of speech, and the prompt
+
+
+def test_a_stage_on_a_further_chip_waits_for_what_holds_its_unit_while_the_model_decodes_on():
+    npu, gpu, asked = f"{CHIP}.npu", "drive-orin-x.gpu", 10 * S
+    trace = Trace("target_only", (npu, gpu), (npu, gpu), ())
+    for place in range(20):  # the answer goes on, on its own chip
+        begin = asked + place * 50 * MS
+        trace.add_span(Span(npu, "decode", begin, begin + 50 * MS, 1, place, begin, begin + 50 * MS, 1, 1))
+    held, done = asked + 700 * MS, asked + 1000 * MS
+    trace.add_span(Span(gpu, "synthesis", asked - 100 * MS, held, 0, -1, asked - 100 * MS, held))
+    trace.add_span(Span(gpu, "synthesis", held, done, 1, -1, asked, done))
+    reasons = Reasons(trace)
+    found = reasons.causes(1, asked, done, "synthesis")
+    assert (found.worked_ms, found.waited_ms, found.other_ms) == (300, {"request 0": 700}, 0)
+    assert found.by_kind_ms == {"synthesis": 300}
+    # of the answer as a whole, and of the model's stages, the steps are work
+    assert reasons.causes(1, asked, done).worked_ms == 1000
+    assert reasons.causes(1, asked, done, "first_clause").by_kind_ms == {"decode": 1000}
+
+
+def test_time_in_a_swap_is_named_and_a_fixed_wait_beside_one_is_none():
+    trace = trip_trace(2)
+    turn = trace.turns[1]
+    place = next(place for place, span in enumerate(trace.spans) if span.request == 1 and span.kind == "recognition")
+    begin, end = turn.noticed_ns, turn.recognised_ns
+    # recognition cannot begin before its weights are there, for 100 of its 130 ms
+    trace.spans[place] = trace.spans[place]._replace(start_ns=begin + 100 * MS, asked_ns=begin + 100 * MS)
+    assert Reasons(trace).causes(1, begin, end, "recognition").other_ms == 100
+    trace.add_span(Span(f"{CHIP}.gpu", LOAD, begin - 50 * MS, begin + 100 * MS, -1, 0, begin, begin + 100 * MS))
+    reasons = Reasons(trace)
+    found = reasons.causes(1, begin, end, "recognition")
+    assert (found.worked_ms, found.waited_ms, found.other_ms) == (30, {LOADING: 100}, 0)
+    assert reasons.causes(1, turn.spoken_ns, turn.noticed_ns, "end_of_speech").waited_ms == {}
 
 
 def test_a_step_in_pieces_is_slower_than_the_same_step_at_a_stretch():

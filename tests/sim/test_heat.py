@@ -14,8 +14,9 @@ from hilsim.describe.cockpit import Climate
 from hilsim.describe.thermal import Thermal
 from hilsim.measure.trip import energies
 from hilsim.sim.device_slot import RequestTag
-from hilsim.sim.heat import ChipHeat
+from hilsim.sim.heat import CAUSES, ChipHeat
 from hilsim.sim.shared_chip import Job, SharedChip
+from hilsim.sim.tools import TOOL_CALL
 from hilsim.sim.trace import Trace
 from hilsim.units import NS_PER_S
 from tests.cost.test_thermal_network import figure, node
@@ -167,6 +168,7 @@ def test_energy_is_power_times_time_by_unit_and_cause() -> None:
         assert tally.joules[entry] == pytest.approx(joules, abs=1e-6)
     assert sum(tally.level_ns) == bench.trace.end_ns
     assert tally.throttled_ns == 0
+    assert CAUSES[TOOL_CALL] == "target"
 
 
 @pytest.mark.parametrize("ambient_c", [-20.0, 25.0, 60.0])
