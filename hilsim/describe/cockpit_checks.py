@@ -13,6 +13,7 @@ from hilsim.describe.cockpit import (
     Demand,
     Passenger,
     Pauses,
+    Playback,
     Speech,
     Stage,
     Swap,
@@ -29,6 +30,7 @@ from hilsim.errors import Fault
 
 # What a trace calls work of its own: a background task of that name could not be told from it.
 STEPS = ("prefill", "draft", "decode", "verify", "prompt", "drafts", "verdict", "network", "wake", "switch", "fault")
+LONGEST_SPEECH_S = 3600
 RESERVED = (*STEPS, "wake_word", "playback", *PLACED_STAGES)
 
 
@@ -61,6 +63,7 @@ def cockpit_faults(
         return
     yield from stage_faults(scenario.speech, home, scenario.application or home, links, file)
     yield from preface_faults(scenario, file)
+    yield from length_faults(scenario, scenario.speech.playback, conversations, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
         yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
     if scenario.speech.swap is not None:
@@ -201,6 +204,22 @@ def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
         )
         expected = f"fewer than context_tokens ({scenario.context_tokens})"
         yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
+
+
+def length_faults(
+    scenario: Scenario, playback: Playback, conversations: Sequence[Conversation], file: str
+) -> Iterator[Fault]:
+    """Questions and answers that take longer than an hour to say."""
+    workload, said = scenario.workload, {}
+    if isinstance(workload, Lengths):
+        said["an answer"] = workload.answer_tokens(scenario.context_tokens) / playback.tokens_per_word
+        said["a question"] = workload.prompt_tokens / playback.tokens_per_word
+    else:
+        said["a question"] = max((len(turn.split()) for one in conversations for turn in one.turns), default=0)
+    for name, words in said.items():
+        if (seconds := words / playback.words_per_s) > LONGEST_SPEECH_S:
+            found = f"{name} of {words:.0f} words, {seconds / 3600:.3g} h at {playback.words_per_s:g} words a second"
+            yield Fault(file, "speech.playback", found, "an hour at most", "Raise words_per_s, or ask for less.")
 
 
 def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterator[Fault]:

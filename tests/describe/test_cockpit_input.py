@@ -270,9 +270,27 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["climate={ambient_c: 40, start_c: 20}"],
         ["climate", "start_c 20 below ambient_c 40"],
     ),
+    "a period that no task has": (
+        ["background=[{name: camera, unit: npu, period_ms: 0.001, work: {ms: 0.0001}}]"],
+        ["background[0].period_ms", "at least 0.1"],
+    ),
+    "speech slower than anyone's": (
+        ["speech={playback: {words_per_s: 0.01}}"],
+        ["playback.words_per_s", "at least 0.1"],
+    ),
+    "a speech of hours": (
+        [
+            "speech={}",
+            "context_tokens=100000",
+            "workload={requests: 2, prompt_tokens: 60000, output_tokens: 8}",
+            "logits={source: synthetic, acceptance: 0.7}",
+            "speech.playback.tokens_per_word=1",
+        ],
+        ["speech.playback: found a question of 60000 words, 6.67 h at 2.5 words a second; expected an hour at most"],
+    ),
     "a negative arrival rate": (
         ["passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]"],
-        ["passengers[0].arrivals.per_hour", "more than 0"],
+        ["passengers[0].arrivals.per_hour", "at least 0.001"],
     ),
     "a negative capacity": (
         [f"background=[{CAMERA}]", "sharing={weights: {npu: -1}}"],
