@@ -123,7 +123,9 @@ class TurnUnderWay:
         self.voice = Voice(stages, self.cause, self.delivery)
         self.env.process(self.voice.speak())
         interruption = None
-        if stages.speech.barge_in is not None and interrupts(stages.speech.barge_in, turn.index, session):
+        if stages.speech.barge_in is not None and interrupts(
+            stages.speech.barge_in, self.asked.number, turn.index, session
+        ):
             interruption = self.env.process(self.interrupt(stages.speech.barge_in, self.voice))
         yield self.env.process(stages.using(TARGET, self.is_wanted, session.answer(self.request)))
         self.freed_ns = self.now
@@ -225,8 +227,8 @@ class TurnUnderWay:
         )
 
 
-def interrupts(barge_in: BargeIn, request: int, session: Session) -> bool:
-    """Whether a question's answer is interrupted: as listed, or by chance that depends on its number alone."""
+def interrupts(barge_in: BargeIn, number: int, request: int, session: Session) -> bool:
+    """Whether a turn is interrupted: as listed by its number, or by chance that depends on its request alone."""
     if barge_in.turns:
-        return request in barge_in.turns
+        return number in barge_in.turns
     return uniforms(session.setup.scenario.seed, BARGE_IN, request, 0).spare < barge_in.share

@@ -131,6 +131,17 @@ def test_a_cut_ends_with_the_step_under_way_and_the_next_question_begins_when_th
     assert second.outcome == "answered"
 
 
+def test_listed_turns_have_the_numbers_of_the_report_which_refused_questions_count_in(tmp_path: Path) -> None:
+    setup = table_setup(
+        tmp_path, "workload.requests=3", "workload.output_tokens=200", "policy={name: target_only}",
+        "passengers=[{name: a, queue_limit: 1, arrivals: {kind: times, at_s: [0, 1, 1.5]}}]",
+        f"speech={{{QUICK}, playback: {{words_per_s: 2, tokens_per_word: 1}}, barge_in: {{turns: [2], after_s: 1}}}}",
+    )  # fmt: skip
+    turns = sorted(simulate(setup, synthetic(setup)).turns, key=lambda turn: turn.number)
+    found = [(turn.number, turn.request, turn.outcome) for turn in turns]
+    assert found[:3] == [(0, 0, "answered"), (1, -1, "refused"), (2, 1, "interrupted")]
+
+
 def test_a_lost_cache_is_read_again() -> None:
     rows: dict[str, list[int]] = {}
     for then in ("rewound", "lost"):
