@@ -34,11 +34,14 @@ class Fault:
 
 
 class Misfit(ValueError):
-    """A value that does not fit, as data. Validators raise it; the loader makes it a `Fault` with file and place."""
+    """A value that does not fit, as data. Validators raise it; the loader makes it a `Fault` with file and place.
 
-    def __init__(self, found: str, expected: str = "", remedy: str = ""):
+    `path` leads from the record that raises it to the value.
+    """
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "", path: tuple[str | int, ...] = ()):
         super().__init__(found, expected, remedy)
-        self.found, self.expected, self.remedy = found, expected, remedy
+        self.found, self.expected, self.remedy, self.path = found, expected, remedy, path
 
     def __str__(self) -> str:
         return f"{self.found}; {self.expected}" if self.expected else self.found

@@ -145,10 +145,11 @@ class Playback(Record):
 
 
 class BargeIn(Record):
-    """Passengers who interrupt: a `share` of the answers, or those to the questions `turns`, `after_s` of hearing them.
+    """Passengers who interrupt: a `share` of the answers, or those of `turns`, `after_s` of hearing them.
 
-    Questions are counted from 0 through the workload. The passenger's next question is what interrupts. It takes
-    `notice_ms` until the assistant knows. `cache: lost` has both models read the conversation again.
+    Turns have the numbers of the report: questions of all passengers as they are asked, refused or lost, from 0. The
+    passenger's next question is what interrupts. It takes `notice_ms` until the assistant knows. `cache: lost` has
+    both models read the conversation again.
     """
 
     share: float = Field(default=0.0, ge=0, le=1)
@@ -320,8 +321,15 @@ class Trip(Record):
     cold_start: bool = False
 
 
+def two_chips(data: object) -> object:
+    """The two ends of a link as a tuple."""
+    if isinstance(data, list) and len(data) != 2:
+        raise Misfit(f"a list of {len(data)}", "two chips", "Write between: [CHIP, CHIP].")
+    return as_tuple(data)
+
+
 class FurtherLink(Record):
     """A link between two chips beside that of draft and target, for stages that run elsewhere."""
 
     link: str
-    between: Annotated[tuple[Spelling, Spelling], BeforeValidator(as_tuple)]
+    between: Annotated[tuple[Spelling, Spelling], BeforeValidator(two_chips)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
 from hilsim.describe.cockpit import (
@@ -61,7 +61,7 @@ def cockpit_faults(
         if scenario.links:
             yield Fault(file, "links", f"{len(scenario.links)}, without speech", "speech, whose stages cross them")
         return
-    yield from stage_faults(scenario.speech, home, scenario.application or home, links, file)
+    yield from stage_faults(scenario.speech, home, scenario.application or home, links, chips, file)
     yield from preface_faults(scenario, file)
     yield from length_faults(scenario, scenario.speech.playback, conversations, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
@@ -69,7 +69,8 @@ def cockpit_faults(
     if scenario.speech.swap is not None:
         yield from swap_faults(scenario.speech, scenario.speech.swap, target, file)
     if scenario.speech.barge_in is not None:
-        yield from barge_in_faults(scenario.speech.barge_in, turns, file)
+        lost = any(one.queue_limit is not None or one.patience_s is not None for one in scenario.passengers)
+        yield from barge_in_faults(scenario.speech.barge_in, None if lost else turns, file)
 
 
 def passenger_faults(scenario: Scenario, asked: Sequence[Passenger], file: str) -> Iterator[Fault]:
@@ -168,16 +169,19 @@ def link_faults(links: Sequence[PlacedLink], chips: dict[str, Chip], first: int,
 
 
 def stage_faults(
-    speech: Speech, target: str, application: str, links: Sequence[PlacedLink], file: str
+    speech: Speech, target: str, application: str, links: Sequence[PlacedLink], known: Collection[str], file: str
 ) -> Iterator[Fault]:
-    """Stages that sound or text cannot reach from the application's chip: directly, or by way of the target's."""
+    """Stages that sound or text cannot reach from the application's chip: directly, or by way of the target's.
+
+    Chips that are not `known` have a fault of their own.
+    """
 
     def linked(one: str, other: str) -> bool:
         return one == other or any(link.joins(one, other) for link in links)
 
     for name in PLACED_STAGES:
         chip = getattr(speech, name).chip
-        if linked(application, chip) or (linked(application, target) and linked(target, chip)):
+        if chip not in known or linked(application, chip) or (linked(application, target) and linked(target, chip)):
             continue
         found = f"{chip}, which no link joins with {application}" + (f" or {target}" if target != application else "")
         remedy = f"Add to links: {{link: 1000base-t1, between: [{application}, {chip}]}}."
@@ -261,15 +265,18 @@ def start_faults(
             yield Fault(file, "trip.cold_start", found, "chips that say how long their start takes", remedy)
 
 
-def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:
-    """Interrupted turns that do not exist, or that are both listed and drawn."""
+def barge_in_faults(barge_in: BargeIn, turns: int | None, file: str) -> Iterator[Fault]:
+    """Interrupted turns that do not exist, or that are both listed and drawn.
+
+    There are as many `turns` as the workload has; None where questions may be lost, which are turns beside them.
+    """
     if not barge_in.turns and not barge_in.share:
         yield Fault(file, "speech.barge_in", "neither share nor turns", "one of them", "Add one, or remove barge_in.")
     if barge_in.turns and barge_in.share > 0:
         yield Fault(file, "speech.barge_in", "both share and turns", "one of them")
-    if beyond := [turn for turn in barge_in.turns if not 0 <= turn < turns]:
-        found = ", ".join(map(str, beyond))
-        yield Fault(file, "speech.barge_in.turns", found, f"turns of the workload, 0 to {turns - 1}")
+    if beyond := [turn for turn in barge_in.turns if turn < 0 or (turns is not None and turn >= turns)]:
+        found, last = ", ".join(map(str, beyond)), "" if turns is None else f", 0 to {turns - 1}"
+        yield Fault(file, "speech.barge_in.turns", found, f"turns of the report{last or ' from 0'}")
     if twice := repeated([str(turn) for turn in barge_in.turns]):
         yield Fault(file, "speech.barge_in.turns", f"{', '.join(twice)} twice", "each turn once")
 

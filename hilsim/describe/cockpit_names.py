@@ -162,7 +162,12 @@ def with_instants(find: LookUp, passenger: Passenger, place: str) -> Passenger:
     if not isinstance(arrivals, AtTimes) or arrivals.file is None:
         return passenger
     name = arrivals.file
+    before = len(find.faults)
     instants = find.load(PATH, place, lambda: read_instants(located(name, find.file)))
+    for number, fault in enumerate(find.faults[before:], start=before):
+        if fault.file != str(find.file):
+            whose = f"passenger {passenger.name}"
+            find.faults[number] = fault.at(f"{fault.place} ({whose})" if fault.place else whose)
     if instants is None:
         return passenger
     return passenger.model_copy(update={"arrivals": arrivals.model_copy(update={"at_s": instants, "file": None})})

@@ -46,6 +46,8 @@ def translate(record: type[BaseModel], item: Any, document: Document, file: str)
         elif not (last and item["type"] in ("missing", "union_tag_not_found")):
             continue
         path.append(part)
+    if item["type"] == "value_error":
+        path += item["ctx"]["error"].path
     # A missing key has its block's line; a value from --set has none.
     line = document.lines.get(tuple(path[:-1] if item["type"] == "missing" else path))
     place = dotted(tuple(path)) or "top level"
@@ -87,7 +89,9 @@ def remedy_of_key(record: type[BaseModel], wrong: str, block: str, known: Sequen
         return sentence
     if slip := key_hint(wrong, known):
         return slip
-    blocks = [place for place in dict.fromkeys(blocks_with(record, wrong)) if place != block]
+    blocks = list(dict.fromkeys(blocks_with(record, wrong)))
+    if (here := re.sub(r"\[\d+\]", "", block)) in blocks and here:
+        return f"Another kind of {here.rpartition('.')[2]} has it. Remove it, or change the kind."
     if len(wrong) > 3 and len(blocks) == 1:
         return f"That key belongs {f'in the block {blocks[0]}' if blocks[0] else 'at the top level'}."
     return "Remove it."

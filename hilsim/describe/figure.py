@@ -177,7 +177,7 @@ def _of(dimension: str, *, positive: bool) -> AfterValidator:
     def check(figure: Figure) -> Figure:
         if figure.unit not in DIMENSIONS[dimension]:
             units = ", ".join(DIMENSIONS[dimension])
-            raise Misfit(f"unit {figure.unit!r} is no unit of {dimension}", f"one of {units}")
+            raise Misfit(f"unit {figure.unit!r}", f"a unit of {dimension}: {units}")
         if positive and figure.value == 0:
             raise Misfit(f"a {dimension} of 0", "one above 0")
         if positive and figure.range is not None and figure.range[0] <= 0:

@@ -62,6 +62,9 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
 def load_described(document: Document, file: Path, given: Sequence[str], metrics: Collection[str]) -> Described:
     """The same from what a study file would hold; `file` names it in messages, and its paths are relative to that."""
     name = str(file)
+    if isinstance(document.data, dict) and {"target", "workload"} <= document.data.keys():
+        remedy = f"Run it by `hilsim simulate {name}`, or name it as `scenario` in a study file with `axes`."
+        raise ScenarioError([Fault(name, "", "a scenario, not a study", "a study: scenario and axes", remedy)])
     faults: list[Fault] = []
     study = None
     try:

@@ -156,10 +156,12 @@ class Thermal(Record):
         named = [source for node in self.nodes.values() for source in node.heated_by]
         if sorted(named) != sorted(sources):
             found = f"thermal nodes heated by {', '.join(named) or 'nothing'}"
-            return Misfit(found, f"each of {', '.join(sources)} in one node")
-        for step in self.governor.steps:
+            return Misfit(found, f"each of {', '.join(sources)} in one node", path=("thermal", "nodes"))
+        for place, step in enumerate(self.governor.steps):
             if step.mode is not None and step.mode not in modes:
-                return Misfit(f"a governor step to mode {step.mode!r}", f"one of modes: {', '.join(modes) or 'none'}")
+                expected = f"one of modes: {', '.join(modes) or 'none'}"
+                path = ("thermal", "governor", "steps", place, "mode")
+                return Misfit(f"a governor step to mode {step.mode!r}", expected, path=path)
         return None
 
     def in_mode(self, name: str) -> Thermal | None:

@@ -113,6 +113,7 @@ def test_arrival_files_at_fault(tmp_path: Path, text: str, line: str, found: str
     file = tmp_path / "when.csv"
     file.write_text(text, encoding="utf-8")
     message = faults(f"passengers=[{{name: driver, arrivals: {{kind: times, file: {file}}}}}]")
+    assert "passenger driver" in message
     assert f"{file}: {line}" in message if line else str(file) in message
     assert f"found {found}; expected seconds since the start" in message
 
@@ -227,7 +228,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "an arrival file that is not there": (
         ["passengers=[{name: child, arrivals: {kind: times, file: gone.csv}}]"],
-        ["gone.csv: found no such file"],
+        ["gone.csv: passenger child: found no such file"],
     ),
     "instants out of order": (
         ["passengers=[{name: child, arrivals: {kind: times, at_s: [2.0, 1.0]}}]"],
@@ -247,7 +248,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "a batch on an NPU without a runtime": (["target.batch=3"], ["target.batch: found 3", "nothing says that an NPU"]),
     "interruptions of turns that do not exist": (
         ["speech={barge_in: {turns: [0, 4000]}}"],
-        ["speech.barge_in.turns: found 4000; expected turns of the workload, 0 to "],
+        ["speech.barge_in.turns: found 4000; expected turns of the report, 0 to "],
     ),
     "a turn interrupted twice": (["speech={barge_in: {turns: [1, 1]}}"], ["barge_in.turns: found 1 twice"]),
     "turns and a share of them": (
@@ -288,6 +289,14 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["speech.playback: found a question of 60000 words, 6.67 h at 2.5 words a second; expected an hour at most"],
     ),
+    "a link with one end": (
+        ["speech={}", "links=[{link: 10gbase-t1, between: [sa8295p]}]"],
+        ["links[0].between: found a list of 1; expected two chips. Write between: [CHIP, CHIP]."],
+    ),
+    "a key of another kind of arrivals": (
+        ["passengers=[{name: child, arrivals: {kind: poisson, per_hour: 1, pause_s: 3}}]"],
+        ["passengers[0].arrivals.pause_s: found an unknown key", "Another kind of arrivals has it."],
+    ),
     "a negative arrival rate": (
         ["passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]"],
         ["passengers[0].arrivals.per_hour", "at least 0.001"],
@@ -306,6 +315,10 @@ def test_a_fault_is_named_with_its_place(case: str):
     message = faults(*overrides)
     for part in expected:
         assert part in message
+
+
+def test_a_chip_that_is_not_there_is_no_matter_of_links():
+    assert "no link joins" not in faults("speech={synthesis: {chip: sa9999}}")
 
 
 def test_all_faults_come_at_once():

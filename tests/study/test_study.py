@@ -356,3 +356,9 @@ def test_points_of_one_target_are_ranked_by_speedup_and_searches_by_the_request_
     study = load_study(file, [], list(MEASURES)).study
     assert first_goal(study) == "request_latency_ms.mean"
     assert first_goal(study.model_copy(update={"metrics": ("energy_j",)})) == "energy_j"
+
+
+def test_a_scenario_in_place_of_a_study_is_one_fault() -> None:
+    with pytest.raises(InputError, match=r"found a scenario, not a study.*Run it by `hilsim simulate") as caught:
+        load_study(PROJECT / "scenarios" / "trip.yaml", (), [])
+    assert len(caught.value.faults) == 1
