@@ -263,8 +263,11 @@ def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[st
     ]
     for kind in ("units", "links"):
         for name in dict.fromkeys(name for block in blocks for name in block[kind]):
-            shares = [percent(block[kind][name]["busy"]) if name in block[kind] else "–" for block in blocks]
-            rows.append((f"{name} busy", shares))
+            # Beside other work a share is of the whole run, as on the dashboard.
+            of_run = any("busy_of_run" in block[kind].get(name, {}) for block in blocks)
+            which = "busy_of_run" if of_run else "busy"
+            shares = [percent(block[kind][name][which]) if name in block[kind] else "–" for block in blocks]
+            rows.append((f"{name} {which.replace('_', ' ')}", shares))
             between = [block[kind].get(name, {}).get("between") for block in blocks]
             for what, took in (("switches", "switch_ms"), ("wakes", "wake_ms")):
                 if any(found and found[what] for found in between):

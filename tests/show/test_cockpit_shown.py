@@ -91,6 +91,19 @@ def test_a_memory_rate_is_averaged_over_the_last_seconds():
     assert 0 < rate.until(101 * AVERAGED_NS) < 30e9
 
 
+def test_how_busy_a_unit_is_is_the_same_share_of_the_run_on_the_dashboard_and_in_the_report(trip):
+    setup, trace, found = trip
+    seen = dashboard_of(setup)
+    trip_trace(12, held_up=(3, 8), interrupted=(5,), refused=(10,), observer=seen)
+    seen._absorb()
+    held = found["baseline"]["units"]["sa8295p.npu"]["busy_of_run"]
+    assert held == pytest.approx(sum(found["turns"]["utilisation"]["sa8295p.npu"].values()))
+    now = seen.tally.current
+    assert now.busy_ns["sa8295p.npu"] == pytest.approx(held * trace.end_ns)
+    assert "of run" in "\n".join(line.plain for line in seen.layout.frame(120, 36))
+    assert f"sa8295p.npu busy of run {100 * held:.0f} %" in " ".join(words(found).split())
+
+
 def test_the_snapshot_of_a_trip_is_a_picture(tmp_path):
     seen = dashboard_of(trip_setup())
     trip_trace(3, observer=seen)
