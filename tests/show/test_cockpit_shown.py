@@ -101,7 +101,9 @@ def test_how_busy_a_unit_is_is_the_same_share_of_the_run_on_the_dashboard_and_in
     now = seen.tally.current
     assert now.busy_ns["sa8295p.npu"] == pytest.approx(held * trace.end_ns)
     assert "of run" in "\n".join(line.plain for line in seen.layout.frame(120, 36))
-    assert f"sa8295p.npu busy of run {100 * held:.0f} %" in " ".join(words(found).split())
+    flowing = " ".join(words(found).split())
+    assert "busy, share of the run: sa8295p.cpu busy" in flowing
+    assert f"sa8295p.npu busy {100 * held:.0f} %" in flowing
 
 
 def test_the_snapshot_of_a_trip_is_a_picture(tmp_path):
