@@ -81,6 +81,7 @@ def load_faults(setup: Setup, answer_tokens: float | None) -> Iterator[Fault]:
 
     `answer_tokens` are those of a usual answer, where known.
     """
+    yield from deadline_faults(setup)
     tasks = {task.name for task in setup.scenario.background}
     loads = offered_load(setup, answer_tokens)
     over = {track: offered for track, offered in loads.items() if sum(offered.values()) >= 1}
@@ -99,6 +100,18 @@ def load_faults(setup: Setup, answer_tokens: float | None) -> Iterator[Fault]:
             if (whole := turn_s * questions_per_s(passenger, setup.scenario)) >= 1:
                 found = f"a utilisation of {whole:.2f} of {passenger.name}, whose turns take {turn_s:.3g} s at least"
                 yield Fault(setup.file, f"passengers[{place}].arrivals", found, "less than 1", "Ask less often.")
+
+
+def deadline_faults(setup: Setup) -> Iterator[Fault]:
+    """Deadlines that a task misses even alone on its unit."""
+    for place, task in enumerate(setup.scenario.background):
+        if task.work is None or task.chip is None or task.unit is None or task.deadline_ms is None:
+            continue
+        ns, _ = priced(task.work, setup.chips[task.chip].units[task.unit])
+        if ns > task.deadline_ms * NS_PER_MS:
+            found = f"{task.deadline_ms:g} ms, and {task.name} takes {ns / NS_PER_MS:.4g} ms alone"
+            expected = f"at least its own time on {task.chip}.{task.unit}"
+            yield Fault(setup.file, f"background[{place}].deadline_ms", found, expected)
 
 
 def offered_load(setup: Setup, answer_tokens: float | None) -> Loads:

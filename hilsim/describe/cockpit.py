@@ -16,7 +16,7 @@ from hilsim.errors import Misfit
 Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[str, Field(pattern=PLAIN_NAME, max_length=100)]
-Graph = Annotated[float, Field(gt=0, le=1e7)]  # milliseconds
+Graph = Annotated[float, Field(ge=0.01, le=1e7)]  # milliseconds
 Priority = Annotated[int, Field(ge=0, le=100)]  # 0 goes first
 STAGES = ("end_of_speech", "recognition", "prompt", "first_clause", "synthesis")
 PLACED_STAGES = ("end_of_speech", "recognition", "synthesis")  # those with a chip and unit of their own, in order
@@ -82,7 +82,7 @@ class Recognition(Stage):
     real_time_factor: float = Field(default=0.2, ge=0, le=100)
     fixed_ms: Milliseconds = 0.0
     graph_ms: Graph | None = 50.0  # assumed: an encoder in some layers, a decoder of many small graphs
-    chunk_ms: float = Field(default=500.0, gt=0, le=60_000)
+    chunk_ms: float = Field(default=500.0, ge=1, le=60_000)
     model: Demand | None = None
 
 
@@ -140,8 +140,8 @@ class Swap(Record):
 class Playback(Record):
     """How fast people and the assistant speak; words are counted in the text, or as `tokens_per_word` of its tokens."""
 
-    words_per_s: float = Field(default=2.5, gt=0, le=100)
-    tokens_per_word: float = Field(default=1.32, gt=0, le=100)
+    words_per_s: float = Field(default=2.5, ge=0.1, le=100)
+    tokens_per_word: float = Field(default=1.32, ge=0.1, le=100)
 
 
 class BargeIn(Record):
@@ -202,7 +202,7 @@ class Poisson(Record):
     """Questions at random, so many an hour on average."""
 
     kind: Literal["poisson"]
-    per_hour: float = Field(gt=0, le=1e5)
+    per_hour: float = Field(ge=1e-3, le=1e5)
 
 
 class AtTimes(Record):
@@ -259,7 +259,7 @@ class BackgroundTask(Record):
     after: Name | None = None
     chip: Spelling | None = None
     unit: str | None = None
-    period_ms: float = Field(gt=0, le=1e7)
+    period_ms: float = Field(ge=0.1, le=1e7)
     jitter_ms: Milliseconds = 0.0
     deadline_ms: float | None = Field(default=None, gt=0, le=1e7)
     priority: Priority = 0
@@ -316,7 +316,7 @@ class Trip(Record):
     `cold_start` begins with loading the models from flash.
     """
 
-    minutes: float = Field(gt=0, le=100_000)
+    minutes: float = Field(ge=1e-3, le=100_000)
     cold_start: bool = False
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hilsim.describe.chip import Chip
-from hilsim.describe.cockpit import PLACED_STAGES, AtTimes, BackgroundTask, BargeIn, Demand, Pauses, Speech, Stage, Swap
+from hilsim.describe.cockpit import (
+    PLACED_STAGES,
+    AtTimes,
+    BackgroundTask,
+    BargeIn,
+    Demand,
+    Passenger,
+    Pauses,
+    Playback,
+    Speech,
+    Stage,
+    Swap,
+)
 from hilsim.describe.cockpit_names import Cockpit
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.cross_checks import link_fault
@@ -18,6 +30,7 @@ from hilsim.errors import Fault
 
 # What a trace calls work of its own: a background task of that name could not be told from it.
 STEPS = ("prefill", "draft", "decode", "verify", "prompt", "drafts", "verdict", "network", "wake", "switch", "fault")
+LONGEST_SPEECH_S = 3600
 RESERVED = (*STEPS, "wake_word", "playback", *PLACED_STAGES)
 
 
@@ -33,7 +46,7 @@ def cockpit_faults(
     scenario, home = cockpit.scenario, target.chip.name
     roles = [placed.chip for placed in (target, draft) if placed is not None]
     chips = {chip.name: chip for chip in (*roles, *cockpit.chips)}
-    yield from passenger_faults(scenario, file)
+    yield from passenger_faults(scenario, cockpit.written, file)
     yield from task_faults(scenario, list(chips.values()), file)
     first = link_between(target, draft, link)
     links = (*first, *cockpit.links)
@@ -50,6 +63,7 @@ def cockpit_faults(
         return
     yield from stage_faults(scenario.speech, home, scenario.application or home, links, file)
     yield from preface_faults(scenario, file)
+    yield from length_faults(scenario, scenario.speech.playback, conversations, file)
     if scenario.speech.budget.reaction_ms is not None and scenario.speech.barge_in is None:
         yield Fault(file, "speech.budget.reaction_ms", "a limit without barge_in", "barge_in, which it is a limit of")
     if scenario.speech.swap is not None:
@@ -58,8 +72,11 @@ def cockpit_faults(
         yield from barge_in_faults(scenario.speech.barge_in, turns, file)
 
 
-def passenger_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
-    """Passengers of one name, beside several talkers, or who ask after the trip alone."""
+def passenger_faults(scenario: Scenario, asked: Sequence[Passenger], file: str) -> Iterator[Fault]:
+    """Passengers of one name, beside several talkers, or who ask after the trip; a trip without any.
+
+    `asked` are the passengers as written: of an arrival file, a recording, a trip may take the first part.
+    """
     if twice := repeated([passenger.name for passenger in scenario.passengers]):
         yield Fault(file, "passengers", f"{', '.join(twice)} twice", "a name for each passenger")
     talkers = scenario.workload.talkers
@@ -73,12 +90,20 @@ def passenger_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
             yield Fault(file, f"passengers[{index}].queue_limit", found, expected, "Remove it.")
     if scenario.trip is None:
         return
+    if not (scenario.passengers or scenario.speech or scenario.trip.cold_start):
+        found = "a trip without passengers, whose minutes end nothing"
+        yield Fault(file, "trip", found, "passengers, or no trip", "Add passengers, or remove trip.")
     end_s = scenario.trip.minutes * 60
     for index, passenger in enumerate(scenario.passengers):
         arrivals = passenger.arrivals
         if isinstance(arrivals, AtTimes) and arrivals.at_s and arrivals.at_s[0] >= end_s:
             found = f"the first question at {arrivals.at_s[0]:g} s, in a trip of {end_s:g} s"
             yield Fault(file, f"passengers[{index}].arrivals", found, "instants in seconds, before the end of the trip")
+            continue
+        written = asked[index].arrivals if index < len(asked) else None
+        if isinstance(written, AtTimes) and (late := [one for one in written.at_s if one >= end_s]):
+            found = f"{', '.join(f'{one:g}' for one in late)} s, in a trip of {end_s:g} s"
+            yield Fault(file, f"passengers[{index}].arrivals.at_s", found, "instants before the end of the trip")
 
 
 def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterator[Fault]:
@@ -181,6 +206,22 @@ def preface_faults(scenario: Scenario, file: str) -> Iterator[Fault]:
         yield Fault(file, "speech.prompt", found, expected, "Raise context_tokens, or put less before the question.")
 
 
+def length_faults(
+    scenario: Scenario, playback: Playback, conversations: Sequence[Conversation], file: str
+) -> Iterator[Fault]:
+    """Questions and answers that take longer than an hour to say."""
+    workload, said = scenario.workload, {}
+    if isinstance(workload, Lengths):
+        said["an answer"] = workload.answer_tokens(scenario.context_tokens) / playback.tokens_per_word
+        said["a question"] = workload.prompt_tokens / playback.tokens_per_word
+    else:
+        said["a question"] = max((len(turn.split()) for one in conversations for turn in one.turns), default=0)
+    for name, words in said.items():
+        if (seconds := words / playback.words_per_s) > LONGEST_SPEECH_S:
+            found = f"{name} of {words:.0f} words, {seconds / 3600:.3g} h at {playback.words_per_s:g} words a second"
+            yield Fault(file, "speech.playback", found, "an hour at most", "Raise words_per_s, or ask for less.")
+
+
 def swap_faults(speech: Speech, swap: Swap, target: Placed, file: str) -> Iterator[Fault]:
     """A network that is swapped with the target and is not on its chip, or comes from a flash of unknown rate."""
     chip = getattr(speech, swap.stage).chip
@@ -222,6 +263,8 @@ def start_faults(
 
 def barge_in_faults(barge_in: BargeIn, turns: int, file: str) -> Iterator[Fault]:
     """Interrupted turns that do not exist, or that are both listed and drawn."""
+    if not barge_in.turns and not barge_in.share:
+        yield Fault(file, "speech.barge_in", "neither share nor turns", "one of them", "Add one, or remove barge_in.")
     if barge_in.turns and barge_in.share > 0:
         yield Fault(file, "speech.barge_in", "both share and turns", "one of them")
     if beyond := [turn for turn in barge_in.turns if not 0 <= turn < turns]:

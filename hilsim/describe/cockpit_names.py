@@ -27,7 +27,8 @@ T = TypeVar("T")
 class Cockpit:
     """A scenario whose stages, tasks, links and passengers are looked up, the chips they add, and every fault.
 
-    With a climate `levels` are all chips at each level of their governors.
+    With a climate `levels` are all chips at each level of their governors. `written` are the passengers before their
+    arrival files are read.
     """
 
     scenario: Scenario
@@ -35,6 +36,7 @@ class Cockpit:
     links: tuple[PlacedLink, ...]
     faults: tuple[Fault, ...]
     levels: Mapping[str, tuple[Chip, ...]]
+    written: tuple[Passenger, ...]
 
 
 @dataclass
@@ -118,7 +120,7 @@ def with_cockpit(scenario: Scenario, target: Placed, draft: Placed | None, link:
     if scenario.climate is not None:
         levels, missing = levels_in(scenario.climate, find.chips, find.written, file)
         find.faults += missing
-    return Cockpit(scenario.model_copy(update=update), added, links, tuple(find.faults), levels)
+    return Cockpit(scenario.model_copy(update=update), added, links, tuple(find.faults), levels, scenario.passengers)
 
 
 def placed_speech(find: LookUp, speech: Speech) -> Speech:

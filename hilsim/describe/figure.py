@@ -20,6 +20,13 @@ def as_tuple(data: object) -> object:
     return tuple(data) if isinstance(data, list) else data
 
 
+def filled_or_null(data: object) -> object:
+    """A list as a tuple, null as an empty one. An empty list is refused: it may have been meant to be filled."""
+    if isinstance(data, list) and not data:
+        raise Misfit("an empty list", "at least one of them, or null for none")
+    return () if data is None else as_tuple(data)
+
+
 def as_text(data: object) -> object:
     """A name of digits alone, which YAML reads as a number."""
     return str(data) if type(data) is int else data

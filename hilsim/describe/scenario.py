@@ -24,7 +24,7 @@ from hilsim.describe.decoding import (
     tree_faults,
 )
 from hilsim.describe.drafting import ONE_PASS, HeadKind
-from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple
+from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple, filled_or_null
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.names import agree
 from hilsim.describe.policy import Policy, Ssd, most_drafted
@@ -255,7 +255,7 @@ class Scenario(Record):
     sampling: Sampling = Sampling()
     logits: Logits
     workload: Conversations | Lengths
-    passengers: Annotated[tuple[Passenger, ...], BeforeValidator(as_tuple)] = ()
+    passengers: Annotated[tuple[Passenger, ...], BeforeValidator(filled_or_null)] = ()
     speech: Speech | None = None
     background: Annotated[tuple[BackgroundTask, ...], BeforeValidator(as_tuple)] = ()
     sharing: Sharing | None = None

@@ -25,7 +25,7 @@ from hilsim.describe.figure import (
     Temperature,
     TemperatureDifference,
     ThermalResistance,
-    as_tuple,
+    filled_or_null,
 )
 from hilsim.errors import Misfit
 
@@ -84,13 +84,20 @@ class Governor(Record):
 
     watches: str
     poll: Duration
-    steps: Annotated[tuple[GovernorStep, ...], BeforeValidator(as_tuple)] = Field(default=(), max_length=MOST_STEPS)
+    steps: Annotated[tuple[GovernorStep, ...], BeforeValidator(filled_or_null)] = Field(
+        default=(), max_length=MOST_STEPS
+    )
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Governor:
         if self.poll.si < 1e-3:
             raise Misfit(f"poll every {self.poll.value:g} {self.poll.unit}", "1 ms at least")
         for cool, hot in pairwise(self.steps):
+            for name in ("clock", "speed", "memory_rate"):
+                less, more = getattr(cool, name), getattr(hot, name)
+                if less is not None and more is not None and more.value > less.value:
+                    found = f"{name} {more.value:g} above {hot.above.value:g} C, after {less.value:g}"
+                    raise Misfit(f"governor.steps with {found}", "a hotter step that is no faster")
             if hot.above.si <= cool.above.si or hot.left_c < cool.left_c:
                 found = f"a step above {hot.above.value:g} C after one above {cool.above.value:g} C"
                 raise Misfit(found, "steps by rising temperatures, left in the same order")

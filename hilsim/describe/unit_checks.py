@@ -63,8 +63,13 @@ def checked_unit(scenario: Scenario, role: str, placement: Placement, chip: Chip
 
 
 def batching_of(placement: Placement, chip: Chip, unit: Unit, file: Path) -> int:
-    """Sessions that a unit's runtime computes in one step: the one that is named, else the least of those for it."""
+    """Sessions that a unit's runtime computes in one step: the one that is named, else the least of those for it.
+
+    An NPU, whose graphs are fixed, computes one where no runtime is named.
+    """
     if placement.runtime is None:
+        if unit.kind == "npu":
+            return 1
         runtimes = [one for one in described("runtime", Runtime) if one.made_for(chip, unit)]
     else:
         try:
@@ -90,7 +95,11 @@ def batch_faults(placement: Placement, unit: Unit, able: int, role: str, file: s
         found = f"{found}, with step times that are typed in for one session"
         yield Fault(file, f"{role}.batch", found, "1, or a unit whose times the chip model gives")
     elif able == 1:
-        whose = f"runtime {placement.runtime}" if placement.runtime is not None else f"a {unit.kind.upper()}"
+        whose = (
+            f"runtime {placement.runtime}"
+            if placement.runtime is not None
+            else f"{'an' if unit.kind == 'npu' else 'a'} {unit.kind.upper()}"
+        )
         found = f"{found} on {where}, and nothing says that {whose} computes steps of several sessions together"
         yield Fault(file, f"{role}.batch", found, "1, or a runtime with `batching`")
 

@@ -117,7 +117,7 @@ def simulate(
 
 def has_passengers(scenario: Scenario) -> bool:
     """Whether questions come from passengers or by voice; else one follows another in as many sessions as there are."""
-    return bool(scenario.passengers) or scenario.speech is not None
+    return bool(scenario.passengers) or scenario.speech is not None or scenario.trip is not None
 
 
 def goes_on(scenario: Scenario) -> bool:

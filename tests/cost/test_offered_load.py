@@ -141,3 +141,12 @@ def test_recorded_answers_have_a_length_and_live_ones_are_not_guessed(tmp_path: 
     track = live.target.track
     few, many = (offered_load(live, tokens)[track]["Ann"] for tokens in (None, 40.0))
     assert few < many
+
+
+def test_a_deadline_below_the_work_alone_is_a_fault_and_one_above_is_none(tmp_path: Path) -> None:
+    def found(deadline_ms: float) -> list[str]:
+        task = f"{{name: camera, unit: any, period_ms: 100, deadline_ms: {deadline_ms}, work: {{ms: 20}}}}"
+        return [fault.place for fault in load_faults(table_setup(tmp_path, f"background=[{task}]"), None)]
+
+    assert found(19.9) == ["background[0].deadline_ms"]
+    assert found(20) == []

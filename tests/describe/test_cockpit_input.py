@@ -237,6 +237,14 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["passengers=[{name: child, arrivals: {kind: times, at_s: [600.0]}}]", "trip={minutes: 10}"],
         ["passengers[0].arrivals: found the first question at 600 s, in a trip of 600 s"],
     ),
+    "some questions after the trip": (
+        ["passengers=[{name: child, arrivals: {kind: times, at_s: [1, 600, 700]}}]", "trip={minutes: 10}"],
+        ["passengers[0].arrivals.at_s: found 600, 700 s, in a trip of 600 s"],
+    ),
+    "a trip of none": (["trip={minutes: 10}"], ["trip: found a trip without passengers", "passengers, or no trip"]),
+    "an empty list of passengers": (["passengers=[]"], ["passengers: found an empty list"]),
+    "an interruption of nothing": (["speech={barge_in: {}}"], ["speech.barge_in: found neither share nor turns"]),
+    "a batch on an NPU without a runtime": (["target.batch=3"], ["target.batch: found 3", "nothing says that an NPU"]),
     "interruptions of turns that do not exist": (
         ["speech={barge_in: {turns: [0, 4000]}}"],
         ["speech.barge_in.turns: found 4000; expected turns of the workload, 0 to "],
@@ -262,9 +270,27 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["climate={ambient_c: 40, start_c: 20}"],
         ["climate", "start_c 20 below ambient_c 40"],
     ),
+    "a period that no task has": (
+        ["background=[{name: camera, unit: npu, period_ms: 0.001, work: {ms: 0.0001}}]"],
+        ["background[0].period_ms", "at least 0.1"],
+    ),
+    "speech slower than anyone's": (
+        ["speech={playback: {words_per_s: 0.01}}"],
+        ["playback.words_per_s", "at least 0.1"],
+    ),
+    "a speech of hours": (
+        [
+            "speech={}",
+            "context_tokens=100000",
+            "workload={requests: 2, prompt_tokens: 60000, output_tokens: 8}",
+            "logits={source: synthetic, acceptance: 0.7}",
+            "speech.playback.tokens_per_word=1",
+        ],
+        ["speech.playback: found a question of 60000 words, 6.67 h at 2.5 words a second; expected an hour at most"],
+    ),
     "a negative arrival rate": (
         ["passengers=[{name: child, arrivals: {kind: poisson, per_hour: -1}}]"],
-        ["passengers[0].arrivals.per_hour", "more than 0"],
+        ["passengers[0].arrivals.per_hour", "at least 0.001"],
     ),
     "a negative capacity": (
         [f"background=[{CAMERA}]", "sharing={weights: {npu: -1}}"],

@@ -41,6 +41,14 @@ def soc(*steps: dict[str, Any], **changed: Any) -> Thermal:
     return Thermal.model_validate(whole.model_dump() | changed)
 
 
+def test_a_hotter_step_is_no_faster_and_an_empty_list_of_steps_is_refused() -> None:
+    slow, fast = (step(70 + 10 * n, 5, speed=figure(share, "share")) for n, share in enumerate((0.5, 0.8)))
+    with pytest.raises(ValidationError, match=r"speed 0.8 above 80 C, after 0.5; a hotter step that is no faster"):
+        soc(slow, fast)
+    with pytest.raises(ValidationError, match="an empty list"):
+        Governor.model_validate({"watches": "soc", "poll": figure(1, "s"), "steps": []})
+
+
 @pytest.mark.parametrize(
     ("nodes", "complaint"),
     [

@@ -129,7 +129,7 @@ def test_the_document_of_a_trip_has_its_blocks_and_is_json(trip):
 
 
 def test_a_scenario_without_company_has_no_such_blocks():
-    setup = trip_setup("speech=null", "passengers=[]", "background=[]", "climate=null", "trip=null")
+    setup = trip_setup("speech=null", "passengers=null", "background=[]", "climate=null", "trip=null")
     trace = trip_trace(2)
     trace.turns.clear()
     found = document(setup, ledgers(setup), trace, None)

@@ -108,7 +108,10 @@ def test_pauses_are_lognormal_around_their_length() -> None:
 
 
 def test_nobody_asks_after_the_trip(tmp_path: Path) -> None:
-    trace = riding(tmp_path, asks("driver", "1, 59, 61"), "{name: guest, arrivals: {kind: pauses, pause_s: 14}}",
+    """Of a recorded day a trip takes the first part."""
+    (tmp_path / "day.csv").write_text("1\n59\n61\n", encoding="utf-8")
+    driver = f"{{name: driver, arrivals: {{kind: times, file: {tmp_path / 'day.csv'}}}}}"
+    trace = riding(tmp_path, driver, "{name: guest, arrivals: {kind: pauses, pause_s: 14}}",
                    more=["trip={minutes: 1}"])  # fmt: skip
     assert [turn.wanted_ns // SECOND for turn in trace.turns if turn.passenger == "driver"] == [1, 59]
     assert [turn.wanted_ns // SECOND for turn in trace.turns if turn.passenger == "guest"] == [14, 28, 42, 56]

@@ -78,12 +78,15 @@ def recognised(speakers: int, where: str = "", *overrides: str) -> list[float]:
 
 
 def test_recognition_beside_a_language_model_on_one_unit_is_slower() -> None:
-    """Predicted: recognition on the GPU waits for the step under way, 66 ms. Measured: 1.4 times."""
-    alone, beside = recognised(1, ", unit: gpu"), recognised(2, ", unit: gpu")
+    """Predicted as a range: one graph waits for the step under way, small graphs take turns. Measured: 1.4 times."""
+    alone = recognised(1, ", unit: gpu")
     assert alone == pytest.approx([ALONE_MS] * len(alone), rel=1e-6)
-    slow = float(np.percentile(beside, 90))
-    assert 1.15 * ALONE_MS < slow < 1.5 * ALONE_MS
-    assert slow == pytest.approx(AFTER_A_SHORT_ANSWER_MS, rel=0.2)
+    whole, turns = (
+        float(np.percentile(recognised(2, f", unit: gpu, graph_ms: {graph_ms}"), 90)) for graph_ms in ("null", "50")
+    )
+    assert 1.15 * ALONE_MS < whole < 1.4 * ALONE_MS
+    assert 1.4 * ALONE_MS < turns < 2.6 * ALONE_MS
+    assert whole < AFTER_A_SHORT_ANSWER_MS < turns
 
 
 def test_the_memory_alone_does_not_slow_it_where_it_suffices_for_both() -> None:
