@@ -116,6 +116,16 @@ def test_a_batched_step_of_a_turn_is_its_own(trip):
     assert not turns_plot.belongs(batched._replace(fellows=()), turn)
 
 
+def test_plain_lines_end_with_how_much_of_the_workload_was_asked():
+    asked, whole = io.StringIO(), io.StringIO()
+    with PlainLines(asked) as lines:
+        trip_trace(12, refused=(10,), observer=lines)  # the refused one is of the workload, and not asked
+    with PlainLines(whole) as lines:
+        trip_trace(12, observer=lines)
+    assert asked.getvalue().splitlines()[-1] == "11 asked of 12 in the workload"
+    assert "in the workload" not in whole.getvalue()
+
+
 def test_the_snapshot_of_a_trip_is_a_picture(tmp_path):
     seen = dashboard_of(trip_setup())
     trip_trace(3, observer=seen)

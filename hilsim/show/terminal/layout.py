@@ -99,6 +99,8 @@ class Layout:
     def count(self) -> str:
         """How many answers there are."""
         now = self.tally.current
+        if self.setup.scenario.trip is not None:  # it ends by the clock, whatever is left of the workload
+            return f" {len(now.outcomes)} answers, {now.requests} in workload"
         return f" {len(now.outcomes)} of {now.requests} answers"
 
     def conversation(self, width: int, height: int) -> list[Text]:
