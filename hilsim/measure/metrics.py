@@ -4,6 +4,7 @@
 | round_gap_ms        | gaps between deliveries                                                                  |
 | units.*.busy        | share of the seconds in which at least one request was being answered, of a unit's spans |
 | links.*.busy        | the same of a link's direction, as the mean over both                                    |
+| *.busy_of_run       | with company: share of the whole run, spans of other work included                    |
 | energy_j_per_answer | energy_j / requests                                                                      |
 | num_draft_tokens    | drafts that were verified; those discarded before are in `thrown_away` of waste          |
 
@@ -86,6 +87,20 @@ def busy_ns(spans: Iterable[Span], active: Active) -> dict[str, int]:
     return dict(busy)
 
 
+def of_the_run(trace: Trace) -> dict[str, float]:
+    """By track, the share of the whole run in which it was occupied, by whatever."""
+    held: dict[str, int] = defaultdict(int)
+    for span in trace.spans:
+        held[span.track] += span.end_ns - span.start_ns
+    return {track: held[track] / (trace.end_ns or 1) for track in (*trace.units, *trace.directions)}
+
+
+def unit_block(trace: Trace, track: str, busy: float, of_run: dict[str, float]) -> dict[str, Any]:
+    """What is known of a unit: how busy it was, and what it paid between passes."""
+    shares = {"busy": busy} | ({"busy_of_run": of_run[track]} if of_run else {})
+    return shares | between_passes(trace, track)
+
+
 def deliveries(trace: Trace) -> dict[int, list[Round]]:
     """The rounds of each request in order."""
     found: dict[int, list[Round]] = defaultdict(list)
@@ -119,6 +134,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
     active, busy = answering.total_ns, busy_ns(trace.spans, answering)
     busy = {track: busy.get(track, 0) for track in (*trace.units, *trace.directions)}
     share = {track: float(ratio(held, active, 0.0)) for track, held in busy.items()}
+    of_run = of_the_run(trace) if trace.turns or trace.tasks or trace.heat else {}
     tokens = sum(request.output_tokens for request in finished)
     wires = [busy[way] for way in trace.directions]
     energy = float(energy_j(chips, link, {track: busy[track] for track in trace.units}, wires, active))
@@ -127,6 +143,8 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         sent = {way: sum(span.nbytes for span in trace.spans if span.track == way) for way in trace.directions}
         up, down = trace.directions
         links[link.name] = {"bytes_up": sent[up], "bytes_down": sent[down], "busy": (share[up] + share[down]) / 2}
+        if of_run:
+            links[link.name]["busy_of_run"] = (of_run[up] + of_run[down]) / 2
     times = {name: summary(values) for name, values in times_ms(instants_of(finished, rounds)).items()}
     return {
         "time_to_first_token_ms": times["time_to_first_token_ms"],
@@ -142,7 +160,7 @@ def timing(trace: Trace, chips: dict[str, Chip], link: Link | None) -> dict[str,
         "energy_j": energy,
         "energy_j_per_answer": energy / len(trace.requests) if trace.requests else 0.0,
         "links": links,
-        "units": {track: {"busy": share[track]} | between_passes(trace, track) for track in trace.units},
+        "units": {track: unit_block(trace, track, share[track], of_run) for track in trace.units},
         **where_time_went(trace),
     }
 

@@ -6,7 +6,7 @@ A sample holds until the next of the same quantity and name. Where a trace is no
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -210,13 +210,19 @@ def extreme(by_name: dict[str, Course], begin_ns: int, end_ns: int, which: Any) 
     return float(which(values)) if values else None
 
 
-def background(tasks: Sequence[TaskTally]) -> dict[str, dict[str, Any]]:
-    """What became of each background task."""
+def background(tasks: Sequence[TaskTally], after: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What became of each background task; `after` has those that follow another, by name.
+
+    `frames` of these are the releases of the first of their chain: one that is skipped there, or on the way, never
+    comes to them.
+    """
+    released = {task.name: task.released for task in tasks}
     return {
         task.name: {
             "track": task.track,
             "period_ms": ms(task.period_ns),
             "deadline_ms": ms(task.deadline_ns),
+            **({"frames": released[first_of(task.name, after)]} if task.name in after else {}),
             "released": task.released,
             "finished": task.finished,
             "missed": task.missed,
@@ -225,3 +231,10 @@ def background(tasks: Sequence[TaskTally]) -> dict[str, dict[str, Any]]:
         }
         for task in tasks
     }
+
+
+def first_of(name: str, after: Mapping[str, str]) -> str:
+    """The first task of a chain."""
+    while name in after:
+        name = after[name]
+    return name

@@ -45,7 +45,8 @@ def cockpit(setup: Setup, baseline: Trace, speculative: Trace | None) -> Block:
         if trace.spans:
             found["turns"]["utilisation"] = utilisation(trace)
     if trace.tasks:
-        found["background"] = background(list(trace.tasks.values()))
+        after = {task.name: task.after for task in setup.scenario.background if task.after is not None}
+        found["background"] = background(list(trace.tasks.values()), after)
     if rates := memory_rates(trace, {name: capacity(chip) for name, chip in setup.chips.items()}):
         found["memory_rate"] = rates
     if trace.heat or trace.samples:

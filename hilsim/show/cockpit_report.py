@@ -157,6 +157,10 @@ def background(page: Page, block: Block) -> None:
         row(page, name, cells, f"bold {BAD}" if task["missed"] else "")
     if len(block) > BACKGROUND_SHOWN:
         page.line((f"  and {len(block) - BACKGROUND_SHOWN} more in --json", FRAME))
+    behind = [(name, task) for name, task in block.items() if "frames" in task]
+    if behind:
+        came = ", ".join(f"{clean(name)} {task['finished']:,} of {task['frames']:,}" for name, task in behind)
+        page.paragraph(f"Frames that came through the tasks before: {came}.", 2)
 
 
 def memory_rate(page: Page, block: Block) -> None:

@@ -261,9 +261,14 @@ def single_figures(runs: Sequence[tuple[str, Block]]) -> list[tuple[str, list[st
         ("energy_j", [f"{block['energy_j']:.0f}" for block in blocks]),
         ("energy_j_per_answer", [three_digits(block["energy_j_per_answer"]) for block in blocks]),
     ]
+    # Beside other work a share is of the whole run, as on the dashboard.
+    of_run = any("busy_of_run" in unit for block in blocks for unit in block["units"].values())
+    which = "busy_of_run" if of_run else "busy"
+    if of_run:
+        rows.append(("busy, share of the run:", ["" for _ in blocks]))
     for kind in ("units", "links"):
         for name in dict.fromkeys(name for block in blocks for name in block[kind]):
-            shares = [percent(block[kind][name]["busy"]) if name in block[kind] else "–" for block in blocks]
+            shares = [percent(block[kind][name][which]) if name in block[kind] else "–" for block in blocks]
             rows.append((f"{name} busy", shares))
             between = [block[kind].get(name, {}).get("between") for block in blocks]
             for what, took in (("switches", "switch_ms"), ("wakes", "wake_ms")):

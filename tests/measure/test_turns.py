@@ -176,7 +176,7 @@ def test_a_long_trip_has_longer_windows_but_no_more():
 
 def test_background_is_summed_up_by_task():
     trace = trip_trace(3, held_up=(1,))
-    found = background(list(trace.tasks.values()))["camera"]
+    found = background(list(trace.tasks.values()), {})["camera"]
     assert (found["released"], found["missed"], found["deadline_ms"]) == (1800, 1, 33)
 
 

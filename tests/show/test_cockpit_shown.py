@@ -20,7 +20,7 @@ from hilsim.show.tables import turns_table
 from hilsim.show.terminal.company import AVERAGED_NS, Average
 from hilsim.show.terminal.dashboard import Dashboard, snapshot
 from hilsim.show.terminal.plain import PlainLines
-from hilsim.sim.trace import HeatTally
+from hilsim.sim.trace import Fellow, HeatTally
 from tests.trips import FIRST_AUDIO_MS, S, trip_setup, trip_trace
 
 SIZES = [(width, height) for width in (20, 49, 60, 80, 100, 120, 160, 200) for height in (3, 10, 16, 24, 30, 36, 50)]
@@ -89,6 +89,41 @@ def test_a_memory_rate_is_averaged_over_the_last_seconds():
     assert rate.until(100 * AVERAGED_NS) == pytest.approx(60e9)
     rate.add(0.0, 100 * AVERAGED_NS)
     assert 0 < rate.until(101 * AVERAGED_NS) < 30e9
+
+
+def test_how_busy_a_unit_is_is_the_same_share_of_the_run_on_the_dashboard_and_in_the_report(trip):
+    setup, trace, found = trip
+    seen = dashboard_of(setup)
+    trip_trace(12, held_up=(3, 8), interrupted=(5,), refused=(10,), observer=seen)
+    seen._absorb()
+    held = found["baseline"]["units"]["sa8295p.npu"]["busy_of_run"]
+    assert held == pytest.approx(sum(found["turns"]["utilisation"]["sa8295p.npu"].values()))
+    now = seen.tally.current
+    assert now.busy_ns["sa8295p.npu"] == pytest.approx(held * trace.end_ns)
+    assert "of run" in "\n".join(line.plain for line in seen.layout.frame(120, 36))
+    flowing = " ".join(words(found).split())
+    assert "busy, share of the run: sa8295p.cpu busy" in flowing
+    assert f"sa8295p.npu busy {100 * held:.0f} %" in flowing
+
+
+def test_a_batched_step_of_a_turn_is_its_own(trip):
+    _, trace, _ = trip
+    own = next(span for span in trace.spans if span.kind == "decode" and span.request == 1)
+    fellow = Fellow(1, own.round, own.asked_ns, own.rows, own.width, own.cached, own.position)
+    batched = own._replace(request=0, fellows=(fellow,))
+    turn = next(turn for turn in trace.turns if turn.request == 1)
+    assert turns_plot.belongs(batched, turn)
+    assert not turns_plot.belongs(batched._replace(fellows=()), turn)
+
+
+def test_plain_lines_end_with_how_much_of_the_workload_was_asked():
+    asked, whole = io.StringIO(), io.StringIO()
+    with PlainLines(asked) as lines:
+        trip_trace(12, refused=(10,), observer=lines)  # the refused one is of the workload, and not asked
+    with PlainLines(whole) as lines:
+        trip_trace(12, observer=lines)
+    assert asked.getvalue().splitlines()[-1] == "11 asked of 12 in the workload"
+    assert "in the workload" not in whole.getvalue()
 
 
 def test_the_snapshot_of_a_trip_is_a_picture(tmp_path):

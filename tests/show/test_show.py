@@ -541,6 +541,17 @@ def test_the_timeline_is_a_picture_of_the_promised_size(run, tmp_path):
     assert (tmp_path / "alone.part").stat().st_size > 1000
 
 
+def test_a_step_in_pieces_has_the_rows_of_its_last_piece_in_the_timeline(run):
+    from hilsim.show.plots.timeline import annotation
+
+    _, _, ours = run
+    closed = next(closed for closed in ours.rounds if closed.drafted)
+    (whole,) = [span for span in ours.spans if span.kind == "verify" and span.round == closed.number][:1]
+    pieces = [whole._replace(end_ns=whole.start_ns + 1, rows=0, width=0), whole._replace(start_ns=whole.start_ns + 1)]
+    assert annotation("verify", pieces, closed) == annotation("verify", [whole], closed)
+    assert annotation("draft", pieces, closed).startswith("1 draft step,")
+
+
 def test_the_timeline_takes_words_for_words(tmp_path, recwarn):
     pytest.importorskip("matplotlib")
     from hilsim.show.plots.timeline import draw

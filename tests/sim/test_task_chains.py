@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.measure.trip import background
 from hilsim.runs.run import Sources
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
@@ -49,3 +50,15 @@ def test_one_that_is_not_done_in_time_misses_and_lets_the_next_one_rest(tmp_path
     assert detect.released in (camera.finished, camera.finished + 1)
     assert draw.released == detect.finished
     assert detect.released <= detect.finished + detect.missed + 1
+
+
+def test_frames_that_never_came_to_a_task_are_counted(tmp_path: Path) -> None:
+    trace = ran(tmp_path, 120)
+    found = background(list(trace.tasks.values()), {"detect": "camera", "draw": "detect"})
+    camera, detect, draw = (trace.tasks[name] for name in ("camera", "detect", "draw"))
+    assert "frames" not in found["camera"]
+    assert found["draw"]["frames"] == found["detect"]["frames"] == camera.released
+    assert draw.released == detect.finished < camera.released - 2
+    calm = ran(tmp_path, 20)
+    found = background(list(calm.tasks.values()), {"detect": "camera", "draw": "detect"})
+    assert found["draw"]["frames"] - found["draw"]["finished"] <= 1

@@ -10,8 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilsim.describe.setup import Setup
-from hilsim.show.kinds import BAD, GOOD, INK, KINDS, kind_of, lane_order, role_of
-from hilsim.show.numbers import clean, described, duration_of_ns, shortened
+from hilsim.show.kinds import BAD, GOOD, INK, KINDS, OTHER, kind_of, lane_order, role_of
+from hilsim.show.numbers import clean, counted, described, duration_of_ns, shortened
 from hilsim.sim.trace import RequestRecord, Round, Span, Trace
 from hilsim.units import NS_PER_MS, NS_PER_S
 
@@ -32,6 +32,16 @@ class Strip:
     record: RequestRecord
     rounds: list[Round]
     spans: list[Span]
+
+    def others(self, track: str) -> list[Span]:
+        """What else held a track between the question and the end of its answer."""
+        begin, end = self.record.arrived_ns, self.record.arrived_ns + self.length_ns
+        return [
+            span
+            for span in self.trace.spans
+            if span.track == track and span.start_ns < end and span.end_ns > begin
+            if all(one.request != self.record.number for one in span.each)
+        ]
 
     @property
     def length_ns(self) -> int:
@@ -133,7 +143,15 @@ def compose(figure: Figure, setup: Setup, strips: Sequence[Strip]) -> None:
         sooner(axes[1], strips)
         enlarge(figure.add_subplot(grid[2]), axes[1], setup, lanes[1], strips[1])
     axes[len(strips) - 1].set_xlabel("seconds after the question", fontsize=9.5, color=GREY, labelpad=2, loc="right")
-    legend(figure, {span.kind for strip in strips for span in strip.spans})
+    drawn = [(strip, set(tracks)) for strip, tracks in zip(strips, lanes, strict=True)]
+    others = any(strip.others(track) for strip, tracks in drawn for track in tracks)
+    seen = {
+        span.kind
+        for strip, tracks in drawn
+        for span in strip.spans
+        if span.track in tracks and span.end_ns > strip.record.arrived_ns
+    }
+    legend(figure, seen, others)
 
 
 def heading(setup: Setup, strips: Sequence[Strip]) -> str:
@@ -152,6 +170,9 @@ def lay_out(axis: Axes, setup: Setup, tracks: Sequence[str], strip: Strip, limit
     pixel = (limits[1] - limits[0]) / PLOT_PIXELS
     for row, track in enumerate(tracks):
         axis.axhspan(row - 0.4, row + 0.4, color=PALE, lw=0, zorder=0)
+        others = [(strip.at(span.start_ns), (span.end_ns - span.start_ns) / NS_PER_S) for span in strip.others(track)]
+        if others:
+            axis.broken_barh(others, (row - 0.4, 0.8), color=OTHER.colour, lw=0, zorder=1.5)
         for kind in dict.fromkeys(span.kind for span in strip.spans if span.track == track):
             spans = [span for span in strip.spans if span.track == track and span.kind == kind]
             starts = [strip.at(span.start_ns) for span in spans]
@@ -288,24 +309,27 @@ def enlarge(axis: Axes, above: Axes, setup: Setup, tracks: Sequence[str], strip:
 def annotation(kind: str, spans: Sequence[Span], closed: Round) -> str:
     """What one part of a round was and how long it took."""
     busy = sum(span.end_ns - span.start_ns for span in spans)
+    done = [span for span in spans if span.rows] or spans  # of a step in pieces the last one has its rows
     if kind == "draft":
-        return f"{len(spans)} draft steps, {duration_of_ns(busy)}"
+        return f"{counted(len(done), 'draft step')}, {duration_of_ns(busy)}"
     if kind == "verify":
-        return f"verify {spans[0].rows} rows at width {spans[0].width}: {duration_of_ns(busy)}, emits {closed.emitted}"
+        return f"verify {done[-1].rows} rows at width {done[-1].width}: {duration_of_ns(busy)}, emits {closed.emitted}"
     return (
         f"{kind}: {sum(span.nbytes for span in spans):,} bytes, {duration_of_ns(spans[-1].done_ns - spans[0].start_ns)}"
     )
 
 
-def legend(figure: Figure, seen: set[str]) -> None:
-    """Colours of the kinds that occur."""
+def legend(figure: Figure, seen: set[str], others: bool) -> None:
+    """Colours of the kinds that are drawn."""
     from matplotlib.patches import Patch
 
     names: dict[str, list[str]] = {}
     for name, kind in KINDS.items():
         if name in seen:
             # A message has its sender's colour.
-            names.setdefault(kind.colour, []).append(f"message: {name}" if kind.message else name)
+            names.setdefault(kind.colour, []).append(f"message: {name}" if kind.message else name.replace("_", " "))
+    if others:
+        names.setdefault(OTHER.colour, []).append("other work")
     figure.legend(
         handles=[Patch(color=colour, label=", ".join(kinds)) for colour, kinds in names.items()],
         loc="lower left",

@@ -56,7 +56,9 @@ def turn_timeline(trace: Trace, setup: Setup) -> Figure:
             loc="left", fontsize=11, fontweight="bold", color=TEXT, pad=44,
         )  # fmt: skip
     grid[-1, 0].set_xlabel("seconds after the end of speech", fontsize=9.5, color=GREY, loc="right")
-    legend(figure, {span.kind for span in trace.spans})
+    turns = [turn for _, turn in shown]
+    kinds = {span.kind for span in trace.spans if any(belongs(span, turn) for turn in turns)}
+    legend(figure, kinds, gaps=any(turn.gaps for turn in turns))
     return figure
 
 
@@ -118,7 +120,7 @@ def lay_out(
     for span in trace.spans:
         if span.end_ns <= first or span.start_ns >= last:
             continue
-        if span.request == turn.request:
+        if belongs(span, turn):
             blocks[SPOKEN_LANES.get(span.kind, span.track), kind_of(span.kind).colour].append(
                 (span.start_ns, span.end_ns)
             )
@@ -195,12 +197,14 @@ def labelled(setup: Setup, name: str) -> str:
     return f"{role_of(setup, name)}  {name.removesuffix('.up').removesuffix('.down')}".strip()
 
 
-def legend(figure: Figure, seen: set[str]) -> None:
+def legend(figure: Figure, seen: set[str], *, gaps: bool) -> None:
     """What the colours of the language model's lanes mean, and of speech."""
     from matplotlib.patches import Patch
 
     kinds = ("prefill", "draft prefill", "draft", "verify", "decode", "tool call", "switch", "network")
     model = [name for name in kinds if name in seen]
     handles = [Patch(color=kind_of(name).colour, label=name) for name in model]
-    handles += [Patch(color=SPEECH, label="speech"), Patch(fc="white", ec=BAD, hatch="////", label="gap in playback")]
+    handles += [Patch(color=SPEECH, label="speech")]
+    if gaps:
+        handles += [Patch(fc="white", ec=BAD, hatch="////", label="gap in playback")]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9)

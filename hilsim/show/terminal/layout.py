@@ -99,6 +99,8 @@ class Layout:
     def count(self) -> str:
         """How many answers there are."""
         now = self.tally.current
+        if self.setup.scenario.trip is not None:  # it ends by the clock, whatever is left of the workload
+            return f" {len(now.outcomes)} answers, {now.requests} in workload"
         return f" {len(now.outcomes)} of {now.requests} answers"
 
     def conversation(self, width: int, height: int) -> list[Text]:
@@ -257,8 +259,9 @@ class Layout:
         if width >= 96:
             names = [track.removesuffix(".up").removesuffix(".down") for track in now.tracks]
             column += max(map(len, names)) + 1
-        # Other work goes on beside the answers: with company a share is of all the time.
-        whole = now.now_ns if self.setup.scenario.company else now.active_ns
+        # Other work goes on beside the answers: with company a share is of the run, as in the report.
+        company = self.setup.scenario.company
+        whole = now.now_ns if company else now.active_ns
         window = Window(now.now_ns - length, now.now_ns, max(8, width - 4 - column - 6))
         lines = []
         for track, role, name in zip(now.tracks, roles, names, strict=True):
@@ -269,7 +272,7 @@ class Layout:
             line.append_text(lane(tally.recent(track, window.start_ns), window, colour=self.colour, arrow=arrow))
             lines.append(line.append(f"{busy:>6}"))
         foot = Text(f"{'ms':>{column - 1}} ", FRAME)
-        lines.append(foot.append_text(axis(window)).append("  busy", FRAME))
+        lines.append(foot.append_text(axis(window)).append("of run" if company else "  busy", FRAME))
         if legend:
             lines.append(Text(" " * column).append_text(self.kinds_line()))
         return panel(f"the last {length // NS_PER_MS} ms", lines, width, height)

@@ -19,6 +19,7 @@ class PlainLines:
         self.stream = sys.stdout if stream is None else stream
         self._alone: dict[int, int] = {}
         self._policy, self._requests, self._finished = "", 0, 0
+        self._asked, self._turns = 0, 0
         self._rounds: dict[int, tuple[int, int]] = {}  # after the one that reads the question: how many, tokens
 
     def __enter__(self) -> PlainLines:
@@ -27,15 +28,23 @@ class PlainLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over()
         self.stream.flush()
 
+    def _over(self) -> None:
+        """A trip ends by the clock: how much of the workload was asked."""
+        if self._turns and self._asked < self._requests:
+            self._write(f"{self._asked} asked of {self._requests} in the workload")
+
     def started(self, policy: str, tracks: tuple[str, ...], requests: int) -> None:
+        self._over()
         self._policy, self._requests, self._finished = policy, requests, 0
+        self._asked, self._turns = 0, 0
         self._rounds.clear()
         self._write(f"{policy}: {counted(requests, 'request')} on {', '.join(tracks)}")
 
     def asked(self, request: int, conversation: int, user: str, at_ns: int) -> None:
-        pass
+        self._asked += 1
 
     def span(self, span: Span) -> None:
         pass
@@ -66,6 +75,7 @@ class PlainLines:
         pass
 
     def turn(self, turn: TurnRecord) -> None:
+        self._turns += 1
         times, figures = times_of(turn), [turn.outcome]
         for name in ("first_audio", "reaction"):
             if name in times:
