@@ -44,14 +44,11 @@ def status_line(doing: str) -> Iterator[Notify]:
 
 
 def counting(what: str, work: Iterable[T], of: int) -> Iterator[T]:
-    """The items of `work` as they come, with a bar and the time that is left."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(
-        work, what, total=of, console=console, transient=True, disable=not console.is_terminal or not SHOWN.get()
-    )
+    """The items of `work` as they come, with their progress."""
+    with progressing(of, what) as count:
+        for item in work:
+            yield item
+            count.ended("done")
 
 
 class Count:
