@@ -675,7 +675,12 @@ def test_sizes_are_about_no_module_and_have_remedies() -> None:
     told = {found.rule: found for found in decoder_limits(target, TODAY, 2048, 1)}
     assert sorted(told) == ["context-size", "graph-size"]
     assert "a smaller context" in told["context-size"].remedy
-    assert "fewer bits a weight" in told["graph-size"].remedy
+    assert told["graph-size"].reason.endswith("in 3 parts, the least of a pipeline")
+    assert told["graph-size"].remedy == ""  # fewer bits make no fewer parts
+    cut_by_size = load_setup(PROJECT / "scenarios/target_8b.yaml").target
+    (size,) = (found for found in decoder_limits(cut_by_size, TODAY, 2048, 1) if found.rule == "graph-size")
+    assert "2 GiB a graph: cut into" in size.reason
+    assert "fewer bits a weight" in size.remedy
 
 
 def test_findings_inside_a_branch_are_reported_at_the_branch() -> None:
