@@ -228,7 +228,7 @@ def test_a_wrong_cost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "why"),
     [
         (["workload.talkers=2"], "2 concurrent sessions"),
-        (["sharing={}", "trip={minutes: 5}"], "sharing, trip: what runs at once shares units, memory and heat"),
+        (["sharing={}", "speech={}"], "speech, sharing: what runs at once shares units, memory and heat"),
         (["policy={name: sync, draft_tokens: 3, fallback: {}}"], "fallback"),
         (["policy={name: target_only}", "application=drive-orin-x", "link=shaky.yaml"], "jitter"),
         (["policy={name: async}"], "policy async, which needs the event simulation"),

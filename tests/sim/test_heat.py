@@ -36,7 +36,7 @@ def warm_chip(
     ]
     thermal = {
         "nodes": {"soc": node(capacity, 3, "ambient", "npu", "gpu", "cpu", "memory", "idle")},
-        "governor": {"watches": "soc", "poll": figure(poll_s, "s"), "steps": steps},
+        "governor": {"watches": "soc", "poll": figure(poll_s, "s"), "steps": steps or None},
         "memory_energy": figure(5, "pJ/bit"),
         "critical": figure(200, "C"),
     }
