@@ -28,7 +28,7 @@ from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedLink, link_between
 from hilsim.errors import Fault
 
-# What a trace calls work of its own: a background task of that name could not be told from it.
+# What a trace calls work of its own: a background task of that name could not be distinguished from it.
 STEPS = ("prefill", "draft", "decode", "verify", "prompt", "drafts", "verdict", "network", "wake", "switch", "fault")
 LONGEST_SPEECH_S = 3600
 RESERVED = (*STEPS, "wake_word", "playback", *PLACED_STAGES)
@@ -74,7 +74,7 @@ def cockpit_faults(
 
 
 def passenger_faults(scenario: Scenario, asked: Sequence[Passenger], file: str) -> Iterator[Fault]:
-    """Passengers of one name, beside several talkers, or who ask after the trip; a trip without any.
+    """Passengers of one name, beside several concurrent sessions, or who ask after the trip; a trip without any.
 
     `asked` are the passengers as written: of an arrival file, a recording, a trip may take the first part.
     """
@@ -131,7 +131,7 @@ def task_faults(scenario: Scenario, chips: Sequence[Chip], file: str) -> Iterato
 
 def order_faults(tasks: Mapping[str, BackgroundTask], scenario: Scenario, file: str) -> Iterator[Fault]:
     """Tasks after others that do not exist, that have another period, or that come after them in turn."""
-    told: set[str] = set()
+    named: set[str] = set()
     for index, task in enumerate(scenario.background):
         if task.after is None:
             continue
@@ -146,8 +146,8 @@ def order_faults(tasks: Mapping[str, BackgroundTask], scenario: Scenario, file: 
         way = [task.name]
         while (last := tasks.get(way[-1])) is not None and last.after is not None and last.after not in way:
             way.append(last.after)
-        if last is not None and last.after == task.name and task.name not in told:
-            told.update(way)
+        if last is not None and last.after == task.name and task.name not in named:
+            named.update(way)
             found = f"a cycle, {' after '.join([*way, task.name])}"
             yield Fault(file, f"{place}.after", found, "a first task, which comes after no other")
 
