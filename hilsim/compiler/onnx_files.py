@@ -130,10 +130,6 @@ def nodes_of(model: onnx.ModelProto, file: Path) -> list[OnnxNode]:
             key, why = node.op_type, "operators that are read here (hilsim/compiler/onnx_operators.py)"
             remedy = "Spell it out in others, or check the PyTorch module with --module."
         else:
-            attributes = {item.name: plain(item) for item in node.attribute}
-            if node.op_type == "Cast":
-                attributes["to"] = torch_type(attributes["to"], file, name)
-            found.append(OnnxNode(name, node.op_type, opset, tuple(node.input), tuple(node.output), attributes))
             continue
         faults.setdefault((key, why, remedy), []).append(name)
     if faults:
@@ -141,6 +137,14 @@ def nodes_of(model: onnx.ModelProto, file: Path) -> list[OnnxNode]:
             fault(file, key if len(at) == 1 else f"{len(at)} times {key}", why, remedy, f"node {at[0]}")
             for (key, why, remedy), at in faults.items()
         ])  # fmt: skip
+    for name, node in zip(names, model.graph.node, strict=True):
+        try:
+            attributes = {item.name: plain(item) for item in node.attribute}
+        except ValueError as error:
+            raise InputError([fault(file, f"{error}", "attributes that can be read", "", f"node {name}")]) from None
+        if node.op_type == "Cast":
+            attributes["to"] = torch_type(attributes.get("to", 0), file, name)
+        found.append(OnnxNode(name, node.op_type, opset, tuple(node.input), tuple(node.output), attributes))
     return found
 
 
@@ -175,7 +179,7 @@ def torch_type(number: int, file: Path, place: str) -> torch.dtype:
     """A type of ONNX as PyTorch's. Raises `InputError` where there is none."""
     import onnx
 
-    name = onnx.TensorProto.DataType.Name(number)
+    name = onnx.TensorProto.DataType.Name(number) if number in onnx.TensorProto.DataType.values() else str(number)
     known = {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
     dtype = getattr(torch, known, None)
     if not isinstance(dtype, torch.dtype):
@@ -190,7 +194,11 @@ def constants_in(model: onnx.ModelProto, file: Path) -> dict[str, Tensor]:
     found = {}
     for tensor in model.graph.initializer:
         torch_type(tensor.data_type, file, tensor.name)
-        array = onnx.numpy_helper.to_array(tensor)
+        try:
+            array = onnx.numpy_helper.to_array(tensor)
+        except ValueError as error:
+            held = f"the constant {tensor.name} of {list(tensor.dims)}"
+            raise InputError([fault(file, f"{held} ({error})", "numbers that fill its shape")]) from None
         if tensor.data_type == onnx.TensorProto.BFLOAT16:
             found[tensor.name] = torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
         else:
@@ -215,7 +223,7 @@ def example_inputs(model: onnx.ModelProto, file: Path, sizes: dict[str, int]) ->
             name = dim.dim_param or f"{value.name}.{place}"
             named.add(name)
             if dim.dim_value > 0 or name in sizes or not place:
-                shape.append(sizes.get(name, dim.dim_value or 1))
+                shape.append(sizes.get(name, max(dim.dim_value, 1)))
                 continue
             remedy = f"Give it: --size {name}=128. A first dimension without a size is taken as 1."
             faults.append(fault(file, f"a dimension {name!r} without a size", "sizes", remedy, f"input {value.name}"))
@@ -283,6 +291,7 @@ class OnnxModule(nn.Module):
         """Work out what is known, and make a module of every other node; all values known."""
         known, values = dict(constants), {**constants, **inputs}
         for written in nodes:
+            require_given(file, [name for name in written.takes if name], values, f"node {written.name}")
             node = from_the_front(written, known, values)
             plainly = KNOWN_INPUTS.get(node.op, ())
             arguments: dict[int, Any] = {}
@@ -311,6 +320,7 @@ class OnnxModule(nn.Module):
             for name in computed:
                 if name in known:
                     self.hold(name, known[name])
+        require_given(file, self._outputs, values, "outputs")
         return known
 
     def tried(self, file: Path, step: Step, computed: list[Tensor]) -> tuple[Any, ...]:
@@ -318,7 +328,7 @@ class OnnxModule(nn.Module):
         try:
             with torch.no_grad():
                 made = step(*computed)
-        except (ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             expected = f"a form of {step.given.op} that is read here"
             raise InputError(
@@ -361,9 +371,18 @@ class OnnxModule(nn.Module):
         return tuple(values[name] for name in self._outputs)
 
 
+def require_given(file: Path, names: Sequence[str], values: dict[str, Tensor], place: str) -> None:
+    """Raise `InputError` for a name that neither an input, a constant nor a node before has."""
+    if strange := [name for name in names if name not in values]:
+        found = f"{', '.join(map(repr, strange))}, which nothing before it gives"
+        raise InputError([fault(file, found, "an input, a constant, or what an earlier node gives", "", place)])
+
+
 def from_the_front(node: OnnxNode, known: dict[str, Tensor], values: dict[str, Tensor]) -> OnnxNode:
     """A node that gathers at known places, with places counted from the end (-1) counted from the front."""
-    if node.op != "Gather" or node.takes[1] not in known or not bool((known[node.takes[1]] < 0).any()):
+    if node.op != "Gather" or len(node.takes) != 2 or node.takes[1] not in known:
+        return node
+    if not bool((known[node.takes[1]] < 0).any()):
         return node
     x, places = values[node.takes[0]], known[node.takes[1]]
     name = f"{node.takes[1]} of {node.name}"
