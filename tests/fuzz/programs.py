@@ -214,8 +214,8 @@ def check_program(path: Path) -> None:
 
 
 KINDS = [
-    Kind("module", module, judged, 10, (0.5, 1.0)),
+    Kind("module", module, judged, 6, (0.5, 1.0)),
     Kind("profile that is applied", profile, ruled, 200),
-    Kind("ONNX file", broken_onnx, check_onnx, 200, (0.0, 0.9)),
-    Kind("saved program", broken_program, check_program, 100, (0.0, 0.9)),
+    Kind("ONNX file", broken_onnx, check_onnx, 150, (0.01, 0.9)),
+    Kind("saved program", broken_program, check_program, 80, (0.01, 0.9)),
 ]

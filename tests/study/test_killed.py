@@ -1,0 +1,109 @@
+"""kill -9 at a hundred random moments of a study with several processes: no point is lost, none is repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.studies import OWN, POLICY, until, write_study
+from tests.warm import Running, Warm, members
+
+SEED = 20_261_130
+KILLS, WORKERS = 100, 2
+LONGEST_S = 1.0  # from the start to the death of every second one; of the others once some points have begun
+POINTS = 800
+MOST_RUNS = 8  # that may begin before the kill
+# Each run of a point leaves a line with its place in the study before it begins.
+TAGGED = (
+    OWN.partition("def counted")[0]
+    + """
+def counted(context, request, draft_tokens, tag):
+    with (HERE / "tags").open("a") as file:
+        file.write(f"{tag}\\n")
+    yield from sync(context, request, Sync(name="sync", draft_tokens=draft_tokens))
+"""
+)
+
+
+def stored(out: Path) -> dict[str, tuple[object, ...]]:
+    """The points in a store, by key; the store opens and is whole."""
+    if not (out / "study.sqlite").exists():
+        return {}
+    with sqlite3.connect(out / "study.sqlite") as base:
+        (health,) = base.execute("pragma quick_check(1)").fetchone()
+        assert health == "ok"
+        if not base.execute("select count(*) from sqlite_schema where name='points'").fetchone()[0]:
+            return {}
+        rows = base.execute("select key, choices, state, metrics from points").fetchall()
+    base.close()
+    found = {row[0]: tuple(row[1:]) for row in rows}
+    assert len(found) == len(rows), "a point is stored twice"
+    return found
+
+
+def tags_of(points: dict[str, tuple[object, ...]]) -> set[str]:
+    """The tags that points were run with."""
+    return {str(json.loads(str(labels))[0]) for labels, _, _ in points.values()}
+
+
+def run_tags(folder: Path, begun: int) -> list[str]:
+    """What has run since a length of the list."""
+    file = folder / "tags"
+    return file.read_text().split()[begun:] if file.exists() else []
+
+
+def kill(running: Running, chance: random.Random) -> bool:
+    """Kill a study, all of its processes or its first one alone; whether it was still running."""
+    was = running.over() is None
+    running.send(signal.SIGKILL, group=chance.random() < 0.5)
+    by = time.monotonic() + 30
+    while running.over() is None or members(running.pid):  # workers end by themselves when nobody listens
+        assert time.monotonic() < by, f"left behind: {members(running.pid)}"
+        time.sleep(0.01)
+    return was
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_no_point_and_repeat_none(tmp_path: Path) -> None:
+    axes = [{"key": "policy.parameters.tag", "values": list(range(POINTS)), "name": "tag"}]
+    policy = {**POLICY, "parameters": {"draft_tokens": 4, "tag": 0}}
+    file = write_study(tmp_path / "study", axes=axes, set={"policy": policy})
+    (file.parent / "own.py").write_text(TAGGED)
+    words = ["study", str(file), "--workers", str(WORKERS), "--yes", "--out", "out", "--csv", "points.csv"]
+    folder, chance = tmp_path / "here", random.Random(SEED)
+    folder.mkdir()
+    warm = Warm()
+    try:
+        killed, points = 0, stored(folder / "out")
+        while killed < KILLS:
+            begun, before = len(run_tags(file.parent, 0)), points
+            running = warm.start(words, folder)
+            runs = chance.randrange(MOST_RUNS) if killed % 2 else 0
+            until(lambda: len(run_tags(file.parent, begun)) >= runs or running.over() is not None)
+            time.sleep(chance.uniform(0, 0.01 if killed % 2 else LONGEST_S))
+            killed += kill(running, chance)
+            points = stored(folder / "out")
+            assert before.items() <= points.items(), "a stored point is lost, or has become another"
+            again = tags_of(before) & set(run_tags(file.parent, begun))
+            assert not again, f"stored points have run again: {again}"
+            if len(points) == POINTS:
+                break
+        done = warm.run(words, folder)
+    finally:
+        warm.close()
+    assert (done.status, done.orphans) == (0, []), done.errors
+    last = stored(folder / "out")
+    assert points.items() <= last.items()
+    assert len(last) == POINTS
+    with (folder / "points.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert Counter(row["tag"] for row in rows) == Counter(map(str, range(POINTS)))
+    assert killed == KILLS, f"it was done after {killed} kills: take more points"
