@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hilsim.compiler.onnx_node import KNOWN_INPUTS, OnnxNode
 from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import Subject, quiet
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +71,7 @@ def read(file: Path) -> onnx.ModelProto:
     try:
         model = reader.load(str(file), load_external_data=False)
     except Exception as error:  # protobuf's errors have no common class
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = first_line(error)
         raise InputError([fault(file, f"no ONNX model ({why})", "an ONNX file")]) from None
     if not model.graph.node and not model.graph.output:
         raise InputError([fault(file, "no ONNX model (an empty graph)", "an ONNX file")])
@@ -319,7 +319,7 @@ class OnnxModule(nn.Module):
             with torch.no_grad():
                 made = step(*computed)
         except (ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            why = first_line(error)
             expected = f"a form of {step.given.op} that is read here"
             raise InputError(
                 [fault(file, f"{step.given.op}: {why}", expected, "", f"node {step.given.name}")]
@@ -383,7 +383,7 @@ def compared(module: OnnxModule, file: Path, inputs: dict[str, Tensor]) -> str:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         theirs = session.run(None, {name: value.numpy() for name, value in given.items()})
     except Exception as error:  # onnxruntime's errors have no common class
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise InputError([fault(file, f"a model that onnxruntime does not run ({why})", "one that it runs")]) from None
     with torch.no_grad(), quiet():
         ours = module(*inputs.values())
