@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from hilsim.compiler.agreement import Inputs, agreement_of
-from hilsim.compiler.onnx_files import INSTALL, MOST
+from hilsim.compiler.onnx_read import INSTALL, MOST
 from hilsim.compiler.program import quiet
 from hilsim.compiler.rewrite.proof import run, tensors_of
 from hilsim.errors import first_line

@@ -11,12 +11,12 @@ from torch.export import load, unflatten
 
 from hilsim.compiler.program import Subject, quiet
 from hilsim.errors import Fault, InputError, first_line
+from hilsim.files import require_readable
 
 
 def program_subject(file: Path) -> Subject:
     """The program of a `.pt2` file, with its example inputs. Raises `InputError` where there is none."""
-    if not file.is_file():
-        raise InputError([Fault(str(file), "", "no such file", "a program saved by torch.export.save")])
+    require_readable(file)
     try:
         with quiet():
             program = load(str(file))
