@@ -13,7 +13,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, folded_inside, operands, operator_of, place_of
 from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
-from hilsim.compiler.pass_time import PassTime, slow_findings
+from hilsim.compiler.pass_time import HEAD, PassTime, slow_findings
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
@@ -33,7 +33,6 @@ from hilsim.describe.profile import Profile
 from hilsim.describe.scenario import Compile
 
 EXACTNESS = ("bits", "values", "rounding")  # from the most exact on: what is exact needs no new accuracy test
-HEAD = "sampler"  # the module of a decoder that comes after its logits
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,22 @@ class Candidate:
 
 
 def plan_graph(
-    name: str, rows: int, program: ExportedProgram, site: CompileSite, *, repeats: float = 1.0, layers: str = ""
+    name: str,
+    rows: int,
+    program: ExportedProgram,
+    site: CompileSite,
+    *,
+    repeats: float = 1.0,
+    layers: str = "",
+    decoder: bool = False,
 ) -> GraphPlan:
     """Plan one graph and rewrite `program` in place accordingly.
 
-    Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model.
+    Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model. A `decoder` has
+    the clock of decoders.
     """
     book, nodes = site.book, len(program.graph.nodes)
-    clock = PassTime(site, constants_of(program), repeats, layers)
+    clock = PassTime(site, constants_of(program), repeats, layers, decoder=decoder)
     slow = slow_findings(slow_patterns(program, clock), clock, name)
     findings = book.findings(program, name)
     errors = errors_of(findings)

@@ -90,14 +90,16 @@ class GraphPlan:
 
 
 def timed(graph: GraphPlan, clock_s: float) -> GraphPlan:
-    """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow and not `counted`."""
-    pass_s = clock_s + sum(found.takes_s for found in graph.slow if not found.counted)
-    could_s = pass_s - sum(found.gain_s for found in graph.slow)
+    """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow beyond it."""
+    pass_s = clock_s + sum(found.beyond_s for found in graph.slow)
+    could_s = max(0.0, pass_s - sum(found.gain_s for found in graph.slow))
     slow = []
     for found in graph.slow:
         rest_s = pass_s - found.gain_s  # of a pass with this alone mended
-        ends = (1 + found.low_s / rest_s, 1 + found.high_s / rest_s)
-        slow.append(replace(found, factor=pass_s / rest_s, factor_low=ends[0], factor_high=ends[1]))
+        if rest_s > 0:
+            ends = {"factor_low": 1 + found.low_s / rest_s, "factor_high": 1 + found.high_s / rest_s}
+            found = replace(found, factor=pass_s / rest_s, **ends)
+        slow.append(found)
     low_s, high_s = (could_s + sum(getattr(found, end) for found in graph.slow) for end in ("low_s", "high_s"))
     return replace(graph, slow=tuple(slow), pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s, could_s=could_s)
 
