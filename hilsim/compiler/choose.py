@@ -10,6 +10,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.findings import Finding
+from hilsim.compiler.fine import settled_doubts
 from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, folded_inside, operands, operator_of, place_of
 from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
@@ -26,6 +27,7 @@ from hilsim.compiler.rewrite.record import Rewrite
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.rules import RuleBook
 from hilsim.compiler.slow.registry import slow_patterns
+from hilsim.compiler.whole_graph import cut_finding, launch_finding
 from hilsim.cost.extra import ACTIVATION_BITS, extra_seconds, work_seconds
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
@@ -124,6 +126,10 @@ def plan_graph(
     book, nodes = site.book, len(program.graph.nodes)
     clock = PassTime(site, constants_of(program), repeats, layers, decoder=decoder)
     slow = slow_findings(slow_patterns(program, clock), clock, name)
+    whole = [launch_finding(program, clock, name)]
+    fine = settled_doubts(program, clock)
+    computed = [node for node in program.graph.nodes if node.op == "call_function" and node not in clock.constants]
+    operators = len(set(map(operator_of, computed)))
     findings = book.findings(program, name)
     errors = errors_of(findings)
     chosen, rewritten = fix_by_rewrites(program, site, errors, repeats, layers)
@@ -142,11 +148,12 @@ def plan_graph(
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     extra = Extra(rewritten + head, islands.away, islands.crossings)
     seconds, away_s, crossing_s = site.costs(extra, rows)
+    whole.append(cut_finding(islands, program.graph.nodes, clock, site.unit_with_fallback, left, name))
     return GraphPlan(
         name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
         pieces=islands.pieces, crossings=islands.crossings, away=islands.nodes, away_operators=islands.operators,
         head=head, extra=extra, extra_s=seconds, away_s=away_s, crossing_s=crossing_s, refusals=tuple(refusals),
-        slow=slow,
+        slow=(*slow, *(found for found in whole if found is not None)), operators=operators, fine=fine,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ What lies between them is in the clock's fixed costs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import fx
@@ -60,7 +60,7 @@ def products_in(program: ExportedProgram, constants: set[fx.Node]) -> Iterator[P
             continue
         given = node.args[1] if operator == "aten.einsum.default" else node.args
         places = PRODUCTS[operator] if operator != ATTENTION else (0, 1, 2)
-        operands = tuple(one for place in places if isinstance(one := given[place], fx.Node))  # type: ignore[index]
+        operands = tuple(one for place in places if isinstance(one := given[place], fx.Node))
         made = tensors_of(node)
         if len(operands) < 2 or not made or not all(tensors_of(one) for one in operands):
             continue
@@ -82,7 +82,7 @@ def carried(node: fx.Node, constants: set[fx.Node]) -> tuple[fx.Node, int]:
 
 
 def caches_of(program: ExportedProgram) -> set[fx.Node]:
-    """Inputs that may hold a cache: tensors of numbers with three dimensions and more, and state that a pass changes."""
+    """Inputs that may hold a cache: numbers in three dimensions and more, and state that a pass changes."""
     inputs = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
     changed = set(program.graph_signature.buffers_to_mutate.values())
     state = {name for name, buffer in program.graph_signature.inputs_to_buffers.items() if buffer in changed}
@@ -138,14 +138,13 @@ def language_counts(program: ExportedProgram, unit: Unit, precision: Precision) 
     rows = most_rows(body or heads)
     head_rows = sum(one.rows for one in heads)
     head, all_body = sum(one.weights for one in heads), sum(one.weights for one in body)
-    whole = [one for one in attention if operator_of(one.node) == ATTENTION]
     positions = max((positions_of(one) for one in attention), default=1)
     seen = 1.0 if unit.widths is not None else max(0.0, 1 - (rows - 1) / 2 / max(1, positions))
     kv_numbers = sum(carried(one, constants)[1] for one in stored)
     return PassCounts(
         rows=rows,
         all_rows=rows,
-        layers=len(whole) + (len(attention) - len(whole)) // 2,
+        layers=attention_layers(found, lambda node: 1.0),
         graphs=graphs_of(all_body, head, unit, precision),
         body=all_body,
         head=head,
@@ -160,6 +159,12 @@ def language_counts(program: ExportedProgram, unit: Unit, precision: Precision) 
         entries=max(entries, default=0) if heads else 0,
         prompt=unit.widths is not None or rows > 1,
     )
+
+
+def attention_layers(products: list[Product], times: Callable[[fx.Node], float]) -> int:
+    """Layers that attend: two products each, or one that is an attention as a whole; `times` a node is counted."""
+    attention = [one.node for one in products if not one.weights]
+    return round(sum(times(node) * (1 if operator_of(node) == ATTENTION else 0.5) for node in attention))
 
 
 def stored_operands(product: Product) -> tuple[fx.Node, ...]:

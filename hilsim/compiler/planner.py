@@ -15,10 +15,12 @@ from hilsim.compiler.lengths import FixedLengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights_read, work_of_all, working_set
+from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported, exported_once
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
+from hilsim.compiler.whole_graph import parts_finding
 from hilsim.cost.network import network_seconds
 from hilsim.cost.step import cost_of
 from hilsim.describe.compiled import NetworkLoad, Work
@@ -201,7 +203,9 @@ def plan_sized(
     else:
         clock_s = cost_of(counts, site.unit, site.precision).seconds + seconds
         clock_s += sum(use.seconds for use in graph.chosen)
-    graph = timed(graph, clock_s)
+    clock = PassTime(site, set(), decoder=counts is not None)
+    parts = parts_finding(nbytes, clock, name)
+    graph = timed(replace(graph, slow=(*graph.slow, *([] if parts is None else [parts]))), clock_s)
     load = replace(load, slow_s=sum(found.beyond_s for found in graph.slow))
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 

@@ -16,7 +16,7 @@ from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Placed
 
-REPEAT_KV = "repeat-kv"
+REPEAT_KV = "repeat_kv"
 TITLE = "each key/value head is copied for all query heads that share it"
 REMEDY = "fold the query heads of a group into the rows of the product, so that keys and values are read as they are"
 

@@ -39,7 +39,7 @@ NO_WORK, NO_EXTRA = Work(), Extra()
 class NetworkLoad:
     """One pass of a network: multiply-accumulates in 10^9, parameters read in 10^9, operators (layers as compiled).
 
-    `slow_s` are seconds that slow patterns take beyond what these count: copies of whole tensors, lowered to arithmetic.
+    `slow_s` are seconds that slow patterns take beyond what these count, such as copies made by vector arithmetic.
     """
 
     gmacs: float
