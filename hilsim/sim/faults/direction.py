@@ -10,7 +10,7 @@ and hands messages on in the order in which they were sent.
 
 from __future__ import annotations
 
-from math import ceil, expm1, log1p
+from math import ceil, expm1, log1p, prod
 from typing import NamedTuple
 
 import simpy
@@ -150,12 +150,13 @@ class FaultyDirection(Direction):
 
     def held_ns(self, nbytes: int, start: int) -> int:
         """How long a message holds the wire that it enters now."""
-        held = self.wire_ns(nbytes)
+        shares = {}  # by fault: one that begins again before it ends takes no more
         for fault, record in self.at(start):
             if isinstance(fault, PartialOutage):
                 record.strike(start)
-                held = ceil(held / fault.share)
-        return held
+                shares[record.number] = fault.share
+        held = self.wire_ns(nbytes)
+        return ceil(held / prod(shares.values())) if shares else held
 
     def at(self, start: int) -> list[Active]:
         """The faults that last as a message enters the wire; those that are over are forgotten."""
