@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from hilsim.commands.arguments import Commands, place
+from hilsim.commands.arguments import Commands, add_allow_code, place
 
 EXAMPLES = """examples:
   %(prog)s --model target=models/target --model draft=models/draft-2m
@@ -44,6 +44,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--engine", metavar="SPEC", help="FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: checkpoints, by PyTorch)"
     )
+    add_allow_code(parser)
     parser.add_argument(
         "--option",
         metavar="KEY=VALUE",

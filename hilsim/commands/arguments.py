@@ -34,6 +34,15 @@ def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
     )  # fmt: skip
     add_set(parser)
     parser.add_argument("--seed", metavar="N", help="another seed (same as --set seed=N)")
+    add_allow_code(parser)
+
+
+def add_allow_code(parser: ArgumentParser) -> None:
+    """`--allow-code`, of every command that can reach a policy, a module, an engine or a saved program."""
+    parser.add_argument(
+        "--allow-code", action="store_true",
+        help="run code that is named even where it, or the file that names it, lies outside hilsim's folder and yours",
+    )  # fmt: skip
 
 
 def add_set(parser: ArgumentParser) -> None:

@@ -11,12 +11,15 @@ from torch.export import load, unflatten
 
 from hilsim.compiler.program import Subject, quiet
 from hilsim.errors import Fault, InputError
+from hilsim.trust import require_code
 
 
 def program_subject(file: Path) -> Subject:
     """The program of a `.pt2` file, with its example inputs. Raises `InputError` where there is none."""
     if not file.is_file():
         raise InputError([Fault(str(file), "", "no such file", "a program saved by torch.export.save")])
+    # `torch.export.load` evaluates the sizes that a file spells as text, and unpickles what it cannot read otherwise.
+    require_code(str(file), [file], "--program", "")
     try:
         with quiet():
             program = load(str(file))
