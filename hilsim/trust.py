@@ -77,11 +77,10 @@ def code_fault(named: str, files: Sequence[Path], source: str, place: str, *name
     """
     if is_code_allowed():
         return None
-    why = next((why for file in (*files, *named_in) if (why := stranger(file))), None)
-    if why is None:
-        return None
-    runs = " and ".join(map(str, files)) or named
-    return Fault(source, place, f"{named!r}, which would run {runs}; {why}", EXPECTED, REMEDY)
+    runs = f"{named!r}, which would run {' and '.join(map(str, files)) or named}"
+    why = next((f" ({why})" for file in files if (why := stranger(file))), None)
+    why = why or next((f", named by {file} ({why})" for file in named_in if (why := stranger(file))), None)
+    return None if why is None else Fault(source, place, runs + why, EXPECTED, REMEDY)
 
 
 def stranger(file: Path) -> str | None:
@@ -89,11 +88,11 @@ def stranger(file: Path) -> str | None:
     try:
         place = file.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
-        return f"{file} cannot be looked up ({error})"
+        return f"it cannot be looked up: {error}"
     root = next((root for root in own_folders() if place.is_relative_to(root)), None)
     if root is None:
-        shown = place if place == file.absolute() else f"{file}, which is {place},"
-        return f"{shown} lies outside hilsim's folder and yours"
+        links = "" if place == Path(os.path.abspath(file)) else f"it is a link to {place}, "
+        return f"{links}outside hilsim's folder and yours"
     above = place.parents[: len(place.parts) - len(root.parts)]
     return next((why for one in (place, *above) if (why := changeable(one, root))), None)
 
@@ -103,11 +102,11 @@ def changeable(place: Path, root: Path) -> str | None:
     try:
         found = place.stat()
     except OSError as error:
-        return f"{place} cannot be looked up ({error})"
+        return f"{place} cannot be looked up: {error}"
     # Who owns hilsim's own code decides already what runs here: in a container a checkout may be another user's.
     owners = {os.geteuid(), ROOT} | ({PACKAGE.stat().st_uid} if root == project() else set())
     if found.st_uid not in owners:
-        return f"{place} belongs to another user ({user_name(found.st_uid)})"
+        return f"{place} belongs to another user, {user_name(found.st_uid)}"
     if others := writers(found):
         return f"{others} can write to {place}"
     return None

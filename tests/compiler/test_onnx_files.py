@@ -18,6 +18,8 @@ from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import exported
 from hilsim.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 np = pytest.importorskip("numpy")
