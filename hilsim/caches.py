@@ -76,7 +76,7 @@ def unsafe(found: os.stat_result, is_kind: Callable[[int], bool], otherwise: str
     if found.st_uid != os.geteuid():
         return f"of another user ({user_name(found.st_uid)})"
     others = writers(found)
-    return None if others is None else f"where {others} can write"
+    return None if others is None else f"one that {others} can write to"
 
 
 def ignore(place: Path, why: str) -> None:

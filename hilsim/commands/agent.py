@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from hilsim.commands.arguments import Commands, add_allow_code, place
+from hilsim.commands.arguments import Commands, add_allow_code, add_token_file, place
 
 EXAMPLES = """examples:
   %(prog)s --model target=models/target --model draft=models/draft-2m
@@ -60,12 +60,7 @@ def add_arguments(commands: Commands) -> None:
         default="127.0.0.1:7295",
         help="address to listen on; port 0 takes a free one (127.0.0.1:7295)",
     )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        type=place,
-        help="file with a secret that clients must send; required if other machines can connect",
-    )
+    add_token_file(parser, "file with a secret that clients must send; required if other machines can connect", place)
     parser.add_argument(
         "--heartbeat", metavar="SECONDS", default="1", help="seconds between heartbeats during long steps (1)"
     )
