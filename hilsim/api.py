@@ -159,10 +159,10 @@ def sweep(
     """
     from hilsim.show.frames import as_frame
     from hilsim.show.results import points_table
-    from hilsim.study.campaign import Campaign, bytes_digest
     from hilsim.study.execution import machine, rows_of, run_study
     from hilsim.study.points import grid_of
     from hilsim.study.store import Store
+    from hilsim.study.study_run import StudyRun, bytes_digest
     from hilsim.study.worker import digest_of, facts_of
 
     with api_call(progress, setup.allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
@@ -178,9 +178,9 @@ def sweep(
         with Store(place, facts, json.dumps(study), machine()) as stored:
             if retry_failed:
                 stored.forget_failed()
-            campaign = Campaign(grid, stored, file, described.base, bytes_digest(file), facts)
-            run_study(campaign, None, [], workers=workers, cluster=None)
-            return as_frame(points_table(rows_of(campaign, None), grid, metrics))
+            study_run = StudyRun(grid, stored, file, described.base, bytes_digest(file), facts)
+            run_study(study_run, None, [], workers=workers, cluster=None)
+            return as_frame(points_table(rows_of(study_run, None), grid, metrics))
 
 
 def explore(

@@ -48,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.show.sentences import outside_sentence
     from hilsim.show.study import export, show
     from hilsim.study import execution
-    from hilsim.study.campaign import Campaign, bytes_digest
     from hilsim.study.points import grid_of
     from hilsim.study.store import Store
+    from hilsim.study.study_run import StudyRun, bytes_digest
     from hilsim.study.worker import digest_of, facts_of
     from hilsim.versions import require_package
 
@@ -76,15 +76,15 @@ def run(options: argparse.Namespace) -> int:
         if options.retry_failed:
             store.forget_failed()
         scenario = described.scenario.resolve()
-        campaign = Campaign(grid, store, scenario, described.base, bytes_digest(scenario), facts)
+        study_run = StudyRun(grid, store, scenario, described.base, bytes_digest(scenario), facts)
         try:
             if not options.yes:
-                execution.require_few(campaign, how, options.study, **places)
-            searched = execution.run_study(campaign, how, goals, **places)
+                execution.require_few(study_run, how, options.study, **places)
+            searched = execution.run_study(study_run, how, goals, **places)
         except KeyboardInterrupt:
             stored = f"interrupted; {counted(len(store), 'point')} stored in {store.file}"
             raise KeyboardInterrupt(f"{stored}. The same command goes on from there.") from None
-        rows = execution.rows_of(campaign, searched)
+        rows = execution.rows_of(study_run, searched)
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))
     if outside := execution.outside_roles(described, grid):
         print(outside_sentence(outside))

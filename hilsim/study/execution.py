@@ -19,12 +19,12 @@ from hilsim.describe.study_load import Described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import progressing, status_line
-from hilsim.study.campaign import Campaign
 from hilsim.study.cluster import Cluster
 from hilsim.study.points import Grid, Label, Point
 from hilsim.study.search import Goal, Places, SearchResult, Values, search
 from hilsim.study.spread import spread
 from hilsim.study.store import PointResult
+from hilsim.study.study_run import StudyRun
 from hilsim.study.sweeps import LATENCY
 from hilsim.study.worker import facts_of, worked
 from hilsim.study.workers import Task, ThisProcess, Workers, failed
@@ -100,49 +100,49 @@ def cores() -> int:
 
 
 def run_study(
-    campaign: Campaign, how: Search | None, goals: Goals, *, workers: int | None, cluster: str | None
+    study_run: StudyRun, how: Search | None, goals: Goals, *, workers: int | None, cluster: str | None
 ) -> SearchResult | None:
     """Run every point that is left, or search: what was found then. `workers` are processes (default: one a core)."""
-    open_workers = partial(workers_for, campaign, workers, cluster)
+    open_workers = partial(workers_for, study_run, workers, cluster)
     if how is not None:
-        return run_search(campaign, how, goals, open_workers)
-    if left := campaign.left(campaign.grid.points()):
-        compile_first(campaign)
+        return run_search(study_run, how, goals, open_workers)
+    if left := study_run.left(study_run.grid.points()):
+        compile_first(study_run)
         with open_workers(len(left)) as opened, progressing(len(left), "points") as count:
-            for outcome in campaign.run(left, opened):
+            for outcome in study_run.run(left, opened):
                 count.ended(outcome.state)
     return None
 
 
 def run_search(
-    campaign: Campaign,
+    study_run: StudyRun,
     how: Search,
     goals: Goals,
     open_workers: Callable[[int], AbstractContextManager[Workers[Task, PointResult]]],
 ) -> SearchResult:
     """Search the grid; points that are known are looked up."""
-    grid = campaign.grid
+    grid = study_run.grid
     names = [name for name, _ in goals]
-    compile_first(campaign)
+    compile_first(study_run)
     with open_workers(how.batch * grid.repeats) as workers, progressing(how.trials, "trials") as count:
 
         def batch(cells: list[Places]) -> list[Values | None]:
-            for outcome in campaign.run([point for cell in cells for point in grid.points_of(cell)], workers):
+            for outcome in study_run.run([point for cell in cells for point in grid.points_of(cell)], workers):
                 count.ended(outcome.state, steps=0)
-            return [objectives_at(campaign, cell, names) for cell in cells]
+            return [objectives_at(study_run, cell, names) for cell in cells]
 
         return search(grid, how, [goal for _, goal in goals], batch, count.reached)
 
 
 @contextmanager
 def workers_for(
-    campaign: Campaign, processes: int | None, cluster: str | None, most: int
+    study_run: StudyRun, processes: int | None, cluster: str | None, most: int
 ) -> Iterator[Workers[Task, PointResult]]:
     """What runs the points: this process, up to `most` beside it, or a cluster."""
     workers: Workers[Task, PointResult]
     count = min(processes or cores(), most)
     if cluster is not None:
-        workers = Cluster(worked, cluster, campaign.facts, partial(facts_of, campaign.file, campaign.base))
+        workers = Cluster(worked, cluster, study_run.facts, partial(facts_of, study_run.file, study_run.base))
     else:
         workers = workers_here(worked, count, failed)
     try:
@@ -151,15 +151,15 @@ def workers_for(
         workers.close()
 
 
-def compile_first(campaign: Campaign) -> None:
+def compile_first(study_run: StudyRun) -> None:
     """Make the plans of the scenario itself once, so that no two workers make them side by side."""
     with status_line("compiling") as notify, suppress(HilsimError):  # its points report what is refused here
-        load_compiled(campaign.file, campaign.base, notify)
+        load_compiled(study_run.file, study_run.base, notify)
 
 
-def objectives_at(campaign: Campaign, cell: Places, names: Sequence[str]) -> Values | None:
+def objectives_at(study_run: StudyRun, cell: Places, names: Sequence[str]) -> Values | None:
     """The means of some metrics over the seeds of a cell; None where a seed was refused, failed or lacks one."""
-    outcomes = [campaign.store[point] for point in campaign.grid.points_of(cell)]
+    outcomes = [study_run.store[point] for point in study_run.grid.points_of(cell)]
     found = [[outcome.metrics.get(name) for outcome in outcomes] for name in names]
     means = [spread([number for number in numbers if number is not None]) for numbers in found]
     if any(outcome.state != "done" for outcome in outcomes) or any(None in numbers for numbers in found):
@@ -168,15 +168,15 @@ def objectives_at(campaign: Campaign, cell: Places, names: Sequence[str]) -> Val
 
 
 def require_few(
-    campaign: Campaign, how: Search | None, file: Path, *, workers: int | None, cluster: str | None
+    study_run: StudyRun, how: Search | None, file: Path, *, workers: int | None, cluster: str | None
 ) -> None:
     """Raise `InputError` for very many points, with how long they would take; the first of them run to measure it."""
-    grid = campaign.grid
-    left: Sequence[Point] = campaign.left(grid.points() if how is None else islice(grid.points(), PROBES))
+    grid = study_run.grid
+    left: Sequence[Point] = study_run.left(grid.points() if how is None else islice(grid.points(), PROBES))
     number = len(left) if how is None else min(how.trials * grid.repeats, len(grid))
     if number <= MANY:
         return
-    probed = list(campaign.run(left[:PROBES], ThisProcess(worked)))
+    probed = list(study_run.run(left[:PROBES], ThisProcess(worked)))
     if not probed:
         return
     count = 1 if cluster is not None else workers or cores()
@@ -195,9 +195,9 @@ def about(seconds: float) -> str:
     return f"about {max(1, seconds):.0f} s"
 
 
-def rows_of(campaign: Campaign, searched: SearchResult | None) -> list[Row]:
+def rows_of(study_run: StudyRun, searched: SearchResult | None) -> list[Row]:
     """What is stored of the points of a study, in their order; of a search, the points of its trials."""
-    grid, store = campaign.grid, campaign.store
+    grid, store = study_run.grid, study_run.store
     if searched is None:
         points = grid.points()
     else:

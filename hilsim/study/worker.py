@@ -15,9 +15,9 @@ from hilsim.errors import InputError
 from hilsim.measure.measures import MEASURES
 from hilsim.places import DATA, PACKAGE
 from hilsim.runs.evaluate import Refused, evaluate, load_variant
-from hilsim.study.campaign import require_bytes
 from hilsim.study.cluster import differing
 from hilsim.study.store import PointResult
+from hilsim.study.study_run import require_bytes
 from hilsim.study.threads import single_threaded
 from hilsim.study.workers import Task
 from hilsim.versions import versions

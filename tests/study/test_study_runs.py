@@ -12,9 +12,9 @@ import pytest
 from hilsim.commands.main import main
 from hilsim.describe.study import Search
 from hilsim.errors import InputError
-from hilsim.study.campaign import bytes_digest
 from hilsim.study.points import Column, Grid
 from hilsim.study.search import search
+from hilsim.study.study_run import bytes_digest
 from hilsim.study.worker import facts_of, worked
 from hilsim.study.workers import Processes, Task, failed
 from tests.studies import AXES, POLICY, finished, ran, rows, start, stop, until, write_study

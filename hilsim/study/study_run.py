@@ -15,7 +15,7 @@ from hilsim.study.workers import Task, Workers
 
 
 @dataclass(frozen=True)
-class Campaign:
+class StudyRun:
     """A grid, its store, and what every task has in common."""
 
     grid: Grid
