@@ -41,9 +41,9 @@ def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
 def kept(setup: Setup, depth: int, notify: Notify | None = None) -> Path:
     """A transcript that is shipped or cached, or recorded now and cached."""
     name = hashlib.sha256(json.dumps(recorded_with(setup), sort_keys=True, default=str).encode()).hexdigest()[:24]
-    folder: Path = private_folder("transcripts") or scratch_folder()
-    own = folder / f"{name}.npz"
-    for file in (*([own] if is_private_file(own) else ()), *sorted(SHIPPED.glob("*.npz"))):
+    own = (private_folder("transcripts") or scratch_folder()) / f"{name}.npz"
+    known = [own] if is_private_file(own) else []
+    for file in known + sorted(SHIPPED.glob("*.npz")):
         if fits(file, setup):
             return file
     if notify is None:
