@@ -26,6 +26,7 @@ from hilsim.compiler import program
 from hilsim.describe.load import load_setup
 from hilsim.describe.study_load import load_study
 from hilsim.errors import InputError
+from hilsim.hardware.measured.rig import file_name, record_place
 from hilsim.places import CODE as PROJECT
 from hilsim.study.workers import Processes
 from hilsim.trust import carried, code_allowed, is_code_allowed, leave_strangers_folder, require_code, stranger
@@ -404,6 +405,31 @@ def test_a_module_of_ones_own_cannot_be_replaced_from_a_strangers_folder(folders
     with code_allowed(True):
         program.subject_of(f"{mine}:build")
     assert folders.mark.exists()
+
+
+# What files name without code.
+
+
+def test_a_strangers_scenario_writes_nothing_outside_the_current_folder(folders: Folders, monkeypatch: Any) -> None:
+    """A recording holds text from the other end of the line, and a shell would run some of it: `~/.bash_aliases`."""
+    setup = load_setup(folders.scenario(folders.elsewhere))
+    mine = load_setup(folders.scenario(folders.home))
+    monkeypatch.chdir(folders.home)
+    (folders.home / "out.jsonl").symlink_to(folders.elsewhere / "out.jsonl")
+    for name in ("~/.bash_aliases", "../up.jsonl", str(folders.elsewhere / "a.jsonl"), "plain.txt", "out.jsonl"):
+        with pytest.raises(InputError, match="below the folder where the command runs"):
+            record_place(name, setup, "npu")
+        assert record_place(name, mine, "npu")
+    assert record_place("deep/board.jsonl", setup, "npu") == Path("deep/board.jsonl")
+
+
+@pytest.mark.parametrize("name", ["../../up", "/tmp/up", "..", ".hidden", "a/../../b", "\0", "two words"])
+def test_a_name_leads_out_of_no_folder(name: str, tmp_path: Path) -> None:
+    file = tmp_path / file_name(name, "chip/npu")
+    assert file.parent == tmp_path
+    assert file.resolve().parent == tmp_path.resolve()
+    assert not file.name.startswith(".")
+    assert file.name.endswith("chip-npu.jsonl")
 
 
 # Where code can be run from: all of it, by name. Whoever adds a place has to ask for leave there, and say so here.
