@@ -138,6 +138,10 @@ def guarded(command: Callable[[], int]) -> int:
             complain(str(stop) or f"{ending.word}; nothing half-written was left behind")
             give_up_output(flush=True)
             return ending.status
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, BrokenPipeError):
+                raise
+            return without_reader("a closed pipe")  # Rich ends the process so, without a word
         except (MemoryError, RuntimeError, ImportError) as error:
             if ending.first is not None:  # a library made another error of it
                 complain(f"{ending.word}; nothing half-written was left behind")
@@ -149,11 +153,16 @@ def guarded(command: Callable[[], int]) -> int:
         except OSError as error:
             if error.filename is not None:
                 raise  # a file of ours: files.py names those
-            give_up_output()
-            found = "a closed pipe" if isinstance(error, BrokenPipeError) else (error.strerror or str(error)).lower()
-            complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
-            return BAD_INPUT
+            closed = isinstance(error, BrokenPipeError)
+            return without_reader("a closed pipe" if closed else (error.strerror or str(error)).lower())
     return status
+
+
+def without_reader(found: str) -> int:
+    """Report that standard output does not take what is printed; the exit status."""
+    give_up_output()
+    complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
+    return BAD_INPUT
 
 
 def give_up_output(*, flush: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def warm() -> Iterator[Warm]:
     opened.close()
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user may look into, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="hilsim-surroundings-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def ended(command: tuple[str, ...], warm: Warm, folder: Path, around: Surroundings) -> Done:
     """How a command ends there; whatever comes, it keeps what every command promises."""
     running = warm.start(line_of(command), folder, around)
@@ -41,25 +50,25 @@ def new_files(folder: Path) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRIED, ids=" ".join)
-def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: Warm, tmp_path: Path) -> None:
+def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: Warm, place: Path) -> None:
     """Each once as usual, to know what it prints and writes."""
-    usual = furnished(tmp_path / "usual")
+    usual = furnished(place / "usual")
     before = new_files(usual)
     plain = ended(command, warm, usual, Surroundings())
     written = new_files(usual) - before
 
     for name, output in (("a closed pipe", "closed"), ("a full device", "/dev/full")):
-        done = ended(command, warm, furnished(tmp_path / name), Surroundings(output=output))
+        done = ended(command, warm, furnished(place / name), Surroundings(output=output))
         if plain.output:
             assert done.status == 2, name
             assert len([line for line in done.errors.splitlines() if "standard output: found" in line]) == 1, name
 
-    full = furnished(tmp_path / "full")
+    full = furnished(place / "full")
     done = ended(command, warm, full, Surroundings(most_file_bytes=64, output="/dev/null"))
     if any((usual / file).stat().st_size > 64 for file in written):
         assert done.status == 2, "the disk is full"
 
-    locked = furnished(tmp_path / "locked")
+    locked = furnished(place / "locked")
     locked.chmod(0o555)
     nobody = NOBODY if os.geteuid() == 0 else None
     done = ended(command, warm, locked, Surroundings(user=nobody, output="/dev/null"))
@@ -70,18 +79,17 @@ def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: War
 
     homes: list[Surroundings] = [Surroundings({"HOME": None, "HILSIM_CACHE": None, "XDG_CACHE_HOME": None})]
     homes.append(Surroundings({"HOME": "/dev/null/none", "HILSIM_CACHE": None, "XDG_CACHE_HOME": None}))
-    for place, around in enumerate(homes):
-        done = ended(command, warm, furnished(tmp_path / f"home {place}"), around)
+    for number, around in enumerate(homes):
+        done = ended(command, warm, furnished(place / f"home {number}"), around)
         assert done.status == plain.status, done.errors
 
 
-def test_a_user_that_the_system_does_not_know_has_no_home(warm: Warm, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root becomes another user")
-    folder = furnished(tmp_path / "container")
+def test_a_user_that_the_system_does_not_know_has_no_home(warm: Warm, place: Path) -> None:
+    folder = furnished(place / "container")
     folder.chmod(0o777)
+    user = WITHOUT_NAME if os.geteuid() == 0 else None  # only root becomes another user
     gone: dict[str, str | None] = {"HOME": None, "HILSIM_CACHE": None, "XDG_CACHE_HOME": None}
-    done = ended(("chip",), warm, folder, Surroundings(gone, user=WITHOUT_NAME))
+    done = ended(("chip",), warm, folder, Surroundings(gone, user=user))
     assert done.status == 0, done.errors
-    done = ended(("simulate",), warm, folder, Surroundings(gone, user=WITHOUT_NAME))
+    done = ended(("simulate",), warm, folder, Surroundings(gone, user=user))
     assert done.status == 0, done.errors

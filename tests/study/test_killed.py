@@ -19,7 +19,7 @@ from tests.warm import Running, Warm, members
 SEED = 20_261_130
 KILLS, WORKERS = 100, 2
 LONGEST_S = 0.8  # from the start to the death of every second one; of the others once some points have begun
-POINTS = 800
+POINTS = 250
 MOST_RUNS = 6  # that may begin before the kill
 # Each run of a point leaves a line with its place in the study before it begins.
 TAGGED = (
@@ -79,41 +79,39 @@ def test_a_hundred_kills_lose_no_point_and_repeat_none(tmp_path: Path) -> None:
     policy = {**POLICY, "parameters": {"draft_tokens": 4, "tag": 0}}
     file = write_study(tmp_path / "study", axes=axes, set={"policy": policy})
     (file.parent / "own.py").write_text(TAGGED)
-    words = [
-        "study",
-        str(file),
-        "--workers",
-        str(WORKERS),
-        "--yes",
-        "--allow-code",
-        "--out",
-        "out",
-        "--csv",
-        "points.csv",
-    ]
-    folder, chance = tmp_path / "here", random.Random(SEED)
+    folder, chance, kills, number = tmp_path / "here", random.Random(SEED), 0, 0
     folder.mkdir()
     warm = Warm()
     try:
-        kills, points = 0, stored(folder / "out")
-        while kills < KILLS:
-            begun, before = len(run_tags(file.parent, 0)), points
-            running = warm.start(words, folder)
-            runs, longest_s = (chance.randrange(MOST_RUNS), 0.01) if kills % 2 else (0, LONGEST_S)
-            moment_s = chance.uniform(0, longest_s)
-            assert killed(running, file.parent, begun, runs, moment_s, group=chance.random() < 0.5), running.errors()
-            kills += 1
-            points = stored(folder / "out")
-            assert before.items() <= points.items(), "a stored point is lost, or has become another"
-            again = tags_of(before) & set(run_tags(file.parent, begun))
-            assert not again, f"stored points have run again: {again}"
-        done = warm.run(words, folder)
+        while kills < KILLS:  # one study after the other, each until all its points are done
+            number += 1
+            kills += kills_of_one(warm, file, folder / f"{number}", chance, KILLS - kills)
     finally:
         warm.close()
+
+
+def kills_of_one(warm: Warm, file: Path, out: Path, chance: random.Random, most: int) -> int:
+    """Start a study again and again, kill it at most so often, and let it end; how often it was killed."""
+    words = ["study", str(file), *f"--workers {WORKERS} --yes --allow-code --csv {out}.csv --out {out}".split()]
+    points, kills = stored(out), 0
+    while kills < most:
+        begun, before = len(run_tags(file.parent, 0)), points
+        running = warm.start(words, out.parent)
+        runs, longest_s = (chance.randrange(MOST_RUNS), 0.01) if kills % 2 else (0, LONGEST_S)
+        was = killed(running, file.parent, begun, runs, chance.uniform(0, longest_s), group=chance.random() < 0.5)
+        points = stored(out)
+        assert before.items() <= points.items(), "a stored point is lost, or has become another"
+        again = tags_of(before) & set(run_tags(file.parent, begun))
+        assert not again, f"stored points have run again: {again}"
+        kills += was
+        if not was:
+            break
+    done = warm.start(words, out.parent).ended(seconds=600)
     assert (done.status, done.orphans) == (0, []), done.errors
-    last = stored(folder / "out")
+    last = stored(out)
     assert points.items() <= last.items()
     assert len(last) == POINTS
-    with (folder / "points.csv").open(newline="") as text:
+    with Path(f"{out}.csv").open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert Counter(row["tag"] for row in rows) == Counter(map(str, range(POINTS)))
+    return kills
