@@ -160,7 +160,7 @@ def sweep(
     from hilsim.study.points import grid_of
     from hilsim.study.store import Store
     from hilsim.study.study_run import StudyRun, bytes_digest
-    from hilsim.study.worker import digest_of, facts_of
+    from hilsim.study.worker import digest_of, facts_of, worked
 
     with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
@@ -175,7 +175,7 @@ def sweep(
         with Store(place, facts, json.dumps(study), machine()) as stored:
             if retry_failed:
                 stored.forget_failed()
-            study_run = StudyRun(grid, stored, file, described.base, bytes_digest(file), facts)
+            study_run = StudyRun(grid, stored, file, described.base, bytes_digest(file), facts, worked)
             run_study(study_run, None, [], workers=workers, cluster=None)
             return as_frame(points_table(rows_of(study_run, None), grid, metrics))
 
