@@ -202,5 +202,3 @@ def of_entry(fault: Fault, path: tuple[str | int, ...], document: Document) -> F
     line = document.lines.get((*path, key)) if key else document.lines.get(path)
     where = f"{dotted(path)}.{key}" if key else dotted(path)
     return replace(fault, place=f"{where} (line {line})" if line else where, found=found)
-
-

@@ -1,0 +1,180 @@
+"""What became of the runs of a campaign: by fault, by policy, by both; which phases were hit; and a verdict.
+
+Runs in which the fault began are counted; those in which it never did, or that were refused, are listed with the reason
+(`misses`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hilsim.describe.campaign_load import FAULT, INSTANT, POLICY
+from hilsim.describe.faults import PHASES
+from hilsim.measure.metrics import summary
+from hilsim.study.execution import Row
+from hilsim.study.points import Grid, label_text
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of a campaign that are looked at together: those of a fault, of a policy, or of both."""
+
+    fault: str  # "" of all of them
+    policy: str
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def hit(self) -> tuple[Row, ...]:
+        """The runs in which the fault began."""
+        return tuple(row for row in self.rows if row.outcome.metrics.get("hit"))
+
+    def values(self, measure: str) -> list[float]:
+        """A measure of the runs that were hit, where they have it."""
+        found = (row.outcome.metrics.get(measure) for row in self.hit)
+        return [value for value in found if value is not None]
+
+    def count(self, measure: str) -> int:
+        """In how many of the runs that were hit a share is 1."""
+        return round(sum(self.values(measure)))
+
+    def median(self, measure: str) -> float | None:
+        """The median over the runs that were hit."""
+        return self.percentile(measure, "p50")
+
+    def percentile(self, measure: str, which: str) -> float | None:
+        """A percentile over the runs that were hit, linear between ranks."""
+        found = summary(np.array(self.values(measure)))
+        return None if found is None else found[which]
+
+    def most(self, measure: str) -> float | None:
+        """The largest value over the runs that were hit."""
+        return max(self.values(measure), default=None)
+
+    def share(self, measure: str) -> float | None:
+        """In which share of the runs that were hit, and have the measure, it is 1."""
+        found = self.values(measure)
+        return sum(found) / len(found) if found else None
+
+    @property
+    def lost(self) -> int:
+        """Runs that were hit and not survived."""
+        return len(self.hit) - self.count("survived")
+
+    @property
+    def wrong(self) -> int:
+        """Runs that were hit and delivered a token that is not the target's."""
+        return len(self.hit) - self.count("exact")
+
+    @property
+    def badness(self) -> tuple[float, float, float, float]:
+        """What groups are ranked by, the best first: shares not survived, wrong and out of time, then added time."""
+        runs = max(1, len(self.hit))
+        late = 1 - (1.0 if (in_time := self.share("in_time")) is None else in_time)
+        return self.lost / runs, self.wrong / runs, late, self.percentile("added_ms", "p99") or 0.0
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Runs that a fault was aimed at and did not hit, for one reason."""
+
+    policy: str
+    aim: str
+    reason: str
+    faults: tuple[str, ...]
+    runs: int
+
+
+@dataclass(frozen=True)
+class Campaigned:
+    """The runs of a campaign and its grid."""
+
+    grid: Grid
+    rows: Sequence[Row]
+
+    @property
+    def whole(self) -> Group:
+        """All runs."""
+        return Group("", "", tuple(self.rows))
+
+    @cached_property
+    def cells(self) -> list[Group]:
+        """The runs by fault and policy, in the order of the file."""
+        return [self.group(fault, policy) for fault in self.names(FAULT) for policy in self.names(POLICY)]
+
+    @cached_property
+    def faults(self) -> list[Group]:
+        """The runs by fault, the worst first."""
+        return sorted((self.group(fault, "") for fault in self.names(FAULT)), key=badness, reverse=True)
+
+    @cached_property
+    def policies(self) -> list[Group]:
+        """The runs by policy, the one that survives best first."""
+        return sorted((self.group("", policy) for policy in self.names(POLICY)), key=badness)
+
+    def names(self, axis: int) -> list[str]:
+        """What the choices of an axis are called."""
+        return [label_text(label) for label in self.grid.columns[axis].labels]
+
+    def group(self, fault: str, policy: str) -> Group:
+        """The runs of a fault and a policy, "" for all of them."""
+        rows = [
+            row
+            for row in self.rows
+            if fault in ("", label_text(row.labels[FAULT])) and policy in ("", label_text(row.labels[POLICY]))
+        ]
+        return Group(fault, policy, tuple(rows))
+
+    def aim(self, row: Row) -> str:
+        """The phase that a run's fault was to hit; "" where it was to come at an instant of the run."""
+        on = self.grid.columns[INSTANT].rows[row.point.places[INSTANT]][0]
+        return "" if on is None else str(on["phase"])
+
+    @cached_property
+    def coverage(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """By fault and phase: runs in which it began in that phase, and runs that were to have it begin there.
+
+        Runs with an instant of their own count where they hit.
+        """
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        for fault in self.names(FAULT):
+            group = self.group(fault, "")
+            hits = Counter(phase for row in group.hit for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}"))
+            aimed = Counter(self.aim(row) for row in group.rows)
+            aimed += Counter(
+                phase for row in group.hit if not self.aim(row)
+                for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}")
+            )  # fmt: skip
+            found[fault] = {phase: (hits[phase], aimed[phase]) for phase in PHASES}
+        return found
+
+    @cached_property
+    def misses(self) -> list[Miss]:
+        """Why faults did not hit what they were aimed at, the most common reasons first."""
+        missed: dict[tuple[str, str, str], list[str]] = {}
+        for row in self.rows:
+            aim = self.aim(row)
+            if not row.outcome.metrics.get("hit"):
+                reason = row.outcome.reason
+            elif aim and not row.outcome.metrics.get(f"hit.{aim}"):
+                began = next(phase for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}"))
+                reason = f"what it hit was at {began} then"
+            else:
+                continue
+            where = aim or label_text(row.labels[INSTANT])
+            missed.setdefault((label_text(row.labels[POLICY]), where, reason), []).append(label_text(row.labels[FAULT]))
+        found = [Miss(*key, tuple(dict.fromkeys(faults)), len(faults)) for key, faults in missed.items()]
+        return sorted(found, key=lambda one: -one.runs)
+
+    def count(self, holds: Callable[[Row], object]) -> int:
+        """How many runs a condition holds for."""
+        return sum(bool(holds(row)) for row in self.rows)
+
+
+def badness(group: Group) -> tuple[float, float, float, float]:
+    """What groups are ranked by."""
+    return group.badness
