@@ -13,6 +13,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, folded_inside, operands, operator_of, place_of
 from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
+from hilsim.compiler.pass_time import PassTime, slow_findings
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
@@ -24,6 +25,7 @@ from hilsim.compiler.rewrite.integers import NAME as NARROW
 from hilsim.compiler.rewrite.record import Rewrite
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.rules import RuleBook
+from hilsim.compiler.slow.registry import slow_patterns
 from hilsim.cost.extra import ACTIVATION_BITS, extra_seconds, work_seconds
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
@@ -113,6 +115,8 @@ def plan_graph(
     Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model.
     """
     book, nodes = site.book, len(program.graph.nodes)
+    clock = PassTime(site, constants_of(program), repeats, layers)
+    slow = slow_findings(slow_patterns(program, clock), clock, name)
     findings = book.findings(program, name)
     errors = errors_of(findings)
     chosen, rewritten = fix_by_rewrites(program, site, errors, repeats, layers)
@@ -135,6 +139,7 @@ def plan_graph(
         name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
         pieces=islands.pieces, crossings=islands.crossings, away=islands.nodes, away_operators=islands.operators,
         head=head, extra=extra, extra_s=seconds, away_s=away_s, crossing_s=crossing_s, refusals=tuple(refusals),
+        slow=slow,
     )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""A finding: one node, or one whole graph, against one rule of one profile."""
+"""Findings: one node, or one whole graph, against one rule of one profile; and what compiles and is slow."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hilsim.describe.figure import Kind
 from hilsim.describe.profile import Evidence, Severity
 
 
@@ -40,6 +41,51 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowFinding:
+    """What compiles and takes longer than it must: a pattern of nodes in one graph.
+
+    Times are seconds a pass, over all layers of the deployed model: `takes_s` as it is, `could_s` of the better form,
+    `low_s` to `high_s` the gain over the ranges of assumed rates, `kind` the evidence for them. `factor` is how many
+    times as long the whole pass takes as it would with this alone mended, `factor_low` and `factor_high` its range.
+    `count` is of nodes over all layers; `nodes` is empty where the finding is about the graph as a whole. `rewrite` is
+    a rewrite's name or "", `exactness` what it keeps. `counted` says whether the clock's time of the pass has
+    `takes_s` in it already, as it has launches of a network and the work of a head.
+    """
+
+    graph: str
+    name: str
+    title: str
+    module: str = ""
+    line: str = ""
+    nodes: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    count: int = 0
+    takes_s: float
+    could_s: float = 0.0
+    low_s: float
+    high_s: float
+    factor: float = 1.0
+    factor_low: float = 1.0
+    factor_high: float = 1.0
+    kind: Kind = "assumed"
+    rewrite: str = ""
+    exactness: str = ""
+    remedy: str
+    source: str
+    counted: bool = False
+
+    @property
+    def gain_s(self) -> float:
+        """Seconds a pass that the better form saves."""
+        return self.takes_s - self.could_s
+
+    @property
+    def place(self) -> str:
+        """Module path and source line of the first node, as far as there are any."""
+        return ", ".join(part for part in (self.module, self.line) if part)
 
 
 def module_text(module: str) -> str:

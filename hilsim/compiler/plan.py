@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from hilsim.compiler.findings import Finding
+from hilsim.compiler.findings import Finding, SlowFinding
 from hilsim.describe.compiled import NO_EXTRA, NO_WORK, Compiled, Extra, NetworkLoad, Work
 
 
@@ -57,6 +57,8 @@ class GraphPlan:
 
     `extra` is all that a pass costs beyond the plain decoder, `extra_s` the same in seconds.
     `away` are nodes that run off the unit, `away_operators` their operators, `crossings` how often a pass leaves it.
+    `slow` is what takes longer than it must. `pass_s` is one pass as it compiles today, `pass_low_s` to `pass_high_s`
+    its range over assumed rates of what is slow, `could_s` one pass with all of `slow` mended; 0 before `timed`.
     """
 
     name: str
@@ -75,6 +77,29 @@ class GraphPlan:
     away_s: float = 0.0  # of extra_s, the work off the unit
     crossing_s: float = 0.0  # of extra_s, the crossings
     refusals: tuple[str, ...] = ()
+    slow: tuple[SlowFinding, ...] = ()
+    pass_s: float = 0.0
+    pass_low_s: float = 0.0
+    pass_high_s: float = 0.0
+    could_s: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """How many times as long a pass takes as it could."""
+        return self.pass_s / self.could_s if self.could_s > 0 else 1.0
+
+
+def timed(graph: GraphPlan, clock_s: float) -> GraphPlan:
+    """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow and not `counted`."""
+    pass_s = clock_s + sum(found.takes_s for found in graph.slow if not found.counted)
+    could_s = pass_s - sum(found.gain_s for found in graph.slow)
+    slow = []
+    for found in graph.slow:
+        rest_s = pass_s - found.gain_s  # of a pass with this alone mended
+        ends = (1 + found.low_s / rest_s, 1 + found.high_s / rest_s)
+        slow.append(replace(found, factor=pass_s / rest_s, factor_low=ends[0], factor_high=ends[1]))
+    low_s, high_s = (could_s + sum(getattr(found, end) for found in graph.slow) for end in ("low_s", "high_s"))
+    return replace(graph, slow=tuple(slow), pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s, could_s=could_s)
 
 
 UNCHECKED = "unchecked"  # the profile's name where no rules are known

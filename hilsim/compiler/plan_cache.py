@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from hilsim.compiler.plan import Plan
+from hilsim.describe.movement import MOVEMENT
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.errors import InputError
 from hilsim.files import kept_folder, written
@@ -22,7 +23,15 @@ from hilsim.places import DATA, PACKAGE
 KNOWN: dict[str, Plan] = {}
 SHIPPED = DATA / "scenarios" / "plans"
 # The code that decides what a plan says. Records that it reads are part of the key as they stand.
-MAKERS = ("compiler", "networks", "cost", "describe/profile.py", "describe/head.py", "describe/compiled.py")
+MAKERS = (
+    "compiler",
+    "networks",
+    "cost",
+    "describe/profile.py",
+    "describe/head.py",
+    "describe/compiled.py",
+    "describe/movement.py",
+)
 
 
 @cache
@@ -31,7 +40,7 @@ def makers() -> str:
     found = hashlib.sha256(importlib.metadata.version("torch").partition("+")[0].encode())
     ours = [PACKAGE / name for name in MAKERS]
     files = [file for place in ours for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
-    for file in (*files, TABLE, SPELLINGS, FORMATS):
+    for file in (*files, TABLE, SPELLINGS, FORMATS, MOVEMENT):
         found.update(file.read_bytes())
     return found.hexdigest()
 

@@ -24,6 +24,7 @@ from hilsim.describe.decoding import (
     tree_faults,
 )
 from hilsim.describe.drafting import ONE_PASS, HeadKind
+from hilsim.describe.faults import Faults
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple, filled_or_null
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.names import agree
@@ -263,6 +264,7 @@ class Scenario(Record):
     trip: Trip | None = None
     links: Annotated[tuple[FurtherLink, ...], BeforeValidator(as_tuple)] = ()
     published: Published | None = None
+    faults: Faults | None = Field(default=None, exclude=True)  # in the digest where it is given
 
     @property
     def company_keys(self) -> tuple[str, ...]:
