@@ -142,6 +142,11 @@ def three(setup: Setup) -> tuple[Trace, Trace, Trace]:
     return baseline, undisturbed, ours
 
 
+def without_faults(setup: Setup) -> Setup:
+    """The set-up with hardware that never fails."""
+    return replace(setup, scenario=setup.scenario.model_copy(update={"faults": None}))
+
+
 def sources_of(setup: Setup) -> Sources:
     """The sources of a set-up's tokens, opened once."""
     content = content_key(setup)
