@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 def add_arguments(commands: Commands) -> None:
     """The command and its options."""
     parser = commands.add_parser(
-        "campaign", help="faults x instants x policies: what is survived and what it costs; every run is stored at once",
+        "campaign", help="what faults at all instants cost under each policy, and what is not survived",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(

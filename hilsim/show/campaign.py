@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.campaign import Campaign
 from hilsim.describe.faults import PHASES
+from hilsim.files import written
 from hilsim.measure.injected import INJECTED
 from hilsim.show.numbers import byte_count, clean, counted, duration, percent, shortened
+from hilsim.show.results import write_points
 from hilsim.show.table import Table
 from hilsim.study.campaign import Campaigned, Group, Miss
 
@@ -72,12 +75,28 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [head if heads.count(head) == 1 else name for head, name in zip(heads, names, strict=True)]
 
 
-def costs_table(found: Campaigned) -> Table:
-    """Faults by policies: how much longer an answer takes at p99, with marks of what is worse than that."""
+def costs_tables(found: Campaigned, console: Console) -> Iterator[Table]:
+    """Faults by policies: how much longer an answer takes at p99, with marks of what is worse than that.
+
+    As many policies stand beside each other as there is room for.
+    """
+    from rich.measure import Measurement
+
     policies = [group.policy for group in found.policies]
+    names = dict(zip(policies, short_names(policies), strict=True))
     cells = {(group.fault, group.policy): cost_text(group) for group in found.cells}
-    rows = [[group.fault, *(cells[group.fault, policy] for policy in policies)] for group in found.faults]
-    return Table(["added latency, p99", *short_names(policies)], rows, caption=LEGEND)
+
+    def of(some: Sequence[str]) -> Table:
+        rows = [[group.fault, *(cells[group.fault, policy] for policy in some)] for group in found.faults]
+        return Table(["added latency, p99", *(names[policy] for policy in some)], rows)
+
+    boundless = console.options.update_width(10_000)
+    while policies:
+        count = len(policies)
+        while count > 1 and Measurement.get(console, boundless, of(policies[:count]).rich()).minimum > console.width:
+            count -= 1
+        yield of(policies[:count])
+        policies = policies[count:]
 
 
 def cost_text(group: Group) -> str:
@@ -161,7 +180,9 @@ def render(campaign: Campaign, found: Campaigned, tolerance_ms: float, console: 
     if campaign.question:
         write(clean(campaign.question), "bold")
     write(f"{verdict(found)}\n")
-    costs_table(found).print(console)
+    for table in costs_tables(found, console):
+        table.print(console)
+    write(LEGEND, "dim")
     write(f"\nEach fault, over all policies; in time: detected and reacted to within {duration(tolerance_ms)}.")
     for table in group_tables(found.faults, ["fault"], console.width):
         table.print(console)
@@ -203,6 +224,16 @@ def numbers_in(group: Group) -> dict[str, Any]:
         "runs": len(group.rows), "hit": len(group.hit), "survived": group.count("survived"),
         "exact": group.count("exact"), "silent": group.count("silent"), "in_time": group.share("in_time"), **spread,
     }  # fmt: skip
+
+
+def export(campaign: Campaign, found: Campaigned, *, csv: Path | None, parquet: Path | None, plot: Path | None) -> None:
+    """Write the requested files, each whole or not at all."""
+    write_points(found.rows, found.grid, list(INJECTED), csv=csv, parquet=parquet)
+    if plot is not None:
+        from hilsim.show.plots.campaign import draw_campaign
+
+        with written(plot) as path:
+            draw_campaign(found, campaign.question or campaign.name, path, plot.suffix[1:])
 
 
 def document(campaign: Campaign, found: Campaigned, tolerance_ms: float) -> dict[str, Any]:

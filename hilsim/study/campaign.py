@@ -14,7 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from hilsim.describe.campaign_load import FAULT, INSTANT, POLICY
-from hilsim.describe.faults import PHASES
+from hilsim.describe.faults import PHASES, Faults
+from hilsim.describe.load import load_setup
+from hilsim.describe.study_load import Described
 from hilsim.measure.metrics import summary
 from hilsim.study.execution import Row
 from hilsim.study.points import Grid, label_text
@@ -173,6 +175,12 @@ class Campaigned:
     def count(self, holds: Callable[[Row], object]) -> int:
         """How many runs a condition holds for."""
         return sum(bool(holds(row)) for row in self.rows)
+
+
+def tolerance_ms(described: Described) -> float:
+    """The fault-tolerant time interval that the runs of a campaign are held against."""
+    faults = load_setup(described.scenario, described.base).scenario.faults
+    return (Faults() if faults is None else faults).tolerance_ms
 
 
 def badness(group: Group) -> tuple[float, float, float, float]:

@@ -58,7 +58,7 @@ def heat_map(
 def write_in_fields(
     axes: Axes, image: Any, field: Floats, texts: Mapping[tuple[int, ...], str], size: float = 7
 ) -> None:
-    """A text in each of these fields (up, across) of an image, dark on bright ones; a field without a number is grey."""
+    """A text in each of these fields (up, across) of an image, dark on bright ones and on those without a number."""
     for (row, place), text in texts.items():
         dark = True
         if np.isfinite(field[row, place]):
