@@ -156,11 +156,8 @@ def sweep(
     """
     from hilsim.show.frames import as_frame
     from hilsim.show.results import points_table
-    from hilsim.study.execution import machine, rows_of, run_study
-    from hilsim.study.points import grid_of
-    from hilsim.study.store import Store
-    from hilsim.study.study_run import StudyRun, bytes_digest
-    from hilsim.study.worker import digest_of, facts_of, worked
+    from hilsim.study.stored import StoredGrid
+    from hilsim.study.worker import worked
 
     with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
@@ -169,15 +166,10 @@ def sweep(
         varied = {key for keys in axes for key in ([keys] if isinstance(keys, str) else keys)}
         base = [one for one in setup.overrides if one.partition("=")[0].strip() not in varied]
         described = load_described(Document(study, {}), Path("sweep"), base, list(MEASURES))
-        facts = facts_of(file, described.base)
-        grid = grid_of(described, ground=digest_of(facts))
+        stored = StoredGrid.of(described, json.dumps(study), worked)
         place = Path(folder) / "sweep.sqlite" if store is None else Path(store)
-        with Store(place, facts, json.dumps(study), machine()) as stored:
-            if retry_failed:
-                stored.forget_failed()
-            study_run = StudyRun(grid, stored, file, described.base, bytes_digest(file), facts, worked)
-            run_study(study_run, None, [], workers=workers, cluster=None)
-            return as_frame(points_table(rows_of(study_run, None), grid, metrics))
+        rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
+        return as_frame(points_table(rows, stored.grid, metrics))
 
 
 def explore(

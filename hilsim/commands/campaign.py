@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hilsim.commands.arguments import Commands, campaign
-from hilsim.commands.stored import add_running, grid_from, require_files, run_stored
+from hilsim.commands.stored import add_running, require_files, require_points, run_stored
 
 EXAMPLES = """examples:
   %(prog)s faults_orin_8295
@@ -40,18 +40,19 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from hilsim.describe.campaign_load import load_campaign
+    from hilsim.files import read_text
     from hilsim.show.campaign import document, export, render
     from hilsim.show.table import terminal
-    from hilsim.study.campaign import Campaigned, tolerance_ms
+    from hilsim.study.campaign import CampaignResult, tolerance_ms
+    from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked_with_fault
 
     require_files(options)
     loaded = load_campaign(options.campaign, options.set)
-    described = loaded.described
-    remedy = "Raise most_points, or take fewer faults, instants or policies."
-    grid, facts = grid_from(described, options.campaign, "faults", remedy)
-    rows, _ = run_stored(options, options.campaign, described, grid, facts, worked_with_fault, stored_as="campaign")
-    found, tolerance = Campaigned(grid, rows), tolerance_ms(described)
+    stored = StoredGrid.of(loaded.described, read_text(options.campaign), worked_with_fault)
+    require_points(stored, options.campaign, "faults", "Raise most_points, or take fewer faults, instants or policies.")
+    rows, _ = run_stored(options, stored, options.campaign)
+    found, tolerance = CampaignResult(stored.grid, rows), tolerance_ms(loaded.described)
     if options.json:
         sys.stdout.write(json.dumps(document(loaded.campaign, found, tolerance), indent=2, allow_nan=False) + "\n")
     else:

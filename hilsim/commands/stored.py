@@ -11,11 +11,9 @@ from hilsim.commands.outputs import require_outputs, require_place
 
 if TYPE_CHECKING:
     from hilsim.describe.study import Search
-    from hilsim.describe.study_load import Described
     from hilsim.study.execution import Goals, Row
-    from hilsim.study.points import Grid
     from hilsim.study.search import SearchResult
-    from hilsim.study.workers import Work
+    from hilsim.study.stored import StoredGrid
 
 
 def add_running(parser: argparse.ArgumentParser, what: str) -> None:
@@ -44,53 +42,36 @@ def require_files(options: argparse.Namespace) -> None:
         require_place(options.parquet, "--parquet")
 
 
-def grid_from(described: Described, file: Path, place: str, remedy: str) -> tuple[Grid, dict[str, str]]:
-    """All points of what `file` describes, and what they rest on. Raises `InputError` for more than its most_points.
-
-    `place` and `remedy` say where there are too many and what to do about it.
-    """
+def require_points(stored: StoredGrid, file: Path, place: str, remedy: str) -> None:
+    """Raises `InputError` for more points than most_points; `place` of `file` makes them, `remedy` makes them fewer."""
     from hilsim.errors import Fault, InputError
     from hilsim.show.numbers import counted
-    from hilsim.study.points import grid_of
-    from hilsim.study.worker import digest_of, facts_of
 
-    facts = facts_of(described.scenario, described.base)
-    grid = grid_of(described, ground=digest_of(facts))
-    if remedy and len(grid) > described.study.most_points:
+    grid, most = stored.grid, stored.described.study.most_points
+    if len(grid) > most:
         found = f"{len(grid)} points ({grid.cells} combinations, each with {counted(grid.repeats, 'seed')})"
-        raise InputError([Fault(str(file), place, found, f"at most {described.study.most_points}", remedy)])
-    return grid, facts
+        raise InputError([Fault(str(file), place, found, f"at most {most}", remedy)])
 
 
 def run_stored(
-    options: argparse.Namespace, file: Path, described: Described, grid: Grid, facts: dict[str, str], work: Work,
-    how: Search | None = None, goals: Goals = (), *, stored_as: str,
-) -> tuple[list[Row], SearchResult | None]:  # fmt: skip
-    """Run what is left of a grid, or search it; all that is stored of it then, and what a search found.
+    options: argparse.Namespace, stored: StoredGrid, file: Path, how: Search | None = None, goals: Goals = ()
+) -> tuple[list[Row], SearchResult | None]:
+    """Run what is left of the points of `file`, or search; all that is stored then, and what a search found.
 
     Raises `InputError` for a place that cannot hold the points, and `KeyboardInterrupt` with how many are stored.
     """
     from hilsim.errors import InputError
-    from hilsim.files import folder_faults, read_text
-    from hilsim.show.numbers import counted
-    from hilsim.study import execution
-    from hilsim.study.store import Store
-    from hilsim.study.study_run import StudyRun, bytes_digest
+    from hilsim.files import folder_faults
 
-    out = options.out or Path("out") / described.study.name
+    out = options.out or Path("out") / stored.described.study.name
     if faults := folder_faults(out, "--out"):
         raise InputError(faults)
-    places = {"workers": options.workers, "cluster": options.cluster}
-    with Store(out / f"{stored_as}.sqlite", facts, read_text(file), execution.machine()) as store:
-        if options.retry_failed:
-            store.forget_failed()
-        scenario = described.scenario.resolve()
-        study_run = StudyRun(grid, store, scenario, described.base, bytes_digest(scenario), facts, work)
-        try:
-            if not options.yes:
-                execution.require_few(study_run, how, file, **places)
-            searched = execution.run_study(study_run, how, goals, **places)
-        except KeyboardInterrupt:
-            stored = f"interrupted; {counted(len(store), 'point')} stored in {store.file}"
-            raise KeyboardInterrupt(f"{stored}. The same command goes on from there.") from None
-        return execution.rows_of(study_run, searched), searched
+    return stored.run(
+        out / f"{options.command}.sqlite",
+        how=how,
+        goals=goals,
+        workers=options.workers,
+        cluster=options.cluster,
+        retry_failed=options.retry_failed,
+        few_of=None if options.yes else file,
+    )

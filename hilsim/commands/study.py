@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hilsim.commands.arguments import Commands, study
-from hilsim.commands.stored import add_running, grid_from, require_files, run_stored
+from hilsim.commands.stored import add_running, require_files, require_points, run_stored
 
 
 def add_arguments(commands: Commands) -> None:
@@ -28,10 +28,12 @@ def run(options: argparse.Namespace) -> int:
 
     single_threaded()  # before NumPy is imported: processes are the parallel part
     from hilsim.describe.study_load import load_study
+    from hilsim.files import read_text
     from hilsim.measure.measures import HEADLINE, MEASURES
     from hilsim.show.sentences import outside_sentence
     from hilsim.show.study import export, show
     from hilsim.study import execution
+    from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked
 
     require_files(options)
@@ -39,11 +41,11 @@ def run(options: argparse.Namespace) -> int:
     study = described.study
     how = execution.search_of(study, requested=options.search, grid=options.grid)
     goals = [] if how is None else execution.goals_of(how, study, options.study)
-    remedy = "Raise most_points, take fewer values, or --search." if how is None else ""
-    grid, facts = grid_from(described, options.study, "axes", remedy)
-    rows, searched = run_stored(
-        options, options.study, described, grid, facts, worked, how, goals, stored_as="study"
-    )  # fmt: skip
+    stored = StoredGrid.of(described, read_text(options.study), worked)
+    if how is None:
+        require_points(stored, options.study, "axes", "Raise most_points, take fewer values, or --search.")
+    rows, searched = run_stored(options, stored, options.study, how, goals)
+    grid = stored.grid
     metrics = list(dict.fromkeys([*(name for name, _ in goals), *(study.metrics or HEADLINE)]))
     if outside := execution.outside_roles(described, grid):
         print(outside_sentence(outside))

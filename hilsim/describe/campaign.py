@@ -83,15 +83,13 @@ def single_faults(given: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def fault_label(fault: Mapping[str, Any]) -> Label:
-    """A fault in a line: "link_drop up, for 50 ms"."""
+    """A fault in a line: "link_drop up, 50 ms"."""
     parts = [" ".join(str(fault[key]) for key in ("kind", "where") if key in fault)]
     for key, value in fault.items():
         if key in ("kind", "where"):
             continue
-        name = key.removesuffix("_ms")
-        if value is None:
-            parts.append(f"{name} good" if key == "for_ms" else f"{name} none")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value)
-            parts.append(f"{name} {text} ms" if key != name else f"{name} {text}")
+        name = "" if key == "for_ms" else f"{key.removesuffix('_ms')} "
+        text = value if isinstance(value, str) else json.dumps(value)
+        lasting = "for good" if key == "for_ms" else f"{name}none"
+        parts.append(lasting if value is None else f"{name}{text} ms" if key.endswith("_ms") else f"{name}{text}")
     return ", ".join(parts)

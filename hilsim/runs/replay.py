@@ -124,7 +124,7 @@ def run_of(setup: Setup) -> tuple[Trace, Trace]:
 
 
 def run_with_fault(setup: Setup) -> tuple[Trace, Trace, Trace]:
-    """Traces of the target alone and of the policy, both without the faults of a set-up, and of the policy with them."""
+    """Traces of the target alone and of the policy, both without a set-up's faults, and of the policy with them."""
     try:
         return three(replayed(setup))
     except TooShallow:

@@ -13,7 +13,7 @@ from hilsim.measure.injected import INJECTED
 from hilsim.show.numbers import byte_count, clean, counted, duration, percent, shortened
 from hilsim.show.results import write_points
 from hilsim.show.table import Table
-from hilsim.study.campaign import Campaigned, Group, Miss
+from hilsim.study.campaign import CampaignResult, Group, Miss
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ MOST_NAMES = 4
 MOST_MISSES = 12
 
 
-def verdict(found: Campaigned) -> str:
+def verdict(found: CampaignResult) -> str:
     """What was survived, what was not, what it cost and which policy stands it best, in a few sentences."""
     whole = found.whole
     hit = len(whole.hit)
@@ -57,7 +57,7 @@ def was(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
-def blamed(found: Campaigned, how_many: Callable[[Group], int]) -> str:
+def blamed(found: CampaignResult, how_many: Callable[[Group], int]) -> str:
     """The faults with so many bad runs, and the policies they happened under where not under all."""
     names = []
     for group in found.faults:
@@ -75,7 +75,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [head if heads.count(head) == 1 else name for head, name in zip(heads, names, strict=True)]
 
 
-def costs_tables(found: Campaigned, console: Console) -> Iterator[Table]:
+def costs_tables(found: CampaignResult, console: Console) -> Iterator[Table]:
     """Faults by policies: how much longer an answer takes at p99, with marks of what is worse than that.
 
     As many policies stand beside each other as there is room for.
@@ -154,7 +154,7 @@ def group_tables(groups: Sequence[Group], heads: Sequence[str], width: int) -> I
     yield Table([*heads, *EFFECTS], [[*n, *e] for n, e in zip(names, effects, strict=True)], left=left)
 
 
-def coverage_table(found: Campaigned) -> Table:
+def coverage_table(found: CampaignResult) -> Table:
     """Faults by phases: runs in which the fault hit that phase, of those that were to."""
     rows = [
         [fault, *(None if not aimed else f"{hits}/{aimed}" for hits, aimed in phases.values())]
@@ -171,7 +171,7 @@ def miss_text(miss: Miss) -> str:
     )
 
 
-def render(campaign: Campaign, found: Campaigned, tolerance_ms: float, console: Console, *, details: bool) -> None:
+def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, console: Console, *, details: bool) -> None:
     """All of it, the verdict first. With `details` also a row for each fault under each policy."""
 
     def write(text: str, style: str = "") -> None:
@@ -226,7 +226,9 @@ def numbers_in(group: Group) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def export(campaign: Campaign, found: Campaigned, *, csv: Path | None, parquet: Path | None, plot: Path | None) -> None:
+def export(
+    campaign: Campaign, found: CampaignResult, *, csv: Path | None, parquet: Path | None, plot: Path | None
+) -> None:
     """Write the requested files, each whole or not at all."""
     write_points(found.rows, found.grid, list(INJECTED), csv=csv, parquet=parquet)
     if plot is not None:
@@ -236,7 +238,7 @@ def export(campaign: Campaign, found: Campaigned, *, csv: Path | None, parquet: 
             draw_campaign(found, campaign.question or campaign.name, path, plot.suffix[1:])
 
 
-def document(campaign: Campaign, found: Campaigned, tolerance_ms: float) -> dict[str, Any]:
+def document(campaign: Campaign, found: CampaignResult, tolerance_ms: float) -> dict[str, Any]:
     """The whole result: what `--json` prints."""
     return {
         "campaign": campaign.name,

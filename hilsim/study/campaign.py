@@ -92,7 +92,7 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class Campaigned:
+class CampaignResult:
     """The runs of a campaign and its grid."""
 
     grid: Grid

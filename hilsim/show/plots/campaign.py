@@ -9,13 +9,13 @@ import numpy as np
 
 from hilsim.show.campaign import LEGEND, cost_text, short_names
 from hilsim.show.plots.curves import colour_bar, finished, sheet, write_in_fields
-from hilsim.study.campaign import Campaigned
+from hilsim.study.campaign import CampaignResult
 
 LEAST_MS = 1.0  # the scale is logarithmic from here on
 LABEL = 34  # characters of a fault's name in a line
 
 
-def draw_campaign(found: Campaigned, title: str, path: Path, kind: str) -> None:
+def draw_campaign(found: CampaignResult, title: str, path: Path, kind: str) -> None:
     """A field for each fault under each policy: p99 of the added latency, bright where it is short, grey without one.
 
     The worst fault is at the top, the policy that survives best on the left.
