@@ -22,16 +22,18 @@ from hilsim.describe.setup import Setup
 from hilsim.describe.strict_yaml import Document
 from hilsim.describe.study_load import load_described, override
 from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.files import read_text
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import shown, status_line
 
 if TYPE_CHECKING:
+    from hilsim.show.campaigned import Campaigned
     from hilsim.show.check import Checked
     from hilsim.show.exploration import Explored
     from hilsim.show.run import Run, Watch
     from hilsim.show.validation import Calibrated, Validated
 
-__all__ = ["calibrate", "check", "compare", "evaluate", "explore", "load", "simulate", "sweep", "validate"]
+__all__ = ["calibrate", "campaign", "check", "compare", "evaluate", "explore", "load", "simulate", "sweep", "validate"]
 Keys = str | tuple[str, ...]
 
 
@@ -170,6 +172,36 @@ def sweep(
         place = Path(folder) / "sweep.sqlite" if store is None else Path(store)
         rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
         return as_frame(points_table(rows, stored.grid, metrics))
+
+
+def campaign(
+    file: str | Path,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    workers: int | None = 1,
+    store: str | Path | None = None,
+    retry_failed: bool = False,
+    progress: bool = False,
+) -> Campaigned:
+    """Meet every fault of a campaign file at every instant under every policy; docs/campaign.md has the keys.
+
+    `file` is a path, or a name that is looked up in ./scenarios/campaigns, then among the shipped ones; `overrides`
+    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`. What is not survived is a result.
+    Raises `InputError` with every fault of the campaign and its scenario, and for a store of something else.
+    """
+    from hilsim.describe.campaign_load import load_campaign
+    from hilsim.show.campaigned import Campaigned
+    from hilsim.study.campaign import CampaignResult, tolerance_ms
+    from hilsim.study.stored import StoredGrid
+    from hilsim.study.worker import worked_with_fault
+
+    with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
+        found = find_scenario(file, "campaign")
+        loaded = load_campaign(found, as_overrides(overrides))
+        stored = StoredGrid.of(loaded.described, read_text(found), worked_with_fault)
+        place = Path(folder) / "campaign.sqlite" if store is None else Path(store)
+        rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
+        return Campaigned(loaded.campaign, CampaignResult(stored.grid, rows), tolerance_ms(loaded.described))
 
 
 def explore(

@@ -31,7 +31,7 @@ def verdict(found: CampaignResult) -> str:
     if not hit:
         return "No fault hit anything: every instant lies beyond the runs, or every point was refused."
     lost, wrong = whole.lost, whole.wrong
-    good = sum(1 for row in whole.hit if row.outcome.metrics["survived"] and row.outcome.metrics["exact"])
+    good = whole.good
     if good == hit:
         text = f"Every one of {counted(hit, 'fault')} was survived, with the target's own text."
     else:
@@ -44,11 +44,11 @@ def verdict(found: CampaignResult) -> str:
         text += f" {wrong} left a wrong text, {unnoticed} ({blamed(found, lambda group: group.wrong)})."
     costly = max(found.faults, key=lambda group: group.percentile("added_ms", "p99") or 0.0)
     if (most := costly.percentile("added_ms", "p99")) is not None and most > 0:
-        text += f" The costliest is {costly.fault}: an answer takes up to {duration(most)} longer (p99)."
+        text += f" The costliest is {costly.fault}: an answer takes {duration(most)} longer (p99)."
     if len(found.policies) > 1:
         text += f" {found.policies[0].policy} survives best"
         added = found.policies[0].percentile("added_ms", "p99")
-        text += "." if added is None else f", with at most {duration(added)} more for an answer (p99)."
+        text += "." if added is None else f": an answer takes {duration(added)} longer (p99 over all faults)."
     return text
 
 

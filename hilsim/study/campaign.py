@@ -68,6 +68,11 @@ class Group:
         return len(self.hit) - self.count("survived")
 
     @property
+    def good(self) -> int:
+        """Runs that were hit, survived, and delivered the target's own text."""
+        return sum(1 for row in self.hit if row.outcome.metrics["survived"] and row.outcome.metrics["exact"])
+
+    @property
     def wrong(self) -> int:
         """Runs that were hit and delivered a token that is not the target's."""
         return len(self.hit) - self.count("exact")
