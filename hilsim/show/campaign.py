@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LOST, SILENT, NEVER = "✗", "≠", "·"
 LEGEND = f"{LOST} in some runs not survived, {SILENT} text wrong and nothing noticed it, {NEVER} never hit."
 MOST_NAMES = 4
+BROAD = 132  # columns of text that hold times and effects
+LABEL, GAP = 26, 2  # columns of text: of a fault's name, between numbers
 MOST_MISSES = 12
 
 
@@ -75,28 +77,26 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [head if heads.count(head) == 1 else name for head, name in zip(heads, names, strict=True)]
 
 
-def costs_tables(found: CampaignResult, console: Console) -> Iterator[Table]:
+def costs_tables(found: CampaignResult, width: int) -> Iterator[Table]:
     """Faults by policies: how much longer an answer takes at p99, with marks of what is worse than that.
 
-    As many policies stand beside each other as there is room for.
+    As many policies stand beside each other as there is room for in so many columns of text.
     """
-    from rich.measure import Measurement
-
     policies = [group.policy for group in found.policies]
-    names = dict(zip(policies, short_names(policies), strict=True))
+    names = [name.replace(", ", "\n") for name in short_names(policies)]
     cells = {(group.fault, group.policy): cost_text(group) for group in found.cells}
-
-    def of(some: Sequence[str]) -> Table:
-        rows = [[group.fault, *(cells[group.fault, policy] for policy in some)] for group in found.faults]
-        return Table(["added latency, p99", *(names[policy] for policy in some)], rows)
-
-    boundless = console.options.update_width(10_000)
-    while policies:
-        count = len(policies)
-        while count > 1 and Measurement.get(console, boundless, of(policies[:count]).rich()).minimum > console.width:
-            count -= 1
-        yield of(policies[:count])
-        policies = policies[count:]
+    shown = [[cells[group.fault, policy] for group in found.faults] for policy in policies]
+    wide = [GAP + max(map(len, [*name.split("\n"), *column])) for name, column in zip(names, shown, strict=True)]
+    begin = 0
+    while begin < len(policies):
+        end = begin + 1
+        while end < len(policies) and LABEL + sum(wide[begin : end + 1]) <= width:
+            end += 1
+        rows = [
+            [group.fault, *(column[place] for column in shown[begin:end])] for place, group in enumerate(found.faults)
+        ]
+        yield Table(["added latency, p99", *names[begin:end]], rows)
+        begin = end
 
 
 def cost_text(group: Group) -> str:
@@ -140,18 +140,19 @@ def effects_of(group: Group) -> list[Any]:
     ]
 
 
-def group_tables(groups: Sequence[Group], heads: Sequence[str], width: int) -> Iterator[Table]:
+def group_tables(groups: Sequence[Group], width: int) -> Iterator[Table]:
     """Times and effects of some groups: one table where there is room, else two."""
-    names = [[getattr(group, head) for head in heads] for group in groups]
-    left = len(heads)
+    heads = [head for head in ("fault", "policy") if getattr(groups[0], head)]
+    head = " under ".join(heads)
+    names = [" under ".join(getattr(group, head) for head in heads) for group in groups]
     times, effects = [times_of(group) for group in groups], [effects_of(group) for group in groups]
     caption = "times in ms: median and longest, of the added latency median and p99"
-    if width >= 110 + 14 * (left - 1):
-        rows = [[*name, *one, *other] for name, one, other in zip(names, times, effects, strict=True)]
-        yield Table([*heads, *TIMES, *EFFECTS], rows, left=left, caption=caption)
+    if width >= BROAD:
+        rows = [[name, *one, *other] for name, one, other in zip(names, times, effects, strict=True)]
+        yield Table([head, *TIMES, *EFFECTS], rows, caption=caption)
         return
-    yield Table([*heads, *TIMES], [[*n, *t] for n, t in zip(names, times, strict=True)], left=left, caption=caption)
-    yield Table([*heads, *EFFECTS], [[*n, *e] for n, e in zip(names, effects, strict=True)], left=left)
+    yield Table([head, *TIMES], [[name, *one] for name, one in zip(names, times, strict=True)], caption=caption)
+    yield Table([head, *EFFECTS], [[name, *one] for name, one in zip(names, effects, strict=True)])
 
 
 def coverage_table(found: CampaignResult) -> Table:
@@ -180,18 +181,18 @@ def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, conso
     if campaign.question:
         write(clean(campaign.question), "bold")
     write(f"{verdict(found)}\n")
-    for table in costs_tables(found, console):
+    for table in costs_tables(found, console.width):
         table.print(console)
     write(LEGEND, "dim")
     write(f"\nEach fault, over all policies; in time: detected and reacted to within {duration(tolerance_ms)}.")
-    for table in group_tables(found.faults, ["fault"], console.width):
+    for table in group_tables(found.faults, console.width):
         table.print(console)
     write("\nEach policy, over all faults that hit it, the one that survives best first.")
-    for table in group_tables(found.policies, ["policy"], console.width):
+    for table in group_tables(found.policies, console.width):
         table.print(console)
     if details:
         write("\nEach fault under each policy.")
-        for table in group_tables(found.cells, ["fault", "policy"], console.width):
+        for table in group_tables(found.cells, console.width):
             table.print(console)
     write("\nPhases that were hit.")
     coverage_table(found).print(console)
