@@ -17,7 +17,7 @@ from hilsim.study.store import PointResult
 from tests.scenes import LINK, TABLE
 
 DROP = {"kind": "link_drop", "where": ["up", "down"], "for_ms": 50}
-HANG = {"kind": "hang", "where": "target"}
+HANG = {"kind": "hang", "where": "target", "reload_ms": 200}
 SYNC = {"name": "sync", "draft_tokens": 4}
 ALONE = {"name": "target_only"}
 

@@ -38,6 +38,8 @@ class Instants(Record):
                 raise Misfit("a value twice", "each value once", path=(name,))
         if self.phases == () and not self.at_ms:
             raise Misfit("no instant", f"phases ({', '.join(PHASES)}) or at_ms")
+        if not self.shown_phases and "each" in self.model_fields_set:
+            raise Misfit("each without phases", f"phases beside at_ms: {', '.join(PHASES)}", path=("each",))
         return self
 
     @property

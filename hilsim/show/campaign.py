@@ -113,7 +113,7 @@ def marks(group: Group) -> str:
 
 
 TIMES = ("detected", "max", "reacted", "max", "recovered", "max", "added", "p99")
-EFFECTS = ("hit", "read again", "resent", "in time", "own text", "survived")
+EFFECTS = ("hit", "no effect", "read again", "resent", "in time", "own text", "survived")
 
 
 def times_of(group: Group) -> list[Any]:
@@ -132,6 +132,7 @@ def effects_of(group: Group) -> list[Any]:
     hit = len(group.hit)
     return [
         f"{hit}/{len(group.rows)}",
+        str(group.values("changed").count(0.0)),
         None if (again := group.most("recomputed_tokens")) is None else f"{again:.0f}",
         None if resent is None else byte_count(resent),
         None if in_time is None else percent(in_time),
@@ -155,6 +156,18 @@ def group_tables(groups: Sequence[Group], width: int) -> Iterator[Table]:
     yield Table([head, *EFFECTS], [[name, *one] for name, one in zip(names, effects, strict=True)])
 
 
+def policies_table(found: CampaignResult) -> Table:
+    """Policies, the one that survives best first: shares of the runs hit, then the passenger's times."""
+    columns = ("policy", "hit", "survived", "own text", "in time", "added", "p99", "answer", "without")
+    rows = []
+    for group in found.policies:
+        effects = dict(zip(EFFECTS, effects_of(group), strict=True))
+        times = [group.median("added_ms"), group.percentile("added_ms", "p99")]
+        means = [group.mean(f"request_latency{which}_ms") for which in ("", "_without")]
+        rows.append([group.policy, *(effects[name] for name in columns[1:5]), *times, *means])
+    return Table(columns, rows, caption="times in ms: added median and p99, mean answer with and without a fault")
+
+
 def coverage_table(found: CampaignResult) -> Table:
     """Faults by phases: runs in which the fault hit that phase, of those that were to."""
     rows = [
@@ -166,10 +179,16 @@ def coverage_table(found: CampaignResult) -> Table:
 
 def miss_text(miss: Miss) -> str:
     """Which runs a fault did not hit, and why."""
-    faults = miss.faults[0] if len(miss.faults) == 1 else counted(len(miss.faults), "fault")
-    return (
-        f"{miss.aim} under {miss.policy}, {faults} ({counted(miss.runs, 'run')}): {clean(shortened(miss.reason, 300))}"
-    )
+    faults = named(miss.faults, "fault")
+    where = f"{counted(miss.runs, 'run')}, {faults} at {named(miss.aims, 'instant')}, {named(miss.policies, 'policy')}"
+    return f"{where}: {clean(shortened(miss.reason, 300))}"
+
+
+def named(names: Sequence[str], noun: str) -> str:
+    """A few names, or how many there are."""
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{len(names)} {noun.removesuffix('y')}ies" if noun.endswith("y") else counted(len(names), noun)
 
 
 def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, console: Console, *, details: bool) -> None:
@@ -188,8 +207,7 @@ def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, conso
     for table in group_tables(found.faults, console.width):
         table.print(console)
     write("\nEach policy, over all faults that hit it, the one that survives best first.")
-    for table in group_tables(found.policies, console.width):
-        table.print(console)
+    policies_table(found).print(console)
     if details:
         write("\nEach fault under each policy.")
         for table in group_tables(found.cells, console.width):
@@ -256,7 +274,13 @@ def document(campaign: Campaign, found: CampaignResult, tolerance_ms: float) -> 
             for fault, phases in found.coverage.items()
         },
         "not_hit": [
-            {"policy": one.policy, "aim": one.aim, "reason": one.reason, "runs": one.runs, "faults": list(one.faults)}
+            {
+                "reason": one.reason,
+                "runs": one.runs,
+                "policies": list(one.policies),
+                "aims": list(one.aims),
+                "faults": list(one.faults),
+            }
             for one in found.misses
         ],
         "lost": [

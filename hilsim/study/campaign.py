@@ -49,9 +49,13 @@ class Group:
         return self.percentile(measure, "p50")
 
     def percentile(self, measure: str, which: str) -> float | None:
-        """A percentile over the runs that were hit, linear between ranks."""
+        """A percentile over the runs that were hit, linear between ranks: p50, p90, p99; or the mean."""
         found = summary(np.array(self.values(measure)))
         return None if found is None else found[which]
+
+    def mean(self, measure: str) -> float | None:
+        """The mean over the runs that were hit."""
+        return self.percentile(measure, "mean")
 
     def most(self, measure: str) -> float | None:
         """The largest value over the runs that were hit."""
@@ -89,11 +93,11 @@ class Group:
 class Miss:
     """Runs that a fault was aimed at and did not hit, for one reason."""
 
-    policy: str
-    aim: str
     reason: str
-    faults: tuple[str, ...]
     runs: int
+    policies: tuple[str, ...]
+    aims: tuple[str, ...]  # phases, or instants of the run
+    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class CampaignResult:
     @cached_property
     def misses(self) -> list[Miss]:
         """Why faults did not hit what they were aimed at, the most common reasons first."""
-        missed: dict[tuple[str, str, str], list[str]] = {}
+        missed: dict[str, list[tuple[str, str, str]]] = {}
         for row in self.rows:
             aim = self.aim(row)
             if not row.outcome.metrics.get("hit"):
@@ -172,9 +176,12 @@ class CampaignResult:
                 reason = f"what it hit was at {began} then"
             else:
                 continue
-            where = aim or label_text(row.labels[INSTANT])
-            missed.setdefault((label_text(row.labels[POLICY]), where, reason), []).append(label_text(row.labels[FAULT]))
-        found = [Miss(*key, tuple(dict.fromkeys(faults)), len(faults)) for key, faults in missed.items()]
+            policy, fault, instant = map(label_text, row.labels)
+            missed.setdefault(reason, []).append((policy, aim or instant, fault))
+        found = []
+        for reason, runs in missed.items():
+            policies, aims, faults = (tuple(dict.fromkeys(names)) for names in zip(*runs, strict=True))
+            found.append(Miss(reason, len(runs), policies, aims, faults))
         return sorted(found, key=lambda one: -one.runs)
 
     def count(self, holds: Callable[[Row], object]) -> int:

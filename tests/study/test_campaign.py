@@ -21,7 +21,7 @@ from hilsim.study.store import PointResult
 from tests.campaigns import ALONE, DROP, HANG, SYNC, outcome, result, write_campaign
 
 POLICIES = ("target_only", "sync, draft_tokens 4")
-FAULTS = ("link_drop up, 50 ms", "link_drop down, 50 ms", "hang target")
+FAULTS = ("link_drop up, 50 ms", "link_drop down, 50 ms", "hang target, reload 200 ms")
 
 
 def harmless(labels: Sequence[Label]) -> PointResult:
@@ -129,23 +129,23 @@ def test_not_survived_ranks_before_wrong_before_late_before_slow(tmp_path: Path)
 
 def test_a_fault_that_no_policy_survives_is_named_first(tmp_path: Path) -> None:
     def became(labels: Sequence[Label]) -> PointResult:
-        return outcome(str(labels[2]), survived=float(labels[1] != "hang target"), added_ms=5.0)
+        return outcome(str(labels[2]), survived=float(labels[1] != "hang target, reload 200 ms"), added_ms=5.0)
 
     text = verdict(result(write_campaign(tmp_path), became))
     assert text.startswith(
-        "24 of 36 faults were survived with the target's own text. 12 were not survived (hang target)."
+        "24 of 36 faults were survived with the target's own text. 12 were not survived (hang target, reload 200 ms)."
     )
 
 
 def test_a_fault_that_one_policy_does_not_survive_is_named_with_it(tmp_path: Path) -> None:
     def became(labels: Sequence[Label]) -> PointResult:
-        bad = labels[1] == "hang target" and labels[0] == "target_only"
+        bad = labels[1] == "hang target, reload 200 ms" and labels[0] == "target_only"
         return outcome(str(labels[2]), exact=float(not bad), silent=float(bad))
 
     found = result(write_campaign(tmp_path), became)
-    assert "6 left a wrong text, unnoticed (hang target under target_only)" in verdict(found)
+    assert "6 left a wrong text, unnoticed (hang target, reload 200 ms under target_only)" in verdict(found)
     marked = {(one.fault, one.policy) for one in found.cells if "≠" in cost_text(one)}
-    assert marked == {("hang target", "target_only")}
+    assert marked == {("hang target, reload 200 ms", "target_only")}
 
 
 def test_a_campaign_that_hits_nothing_says_so(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_document_has_no_number_that_json_lacks(tmp_path: Path) -> None:
     found = result(file, harmless)
     told = document(load_campaign(file).campaign, found, 500.0)
     assert [one["fault"] for one in told["fault_under_policy"]] == [fault for fault in FAULTS for _ in POLICIES]
-    assert told["coverage"]["hang target"]["up"] == {"hit": 2, "aimed": 2}
+    assert told["coverage"]["hang target, reload 200 ms"]["up"] == {"hit": 2, "aimed": 2}
     assert told["fault_under_policy"][0]["added_ms"] == {"p50": None, "p99": None, "max": None}
 
     def flat(node: object) -> list[float]:
@@ -200,9 +200,10 @@ def test_runs_that_were_refused_are_listed_with_their_reason(tmp_path: Path) -> 
     refused = PointResult("", "refused", {}, "no such unit", 0.0)
     file = write_campaign(tmp_path)
     found = result(file, lambda labels: refused if labels[0] == "target_only" else harmless(labels))
-    assert {(one.policy, one.reason, one.runs) for one in found.misses} == {("target_only", "no such unit", 3)}
-    assert len(found.misses) == len(PHASES)
-    assert found.coverage["hang target"]["up"] == (1, 2)
+    (miss,) = found.misses
+    assert (miss.reason, miss.runs, miss.policies) == ("no such unit", 18, ("target_only",))
+    assert (miss.aims, miss.faults) == (PHASES, FAULTS)
+    assert found.coverage["hang target, reload 200 ms"]["up"] == (1, 2)
 
 
 def test_the_small_campaign_is_what_these_tests_take_it_for(tmp_path: Path) -> None:
