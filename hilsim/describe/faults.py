@@ -21,6 +21,15 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]  # milliseconds
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+def as_place(data: object) -> object:
+    """The places that have names of ours, in any case; all others are chips."""
+    plain = data.strip().lower() if isinstance(data, str) else ""
+    return plain if plain in (*WAYS, "target", "draft") else data
+
+
+Where = Annotated[Spelling, BeforeValidator(as_place)]
+
+
 class Trigger(Record):
     """Begin with the first event of a phase, of a request and a round where these are given.
 
@@ -44,7 +53,7 @@ class Injected(Record):
     scope: ClassVar[Literal["link", "chip"]] = "chip"
     lasting: ClassVar[Literal["needed", "optional", "none"]] = "none"  # whether it has a duration
     kind: str
-    where: Spelling
+    where: Where
     at_ms: Annotated[tuple[Milliseconds, ...], BeforeValidator(lambda data: as_instants(data))] = ()
     per_hour: float | None = Field(default=None, gt=0, le=1e7)
     on: Trigger | None = None
@@ -88,7 +97,7 @@ class LinkDrop(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["link_drop"]
-    where: Spelling = LINK
+    where: Where = LINK
 
 
 class LinkDelay(Injected):
@@ -97,7 +106,7 @@ class LinkDelay(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["link_delay"]
-    where: Spelling = LINK
+    where: Where = LINK
     delay_ms: Positive
 
 
@@ -111,7 +120,7 @@ class Loss(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["loss"]
-    where: Spelling = LINK
+    where: Where = LINK
     rate: Share
     burst: float = Field(default=1.0, ge=1, le=1e6)
 
@@ -133,7 +142,7 @@ class BitErrors(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["bit_errors"]
-    where: Spelling = LINK
+    where: Where = LINK
     rate: Share
 
 
@@ -143,7 +152,7 @@ class PartialOutage(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["partial_outage"]
-    where: Spelling = LINK
+    where: Where = LINK
     share: Share
 
 
@@ -153,7 +162,7 @@ class Duplicate(Injected):
     scope = "link"
     lasting = "optional"
     kind: Literal["duplicate"]
-    where: Spelling = LINK
+    where: Where = LINK
 
 
 class Late(Injected):
@@ -161,7 +170,7 @@ class Late(Injected):
 
     scope = "link"
     kind: Literal["late"]
-    where: Spelling = LINK
+    where: Where = LINK
     delay_ms: Positive
 
 
@@ -218,7 +227,7 @@ class Lost(Injected):
     """The draft's chip is gone for good."""
 
     kind: Literal["lost"]
-    where: Spelling = "draft"
+    where: Where = "draft"
 
 
 class ClockJump(Reloading):
