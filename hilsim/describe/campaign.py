@@ -9,15 +9,21 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hilsim.describe.faults import PHASES, Milliseconds, PhaseHit, Positive
+from hilsim.describe.faults import PHASES, Milliseconds, PhaseHit, Positive, Reaction
 from hilsim.describe.figure import NAME, Record, as_tuple
-from hilsim.describe.study import Values
 from hilsim.errors import Misfit
 
 TRIGGERS = ("at_ms", "per_hour", "on")  # keys of a fault that say when it begins: here the instants do
 WITH_ROUNDS = ("draft", "up", "verify", "down")  # phases that every round has again
 Label = str
 Instant = Mapping[str, Any]  # keys of a fault that make it begin
+
+
+def filled(data: object) -> object:
+    """A list that holds something, as a tuple."""
+    if data == []:
+        raise Misfit("an empty list", "at least one of them")
+    return as_tuple(data)
 
 
 class Instants(Record):
@@ -28,8 +34,11 @@ class Instants(Record):
     """
 
     phases: Annotated[tuple[PhaseHit, ...] | None, BeforeValidator(as_tuple)] = None
+    """Phases in which each fault begins; all six where neither phases nor at_ms are given."""
     each: int = Field(default=1, ge=1, le=1000)
+    """How many instants of each phase: number i in request i, and in its round i + 1."""
     at_ms: Annotated[tuple[Milliseconds, ...], BeforeValidator(as_tuple)] = ()
+    """Instants at which each fault begins, in milliseconds since the start of the run."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Instants:
@@ -66,16 +75,27 @@ class Campaign(Record):
     """
 
     name: str = Field(pattern=NAME, max_length=100)
+    """The name of the campaign, and of the folder in out/ where its runs are stored."""
     question: str = ""
+    """What the campaign is to answer, printed first."""
     scenario: str
+    """The scenario whose hardware fails: a file, relative to the campaign's."""
     set: dict[str, Any] = Field(default_factory=dict)
+    """Values of the scenario that all runs share, by dotted path."""
     tolerance_ms: Positive | None = None
-    reaction: dict[str, Any] = Field(default_factory=dict)
-    faults: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] = Field(min_length=1)
+    """The fault-tolerant time interval: each fault is to be detected and reacted to within it."""
+    reaction: Reaction | None = None
+    """How the runtime notices faults and what it does about them, in place of the scenario's faults.reaction."""
+    faults: Annotated[tuple[dict[str, Any], ...], BeforeValidator(filled)]
+    """The faults: entries of a scenario's faults.inject without their instants; a list of values tries each of them."""
     instants: Instants = Instants()
-    policies: Values = Field(min_length=1)
+    """When each fault begins."""
+    policies: Annotated[tuple[Any, ...], BeforeValidator(filled)]
+    """The policies that meet the faults, as a scenario's policy."""
     repeats: int = Field(default=1, ge=1, le=10_000)
+    """Seeds for each fault, instant and policy."""
     most_points: int = Field(default=20_000, ge=1, le=10**7)
+    """More runs than this are refused."""
 
 
 def single_faults(given: Mapping[str, Any]) -> list[dict[str, Any]]:

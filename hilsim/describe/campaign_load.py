@@ -6,6 +6,7 @@ that only some can meet is no fault: those points are refused.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from hilsim.describe.campaign import TRIGGERS, Campaign, Instants, fault_label, single_faults
 from hilsim.describe.complaints import short, validated
+from hilsim.describe.faults import Faults
 from hilsim.describe.load import load_setup
 from hilsim.describe.strict_yaml import Document, dotted, parse
 from hilsim.describe.study import repeated
@@ -29,7 +31,7 @@ INJECT = "faults.inject"
 ALIKE = ("name", "question", "scenario", "set", "repeats", "most_points")  # keys that a study has as well
 IN_AXIS = re.compile(r"axes\[(\d)\]")
 ROW = re.compile(r"\[(\d+)\]$")
-INSIDE = re.compile(r"(?:the value .*?, )?faults\.inject\[0\]\.?(?P<key>[\w.\[\]]*): ")
+INSIDE = re.compile(r"(?:faults\.inject\[0\]|policy)\.?(?P<key>[\w.\[\]]*): ")
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class DescribedCampaign:
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a campaign is well written: its single faults, each with the place of its entry, and the rest."""
+    """What of a campaign is well written: its single faults and policies, each once and with the place of its entry."""
 
     faults: list[tuple[int, dict[str, Any]]]
     instants: Instants
-    policies: list[Any]
+    policies: list[tuple[int, Any]]
 
     def axes(self) -> list[dict[str, Any]]:
         """The three axes of the grid. A fault begins at the first instant until the axis of instants says when."""
@@ -54,7 +56,7 @@ class Parts:
         first = {key: value for key, value in keys[0].items() if value is not None}
         injected = [[{**fault, **first}] for _, fault in self.faults]
         found: list[dict[str, Any]] = [
-            {"key": "policy", "values": self.policies},
+            {"key": "policy", "values": [policy for _, policy in self.policies]},
             {"linked": {INJECT: injected}, "names": [fault_label(fault) for _, fault in self.faults]},
             {"linked": {f"{INJECT}.0.{key}": [one[key] for one in keys] for key in keys[0]}, "names": list(labels)},
         ]
@@ -81,10 +83,13 @@ def load_campaign(file: Path, given: Sequence[str] = ()) -> DescribedCampaign:
         faults += error.faults
     faults += key_faults(data, document, name)
     parts = sound_parts(data)
+    faults += kind_faults(parts, document, name)
     if not isinstance(data.get("scenario"), str) or not parts.faults or not parts.policies:
         raise ScenarioError(faults)
     settings = data["set"] if isinstance(data.get("set"), dict) else {}
-    settings = settings | {f"faults.{key}": data[key] for key in ("tolerance_ms", "reaction") if key in data}
+    broken = {re.split(r"[.\[ ]", fault.place)[0] for fault in faults}
+    sound = [key for key in ("tolerance_ms", "reaction") if data.get(key) is not None and key not in broken]
+    settings = settings | {f"faults.{key}": data[key] for key in sound}
     study = {key: data[key] for key in ALIKE if key in data} | {"set": settings, "axes": parts.axes()}
     lines = {path: line for path, line in document.lines.items() if path and path[0] in ALIKE}
     described = None
@@ -92,9 +97,11 @@ def load_campaign(file: Path, given: Sequence[str] = ()) -> DescribedCampaign:
         described = load_described(Document(study, lines), file, given, ())
         faults += refused_everywhere(described, parts, document, name)
     except InputError as error:
-        known = {(fault.place.partition(" (line")[0], fault.found) for fault in faults}
-        moved = [of_campaign(fault, parts, document, name) for fault in error.faults]
-        faults += [one for one in moved if (one.place.partition(" (line")[0], one.found) not in known]
+        known = {(bare(fault), fault.found) for fault in faults}
+        # The axis of instants is tried with the first fault: what is wrong with that is its own.
+        ours = [fault for fault in error.faults if not fault.place.startswith(f"axes[{INSTANT}]")]
+        moved = [of_campaign(fault, parts, document, name) for fault in ours or error.faults]
+        faults += [one for one in moved if (bare(one), one.found) not in known]
     if faults or campaign is None or described is None:
         raise ScenarioError(list(dict.fromkeys(faults)))
     return DescribedCampaign(campaign, described)
@@ -111,11 +118,15 @@ def sound_parts(data: dict[str, Any]) -> Parts:
     ]
     once = {fault_label(fault): (place, fault) for place, fault in reversed(faults)}
     policies = data.get("policies")
+    named = {
+        json.dumps(policy, sort_keys=True): (place, policy)
+        for place, policy in reversed(list(enumerate(policies if isinstance(policies, list) else ())))
+    }
     try:
         instants = Instants.model_validate(data.get("instants", {}))
     except ValidationError:
         instants = Instants()
-    return Parts(list(reversed(once.values())), instants, policies if isinstance(policies, list) else [])
+    return Parts(list(reversed(once.values())), instants, list(reversed(named.values())))
 
 
 def key_faults(data: dict[str, Any], document: Document, file: str) -> Iterator[Fault]:
@@ -143,6 +154,23 @@ def key_faults(data: dict[str, Any], document: Document, file: str) -> Iterator[
     policies = data.get("policies")
     if isinstance(policies, list) and (twice := repeated(policies)):
         yield Fault(file, at(document, "policies"), f"the policy {twice} twice", "each policy once")
+
+
+def kind_faults(parts: Parts, document: Document, file: str) -> Iterator[Fault]:
+    """What is wrong with a fault whatever the scenario is."""
+    first = {key: value for key, value in next(parts.instants.choices())[1].items() if value is not None}
+    seen: set[tuple[str, str]] = set()
+    for place, single in parts.faults:
+        try:
+            validated(Faults, Document({"inject": [{**single, **first}]}, {}), file)
+        except ScenarioError as error:
+            for fault in error.faults:
+                moved = of_entry(
+                    replace(fault, found=f"faults.{bare(fault)}: {fault.found}"), ("faults", place), document
+                )
+                if (moved.place, moved.found) not in seen:
+                    yield moved
+                seen.add((moved.place, moved.found))
 
 
 def refused_everywhere(described: Described, parts: Parts, document: Document, file: str) -> Iterator[Fault]:
@@ -187,7 +215,7 @@ def of_campaign(fault: Fault, parts: Parts, document: Document, file: str) -> Fa
     number = 0 if row is None else int(row[1])
     match int(axis[1]):
         case 0:
-            return of_entry(fault, ("policies", number), document)
+            return of_entry(fault, ("policies", parts.policies[number][0]), document)
         case 1:
             return of_entry(fault, ("faults", parts.faults[number][0]), document)
         case _:
