@@ -30,6 +30,17 @@ def as_place(data: object) -> object:
 Where = Annotated[Spelling, BeforeValidator(as_place)]
 
 
+def as_instants(data: object) -> object:
+    """One instant stands for a list of it; null for none."""
+    return () if data is None else (data,) if isinstance(data, (int, float)) else as_tuple(data)
+
+
+Instants = Annotated[
+    tuple[Milliseconds, ...],
+    BeforeValidator(as_instants, json_schema_input_type=Milliseconds | tuple[Milliseconds, ...] | None),
+]
+
+
 class Trigger(Record):
     """Begin with the first event of a phase, of a request and a round where these are given.
 
@@ -54,7 +65,7 @@ class Injected(Record):
     lasting: ClassVar[Literal["needed", "optional", "none"]] = "none"  # whether it has a duration
     kind: str
     where: Where
-    at_ms: Annotated[tuple[Milliseconds, ...], BeforeValidator(lambda data: as_instants(data))] = ()
+    at_ms: Instants = ()
     per_hour: float | None = Field(default=None, gt=0, le=1e7)
     on: Trigger | None = None
     for_ms: Positive | None = None
@@ -84,11 +95,6 @@ class Injected(Record):
         if broken:
             raise Misfits(broken)
         return self
-
-
-def as_instants(data: object) -> object:
-    """One instant stands for a list of it; null for none."""
-    return () if data is None else (data,) if isinstance(data, (int, float)) else as_tuple(data)
 
 
 class LinkDrop(Injected):
