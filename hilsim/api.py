@@ -25,6 +25,7 @@ from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.files import read_text
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import shown, status_line
+from hilsim.trust import code_allowed
 
 if TYPE_CHECKING:
     from hilsim.show.campaigned import Campaigned
@@ -37,14 +38,16 @@ __all__ = ["calibrate", "campaign", "check", "compare", "evaluate", "explore", "
 Keys = str | tuple[str, ...]
 
 
-def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Setup:
+def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, allow_code: bool = False) -> Setup:
     """Load a scenario and everything that it names.
 
     `scenario` is a path, or a name that is looked up in ./scenarios, then among the shipped ones. `overrides` change
-    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7". Raises
-    `InputError` with every fault of every file.
+    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7".
+    `allow_code` runs policies and modules that the scenario names even where they, or the scenario, lie outside
+    hilsim's folder and yours; it holds for all that is done with the setup. Raises `InputError` with every fault of
+    every file.
     """
-    with api_call():
+    with api_call(allow_code=allow_code):
         return load_setup(find_scenario(scenario), as_overrides(overrides))
 
 
@@ -57,7 +60,7 @@ def check(setup: Setup, *, largest_context: bool = False, progress: bool = False
     """
     from hilsim.show.check import checked
 
-    with api_call(progress):
+    with api_call(progress, setup.allow_code):
         return checked(setup, longest=largest_context)
 
 
@@ -83,7 +86,7 @@ def simulate(
     from hilsim.show.check import checked
     from hilsim.show.run import RunOptions, run_checked, wanted_faults
 
-    with api_call(progress):
+    with api_call(progress, setup.allow_code):
         wanted = RunOptions(realtime, uncertainty, shadow, link_ends, Path(recordings), watch)
         if faults := wanted_faults(setup, wanted):
             raise InputError(faults)
@@ -101,7 +104,7 @@ def evaluate(setup: Setup, *, progress: bool = False) -> dict[str, float | None]
     from hilsim.runs.evaluate import Refused, require_fit
     from hilsim.runs.evaluate import evaluate as evaluated
 
-    with api_call(progress), status_line("compiling") as notify:
+    with api_call(progress, setup.allow_code), status_line("compiling") as notify:
         ready = compiled(setup, notify)
         require_fit(ready)
         found = evaluated(ready, every=True)
@@ -161,7 +164,7 @@ def sweep(
     from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked
 
-    with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
+    with api_call(progress, setup.allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
         file = Path(setup.file).resolve()
         study = {"name": "sweep", "scenario": str(file), "axes": list(map(axis, axes.items())), "repeats": repeats}
@@ -181,12 +184,14 @@ def campaign(
     workers: int | None = 1,
     store: str | Path | None = None,
     retry_failed: bool = False,
+    allow_code: bool = False,
     progress: bool = False,
 ) -> Campaigned:
     """Meet every fault of a campaign file at every instant under every policy; docs/campaign.md has the keys.
 
     `file` is a path, or a name that is looked up in ./scenarios/campaigns, then among the shipped ones; `overrides`
-    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`. What is not survived is a result.
+    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`, `allow_code` that of `load`. What is
+    not survived is a result.
     Raises `InputError` with every fault of the campaign and its scenario, and for a store of something else.
     """
     from hilsim.describe.campaign_load import load_campaign
@@ -195,7 +200,7 @@ def campaign(
     from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked_with_fault
 
-    with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
+    with api_call(progress, allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
         found = find_scenario(file, "campaign")
         loaded = load_campaign(found, as_overrides(overrides))
         stored = StoredGrid.of(loaded.described, read_text(found), worked_with_fault)
@@ -233,7 +238,7 @@ def explore(
     from hilsim.study.explorer import explore, question_of
     from hilsim.study.ranking import limit_text
 
-    with api_call(progress), unshared_main():
+    with api_call(progress, setup.allow_code), unshared_main():
         if isinstance(limits, Mapping):
             limits = [limit_text(name, value) for name, value in limits.items()]
         if isinstance(only, Mapping):
@@ -306,9 +311,11 @@ def calibrate(
 
 
 @contextmanager
-def api_call(progress: bool = False) -> Iterator[None]:
-    """One call of a function: nothing is shown unless requested, and faults name arguments as Python has them."""
-    with shown(progress):
+def api_call(progress: bool = False, allow_code: bool = False) -> Iterator[None]:
+    """One call of a function: nothing is shown and no stranger's code is run unless requested, and faults name
+    arguments as Python has them.
+    """
+    with shown(progress), code_allowed(allow_code):
         try:
             yield
         except InputError as error:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilsim.commands.arguments import add_set, place, whole
+from hilsim.commands.arguments import add_allow_code, add_set, place, whole
 from hilsim.commands.outputs import require_outputs, require_place
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_running(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--yes", action="store_true", help="run thousands of points without asking")
     parser.add_argument("--retry-failed", action="store_true", help="run points again that failed")
     add_set(parser)
+    add_allow_code(parser)
     parser.add_argument("--csv", metavar="FILE", type=place, help="also all points as a CSV")
     parser.add_argument("--parquet", metavar="FILE", type=place, help="also all points as a Parquet file")
     parser.add_argument("--plot", metavar="FILE", type=place, help="also a picture (PNG, SVG or PDF)")

@@ -61,7 +61,7 @@ def why_not_hit(fault: InjectedFault, clean: Trace) -> str:
         rounds = "" if on.round is None else f"round {on.round} of "
         return f"{rounds}request {on.request} has no {on.phase} phase under {clean.policy}"
     if isinstance(fault, WrongRow):
-        return f"the {fault.where} computes no row of logits in the phase {on.phase}"
+        return f"no row of logits is computed then at {fault.where}"
     return f"the phase {on.phase} never came"
 
 

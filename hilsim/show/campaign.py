@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.describe.campaign import Campaign
+from hilsim.describe.campaign_load import POLICY
 from hilsim.describe.faults import PHASES
 from hilsim.files import written
 from hilsim.measure.injected import INJECTED
@@ -14,6 +16,7 @@ from hilsim.show.numbers import byte_count, clean, counted, duration, percent, s
 from hilsim.show.results import write_points
 from hilsim.show.table import Table
 from hilsim.study.campaign import CampaignResult, Group, Miss
+from hilsim.study.points import label_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,47 +31,50 @@ MOST_MISSES = 12
 
 def verdict(found: CampaignResult) -> str:
     """What was survived, what was not, what it cost and which policy stands it best, in a few sentences."""
-    whole = found.whole
+    whole, short = found.whole, shortened_policies(found)
     hit = len(whole.hit)
     if not hit:
         return "No fault hit anything: every instant lies beyond the runs, or every point was refused."
-    lost, wrong = whole.lost, whole.wrong
-    good = whole.good
-    if good == hit:
-        text = f"Every one of {counted(hit, 'fault')} was survived, with the target's own text."
+    if whole.good == hit:
+        text = f"In every one of {counted(hit, 'run')} the fault was survived, with the target's own text."
     else:
-        text = f"{good} of {counted(hit, 'fault')} were survived with the target's own text."
-    if lost:
-        text += f" {lost} {was(lost)} not survived ({blamed(found, lambda group: group.lost)})."
-    if wrong:
+        text = f"In {whole.good} of {counted(hit, 'run')} the fault was survived with the target's own text."
+    if whole.lost:
+        text += f" In {whole.lost} it was not survived ({blamed(found, lambda group: group.lost)})."
+    if whole.wrong:
         silent = whole.count("silent")
-        unnoticed = "unnoticed" if silent == wrong else f"{silent} of them unnoticed"
-        text += f" {wrong} left a wrong text, {unnoticed} ({blamed(found, lambda group: group.wrong)})."
+        unnoticed = "unnoticed" if silent == whole.wrong else f"in {silent} of them unnoticed"
+        text += f" In {whole.wrong} the text is wrong, {unnoticed} ({blamed(found, lambda group: group.wrong)})."
     costly = max(found.faults, key=lambda group: group.percentile("added_ms", "p99") or 0.0)
     if (most := costly.percentile("added_ms", "p99")) is not None and most > 0:
         text += f" The costliest is {costly.fault}: an answer takes {duration(most)} longer (p99)."
     if len(found.policies) > 1:
-        text += f" {found.policies[0].policy} survives best"
-        added = found.policies[0].percentile("added_ms", "p99")
-        text += "." if added is None else f": an answer takes {duration(added)} longer (p99 over all faults)."
+        best = found.policies[0]
+        soonest = min(found.policies, key=lambda group: group.over_all("request_latency_ms", "mean") or math.inf)
+        added, answer = best.over_all("added_ms", "mean"), soonest.over_all("request_latency_ms", "mean")
+        text += f" {short[best.policy]} survives best"
+        text += "." if added is None else f": over all runs an answer takes {duration(added)} longer on average."
+        if soonest is not best and answer is not None:
+            text += f" {short[soonest.policy]} answers soonest with faults: in {duration(answer)} on average."
     return text
-
-
-def was(number: int) -> str:
-    """The verb of a number of things."""
-    return "was" if number == 1 else "were"
 
 
 def blamed(found: CampaignResult, how_many: Callable[[Group], int]) -> str:
     """The faults with so many bad runs, and the policies they happened under where not under all."""
-    names = []
+    names, short = [], shortened_policies(found)
     for group in found.faults:
-        under = [cell.policy for cell in found.cells if cell.fault == group.fault and how_many(cell)]
+        cells = [cell for cell in found.cells if cell.fault == group.fault and cell.hit]
+        under = [short[cell.policy] for cell in cells if how_many(cell)]
         if under:
-            able = [cell for cell in found.cells if cell.fault == group.fault and cell.hit]
-            names.append(group.fault if len(under) == len(able) else f"{group.fault} under {', '.join(under)}")
+            names.append(group.fault if len(under) == len(cells) else f"{group.fault} under {', '.join(under)}")
     left = len(names) - MOST_NAMES
     return "; ".join(names[:MOST_NAMES]) + (f"; and {counted(left, 'more fault')}" if left > 0 else "")
+
+
+def shortened_policies(found: CampaignResult) -> dict[str, str]:
+    """What tables call each policy."""
+    policies = found.names(POLICY)
+    return dict(zip(policies, short_names(policies), strict=True))
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -83,7 +89,8 @@ def costs_tables(found: CampaignResult, width: int) -> Iterator[Table]:
     As many policies stand beside each other as there is room for in so many columns of text.
     """
     policies = [group.policy for group in found.policies]
-    names = [name.replace(", ", "\n") for name in short_names(policies)]
+    short = shortened_policies(found)
+    names = [short[policy].replace(", ", "\n") for policy in policies]
     cells = {(group.fault, group.policy): cost_text(group) for group in found.cells}
     shown = [[cells[group.fault, policy] for group in found.faults] for policy in policies]
     wide = [GAP + max(map(len, [*name.split("\n"), *column])) for name, column in zip(names, shown, strict=True)]
@@ -141,11 +148,11 @@ def effects_of(group: Group) -> list[Any]:
     ]
 
 
-def group_tables(groups: Sequence[Group], width: int) -> Iterator[Table]:
+def group_tables(found: CampaignResult, groups: Sequence[Group], width: int) -> Iterator[Table]:
     """Times and effects of some groups: one table where there is room, else two."""
-    heads = [head for head in ("fault", "policy") if getattr(groups[0], head)]
-    head = " under ".join(heads)
-    names = [" under ".join(getattr(group, head) for head in heads) for group in groups]
+    short = shortened_policies(found)
+    head = "fault under policy" if groups[0].policy else "fault"
+    names = [f"{group.fault} under {short[group.policy]}" if group.policy else group.fault for group in groups]
     times, effects = [times_of(group) for group in groups], [effects_of(group) for group in groups]
     caption = "times in ms: median and longest, of the added latency median and p99"
     if width >= BROAD:
@@ -158,14 +165,17 @@ def group_tables(groups: Sequence[Group], width: int) -> Iterator[Table]:
 
 def policies_table(found: CampaignResult) -> Table:
     """Policies, the one that survives best first: shares of the runs hit, then the passenger's times."""
-    columns = ("policy", "hit", "survived", "own text", "in time", "added", "p99", "answer", "without")
+    short = shortened_policies(found)
+    columns = ("policy", "hit", "survived", "own text", "in time", "added", "p99", "answer", "no faults")
     rows = []
     for group in found.policies:
         effects = dict(zip(EFFECTS, effects_of(group), strict=True))
-        times = [group.median("added_ms"), group.percentile("added_ms", "p99")]
-        means = [group.mean(f"request_latency{which}_ms") for which in ("", "_without")]
-        rows.append([group.policy, *(effects[name] for name in columns[1:5]), *times, *means])
-    return Table(columns, rows, caption="times in ms: added median and p99, mean answer with and without a fault")
+        times = [group.over_all("added_ms", which) for which in ("mean", "p99")]
+        means = [group.over_all(f"request_latency{which}_ms", "mean") for which in ("", "_without")]
+        rows.append([short[group.policy], *(effects[name] for name in columns[1:5]), *times, *means])
+    return Table(
+        columns, rows, caption="times in ms, over all runs: added mean and p99, mean answer with faults and without"
+    )
 
 
 def coverage_table(found: CampaignResult) -> Table:
@@ -177,11 +187,21 @@ def coverage_table(found: CampaignResult) -> Table:
     return Table(["hit, of runs aimed at it", *PHASES], rows)
 
 
-def miss_text(miss: Miss) -> str:
-    """Which runs a fault did not hit, and why."""
-    faults = named(miss.faults, "fault")
-    where = f"{counted(miss.runs, 'run')}, {faults} at {named(miss.aims, 'instant')}, {named(miss.policies, 'policy')}"
-    return f"{where}: {clean(shortened(miss.reason, 300))}"
+def miss_text(miss: Miss, short: Mapping[str, str]) -> str:
+    """Why runs were not hit, and which."""
+    policies = named([short[policy] for policy in miss.policies], "policy")
+    which = f"{named(miss.faults, 'fault')} at {named(miss.aims, 'instant')} under {policies}"
+    return f"{counted(miss.runs, 'run')}: {clean(shortened(miss.reason, 300))} ({which})"
+
+
+def lost_lines(found: CampaignResult) -> Iterator[str]:
+    """What was lost, a line a fault, with its first example."""
+    short = shortened_policies(found)
+    for group in found.faults:
+        if rows := [row for row in group.hit if row.outcome.reason]:
+            policy, _, instant = map(label_text, rows[0].labels)
+            example = f"{instant} under {short[policy]}: {clean(rows[0].outcome.reason)}"
+            yield f"{group.fault}, {counted(len(rows), 'run')}, such as {example}"
 
 
 def named(names: Sequence[str], noun: str) -> str:
@@ -204,30 +224,27 @@ def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, conso
         table.print(console)
     write(LEGEND, "dim")
     write(f"\nEach fault, over all policies; in time: detected and reacted to within {duration(tolerance_ms)}.")
-    for table in group_tables(found.faults, console.width):
+    for table in group_tables(found, found.faults, console.width):
         table.print(console)
-    write("\nEach policy, over all faults that hit it, the one that survives best first.")
+    write("\nEach policy, the one that survives best first; shares are of the runs that were hit.")
     policies_table(found).print(console)
     if details:
         write("\nEach fault under each policy.")
-        for table in group_tables(found.cells, console.width):
+        for table in group_tables(found, found.cells, console.width):
             table.print(console)
     write("\nPhases that were hit.")
     coverage_table(found).print(console)
     if found.misses:
         write("\nNot hit, and why:")
+    short = shortened_policies(found)
     for miss in found.misses[:MOST_MISSES]:
-        write(f"  {miss_text(miss)}", "dim")
+        write(f"  {miss_text(miss, short)}", "dim")
     if (left := len(found.misses) - MOST_MISSES) > 0:
         write(f"  and {counted(left, 'more reason')}; --json has all of them.", "dim")
-    remarks = [row for row in found.whole.hit if row.outcome.reason]
-    if remarks:
+    if lost := list(lost_lines(found)):
         write("\nLost:")
-    for row in remarks[:MOST_MISSES]:
-        policy, fault, instant = (str(label) for label in row.labels)
-        write(f"  {fault}, {instant}, under {policy}: {clean(row.outcome.reason)}", "dim")
-    if (left := len(remarks) - MOST_MISSES) > 0:
-        write(f"  and {left} more; --csv has all of them.", "dim")
+    for line in lost:
+        write(f"  {line}", "dim")
     if failed := found.count(lambda row: row.outcome.state == "failed"):
         write(f"{counted(failed, 'point')} failed unexpectedly; --retry-failed runs them again.", "bold red")
 

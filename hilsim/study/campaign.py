@@ -50,8 +50,7 @@ class Group:
 
     def percentile(self, measure: str, which: str) -> float | None:
         """A percentile over the runs that were hit, linear between ranks: p50, p90, p99; or the mean."""
-        found = summary(np.array(self.values(measure)))
-        return None if found is None else found[which]
+        return statistic(self.values(measure), which)
 
     def mean(self, measure: str) -> float | None:
         """The mean over the runs that were hit."""
@@ -71,6 +70,11 @@ class Group:
         """Runs that were hit and not survived."""
         return len(self.hit) - self.count("survived")
 
+    def over_all(self, measure: str, which: str) -> float | None:
+        """A statistic over all runs that are done: where a fault never began, the run is the one without it."""
+        done = [row.outcome.metrics.get(measure) for row in self.rows if row.outcome.state == "done"]
+        return statistic([value for value in done if value is not None], which)
+
     @property
     def good(self) -> int:
         """Runs that were hit, survived, and delivered the target's own text."""
@@ -82,11 +86,23 @@ class Group:
         return len(self.hit) - self.count("exact")
 
     @property
-    def badness(self) -> tuple[float, float, float, float]:
-        """What groups are ranked by, the best first: shares not survived, wrong and out of time, then added time."""
-        runs = max(1, len(self.hit))
-        late = 1 - (1.0 if (in_time := self.share("in_time")) is None else in_time)
-        return self.lost / runs, self.wrong / runs, late, self.percentile("added_ms", "p99") or 0.0
+    def late(self) -> int:
+        """Runs that were hit and not detected and reacted to in time, where that was needed."""
+        return self.values("in_time").count(0.0)
+
+    def badness(self, which: str) -> tuple[float, float, float, float]:
+        """What groups are ranked by, the best first: shares not survived, wrong and late, then the added latency.
+
+        Shares are of all runs that are done; `which` is a statistic of the added latency over them.
+        """
+        runs = max(1, sum(row.outcome.state == "done" for row in self.rows))
+        return self.lost / runs, self.wrong / runs, self.late / runs, self.over_all("added_ms", which) or 0.0
+
+
+def statistic(values: list[float], which: str) -> float | None:
+    """The mean, or a percentile linear between ranks; None of no values."""
+    found = summary(np.array(values))
+    return None if found is None else found[which]
 
 
 @dataclass(frozen=True)
@@ -119,13 +135,15 @@ class CampaignResult:
 
     @cached_property
     def faults(self) -> list[Group]:
-        """The runs by fault, the worst first."""
-        return sorted((self.group(fault, "") for fault in self.names(FAULT)), key=badness, reverse=True)
+        """The runs by fault, the worst first, by p99 of the added latency."""
+        groups = [self.group(fault, "") for fault in self.names(FAULT)]
+        return sorted(groups, key=lambda group: group.badness("p99"), reverse=True)
 
     @cached_property
     def policies(self) -> list[Group]:
-        """The runs by policy, the one that survives best first."""
-        return sorted((self.group("", policy) for policy in self.names(POLICY)), key=badness)
+        """The runs by policy, the one that survives best first, by the mean of the added latency."""
+        groups = [self.group("", policy) for policy in self.names(POLICY)]
+        return sorted(groups, key=lambda group: group.badness("mean"))
 
     def names(self, axis: int) -> list[str]:
         """What the choices of an axis are called."""
@@ -193,8 +211,3 @@ def tolerance_ms(described: Described) -> float:
     """The fault-tolerant time interval that the runs of a campaign are held against."""
     faults = load_setup(described.scenario, described.base).scenario.faults
     return (Faults() if faults is None else faults).tolerance_ms
-
-
-def badness(group: Group) -> tuple[float, float, float, float]:
-    """What groups are ranked by."""
-    return group.badness

@@ -132,9 +132,8 @@ def test_a_fault_that_no_policy_survives_is_named_first(tmp_path: Path) -> None:
         return outcome(str(labels[2]), survived=float(labels[1] != "hang target, reload 200 ms"), added_ms=5.0)
 
     text = verdict(result(write_campaign(tmp_path), became))
-    assert text.startswith(
-        "24 of 36 faults were survived with the target's own text. 12 were not survived (hang target, reload 200 ms)."
-    )
+    assert text.startswith("In 24 of 36 runs the fault was survived with the target's own text. In 12 it was not")
+    assert "In 12 it was not survived (hang target, reload 200 ms)." in text
 
 
 def test_a_fault_that_one_policy_does_not_survive_is_named_with_it(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_a_fault_that_one_policy_does_not_survive_is_named_with_it(tmp_path: Pat
         return outcome(str(labels[2]), exact=float(not bad), silent=float(bad))
 
     found = result(write_campaign(tmp_path), became)
-    assert "6 left a wrong text, unnoticed (hang target, reload 200 ms under target_only)" in verdict(found)
+    assert "In 6 the text is wrong, unnoticed (hang target, reload 200 ms under target_only)" in verdict(found)
     marked = {(one.fault, one.policy) for one in found.cells if "≠" in cost_text(one)}
     assert marked == {("hang target, reload 200 ms", "target_only")}
 
@@ -168,7 +167,9 @@ def test_the_report_fits_its_terminal_and_cuts_no_number(width: int, tmp_path: P
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert text.splitlines()[0] == "What is survived?"
-    assert text.splitlines()[1].startswith("Every one of 144 faults was survived, with the target's own text.")
+    assert text.splitlines()[1].startswith(
+        "In every one of 144 runs the fault was survived, with the target's own text."
+    )
     assert sum(line.count("12.35 s") for line in text.splitlines()) >= 3 * 8  # every field of faults by policies
 
 

@@ -21,7 +21,9 @@ from hilsim.runs.injected import phases_of
 from hilsim.runs.replay import run_of
 from hilsim.study.campaign import CampaignResult, Group
 from hilsim.study.stored import StoredGrid
+from hilsim.study.study_run import bytes_digest
 from hilsim.study.worker import worked_with_fault
+from hilsim.study.workers import Task
 from tests.campaigns import ALONE, DROP, HANG, SYNC, write_campaign
 from tests.studies import rows, stop, until
 
@@ -109,7 +111,7 @@ def test_a_wrong_row_of_the_target_is_silent_and_the_token_is_named(tmp_path: Pa
     assert "of request 0 is not the target's" in group.hit[0].outcome.reason
     assert group.hit[0].outcome.reason.endswith("unnoticed")
     (miss,) = found.misses
-    assert miss.reason == "the target computes no row of logits in the phase draft"
+    assert miss.reason == "no row of logits is computed then at target"
     caught = run(tmp_path / "caught", instants={"phases": ["verify"]}, reaction={"compare_rows": True}, **changes)
     (group,) = caught.cells
     assert (group.wrong, group.count("silent"), group.good) == (0, 0, 1)
@@ -127,8 +129,8 @@ def test_what_no_policy_survives_is_a_result_and_bad_input_is_not(
     command = ["campaign", str(file), "--out", str(tmp_path), "--workers", "1"]
     assert main(command) == 0
     told = capsys.readouterr().out
-    assert told.startswith("0 of 2 faults were survived")
-    assert "2 were not survived (lost)" in " ".join(told.split())
+    assert told.startswith("In 0 of 2 runs the fault was survived")
+    assert "In 2 it was not survived (lost)" in " ".join(told.split())
     assert main([*command, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [(one["hit"], one["survived"]) for one in document["fault_under_policy"]] == [(1, 0), (1, 0)]
@@ -185,6 +187,21 @@ def test_results_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
     ]
     ours = [row.outcome.metrics for row in together.rows if row.labels[1] != "link_drop down, 50 ms"]
     assert ours == apart
+
+
+def test_the_shipped_campaign_is_sound_and_a_part_of_it_runs() -> None:
+    described = load_campaign(PROJECT / "scenarios/campaigns/faults_orin_8295.yaml").described
+    stored = StoredGrid.of(described, "", worked_with_fault)
+    points = list(stored.grid.points())
+    assert len(points) == 5 * 23 * 6
+    assert all(described.choices[axis] for axis in range(3))
+    file = described.scenario.resolve()
+    digest = bytes_digest(file)
+    for point in points[::53]:
+        became = worked_with_fault(Task(point.key, file, described.base, point.overrides, digest, stored.facts))
+        assert became.state == "done", became
+        assert became.metrics["hit"] or became.reason
+        assert all(value >= 0 for name, value in became.metrics.items() if value is not None and name != "added_ms")
 
 
 def test_the_small_campaign_hits_every_phase(tmp_path: Path) -> None:

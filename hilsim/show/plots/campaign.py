@@ -7,11 +7,12 @@ from textwrap import fill
 
 import numpy as np
 
-from hilsim.show.campaign import LEGEND, cost_text, short_names
-from hilsim.show.plots.curves import colour_bar, finished, sheet, write_in_fields
+from hilsim.show.campaign import LEGEND, cost_text, marks, short_names
+from hilsim.show.plots.curves import BLACK_AND, colour_bar, finished, sheet, write_in_fields
 from hilsim.study.campaign import CampaignResult
 
 LEAST_MS = 1.0  # the scale is logarithmic from here on
+WORSE = BLACK_AND[2]  # round fields that are not survived, or whose text is wrong and nothing noticed it
 LABEL = 34  # characters of a fault's name in a line
 
 
@@ -21,6 +22,7 @@ def draw_campaign(found: CampaignResult, title: str, path: Path, kind: str) -> N
     The worst fault is at the top, the policy that survives best on the left.
     """
     from matplotlib.colors import LogNorm
+    from matplotlib.patches import Rectangle
 
     faults, policies = [group.fault for group in found.faults], [group.policy for group in found.policies]
     cells = {(faults.index(group.fault), policies.index(group.policy)): group for group in found.cells}
@@ -36,6 +38,9 @@ def draw_campaign(found: CampaignResult, title: str, path: Path, kind: str) -> N
     shown = np.where(np.isfinite(field), np.maximum(field, LEAST_MS), np.nan)
     image = axes.imshow(shown, aspect="auto", cmap="viridis_r", norm=norm)
     write_in_fields(axes, image, shown, {place: cost_text(group) for place, group in cells.items()}, 8)
+    for (up, across), group in cells.items():
+        if marks(group):
+            axes.add_patch(Rectangle((across - 0.5, up - 0.5), 1, 1, fill=False, edgecolor=WORSE, linewidth=2.5))
     axes.set_xticks(range(len(policies)), [fill(name, 14) for name in short_names(policies)], fontsize=9)
     axes.set_yticks(range(len(faults)), [fill(name, LABEL) for name in faults], fontsize=8)
     axes.tick_params(length=0)
