@@ -100,7 +100,7 @@ def factor_text(found: SlowFinding | GraphPlan) -> str:
     else:
         low, high = found.factor_low, found.factor_high
     ranged = high - low > 0.02 * found.factor
-    return f"{found.factor:.2g}x" + (f" ({low:.2g} to {high:.2g})" if ranged else "")
+    return f"{found.factor:.3g}x" + (f" ({low:.3g} to {high:.3g})" if ranged else "")
 
 
 def lists_as_json(plans: Iterable[Plan]) -> dict[str, Any]:
