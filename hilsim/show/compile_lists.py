@@ -190,10 +190,11 @@ def slow_entry(page: Page, entry: Slow) -> None:
     if first.place:
         several = f", {first.count} nodes over all layers" if first.count > 1 else ""
         page.paragraph(f"at {first.place}{several}", 4)
-    gains = ", ".join(
-        f"{one.graph} {duration(1000 * one.takes_s)} now, {duration(1000 * one.could_s)} then" for one in entry.graphs
-    )
-    page.paragraph(f"takes {gains}", 4)
+    times: dict[str, list[str]] = {}
+    for one in entry.graphs:
+        text = f"{duration(1000 * one.takes_s)} a pass, {duration(1000 * one.could_s)} instead"
+        times.setdefault(text, []).append(one.graph)
+    page.paragraph("; ".join(f"{', '.join(graphs)}: {text}" for text, graphs in times.items()), 4)
     proven = f" ({first.rewrite}: {EXACT[first.exactness]})" if first.rewrite and first.exactness in EXACT else ""
     page.paragraph(f"instead: {first.remedy}{proven}", 4)
     page.paragraph(Text(f"[{first.kind}] {first.source}", FRAME), 4)
