@@ -203,7 +203,8 @@ def slow_finding(pattern: SlowPattern, clock: PassTime, graph: str) -> SlowFindi
         exactness=pattern.exactness,
         remedy=pattern.remedy,
         beyond_s=taken.value - sum(map(clock.counted_seconds, pattern.nodes)),
-        source="; ".join((*((pattern.source,) if pattern.source else ()), *lowered, *rates)),
+        source=pattern.source or "general technique",
+        figures=(*rates, *lowered),
     )
 
 

@@ -64,5 +64,6 @@ def copied_heads(placed: Placed, context: int, graph: GraphPlan) -> SlowFinding:
         kind=rate.kind,
         exactness="rounding",
         remedy=REMEDY,
-        source=f"expanded_kv: true in the scenario; {rate.source}",
+        source="expanded_kv: true in the scenario",
+        figures=(rate.source,),
     )

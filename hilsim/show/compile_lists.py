@@ -150,6 +150,7 @@ def slow_as_json(entry: Slow, found: SlowFinding) -> dict[str, Any]:
         "exactness": found.exactness,
         "remedy": found.remedy,
         "source": found.source,
+        "sources_of_figures": list(found.figures),
     }
 
 
@@ -197,7 +198,8 @@ def slow_entry(page: Page, entry: Slow) -> None:
     page.paragraph("; ".join(f"{', '.join(graphs)}: {text}" for text, graphs in times.items()), 4)
     proven = f" ({first.rewrite}: {EXACT[first.exactness]})" if first.rewrite and first.exactness in EXACT else ""
     page.paragraph(f"instead: {first.remedy}{proven}", 4)
-    page.paragraph(Text(f"[{first.kind}] {first.source}", FRAME), 4)
+    sources = dict.fromkeys((first.source, *first.figures[:1]))  # --json has all
+    page.paragraph(Text(f"[{first.kind}] {'; '.join(sources)}", FRAME), 4)
 
 
 def passes(page: Page, plans: Sequence[Plan]) -> None:
