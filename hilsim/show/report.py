@@ -119,10 +119,14 @@ def render(document: Block, console: Console) -> None:
 
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
+    return Text(headline(document), f"bold {GOOD if answer_good(document) else BAD}")
+
+
+def answer_good(document: Block) -> bool:
+    """Whether the answer is good news: not slower than the target alone, nothing exceeded, all in time."""
     against = limit_sentence(document.get("caveats", ()))
     in_time = document.get("turns", {}).get("within_budget", True) and not missing(document.get("background", {}))
-    good = (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
-    return Text(headline(document), f"bold {GOOD if good else BAD}")
+    return (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
 
 
 def opening(page: Page, document: Block) -> None:
