@@ -15,6 +15,7 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
 from hilsim.show.break_even import break_even_sentence
+from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.faults import render_faults
@@ -167,22 +168,6 @@ def opening(page: Page, document: Block) -> None:
         at = ", verified on the draft's chip" if document["verify_at"] == "draft" else ""
         rules = f"{described(document['accept'], 'rule')}, payload {described(document['payload'], 'scheme')}{at}"
         page.paragraph(rules, 8, "accept")
-
-
-def caveats(page: Page, found: Sequence[Block]) -> None:
-    """Caveats against the result, shown first, each with its source."""
-    for caveat in found:
-        source = f" [{clean(caveat['source'])}]" if caveat["source"] else ""
-        sentence = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
-        page.paragraph(sentence)
-
-
-def chip_notes(page: Page, notes: dict[str, str]) -> None:
-    """The notes of the chips in use."""
-    if notes:
-        page.title("chip notes")
-    for chip, note in notes.items():
-        page.paragraph(f"{chip}: {note}", 2)
 
 
 def realtime(page: Page, found: Block) -> None:
