@@ -190,8 +190,8 @@ def campaign(
     """Meet every fault of a campaign file at every instant under every policy; docs/campaign.md has the keys.
 
     `file` is a path, or a name that is looked up in ./scenarios/campaigns, then among the shipped ones; `overrides`
-    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`, `allow_code` that of `load`. What is
-    not survived is a result.
+    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`, `allow_code` is that of `load`.
+    What is not survived is a result.
     Raises `InputError` with every fault of the campaign and its scenario, and for a store of something else.
     """
     from hilsim.describe.campaign_load import load_campaign

@@ -173,9 +173,7 @@ def policies_table(found: CampaignResult) -> Table:
         times = [group.over_all("added_ms", which) for which in ("mean", "p99")]
         means = [group.over_all(f"request_latency{which}_ms", "mean") for which in ("", "_without")]
         rows.append([short[group.policy], *(effects[name] for name in columns[1:5]), *times, *means])
-    return Table(
-        columns, rows, caption="times in ms, over all runs: added mean and p99, mean answer with faults and without"
-    )
+    return Table(columns, rows, caption="times in ms, over all runs: added mean and p99, then the mean answer")
 
 
 def coverage_table(found: CampaignResult) -> Table:
