@@ -32,14 +32,16 @@ class Rounding:
     cache: str | None = None
 
     @property
-    def how(self) -> str:
-        """Who shares a scale, in words; "" where nothing is rounded to steps."""
-        parts = []
-        if self.weight_bits < HALF:
-            parts.append(f"weights by {f'groups of {self.group}' if self.scales == 'group' else self.scales}")
-        if self.activations.startswith("int"):
-            parts.append(f"activations by {self.ranges}")
-        return ", ".join(parts)
+    def weights_by(self) -> str:
+        """What shares a scale of weights; "" where they are not rounded to steps."""
+        if self.weight_bits >= HALF:
+            return ""
+        return f"groups of {self.group}" if self.scales == "group" else self.scales
+
+    @property
+    def inputs_by(self) -> str:
+        """The same of activations."""
+        return self.ranges if self.activations.startswith("int") else ""
 
 
 def rounding_of(name: str, precision: Precision) -> Rounding:

@@ -65,8 +65,9 @@ class Share:
         return float(low), float(high)
 
     def of(self, above: Floats | float, below: Floats | float) -> Floats:
-        ratio = np.asarray(above) / np.asarray(below)
-        return np.exp(ratio) if self.exponential else ratio
+        ratio: Floats = np.asarray(above, np.float64) / np.asarray(below, np.float64)
+        found: Floats = np.exp(ratio) if self.exponential else ratio
+        return found
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,9 @@ def answered_by(setup: Setup, stand_ins: StandIns) -> tuple[Answered, ...]:
     alone = replace(setup, scenario=scenario.model_copy(update={"policy": TargetOnly(name="target_only")}))
     conversations = conversations_of(alone, stand_ins.tokenizer)
     target = packed(stand_ins.target, scenario.context_tokens, 0, stand_ins.columns["target"])
-    Answering([target], Choices(rules, scenario.seed, cached_positions=None), conversations, limits).answer(int)
+    Answering([target], Choices(rules, scenario.seed, cached_positions=None), conversations, limits).answer(
+        lambda: None
+    )
     return tuple(
         Answered(
             np.array(piece.tokens, np.int64),
