@@ -36,7 +36,7 @@ class QualityFigure(Record):
         return f"{self.metric} {self.value:g} against {self.reference:g} in {self.floats}"
 
     def __str__(self) -> str:
-        return f"{self.compared} ({self.how}; {self.kind}: {self.source})"
+        return f"{self.compared} ({self.source})"
 
 
 def quality_text(placed: Placed) -> str:
@@ -55,8 +55,13 @@ def known_of(model: Model, precision: str) -> str:
         return str(model.quality[precision])
     if precision in FLOATS:
         return "taken as the model's own"
-    nearest = [(name, figure) for name, figure in model.quality.items() if name[:2] == precision[:2]]
-    return "none known" + "".join(f"; of {name}: {figure}" for name, figure in nearest[:1])
+    name = nearest(model, precision)
+    return "none known" if name is None else f"none known; of {name}: {model.quality[name]}"
+
+
+def nearest(model: Model, precision: str) -> str | None:
+    """A precision that has a figure and weights of as many bits."""
+    return next((name for name in model.quality if name[:2] == precision[:2]), None)
 
 
 def stand_in_figure(placed: Placed) -> QualityFigure | None:
@@ -72,6 +77,7 @@ def stand_in_figure(placed: Placed) -> QualityFigure | None:
 
 
 def quality_record(placed: Placed) -> dict[str, Any]:
-    """The same for a document: the line, and the figure of the model where there is one."""
-    figure = placed.model.quality.get(placed.precision)
-    return {"text": quality_text(placed), "figure": None if figure is None else figure.model_dump()}
+    """The same for a document: the line, and the model's figure of its precision, or of the nearest, where one is."""
+    known = placed.model.quality
+    name = placed.precision if placed.precision in known else nearest(placed.model, placed.precision)
+    return {"text": quality_text(placed), "of": name, "figure": None if name is None else known[name].model_dump()}
