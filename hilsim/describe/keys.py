@@ -60,31 +60,31 @@ def keys_of(kind: str) -> tuple[Key, ...]:
 def walk(
     kind: str, block: Mapping[str, Any], records: Mapping[str, Any], path: str, inside: tuple[str, ...], of: str = ""
 ) -> Iterator[Key]:
-    """The keys of a block, each followed by those inside it.
+    """The keys of a block, then those inside them.
 
     `inside` are the records on the way, so that none recurs; `of` is what the block is called among others there.
     """
-    needed = block.get("required", ())
+    needed, below = block.get("required", ()), []
     for name, found in block.get("properties", {}).items():
         place = f"{path}.{name}" if path else name
+        words, nested = takes(found, records), list(blocks(found, records, place))
         yield Key(
             kind,
             place,
             of,
-            takes(found, records),
+            words,
             ", ".join(dict.fromkeys(bounds(found, records))),
-            UNITS.get(name.rpartition("_")[2], "") if "figure" not in takes(found, records) else "",
+            UNITS.get(name.rpartition("_")[2], "") if "figure" not in words else "",
             "" if name in needed or found.get("default") is None else written(found["default"]),
             name in needed,
             found.get("description", ""),
             block.get("description", ""),
         )
-        several = len(list(blocks(found, records, place))) > 1
-        for below, record, title in blocks(found, records, place):
-            if title not in inside:
-                yield from walk(
-                    kind, record, records, below, (*inside, title), (tag_of(record) or title) if several else ""
-                )
+        below += [(*one, len(nested) > 1) for one in nested]
+    for place, record, title, several in below:
+        if title not in inside:
+            called = (tag_of(record) or title) if several else ""
+            yield from walk(kind, record, records, place, (*inside, title), called)
 
 
 def alternatives(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -129,7 +129,7 @@ def takes(found: Mapping[str, Any], records: Mapping[str, Any]) -> str:
     """What a value may be, in words."""
     words = [word for one in alternatives(found) for word in taken(one, records)]
     tags = [word for word in words if word.startswith("block ")]
-    words = [word for word in dict.fromkeys(words) if word not in tags]
+    words = [word for word in dict.fromkeys(words) if word not in (*tags, "null")]  # null is as good as no key
     if tags:
         named = [word.removeprefix("block ") for word in dict.fromkeys(tags) if word != "block "]
         words.append(f"block: {', '.join(named)}" if named else "block")

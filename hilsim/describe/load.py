@@ -16,9 +16,10 @@ from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
 from hilsim.describe.digest import digest
+from hilsim.describe.fault_checks import injection_faults, with_fault_names
 from hilsim.describe.head import head_for
 from hilsim.describe.link import Link
-from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
+from hilsim.describe.meant import code_faults, missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
 from hilsim.describe.names import one_of
 from hilsim.describe.scenario import (
@@ -34,6 +35,7 @@ from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
+from hilsim.trust import is_code_allowed
 
 T = TypeVar("T")
 # Blocks that no other block of a scenario rests on.
@@ -153,7 +155,7 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         except InputError as error:
             faults += error.faults
     scenario = with_names(scenario, target, draft, link, networks)
-    faults += missing_files(scenario, file)
+    faults += [*missing_files(scenario, file), *code_faults(scenario, file, file)]
     further: Cockpit | None = None
     if target is not None and (scenario.company or scenario.links):
         further = with_cockpit(scenario, target, draft, link, file)
@@ -165,6 +167,10 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         faults += backend_faults(scenario, roles, name)
         faults += acceptance_faults(scenario, profile, name)
         faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
+        scenario = with_fault_names(scenario, {placed.chip.name: placed.chip for placed in roles.values()})
+        beside_them = [network for network in networks if network is not None]
+        crosses = link is not None and not link.on_chip
+        faults += injection_faults(scenario, roles, beside_them, crosses=crosses, file=name)
     if faults or target is None:
         raise ScenarioError(faults)
     setup = Setup(
@@ -182,6 +188,7 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         further_links=() if further is None else further.links,
         levels={} if further is None else further.levels,
         overrides=tuple(overrides),
+        allow_code=is_code_allowed(),
     )
     return replace(setup, digest=digest(setup))
 

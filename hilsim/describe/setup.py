@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hilsim.describe.acceptance import Typed
@@ -135,6 +135,7 @@ class Setup(Shown):
     """A scenario with everything it names: the one input of check and run.
 
     `file` and `overrides` (PATH=VALUE) are what it was loaded from: a changed version is loaded with further overrides.
+    `allow_code` is whether the user allows what it names to run, wherever that comes from (`trust`).
     """
 
     file: str
@@ -151,6 +152,7 @@ class Setup(Shown):
     further_links: tuple[PlacedLink, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
     levels: Mapping[str, tuple[Chip, ...]] = field(default_factory=dict)  # with a climate: by governor level
+    allow_code: bool = field(default=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -189,6 +191,16 @@ class Setup(Shown):
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
         head = self.draft.head_kind is not None
         return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at, head=head)
+
+    @property
+    def fails(self) -> bool:
+        """Whether the scenario injects faults into its hardware."""
+        return self.scenario.faults is not None and bool(self.scenario.faults.inject)
+
+    @property
+    def without_faults(self) -> Setup:
+        """The same on hardware that never fails."""
+        return replace(self, scenario=self.scenario.model_copy(update={"faults": None}))
 
     @property
     def chips(self) -> dict[str, Chip]:
