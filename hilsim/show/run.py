@@ -20,7 +20,7 @@ from hilsim.progress import status_line
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
-from hilsim.show.faults import injected
+from hilsim.show.faults import assumed_reaction, injected
 from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
@@ -248,6 +248,7 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         found["notes"] += sources.notes
     if setup.fails:
         found["faults"] = injected(setup, outcome)
+        found["assumptions"] = [*found.get("assumptions", []), *assumed_reaction(setup)]
     if rig is not None:
         from hilsim.show import hardware
 
