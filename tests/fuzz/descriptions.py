@@ -166,7 +166,7 @@ def for_command(titles: tuple[str, ...], folder: str, chance: random.Random) -> 
 
 KINDS = [
     Kind("scenario", partial(from_text, SCENARIO), read_scenario, 400),
-    Kind("scenario by command", partial(for_command, CHECKED, "scenarios"), read_by_command, 300),
+    Kind("scenario by command", partial(for_command, CHECKED, "scenarios"), read_by_command, 300, (0.005, 0.95)),
     Kind("paper by command", partial(for_command, ("check",), "scenarios/papers"), read_by_command, 400),
     Kind("study", partial(from_text, STUDY), read_study, 300),
     Kind("shipped study", partial(from_folder, "scenarios/studies"), read_study, 60),
