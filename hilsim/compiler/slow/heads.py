@@ -16,10 +16,10 @@ from torch.export import ExportedProgram
 from hilsim.compiler.nodes import operator_of, value_of
 from hilsim.compiler.rewrite.apply import substitute, tidy
 from hilsim.compiler.rewrite.products import sides_of
+from hilsim.compiler.slow.facts import Facts
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call, put_function
-from hilsim.compiler.slow.repeats import Axis, Copied, CopyMap, all_copies, any_copies, thinned
+from hilsim.compiler.slow.repeats import Axis, Copied, CopyMap, all_copies, any_copies
 
-aten = torch.ops.aten
 NAME = "repeat_kv"
 REPEATED = Pattern(
     NAME,
@@ -31,15 +31,13 @@ REPEATED = Pattern(
 )
 
 
-def repeated_heads(copies: CopyMap, nodes: Sequence[fx.Node]) -> Iterator[SlowPlace]:
+def repeated_heads(facts: Facts) -> Iterator[SlowPlace]:
     """Products and attentions that take a computed tensor whose heads are copies."""
-    kinds = {aten.bmm.default: of_product, aten.scaled_dot_product_attention.default: of_attention,
-             aten.einsum.default: of_einsum}  # fmt: skip
-    for node in nodes:
-        find = kinds.get(node.target) if node.op == "call_function" and node not in copies.constants else None
-        found = None if find is None else find(copies, node)
-        if found is not None:
-            yield found
+    for node in facts.nodes:
+        if node.op == "call_function" and node not in facts.constants and operator_of(node) in FINDERS:
+            found = FINDERS[operator_of(node)](facts.copies, node)
+            if found is not None:
+                yield found
 
 
 def copied_of(copies: CopyMap, node: object) -> Copied | None:
@@ -96,13 +94,18 @@ def grouped_product(copied: Copied, side: int, *values: Tensor) -> Tensor:
     heads, times = ([sizes[axis] for axis in axes] for axes in (own, again))
     apart = other.reshape(*sizes, rows, columns)
     if side:
-        folded = apart.permute(*own, *again, rank, rank + 1).reshape(prod(heads), prod(times) * rows, columns)
+        folded = permuted(apart, [*own, *again, rank, rank + 1]).reshape(prod(heads), prod(times) * rows, columns)
         made = torch.bmm(folded, thin).reshape(*heads, *times, rows, thin.shape[2])
     else:
-        folded = apart.permute(*own, rank, *again, rank + 1).reshape(prod(heads), rows, prod(times) * columns)
+        folded = permuted(apart, [*own, rank, *again, rank + 1]).reshape(prod(heads), rows, prod(times) * columns)
         made = torch.bmm(thin, folded).reshape(*heads, thin.shape[1], *times, columns).movedim(len(own), rank)
     back = [[*own, *again].index(axis) for axis in range(rank)]
-    return made.permute(*back, rank, rank + 1).reshape(prod(sizes), *made.shape[-2:])
+    return permuted(made, [*back, rank, rank + 1]).reshape(prod(sizes), *made.shape[-2:])
+
+
+def permuted(x: Tensor, order: list[int]) -> Tensor:
+    """The axes in another order, where it is another."""
+    return x if order == sorted(order) else x.permute(order)
 
 
 def of_attention(copies: CopyMap, node: fx.Node) -> SlowPlace | None:
@@ -139,7 +142,7 @@ def made_thin(copied: Copied, *values: Tensor) -> Tensor:
 
 def regroup(sizes: Sequence[int], x: Tensor) -> Tensor:
     """Heads as a table of these sizes, its columns first."""
-    return x.unflatten(-3, tuple(sizes)).transpose(-4, -3).flatten(-4, -3)
+    return x.reshape(*x.shape[:-3], *sizes, *x.shape[-2:]).transpose(-4, -3).reshape(x.shape)
 
 
 def as_it_is(x: Tensor) -> Tensor:
@@ -199,6 +202,7 @@ def put_einsum(node: fx.Node, side: int, copied: Copied, program: ExportedProgra
         else operand
         for place, (letters, operand) in enumerate(zip(left, operands, strict=True))
     ]  # fmt: skip
+
     def together(x: Tensor) -> Tensor:
         """Axes of letters that were one, one again."""
         sizes, given = [], iter(x.shape)
@@ -209,3 +213,10 @@ def put_einsum(node: fx.Node, side: int, copied: Copied, program: ExportedProgra
     inside = ",".join(spelled(letters, thin=place == side) for place, letters in enumerate(left))
     call = put_call(node, NAME, node.target, (f"{inside}->{spelled(right)}", new), {})
     put_instead(node, put_function(node, NAME, together, (call,), like=value_of(node)), program)
+
+
+FINDERS = {
+    "aten.bmm.default": of_product,
+    "aten.scaled_dot_product_attention.default": of_attention,
+    "aten.einsum.default": of_einsum,
+}

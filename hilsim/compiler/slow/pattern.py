@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import value_of
+from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.rewrite.apply import laid_out, one_mode, spliced, trace
 from hilsim.compiler.rewrite.record import Exactness
 
@@ -33,18 +34,23 @@ class Pattern:
     applies: bool = True
 
 
+def nothing(clock: PassTime) -> float:
+    """What a better form takes that does without all of the nodes."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class SlowPlace:
     """One place of a graph that has a pattern.
 
-    `nodes` take the time, the first one names the place. `remains` is the share of it that the better form takes.
-    `put` puts the better form into the program that the nodes are of, in place; it raises `ValueError` where the shapes
-    have none. `detail` says what of the title is special here.
+    `nodes` take the time, the first one names the place; `kept` says how many seconds a pass the better form takes.
+    `put` puts that into the program that the nodes are of, in place; it raises `ValueError` where the shapes have none.
+    `detail` says what of the title is special here.
     """
 
     pattern: Pattern
     nodes: tuple[fx.Node, ...]
-    remains: float = 0.0
+    kept: Callable[[PassTime], float] = nothing
     put: Callable[[ExportedProgram], None] | None = None
     detail: str = ""
 

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
-from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.pass_time import PassTime, SlowPattern
-from hilsim.compiler.slow.heads import repeated_heads
+from hilsim.compiler.slow.caches import CAT, PERMUTED, caches_by_cat, caches_permuted
+from hilsim.compiler.slow.casts import ISLAND, wide_islands
+from hilsim.compiler.slow.facts import Facts
+from hilsim.compiler.slow.heads import REPEATED, repeated_heads
+from hilsim.compiler.slow.layouts import PAIR, exchanged_and_back
+from hilsim.compiler.slow.loops import UNROLLED, unrolled_loops
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace
-from hilsim.compiler.slow.repeats import CopyMap
-from hilsim.compiler.values import held_in
-
-
-class Facts:
-    """What recognisers ask of a graph, worked out once."""
-
-    def __init__(self, program: ExportedProgram):
-        self.program = program
-        self.nodes: list[fx.Node] = list(program.graph.nodes)
-        self.constants = constants_of(program)
-
-    @cached_property
-    def held(self) -> dict[str, Tensor]:
-        return held_in(self.program)
-
-    @cached_property
-    def copies(self) -> CopyMap:
-        return CopyMap(self.program.graph, self.constants, self.held)
-
+from hilsim.compiler.slow.positions import AGAIN, MASK, masks_in_graph, worked_out_again
+from hilsim.compiler.slow.vocabulary import ARGMAX, EVERY_ROW, SOFTMAX, heads_of_every_row, vocabulary_softmax
 
 Recogniser = Callable[[Facts], Iterator[SlowPlace]]
-RECOGNISERS: tuple[Recogniser, ...] = (lambda facts: repeated_heads(facts.copies, facts.nodes),)
+RECOGNISERS: tuple[Recogniser, ...] = (
+    repeated_heads,
+    exchanged_and_back,
+    caches_permuted,
+    caches_by_cat,
+    worked_out_again,
+    masks_in_graph,
+    heads_of_every_row,
+    vocabulary_softmax,
+    wide_islands,
+    unrolled_loops,
+)
+PATTERNS = (REPEATED, PAIR, PERMUTED, CAT, AGAIN, MASK, EVERY_ROW, SOFTMAX, ARGMAX, ISLAND, UNROLLED)
 
 
 def slow_places(program: ExportedProgram) -> list[SlowPlace]:
@@ -54,7 +50,6 @@ def slow_patterns(program: ExportedProgram, clock: PassTime) -> Iterator[SlowPat
 
 def of_places(pattern: Pattern, places: list[SlowPlace], clock: PassTime) -> SlowPattern:
     """All places of one pattern as one entry; a node that several of them have counts once."""
-    remains = {node: place.remains for place in reversed(places) for node in place.nodes}
     nodes = tuple(dict.fromkeys(node for place in places for node in place.nodes))
     details = dict.fromkeys(place.detail for place in places if place.detail)
     put = all(place.put is not None for place in places)
@@ -63,22 +58,27 @@ def of_places(pattern: Pattern, places: list[SlowPlace], clock: PassTime) -> Slo
         title=f"{pattern.title} ({', '.join(details)})" if details else pattern.title,
         nodes=nodes,
         remedy=pattern.remedy,
-        kept_s=sum(clock.node_seconds(node) * remains[node] for node in nodes),
+        kept_s=sum(place.kept(clock) for place in places),
         rewrite=pattern.name if put else "",
         exactness=pattern.exactness,
         source=pattern.source,
     )
 
 
-def mend(program: ExportedProgram) -> dict[str, int]:
-    """Put every better form that can be into a program, in place; how many places of each pattern there were."""
+def mend(program: ExportedProgram, may: Callable[[str], bool] = lambda name: True) -> dict[str, int]:
+    """Put every better form that may be into a program, in place; how many places of each pattern there were."""
     done: dict[str, int] = {}
     hopeless: set[str] = set()
-    while place := next((p for p in slow_places(program) if p.put and p.nodes[0].name not in hopeless), None):
+
+    def open_place() -> SlowPlace | None:
+        places = (place for place in slow_places(program) if place.put is not None and may(place.pattern.name))
+        return next((place for place in places if place.nodes[-1].name not in hopeless), None)
+
+    while (place := open_place()) is not None:
         assert place.put is not None
         try:
             place.put(program)
             done[place.pattern.name] = done.get(place.pattern.name, 0) + 1
         except ValueError:
-            hopeless.add(place.nodes[0].name)
+            hopeless.add(place.nodes[-1].name)
     return done

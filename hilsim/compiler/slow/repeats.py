@@ -238,7 +238,11 @@ class CopyMap:
         if not small and is_pointwise(node):  # of a stretched index: the small one, stretched again
             thin = {source: None if value is None else unstretched(value) for source, value in given.items()}
             small, given = all(value is not None and value.numel() <= MOST for value in thin.values()), thin
-        if not small or any(value is None for value in given.values()) or any(not isinstance(s, int) for s in made.shape):
+        if (
+            not small
+            or any(value is None for value in given.values())
+            or any(not isinstance(s, int) for s in made.shape)
+        ):
             return None
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given.__getitem__)
         with torch.no_grad(), unset_fake_temporarily():
