@@ -1,4 +1,4 @@
-"""What recognisers ask of a graph, worked out once: what is known beforehand, what positions decide, what is a cache."""
+"""What recognisers ask of a graph, worked out once: what is known beforehand, what positions decide, what caches are."""
 
 from __future__ import annotations
 

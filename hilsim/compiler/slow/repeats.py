@@ -459,12 +459,15 @@ def picked_again(node: fx.Node, parts: list[fx.Node], dim: int) -> Copied | None
     length = value_of(source).shape[axis]
     pattern = pattern_of([pick[2] for pick in picks if pick], fixed(length))
     own = [axis_of(size) for size in shape]
-    if pattern is None or sum(any(factor.dynamic for factor in axis) for axis in own) > 1:
+    others = [fixed(size) for place, size in enumerate(value_of(source).shape) if place != axis]
+    before = prod(fixed(size) for size in shape[:dim])
+    behind = [place for place in range(len(others) + 1) if prod(others[:place]) == before]
+    if pattern is None or not behind or sum(any(factor.dynamic for factor in one) for one in own) > 1:
         return None
     axes = [*own[:dim], (*pattern, *own[dim]), *own[dim + 1 :]]
+    place = min(behind, key=lambda found: abs(found - axis))
 
     def make(values: Values) -> Tensor:
-        apart = values[source].movedim(axis, 0).reshape(length, *thin_shape(own))
-        return apart.movedim(0, dim).reshape(thin_shape(axes))
+        return values[source].movedim(axis, place).reshape(thin_shape(axes))
 
     return Copied(tuple(axes), (source,), make, (*parts, node))
