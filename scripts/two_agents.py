@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with status_line("recording") as notify:
         source = recorded_source(setup, notify)
     shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
-    with testbed(stand_ins(setup), shape) as place:
+    with testbed(stand_ins(setup), shape, inject=False) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
             trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]

@@ -7,12 +7,19 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hilsim.commands.arguments import Commands, place
+
+if TYPE_CHECKING:
+    from hilsim.hardware.agent.injected import Injection
+    from hilsim.hardware.agent.serve import Service
 
 EXAMPLES = """examples:
   %(prog)s --model target=models/target --model draft=models/draft-2m
@@ -71,6 +78,11 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument("--most-body-mib", metavar="MIB", default="16", help="largest message that is accepted (16)")
     parser.add_argument("--name", metavar="TEXT", help="name of this device in reports")
     parser.add_argument(
+        "--inject",
+        metavar="HOST:PORT",
+        help="let this agent hang, slow down, reset and be lost on purpose, as asked for at this address (port 0: any)",
+    )
+    parser.add_argument(
         "--test", metavar="ADDRESS", help="instead: test whether a running agent, tcp://HOST:PORT, follows the protocol"
     )
 
@@ -107,6 +119,9 @@ def run(options: argparse.Namespace) -> int:
         )
         services.append(service)
         listener = listening(settings.host, settings.port)
+        if settings.inject is not None and settings.injection is not None:
+            door = listening(*settings.inject, "--inject")
+            take_injections(settings.injection, service, listener, door)
         print(f"listening on {address_text(listener.getsockname())}", flush=True)
         serve(listener, partial(served, service))
     except Terminated:
@@ -115,6 +130,25 @@ def run(options: argparse.Namespace) -> int:
         for runner in runners.values():
             runner.close()
     raise AssertionError("serving has no end of its own")
+
+
+def take_injections(injection: Injection, service: Service, listener: socket.socket, door: socket.socket) -> None:
+    """Have a thread take faults at a door of their own, whose address the agent states among its facts."""
+    from hilsim.hardware.agent.injected import served
+    from hilsim.hardware.agent.listen import address_text, serve
+
+    addresses = {"--listen": address_text(listener.getsockname()), "--inject": address_text(door.getsockname())}
+    service.device = {**service.device, "inject": addresses["--inject"]}
+    given = [argument for option in addresses.items() for argument in option]
+    beside = replace(service, runners={}, device={}, conversation=None)
+
+    def restart() -> None:
+        """Begin anew in the same process: where it listens is settled now, and the last of an option counts."""
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *given])
+
+    converse = partial(served, beside, injection, restart)
+    threading.Thread(target=serve, args=(door, converse), name="injections", daemon=True).start()
 
 
 def end_on_sigterm(farewell: Callable[[], None]) -> None:

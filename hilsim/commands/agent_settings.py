@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hilsim.errors import Fault, InputError, Misfit
 from hilsim.files import exists, expanded, read_text
+from hilsim.hardware.agent.injected import Injection, disturbing
 from hilsim.hardware.agent.named import CHECKPOINT, engine_class, makers
 from hilsim.hardware.agent.runner import Runner
 
@@ -33,6 +34,8 @@ class Settings:
     name: str | None
     engine: str
     runners: dict[str, Runner]
+    inject: tuple[str, int] | None = None  # where faults to have on purpose are taken
+    injection: Injection | None = None
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -40,10 +43,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
     faults: list[Fault] = []
     host, port = address_of(options.listen, "--listen", faults)
     token = token_of(options.token_file, faults)
-    if token is None and options.token_file is None and host and not is_loopback(host):
-        remedy = "Give a --token-file, or listen on 127.0.0.1 and come through a tunnel (ssh -L)."
-        expected = "a token where other machines can connect"
-        faults.append(Fault("--listen", options.listen, "no --token-file", expected, remedy))
+    inject = None if options.inject is None else address_of(options.inject, "--inject", faults)
+    injection = None if inject is None else Injection()
+    doors = {"--listen": (options.listen, host)} | ({} if inject is None else {"--inject": (options.inject, inject[0])})
+    for option, (text, name) in doors.items():
+        if token is None and options.token_file is None and name and not is_loopback(name):
+            remedy = "Give a --token-file, or listen on 127.0.0.1 and come through a tunnel (ssh -L)."
+            expected = "a token where other machines can connect"
+            faults.append(Fault(option, text, "no --token-file", expected, remedy))
     heartbeat_s = number_of(options.heartbeat, "--heartbeat", 0.05, 60.0, faults)
     most_body_mib = number_of(options.most_body_mib, "--most-body-mib", 0.001, 256.0, faults)
     models = models_of(options.model, faults)
@@ -58,7 +65,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         made = {}
     for name, make in made.items():
         try:
-            runners[name] = Runner(name, make)
+            runners[name] = Runner(name, make if injection is None else disturbing(make, injection))
         except InputError as error:
             faults += error.faults
         except (Exception, SystemExit) as error:  # whatever a user's engine does
@@ -69,7 +76,16 @@ def settings_of(options: argparse.Namespace) -> Settings:
             runner.close()
         raise InputError(faults)
     return Settings(
-        host, port, token, heartbeat_s, int(most_body_mib * 2**20), options.name, spec.rpartition(":")[2], runners
+        host,
+        port,
+        token,
+        heartbeat_s,
+        int(most_body_mib * 2**20),
+        options.name,
+        spec.rpartition(":")[2],
+        runners,
+        inject,
+        injection,
     )
 
 

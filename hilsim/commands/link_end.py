@@ -37,6 +37,11 @@ def add_arguments(commands: Commands) -> None:
         "--token-file", metavar="FILE", type=place,
         help="file with a secret that simulator and other end must send; required if other machines can connect",
     )  # fmt: skip
+    parser.add_argument(
+        "--inject",
+        action="store_true",
+        help="let the simulator have messages dropped, held back, copied or changed here on purpose",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.hardware.agent.listen import address_text, listening, serve
     from hilsim.hardware.agent.machine import device_facts
     from hilsim.hardware.agent.serve import Service
+    from hilsim.hardware.distributed.injected_link import Outbox
     from hilsim.hardware.distributed.link_end import Peer, served
 
     faults: list[Fault] = []
@@ -62,8 +68,9 @@ def run(options: argparse.Namespace) -> int:
         faults.append(Fault("--peer", options.peer, "port 0", "the port that the other end listens on"))
     if faults:
         raise InputError(faults)
-    device = device_facts(None, "link end", None)
-    peer = Peer(Service(runners={}, device=device, token=token, heartbeat_s=1.0, most_body_bytes=1))
+    device = device_facts(None, "link end", None) | {"inject": options.inject}
+    service = Service(runners={}, device=device, token=token, heartbeat_s=1.0, most_body_bytes=1)
+    peer = Peer(service, Outbox() if options.inject else None)
     end_on_sigterm(peer.service.farewell)
     try:
         listener = listening(*listen)

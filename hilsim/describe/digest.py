@@ -18,6 +18,7 @@ def digest(setup: Setup) -> str:
     records: list[Record] = [setup.scenario, setup.target.model, *setup.chips.values()]
     records += [record for record in named if record is not None]
     records += [placed.link for placed in setup.further_links]
+    records += [] if setup.scenario.faults is None else [setup.scenario.faults]
     for name, levels in setup.levels.items():
         thermal = setup.chips[name].thermal
         records += [*([] if thermal is None else [thermal]), *levels]

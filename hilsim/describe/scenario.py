@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from hilsim.describe.acceptance import Acceptance
 from hilsim.describe.backend import Backend
@@ -24,6 +24,7 @@ from hilsim.describe.decoding import (
     tree_faults,
 )
 from hilsim.describe.drafting import ONE_PASS, HeadKind
+from hilsim.describe.faults import Faults
 from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple, filled_or_null
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.names import agree
@@ -91,6 +92,8 @@ class HeadPlacement(Placement):
     Where no chip, unit, precision and runtime are given, they are the target's. `positions` are the tokens that a
     medusa head or a block proposes in its one pass.
     """
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["head_kind"]))
 
     model: str = ""
     head_kind: HeadKind
@@ -263,6 +266,7 @@ class Scenario(Record):
     trip: Trip | None = None
     links: Annotated[tuple[FurtherLink, ...], BeforeValidator(as_tuple)] = ()
     published: Published | None = None
+    faults: Faults | None = Field(default=None, exclude=True)  # in the digest where it is given
 
     @property
     def company_keys(self) -> tuple[str, ...]:

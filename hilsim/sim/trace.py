@@ -169,6 +169,87 @@ class TurnRecord(NamedTuple):
         return record._replace(outcome=outcome, wanted_ns=wanted_ns)
 
 
+class Corrupted(NamedTuple):
+    """A token of an answer that is not the target's: where, what it should have been (-1: unknown) and what it was."""
+
+    request: int
+    place: int  # in the answer, from 0
+    token: int
+    delivered: int
+
+
+@dataclass
+class FaultRecord:
+    """What became of one injected fault, by its instants in ns; -1 where one was never reached.
+
+    began <= hit <= detected <= reacted <= recovered. It is detected where something first notices that anything is
+    wrong (`by` what), reacted to as the reaction begins (a message sent again, a round given up), and recovered when
+    the message has arrived, the models are loaded and caches read again, or speculation goes on.
+    """
+
+    number: int  # in the order of `inject`
+    kind: str
+    where: str
+    began_ns: int
+    ended_ns: int = -1  # -1: it lasts to the end of the run
+    phase: str = "idle"  # what was going on where it hit
+    request: int = -1
+    round: int = -1
+    hit_ns: int = -1  # it changed something for the first time
+    detected_ns: int = -1
+    by: str = ""  # time-out, watchdog, checksum, restart, comparison, sequence number
+    reacted_ns: int = -1
+    served_ns: int = -1  # the first tokens delivered after it was detected
+    recovered_ns: int = -1
+    reactions: list[str] = field(default_factory=list)
+    hits: int = 0  # messages and steps that it changed
+    recomputed_tokens: int = 0  # positions of caches that were read again
+    resent_messages: int = 0
+    resent_bytes: int = 0
+    dropped_tokens: int = 0  # drafted or computed, and given up uncommitted
+    corrupted: list[Corrupted] = field(default_factory=list)
+    survived: bool = True
+
+    def strike(self, at_ns: int) -> None:
+        """It has changed something."""
+        self.hits += 1
+        if self.hit_ns < 0:
+            self.hit_ns = at_ns
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything noticed it."""
+        return self.detected_ns >= 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether it changed something that nothing noticed."""
+        return self.hits > 0 and not self.caught
+
+    @property
+    def detection_ns(self) -> int | None:
+        """From the first change that it made until it was noticed."""
+        return self.detected_ns - self.hit_ns if self.caught else None
+
+    @property
+    def reaction_ns(self) -> int | None:
+        """From the detection to the reaction."""
+        return self.reacted_ns - self.detected_ns if self.reacted_ns >= 0 else None
+
+    @property
+    def recovery_ns(self) -> int | None:
+        """From the first change that it made until all is as before."""
+        return self.recovered_ns - self.hit_ns if self.recovered_ns >= 0 else None
+
+    def within(self, tolerance_ns: int) -> bool | None:
+        """Whether it was detected and reacted to within an interval; None where there was nothing to react to."""
+        if not self.survived:
+            return False
+        if self.reacted_ns < 0:
+            return False if self.corrupted else None
+        return self.reacted_ns - self.hit_ns <= tolerance_ns
+
+
 @dataclass
 class TaskTally:
     """What became of a background task: executions released, finished and missed, and how long they took in ns."""
@@ -287,6 +368,7 @@ class Trace:
     samples: list[Sample] = field(default_factory=list)
     exhausted_ns: int = -1  # since when questions of passengers found the workload used up; -1 where none did
     heat: dict[str, HeatTally] = field(default_factory=dict)  # by chip
+    faults: list[FaultRecord] = field(default_factory=list)  # those that began, in order
     over: bool = False  # what is under way at the end gives up its unit later, as it is collected
 
     @property

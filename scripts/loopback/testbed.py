@@ -41,8 +41,11 @@ class Testbed:
 
 
 @contextmanager
-def testbed(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed]:
-    """Start an agent for each role's model and a link, shaped where `shape` is given; end them after the block."""
+def testbed(models: Mapping[str, Path], shape: Shape | None, *, inject: bool) -> Iterator[Testbed]:
+    """Start an agent for each role's model and a link, shaped where `shape` is given; end them after the block.
+
+    With `inject` all of them may be made to fail on purpose.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hilsim-")))
         link, token, secret = folder / "link.yaml", None, None
@@ -63,6 +66,8 @@ def testbed(models: Mapping[str, Path], shape: Shape | None) -> Iterator[Testbed
             """A process of hilsim on a role's side, and where it listens."""
             host = LOOPBACK if shape is None else sides[role].control
             prefix = () if shape is None else sides[role].prefix
+            if inject:
+                arguments = (*arguments, "--inject", *([f"{host}:0"] if arguments[0] == "agent" else []))
             return stack.enter_context(serving([*arguments, "--listen", f"{host}:0", *guarded], prefix))
 
         def end(role: str, *arguments: str) -> End:

@@ -1,9 +1,12 @@
-"""Every command in the README is run, and what it claims to print is printed."""
+"""Every command in the README and in docs/ is run; the README's scenario, answer and Python are what they claim."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,28 @@ import pytest
 from hilsim.places import CODE as PROJECT
 from tests.running import run_here
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip() and not line.startswith("#")]
+PAGES = {file: file.read_text(encoding="utf-8") for file in (PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md"))}
+README = PAGES[PROJECT / "README.md"]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The blocks of a page that are marked with a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def has_its_own_test(page: Path) -> bool:
+    """Whether another test follows a page: test_tutorial.py, test_import_tutorial.py, hardware/test_protocol.py."""
+    return page.parent.name == "tutorials" or page.name in ("logs.md", "protocol.md")
+
+
+LINES = [
+    line.strip()
+    for page, text in PAGES.items()
+    if not has_its_own_test(page)
+    for block in blocks(text, "sh")
+    for line in block.splitlines()
+]
+COMMANDS = list(dict.fromkeys(line for line in LINES if line and not line.startswith("#")))
 # Each makes the environment that this test runs in, or takes too long for the fast suite; CI runs the first two.
 NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card")
 # The passenger's pace takes minutes, and so does fitting again without every model and device, or comparing everything;
@@ -93,6 +115,44 @@ def test_readme_command(command: str, tmp_path: Path) -> None:
     assert done.returncode == expected, done.stderr
 
 
-def test_every_file_and_picture_that_the_readme_names_exists() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (PROJECT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_file_and_picture_that_a_page_names_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_named_by_another() -> None:
+    named = {
+        (page.parent / target).resolve()
+        for page, text in PAGES.items()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    }
+    assert not [str(page) for page in PAGES if page not in named and page != PROJECT / "README.md"]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_scenario_of_the_readme_runs(tmp_path: Path) -> None:
+    [scenario] = blocks(README, "yaml")
+    file = tmp_path / "mine.yaml"
+    file.write_text(scenario, encoding="utf-8")
+    done = run_here(["simulate.py", str(file), *ONE_ANSWER])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_answer_in_the_readme_is_the_one_that_is_printed() -> None:
+    [answer] = blocks(README, "text")
+    typed = [sys.executable, "simulate.py", "scenarios/orin_8295.yaml", "--plain"]
+    assert answer in subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = blocks(README, "python")
+    file = tmp_path / "first.py"
+    file.write_text(code, encoding="utf-8")
+    runpy.run_path(str(file))
+    assert re.search(r"^2\.\d+ ", capsys.readouterr().out, flags=re.MULTILINE)

@@ -80,11 +80,12 @@ def test_the_page_has_the_limits_of_the_code() -> None:
 
 def test_the_page_names_every_kind_and_code() -> None:
     code = "".join(
-        (PROJECT / "hilsim/hardware/agent" / f"{name}.py").read_text() for name in ("serve", "listen", "connection")
+        (PROJECT / "hilsim/hardware/agent" / f"{name}.py").read_text()
+        for name in ("serve", "listen", "connection", "injected")
     )
     kinds = set(re.findall(r"Frame\(\s*\"(\w+)\"", code))
     codes = set(re.findall(r"Refused\(\s*\"(\w+)\"", code)) | {"garbage", "too_large", "version", "stopping"}
-    assert kinds | {"hello", "load", "step", "reset", "ping"} == set(
+    assert kinds | {"hello", "load", "step", "reset", "ping", "inject"} == set(
         re.findall(r"^\| \w+ \| `(\w+)`", PAGE, re.MULTILINE)
     )
     assert codes == set(re.findall(r"^\| `(\w+)` \| (?:yes|no)", PAGE, re.MULTILINE))

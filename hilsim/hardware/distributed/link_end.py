@@ -8,7 +8,8 @@ Standard library only. Its client uses the agents' protocol (docs/protocol.md) w
     client  stats    id
     end     stats    id, clock_ns, sent_messages, sent_bytes, received_messages, received_bytes
 
-On the link a message is its head of 16 bytes, with its number and its size, and zeros up to that size.
+On the link a message is its head of 16 bytes, with its number and its size, and zeros up to that size. At an end that
+was started with `--inject` a `send` may have a key `inject`: what is done to the message (`injected_link.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from hilsim.hardware.agent.connection import ClientConnection
 from hilsim.hardware.agent.notes import note
 from hilsim.hardware.agent.serve import HELLO_S, ClientSession, RequestRefused, Service, whole
+from hilsim.hardware.distributed.injected_link import (
+    CHECKED_HEAD,
+    CHECKED_MAGIC,
+    CHECKSUM_AT,
+    COVERED_AT,
+    USUAL,
+    Fate,
+    Outbox,
+    checked_message,
+    checksum_of,
+)
 from hilsim.hardware.wire.frames import FRAME_S, VERSION, Closed, Frame, FrameError, encoded, read_frame, receiving
 
 HEAD = struct.Struct(">4sIQ")  # as many bytes as `cost.payload` counts for message type, request, round and count
@@ -48,10 +61,14 @@ class LinkCounts:
 
 
 class Peer:
-    """The other end. It is met by a thread of its own, and met again when it has gone."""
+    """The other end. It is met by a thread of its own, and met again when it has gone.
 
-    def __init__(self, service: Service):
-        self.service = service
+    With an `outbox` messages may be dropped, held back, copied and changed on purpose.
+    """
+
+    def __init__(self, service: Service, outbox: Outbox | None = None):
+        self.service, self.outbox = service, outbox
+        self.writing = threading.Lock()  # the outbox sends by a thread of its own
         self.counts = LinkCounts()
         self.notify: Notify | None = None  # called with every message that arrives
         self.met = threading.Condition()
@@ -93,33 +110,69 @@ class Peer:
         try:
             while True:
                 fill(connection, room[: HEAD.size])
-                magic, message, nbytes = HEAD.unpack(room[: HEAD.size])
-                if magic != MAGIC or not HEAD.size <= nbytes <= MOST_BYTES:
-                    raise FrameError("garbage", "bytes on the link that are no message")
-                missing = nbytes - HEAD.size
-                while missing:
-                    piece = min(missing, len(room))
-                    fill(connection, room[:piece])
-                    missing -= piece
+                arrived = self.read_message(connection, room)
                 self.counts.received_messages += 1
-                self.counts.received_bytes += nbytes
+                self.counts.received_bytes += arrived["bytes"]
                 if (notify := self.notify) is not None:
-                    notify(Frame("arrived", {"message": message, "bytes": nbytes, "clock_ns": time.monotonic_ns()}))
+                    notify(Frame("arrived", arrived | {"clock_ns": time.monotonic_ns()}))
         finally:
             with self.met:
                 self.connection = None
 
+    def read_message(self, connection: socket.socket, room: memoryview) -> dict[str, int | bool]:
+        """The message whose head is in `room`, read to its end: number and size; whether its checksum holds, if any."""
+        checked = room[:COVERED_AT] == CHECKED_MAGIC
+        magic, message, nbytes, *expected = (CHECKED_HEAD if checked else HEAD).unpack(room[: HEAD.size])
+        if magic not in (MAGIC, CHECKED_MAGIC) or not HEAD.size <= nbytes <= MOST_BYTES:
+            raise FrameError("garbage", "bytes on the link that are no message")
+        found = checksum_of(room[COVERED_AT:CHECKSUM_AT]) if checked else 0
+        missing = nbytes - HEAD.size
+        while missing:
+            piece = min(missing, len(room))
+            fill(connection, room[:piece])
+            found = checksum_of(room[:piece], found) if checked else 0
+            missing -= piece
+        return {"message": message, "bytes": nbytes} | ({"intact": [found] == expected} if checked else {})
+
+    def inject(self, message: int, nbytes: int, fate: Fate) -> None:
+        """Do to a message what is asked for. Raises `RequestRefused` where this end must not."""
+        if self.outbox is None:
+            raise RequestRefused("bad_request", "inject, at an end that was not started with --inject")
+        time.sleep(fate.busy_ns / 1e9)
+        if fate.drop:
+            return
+        for _ in range(fate.copies):
+            self.outbox.put(partial(self.send_late, message, nbytes, fate), fate.hold_ns, overtaken=fate.overtaken)
+
+    def send_late(self, message: int, nbytes: int, fate: Fate) -> None:
+        """Put a message that was held back on the link; one whose other end has gone is lost."""
+        try:
+            self.put(message, nbytes, fate)
+        except RequestRefused as refused:
+            note(f"message {message} is lost: {refused.message}")
+
     def send(self, message: int, nbytes: int) -> None:
-        """Put a message on the link. Raises `RequestRefused` where its other end is not connected."""
+        """Put a message on the link, behind those held back. Raises `RequestRefused` without a connected other end."""
+        if self.outbox is not None and self.outbox.holds:
+            self.outbox.put(partial(self.send_late, message, nbytes, USUAL), 0, overtaken=False)
+        else:
+            self.put(message, nbytes, USUAL)
+
+    def put(self, message: int, nbytes: int, fate: Fate) -> None:
+        """Put a message on the link now. Raises `RequestRefused` where its other end is not connected."""
         with self.met:
             if not self.met.wait_for(lambda: self.connection is not None, PATIENCE_S):
                 raise RequestRefused("no_peer", "the other end of the link is not there")
             connection = self.connection
         assert connection is not None
         try:
-            connection.sendall(HEAD.pack(MAGIC, message, nbytes) + PIECE[: nbytes - HEAD.size])
-            for start in range(HEAD.size + len(PIECE), nbytes, len(PIECE)):
-                connection.sendall(PIECE[: nbytes - start])
+            with self.writing:
+                if fate.checked or fate.flips:
+                    connection.sendall(checked_message(message, nbytes, fate.flips))
+                else:
+                    connection.sendall(HEAD.pack(MAGIC, message, nbytes) + PIECE[: nbytes - HEAD.size])
+                    for start in range(HEAD.size + len(PIECE), nbytes, len(PIECE)):
+                        connection.sendall(PIECE[: nbytes - start])
         except OSError as error:
             raise RequestRefused("no_peer", f"the other end of the link has gone: {error}") from None
         self.counts.sent_messages += 1
@@ -195,7 +248,14 @@ class LinkClient(ClientSession):
     def send(self, id: int, frame: Frame) -> Frame:
         """Put a message on the link."""
         message, nbytes = whole(frame, "message", 0, 2**32 - 1), whole(frame, "bytes", HEAD.size, MOST_BYTES)
-        self.peer.send(message, nbytes)
+        if "inject" in frame.fields:
+            try:
+                fate = Fate.of(frame.fields["inject"], nbytes)
+            except ValueError as error:
+                raise RequestRefused("bad_request", str(error)) from None
+            self.peer.inject(message, nbytes, fate)
+        else:
+            self.peer.send(message, nbytes)
         return Frame("sent", {"id": id, "message": message, "clock_ns": time.monotonic_ns()})
 
     def stats(self, id: int, frame: Frame) -> Frame:

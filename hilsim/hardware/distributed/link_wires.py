@@ -15,6 +15,7 @@ from hilsim.describe.address import Address
 from hilsim.errors import ChipLost
 from hilsim.files import reason
 from hilsim.hardware.agent.connection import probe
+from hilsim.hardware.distributed.injected_link import USUAL, Fate
 from hilsim.hardware.distributed.wall import WallEnvironment
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault
@@ -29,7 +30,8 @@ class End:
     """One end of a link. A thread reads its messages, as they come unasked.
 
     `sent` is who waits for an answer, by question; `arrived` who waits for a message, and its size, by its number;
-    `replies` where the answers to other questions go.
+    `replies` where the answers to other questions go. Messages to it are numbered by `messages`. Where messages are
+    dropped and copied on purpose, `late` has those that came again, or after they had been given up.
     """
 
     def __init__(self, address: Address, token: str | None = None):
@@ -38,6 +40,8 @@ class End:
         self.socket.settimeout(None)
         probe(self.socket)  # nothing may come for long, but not because the end's machine is gone
         self.numbers = count(2)  # the handshake has used 1
+        self.messages = 0
+        self.late: list[int] = []
         self.sent: dict[int, Awaited] = {}
         self.arrived: dict[int, tuple[int, Awaited]] = {}
         self.replies: dict[int, Frame | None] = {}
@@ -50,7 +54,12 @@ class End:
         """What the end reports about itself."""
         return self.agent.facts
 
-    def send(self, message: int, nbytes: int, sent: Awaited) -> None:
+    @property
+    def injects(self) -> bool:
+        """Whether messages may be dropped, held back, copied and changed there: it was started with `--inject`."""
+        return self.facts.device.get("inject") is True
+
+    def send(self, message: int, nbytes: int, sent: Awaited, fate: Fate = USUAL) -> None:
         """Have a message sent; `sent` comes about when the end's socket has taken it."""
         number = next(self.numbers)
         with self.changed:
@@ -59,15 +68,26 @@ class End:
         if fault is not None:  # it is gone, though the socket may still take bytes that are not read
             self._lost(fault)
             return
-        self._ask(Frame("send", {"id": number, "message": message, "bytes": nbytes}))
+        inject = {} if fate == USUAL else {"inject": fate.fields()}
+        self._ask(Frame("send", {"id": number, "message": message, "bytes": nbytes, **inject}))
 
-    def expect(self, message: int, nbytes: int, arrived: Awaited) -> None:
-        """`arrived` comes about when a message of the other end's is here."""
+    def expect(self, nbytes: int, arrived: Awaited) -> int:
+        """The number of a new message; `arrived` comes about when it is here, its value whether it is intact."""
         with self.changed:
+            message, self.messages = self.messages, self.messages + 1
             self.arrived[message] = nbytes, arrived
             fault = self.fault
         if fault is not None:
             self._lost(fault)
+        return message
+
+    def give_up(self, message: int) -> None:
+        """Wait no more for a message."""
+        with self.changed:
+            awaited = self.arrived.pop(message, None)
+        if awaited is not None:
+            _, (env, event) = awaited
+            env.abandon(event)
 
     def counts(self, within_s: float = 10.0) -> dict[str, int]:
         """How many messages and bytes the end has sent and received. Raises `ChipLost`."""
@@ -119,12 +139,15 @@ class End:
             env.done(event)
         elif frame.kind == "arrived":
             with self.changed:
+                if self.injects and fields["message"] in range(self.messages) and fields["message"] not in self.arrived:
+                    self.late.append(fields["message"])
+                    return
                 expected, (env, event) = self.arrived.pop(fields["message"])
             if fields["bytes"] != expected:
                 found = f"a message of {shown(fields['bytes'])} bytes, of which {expected} were sent"
                 env.failed(event, ChipLost(self.name, "garbage", found, REMEDY))
                 return
-            env.done(event)
+            env.done(event, fields.get("intact", True) is True)
         elif frame.kind == "stats":
             with self.changed:
                 if fields["id"] in self.replies:
@@ -157,14 +180,18 @@ class LinkWire:
 
     def __init__(self, sender: End, receiver: End):
         self.sender, self.receiver = sender, receiver
-        self.messages = count()
 
     def put(self, env: WallEnvironment, nbytes: int) -> tuple[simpy.Event, simpy.Event]:
         """Send a message: an event for when the sender's socket has taken it, one for when it has arrived whole."""
-        message, sent, arrived = next(self.messages), env.task(), env.task()
-        self.receiver.expect(message, nbytes, (env, arrived))
-        self.sender.send(message, nbytes, (env, sent))
+        _, sent, arrived = self.inject(env, nbytes, USUAL)
         return sent, arrived
+
+    def inject(self, env: WallEnvironment, nbytes: int, fate: Fate) -> tuple[int, simpy.Event, simpy.Event]:
+        """As `put`, with what becomes of the message; its number, by which the receiver gives it up, stands before."""
+        sent, arrived = env.task(), env.task()
+        message = self.receiver.expect(nbytes, (env, arrived))
+        self.sender.send(message, nbytes, (env, sent), fate)
+        return message, sent, arrived
 
 
 @dataclass(frozen=True)

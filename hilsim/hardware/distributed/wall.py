@@ -53,6 +53,11 @@ class WallEnvironment(simpy.Environment):
         """A task has failed: the process that waits for it gets the error; without one the run ends with it."""
         self.finished.put((task, None, error))
 
+    def abandon(self, task: simpy.Event) -> None:
+        """Wait no more for work outside the run that will never end."""
+        assert not task.triggered, "a task that is over is not waited for"
+        self.pending -= 1
+
     def run(self, until: Any = None) -> Any:
         """Start the clock and process events until none is due and no task is under way."""
         self.began_ns = time.monotonic_ns() - self.instant

@@ -1,0 +1,312 @@
+"""Faults that a scenario injects into its simulated hardware, and how the runtime reacts: the section `faults`.
+
+These are faults of the car, given as data. `errors.Fault` is something else: what is wrong with an input file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from hilsim.describe.figure import Record, Spelling, as_tuple
+from hilsim.errors import Misfit, Misfits
+
+PHASES = ("prefill", "draft", "up", "verify", "down", "idle")
+PhaseHit = Literal["prefill", "draft", "up", "verify", "down", "idle"]
+LINK, UP, DOWN = "link", "up", "down"
+WAYS = (LINK, UP, DOWN)
+Milliseconds = Annotated[float, Field(ge=0, le=1e9)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]  # milliseconds
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Trigger(Record):
+    """Begin with the first event of a phase, of a request and a round where these are given.
+
+    A phase begins as its unit begins the step, or as the message is on the wire; `idle` is the instant at which a
+    question arrives, before anything is done for it. Requests count over the workload from 0, rounds of a request from
+    0, which is the one that reads the question.
+    """
+
+    phase: PhaseHit
+    request: int | None = Field(default=None, ge=0, le=10**7)
+    round: int | None = Field(default=None, ge=0, le=10**6)
+
+
+class Injected(Record):
+    """What all faults have in common: when they begin, and how long they last.
+
+    Exactly one of `at_ms` (one instant or several, since the start of the run), `per_hour` (at random, so many an hour
+    on average) and `on` (with an event). `for_ms` is how long; null is to the end of the run.
+    """
+
+    scope: ClassVar[Literal["link", "chip"]] = "chip"
+    lasting: ClassVar[Literal["needed", "optional", "none"]] = "none"  # whether it has a duration
+    kind: str
+    where: Spelling
+    at_ms: Annotated[tuple[Milliseconds, ...], BeforeValidator(lambda data: as_instants(data))] = ()
+    per_hour: float | None = Field(default=None, gt=0, le=1e7)
+    on: Trigger | None = None
+    for_ms: Positive | None = None
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> Injected:
+        broken = []
+        given = [
+            name
+            for name, value in (("at_ms", self.at_ms), ("per_hour", self.per_hour), ("on", self.on))
+            if value not in ((), None)
+        ]
+        if len(given) != 1:
+            found = f"{' and '.join(given)}, of which one is enough" if given else "no instant"
+            broken.append(Misfit(found, "one of at_ms, per_hour and on"))
+        if self.scope == "link" and self.where not in WAYS:
+            broken.append(Misfit(f"where {self.where!r} of {self.kind}", "link, up or down", path=("where",)))
+        if self.scope == "chip" and self.where in WAYS:
+            expected = "target, draft, or the name of a chip"
+            broken.append(Misfit(f"where {self.where!r} of {self.kind}", expected, path=("where",)))
+        if self.lasting == "none" and self.for_ms is not None:
+            broken.append(Misfit(f"for_ms of {self.kind}, which is an event", "no for_ms", path=("for_ms",)))
+        if self.lasting == "needed" and self.for_ms is None and "for_ms" not in self.model_fields_set:
+            broken.append(
+                Misfit(f"{self.kind} without for_ms", "for_ms: milliseconds, or null for the rest of the run")
+            )
+        if broken:
+            raise Misfits(broken)
+        return self
+
+
+def as_instants(data: object) -> object:
+    """One instant stands for a list of it; null for none."""
+    return () if data is None else (data,) if isinstance(data, (int, float)) else as_tuple(data)
+
+
+class LinkDrop(Injected):
+    """All messages that are on the link while it lasts are lost."""
+
+    scope = "link"
+    lasting = "needed"
+    kind: Literal["link_drop"]
+    where: Spelling = LINK
+
+
+class LinkDelay(Injected):
+    """Messages sent while it lasts arrive `delay_ms` later."""
+
+    scope = "link"
+    lasting = "needed"
+    kind: Literal["link_delay"]
+    where: Spelling = LINK
+    delay_ms: Positive
+
+
+class Loss(Injected):
+    """Each message sent while it lasts is lost with a chance of `rate`.
+
+    With a `burst` above 1, losses come in bursts of so many messages on average (Gilbert 1960, Elliott 1963: a good
+    state without losses and a bad one in which every message is lost; `rate` is the share of messages in the bad one).
+    """
+
+    scope = "link"
+    lasting = "needed"
+    kind: Literal["loss"]
+    where: Spelling = LINK
+    rate: Share
+    burst: float = Field(default=1.0, ge=1, le=1e6)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Loss:
+        # The chance of entering the bad state, rate / (burst (1 - rate)), must not exceed 1.
+        if self.burst > 1 and self.rate > self.burst / (self.burst + 1):
+            most = self.burst / (self.burst + 1)
+            raise Misfit(f"rate {self.rate:g} in bursts of {self.burst:g}", f"a rate of at most {most:.3g}")
+        return self
+
+
+class BitErrors(Injected):
+    """Each bit sent while it lasts is wrong with a chance of `rate`.
+
+    With a checksum the message is thrown away and sent again; without one its tokens are corrupted.
+    """
+
+    scope = "link"
+    lasting = "needed"
+    kind: Literal["bit_errors"]
+    where: Spelling = LINK
+    rate: Share
+
+
+class PartialOutage(Injected):
+    """The link has a `share` of its rate while it lasts: a message sent then holds the wire 1/share times as long."""
+
+    scope = "link"
+    lasting = "needed"
+    kind: Literal["partial_outage"]
+    where: Spelling = LINK
+    share: Share
+
+
+class Duplicate(Injected):
+    """The next message, or all of those sent in `for_ms`, cross the link twice; the receiver drops the second copy."""
+
+    scope = "link"
+    lasting = "optional"
+    kind: Literal["duplicate"]
+    where: Spelling = LINK
+
+
+class Late(Injected):
+    """The next message takes `delay_ms` longer and is overtaken by later ones; the receiver puts them back in order."""
+
+    scope = "link"
+    kind: Literal["late"]
+    where: Spelling = LINK
+    delay_ms: Positive
+
+
+class Reloading(Injected):
+    """A fault after which a chip loads its models again: caches are lost.
+
+    `load` says whether weights come from flash again (`cold`) or are still in the system's memory (`warm`); the time
+    follows from the chip's start-up figures (`cost/start_up.py`), or is `reload_ms`.
+    """
+
+    load: Literal["cold", "warm"] = "cold"
+    reload_ms: Positive | None = None
+
+
+class Reset(Reloading):
+    """A chip restarts by itself: what it computes and its caches are lost; it is back when its models are loaded."""
+
+    kind: Literal["reset"]
+
+
+class Hang(Reloading):
+    """A chip stops in the middle of its work until the watchdog resets it, or, with `for_ms`, until it goes on."""
+
+    lasting = "optional"
+    kind: Literal["hang"]
+
+
+class Slow(Injected):
+    """A chip's steps take `factor` times as long while it lasts."""
+
+    lasting = "needed"
+    kind: Literal["slow"]
+    factor: float = Field(gt=1, le=1e4)
+
+
+class MemoryPressure(Reloading):
+    """Other software takes `megabytes` of a chip's memory while it lasts.
+
+    Where no more are free, the model there is evicted with its caches, and loaded again when they are back.
+    """
+
+    lasting = "needed"
+    kind: Literal["memory"]
+    megabytes: float = Field(gt=0, le=1e7)
+
+    @model_validator(mode="after")
+    def _ends(self) -> MemoryPressure:
+        if self.for_ms is None:
+            raise Misfit("for_ms null of memory", "milliseconds; a draft that is gone for good is kind: lost")
+        return self
+
+
+class Lost(Injected):
+    """The draft's chip is gone for good."""
+
+    kind: Literal["lost"]
+    where: Spelling = "draft"
+
+
+class ClockJump(Reloading):
+    """A chip's clock jumps by `jump_ms`, ahead or, below 0, back; time-outs and watchdogs that it measures are off.
+
+    A watchdog that sees its time pass at once resets the chip, which then loads its models again.
+    """
+
+    kind: Literal["clock_jump"]
+    jump_ms: float = Field(ge=-1e6, le=1e6)
+
+    @model_validator(mode="after")
+    def _jumps(self) -> ClockJump:
+        if not self.jump_ms:
+            raise Misfit("jump_ms 0", "milliseconds ahead, or below 0 back")
+        return self
+
+
+class WrongRow(Injected):
+    """One row of logits is wrong: its likeliest token is another. Nothing shows it, unless rows are compared."""
+
+    kind: Literal["wrong_row"]
+
+
+InjectedFault = Annotated[
+    LinkDrop
+    | LinkDelay
+    | Loss
+    | BitErrors
+    | PartialOutage
+    | Duplicate
+    | Late
+    | Reset
+    | Hang
+    | Slow
+    | MemoryPressure
+    | Lost
+    | ClockJump
+    | WrongRow,
+    Field(discriminator="kind"),
+]
+KINDS = (
+    "link_drop", "link_delay", "loss", "bit_errors", "partial_outage", "duplicate", "late",
+    "reset", "hang", "slow", "memory", "lost", "clock_jump", "wrong_row",
+)  # fmt: skip
+
+
+class Reaction(Record):
+    """How the runtime notices faults, and what it does about them. All defaults are assumed.
+
+    - A message is late `timeout_ms` after it should have arrived (or after `timeout_factor` times as long as it should
+      take). It is sent again after `backoff_ms`, which grows by `backoff_factor` with each try, `retries` times.
+    - A step is late `watchdog_ms` after it should be over: then its chip is reset.
+    - What is not answered any more is given up, and the target goes on alone (`fallback: target`), or waits (`none`).
+      With `resume`, the draft's chip is asked every `probe_ms` whether it is there, and speculation goes on then.
+    - `checksum`: messages have one. `compare_rows`: the target computes each pass twice and compares.
+    - `clock`: what time-outs are measured by; a `monotonic` one never jumps.
+    - `give_up_ms`: where no token comes for so long, the run ends.
+    """
+
+    timeout_ms: Positive | None = None  # 20 where neither is given
+    timeout_factor: float | None = Field(default=None, gt=1, le=1e6)
+    retries: int = Field(default=2, ge=0, le=1000)
+    backoff_ms: Milliseconds = 5.0
+    backoff_factor: float = Field(default=2.0, ge=1, le=100)
+    watchdog_ms: Positive = 100.0
+    fallback: Literal["target", "none"] = "target"
+    resume: bool = True
+    probe_ms: Positive = 50.0
+    checksum: bool = True
+    compare_rows: bool = False
+    clock: Literal["wall", "monotonic"] = "wall"
+    give_up_ms: Positive = 60_000.0
+    source: str = "assumed"
+
+    @model_validator(mode="after")
+    def _one_timeout(self) -> Reaction:
+        if self.timeout_ms is not None and self.timeout_factor is not None:
+            raise Misfit("timeout_ms and timeout_factor", "one of them")
+        return self
+
+
+class Faults(Record):
+    """What a scenario injects, and how the runtime reacts.
+
+    `tolerance_ms` is the fault-tolerant time interval: each fault must be detected and reacted to in it.
+    """
+
+    tolerance_ms: Positive = 500.0
+    reaction: Reaction = Reaction()
+    inject: Annotated[tuple[InjectedFault, ...], BeforeValidator(as_tuple)] = ()
