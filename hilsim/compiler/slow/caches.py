@@ -42,12 +42,10 @@ def caches_by_cat(facts: Facts) -> Iterator[SlowPlace]:
             continue
         args: Any = node.args
         parts = [part for part in args[0] if numel(value_of(part))]
-        old = [part for part in parts if is_cache(part, facts)]
-        if len(parts) < 2 or len(old) != 1 or not goes_out(node, facts):
-            continue
-        total = numel(value_of(node))
-        if total > 2 * (total - numel(value_of(old[0]))):
-            yield SlowPlace(CAT, (node,), partial(new_rows, node, 1 - numel(value_of(old[0])) / total))
+        old = max(parts, key=size, default=node)
+        share = 1 - size(old) / max(1, size(node))
+        if len(parts) > 1 and share < 0.5 and is_cache(old, facts) and goes_out(node, facts):
+            yield SlowPlace(CAT, (node,), partial(new_rows, node, share))
 
 
 def new_rows(node: fx.Node, share: float, clock: PassTime) -> float:

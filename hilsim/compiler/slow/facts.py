@@ -1,4 +1,4 @@
-"""What recognisers ask of a graph, worked out once: what is known beforehand, what positions decide, what caches are."""
+"""What recognisers ask of a graph, worked out once: what is known beforehand, what positions decide, the caches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from hilsim.compiler.language import caches_of, products_in, reads_cache, stored_operands, vocabularies
 from hilsim.compiler.nodes import constants_of, fixed, is_random, operator_of, value_of
 from hilsim.compiler.slow.repeats import ALIASES, PERMUTATIONS, RESHAPES, CopyMap
 from hilsim.compiler.values import held_in
@@ -44,11 +45,13 @@ class Facts:
 
     @cached_property
     def caches(self) -> set[fx.Node]:
-        """Inputs of numbers in three dimensions and more, which a cache of keys or values may be."""
+        """Inputs whose numbers an attention reads as keys or values."""
+        products = (product for product in products_in(self.program, self.constants) if not product.weights)
+        stored = {operand for product in products for operand in stored_operands(product)}
         return {
-            node
-            for node in self.inputs
-            if isinstance(value := value_of(node), Tensor) and value.dim() >= 3 and value.dtype.is_floating_point
+            cache
+            for cache in caches_of(self.program)
+            if any(reads_cache(operand, {cache}, self.constants) for operand in stored)
         }
 
     @cached_property
@@ -74,10 +77,9 @@ class Facts:
         return node.name in self.program.graph_signature.inputs_to_parameters
 
     @cached_property
-    def vocabularies(self) -> set[int]:
-        """Entries of the tables that tokens are looked up in."""
-        tables = (node.all_input_nodes[0] for node in self.nodes if self.looks_up(node))
-        return {fixed(value_of(table).shape[0]) for table in tables}
+    def tokens(self) -> int:
+        """Entries of the largest table that something is looked up in; 0 where there is none."""
+        return max(vocabularies(self.program), default=0)
 
     @cached_property
     def results(self) -> set[fx.Node]:

@@ -44,7 +44,7 @@ TAKERS = frozenset(
 
 def worked_out_again(facts: Facts) -> Iterator[SlowPlace]:
     """Nodes of positions alone that are the same as one before them; what is only shown otherwise costs nothing."""
-    known: dict[Any, fx.Node] = {}
+    known: dict[Any, Any] = {}
     first: dict[fx.Node, fx.Node] = {}
     for node in facts.nodes:
         if node in facts.constants:
@@ -61,15 +61,19 @@ def key_of(node: fx.Node, first: dict[fx.Node, fx.Node]) -> Any:
     return operator_of(node), repr(args)
 
 
-def constant_alike(node: fx.Node, facts: Facts, known: dict[Any, fx.Node], first: dict[fx.Node, fx.Node]) -> fx.Node:
+def constant_alike(node: fx.Node, facts: Facts, known: dict[Any, Any], first: dict[fx.Node, fx.Node]) -> fx.Node:
     """The first constant of the same numbers: tables are registered in every layer anew."""
     if node.op == "call_function":
-        return known.setdefault(key_of(node, first), node)
+        made: fx.Node = known.setdefault(key_of(node, first), node)
+        return made
     held = facts.held.get(node.name)
     if held is None or facts.is_parameter(node):
         return node
-    alike = known.setdefault(("table", tuple(held.shape), held.dtype), node)
-    return alike if torch.equal(facts.held[alike.name], held) else node
+    tables = known.setdefault(("tables", tuple(held.shape), held.dtype), [])
+    alike = next((table for table in tables if torch.equal(facts.held[table.name], held)), None)
+    if alike is None:
+        tables.append(node)
+    return alike or node
 
 
 def put_first(node: fx.Node, first: fx.Node, program: ExportedProgram) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import numel, operator_of, sources_of, value_of
-from hilsim.compiler.pass_time import PassTime
+from hilsim.compiler.pass_time import WEIGHTED, PassTime
 from hilsim.compiler.slow.facts import Facts, last_length, seen_through
 from hilsim.compiler.slow.heads import put_instead
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call
@@ -52,8 +52,8 @@ def heads_of_every_row(facts: Facts) -> Iterator[SlowPlace]:
         if not is_head(node, facts):
             continue
         rows = numel(value_of(node)) // last_length(node)
-        if rows > PROMPT_ROWS:
-            behind = [other for other in after(node) if numel_of(other) >= rows]
+        behind = [other for other in after(node) if numel_of(other) >= rows]
+        if rows > PROMPT_ROWS and not any(operator_of(other) in WEIGHTED for other in behind):
             yield SlowPlace(EVERY_ROW, (node, *behind), partial(last_row, node, behind, rows), detail=f"{rows} rows")
 
 
@@ -72,7 +72,7 @@ def last_row(node: fx.Node, behind: list[fx.Node], rows: int, clock: PassTime) -
 
 def is_head(node: fx.Node, facts: Facts) -> bool:
     """Whether a node is a product with a table of constants that has a column for every token."""
-    if node.op != "call_function" or operator_of(node) not in PRODUCTS or last_length(node) not in facts.vocabularies:
+    if operator_of(node) not in PRODUCTS or node in facts.constants or not last_length(node) == facts.tokens > 0:
         return False
     return any(source in facts.constants and numel(value_of(source)) > last_length(node) for source in sources_of(node))
 
@@ -100,7 +100,7 @@ def vocabulary_softmax(facts: Facts) -> Iterator[SlowPlace]:
             continue
         args: Any = node.args
         source = args[0]
-        if last_length(source) not in facts.vocabularies or not of_head(source, facts):
+        if not last_length(source) == facts.tokens > 0 or not of_head(source, facts):
             continue
         axis = args[1] if operator_of(node) in NORMALISERS else -1
         if axis not in (-1, value_of(source).dim() - 1):
