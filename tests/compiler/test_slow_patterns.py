@@ -198,8 +198,16 @@ def test_a_prompt_whose_rows_all_get_logits_is_found() -> None:
     assert gains_of(every)["head_of_every_row"] > 0
 
 
-def test_rows_of_a_verification_all_want_logits() -> None:
-    assert names_of(program_of(language(lambda self, h: self.head(h)), torch.arange(32)[None], **PARTS)) == set()
+def test_rows_behind_a_cache_may_verify_a_draft_and_want_logits_each() -> None:
+    def behind(self: Wrapped, tokens: Tensor, cache: Tensor) -> Tensor:
+        h = self.table(tokens)
+        made: Tensor = self.head(h + attended(h, cache, cache))
+        return made
+
+    cache = x(1, 8, HIDDEN)
+    verify, prompt = (program_of(behind, torch.arange(rows)[None] % TOKENS, cache, **PARTS) for rows in (32, 256))
+    assert names_of(verify) == set()
+    assert names_of(prompt) == {"head_of_every_row"}
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "sort"])

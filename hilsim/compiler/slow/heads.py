@@ -18,7 +18,7 @@ from hilsim.compiler.rewrite.apply import substitute, tidy
 from hilsim.compiler.rewrite.products import sides_of
 from hilsim.compiler.slow.facts import Facts
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call, put_function
-from hilsim.compiler.slow.repeats import Axis, Copied, CopyMap, all_copies, any_copies
+from hilsim.compiler.slow.repeats import PERMUTATIONS, RESHAPES, Axis, Copied, CopyMap, all_copies, any_copies
 
 NAME = "repeat_kv"
 REPEATED = Pattern(
@@ -49,7 +49,9 @@ def copied_of(copies: CopyMap, node: object) -> Copied | None:
 def place(copied: Sequence[Copied], put: Any) -> SlowPlace:
     """A place of copied heads."""
     times = max(one.times for one in copied)
-    nodes = tuple(dict.fromkeys(chain.from_iterable(one.path for one in copied)))
+    path = dict.fromkeys(chain.from_iterable(one.path for one in copied))
+    # Without copies other views and orders of axes are still there, of fewer numbers.
+    nodes = tuple(node for node in path if operator_of(node) not in RESHAPES | PERMUTATIONS)
     return SlowPlace(REPEATED, nodes, put=put, detail=f"each head {times} times")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from torch.export import ExportedProgram
 
 from hilsim.compiler.pass_time import PassTime, SlowPattern
+from hilsim.compiler.program import copied
 from hilsim.compiler.slow.caches import CAT, PERMUTED, caches_by_cat, caches_permuted
 from hilsim.compiler.slow.casts import ISLAND, wide_islands
 from hilsim.compiler.slow.facts import Facts
@@ -16,6 +18,9 @@ from hilsim.compiler.slow.loops import UNROLLED, unrolled_loops
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace
 from hilsim.compiler.slow.positions import AGAIN, MASK, masks_in_graph, worked_out_again
 from hilsim.compiler.slow.vocabulary import ARGMAX, EVERY_ROW, SOFTMAX, heads_of_every_row, vocabulary_softmax
+
+if TYPE_CHECKING:
+    from hilsim.compiler.choose import CompileSite
 
 Recogniser = Callable[[Facts], Iterator[SlowPlace]]
 RECOGNISERS: tuple[Recogniser, ...] = (
@@ -82,3 +87,16 @@ def mend(program: ExportedProgram, may: Callable[[str], bool] = lambda name: Tru
         except ValueError:
             hopeless.add(place.nodes[-1].name)
     return done
+
+
+def mended(program: ExportedProgram, site: CompileSite) -> tuple[ExportedProgram, str]:
+    """A program with every better form that may be used there, and what was done; the program itself where nothing is.
+
+    A form that the compiler refuses where it took the slow one is none.
+    """
+    tried = copied(program)
+    done = mend(tried, site.may_use)
+    faults = [sum(found.severity == "error" for found in site.book.findings(one, "")) for one in (tried, program)]
+    if not done or faults[0] > faults[1]:
+        return program, ""
+    return tried, "mended: " + ", ".join(f"{name} at {count} place{'s' * (count > 1)}" for name, count in done.items())

@@ -17,7 +17,8 @@ from hilsim.compiler.slow.heads import put_instead
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call
 
 aten = torch.ops.aten
-PROMPT_ROWS = 64  # a graph of no more may verify a draft, which takes the logits of every row
+# A graph with a cache of no more rows may verify a draft or a tree of drafts, which takes the logits of every row.
+VERIFIED_ROWS, FEW_ROWS = 128, 16
 EVERY_ROW = Pattern(
     "head_of_every_row",
     "logits of every row of a prompt, of which the last row's alone choose the next token",
@@ -53,7 +54,9 @@ def heads_of_every_row(facts: Facts) -> Iterator[SlowPlace]:
             continue
         rows = numel(value_of(node)) // last_length(node)
         behind = [other for other in after(node) if numel_of(other) >= rows]
-        if rows > PROMPT_ROWS and not any(operator_of(other) in WEIGHTED for other in behind):
+        if rows > (VERIFIED_ROWS if facts.caches else FEW_ROWS) and not any(
+            operator_of(other) in WEIGHTED for other in behind
+        ):
             yield SlowPlace(EVERY_ROW, (node, *behind), partial(last_row, node, behind, rows), detail=f"{rows} rows")
 
 
