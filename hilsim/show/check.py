@@ -23,10 +23,10 @@ from hilsim.describe.outside import outside_car
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan
+from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.compile import render_plans
 from hilsim.show.compile_lists import lists_as_json, render_lists
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.report import caveats, chip_notes
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
