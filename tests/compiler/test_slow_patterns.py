@@ -304,3 +304,10 @@ def test_every_pattern_says_what_to_write_and_where_that_is_from() -> None:
     for pattern in PATTERNS:
         assert len(pattern.remedy) > 20
         assert len(pattern.source) > 10
+
+
+def test_the_table_in_the_docs_has_every_pattern() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "export_doctor.md").read_text(encoding="utf-8")
+    for pattern in PATTERNS:
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{pattern.name}` |"))
+        assert ("| mended" in row) == pattern.applies

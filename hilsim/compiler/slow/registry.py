@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from torch import fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.pass_time import PassTime, SlowPattern
@@ -30,8 +32,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     caches_by_cat,
     worked_out_again,
     masks_in_graph,
-    heads_of_every_row,
     vocabulary_softmax,
+    heads_of_every_row,
     wide_islands,
     unrolled_loops,
 )
@@ -47,8 +49,11 @@ def slow_places(program: ExportedProgram) -> list[SlowPlace]:
 def slow_patterns(program: ExportedProgram, clock: PassTime) -> Iterator[SlowPattern]:
     """The slow patterns of a graph as it was exported, before any rewrite: one entry a pattern."""
     found: dict[Pattern, list[SlowPlace]] = {}
+    taken: set[fx.Node] = set()  # a node is in one entry, the first that has it, so that gains add up
     for place in slow_places(program):
-        found.setdefault(place.pattern, []).append(place)
+        if own := tuple(node for node in place.nodes if node not in taken):
+            found.setdefault(place.pattern, []).append(replace(place, nodes=own))
+        taken.update(place.nodes)
     for pattern, places in found.items():
         yield of_places(pattern, places, clock)
 
