@@ -152,9 +152,10 @@ def opening(page: Page, document: Block) -> None:
             continue
         if role["backend"] != SIMULATED:
             page.paragraph(f"{where}{widths}{text_source}, executed by {role['backend']}", 8, name)
-            continue
-        step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
-        page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        else:
+            step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
+            page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        page.paragraph(clean(role["quality"]["text"]), 8)
     for network in document.get("networks", []):
         where = f"{network['precision']} on {network['chip']}.{network['unit']}"
         page.paragraph(
