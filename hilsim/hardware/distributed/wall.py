@@ -29,6 +29,7 @@ class WallEnvironment(simpy.Environment):
         super().__init__()
         self.instant, self.began_ns = 0, time.monotonic_ns()
         self.pending = 0  # tasks under way
+        self.abandoned: set[simpy.Event] = set()  # tasks that nothing waits for, whether they end or not
         self.finished: SimpleQueue[tuple[simpy.Event, Any, BaseException | None]] = SimpleQueue()
 
     @property
@@ -54,9 +55,10 @@ class WallEnvironment(simpy.Environment):
         self.finished.put((task, None, error))
 
     def abandon(self, task: simpy.Event) -> None:
-        """Wait no more for work outside the run that will never end."""
-        assert not task.triggered, "a task that is over is not waited for"
-        self.pending -= 1
+        """Wait no more for work outside the run, which may never end."""
+        if not task.triggered and task not in self.abandoned:
+            self.abandoned.add(task)
+            self.pending -= 1
 
     def run(self, until: Any = None) -> Any:
         """Start the clock and process events until none is due and no task is under way."""
@@ -77,6 +79,8 @@ class WallEnvironment(simpy.Environment):
             except Empty:
                 continue
             self.instant = max(self.instant, time.monotonic_ns() - self.began_ns)
+            if task in self.abandoned:
+                continue
             self.pending -= 1
             if error is None:
                 task.succeed(value)
