@@ -221,8 +221,11 @@ class Lost(Injected):
     where: Spelling = "draft"
 
 
-class ClockJump(Injected):
-    """A chip's clock jumps by `jump_ms`, ahead or, below 0, back; time-outs and watchdogs that it measures are off."""
+class ClockJump(Reloading):
+    """A chip's clock jumps by `jump_ms`, ahead or, below 0, back; time-outs and watchdogs that it measures are off.
+
+    A watchdog that sees its time pass at once resets the chip, which then loads its models again.
+    """
 
     kind: Literal["clock_jump"]
     jump_ms: float = Field(ge=-1e6, le=1e6)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 CONTENT, SYNTHETIC, JITTER, GUMBEL, BLOCK = 1, 2, 3, 4, 5
 ARRIVALS, PAUSES, BARGE_IN, TOOLS = 11, 12, 13, 14  # when passengers ask and interrupt, and which turns call a tool
 TASKS = 6  # when background tasks are released
+FAULTS = 15  # when injected faults begin, and which messages and rows they hit
 
 Value = TypeVar("Value")  # float, or an array of them
 

@@ -49,7 +49,8 @@ class Lead:
     def of(context: RunContext, request: Request) -> Lead:
         """The state in which the draft's chip knows all committed tokens."""
         env = context.board.env
-        return Lead(env, request, len(request.tokens), request.draft_cached, env.event())
+        made = request.lead = Lead(env, request, len(request.tokens), request.draft_cached, env.event())
+        return made
 
     @property
     def length(self) -> int:

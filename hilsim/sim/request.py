@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import simpy
 
@@ -24,6 +24,13 @@ class Beside(NamedTuple):
 
 
 NOTHING_BESIDE = Beside()
+
+
+class Drafted(Protocol):
+    """What the draft's chip has in a policy that drafts ahead: `cached` positions, the `confirmed` ones for good."""
+
+    confirmed: int
+    cached: int
 
 
 @dataclass
@@ -58,6 +65,7 @@ class Request:
     delivered: Callable[[Round], None] | None = None  # called as the application gets the tokens of a round
     target_beside: Beside = NOTHING_BESIDE
     draft_beside: Beside = NOTHING_BESIDE
+    lead: Drafted | None = None  # what the draft's chip has done ahead of the verdict, where a policy lets it
     passages: int = 0  # tokens that the draft's chip is sent beside those of the conversation
     to_send: int = field(init=False)  # tokens that the target's chip is sent before it reads
     limit: int = field(init=False)  # the length of the conversation at which the answer must stop

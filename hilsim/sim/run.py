@@ -16,6 +16,7 @@ from hilsim.errors import ChipLost
 from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
+from hilsim.sim.faults.board import faulty_board
 from hilsim.sim.loading import load_models
 from hilsim.sim.pace import Paced
 from hilsim.sim.passengers import Cabin
@@ -72,13 +73,19 @@ def simulate(
     """
     policy = policy or setup.scenario.policy
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
+    faulty = None
     if boards is not None:
         board = boards(setup, trace, policy.needs_draft)
+    elif setup.scenario.faults is not None and setup.scenario.faults.inject:
+        board = faulty = faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
     else:
         clock = simpy.Environment() if realtime is None else Paced(realtime)
         board = Board(clock, setup, trace, with_draft=policy.needs_draft, timers=timers)
     env = board.env
-    context = RunContext(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
+    if faulty is not None:
+        context: RunContext = faulty.context(source, setup.application)
+    else:
+        context = RunContext(board, source, setup.scenario, setup.target.model.vocabulary.entries, setup.application)
     conversations = turns_of(setup)
     function, queue = policy_function(policy, setup.file), iter(conversations)
     cabin = Cabin(context, function, setup, queue) if has_passengers(setup.scenario) else None
@@ -99,8 +106,12 @@ def simulate(
         env.process(heat.govern())
     if isinstance(env, Paced):
         env.sync()  # what came before, such as a dashboard's first frame, makes no event late
+    end_ns = None
     try:
-        env.run(until=env.all_of(sessions) if goes_on(setup.scenario) else None)
+        if faulty is not None:
+            end_ns = faulty.run(sessions)
+        else:
+            env.run(until=env.all_of(sessions) if goes_on(setup.scenario) else None)
     except ChipLost as lost:
         trace.lost = lost
     for task in background:
@@ -109,7 +120,8 @@ def simulate(
         chip.notify()
     for heat in board.heats:
         heat.close()
-    trace.end_ns, trace.over = int(env.now) + (0 if trace.lost is None else trace.lost.cost_ns), True
+    end_ns = int(env.now) if end_ns is None else end_ns
+    trace.end_ns, trace.over = end_ns + (0 if trace.lost is None else trace.lost.cost_ns), True
     if isinstance(env, Paced):
         trace.pace = env.pace()
     return trace

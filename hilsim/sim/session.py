@@ -84,9 +84,13 @@ class Session:
             yield from network.work(request.cause)
         if self.preface is not None:
             yield from self.read_preface(request, self.preface)
-        yield from (open_target if context.board.draft is None else open_both)(context, request)
-        yield from self.policy(context, request)
-        yield from await_acknowledgement(request)
+        opening = open_target if context.board.draft is None else open_both
+        if context.supervisor is None:
+            yield from opening(context, request)
+            yield from self.policy(context, request)
+            yield from await_acknowledgement(request)
+        else:
+            yield from context.supervisor.answer(request, opening, self.policy)
         self.carry_over(request)
         if request.rounds:
             context.board.trace.add_request(record_of(context, request, self.setup))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import simpy
 
@@ -24,6 +24,9 @@ from hilsim.sim.request import Beside, Request
 from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource, TreeSource
 
+if TYPE_CHECKING:
+    from hilsim.sim.supervising import Supervising
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -34,6 +37,7 @@ class RunContext:
     scenario: Scenario
     vocabulary: int
     application: str
+    supervisor: Supervising | None = None  # reacts to faults, where some are injected
 
     @cached_property
     def draft(self) -> DeviceSlot:

@@ -182,10 +182,9 @@ class Corrupted(NamedTuple):
 class FaultRecord:
     """What became of one injected fault, by its instants in ns; -1 where one was never reached.
 
-    began <= detected <= reacted <= recovered. It is detected where something first notices that anything is wrong (`by`
-    what), reacted to as the reaction begins (a message sent again, a round given up), and recovered when the message
-    has arrived, a chip's models are loaded and its caches read again, or speculation goes on; without resumption, when
-    the target's own next token is delivered.
+    began <= hit <= detected <= reacted <= recovered. It is detected where something first notices that anything is
+    wrong (`by` what), reacted to as the reaction begins (a message sent again, a round given up), and recovered when
+    the message has arrived, the models are loaded and caches read again, or speculation goes on.
     """
 
     number: int  # in the order of `inject`
@@ -196,6 +195,7 @@ class FaultRecord:
     phase: str = "idle"  # what was going on where it hit
     request: int = -1
     round: int = -1
+    hit_ns: int = -1  # it changed something for the first time
     detected_ns: int = -1
     by: str = ""  # time-out, watchdog, checksum, restart, comparison, sequence number
     reacted_ns: int = -1
@@ -210,6 +210,12 @@ class FaultRecord:
     corrupted: list[Corrupted] = field(default_factory=list)
     survived: bool = True
 
+    def strike(self, at_ns: int) -> None:
+        """It has changed something."""
+        self.hits += 1
+        if self.hit_ns < 0:
+            self.hit_ns = at_ns
+
     @property
     def caught(self) -> bool:
         """Whether anything noticed it."""
@@ -222,8 +228,8 @@ class FaultRecord:
 
     @property
     def detection_ns(self) -> int | None:
-        """From its beginning until it was noticed."""
-        return self.detected_ns - self.began_ns if self.caught else None
+        """From the first change that it made until it was noticed."""
+        return self.detected_ns - self.hit_ns if self.caught else None
 
     @property
     def reaction_ns(self) -> int | None:
@@ -232,16 +238,16 @@ class FaultRecord:
 
     @property
     def recovery_ns(self) -> int | None:
-        """From its beginning until all is as before."""
-        return self.recovered_ns - self.began_ns if self.recovered_ns >= 0 else None
+        """From the first change that it made until all is as before."""
+        return self.recovered_ns - self.hit_ns if self.recovered_ns >= 0 else None
 
     def within(self, tolerance_ns: int) -> bool | None:
         """Whether it was detected and reacted to within an interval; None where there was nothing to react to."""
         if not self.survived:
             return False
         if self.reacted_ns < 0:
-            return None if not self.hits or not self.corrupted else False
-        return self.reacted_ns - self.began_ns <= tolerance_ns
+            return False if self.corrupted else None
+        return self.reacted_ns - self.hit_ns <= tolerance_ns
 
 
 @dataclass
