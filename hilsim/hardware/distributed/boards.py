@@ -244,10 +244,14 @@ class Devices:
         """A source that announces its tokens to the devices."""
         return Announcing(source, lambda role, *tokens: self.by_role[role].expect(*tokens))
 
-    def board(self, setup: Setup, trace: Trace, with_draft: bool) -> RealBoard:
-        """A board for a new run; what devices did before is forgotten."""
+    def begin(self) -> None:
+        """Forget what devices did before."""
         for device in self.by_role.values():
             device.begin()
+
+    def board(self, setup: Setup, trace: Trace, with_draft: bool) -> RealBoard:
+        """A board for a new run; what devices did before is forgotten."""
+        self.begin()
         return RealBoard(setup, trace, with_draft, self.by_role, self.wires)
 
     def close(self) -> None:

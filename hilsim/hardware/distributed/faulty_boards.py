@@ -6,7 +6,9 @@ lost by their doors, and the simulation's supervisor reacts to what does not com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import simpy
 
@@ -17,17 +19,17 @@ from hilsim.describe.faults import InjectedFault, Reset
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost
-from hilsim.hardware.distributed.boards import REMEDY, Device, DeviceStep, ExecutingSlot, ExpectedStep
+from hilsim.hardware.distributed.boards import REMEDY, Device, Devices, DeviceStep, ExecutingSlot, ExpectedStep
 from hilsim.hardware.distributed.faulty_link import FaultyRealDirection
 from hilsim.hardware.distributed.injected_agent import AgentDoor
 from hilsim.hardware.distributed.link_wires import LinkWire
-from hilsim.hardware.distributed.wall import WallEnvironment
+from hilsim.hardware.distributed.wall import WallGrouping
 from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault
-from hilsim.sim.board import Direction
+from hilsim.sim.board import Board, Boards, Direction
 from hilsim.sim.device_slot import NO_REQUEST, DeviceSlot, Process, RequestTag, TimedStep, UnitLock, now_ns
 from hilsim.sim.faults.board import FaultyBoard
-from hilsim.sim.faults.groups import Failure, Grouping
+from hilsim.sim.faults.groups import Failure
 from hilsim.sim.faults.health import WATCHDOG, Broken, Health
 from hilsim.sim.faults.injector import FIRST, Injector
 from hilsim.sim.faults.slot import FAULT, FaultySlot
@@ -36,16 +38,6 @@ from hilsim.sim.loading import LOAD
 from hilsim.sim.trace import FaultRecord, Span, Trace
 
 RETURN_S = 120.0  # a device that has begun anew is back by then
-
-
-class WallGrouping(Grouping, WallEnvironment):
-    """A wall clock that knows which processes a request has started."""
-
-    def drain(self, ignored: set[simpy.Event]) -> int:
-        """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
-        while self.pending or any(event not in ignored for *_, event in self._queue):
-            self.step()
-        return self.now
 
 
 class WatchedHealth(Health):
@@ -100,6 +92,18 @@ class FaultyRealSlot(FaultySlot, ExecutingSlot):
         super().__init__(state, health, chip, track, turn, timer, trace)
         self.between, self.prepares, self.device = Between(), False, device
 
+    def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> ExpectedStep:
+        """The step that would be executed. What the supervisor has read again is committed, and announced by nobody."""
+        length = cached + rows
+        for request in self.state.answering.values():
+            committed = tuple(request.tokens)
+            if length <= len(committed) and self.device.context[:length] != committed[:length]:
+                self.device.expect(committed, {})
+        return ExecutingSlot.step(self, phase, rows, cached, tree, logits)
+
+    def expected_ns(self, phase: Phase, rows: int, cached: int) -> int:
+        return ExecutingSlot.expected_ns(self, phase, rows, cached)
+
     def occupy(self, step: TimedStep, cause: RequestTag, position: int, asked: int, start: int) -> Process:
         """With the unit held: have the device execute the step. Returns None, or why it is broken.
 
@@ -111,7 +115,7 @@ class FaultyRealSlot(FaultySlot, ExecutingSlot):
         done = device.worker.do(self.env, lambda: device.chip.execute(step.ask))
 
         def over(event: simpy.Event) -> None:
-            found = event.value
+            found: Any = event.value
             if event.ok:
                 device.finish(DeviceStep(step.ask, found, start, now_ns(self.env)), step.expected)
             elif isinstance(found, AgentFault):
@@ -194,7 +198,7 @@ class RealInjector(Injector):
         self.doors[health.role].inject(fault, None, health.factor if slow and not hangs else None)
 
     def load(self, track: str, took_ns: int, record: FaultRecord, healths: list[Health]) -> Process:
-        """Have the agent of a unit begin anew, and hold the unit until its models are loaded. It takes what it takes."""
+        """Have the agent of a unit begin anew, and hold the unit until its models are loaded."""
         role = healths[0].role
         device, door, asked = self.by_role[role], self.doors[role], now_ns(self.env)
         door.reset()
@@ -204,7 +208,7 @@ class RealInjector(Injector):
         start = now_ns(self.env)
         try:
             # Behind the step that the agent was at, which fails as its process goes.
-            yield device.worker.do(self.env, lambda: [self.await_return(health.role) for health in healths])
+            yield device.worker.do(self.env, lambda: self.await_return(health.role for health in healths))
         except AgentFault as fault:
             raise ChipLost(track, fault.kind, fault.found, REMEDY) from None
         finally:
@@ -218,11 +222,20 @@ class RealInjector(Injector):
         if isinstance(self.faults[record.number], Reset) and record.ended_ns < 0:
             record.ended_ns = now
 
-    def await_return(self, role: str) -> None:
-        """Wait until the agent of a role is back with its model; in a thread beside the run."""
-        device = self.by_role[role]
-        assert isinstance(device.chip, Agent), "an agent that was started to be reset"
-        self.doors[role].await_return(device.chip, device.facts.name, RETURN_S)
+    def await_return(self, roles: Iterable[str]) -> None:
+        """Wait until the agent of these roles is back with its models; in a thread beside the run."""
+        for role in roles:
+            device = self.by_role[role]
+            assert isinstance(device.chip, Agent), "an agent that was started to be reset"
+            self.doors[role].await_return(device.chip, device.facts.name, RETURN_S)
+
+    def repair(self) -> None:
+        """After a run: have all agents go on without faults, but those that are lost."""
+        for health in self.state.healths.values():
+            if not health.gone:
+                if health.down is not None:
+                    self.await_return([health.role])
+                self.doors[health.role].inject("none", None)
 
 
 class FaultyRealBoard(FaultyBoard):
@@ -239,7 +252,7 @@ class FaultyRealBoard(FaultyBoard):
     ):
         self.by_role, self.wires, self.wall = by_role, wires, WallGrouping()
         super().__init__(self.wall, setup, trace, with_draft=with_draft)
-        self.injector = RealInjector(self, doors)
+        self.injector = self.real_injector = RealInjector(self, doors)
 
     def slot(self, placed: Placed) -> DeviceSlot:
         name, track, reaction = placed.chip.name, placed.track, self.state.reaction
@@ -257,3 +270,20 @@ class FaultyRealBoard(FaultyBoard):
         made = FaultyRealDirection(state, way, link, setup.scenario.seed, self.trace, clock, ends, self.wires[way])
         self.ways[way] = made
         return made
+
+    def run(self, sessions: list[simpy.Event]) -> int:
+        try:
+            return super().run(sessions)
+        finally:
+            with suppress(AgentFault):  # one that has really gone has ended the run
+                self.real_injector.repair()
+
+
+def faulty_boards(devices: Devices, wires: Mapping[str, LinkWire], doors: Mapping[str, AgentDoor]) -> Boards:
+    """Boards of devices and a link that faults are injected into."""
+
+    def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
+        devices.begin()
+        return FaultyRealBoard(setup, trace, with_draft, devices.by_role, wires, doors)
+
+    return board

@@ -221,4 +221,3 @@ class FaultyRealDirection(FaultyDirection):
         if here is None:
             self.give_up(copy, nbytes, tag)
         return here is not None and bool(here.arrived.value)
-

@@ -16,6 +16,7 @@ import simpy
 
 from hilsim.cost.step import Step
 from hilsim.cost.timer import StepTimer
+from hilsim.describe.figure import Figure
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.hardware.distributed.boards import Devices, RealBoard
@@ -25,6 +26,7 @@ from hilsim.sim.pace import Paced
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.source import LogitsSource
+from hilsim.units import NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,37 @@ class OverheadBoard(Board):
         return OverheadDirection(self.env, track, link, seed, self.trace, sent_ns=sent_ns, arrived_ns=arrived_ns)
 
 
-def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
-    """Boards for a prediction that includes the overhead of commands."""
+def with_step_overhead(timers: Timers, overhead: Overhead) -> Timers:
+    """Timers of steps with the overhead of their commands."""
 
     def with_command(placed: Placed, context: int) -> StepTimer:
         return OverheadTimer(timers(placed, context), placed.role, overhead)
+
+    return with_command
+
+
+def with_link_overhead(setup: Setup, overhead: Overhead) -> Setup:
+    """The scenario over a link with the overhead of commands, the mean of both directions, where links may fail."""
+    assert setup.link is not None, "two chips and no link"
+    link = setup.link
+    more = {
+        "message_overhead": mean_overhead(link.message_overhead, overhead.sent),
+        "propagation": mean_overhead(link.propagation, overhead.arrived),
+    }
+    return replace(setup, link=link.model_copy(update=more))
+
+
+def mean_overhead(figure: Figure, by_way: Mapping[str, int]) -> Figure:
+    """A link's time and the mean of what commands add to it; not below 0."""
+    more_s = fmean(by_way.values()) / NS_PER_S if by_way else 0.0
+    update = {"value": max(0.0, figure.si + more_s), "unit": "s", "kind": "measured", "source": "commands included"}
+    return figure.model_copy(update=update)
+
+
+def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
+    """Boards for a prediction that includes the overhead of commands."""
+
+    with_command = with_step_overhead(timers, overhead)
 
     def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
         return OverheadBoard(setup, trace, with_draft, with_command, overhead)

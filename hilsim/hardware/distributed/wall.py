@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -16,6 +16,7 @@ import simpy
 from simpy.core import EmptySchedule, Infinity
 from simpy.events import NORMAL
 
+from hilsim.sim.faults.groups import Grouping
 from hilsim.units import NS_PER_S
 
 
@@ -88,6 +89,16 @@ class WallEnvironment(simpy.Environment):
                 task.fail(error)  # type: ignore[arg-type]  # any exception of a thread
         self.instant = wall
         super().step()
+
+
+class WallGrouping(Grouping, WallEnvironment):
+    """A wall clock that knows which processes a request has started."""
+
+    def drain(self, ignored: Set[simpy.Event]) -> int:
+        """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
+        while self.pending or any(event not in ignored for *_, event in self._queue):
+            self.step()
+        return self.now
 
 
 class WorkerThread:
