@@ -232,7 +232,7 @@ class RealInjector(Injector):
     def repair(self) -> None:
         """After a run: have all agents go on without faults, but those that are lost."""
         for health in self.state.healths.values():
-            if not health.gone:
+            if health.role in self.doors and not health.gone:
                 if health.down is not None:
                     self.await_return([health.role])
                 self.doors[health.role].inject("none", None)

@@ -30,16 +30,21 @@ BITS = 3  # the third of the random numbers of a fault and message
 
 @dataclass
 class Copy:
-    """One copy of a message under way: its number, when it left, whether it will arrive, the faults that it met."""
+    """One copy of a message under way: its number, whether it will arrive, the faults that it met, and its instants.
+
+    `late` are those of the faults by which later messages overtake it. Which of its end and its arrival is known first
+    is chance, as two connections report them.
+    """
 
     number: int
     asked_ns: int
     start_ns: int
-    end_ns: int
     arrived: simpy.Event
     coming: bool
     records: tuple[FaultRecord, ...]
-    late: tuple[FaultRecord, ...] = ()  # those of them by which later messages overtake it
+    late: tuple[FaultRecord, ...]
+    end_ns: int = -1
+    arrived_ns: int = -1
 
     @property
     def here(self) -> bool:
@@ -109,24 +114,31 @@ class FaultyRealDirection(FaultyDirection):
             number, sent, arrived = self.wire.inject(self.env, nbytes, fate)
             for record in doubled:
                 self.await_second(number, record)
+            copy = Copy(number, asked, start, arrived, not lost, (*lost, *delayed, *damaged), late)
+            assert arrived.callbacks is not None, "an arrival before the message was sent"
+            arrived.callbacks.append(lambda _: self.note_arrival(kind, copy, nbytes, cause))
             yield sent
         finally:
             self.state.leave(self.track)
             self.turn.leave()
-        end = now_ns(self.env)
+        copy.end_ns = now_ns(self.env)
         if left is not None:
             left.succeed()
         if lost:
             self.occupied_in_vain(start, asked, nbytes, cause)
-        copy = Copy(number, asked, start, end, arrived, not lost, (*lost, *delayed, *damaged), late)
-        assert arrived.callbacks is not None, "an arrival that has been processed"
-        arrived.callbacks.append(lambda _: self.note_arrival(kind, copy, nbytes, cause))
+        self.note_crossed(kind, copy, nbytes, cause)
         return copy
 
     def note_arrival(self, kind: str, copy: Copy, nbytes: int, cause: RequestTag) -> None:
-        """The span of a copy that has arrived."""
-        asked, start, end, now = copy.asked_ns, copy.start_ns, copy.end_ns, now_ns(self.env)
-        self.trace.add_span(Span(self.track, kind, start, end, *cause, asked, now, 0, 0, nbytes))
+        """A copy has arrived."""
+        copy.arrived_ns = now_ns(self.env)
+        self.note_crossed(kind, copy, nbytes, cause)
+
+    def note_crossed(self, kind: str, copy: Copy, nbytes: int, cause: RequestTag) -> None:
+        """The span of a copy, once both its ends are known."""
+        if copy.end_ns >= 0 and copy.arrived_ns >= 0:
+            asked, start, end, done = copy.asked_ns, copy.start_ns, copy.end_ns, copy.arrived_ns
+            self.trace.add_span(Span(self.track, kind, start, end, *cause, asked, max(end, done), 0, 0, nbytes))
 
     def give_up(self, copy: Copy, nbytes: int, cause: RequestTag) -> None:
         """Wait no more for a copy."""

@@ -72,7 +72,7 @@ def measure_run(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], Log
                 boards = devices.board
                 with_commands = run_on(with_overhead(rig.timers, overhead), setup, rig.begin(source()))
             counted, carried = link.counted(), link.carried and link.carried()
-            measured = run_on(boards, setup, devices.source(source()))
+            measured = run_on(boards, known, devices.source(source()))
             return MeasuredRun(
                 predicted,
                 with_commands,

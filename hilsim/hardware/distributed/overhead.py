@@ -16,7 +16,6 @@ import simpy
 
 from hilsim.cost.step import Step
 from hilsim.cost.timer import StepTimer
-from hilsim.describe.figure import Figure
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.hardware.distributed.boards import Devices, RealBoard
@@ -144,21 +143,15 @@ def with_step_overhead(timers: Timers, overhead: Overhead) -> Timers:
 
 
 def with_link_overhead(setup: Setup, overhead: Overhead) -> Setup:
-    """The scenario over a link with the overhead of commands, the mean of both directions, where links may fail."""
+    """The scenario over a link whose delay has the overhead of commands in it, the mean of both directions.
+
+    In its delay, as a fault that makes a link slower does not make commands slower.
+    """
     assert setup.link is not None, "two chips and no link"
-    link = setup.link
-    more = {
-        "message_overhead": mean_overhead(link.message_overhead, overhead.sent),
-        "propagation": mean_overhead(link.propagation, overhead.arrived),
-    }
-    return replace(setup, link=link.model_copy(update=more))
-
-
-def mean_overhead(figure: Figure, by_way: Mapping[str, int]) -> Figure:
-    """A link's time and the mean of what commands add to it; not below 0."""
-    more_s = fmean(by_way.values()) / NS_PER_S if by_way else 0.0
+    figure, by_message = setup.link.propagation, [*overhead.sent.values(), *overhead.arrived.values()]
+    more_s = sum(by_message) / max(1, len(overhead.sent)) / NS_PER_S
     update = {"value": max(0.0, figure.si + more_s), "unit": "s", "kind": "measured", "source": "commands included"}
-    return figure.model_copy(update=update)
+    return replace(setup, link=setup.link.model_copy(update={"propagation": figure.model_copy(update=update)}))
 
 
 def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
