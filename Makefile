@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -o faulthandler
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.networks.intent:matcher hilsim.networks.intent:matcher_22m
 
-.PHONY: run test test-all golden check hil bench pictures transcripts plans clean
+.PHONY: run test test-all golden check hil bench pictures transcripts plans schemas docs clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -59,6 +59,14 @@ transcripts: $(READY)
 # What their models compile to; after a change of the compiler, the networks or the operator tables.
 plans: $(READY)
 	$(BIN)/python scripts/record_plans.py
+
+# The documentation site, into out/site; fails on a broken link.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# JSON Schema of the described files; after a change of their records.
+schemas: $(READY)
+	$(BIN)/python scripts/write_schemas.py
 
 # One environment for everything; made again only when the pins change.
 $(READY): requirements.txt

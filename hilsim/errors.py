@@ -114,6 +114,11 @@ class MemoryShort(HilsimError):
         return f"memory: found no room for {what} ({found}); expected it to fit. {remedy}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that has any; the name of its class where there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 # Messages of allocators, loaders and the dynamic linker when memory has run out.
 SHORTAGES = ("allocate memory", "not enough memory", "failed to map segment", "std::bad_alloc", "out of memory")
 LESS = (

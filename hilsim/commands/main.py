@@ -21,7 +21,7 @@ COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
     "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
-    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes",
+    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "new": "new", "explain": "explain",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")

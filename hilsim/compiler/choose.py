@@ -10,10 +10,11 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.findings import Finding
+from hilsim.compiler.fine import settled_doubts
 from hilsim.compiler.islands import Islands, islands_of
 from hilsim.compiler.nodes import constants_of, folded_inside, operands, operator_of, place_of
 from hilsim.compiler.operator_costs import constant_numbers, work_of, work_of_all, working_set
-from hilsim.compiler.pass_time import PassTime, slow_findings
+from hilsim.compiler.pass_time import HEAD, PassTime, slow_findings
 from hilsim.compiler.plan import Chosen, GraphPlan, Option
 from hilsim.compiler.program import copied
 from hilsim.compiler.rewrite.apply import insert, traced
@@ -26,6 +27,7 @@ from hilsim.compiler.rewrite.record import Rewrite
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.rules import RuleBook
 from hilsim.compiler.slow.registry import slow_patterns
+from hilsim.compiler.whole_graph import cut_finding, launch_finding
 from hilsim.cost.extra import ACTIVATION_BITS, extra_seconds, work_seconds
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.compiled import Extra, Work
@@ -33,7 +35,6 @@ from hilsim.describe.profile import Profile
 from hilsim.describe.scenario import Compile
 
 EXACTNESS = ("bits", "values", "rounding")  # from the most exact on: what is exact needs no new accuracy test
-HEAD = "sampler"  # the module of a decoder that comes after its logits
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,27 @@ class Candidate:
 
 
 def plan_graph(
-    name: str, rows: int, program: ExportedProgram, site: CompileSite, *, repeats: float = 1.0, layers: str = ""
+    name: str,
+    rows: int,
+    program: ExportedProgram,
+    site: CompileSite,
+    *,
+    repeats: float = 1.0,
+    layers: str = "",
+    decoder: bool = False,
 ) -> GraphPlan:
     """Plan one graph and rewrite `program` in place accordingly.
 
-    Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model.
+    Modules whose path begins with `layers` stand for `repeats` of themselves in the deployed model. A `decoder` has
+    the clock of decoders.
     """
     book, nodes = site.book, len(program.graph.nodes)
-    clock = PassTime(site, constants_of(program), repeats, layers)
+    clock = PassTime(site, constants_of(program), repeats, layers, decoder=decoder)
     slow = slow_findings(slow_patterns(program, clock), clock, name)
+    whole = [launch_finding(program, clock, name)]
+    fine = settled_doubts(program, clock)
+    computed = [node for node in program.graph.nodes if node.op == "call_function" and node not in clock.constants]
+    operators = len(set(map(operator_of, computed)))
     findings = book.findings(program, name)
     errors = errors_of(findings)
     chosen, rewritten = fix_by_rewrites(program, site, errors, repeats, layers)
@@ -135,11 +148,12 @@ def plan_graph(
     head = work_of_all((node for node in program.graph.nodes if place_of(node).module.startswith(HEAD)), constants)
     extra = Extra(rewritten + head, islands.away, islands.crossings)
     seconds, away_s, crossing_s = site.costs(extra, rows)
+    whole.append(cut_finding(islands, program.graph.nodes, clock, site.unit_with_fallback, left, name))
     return GraphPlan(
         name=name, rows=rows, nodes=nodes, repeats=repeats, findings=tuple(findings), chosen=tuple(chosen),
         pieces=islands.pieces, crossings=islands.crossings, away=islands.nodes, away_operators=islands.operators,
         head=head, extra=extra, extra_s=seconds, away_s=away_s, crossing_s=crossing_s, refusals=tuple(refusals),
-        slow=slow,
+        slow=(*slow, *(found for found in whole if found is not None)), operators=operators, fine=fine,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hilsim.compiler.plan import UNCHECKED, GraphPlan, Plan
 from hilsim.compiler.plan_cache import cached, digest_of
+from hilsim.compiler.scenario_times import with_pass_times
 from hilsim.cost.offered_load import load_faults
 from hilsim.describe.catalogue import is_file
 from hilsim.describe.digest import digest
@@ -103,7 +104,8 @@ def plans_of(setup: Setup, notify: Notify = silent) -> dict[int, Plan]:
             if isinstance(part, PlacedNetwork):
                 found[index] = network_plan(part, profile, allowed, folder, notify)
             elif profile is not None:
-                found[index] = plan_of(part, profile, allowed, context=context, talkers=talkers, notify=notify)
+                made = plan_of(part, profile, allowed, context=context, talkers=talkers, notify=notify)
+                found[index] = with_pass_times(made, with_plan(setup, part, made), context)
         except InputError as error:
             faults += error.faults
     if faults:

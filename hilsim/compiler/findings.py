@@ -51,8 +51,8 @@ class SlowFinding:
     `low_s` to `high_s` the gain over the ranges of assumed rates, `kind` the evidence for them. `factor` is how many
     times as long the whole pass takes as it would with this alone mended, `factor_low` and `factor_high` its range.
     `count` is of nodes over all layers; `nodes` is empty where the finding is about the graph as a whole. `rewrite` is
-    a rewrite's name or "", `exactness` what it keeps. `counted` says whether the clock's time of the pass has
-    `takes_s` in it already, as it has launches of a network and the work of a head.
+    a rewrite's name or "", `exactness` what it keeps. `beyond_s` is what of `takes_s` the clock's time of the pass
+    lacks: it has products, launches of a network, and the work of a head behind the logits.
     """
 
     graph: str
@@ -75,7 +75,7 @@ class SlowFinding:
     exactness: str = ""
     remedy: str
     source: str
-    counted: bool = False
+    beyond_s: float = 0.0
 
     @property
     def gain_s(self) -> float:

@@ -15,6 +15,7 @@ from hilsim.compiler.findings import Finding
 from hilsim.compiler.nodes import tensors_of
 from hilsim.compiler.program import Subject, quiet
 from hilsim.compiler.rewrite.widths import resized, to_fixed_widths
+from hilsim.errors import first_line
 
 WIDTHS = (8, 32, 128)  # as language models are compiled; the module's own bounds cut them
 
@@ -55,7 +56,7 @@ def fixed_lengths(subject: Subject, program: ExportedProgram, site: CompileSite)
         with quiet():
             to_fixed_widths(subject.module, subject.inputs, axes, widths, shortest, subject.kwargs).prove()
     except (ValueError, RuntimeError) as error:
-        return FixedLengths(as_it_is, refusal=f"fixed widths do not work: {str(error).splitlines()[0]}")
+        return FixedLengths(as_it_is, refusal=f"fixed widths do not work: {first_line(error)}")
     sized = {}
     for width in widths:
         inputs, kwargs = resized((subject.inputs, subject.kwargs), axes, width)

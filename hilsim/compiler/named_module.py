@@ -13,7 +13,7 @@ from hilsim.compiler.planner import Prepared, plan_module
 from hilsim.compiler.program import Subject, subject_of
 from hilsim.compiler.saved_programs import program_subject
 from hilsim.describe.catalogue import load_chip
-from hilsim.describe.chip import Unit
+from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.complaints import validated
 from hilsim.describe.load import with_override
 from hilsim.describe.profile import Profile, load_profile
@@ -38,13 +38,14 @@ class Source:
     def name(self) -> str:
         return str(self.module or self.onnx or self.program)
 
-    def subject(self) -> tuple[Subject, tuple[str, ...]]:
-        """The module, and notes about how it was read. Raises `InputError`."""
+    def subject(self, name: str, precision: Precision) -> tuple[Subject, tuple[str, ...]]:
+        """The module, and notes about how it was read, for a unit's precision. Raises `InputError`."""
         if self.onnx is not None:
             from hilsim.compiler.onnx_files import onnx_subject
+            from hilsim.compiler.onnx_quantised import mismatch, summary
 
-            subject, note = onnx_subject(self.onnx, dict(map(size_of, self.sizes)))
-            return subject, (note,)
+            subject, note, formats = onnx_subject(self.onnx, dict(map(size_of, self.sizes)))
+            return subject, (note, *filter(None, (summary(formats), mismatch(formats, name, precision))))
         if self.program is not None:
             return program_subject(self.program), ()
         assert self.module is not None
@@ -73,7 +74,7 @@ def plan_named_module(
         raise InputError([Fault("--precision", "", repr(precision), f"one of {', '.join(found.precisions)}")])
     allowed = compile_options(overrides)
     site = CompileSite(found, found.precisions[precision], rules, allowed)
-    subject, notes = source.subject()
+    subject, notes = source.subject(precision, found.precisions[precision])
     plan, prepared = plan_module(subject, site, notify, unit=f"{chip_name}.{unit_name}", precision=precision)
     return replace(plan, notes=(*notes, *plan.notes)), prepared
 

@@ -7,7 +7,7 @@ name, so that a finding names the node.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,187 +15,37 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hilsim.compiler.onnx_node import KNOWN_INPUTS, OnnxNode
+from hilsim.compiler.onnx_node import KNOWN_INPUTS, KNOWN_TENSORS, OnnxNode
 from hilsim.compiler.onnx_operators import OPERATORS
+from hilsim.compiler.onnx_quantised import MOVING, ONE, ROUNDING, TensorFormat, format_of, laid_along, spelled_out
+from hilsim.compiler.onnx_read import INSTALL, constants_in, fault, nodes_of, read, torch_type, type_name
 from hilsim.compiler.program import Subject, quiet
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, first_line
 
 if TYPE_CHECKING:
     import onnx
 
-OPSETS = (9, 24)  # from the first to the last whose operators are read here
-MOST = 1 << 31  # bytes that one protobuf message takes
 CLOSE = 1e-3  # of the largest number: sums in another order stay far below
+# Of a quantised file: the share of numbers that may be rounded to another step, and how far that may carry them.
+FEW, STEPS = 0.02, 0.05
 SEED = 11
-INSTALL = "pip install 'hilsim[onnx]'"
 NO_SHAPE = ("Shape", "Size")  # of these only the shape of the input counts
 
 
-def onnx_subject(file: Path, sizes: dict[str, int] | None = None) -> tuple[Subject, str]:
-    """A file's graph as a module with example inputs, and a note about what was compared. Raises `InputError`.
+def onnx_subject(file: Path, sizes: dict[str, int] | None = None) -> tuple[Subject, str, tuple[TensorFormat, ...]]:
+    """A file's graph as a module with example inputs, a note about what was compared, and its quantised tensors.
 
-    `sizes` are those of dimensions that the file gives names.
+    `sizes` are those of dimensions that the file gives names. Raises `InputError`.
     """
     model = read(file)
-    nodes = nodes_of(model, file)
+    nodes = list(spelled_out(nodes_of(model, file)))
     inputs = example_inputs(model, file, sizes or {})
-    module = OnnxModule(file, nodes, constants_in(model, file), [value.name for value in model.graph.output], inputs)
+    types = {tensor.name: type_name(tensor.data_type) for tensor in model.graph.initializer}
+    outputs = [value.name for value in model.graph.output]
+    module = OnnxModule(file, nodes, constants_in(model, file), outputs, inputs, types)
     note = compared(module, file, inputs)
-    return Subject(file.name, module.eval(), tuple(inputs.values())), note
-
-
-def package(file: Path) -> Any:
-    """The package that reads ONNX. Raises `InputError` where it is not installed."""
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise InputError(
-            [fault(file, "an ONNX file without the package onnx", "onnx and onnxruntime", INSTALL)]
-        ) from None
-    return onnx
-
-
-def fault(file: Path, found: str, expected: str, remedy: str = "", place: str = "") -> Fault:
-    return Fault(str(file), place, found, expected, remedy)
-
-
-def read(file: Path) -> onnx.ModelProto:
-    """The file's model, functions put in, external data read. Raises `InputError` for anything that is none."""
-    reader = package(file)
-    if not file.is_file():
-        raise InputError([fault(file, "no such file", "an ONNX file")])
-    if file.stat().st_size >= MOST:
-        size = f"{file.stat().st_size / 2**30:.1f} GiB in one file"
-        remedy = "Save it with external data: onnx.save_model(model, file, save_as_external_data=True)."
-        raise InputError([fault(file, size, "at most 2 GiB, which is all that protobuf reads", remedy)])
-    try:
-        model = reader.load(str(file), load_external_data=False)
-    except Exception as error:  # protobuf's errors have no common class
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError([fault(file, f"no ONNX model ({why})", "an ONNX file")]) from None
-    if not model.graph.node and not model.graph.output:
-        raise InputError([fault(file, "no ONNX model (an empty graph)", "an ONNX file")])
-    if faults := [*opset_faults(model, file), *data_faults(model, file)]:
-        raise InputError(faults)
-    reader.external_data_helper.load_external_data_for_model(model, str(file.parent))
-    whole: onnx.ModelProto = reader.inliner.inline_local_functions(model) if model.functions else model
-    return whole
-
-
-def opset_faults(model: onnx.ModelProto, file: Path) -> Iterator[Fault]:
-    """What is wrong with the file's opset."""
-    first, last = OPSETS
-    for entry in model.opset_import:
-        if entry.domain in ("", "ai.onnx") and not first <= entry.version <= last:
-            remedy = (
-                f"Export with opset_version={last}, or convert: onnx.version_converter.convert_version(model, {last})."
-            )
-            yield fault(file, f"opset {entry.version}", f"opset {first} to {last}", remedy)
-
-
-def data_faults(model: onnx.ModelProto, file: Path) -> Iterator[Fault]:
-    """External data that is not there, or shorter than the file says."""
-    missing: dict[str, list[str]] = {}
-    for tensor in model.graph.initializer:
-        if not tensor.external_data:
-            continue
-        where = {entry.key: entry.value for entry in tensor.external_data}
-        data = file.parent / where.get("location", "")
-        needed = int(where.get("offset", 0)) + int(where.get("length", 0))
-        if not data.is_file():
-            missing.setdefault(f"no file {where.get('location')!r}", []).append(tensor.name)
-        elif data.stat().st_size < needed:
-            found = f"{where['location']!r} of {data.stat().st_size} bytes, where {needed} are needed"
-            missing.setdefault(found, []).append(tensor.name)
-    for found, names in missing.items():
-        held = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        remedy = f"Put the external data into {file.parent}."
-        yield fault(file, f"{found}, which holds {held}", "its external data beside it", remedy)
-
-
-def nodes_of(model: onnx.ModelProto, file: Path) -> list[OnnxNode]:
-    """The graph's nodes. Raises `InputError` with every operator that is not read here."""
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSETS[0])
-    names, found = unique_names(model), []
-    faults: dict[tuple[str, str, str], list[str]] = {}
-    for name, node in zip(names, model.graph.node, strict=True):
-        inner = [item.name for item in node.attribute if item.HasField("g") or item.graphs]
-        if node.domain not in ("", "ai.onnx"):
-            key, why = f"{node.domain}.{node.op_type}", "operators of the domain ai.onnx"
-            remedy = "Export without fusions for one runtime, or spell it out in operators of ai.onnx."
-        elif inner:
-            key, why = f"{node.op_type} with the subgraph {' and '.join(inner)}", "a graph without subgraphs"
-            remedy = "Fold the branch or unroll the loop when you export: onnxsim, or a fixed number of rounds."
-        elif node.op_type not in OPERATORS:
-            key, why = node.op_type, "operators that are read here (hilsim/compiler/onnx_operators.py)"
-            remedy = "Spell it out in others, or check the PyTorch module with --module."
-        else:
-            attributes = {item.name: plain(item) for item in node.attribute}
-            if node.op_type == "Cast":
-                attributes["to"] = torch_type(attributes["to"], file, name)
-            found.append(OnnxNode(name, node.op_type, opset, tuple(node.input), tuple(node.output), attributes))
-            continue
-        faults.setdefault((key, why, remedy), []).append(name)
-    if faults:
-        raise InputError([
-            fault(file, key if len(at) == 1 else f"{len(at)} times {key}", why, remedy, f"node {at[0]}")
-            for (key, why, remedy), at in faults.items()
-        ])  # fmt: skip
-    return found
-
-
-def unique_names(model: onnx.ModelProto) -> list[str]:
-    """Names of nodes as paths of modules: the exporter's own, or the operator and its place."""
-    taken: set[str] = set()
-    found = []
-    for place, node in enumerate(model.graph.node):
-        parts = [re.sub(r"\W", "_", part) for part in re.split(r"[/.]", node.name) if part]
-        name = ".".join(part if not hasattr(nn.Module, part) else f"{part}_" for part in parts)
-        name = name or f"{node.op_type}_{place}"
-        found.append(name if name not in taken else f"{name}_{place}")
-        taken.add(found[-1])
-    return found
-
-
-def plain(item: onnx.AttributeProto) -> Any:
-    """An attribute as plain data."""
-    import onnx
-
-    if item.type == onnx.AttributeProto.TENSOR:
-        return torch.from_numpy(onnx.numpy_helper.to_array(item.t).copy())
-    value = onnx.helper.get_attribute_value(item)
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [part.decode() if isinstance(part, bytes) else part for part in value]
-    return value
-
-
-def torch_type(number: int, file: Path, place: str) -> torch.dtype:
-    """A type of ONNX as PyTorch's. Raises `InputError` where there is none."""
-    import onnx
-
-    name = onnx.TensorProto.DataType.Name(number)
-    known = {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
-    dtype = getattr(torch, known, None)
-    if not isinstance(dtype, torch.dtype):
-        raise InputError([fault(file, f"the type {name}", "a type that PyTorch has", "", place)])
-    return dtype
-
-
-def constants_in(model: onnx.ModelProto, file: Path) -> dict[str, Tensor]:
-    """Initializers by name."""
-    import onnx
-
-    found = {}
-    for tensor in model.graph.initializer:
-        torch_type(tensor.data_type, file, tensor.name)
-        array = onnx.numpy_helper.to_array(tensor)
-        if tensor.data_type == onnx.TensorProto.BFLOAT16:
-            found[tensor.name] = torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
-        else:
-            found[tensor.name] = torch.from_numpy(array.copy())
-    return found
+    module.stop_rounding()
+    return Subject(file.name, module.eval(), tuple(inputs.values())), note, tuple(module.formats.values())
 
 
 def example_inputs(model: onnx.ModelProto, file: Path, sizes: dict[str, int]) -> dict[str, Tensor]:
@@ -252,6 +102,10 @@ class Step(nn.Module):
         """Names of what it takes beyond the plain numbers."""
         return [name for place, name in enumerate(self._node.takes) if place not in self._known]
 
+    def stop_rounding(self) -> None:
+        """From now on a node that quantises gives what it takes."""
+        self._node = replace(self._node, attributes={**self._node.attributes, "rounds": False})
+
     @property
     def given(self) -> OnnxNode:
         return self._node
@@ -267,8 +121,12 @@ class OnnxModule(nn.Module):
         constants: dict[str, Tensor],
         outputs: list[str],
         inputs: dict[str, Tensor],
+        types: dict[str, str],
     ):
+        """`types` are those of the constants, as the file has them."""
         super().__init__()
+        self.formats: dict[str, TensorFormat] = {}  # of quantised tensors and constants, by name
+        self._types = types
         self._inputs, self._outputs = list(inputs), outputs
         self._steps: list[Step] = []
         self._held: dict[str, str] = {}  # values that are known, by the name of the buffer or parameter that holds them
@@ -281,15 +139,16 @@ class OnnxModule(nn.Module):
         self, file: Path, nodes: list[OnnxNode], constants: dict[str, Tensor], inputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Work out what is known, and make a module of every other node; all values known."""
-        known, values = dict(constants), {**constants, **inputs}
+        known = {**constants, ONE: torch.ones(())}
+        values = {**known, **inputs}
         for written in nodes:
-            node = from_the_front(written, known, values)
-            plainly = KNOWN_INPUTS.get(node.op, ())
+            node = self.carried(file, from_the_front(written, known, values), known)
+            plainly, wholly = KNOWN_INPUTS.get(node.op, ()), KNOWN_TENSORS.get(node.op, ())
             arguments: dict[int, Any] = {}
             for place, name in enumerate(node.takes):
                 if not name:
                     arguments[place] = None
-                elif place in plainly:
+                elif place in plainly + wholly:
                     if name not in known:
                         expected = "a constant, or what shapes alone decide"
                         remedy = (
@@ -297,12 +156,16 @@ class OnnxModule(nn.Module):
                         )
                         found = f"input {place + 1} of {node.op} computed from data ({name})"
                         raise InputError([fault(file, found, expected, remedy, f"node {node.name}")])
-                    arguments[place] = known[name].tolist() if known[name].numel() else None
+                    numbers = known[name]
+                    arguments[place] = numbers if place in wholly else numbers.tolist() if numbers.numel() else None
             step = Step(node, arguments)
             computed = step.computed()
             made = self.tried(file, step, [values[name] for name in computed])
             results = dict(zip(node.gives, made, strict=False))
             values.update(results)
+            self.note_format(file, node, known, values)
+            if node.op == "DynamicQuantizeLinear":
+                known.update(list(results.items())[1:])
             if node.op in NO_SHAPE or all(name in known for name in computed):
                 known.update(results)
                 continue
@@ -313,13 +176,47 @@ class OnnxModule(nn.Module):
                     self.hold(name, known[name])
         return known
 
+    def carried(self, file: Path, node: OnnxNode, known: dict[str, Tensor]) -> OnnxNode:
+        """A node on tensors that are quantised; where it dequantises by another scale it gets the tensor's own.
+
+        Raises `InputError` for one that computes with the integers themselves.
+        """
+        held = [self.formats[name] for name in node.takes if name in self.formats and not self.formats[name].constant]
+        if not held or node.op in ROUNDING:
+            return node
+        if node.op == "DequantizeLinear":
+            scale, zero = (known.get(name, torch.zeros(())) for name in (*node.takes, "")[1:3])
+            if held[0].same_scale(scale, zero):
+                return node
+            return replace(node, attributes={**node.attributes, "from": (held[0].scale, held[0].zero)})
+        if node.op not in MOVING:
+            found = f"{node.op} of integers that {held[0].tensor} was quantised to"
+            expected = f"DequantizeLinear before it, or one of {', '.join(MOVING)}"
+            raise InputError([fault(file, found, expected, "", f"node {node.name}")])
+        self.formats.update({name: replace(held[0], tensor=name, how="") for name in node.gives})
+        return node
+
+    def note_format(self, file: Path, node: OnnxNode, known: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+        """Keep the format that a node gives a tensor, or takes of a constant. Raises `InputError`."""
+        of_constant = node.op == "DequantizeLinear" and node.takes[0] in known and node.takes[0] not in self.formats
+        if node.op not in ROUNDING and not of_constant:
+            return
+        made = format_of(node, known, values[node.takes[0]], self._types)
+        self.formats[made.tensor] = made
+
+    def stop_rounding(self) -> None:
+        """Compute in floats from now on, as a compiler's rules see the graph."""
+        for step in self._steps:
+            if step.given.op in ROUNDING:
+                step.stop_rounding()
+
     def tried(self, file: Path, step: Step, computed: list[Tensor]) -> tuple[Any, ...]:
         """What a node yields. Raises `InputError` where it is of a form that is not read here."""
         try:
             with torch.no_grad():
                 made = step(*computed)
         except (ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            why = first_line(error)
             expected = f"a form of {step.given.op} that is read here"
             raise InputError(
                 [fault(file, f"{step.given.op}: {why}", expected, "", f"node {step.given.name}")]
@@ -352,6 +249,14 @@ class OnnxModule(nn.Module):
         else:
             self.register_buffer(own, value)
 
+    def as_floats(self, name: str, numbers: Tensor) -> Tensor:
+        """An output of onnxruntime as it is carried here: what integers of a quantised one stand for."""
+        found = self.formats.get(name)
+        if found is None or found.constant or numbers.dtype.is_floating_point:
+            return numbers
+        scale, zero = (laid_along(part, numbers, 1, 0) for part in (found.scale, found.zero))
+        return (numbers.float() - zero) * scale
+
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         values = dict(zip(self._inputs, inputs, strict=True))
         values |= {name: getattr(self, own) for name, own in self._held.items()}
@@ -379,27 +284,37 @@ def compared(module: OnnxModule, file: Path, inputs: dict[str, Tensor]) -> str:
         raise InputError([fault(file, "an ONNX file without onnxruntime", "onnx and onnxruntime", INSTALL)]) from None
     onnxruntime.set_default_logger_severity(4)
     given = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in inputs.items()}
+    settings = onnxruntime.SessionOptions()
+    if module.formats:  # as the file says, and not in the integers that it is fused into
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
         theirs = session.run(None, {name: value.numpy() for name, value in given.items()})
     except Exception as error:  # onnxruntime's errors have no common class
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise InputError([fault(file, f"a model that onnxruntime does not run ({why})", "one that it runs")]) from None
     with torch.no_grad(), quiet():
         ours = module(*inputs.values())
-    worst = 0.0
+    worst = rounded_apart = 0.0
     for name, mine, other in zip(module._outputs, ours, theirs, strict=True):
-        wanted = torch.from_numpy(other)
-        size = wanted.double().abs().max().clamp_min(1e-9) if wanted.numel() else torch.tensor(1.0)
-        same = wanted.shape == mine.shape
-        apart = ((mine.double() - wanted.double()).abs().max() / size).item() if same and wanted.numel() else 0.0
-        if not same or not apart <= CLOSE:
-            found = (
-                f"output {name} off by {apart:.1e} of its largest number" if same else f"output {name} of another shape"
-            )
-            remedy = "Please file this: an operator is read otherwise here. --module checks the PyTorch module instead."
-            raise InputError([fault(file, found, "what onnxruntime computes", remedy)])
-        worst = max(worst, apart)
-    return (
-        f"{len(ours)} output{'s' if len(ours) > 1 else ''} as onnxruntime computes them, to {worst:.0e} of the largest."
+        wanted = module.as_floats(name, torch.from_numpy(other))
+        if wanted.shape != mine.shape:
+            raise InputError([differing(file, f"output {name} of another shape")])
+        if not wanted.numel():
+            continue
+        apart = (mine.double() - wanted.double()).abs() / wanted.double().abs().max().clamp_min(1e-9)
+        largest, share = apart.max().item(), (apart > CLOSE).double().mean().item()
+        if module.formats and share <= FEW and largest <= STEPS:
+            rounded_apart = max(rounded_apart, share)
+        elif not largest <= CLOSE:
+            raise InputError([differing(file, f"output {name} off by {largest:.1e} of its largest number")])
+        worst = max(worst, largest)
+    note = (
+        f"{len(ours)} output{'s' if len(ours) > 1 else ''} as onnxruntime computes them, to {worst:.0e} of the largest"
     )
+    return f"{note} ({rounded_apart:.1%} rounded to another step)." if rounded_apart else f"{note}."
+
+
+def differing(file: Path, found: str) -> Fault:
+    remedy = "Please file this: an operator is read otherwise here. --module checks the PyTorch module instead."
+    return fault(file, found, "what onnxruntime computes", remedy)

@@ -11,11 +11,12 @@ Operator = Callable[..., Any]  # (node, inputs...) -> a tensor, or several
 KNOWN_INPUTS: dict[str, tuple[int, ...]] = {
     "Reshape": (1,), "Squeeze": (1,), "Unsqueeze": (1,), "Expand": (1,), "Tile": (1,), "Slice": (1, 2, 3, 4),
     "Split": (1,), "Pad": (1, 2, 3), "Resize": (1, 2, 3), "Upsample": (1,), "ConstantOfShape": (0,), "TopK": (1,),
-    "Range": (0, 1, 2), "OneHot": (1, 2), "CumSum": (1,), "Trilu": (1,), "Clip": (1, 2), "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
+    "Range": (0, 1, 2), "OneHot": (1, 2), "CumSum": (1,), "Trilu": (1,), "Clip": (1, 2),
     **{f"Reduce{kind}": (1,) for kind in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum",
                                           "LogSumExp")},
 }  # fmt: skip
+# The same, of inputs that stay tensors: scales and zero points.
+KNOWN_TENSORS: dict[str, tuple[int, ...]] = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2)}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from hilsim.compiler.onnx_images import (
     space_to_depth,
 )
 from hilsim.compiler.onnx_node import OnnxNode, Operator
+from hilsim.compiler.onnx_quantised import dequantised, dynamically, quantised
 
 END = (1 << 31) - 1  # an end beyond every length
 
@@ -254,10 +255,6 @@ def one_hot(node: OnnxNode, places: Tensor, depth: Any, values: Sequence[float])
     return torch.where(hit, float(values[1]), float(values[0]))
 
 
-def quantised(node: OnnxNode, x: Tensor, scale: Any, zero: Any = None) -> Tensor:
-    raise ValueError("it quantises; check the float model, whose precision --precision names")
-
-
 def recurrent(node: OnnxNode, x: Tensor, *given: Any) -> Any:
     """LSTM, GRU and RNN: the gates put into PyTorch's order, each direction with weights of its own."""
     weight, repeat, bias, lengths, hidden, memory, holes = (*given, *[None] * 7)[:7]
@@ -385,6 +382,6 @@ OPERATORS: dict[str, Operator] = {
     "ReduceL2": reduced(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
     "ReduceSumSquare": reduced(lambda x, axes, keep: (x * x).sum(axes, keep)),
     "ReduceLogSum": reduced(lambda x, axes, keep: x.sum(axes, keep).log()), "ReduceLogSumExp": reduced(torch.logsumexp),
-    "QuantizeLinear": quantised, "DequantizeLinear": quantised,
+    "QuantizeLinear": quantised, "DequantizeLinear": dequantised, "DynamicQuantizeLinear": dynamically,
     "LSTM": recurrent, "GRU": recurrent, "RNN": recurrent, "Attention": attention,
 }  # fmt: skip

@@ -30,6 +30,7 @@ from hilsim.describe.movement import Lowering, lowerings, multiply_rate
 if TYPE_CHECKING:
     from hilsim.compiler.choose import CompileSite
 
+HEAD = "sampler"  # the module of a decoder that comes after its logits
 WEIGHTED = frozenset((*PRODUCTS, *RECURRENT))  # operators that multiply matrices
 
 
@@ -70,13 +71,22 @@ class PassTime:
     """Seconds of nodes at one place: a unit at a precision under a profile.
 
     `constants` are the nodes that are known when the graph is built. Modules whose path begins with `layers` stand for
-    `repeats` of themselves.
+    `repeats` of themselves. `decoder` says which clock the whole pass has: that of decoders has what lies between their
+    products in its fixed costs, that of other networks counts every launch.
     """
 
-    def __init__(self, site: CompileSite, constants: set[fx.Node], repeats: float = 1.0, layers: str = ""):
+    def __init__(
+        self,
+        site: CompileSite,
+        constants: set[fx.Node],
+        repeats: float = 1.0,
+        layers: str = "",
+        *,
+        decoder: bool = False,
+    ):
         self.site, self.unit, self.precision = site, site.unit, site.precision
         self.column = site.profile.column
-        self.constants, self.repeats, self.layers = constants, repeats, layers
+        self.constants, self.repeats, self.layers, self.decoder = constants, repeats, layers, decoder
         self.multiply = multiply_rate(site.unit, site.precision, self.column)
 
     def times(self, node: fx.Node) -> float:
@@ -129,6 +139,15 @@ class PassTime:
         """Seconds a pass of one node, over all layers that it stands for."""
         return self.span(node).value * self.times(node)
 
+    def counted_seconds(self, node: fx.Node) -> float:
+        """What of a node's time the clock of the whole pass has already, over all layers."""
+        if node in self.constants or node.op != "call_function":
+            return 0.0
+        if operator_of(node) in WEIGHTED or (self.decoder and place_of(node).module.startswith(HEAD)):
+            return self.node_seconds(node)
+        launched = not self.decoder and not is_free(node)
+        return min(self.node_seconds(node), si(self.unit.operator_overhead) * self.times(node)) if launched else 0.0
+
     def seconds(self, nodes: Iterable[fx.Node]) -> float:
         """Seconds a pass of several nodes."""
         return self.range(nodes).value
@@ -165,6 +184,7 @@ def slow_finding(pattern: SlowPattern, clock: PassTime, graph: str) -> SlowFindi
         rewrite=pattern.rewrite,
         exactness=pattern.exactness,
         remedy=pattern.remedy,
+        beyond_s=taken.value - sum(map(clock.counted_seconds, pattern.nodes)),
         source="; ".join((*((pattern.source,) if pattern.source else ()), *lowered, *rates)),
     )
 

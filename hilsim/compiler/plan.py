@@ -57,6 +57,7 @@ class GraphPlan:
 
     `extra` is all that a pass costs beyond the plain decoder, `extra_s` the same in seconds.
     `away` are nodes that run off the unit, `away_operators` their operators, `crossings` how often a pass leaves it.
+    `operators` counts those that a pass computes, each once; `fine` is what could have been doubted and is fine.
     `slow` is what takes longer than it must. `pass_s` is one pass as it compiles today, `pass_low_s` to `pass_high_s`
     its range over assumed rates of what is slow, `could_s` one pass with all of `slow` mended; 0 before `timed`.
     """
@@ -77,6 +78,8 @@ class GraphPlan:
     away_s: float = 0.0  # of extra_s, the work off the unit
     crossing_s: float = 0.0  # of extra_s, the crossings
     refusals: tuple[str, ...] = ()
+    operators: int = 0
+    fine: tuple[str, ...] = ()
     slow: tuple[SlowFinding, ...] = ()
     pass_s: float = 0.0
     pass_low_s: float = 0.0
@@ -89,17 +92,31 @@ class GraphPlan:
         return self.pass_s / self.could_s if self.could_s > 0 else 1.0
 
 
+WORTH = 0.01  # of a pass: what gains less is not slow
+
+
 def timed(graph: GraphPlan, clock_s: float) -> GraphPlan:
-    """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow and not `counted`."""
-    pass_s = clock_s + sum(found.takes_s for found in graph.slow if not found.counted)
-    could_s = pass_s - sum(found.gain_s for found in graph.slow)
-    slow = []
-    for found in graph.slow:
-        rest_s = pass_s - found.gain_s  # of a pass with this alone mended
-        ends = (1 + found.low_s / rest_s, 1 + found.high_s / rest_s)
-        slow.append(replace(found, factor=pass_s / rest_s, factor_low=ends[0], factor_high=ends[1]))
-    low_s, high_s = (could_s + sum(getattr(found, end) for found in graph.slow) for end in ("low_s", "high_s"))
-    return replace(graph, slow=tuple(slow), pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s, could_s=could_s)
+    """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow beyond it.
+
+    Findings that gain less than `WORTH` of the pass are dropped, their times with them.
+    """
+    pass_s = clock_s + sum(found.beyond_s for found in graph.slow)
+    slow = tuple(found for found in graph.slow if found.gain_s >= WORTH * pass_s)
+    pass_s = clock_s + sum(found.beyond_s for found in slow)
+    could_s = max(0.0, pass_s - sum(found.gain_s for found in slow))
+    low_s, high_s = could_s + sum(found.low_s for found in slow), could_s + sum(found.high_s for found in slow)
+    slow = tuple(with_factor(found, pass_s) for found in slow)
+    return replace(graph, slow=slow, pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s, could_s=could_s)
+
+
+def with_factor(found: SlowFinding, pass_s: float) -> SlowFinding:
+    """A finding with how many times as long the whole pass takes as it would with this alone mended."""
+    rest_s = pass_s - found.gain_s
+    if rest_s <= 0:  # where step times were typed in, which may be of another export
+        return found
+    return replace(
+        found, factor=pass_s / rest_s, factor_low=1 + found.low_s / rest_s, factor_high=1 + found.high_s / rest_s
+    )
 
 
 UNCHECKED = "unchecked"  # the profile's name where no rules are known

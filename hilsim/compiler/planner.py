@@ -10,14 +10,19 @@ from torch.export import ExportedProgram
 from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.deployed import deployed_config, meta_model
 from hilsim.compiler.findings import Finding
+from hilsim.compiler.language import language_counts
 from hilsim.compiler.lengths import FixedLengths, fixed_lengths
 from hilsim.compiler.limits import decoder_limits, module_limits
 from hilsim.compiler.nodes import constants_of
 from hilsim.compiler.operator_costs import parameter_sizes, products_of, weights_read, work_of_all, working_set
-from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan
+from hilsim.compiler.pass_time import PassTime
+from hilsim.compiler.plan import UNCHECKED, Chosen, GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported, exported_once
 from hilsim.compiler.sized import program_at
 from hilsim.compiler.unshare_calls import calls_apart
+from hilsim.compiler.whole_graph import parts_finding
+from hilsim.cost.network import network_seconds
+from hilsim.cost.step import cost_of
 from hilsim.describe.compiled import NetworkLoad, Work
 from hilsim.describe.setup import Placed
 from hilsim.networks.checkpoint import load_config
@@ -44,7 +49,7 @@ def decoder_graph(placed: Placed, site: CompileSite, context: int, name: str, ro
         return meta_model(f"{subject}, {name}", replace(config, max_positions=context), rows, context, placed.head)
 
     program = program_at(at, rows, context, (replace(config, max_positions=0), repr(placed.head)))
-    return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers")
+    return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers", decoder=True)
 
 
 def config_of(placed: Placed, context: int) -> NetworkConfig:
@@ -117,7 +122,8 @@ def plan_module(
     for name, (rows, sized) in lengths.sized.items():
         notify(f"{subject.name}: {name}")
         program = whole if sized is subject else exported(sized)
-        graph, prepared[name] = plan_sized(name, rows, sized, program, site)
+        # In a scenario a network is timed as the simulator times it, whatever it is.
+        graph, prepared[name] = plan_sized(name, rows, sized, program, site, language=role == "module")
         graphs.append(with_findings(graph, lengths.findings) if not prepared.keys() - {name} else graph)
     if len(lengths.sized) > 1 and not lengths.refusal:
         graphs[0] = replace(graphs[0], chosen=(padded(lengths), *graphs[0].chosen))
@@ -168,16 +174,20 @@ class Prepared:
 
 
 def plan_sized(
-    name: str, rows: int, subject: Subject, program: ExportedProgram, site: CompileSite
+    name: str, rows: int, subject: Subject, program: ExportedProgram, site: CompileSite, *, language: bool
 ) -> tuple[GraphPlan, Prepared]:
-    """Plan one graph of a module: calls unshared first, then node by node."""
+    """Plan one graph of a module: calls unshared first, then node by node.
+
+    A pass of a language model is timed as decoders are, where `language` says so, any other as a network.
+    """
     whole = program
     calls = [found for found in site.book.findings(program, name) if found.rule == "shared-calls"]
     refused = [found for found in calls if found.severity == "error"]
     if refused:
         whole = exported_once(subject)  # taking calls apart changes the program
     program, apart = calls_apart(subject, program, site, refused)
-    graph = plan_graph(name, rows, program, site)
+    counts = language_counts(program, site.unit, site.precision) if language else None
+    graph = plan_graph(name, rows, program, site, decoder=counts is not None)
     nbytes, largest = parameter_bytes(whole, site)
     sizes = module_limits(nbytes, largest, site.unit, site.profile.name, name)
     # What was found before the calls were told apart belongs to the story.
@@ -188,6 +198,15 @@ def plan_sized(
     graph = replace(graph, chosen=(*apart, *graph.chosen), extra=extra, extra_s=seconds)
     doubled = sum(use.held_bytes for use in apart)
     load, used = load_of(program, site, set(graph.away))
+    if counts is None:
+        clock_s = network_seconds(load, site.unit, site.precision) + seconds
+    else:
+        clock_s = cost_of(counts, site.unit, site.precision).seconds + seconds
+        clock_s += sum(use.seconds for use in graph.chosen)
+    clock = PassTime(site, set(), decoder=counts is not None)
+    parts = parts_finding(nbytes, clock, name)
+    graph = timed(replace(graph, slow=(*graph.slow, *([] if parts is None else [parts]))), clock_s)
+    load = replace(load, slow_s=sum(found.beyond_s for found in graph.slow))
     return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
@@ -212,6 +231,7 @@ def measured(subject: Subject, site: CompileSite, notify: Notify, *, role: str, 
     program = exported(subject)
     load, used = load_of(program, site, set())
     graph = GraphPlan(name="whole", rows=1, nodes=len(program.graph.nodes))
+    graph = timed(graph, network_seconds(load, site.unit, site.precision))
     items = (("parameters", parameter_bytes(program, site)[0]), ("activations", used))
     return Plan(
         subject.name, role, unit, precision, site.precision.activations, UNCHECKED, "no rules: nothing was checked",

@@ -10,13 +10,13 @@ import torch
 from torch.export import load, unflatten
 
 from hilsim.compiler.program import Subject, quiet
-from hilsim.errors import Fault, InputError
+from hilsim.errors import Fault, InputError, first_line
+from hilsim.files import require_readable
 
 
 def program_subject(file: Path) -> Subject:
     """The program of a `.pt2` file, with its example inputs. Raises `InputError` where there is none."""
-    if not file.is_file():
-        raise InputError([Fault(str(file), "", "no such file", "a program saved by torch.export.save")])
+    require_readable(file)
     try:
         with quiet():
             program = load(str(file))
@@ -35,7 +35,7 @@ def fault_of(file: Path, error: Exception) -> Fault:
         return Fault(
             str(file), "", "no archive of an exported program", expected, "torch.save and torch.jit.save make others."
         )
-    why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    why = first_line(error)[:200]
     of = f"a program of torch {saved}" if saved != here else "a program that does not load"
     remedy = f"Export it anew with torch {here}, or check it where torch {saved} is installed."
     return Fault(str(file), "", f"{of} ({why})", f"{expected} of torch {here}", remedy)

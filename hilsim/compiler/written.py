@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
+from hilsim.compiler.agreement import CASES, Agreement, Inputs, agreement_of, require_agreement
 from hilsim.compiler.choose import CompileSite, plan_graph
 from hilsim.compiler.compile_check import profile_of, site_of
 from hilsim.compiler.deployed import stand_in_program
@@ -23,33 +27,12 @@ from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs, run, tensors_of
 from hilsim.compiler.rewrite.siamese import two_graphs
+from hilsim.describe.head import Head
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import CompileError
 from hilsim.files import written
 from hilsim.networks.checkpoint import load_network
 from hilsim.progress import Notify
-
-CASES = 32
-CLOSE = 1e-3  # of the largest number: two float32 programs of the same sums in another order stay far below
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Two programs over `cases` inputs: the largest relative difference, and integers that differ of all."""
-
-    cases: int
-    relative: float
-    different: int
-    integers: int
-
-    @property
-    def good(self) -> bool:
-        """Floats agree; integers may differ at near-ties alone."""
-        return self.relative <= CLOSE and self.different <= 0.01 * self.integers
-
-    def __str__(self) -> str:
-        tokens = f", {self.different} of {self.integers} integers differ" if self.integers else ""
-        return f"{self.cases} random inputs: largest relative difference {self.relative:.1e}{tokens}"
 
 
 def write_scenario(setup: Setup, plans: dict[int, Plan], folder: Path, notify: Notify) -> list[str]:
@@ -86,8 +69,9 @@ def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path,
         program = exported(subject)
         plan_graph(name, rows, program, site)
         inputs = partial(decoder_inputs, subject, network.config.vocab_size)
-        agreement = compared(exported(subject), program, inputs)
-        yield saved(program, folder / f"{placed.role}-{name.replace(' ', '-')}.pt2", agreement)
+        original, file = exported(subject), folder / f"{placed.role}-{name.replace(' ', '-')}"
+        yield saved(program, file.with_suffix(".pt2"), compared(original, program, inputs))
+        yield write_onnx(program, inputs, file.with_suffix(".onnx"), original, decoder_names(placed.head))
 
 
 def decoder_inputs(subject: Subject, vocabulary: int, seed: int) -> tuple[Any, ...]:
@@ -101,27 +85,24 @@ def decoder_inputs(subject: Subject, vocabulary: int, seed: int) -> tuple[Any, .
     return (drawn, positions, open_mask, *past, *noise)
 
 
-def compared(
-    original: ExportedProgram, rewritten: ExportedProgram, inputs: Callable[[int], tuple[Any, ...]], cases: int = CASES
-) -> Agreement:
+def decoder_names(head: Head) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of a decoder's inputs and outputs in an ONNX file, caches among them."""
+    takes, gives = ("tokens", "positions", "mask", "keys", "values"), ("new_keys", "new_values")
+    if head.name == "top_k_sampling":
+        return (*takes, "uniform", "sharpness"), ("ids", *gives)
+    outputs = {"argmax": ("ids",), "top_k": ("top_logits", "ids")}.get(head.name, ("logits",))
+    return takes, (*outputs, *gives)
+
+
+def compared(original: ExportedProgram, rewritten: ExportedProgram, inputs: Inputs, cases: int = CASES) -> Agreement:
     """Run both over `inputs(seed)`. Raises `CompileError` where they disagree."""
     with quiet():
         before, after = original.module(), rewritten.module()
-    relative, different, integers = 0.0, 0, 0
-    with torch.no_grad():
-        for seed in range(cases):
-            (wanted, _), (found, _) = (run(module, (inputs(seed), {})) for module in (before, after))
-            for ours, theirs in zip(tensors_of(wanted), tensors_of(found), strict=True):
-                if ours.dtype.is_floating_point:
-                    size = ours.abs().max().clamp_min(1e-9)
-                    relative = max(relative, ((ours - theirs).abs().max() / size).item())
-                else:
-                    different += int((ours != theirs).sum())
-                    integers += ours.numel()
-    agreement = Agreement(cases, relative, different, integers)
-    if not agreement.good:
-        raise CompileError([f"the rewritten program disagrees with its original; {agreement}. Nothing was written."])
-    return agreement
+
+    def outputs(module: GraphModule, given: tuple[Any, ...]) -> list[Tensor]:
+        return tensors_of(run(module, (given, {}))[0])
+
+    return require_agreement(agreement_of(partial(outputs, before), partial(outputs, after), inputs, cases))
 
 
 def write_module(
@@ -138,8 +119,26 @@ def write_module(
             stage = "" if program is part.program else f"-stage-{place}"
             reports.append(saved(program, folder / f"{name}{suffix}{stage}.pt2", agreement))
             if program is part.program and not part.subject.kwargs and not draws:
-                reports.append(write_onnx(program, part.subject.inputs, folder / f"{name}{suffix}.onnx"))
+                inputs = partial(drawn_inputs, part.subject.inputs)
+                reports.append(write_onnx(program, inputs, folder / f"{name}{suffix}.onnx"))
     return [*reports, write_plan(plan, folder, name)]
+
+
+def drawn_inputs(example: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+    """Inputs like the example's: itself for seed 0, else floats of its mean and spread, and its integers mixed."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.numel() or leaf.is_complex():
+            return leaf
+        if not leaf.dtype.is_floating_point:
+            return leaf.flatten()[torch.randint(leaf.numel(), leaf.shape, generator=generator)]
+        numbers = leaf.float()
+        spread = float(numbers.std(correction=0)) or 1.0
+        return (torch.randn(leaf.shape, generator=generator) * spread + numbers.mean()).to(leaf.dtype)
+
+    made: tuple[Any, ...] = pytree.tree_map(drawn, example) if seed else example
+    return made
 
 
 def agreed(part: Prepared, name: str) -> str:

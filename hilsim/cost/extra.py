@@ -32,8 +32,15 @@ def work_seconds(work: Work, unit: Unit, precision: Precision, rows: int = 1) ->
 
 def expanded_seconds(model: Model, unit: Unit, context: int) -> float:
     """Seconds that one pass takes longer in an export with copied key/value heads, of units that have a rate for it."""
+    return expanded_range(model, unit, context)[0]
+
+
+def expanded_range(model: Model, unit: Unit, context: int) -> tuple[float, float, float]:
+    """The same, and its ends over the range of the rate."""
     assert unit.expand_rate is not None, "checked when the scenario is loaded"
-    return expanded_numbers(model.architecture, context) / unit.expand_rate.si
+    numbers = expanded_numbers(model.architecture, context)
+    low, high = unit.expand_rate.ends
+    return numbers / unit.expand_rate.si, numbers / high, numbers / low
 
 
 def extra_seconds(extra: Extra, unit: Unit, precision: Precision, rows: int = 1) -> float:

@@ -2,6 +2,7 @@
 
     time = graph overhead + pass overhead + operators x operator overhead
          + the longer of 2 x GMACs / operation rate and parameter bytes / memory rate
+         + what slow patterns take that the compile check found
 
 Operators that a unit lacks run elsewhere: `fallback_seconds` says what their leaving costs.
 """
@@ -25,7 +26,7 @@ def network_seconds(load: NetworkLoad, unit: Unit, precision: Precision) -> floa
     # Units without fixed graphs have the host loop of a step.
     call_s = si(unit.graph_overhead) + (si(unit.step_overhead) if unit.widths is None else 0.0)
     fixed_s = call_s + si(precision.pass_overhead) + load.operators * si(unit.operator_overhead)
-    return fixed_s + max(compute_s, memory_s)
+    return fixed_s + max(compute_s, memory_s) + load.slow_s
 
 
 def vision_load(model: Model, tokens: int) -> NetworkLoad:

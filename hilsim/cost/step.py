@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from hilsim.cost.counts import (
     active_weights,
@@ -41,7 +41,7 @@ from hilsim.cost.counts import (
 from hilsim.describe.chip import Precision, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
-from hilsim.describe.model import Architecture, Model
+from hilsim.describe.model import Model
 from hilsim.units import ns
 
 
@@ -173,11 +173,15 @@ def graphs_run(model: Model, unit: Unit, precision: Precision) -> int:
     Published pipelines cut like this (qualcomm/ai-hub-models NUM_SPLITS: 3 for Llama-3.2-1B and 3B, 5 for
     Llama-3.1-8B); `graphs_per_step` is the least.
     """
+    return graphs_of(body_weights(model.architecture), head_weights(model), unit, precision)
+
+
+def graphs_of(body: int, head: int, unit: Unit, precision: Precision) -> int:
+    """The same of so many weights of the layers and of the head."""
     least = round(unit.graphs_per_step.si) if unit.graphs_per_step is not None else 1
     if unit.graph_limit is None:
         return least
-    body_bytes = body_weights(model.architecture) * precision.weight_bits.si / 8
-    head_bytes = head_weights(model) * precision.head_bits.si / 8
+    body_bytes, head_bytes = body * precision.weight_bits.si / 8, head * precision.head_bits.si / 8
     return max(least, ceil(body_bytes / unit.graph_limit.si) + ceil(head_bytes / unit.graph_limit.si))
 
 
@@ -192,6 +196,31 @@ def in_tiles(rows: int, unit: Unit) -> int:
         return rows
     tile = max(1, round(si(unit.tile_rows, 1)))
     return ceil(rows / tile) * tile
+
+
+class PassCounts(NamedTuple):
+    """What one pass reads and computes, however it was counted: of a described model, or of a compiled graph.
+
+    `rows` of each sequence, `all_rows` of all together. `body` and `head` are weights that are read, `adapter` further
+    ones in 16 bits, `by_rows` weights of the layers with how many rows each multiplies. `prompt`: a prompt's rows.
+    """
+
+    rows: int
+    all_rows: int
+    layers: int
+    graphs: int
+    body: float
+    head: float
+    adapter: int
+    by_rows: Sequence[tuple[float, float]]
+    body_operations: float
+    head_operations: float
+    kv_bytes: float
+    attention_operations: float
+    recurrence_operations: float
+    logits_rows: int
+    entries: int  # of a row of logits
+    prompt: bool
 
 
 def execution_cost(
@@ -216,37 +245,58 @@ def execution_cost(
     """
     shape = model.architecture
     all_rows = rows * sequences
-    body, head = read_weights(shape, all_rows), head_weights(model)
-    wide = all_rows > si(unit.narrow_rows, 1)
+    head = head_weights(model)
     rows_a_head = ceil(head_rows * sequences / model.rows_a_position)
-    computed, head_computed = in_tiles(all_rows, unit), in_tiles(rows_a_head, unit)
-    memory_rate = precision.memory_rate.si
+    computed = in_tiles(all_rows, unit)
     states = 2 if reading else 1 + rows
-    kv_bytes = sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + states * state_bytes(shape))
-    read_bytes = (body * precision.weight_bits.si + adapter_weights(model) * BITS + head * precision.head_bits.si) / 8
-    logits_s = head_rows * sequences * logits_seconds(model, unit, precision)
-    rate = operation_rate(precision, computed)
+    adapter = adapter_weights(model)
+    counts = PassCounts(
+        rows=rows,
+        all_rows=all_rows,
+        layers=shape.layers,
+        graphs=graphs_run(model, unit, precision),
+        body=read_weights(shape, all_rows),
+        head=head,
+        adapter=adapter,
+        by_rows=() if precision.unpack_rate is None else weights_by_rows(shape, all_rows),
+        body_operations=matmul_operations(active_weights(shape) + adapter, computed),
+        head_operations=matmul_operations(head, in_tiles(rows_a_head, unit)),
+        kv_bytes=sequences * (kv_numbers_read(shape, stored) * precision.kv_bits.si / 8 + states * state_bytes(shape)),
+        attention_operations=attention_operations(shape, computed, visible),
+        recurrence_operations=recurrence_operations(shape, all_rows),
+        logits_rows=head_rows * sequences,
+        entries=model.row_entries,
+        prompt=reading,
+    )
+    return cost_of(counts, unit, precision)
+
+
+def cost_of(counts: PassCounts, unit: Unit, precision: Precision) -> StepCost:
+    """The formula of this module on what was counted."""
+    wide = counts.all_rows > si(unit.narrow_rows, 1)
+    memory_rate = precision.memory_rate.si
+    adapter_bits, head_bits = counts.adapter * BITS, counts.head * precision.head_bits.si
+    read_bytes = (counts.body * precision.weight_bits.si + adapter_bits + head_bits) / 8
+    logits_s = counts.logits_rows * logits_seconds(counts.entries, unit, precision)
+    rate = operation_rate(precision, in_tiles(counts.all_rows, unit))
     attention_rate = si(precision.attention_rate, rate)
     layer_s = si(unit.layer_overhead) + (
-        si(unit.prompt_layer_overhead) if reading and rows > si(unit.narrow_rows, 1) else 0.0
+        si(unit.prompt_layer_overhead) if counts.prompt and counts.rows > si(unit.narrow_rows, 1) else 0.0
     )
     layer_s += si(unit.wide_layer_overhead) if wide else 0.0
-    graphs_s = graphs_run(model, unit, precision) * si(unit.graph_overhead)
     return StepCost(
-        width=rows,
-        fixed_s=graphs_s + si(unit.step_overhead) + shape.layers * layer_s,
-        body_weights_s=read_seconds(body, precision.weight_bits, precision)
-        + adapter_weights(model) * BITS / 8 / memory_rate,
-        head_weights_s=read_seconds(head, precision.head_bits, precision),
-        kv_s=kv_bytes / si(precision.cache_rate, memory_rate),
-        body_matmul_s=matmul_operations(active_weights(shape) + adapter_weights(model), computed) / rate
-        + (unpacking(shape, all_rows, unit, precision) if wide else 0),
-        head_matmul_s=matmul_operations(head, head_computed) / rate,
-        attention_s=attention_operations(shape, computed, visible) / attention_rate
-        + recurrence_operations(shape, all_rows) / si(precision.recurrence_rate, attention_rate),
+        width=counts.rows,
+        fixed_s=counts.graphs * si(unit.graph_overhead) + si(unit.step_overhead) + counts.layers * layer_s,
+        body_weights_s=read_seconds(counts.body, precision.weight_bits, precision) + adapter_bits / 8 / memory_rate,
+        head_weights_s=read_seconds(counts.head, precision.head_bits, precision),
+        kv_s=counts.kv_bytes / si(precision.cache_rate, memory_rate),
+        body_matmul_s=counts.body_operations / rate + (unpacking(counts.by_rows, unit, precision) if wide else 0),
+        head_matmul_s=counts.head_operations / rate,
+        attention_s=counts.attention_operations / attention_rate
+        + counts.recurrence_operations / si(precision.recurrence_rate, attention_rate),
         logits_s=logits_s,
         overlap=si(unit.overlap, 1.0) if wide else 1.0,
-        nbytes=read_bytes + kv_bytes + logits_s * memory_rate,
+        nbytes=read_bytes + counts.kv_bytes + logits_s * memory_rate,
     )
 
 
@@ -256,7 +306,7 @@ def read_seconds(weights: float, bits: Figure, precision: Precision) -> float:
     return by_bytes if precision.weight_rate is None else max(by_bytes, weights / precision.weight_rate.si)
 
 
-def unpacking(shape: Architecture, rows: int, unit: Unit, precision: Precision) -> float:
+def unpacking(by_rows: Sequence[tuple[float, float]], unit: Unit, precision: Precision) -> float:
     """Seconds of unpacking all weights for every tile of rows, and once for a share of a tile: the thread blocks of a
 
     pass rarely fill all cores to the end. An expert has tiles of the rows it is given, matrix-vector kernels for few.
@@ -264,15 +314,15 @@ def unpacking(shape: Architecture, rows: int, unit: Unit, precision: Precision) 
     if precision.unpack_rate is None:
         return 0.0
     tile, tail, weights = si(unit.unpack_rows, 1), si(unit.unpack_tail), 0.0
-    for read, of_rows in weights_by_rows(shape, rows):
+    for read, of_rows in by_rows:
         if of_rows > si(unit.narrow_rows, 1):
             weights += read * (ceil(of_rows / tile) + tail)
     return weights / precision.unpack_rate.si
 
 
-def logits_seconds(model: Model, unit: Unit, precision: Precision) -> float:
+def logits_seconds(entries: int, unit: Unit, precision: Precision) -> float:
     """Seconds of one row of logits in fp32, which is written, and read to normalise, choose and accept."""
-    return si(unit.logits_passes) * 4 * model.row_entries / precision.memory_rate.si
+    return si(unit.logits_passes) * 4 * entries / precision.memory_rate.si
 
 
 def step_costs(

@@ -97,7 +97,10 @@ class TokensARound(Record):
 class TokensByDrafts(Record):
     """Tokens that a round makes final by the number of drafts, as pairs of drafts and tokens, fewest drafts first."""
 
-    tokens_a_round: Annotated[tuple[tuple[int, float], ...], BeforeValidator(by_drafts)] = Field(min_length=1)
+    tokens_a_round: Annotated[
+        tuple[tuple[int, float], ...],
+        BeforeValidator(by_drafts, json_schema_input_type=dict[str, float] | list[tuple[int, float]]),
+    ] = Field(min_length=1)
 
     @field_validator("tokens_a_round")
     @classmethod

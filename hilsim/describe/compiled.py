@@ -37,11 +37,15 @@ NO_WORK, NO_EXTRA = Work(), Extra()
 
 @dataclass(frozen=True)
 class NetworkLoad:
-    """One pass of a network: multiply-accumulates in 10^9, parameters read in 10^9, operators (layers as compiled)."""
+    """One pass of a network: multiply-accumulates in 10^9, parameters read in 10^9, operators (layers as compiled).
+
+    `slow_s` are seconds that slow patterns take beyond what these count, such as copies made by vector arithmetic.
+    """
 
     gmacs: float
     params_b: float
     operators: int
+    slow_s: float = 0.0
 
 
 @dataclass(frozen=True)

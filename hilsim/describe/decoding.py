@@ -5,8 +5,8 @@ A plain name is shorthand for a record without parameters: `payload: full_rows` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -139,21 +139,25 @@ class Typical(Record):
     delta: float = Field(default=0.3, gt=0, le=1)
 
 
-def shorthand(key: str) -> Callable[[object], object]:
-    """A plain name as the record whose `key` it is."""
-    return lambda data: {key: data} if isinstance(data, str) else data
+def shorthand(key: str, records: Any) -> BeforeValidator:
+    """Reads a plain name as the one of `records`, a union, whose `key` it is, where that needs nothing else."""
+    whole = [record for record in get_args(records) if not needed(record, key)]
+    names = [name for record in whole for name in get_args(record.model_fields[key].annotation)]
+    written = Annotated[str, Field(json_schema_extra={"enum": names})]
+    return BeforeValidator(
+        lambda data: {key: data} if isinstance(data, str) else data, json_schema_input_type=written | records
+    )
 
 
-Payload = Annotated[
-    TokenIds | OneHot | FullRows | TopKRows | Scalar | TopKAfter,
-    Field(discriminator="scheme"),
-    BeforeValidator(shorthand("scheme")),
-]
-Accept = Annotated[
-    Greedy | RatioTest | GumbelMatch | SampleMatch | BlockVerification | Lenient | Typical,
-    Field(discriminator="rule"),
-    BeforeValidator(shorthand("rule")),
-]
+def needed(record: type[Record], key: str) -> list[str]:
+    """The fields without a default that a record has beside `key`."""
+    return [name for name, field in record.model_fields.items() if field.is_required() and name != key]
+
+
+Payloads = TokenIds | OneHot | FullRows | TopKRows | Scalar | TopKAfter
+Payload = Annotated[Payloads, Field(discriminator="scheme"), shorthand("scheme", Payloads)]
+Rules = Greedy | RatioTest | GumbelMatch | SampleMatch | BlockVerification | Lenient | Typical
+Accept = Annotated[Rules, Field(discriminator="rule"), shorthand("rule", Rules)]
 
 MATCHING = ("greedy", "gumbel", "sample_match", "typical")  # rules that never look at the draft's distribution
 

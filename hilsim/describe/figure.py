@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from hilsim.errors import Misfit
 
@@ -33,7 +43,7 @@ def as_text(data: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
-Spelling = Annotated[str, BeforeValidator(as_text)]
+Spelling = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | int)]
 
 
 class Record(BaseModel):
@@ -173,38 +183,49 @@ def outside(dimension: str, figure: Figure) -> Misfit | None:
     return None
 
 
-def _of(dimension: str, *, positive: bool) -> AfterValidator:
-    def check(figure: Figure) -> Figure:
-        if figure.unit not in DIMENSIONS[dimension]:
-            units = ", ".join(DIMENSIONS[dimension])
-            raise Misfit(f"unit {figure.unit!r}", f"a unit of {dimension}: {units}")
-        if positive and figure.value == 0:
-            raise Misfit(f"a {dimension} of 0", "one above 0")
-        if positive and figure.range is not None and figure.range[0] <= 0:
+@dataclass(frozen=True)
+class Dimension:
+    """What kind of quantity a figure is: which units it may have, and whether it may be 0."""
+
+    name: str
+    positive: bool
+
+    def check(self, figure: Figure) -> Figure:
+        """The figure, if it is one of this dimension. Raises `Misfit` otherwise."""
+        if figure.unit not in DIMENSIONS[self.name]:
+            units = ", ".join(DIMENSIONS[self.name])
+            raise Misfit(f"unit {figure.unit!r}", f"a unit of {self.name}: {units}")
+        if self.positive and figure.value == 0:
+            raise Misfit(f"a {self.name} of 0", "one above 0")
+        if self.positive and figure.range is not None and figure.range[0] <= 0:
             raise Misfit(f"a range from {figure.range[0]:g}", "one that begins above 0")
         if figure.range is not None and figure.range[0] < 0:
             raise Misfit(f"a range from {figure.range[0]:g}", "one that begins at 0 at least")
-        if broken := outside(dimension, figure):
+        if broken := outside(self.name, figure):
             raise broken
         return figure
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "title": self.name, "properties": {"unit": {"enum": list(DIMENSIONS[self.name])}}}
 
 
-Size = Annotated[Figure, _of("size", positive=False)]
-ByteRate = Annotated[Figure, _of("byte rate", positive=True)]
-WeightRate = Annotated[Figure, _of("weight rate", positive=True)]
-OperationRate = Annotated[Figure, _of("operation rate", positive=True)]
-Duration = Annotated[Figure, _of("duration", positive=False)]
-Power = Annotated[Figure, _of("power", positive=False)]
-Frequency = Annotated[Figure, _of("frequency", positive=True)]
-Temperature = Annotated[Figure, _of("temperature", positive=True)]
-TemperatureDifference = Annotated[Figure, _of("temperature difference", positive=False)]
-HeatCapacity = Annotated[Figure, _of("heat capacity", positive=True)]
-ThermalResistance = Annotated[Figure, _of("thermal resistance", positive=True)]
-EnergyPerBit = Annotated[Figure, _of("energy per bit", positive=False)]
-RelativeRate = Annotated[Figure, _of("relative rate", positive=True)]
-RelativeDuration = Annotated[Figure, _of("relative duration", positive=False)]
-Limit = Annotated[Figure, _of("size", positive=True)]
-Share = Annotated[Figure, _of("count", positive=False)]
-Count = Annotated[Figure, _of("count", positive=True)]
+Size = Annotated[Figure, Dimension("size", positive=False)]
+ByteRate = Annotated[Figure, Dimension("byte rate", positive=True)]
+WeightRate = Annotated[Figure, Dimension("weight rate", positive=True)]
+OperationRate = Annotated[Figure, Dimension("operation rate", positive=True)]
+Duration = Annotated[Figure, Dimension("duration", positive=False)]
+Power = Annotated[Figure, Dimension("power", positive=False)]
+Frequency = Annotated[Figure, Dimension("frequency", positive=True)]
+Temperature = Annotated[Figure, Dimension("temperature", positive=True)]
+TemperatureDifference = Annotated[Figure, Dimension("temperature difference", positive=False)]
+HeatCapacity = Annotated[Figure, Dimension("heat capacity", positive=True)]
+ThermalResistance = Annotated[Figure, Dimension("thermal resistance", positive=True)]
+EnergyPerBit = Annotated[Figure, Dimension("energy per bit", positive=False)]
+RelativeRate = Annotated[Figure, Dimension("relative rate", positive=True)]
+RelativeDuration = Annotated[Figure, Dimension("relative duration", positive=False)]
+Limit = Annotated[Figure, Dimension("size", positive=True)]
+Share = Annotated[Figure, Dimension("count", positive=False)]
+Count = Annotated[Figure, Dimension("count", positive=True)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from hilsim.describe.decoding import Accept, Sampling
+from hilsim.describe.decoding import Accept, Sampling, shorthand
 from hilsim.describe.figure import Record
 
 
@@ -39,15 +39,8 @@ class TopKSamplingHead(Record):
 LOGITS = LogitsHead()
 
 
-def from_name(data: object) -> object:
-    """`head: argmax` is `head: {name: argmax}`."""
-    return {"name": data} if isinstance(data, str) else data
-
-
-Head = Annotated[
-    Annotated[LogitsHead | ArgMaxHead | TopKHead | TopKSamplingHead, Field(discriminator="name")],
-    BeforeValidator(from_name),
-]
+Heads = LogitsHead | ArgMaxHead | TopKHead | TopKSamplingHead
+Head = Annotated[Heads, Field(discriminator="name"), shorthand("name", Heads)]
 
 
 def head_for(head: Head, accept: Accept, sampling: Sampling) -> tuple[Head, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from hilsim.describe.acceptance import Acceptance
 from hilsim.describe.backend import Backend
@@ -92,6 +92,8 @@ class HeadPlacement(Placement):
     Where no chip, unit, precision and runtime are given, they are the target's. `positions` are the tokens that a
     medusa head or a block proposes in its one pass.
     """
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["head_kind"]))
 
     model: str = ""
     head_kind: HeadKind

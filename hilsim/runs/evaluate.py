@@ -10,7 +10,7 @@ from hilsim.compiler.compile_check import load_compiled
 from hilsim.cost.memory import ledgers
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
-from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.errors import Fault, HilsimError, InputError, first_line
 from hilsim.measure.measures import measured
 from hilsim.runs.replay import numbers_of, run_of
 from hilsim.runs.run import Sources, run_both
@@ -34,7 +34,7 @@ class Refused:
     @property
     def found(self) -> str:
         """The first fault, without its place and remedy."""
-        return self.faults[0].found if self.faults else str(self.error).splitlines()[0]
+        return self.faults[0].found if self.faults else first_line(self.error)
 
     @property
     def reason(self) -> str:

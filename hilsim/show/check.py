@@ -24,6 +24,7 @@ from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan
 from hilsim.show.compile import render_plans
+from hilsim.show.compile_lists import lists_as_json, render_lists
 from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.report import caveats, chip_notes
 from hilsim.show.sentences import outside_sentence
@@ -133,6 +134,7 @@ def as_json(found: Checked) -> dict[str, Any]:
         "fits": None if verdict is None else verdict.fits,
         "fit": None if verdict is None else whole(verdict.by_chip),
         "plans": [plan.as_json() for plan in found.plans.values()],
+        **lists_as_json(found.plans.values()),
         "unchecked": list(found.unchecked),
         "ways_out": [
             {"set": typed(way.changes).removeprefix("--set "), "why": way.why, "step_ms": way.step_ms}
@@ -159,8 +161,13 @@ def render(found: Checked, console: Console) -> None:
     console.print()
     if found.longest is not None:
         console.print(Text(longest_sentence(found.longest)), soft_wrap=True)
-    if verdict is None:
-        return
+    if verdict is not None:
+        render_verdict(verdict, console, found)
+    render_lists(list(found.plans.values()), console)
+
+
+def render_verdict(verdict: PlacementVerdict, console: Console, found: Checked) -> None:
+    """What a scenario takes in memory and at its start, and what to know of its chips."""
     if verdict.fits or not found.compiles:
         console.print(Text(str(verdict)), soft_wrap=True)
     if started := start_ups(verdict.setup):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.errors import Fault, HilsimError, InputError, first_line
 from hilsim.study.store import PointResult
 from hilsim.study.workers import Task, Work
 from hilsim.versions import require_package
@@ -49,7 +49,7 @@ class Cluster:
         try:
             self.client: Client = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise self.fault(f"no scheduler ({reason})", "tcp://HOST:PORT of a running `dask scheduler`") from None
         try:
             with self.connected():

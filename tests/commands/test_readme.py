@@ -138,8 +138,7 @@ def test_the_scenario_of_the_readme_runs(tmp_path: Path) -> None:
     [scenario] = blocks(README, "yaml")
     file = tmp_path / "mine.yaml"
     file.write_text(scenario, encoding="utf-8")
-    conversations = PROJECT / "scenarios/conversations/shift.jsonl"
-    done = run_here(["simulate.py", str(file), *ONE_ANSWER, f"--set=workload.conversations={conversations}"])
+    done = run_here(["simulate.py", str(file), *ONE_ANSWER])
     assert done.returncode == 0, done.stderr
 
 

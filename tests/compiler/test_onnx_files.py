@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from hilsim.commands.main import main
-from hilsim.compiler import onnx_files
+from hilsim.compiler import onnx_read
 from hilsim.compiler.named_module import size_of
 from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.onnx_operators import OPERATORS
-from hilsim.compiler.program import exported
+from hilsim.compiler.program import exported, quiet
 from hilsim.errors import InputError
 
 onnx = pytest.importorskip("onnx")
@@ -181,7 +181,7 @@ CASES |= {
 @pytest.mark.parametrize("name", CASES)
 def test_operators_compute_what_onnxruntime_computes(name: str, tmp_path: Path) -> None:
     made, inputs, held, settings = CASES[name]
-    subject, note = onnx_subject(saved(tmp_path, [made], inputs, held, **settings))
+    subject, note, _ = onnx_subject(saved(tmp_path, [made], inputs, held, **settings))
     assert "as onnxruntime computes them" in note
     assert len(subject.inputs) == len(inputs)
 
@@ -216,7 +216,7 @@ def network(folder: Path) -> Path:
 
 
 def test_shapes_are_folded_and_nodes_keep_their_names(tmp_path: Path) -> None:
-    subject, _ = onnx_subject(network(tmp_path))
+    subject, _, _ = onnx_subject(network(tmp_path))
     program = exported(subject)
     calls = [entry for entry in program.graph.nodes if entry.op == "call_function"]
     assert [str(entry.target).split(".")[1] for entry in calls] == ["convolution", "erf", "view", "mm"]
@@ -265,7 +265,8 @@ def test_bad_files_get_one_message_each(tmp_path: Path, monkeypatch: pytest.Monk
     assert "opset 99" in refused(saved(tmp_path, [relu], X, opset=99))
     assert "opset 7" in refused(saved(tmp_path, [relu], X, opset=7))
     custom = helper.make_node("Attention", ["x"], ["y0"], name="/attn", domain="com.microsoft")
-    text = refused(saved(tmp_path, [custom, custom], X, domain="com.microsoft"))
+    then = helper.make_node("Attention", ["y0"], ["y1"], domain="com.microsoft")
+    text = refused(saved(tmp_path, [custom, then], X, domain="com.microsoft", outputs=2))
     assert "2 times com.microsoft.Attention" in text
     assert "node attn" in text
     branch = helper.make_graph([helper.make_node("Relu", ["x"], ["z"])], "branch", [], [
@@ -274,15 +275,116 @@ def test_bad_files_get_one_message_each(tmp_path: Path, monkeypatch: pytest.Monk
     assert "If with the subgraph" in refused(saved(tmp_path, [iffy], {**X, "b": ("bool", [])}))
     assert "StringNormalizer" in refused(saved(tmp_path, [node("StringNormalizer", "x")], X))
     assert "'time' without a size" in refused(saved(tmp_path, [relu], {"x": [1, "time", 3]}))
-    subject, _ = onnx_subject(tmp_path / "model.onnx", {"time": 7})
+    subject, _, _ = onnx_subject(tmp_path / "model.onnx", {"time": 7})
     assert subject.inputs[0].shape == (1, 7, 3)
     assert "--size" in refused(tmp_path / "model.onnx", {"tim": 7})
     computed = node("Reshape", "x s")
     text = refused(saved(tmp_path, [computed], {"x": [4], "s": ("int64", [1])}))
     assert "input 2 of Reshape computed from data" in text
-    assert "it quantises" in refused(saved(tmp_path, [node("QuantizeLinear", "x k")], X, {"k": np.float32(0.1)}))
-    monkeypatch.setattr(onnx_files, "MOST", 64)
+    monkeypatch.setattr(onnx_read, "MOST", 64)
     assert "GiB in one file" in refused(saved(tmp_path, [relu], X))
+
+
+def test_files_that_are_no_models_at_all(tmp_path: Path) -> None:
+    assert "a folder" in refused(tmp_path)
+    (tmp_path / "empty.onnx").touch()
+    assert "an empty file" in refused(tmp_path / "empty.onnx")
+    whole = network(tmp_path).read_bytes()
+    cut = tmp_path / "cut.onnx"
+    for share in (0.1, 0.5, 0.9, 0.99):
+        cut.write_bytes(whole[: int(len(whole) * share)])
+        assert refused(cut).count("\n") <= 1
+    cut.write_bytes(b"PK\x03\x04" + whole[4:])
+    assert "no ONNX model" in refused(cut)
+
+
+def chain(*steps: str) -> list[Any]:
+    """Additions by what they take and give: "x y z" gives z of x and y."""
+    return [helper.make_node("Add", names[:-1], names[-1:], name=names[-1]) for names in map(str.split, steps)]
+
+
+@pytest.mark.parametrize(("steps", "part"), [
+    (["x b a", "a x b", "b x y0"], "a cycle through a, b"),
+    (["a x y0", "x x a"], "which node a gives later"),
+    (["x x a", "x x a", "a x y0"], "which node a gives too"),
+    (["x z y0"], "node y0: found the input 'z', which nothing gives"),
+    (["x x a"], "the output 'y0', which nothing gives"),
+])  # fmt: skip
+def test_graphs_that_cannot_be_computed_get_one_message(tmp_path: Path, steps: list[str], part: str) -> None:
+    with pytest.raises(InputError) as caught:
+        onnx_subject(saved(tmp_path, chain(*steps), X))
+    (fault,) = [one for one in caught.value.faults if "which nothing gives" not in one.found or part in str(one)]
+    assert part in str(fault)
+
+
+def test_constants_by_their_type(tmp_path: Path) -> None:
+    def of(kind: int, takes: str = "x k") -> Path:
+        file = saved(tmp_path, [node("Add", takes)], {"x": [4]})
+        model = onnx.load(file)
+        model.graph.initializer.append(helper.make_tensor("k", kind, [4], [1, 2, 3, 4]))
+        onnx.save(model, file)
+        return file
+
+    assert "FLOAT8E5M2" in refused(of(TensorProto.FLOAT8E5M2))
+    for kind in (TensorProto.BFLOAT16, TensorProto.INT4):  # read; but onnxruntime adds no float and such a number
+        assert "onnxruntime does not run" in refused(of(kind))
+    sparse = saved(tmp_path, [node("Add", "x k")], {"x": [4]})
+    model = onnx.load(sparse)
+    values, places = numpy_helper.from_array(drawn(2), "k"), numpy_helper.from_array(numbers(0, 2))
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4]))
+    onnx.save(model, sparse)
+    assert "a sparse constant (k)" in refused(sparse)
+
+
+class Grouped(nn.Module):
+    """Attention whose queries share heads of keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.pair, self.out = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, rows, _ = x.shape
+        q = self.query(x).view(batch, rows, 4, 8).transpose(1, 2)
+        k, v = self.pair(x).view(batch, rows, 2, 2, 8).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(
+            q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), is_causal=True
+        )
+        made: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(batch, rows, 32))
+        return made
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer's outputs alone."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.layer(x)[0]
+        return made
+
+
+EXPORTED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "convolutions": (nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Hardswish(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, groups=8), nn.Upsample(scale_factor=2, mode="bilinear"), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 4)), (1, 3, 16, 16)),
+    "encoder": (nn.Sequential(
+        nn.LayerNorm(32), Grouped(), nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)), (1, 7, 32)),
+    "lstm": (Recurrent(nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True)), (1, 7, 8)),
+    "gru": (Recurrent(nn.GRU(8, 16, batch_first=True)), (1, 7, 8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_what_torch_exports_is_read(name: str, tmp_path: Path) -> None:
+    module, shape = EXPORTED[name]
+    with quiet():
+        torch.onnx.export(module.eval(), (torch.randn(shape),), tmp_path / "made.onnx", dynamo=False, opset_version=17)
+    _, note, _ = onnx_subject(tmp_path / "made.onnx")
+    assert "as onnxruntime computes them" in note
 
 
 def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
@@ -344,8 +446,16 @@ def test_bad_programs_get_one_message_each(capsys: pytest.CaptureFixture[str], t
     assert "no such file" in message_of(tmp_path / "none.pt2")
     torch.save({"weight": torch.ones(3)}, tmp_path / "weights.pt2")
     assert "no archive of an exported program" in message_of(tmp_path / "weights.pt2")
+    assert "a folder" in message_of(tmp_path)
+    (tmp_path / "text.pt2").write_text("no program")
+    (tmp_path / "empty.pt2").touch()
+    for name in ("text.pt2", "empty.pt2"):
+        assert "no archive of an exported program" in message_of(tmp_path / name)
     program = torch.export.export(nn.Linear(2, 2), (torch.randn(1, 2),))
     torch.export.save(program, tmp_path / "fine.pt2")
+    whole = (tmp_path / "fine.pt2").read_bytes()
+    (tmp_path / "cut.pt2").write_bytes(whole[: len(whole) // 2])
+    assert "no archive of an exported program" in message_of(tmp_path / "cut.pt2")
     of_another(tmp_path / "fine.pt2", tmp_path / "old.pt2")
     text = message_of(tmp_path / "old.pt2")
     assert "a program of torch 2.5.0" in text

@@ -1,0 +1,202 @@
+"""What MkDocs adds to docs/: the README as first page, reference pages made from the code, linked files from outside.
+
+Links that leave docs/ lead to pages under project/: Markdown as it is, other text as a listing, a folder as a list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hilsim.commands.main import COMMANDS, parser_of
+from hilsim.describe.keys import Key, example_of, keys_of
+from hilsim.describe.schema import RECORDS, schema_of
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
+PICTURES = (".png", ".svg")
+LANGUAGES = {".yaml": "yaml", ".py": "python", ".json": "json", ".jsonl": "json", ".csv": "text", "": "text"}
+MOST_LISTED = 100_000  # characters of a listing
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are no files of docs/."""
+    from mkdocs.structure.files import File
+
+    made = {"index.md": moved(ROOT / "README.md", "index.md"), **reference_pages()}
+    docs = Path(config["docs_dir"])
+    pages = {file.src_uri: (docs / file.src_uri).read_text(encoding="utf-8") for file in files.documentation_pages()}
+    waiting = [target for page, text in pages.items() for target in left(docs / page, text)]
+    waiting += [
+        target for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGES.md") for target in [ROOT / name]
+    ]
+    waiting += left(ROOT / "README.md", (ROOT / "README.md").read_text(encoding="utf-8"))
+    done: set[Path] = set()
+    while waiting:
+        target = waiting.pop()
+        if target in done or target.suffix in PICTURES or target.is_relative_to(docs) or target == ROOT / "README.md":
+            continue
+        done.add(target)
+        place = page_of(target)
+        made[place] = project_page(target, place)
+        if target.suffix == ".md":
+            waiting += left(target, target.read_text(encoding="utf-8"))
+        elif target.is_dir():
+            waiting += [one for one in inside(target) if one.is_file()]
+    for place, text in made.items():
+        files.append(File.generated(config, place, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Lead the links of a page of docs/ that leave it to the pages under project/."""
+    source = Path(config["docs_dir"]) / page.file.src_uri
+    return relinked(markdown, source, page.file.src_uri) if source.exists() else markdown
+
+
+def left(page: Path, text: str) -> list[Path]:
+    """The files outside docs/ that a page links to."""
+    found = [Path(os.path.normpath(page.parent / target)) for _, target, _, _ in LINK.findall(unfenced(text))]
+    return [target for target in found if target.exists() and not target.is_relative_to(ROOT / "docs")]
+
+
+def unfenced(text: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def page_of(target: Path) -> str:
+    """The page of a file outside docs/."""
+    if target == ROOT / "README.md":
+        return "index.md"
+    place = f"project/{target.relative_to(ROOT).as_posix()}"
+    return place if target.suffix == ".md" else f"{place}/listing.md" if target.is_dir() else f"{place}.md"
+
+
+def relinked(text: str, source: Path, place: str) -> str:
+    """A page's text, with links relative to where it is shown; `source` is where it lies."""
+
+    def link(found: re.Match[str]) -> str:
+        target = Path(os.path.normpath(source.parent / found[2]))
+        if not target.exists():
+            return found[0]
+        if target.is_relative_to(ROOT / "docs"):
+            shown = target.relative_to(ROOT / "docs").as_posix()
+        elif target.suffix in PICTURES:
+            return found[0]
+        else:
+            shown = page_of(target)
+        return f"{found[1]}{os.path.relpath(shown, os.path.dirname(place) or '.')}{found[3] or ''}{found[4]}"
+
+    parts = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
+
+
+def moved(source: Path, place: str) -> str:
+    """A page of Markdown from outside docs/; a tag in square brackets would be taken for a reference."""
+    text = re.sub(r"\[(NEW|FIX|CHANGE|BREAKING)\]", r"**\1**", source.read_text(encoding="utf-8"))
+    return relinked(text, source, place)
+
+
+def inside(folder: Path) -> list[Path]:
+    """What a folder's page lists."""
+    return sorted(one for one in folder.iterdir() if one.suffix in LANGUAGES or one.suffix == ".md")
+
+
+def project_page(target: Path, place: str) -> str:
+    """The page of a file or folder outside docs/."""
+    name = target.relative_to(ROOT).as_posix()
+    if target.suffix == ".md":
+        return moved(target, place)
+    if target.is_dir():
+        here = os.path.dirname(place)
+        rows = [f"- [{one.name}]({os.path.relpath(page_of(one), here)})" for one in inside(target) if one.is_file()]
+        return f"# {name}\n\n" + "\n".join(rows) + "\n"
+    text = target.read_text(encoding="utf-8")
+    if len(text) > MOST_LISTED:
+        return f"# {name}\n\n{len(text):,} characters: too long to be listed.\n"
+    return f"# {name}\n\n````{LANGUAGES.get(target.suffix, 'text')}\n{text}\n````\n"
+
+
+def reference_pages() -> dict[str, str]:
+    """The pages made from records, parsers and docstrings."""
+    pages = {f"reference/keys_{kind}.md": keys_page(kind) for kind in RECORDS}
+    listed = [f"- [{kind}](keys_{kind}.md): {summary(kind)}" for kind in RECORDS]
+    about = (
+        "Every key of the described files, made from the records that check them. `hilsim explain KEY` prints the same."
+    )
+    pages["reference/keys.md"] = "\n".join([f"# Keys\n\n{about}\n", *listed, ""])
+    pages["reference/commands.md"] = commands_page()
+    pages["reference/python.md"] = "# Python\n\n::: hilsim.api\n    options: {show_root_heading: false}\n"
+    return pages
+
+
+def summary(kind: str) -> str:
+    """The first sentence of what a kind of file is."""
+    return " ".join(schema_of(kind)["description"].partition("\n\n")[0].split())
+
+
+def cell(text: str) -> str:
+    """Text in a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def keys_page(kind: str) -> str:
+    """All keys of a kind of file, a table a block."""
+    lines = [f"# Keys of a {kind}", "", schema_of(kind)["description"], ""]
+    block: tuple[str, str] | None = None
+    for key in keys_of(kind):
+        parent = key.path.rpartition(".")[0]
+        if (parent, key.block) != block:
+            block = (parent, key.block)
+            if parent:
+                lines += ["", f"## {parent}{f' ({key.block})' if key.block else ''}", "", key.about, ""]
+            lines += ["| key | takes | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
+        lines.append(row(key))
+    return "\n".join([*lines, ""])
+
+
+def row(key: Key) -> str:
+    """A key as a row."""
+    takes = ", ".join(part for part in (key.takes, key.bounds, key.unit) if part)
+    default = "required" if key.required else f"`{key.default}`" if key.default else ""
+    value, _ = example_of(key)
+    example = f"`{value}`" if value and len(value) <= 60 else ""
+    cells = (f"`{key.path.rpartition('.')[2]}`", takes, default, key.meaning, example)
+    return f"| {' | '.join(map(cell, cells))} |"
+
+
+def commands_page() -> str:
+    """Every command with its options, as its --help has them."""
+    whole = parser_of(COMMANDS, "hilsim")
+    [commands] = [action for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
+    lines = [
+        "# Commands",
+        "",
+        "`hilsim COMMAND`, or `python -m hilsim COMMAND`. Exit status: 0 done; 1 ran, and the answer is ",
+    ]
+    lines += ["bad news; 2 the input is at fault; 130 interrupted.", ""]
+    for name, parser in commands.choices.items():
+        lines += [f"## {name}", "", parser.description or "", "", "| argument | meaning |", "| --- | --- |"]
+        lines += list(arguments(parser._actions))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def arguments(actions: Iterable[argparse.Action]) -> Iterator[str]:
+    """The arguments of a command as rows."""
+    for action in actions:
+        if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+            continue
+        metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+        takes = metavar if action.nargs != 0 else ""
+        names = ", ".join(action.option_strings) or metavar
+        shown = f"`{names} {takes}`" if action.option_strings and takes else f"`{names}`"
+        yield f"| {cell(shown)} | {cell(str(action.help or ''))} |"

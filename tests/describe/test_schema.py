@@ -1,0 +1,158 @@
+"""JSON Schemas take what is shipped and refuse what is wrong; keys, skeletons, explanations are of the same records."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from hilsim.commands.main import main
+from hilsim.describe.catalogue import FOLDERS, load_record
+from hilsim.describe.explained import explained
+from hilsim.describe.keys import example_of, keys_of
+from hilsim.describe.schema import RECORDS, schema_of
+from hilsim.describe.skeleton import KINDS, SCHEMA_LINE, SCHEMAS
+from hilsim.describe.strict_yaml import parse
+from hilsim.errors import InputError
+from hilsim.places import CODE as PROJECT
+from hilsim.places import DATA
+
+SHIPPED = [(kind, file) for kind in RECORDS for file in sorted((DATA / FOLDERS[kind]).glob("*.yaml"))]
+
+
+def data_of(file: Path) -> Any:
+    """A file's content as JSON has it."""
+    return json.loads(json.dumps(parse(file.read_text(encoding="utf-8"), str(file)).data))
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_every_shipped_file_follows_its_schema_and_names_it(kind: str) -> None:
+    schema = schema_of(kind)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    files = [file for one, file in SHIPPED if one == kind]
+    assert files
+    for file in files:
+        assert [(list(error.absolute_path), error.message) for error in validator.iter_errors(data_of(file))] == []
+        first = file.read_text(encoding="utf-8").partition("\n")[0]
+        assert first.startswith(SCHEMA_LINE), file
+        assert (file.parent / first.removeprefix(SCHEMA_LINE)).resolve() == (SCHEMAS / f"{kind}.json").resolve()
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_the_shipped_schema_is_that_of_the_records(kind: str) -> None:
+    assert json.loads((SCHEMAS / f"{kind}.json").read_text(encoding="utf-8")) == schema_of(kind), "make schemas"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sed": 1}, {"seed": "one"}, {"seed": -1}, {"policy": {"name": "synk", "draft_tokens": 5}},
+        {"policy": {"name": "sync", "draft_tokens": 0}}, {"payload": "full_row"}, {"accept": "lenient"},
+        {"target": {"chip": "sa8295p"}}, {"verify_at": "both"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_the_records_refuse_in_a_key_the_schema_refuses(change: dict[str, Any], tmp_path: Path) -> None:
+    found = data_of(DATA / "scenarios/orin_8295_greedy.yaml") | change
+    assert not Draft202012Validator(schema_of("scenario")).is_valid(found)
+    file = tmp_path / "wrong.yaml"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(InputError):
+        load_record(RECORDS["scenario"], file)
+
+
+def test_units_of_figures_are_those_of_their_dimension() -> None:
+    link = data_of(DATA / "chips/links/pcie-gen3-x4.yaml")
+    validator = Draft202012Validator(schema_of("link"))
+    assert validator.is_valid(link)
+    link["rate"]["unit"] = "ms"
+    assert not validator.is_valid(link)
+
+
+def test_every_key_of_a_shipped_file_is_listed() -> None:
+    def paths(data: Any, known: set[str], path: str) -> set[str]:
+        """Those of a file's keys that are not known; figures and values of the user's choice have none below."""
+        if isinstance(data, list):
+            return {one for item in data for one in paths(item, known, f"{path}[]")}
+        if not isinstance(data, dict) or {"value", "unit"} <= set(data) or path in ANYTHING:
+            return set()
+        missing = set()
+        for name, value in data.items():
+            own = f"{path}.{name}" if path else name
+            named = f"{path}.NAME"
+            below = own if own in known else named
+            held = own in known or any(key == named or key.startswith(f"{named}.") for key in known)
+            free = path in known  # a mapping whose values are no blocks
+            missing |= paths(value, known, below) if held else set() if free else {own}
+        return missing
+
+    ANYTHING = {"set", "policy.parameters", "axes[].linked", "axes[].values[]"}
+    for kind, file in SHIPPED:
+        known = {key.path for key in keys_of(kind)}
+        assert paths(data_of(file), known, "") == set(), file
+
+
+def test_examples_are_shipped_values_of_their_block() -> None:
+    keys = {(key.path, key.block): key for key in keys_of("scenario")}
+    assert example_of(keys["policy.name", "pearl"])[0] in ("", "pearl")
+    assert example_of(keys["target.precision", ""])[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_file_follows_its_schema(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    assert main(["new", kind, "mine", "--out", str(file)]) == 0
+    assert str(file) in capsys.readouterr().out
+    assert list(Draft202012Validator(schema_of(kind)).iter_errors(data_of(file))) == []
+    assert load_record(RECORDS[kind], file).model_dump()["name"] == "mine"
+    written = file.read_text(encoding="utf-8")
+    assert main(["new", kind, "mine", "--out", str(file)]) == 2  # nothing is written over
+    assert file.read_text(encoding="utf-8") == written
+
+
+def test_new_files_are_used_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind, like in (("scenario", []), ("link", []), ("chip", ["--like", "sa8295p"])):
+        assert main(["new", kind, f"my-{kind}", *like]) == 0
+    changes = ["--set=link=my-link.yaml", "--set=target.chip=my-chip.yaml", "--set=workload.max_new_tokens=4"]
+    short = ["--set=workload.count=1", "--set=workload.max_turns=1"]
+    assert main(["simulate", "my-scenario.yaml", "--json", *changes, *short]) == 0
+    found = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))
+    assert "my-chip.npu" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["senario", "x"], ["scenario", "a/b"], ["scenario", ""], ["chip", "x", "--like", "nowhere"]],
+    ids=" ".join,
+)
+def test_what_cannot_be_made(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", *arguments]) == 2
+    assert "expected" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_explain_finds_a_key_by_its_end_by_its_kind_and_by_a_slip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {key.block for key in explained("policy.draft_tokens")[0]} >= {"sync", "adaptive", "pearl"}
+    assert {key.kind for key in explained("memory")[0]} == {"chip"}
+    assert main(["explain", "chip:memory"]) == 0
+    assert "GiB" in capsys.readouterr().out
+    assert main(["explain", "drft_tokens"]) == 2
+    assert "draft_tokens" in capsys.readouterr().err
+
+
+def test_explain_prints_a_schema() -> None:
+    typed = [sys.executable, "-m", "hilsim", "explain", "link", "--schema"]
+    printed = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == schema_of("link")
