@@ -11,10 +11,10 @@ from hilsim.hardware.distributed.fault_times import FaultPair, instants, order_o
 from hilsim.sim.trace import FaultRecord
 
 DROP = FaultRecord(
-    0, "link_drop", "up", 100, 400, "up", detected_ns=200, by="time-out", reacted_ns=210, recovered_ns=500,
+    0, "link_drop", "up", 90, 400, "up", hit_ns=100, detected_ns=200, by="time-out", reacted_ns=210, recovered_ns=500,
     reactions=["sent again"],
 )  # fmt: skip
-HANG = FaultRecord(1, "hang", "draft", 300, phase="draft", detected_ns=450, by="watchdog", reacted_ns=460)
+HANG = FaultRecord(1, "hang", "draft", 300, phase="draft", hit_ns=310, detected_ns=450, by="watchdog", reacted_ns=460)
 
 
 def later(record: FaultRecord, by_ns: int) -> FaultRecord:
@@ -25,10 +25,11 @@ def later(record: FaultRecord, by_ns: int) -> FaultRecord:
 
 def test_events_are_listed_as_they_happened_and_those_that_did_not_are_left_out() -> None:
     assert order_of([DROP, HANG]) == [
-        (0, "began"), (0, "detected"), (0, "reacted"), (1, "began"), (1, "detected"), (1, "reacted"), (0, "recovered"),
+        (0, "began"), (0, "hit"), (0, "detected"), (0, "reacted"),
+        (1, "began"), (1, "hit"), (1, "detected"), (1, "reacted"), (0, "recovered"),
     ]  # fmt: skip
-    at_once = replace(DROP, detected_ns=100, reacted_ns=100, recovered_ns=100)
-    assert [event for _, event in order_of([at_once])] == ["began", "detected", "reacted", "recovered"]
+    at_once = replace(DROP, began_ns=100, detected_ns=100, reacted_ns=100, recovered_ns=100)
+    assert [event for _, event in order_of([at_once])] == ["began", "hit", "detected", "reacted", "recovered"]
 
 
 def test_a_fault_that_is_only_late_has_the_same_course() -> None:
@@ -52,7 +53,7 @@ def test_another_course_is_found(changes: dict[str, Any]) -> None:
     assert not FaultPair(DROP, replace(DROP, **changes)).same_course
 
 
-def test_times_are_from_the_fault_s_own_beginning() -> None:
+def test_times_are_from_the_fault_s_first_hit() -> None:
     measured = replace(later(DROP, 1000), detected_ns=1210)
     pair = FaultPair(DROP, measured)
     assert pair.times_ns == {"detected": (100, 110), "reacted": (110, 110), "recovered": (400, 400)}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from hilsim.sim.trace import FaultRecord
 
-# What comes of a fault, in this order; each but the first is timed from the first.
-EVENTS = ("began", "detected", "reacted", "recovered")
+# What comes of a fault, in this order. Times are from the instant at which it hits something.
+EVENTS = ("began", "hit", "detected", "reacted", "recovered")
+TIMED = EVENTS[2:]
 
 
 def instants(record: FaultRecord) -> dict[str, int]:
@@ -36,11 +37,11 @@ class FaultPair:
 
     @property
     def times_ns(self) -> dict[str, tuple[int, int]]:
-        """Nanoseconds from its beginning to each event that both runs have, predicted and measured."""
+        """Nanoseconds from its first hit to each event that both runs have, predicted and measured."""
         ours, theirs = instants(self.predicted), instants(self.measured)
         return {
-            event: (ours[event] - ours["began"], theirs[event] - theirs["began"])
-            for event in EVENTS[1:]
+            event: (ours[event] - ours["hit"], theirs[event] - theirs["hit"])
+            for event in TIMED
             if event in ours and event in theirs
         }
 

@@ -21,10 +21,9 @@ from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost
 from hilsim.hardware.distributed.boards import REMEDY, Device, Devices, DeviceStep, ExecutingSlot, ExpectedStep
 from hilsim.hardware.distributed.faulty_link import FaultyRealDirection
-from hilsim.hardware.distributed.injected_agent import AgentDoor
+from hilsim.hardware.distributed.injected_agent import RETURN_S, FaultDoor
 from hilsim.hardware.distributed.link_wires import LinkWire
 from hilsim.hardware.distributed.wall import WallGrouping
-from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.sim.board import Board, Boards, Direction
 from hilsim.sim.device_slot import NO_REQUEST, DeviceSlot, Process, RequestTag, TimedStep, UnitLock, now_ns
@@ -37,31 +36,31 @@ from hilsim.sim.faults.state import PHASE_OF_STEP, FaultState
 from hilsim.sim.loading import LOAD
 from hilsim.sim.trace import FaultRecord, Span, Trace
 
-RETURN_S = 120.0  # a device that has begun anew is back by then
-
 
 class WatchedHealth(Health):
-    """The state of a role's device. A hang is noticed by a step that does not end in time, on the wall clock."""
+    """The state of a role's device. A hang is noticed on the wall clock, by a step that does not end."""
 
-    def attend(self, ended: simpy.Event, expected_ns: int) -> Process:
+    def attend(self, ended: simpy.Event) -> Process:
         """Wait for a step that the device executes; returns None, or why it is `Broken`.
 
-        What is late without an injected fault is waited for: a busy machine is none.
+        A unit that works feeds its watchdog, as in the simulation. So what is merely late is waited for: a busy machine
+        is no fault.
         """
-        epoch, hit = self.epoch, False
-        due = now_ns(self.env) + round(expected_ns * self.factor) + self.watchdog_ns
+        epoch, due = self.epoch, -1
         for record, _ in self.slow:
             record.strike(now_ns(self.env))
         while not ended.triggered:
+            now = now_ns(self.env)
             if self.epoch != epoch or self.down is not None:
                 return Broken("", self.emptied_by)
-            now = now_ns(self.env)
-            if self.hung is not None and not hit:
+            if self.hung is None:
+                due = -1
+            elif due < 0:
                 self.hung.strike(now)
-                hit = True
-            if self.hung is not None and now >= due:
+                due = now + self.watchdog_ns
+            elif now >= due:
                 return Broken(WATCHDOG, (self.hung,))
-            timer = self.env.timeout(due - now if now < due else self.watchdog_ns)
+            timer = self.env.timeout(self.watchdog_ns if due < 0 else due - now)
             self.sleepers.waiting.append(timer)
             try:
                 yield timer | ended
@@ -126,7 +125,7 @@ class FaultyRealSlot(FaultySlot, ExecutingSlot):
         done.callbacks.append(over)
         given_up = True
         try:
-            broken: Broken | None = yield from self.health.attend(ended, self.expected_of(step))
+            broken: Broken | None = yield from self.health.attend(ended)
             if broken is None and isinstance(ended.value, AgentFault):
                 raise ChipLost(self.track, ended.value.kind, ended.value.found, REMEDY)
             given_up = broken is not None
@@ -142,10 +141,6 @@ class FaultyRealSlot(FaultySlot, ExecutingSlot):
             else:
                 assert ended.callbacks is not None, "a step that goes on"
                 ended.callbacks.append(lambda _: self.leave(step, cause, position, asked, start, given_up=False))
-
-    def expected_of(self, step: TimedStep) -> int:
-        """Nanoseconds that the device should take."""
-        return self.expected_ns(Phase(step.kind), step.rows, step.cached)
 
     def leave(
         self, step: TimedStep, cause: RequestTag, position: int, asked: int, start: int, *, given_up: bool
@@ -167,7 +162,7 @@ class RealInjector(Injector):
 
     env: WallGrouping
 
-    def __init__(self, board: FaultyRealBoard, doors: Mapping[str, AgentDoor]):
+    def __init__(self, board: FaultyRealBoard, doors: Mapping[str, FaultDoor]):
         super().__init__(board.state, board.setup, board.ways, board.turns, board.memories)
         self.doors, self.by_role = doors, board.by_role
 
@@ -225,9 +220,7 @@ class RealInjector(Injector):
     def await_return(self, roles: Iterable[str]) -> None:
         """Wait until the agent of these roles is back with its models; in a thread beside the run."""
         for role in roles:
-            device = self.by_role[role]
-            assert isinstance(device.chip, Agent), "an agent that was started to be reset"
-            self.doors[role].await_return(device.chip, device.facts.name, RETURN_S)
+            self.doors[role].await_return(self.by_role[role].facts.name, RETURN_S)
 
     def repair(self) -> None:
         """After a run: have all agents go on without faults, but those that are lost."""
@@ -248,7 +241,7 @@ class FaultyRealBoard(FaultyBoard):
         with_draft: bool,
         by_role: Mapping[str, Device],
         wires: Mapping[str, LinkWire],
-        doors: Mapping[str, AgentDoor],
+        doors: Mapping[str, FaultDoor],
     ):
         self.by_role, self.wires, self.wall = by_role, wires, WallGrouping()
         super().__init__(self.wall, setup, trace, with_draft=with_draft)
@@ -279,7 +272,7 @@ class FaultyRealBoard(FaultyBoard):
                 self.real_injector.repair()
 
 
-def faulty_boards(devices: Devices, wires: Mapping[str, LinkWire], doors: Mapping[str, AgentDoor]) -> Boards:
+def faulty_boards(devices: Devices, wires: Mapping[str, LinkWire], doors: Mapping[str, FaultDoor]) -> Boards:
     """Boards of devices and a link that faults are injected into."""
 
     def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:

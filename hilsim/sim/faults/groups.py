@@ -103,9 +103,12 @@ class Grouping(simpy.Environment):
             end(child)
 
     def drain(self, ignored: Set[simpy.Event]) -> int:
-        """Process what is left; returns the instant of the last event that is not ignored."""
+        """Process what is left up to the last event that is not ignored; returns its instant.
+
+        In real time nothing waits for what is ignored.
+        """
         last = int(self.now)
-        while self._queue:
+        while any(event not in ignored for *_, event in self._queue):
             event = self._queue[0][-1]
             self.step()
             if event not in ignored:
