@@ -23,7 +23,6 @@ from hilsim.commands.main import guarded
 from hilsim.commands.outputs import write_outputs
 from hilsim.compiler.compile_check import load_compiled
 from hilsim.hardware.distributed.boards import require_real
-from hilsim.hardware.distributed.fault_doors import injected
 from hilsim.hardware.distributed.measured_run import measure_run
 from hilsim.hardware.measured.rig import Rig
 from hilsim.progress import status_line
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with status_line("recording") as notify:
         source = recorded_source(setup, notify)
     shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
-    with testbed(stand_ins(setup), shape, inject=injected(setup)) as place:
+    with testbed(stand_ins(setup), shape, inject=setup.fails) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
             trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]

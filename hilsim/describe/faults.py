@@ -21,6 +21,26 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]  # milliseconds
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+def as_place(data: object) -> object:
+    """The places that have names of ours, in any case; all others are chips."""
+    plain = data.strip().lower() if isinstance(data, str) else ""
+    return plain if plain in (*WAYS, "target", "draft") else data
+
+
+Where = Annotated[Spelling, BeforeValidator(as_place)]
+
+
+def as_instants(data: object) -> object:
+    """One instant stands for a list of it; null for none."""
+    return () if data is None else (data,) if isinstance(data, (int, float)) else as_tuple(data)
+
+
+Instants = Annotated[
+    tuple[Milliseconds, ...],
+    BeforeValidator(as_instants, json_schema_input_type=Milliseconds | tuple[Milliseconds, ...] | None),
+]
+
+
 class Trigger(Record):
     """Begin with the first event of a phase, of a request and a round where these are given.
 
@@ -44,8 +64,8 @@ class Injected(Record):
     scope: ClassVar[Literal["link", "chip"]] = "chip"
     lasting: ClassVar[Literal["needed", "optional", "none"]] = "none"  # whether it has a duration
     kind: str
-    where: Spelling
-    at_ms: Annotated[tuple[Milliseconds, ...], BeforeValidator(lambda data: as_instants(data))] = ()
+    where: Where
+    at_ms: Instants = ()
     per_hour: float | None = Field(default=None, gt=0, le=1e7)
     on: Trigger | None = None
     for_ms: Positive | None = None
@@ -77,18 +97,13 @@ class Injected(Record):
         return self
 
 
-def as_instants(data: object) -> object:
-    """One instant stands for a list of it; null for none."""
-    return () if data is None else (data,) if isinstance(data, (int, float)) else as_tuple(data)
-
-
 class LinkDrop(Injected):
     """All messages that are on the link while it lasts are lost."""
 
     scope = "link"
     lasting = "needed"
     kind: Literal["link_drop"]
-    where: Spelling = LINK
+    where: Where = LINK
 
 
 class LinkDelay(Injected):
@@ -97,7 +112,7 @@ class LinkDelay(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["link_delay"]
-    where: Spelling = LINK
+    where: Where = LINK
     delay_ms: Positive
 
 
@@ -111,7 +126,7 @@ class Loss(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["loss"]
-    where: Spelling = LINK
+    where: Where = LINK
     rate: Share
     burst: float = Field(default=1.0, ge=1, le=1e6)
 
@@ -133,7 +148,7 @@ class BitErrors(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["bit_errors"]
-    where: Spelling = LINK
+    where: Where = LINK
     rate: Share
 
 
@@ -143,7 +158,7 @@ class PartialOutage(Injected):
     scope = "link"
     lasting = "needed"
     kind: Literal["partial_outage"]
-    where: Spelling = LINK
+    where: Where = LINK
     share: Share
 
 
@@ -153,7 +168,7 @@ class Duplicate(Injected):
     scope = "link"
     lasting = "optional"
     kind: Literal["duplicate"]
-    where: Spelling = LINK
+    where: Where = LINK
 
 
 class Late(Injected):
@@ -161,7 +176,7 @@ class Late(Injected):
 
     scope = "link"
     kind: Literal["late"]
-    where: Spelling = LINK
+    where: Where = LINK
     delay_ms: Positive
 
 
@@ -218,7 +233,7 @@ class Lost(Injected):
     """The draft's chip is gone for good."""
 
     kind: Literal["lost"]
-    where: Spelling = "draft"
+    where: Where = "draft"
 
 
 class ClockJump(Reloading):

@@ -16,6 +16,7 @@ from hilsim.describe.complaints import validated
 from hilsim.describe.conversation import Conversation, read_conversations
 from hilsim.describe.cross_checks import acceptance_faults, backend_faults, compile_faults, cross_faults
 from hilsim.describe.digest import digest
+from hilsim.describe.fault_checks import injection_faults, with_fault_names
 from hilsim.describe.head import head_for
 from hilsim.describe.link import Link
 from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
@@ -165,6 +166,10 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         faults += backend_faults(scenario, roles, name)
         faults += acceptance_faults(scenario, profile, name)
         faults += compile_faults(scenario, [part for part in (target, draft, *networks) if part is not None], file)
+        scenario = with_fault_names(scenario, {placed.chip.name: placed.chip for placed in roles.values()})
+        beside_them = [network for network in networks if network is not None]
+        crosses = link is not None and not link.on_chip
+        faults += injection_faults(scenario, roles, beside_them, crosses=crosses, file=name)
     if faults or target is None:
         raise ScenarioError(faults)
     setup = Setup(

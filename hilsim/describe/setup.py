@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hilsim.describe.acceptance import Typed
@@ -189,6 +189,16 @@ class Setup(Shown):
             return Guarantee("text", "every token is the target's own, by noise that only the position decides")
         head = self.draft.head_kind is not None
         return guarantee_of(scenario.accept, scenario.payload, scenario.sampling, scenario.verify_at, head=head)
+
+    @property
+    def fails(self) -> bool:
+        """Whether the scenario injects faults into its hardware."""
+        return self.scenario.faults is not None and bool(self.scenario.faults.inject)
+
+    @property
+    def without_faults(self) -> Setup:
+        """The same on hardware that never fails."""
+        return replace(self, scenario=self.scenario.model_copy(update={"faults": None}))
 
     @property
     def chips(self) -> dict[str, Chip]:

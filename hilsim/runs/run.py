@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunPair:
-    """Both runs of a scenario; `speculative` is None where the target is alone."""
+    """Both runs of a scenario; `speculative` is None where the target is alone.
+
+    With injected faults `undisturbed` is the scenario's run without them, and so is a baseline beside another policy.
+    """
 
     baseline: Trace
     speculative: Trace | None
     forward_seconds: float
     run_seconds: float
+    undisturbed: Trace | None = None
 
 
 class Sources:
@@ -150,11 +154,15 @@ def content_key(setup: Setup) -> tuple[object, ...]:
 def run_both(
     setup: Setup, sources: Sources, observer: Observer | None = None, realtime: float | None = None
 ) -> RunPair:
-    """The target alone, then the scenario's policy, over the same requests."""
+    """The target alone, then the scenario's policy, over the same requests, also without faults."""
     began = time.perf_counter()
-    timed = partial(simulate, setup, observer=observer, realtime=realtime, timers=sources.timers)
-    baseline = timed(sources.fresh("baseline"), TargetOnly(name="target_only"))
+    timed = partial(simulate, observer=observer, realtime=realtime, timers=sources.timers)
+    alone, calm, undisturbed = TargetOnly(name="target_only"), setup.without_faults, None
+    speculates = setup.scenario.policy.name != "target_only"
+    baseline = timed(calm if speculates else setup, sources.fresh("baseline"), alone)
+    if setup.fails:
+        undisturbed = simulate(calm, sources.fresh("undisturbed"))
     speculative = None
-    if setup.scenario.policy.name != "target_only" and baseline.lost is None:
-        speculative = timed(sources.fresh("policy"))
-    return RunPair(baseline, speculative, sources.forward_seconds, time.perf_counter() - began)
+    if speculates and baseline.lost is None:
+        speculative = timed(setup, sources.fresh("policy"))
+    return RunPair(baseline, speculative, sources.forward_seconds, time.perf_counter() - began, undisturbed)

@@ -17,6 +17,7 @@ from hilsim.hardware.measured.quality import quality_warnings, sample_of
 from hilsim.hardware.measured.rig import Rig, RigUnit
 from hilsim.hardware.measured.shadow import StepComparison, compared, errors_of
 from hilsim.hardware.measured.unit import HandledFault, RoleState
+from hilsim.show.faults import render_faults
 from hilsim.show.kinds import BAD
 from hilsim.show.numbers import clean, counted, duration, percent
 from hilsim.show.terminal.page import Page
@@ -258,9 +259,12 @@ def row(*cells: object) -> str:
 
 
 def render_lost_run(found: Block, console: Console) -> None:
-    """The report of a run that ended when a board was lost."""
+    """The report of a run that ended when a board was lost, or a fault was not survived."""
     page = Page(console)
     render_lost(page, found["lost"])
-    render_hardware(page, found["hardware"])
+    if "faults" in found:
+        render_faults(page, found["faults"])
+    if "hardware" in found:
+        render_hardware(page, found["hardware"])
     if "shadow" in found:
         render_shadow(page, found["shadow"])

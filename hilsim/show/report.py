@@ -17,6 +17,7 @@ from hilsim.measure.parts import LOSSES
 from hilsim.show.break_even import break_even_sentence
 from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
+from hilsim.show.faults import render_faults
 from hilsim.show.faults_on_boards import fault_table
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
@@ -68,6 +69,8 @@ def render(document: Block, console: Console) -> None:
     page = Page(console)
     opening(page, document)
     render_cockpit(page, document)
+    if document.get("faults") is not None:
+        render_faults(page, document["faults"])
     times(page, document)
     speculative = document.get("speculative")
     if speculative is not None:

@@ -20,6 +20,7 @@ from hilsim.progress import status_line
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
+from hilsim.show.faults import injected
 from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
@@ -75,7 +76,7 @@ class Run(Shown):
 
     @property
     def lost(self) -> bool:
-        """Whether a board was lost, so that the run ended before its time."""
+        """Whether a board was lost, or a fault not survived, so that the run ended before its time."""
         return "lost" in self.report
 
     @property
@@ -146,7 +147,7 @@ class Run(Shown):
     @property
     def title(self) -> str:
         """The answer in a sentence or two."""
-        return f"Run of {self.report['scenario']}: a board was lost" if self.lost else f"Run of {answer(self.report)}"
+        return f"Run of {self.report['scenario']}: it ended early" if self.lost else f"Run of {answer(self.report)}"
 
     @property
     def facts(self) -> dict[str, str]:
@@ -179,6 +180,12 @@ def wanted_faults(setup: Setup, wanted: RunOptions) -> list[Fault]:
         from hilsim.hardware.distributed.link_ends import link_end_faults
 
         faults += link_end_faults(setup, wanted.realtime)
+    elif setup.fails and setup.backends:
+        found, expected = (
+            ", ".join(setup.backends),
+            "--link-ends, so that faults of the link happen as well",
+        )
+        faults.append(Fault(setup.file, "faults", f"measured units alone ({found})", expected, "See docs/boards.md."))
     if wanted.uncertainty and setup.backends:
         sentence = f"draws the figures of simulated units, but these are measured: {', '.join(setup.backends)}."
         faults.append(Fault("--uncertainty", "", sentence, "", "A board's times have no range to draw from."))
@@ -220,13 +227,15 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
     if lost is not None:
         from hilsim.show import hardware
 
-        assert rig is not None, "only boards are lost"
+        assert rig is not None or setup.fails, "only boards are lost, and what faults are injected into"
         about = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": setup.scenario.seed}
         found = {**about, "lost": hardware.lost(lost)}
     else:
         plans = tuple(checked.plans.values())
         found = document(setup, verdict.ledgers, outcome.baseline, outcome.speculative, plans)
         found["notes"] += sources.notes
+    if setup.fails:
+        found["faults"] = injected(setup, outcome)
     if rig is not None:
         from hilsim.show import hardware
 
@@ -235,13 +244,17 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
             found["shadow"] = hardware.shadow(rig)
         if lost is None and ends:
             found["distributed"] = executed(setup, rig, ends, sources)
+    elif lost is not None or setup.fails:
+        pass  # what would make it faster is asked of hardware that works
     elif setup.scenario.company:
         found |= budget_remedy(setup, outcome, sources)
     elif outcome.speculative is not None and found["speedup"] < 1:
         found["remedy"] = remedy(setup, sources)
     if lost is None:
         # What passengers ask and hear depends on the times: no replay with another speed has the same answers.
-        found |= held_against(setup, outcome, sources if rig is None and not outcome.baseline.turns else None)
+        found |= held_against(
+            setup, outcome, sources if rig is None and not outcome.baseline.turns and not setup.fails else None
+        )
     if lost is None and wanted.uncertainty:
         from hilsim.show.uncertainty import as_json as bars_as_json
         from hilsim.study.error_bars import error_bars

@@ -26,16 +26,6 @@ IMPOSSIBLE = {
 }
 
 
-def injected(setup: Setup) -> bool:
-    """Whether a scenario injects faults."""
-    return setup.scenario.faults is not None and bool(setup.scenario.faults.inject)
-
-
-def without_faults(setup: Setup) -> Setup:
-    """The same scenario on hardware that does not fail."""
-    return replace(setup, scenario=setup.scenario.model_copy(update={"faults": None}))
-
-
 def impossible_faults(setup: Setup) -> Iterator[Fault]:
     """What a scenario would inject that cannot be injected into devices."""
     faults = setup.scenario.faults
@@ -64,7 +54,7 @@ def opened_doors(setup: Setup, rig: Rig, link: LinkEnds) -> Iterator[dict[str, A
     faults = list(impossible_faults(setup))
     doors: dict[str, AgentDoor] = {}
     with ExitStack() as stack:
-        inject = setup.scenario.faults.inject if injected(setup) and setup.scenario.faults is not None else ()
+        inject = () if setup.scenario.faults is None else setup.scenario.faults.inject
         chips = {placed.role for fault in inject if fault.scope == "chip" for placed in roles_on(setup, fault.where)}
         for role in sorted(chips):
             backend = setup.backends[setup.roles[role].track]

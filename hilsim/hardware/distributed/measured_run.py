@@ -9,11 +9,9 @@ from hilsim.describe.setup import Setup
 from hilsim.hardware.distributed.boards import Devices, DeviceStep
 from hilsim.hardware.distributed.expected import TokenCheck
 from hilsim.hardware.distributed.fault_doors import (
-    injected,
     measure_restarts,
     opened_doors,
     with_restarts,
-    without_faults,
 )
 from hilsim.hardware.distributed.faulty_boards import faulty_boards
 from hilsim.hardware.distributed.link_wires import LinkEnds
@@ -62,8 +60,8 @@ def measure_run(setup: Setup, rig: Rig, link: LinkEnds, source: Callable[[], Log
             restarts_ns = measure_restarts(setup, rig, doors)
             known = with_restarts(setup, restarts_ns)
             predicted = whole(simulate(known, rig.begin(source()), timers=rig.timers, realtime=1.0))
-            overhead = measure_overhead(without_faults(setup), devices, source())
-            if injected(setup):
+            overhead = measure_overhead(setup.without_faults, devices, source())
+            if setup.fails:
                 boards = faulty_boards(devices, link.wires, doors)
                 slower = with_link_overhead(known, overhead)
                 timers = with_step_overhead(rig.timers, overhead)

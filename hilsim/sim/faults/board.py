@@ -57,7 +57,7 @@ class FaultyBoard(Board):
         assert isinstance(self.target, FaultySlot), "all slots of this board may fail"
         replays = scenario.logits.source != "live" or isinstance(source, CachedSource)
         faulty = FaultySource(source, self.state, self.injector, self.target, vocabulary, replays=replays)
-        supervisor = Supervisor(self.state)
+        supervisor = self.supervisor = Supervisor(self.state)
         context = SupervisedContext(self, faulty, scenario, vocabulary, application, supervisor)
         supervisor.context = context
         return context
@@ -70,6 +70,7 @@ class FaultyBoard(Board):
         self.injector.start()
         self.env.run(until=self.env.all_of(sessions))
         self.injector.stop()
+        self.supervisor.stop()
         grouping = self.grouping
         return grouping.drain(grouping.injected | grouping.vain if self.trace.faults else grouping.injected)
 

@@ -10,7 +10,7 @@ and hands messages on in the order in which they were sent.
 
 from __future__ import annotations
 
-from math import ceil, expm1, log1p
+from math import ceil, expm1, log1p, prod
 from typing import NamedTuple
 
 import simpy
@@ -101,8 +101,13 @@ class FaultyDirection(Direction):
             if not message.triggered:
                 yield message
 
-    def transmit(self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None) -> Process:
-        """One copy of a message over the wire; returns its `Passage` as its last byte has left."""
+    def transmit(
+        self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None, *, again: bool = False
+    ) -> Process:
+        """One copy of a message over the wire; returns its `Passage` as its last byte has left.
+
+        One that is sent `again` does not wait for copies of itself.
+        """
         asked = start = now_ns(self.env)
         if not self.turn.take():
             yield from self.turn.wait(owner=cause.request)
@@ -130,9 +135,12 @@ class FaultyDirection(Direction):
             self.occupied_in_vain(start, asked, nbytes, cause)
             return Passage(start, read_ns, -1, lost)
         delayed, further_ns = self.delayed_by(start, end + delay)
-        # A link delivers in order: a delayed message delays those after it.
-        delay = max(delay + further_ns, self.arrived_ns - end)
-        self.arrived_ns = end + delay
+        delay += further_ns
+        # A link delivers in order: a delayed message delays those after it; `insist` holds them back where it is late.
+        if not again:
+            delay = max(delay, self.arrived_ns - end)
+            if end + delay - start <= self.timeout_ns(nbytes):
+                self.arrived_ns = end + delay
         damaged = self.damaged_by(kind, nbytes, cause, start)
         self.trace.add_span(
             Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, 0, 0, nbytes)
@@ -142,12 +150,13 @@ class FaultyDirection(Direction):
 
     def held_ns(self, nbytes: int, start: int) -> int:
         """How long a message holds the wire that it enters now."""
-        held = self.wire_ns(nbytes)
+        shares = {}  # by fault: one that begins again before it ends takes no more
         for fault, record in self.at(start):
             if isinstance(fault, PartialOutage):
                 record.strike(start)
-                held = ceil(held / fault.share)
-        return held
+                shares[record.number] = fault.share
+        held = self.wire_ns(nbytes)
+        return ceil(held / prod(shares.values())) if shares else held
 
     def at(self, start: int) -> list[Active]:
         """The faults that last as a message enters the wire; those that are over are forgotten."""
@@ -290,7 +299,7 @@ class FaultyDirection(Direction):
                 return "", records
             yield self.env.timeout(wait)
             tries += 1
-            passage = yield from self.transmit(kind, nbytes, cause)
+            passage = yield from self.transmit(kind, nbytes, cause, again=True)
             state.reacted(records, SENT_AGAIN, passage.sent_ns)
             for record in records:
                 record.resent_messages += 1

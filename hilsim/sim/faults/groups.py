@@ -124,7 +124,9 @@ def end(process: simpy.Process) -> None:
     """End a process at this instant: its `finally` blocks run, and it waits for nothing any more."""
     if not process.is_alive:
         return
-    waited_for = process.target
+    waited_for, env = process.target, process.env
+    if isinstance(env, Grouping):
+        env.vain.add(waited_for)
     if waited_for.callbacks is not None and process._resume in waited_for.callbacks:
         waited_for.callbacks.remove(process._resume)
     process._generator.close()

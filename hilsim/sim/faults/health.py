@@ -6,7 +6,7 @@ watchdog               |--- watchdog_ms ---|reset
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import ceil, floor, prod
 from typing import NamedTuple
 
 from hilsim.sim.device_slot import Process, now_ns
@@ -89,11 +89,8 @@ class Health:
 
     @property
     def factor(self) -> float:
-        """How many times as long its steps take."""
-        factor = 1.0
-        for _, times in self.slow:
-            factor *= times
-        return factor
+        """How many times as long its steps take; a fault that begins again before it ends is no slower for that."""
+        return prod({record.number: times for record, times in self.slow}.values())
 
     def hang(self, record: FaultRecord) -> None:
         """Stop in the middle of everything."""

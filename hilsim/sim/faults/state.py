@@ -82,9 +82,12 @@ class FaultState:
 
     def noticed(self, records: Iterable[FaultRecord], by: str, at_ns: int | None = None) -> None:
         """Something has noticed that anything is wrong."""
+        at = self.now if at_ns is None else at_ns
         for record in records:
+            if record.hits == 0:
+                record.strike(at)
             if record.detected_ns < 0:
-                record.detected_ns, record.by = self.now if at_ns is None else at_ns, by
+                record.detected_ns, record.by = at, by
 
     def reacted(self, records: Iterable[FaultRecord], words: str, at_ns: int | None = None) -> None:
         """A reaction begins."""

@@ -21,7 +21,7 @@ from hilsim.cost.step import Phase
 from hilsim.errors import ChipLost
 from hilsim.sim.device_slot import Process, RequestTag
 from hilsim.sim.faults.direction import FaultyDirection
-from hilsim.sim.faults.groups import Failure, Group
+from hilsim.sim.faults.groups import Failure, Group, end
 from hilsim.sim.faults.health import Health
 from hilsim.sim.faults.source import FaultySource
 from hilsim.sim.faults.state import FaultState
@@ -270,6 +270,11 @@ class Supervisor:
                 news, self.news = self.news, self.env.event()
                 news.succeed()
         self.probing = None
+
+    def stop(self) -> None:
+        """The run is over."""
+        if self.probing is not None:
+            end(self.probing)
 
     def is_there(self) -> Process:
         """Whether a message to the draft's chip is answered. A hung one is reset by its watchdog meanwhile."""
