@@ -83,8 +83,7 @@ class FaultyRealDirection(FaultyDirection):
             del self.under_way[message]
             message.succeed()
             for copy in copies:
-                if not copy.here:
-                    self.give_up(copy, nbytes, cause)
+                self.give_up(copy)
         if by:
             yield from self.state.fail(cause, "link", by, records)
         for earlier, other in behind.items():
@@ -102,6 +101,7 @@ class FaultyRealDirection(FaultyDirection):
             start = now_ns(self.env)
         if cause.request != NO_REQUEST:
             self.state.enter(self.track, "prefill" if kind == "prompt" or not cause.round else self.way, cause)
+        number, whole = None, False
         try:
             busy_ns = self.held_ns(nbytes, start) - self.wire_ns(nbytes)
             lost = self.lost_by(start, start + busy_ns + self.wire_ns(nbytes))
@@ -118,7 +118,10 @@ class FaultyRealDirection(FaultyDirection):
             assert arrived.callbacks is not None, "an arrival before the message was sent"
             arrived.callbacks.append(lambda _: self.note_arrival(kind, copy, nbytes, cause))
             yield sent
+            whole = True
         finally:
+            if number is not None and not whole:
+                self.wire.receiver.give_up(number)
             self.state.leave(self.track)
             self.turn.leave()
         copy.end_ns = now_ns(self.env)
@@ -140,9 +143,10 @@ class FaultyRealDirection(FaultyDirection):
             asked, start, end, done = copy.asked_ns, copy.start_ns, copy.end_ns, copy.arrived_ns
             self.trace.add_span(Span(self.track, kind, start, end, *cause, asked, max(end, done), 0, 0, nbytes))
 
-    def give_up(self, copy: Copy, nbytes: int, cause: RequestTag) -> None:
+    def give_up(self, copy: Copy) -> None:
         """Wait no more for a copy."""
-        self.wire.receiver.give_up(copy.number)
+        if not copy.here:
+            self.wire.receiver.give_up(copy.number)
 
     def doubled_by(self, start: int) -> tuple[FaultRecord, ...]:
         """The faults by which a message crosses the link twice."""
@@ -229,7 +233,8 @@ class FaultyRealDirection(FaultyDirection):
         """Send one copy that nothing waits for but this; returns whether it arrives."""
         tag = RequestTag(NO_REQUEST, 0)
         copy: Copy = yield from self.put(kind, nbytes, tag)
-        here = yield from self.first_of([copy], copy.start_ns + self.timeout_ns(nbytes))
-        if here is None:
-            self.give_up(copy, nbytes, tag)
+        try:
+            here = yield from self.first_of([copy], copy.start_ns + self.timeout_ns(nbytes))
+        finally:
+            self.give_up(copy)
         return here is not None and bool(here.arrived.value)

@@ -96,7 +96,7 @@ class WallGrouping(Grouping, WallEnvironment):
 
     def drain(self, ignored: Set[simpy.Event]) -> int:
         """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
-        while self.pending or any(event not in ignored for *_, event in self._queue):
+        while self.pending or any(event not in ignored and event not in self.vain for *_, event in self._queue):
             self.step()
         return self.now
 
