@@ -24,6 +24,7 @@ from hilsim.describe.study_load import load_described, override
 from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import shown, status_line
+from hilsim.trust import code_allowed
 
 if TYPE_CHECKING:
     from hilsim.show.check import Checked
@@ -35,14 +36,16 @@ __all__ = ["calibrate", "check", "compare", "evaluate", "explore", "load", "simu
 Keys = str | tuple[str, ...]
 
 
-def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = ()) -> Setup:
+def load(scenario: str | Path, overrides: Mapping[str, Any] | Iterable[str] = (), *, allow_code: bool = False) -> Setup:
     """Load a scenario and everything that it names.
 
     `scenario` is a path, or a name that is looked up in ./scenarios, then among the shipped ones. `overrides` change
-    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7". Raises
-    `InputError` with every fault of every file.
+    single values: dotted paths to any value that YAML can express, or texts such as "policy.draft_tokens=7".
+    `allow_code` runs policies and modules that the scenario names even where they, or the scenario, lie outside
+    hilsim's folder and yours; it holds for all that is done with the setup. Raises `InputError` with every fault of
+    every file.
     """
-    with api_call():
+    with api_call(allow_code=allow_code):
         return load_setup(find_scenario(scenario), as_overrides(overrides))
 
 
@@ -55,7 +58,7 @@ def check(setup: Setup, *, largest_context: bool = False, progress: bool = False
     """
     from hilsim.show.check import checked
 
-    with api_call(progress):
+    with api_call(progress, setup.allow_code):
         return checked(setup, longest=largest_context)
 
 
@@ -81,7 +84,7 @@ def simulate(
     from hilsim.show.check import checked
     from hilsim.show.run import RunOptions, run_checked, wanted_faults
 
-    with api_call(progress):
+    with api_call(progress, setup.allow_code):
         wanted = RunOptions(realtime, uncertainty, shadow, link_ends, Path(recordings), watch)
         if faults := wanted_faults(setup, wanted):
             raise InputError(faults)
@@ -99,7 +102,7 @@ def evaluate(setup: Setup, *, progress: bool = False) -> dict[str, float | None]
     from hilsim.runs.evaluate import Refused, require_fit
     from hilsim.runs.evaluate import evaluate as evaluated
 
-    with api_call(progress), status_line("compiling") as notify:
+    with api_call(progress, setup.allow_code), status_line("compiling") as notify:
         ready = compiled(setup, notify)
         require_fit(ready)
         found = evaluated(ready, every=True)
@@ -162,7 +165,7 @@ def sweep(
     from hilsim.study.study_run import StudyRun, bytes_digest
     from hilsim.study.worker import digest_of, facts_of
 
-    with api_call(progress), unshared_main(), tempfile.TemporaryDirectory() as folder:
+    with api_call(progress, setup.allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
         file = Path(setup.file).resolve()
         study = {"name": "sweep", "scenario": str(file), "axes": list(map(axis, axes.items())), "repeats": repeats}
@@ -209,7 +212,7 @@ def explore(
     from hilsim.study.explorer import explore, question_of
     from hilsim.study.ranking import limit_text
 
-    with api_call(progress), unshared_main():
+    with api_call(progress, setup.allow_code), unshared_main():
         if isinstance(limits, Mapping):
             limits = [limit_text(name, value) for name, value in limits.items()]
         if isinstance(only, Mapping):
@@ -282,9 +285,11 @@ def calibrate(
 
 
 @contextmanager
-def api_call(progress: bool = False) -> Iterator[None]:
-    """One call of a function: nothing is shown unless requested, and faults name arguments as Python has them."""
-    with shown(progress):
+def api_call(progress: bool = False, allow_code: bool = False) -> Iterator[None]:
+    """One call of a function: nothing is shown and no stranger's code is run unless requested, and faults name
+    arguments as Python has them.
+    """
+    with shown(progress), code_allowed(allow_code):
         try:
             yield
         except InputError as error:

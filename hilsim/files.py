@@ -219,14 +219,6 @@ def folder_faults(folder: Path, option: str, *, make: bool = True) -> list[Fault
     return []
 
 
-def kept_folder() -> Path:
-    """The cache folder for what takes long to make: HILSIM_CACHE, else the user's cache folder."""
-    own = os.environ.get("HILSIM_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilsim"
-
-
 def weights_digest(folder: Path) -> str | None:
     """SHA-256 of model.safetensors, or of all shards in the order of their names; None where there are none."""
     files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*-of-*.safetensors"))

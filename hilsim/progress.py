@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from multiprocessing import parent_process
 from time import monotonic
 from typing import TypeVar
@@ -123,3 +124,9 @@ def announce(what: str) -> None:
     """Show on standard error what takes long from here on; worker processes show nothing."""
     if parent_process() is None:
         print(what, file=sys.stderr, flush=True)
+
+
+@cache
+def announce_once(what: str) -> None:
+    """The same for what holds from here on: a process shows it once."""
+    announce(what)

@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 # The networks of the tests are too small to share out, and as many tests run at once as there are cores: one thread for
 # this process and all that it starts, told before NumPy and PyTorch are loaded.
@@ -30,3 +31,11 @@ if "HILSIM_CACHE" not in os.environ:
 def _modules_begin_with_the_same_weights() -> None:
     """Modules that a test makes have drawn weights: the same in every run, and in whatever order tests run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The folders of the tests lie in the user's home, so that code which a test writes there is the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
+        yield

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hilsim.commands.arguments import Commands, place
+from hilsim.commands.arguments import Commands, add_allow_code, add_token_file, place
 
 if TYPE_CHECKING:
     from hilsim.hardware.agent.injected import Injection
@@ -51,6 +51,7 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--engine", metavar="SPEC", help="FILE.py:CLASS or PACKAGE.MODULE:CLASS (default: checkpoints, by PyTorch)"
     )
+    add_allow_code(parser)
     parser.add_argument(
         "--option",
         metavar="KEY=VALUE",
@@ -66,12 +67,7 @@ def add_arguments(commands: Commands) -> None:
         default="127.0.0.1:7295",
         help="address to listen on; port 0 takes a free one (127.0.0.1:7295)",
     )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        type=place,
-        help="file with a secret that clients must send; required if other machines can connect",
-    )
+    add_token_file(parser, "file with a secret that clients must send; required if other machines can connect", place)
     parser.add_argument(
         "--heartbeat", metavar="SECONDS", default="1", help="seconds between heartbeats during long steps (1)"
     )

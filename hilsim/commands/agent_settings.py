@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilsim.errors import Fault, InputError, Misfit
@@ -28,7 +28,7 @@ class Settings:
 
     host: str
     port: int
-    token: bytes | None
+    token: bytes | None = field(repr=False)
     heartbeat_s: float
     most_body_bytes: int
     name: str | None

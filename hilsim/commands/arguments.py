@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path, PosixPath
 from typing import Any, Protocol
@@ -34,6 +34,29 @@ def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
     )  # fmt: skip
     add_set(parser)
     parser.add_argument("--seed", metavar="N", help="another seed (same as --set seed=N)")
+    add_allow_code(parser)
+
+
+def add_token_file(parser: ArgumentParser, help_text: str, read: Callable[[str], Path]) -> None:
+    """`--token-file`; `--token`, and what could be short for it, is refused, and its value never shown."""
+    parser.add_argument("--token-file", metavar="FILE", type=read, help=help_text)
+    parser.add_argument("--token", "--toke", "--tok", "--to", nargs="?", action=RefuseToken, help=SUPPRESS)
+
+
+class RefuseToken(Action):
+    """A secret on the command line, where every user of the machine can read it."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        shown = "a secret on the command line, which every user of this machine can read"
+        parser.error(f"--token: found {shown}; expected --token-file FILE. Put a new secret into that file.")
+
+
+def add_allow_code(parser: ArgumentParser) -> None:
+    """`--allow-code`, of every command that can reach a policy, a module, an engine or a saved program."""
+    parser.add_argument(
+        "--allow-code", action="store_true",
+        help="run code that is named even where it, or the file that names it, lies outside hilsim's folder and yours",
+    )  # fmt: skip
 
 
 def add_set(parser: ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hilsim.commands.arguments import Commands, add_set, names, number, place, scenario, whole
+from hilsim.commands.arguments import Commands, add_allow_code, add_set, names, number, place, scenario, whole
 from hilsim.commands.outputs import require_outputs, write_outputs
 
 
@@ -17,6 +17,7 @@ def add_arguments(commands: Commands) -> None:
         "scenario", metavar="SCENARIO", type=scenario, help="a scenario with live logits, by file or name"
     )
     add_set(parser)
+    add_allow_code(parser)
     parser.add_argument(
         "--objective", metavar="NAME", default="request_latency",
         help="request_latency (default), first_clause, throughput, energy, link_bytes or memory",

@@ -6,7 +6,7 @@ import argparse
 import threading
 from functools import partial
 
-from hilsim.commands.arguments import Commands, place
+from hilsim.commands.arguments import Commands, add_token_file, place
 from hilsim.errors import Fault, InputError
 
 EXAMPLES = """examples, on two machines with a secret in the file `token`:
@@ -33,10 +33,8 @@ def add_arguments(commands: Commands) -> None:
     peer = parser.add_mutually_exclusive_group(required=True)
     peer.add_argument("--peer-listen", metavar="HOST:PORT", help="address at which this end waits for the other one")
     peer.add_argument("--peer", metavar="HOST:PORT", help="address at which the other end waits (its --peer-listen)")
-    parser.add_argument(
-        "--token-file", metavar="FILE", type=place,
-        help="file with a secret that simulator and other end must send; required if other machines can connect",
-    )  # fmt: skip
+    needed = "required if other machines can connect"
+    add_token_file(parser, f"file with a secret that simulator and other end must send; {needed}", place)
     parser.add_argument(
         "--inject",
         action="store_true",

@@ -15,13 +15,15 @@ from importlib import import_module
 from typing import Any
 
 from hilsim.commands.arguments import folder, place, require_sources, scenario, source, study
+from hilsim.trust import code_allowed, leave_strangers_folder
 
 BAD_INPUT, INTERRUPTED = 2, 130
 COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
     "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
-    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "new": "new", "explain": "explain",
+    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "quality": "quality",
+    "new": "new", "explain": "explain",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
@@ -30,7 +32,9 @@ COMPLETED = (source, scenario, study, folder, place)  # types of options that ta
 
 def run_command_line() -> int:
     """The console script `hilsim`, and `python -m hilsim`."""
-    return main(sys.argv[1:], MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim")
+    if (prog := MODULE if os.path.basename(sys.argv[0]) == "__main__.py" else "hilsim") == MODULE:
+        leave_strangers_folder()
+    return main(sys.argv[1:], prog)
 
 
 def simulate_main(arguments: Sequence[str]) -> int:
@@ -44,7 +48,8 @@ def main(arguments: Sequence[str], prog: str = MODULE) -> int:
     def command() -> int:
         options = parse(arguments, prog)
         require_sources(options)
-        status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
+        with code_allowed(getattr(options, "allow_code", False)):
+            status: int = import_module(f"hilsim.commands.{COMMANDS[options.command]}").run(options)
         return status
 
     return guarded(command)

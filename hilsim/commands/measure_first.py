@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from hilsim.commands.arguments import MOST_SEED, Commands, add_set, place, scenario, whole
+from hilsim.commands.arguments import MOST_SEED, Commands, add_allow_code, add_set, place, scenario, whole
 from hilsim.commands.outputs import require_place
 
 
@@ -17,6 +17,7 @@ def add_arguments(commands: Commands) -> None:
     )
     parser.add_argument("scenario", metavar="SCENARIO", type=scenario, help="a scenario, by file or name")
     add_set(parser)
+    add_allow_code(parser)
     parser.add_argument(
         "--measure", metavar="NAME", default="speedup",
         help="the number to narrow, such as request_latency_ms.mean (speedup)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ def add_arguments(commands: Commands) -> None:
         "--out", metavar="DIR", type=place, help="write report.json, trace.json, tables (CSV) and pictures"
     )
     parser.add_argument(
+        "--html", metavar="FILE", type=place,
+        help="write one self-contained page: answer, conversation, interactive timeline, memory, assumptions",
+    )  # fmt: skip
+    parser.add_argument(
         "--realtime", metavar="FACTOR", type=number(1e-6, 1e6, ", such as 1 or 0.1"),
         help="wall seconds per simulated second: 1 is real time",
     )  # fmt: skip
@@ -84,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.show.check import checked
     from hilsim.show.document import as_json
     from hilsim.show.run import RECORDINGS, RunOptions, run_checked, wanted_faults
+    from hilsim.versions import require_package
 
     dashboards: list[Dashboard] = []
     quiet = options.json and options.out is None
@@ -91,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
         options.realtime, options.uncertainty, options.shadow, options.link_ends, options.out or RECORDINGS,
         None if quiet else partial(watching, options, dashboards),
     )  # fmt: skip
+    if options.html is not None:
+        require_package("bokeh", "--html")
     setup = load_setup(options.scenario, overrides_of(options))
     # Before compiling, which may take a minute.
     if faults := [*output_faults(options, make=False), *wanted_faults(setup, wanted)]:
@@ -118,7 +126,16 @@ def output_faults(options: argparse.Namespace, *, make: bool) -> list[Fault]:
     from hilsim.files import folder_faults, place_faults
 
     faults = [] if options.out is None else folder_faults(options.out, "--out", make=make)
-    return faults + ([] if options.trace is None else place_faults(options.trace, "--trace", make=make))
+    for option, file in (("--trace", options.trace), ("--html", options.html)):
+        faults += [] if file is None else place_faults(file, option, make=make)
+    return faults
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """The command line that gives this answer again."""
+    changes = [word for override in overrides_of(options) for word in ("--set", override)]
+    drawn = ["--uncertainty", str(options.uncertainty)] if options.uncertainty else []
+    return shlex.join(["hilsim", "simulate", str(options.scenario), *changes, *drawn])
 
 
 @contextmanager
@@ -142,6 +159,8 @@ def save(options: argparse.Namespace, ran: Run, dashboards: list[Dashboard]) -> 
 
     if options.trace is not None:
         ran.trace(options.trace)
+    if options.html is not None and not ran.lost:
+        ran.html(options.html, command_of(options))
     if options.out is None:
         return ""
     save_report(options.out, ran.setup, ran.outcome, ran.report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hilsim.commands.arguments import Commands, add_set, place, study, whole
+from hilsim.commands.arguments import Commands, add_allow_code, add_set, place, study, whole
 from hilsim.commands.outputs import require_outputs, require_place
 
 
@@ -29,6 +29,7 @@ def add_arguments(commands: Commands) -> None:
     which.add_argument("--grid", action="store_true", help="run all points even if the file has a `search`")
     parser.add_argument("--retry-failed", action="store_true", help="run points again that failed")
     add_set(parser)
+    add_allow_code(parser)
     parser.add_argument("--csv", metavar="FILE", type=place, help="also all points as a CSV")
     parser.add_argument("--parquet", metavar="FILE", type=place, help="also all points as a Parquet file")
     parser.add_argument("--plot", metavar="FILE", type=place, help="also a picture (PNG, SVG or PDF)")

@@ -52,7 +52,8 @@ class SlowFinding:
     times as long the whole pass takes as it would with this alone mended, `factor_low` and `factor_high` its range.
     `count` is of nodes over all layers; `nodes` is empty where the finding is about the graph as a whole. `rewrite` is
     a rewrite's name or "", `exactness` what it keeps. `beyond_s` is what of `takes_s` the clock's time of the pass
-    lacks: it has products, launches of a network, and the work of a head behind the logits.
+    lacks: it has products, launches of a network, and the work of a head behind the logits. `source` is the pattern's,
+    `figures` those of rates and of how operators are lowered.
     """
 
     graph: str
@@ -75,6 +76,7 @@ class SlowFinding:
     exactness: str = ""
     remedy: str
     source: str
+    figures: tuple[str, ...] = ()
     beyond_s: float = 0.0
 
     @property

@@ -59,7 +59,13 @@ def read(file: Path) -> onnx.ModelProto:
         raise InputError([fault(file, "no ONNX model (an empty graph)", "an ONNX file")])
     if faults := [*opset_faults(model, file), *data_faults(model, file), *graph_faults(model, file)]:
         raise InputError(faults)
-    reader.external_data_helper.load_external_data_for_model(model, str(file.parent))
+    try:
+        reader.external_data_helper.load_external_data_for_model(model, str(file.parent))
+    except reader.checker.ValidationError as error:  # of places outside the folder, and of links
+        why = first_line(error)[:300]
+        raise InputError(
+            [fault(file, f"external data that is not read ({why})", "its external data beside it")]
+        ) from None
     whole: onnx.ModelProto = reader.inliner.inline_local_functions(model) if model.functions else model
     return whole
 

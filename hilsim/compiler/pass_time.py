@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hilsim.compiler.choose import CompileSite
 
 HEAD = "sampler"  # the module of a decoder that comes after its logits
+# What PyTorch puts before a batched product: the same numbers under another shape.
+BETWEEN = ("aten.expand.default", "aten.view.default", "aten.clone.default", "aten.unsqueeze.default")
 WEIGHTED = frozenset((*PRODUCTS, *RECURRENT))  # operators that multiply matrices
 
 
@@ -113,7 +115,7 @@ class PassTime:
                 return Seconds()
             low, high = self.multiply.ends
             return Seconds(made / self.multiply.si, made / high, made / low)
-        if entry is not None and entry.lowering == "view":
+        if (entry is not None and entry.lowering == "view") or turns_operand(node):
             return Seconds()
         if entry is None and is_free(node):
             return Seconds()
@@ -160,6 +162,22 @@ class PassTime:
         return total
 
 
+def turns_operand(node: fx.Node) -> bool:
+    """Whether a node exchanges the last two axes for products alone, which take an operand either way round.
+
+    QNN's MatMul has transpose_in0 and transpose_in1, TensorRT's IMatrixMultiplyLayer an operation for each operand.
+    """
+    if operator_of(node) != "aten.permute.default":
+        return False
+    order = [int(axis) % len(node.args[1]) for axis in node.args[1]]  # type: ignore[arg-type,union-attr]
+    if order != [*range(len(order) - 2), len(order) - 1, len(order) - 2]:
+        return False
+    readers = list(node.users)
+    while any(operator_of(reader) in BETWEEN for reader in readers):
+        readers = [user for one in readers for user in (one.users if operator_of(one) in BETWEEN else (one,))]
+    return bool(readers) and all(operator_of(reader) in PRODUCTS for reader in readers)
+
+
 def slow_finding(pattern: SlowPattern, clock: PassTime, graph: str) -> SlowFinding:
     """A pattern with its times; how much of the whole pass it is comes from `plan.timed`."""
     taken = clock.range(pattern.nodes)
@@ -185,7 +203,8 @@ def slow_finding(pattern: SlowPattern, clock: PassTime, graph: str) -> SlowFindi
         exactness=pattern.exactness,
         remedy=pattern.remedy,
         beyond_s=taken.value - sum(map(clock.counted_seconds, pattern.nodes)),
-        source="; ".join((*((pattern.source,) if pattern.source else ()), *lowered, *rates)),
+        source=pattern.source or "general technique",
+        figures=(*rates, *lowered),
     )
 
 

@@ -1,7 +1,7 @@
 """Compile plans that were made before: exporting a model takes seconds, and gives the same every time.
 
 A plan is looked up under a digest of everything it depends on: among the shipped ones (`make plans` writes those of the
-shipped scenarios), then in the user's cache folder. Where that cannot be written, nothing is cached.
+shipped scenarios), then in the user's cache folder (`caches`). Where that cannot be used, nothing is cached.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from hilsim.caches import FILE_MODE, is_private_file, private_folder
 from hilsim.compiler.plan import Plan
 from hilsim.describe.movement import MOVEMENT
 from hilsim.describe.profile import FORMATS, SPELLINGS, TABLE
 from hilsim.errors import InputError
-from hilsim.files import kept_folder, written
+from hilsim.files import written
 from hilsim.places import DATA, PACKAGE
 
 KNOWN: dict[str, Plan] = {}
@@ -60,11 +61,14 @@ def cached(parts: tuple[str, ...], make: Callable[[], Plan]) -> Plan:
     key = hashlib.sha256("\n".join((makers(), *parts)).encode()).hexdigest()[:32]
     if key in KNOWN:
         return KNOWN[key]
-    file = kept_folder() / "plans" / f"{key}.json"
-    plan = read(SHIPPED / file.name) or read(file)
+    name, folder = f"{key}.json", private_folder("plans")
+    plan = read(SHIPPED / name)
+    if plan is None and folder is not None and is_private_file(folder / name):
+        plan = read(folder / name)
     if plan is None:
         plan = make()
-        store(file, plan)
+        if folder is not None:
+            store(folder / name, plan)
     KNOWN[key] = plan
     return plan
 
@@ -79,7 +83,6 @@ def read(file: Path) -> Plan | None:
 
 def store(file: Path, plan: Plan) -> None:
     """Write a plan whole, or not at all; where it cannot be written it is made again the next time."""
-    with contextlib.suppress(OSError, InputError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with written(file) as beside:
-            beside.write_text(plan.dumps(), encoding="utf-8")
+    with contextlib.suppress(OSError, InputError), written(file) as beside:
+        beside.touch(FILE_MODE)
+        beside.write_text(plan.dumps(), encoding="utf-8")

@@ -29,6 +29,9 @@ from hilsim.networks.checkpoint import load_config
 from hilsim.networks.network import NetworkConfig
 from hilsim.progress import Notify
 
+# Runtimes of fixed graphs want logits of every row (Genie reads row n of them, vinc-lin/llm-deploy docs/REFERENCE.md
+# 3.1), and verifying needs them; where any number of rows runs, the clock counts the wanted ones alone.
+EVERY_ROW = "head_of_every_row"
 PROMPT_ROWS = 128  # checked beside single rows where a unit takes any number of them
 
 
@@ -49,7 +52,8 @@ def decoder_graph(placed: Placed, site: CompileSite, context: int, name: str, ro
         return meta_model(f"{subject}, {name}", replace(config, max_positions=context), rows, context, placed.head)
 
     program = program_at(at, rows, context, (replace(config, max_positions=0), repr(placed.head)))
-    return plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers", decoder=True)
+    graph = plan_graph(name, rows, program, site, repeats=repeats_of(placed, config), layers="layers", decoder=True)
+    return replace(graph, slow=tuple(found for found in graph.slow if found.name != EVERY_ROW))
 
 
 def config_of(placed: Placed, context: int) -> NetworkConfig:

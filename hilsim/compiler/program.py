@@ -30,6 +30,7 @@ from torch.export import ExportedProgram, default_decompositions, export
 
 from hilsim.describe.names import key_hint
 from hilsim.errors import Fault, InputError
+from hilsim.trust import code_files, import_folders, require_code
 
 aten = torch.ops.aten
 PARTS = ("module", "args", "kwargs", "dynamic_shapes")  # what a factory may return by name
@@ -245,7 +246,7 @@ def beside(folder: Path | None) -> Iterator[None]:
 
     Takes back what it put there and no more: user code that extends the path itself may need that later on.
     """
-    places = [str(place) for place in (folder, Path.cwd()) if place is not None]
+    places = [str(place) for place in import_folders(folder)]
     sys.path[:0] = places
     try:
         yield
@@ -263,6 +264,7 @@ def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
         found, such = "no PACKAGE.MODULE:FACTORY or FILE.py:FACTORY", "such as my_models.intent:build"
         raise InputError([Fault("--module", spec, found, such, remedy)])
     expected = "an importable module with that factory"
+    require_code(spec, code_files(package, folder), spec, "")
     try:
         holder = from_file(package, folder) if package.endswith(".py") else importlib.import_module(package)
         factory = getattr(holder, name, None)
@@ -285,10 +287,10 @@ def factory_of(spec: str, folder: Path | None) -> Callable[[], Any]:
 
 def from_file(path: str, folder: Path | None) -> ModuleType:
     """A Python file as a module; its path counts from the folder, else from the current one."""
-    places = [place / path for place in (folder, Path.cwd()) if place is not None]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
+    found = code_files(path, folder)
+    if not found:
         raise ModuleNotFoundError(f"no file {path}", name=path)
+    file = found[0]
     name = file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None

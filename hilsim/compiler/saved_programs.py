@@ -12,11 +12,14 @@ from torch.export import load, unflatten
 from hilsim.compiler.program import Subject, quiet
 from hilsim.errors import Fault, InputError, first_line
 from hilsim.files import require_readable
+from hilsim.trust import require_code
 
 
 def program_subject(file: Path) -> Subject:
     """The program of a `.pt2` file, with its example inputs. Raises `InputError` where there is none."""
     require_readable(file)
+    # `torch.export.load` evaluates the sizes that a file spells as text, and unpickles what it cannot read otherwise.
+    require_code(str(file), [file], "--program", "")
     try:
         with quiet():
             program = load(str(file))

@@ -57,7 +57,8 @@ def cut_finding(
         high_s=ends[1],
         kind=ways.kind,
         remedy="; ".join(advice) or "write it with operators that the compiler takes, or move it to the graph's ends",
-        source=f"{ways.source}; {times.source}",
+        source="the unit's cost of leaving it",
+        figures=(ways.source, times.source),
     )
 
 
@@ -96,7 +97,8 @@ def launch_finding(program: ExportedProgram, clock: PassTime, graph: str) -> Slo
         beyond_s=takes_s - could_s if clock.decoder else 0.0,
         kind=overhead.kind,
         remedy="one operator over a stacked dimension instead of a loop over steps, heads or experts",
-        source=f"one launch each, {overhead.source}; that a product takes its neighbours with it is assumed",
+        source="a launch each; that a product takes its neighbours with it is assumed",
+        figures=(overhead.source,),
     )
 
 
@@ -120,5 +122,6 @@ def parts_finding(nbytes: float, clock: PassTime, graph: str) -> SlowFinding | N
         beyond_s=0.0 if clock.decoder else takes_s,
         kind=call.kind,
         remedy="fewer bits a weight",
-        source=f"{limit.source}; {call.source}",
+        source=limit.source,
+        figures=(call.source,),
     )

@@ -26,6 +26,8 @@ class Address:
         """The address that a text spells. Raises `Misfit`."""
         if not text.startswith(TCP):
             raise Misfit(f"{text!r} without {TCP}", EXPECTED)
+        if "@" in text:  # what stands before it may be a secret, and is not shown
+            raise Misfit("an address with '@'", EXPECTED, "An agent's secret belongs into a file: token_file.")
         host, colon, port = text.removeprefix(TCP).rpartition(":")
         if not colon or (host.startswith("[") and not host.endswith("]")):
             raise Misfit(f"{text!r} without a port", EXPECTED)

@@ -19,7 +19,7 @@ from hilsim.describe.digest import digest
 from hilsim.describe.fault_checks import injection_faults, with_fault_names
 from hilsim.describe.head import head_for
 from hilsim.describe.link import Link
-from hilsim.describe.meant import missing_files, stand_in_folder, unknown_names, with_names
+from hilsim.describe.meant import code_faults, missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
 from hilsim.describe.names import one_of
 from hilsim.describe.scenario import (
@@ -35,6 +35,7 @@ from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import read_text
+from hilsim.trust import is_code_allowed
 
 T = TypeVar("T")
 # Blocks that no other block of a scenario rests on.
@@ -154,7 +155,7 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         except InputError as error:
             faults += error.faults
     scenario = with_names(scenario, target, draft, link, networks)
-    faults += missing_files(scenario, file)
+    faults += [*missing_files(scenario, file), *code_faults(scenario, file, file)]
     further: Cockpit | None = None
     if target is not None and (scenario.company or scenario.links):
         further = with_cockpit(scenario, target, draft, link, file)
@@ -187,6 +188,7 @@ def setup_of(document: Document, file: Path, overrides: Sequence[str]) -> Setup:
         further_links=() if further is None else further.links,
         levels={} if further is None else further.levels,
         overrides=tuple(overrides),
+        allow_code=is_code_allowed(),
     )
     return replace(setup, digest=digest(setup))
 

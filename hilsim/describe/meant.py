@@ -18,6 +18,7 @@ from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.describe.strict_yaml import Document
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.files import exists, unreadable
+from hilsim.trust import OURS, code_fault, code_files
 
 
 def stand_in_folder(placement: Placement, scenario: Scenario, file: Path) -> Path | None:
@@ -54,6 +55,24 @@ def missing_files(scenario: Scenario, file: Path) -> Iterator[Fault]:
             continue
         if fault is not None:
             yield Fault(str(file), place, f"{value!r}: {fault.found} ({fault.file})", fault.expected, fault.remedy)
+
+
+def code_faults(scenario: Scenario, file: Path, *named_in: Path) -> Iterator[Fault]:
+    """Code that a scenario names and that runs only where the user allows it; `named_in` are the files that say so."""
+    policy = scenario.policy
+    if isinstance(policy, Own):
+        try:
+            found = located(policy.function.rpartition(":")[0], file)
+        except InputError:
+            return  # among the missing files
+        if found.is_file() and (fault := code_fault(policy.function, [found], str(file), "policy.function", *named_in)):
+            yield fault
+    for index, network in enumerate(scenario.networks):
+        package = network.module.rpartition(":")[0]
+        if not package.startswith(OURS):
+            code, place = code_files(package, file.parent), f"networks[{index}].module"
+            if fault := code_fault(network.module, code, str(file), place, *named_in):
+                yield fault
 
 
 def with_names(

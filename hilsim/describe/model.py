@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Kind, Named, Names, Record, as_tuple
 from hilsim.describe.layers import Adapter, LayerKind, Vision
+from hilsim.describe.quality import QualityFigure
 from hilsim.errors import Misfit
 
 MOST_WEIGHTS = 10**14  # some hundred times the largest models that anybody runs
@@ -92,6 +93,8 @@ class Model(Named):
     vision: Vision | None = None
     adapter: Adapter | None = None
     notes: str = ""
+    # By precision, as units call them. Nothing that is computed depends on it, so it is in no digest.
+    quality: dict[str, QualityFigure] = Field(default_factory=dict, exclude=True)
 
     @model_validator(mode="after")
     def _head_inside_vocabulary(self) -> Model:

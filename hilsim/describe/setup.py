@@ -135,6 +135,7 @@ class Setup(Shown):
     """A scenario with everything it names: the one input of check and run.
 
     `file` and `overrides` (PATH=VALUE) are what it was loaded from: a changed version is loaded with further overrides.
+    `allow_code` is whether the user allows what it names to run, wherever that comes from (`trust`).
     """
 
     file: str
@@ -151,6 +152,7 @@ class Setup(Shown):
     further_links: tuple[PlacedLink, ...] = ()
     overrides: tuple[str, ...] = field(default=(), compare=False)
     levels: Mapping[str, tuple[Chip, ...]] = field(default_factory=dict)  # with a climate: by governor level
+    allow_code: bool = field(default=False, compare=False)
 
     @property
     def title(self) -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from hilsim.describe.catalogue import located
 from hilsim.describe.complaints import short, validated
 from hilsim.describe.load import load_setup, with_override
-from hilsim.describe.meant import unknown_names
+from hilsim.describe.meant import code_faults, unknown_names
 from hilsim.describe.names import did_you_mean, key_hint
 from hilsim.describe.scenario import Scenario
 from hilsim.describe.strict_yaml import Document, dotted, parse, scalar
@@ -56,11 +56,16 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
 
     `given` are --set arguments of the command line, `metrics` the names that are known.
     """
-    return load_described(parse(read_text(file), str(file)), file, given, metrics)
+    return load_described(parse(read_text(file), str(file)), file, given, metrics, written=True)
 
 
-def load_described(document: Document, file: Path, given: Sequence[str], metrics: Collection[str]) -> Described:
-    """The same from what a study file would hold; `file` names it in messages, and its paths are relative to that."""
+def load_described(
+    document: Document, file: Path, given: Sequence[str], metrics: Collection[str], *, written: bool = False
+) -> Described:
+    """The same from what a study file would hold; `file` names it in messages, and its paths are relative to that.
+
+    `written`: there is such a file, and what it names is its author's choice.
+    """
     name = str(file)
     if isinstance(document.data, dict) and {"target", "workload"} <= document.data.keys():
         remedy = f"Run it by `hilsim simulate {name}`, or name it as `scenario` in a study file with `axes`."
@@ -90,7 +95,9 @@ def load_described(document: Document, file: Path, given: Sequence[str], metrics
         setup = load_setup(path, base)
     except InputError as error:
         raise ScenarioError([*faults, *(of_set(fault, document, name, str(path)) for fault in error.faults)]) from None
-    trial = AxisChecks(path, base, axes, document, name)
+    authors = (path, file) if written else (path,)
+    faults += [of_set(fault, document, name, str(path)) for fault in code_faults(setup.scenario, path, *authors)]
+    trial = AxisChecks(path, base, axes, document, name, authors)
     digests = []
     for place, axis in axes.items():
         found, of_rows = trial.axis(place, axis)
@@ -193,6 +200,7 @@ class AxisChecks:
     axes: dict[int, Axis]
     document: Document
     file: str
+    authors: tuple[Path, ...]  # files that decide what runs
 
     def axis(self, place: int, axis: Axis) -> tuple[list[Fault], tuple[str, ...]]:
         """What is wrong with the values of an axis, and a digest for each of its rows."""
@@ -223,8 +231,7 @@ class AxisChecks:
         try:
             for argument in arguments:
                 document = with_override(document, argument)
-            validated(Scenario, document, name)
-            found = []
+            found = list(code_faults(validated(Scenario, document, name), self.scenario, *self.authors))
         except ScenarioError as error:
             found = [fault for fault in error.faults if not fault.place.startswith(WHOLE)]
         found += unknown_names(document, self.scenario)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from hilsim.caches import FILE_MODE, is_private_file, private_folder, scratch_folder
 from hilsim.describe.catalogue import located
 from hilsim.describe.decoding import Greedy, GumbelMatch, TokenIds
 from hilsim.describe.policy import TargetOnly
 from hilsim.describe.scenario import Live, RecordedLogits
 from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
-from hilsim.files import kept_folder
 from hilsim.places import DATA
 from hilsim.progress import Notify, announce, silent
 from hilsim.runs.record import DEPTH, recorded, require_by_position, require_recordable
@@ -41,15 +41,16 @@ def transcript_for(setup: Setup, notify: Notify | None = None) -> Path:
 def kept(setup: Setup, depth: int, notify: Notify | None = None) -> Path:
     """A transcript that is shipped or cached, or recorded now and cached."""
     name = hashlib.sha256(json.dumps(recorded_with(setup), sort_keys=True, default=str).encode()).hexdigest()[:24]
-    own = kept_folder() / "transcripts" / f"{name}.npz"
-    for file in (own, *sorted(SHIPPED.glob("*.npz"))):
+    own = (private_folder("transcripts") or scratch_folder()) / f"{name}.npz"
+    known = [own] if is_private_file(own) else []
+    for file in known + sorted(SHIPPED.glob("*.npz")):
         if fits(file, setup):
             return file
     if notify is None:
         announce(f"recording {setup.scenario.name}: {setup.scenario.accept.rule}, {stand_in_names(setup)} ...")
     transcript = recorded(setup, depth, notify or silent)
-    own.parent.mkdir(parents=True, exist_ok=True)
     save(transcript, own)
+    own.chmod(FILE_MODE)
     return own
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hilsim.caches import private_folder
 from hilsim.cost import between
-from hilsim.files import kept_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,18 +21,17 @@ except ModuleNotFoundError:  # the same numbers, a hundred times as slowly
 
 
 def use_loop_cache() -> bool:
-    """Choose the folder in which numba caches machine code between runs; False where none can be written.
+    """Choose the folder in which numba caches machine code between runs; False where there is none.
 
     Numba compiles a function again when that function's file changes, but not when the file of a function called from
-    it does. So there is a folder for every state of these sources.
+    it does. So there is a folder for every state of these sources. Numba unpickles what it finds there, which is code:
+    so the folder is one that nobody else can write to, or none.
     """
     found = hashlib.sha256()
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(between.__file__)):
         found.update(file.read_bytes())
-    folder = kept_folder() / "loops" / found.hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    folder = private_folder("loops", found.hexdigest()[:16])
+    if folder is None:
         return False
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     return True

@@ -20,13 +20,14 @@ from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.outside import outside_car
+from hilsim.describe.quality import quality_record, quality_text
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan
+from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.compile import render_plans
 from hilsim.show.compile_lists import lists_as_json, render_lists
 from hilsim.show.memory import memory_in_full, notes_of
-from hilsim.show.report import caveats, chip_notes
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
@@ -143,6 +144,7 @@ def as_json(found: Checked) -> dict[str, Any]:
         "memory": {} if verdict is None else memory_in_full(verdict.ledgers, verdict.by_chip),
         "caveats": [] if verdict is None else [vars(caveat) for caveat in verdict.caveats],
         "chip_notes": {} if verdict is None else notes_of(verdict.setup),
+        "quality": {} if verdict is None else {name: quality_record(one) for name, one in verdict.setup.roles.items()},
         "talk_leaves_car": [] if verdict is None else list(outside_car(verdict.setup)),
     }
     if verdict is not None and (started := start_ups(verdict.setup)):
@@ -174,6 +176,8 @@ def render_verdict(verdict: PlacementVerdict, console: Console, found: Checked) 
         others = [chip for chip in verdict.setup.chips if chip not in {one.chip for one in started}]
         lines = [*map(str, started), *(f"{chip}: its file has no figure of it" for chip in others)]
         console.print(Text(f"Start: {'; '.join(lines)}."), soft_wrap=True)
+    for name, placed in verdict.setup.roles.items():
+        console.print(Text(f"{name}: {quality_text(placed)}"), soft_wrap=True)
     for note in folder_notes(verdict.setup):
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     page = Page(console)

@@ -100,7 +100,7 @@ def factor_text(found: SlowFinding | GraphPlan) -> str:
     else:
         low, high = found.factor_low, found.factor_high
     ranged = high - low > 0.02 * found.factor
-    return f"{found.factor:.2g}x" + (f" ({low:.2g} to {high:.2g})" if ranged else "")
+    return f"{found.factor:.3g}x" + (f" ({low:.3g} to {high:.3g})" if ranged else "")
 
 
 def lists_as_json(plans: Iterable[Plan]) -> dict[str, Any]:
@@ -150,6 +150,7 @@ def slow_as_json(entry: Slow, found: SlowFinding) -> dict[str, Any]:
         "exactness": found.exactness,
         "remedy": found.remedy,
         "source": found.source,
+        "sources_of_figures": list(found.figures),
     }
 
 
@@ -190,13 +191,15 @@ def slow_entry(page: Page, entry: Slow) -> None:
     if first.place:
         several = f", {first.count} nodes over all layers" if first.count > 1 else ""
         page.paragraph(f"at {first.place}{several}", 4)
-    gains = ", ".join(
-        f"{one.graph} {duration(1000 * one.takes_s)} now, {duration(1000 * one.could_s)} then" for one in entry.graphs
-    )
-    page.paragraph(f"takes {gains}", 4)
+    times: dict[str, list[str]] = {}
+    for one in entry.graphs:
+        text = f"{duration(1000 * one.takes_s)} a pass, {duration(1000 * one.could_s)} instead"
+        times.setdefault(text, []).append(one.graph)
+    page.paragraph("; ".join(f"{', '.join(graphs)}: {text}" for text, graphs in times.items()), 4)
     proven = f" ({first.rewrite}: {EXACT[first.exactness]})" if first.rewrite and first.exactness in EXACT else ""
     page.paragraph(f"instead: {first.remedy}{proven}", 4)
-    page.paragraph(Text(f"[{first.kind}] {first.source}", FRAME), 4)
+    sources = dict.fromkeys((first.source, *first.figures[:1]))  # --json has all
+    page.paragraph(Text(f"[{first.kind}] {'; '.join(sources)}", FRAME), 4)
 
 
 def passes(page: Page, plans: Sequence[Plan]) -> None:

@@ -51,6 +51,17 @@ def injected(setup: Setup, outcome: RunPair) -> Block:
     }
 
 
+def assumed_reaction(setup: Setup) -> list[Block]:
+    """What the runtime waits for and how often it tries, as the list of assumptions has it."""
+    faults = setup.scenario.faults
+    if faults is None or faults.reaction.source != "assumed":
+        return []
+    given = faults.reaction.model_dump(exclude_none=True, exclude={"source"})
+    value = ", ".join(f"{name} {value}" for name, value in given.items())
+    source = f"{setup.scenario.name}: no runtime for two chips has published its own"
+    return [{"figure": "faults.reaction", "value": value, "kind": "assumed", "source": source}]
+
+
 def one_of_them(record: FaultRecord, tolerance_ns: int) -> Block:
     """What became of one fault, in milliseconds since the start of the run; null where an instant never came."""
     spans = (record.detection_ns, record.reaction_ns, record.recovery_ns)

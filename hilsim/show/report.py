@@ -15,6 +15,7 @@ from hilsim.describe.backend import SIMULATED
 from hilsim.measure.formulas import STATISTICS
 from hilsim.measure.parts import LOSSES
 from hilsim.show.break_even import break_even_sentence
+from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.faults import render_faults
@@ -121,10 +122,14 @@ def render(document: Block, console: Console) -> None:
 
 def answer_of(document: Block) -> Text:
     """The answer in a line or two; printed first, and last, just above the terminal's prompt."""
+    return Text(headline(document), f"bold {GOOD if answer_good(document) else BAD}")
+
+
+def answer_good(document: Block) -> bool:
+    """Whether the answer is good news: not slower than the target alone, nothing exceeded, all in time."""
     against = limit_sentence(document.get("caveats", ()))
     in_time = document.get("turns", {}).get("within_budget", True) and not missing(document.get("background", {}))
-    good = (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
-    return Text(headline(document), f"bold {GOOD if good else BAD}")
+    return (document["speculative"] is None or document["speedup"] >= 1) and not against and in_time
 
 
 def opening(page: Page, document: Block) -> None:
@@ -150,9 +155,10 @@ def opening(page: Page, document: Block) -> None:
             continue
         if role["backend"] != SIMULATED:
             page.paragraph(f"{where}{widths}{text_source}, executed by {role['backend']}", 8, name)
-            continue
-        step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
-        page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        else:
+            step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
+            page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        page.paragraph(clean(role["quality"]["text"]), 8)
     for network in document.get("networks", []):
         where = f"{network['precision']} on {network['chip']}.{network['unit']}"
         page.paragraph(
@@ -166,22 +172,6 @@ def opening(page: Page, document: Block) -> None:
         at = ", verified on the draft's chip" if document["verify_at"] == "draft" else ""
         rules = f"{described(document['accept'], 'rule')}, payload {described(document['payload'], 'scheme')}{at}"
         page.paragraph(rules, 8, "accept")
-
-
-def caveats(page: Page, found: Sequence[Block]) -> None:
-    """Caveats against the result, shown first, each with its source."""
-    for caveat in found:
-        source = f" [{clean(caveat['source'])}]" if caveat["source"] else ""
-        sentence = Text.assemble((f"{caveat['kind']}: {clean(caveat['text'])}", f"bold {BAD}"), (source, FRAME))
-        page.paragraph(sentence)
-
-
-def chip_notes(page: Page, notes: dict[str, str]) -> None:
-    """The notes of the chips in use."""
-    if notes:
-        page.title("chip notes")
-    for chip, note in notes.items():
-        page.paragraph(f"{chip}: {note}", 2)
 
 
 def realtime(page: Page, found: Block) -> None:

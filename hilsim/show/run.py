@@ -15,12 +15,12 @@ from rich.console import Console
 from hilsim.cost.verdict import PlacementVerdict
 from hilsim.describe.setup import Setup
 from hilsim.errors import ChipLost, Fault, InputError
-from hilsim.files import folder_faults, place_faults
+from hilsim.files import folder_faults, place_faults, written
 from hilsim.progress import status_line
 from hilsim.runs.run import RunPair, Sources, run_both
 from hilsim.show.check import Checked
 from hilsim.show.document import document
-from hilsim.show.faults import injected
+from hilsim.show.faults import assumed_reaction, injected
 from hilsim.show.frames import as_frame
 from hilsim.show.saved import save_pictures, save_report, save_traces
 from hilsim.show.sentences import answer
@@ -57,12 +57,13 @@ class RunOptions:
 class Run(Shown):
     """One simulated scenario: the target alone and, where the policy drafts, speculation over the same requests.
 
-    `report` is the document of `hilsim simulate --json`, with the same keys.
+    `report` is the document of `hilsim simulate --json`, with the same keys; `text_of` is the text of tokens.
     """
 
     setup: Setup
     outcome: RunPair
     report: dict[str, Any]
+    text_of: Callable[[Sequence[int]], str]
 
     @property
     def baseline(self) -> Trace:
@@ -132,6 +133,22 @@ class Run(Shown):
         if not self.lost:
             save_pictures(folder, self.setup, self.outcome, None)
         return sorted(folder.iterdir())
+
+    def html(self, file: str | Path, command: str = "") -> Path:
+        """Write one self-contained page: the answer, the conversation, an interactive timeline, what it rests on.
+
+        `command` is what reproduces it. Raises `InputError` where it cannot be written or Bokeh is missing.
+        """
+        require_package("bokeh", "html")
+        from hilsim.show.page.page import page_of
+
+        file = Path(file)
+        if faults := place_faults(file, "html"):
+            raise InputError(faults)
+        text = page_of(self, command)
+        with written(file) as path:
+            path.write_text(text, encoding="utf-8")
+        return file
 
     def render(self, console: Console) -> None:
         """Print the report."""
@@ -219,7 +236,8 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
     live = setup.scenario.logits.source == "live" or wanted.uncertainty > 0
     sources = Sources(setup, remember=wanted.link_ends is not None or (rig is None and live), rig=rig)
     policy_function(setup.scenario.policy, setup.file)  # a faulty policy file is refused before the first run
-    watching = nullcontext() if wanted.watch is None else wanted.watch(setup, verdict, sources.fresh().text)
+    text_of = sources.fresh().text
+    watching = nullcontext() if wanted.watch is None else wanted.watch(setup, verdict, text_of)
     with watching as observer:
         outcome = run_both(setup, sources, observer, wanted.realtime)
     lost = next((one for one in (outcome.baseline, outcome.speculative) if one is not None and one.lost), None)
@@ -236,6 +254,7 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         found["notes"] += sources.notes
     if setup.fails:
         found["faults"] = injected(setup, outcome)
+        found["assumptions"] = [*found.get("assumptions", []), *assumed_reaction(setup)]
     if rig is not None:
         from hilsim.show import hardware
 
@@ -262,7 +281,7 @@ def run_on(checked: Checked, wanted: RunOptions, rig: Rig | None, ends: Mapping[
         found["uncertainty"] = bars_as_json(*error_bars(setup, sources, wanted.uncertainty))
     if lost is None:
         found["wall"] = {"run_s": outcome.run_seconds, "forward_s": outcome.forward_seconds}
-    return Run(setup, outcome, found)
+    return Run(setup, outcome, found, text_of)
 
 
 def executed(setup: Setup, rig: Rig, ends: Mapping[str, End], sources: Sources) -> dict[str, Any]:

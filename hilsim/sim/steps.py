@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import simpy
 
@@ -21,11 +21,9 @@ from hilsim.sim.board import Board, Direction, SharedMemory
 from hilsim.sim.device_slot import DeviceSlot, Process, RequestTag, TimedStep, now_ns
 from hilsim.sim.messages import Messages
 from hilsim.sim.request import Beside, Request
+from hilsim.sim.supervising import Supervising
 from hilsim.sim.trace import Round
 from hilsim.sources.source import LogitsSource, TreeSource
-
-if TYPE_CHECKING:
-    from hilsim.sim.supervising import Supervising
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class Span(NamedTuple):
     the end, or for a message the arrival after the link's delay. `rows` and `width` count rows asked for and computed,
     `cached` the positions read from the cache; `position` is the place in the conversation that a draft step proposes a
     token for; `nbytes` counts what a message carried. Kinds beside work are `wake` and `switch`, which a unit pays
-    between passes, and `fault`, of a board. A step of a batch is one span: `fellows` are the sessions computed with
-    the first, `rows` and `width` are each one's own.
+    between passes, `load`, and `fault`, time that came to nothing. A step of a batch is one span: `fellows` are the
+    sessions computed with the first, `rows` and `width` are each one's own.
     """
 
     track: str

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hilsim.errors import Fault, HilsimError, InputError, first_line
 from hilsim.study.store import PointResult
 from hilsim.study.workers import Task, Work
+from hilsim.trust import carried
 from hilsim.versions import require_package
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Cluster:
 
     def __init__(self, work: Work, address: str, facts: Mapping[str, str], report: Callable[[], Facts]):
         """Raises `InputError` for a cluster that is not there, or has workers that differ; `report` runs on each."""
-        self.work, self.address = work, address
+        self.work, self.address = carried(work), address
         require_package("distributed", "--cluster")
         from distributed import Client
 
@@ -53,7 +54,7 @@ class Cluster:
             raise self.fault(f"no scheduler ({reason})", "tcp://HOST:PORT of a running `dask scheduler`") from None
         try:
             with self.connected():
-                self.hold_against(facts, report)
+                self.hold_against(facts, carried(report))
         except BaseException:
             self.close()
             raise

@@ -8,15 +8,18 @@ lock behind. Only the process that owns the study writes.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from hilsim.caches import FILE_MODE, unsafe
 from hilsim.errors import Fault, InputError
-from hilsim.files import place_faults
+from hilsim.files import place_faults, reason
 from hilsim.study.points import Point
 
 APPLICATION = 0x68696C73  # "hils", in the file's header
@@ -30,6 +33,18 @@ create table points (
 ) strict, without rowid;
 """
 ANOTHER = "Use another --out DIR for it."
+
+
+def owner_faults(file: Path) -> list[Fault]:
+    """What keeps a store from being this user's alone; one that is missing is made so that it is."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, FILE_MODE))
+    except FileExistsError:
+        if why := unsafe(file.lstat(), stat.S_ISREG, "no plain file"):
+            return [Fault(str(file), "", f"a store that is {why}", "a file that only you can write to", ANOTHER)]
+    except OSError as error:
+        return [Fault(str(file), "", reason(error), "a place that can be written to", ANOTHER)]
+    return []
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,7 @@ class Store:
         """
         self.file = file
         self.known: dict[str, PointResult] = {}
-        if faults := place_faults(file, "--out"):
+        if faults := [*place_faults(file, "--out"), *owner_faults(file)]:
             raise InputError(faults)
         try:
             self.base = sqlite3.connect(file, timeout=0.2, isolation_level=None)

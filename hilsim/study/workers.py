@@ -9,6 +9,7 @@ jobs that share a run of the target alone in one process.)
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -23,9 +24,11 @@ from typing import Generic, Protocol, TypeVar
 
 from hilsim.errors import HilsimError
 from hilsim.study.store import PointResult
+from hilsim.trust import carried
 
 CHANCES = 2
 PATIENCE_S = 5
+SAFE_PATH = "PYTHONSAFEPATH"
 AT_HAND = 2  # jobs that a process has: one at work, one waiting
 
 
@@ -116,11 +119,12 @@ class WorkerProcess(Generic[J]):
 class Processes(Generic[J, R]):
     """Processes beside this one, each with its own copy of `work` and of what that remembers from job to job.
 
-    `lost` makes the result of a job whose processes died, from how they did.
+    `lost` makes the result of a job whose processes died, from how they did. Code that is
+    allowed here is allowed there.
     """
 
     def __init__(self, work: Callable[[J], R], count: int, lost: Callable[[J, str], R]):
-        self.work, self.count, self.lost = work, count, lost
+        self.work, self.count, self.lost = carried(work), count, lost
         self.workers: list[WorkerProcess[J]] = []
 
     def run(self, jobs: Sequence[J]) -> Iterator[R]:
@@ -181,7 +185,7 @@ class Processes(Generic[J, R]):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, self.work), daemon=True)
-        with undisturbed():
+        with undisturbed(), by_safe_path():
             process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         return WorkerProcess(process, ours)
@@ -212,6 +216,20 @@ def serve(pipe: Connection, work: Callable[[J], R]) -> None:
                 pipe.send(error)
     except (EOFError, OSError):
         return
+
+
+@contextmanager
+def by_safe_path() -> Iterator[None]:
+    """Processes started in here import nothing from the current folder before they have this one's path."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 @contextmanager

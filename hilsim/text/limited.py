@@ -37,7 +37,7 @@ class Limited:
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, (str(CODE), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from hilsim.text.limited import serve; serve()"],
+            [sys.executable, "-P", "-c", "from hilsim.text.limited import serve; serve()"],
             env=os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

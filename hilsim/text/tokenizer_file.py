@@ -17,8 +17,9 @@ from typing import Any
 import tokenizers
 from tokenizers import Tokenizer
 
+from hilsim.caches import FILE_MODE, is_private_file, private_folder
 from hilsim.errors import CheckpointError, Fault
-from hilsim.files import is_text, kept_folder, read_text
+from hilsim.files import is_text, read_text
 from hilsim.text import limited
 
 MODELS = {"BPE": dict, "WordLevel": dict, "WordPiece": dict, "Unigram": list}  # and what their vocabulary is
@@ -75,8 +76,8 @@ def unreadable(path: Path, why: str) -> CheckpointError:
 def prove(text: str, path: Path) -> None:
     """Try a tokenizer in a process with limits. Raises `CheckpointError`; a file that passed is not tried again."""
     digest = hashlib.sha256(f"{tokenizers.__version__}\n{text}".encode(errors="surrogatepass")).hexdigest()[:32]
-    mark = kept_folder() / "tokenizers" / digest
-    if mark.is_file():
+    folder = private_folder("tokenizers")
+    if folder is not None and is_private_file(folder / digest):
         return
     try:
         answer = limited.ask(3 + len(text) // 2**20, PROBE_BYTES, do="probe", text=text)
@@ -84,9 +85,9 @@ def prove(text: str, path: Path) -> None:
         raise unreadable(path, f"{died}") from None
     if "error" in answer:
         raise unreadable(path, f"{answer['kind']}: {answer['error']}")
-    with contextlib.suppress(OSError):  # without a writable folder it is tried again next time
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    if folder is not None:
+        with contextlib.suppress(OSError):  # where it cannot be marked it is tried again next time
+            (folder / digest).touch(FILE_MODE)
 
 
 Parts = tuple[str, str, str] | tuple[str, str, str, str]  # of a fault: place, found, expected, remedy

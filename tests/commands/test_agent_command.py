@@ -27,6 +27,8 @@ from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame
 from hilsim.places import CODE as PROJECT
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 BLOCKED = (
     "import sys\n"
     "class Wall:\n"

@@ -51,6 +51,7 @@ SHORTER = {
     "scripts/compare_policies.py": ONE_ANSWER,
     "scripts/payloads.py": ONE_ANSWER,
     "hilsim explore": NARROW,
+    "hilsim quality": ["--conversations=2", "--dialogues=1"],
     "explore_placement": NARROW,
     "scripts/where_2_5.py": [
         "--targets=llama-3.2-3b",

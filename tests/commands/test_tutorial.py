@@ -20,6 +20,8 @@ from hilsim.sim.run import simulate
 from tests.running import run_here
 from tests.scenes import shipped, synthetic, table_setup
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 TEXT = (PROJECT / "docs" / "tutorials" / "policy.md").read_text(encoding="utf-8")
 (FUNCTION,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 (COMMANDS,) = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)

@@ -40,6 +40,8 @@ from hilsim.sim.run import simulate
 from tests.scenes import synthetic
 from tests.tiny import figure, precision, unit
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
 THEN = "compile.profile=sa8295_2023"
 SMALL = "networks[0].module=hilsim.networks.intent:matcher"  # quicker to export than the one of 22 million parameters

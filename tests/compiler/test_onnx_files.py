@@ -18,6 +18,8 @@ from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import exported, quiet
 from hilsim.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 np = pytest.importorskip("numpy")
@@ -400,6 +402,25 @@ def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
     text = refused(file)
     assert "no file 'weights.bin', which holds w and" in text
     assert text.count("weights.bin") == 1
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "ABSOLUTE", "link.bin"])
+def test_external_data_comes_from_the_files_own_folder_alone(place: str, tmp_path: Path) -> None:
+    """A file from elsewhere cannot have others read: a path that leads out of its folder, and a link, are refused."""
+    (tmp_path / "in").mkdir()
+    file = network(tmp_path / "in")
+    model = onnx.load(file)
+    onnx.save_model(model, file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx_subject(file)
+    (tmp_path / "in/weights.bin").rename(tmp_path / "weights.bin")
+    (tmp_path / "in/link.bin").symlink_to(tmp_path / "weights.bin")
+    model = onnx.load(file, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = place.replace("ABSOLUTE", str(tmp_path / "weights.bin"))
+    file.write_bytes(model.SerializeToString())
+    assert "external data that is not read" in refused(file)
 
 
 def test_without_the_packages_the_message_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ from hilsim.describe.scenario import Compile
 from hilsim.errors import InputError
 from hilsim.places import CODE as PROJECT
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 ORIN = PROJECT / "scenarios/orin_8295_greedy.yaml"
 
 HEAD = "import torch\nfrom torch import nn\n"

@@ -17,6 +17,8 @@ from hilsim.compiler.rewrite.integers import int64_to_int32
 from hilsim.compiler.rewrite.proof import prove_programs
 from hilsim.compiler.rewrite.registry import by_name, rewrites_for
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 
 def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))

@@ -84,7 +84,7 @@ CASES = {
     ),
     "missing checkpoint": ("stand_in: models/target", "stand_in: models/targit", ["models/targit", "no such folder"]),
     "not YAML": ("seed: 1", "seed: [1", ["line"]),
-    "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["line 4", "tag"]),
+    "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["line 5", "tag"]),
     "YAML tag on a block": ("{temperature: 0.0}", "!!python/object:os.system {temperature: 0.0}", ["tag"]),
     "YAML tag on quoted text": ("name: orin_8295_greedy", 'name: !!python/object:os.system "x"', ["line 2", "tag"]),
     "half a character": ("name: orin_8295_greedy", 'name: "\\uD800"', ["half a character"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -24,6 +25,8 @@ from hilsim.hardware.conformance.suite import CheckResult, findings
 from hilsim.hardware.wire import frames
 from hilsim.places import CODE as PROJECT
 from tests.tiny_agent import TinyAgent
+
+pytestmark = pytest.mark.usefixtures("at_home")
 
 PAGE = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")
 TUTORIAL = (PROJECT / "docs" / "tutorials" / "engine.md").read_text(encoding="utf-8")
@@ -95,8 +98,9 @@ def test_the_page_names_every_kind_and_code() -> None:
 def agent(*arguments: str, cwd: Path = PROJECT) -> Iterator[int]:
     """An agent in a process of its own, by its port."""
     words = [sys.executable, "-m", "hilsim", "agent", *arguments, "--listen", "127.0.0.1:0"]
+    env = {"PYTHONPATH": str(PROJECT), "HOME": os.environ["HOME"]}
     with subprocess.Popen(
-        words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={"PYTHONPATH": str(PROJECT)}
+        words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
     ) as process:
         try:
             assert process.stdout is not None

@@ -28,6 +28,8 @@ from hilsim.study.points import Column, Grid, label_text
 from hilsim.study.spread import spread
 from tests.studies import AXES, ran, rows, write_study
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 
 def column(number: int, size: int) -> Column:
     values = tuple((value,) for value in range(size))

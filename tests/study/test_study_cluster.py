@@ -23,6 +23,7 @@ from hilsim.study.cluster import Cluster
 from hilsim.study.worker import facts_of, worked
 from tests.studies import POLICY, finished, ran, rows, start, stop, until, write_study
 
+pytestmark = pytest.mark.usefixtures("at_home")
 DASK = (sys.executable, "-m", "dask")
 
 

@@ -19,6 +19,8 @@ from hilsim.study.worker import facts_of, worked
 from hilsim.study.workers import Processes, Task, failed
 from tests.studies import AXES, POLICY, finished, ran, rows, start, stop, until, write_study
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 SEARCH = {"trials": 20, "batch": 5, "objectives": [{"metric": "speedup"}]}
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from hilsim.errors import Fault, InputError
 from hilsim.hardware.agent.engine import Engine
+from hilsim.trust import code_files, require_code
 
 CHECKPOINT = "hilsim.hardware.agent.checkpoint:Checkpoint"
 METHODS = ("load", "prefill", "step", "rewind", "close")
@@ -23,6 +24,7 @@ def engine_class(spec: str) -> type:
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise refused(spec, "no colon between module and class", "FILE.py:CLASS or PACKAGE.MODULE:CLASS")
+    require_code(spec, code_files(place, None), "--engine", "")
     try:
         module = from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except FileNotFoundError:

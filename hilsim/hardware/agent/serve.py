@@ -36,7 +36,7 @@ class Service:
 
     runners: Mapping[str, Runner]
     device: Mapping[str, Any]
-    token: bytes | None
+    token: bytes | None = field(repr=False)
     heartbeat_s: float
     most_body_bytes: int
     sensors: Sensors = field(default_factory=Sensors)

@@ -46,7 +46,7 @@ class AgentUnderTest:
 
     host: str
     port: int
-    token: bytes | None = None
+    token: bytes | None = field(default=None, repr=False)
     model: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     load_s: float = 0.0

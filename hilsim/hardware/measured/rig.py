@@ -5,6 +5,7 @@ It provides the timers and the logits of measured roles, and holds what the repo
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from hilsim.hardware.wire.client import Agent, Timeouts
 from hilsim.hardware.wire.exchange import AgentFault, ModelFacts, Rows, StepExecutor, StepRequest, StepResult
 from hilsim.progress import Notify, silent
 from hilsim.sources.source import LogitsSource
+from hilsim.trust import stranger
 
+LINES = ".jsonl"  # the ending of recordings
 Compute = Callable[[Sequence[int], int, int], list[Rows] | None]
 
 
@@ -302,6 +305,12 @@ def record_place(value: str, setup: Setup, name: str) -> Path:
     """A file to write to that a scenario names: where the command runs. Raises `InputError` where there can be none."""
     located(value, Path(setup.file))
     path = Path(expanded(value))
+    here = path.suffix == LINES and path.resolve().is_relative_to(Path.cwd().resolve())
+    if not here and (why := stranger(Path(setup.file))):  # else it could write what a shell reads at its next start
+        found = f"{value!r}, named by {setup.file} ({why})"
+        expected = f"a name that ends in {LINES} below the folder where the command runs"
+        remedy = "Leave it out: answers are written to recordings/, or to --out."
+        raise InputError([Fault(setup.file, f"units.{name}.record", found, expected, remedy)])
     if faults := place_faults(path, f"units.{name}.record"):
         raise InputError(faults)
     return path
@@ -311,7 +320,12 @@ def record_file(setup: Setup, name: str, backend: Backend, folder: Path | None) 
     """Where answers are appended."""
     if backend.record is not None:
         return record_place(backend.record, setup, name)
-    return None if folder is None else folder / f"{setup.scenario.name}-{name.replace('/', '-')}.jsonl"
+    return None if folder is None else folder / file_name(setup.scenario.name, name)
+
+
+def file_name(scenario: str, unit: str) -> str:
+    """The name of a unit's recording: no scenario's name leads out of the folder, or to a hidden file."""
+    return re.sub(r"[^\w.-]+", "-", f"{scenario}-{unit}").lstrip(".-") + LINES
 
 
 def model_for(setup: Setup, place: str, backend: Backend, placed: Placed, names: Sequence[str]) -> str:

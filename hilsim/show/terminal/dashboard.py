@@ -20,9 +20,10 @@ from rich.segment import Segment
 
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
+from hilsim.show.stretches import TextOf
 from hilsim.show.terminal.cockpit import CockpitLayout
 from hilsim.show.terminal.layout import Layout
-from hilsim.show.terminal.tally import Tally, TextOf
+from hilsim.show.terminal.tally import Tally
 from hilsim.sim.trace import RequestRecord, Round, Sample, Span, TurnRecord
 
 FRAMES_PER_SECOND = 8

@@ -285,7 +285,7 @@ class Layout:
                 continue
             if name in SPOKEN and name not in self.tally.kinds:
                 continue
-            if name == "fault" and not self.setup.backends:  # only boards have them
+            if name == "fault" and not self.setup.backends and not self.setup.fails:
                 continue
             if name in ("wake", "switch") and not any(between_of(part.unit).costs for part in self.setup.parts):
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hilsim.describe.policy import TargetOnly
@@ -11,11 +11,11 @@ from hilsim.describe.scenario import Conversations
 from hilsim.describe.setup import Setup
 from hilsim.measure.formulas import tokens_a_round
 from hilsim.show.kinds import lane_order, tracks_of
+from hilsim.show.stretches import TextOf, stretches
 from hilsim.show.terminal.company import CompanyTally
 from hilsim.sim.trace import RequestRecord, Round, Span, TurnRecord
 from hilsim.units import NS_PER_S
 
-TextOf = Callable[[Sequence[int]], str]
 REMEMBERED = 40
 RECENT_SPANS = 1000  # a track; many more than a few rounds of the longest drafts
 
@@ -177,15 +177,7 @@ class Tally:
     def runs(self, exchange: Exchange) -> Iterator[tuple[str, bool]]:
         """The text of an answer in stretches, each drafted and accepted, or the target's own."""
         for closed, text in exchange.rounds:
-            drafted = ""
-            if closed.kept_drafts:
-                # A character may need bytes from both sides of the cut; it then belongs to the target's token.
-                drafted = self.text_of(closed.tokens[: closed.kept_drafts]).rstrip("\N{REPLACEMENT CHARACTER}")
-            cut = len(drafted) if text.startswith(drafted) else 0
-            if closed.kept_drafts == closed.emitted:
-                cut = len(text)
-            yield text[:cut], True
-            yield text[cut:], False
+            yield from stretches(closed, text, self.text_of)
 
     def request(self, record: RequestRecord) -> None:
         now = self.current

@@ -16,6 +16,7 @@ from hilsim.errors import Fault, HilsimError, InputError
 from hilsim.sim.device_slot import Process
 from hilsim.sim.request import Request
 from hilsim.sim.steps import RunContext
+from hilsim.trust import require_code
 
 
 def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
@@ -31,6 +32,7 @@ def loaded(policy: Own, scenario: str) -> Callable[..., Process]:
 
     if not file.is_file():
         raise fault("and no such file", "a Python file beside the scenario or in the project")
+    require_code(policy.function, [file], scenario, "policy.function", Path(scenario))
     spec = importlib.util.spec_from_file_location(f"own_policy_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None

@@ -1,0 +1,298 @@
+"""A run as one self-contained page of HTML: no network, light and dark, printable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bokeh.embed import components
+from bokeh.models import Model
+from bokeh.resources import Resources
+from jinja2 import Environment, StrictUndefined, Template
+
+from hilsim.describe.write import scenario_text
+from hilsim.show.break_even import break_even_sentence
+from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
+from hilsim.show.page import charts
+from hilsim.show.report import TIMES, answer_good
+from hilsim.show.sentences import (
+    faster_export_sentence,
+    headline,
+    lossless_sentence,
+    remedy_sentence,
+    rows_sentences,
+    wanted_sentence,
+    where_it_went,
+)
+from hilsim.show.stretches import stretches
+from hilsim.sim.trace import Trace
+
+if TYPE_CHECKING:
+    from hilsim.show.run import Run
+
+MOST_TURNS = 60
+STATISTICS = ("mean", "p50", "p90", "p99")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page; `numbers` are the columns that are set to the right."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question, and its answer in stretches, drafted or the target's own."""
+
+    user: str
+    answer: tuple[tuple[str, bool], ...]
+    facts: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page. `plots` are drawn in the browser; `charts` are their places in the page."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    plots: tuple[Model, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    tables: tuple[Table, ...] = ()
+    listings: tuple[str, ...] = ()
+    charts: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its name in links."""
+        return self.title.replace(" ", "-")
+
+
+@cache
+def template() -> Template:
+    """The page's template; everything that it is given is escaped."""
+    text = files("hilsim.show.page").joinpath("page.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+
+
+def page_of(run: Run, command: str) -> str:
+    """The page of a run that ended; `command` is what reproduces it."""
+    document, sections = run.report, list(sections_of(run, command))
+    plots = [plot for section in sections for plot in section.plots]
+    script, places = components(plots, wrap_script=True) if plots else ("", ())
+    left = iter(places)
+    placed = [Section(**vars(section) | {"charts": tuple(next(left) for _ in section.plots)}) for section in sections]
+    drawn = Resources(mode="inline", components=["bokeh"]).render_js()
+    return template().render(
+        name=document["scenario"],
+        version=document["versions"]["hilsim"],
+        digest=document["digest"],
+        seed=document["seed"],
+        question=clean(document["question"]),
+        headline=headline(document),
+        good=answer_good(document),
+        verdict=list(verdict(document)),
+        caveats=[f"{one['kind']}: {clean(one['text'])}" for one in document["caveats"]],
+        sections=placed,
+        scripts=f"{drawn}\n{script}",
+    )
+
+
+def verdict(document: dict[str, Any]) -> Iterator[str]:
+    """Whether it pays, and whether the text is the target's."""
+    if document["break_even"] is not None:
+        yield break_even_sentence(document["break_even"])
+    if document["lossless"] is not None:
+        yield lossless_sentence(document["lossless"])[0]
+
+
+def sections_of(run: Run, command: str) -> Iterator[Section]:
+    """The parts of the page, in the order in which they are read."""
+    document = run.report
+    yield conversation(run)
+    yield time_line(run)
+    yield where_time_goes(document)
+    yield times(document)
+    if document["speculative"] is not None and document["speculative"]["num_accepted_tokens_per_pos"]:
+        yield acceptance(document["speculative"])
+    yield memory(document)
+    yield compilation(document)
+    yield confidence(document, Path(run.setup.file).name)
+    yield assumptions(document)
+    if document["notes"] or document["chip_notes"]:
+        notes = [clean(note) for note in document["notes"]]
+        chips = [f"{chip}: {clean(note)}" for chip, note in document["chip_notes"].items()]
+        yield Section("notes", (*notes, *chips))
+    yield reproduce(run, command)
+
+
+def conversation(run: Run) -> Section:
+    """What was asked and answered, with what was drafted in another colour."""
+    trace = run.speculative or run.baseline
+    rounds: dict[int, list[Any]] = {}
+    for closed in trace.rounds:
+        rounds.setdefault(closed.request, []).append(closed)
+    turns = tuple(
+        Turn(
+            clean(record.user),
+            tuple(
+                (clean(text), drafted)
+                for closed in rounds.get(record.number, ())
+                for text, drafted in stretches(closed, run.text_of(closed.tokens), run.text_of)
+                if text
+            ),
+            f"{duration_of_ns(record.finished_ns - record.arrived_ns)}, {counted(record.output_tokens, 'token')}",
+        )
+        for record in trace.requests[:MOST_TURNS]
+    )
+    sentences = ["Drafted and accepted tokens are orange, the target's own are blue and underlined."]
+    if len(trace.requests) > MOST_TURNS:
+        sentences.append(f"The first {MOST_TURNS} of {counted(len(trace.requests), 'answer')} are shown.")
+    return Section("conversation", tuple(sentences), turns=turns)
+
+
+def time_line(run: Run) -> Section:
+    """Both runs on their units and links."""
+    shown, sentences = (
+        [],
+        ["Turn the wheel to zoom, drag to move; point at a bar to read what it is, how long and why."],
+    )
+    for trace in filter(None, (run.speculative, run.baseline)):
+        plot, left_out = charts.timeline(trace, run.setup, first_answer_s(trace))
+        shown.append(plot)
+        if left_out:
+            sentences.append(f"{trace.policy}: the last {left_out} spans are left out; --trace FILE has all.")
+    return Section("timeline", tuple(sentences), tuple(shown))
+
+
+def first_answer_s(trace: Trace) -> float:
+    """When the first answer was finished, in seconds."""
+    return 1.05 * trace.requests[0].finished_ns / 1e9 if trace.requests else 1.0
+
+
+def runs_of(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Both runs with their names."""
+    found = [("target alone", document["baseline"])]
+    return found if document["speculative"] is None else [*found, (document["policy"]["name"], document["speculative"])]
+
+
+def where_time_goes(document: dict[str, Any]) -> Section:
+    """Seconds by cause, and what the speed-up owes to the link, a wanted one takes, a faster export leaves."""
+    sentences = [] if document["speculative"] is None else [where_it_went(document)]
+    if (rows := document.get("rows_over_link")) is not None:
+        sentences += rows_sentences(rows, document["speedup"])
+    if (aim := document.get("wanted")) is not None:
+        sentences.append(wanted_sentence(aim))
+    for export in document.get("faster_exports", ()):
+        sentences.append(faster_export_sentence(export, document["roles"]["target"], document["speedup"]))
+    if (found := document.get("remedy")) is not None:
+        sentences.append(remedy_sentence(found))
+    lost = [(name, block["lost_ms"]) for name, block in runs_of(document)]
+    return Section("where time goes", tuple(filter(None, map(clean, sentences))), (charts.where_time_goes(lost),))
+
+
+def times(document: dict[str, Any]) -> Section:
+    """Latencies of both runs."""
+    runs = runs_of(document)
+    heads = ("ms", *(f"{name}, {statistic}" for name, _ in runs for statistic in STATISTICS))
+    rows = tuple(
+        (
+            metric.removesuffix("_ms").replace("_", " "),
+            *(
+                "-" if block[metric] is None else milliseconds(block[metric][statistic])
+                for _, block in runs
+                for statistic in STATISTICS
+            ),
+        )
+        for metric in TIMES
+    )
+    return Section("times", tables=(Table(heads, rows, tuple(range(1, len(heads)))),))
+
+
+def acceptance(block: dict[str, Any]) -> Section:
+    """What was accepted, in all and by place."""
+    sentence = (
+        f"{percent(block['draft_acceptance_rate'])} of {block['num_draft_tokens']} drafted tokens were accepted in "
+        f"{block['num_drafts']} drafts: {block['tokens_per_round']:.2f} tokens a round."
+    )
+    plot = charts.acceptance(block["num_accepted_tokens_per_pos"], block["num_draft_tokens_per_pos"])
+    return Section("acceptance", (sentence,), (plot,))
+
+
+def memory(document: dict[str, Any]) -> Section:
+    """Each chip's ledger against its cap."""
+    chips = document["memory"]
+    rows = tuple(
+        (chip, item["what"], gibibytes(item["bytes"])) for chip, found in chips.items() for item in found["items"]
+    )
+    sentences = tuple(clean(found["fit_in_words"]) for found in chips.values())
+    return Section("memory", sentences, (charts.memory(chips),), tables=(Table(("chip", "what", "GiB"), rows, (2,)),))
+
+
+def compilation(document: dict[str, Any]) -> Section:
+    """How each model compiles."""
+    rows = tuple(
+        (
+            plan["subject"],
+            f"{plan['unit']}, {plan['profile']}",
+            plan["outcome"],
+            ", ".join(plan["refused_operators"]) or "nothing",
+            ", ".join(f"{use['name']} for {use['for']}" for use in plan["rewrites"]) or "nothing",
+            ", ".join(
+                f"{graph['name']} +{duration(graph['costs_ms'])}" for graph in plan["graphs"] if graph["costs_ms"]
+            ),
+        )
+        for plan in document["compile"]
+    )
+    heads = ("what", "for", "outcome", "refused", "rewritten", "costs a pass")
+    return Section("compile", ("hilsim check has all findings, with their remedies.",), tables=(Table(heads, rows),))
+
+
+def confidence(document: dict[str, Any], scenario: str) -> Section:
+    """Error bars where they were asked for, and what would narrow them."""
+    found = document.get("uncertainty")
+    narrow = f"hilsim measure-first {scenario} ranks the measurements on boards that would narrow this answer."
+    if found is None:
+        return Section("how sure", ("No error bars were asked for: --uncertainty 200 draws them.", narrow))
+    speed = found["headline"]["speedup"]
+    rows = [("by the chips alone", speed["low"], speed["nominal"], speed["high"])]
+    for key, words in (
+        ("with_sampling", "and resampled requests"),
+        ("with_other_pairs", "and other pairs' acceptance"),
+    ):
+        if key in speed:
+            rows.append((words, speed[key]["low"], speed["nominal"], speed[key]["high"]))
+    movers = tuple((one["figure"], f"{one['at_low']:.2f}", f"{one['at_high']:.2f}") for one in speed["moved_most_by"])
+    table = Table(("figure that moves the speed-up most", "at its low end", "at its high end"), movers, (1, 2))
+    interval = f"Intervals hold {found['interval']}, {found['draws']} of them."
+    return Section("how sure", (interval, narrow), (charts.intervals(rows, "speed-up"),), tables=(table,))
+
+
+def assumptions(document: dict[str, Any]) -> Section:
+    """Every figure that the answer rests on and that was not measured."""
+    rows = tuple(
+        (
+            str(one["figure"]),
+            str(one["value"]),
+            str(one["kind"]),
+            "" if not one.get("range") else f"{one['range'][0]:g} to {one['range'][1]:g}",
+            clean(str(one["source"])),
+        )
+        for one in document["assumptions"]
+    )
+    sentence = f"{counted(len(rows), 'figure')} that the answer rests on and that were not measured."
+    return Section("assumptions", (sentence,), tables=(Table(("figure", "value", "kind", "range", "source"), rows),))
+
+
+def reproduce(run: Run, command: str) -> Section:
+    """The exact scenario, and the command."""
+    setup = run.setup
+    text = scenario_text(Path(setup.file), setup.overrides, ())
+    versions = ", ".join(f"{name} {version}" for name, version in run.report["versions"].items())
+    return Section("reproduce", (f"Made with {versions}.",), listings=tuple(filter(None, (command, text))))
