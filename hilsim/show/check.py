@@ -31,6 +31,7 @@ from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
+from hilsim.sim.faults.reload import require_known
 from hilsim.units import gib
 
 WIDTH = 110  # of the answer as text
@@ -110,9 +111,13 @@ class Checked(Shown):
 
 
 def checked(setup: Setup, *, longest: bool = False) -> Checked:
-    """Plans and ledgers of a scenario, with `longest` also the longest context that still fits."""
+    """Plans and ledgers of a scenario, with `longest` also the longest context that still fits.
+
+    Raises `ScenarioError` for injected faults that the chips do not describe.
+    """
     plans, fallback_options = plan(setup, setup.overrides)
     compiled = with_plans(setup, plans)
+    require_known(compiled)
     verdict = verdict_on(compiled, setup.overrides, load_compiled)
     most = largest_context(compiled) if longest else None
     return Checked(setup.file, plans, units_unchecked(setup, plans), verdict, fallback_options, most)
