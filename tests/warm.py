@@ -96,6 +96,15 @@ class Running:
         status: int | None = self.warm.asked("over", self.pid)
         return status
 
+    def heeds(self, number: signal.Signals) -> bool:
+        """Whether it has a handler of its own for a signal by now."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        except OSError:  # it is over
+            return False
+        (caught,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+        return bool(caught >> (number - 1) & 1)
+
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the process, or to all of its session's first group; nothing where it is over."""
         try:
