@@ -195,10 +195,10 @@ def become(words: list[str], folder: str, beside: str, around: dict[str, Any]) -
     if around["most_file_bytes"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (around["most_file_bytes"],) * 2)
-    from hilsim.commands.main import main
+    from hilsim.commands.main import run_command_line
 
     sys.argv = ["hilsim", *words]
-    sys.exit(main(words))
+    sys.exit(run_command_line())
 
 
 if __name__ == "__main__":
