@@ -19,6 +19,7 @@ from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.faults import render_faults
+from hilsim.show.faults_on_boards import fault_table
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import (
@@ -103,6 +104,8 @@ def render(document: Block, console: Console) -> None:
             page.paragraph(Text(clean(document["distributed"]["lost"]), f"bold {BAD}"), 2)
         else:
             page.console.print(table_of(document["distributed"]))
+            if "faults" in document["distributed"]:
+                page.console.print(fault_table(document["distributed"]["faults"]["faults"]))
             for sentence in sentences(document["distributed"]):
                 page.paragraph(sentence, 2)
     compilation(page, document.get("compile", []))
