@@ -24,6 +24,7 @@ from hilsim.places import CODE as PROJECT
 LOADED = ("torch", "scipy.optimize", "scipy.linalg", "numba", "matplotlib.pyplot", "rich.progress", "rich.console",
           "hilsim.api", "hilsim.study.execution", "hilsim.study.explorer", "hilsim.compiler.planner",
           "hilsim.training.recipe", "hilsim.fidelity.validate", "hilsim.show.report")  # fmt: skip
+OF_ONNXRUNTIME = ".ses"  # an empty file that this library leaves
 ENDS_S = 60  # for a command to end after a signal, and for what it has started
 
 
@@ -123,7 +124,9 @@ class Running:
             time.sleep(0.02)
         for process in orphans:
             os.kill(process, signal.SIGKILL)
-        temporary = [str(path) for path in (self.beside / "tmp").rglob("*") if path.is_file()]
+        temporary = [
+            str(path) for path in (self.beside / "tmp").rglob("*") if path.is_file() and path.name != OF_ONNXRUNTIME
+        ]
         output = (self.beside / "output").read_text(encoding="utf-8", errors="replace")
         return Done(status, output, self.errors(), [str(process) for process in orphans], temporary)
 
