@@ -18,7 +18,7 @@ from hilsim._version import __version__ as __version__
 TYPE_CHECKING = False  # typing would cost more to import than all the rest
 if TYPE_CHECKING:
     from hilsim import engine, policy
-    from hilsim.api import calibrate, check, compare, evaluate, explore, load, simulate, sweep, validate
+    from hilsim.api import calibrate, campaign, check, compare, evaluate, explore, load, simulate, sweep, validate
     from hilsim.describe.setup import Setup
     from hilsim.errors import (
         CheckpointError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ScenarioError,
         SimulationError,
     )
+    from hilsim.show.campaigned import Campaigned
     from hilsim.show.check import Checked
     from hilsim.show.exploration import Explored
     from hilsim.show.frames import Records
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibrated",
+    "Campaigned",
     "Checked",
     "CheckpointError",
     "CompileError",
@@ -53,6 +55,7 @@ __all__ = [
     "SimulationError",
     "Validated",
     "calibrate",
+    "campaign",
     "check",
     "compare",
     "engine",
@@ -67,6 +70,7 @@ __all__ = [
 # Where names come from, other than the functions of hilsim/api.py.
 HOMES = {
     "Calibrated": "hilsim.show.validation",
+    "Campaigned": "hilsim.show.campaigned",
     "Checked": "hilsim.show.check",
     "CheckpointError": "hilsim.errors",
     "CompileError": "hilsim.errors",

@@ -22,17 +22,19 @@ from hilsim.describe.setup import Setup
 from hilsim.describe.strict_yaml import Document
 from hilsim.describe.study_load import load_described, override
 from hilsim.errors import Fault, HilsimError, InputError
+from hilsim.files import read_text
 from hilsim.measure.measures import HEADLINE, MEASURES
 from hilsim.progress import shown, status_line
 from hilsim.trust import code_allowed
 
 if TYPE_CHECKING:
+    from hilsim.show.campaigned import Campaigned
     from hilsim.show.check import Checked
     from hilsim.show.exploration import Explored
     from hilsim.show.run import Run, Watch
     from hilsim.show.validation import Calibrated, Validated
 
-__all__ = ["calibrate", "check", "compare", "evaluate", "explore", "load", "simulate", "sweep", "validate"]
+__all__ = ["calibrate", "campaign", "check", "compare", "evaluate", "explore", "load", "simulate", "sweep", "validate"]
 Keys = str | tuple[str, ...]
 
 
@@ -159,11 +161,8 @@ def sweep(
     """
     from hilsim.show.frames import as_frame
     from hilsim.show.results import points_table
-    from hilsim.study.execution import machine, rows_of, run_study
-    from hilsim.study.points import grid_of
-    from hilsim.study.store import Store
-    from hilsim.study.study_run import StudyRun, bytes_digest
-    from hilsim.study.worker import digest_of, facts_of
+    from hilsim.study.stored import StoredGrid
+    from hilsim.study.worker import worked
 
     with api_call(progress, setup.allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
         require_metrics(metrics)
@@ -172,15 +171,42 @@ def sweep(
         varied = {key for keys in axes for key in ([keys] if isinstance(keys, str) else keys)}
         base = [one for one in setup.overrides if one.partition("=")[0].strip() not in varied]
         described = load_described(Document(study, {}), Path("sweep"), base, list(MEASURES))
-        facts = facts_of(file, described.base)
-        grid = grid_of(described, ground=digest_of(facts))
+        stored = StoredGrid.of(described, json.dumps(study), worked)
         place = Path(folder) / "sweep.sqlite" if store is None else Path(store)
-        with Store(place, facts, json.dumps(study), machine()) as stored:
-            if retry_failed:
-                stored.forget_failed()
-            study_run = StudyRun(grid, stored, file, described.base, bytes_digest(file), facts)
-            run_study(study_run, None, [], workers=workers, cluster=None)
-            return as_frame(points_table(rows_of(study_run, None), grid, metrics))
+        rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
+        return as_frame(points_table(rows, stored.grid, metrics))
+
+
+def campaign(
+    file: str | Path,
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    workers: int | None = 1,
+    store: str | Path | None = None,
+    retry_failed: bool = False,
+    allow_code: bool = False,
+    progress: bool = False,
+) -> Campaigned:
+    """Meet every fault of a campaign file at every instant under every policy; docs/campaign.md has the keys.
+
+    `file` is a path, or a name that is looked up in ./scenarios/campaigns, then among the shipped ones; `overrides`
+    change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`, `allow_code` is that of `load`.
+    What is not survived is a result.
+    Raises `InputError` with every fault of the campaign and its scenario, and for a store of something else.
+    """
+    from hilsim.describe.campaign_load import load_campaign
+    from hilsim.show.campaigned import Campaigned
+    from hilsim.study.campaign import CampaignResult, tolerance_ms
+    from hilsim.study.stored import StoredGrid
+    from hilsim.study.worker import worked_with_fault
+
+    with api_call(progress, allow_code), unshared_main(), tempfile.TemporaryDirectory() as folder:
+        found = find_scenario(file, "campaign")
+        loaded = load_campaign(found, as_overrides(overrides))
+        stored = StoredGrid.of(loaded.described, read_text(found), worked_with_fault)
+        place = Path(folder) / "campaign.sqlite" if store is None else Path(store)
+        rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
+        return Campaigned(loaded.campaign, CampaignResult(stored.grid, rows), tolerance_ms(loaded.described))
 
 
 def explore(

@@ -11,6 +11,7 @@ This computer stands for the boards. Every step must hold, or the exit status is
   lost        an agent that is killed in a run ends it with a report, and its recording can be read
   board       this computer profiled, a chip file calibrated from that, a run that was not in it predicted
   distributed two agents and a link between them: predicted, then executed
+  faults      the same with faults that really happen to them, in the order that is predicted
 """
 
 from __future__ import annotations

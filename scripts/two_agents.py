@@ -28,6 +28,7 @@ from hilsim.hardware.measured.rig import Rig
 from hilsim.progress import status_line
 from hilsim.runs.transcripts import recorded_source
 from hilsim.show.distributed import distributed, draw_distributed, sentences, table_of, write_distributed
+from hilsim.show.faults_on_boards import fault_table
 from hilsim.show.table import terminal
 from hilsim.study.sweeps import load_drafting
 from scripts.arguments import asked, one, question, single
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with status_line("recording") as notify:
         source = recorded_source(setup, notify)
     shape = None if options.no_namespaces else shape_of(1e6 * options.rate, options.delay / 1e3)
-    with testbed(stand_ins(setup), shape, inject=False) as place:
+    with testbed(stand_ins(setup), shape, inject=setup.fails) as place:
         there = load_compiled(options.scenario, [*sets, *settings(place, setup)])
         with Rig.open(there) as rig:
             trials = [measure_run(there, rig, place.ends, source) for _ in range(options.trials)]
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         console = terminal()
         console.print(table_of(found))
+        if "faults" in found:
+            console.print(fault_table(found["faults"]["faults"]))
         for sentence in sentences(found):
             console.print(f"\n{sentence}")
     title = f"{setup.scenario.name}, {setup.scenario.policy.name}: predicted and measured"

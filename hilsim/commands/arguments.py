@@ -113,6 +113,12 @@ class StudyArgument(ScenarioArgument):
     kind = "study"
 
 
+class CampaignArgument(ScenarioArgument):
+    """A campaign that a command reads, by its path or name."""
+
+    kind = "campaign"
+
+
 class Folder(PosixPath):
     """A folder that a command reads."""
 
@@ -130,6 +136,11 @@ def scenario(text: str) -> Path:
 def study(text: str) -> Path:
     """A study by its path or name."""
     return StudyArgument(place(text))
+
+
+def campaign(text: str) -> Path:
+    """A campaign by its path or name."""
+    return CampaignArgument(place(text))
 
 
 def folder(text: str) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hilsim.commands.arguments import folder, place, require_sources, scenario, source, study
+from hilsim.commands.arguments import campaign, folder, place, require_sources, scenario, source, study
 from hilsim.trust import code_allowed, leave_strangers_folder
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -22,11 +22,12 @@ COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
     "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
-    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "new": "new", "explain": "explain",
+    "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "quality": "quality",
+    "new": "new", "explain": "explain", "campaign": "campaign",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
-COMPLETED = (source, scenario, study, folder, place)  # types of options that take a path
+COMPLETED = (source, scenario, study, campaign, folder, place)  # types of options that take a path
 
 
 def run_command_line() -> int:

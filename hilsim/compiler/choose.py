@@ -26,6 +26,7 @@ from hilsim.compiler.rewrite.integers import NAME as NARROW
 from hilsim.compiler.rewrite.record import Rewrite
 from hilsim.compiler.rewrite.registry import rewrites_for
 from hilsim.compiler.rules import RuleBook
+from hilsim.compiler.slow.loops import UNROLLED
 from hilsim.compiler.slow.registry import slow_patterns
 from hilsim.compiler.whole_graph import cut_finding, launch_finding
 from hilsim.cost.extra import ACTIVATION_BITS, extra_seconds, work_seconds
@@ -126,7 +127,8 @@ def plan_graph(
     book, nodes = site.book, len(program.graph.nodes)
     clock = PassTime(site, constants_of(program), repeats, layers, decoder=decoder)
     slow = slow_findings(slow_patterns(program, clock), clock, name)
-    whole = [launch_finding(program, clock, name)]
+    loops = any(found.name == UNROLLED.name for found in slow)  # which has those launches in it
+    whole = [None if loops else launch_finding(program, clock, name)]
     fine = settled_doubts(program, clock)
     computed = [node for node in program.graph.nodes if node.op == "call_function" and node not in clock.constants]
     operators = len(set(map(operator_of, computed)))

@@ -213,9 +213,10 @@ def check_names(setup: Setup) -> None:
     from hilsim.compiler.rewrite.axes import MERGED
     from hilsim.compiler.rewrite.formats import PASSES
     from hilsim.compiler.rewrite.registry import REWRITES
+    from hilsim.compiler.slow.registry import PATTERNS
     from hilsim.compiler.unshare_calls import WAYS
 
-    passes = [MERGED, *(entry.name for entry in PASSES)]
+    passes = [MERGED, *(entry.name for entry in PASSES), *(pattern.name for pattern in PATTERNS if pattern.applies)]
     known = [*(rewrite.name for rewrite in REWRITES), *WAYS, *passes, "fixed_widths", "int64_to_int32"]
     if wrong := [(place, name) for place, name in names if name not in known]:
         expected = f"rewrites: {', '.join(known)}"

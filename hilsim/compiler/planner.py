@@ -165,10 +165,11 @@ def padded(lengths: FixedLengths) -> Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A module's graph at one size: what it was made of, the program as rewritten and by what, its load and memory."""
+    """A module's graph at one size: what it was made of, where it goes, as rewritten and by what, load and memory."""
 
     rows: int
     subject: Subject
+    site: CompileSite
     program: ExportedProgram
     uses: tuple[Chosen, ...]
     load: NetworkLoad
@@ -211,7 +212,7 @@ def plan_sized(
     parts = parts_finding(nbytes, clock, name)
     graph = timed(replace(graph, slow=(*graph.slow, *([] if parts is None else [parts]))), clock_s)
     load = replace(load, slow_s=sum(found.beyond_s for found in graph.slow))
-    return graph, Prepared(rows, subject, program, tuple(graph.chosen), load, nbytes, doubled, used)
+    return graph, Prepared(rows, subject, site, program, tuple(graph.chosen), load, nbytes, doubled, used)
 
 
 def parameter_bytes(program: ExportedProgram, site: CompileSite) -> tuple[int, int]:

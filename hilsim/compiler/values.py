@@ -26,6 +26,7 @@ MOST = 1 << 22  # numbers in a constant that is worked out
 BOUNDS = frozenset(
     f"aten.{name}" for kind in ("eq", "ne", "lt", "le", "gt", "ge") for name in (f"{kind}.Scalar", f"{kind}.Tensor")
 ) | {"aten.clamp.default", "aten.clamp_min.default", "aten.clamp_max.default", "aten.hardtanh.default"}
+WIDE = (torch.float32, torch.float64)  # of the others PyTorch may lack an extreme
 
 
 def literals(node: fx.Node) -> Iterator[int | float]:
@@ -75,9 +76,12 @@ def extremes(value: Tensor) -> list[int | float]:
     if value.dtype == torch.bool or value.dtype.is_complex or not value.numel():
         return []
     if value.dtype.is_floating_point:
-        value = value.double()
+        value = value if value.dtype in WIDE else value.float()
+        ends = [end.item() for end in value.aminmax()]
+        if all(map(isfinite, ends)):
+            return ends
         value = value[value.isfinite()]
-    return [value.min().item(), value.max().item()] if value.numel() else []
+    return [end.item() for end in value.aminmax()] if value.numel() else []
 
 
 def beyond_formats(

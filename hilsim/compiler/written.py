@@ -27,6 +27,7 @@ from hilsim.compiler.planner import Prepared, graph_rows, plan_module
 from hilsim.compiler.program import SAME_MODULES, Subject, exported, quiet, subject_of
 from hilsim.compiler.rewrite.proof import prove_programs, run, tensors_of
 from hilsim.compiler.rewrite.siamese import two_graphs
+from hilsim.compiler.slow.registry import mended
 from hilsim.describe.head import Head
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import CompileError
@@ -68,9 +69,10 @@ def write_decoder(placed: Placed, site: CompileSite, context: int, folder: Path,
         subject = stand_in_program(f"{placed.role} {name}", network, rows, context, placed.head)
         program = exported(subject)
         plan_graph(name, rows, program, site)
+        program, what = mended(program, site)
         inputs = partial(decoder_inputs, subject, network.config.vocab_size)
         original, file = exported(subject), folder / f"{placed.role}-{name.replace(' ', '-')}"
-        yield saved(program, file.with_suffix(".pt2"), compared(original, program, inputs))
+        yield saved(program, file.with_suffix(".pt2"), with_mended(compared(original, program, inputs), what))
         yield write_onnx(program, inputs, file.with_suffix(".onnx"), original, decoder_names(placed.head))
 
 
@@ -110,10 +112,13 @@ def write_module(
 ) -> list[str]:
     """Save a module's rewritten programs beside their plan."""
     reports = []
-    for graph, part in prepared.items():
+    for graph, planned in prepared.items():
         notify(f"{name}: {graph}")
+        program, what = mended(planned.program, planned.site)
+        part = replace(planned, program=program)
         draws = any(is_random(node) for node in part.program.graph.nodes)
         agreement = "not compared, as it draws random numbers" if draws else agreed(part, f"{name}, {graph}")
+        agreement = with_mended(agreement, what)
         suffix = "" if graph == "whole" else f"-{graph.replace(' ', '-')}"
         for place, program in enumerate(pieces(part), 1):
             stage = "" if program is part.program else f"-stage-{place}"
@@ -139,6 +144,11 @@ def drawn_inputs(example: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 
     made: tuple[Any, ...] = pytree.tree_map(drawn, example) if seed else example
     return made
+
+
+def with_mended(agreement: object, what: str) -> str:
+    """How programs agreed, and what was slow in the original and is not in what is written."""
+    return f"{agreement}; {what}" if what else str(agreement)
 
 
 def agreed(part: Prepared, name: str) -> str:

@@ -23,6 +23,7 @@ from hilsim.places import search_roots
 
 FOLDERS = {
     "acceptance": "models/acceptance",
+    "campaign": "scenarios/campaigns",
     "chip": "chips",
     "family": "chips/families",
     "link": "chips/links",

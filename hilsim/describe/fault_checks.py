@@ -54,8 +54,8 @@ def injection_faults(
         else:
             yield from beside_faults(fault, roles, networks, f"faults.inject[{number}]", file)
     for name, backend in scenario.units.items():
-        if backend.backend != SIMULATED:
-            expected = f"{SIMULATED}, or link ends and agents that inject faults really (docs/faults.md)"
+        if backend.backend != SIMULATED and backend.address is None:
+            expected = f"{SIMULATED}, or an agent that has faults really happen (docs/boards.md)"
             yield Fault(file, f"units.{name}.backend", f"{backend.backend}, with injected faults", expected)
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hilsim.describe.figure import Kind, Named, Names, Record, as_tuple
 from hilsim.describe.layers import Adapter, LayerKind, Vision
+from hilsim.describe.quality import QualityFigure
 from hilsim.errors import Misfit
 
 MOST_WEIGHTS = 10**14  # some hundred times the largest models that anybody runs
@@ -107,6 +108,9 @@ class Model(Named):
     """LoRA adapters beside its weights; none where not given."""
     notes: str = ""
     """Remarks for readers; no time follows from them."""
+    # Nothing that is computed depends on it, so it is in no digest.
+    quality: dict[str, QualityFigure] = Field(default_factory=dict, exclude=True)
+    """What precisions cost it in text, by the names that units give them; no time follows from it."""
 
     @model_validator(mode="after")
     def _head_inside_vocabulary(self) -> Model:

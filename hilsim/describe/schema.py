@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from hilsim.describe.acceptance_profile import AcceptancePair
+from hilsim.describe.campaign import Campaign
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
 from hilsim.describe.figure import Record
@@ -28,6 +29,7 @@ from hilsim.describe.study import Study
 
 RECORDS: dict[str, type[Record]] = {
     "acceptance": AcceptancePair,
+    "campaign": Campaign,
     "chip": Chip,
     "family": Family,
     "link": Link,

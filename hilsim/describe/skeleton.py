@@ -14,7 +14,7 @@ from hilsim.errors import Fault, InputError
 from hilsim.files import read_text
 from hilsim.places import DATA
 
-KINDS = ("scenario", "chip", "link", "model", "study")
+KINDS = ("scenario", "chip", "link", "model", "study", "campaign")
 SCHEMA_LINE = "# yaml-language-server: $schema="
 SCHEMAS = DATA / "scenarios" / "schemas"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hilsim.networks.scales import in_steps, scale_of, steps_of
+
 GROUP = 64  # numbers that share a scale in int4, as the bits of `target.kv_cache: int4` count them
-STEPS = {"int8": 127, "int4": 7}  # either way of zero
+BITS = {"int8": 8, "int4": 4}
 
 
 def stored(numbers: Tensor, cache: str | None) -> Tensor:
@@ -26,8 +28,6 @@ def stored(numbers: Tensor, cache: str | None) -> Tensor:
     width = numbers.shape[-1]
     group = GROUP if cache == "int4" and width % GROUP == 0 else width
     groups = numbers.reshape(*numbers.shape[:-1], -1, group)
-    steps = STEPS[cache]
-    scale = (groups.abs().amax(-1, keepdim=True) / steps).to(torch.float16).to(numbers.dtype)
-    rounded = (groups / scale.where(scale > 0, 1)).round().clamp(-steps, steps)
-    found: Tensor = (rounded * scale).flatten(-2)
-    return found
+    steps = steps_of(BITS[cache])
+    scale = scale_of(groups, steps, -1).to(torch.float16).to(numbers.dtype)
+    return in_steps(groups, scale, steps).flatten(-2)

@@ -20,6 +20,7 @@ from hilsim.cost.verdict import PlacementVerdict
 from hilsim.cost.verdict import check as verdict_on
 from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.outside import outside_car
+from hilsim.describe.quality import quality_record, quality_text
 from hilsim.describe.setup import Setup
 from hilsim.describe.write import typed
 from hilsim.runs.plans import plan
@@ -30,6 +31,7 @@ from hilsim.show.memory import memory_in_full, notes_of
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.terminal.page import Page
 from hilsim.shown import Shown
+from hilsim.sim.faults.reload import require_known
 from hilsim.units import gib
 
 WIDTH = 110  # of the answer as text
@@ -109,9 +111,13 @@ class Checked(Shown):
 
 
 def checked(setup: Setup, *, longest: bool = False) -> Checked:
-    """Plans and ledgers of a scenario, with `longest` also the longest context that still fits."""
+    """Plans and ledgers of a scenario, with `longest` also the longest context that still fits.
+
+    Raises `ScenarioError` for injected faults that the chips do not describe.
+    """
     plans, fallback_options = plan(setup, setup.overrides)
     compiled = with_plans(setup, plans)
+    require_known(compiled)
     verdict = verdict_on(compiled, setup.overrides, load_compiled)
     most = largest_context(compiled) if longest else None
     return Checked(setup.file, plans, units_unchecked(setup, plans), verdict, fallback_options, most)
@@ -143,6 +149,7 @@ def as_json(found: Checked) -> dict[str, Any]:
         "memory": {} if verdict is None else memory_in_full(verdict.ledgers, verdict.by_chip),
         "caveats": [] if verdict is None else [vars(caveat) for caveat in verdict.caveats],
         "chip_notes": {} if verdict is None else notes_of(verdict.setup),
+        "quality": {} if verdict is None else {name: quality_record(one) for name, one in verdict.setup.roles.items()},
         "talk_leaves_car": [] if verdict is None else list(outside_car(verdict.setup)),
     }
     if verdict is not None and (started := start_ups(verdict.setup)):
@@ -174,6 +181,8 @@ def render_verdict(verdict: PlacementVerdict, console: Console, found: Checked) 
         others = [chip for chip in verdict.setup.chips if chip not in {one.chip for one in started}]
         lines = [*map(str, started), *(f"{chip}: its file has no figure of it" for chip in others)]
         console.print(Text(f"Start: {'; '.join(lines)}."), soft_wrap=True)
+    for name, placed in verdict.setup.roles.items():
+        console.print(Text(f"{name}: {quality_text(placed)}"), soft_wrap=True)
     for note in folder_notes(verdict.setup):
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     page = Page(console)

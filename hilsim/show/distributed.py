@@ -23,6 +23,7 @@ from hilsim.hardware.distributed.expected import TokenCheck
 from hilsim.hardware.distributed.measured_run import MeasuredRun
 from hilsim.measure.metrics import timing
 from hilsim.show.compared import comparison_table, signed
+from hilsim.show.faults_on_boards import block_of, fault_sentences
 from hilsim.show.kinds import kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration, percent, three_digits
 from hilsim.show.plots.curves import finished, sheet
@@ -65,7 +66,15 @@ def distributed(setup: Setup, runs: Sequence[MeasuredRun], shaped_by: str) -> Bl
         "steps": steps(setup, runs),
         "words": token_checks(runs),
         "bytes_with_headers": runs[-1].carried,
+        **faults_of(setup, runs[-1]),
     }
+
+
+def faults_of(setup: Setup, run: MeasuredRun) -> Block:
+    """What came of the scenario's faults, predicted and injected; nothing where it has none."""
+    if setup.scenario.faults is None:
+        return {}
+    return {"faults": block_of(run.with_commands.faults, run.measured.faults)}
 
 
 def measures(setup: Setup, trace: Trace) -> Numbers:
@@ -192,6 +201,7 @@ def sentences(found: Block) -> list[str]:
         *step_sentence(found["steps"]),
         *byte_sentence(found["bytes_with_headers"]),
         token_sentence(found["words"]),
+        *(fault_sentences(found["faults"]["faults"]) if "faults" in found else ()),
     ]
 
 

@@ -30,6 +30,7 @@ from hilsim.describe.deployed_pair import folder_notes
 from hilsim.describe.figure import Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.outside import outside_car
+from hilsim.describe.quality import quality_record
 from hilsim.describe.scenario import Conversations, MeasuredAcceptance
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.measure.metrics import by_request, compare_texts, speculation, speedup, timing
@@ -192,6 +193,7 @@ def role(placed: Placed, setup: Setup) -> dict[str, Any]:
         "widths": None if placed.widths is None else list(placed.widths),
         "decode_step_ms": ms(timer.duration_ns(Step(Phase.DECODE, 1, 1))),
         "decode_bound_by": bound,
+        "quality": quality_record(placed),
     }
 
 

@@ -19,6 +19,7 @@ from hilsim.show.caveats import caveats, chip_notes
 from hilsim.show.cockpit_report import render_cockpit
 from hilsim.show.distributed import sentences, table_of
 from hilsim.show.faults import render_faults
+from hilsim.show.faults_on_boards import fault_table
 from hilsim.show.hardware import cautions, render_hardware, render_shadow
 from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET
 from hilsim.show.numbers import (
@@ -103,6 +104,8 @@ def render(document: Block, console: Console) -> None:
             page.paragraph(Text(clean(document["distributed"]["lost"]), f"bold {BAD}"), 2)
         else:
             page.console.print(table_of(document["distributed"]))
+            if "faults" in document["distributed"]:
+                page.console.print(fault_table(document["distributed"]["faults"]["faults"]))
             for sentence in sentences(document["distributed"]):
                 page.paragraph(sentence, 2)
     compilation(page, document.get("compile", []))
@@ -152,9 +155,10 @@ def opening(page: Page, document: Block) -> None:
             continue
         if role["backend"] != SIMULATED:
             page.paragraph(f"{where}{widths}{text_source}, executed by {role['backend']}", 8, name)
-            continue
-        step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
-        page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        else:
+            step = f", one decode step {duration(role['decode_step_ms'])} bound by {role['decode_bound_by']}"
+            page.paragraph(f"{where}{widths}{text_source}{step}", 8, name)
+        page.paragraph(clean(role["quality"]["text"]), 8)
     for network in document.get("networks", []):
         where = f"{network['precision']} on {network['chip']}.{network['unit']}"
         page.paragraph(

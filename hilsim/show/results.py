@@ -7,8 +7,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hilsim.files import written
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import abbreviate, clean, counted, shortened, three_digits
 from hilsim.show.table import Table, type_of
@@ -70,6 +72,19 @@ def points_table(rows: Sequence[Row], grid: Grid, metrics: Sequence[str]) -> Tab
         for row in rows
     ]  # fmt: skip
     return Table(columns, cells)
+
+
+def write_points(
+    rows: Sequence[Row], grid: Grid, metrics: Sequence[str], *, csv: Path | None, parquet: Path | None
+) -> None:
+    """All points as the requested files, each whole or not at all."""
+    table = points_table(rows, grid, metrics)
+    if csv is not None:
+        with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:
+            table.write_csv(file)
+    if parquet is not None:
+        with written(parquet) as path:
+            table.write_parquet(path, types_of(grid, metrics))
 
 
 def types_of(grid: Grid, metrics: Sequence[str]) -> dict[str, type]:

@@ -197,6 +197,12 @@ def wanted_faults(setup: Setup, wanted: RunOptions) -> list[Fault]:
         from hilsim.hardware.distributed.link_ends import link_end_faults
 
         faults += link_end_faults(setup, wanted.realtime)
+    elif setup.fails and setup.backends:
+        found, expected = (
+            ", ".join(setup.backends),
+            "--link-ends, so that faults of the link happen as well",
+        )
+        faults.append(Fault(setup.file, "faults", f"measured units alone ({found})", expected, "See docs/boards.md."))
     if wanted.uncertainty and setup.backends:
         sentence = f"draws the figures of simulated units, but these are measured: {', '.join(setup.backends)}."
         faults.append(Fault("--uncertainty", "", sentence, "", "A board's times have no range to draw from."))

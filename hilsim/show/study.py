@@ -16,15 +16,15 @@ from hilsim.files import written
 from hilsim.measure.measures import MEASURES
 from hilsim.show.numbers import abbreviate, clean, counted, duration, percent, three_digits
 from hilsim.show.plots.canvas import canvas, plain
+from hilsim.show.plots.curves import write_in_fields
 from hilsim.show.plots.scatter import COLOURS, MARKERS
 from hilsim.show.results import (
     Cell,
     best_of,
     cells_of,
-    points_table,
     print_reasons,
     print_table,
-    types_of,
+    write_points,
 )
 from hilsim.study.execution import SPEEDUP, Row
 from hilsim.study.points import Column, Grid, label_text
@@ -142,12 +142,8 @@ def draw_map(axes: Axes, cells: Sequence[Cell], grid: Grid, places: tuple[int, i
     image = axes.imshow(field, origin="lower", aspect="auto", cmap=colours)
     axes.figure.colorbar(image, ax=axes, label=f"{metric}, {MEASURES[metric].unit}")
     if field.size <= MOST_NUMBERED:
-        for (row, place), value in np.ndenumerate(field):
-            if np.isfinite(value):
-                bright = image.cmap(image.norm(value))
-                dark = 0.3 * bright[0] + 0.59 * bright[1] + 0.11 * bright[2] > 0.5
-                axes.text(place, row, three_digits(value), ha="center", va="center", fontsize=7,
-                          color="black" if dark else "white")  # fmt: skip
+        numbers = {place: three_digits(value) for place, value in np.ndenumerate(field) if np.isfinite(value)}
+        write_in_fields(axes, image, field, numbers)
     for column, set_ticks in ((across, axes.set_xticks), (up, axes.set_yticks)):
         step = max(1, len(column.labels) // 12)
         set_ticks(range(0, len(column.labels), step), [label_text(label) for label in column.labels[::step]])
@@ -238,13 +234,7 @@ def export(
     plot: Path | None,
 ) -> None:  # fmt: skip
     """Write the requested files, each whole or not at all."""
-    table = points_table(rows, grid, metrics)
-    if csv is not None:
-        with written(csv) as path, path.open("w", encoding="utf-8", newline="") as file:
-            table.write_csv(file)
-    if parquet is not None:
-        with written(parquet) as path:
-            table.write_parquet(path, types_of(grid, metrics))
+    write_points(rows, grid, metrics, csv=csv, parquet=parquet)
     if plot is not None:
         with written(plot) as path:
             draw(cells_of(rows, metrics), grid, metrics, study.question or study.name, path, plot.suffix[1:])

@@ -16,7 +16,7 @@ from hilsim.errors import ChipLost
 from hilsim.sim.background import start_background
 from hilsim.sim.board import Board, Boards, Timers
 from hilsim.sim.device_slot import Process
-from hilsim.sim.faults.board import faulty_board
+from hilsim.sim.faults.board import FaultyBoard, faulty_board
 from hilsim.sim.loading import load_models
 from hilsim.sim.pace import Paced
 from hilsim.sim.passengers import Cabin
@@ -73,15 +73,15 @@ def simulate(
     """
     policy = policy or setup.scenario.policy
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
-    faulty = None
     if boards is not None:
         board = boards(setup, trace, policy.needs_draft)
     elif setup.scenario.faults is not None and setup.scenario.faults.inject:
-        board = faulty = faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
+        board = faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
     else:
         clock = simpy.Environment() if realtime is None else Paced(realtime)
         board = Board(clock, setup, trace, with_draft=policy.needs_draft, timers=timers)
     env = board.env
+    faulty = board if isinstance(board, FaultyBoard) else None
     if faulty is not None:
         context: RunContext = faulty.context(source, setup.application)
     else:

@@ -26,7 +26,7 @@ from hilsim.study.spread import spread
 from hilsim.study.store import PointResult
 from hilsim.study.study_run import StudyRun
 from hilsim.study.sweeps import LATENCY
-from hilsim.study.worker import facts_of, worked
+from hilsim.study.worker import facts_of
 from hilsim.study.workers import Task, ThisProcess, Workers, failed
 from hilsim.study.workers import workers_for as workers_here
 from hilsim.versions import require_package
@@ -142,9 +142,9 @@ def workers_for(
     workers: Workers[Task, PointResult]
     count = min(processes or cores(), most)
     if cluster is not None:
-        workers = Cluster(worked, cluster, study_run.facts, partial(facts_of, study_run.file, study_run.base))
+        workers = Cluster(study_run.work, cluster, study_run.facts, partial(facts_of, study_run.file, study_run.base))
     else:
-        workers = workers_here(worked, count, failed)
+        workers = workers_here(study_run.work, count, failed)
     try:
         yield workers
     finally:
@@ -176,7 +176,7 @@ def require_few(
     number = len(left) if how is None else min(how.trials * grid.repeats, len(grid))
     if number <= MANY:
         return
-    probed = list(study_run.run(left[:PROBES], ThisProcess(worked)))
+    probed = list(study_run.run(left[:PROBES], ThisProcess(study_run.work)))
     if not probed:
         return
     count = 1 if cluster is not None else workers or cores()

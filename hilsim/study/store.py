@@ -49,7 +49,10 @@ def owner_faults(file: Path) -> list[Fault]:
 
 @dataclass(frozen=True)
 class PointResult:
-    """What became of a point: metrics where it is done, the reason where it was refused or failed."""
+    """What became of a point: metrics where it is done, the reason where it was refused or failed.
+
+    In a campaign `reason` of a point that is done is a remark on it: what was lost, or why the fault hit nothing.
+    """
 
     key: str
     state: State

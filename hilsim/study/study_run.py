@@ -11,12 +11,12 @@ from hilsim.errors import Fault, InputError
 from hilsim.files import read_text
 from hilsim.study.points import Grid, Point
 from hilsim.study.store import PointResult, Store
-from hilsim.study.workers import Task, Workers
+from hilsim.study.workers import Task, Work, Workers
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A grid, its store, and what every task has in common."""
+    """A grid, its store, what every task has in common, and what a worker does with one."""
 
     grid: Grid
     store: Store
@@ -24,6 +24,7 @@ class StudyRun:
     base: tuple[str, ...]
     scenario: str  # digest of the scenario file's bytes, as `bytes_digest` has it
     facts: Mapping[str, str]
+    work: Work
 
     def left(self, points: Iterable[Point]) -> list[Point]:
         """The points that have not run yet."""

@@ -6,15 +6,17 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from hilsim.describe.load import load_setup
+from hilsim.describe.setup import Setup
 from hilsim.errors import InputError
 from hilsim.measure.measures import MEASURES
 from hilsim.places import DATA, PACKAGE
-from hilsim.runs.evaluate import Refused, evaluate, load_variant
+from hilsim.runs.evaluate import Numbers, Refused, evaluate, load_variant
+from hilsim.runs.injected import evaluate_injected
 from hilsim.study.cluster import differing
 from hilsim.study.store import PointResult
 from hilsim.study.study_run import require_bytes
@@ -28,19 +30,35 @@ ALIKE: set[str] = set()  # digests of the facts that this process was held again
 
 
 def worked(task: Task) -> PointResult:
-    """What becomes of a task. Raises `InputError` where this process does not see what the study's own saw."""
+    """What becomes of a task of a study. Raises `InputError` where this process does not see what the study's saw."""
+    return in_its_turn(task, study_numbers)
+
+
+def worked_with_fault(task: Task) -> PointResult:
+    """What becomes of a task of a campaign; `reason` of one that is done says what was lost, or why nothing was hit."""
+    return in_its_turn(task, evaluate_injected)
+
+
+def study_numbers(variant: Setup | Refused) -> tuple[Numbers, str] | Refused:
+    """The measures of a point of a study."""
+    found = evaluate(variant, every=True)
+    return found if isinstance(found, Refused) else ({name: found[name] for name in MEASURES}, "")
+
+
+def in_its_turn(task: Task, numbers: Callable[[Setup | Refused], tuple[Numbers, str] | Refused]) -> PointResult:
+    """Run a task when no other one runs in this process."""
     with ONE_AT_A_TIME:
         single_threaded()
         require_alike(task)
         began = time.perf_counter()
         try:
-            found = evaluate(load_variant(task.file, [*task.base, *task.overrides]), every=True)
+            found = numbers(load_variant(task.file, [*task.base, *task.overrides]))
         except Exception as error:  # a bug: the point is at fault, not the study
             return PointResult(task.key, "failed", {}, bug(error), time.perf_counter() - began)
         took = time.perf_counter() - began
         if isinstance(found, Refused):
             return PointResult(task.key, "refused", {}, found.reason, took)
-        return PointResult(task.key, "done", {name: found[name] for name in MEASURES}, "", took)
+        return PointResult(task.key, "done", dict(found[0]), found[1], took)
 
 
 def require_alike(task: Task) -> None:

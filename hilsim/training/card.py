@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hilsim.describe.conversation import Conversation
 from hilsim.describe.load import load_setup
@@ -23,6 +22,7 @@ from hilsim.errors import CheckpointError, Fault
 from hilsim.files import written
 from hilsim.measure.metrics import deliveries, speculation
 from hilsim.networks.checkpoint import load_network
+from hilsim.networks.fake_quantised import logits_of
 from hilsim.networks.network import Network
 from hilsim.places import DATA
 from hilsim.progress import Notify
@@ -195,13 +195,6 @@ def conversations_of(trace: Trace, source: LiveSource) -> list[tuple[Tokens, lis
             answered += range(len(tokens), len(tokens) + closed.emitted)
             tokens += closed.tokens
     return [(np.array(tokens), answered) for tokens, answered in found.values()]
-
-
-@torch.inference_mode()
-def logits_of(network: Network, tokens: Tokens) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Logits (tokens, vocabulary) of a whole conversation in one pass."""
-    rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = network(torch.from_numpy(tokens)[None])[0].numpy()
-    return rows
 
 
 def card(

@@ -129,4 +129,14 @@ def distributed(folder: Path) -> str:
     return f"{times}, bytes as predicted, {tokens['checked']} tokens equal ({found['shaped_by']})"
 
 
-STEPS: tuple[Callable[[Path], str], ...] = (protocol, run, replay, lost, board, distributed)
+def faults(folder: Path) -> str:
+    found = json.loads(command("scripts/faults_on_boards.py", "--json", "--short"))
+    rows = [row for row in found["faults"] if "reacted" in row["measured_ms"]]
+    worst = max(
+        (abs(row["difference"]["reacted"]), row["kind"]) for row in rows if row["by"] in ("time-out", "watchdog")
+    )
+    kinds = ", ".join(row["kind"] for row in rows)
+    return f"{kinds}: in the predicted order, reactions by time-outs at most {worst[0]:.1%} off ({worst[1]})"
+
+
+STEPS: tuple[Callable[[Path], str], ...] = (protocol, run, replay, lost, board, distributed, faults)

@@ -37,8 +37,9 @@ LINES = [
     for line in block.splitlines()
 ]
 COMMANDS = list(dict.fromkeys(line for line in LINES if line and not line.startswith("#")))
-# Each makes the environment that this test runs in, or takes too long for the fast suite; CI runs the first two.
-NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card")
+# Each makes the environment that this test runs in, or takes too long for the fast suite; CI runs the first two, and
+# study/test_campaign_runs.py a part of the campaign.
+NOT_HERE = ("make", "git", "python -m hilsim train --out", "python -m hilsim card", "python -m hilsim campaign")
 # The passenger's pace takes minutes, and so does fitting again without every model and device, or comparing everything;
 # one short answer, and a file of a few rows, show the same.
 ONE_ANSWER = [f"--set=workload.{cut}" for cut in ("count=1", "max_turns=1", "max_new_tokens=8")]
@@ -51,6 +52,7 @@ SHORTER = {
     "scripts/compare_policies.py": ONE_ANSWER,
     "scripts/payloads.py": ONE_ANSWER,
     "hilsim explore": NARROW,
+    "hilsim quality": ["--conversations=2", "--dialogues=1"],
     "explore_placement": NARROW,
     "scripts/where_2_5.py": [
         "--targets=llama-3.2-3b",

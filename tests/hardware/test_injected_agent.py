@@ -116,7 +116,7 @@ def test_an_agent_hangs_in_the_middle_of_what_is_asked_and_begins_anew_when_it_i
     door.reset()
     asking.join(5)
     assert outcome[0].kind == "died"  # the process it was connected to is gone
-    door.await_return(client, "any", 20.0)
+    door.await_return("any", 20.0)
     again = client.execute(STEP)
     assert again.ids == before.ids
     assert again.prepared_rows == 11  # its cache was lost

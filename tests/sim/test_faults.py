@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from hilsim.cost.memory import ledgers
 from hilsim.cost.start_up import flash_bytes
 from hilsim.describe.faults import KINDS
+from hilsim.describe.policy import TargetOnly
 from hilsim.describe.setup import Setup
+from hilsim.measure.metrics import compare_texts
 from hilsim.measure.parts import requests_in_parts
+from hilsim.runs.run import Sources
 from hilsim.sim.faults.supervisor import Supervisor
 from hilsim.sim.request import Request
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import FaultRecord, Trace
 from hilsim.sources.synthetic import RIGHT
-from tests.scenes import MS, synthetic, table_setup
-from tests.sim.test_policies import CHAINS, TREES, check_tracks
+from tests.scenes import MS, shipped, synthetic, table_setup
+from tests.sim.test_policies import CHAINS, LOOKUPS, TREES, check_tracks
 
 # Of every kind one that hits, with what it needs; instants and durations are the tests' own.
 FAULTS = {
@@ -462,6 +465,43 @@ def test_faults_that_never_begin_change_nothing(tmp_path: Path, policy: str) -> 
         'target.timer.verify={"512": 60}', 'draft.timer.verify={"512": 5}',
     )  # fmt: skip
     assert run(setup) == calm(setup)
+
+
+TRANSCRIPT = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}"
+
+
+@pytest.mark.parametrize("policy", [*LOOKUPS, "{name: pearl, draft_tokens: 3}", "{name: target_only}"])
+def test_real_text_stays_the_targets_own_whatever_fails(policy: str) -> None:
+    """What lookups propose depends on the text: recorded answers, with a target, a draft and a link that fail."""
+    faults = ", ".join(
+        [
+            "{kind: reset, where: target, reload_ms: 300, on: {phase: verify, request: 1, round: 2}}",
+            "{kind: hang, where: draft, reload_ms: 300, on: {phase: draft, request: 0}}",
+            "{kind: loss, rate: 0.3, at_ms: 0, for_ms: null}",
+            "{kind: bit_errors, rate: 0.001, at_ms: 0, for_ms: null}",
+        ]
+    )
+    setup = shipped(
+        "orin_8295_greedy", TRANSCRIPT, "networks=[]", f"policy={policy}", f"faults={{inject: [{faults}]}}",
+        "workload.count=2",
+    )  # fmt: skip
+    sources = Sources(setup)
+    alone = simulate(setup.without_faults, sources.fresh(), TargetOnly(name="target_only"))
+    ours = simulate(setup, sources.fresh())
+    assert [one.answer for one in ours.requests] == [one.answer for one in alone.requests]
+    assert compare_texts(alone, ours)["divergences"] == []
+    assert next(record for record in ours.faults if record.kind == "reset").recovered_ns > 0
+    check_records(ours)
+    check_tracks(ours)
+
+
+def test_in_real_time_the_trace_is_the_same_and_waits_for_nothing(tmp_path: Path) -> None:
+    """What nothing waits for any more, such as the patience of 60 s with the target, is not slept through."""
+    setup = with_faults(tmp_path, fault("hang", "on: {phase: verify, round: 1}", chip="target"))
+    paced = simulate(setup, synthetic(setup), realtime=0.05)
+    assert paced == run(setup)
+    assert paced.pace is not None
+    assert paced.pace.simulated_s < 1
 
 
 def test_the_same_seed_gives_the_same_trace(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def attention(
     Half the type's lowest number, as a score may be added to it. A row that may see nothing would spread evenly; torch
     answers 0 there, so such rows are set to 0.
     """
-    if enable_gqa:
-        key, value = (repeated(x, query.shape[-3] // x.shape[-3]) for x in (key, value))
-    scores = torch.matmul(query, key.transpose(-2, -1)) * (scale or 1 / math.sqrt(query.shape[-1]))
+    grouped = enable_gqa and query.shape[-3] != key.shape[-3]
+    product = by_groups if grouped else torch.matmul
+    scores = product(query, key.transpose(-2, -1)) * (scale or 1 / math.sqrt(query.shape[-1]))
     low = torch.finfo(query.dtype).min / 2
     sees = None
     if is_causal:
@@ -88,17 +88,16 @@ def attention(
         open_ = torch.zeros_like(floor) if attn_mask.dtype is torch.bool else attn_mask
         scores = scores + torch.where(seen, open_, floor)
         sees = None if is_causal else torch.amax(seen.to(query.dtype), -1, keepdim=True) > 0
-    result = torch.matmul(torch.softmax(scores, -1), value)
+    result = product(torch.softmax(scores, -1), value)
     return result if sees is None else torch.where(sees, result, torch.zeros((), dtype=result.dtype))
 
 
-def repeated(x: Tensor, times: int) -> Tensor:
-    """(..., heads, rows, width) with every head `times` times in a row, as grouped queries share them."""
-    if times == 1:
-        return x
-    shape = list(x.shape)
-    wide = x.unsqueeze(-3).expand(*shape[:-2], times, *shape[-2:])
-    return wide.reshape(*shape[:-3], shape[-3] * times, *shape[-2:])
+def by_groups(x: Tensor, y: Tensor) -> Tensor:
+    """x y for each head of x, of which those of a group share a head of y: a group's rows are one matrix."""
+    *batch, heads, rows, width = x.shape
+    shared = y.shape[-3]
+    made = torch.matmul(x.reshape(*batch, shared, heads // shared * rows, width), y)
+    return made.reshape(*batch, heads, rows, y.shape[-1])
 
 
 def wide_type(x: Tensor) -> torch.dtype:

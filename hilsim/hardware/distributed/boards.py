@@ -95,24 +95,10 @@ class ExpectedStep(TimedStep):
     expected: ExpectedTokens
 
 
-class RealSlot(DeviceSlot):
-    """A role's place on a device that executes its steps."""
+class ExecutingSlot(DeviceSlot):
+    """What slots have in common whose steps a device executes."""
 
-    env: WallEnvironment
-
-    def __init__(
-        self,
-        env: WallEnvironment,
-        chip: str,
-        track: str,
-        turn: UnitLock,
-        timer: StepTimer,
-        trace: Trace,
-        device: Device,
-    ):
-        super().__init__(env, chip, track, turn, timer, trace)
-        self.between = Between()  # what the device takes between passes is in its own times
-        self.device = device
+    device: Device
 
     def step(self, phase: Phase, rows: int, cached: int, tree: bool = False, logits: int | None = None) -> ExpectedStep:
         """The step that would be executed, over the tokens that were announced last."""
@@ -131,6 +117,26 @@ class RealSlot(DeviceSlot):
         if not known:
             return self.timer.duration_ns(Step(phase, rows, cached))
         return round(median(known[min(known, key=lambda count: abs(log(count / rows)))]))
+
+
+class RealSlot(ExecutingSlot):
+    """A role's place on a device that executes its steps."""
+
+    env: WallEnvironment
+
+    def __init__(
+        self,
+        env: WallEnvironment,
+        chip: str,
+        track: str,
+        turn: UnitLock,
+        timer: StepTimer,
+        trace: Trace,
+        device: Device,
+    ):
+        super().__init__(env, chip, track, turn, timer, trace)
+        self.between = Between()  # what the device takes between passes is in its own times
+        self.device = device
 
     def work(self, step: TimedStep, cause: RequestTag, position: int = -1) -> Process:
         """Wait for the device, and have it execute the step.
@@ -238,10 +244,14 @@ class Devices:
         """A source that announces its tokens to the devices."""
         return Announcing(source, lambda role, *tokens: self.by_role[role].expect(*tokens))
 
-    def board(self, setup: Setup, trace: Trace, with_draft: bool) -> RealBoard:
-        """A board for a new run; what devices did before is forgotten."""
+    def begin(self) -> None:
+        """Forget what devices did before."""
         for device in self.by_role.values():
             device.begin()
+
+    def board(self, setup: Setup, trace: Trace, with_draft: bool) -> RealBoard:
+        """A board for a new run; what devices did before is forgotten."""
+        self.begin()
         return RealBoard(setup, trace, with_draft, self.by_role, self.wires)
 
     def close(self) -> None:

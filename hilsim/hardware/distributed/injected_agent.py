@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 from hilsim.describe.address import TCP, Address
 from hilsim.errors import Misfit
@@ -11,13 +12,34 @@ from hilsim.hardware.wire.exchange import AgentFault
 
 ANSWER_S = 5.0
 PAUSE_S = 0.01  # between two tries to reach an agent that begins anew
+RETURN_S = 120.0  # one that has begun anew is back by then
+
+
+class FaultDoor(Protocol):
+    """Where a device takes faults, and is reset as by a board's watchdog. Raises `AgentFault`."""
+
+    def inject(self, fault: str, for_ms: float | None, factor: float | None = None) -> None:
+        """Begin a fault ("hang", "slow", "lost" or "none"), for so long or until a reset."""
+        ...
+
+    def reset(self) -> None:
+        """Have the device begin anew."""
+        ...
+
+    def await_return(self, model: str, within_s: float) -> None:
+        """Return when it has begun anew and has loaded its model."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class AgentDoor:
-    """Where an agent that was started with `--inject` takes faults, and is reset as by a board's watchdog."""
+    """The door of an agent that was started with `--inject`; `client` is the run's connection for steps."""
 
-    def __init__(self, agent: Agent):
-        self.agent = agent
+    def __init__(self, client: Agent, agent: Agent):
+        self.client, self.agent = client, agent
 
     @classmethod
     def of(cls, client: Agent, token: str | None) -> AgentDoor | None:
@@ -32,7 +54,7 @@ class AgentDoor:
             port = Address.parse(f"{TCP}{stated}").port
         except Misfit as misfit:
             raise AgentFault("garbage", f"a door for faults at {misfit.found}") from None
-        return cls(Agent(Address(client.address.host, port), token))
+        return cls(client, Agent(Address(client.address.host, port), token))
 
     def inject(self, fault: str, for_ms: float | None, factor: float | None = None) -> None:
         """Begin a fault ("hang", "slow", "lost" or "none"), for so long or until a reset. Raises `AgentFault`."""
@@ -54,13 +76,13 @@ class AgentDoor:
             with self.agent.careful():
                 self.agent.ask(kind, expected, ANSWER_S, fields)
 
-    def await_return(self, client: Agent, model: str, within_s: float) -> None:
+    def await_return(self, model: str, within_s: float) -> None:
         """Return when the agent has begun anew and its model is loaded. Raises `AgentFault` where that takes longer."""
         until = time.monotonic() + within_s
-        client.drop()
+        self.client.drop()
         while True:
             try:
-                client.load(model)
+                self.client.load(model)
                 return
             except AgentFault as fault:
                 if fault.kind not in ("unreachable", "died") or time.monotonic() > until:

@@ -9,6 +9,7 @@ from hilsim.describe.address import TCP, Address
 from hilsim.describe.setup import Setup
 from hilsim.errors import Fault, InputError, ScenarioError
 from hilsim.hardware.distributed.boards import require_real
+from hilsim.hardware.distributed.fault_doors import impossible_faults
 from hilsim.hardware.distributed.link_wires import End
 from hilsim.hardware.measured.rig import REMEDIES, token_of
 from hilsim.hardware.wire.exchange import AgentFault
@@ -29,6 +30,7 @@ def link_end_faults(setup: Setup, realtime: float | None) -> Iterator[Fault]:
             yield Fault(setup.file, ENDS, found, f"an agent, {TCP}HOST:PORT, behind both units")
     if setup.draft is None or setup.link is None:
         yield Fault(setup.file, ENDS, "no draft on another chip", "two chips with a link between them")
+    yield from impossible_faults(setup)
     try:
         require_real(setup)
     except ScenarioError as error:

@@ -31,7 +31,8 @@ class End:
 
     `sent` is who waits for an answer, by question; `arrived` who waits for a message, and its size, by its number;
     `replies` where the answers to other questions go. Messages to it are numbered by `messages`. Where messages are
-    dropped and copied on purpose, `late` has those that came again, or after they had been given up.
+    dropped and copied on purpose, `late` has those that came again, or after they had been given up; `again` is who
+    waits for a second copy.
     """
 
     def __init__(self, address: Address, token: str | None = None):
@@ -42,6 +43,7 @@ class End:
         self.numbers = count(2)  # the handshake has used 1
         self.messages = 0
         self.late: list[int] = []
+        self.again: dict[int, Awaited] = {}
         self.sent: dict[int, Awaited] = {}
         self.arrived: dict[int, tuple[int, Awaited]] = {}
         self.replies: dict[int, Frame | None] = {}
@@ -80,6 +82,11 @@ class End:
         if fault is not None:
             self._lost(fault)
         return message
+
+    def expect_again(self, message: int, arrived: Awaited) -> None:
+        """`arrived` comes about when a message is here that has been here before."""
+        with self.changed:
+            self.again[message] = arrived
 
     def give_up(self, message: int) -> None:
         """Wait no more for a message."""
@@ -141,6 +148,8 @@ class End:
             with self.changed:
                 if self.injects and fields["message"] in range(self.messages) and fields["message"] not in self.arrived:
                     self.late.append(fields["message"])
+                    if (awaited := self.again.pop(fields["message"], None)) is not None:
+                        awaited[0].done(awaited[1])
                     return
                 expected, (env, event) = self.arrived.pop(fields["message"])
             if fields["bytes"] != expected:
@@ -167,8 +176,9 @@ class End:
         with self.changed:
             self.fault = self.fault or fault
             first = self.fault
-            waiting = [*self.sent.values(), *(awaited for _, awaited in self.arrived.values())]
+            waiting = [*self.sent.values(), *self.again.values(), *(awaited for _, awaited in self.arrived.values())]
             self.sent.clear()
+            self.again.clear()
             self.arrived.clear()
             self.changed.notify_all()
         for env, event in waiting:

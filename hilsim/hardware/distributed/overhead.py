@@ -25,6 +25,7 @@ from hilsim.sim.pace import Paced
 from hilsim.sim.run import simulate
 from hilsim.sim.trace import Trace
 from hilsim.sources.source import LogitsSource
+from hilsim.units import NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,31 @@ class OverheadBoard(Board):
         return OverheadDirection(self.env, track, link, seed, self.trace, sent_ns=sent_ns, arrived_ns=arrived_ns)
 
 
-def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
-    """Boards for a prediction that includes the overhead of commands."""
+def with_step_overhead(timers: Timers, overhead: Overhead) -> Timers:
+    """Timers of steps with the overhead of their commands."""
 
     def with_command(placed: Placed, context: int) -> StepTimer:
         return OverheadTimer(timers(placed, context), placed.role, overhead)
+
+    return with_command
+
+
+def with_link_overhead(setup: Setup, overhead: Overhead) -> Setup:
+    """The scenario over a link whose delay has the overhead of commands in it, the mean of both directions.
+
+    In its delay, as a fault that makes a link slower does not make commands slower.
+    """
+    assert setup.link is not None, "two chips and no link"
+    figure, by_message = setup.link.propagation, [*overhead.sent.values(), *overhead.arrived.values()]
+    more_s = sum(by_message) / max(1, len(overhead.sent)) / NS_PER_S
+    update = {"value": max(0.0, figure.si + more_s), "unit": "s", "kind": "measured", "source": "commands included"}
+    return replace(setup, link=setup.link.model_copy(update={"propagation": figure.model_copy(update=update)}))
+
+
+def with_overhead(timers: Timers, overhead: Overhead) -> Boards:
+    """Boards for a prediction that includes the overhead of commands."""
+
+    with_command = with_step_overhead(timers, overhead)
 
     def board(setup: Setup, trace: Trace, with_draft: bool) -> Board:
         return OverheadBoard(setup, trace, with_draft, with_command, overhead)

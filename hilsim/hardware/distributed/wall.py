@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -16,6 +16,7 @@ import simpy
 from simpy.core import EmptySchedule, Infinity
 from simpy.events import NORMAL
 
+from hilsim.sim.faults.groups import Grouping
 from hilsim.units import NS_PER_S
 
 
@@ -29,6 +30,7 @@ class WallEnvironment(simpy.Environment):
         super().__init__()
         self.instant, self.began_ns = 0, time.monotonic_ns()
         self.pending = 0  # tasks under way
+        self.abandoned: set[simpy.Event] = set()  # tasks that nothing waits for, whether they end or not
         self.finished: SimpleQueue[tuple[simpy.Event, Any, BaseException | None]] = SimpleQueue()
 
     @property
@@ -54,9 +56,10 @@ class WallEnvironment(simpy.Environment):
         self.finished.put((task, None, error))
 
     def abandon(self, task: simpy.Event) -> None:
-        """Wait no more for work outside the run that will never end."""
-        assert not task.triggered, "a task that is over is not waited for"
-        self.pending -= 1
+        """Wait no more for work outside the run, which may never end."""
+        if not task.triggered and task not in self.abandoned:
+            self.abandoned.add(task)
+            self.pending -= 1
 
     def run(self, until: Any = None) -> Any:
         """Start the clock and process events until none is due and no task is under way."""
@@ -77,6 +80,8 @@ class WallEnvironment(simpy.Environment):
             except Empty:
                 continue
             self.instant = max(self.instant, time.monotonic_ns() - self.began_ns)
+            if task in self.abandoned:
+                continue
             self.pending -= 1
             if error is None:
                 task.succeed(value)
@@ -84,6 +89,16 @@ class WallEnvironment(simpy.Environment):
                 task.fail(error)  # type: ignore[arg-type]  # any exception of a thread
         self.instant = wall
         super().step()
+
+
+class WallGrouping(Grouping, WallEnvironment):
+    """A wall clock that knows which processes a request has started."""
+
+    def drain(self, ignored: Set[simpy.Event]) -> int:
+        """Wait for what is under way, and not for what is ignored; returns the instant of the last event."""
+        while self.pending or any(event not in ignored and event not in self.vain for *_, event in self._queue):
+            self.step()
+        return self.now
 
 
 class WorkerThread:

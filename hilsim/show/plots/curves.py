@@ -55,6 +55,18 @@ def heat_map(
     return image
 
 
+def write_in_fields(
+    axes: Axes, image: Any, field: Floats, texts: Mapping[tuple[int, ...], str], size: float = 7
+) -> None:
+    """A text in each of these fields (up, across) of an image, dark on bright ones and on those without a number."""
+    for (row, place), text in texts.items():
+        dark = True
+        if np.isfinite(field[row, place]):
+            bright = image.cmap(image.norm(field[row, place]))
+            dark = 0.3 * bright[0] + 0.59 * bright[1] + 0.11 * bright[2] > 0.5
+        axes.text(place, row, text, ha="center", va="center", fontsize=size, color="black" if dark else "white")
+
+
 def contours(
     axes: Axes,
     across: Sequence[float] | Floats,

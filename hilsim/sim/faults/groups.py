@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from functools import partial
+from heapq import heappop
 from typing import Any, Literal, NamedTuple
 
 import simpy
@@ -103,14 +104,13 @@ class Grouping(simpy.Environment):
             end(child)
 
     def drain(self, ignored: Set[simpy.Event]) -> int:
-        """Process what is left; returns the instant of the last event that is not ignored."""
-        last = int(self.now)
+        """Process what is left, except what is ignored; returns the instant of the last event."""
         while self._queue:
-            event = self._queue[0][-1]
-            self.step()
-            if event not in ignored:
-                last = int(self.now)
-        return last
+            if self._queue[0][-1] in ignored:
+                heappop(self._queue)
+            else:
+                self.step()
+        return int(self.now)
 
 
 class PacedGrouping(Grouping, Paced):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hilsim.cost.memory import ledgers
 from hilsim.cost.start_up import flash_bytes, start_up
-from hilsim.describe.faults import Injected, Lost, MemoryPressure, Reloading
+from hilsim.describe.faults import MemoryPressure, Reloading
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import Fault, ScenarioError
 from hilsim.units import MEGA, ns
@@ -58,8 +58,3 @@ def unknown(setup: Setup) -> Iterator[Fault]:
             if fault.megabytes * MEGA > most:
                 expected = f"at most {most / MEGA:.0f}, what is free there without the {placed.role}"
                 yield Fault(setup.file, f"{place}.megabytes", f"{fault.megabytes:g}", expected)
-
-
-def is_for_good(fault: Injected) -> bool:
-    """Whether a chip never comes back from it."""
-    return isinstance(fault, Lost)

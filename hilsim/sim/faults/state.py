@@ -51,6 +51,7 @@ class FaultState:
         self.doing: dict[str, Occupied] = {}  # by track
         self.groups: dict[int, Group] = {}  # by request
         self.answering: dict[int, Request] = {}  # requests under way
+        self.unserved: list[FaultRecord] = []  # noticed, and no token delivered since
         self.drafted: dict[int, int] = {}  # by request: tokens drafted since the last were committed
         self.on_phase: Callable[[str, RequestTag], None] | None = None
         self.on_reset: Callable[[Health, FaultRecord], None] | None = None
@@ -88,6 +89,7 @@ class FaultState:
                 record.strike(at)
             if record.detected_ns < 0:
                 record.detected_ns, record.by = at, by
+                self.unserved.append(record)
 
     def reacted(self, records: Iterable[FaultRecord], words: str, at_ns: int | None = None) -> None:
         """A reaction begins."""

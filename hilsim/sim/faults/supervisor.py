@@ -325,9 +325,12 @@ class Supervisor:
         if one is not None:
             one.opened.pop(ended.number, None)
             one.progress_ns = self.now
-        for record in self.state.trace.faults:
-            if record.served_ns < 0 <= record.detected_ns <= ended.delivered_ns:
+        waiting, self.state.unserved = self.state.unserved, []
+        for record in waiting:
+            if record.detected_ns <= ended.delivered_ns:
                 record.served_ns = ended.delivered_ns
+            else:
+                self.state.unserved.append(record)
 
 
 @dataclass(frozen=True)
