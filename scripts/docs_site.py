@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import COMMANDS, parser_of
-from hilsim.describe.keys import Key, example_of, keys_of
+from hilsim.describe.keys import Key, by_block, example_of, keys_of
 from hilsim.describe.schema import RECORDS, schema_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,25 +151,22 @@ def cell(text: str) -> str:
 def keys_page(kind: str) -> str:
     """All keys of a kind of file, a table a block."""
     lines = [f"# Keys of a {kind}", "", schema_of(kind)["description"], ""]
-    block: tuple[str, str] | None = None
-    for key in keys_of(kind):
-        parent = key.path.rpartition(".")[0]
-        if (parent, key.block) != block:
-            block = (parent, key.block)
-            if parent:
-                lines += ["", f"## {parent}{f' ({key.block})' if key.block else ''}", "", key.about, ""]
+    for block in by_block(keys_of(kind)):
+        if block.path:
+            named = f", `{block.tag}`: {block.name}" if block.tag else f" ({block.name})" if block.name else ""
+            lines += ["", f"## {block.path}{named}", "", block.about, ""]
+        if block.keys:
             lines += ["| key | takes | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
-        lines.append(row(key))
+            lines += map(row, block.keys)
     return "\n".join([*lines, ""])
 
 
 def row(key: Key) -> str:
     """A key as a row."""
-    takes = ", ".join(part for part in (key.takes, key.bounds, key.unit) if part)
     default = "required" if key.required else f"`{key.default}`" if key.default else ""
     value, _ = example_of(key)
     example = f"`{value}`" if value and len(value) <= 60 else ""
-    cells = (f"`{key.path.rpartition('.')[2]}`", takes, default, key.meaning, example)
+    cells = (f"`{key.path.rpartition('.')[2]}`", key.limits, default, key.meaning, example)
     return f"| {' | '.join(map(cell, cells))} |"
 
 

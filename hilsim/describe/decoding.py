@@ -112,7 +112,7 @@ class Greedy(Record):
 
 
 class RatioTest(Record):
-    """Leviathan et al. (arXiv 2211.17192), Chen et al. (arXiv 2302.01318)."""
+    """A drafted token is accepted by the ratio of both its probabilities (Leviathan et al., arXiv 2211.17192)."""
 
     rule: Literal["ratio"] = "ratio"
 

@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hilsim.describe.chip import rising
 from hilsim.describe.cockpit import Milliseconds
-from hilsim.describe.cockpit import Milliseconds
 from hilsim.describe.drafting import ONE_PASS, HeadKind
 from hilsim.describe.figure import PLAIN_NAME, Record, Spelling
 from hilsim.describe.head import LOGITS, Head

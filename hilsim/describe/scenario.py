@@ -26,7 +26,6 @@ from hilsim.describe.faults import Faults
 from hilsim.describe.figure import Names, Record, Spelling, as_tuple, filled_or_null
 from hilsim.describe.names import agree
 from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement, at_home
-from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement, at_home
 from hilsim.describe.policy import Policy, Ssd, most_drafted
 from hilsim.describe.published import Published
 from hilsim.errors import Misfit, Misfits
