@@ -1,6 +1,6 @@
 # make run: the first scenario, live.  make check: format, lint, types.  make test: the suite for every change.
 # make test-all: that and everything slow.  make hil: the hardware loop, with this computer as the board.  make bench: speed.
-# make golden: the pinned numbers, written again, with what changed.
+# make golden: the pinned numbers, written again, with what changed.  make fuzz: ten minutes of broken inputs (SECONDS, SEED).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -o faulthandler
 # A handful for the picture; without names the script takes every model.
 COMPILED := llama-3.2-1b llama-3.2-3b llama-3.1-8b qwen3-4b draft-68m-llama3 hilsim.networks.intent:matcher hilsim.networks.intent:matcher_22m
 
-.PHONY: run test test-all golden check hil bench pictures transcripts plans schemas docs clean
+SECONDS ?= 600
+
+.PHONY: run test test-all golden fuzz check hil bench pictures transcripts plans schemas docs clean
 
 run: $(READY)
 	$(BIN)/python simulate.py scenarios/orin_8295.yaml
@@ -33,6 +35,10 @@ hil: $(READY)
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden
+
+# What is found is shrunk and kept under tests/data/found/, which a test reads again (docs/robustness.md).
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

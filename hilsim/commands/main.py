@@ -1,13 +1,14 @@
 """The command line: its commands, exit status, and the one place where errors become messages.
 
-Exit status: 0 done; 1 ran, and the answer is bad news; 2 the input is at fault; 130 interrupted. Every command is a
-module of this folder with `add_arguments` and `run`; heavy packages are imported by `run`, so that --help answers at
-once.
+Exit status: 0 done; 1 ran, and the answer is bad news; 2 the input is at fault; 130, 143 and 129 ended by Ctrl-C,
+SIGTERM and SIGHUP. Every command is a module of this folder with `add_arguments` and `run`; heavy packages are imported
+by `run`, so that --help answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from hilsim.commands.arguments import campaign, folder, place, require_sources, scenario, source, study
 from hilsim.trust import code_allowed, leave_strangers_folder
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 COMMANDS = {
     "simulate": "simulate", "check": "check", "record": "record", "explore": "explore", "study": "study",
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
@@ -121,40 +122,66 @@ class PrintCompletion(argparse.Action):
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; errors that the user can fix become a message and an exit status, never a traceback."""
+    from hilsim.commands.ending import ending_by_signals
     from hilsim.errors import HilsimError, memory_short
 
     if sys.stdout is None:
         complain("standard output: found none; expected an open stream. Use --out DIR and > /dev/null.")
         return BAD_INPUT
-    try:
-        status = command()
-        sys.stdout.flush()
-    except HilsimError as error:
-        complain(str(error))
-        return BAD_INPUT
-    except KeyboardInterrupt as stop:
-        complain(str(stop) or "interrupted; nothing half-written was left behind")
-        return INTERRUPTED
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if (short := memory_short(error, "what this command computes")) is None:
-            raise
-        complain(str(short))
-        return BAD_INPUT
-    except OSError as error:
-        if error.filename is not None:
-            raise  # a file of ours: files.py names those
-        # Python would complain again when it flushes at exit: give it somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        found = "a closed pipe" if isinstance(error, BrokenPipeError) else (error.strerror or str(error)).lower()
-        complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
-        return BAD_INPUT
+    with ending_by_signals() as ending:
+        try:
+            status = command()
+            sys.stdout.flush()
+        except HilsimError as error:
+            complain(str(error))
+            return BAD_INPUT
+        except KeyboardInterrupt as stop:
+            complain(str(stop) or f"{ending.word}; nothing half-written was left behind")
+            give_up_output(flush=True)
+            return ending.status
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, BrokenPipeError):
+                raise
+            return without_reader("a closed pipe")  # Rich ends the process so, without a word
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if ending.first is not None:  # a library made another error of it
+                complain(f"{ending.word}; nothing half-written was left behind")
+                return ending.status
+            if (short := memory_short(error, "what this command computes")) is None:
+                raise
+            complain(str(short))
+            return BAD_INPUT
+        except OSError as error:
+            if error.filename is not None:
+                raise  # a file of ours: files.py names those
+            closed = isinstance(error, BrokenPipeError)
+            return without_reader("a closed pipe" if closed else (error.strerror or str(error)).lower())
     return status
 
 
+def without_reader(found: str) -> int:
+    """Report that standard output does not take what is printed; the exit status."""
+    give_up_output()
+    complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
+    return BAD_INPUT
+
+
+def give_up_output(*, flush: bool = False) -> None:
+    """Python flushes at exit, and would complain again: give what cannot be written somewhere to go."""
+    with contextlib.suppress(OSError):
+        if flush:
+            sys.stdout.flush()
+            return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def complain(text: str) -> None:
-    """One message on standard error, with control characters made harmless."""
+    """One message on standard error, with control characters made harmless; none where nothing can be written there."""
     safe = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    try:
-        print(safe, file=sys.stderr)
-    except (OSError, UnicodeError):
-        print(ascii(safe), file=sys.stderr)
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError):  # the terminal is gone, or the disk is full
+        try:
+            print(safe, file=sys.stderr)
+        except UnicodeError:
+            print(ascii(safe), file=sys.stderr)

@@ -65,7 +65,7 @@ def example_inputs(model: onnx.ModelProto, file: Path, sizes: dict[str, int]) ->
             name = dim.dim_param or f"{value.name}.{place}"
             named.add(name)
             if dim.dim_value > 0 or name in sizes or not place:
-                shape.append(sizes.get(name, dim.dim_value or 1))
+                shape.append(sizes.get(name, max(dim.dim_value, 1)))
                 continue
             remedy = f"Give it: --size {name}=128. A first dimension without a size is taken as 1."
             faults.append(fault(file, f"a dimension {name!r} without a size", "sizes", remedy, f"input {value.name}"))
@@ -215,7 +215,7 @@ class OnnxModule(nn.Module):
         try:
             with torch.no_grad():
                 made = step(*computed)
-        except (ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             why = first_line(error)
             expected = f"a form of {step.given.op} that is read here"
             raise InputError(
@@ -268,7 +268,9 @@ class OnnxModule(nn.Module):
 
 def from_the_front(node: OnnxNode, known: dict[str, Tensor], values: dict[str, Tensor]) -> OnnxNode:
     """A node that gathers at known places, with places counted from the end (-1) counted from the front."""
-    if node.op != "Gather" or node.takes[1] not in known or not bool((known[node.takes[1]] < 0).any()):
+    if node.op != "Gather" or len(node.takes) != 2 or node.takes[1] not in known:
+        return node
+    if not bool((known[node.takes[1]] < 0).any()):
         return node
     x, places = values[node.takes[0]], known[node.takes[1]]
     name = f"{node.takes[1]} of {node.name}"

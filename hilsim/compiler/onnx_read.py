@@ -178,9 +178,12 @@ def nodes_of(model: onnx.ModelProto, file: Path) -> list[OnnxNode]:
             key, why = node.op_type, "operators that are read here (hilsim/compiler/onnx_operators.py)"
             remedy = "Spell it out in others, or check the PyTorch module with --module."
         else:
-            attributes = {item.name: plain(item) for item in node.attribute}
+            try:
+                attributes = {item.name: plain(item) for item in node.attribute}
+            except ValueError as error:
+                raise InputError([fault(file, str(error), "attributes that can be read", "", f"node {name}")]) from None
             if node.op_type == "Cast":
-                attributes["to"] = torch_type(attributes["to"], file, name)
+                attributes["to"] = torch_type(attributes.get("to", 0), file, name)
             if node.op_type == "QuantizeLinear" and attributes.get("output_dtype"):
                 attributes["type"] = type_name(attributes["output_dtype"])
             found.append(OnnxNode(name, node.op_type, opset, tuple(node.input), tuple(node.output), attributes))
@@ -225,18 +228,16 @@ def type_name(number: int) -> str:
     """A type of ONNX by its name in lower case."""
     import onnx
 
-    return str(onnx.TensorProto.DataType.Name(number)).lower()
+    known = number in onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(number)).lower() if known else f"number {number}"
 
 
 def torch_type(number: int, file: Path, place: str) -> torch.dtype:
     """A type of ONNX as PyTorch's. Raises `InputError` where there is none."""
-    import onnx
-
-    name = onnx.TensorProto.DataType.Name(number)
-    known = {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
-    dtype = getattr(torch, known, None)
+    name = type_name(number)
+    dtype = getattr(torch, {"float": "float32", "double": "float64"}.get(name, name), None)
     if not isinstance(dtype, torch.dtype):
-        raise InputError([fault(file, f"the type {name}", "a type that PyTorch has", "", place)])
+        raise InputError([fault(file, f"the type {name.upper()}", "a type that PyTorch has", "", place)])
     return dtype
 
 
@@ -246,11 +247,17 @@ def constants_in(model: onnx.ModelProto, file: Path) -> dict[str, Tensor]:
 
     found = {}
     for tensor in model.graph.initializer:
-        if narrow := NARROW.get(onnx.TensorProto.DataType.Name(tensor.data_type)):
-            found[tensor.name] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).astype(narrow))
+        narrow = NARROW.get(type_name(tensor.data_type).upper())
+        if not narrow:
+            torch_type(tensor.data_type, file, tensor.name)
+        try:
+            array = onnx.numpy_helper.to_array(tensor)
+        except ValueError as error:
+            held = f"the constant {tensor.name} of {list(tensor.dims)}"
+            raise InputError([fault(file, f"{held} ({error})", "numbers that fill its shape")]) from None
+        if narrow:
+            found[tensor.name] = torch.from_numpy(array.astype(narrow))
             continue
-        torch_type(tensor.data_type, file, tensor.name)
-        array = onnx.numpy_helper.to_array(tensor)
         if tensor.data_type == onnx.TensorProto.BFLOAT16:
             found[tensor.name] = torch.from_numpy(array.astype("float32")).to(torch.bfloat16)
         else:

@@ -118,9 +118,12 @@ def exported_once(subject: Subject) -> ExportedProgram:
 
 def copied(program: ExportedProgram) -> ExportedProgram:
     """The same program with a graph of its own; parameters and constants are shared."""
+    graph = copy.deepcopy(program.graph)
+    for node, original in zip(graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name  # a copy renames what is called as a builtin is, `input` for one
     made = ExportedProgram(
         root=program.graph_module,
-        graph=copy.deepcopy(program.graph),
+        graph=graph,
         graph_signature=copy.deepcopy(program.graph_signature),
         state_dict=dict(program.state_dict),
         range_constraints=dict(program.range_constraints),

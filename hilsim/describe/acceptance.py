@@ -32,6 +32,7 @@ from hilsim.errors import Misfit
 Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[tuple[Share, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=1000)]
 Drafted = Annotated[int, Field(ge=1, le=1000)]
+MOST_EXACT = 2**53  # the largest whole number below which a float has all
 ONCE = "once all before it in its round were accepted"
 
 
@@ -40,10 +41,14 @@ def by_drafts(data: object) -> object:
     if not isinstance(data, dict | list):
         return data
     pairs = []
-    for key, tokens in data.items() if isinstance(data, dict) else map(tuple, data):
-        if not str(key).isascii() or not str(key).isdigit() or not 1 <= int(key) <= 1000:
-            raise Misfit(f"drafts {key!r}", "whole numbers of drafted tokens from 1 to 1000")
-        pairs.append((int(key), float(tokens) if isinstance(tokens, int) else tokens))
+    for pair in data.items() if isinstance(data, dict) else data:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise Misfit(f"{pair!r:.60}", "pairs of a number of drafts and tokens a round")
+        key, tokens = pair
+        digits = str(key)
+        if not digits.isascii() or not digits.isdigit() or len(digits) > 4 or not 1 <= int(digits) <= 1000:
+            raise Misfit(f"drafts {key!r:.60}", "whole numbers of drafted tokens from 1 to 1000")
+        pairs.append((int(digits), float(tokens) if isinstance(tokens, int) and abs(tokens) < MOST_EXACT else tokens))
     return tuple(pairs)
 
 

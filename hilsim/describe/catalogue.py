@@ -209,7 +209,7 @@ def find_scenario(value: str | Path, kind: str = "scenario") -> Path:
     Raises `InputError` for a name that is not known, with what is near.
     """
     path = Path(value)
-    if is_file(str(value)) or len(path.parts) > 1 or path.is_file():
+    if is_file(str(value)) or len(path.parts) > 1 or os.path.isfile(path):
         return path
     try:
         return file_of(kind, str(value), Path("scenarios/_.yaml"))

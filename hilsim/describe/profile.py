@@ -289,6 +289,11 @@ def operators() -> dict[str, Operator]:
         raise ScenarioError([Fault(str(TABLE), "line 1", found, f"the columns {', '.join(sorted(wanted))}")])
     found_rows = {}
     for row in rows:
+        if None in row or None in row.values():
+            found = f"{len([cell for cell in row.values() if cell is not None])} cells"
+            raise ScenarioError(
+                [Fault(str(TABLE), f"line {rows.line_num}", found, f"{len(rows.fieldnames or ())}, as in the heading")]
+            )
         cells: dict[str, str] = {column: row[column] for column in COLUMNS}
         found_rows[row["aten_op"]] = Operator(
             row["aten_op"], row["onnx_op"], cells, row["limits"], row["workaround"], row["source"]

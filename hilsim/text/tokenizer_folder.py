@@ -108,7 +108,7 @@ def add_tokens(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path, wri
     tokens: list[AddedToken] = []
     path = str(folder / "tokenizer_config.json")
     if listed is not None:
-        if not isinstance(listed, dict) or not all(key.isdecimal() for key in listed):
+        if not isinstance(listed, dict) or not all(key.isdecimal() and len(key) < 11 for key in listed):
             raise CheckpointError([Fault(path, "added_tokens_decoder", repr(listed)[:60], "tokens by id")])
         tokens = [added_token(listed[key], f"added_tokens_decoder.{key}", path) for key in sorted(listed, key=int)]
     else:
@@ -146,7 +146,8 @@ def extra_tokens(settings: dict[str, Any]) -> list[str]:
 
 def added_token(value: Any, place: str, file: str) -> AddedToken:
     """A token as `added_tokens_decoder` lists it."""
-    good = isinstance(value, dict) and isinstance(value.get("content"), str) and value["content"]
+    content = value.get("content") if isinstance(value, dict) else None
+    good = isinstance(content, str) and content and is_text(content)
     if not good or not all(isinstance(value.get(flag, False), bool) for flag in FLAGS):
         raise CheckpointError([Fault(file, place, repr(value)[:60], "a token with content and flags")])
     return AddedToken(value["content"], **{flag: value[flag] for flag in FLAGS if flag in value})

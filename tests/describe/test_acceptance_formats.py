@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from pathlib import Path
 from typing import Any
 
@@ -271,30 +269,3 @@ def test_an_unknown_name_is_refused_with_what_is_near(name: str, words: str) -> 
 
 def test_usual_spellings_of_a_name_are_understood() -> None:
     assert load_acceptance("EAGLE Llama 3.1 8B/ShareGPT", HERE).name == "eagle-llama-3.1-8b/sharegpt"
-
-
-def read_or_refuse(folder: Path, name: str, text: str, given: dict[str, object]) -> bool:
-    """Whether a file is read; its chances are then chances."""
-    try:
-        found = loaded(folder, name, text, **given)
-    except InputError:
-        return False
-    return all(0 <= share <= 1 for share in found.conditional) or pytest.fail(f"{found.conditional}: {text}")
-
-
-def test_no_broken_file_breaks_the_program(tmp_path: Path) -> None:
-    """Examples of all formats cut, with lines lost or other numbers: a profile or a message, never a traceback."""
-    chance = random.Random(20_261_130)
-    strange = ["-1", "1e999", "NaN", "", "null", "[]", "{}", "9" * 5000, "0", "true", '"x"', "1.5"]
-    read = []
-    for name, content, given, *_ in [*BY_PLACE, *BY_ROUND]:
-        text = content if isinstance(content, str) else json.dumps(content)
-        for number in range(60):
-            at = chance.choice(list(re.finditer(r"[\d.]+", text)))
-            broken = [
-                text[: chance.randrange(len(text))],
-                text[: at.start()] + chance.choice(strange) + text[at.end() :],
-                "\n".join(line for line in text.splitlines() if chance.random() < 0.7),
-            ][number % 3]
-            read.append(read_or_refuse(tmp_path, name, broken, given))
-    assert 100 < sum(read) < len(read) - 100

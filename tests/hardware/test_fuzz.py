@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -19,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilsim.hardware.conformance.exchanges import AgentConnection, AgentUnderTest, whole_numbers
+from hilsim.hardware.conformance.exchanges import AgentConnection, AgentUnderTest
 from hilsim.hardware.wire import frames
-from hilsim.hardware.wire.frames import MAGIC, PREAMBLE, Closed, Frame, FrameError, encoded, read_frame
+from hilsim.hardware.wire.frames import Closed, Frame, FrameError, encoded, read_frame
 from hilsim.places import CODE as PROJECT
-from tests.fake_engines import CONTEXT, VOCABULARY, Chain
+from tests.fake_engines import VOCABULARY, Chain
+from tests.fuzz.frames import BREAKERS, good, odd_frame, preamble, raw
 
 SEED = 20_240_607
 BROKEN, ODD = 6000, 6000  # bytes that are no frame, one a connection; frames without sense, many a connection
@@ -31,124 +30,6 @@ A_CONNECTION = 100
 DEADLINE_S = 5.0  # for whatever the agent says to one of them
 # What may be left of all that: the allocator keeps some memory, and the list of what was counted has no length.
 MOST_GROWTH_BYTES = 4 * 1024 * 1024
-
-STEP = {"id": 1, "model": "toy", "phase": "verify", "cached": 2, "wanted": 2, "want": "tokens"}
-ODDITIES = [
-    None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e308, "", "toy", "\ud800", "\0", "x" * 5000,
-    [], [[]], {}, {"a": 1}, [1] * 500, [None] * 3, "logits", "nothing", "NaN",
-]  # fmt: skip
-
-
-def preamble(header: int, body: int, magic: bytes = MAGIC, version: int = 1, zero: int = 0) -> bytes:
-    return PREAMBLE.pack(magic, version, zero, header, body)
-
-
-def raw(header: object, body: bytes = b"", *, header_bytes: int | None = None, body_bytes: int | None = None) -> bytes:
-    """A frame whose header is anything, and whose lengths may lie."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    lengths = len(text) if header_bytes is None else header_bytes, len(body) if body_bytes is None else body_bytes
-    return preamble(*lengths) + text + body
-
-
-def good(chance: random.Random) -> bytes:
-    """A frame that an agent understands."""
-    tokens = [chance.randrange(VOCABULARY) for _ in range(chance.randint(4, 30))]
-    return encoded(chance.choice([
-        Frame("step", STEP | {"cached": chance.randint(0, 2)}, {"tokens": whole_numbers(tokens)}),
-        Frame("load", {"id": 2, "model": "toy"}), Frame("ping", {"id": 3}), Frame("stats", {"id": 4}),
-        Frame("reset", {"id": 5, "model": "toy"}),
-    ]))  # fmt: skip
-
-
-def flipped(chance: random.Random) -> bytes:
-    data = bytearray(good(chance))
-    for _ in range(chance.randint(1, 6)):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    return bytes(data)
-
-
-def truncated(chance: random.Random) -> bytes:
-    data = good(chance)
-    return data[: chance.randrange(1, len(data))]
-
-
-def spliced(chance: random.Random) -> bytes:
-    one, other = good(chance), good(chance)
-    return one[: chance.randrange(len(one))] + other[chance.randrange(len(other)) :]
-
-
-def noise(chance: random.Random) -> bytes:
-    return chance.randbytes(chance.randint(1, 400))
-
-
-def noise_behind_magic(chance: random.Random) -> bytes:
-    return preamble(chance.randint(0, 300), chance.randint(0, 300)) + chance.randbytes(chance.randint(0, 600))
-
-
-def huge(chance: random.Random) -> bytes:
-    sizes = [0, 1, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**32 - 1]
-    return preamble(chance.choice(sizes), chance.choice([*sizes, 2**24 + 1, 2**40, 2**63, 2**64 - 1])) + b"{}"
-
-
-def other_preamble(chance: random.Random) -> bytes:
-    head = chance.choice([
-        preamble(2, 0, magic=chance.randbytes(4)), preamble(2, 0, version=chance.randint(0, 65535)),
-        preamble(2, 0, zero=chance.randint(1, 65535)),
-    ])  # fmt: skip
-    return head + b"{}"
-
-
-def odd_header(chance: random.Random) -> bytes:
-    deep = chance.choice([b"[", b'{"a":', b'{"kind":"ping","x":[']) * chance.randint(1, 5000)
-    texts = [
-        deep[:65536], b"", b"null", b"[]", b"{}", b'"step"', b"\xff\xfe{}", b'{"kind":NaN}', b'{"kind":"step"',
-        b'{"kind":"ping","id":-Infinity}', b'{"kind":["step"]}', b'{"kind":"ping"}{}', b"1" * 6000, b"\0" * 50,
-        b'{"kind":"ping","id":' + b"9" * 6000 + b"}", b'{"kind":"ping","kind":5}', b'{"kind":"\\u12"}',
-    ]  # fmt: skip
-    return raw(chance.choice(texts))
-
-
-def odd_tensors(chance: random.Random) -> bytes:
-    entry: dict[str, Any] = {"name": "tokens", "dtype": "i4", "shape": [4]}
-    entry[chance.choice(list(entry))] = chance.choice(
-        [*ODDITIES, [2**40], [2**39] * 4, [-4], [4.0], [True], "f8", "O", "i5"]
-    )
-    listed = chance.choice(
-        [[entry], [entry, entry], [entry] * 17, entry, "tokens", [[]], [None], [entry | {"more": 1}]]
-    )
-    return raw(STEP | {"kind": "step", "tensors": listed}, chance.randbytes(chance.choice([0, 3, 16, 17, 32])))
-
-
-def odd_sums(chance: random.Random) -> bytes:
-    listed = [{"name": "tokens", "dtype": "i4", "shape": [chance.randint(0, 9)]}]
-    body = bytes(4 * chance.randint(0, 9) + chance.randint(0, 3))
-    lie = chance.choice([None, chance.randint(0, 100)])
-    return raw(STEP | {"kind": "step", "tensors": listed}, body, body_bytes=lie)
-
-
-BREAKERS: list[Callable[[random.Random], bytes]] = [
-    flipped, truncated, spliced, noise, noise_behind_magic, huge, other_preamble, odd_header, odd_tensors, odd_sums,
-]  # fmt: skip
-
-
-def odd_frame(chance: random.Random) -> Frame:
-    """A frame in order, with fields that are not."""
-    kind = chance.choice(
-        ["step", "step", "step", "load", "reset", "ping", "stats", "hello", "alive", "done", "", "x" * 999]
-    )
-    fields: dict[str, Any] = dict(STEP)
-    for _ in range(chance.randint(1, 3)):
-        name = chance.choice([*STEP, "kind_", "tensors_"])
-        fields[name] = chance.choice(ODDITIES)
-        if chance.random() < 0.2:
-            fields.pop(name)
-    count = chance.choice([0, 1, 4, 4, 4, CONTEXT, CONTEXT + 1])
-    tokens = [chance.choice([0, 5, VOCABULARY - 1, VOCABULARY, -1, 2**31 - 1]) for _ in range(count)]
-    dtype = chance.choice(["i4", "i4", "i4", "u1", "i8", "f2", "f4", "f8"])
-    data = bytes(frames.ITEM_BYTES[dtype] * count) if dtype != "i4" else struct.pack(f"<{count}i", *tokens)
-    shape = chance.choice([(count,), (count,), (1, count), (count, 1), (1, 1, 1, count)])
-    name = chance.choice(["tokens", "tokens", "tokens", "token", ""])
-    return Frame(kind, fields, {name: frames.Tensor(dtype, shape, data)} if chance.random() < 0.9 else {})
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from torch import Tensor, fx
 
 from hilsim.compiler.nodes import fixed, numel, operator_of, value_of
 from hilsim.compiler.pass_time import PassTime
+from hilsim.compiler.slow.factors import ALIASES, PERMUTATIONS, RESHAPES, order_of
 from hilsim.compiler.slow.facts import Facts, seen_through
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace
-from hilsim.compiler.slow.repeats import ALIASES, PERMUTATIONS, RESHAPES, order_of
 
 CAT = Pattern(
     "cache_by_cat",

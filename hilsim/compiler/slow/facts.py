@@ -11,7 +11,8 @@ from torch.export.graph_signature import InputKind
 
 from hilsim.compiler.language import caches_of, products_in, reads_cache, stored_operands, vocabularies
 from hilsim.compiler.nodes import constants_of, fixed, is_random, operator_of, value_of
-from hilsim.compiler.slow.repeats import ALIASES, PERMUTATIONS, RESHAPES, CopyMap
+from hilsim.compiler.slow.factors import ALIASES, PERMUTATIONS, RESHAPES
+from hilsim.compiler.slow.repeats import CopyMap
 from hilsim.compiler.values import held_in
 
 PARTS = frozenset(("aten.select.int", "aten.slice.Tensor"))

@@ -16,9 +16,10 @@ from torch.export import ExportedProgram
 from hilsim.compiler.nodes import operator_of, value_of
 from hilsim.compiler.rewrite.apply import substitute, tidy
 from hilsim.compiler.rewrite.products import sides_of
+from hilsim.compiler.slow.factors import PERMUTATIONS, RESHAPES, Axis, Copied, all_copies, any_copies
 from hilsim.compiler.slow.facts import Facts
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call, put_function
-from hilsim.compiler.slow.repeats import PERMUTATIONS, RESHAPES, Axis, Copied, CopyMap, all_copies, any_copies
+from hilsim.compiler.slow.repeats import CopyMap
 
 NAME = "repeat_kv"
 REPEATED = Pattern(

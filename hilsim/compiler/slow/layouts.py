@@ -10,10 +10,11 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import operator_of, value_of
+from hilsim.compiler.slow.factors import ALIASES, PERMUTATIONS, order_of
 from hilsim.compiler.slow.facts import Facts
 from hilsim.compiler.slow.heads import put_instead
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_function
-from hilsim.compiler.slow.repeats import ALIASES, PERMUTATIONS, is_pointwise, order_of
+from hilsim.compiler.slow.repeats import is_pointwise
 
 PAIR = Pattern(
     "permuted_and_back",

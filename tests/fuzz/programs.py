@@ -1,27 +1,32 @@
-"""Random modules against every profile, and rule profiles broken by the hundred: judged or refused, none breaks."""
+"""Modules, ONNX files and saved programs: judged under every profile or refused; and profiles of one's own, applied."""
 
 from __future__ import annotations
 
+import io
 import random
+import tempfile
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from hilsim.compiler.choose import CompileSite, plan_graph
+from hilsim.compiler.onnx_operators import OPERATORS
 from hilsim.compiler.program import Subject, copied, exported
 from hilsim.compiler.rules import RuleBook
 from hilsim.describe.catalogue import load_chip
 from hilsim.describe.profile import load_profile
 from hilsim.describe.scenario import Compile
 from hilsim.places import CODE as PROJECT
-from tests.mutations import changed_bytes, survive
-
-pytestmark = pytest.mark.slow  # hundreds of broken files, each read with limits
+from tests.compiler.test_onnx_files import network
+from tests.fuzz import commands
+from tests.fuzz.kind import Input, Kind
+from tests.fuzz.mutate import changed_bytes, changed_json, changed_yaml
 
 NAMES = ("sa8295_2023", "sa8295_today", "hexagon_v73", "orin_trt_8_6", "orin_trt_10", "orin_dla")
 TYPES = (
@@ -126,13 +131,91 @@ def ruled(path: Path) -> None:
     RuleBook(load_profile(str(path), path), "fp16").findings(small(), "g")
 
 
-def test_no_module_breaks_the_rules_or_the_plan(tmp_path: Path) -> None:
-    survive(judged, [(f"{seed}.txt", str(seed).encode()) for seed in range(15)], tmp_path)
+def module(chance: random.Random) -> Input:
+    return "seed.txt", str(chance.randrange(10**6)).encode()
 
 
-def test_no_broken_profile_breaks_the_program(tmp_path: Path) -> None:
-    chance = random.Random(20_261_129)
-    good = [(PROJECT / f"chips/profiles/{name}.yaml").read_bytes() for name in NAMES]
-    files = [(f"{place}.yaml", changed_bytes(good[place % len(good)], chance)) for place in range(300)]
-    refusals = survive(ruled, files, tmp_path)
-    assert refusals
+def profile(chance: random.Random) -> Input:
+    good = (PROJECT / f"chips/profiles/{chance.choice(NAMES)}.yaml").read_bytes()
+    return "profile.yaml", changed_bytes(good, chance) if chance.random() < 0.5 else changed_yaml(good, chance)
+
+
+@cache
+def onnx_file() -> bytes:
+    """A small network with a computed shape."""
+    with tempfile.TemporaryDirectory() as folder:
+        return network(Path(folder)).read_bytes()
+
+
+@cache
+def saved_program() -> bytes:
+    """A small program as `torch.export.save` writes it."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "linear.pt2"
+        torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.randn(1, 2),)), file)
+        return file.read_bytes()
+
+
+def broken_onnx(chance: random.Random) -> Input:
+    """Bytes changed, or the graph: operators, inputs, outputs, attributes, shapes, the opset."""
+    if chance.random() < 0.4:
+        return "model.onnx", changed_bytes(onnx_file(), chance)
+    model = onnx.load_from_string(onnx_file())
+    graph = model.graph
+    for _ in range(chance.choice((1, 1, 2))):
+        node = chance.choice(graph.node)
+        match chance.randrange(8):
+            case 0:
+                node.op_type = chance.choice((*sorted(OPERATORS), "Loop", "NotThere", ""))
+            case 1:
+                node.input[chance.randrange(len(node.input))] = chance.choice(("", "x", "w", "y0", "nowhere"))
+            case 2:
+                graph.node.remove(node)
+            case 3:
+                for attribute in node.attribute:
+                    attribute.ints[:] = [chance.choice((-1, 0, 1, 3, 2**40)) for _ in attribute.ints]
+                    attribute.i = chance.choice((-1, 0, 1, 7, 2**40))
+            case 4:
+                graph.initializer[chance.randrange(len(graph.initializer))].dims[0] = chance.choice(
+                    (0, 1, -1, 5, 2**40)
+                )
+            case 5:
+                size = graph.input[0].type.tensor_type.shape.dim[chance.randrange(4)]
+                size.dim_value = chance.choice((0, 1, -1, 5, 2**31))
+            case 6:
+                model.opset_import[0].version = chance.choice((0, 1, 8, 9, 13, 24, 25, 10**6))
+            case _:
+                node.output[0] = chance.choice(("", "x", "y0", "a"))
+    return "model.onnx", model.SerializeToString()
+
+
+def broken_program(chance: random.Random) -> Input:
+    """The archive's bytes changed, or a file in it: its JSON as a tree, anything else as bytes."""
+    if chance.random() < 0.3:
+        return "model.pt2", changed_bytes(saved_program(), chance)
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved_program())) as before, zipfile.ZipFile(made, "w") as behind:
+        changed = chance.choice(before.namelist())
+        for name in before.namelist():
+            content = before.read(name)
+            if name == changed:
+                content = (changed_json if name.endswith(".json") else changed_bytes)(content, chance)
+            behind.writestr(name, content)
+    return "model.pt2", made.getvalue()
+
+
+def check_onnx(path: Path) -> None:
+    commands.run(["check", "--onnx", commands.FILE, "--chip", "sa8295p"], path)
+
+
+def check_program(path: Path) -> None:
+    commands.run(["check", "--program", commands.FILE, "--chip", "sa8295p", "--allow-code"], path)
+
+
+KINDS = [
+    Kind("module", module, judged, 6, (0.5, 1.0)),
+    Kind("profile that is applied", profile, ruled, 200),
+    Kind("ONNX file", broken_onnx, check_onnx, 150, (0.01, 0.9)),
+    Kind("saved program", broken_program, check_program, 80, (0.01, 0.9)),
+]

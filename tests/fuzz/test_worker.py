@@ -1,4 +1,4 @@
-"""The harness of the mutation tests itself: it must see a reader that raises, hangs, dies or grows."""
+"""The worker that reads mutated inputs: it must see a reader that raises, hangs, dies or grows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hilsim.errors import Fault, InputError
-from tests import mutations
-from tests.mutations import changed_bytes, changed_tree, json_bytes, survive
+from tests.fuzz import worker
+from tests.fuzz.mutate import changed_bytes, changed_tree, json_bytes
+from tests.fuzz.worker import survive
 
 WORDS = {"ok": None, "bad": InputError([Fault("f", "", "x", "y")]), "oops": KeyError("oops")}
 
@@ -50,7 +51,7 @@ def test_whatever_else_is_found_and_the_next_file_is_read(order: str, words: str
 
 
 def test_a_reader_that_hangs_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutations, "WALL_S", 1)
+    monkeypatch.setattr(worker, "WALL_S", 1)
     with pytest.raises(AssertionError, match=r"0\.txt: hang"):
         tried(["loop"], tmp_path)
 
