@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
 PICTURES = (".png", ".svg")
 LANGUAGES = {".yaml": "yaml", ".py": "python", ".json": "json", ".jsonl": "json", ".csv": "text", "": "text"}
+UNBROKEN = "<style>td:first-child code { white-space: nowrap; }</style>"  # names of keys in the first column
 MOST_LISTED = 100_000  # characters of a listing
 
 
@@ -150,23 +151,23 @@ def cell(text: str) -> str:
 
 def keys_page(kind: str) -> str:
     """All keys of a kind of file, a table a block."""
-    lines = [f"# Keys of a {kind}", "", schema_of(kind)["description"], ""]
+    lines = [f"# Keys of a {kind}", "", UNBROKEN, "", schema_of(kind)["description"], ""]
     for block in by_block(keys_of(kind)):
         if block.path:
             named = f", `{block.tag}`: {block.name}" if block.tag else f" ({block.name})" if block.name else ""
             lines += ["", f"## {block.path}{named}", "", block.about, ""]
         if block.keys:
-            lines += ["| key | takes | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
+            lines += ["| key | meaning | takes | example |", "| --- | --- | --- | --- |"]
             lines += map(row, block.keys)
     return "\n".join([*lines, ""])
 
 
 def row(key: Key) -> str:
     """A key as a row."""
-    default = "required" if key.required else f"`{key.default}`" if key.default else ""
+    default = "; required" if key.required else f"; default `{key.default}`" if key.default else ""
     value, _ = example_of(key)
-    example = f"`{value}`" if value and len(value) <= 60 else ""
-    cells = (f"`{key.path.rpartition('.')[2]}`", key.limits, default, key.meaning, example)
+    example = f"`{value}`" if value and len(value) <= 40 else ""
+    cells = (f"`{key.path.rpartition('.')[2]}`", key.meaning, f"{key.limits}{default}", example)
     return f"| {' | '.join(map(cell, cells))} |"
 
 
