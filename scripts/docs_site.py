@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import COMMANDS, parser_of
-from hilsim.describe.keys import Key, by_block, example_of, keys_of
+from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,7 +167,7 @@ def row(key: Key) -> str:
     default = "; required" if key.required else f"; default `{key.default}`" if key.default else ""
     value, _ = example_of(key)
     example = f"`{value}`" if value and len(value) <= 40 else ""
-    cells = (f"`{key.path.rpartition('.')[2]}`", key.meaning, f"{key.limits}{default}", example)
+    cells = (f"`{name_of(key)}`", key.meaning, f"{key.limits}{default}", example)
     return f"| {' | '.join(map(cell, cells))} |"
 
 

@@ -112,11 +112,21 @@ def walk(
             yield from walk(kind, record, records, place, (*inside, title), called)
 
 
+def parent_of(key: Key) -> str:
+    """The path of the block that a key is in."""
+    return key.path.rpartition(".")[0]
+
+
+def name_of(key: Key) -> str:
+    """A key's name in its block."""
+    return key.path.rpartition(".")[2]
+
+
 def by_block(keys: Iterable[Key]) -> Iterator[KeyBlock]:
     """Keys in their order, by the block that they are in."""
-    for (path, name), inside in groupby(keys, lambda key: (key.path.rpartition(".")[0], key.block)):
+    for (path, name), inside in groupby(keys, lambda key: (parent_of(key), key.block)):
         found = tuple(inside)
-        tag = next((key.path.rpartition(".")[2] for key in found if key.is_tag), "")
+        tag = next((name_of(key) for key in found if key.is_tag), "")
         yield KeyBlock(path, tag, name, found[0].about, tuple(key for key in found if not key.is_tag))
 
 
@@ -244,9 +254,13 @@ def example_of(key: Key) -> tuple[str, str]:
 
 
 def is_block(data: Any, key: Key) -> bool:
-    """Whether data is the kind of block that a key belongs to, as far as a tag says so."""
-    tagged = key.block and key.block.islower() and isinstance(data, dict)
-    return not tagged or key.block in data.values()
+    """Whether data is the kind of block that a key belongs to: by its tag, or by having the keys of this kind."""
+    if not key.block or not isinstance(data, dict):
+        return True
+    beside = [one for one in keys_of(key.kind) if (one.block, parent_of(one)) == (key.block, parent_of(key))]
+    if any(one.is_tag for one in beside):
+        return key.block in data.values()
+    return set(data) <= {name_of(one) for one in beside} and {name_of(one) for one in beside if one.required} <= {*data}
 
 
 def values_at(data: Any, steps: list[str]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hilsim.describe.keys import Key, by_block, example_of
+from hilsim.describe.keys import Key, by_block, example_of, name_of
 
 MOST_COLUMNS = 100  # of text that is read line by line
 MOST_DEFAULT = 24  # letters of a default in a list; that of a whole block is shown with the key alone
@@ -51,7 +51,7 @@ def wrapped(label: str, text: str, columns: int) -> Iterator[str]:
 
 def print_list(console: Console, keys: Sequence[Key]) -> None:
     """Keys in short, under the block that they belong to."""
-    longest = max(len(name_in(key)) for key in keys)
+    longest = max(len(name_of(key)) for key in keys)
     for place, block in enumerate(by_block(keys)):
         if place:
             console.print()
@@ -64,11 +64,6 @@ def print_list(console: Console, keys: Sequence[Key]) -> None:
             console.print(Padding(table, (0, 0, 0, 2 if block.path else 0)))
 
 
-def name_in(key: Key) -> str:
-    """A key's name in its block."""
-    return key.path.rpartition(".")[2]
-
-
 def key_table(keys: Sequence[Key], longest: int) -> Table:
     """Keys of one block, with what they mean, take and default to."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -78,5 +73,5 @@ def key_table(keys: Sequence[Key], longest: int) -> Table:
     for key in keys:
         short = key.default if len(key.default) <= MOST_DEFAULT and key.default not in ("[]", "{}") else ""
         rest = "; required" if key.required else f"; default {short}" if short else ""
-        table.add_row(name_in(key), Text(key.meaning), Text(f"{key.limits}{rest}"))
+        table.add_row(name_of(key), Text(key.meaning), Text(f"{key.limits}{rest}"))
     return table

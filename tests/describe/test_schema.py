@@ -131,6 +131,8 @@ def test_examples_are_shipped_values_of_their_block() -> None:
     keys = {(key.path, key.block): key for key in keys_of("scenario")}
     assert example_of(keys["policy.name", "pearl"])[0] in ("", "pearl")
     assert example_of(keys["target.precision", ""])[0]
+    assert example_of(keys["draft.model", "Placement"])[0]
+    assert example_of(keys["draft.model", "HeadPlacement"]) == ("", "")  # heads have none
 
 
 @pytest.mark.parametrize("kind", KINDS)
