@@ -188,7 +188,7 @@ class Unit(Record):
     kind: UnitKind
     """What kind of unit it is; families, runtimes and rule profiles are made for kinds."""
     title: str = ""
-    """What people call the unit, as reports print it; its name where empty."""
+    """What people call the unit, for readers of the file."""
     family: str | None = None
     """Silicon family whose constants fill in what is not given here."""
     peak_operation_rate: OperationRate | None = None
@@ -270,9 +270,9 @@ class Unit(Record):
     fallback: Fallback | None = None
     """What operators cost that leave the unit for another one; the rule profile's where not given."""
     profiles: Names = ()
-    """Rule profiles of compilers for this unit, the usual one first; no compile check where empty."""
+    """Rule profiles of compilers for this unit, the usual one first; where empty, no operator is refused."""
     precisions: dict[str, Precision] = Field(default_factory=dict)
-    """Number formats by name, with their rates; the family's are added."""
+    """Number formats by name, with their rates; beside those of the family, and in place of them."""
 
     @model_validator(mode="after")
     def _complete(self) -> Unit:
