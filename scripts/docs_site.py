@@ -16,13 +16,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hilsim.commands.main import COMMANDS, parser_of
-from hilsim.describe.keys import Key, example_of, keys_of
+from hilsim.describe.keys import Key, by_block, example_of, keys_of, name_of
 from hilsim.describe.schema import RECORDS, schema_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?(\))")
 PICTURES = (".png", ".svg")
 LANGUAGES = {".yaml": "yaml", ".py": "python", ".json": "json", ".jsonl": "json", ".csv": "text", "": "text"}
+UNBROKEN = "<style>td:first-child code { white-space: nowrap; }</style>"  # names of keys in the first column
 MOST_LISTED = 100_000  # characters of a listing
 
 
@@ -150,26 +151,23 @@ def cell(text: str) -> str:
 
 def keys_page(kind: str) -> str:
     """All keys of a kind of file, a table a block."""
-    lines = [f"# Keys of a {kind}", "", schema_of(kind)["description"], ""]
-    block: tuple[str, str] | None = None
-    for key in keys_of(kind):
-        parent = key.path.rpartition(".")[0]
-        if (parent, key.block) != block:
-            block = (parent, key.block)
-            if parent:
-                lines += ["", f"## {parent}{f' ({key.block})' if key.block else ''}", "", key.about, ""]
-            lines += ["| key | takes | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
-        lines.append(row(key))
+    lines = [f"# Keys of a {kind}", "", UNBROKEN, "", schema_of(kind)["description"], ""]
+    for block in by_block(keys_of(kind)):
+        if block.path:
+            named = f", `{block.tag}`: {block.name}" if block.tag else f" ({block.name})" if block.name else ""
+            lines += ["", f"## {block.path}{named}", "", block.about, ""]
+        if block.keys:
+            lines += ["| key | meaning | takes | example |", "| --- | --- | --- | --- |"]
+            lines += map(row, block.keys)
     return "\n".join([*lines, ""])
 
 
 def row(key: Key) -> str:
     """A key as a row."""
-    takes = ", ".join(part for part in (key.takes, key.bounds, key.unit) if part)
-    default = "required" if key.required else f"`{key.default}`" if key.default else ""
+    default = "; required" if key.required else f"; default `{key.default}`" if key.default else ""
     value, _ = example_of(key)
-    example = f"`{value}`" if value and len(value) <= 60 else ""
-    cells = (f"`{key.path.rpartition('.')[2]}`", takes, default, key.meaning, example)
+    example = f"`{value}`" if value and len(value) <= 40 else ""
+    cells = (f"`{name_of(key)}`", key.meaning, f"{key.limits}{default}", example)
     return f"| {' | '.join(map(cell, cells))} |"
 
 

@@ -29,8 +29,9 @@ from hilsim.describe.compiled import Compiled
 from hilsim.describe.drafting import TARGETS_HEAD, held_beside
 from hilsim.describe.figure import Figure
 from hilsim.describe.layers import BITS
+from hilsim.describe.placement import HeadPlacement
 from hilsim.describe.policy import Ssd
-from hilsim.describe.scenario import HeadPlacement, Scenario
+from hilsim.describe.scenario import Scenario
 from hilsim.describe.setup import Placed, Setup
 from hilsim.units import MEGA, gib
 

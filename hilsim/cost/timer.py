@@ -15,7 +15,7 @@ from hilsim.cost.step import Phase, Step, StepCost, duration_ns, graphs_run, pas
 from hilsim.describe.chip import Unit
 from hilsim.describe.compiled import Extra
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import TableTimer
+from hilsim.describe.placement import TableTimer
 from hilsim.describe.setup import AS_PREDICTED, Placed, PlacedNetwork, StepFactors
 from hilsim.units import NS_PER_MS, ns, whole_ns
 

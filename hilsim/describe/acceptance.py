@@ -56,7 +56,9 @@ class AcceptedOverDrafted(Record):
     """Accepted over drafted tokens of rounds that draft so many."""
 
     accepted_over_drafted: Share
+    """Accepted tokens over drafted ones, as llama.cpp prints it."""
     drafted: Drafted
+    """Tokens drafted each round as it was measured."""
 
     @property
     def chances(self) -> float:
@@ -75,7 +77,9 @@ class TokensARound(Record):
     """Tokens that a round of so many drafts makes final, the target's own among them."""
 
     tokens_a_round: float = Field(ge=1, le=1001)
+    """Tokens that a round makes final, the target's own among them."""
     drafted: Drafted
+    """Tokens drafted each round as it was measured."""
 
     @field_validator("drafted")
     @classmethod
@@ -106,6 +110,7 @@ class TokensByDrafts(Record):
         tuple[tuple[int, float], ...],
         BeforeValidator(by_drafts, json_schema_input_type=dict[str, float] | list[tuple[int, float]]),
     ] = Field(min_length=1)
+    """Tokens that a round makes final, by the number of drafts."""
 
     @field_validator("tokens_a_round")
     @classmethod
@@ -141,6 +146,7 @@ class Conditional(Record):
     """By place in the draft, the chance once all before it were accepted."""
 
     conditional: Shares
+    """By place in the draft, the chance once all before it were accepted; the last one is repeated."""
 
     @property
     def chances(self) -> tuple[float, ...]:
@@ -155,6 +161,7 @@ class Marginal(Record):
     """By place in the draft, the share of rounds in which it and all before it are accepted."""
 
     marginal: Shares
+    """By place in the draft, the share of rounds that accept it and all before it, as vLLM prints it."""
 
     @field_validator("marginal")
     @classmethod
@@ -179,12 +186,16 @@ class Marginal(Record):
 
 
 class MarkovAcceptance(Record):
-    """Two states, easy and hard text, each with its own acceptance; `stay` is the chance to remain in a state."""
+    """Two states, easy and hard text, each with its own acceptance, walked along the answer."""
 
     easy: Share
+    """Chance of a draft in easy text, once all before it were accepted."""
     hard: Share
+    """The same in hard text."""
     stay_easy: Share
+    """Chance that easy text goes on at the next token."""
     stay_hard: Share
+    """Chance that hard text goes on at the next token."""
 
     @property
     def share_easy(self) -> float:

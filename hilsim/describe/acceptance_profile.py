@@ -22,30 +22,39 @@ WorkloadName = Annotated[str, Field(pattern=PLAIN_NAME, max_length=100)]
 
 
 class WorkloadAcceptance(Record):
-    """Acceptance over one kind of text. `temperature` is that of the target, `rounds` how many were counted.
-
-    With `in_error_bars` the error bars of any scenario suppose it as the acceptance of another pair. `kind` and
-    `source` are given where they are not the pair's.
-    """
+    """Acceptance over one kind of text."""
 
     text: str
+    """What the text is, as reports print it."""
     acceptance: Acceptance
+    """The acceptance, as it was measured: one chance, or a block that says what its numbers are."""
     temperature: float | None = Field(default=None, ge=0, le=100)
+    """Sampling temperature of the target; not stated where not given."""
     rounds: int | None = Field(default=None, ge=1, le=10**12)
+    """Rounds that were counted; not stated where not given."""
     in_error_bars: bool = False
+    """Whether error bars of any scenario suppose it, as the acceptance of another pair."""
     kind: Kind | None = None
+    """How well it is known; as the pair's where not given."""
     source: str | None = Field(default=None, min_length=3)
+    """Where it is from; the pair's source where not given."""
     notes: str = ""
+    """Remarks, printed before the pair's."""
 
 
 class AcceptancePair(Named):
-    """A pair of target and drafter. A `drafter` is a model of its own, a head of the target, or a lookup in text."""
+    """A pair of target and drafter, and its acceptance by kind of text."""
 
     drafter: Drafter | None = None
+    """What proposes tokens: a model of its own, a head of the target, or a lookup in text."""
     kind: Kind
+    """How well the acceptance is known, unless a workload says otherwise."""
     source: str = Field(min_length=3)
+    """Where the acceptance is from, unless a workload says otherwise."""
     notes: str = ""
+    """Remarks on all its workloads."""
     workloads: dict[WorkloadName, WorkloadAcceptance] = Field(min_length=1)
+    """Acceptance by kind of text; scenarios ask for PAIR/WORKLOAD."""
 
     def profile(self, workload: str) -> AcceptanceProfile:
         """Its acceptance over one kind of text."""

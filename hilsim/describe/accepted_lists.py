@@ -29,10 +29,12 @@ Lists = Annotated[tuple[tuple[Count, ...], ...], BeforeValidator(as_tuples), Fie
 
 
 class AcceptedLists(Record):
-    """What each round of each request accepted; `drafted` is one number for all rounds, or one for each."""
+    """What each round of each request accepted, as it was recorded."""
 
     accepted: Lists
+    """Drafted tokens that stood, by request and round, the target's own token not counted."""
     drafted: Annotated[int, Field(ge=1, le=1000)] | Lists
+    """Tokens drafted each round: one number for all of them, or one for each."""
 
     @model_validator(mode="after")
     def _possible(self) -> AcceptedLists:

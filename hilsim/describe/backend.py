@@ -18,23 +18,31 @@ BACKENDS = f"{SIMULATED}, {TCP}HOST:PORT or {RECORDING}FILE"
 class Backend(Record):
     """What executes the steps of a unit, and what happens where it does not answer.
 
-    `words` are the board's `logits`, the `tokens` that it finds likeliest, or those of the `stand_in` here, where only
-    times come from the board. A fault is tried again `retries` times; then the run fails, or goes on with what
-    `on_fault` names. A stalled board costs `timeout_ms` of simulated time each time; what breaks at once costs nothing.
-    The first `warm_up` runs of a shape are thrown away; of `repeats` runs the median counts.
+    A fault is tried again, then `on_fault` decides. A stalled board costs simulated time, what breaks at once none.
     """
 
     backend: str = SIMULATED
+    """What executes the steps: `simulated`, the chip model; an agent on a board; or a recording of one."""
     words: Literal["logits", "tokens", "stand_in"] = "logits"
+    """Where text comes from: the board's logits, its likeliest tokens, or the stand-in here (times alone are real)."""
     models: dict[Literal["target", "draft"], str] = Field(default_factory=dict)
+    """Which of the agent's models each role is; by its name or the role's where not given."""
     token_file: str | None = None
+    """File with the secret that the agent asks for; none where not given."""
     record: str | None = None
+    """File that the board's answers are recorded to, for a replay; one in the folder of recordings where not given."""
     unseen: Literal["refuse", "interpolate"] = "refuse"
+    """Of a duration that a recording does not hold: refuse, or interpolate between those it has."""
     on_fault: str = "fail"
+    """What follows when retries are used up: the run fails, or goes on with the chip model or a recording."""
     retries: int = Field(default=0, ge=0, le=1000)
+    """How many times a step that failed is tried again."""
     timeout_ms: float = Field(default=10_000, ge=10, le=1e7)
+    """How long the board may take to answer; each time-out costs as much simulated time."""
     warm_up: int = Field(default=3, ge=0, le=1000)
+    """First runs of every shape that are thrown away."""
     repeats: int = Field(default=1, ge=1, le=1000)
+    """Runs of every step, of which the median counts."""
 
     @field_validator("backend")
     @classmethod

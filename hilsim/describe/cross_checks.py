@@ -14,9 +14,10 @@ from hilsim.describe.chip import Chip
 from hilsim.describe.config_json import CONFIG, is_draft_head, read_object
 from hilsim.describe.deployed_pair import vocabulary_faults
 from hilsim.describe.link import Link
+from hilsim.describe.placement import HeadPlacement
 from hilsim.describe.policy import Tree, TreePolicy
 from hilsim.describe.profile import load_profile
-from hilsim.describe.scenario import HeadPlacement, Lengths, MeasuredAcceptance, Scenario, Synthetic
+from hilsim.describe.scenario import Lengths, MeasuredAcceptance, Scenario, Synthetic
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup
 from hilsim.describe.unit_checks import runtime_faults
 from hilsim.errors import Fault, InputError, ScenarioError

@@ -21,16 +21,20 @@ LEAST_TEMPERATURE = 1e-5  # below it sampling is greedy but for ties, and divisi
 
 
 class Sampling(Record):
-    """How a row of logits becomes a distribution. Temperature 0 is greedy; top_k and top_p cut it and renormalise.
+    """How a row of logits becomes a distribution; a cut one is renormalised.
 
-    A repetition penalty divides the positive logits of tokens that the conversation already has, and multiplies the
-    negative ones, before anything else (as in Hugging Face).
+    A repetition penalty comes before anything else, and is for all tokens that the conversation already has (as in
+    Hugging Face).
     """
 
     temperature: float = Field(default=0.0, ge=0, le=10)
+    """What logits are divided by; 0 is greedy."""
     top_k: int | None = Field(default=None, ge=1, le=10**7)
+    """Likeliest tokens that are kept; all where not given."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """Share of the distribution that the likeliest tokens kept make up; all of it where not given."""
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+    """Divides positive logits of tokens that occurred before, multiplies negative ones; none where not given."""
 
     @field_validator("temperature")
     @classmethod
@@ -63,6 +67,7 @@ class FullRows(Record):
 
     scheme: Literal["full_rows"] = "full_rows"
     format: RowFormat = "fp16"
+    """Number format in which the distribution crosses the link."""
 
 
 class TopKRows(Record):
@@ -70,7 +75,9 @@ class TopKRows(Record):
 
     scheme: Literal["top_k"] = "top_k"
     k: Entries
+    """Tokens, and their probabilities, that cross the link with every drafted one."""
     format: RowFormat = "fp16"
+    """Number format in which probabilities cross the link."""
 
 
 class Scalar(Record):
@@ -83,7 +90,9 @@ class Scalar(Record):
 
     scheme: Literal["scalar"] = "scalar"
     format: FloatFormat = "fp16"
+    """Number format of the probability, and of the distribution that comes down."""
     down: Literal["row", "support"] = "row"
+    """What comes down on a rejection: the whole row, or only the tokens that have mass."""
 
 
 class TopKAfter(Record):
@@ -91,7 +100,9 @@ class TopKAfter(Record):
 
     scheme: Literal["top_k_after"] = "top_k_after"
     k: Entries
+    """Tokens, and their probabilities, that cross the link with every drafted one."""
     renormalised: bool = True
+    """Whether the probabilities that are sent add up to 1 again."""
 
 
 class Greedy(Record):
@@ -101,7 +112,7 @@ class Greedy(Record):
 
 
 class RatioTest(Record):
-    """Leviathan et al. (arXiv 2211.17192), Chen et al. (arXiv 2302.01318)."""
+    """A drafted token is accepted by the ratio of both its probabilities (Leviathan et al., arXiv 2211.17192)."""
 
     rule: Literal["ratio"] = "ratio"
 
@@ -129,6 +140,7 @@ class Lenient(Record):
 
     rule: Literal["lenient"] = "lenient"
     lenience: float = Field(ge=0.001, le=1)
+    """Part of the draft's distribution that is tested against: the smaller, the more is accepted."""
 
 
 class Typical(Record):
@@ -136,7 +148,9 @@ class Typical(Record):
 
     rule: Literal["typical"] = "typical"
     epsilon: float = Field(default=0.09, gt=0, le=1)
+    """Probability above which a token is accepted whatever the entropy."""
     delta: float = Field(default=0.3, gt=0, le=1)
+    """Factor of exp(-entropy), the other bound of acceptance."""
 
 
 def shorthand(key: str, records: Any) -> BeforeValidator:

@@ -25,7 +25,7 @@ def explained(word: str) -> tuple[list[Key], bool]:
         return [key for key in keys_of(word) if "." not in key.path], True
     kinds = [kind_of(kind)] if colon else list(RECORDS)
     known = [key for one in kinds for key in keys_of(one)]
-    wanted = (path if colon else word).strip(".")
+    wanted = without_places(path if colon else word).strip(".")
     found = [key for key in known if plain(key) == wanted]
     found = found or [key for key in known if plain(key).endswith(f".{wanted}")]
     if not found:
@@ -46,4 +46,9 @@ def explained(word: str) -> tuple[list[Key], bool]:
 
 def plain(key: Key) -> str:
     """A key's path without the places of lists and names."""
-    return key.path.replace("[]", "").replace(".NAME", "")
+    return without_places(key.path)
+
+
+def without_places(path: str) -> str:
+    """A path without the places of lists and names."""
+    return path.replace("[]", "").replace(".NAME", "")

@@ -44,31 +44,33 @@ Instants = Annotated[
 class Trigger(Record):
     """Begin with the first event of a phase, of a request and a round where these are given.
 
-    A phase begins as its unit begins the step, or as the message is on the wire; `idle` is the instant at which a
-    question arrives, before anything is done for it. Requests count over the workload from 0, rounds of a request from
-    0, which is the one that reads the question.
+    A phase begins as its unit begins the step, or as the message is on the wire.
     """
 
     phase: PhaseHit
+    """The phase whose first event begins it; idle is the instant at which a question arrives."""
     request: int | None = Field(default=None, ge=0, le=10**7)
+    """Which request, from 0 over the whole workload; any where not given."""
     round: int | None = Field(default=None, ge=0, le=10**6)
+    """Which round of the request, from 0, the one that reads the question; any where not given."""
 
 
 class Injected(Record):
-    """What all faults have in common: when they begin, and how long they last.
-
-    Exactly one of `at_ms` (one instant or several, since the start of the run), `per_hour` (at random, so many an hour
-    on average) and `on` (with an event). `for_ms` is how long; null is to the end of the run.
-    """
+    """What all faults have in common: exactly one of `at_ms`, `per_hour` and `on`, and how long they last."""
 
     scope: ClassVar[Literal["link", "chip"]] = "chip"
     lasting: ClassVar[Literal["needed", "optional", "none"]] = "none"  # whether it has a duration
     kind: str
     where: Where
+    """What fails: link, up or down (from draft to target, and back), target, draft, or a chip by name."""
     at_ms: Instants = ()
+    """One instant or several at which it begins, in milliseconds since the start of the run."""
     per_hour: float | None = Field(default=None, gt=0, le=1e7)
+    """How often it begins in an hour on average, at random."""
     on: Trigger | None = None
+    """The event with which it begins."""
     for_ms: Positive | None = None
+    """Milliseconds that it lasts; null is to the end of the run."""
 
     @model_validator(mode="after")
     def _begins_once(self) -> Injected:
@@ -104,16 +106,19 @@ class LinkDrop(Injected):
     lasting = "needed"
     kind: Literal["link_drop"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
 
 
 class LinkDelay(Injected):
-    """Messages sent while it lasts arrive `delay_ms` later."""
+    """Messages sent while it lasts arrive later."""
 
     scope = "link"
     lasting = "needed"
     kind: Literal["link_delay"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
     delay_ms: Positive
+    """Milliseconds by which messages arrive later."""
 
 
 class Loss(Injected):
@@ -127,8 +132,11 @@ class Loss(Injected):
     lasting = "needed"
     kind: Literal["loss"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
     rate: Share
+    """Share of the messages that are lost."""
     burst: float = Field(default=1.0, ge=1, le=1e6)
+    """Messages lost in a row on average; each is lost by itself where 1."""
 
     @model_validator(mode="after")
     def _possible(self) -> Loss:
@@ -149,7 +157,9 @@ class BitErrors(Injected):
     lasting = "needed"
     kind: Literal["bit_errors"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
     rate: Share
+    """Chance of each bit to be wrong."""
 
 
 class PartialOutage(Injected):
@@ -159,7 +169,9 @@ class PartialOutage(Injected):
     lasting = "needed"
     kind: Literal["partial_outage"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
     share: Share
+    """Share of its rate that the link has left."""
 
 
 class Duplicate(Injected):
@@ -169,6 +181,7 @@ class Duplicate(Injected):
     lasting = "optional"
     kind: Literal["duplicate"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
 
 
 class Late(Injected):
@@ -177,18 +190,18 @@ class Late(Injected):
     scope = "link"
     kind: Literal["late"]
     where: Where = LINK
+    """The link both ways, or up (draft to target) or down alone."""
     delay_ms: Positive
+    """Milliseconds that the message takes longer."""
 
 
 class Reloading(Injected):
-    """A fault after which a chip loads its models again: caches are lost.
-
-    `load` says whether weights come from flash again (`cold`) or are still in the system's memory (`warm`); the time
-    follows from the chip's start-up figures (`cost/start_up.py`), or is `reload_ms`.
-    """
+    """A fault after which a chip loads its models again: caches are lost. `cost/start_up.py` has the time."""
 
     load: Literal["cold", "warm"] = "cold"
+    """Where weights come from again: flash (cold), or the system's memory (warm)."""
     reload_ms: Positive | None = None
+    """Milliseconds of loading; they follow from the chip's start-up figures where not given."""
 
 
 class Reset(Reloading):
@@ -205,22 +218,24 @@ class Hang(Reloading):
 
 
 class Slow(Injected):
-    """A chip's steps take `factor` times as long while it lasts."""
+    """A chip's steps take longer while it lasts."""
 
     lasting = "needed"
     kind: Literal["slow"]
     factor: float = Field(gt=1, le=1e4)
+    """How many times as long steps take."""
 
 
 class MemoryPressure(Reloading):
-    """Other software takes `megabytes` of a chip's memory while it lasts.
+    """Other software takes part of a chip's memory while it lasts.
 
-    Where no more are free, the model there is evicted with its caches, and loaded again when they are back.
+    Where no more is free, the model there is evicted with its caches, and loaded again when it is back.
     """
 
     lasting = "needed"
     kind: Literal["memory"]
     megabytes: float = Field(gt=0, le=1e7)
+    """Megabytes that other software takes."""
 
     @model_validator(mode="after")
     def _ends(self) -> MemoryPressure:
@@ -234,16 +249,18 @@ class Lost(Injected):
 
     kind: Literal["lost"]
     where: Where = "draft"
+    """The chip that is gone: the draft's."""
 
 
 class ClockJump(Reloading):
-    """A chip's clock jumps by `jump_ms`, ahead or, below 0, back; time-outs and watchdogs that it measures are off.
+    """A chip's clock jumps; time-outs and watchdogs that it measures are off.
 
     A watchdog that sees its time pass at once resets the chip, which then loads its models again.
     """
 
     kind: Literal["clock_jump"]
     jump_ms: float = Field(ge=-1e6, le=1e6)
+    """Milliseconds by which the clock jumps ahead; below 0, back."""
 
     @model_validator(mode="after")
     def _jumps(self) -> ClockJump:
@@ -282,32 +299,36 @@ KINDS = (
 
 
 class Reaction(Record):
-    """How the runtime notices faults, and what it does about them. All defaults are assumed.
+    """How the runtime notices faults, and what it does about them. All defaults are assumed."""
 
-    - A message is late `timeout_ms` after it should have arrived (or after `timeout_factor` times as long as it should
-      take). It is sent again after `backoff_ms`, which grows by `backoff_factor` with each try, `retries` times.
-    - A step is late `watchdog_ms` after it should be over: then its chip is reset.
-    - What is not answered any more is given up, and the target goes on alone (`fallback: target`), or waits (`none`).
-      With `resume`, the draft's chip is asked every `probe_ms` whether it is there, and speculation goes on then.
-    - `checksum`: messages have one. `compare_rows`: the target computes each pass twice and compares.
-    - `clock`: what time-outs are measured by; a `monotonic` one never jumps.
-    - `give_up_ms`: where no token comes for so long, the run ends.
-    """
-
-    timeout_ms: Positive | None = None  # 20 where neither is given
+    timeout_ms: Positive | None = None
+    """Milliseconds after its due time at which a message is late; 20 without timeout_factor."""
     timeout_factor: float | None = Field(default=None, gt=1, le=1e6)
+    """Multiple of the time that it should take after which a message is late, in place of timeout_ms."""
     retries: int = Field(default=2, ge=0, le=1000)
+    """How many times a late message is sent again."""
     backoff_ms: Milliseconds = 5.0
+    """Milliseconds before it is sent again for the first time."""
     backoff_factor: float = Field(default=2.0, ge=1, le=100)
+    """What that wait is multiplied by with each further try."""
     watchdog_ms: Positive = 100.0
+    """Milliseconds after a step should be over at which its chip is reset."""
     fallback: Literal["target", "none"] = "target"
+    """What follows when nothing answers any more: the target goes on alone, or all waits."""
     resume: bool = True
+    """Whether speculation goes on once the draft's chip is back."""
     probe_ms: Positive = 50.0
+    """Milliseconds between two questions whether the draft's chip is back."""
     checksum: bool = True
+    """Whether messages have a checksum that finds wrong bits."""
     compare_rows: bool = False
+    """Whether the target computes each pass twice and compares, which finds wrong rows."""
     clock: Literal["wall", "monotonic"] = "wall"
+    """What time-outs are measured by; a monotonic clock never jumps."""
     give_up_ms: Positive = 60_000.0
+    """Milliseconds without a token after which the run ends."""
     source: str = "assumed"
+    """Where these settings are from."""
 
     @model_validator(mode="after")
     def _one_timeout(self) -> Reaction:
@@ -317,11 +338,11 @@ class Reaction(Record):
 
 
 class Faults(Record):
-    """What a scenario injects, and how the runtime reacts.
-
-    `tolerance_ms` is the fault-tolerant time interval: each fault must be detected and reacted to in it.
-    """
+    """What a scenario injects, and how the runtime reacts."""
 
     tolerance_ms: Positive = 500.0
+    """The fault-tolerant time interval: each fault must be detected and reacted to within it."""
     reaction: Reaction = Reaction()
+    """How the runtime notices faults, and what it does about them."""
     inject: Annotated[tuple[InjectedFault, ...], BeforeValidator(as_tuple)] = ()
+    """The faults, each with its kind, place and instant."""

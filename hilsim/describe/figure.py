@@ -53,20 +53,27 @@ class Record(BaseModel):
 
 
 class Named(Record):
-    """A record with a file of its own: `name` is the file's name, `title` what people call it."""
+    """A record with a file of its own."""
 
     name: str = Field(pattern=NAME, max_length=100)
+    """The name that other files ask for it by; the same as the file's, without .yaml."""
     title: str
+    """What people call it, as reports print it."""
 
 
 class Figure(Record):
     """One number with unit, provenance and, where known, the range it may really lie in."""
 
     value: float = Field(ge=0, le=MOST)
+    """The number, in its unit."""
     unit: str
+    """Unit of the value and of its range; any unit of the same dimension will do."""
     kind: Kind
+    """How well it is known: from a datasheet, measured, fitted, or assumed; reports list what is assumed."""
     source: str = Field(min_length=3)
+    """Where the number is from: a document and its place, or the reasoning behind an assumption."""
     range: tuple[float, float] | None = None
+    """The lowest and highest that it may really be, in the same unit; error bars draw from it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -27,6 +27,7 @@ class TopKHead(Record):
 
     name: Literal["top_k"]
     k: int = Field(ge=1, le=10**6)
+    """Tokens, and their logits, that leave the graph for each row."""
 
 
 class TopKSamplingHead(Record):
@@ -34,6 +35,7 @@ class TopKSamplingHead(Record):
 
     name: Literal["top_k_sampling"]
     k: int = Field(ge=2, le=10**6)
+    """Likeliest tokens that the graph draws from."""
 
 
 LOGITS = LogitsHead()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from hilsim.describe.catalogue import FOLDERS
@@ -24,10 +25,13 @@ TYPES = {
     "object": "block", "array": "list",
 }  # fmt: skip
 BOUNDS = {
-    "minimum": ">= {:g}", "exclusiveMinimum": "> {:g}", "maximum": "<= {:g}", "exclusiveMaximum": "< {:g}",
-    "minLength": "at least {} letters", "maxLength": "at most {} letters", "minItems": "at least {} of them",
-    "maxItems": "at most {} of them", "minProperties": "at least {} of them",
+    "minimum": "{} or more", "exclusiveMinimum": "above {}", "maximum": "at most {}", "exclusiveMaximum": "below {}",
+    "minLength": "{} letters or more", "maxLength": "at most {} letters", "minItems": "{} of them or more",
+    "maxItems": "at most {} of them", "minProperties": "{} of them or more",
 }  # fmt: skip
+PAIRS = (
+    ("minimum", "maximum", "{}"), ("minLength", "maxLength", "{} letters"), ("minItems", "maxItems", "{} of them"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,27 @@ class Key:
     required: bool
     meaning: str
     about: str  # what its block is
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether its one value chooses the block, so that what it means is what the block is."""
+        return self.takes == self.block != ""
+
+    @property
+    def limits(self) -> str:
+        """What it takes, in which range and unit."""
+        return ", ".join(part for part in (self.takes, " ".join(filter(None, (self.bounds, self.unit)))) if part)
+
+
+@dataclass(frozen=True)
+class KeyBlock:
+    """Keys that stand beside each other; `tag` is the key whose value `name` chooses this block among others."""
+
+    path: str
+    tag: str
+    name: str
+    about: str
+    keys: tuple[Key, ...]  # but for the tag
 
 
 @cache
@@ -85,6 +110,24 @@ def walk(
         if title not in inside:
             called = (tag_of(record) or title) if several else ""
             yield from walk(kind, record, records, place, (*inside, title), called)
+
+
+def parent_of(key: Key) -> str:
+    """The path of the block that a key is in."""
+    return key.path.rpartition(".")[0]
+
+
+def name_of(key: Key) -> str:
+    """A key's name in its block."""
+    return key.path.rpartition(".")[2]
+
+
+def by_block(keys: Iterable[Key]) -> Iterator[KeyBlock]:
+    """Keys in their order, by the block that they are in."""
+    for (path, name), inside in groupby(keys, lambda key: (parent_of(key), key.block)):
+        found = tuple(inside)
+        tag = next((name_of(key) for key in found if key.is_tag), "")
+        yield KeyBlock(path, tag, name, found[0].about, tuple(key for key in found if not key.is_tag))
 
 
 def alternatives(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -132,6 +175,10 @@ def takes(found: Mapping[str, Any], records: Mapping[str, Any]) -> str:
     words = [word for word in dict.fromkeys(words) if word not in (*tags, "null")]  # null is as good as no key
     if tags:
         named = [word.removeprefix("block ") for word in dict.fromkeys(tags) if word != "block "]
+        alone = {str(name) for one in alternatives(found) for name in one.get("enum", ())}  # shorthand for a block
+        if alone and alone <= set(named):
+            rest = " or ".join(name for name in named if name not in alone)
+            return f"block: {', '.join(named)}; also a plain name{f', but for {rest}' if rest else ''}"
         words.append(f"block: {', '.join(named)}" if named else "block")
     return " or ".join(words)
 
@@ -163,9 +210,21 @@ def taken(one: Mapping[str, Any], records: Mapping[str, Any]) -> Iterator[str]:
 def bounds(found: Mapping[str, Any], records: Mapping[str, Any]) -> Iterator[str]:
     """The range of a value."""
     for one in alternatives(found):
-        yield from (text.format(one[key]) for key, text in BOUNDS.items() if key in one)
+        found_bounds = dict(one)
+        for low, high, text in PAIRS:
+            if low in one and high in one:
+                least, most = (short_number(found_bounds.pop(key)) for key in (low, high))
+                yield text.format(least if least == most else f"{least} to {most}")
+        for key, text in BOUNDS.items():
+            if key in found_bounds:
+                yield text.format(short_number(found_bounds[key])).replace("1 letters", "1 letter")
         if isinstance(one.get("items"), dict):
             yield from (f"each {bound}" for bound in bounds(one["items"], records))
+
+
+def short_number(value: float) -> str:
+    """A bound as people write it: 1,000,000, 0.01, 1e+15."""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e10 else f"{value:g}"
 
 
 def written(value: object) -> str:
@@ -195,9 +254,13 @@ def example_of(key: Key) -> tuple[str, str]:
 
 
 def is_block(data: Any, key: Key) -> bool:
-    """Whether data is the kind of block that a key belongs to, as far as a tag says so."""
-    tagged = key.block and key.block.islower() and isinstance(data, dict)
-    return not tagged or key.block in data.values()
+    """Whether data is the kind of block that a key belongs to: by its tag, or by having the keys of this kind."""
+    if not key.block or not isinstance(data, dict):
+        return True
+    beside = [one for one in keys_of(key.kind) if (one.block, parent_of(one)) == (key.block, parent_of(key))]
+    if any(one.is_tag for one in beside):
+        return key.block in data.values()
+    return set(data) <= {name_of(one) for one in beside} and {name_of(one) for one in beside if one.required} <= {*data}
 
 
 def values_at(data: Any, steps: list[str]) -> Iterator[Any]:

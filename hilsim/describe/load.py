@@ -22,14 +22,8 @@ from hilsim.describe.link import Link
 from hilsim.describe.meant import code_faults, missing_files, stand_in_folder, unknown_names, with_names
 from hilsim.describe.model import Model
 from hilsim.describe.names import one_of
-from hilsim.describe.scenario import (
-    Conversations,
-    HeadPlacement,
-    MeasuredAcceptance,
-    NetworkPlacement,
-    Placement,
-    Scenario,
-)
+from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement
+from hilsim.describe.scenario import Conversations, MeasuredAcceptance, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork, Setup, deployed_head
 from hilsim.describe.strict_yaml import Document, parse, scalar
 from hilsim.describe.unit_checks import checked_unit

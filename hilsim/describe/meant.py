@@ -12,8 +12,9 @@ from hilsim.describe.cockpit import PLACED_STAGES
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
 from hilsim.describe.names import KnownName, key_hint, one_of, resolve
+from hilsim.describe.placement import Placement
 from hilsim.describe.policy import Own
-from hilsim.describe.scenario import Lengths, Placement, Scenario
+from hilsim.describe.scenario import Lengths, Scenario
 from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.describe.strict_yaml import Document
 from hilsim.errors import Fault, InputError, ScenarioError

@@ -19,28 +19,38 @@ class Vocabulary(Record):
     """Models with the same `name` share token ids; `entries` is the width of a logits row."""
 
     name: str
+    """Name of the vocabulary; models with the same one share token ids."""
     entries: int = Field(ge=2, le=10**7)
+    """Entries of the vocabulary, which is the width of a row of logits."""
 
 
 class Architecture(Record):
-    """Llama-family shape. One provenance covers the block: the numbers come from one published configuration.
-
-    Where layers differ, `kinds` says how, and how many there are of each. `lookup` are numbers a token that are looked
-    up beside its embedding, in tables held and not multiplied by.
-    """
+    """Llama-family shape. One provenance covers the block: the numbers come from one published configuration."""
 
     kind: Kind
+    """How well the shape is known: published, or assumed."""
     source: str = Field(min_length=3)
+    """Where the shape is published, such as the model's configuration."""
     layers: int = Field(ge=1, le=1000)
+    """Layers of all kinds."""
     hidden: int = Field(ge=1, le=10**6)
+    """Width of the model."""
     intermediate: int = Field(ge=1, le=10**7)
+    """Inner width of the gated feed-forward."""
     heads: int = Field(ge=1, le=10**4)
+    """Heads of queries."""
     kv_heads: int = Field(ge=1, le=10**4)
+    """Heads of keys and values, which groups of query heads share."""
     head_dim: int = Field(ge=1, le=10**4)
+    """Numbers in each head."""
     tied_head: bool
+    """Whether the output head shares the weights of the embedding."""
     context: int = Field(ge=1, le=10**8)
+    """Positions that the model was made for at most."""
     kinds: Annotated[tuple[LayerKind, ...], BeforeValidator(as_tuple)] = ()
+    """Kinds of layers where they differ; all alike where empty."""
     lookup: int = Field(0, ge=0, le=10**7)
+    """Numbers of each token that are looked up beside its embedding, in tables that are held, not multiplied by."""
 
     @model_validator(mode="after")
     def _grouped(self) -> Architecture:
@@ -78,23 +88,29 @@ def completed(shape: Architecture) -> tuple[LayerKind, ...]:
 
 
 class Model(Named):
-    """One language model as it would be deployed. `known_as` are beginnings of the names that measurements use.
-
-    A trimmed output head has `head_entries` rows instead of one for each entry of the vocabulary; of several
-    `output_heads` each makes logits of its own (Medusa).
-    """
+    """One language model as it would be deployed."""
 
     known_as: Names = ()
+    """Beginnings of the names that measurements use for it."""
     role: Literal["target", "draft", "either"] = "either"
+    """What it is used as: a target, a draft, or either."""
     vocabulary: Vocabulary
+    """Vocabulary of its tokens; target and draft need the same."""
     architecture: Architecture
+    """The sizes that its bytes and operations follow from."""
     head_entries: int | None = Field(None, ge=2, le=10**7)
+    """Rows of a trimmed output head; the whole vocabulary where not given."""
     output_heads: int | None = Field(None, ge=2, le=64)
+    """Output heads, each with logits of its own, as in Medusa; one where not given."""
     vision: Vision | None = None
+    """A tower that makes tokens of images; none where not given."""
     adapter: Adapter | None = None
+    """LoRA adapters beside its weights; none where not given."""
     notes: str = ""
-    # By precision, as units call them. Nothing that is computed depends on it, so it is in no digest.
+    """Remarks for readers; no time follows from them."""
+    # Nothing that is computed depends on it, so it is in no digest.
     quality: dict[str, QualityFigure] = Field(default_factory=dict, exclude=True)
+    """What precisions cost it in text, by the names that units give them; no time follows from it."""
 
     @model_validator(mode="after")
     def _head_inside_vocabulary(self) -> Model:

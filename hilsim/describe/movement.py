@@ -25,25 +25,35 @@ class Lowering(Record):
     """What toolchains make of operators: nothing, a copy of their numbers, or vector arithmetic that writes them."""
 
     operators: Names = Field(min_length=1)
+    """Operators that only move numbers, as ATen overloads."""
     toolchains: Columns = Field(min_length=1)
+    """Toolchains of which it is known."""
     lowering: Way
+    """What they become: nothing (view), a copy, or a multiply that writes every number."""
     evidence: Evidence
+    """Whether a vendor documents it, a user reports it, or it is assumed."""
     why: str = Field(min_length=3)
+    """Why they are lowered so."""
     source: str = Field(min_length=3)
+    """Where that is stated."""
 
 
 class MultiplyRate(Record):
-    """Numbers a second that a multiply writes, as a share of the bytes a second that the unit reads."""
+    """How fast a multiply writes numbers, relative to the bytes a second that the unit reads."""
 
     toolchains: Columns = Field(min_length=1)
+    """Toolchains that it is assumed of."""
     share: Count
+    """Numbers written for each byte that the unit reads in the same time; a unit's expand_rate comes before it."""
 
 
 class Movement(Record):
     """The file of lowerings."""
 
     lowerings: Annotated[tuple[Lowering, ...], BeforeValidator(as_tuple)]
+    """The operators, and what becomes of them."""
     multiply_rates: Annotated[tuple[MultiplyRate, ...], BeforeValidator(as_tuple)]
+    """How fast such multiplies are, where a unit's file has no expand_rate."""
 
 
 @cache

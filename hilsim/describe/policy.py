@@ -16,14 +16,14 @@ MOST_ROWS = 257  # of one pass over a tree, the last committed token's among the
 
 
 class SpeculationPause(Record):
-    """When to let the target go on alone: where the last `window` rounds were slower than plain steps would have been.
-
-    Rounds must be `margin` times as fast as plain steps; after `rest_tokens` tokens speculation is tried again.
-    """
+    """When to let the target go on alone: where the last rounds were slower than plain steps would have been."""
 
     window: int = Field(default=6, ge=1, le=1000)
+    """Last rounds whose speed is looked at."""
     margin: float = Field(default=1.0, gt=0, le=10)
+    """How many times as fast as plain steps these rounds must be."""
     rest_tokens: int = Field(default=16, ge=1, le=10**6)
+    """Tokens that the target makes alone before speculation is tried again."""
 
 
 class Speculative(Record):
@@ -38,6 +38,7 @@ class Speculative(Record):
     trees: ClassVar[bool] = False
     drafts_ahead: ClassVar[bool] = False  # of the verdict on what was drafted before
     fallback: SpeculationPause | None = None
+    """When the target goes on alone for a while, as speculation does not pay; never where not given."""
 
 
 class TargetOnly(Record):
@@ -55,12 +56,13 @@ class Sync(Speculative):
 
     name: Literal["sync"]
     draft_tokens: DraftTokens
+    """Tokens drafted each round."""
 
 
 class Adaptive(Speculative):
     """As `sync`, with a draft that stops by a rule; the token that made it stop is submitted all the same.
 
-    - schedule: `draft_tokens` at first; two more after a draft that stood whole, one less otherwise (Hugging Face).
+    - schedule: two tokens more after a draft that stood whole, one less otherwise (Hugging Face).
     - confidence: stop after a token that the draft gave less than `threshold` (DISCO, arXiv 2405.04304).
     - entropy: stop where 1 - sqrt(`factor` x entropy) is under `threshold` (AdaEDL, arXiv 2410.18351).
     - expected: go on while a longer draft promises more tokens a second, by the chips' own step times and the link.
@@ -68,10 +70,15 @@ class Adaptive(Speculative):
 
     name: Literal["adaptive"]
     rule: Literal["schedule", "confidence", "entropy", "expected"] = "expected"
+    """When a draft stops: by a schedule, by the draft's confidence or entropy, or by what a longer one promises."""
     draft_tokens: DraftTokens = 5
+    """Tokens of the first draft, under the rule schedule."""
     most: DraftTokens = 20
+    """Most tokens that a draft has under any rule."""
     threshold: float = Field(default=0.4, ge=0, le=1)
+    """Confidence at which a draft stops, under the rules confidence and entropy."""
     factor: float = Field(default=0.2, gt=0, le=10)
+    """What the entropy is multiplied by, under the rule entropy."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Adaptive:
@@ -86,22 +93,22 @@ class Pearl(Speculative):
     drafts_ahead: ClassVar[bool] = True
     name: Literal["pearl"]
     draft_tokens: DraftTokens
+    """Tokens of a block."""
 
 
 class Async(Speculative):
-    """The draft never stops; the idle target takes what has arrived, `min_batch` tokens at least (AMUSD, 2410.17375).
-
-    With `min_batch` 0 it never waits, and runs one row where nothing has arrived; with `pre_verify` it does so while
-    the draft starts again after a rejected token. At most `max_ahead` tokens wait for a verdict; a rollback costs the
-    draft `handshake_ms`.
-    """
+    """The draft never stops; the idle target takes what has arrived (AMUSD, arXiv 2410.17375)."""
 
     drafts_ahead: ClassVar[bool] = True
     name: Literal["async"]
     min_batch: int = Field(default=2, ge=0, le=64)
+    """Fewest arrived tokens that the idle target verifies; with 0 it never waits, and may run one row."""
     max_ahead: int = Field(default=16, ge=1, le=256)
+    """Most tokens that wait for a verdict; then the draft waits."""
     handshake_ms: float = Field(default=0.0, ge=0, le=1e5)
+    """Milliseconds that each rollback costs the draft."""
     pre_verify: bool = False
+    """Whether the idle target runs one row while the draft starts again after a rejected token."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Async:
@@ -111,16 +118,16 @@ class Async(Speculative):
 
 
 class Pipelined(Speculative):
-    """Blocks of drafts under way while the next is drafted; a rejection interrupts the draft (PicoSpec).
-
-    `pre_verify` lets the idle target run one row after a rejection, while the draft starts again.
-    """
+    """Blocks of drafts under way while the next is drafted; a rejection interrupts the draft (PicoSpec)."""
 
     drafts_ahead: ClassVar[bool] = True
     name: Literal["pipelined"]
     draft_tokens: DraftTokens
+    """Tokens of a block."""
     blocks_in_flight: int = Field(default=1, ge=1, le=16)
+    """Blocks that may be under way while the next one is drafted."""
     pre_verify: bool = True
+    """Whether the idle target runs one row while the draft starts again after a rejected token."""
 
 
 class PromptLookup(Speculative):
@@ -130,35 +137,44 @@ class PromptLookup(Speculative):
     live_only: ClassVar[bool] = True
     name: Literal["prompt_lookup"]
     draft_tokens: DraftTokens
+    """Tokens proposed each round at most."""
     longest_match: int = Field(default=3, ge=1, le=16)
+    """Last tokens that are looked for at most; shorter matches are taken where that many do not occur."""
 
 
 class Suffix(Speculative):
     """Suffix decoding (arXiv 2411.04975): what most often followed the longest match of the last tokens, in this
     conversation and in all earlier ones of the run; no draft, no link.
 
-    A draft has at most `factor` tokens for each token of the match, and ends where the product of its tokens' shares
-    falls below `least_share`. Defaults of vLLM's suffix decoding, whose matches may be longer.
+    Defaults of vLLM's suffix decoding, whose matches may be longer.
     """
 
     needs_draft: ClassVar[bool] = False
     live_only: ClassVar[bool] = True
     name: Literal["suffix"]
     draft_tokens: DraftTokens
+    """Tokens proposed each round at most."""
     longest_match: int = Field(default=8, ge=1, le=32)
+    """Last tokens that are looked for at most."""
     factor: float = Field(default=1.0, gt=0, le=64)
+    """Most tokens proposed for each token of the match."""
     least_share: float = Field(default=0.1, ge=0, le=1)
+    """A draft ends where the product of its tokens' shares falls below this."""
 
 
 class Cascade(Speculative):
-    """Lookup first, as in `prompt_lookup`; where that proposes fewer than `least` tokens the draft model drafts."""
+    """Lookup first, as in `prompt_lookup`; where that proposes too little the draft model drafts."""
 
     live_only: ClassVar[bool] = True
     name: Literal["cascade"]
     lookup_tokens: DraftTokens = 8
+    """Tokens that the lookup proposes at most."""
     longest_match: int = Field(default=3, ge=1, le=16)
+    """Last tokens that are looked for at most."""
     least: DraftTokens = 1
+    """Where the lookup proposes fewer tokens than this, the draft model drafts."""
     draft_tokens: DraftTokens
+    """Tokens that the draft model drafts."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Cascade:
@@ -168,24 +184,25 @@ class Cascade(Speculative):
 
 
 class Tree(Speculative):
-    """A token tree, verified in one masked pass: of fixed shape, or of the draft's likeliest nodes.
-
-    - branches: each node of depth d has `branches[d]` children (SpecInfer, Sequoia).
-    - nodes, top, depth: of each level the `top` likeliest nodes grow `top` children; of all these the `nodes` with the
-      largest products of the draft's probabilities are verified (EAGLE-2, arXiv 2406.16858).
+    """A token tree, verified in one masked pass: of fixed shape (`branches`: SpecInfer, Sequoia), or of the draft's
+    likeliest `nodes` (EAGLE-2, arXiv 2406.16858).
 
     The target walks down from the root as long as its own token is a child (SpecInfer's greedy walk, OPT-Tree).
-    `padded`: each pass of the draft reads the whole tree, padded to as many rows as are verified, in place of the level
-    that it grows from (TensorRT Edge-LLM, speculative-decoding guide of 0.10.0). Heads of one pass grow no levels.
+    `padded` is how TensorRT Edge-LLM drafts (speculative-decoding guide of 0.10.0). Heads of one pass grow no levels.
     """
 
     trees: ClassVar[bool] = True
     name: Literal["tree"]
     padded: bool = False
+    """Whether each pass of the draft reads the whole tree, as many rows as are verified, in place of one level."""
     branches: Children | None = Field(default=None, min_length=1, max_length=16)
+    """Children of each node, by its depth: a tree of fixed shape."""
     nodes: int | None = Field(default=None, ge=1, le=MOST_ROWS - 1)
-    top: int | None = Field(default=None, ge=1, le=16)  # 8 where nodes are given alone
-    depth: int | None = Field(default=None, ge=1, le=16)  # 5
+    """Nodes that are verified: those with the largest products of the draft's probabilities."""
+    top: int | None = Field(default=None, ge=1, le=16)
+    """Nodes of a level that grow, and children that each of them grows; 8 where nodes are given alone."""
+    depth: int | None = Field(default=None, ge=1, le=16)
+    """Levels of the tree; 5 where nodes are given alone."""
 
     @property
     def shape(self) -> TreeShape:
@@ -225,16 +242,19 @@ class Lookahead(Speculative):
     """Lookahead decoding (Fu et al., arXiv 2402.02057; LADE in Genie): the target drafts by Jacobi iteration.
 
     One pass reads the last committed token, the lookahead branch (`window` columns of `ngram` - 1 levels, that token
-    being the first), and the verification branch: at most `guesses` n-grams of earlier passes that begin with it.
-    The pass has as many rows whatever it reads: (window + guesses) x (ngram - 1).
+    being the first), and the verification branch: n-grams of earlier passes that begin with it. The pass has as many
+    rows whatever it reads: (window + guesses) x (ngram - 1).
     """
 
     needs_draft: ClassVar[bool] = False
     trees: ClassVar[bool] = True
     name: Literal["lookahead"]
     window: int = Field(ge=1, le=64)
+    """Columns of the lookahead branch: positions that are guessed at once."""
     ngram: int = Field(ge=2, le=16)
+    """Tokens of an n-gram, its first one included."""
     guesses: int = Field(ge=1, le=64)
+    """Most n-grams that a pass verifies."""
 
     @property
     def rows(self) -> int:
@@ -257,17 +277,19 @@ class Lookahead(Speculative):
 class Ssd(Speculative):
     """Self-speculative decoding (Qualcomm Genie's SSD-Q1): the target forecasts the tokens after its next one.
 
-    Every node of the tree is followed by `forecast_tokens` trained embeddings, whose rows predict the tokens that
-    come later; those after the last accepted node make the next tree, with `branches[d]` of the likeliest tokens at
-    depth d. `forecasts` is the folder of the embeddings, which live logits need.
+    Every node of the tree is followed by trained embeddings, whose rows predict the tokens that come later; those after
+    the last accepted node make the next tree.
     """
 
     needs_draft: ClassVar[bool] = False
     trees: ClassVar[bool] = True
     name: Literal["ssd"]
     branches: Children = Field(default=(3, 2), min_length=1, max_length=16)
-    forecast_tokens: int | None = Field(default=None, ge=1, le=16)  # one for each level of branches where not given
+    """Likeliest tokens that the next tree has at each depth."""
+    forecast_tokens: int | None = Field(default=None, ge=1, le=16)
+    """Trained embeddings after every node; one for each level of branches where not given."""
     forecasts: str | None = None
+    """Folder of the trained embeddings; live logits need it."""
 
     @property
     def shape(self) -> Branches:
@@ -295,14 +317,13 @@ class Ssd(Speculative):
 
 
 class Own(Speculative):
-    """A policy of your own: a generator function in a Python file, named FILE.py:FUNCTION, and what it is given.
-
-    The file is looked for beside the scenario, then in the project; docs/tutorials/policy.md builds one.
-    """
+    """A policy of your own: a generator function in a Python file; docs/tutorials/policy.md builds one."""
 
     name: Literal["own"]
     function: str = Field(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$", max_length=500)
+    """The generator function, as FILE.py:FUNCTION; looked for beside the scenario, then in the project."""
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What the function is given, by name."""
 
 
 TreePolicy = Tree | Lookahead | Ssd

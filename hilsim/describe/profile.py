@@ -54,22 +54,26 @@ Bounds = Annotated[tuple[int, int], BeforeValidator(as_tuple), AfterValidator(bo
 
 
 class NumberFormat(Record):
-    """What a toolchain does with tensors of some types; of types that no entry names nothing is known.
-
-    native: has them; quantised only: as results of quantisation; becomes: the converter makes them `becomes`;
-    inputs and outputs: only there, cast at once from or to one of `converts`; unsupported: has none. `release`: the
-    entry holds from that version of the tools on, and then replaces an earlier one.
-    """
+    """What a toolchain does with tensors of some types; of types that no entry names nothing is known."""
 
     types: TensorTypes = Field(min_length=1)
+    """Types of tensors that it is about, as PyTorch names them."""
     standing: FormatStanding
+    """Whether it has them, has them after quantisation alone, turns them into others, or casts or refuses them."""
     becomes: TensorType | None = None
+    """The type that the converter turns them into."""
     converts: TensorTypes = ()
+    """Types from or to which inputs and outputs are cast at once."""
     release: float | None = None
+    """Version of the tools from which on it holds, in place of earlier entries; always where not given."""
     evidence: Evidence
+    """Whether a vendor documents it, a user reports it, or it is assumed."""
     why: str = Field(min_length=3)
+    """What a finding says of the reason."""
     source: str = Field(min_length=3)
+    """Where it is stated."""
     remedy: str = ""
+    """What a finding says to do about it."""
 
     @model_validator(mode="after")
     def _says_what_it_becomes(self) -> NumberFormat:
@@ -82,70 +86,93 @@ class Formats(Record):
     """The file of number formats: a list for each toolchain, which is a column of the operator table."""
 
     toolchains: dict[Column, Annotated[tuple[NumberFormat, ...], BeforeValidator(as_tuple)]]
+    """What each toolchain does with which types of tensors."""
 
 
 class Ruling(Record):
     """A profile's statement about an operator against, or beyond, the table's cell."""
 
     operators: Names = Field(min_length=1)
+    """Operators that it is about, as ATen overloads; * is all."""
     standing: Standing
+    """Whether they run: in all forms, in some, in none, or nobody knows."""
     evidence: Evidence
+    """Whether a vendor documents it, a user reports it, or it is assumed."""
     why: str = Field(min_length=3)
+    """What a finding says of the reason."""
     source: str = Field(min_length=3)
+    """Where it is stated."""
     remedy: str = ""
+    """What a finding says to do about it."""
 
 
 class Condition(Record):
-    """Where an operator runs: all that is set here must hold, or the node is a finding of this `severity`.
-
-    `axis`: the operator's axis is the last one, one of the last four, the channels of (batch, channels, height, width),
-    or any but the batch. `rank`, `size`, `batch`, `volume`: at most so many dimensions, numbers along a dimension,
-    along the first one, in a tensor. `kernel`: bounds of a convolution's window. `arguments`: bounds of arguments by
-    name, of every number where one is a list. `transposed`: only of convolutions that are, or are not. `from_rank`:
-    only where an operand has that many dimensions. `divides`: the output's last dimensions divide the input's.
-    `scale`: the output's last dimensions are whole multiples of the input's within these bounds. `outputs`: so many
-    are read at most.
-    `spread`: a computed operand that is stretched keeps batch and channels, or the batch alone. `axis_size`,
-    `axis_size_alone`: numbers along the operator's axis, and where every other dimension is 1. `k`: at most.
-    `constant`: this operand (from 0) is no activation. `except_constant`: where this operand is none, the condition
-    says nothing; `factors`: where of these operands at most one is. `activations`: number formats it runs in.
-    `dtypes`: what its operands may hold. `largest`, `sorted`: arguments that must be true. `accumulate: false`: it
-    must not add to what is there, nor reduce with it. `equation: plain`: an einsum without ellipsis, diagonal or
-    broadcasting. `never`: no form is known to run.
-    """
+    """Where an operator runs: all that is set here must hold, or the node is a finding of this severity."""
 
     rule: str = Field(pattern=r"^[a-z0-9-]+$")
+    """Name of the rule in findings."""
     operators: Names = Field(min_length=1)
+    """Operators that it is about, as ATen overloads; * is all."""
     severity: Severity = "error"
+    """What a node is that breaks it: an error, a warning or a note."""
     axis: Literal["last", "last four", "channels", "not the batch"] | None = None
+    """Where the operator's axis must be; channels are those of (batch, channels, height, width)."""
     from_rank: int | None = Field(default=None, ge=1, le=2**40)
+    """It holds only where an operand has at least so many dimensions."""
     divides: bool = False
+    """Whether the output's height and width and the like must divide the input's."""
     scale: Bounds | None = None
+    """Smallest and largest whole factor from the input's height and width and the like to the output's."""
     outputs: int | None = Field(default=None, ge=1, le=1000)
+    """Most outputs that may be read."""
     rank: int | None = Field(default=None, ge=1, le=2**40)
+    """Most dimensions of a tensor."""
     size: int | None = Field(default=None, ge=1, le=2**40)
+    """Most numbers along any dimension."""
     batch: int | None = Field(default=None, ge=1, le=2**40)
+    """Most numbers along the batch of what is computed."""
     volume: int | None = Field(default=None, ge=1, le=2**40)
+    """Most numbers in a tensor."""
     kernel: Bounds | None = None
+    """Smallest and largest side of a convolution's window."""
     arguments: dict[str, Bounds] = Field(default_factory=dict)
+    """Smallest and largest value of arguments by name; of every number where one is a list."""
     transposed: bool | None = None
+    """It holds of convolutions alone that are transposed, or that are not."""
     spread: Literal["within batch and channels"] | None = None
+    """How a computed operand may be stretched: over height and width, or over all but the batch."""
     axis_size: int | None = Field(default=None, ge=1, le=2**40)
+    """Most numbers along the operator's axis."""
     axis_size_alone: int | None = Field(default=None, ge=1, le=2**40)
+    """The same where every other dimension is 1; axis_size where not given."""
     k: int | None = Field(default=None, ge=1, le=2**40)
+    """Largest k of a selection."""
     constant: int | None = Field(default=None, ge=0, le=1000)
+    """Number of the operand, from 0, that must not be computed."""
     except_constant: int | None = Field(default=None, ge=0, le=1000)
+    """Number of an operand, from 0: where that is not computed, the condition does not hold."""
     factors: Annotated[tuple[Annotated[int, Field(ge=0, le=1000)], ...] | None, BeforeValidator(as_tuple)] = None
+    """Numbers of operands, from 0: where at most one of them is computed, the condition does not hold."""
     activations: Annotated[tuple[Activations, ...] | None, BeforeValidator(as_tuple)] = None
+    """Number formats of activations that the operator runs in."""
     dtypes: Annotated[tuple[NumberKind, ...] | None, BeforeValidator(as_tuple)] = None
+    """Kinds of numbers that operands may hold."""
     accumulate: Literal[False] | None = None
+    """false: it must not add to what is there, nor reduce with it."""
     equation: Literal["plain"] | None = None
+    """plain: an einsum without ellipsis, diagonal or broadcasting."""
     largest: bool | None = None
+    """true: the largest must be asked for, not the smallest."""
     sorted: bool | None = None
+    """true: the result must be sorted."""
     never: bool = False
+    """true: no form of the operator is known to run."""
     why: str = Field(min_length=3)
+    """What a finding says of the reason."""
     source: str = Field(min_length=3)
+    """Where it is stated."""
     remedy: str = ""
+    """What a finding says to do about it."""
 
     @model_validator(mode="after")
     def _can_be_broken(self) -> Condition:
@@ -158,32 +185,44 @@ class Switch(Record):
     """A yes or no about a compiler, with what it rests on."""
 
     value: bool
+    """Whether it can."""
     evidence: Evidence
+    """Whether a vendor documents it, a user reports it, or it is assumed."""
     source: str = Field(min_length=3)
+    """Where it is stated."""
 
 
 class Profile(Named):
-    """One compiler's rules.
-
-    `release` is the TensorRT version that "yes (from X)" is held against. `elsewhere` is where an operator runs that
-    this compiler refuses, "nowhere" where the build fails; `fallback` what that costs, where no unit's file says.
-    `integers` says what becomes of int64.
-    """
+    """One compiler's rules."""
 
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
-    families: Names = ()  # of units that it is for; any of the right kind where there are none
+    """Kinds of units that it is for."""
+    families: Names = ()
+    """Silicon families of units that it is for; any of the right kind where empty."""
     column: Column
+    """Column of the operator table that it begins with."""
     release: float | None = Field(default=None, ge=0, le=1e6)
+    """Version of the tools that "yes (from X)" in the table is held against."""
     elsewhere: Literal["cpu", "gpu", "nowhere"]
+    """Where an operator runs that this compiler refuses; nowhere: the build fails."""
     integers: Literal["native", "become int32", "refused"]
+    """What becomes of int64: it stays, becomes int32, or is refused."""
     dynamic_shapes: Switch
-    shared_calls: Switch  # one module called twice in one graph: a siamese network
-    shared_context: Switch  # several graphs of one context that share weights
+    """Whether graphs may have dimensions that are known only as they run."""
+    shared_calls: Switch
+    """Whether one module may be called twice in one graph, as in a siamese network."""
+    shared_context: Switch
+    """Whether several graphs of one context share weights."""
     fallback: Fallback | None = None
+    """What operators that run elsewhere cost, where the unit's file has no figure."""
     rulings: Annotated[tuple[Ruling, ...], BeforeValidator(as_tuple)] = ()
+    """Statements about operators against, or beyond, the table."""
     conditions: Annotated[tuple[Condition, ...], BeforeValidator(as_tuple)] = ()
-    formats: Annotated[tuple[NumberFormat, ...], BeforeValidator(as_tuple)] = ()  # against, or beyond, the toolchain's
+    """What operators that run are limited to."""
+    formats: Annotated[tuple[NumberFormat, ...], BeforeValidator(as_tuple)] = ()
+    """What it does with types of tensors, against or beyond what is known of the toolchain."""
     notes: str = ""
+    """Remarks for readers; no finding follows from them."""
 
     def suits(self, unit: Unit) -> bool:
         """Whether the rules are about this kind of unit, and this silicon."""
@@ -212,18 +251,20 @@ class Operator:
 
 
 class Spelling(Record):
-    """How an overload without a row, or with a blank cell, is read: as other operators together, or as none at all.
-
-    With `dtypes` only where every operand is of these kinds, and then before the row. `columns`: the toolchains of
-    which it is known, all where there are none.
-    """
+    """How an overload without a row, or with a blank cell, is read: as other operators together, or as none."""
 
     operators: Names = Field(min_length=1)
-    reads: Names = ()  # empty: no operator, only another view of the same numbers
+    """ATen overloads that are read so."""
+    reads: Names = ()
+    """Operators that they are read as; where empty, none: another view of the same numbers."""
     dtypes: Annotated[tuple[NumberKind, ...], BeforeValidator(as_tuple)] = ()
+    """It holds only where all operands are of these kinds, and then before their row; always where empty."""
     columns: Annotated[tuple[Column, ...], BeforeValidator(as_tuple)] = ()
+    """Toolchains of which it is known; all where empty."""
     why: str = Field(min_length=3)
+    """Why they are read so."""
     source: str = ""
+    """Where that is stated."""
 
     def holds(self, column: Column, kinds: frozenset[NumberKind] | None) -> bool:
         """Whether it is read so by a toolchain, for operands of these kinds (None: whatever they are)."""
@@ -235,6 +276,7 @@ class Spellings(Record):
     """The file of spellings."""
 
     spellings: Annotated[tuple[Spelling, ...], BeforeValidator(as_tuple)]
+    """The overloads, and what they are read as."""
 
 
 @cache

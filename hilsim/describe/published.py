@@ -13,13 +13,18 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Published(Record):
-    """Printed figures: measured over the target alone, measured a token, and what the paper's own formula gives."""
+    """What a paper printed, one of three figures at least."""
 
     speedup: Positive | None = None
+    """Printed speed-up, measured over the target alone."""
     per_token_ms: Positive | None = None
+    """Printed milliseconds a token, measured."""
     expected: Positive | None = None
+    """Speed-up that the paper's own formula gives."""
     source: str = Field(min_length=3)
+    """Where the figures are printed: the paper and its table."""
     note: str = ""
+    """A remark beside the comparison, such as what the paper does not state."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Published:

@@ -15,32 +15,40 @@ Drafting = Literal["model", "lookup", "suffix", "lookahead", "ssd", "eagle", "ea
 
 
 class Runtime(Named):
-    """How one runtime stores 4-bit models and how well its kernels stream them, on the kinds of `units` it is made for.
-
-    With `vendors` it is made for units on chips of these alone.
-
-    `activations` are those it uses where a measurement does not state them; `memory_share` is the part of a unit's
-    memory rate that its kernels reach, where that was fitted on quicker ones. What it takes of the memory is named as
-    in a unit, whose own figures are used where it gives none. `drafting` are the ways of speculation that it offers,
-    `batching` how many sessions it computes together in one step, which new ones join from step to step.
-    """
+    """How one runtime stores 4-bit models, how well its kernels stream them, and what it takes of the memory."""
 
     known_as: Names = ()
+    """Other names that people and measurements use for it; each finds it."""
     units: Annotated[tuple[UnitKind, ...], BeforeValidator(as_tuple)] = Field(("npu", "gpu", "cpu"), min_length=1)
+    """Kinds of units that it is made for."""
     vendors: Names = ()
+    """Vendors of chips that it is made for; those of any vendor where empty."""
     vendors_source: str = ""
+    """Where it is documented which hardware the runtime is made for; needed with vendors."""
     activations: Activations | None = None
+    """Number format of activations, of measurements that do not state it."""
     weight_bits: Count | None = None
+    """Bits for each weight of the layers in its 4-bit format; the unit's where not given."""
     head_bits: Count | None = None
+    """Bits for each weight of the output head in its 4-bit format; the unit's where not given."""
     kv_bits: Count | None = None
+    """Bits for each cached number beside its 4-bit format; the unit's where not given."""
     narrow_rows: Count | None = None
+    """Most rows that its matrix-vector kernels take with 4-bit models; the unit's where not given."""
     memory_share: Count | None = None
+    """Part that its 4-bit kernels reach of a memory rate fitted on quicker ones; all of it where not given."""
     staged: Share | None = None
+    """Share of the weights held a second time while a model is loaded; the unit's where not given."""
     workspace: Size | None = None
+    """Memory that it takes beside a model and its activations; the unit's where not given."""
     taken_in_advance: Share | None = None
+    """Share of the chip's memory that it takes as it starts; the unit's where not given."""
     drafting: Annotated[tuple[Drafting, ...], BeforeValidator(as_tuple)] = ()
+    """Ways of speculation that it offers; `hilsim modes` asks for them."""
     drafting_source: str = ""
+    """Where it is documented that it offers them; needed with drafting."""
     batching: Count | None = None
+    """Sessions that it computes in one step, which new ones join from step to step; one where not given."""
 
     @model_validator(mode="after")
     def _drafting_has_a_source(self) -> Runtime:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from hilsim.describe.acceptance import Acceptance
 from hilsim.describe.backend import Backend
-from hilsim.describe.chip import rising
-from hilsim.describe.cockpit import BackgroundTask, Climate, FurtherLink, Passenger, Sharing, Speech, Trip
+from hilsim.describe.cockpit import BackgroundTask, Climate, FurtherLink, Milliseconds, Passenger, Sharing, Speech, Trip
 from hilsim.describe.decoding import (
     Accept,
     Greedy,
@@ -23,152 +22,35 @@ from hilsim.describe.decoding import (
     rule_faults,
     tree_faults,
 )
-from hilsim.describe.drafting import ONE_PASS, HeadKind
 from hilsim.describe.faults import Faults
-from hilsim.describe.figure import PLAIN_NAME, Names, Record, Spelling, as_tuple, filled_or_null
-from hilsim.describe.head import LOGITS, Head
+from hilsim.describe.figure import Names, Record, Spelling, as_tuple, filled_or_null
 from hilsim.describe.names import agree
+from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement, at_home
 from hilsim.describe.policy import Policy, Ssd, most_drafted
 from hilsim.describe.published import Published
 from hilsim.errors import Misfit, Misfits
 
-Milliseconds = Annotated[float, Field(ge=0, le=1e7)]
-
-
-class TableTimer(Record):
-    """Step times given by the user: milliseconds by phase and by rows; the next entry up is charged."""
-
-    prefill: dict[str, Milliseconds] = Field(min_length=1)
-    decode: Milliseconds
-    verify: dict[str, Milliseconds] = Field(default_factory=dict)
-    source: str = Field(min_length=3)
-
-    @field_validator("prefill", "verify")
-    @classmethod
-    def _rows(cls, table: dict[str, float]) -> dict[str, float]:
-        for key in table:
-            if not key.isascii() or not key.isdigit() or not 1 <= int(key) <= 10**6:
-                raise Misfit(f"rows {key!r}", "whole numbers of rows mapped to milliseconds")
-        if len({int(key) for key in table}) < len(table):
-            raise Misfit(f"rows {', '.join(table)}, some of them twice", "each number of rows once")
-        return table
-
-
-CacheFormat = Literal["fp16", "fp8", "int8", "int4"]
-
-
-class Placement(Record):
-    """One role: the deployed model, its stand-in, and the unit it runs on."""
-
-    model: str
-    stand_in: str | None = None
-    chip: Spelling
-    unit: str
-    precision: str
-    widths: tuple[int, ...] | None = Field(default=None, min_length=1)
-    head: Head = LOGITS
-    expanded_kv: bool = (
-        False  # the export copies key/value heads to query heads (repeat_kv) in place of grouped queries
-    )
-    runtime: str | None = None  # one of chips/runtimes: how it stores 4-bit models, and what it takes of the memory
-    kv_cache: CacheFormat | None = None  # how cached keys and values are stored; the precision's own where not given
-    timer: TableTimer | None = None
-    batch: int | None = Field(default=None, ge=1, le=4096)  # sessions computed in one step; what the runtime does
-
-    @field_validator("widths", mode="before")
-    @classmethod
-    def _list(cls, data: object) -> object:
-        return tuple(data) if isinstance(data, list) else data
-
-    @field_validator("widths")
-    @classmethod
-    def _rising(cls, widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if widths is None else rising(widths)
-
-
-class HeadPlacement(Placement):
-    """A draft head in place of a draft model: its kind, and where it runs; `describe/drafting.py` has its shape.
-
-    Where no chip, unit, precision and runtime are given, they are the target's. `positions` are the tokens that a
-    medusa head or a block proposes in its one pass.
-    """
-
-    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["head_kind"]))
-
-    model: str = ""
-    head_kind: HeadKind
-    layers: int | None = Field(None, ge=1, le=64)
-    head_entries: int | None = Field(None, ge=2, le=10**7)
-    positions: int | None = Field(None, ge=1, le=64)
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> HeadPlacement:
-        broken = []
-        if self.model:
-            broken.append(
-                Misfit(f"head_kind {self.head_kind} with model {self.model}", "a draft head or a draft model, not both")
-            )
-        if self.head_kind in ONE_PASS and self.positions is None:
-            broken.append(Misfit(f"{self.head_kind} without positions", "positions, the tokens it proposes in a pass"))
-        if self.head_kind not in ONE_PASS and self.positions is not None:
-            expected = f"no positions, which {' and '.join(ONE_PASS)} have: other heads run a pass a token"
-            broken.append(Misfit(f"positions {self.positions} with {self.head_kind}", expected))
-        if broken:
-            raise Misfits(broken)
-        return self
-
-
-def at_home(data: dict[str, object], target: Placement | None) -> dict[str, object]:
-    """A draft head's keys, with the target's place where none is given; its runtime and batch on the target's unit."""
-    place = {key: "?" if target is None else getattr(target, key) for key in ("chip", "unit", "precision")}
-    found = place | data
-    same = all(found[key] == place[key] for key in ("chip", "unit"))
-    return ({"runtime": target.runtime, "batch": target.batch} if target is not None and same else {}) | found
-
-
-class NetworkPlacement(Record):
-    """A network beside the language model: the module that PACKAGE.MODULE:FACTORY makes, run once a question.
-
-    Without a chip and unit it sits on the target's, without a precision it takes 8 bits where the unit has them.
-    """
-
-    name: str = Field(pattern=PLAIN_NAME, max_length=100)
-    module: str
-    chip: Spelling | None = None
-    unit: str | None = None
-    precision: str | None = None
-
-    @field_validator("module")
-    @classmethod
-    def _names_a_factory(cls, value: str) -> str:
-        package, colon, factory = value.rpartition(":")
-        named = package.endswith(".py") or all(part.isidentifier() for part in package.split("."))
-        if not colon or not named or not factory.isidentifier():
-            expected = "PACKAGE.MODULE:FACTORY or FILE.py:FACTORY"
-            raise Misfit(f"module {value!r}", f"{expected}, such as my_models.intent:build")
-        return value
-
 
 class Compile(Record):
-    """What the compile check may do.
-
-    `profile` pins one profile for the units that list it, instead of each unit's first. `fallback` decides whether
-    operators that a compiler refuses may run elsewhere. `rewrites` are chosen by the check, or none, or among these;
-    `avoid` takes some away.
-    """
+    """What the compile check may do."""
 
     profile: str | None = None
+    """Rule profile for the units that list it; each unit's first where not given."""
     fallback: Literal["allow", "forbid"] = "allow"
+    """Whether operators that a compiler refuses may run on another unit."""
     rewrites: Literal["auto", "none"] | Names = "auto"
+    """Which rewrites may replace what a compiler refuses: those that the check chooses, none, or these."""
     avoid: Names = ()
+    """Rewrites that are not used."""
 
 
 class Live(Record):
-    """Real networks make the logits. float64 passes are rounded to float32: last bits no longer depend on batching."""
+    """Real networks make the logits."""
 
     by_chance: ClassVar[bool] = False
     source: Literal["live"]
     dtype: Literal["float32", "float64"] = "float32"
+    """Format that stand-ins compute in here; float64 is rounded to float32, so that batching changes no last bits."""
 
 
 class RecordedLogits(Record):
@@ -177,6 +59,7 @@ class RecordedLogits(Record):
     by_chance: ClassVar[bool] = False
     source: Literal["transcript"]
     file: str
+    """The transcript, as `hilsim record` writes it."""
 
 
 class Synthetic(Record):
@@ -185,6 +68,7 @@ class Synthetic(Record):
     by_chance: ClassVar[bool] = True
     source: Literal["synthetic"]
     acceptance: Acceptance
+    """Chance that a drafted token is accepted: one number, or a block as acceptance is measured."""
     use: ClassVar[Literal["replay"]] = "replay"  # of recorded rounds
 
 
@@ -192,19 +76,22 @@ Use = Literal["replay", "blocks", "profile"]
 
 
 class MeasuredAcceptance(Record):
-    """Each drafted token is accepted as of a real pair: PAIR/WORKLOAD of models/acceptance, or a file of a runtime.
+    """Each drafted token is accepted as of a real pair: one of models/acceptance, or a file of a runtime.
 
-    `use` is of files with the rounds of each request: `replay` takes request for request, `blocks` joins all rounds and
-    begins each request at a round drawn by chance, so that neighbouring rounds stay neighbours, `profile` draws by
-    position alone. `drafted` is the drafts a round of a file that does not have it, `workload` one of several in one.
+    How recorded rounds are used matters for files with the rounds of each request alone; `blocks` keeps neighbouring
+    rounds neighbours.
     """
 
     by_chance: ClassVar[bool] = True
     source: Literal["acceptance"]
     file: str
+    """PAIR/WORKLOAD of models/acceptance, or a file that a runtime wrote."""
     workload: str | None = None
+    """Which workload of a file that has several."""
     drafted: int | None = Field(default=None, ge=1, le=1000)
+    """Tokens drafted a round, of a file that does not have it."""
     use: Use = "replay"
+    """Of recorded rounds: request for request, joined and begun at a random one, or by position alone."""
 
 
 Logits = Annotated[Live | RecordedLogits | Synthetic | MeasuredAcceptance, Field(discriminator="source")]
@@ -214,22 +101,34 @@ class Conversations(Record):
     """Real conversations: the passenger's text from a file, the answers from the target."""
 
     conversations: str
+    """File with the passenger's text: JSON lines or a JSON list, in common chat formats too."""
     count: int | None = Field(default=None, ge=1, le=10**6)
+    """How many conversations are held, the first ones of the file; all where not given."""
     max_turns: int | None = Field(default=None, ge=1, le=1000)
+    """Questions of each conversation at most; all where not given."""
     max_new_tokens: int = Field(ge=1, le=10**6)
+    """Tokens of each answer at most."""
     pause_ms: Milliseconds
+    """Milliseconds that pass before each question."""
     talkers: int = Field(default=1, ge=1, le=64)
+    """Conversations held side by side, each with its own caches."""
 
 
 class Lengths(Record):
     """Requests with lengths but no text, for the synthetic source."""
 
     requests: int = Field(ge=1, le=10**7)
+    """How many questions are asked."""
     prompt_tokens: int = Field(ge=1, le=10**6)
+    """Tokens of each question."""
     output_tokens: int = Field(ge=1, le=10**6)
+    """Tokens of each answer; fewer where the context is full."""
     clause_tokens: int = Field(default=8, ge=1, le=10**6)
+    """Tokens after which a clause is complete, as there is no text to find its end in."""
     pause_ms: Milliseconds = 0.0
+    """Milliseconds that pass before each question."""
     talkers: int = Field(default=1, ge=1, le=64)
+    """Questions asked side by side, each with its own caches."""
 
     def answer_tokens(self, context_tokens: int) -> int:
         """Tokens of every answer in a context of so many."""
@@ -240,33 +139,61 @@ class Scenario(Record):
     """Everything one run needs; names of chips, links and models are looked up in their folders."""
 
     name: str = Field(min_length=1, max_length=200)
+    """What the report is headed with."""
     question: str = ""
-    wanted_speedup: float | None = Field(default=None, gt=1, le=1000, exclude=True)  # the report says what it takes
+    """What the scenario is to answer, printed first."""
+    wanted_speedup: float | None = Field(default=None, gt=1, le=1000, exclude=True)
+    """A speed-up over the target alone; the report says which acceptance would bring it."""
     seed: int = Field(default=1, ge=0, lt=2**63)
+    """What all random draws follow from; the same one repeats a run."""
     target: Placement
+    """The large model, whose text is the answer, and where it runs."""
     draft: HeadPlacement | Placement | None = None
+    """The small model, or head of the target, that proposes tokens; none for policies that ask for none."""
     link: str | None = None
-    application: Spelling | None = None  # the chip with the speech front end; the target's by default
+    """The link between draft and target; none where both share a chip."""
+    application: Spelling | None = None
+    """The chip with the speech front end, where questions come from; the target's where not given."""
     context_tokens: int = Field(ge=2, le=10**7)
+    """Positions for which caches are laid out and graphs compiled; question and answer fit in it."""
     networks: Annotated[tuple[NetworkPlacement, ...], BeforeValidator(as_tuple)] = ()
+    """Networks beside the language model, each run once a question."""
     compile: Compile = Compile()
-    units: dict[str, Backend] = Field(default_factory=dict)  # by UNIT or CHIP/UNIT; others are simulated
+    """What the compile check may do."""
+    units: dict[str, Backend] = Field(default_factory=dict)
+    """What executes the steps of a unit, by UNIT or CHIP/UNIT; the chip model does where not given."""
     policy: Policy
+    """How draft and target work together."""
     accept: Accept = Greedy()
+    """The rule by which drafted tokens are accepted."""
     payload: Payload = TokenIds()
+    """What of the draft's distribution crosses the link with its tokens."""
     verify_at: VerifyAt = "target"
+    """The chip that decides what is accepted; at the draft, the target's rows come down to it."""
     sampling: Sampling = Sampling()
+    """How a row of logits becomes a distribution; greedy where not given."""
     logits: Logits
+    """Where tokens come from: networks here, a transcript, or chance."""
     workload: Conversations | Lengths
+    """What is asked: conversations with text, or lengths alone."""
     passengers: Annotated[tuple[Passenger, ...], BeforeValidator(filled_or_null)] = ()
+    """Who asks and when; null or nothing: one conversation after another."""
     speech: Speech | None = None
+    """The spoken turn around each answer; nothing but the answer is timed where not given."""
     background: Annotated[tuple[BackgroundTask, ...], BeforeValidator(as_tuple)] = ()
+    """Other work that runs on the chips meanwhile."""
     sharing: Sharing | None = None
+    """Who gets how much of a memory that does not suffice for all."""
     climate: Climate | None = None
+    """How warm it is; chips warm up and slow down where given."""
     trip: Trip | None = None
+    """How long the trip is; it ends with the workload where not given."""
     links: Annotated[tuple[FurtherLink, ...], BeforeValidator(as_tuple)] = ()
+    """Further links, for stages that run on other chips."""
     published: Published | None = None
+    """What a paper printed for this set-up; it is compared with and changes nothing."""
     faults: Faults | None = Field(default=None, exclude=True)  # in the digest where it is given
+    """Faults of the hardware, and how the runtime reacts to them."""
 
     @property
     def company_keys(self) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from hilsim.describe.drafting import HeadKind, head_model, layers_or_usual, stat
 from hilsim.describe.head import LOGITS, Head
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import HeadPlacement, NetworkPlacement, Placement, Scenario, Synthetic
+from hilsim.describe.placement import HeadPlacement, NetworkPlacement, Placement
+from hilsim.describe.scenario import Scenario, Synthetic
 from hilsim.shown import Shown
 
 

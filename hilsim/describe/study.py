@@ -20,8 +20,11 @@ class ListAxis(Record):
     """One key of the scenario and the values that it takes, mappings and lists among them."""
 
     key: str = Field(min_length=1)
+    """The key of the scenario, by dotted path."""
     values: Values = Field(min_length=1)
+    """Values that it takes, blocks and lists among them."""
     name: str | None = Field(default=None, min_length=1, max_length=60)
+    """What its column is called; the key where not given."""
 
     @model_validator(mode="after")
     def _each_once(self) -> ListAxis:
@@ -53,11 +56,17 @@ class RangeAxis(Record):
     """
 
     key: str = Field(min_length=1)
+    """The key of the scenario, by dotted path."""
     start: Number = Field(alias="from")
+    """Lower end of the range, included."""
     end: Number = Field(alias="to")
+    """Upper end of the range, included."""
     steps: int | None = Field(default=None, ge=2, le=MOST_STEPS)
+    """How many numbers; where not given, each whole number of the range."""
     scale: Literal["linear", "log"] = "linear"
+    """Whether neighbours have one difference, or one ratio."""
     name: str | None = Field(default=None, min_length=1, max_length=60)
+    """What its column is called; the key where not given."""
 
     @model_validator(mode="after")
     def _rising(self) -> RangeAxis:
@@ -106,8 +115,11 @@ class LinkedAxis(Record):
     """Keys that move together: the first values of all, then the second ones, and so on."""
 
     linked: dict[str, Values] = Field(min_length=1)
+    """Keys that move together, each with as many values: the first ones of all, then the second ones."""
     names: Names | None = None
+    """What each choice is called in tables; its values where not given."""
     name: str | None = Field(default=None, min_length=1, max_length=60)
+    """What its column is called; the keys where not given."""
 
     @model_validator(mode="after")
     def _of_one_length(self) -> LinkedAxis:
@@ -157,36 +169,52 @@ def axis_of(data: object) -> object:
 
 
 class Objective(Record):
-    """One metric that a search pushes down or up; without `goal` the way that is better."""
+    """One metric that a search pushes down or up."""
 
     metric: str
+    """The metric that decides."""
     goal: Literal["min", "max"] | None = None
+    """Whether less or more of it is wanted; what is better of the metric where not given."""
 
 
 class Search(Record):
-    """How to look for the best points without running them all; `batch` trials are chosen before any of them runs."""
+    """How to look for the best points without running them all."""
 
     trials: int = Field(default=200, ge=1, le=10**6)
+    """How many points are chosen."""
     sampler: Literal["tpe", "nsga2"] = "tpe"
+    """How they are chosen: by a model of good points, or by a genetic algorithm for several objectives."""
     objectives: Annotated[tuple[Objective, ...], BeforeValidator(as_tuple)] = ()
+    """Metrics that are pushed down or up; where empty the first of the study (request time for a speed-up)."""
     batch: int = Field(default=8, ge=1, le=10**4)
+    """Trials that are chosen before any of them runs."""
     seed: int = Field(default=1, ge=0, lt=2**32)
+    """What the choices follow from; the same one repeats a search."""
 
 
 class Study(Record):
     """Which combinations of a scenario's values are run, how often, and what is shown of them."""
 
     name: str = Field(pattern=NAME, max_length=100)
+    """The name of the study, and of the folder where its runs are stored."""
     question: str = ""
+    """What the study is to answer, printed first."""
     scenario: str
+    """The scenario that is varied: a file, relative to the study's."""
     set: dict[str, Any] = Field(default_factory=dict)
+    """Values of the scenario that all points share, by dotted path."""
     axes: Annotated[tuple[Annotated[Axis, BeforeValidator(axis_of)], ...], BeforeValidator(as_tuple)] = Field(
         min_length=1
     )
+    """What is varied; every combination of the axes' choices is a point."""
     repeats: int = Field(default=1, ge=1, le=10_000)
+    """Runs of each point, each with a seed of its own."""
     metrics: Names = ()
+    """What is shown of each point; the usual metrics where empty."""
     most_points: int = Field(default=20_000, ge=1, le=10**7)
+    """More points than this are refused, unless they are searched."""
     search: Search | None = None
+    """How the best points are looked for without running all; where not given, all run."""
 
 
 def repeated(values: Sequence[object]) -> str | None:

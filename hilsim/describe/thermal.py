@@ -34,33 +34,35 @@ MOST_NODES, MOST_STEPS = 8, 32
 
 
 class ThermalNode(Record):
-    """One part of the way that heat takes: it warms by `capacity`, and passes heat on over `resistance` to another
-    node, or to the ambient air.
-
-    `heated_by` names what turns power into heat in it: units, "memory", and "idle".
-    """
+    """One part of the way that heat takes, to another node or to the ambient air."""
 
     capacity: HeatCapacity
+    """Energy that warms it by one kelvin."""
     resistance: ThermalResistance
+    """Difference of temperature for each watt that it passes on."""
     to: str = AMBIENT
+    """The node that it passes heat on to, or `ambient`, the air around."""
     heated_by: Names = ()
+    """What turns power into heat in it: units, `memory` and `idle`."""
 
 
 class GovernorStep(Record):
-    """What the governor does from the temperature `above` on, until it is cooler by more than `hysteresis`.
-
-    One of: the chip goes into a power `mode` of its own; its units run at a share of their `clock`, where memory rates
-    stay; or every pass goes at a share of its `speed`. The memory may be slower too (`memory_rate`, a share). Units at
-    work take the share `power` of their active power, against full speed.
-    """
+    """What the governor does from a temperature on: one of `mode`, `clock` and `speed`, and a slower memory."""
 
     above: Temperature
+    """Temperature of the watched node from which on the step holds."""
     hysteresis: TemperatureDifference
+    """How much cooler than `above` the node must be before the step is left."""
     mode: str | None = None
+    """Power mode that the chip goes into."""
     clock: Share | None = None
+    """Share of their clock that units run at; memory rates stay."""
     speed: Share | None = None
+    """Share of its speed at which every pass goes."""
     memory_rate: Share | None = None
+    """Share that is left of the memory's rate; all of it where not given."""
     power: Share
+    """Share of their active power, against full speed, that units at work take."""
 
     @model_validator(mode="after")
     def _one_effect(self) -> GovernorStep:
@@ -83,10 +85,13 @@ class Governor(Record):
     """Looks at the temperature of the node it `watches` every `poll`, and moves by one step at most each time."""
 
     watches: str
+    """Node whose temperature it looks at."""
     poll: Duration
+    """Time between two looks; each moves by one step at most."""
     steps: Annotated[tuple[GovernorStep, ...], BeforeValidator(filled_or_null)] = Field(
         default=(), max_length=MOST_STEPS
     )
+    """What it does as the chip gets hotter, coolest step first; null: nothing."""
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Governor:
@@ -113,18 +118,18 @@ class Governor(Record):
 
 
 class Thermal(Record):
-    """A chip's thermal network and governor.
-
-    Moving a bit to or from memory takes `memory_energy`, beside the power of the unit that asks. From `critical` on a
-    real chip shuts down: a run goes on, and what is reported of it says so. `power` is the share of the active powers
-    that units take at full speed: other than 1 in a power mode of the chip.
-    """
+    """A chip's thermal network and governor."""
 
     nodes: dict[Annotated[str, Field(pattern=PLAIN_NAME)], ThermalNode] = Field(min_length=1, max_length=MOST_NODES)
+    """Parts of the way that heat takes to the air, by name."""
     governor: Governor
+    """What slows the chip down when it is hot."""
     memory_energy: EnergyPerBit
+    """Energy of moving a bit to or from memory, beside the power of the unit that asks."""
     critical: Temperature
+    """Temperature from which a real chip shuts down; a run goes on and its report says so."""
     power: Share | None = None
+    """Share of the active powers that units take at full speed, as in a slower power mode; all where not given."""
 
     @model_validator(mode="after")
     def _reaches_the_air(self) -> Thermal:

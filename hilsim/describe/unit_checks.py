@@ -12,8 +12,9 @@ from hilsim.describe.chip import Chip, Unit
 from hilsim.describe.figure import Figure
 from hilsim.describe.foreign import precision_remedy
 from hilsim.describe.names import key_hint
+from hilsim.describe.placement import CacheFormat, Placement
 from hilsim.describe.runtime import Runtime
-from hilsim.describe.scenario import CacheFormat, Placement, Scenario
+from hilsim.describe.scenario import Scenario
 from hilsim.errors import Fault, InputError, ScenarioError
 
 

@@ -18,8 +18,9 @@ from hilsim.cost.timer import StepTimer
 from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.link import Link
 from hilsim.describe.model import Model
+from hilsim.describe.placement import Placement
 from hilsim.describe.policy import Async, Sync
-from hilsim.describe.scenario import Lengths, Placement, Scenario, Synthetic
+from hilsim.describe.scenario import Lengths, Scenario, Synthetic
 from hilsim.describe.setup import Placed, Setup
 from hilsim.sampling.proposals import Draft, Prefix, Verdict
 from hilsim.sim.run import simulate

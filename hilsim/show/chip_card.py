@@ -28,8 +28,8 @@ from hilsim.describe.figure import KINDS, Figure
 from hilsim.describe.figures import figures
 from hilsim.describe.layers import BITS
 from hilsim.describe.model import Model
+from hilsim.describe.placement import Placement
 from hilsim.describe.relatives import stands_on
-from hilsim.describe.scenario import Placement
 from hilsim.describe.setup import Placed
 from hilsim.fidelity.confidence import interval_on
 from hilsim.units import ms

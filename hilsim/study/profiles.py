@@ -11,8 +11,9 @@ from hilsim.describe.catalogue import FOLDERS, described, load_chip
 from hilsim.describe.chip import Chip, Unit, Widths
 from hilsim.describe.head import Head
 from hilsim.describe.model import Model
+from hilsim.describe.placement import NetworkPlacement, Placement
 from hilsim.describe.profile import Profile, load_profile
-from hilsim.describe.scenario import Compile, NetworkPlacement, Placement
+from hilsim.describe.scenario import Compile
 from hilsim.describe.setup import Placed, PlacedNetwork
 from hilsim.places import DATA
 

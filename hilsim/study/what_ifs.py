@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hilsim.describe.figure import Figure
-from hilsim.describe.scenario import TableTimer
+from hilsim.describe.placement import TableTimer
 from hilsim.describe.setup import Setup
 
 

@@ -13,7 +13,7 @@ from hilsim.cost.step import Phase, Step, duration_ns, step_costs
 from hilsim.cost.timer import Roofline
 from hilsim.describe.chip import Ability, Unit
 from hilsim.describe.drafting import ONE_PASS, HeadKind
-from hilsim.describe.scenario import HeadPlacement
+from hilsim.describe.placement import HeadPlacement
 from hilsim.describe.setup import Placed, deployed_head
 from tests.scenes import shipped
 from tests.tiny import chip, curve, figure, model, precision, unit

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hilsim.cost.memory import Split, kv_bytes, largest_context, ledgers, role_items, split
 from hilsim.describe.chip import Ability, Unit
-from hilsim.describe.scenario import Placement
+from hilsim.describe.placement import Placement
 from hilsim.describe.setup import Placed, Setup
 from tests.scenes import shipped
 from tests.tiny import BODY, CACHED, HEAD, chip, figure, model, precision, unit

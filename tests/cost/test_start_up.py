@@ -14,7 +14,7 @@ from hilsim.describe.catalogue import load_chip, load_named
 from hilsim.describe.derive import at_speed
 from hilsim.describe.figure import Figure
 from hilsim.describe.model import Model
-from hilsim.describe.scenario import Placement
+from hilsim.describe.placement import Placement
 from hilsim.describe.setup import Placed
 from hilsim.places import DATA
 from hilsim.show.document import assumptions

@@ -74,7 +74,7 @@ CASES = {
     "not YAML": ("seed: 1", "seed: [1", ["line"]),
     "YAML tag": ("seed: 1", "seed: !!python/object:os.system 1", ["line 5", "tag"]),
     "YAML tag on a block": ("{temperature: 0.0}", "!!python/object:os.system {temperature: 0.0}", ["tag"]),
-    "YAML tag on quoted text": ("name: orin_8295_greedy", 'name: !!python/object:os.system "x"', ["line 2", "tag"]),
+    "YAML tag on quoted text": ("name: orin_8295_greedy", 'name: !!python/object:os.system "x"', ["line 3", "tag"]),
     "half a character": ("name: orin_8295_greedy", 'name: "\\uD800"', ["half a character"]),
     "endless name": ("model: llama-3.2-3b", "model: " + "x" * 300, ["target.model"]),
     "endless path": ("conversations/shift.jsonl", "x" * 300, ["x" * 300]),

@@ -13,9 +13,12 @@ from jsonschema import Draft202012Validator
 
 from hilsim.commands.main import main
 from hilsim.describe.catalogue import FOLDERS, load_record
+from hilsim.describe.decoding import Greedy
 from hilsim.describe.explained import explained
-from hilsim.describe.keys import example_of, keys_of
-from hilsim.describe.schema import RECORDS, schema_of
+from hilsim.describe.keys import bounds, example_of, keys_of
+from hilsim.describe.model import Model
+from hilsim.describe.placement import HeadPlacement, Placement
+from hilsim.describe.schema import RECORDS, meaning_of, schema_of
 from hilsim.describe.skeleton import KINDS, SCHEMA_LINE, SCHEMAS
 from hilsim.describe.strict_yaml import parse
 from hilsim.errors import InputError
@@ -47,6 +50,31 @@ def test_every_shipped_file_follows_its_schema_and_names_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", RECORDS)
 def test_the_shipped_schema_is_that_of_the_records(kind: str) -> None:
     assert json.loads((SCHEMAS / f"{kind}.json").read_text(encoding="utf-8")) == schema_of(kind), "make schemas"
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_every_key_has_a_meaning(kind: str) -> None:
+    """A short one, of its own; that of a tag, whose value chooses a block, is what the block is."""
+    schema = schema_of(kind)
+    for record in (schema, *schema["$defs"].values()):
+        about = record.get("description", "") if "properties" in record else "not asked for"
+        assert about, f"{record['title']} has no docstring"
+        for key, found in record.get("properties", {}).items():
+            meaning = found.get("description", "")
+            place = f"{record['title']}.{key}"
+            assert meaning or "const" in found, f"{place}: a docstring below the field says what it means"
+            assert len(meaning.split()) <= 30, f"{place}: {len(meaning.split())} words"
+            assert not meaning or meaning.endswith("."), f"{place}: a sentence ends with a full stop"
+    for key in keys_of(kind):
+        assert key.meaning or (key.is_tag and key.about), key
+
+
+def test_meanings_are_those_below_the_fields_also_of_records_that_inherit_them() -> None:
+    assert (
+        meaning_of(HeadPlacement, "chip") == meaning_of(Placement, "chip") == "The chip, by name, CHIP@MODE, or file."
+    )
+    assert meaning_of(HeadPlacement, "model") != meaning_of(Placement, "model")
+    assert meaning_of(Model, "no_such_key") == meaning_of(Greedy, "rule") == ""
 
 
 @pytest.mark.parametrize(
@@ -103,6 +131,8 @@ def test_examples_are_shipped_values_of_their_block() -> None:
     keys = {(key.path, key.block): key for key in keys_of("scenario")}
     assert example_of(keys["policy.name", "pearl"])[0] in ("", "pearl")
     assert example_of(keys["target.precision", ""])[0]
+    assert example_of(keys["draft.model", "Placement"])[0]
+    assert example_of(keys["draft.model", "HeadPlacement"]) == ("", "")  # heads have none
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,6 +181,37 @@ def test_explain_finds_a_key_by_its_end_by_its_kind_and_by_a_slip(capsys: pytest
     assert "GiB" in capsys.readouterr().out
     assert main(["explain", "drft_tokens"]) == 2
     assert "draft_tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["policy", "scenario", "chip:units.NAME.precisions", "study:axes[].values", "faults"])
+def test_a_list_of_keys_fits_eighty_columns_and_says_of_each_what_it_means(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["explain", word]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    text = "".join(printed.split())
+    keys, _ = explained(word)
+    for key in keys:
+        assert key.path.rpartition(".")[2] in text
+        assert key.is_tag or key.meaning.split()[0] in text
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"minimum": 1, "maximum": 64}, "1 to 64"),
+        ({"exclusiveMinimum": 0, "maximum": 10**7}, "above 0, at most 10,000,000"),
+        ({"minItems": 2, "maxItems": 2}, "2 of them"),
+        ({"minLength": 1}, "1 letter or more"),
+        ({"minimum": 0, "exclusiveMaximum": 2**63}, "0 or more, below 9.22337e+18"),
+        ({"items": {"minimum": 0.5}}, "each 0.5 or more"),
+    ],
+    ids=str,
+)
+def test_ranges_in_words(schema: dict[str, Any], text: str) -> None:
+    assert sorted(bounds(schema, {})) == sorted(text.split(", "))
 
 
 def test_explain_prints_a_schema() -> None:
