@@ -94,6 +94,36 @@ def test_another_hexagon_has_an_assumed_rate_with_a_range() -> None:
     assert clock.multiply.kind == "assumed"
 
 
+class Sorted(nn.Module):
+    """All numbers of a row in order, its largest 40, its heads by index."""
+
+    def forward(self, x: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`x` (1, 1 << 16), `heads` (2, 1 << 10)."""
+        again = torch.tensor([0, 0, 1, 1])
+        return x.sort(-1)[0], x.topk(40, -1)[0], heads[again], heads[torch.tensor([1, 0])]
+
+
+def test_a_sort_is_its_levels_of_comparisons_and_repeating_by_index_is_between_a_copy_and_a_multiply() -> None:
+    """16 levels of 65,536 numbers, 6 where 40 are kept; a bitonic network has 1 + 2 + ... of them."""
+    of = site()
+    program = exported(Subject("sorted", Sorted(), (torch.randn(1, 1 << 16), torch.randn(2, 1 << 10))))
+    clock = PassTime(of, constants_of(program))
+    nodes = {node.name: node for node in program.graph.nodes}
+    rate, numbers = 1.066e9, 1 << 16
+    for name, levels in (("sort", 16), ("topk", 6)):
+        span = clock.span(nodes[name])
+        assert span.value == pytest.approx(numbers * levels / rate)
+        assert (span.low, span.high) == pytest.approx(
+            (numbers * levels / 1.21e9, numbers * levels * (levels + 1) / 2 / 1.0e9)
+        )
+    again, turned = (clock.span(node) for name, node in nodes.items() if name.startswith("index"))
+    assert again.high == pytest.approx(4 * (1 << 10) / 1.0e9)
+    assert again.low == again.value < again.high
+    assert turned.low == turned.value == turned.high, "nothing is repeated"
+    other = PassTime(site("agx-orin-64gb", "fp16", "gpu"), constants_of(program)).span(nodes["sort"])
+    assert other.low == other.value == other.high
+
+
 class PlainAttention(nn.Module):
     """Grouped-query attention over a cache; `copied`: heads copied for all query heads, as transformers has it."""
 
