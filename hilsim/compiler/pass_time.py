@@ -108,6 +108,8 @@ class PassTime:
         entry = self.lowering(node)
         if self.multiply is None or entry is None or entry.lowering not in ARITHMETIC:
             return None
+        if entry.lowering == "gather" and not repeats(node):
+            return None
         return self.multiply if entry.lowering == "multiply" else self.multiply.model_copy(update={"kind": "assumed"})
 
     def span(self, node: fx.Node) -> Seconds:
@@ -135,9 +137,7 @@ class PassTime:
             return Seconds(made / rate.si, made / high, made / low) if made > taken else Seconds()
         copied_s = work_seconds(work_of(node, self.constants), self.unit, self.precision)
         if entry.lowering == "gather":
-            given = sum(numel(one) for one in operands(node) if one.is_floating_point())  # the places left out
-            slowest_s = made / low if made > given else 0.0
-            return Seconds(copied_s, copied_s, max(copied_s, slowest_s))
+            return Seconds(copied_s, copied_s, max(copied_s, made / low if repeats(node) else 0.0))
         levels = ceil(log2(max(2, kept_by(node))))
         merged, network = taken * levels, taken * levels * (levels + 1) / 2
         return Seconds(*(max(copied_s, one) for one in (merged / rate.si, merged / high, network / low)))
@@ -177,6 +177,12 @@ class PassTime:
         for node in nodes:
             total = total + self.span(node) * self.times(node)
         return total
+
+
+def repeats(node: fx.Node) -> bool:
+    """Whether a node yields more numbers than it takes, places to gather them from left out."""
+    given = sum(numel(one) for one in operands(node) if one.is_floating_point())
+    return sum(map(numel, tensors_of(node))) > given
 
 
 def kept_by(node: fx.Node) -> int:

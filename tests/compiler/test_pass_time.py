@@ -20,6 +20,7 @@ from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported
 from hilsim.compiler.scenario_times import with_pass_times
+from hilsim.compiler.slow.heads import REPEATED
 from hilsim.compiler.whole_graph import cut_finding, launch_finding, parts_finding
 from hilsim.cost.extra import work_seconds
 from hilsim.cost.step import Phase, Step, cost_of, si, step_costs
@@ -262,6 +263,15 @@ def test_what_gains_less_than_a_hundredth_is_not_slow() -> None:
     graph = timed(GraphPlan(name="g", rows=1, nodes=1, slow=(finding("a", 0.0004),)), 0.05)
     assert graph.slow == ()
     assert graph.pass_s == graph.could_s == 0.05
+    assert graph.fine == ("a: 0.40 ms, under 1 % of a pass",)
+
+
+@pytest.mark.parametrize("copied_s", [0.0, 0.03])
+def test_what_gains_little_beside_what_gains_much_is_named_once(copied_s: float) -> None:
+    more = (finding("a", copied_s),) if copied_s else ()
+    graph = timed(GraphPlan(name="g", rows=1, nodes=1, slow=(*more, finding("b", 0.0004)), fine=("c",)), 0.05)
+    assert graph.fine == ("c", "b: 0.40 ms, under 1 % of a pass")
+    assert timed(graph, 0.05).fine == graph.fine
 
 
 class Loop(nn.Module):
@@ -334,6 +344,8 @@ def test_a_scenario_that_says_its_heads_are_copied_gets_the_finding() -> None:
     (graph,) = with_pass_times(plain, setup.target, CONTEXT).graphs
     assert graph.pass_s == pytest.approx(0.1463, rel=0.01)
     assert graph.could_s == pytest.approx(0.02237, rel=0.02)
-    assert [one.name for one in graph.slow] == ["repeat_kv"]
+    (slow,) = graph.slow
+    assert (slow.name, slow.remedy) == (REPEATED.name, REPEATED.remedy), "one text for a graph and a scenario"
+    assert slow.title.startswith(REPEATED.title)
     as_simulated = timer_for(setup.target, CONTEXT).duration_ns(Step(Phase.DECODE, 1, 0))
     assert graph.pass_s == pytest.approx(as_simulated / 1e9, abs=2e-9), "the check says what the simulator takes"
