@@ -24,6 +24,7 @@ from hilsim.places import CODE as PROJECT
 LOADED = ("torch", "scipy.optimize", "scipy.linalg", "numba", "matplotlib.pyplot", "rich.progress", "rich.console",
           "hilsim.api", "hilsim.study.execution", "hilsim.study.explorer", "hilsim.compiler.planner",
           "hilsim.training.recipe", "hilsim.fidelity.validate", "hilsim.show.report")  # fmt: skip
+OF_ONNXRUNTIME = ".ses"  # an empty file that this library leaves
 ENDS_S = 60  # for a command to end after a signal, and for what it has started
 
 
@@ -96,6 +97,15 @@ class Running:
         status: int | None = self.warm.asked("over", self.pid)
         return status
 
+    def heeds(self, number: signal.Signals) -> bool:
+        """Whether it has a handler of its own for a signal by now."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        except OSError:  # it is over
+            return False
+        (caught,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+        return bool(caught >> (number - 1) & 1)
+
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the process, or to all of its session's first group; nothing where it is over."""
         try:
@@ -114,7 +124,9 @@ class Running:
             time.sleep(0.02)
         for process in orphans:
             os.kill(process, signal.SIGKILL)
-        temporary = [str(path) for path in (self.beside / "tmp").rglob("*") if path.is_file()]
+        temporary = [
+            str(path) for path in (self.beside / "tmp").rglob("*") if path.is_file() and path.name != OF_ONNXRUNTIME
+        ]
         output = (self.beside / "output").read_text(encoding="utf-8", errors="replace")
         return Done(status, output, self.errors(), [str(process) for process in orphans], temporary)
 
@@ -186,10 +198,10 @@ def become(words: list[str], folder: str, beside: str, around: dict[str, Any]) -
     if around["most_file_bytes"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (around["most_file_bytes"],) * 2)
-    from hilsim.commands.main import main
+    from hilsim.commands.main import run_command_line
 
     sys.argv = ["hilsim", *words]
-    sys.exit(main(words))
+    sys.exit(run_command_line())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ by `run`, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -40,7 +42,13 @@ def run_command_line() -> int:
 
 def simulate_main(arguments: Sequence[str]) -> int:
     """`simulate.py`: the command `simulate` as a script."""
-    return main(["simulate", *arguments], SCRIPT)
+    return last(main(["simulate", *arguments], SCRIPT))
+
+
+def last(status: int) -> int:
+    """The exit status of a process that has nothing left to do: Ctrl-C ends it without the tracebacks of libraries."""
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return status
 
 
 def main(arguments: Sequence[str], prog: str = MODULE) -> int:
