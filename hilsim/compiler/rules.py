@@ -262,11 +262,11 @@ class RuleBook:
                     if isinstance(size, torch.SymInt):
                         varying.setdefault(str(size), []).append((node, axis, size))
         switch = self.profile.dynamic_shapes
-        for symbol, ((node, axis, size), *others) in varying.items():
+        for symbol, ((node, axis, length), *others) in varying.items():
             further = f", with {len(others)} further ax{'es' if len(others) > 1 else 'is'} of inputs" if others else ""
             yield Finding(
                 graph, "dynamic-shape", "error", self.profile.name,
-                f"axis {axis} of input {node.name} varies ({symbol}, {fixed(size)} in the example){further}",
+                f"axis {axis} of input {node.name} varies ({symbol}, {fixed(length)} in the example){further}",
                 switch.source, switch.evidence, "export one graph for each of a few fixed lengths, pad up to the next",
                 ("fixed_widths",), node.name, "placeholder", line=first_line(node),
             )  # fmt: skip
