@@ -64,7 +64,13 @@ REPEATED: dict[str, Form] = {
     "multiplied by ones": scores(lambda self, k: (k[:, :, None] * torch.ones(1, 1, 2, 1, 1)).flatten(1, 2)),
     "repeated before rotation": scores(lambda self, k: rotated(k.repeat_interleave(2, 1))),
     "cache and new rows repeated": scores(lambda self, k: torch.cat((repeat_kv(k), repeat_kv(k * 2)), 2)),
-    "broadcast product": lambda self, q, k: q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].transpose(-1, -2),
+    "stretched by hand before a bmm": lambda self, q, k: torch.bmm(
+        q.flatten(0, 1), k[:, :, None].expand(-1, -1, 2, -1, -1).flatten(0, 2).transpose(1, 2)
+    ),
+    "stretched by hand before a product of five axes": lambda self, q, k: (
+        q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].expand(-1, -1, 2, -1, -1).transpose(-1, -2)
+    ),
+    "one batch for all, repeated": lambda self, q, k: q @ repeat_kv(k[:1]).transpose(2, 3),
     "einsum": lambda self, q, k: torch.einsum("bhqd,bhkd->bhqk", q, k.repeat_interleave(2, 1)),
     "einsum, rows before heads": lambda self, q, k: torch.einsum(
         "bhqd,bkhd->bqhk", q, k.transpose(1, 2).repeat_interleave(2, 2)
@@ -86,6 +92,9 @@ GROUPED: dict[str, Form] = {
     "enable_gqa": lambda self, q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
     "groups as rows": lambda self, q, k: q.reshape(len(q), 2, 6, 8) @ k.transpose(2, 3),
     "einsum of groups": lambda self, q, k: torch.einsum("bhgqd,bhkd->bhgqk", q.reshape(len(q), 2, 2, 3, 8), k),
+    "broadcast product": lambda self, q, k: q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].transpose(-1, -2),
+    "broadcast product, keys first": lambda self, q, k: k[:, :, None] @ q.view(len(q), 2, 2, 3, 8).transpose(-1, -2),
+    "one key head for all": lambda self, q, k: q @ k[:, :1].transpose(2, 3),
     "as many key heads": lambda self, q, k: (
         q[:, :2] @ k[:, :, None].expand(-1, 2, 1, -1, 8).reshape(k.shape).transpose(2, 3)
     ),

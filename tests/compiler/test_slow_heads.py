@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from hilsim.compiler.choose import CompileSite
-from hilsim.compiler.nodes import operator_of
+from hilsim.compiler.nodes import operator_of, place_of
 from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.planner import plan_module
 from hilsim.compiler.program import Subject, copied, exported
@@ -196,6 +196,8 @@ def test_a_file_of_onnx_is_read_for_the_same_pattern(tmp_path: Path) -> None:
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(file))
         subject, *_ = onnx_subject(file)
         program = exported(subject)
+        (found,) = slow_places(program)
+        assert place_of(found.nodes[0]).module == {"expand": "Expand", "tile": "Tile", "gather": "Gather"}[name]
         mended = copied(program)
         assert mend(mended) == {"repeat_kv": 1}, name
         (ours,), (theirs,) = (one.module()(*inputs()) for one in (program, mended))

@@ -77,7 +77,7 @@ class CopyMap:
             return None
         before = self.of(source)
         if operator in EXPANSIONS:
-            return expanded(node, before)
+            return None if is_of_matmul(node) and not before.path else expanded(node, before)
         if operator == "aten.repeat.default":
             return tiled(node, before)
         if operator in SELECTIONS:
@@ -243,6 +243,19 @@ def expanded(node: fx.Node, before: Copied) -> Copied:
         for axis, size in zip(old, shape, strict=True)
     ]
     return after(node, before, axes, lambda values: leading(before.make(values), more))
+
+
+def is_of_matmul(node: fx.Node) -> bool:
+    """Whether an expansion is how PyTorch takes a matmul apart: between an operand and the bmm of the same call.
+
+    Toolchains know a MatMul whose batch axes broadcast, and put it together again (ExecuTorch: ConvertBmmToMatmul).
+    """
+    call, open_ = node.meta.get("torch_fn"), list(node.users)
+    while call is not None and len(open_) == 1 and open_[0].meta.get("torch_fn") == call:
+        if operator_of(open_[0]) == "aten.bmm.default":
+            return True
+        open_ = list(open_[0].users) if operator_of(open_[0]) in ALIASES | RESHAPES else []
+    return False
 
 
 def tiled(node: fx.Node, before: Copied) -> Copied | None:
