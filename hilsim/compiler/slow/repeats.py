@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from hilsim.compiler.nodes import fixed, numel, operator_of, value_of
+from hilsim.compiler.slow.einsums import repeated_by_einsum
 from hilsim.compiler.slow.factors import (
     ALIASES,
     EXPANSIONS,
@@ -70,6 +71,8 @@ class CopyMap:
         operator = operator_of(node)
         if operator == "aten.cat.default":
             return self.joined(node)
+        if operator == "aten.einsum.default":
+            return self.by_einsum(node)
         if operator not in ALIASES and is_pointwise(node):
             return self.pointwise(node)
         source = node.args[0] if node.args else None
@@ -91,6 +94,17 @@ class CopyMap:
         if operator in PERMUTATIONS:
             return permuted(node, before)
         return sliced(node, before) if operator in ("aten.slice.Tensor", "aten.select.int") else None
+
+    def by_einsum(self, node: fx.Node) -> Copied | None:
+        """An einsum of a tensor and a known constant that repeats it."""
+        args: Any = node.args
+        operands = list(args[1])
+        known = [self.value(operand) for operand in operands]
+        for side, other in ((0, 1), (1, 0)):
+            held = known[other] if len(operands) == 2 else None
+            if held is not None and operands[side] not in self.constants:
+                return repeated_by_einsum(node, side, self.of(operands[side]), held)
+        return None
 
     def selected(self, node: fx.Node, before: Copied) -> Copied | None:
         """Numbers by known places: copies where each place is there as often as any other."""
