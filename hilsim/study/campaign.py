@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hilsim.describe.campaign_load import FAULT, INSTANT, POLICY
 from hilsim.describe.faults import PHASES, Faults
 from hilsim.describe.load import load_setup
 from hilsim.describe.study_load import Described
+from hilsim.errors import Fault, InputError
 from hilsim.measure.metrics import summary
 from hilsim.study.execution import Row
 from hilsim.study.points import Grid, label_text
@@ -240,6 +242,18 @@ class CampaignResult:
     def count(self, holds: Callable[[Row], object]) -> int:
         """How many runs a condition holds for."""
         return sum(bool(holds(row)) for row in self.rows)
+
+
+def require_runs(found: CampaignResult, file: Path) -> None:
+    """Raises `InputError` with every reason where all runs of the campaign in `file` were refused."""
+    if all(row.outcome.state == "refused" for row in found.rows):
+        expected = "a run that a fault can come to"
+        raise InputError(
+            [
+                Fault(str(file), "", f"{miss.runs} of {len(found.rows)} points refused: {miss.reason}", expected)
+                for miss in found.misses
+            ]
+        )
 
 
 def tolerance_ms(described: Described) -> float:

@@ -52,7 +52,10 @@ def faults(folder: Path, *given: str, **changes: Any) -> list[str]:
         ({"tolerance_ms": 0}, ["tolerance_ms (line 1): found 0"]),
         ({"reaction": {"retries": -1}}, ["reaction.retries (line 1): found -1"]),
         ({"reaction": {"fallbak": "none"}}, ["reaction.fallbak (line 1): found an unknown key"]),
-        ({"scenario": "nowhere.yaml"}, ["scenario (line 1): found 'nowhere.yaml'"]),
+        (
+            {"scenario": "nowhere.yaml"},
+            ["scenario (line 1): found 'nowhere.yaml'; expected a file beside the campaign or in hilsim"],
+        ),
         ({"set": {"link": "nothing"}}, ["set.link (line 1): found 'nothing'"]),
         ({"repeats": 0}, ["repeats (line 1): found 0"]),
         ({"colour": "red"}, ["colour (line 1): found an unknown key"]),

@@ -140,6 +140,37 @@ def test_what_no_policy_survives_is_a_result_and_bad_input_is_not(
     assert "lost" in capsys.readouterr().err
 
 
+def test_a_campaign_of_which_every_point_is_refused_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy of one's own that is no generator is refused where it runs; beside one that runs it is a result."""
+    (tmp_path / "no_policy.py").write_text("def run(context, request, policy):\n    return None\n")
+    own = {"name": "own", "function": "no_policy.py:run"}
+    changes = {"faults": [HANG], "instants": {"phases": ["verify"]}}
+    command = ["campaign", str(write_campaign(tmp_path, policies=[own], **changes)), "--allow-code", "--workers", "1"]
+    assert main([*command, "--out", str(tmp_path / "none")]) == 2
+    told = capsys.readouterr()
+    assert "1 of 1 points refused:" in told.err
+    assert "no_policy" in told.err
+    assert not told.out
+    write_campaign(tmp_path, policies=[own, SYNC], **changes)
+    assert main([*command, "--out", str(tmp_path / "some")]) == 0
+    assert "The fault hit 1 of 2 runs." in capsys.readouterr().out
+
+
+def test_another_scenario_into_the_same_store_is_refused_in_words_of_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_campaign(tmp_path, faults=[HANG], policies=[ALONE], instants={"phases": ["verify"]})
+    command = ["campaign", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--set", "seed=7"]) == 2
+    told = capsys.readouterr().err
+    assert "It holds other runs." in told
+    assert "study" not in told
+
+
 def start(file: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "hilsim", "campaign", str(file), "--out", str(out), "--workers", "2", *arguments]
     return subprocess.Popen(
