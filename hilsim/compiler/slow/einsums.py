@@ -21,7 +21,7 @@ def repeated_by_einsum(node: fx.Node, side: int, before: Copied, held: Tensor) -
     axes: dict[str, Axis] = dict(zip(mine, before.axes, strict=True))
     source = {letter: letter for letter in mine}  # the letter of the operand that a letter of the result shows
     if not set(mine) & set(theirs):  # ones: every number again along the new letters
-        if not set(right) == set(mine) | set(theirs) or not bool((held == 1).all()):
+        if set(right) != set(mine) | set(theirs) or not bool((held == 1).all()):
             return None
         axes |= {letter: axis_of(size, copies=True) for letter, size in zip(theirs, held.shape, strict=True)}
     else:
