@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hilsim.commands.arguments import campaign, folder, place, require_sources, scenario, source, study
+from hilsim.commands.arguments import Parser, campaign, folder, place, require_sources, scenario, source, study
 from hilsim.trust import code_allowed, leave_strangers_folder
 
 BAD_INPUT = 2
@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str], prog: str = MODULE) -> argparse.Namespace:
 
 def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.ArgumentParser:
     """The parser with some commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Simulate speculative decoding over two chips of a car: its time, memory, compilation and text.",
     )

@@ -73,7 +73,9 @@ def words_of(command: tuple[str, ...], chance: random.Random, share: float = 0.2
     words = list(command)
     for action in parser._actions:
         if action.option_strings:
-            if not action.required and (action.dest == "help" or chance.random() >= share):
+            if not action.required and (
+                action.help == argparse.SUPPRESS or action.dest == "help" or chance.random() >= share
+            ):
                 continue
             words.append(action.option_strings[0])
         if action.nargs != 0:
