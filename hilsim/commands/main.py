@@ -150,7 +150,7 @@ def guarded(command: Callable[[], int]) -> int:
         except SystemExit as stop:
             if not isinstance(stop.__context__, BrokenPipeError):
                 raise
-            return without_reader("a closed pipe")  # Rich ends the process so, without a word
+            return not_printed("a closed pipe")  # Rich ends the process so, without a word
         except (MemoryError, RuntimeError, ImportError) as error:
             if ending.first is not None:  # a library made another error of it
                 complain(f"{ending.word}; nothing half-written was left behind")
@@ -163,14 +163,16 @@ def guarded(command: Callable[[], int]) -> int:
             if error.filename is not None:
                 raise  # a file of ours: files.py names those
             closed = isinstance(error, BrokenPipeError)
-            return without_reader("a closed pipe" if closed else (error.strerror or str(error)).lower())
+            return not_printed("a closed pipe" if closed else (error.strerror or str(error)).lower(), closed=closed)
     return status
 
 
-def without_reader(found: str) -> int:
-    """Report that standard output does not take what is printed; the exit status."""
+def not_printed(found: str, *, closed: bool = True) -> int:
+    """Report that standard output, `closed` or full, does not take what is printed; the exit status."""
     give_up_output()
-    complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
+    expected = "a reader until the end" if closed else "room for all that is printed"
+    remedy = "Or write files with --out DIR." if closed else "Free some, or print elsewhere."
+    complain(f"standard output: found {found}; expected {expected}. {remedy}")
     return BAD_INPUT
 
 

@@ -106,6 +106,14 @@ def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: War
         assert done.status == plain.status, done.errors
 
 
+def test_a_full_disk_and_a_closed_pipe_have_words_of_their_own(warm: Warm, place: Path) -> None:
+    expected = {"/dev/full": "no space left on device; expected room for all that is printed",
+                "closed": "a closed pipe; expected a reader until the end"}  # fmt: skip
+    for number, (output, words) in enumerate(expected.items()):
+        done = ended(("explain",), warm, furnished(place / str(number)), Surroundings(output=output))
+        assert f"standard output: found {words}" in done.errors
+
+
 def test_a_user_that_the_system_does_not_know_has_no_home(warm: Warm, place: Path) -> None:
     folder = furnished(place / "container")
     folder.chmod(0o777)
