@@ -238,6 +238,7 @@ KINDS = [
     Kind("paper by command", partial(for_command, ("check",), "scenarios/papers"), read_by_command, 400),
     Kind("study", partial(from_text, STUDY), read_study, 300),
     Kind("shipped study", partial(from_folder, "scenarios/studies"), read_study, 60),
+    Kind("shipped campaign", partial(from_folder, "scenarios/campaigns"), read_campaign, 20),
     Kind("chip", partial(from_folder, "chips"), read_chip, 300),
     Kind("chip by command", partial(for_command, ("chip", "chip model"), "chips"), read_by_command, 300),
     Kind("link", partial(from_folder, "chips/links"), read_link, 300),
