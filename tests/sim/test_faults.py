@@ -193,6 +193,23 @@ def test_a_reset_is_noticed_by_the_restart_where_that_is_sooner(tmp_path: Path) 
     assert record.recovered_ns == record.detected_ns + 100 * MS
 
 
+@pytest.mark.parametrize("instants", ["[5, 10]", "[10, 10]", "[5, 7, 10]"])
+def test_a_chip_that_is_reset_while_it_loads_starts_over(tmp_path: Path, instants: str) -> None:
+    """What loads at 10 ms is back at 80, however often it began before; then the question is read in its 103 ms."""
+    setup = with_faults(tmp_path, fault("reset", f"at_ms: {instants}", chip="target"))
+    trace = run(setup)
+    first, *others = trace.faults
+    assert [record.hit_ns for record in trace.faults] == [record.began_ns for record in trace.faults]
+    assert others[-1].detected_ns == others[-1].ended_ns == (10 + 70) * MS
+    assert others[-1].recovered_ns == first.recovered_ns == (80 + 100) * MS
+    assert first.ended_ns == others[0].began_ns
+    assert trace.end_ns == (80 + 103 + 2 * ROUND_MS) * MS
+    loads = [(span.start_ns, span.end_ns) for span in trace.spans if span.kind == "load"]
+    assert loads[-1] == (10 * MS, 80 * MS)
+    assert [end for _, end in loads[:-1]] == [start for start, _ in loads[1:]]
+    check_tracks(trace)
+
+
 def test_a_draft_that_is_lost_leaves_the_target_alone(tmp_path: Path) -> None:
     """It is lost as it begins round 2, at 189 ms; the watchdog waits 40 ms, and five tokens are left."""
     setup = with_faults(tmp_path, fault("lost", "on: {phase: draft, round: 2}"), reaction="{watchdog_ms: 40}")

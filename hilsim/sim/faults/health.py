@@ -105,9 +105,11 @@ class Health:
             self.sleepers.wake()
 
     def go_down(self, record: FaultRecord, *, for_good: bool = False) -> None:
-        """Lose everything: the step under way and the caches."""
+        """Lose everything: the step under way and the caches. What waits for it already waits longer from now on."""
         if self.gone:
             return
+        if self.down is not None and self.down.hits:
+            record.strike(now_ns(self.env))
         self.gone = for_good
         self.hung, self.down, self.emptied_by = None, record, (record,)
         self.epoch += 1
