@@ -364,6 +364,35 @@ def test_a_target_that_is_gone_is_not_survived_and_the_run_ends(tmp_path: Path) 
     assert not only(trace).survived
 
 
+@pytest.mark.parametrize("fallback", ["target", "none"])
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "{kind: slow, where: target, factor: 1000, at_ms: 150, for_ms: null}",
+        "{kind: hang, where: target, reload_ms: 100000, at_ms: 150}",
+        "{kind: lost, where: target, at_ms: 150}",
+        "{kind: link_delay, delay_ms: 5000, at_ms: 120, for_ms: null}",
+    ],
+)
+def test_a_run_without_progress_ends_when_it_is_given_up(tmp_path: Path, failing: str, fallback: str) -> None:
+    """The question takes 103 ms; no further token comes, for whatever reason, and 1000 ms later the run is over."""
+    reaction = f"{{give_up_ms: 1000, timeout_ms: 9000, fallback: {fallback}}}"
+    trace = run(with_faults(tmp_path, failing, reaction=reaction))
+    assert trace.lost is not None
+    assert trace.end_ns == (103 + 1000) * MS
+    assert not only(trace).survived
+    patient = with_faults(tmp_path, failing, "workload.output_tokens=2", reaction=reaction.replace("1000", "200000"))
+    assert (run(patient).lost is None) is ("lost" not in failing)
+
+
+def test_progress_starts_the_time_until_giving_up_anew(tmp_path: Path) -> None:
+    """Each step is three times as long, 300 ms to read and rounds of 206: the whole answer takes longer than 400."""
+    slow = "{kind: slow, where: target, factor: 3, at_ms: 0, for_ms: null}"
+    trace = run(with_faults(tmp_path, slow, reaction="{give_up_ms: 400}"))
+    assert trace.lost is None
+    assert trace.end_ns > 700 * MS
+
+
 def text_is_right(trace: Trace) -> bool:
     """The synthetic source's target emits one token always."""
     return all(token == RIGHT for closed in trace.rounds for token in closed.tokens)

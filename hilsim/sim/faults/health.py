@@ -172,7 +172,7 @@ class Health:
             yield from self.sleepers.sleep(due - self.clock.reads_ns)
         return RESTART if self.down is None else WATCHDOG
 
-    def wait(self, until_ns: int) -> Process:
-        """Wait until its models are loaded, at most until an instant."""
-        while self.down is not None and now_ns(self.env) < until_ns:
-            yield from self.sleepers.sleep(until_ns - now_ns(self.env))
+    def wait(self) -> Process:
+        """Wait until its models are loaded, for ever where it is gone."""
+        while self.down is not None:
+            yield from self.sleepers.until_woken()
