@@ -230,6 +230,26 @@ def test_part_of_the_rate_stretches_what_holds_the_wire(tmp_path: Path) -> None:
     assert run(setup).end_ns == calm(setup).end_ns + 18 * MS
 
 
+def test_a_message_that_a_slow_wire_holds_beyond_its_time_out_is_taken_off_and_sent_again(tmp_path: Path) -> None:
+    """A share of 1e-5 makes 200 s of its 2 ms; the outage is over before the copy, 28 ms later, is sent."""
+    up = fault("partial_outage", "on: {phase: up, round: 1}", for_ms=27).replace("0.1", "1.0e-5")
+    setup = with_faults(tmp_path, up)
+    trace = run(setup)
+    record = only(trace)
+    assert (record.by, record.resent_messages) == ("time-out", 1)
+    assert record.detected_ns == (UP_MS + 3 + 20) * MS
+    assert record.recovered_ns == (UP_MS + 23 + 5 + 3) * MS
+    assert trace.end_ns == calm(setup).end_ns + (3 + 20 + 5) * MS
+    check_tracks(trace)
+
+
+def test_a_wire_that_stays_slow_leaves_the_target_alone(tmp_path: Path) -> None:
+    up = fault("partial_outage", "on: {phase: up, round: 1}", for_ms=3000).replace("0.1", "1.0e-5")
+    trace = run(with_faults(tmp_path, up, reaction="{retries: 1}"))
+    assert trace.end_ns == (UP_MS + 23 + 5 + 23 + 10 * 50) * MS
+    assert only(trace).dropped_tokens == 4
+
+
 def test_a_late_message_costs_what_it_is_late(tmp_path: Path) -> None:
     setup = with_faults(tmp_path, "{kind: late, delay_ms: 15, on: {phase: up, round: 1}}", reaction="{timeout_ms: 20}")
     assert run(setup).end_ns == calm(setup).end_ns + 15 * MS
