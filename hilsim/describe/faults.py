@@ -65,8 +65,8 @@ class Injected(Record):
     """What fails: link, up or down (from draft to target, and back), target, draft, or a chip by name."""
     at_ms: Instants = ()
     """One instant or several at which it begins, in milliseconds since the start of the run."""
-    per_hour: float | None = Field(default=None, gt=0, le=1e7)
-    """How often it begins in an hour on average, at random."""
+    per_hour: float | None = Field(default=None, gt=0, le=360_000)
+    """How often it begins in an hour on average, at random; at most a hundred times a second."""
     on: Trigger | None = None
     """The event with which it begins."""
     for_ms: Positive | None = None

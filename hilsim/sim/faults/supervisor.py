@@ -295,8 +295,8 @@ class Supervisor:
     def require_progress(self, one: Answering) -> Process:
         """Watch a request, and end the run where nothing of its answer is delivered for too long. Raises `ChipLost`."""
         patience_ns = ns(self.reaction.give_up_ms / 1000)
-        while (left := one.progress_ns + patience_ns - self.now) > 0:
-            timer = self.env.timeout(left)
+        while (left := one.progress_ns + patience_ns - self.now) > 0 or not self.state.trace.faults:
+            timer = self.env.timeout(left if left > 0 else patience_ns)  # what is slow by itself is waited for
             self.env.injected.add(timer)  # no run is kept up by it
             yield timer
         records = self.to_blame(one)
