@@ -10,6 +10,7 @@ from pathlib import Path
 from hilsim.cost.fit import fits_of
 from hilsim.cost.memory import largest_context, ledgers
 from hilsim.describe.acceptance_profile import AcceptancePair
+from hilsim.describe.campaign_load import load_campaign
 from hilsim.describe.catalogue import load_chip, load_record, with_family_figures
 from hilsim.describe.chip import Chip
 from hilsim.describe.family import Family
@@ -142,6 +143,10 @@ def read_by_command(path: Path) -> None:
     commands.run(LINES[path.stem.partition("~")[0]], path)
 
 
+def read_campaign(path: Path) -> None:
+    load_campaign(path, [])
+
+
 @cache
 def shipped(folder: str, least: int = 0) -> tuple[Path, ...]:
     """The YAML files of a folder that state something."""
@@ -170,6 +175,7 @@ KINDS = [
     Kind("paper by command", partial(for_command, ("check",), "scenarios/papers"), read_by_command, 400),
     Kind("study", partial(from_text, STUDY), read_study, 300),
     Kind("shipped study", partial(from_folder, "scenarios/studies"), read_study, 60),
+    Kind("campaign", partial(from_folder, "scenarios/campaigns"), read_campaign, 20),
     Kind("chip", partial(from_folder, "chips"), read_chip, 300),
     Kind("chip by command", partial(for_command, ("chip", "chip model"), "chips"), read_by_command, 300),
     Kind("link", partial(from_folder, "chips/links"), read_link, 300),

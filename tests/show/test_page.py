@@ -24,6 +24,7 @@ SECTIONS = (
     "compile",
     "how-sure",
     "assumptions",
+    "whole-report",
     "reproduce",
 )
 

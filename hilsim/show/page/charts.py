@@ -20,7 +20,7 @@ from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
 
 TEXT, LINE = "#7c8794", "#b4bcc6"
-MOST_SPANS = 6000  # of a run; later ones are left out, which is said
+MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
 MEMORY = {
     "weights": TARGET,

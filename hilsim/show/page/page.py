@@ -129,6 +129,7 @@ def sections_of(run: Run, command: str) -> Iterator[Section]:
         notes = [clean(note) for note in document["notes"]]
         chips = [f"{chip}: {clean(note)}" for chip, note in document["chip_notes"].items()]
         yield Section("notes", (*notes, *chips))
+    yield Section("whole report", ("As the terminal has it.",), listings=(str(run),))
     yield reproduce(run, command)
 
 
