@@ -192,11 +192,12 @@ def campaign(
     `file` is a path, or a name that is looked up in ./scenarios/campaigns, then among the shipped ones; `overrides`
     change its scenario. `workers`, `store` and `retry_failed` are those of `sweep`, `allow_code` is that of `load`.
     What is not survived is a result.
-    Raises `InputError` with every fault of the campaign and its scenario, and for a store of something else.
+    Raises `InputError` with every fault of the campaign and its scenario, where every point is refused, and for a store
+    of something else.
     """
     from hilsim.describe.campaign_load import load_campaign
     from hilsim.show.campaigned import Campaigned
-    from hilsim.study.campaign import CampaignResult, tolerance_ms
+    from hilsim.study.campaign import CampaignResult, require_runs, tolerance_ms
     from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked_with_fault
 
@@ -206,7 +207,9 @@ def campaign(
         stored = StoredGrid.of(loaded.described, read_text(found), worked_with_fault)
         place = Path(folder) / "campaign.sqlite" if store is None else Path(store)
         rows, _ = stored.run(place, workers=workers, retry_failed=retry_failed, resumable=store is not None)
-        return Campaigned(loaded.campaign, CampaignResult(stored.grid, rows), tolerance_ms(loaded.described))
+        result = CampaignResult(stored.grid, rows)
+        require_runs(result, found)
+        return Campaigned(loaded.campaign, result, tolerance_ms(loaded.described))
 
 
 def explore(

@@ -35,10 +35,17 @@ def write_campaign(folder: Path, **changes: Any) -> Path:
 
 
 def outcome(phase: str = "", remark: str = "", **numbers: float) -> PointResult:
-    """What became of a run whose fault began in a phase, "" for one that was not hit; harmless but for `numbers`."""
+    """What became of a run whose fault hit in a phase, "" for one where it never began; harmless but for `numbers`."""
     metrics: dict[str, float | None] = dict.fromkeys(INJECTED)
-    metrics |= {f"hit.{one}": float(one == phase) for one in PHASES}
-    metrics |= {"hit": float(bool(phase)), "survived": 1.0, "exact": 1.0, "silent": 0.0, **numbers}
+    metrics |= {f"began.{one}": float(one == phase) for one in PHASES}
+    metrics |= {
+        "began": float(bool(phase)),
+        "hit": float(bool(phase)),
+        "survived": 1.0,
+        "exact": 1.0,
+        "silent": 0.0,
+        **numbers,
+    }
     return PointResult("", "done", metrics, remark, 0.1)
 
 

@@ -168,7 +168,7 @@ def test_a_sweep_goes_on_where_it_ended_and_keeps_what_is_refused(
     assert first[1]["speedup"] == hilsim.evaluate(hilsim.load(table, {"policy.draft_tokens": 1}))["speedup"]
     monkeypatch.setattr("hilsim.study.workers.ThisProcess.run", lambda workers, tasks: pytest.fail("it ran again"))
     assert str(hilsim.sweep(setup, axes, store=store)) == str(hilsim.sweep(setup, axes, store=store))
-    with pytest.raises(hilsim.InputError, match="another study"):
+    with pytest.raises(hilsim.InputError, match="other runs"):
         hilsim.sweep(hilsim.load(table, {"seed": 2}), axes, store=store)
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hilsim.commands.arguments import Commands, add_allow_code, add_token_file, place
+from hilsim.commands.arguments import Commands, add_allow_code, place
 
 if TYPE_CHECKING:
     from hilsim.hardware.agent.injected import Injection
@@ -67,7 +67,12 @@ def add_arguments(commands: Commands) -> None:
         default="127.0.0.1:7295",
         help="address to listen on; port 0 takes a free one (127.0.0.1:7295)",
     )
-    add_token_file(parser, "file with a secret that clients must send; required if other machines can connect", place)
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=place,
+        help="file with a secret that clients must send; required if other machines can connect",
+    )
     parser.add_argument(
         "--heartbeat", metavar="SECONDS", default="1", help="seconds between heartbeats during long steps (1)"
     )

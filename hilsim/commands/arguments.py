@@ -37,10 +37,12 @@ def add_scenario(parser: ArgumentParser, *, optional: bool = False) -> None:
     add_allow_code(parser)
 
 
-def add_token_file(parser: ArgumentParser, help_text: str, read: Callable[[str], Path]) -> None:
-    """`--token-file`; `--token`, and what could be short for it, is refused, and its value never shown."""
-    parser.add_argument("--token-file", metavar="FILE", type=read, help=help_text)
-    parser.add_argument("--token", "--toke", "--tok", "--to", nargs="?", action=RefuseToken, help=SUPPRESS)
+class Parser(ArgumentParser):
+    """A parser of a command line, or of a command in it, that repeats no secret: what looks like one is refused."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.add_argument("--token", "--toke", "--tok", "--to", nargs="?", action=RefuseToken, help=SUPPRESS)
 
 
 class RefuseToken(Action):
@@ -48,7 +50,8 @@ class RefuseToken(Action):
 
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         shown = "a secret on the command line, which every user of this machine can read"
-        parser.error(f"--token: found {shown}; expected --token-file FILE. Put a new secret into that file.")
+        expected = "--token-file FILE (agent, link-end, profile) or units.NAME.token_file of a scenario"
+        parser.error(f"--token: found {shown}; expected {expected}. Put a new secret into that file.")
 
 
 def add_allow_code(parser: ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def add_arguments(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run what is left of a campaign and show all of it. Returns 1 where a point failed that should not have.
 
-    What is not survived is a result, status 0.
+    What is not survived is a result, status 0. Raises `InputError` where every point is refused.
     """
     from hilsim.study.threads import single_threaded
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from hilsim.files import read_text
     from hilsim.show.campaign import document, export, render
     from hilsim.show.table import terminal
-    from hilsim.study.campaign import CampaignResult, tolerance_ms
+    from hilsim.study.campaign import CampaignResult, require_runs, tolerance_ms
     from hilsim.study.stored import StoredGrid
     from hilsim.study.worker import worked_with_fault
 
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     require_points(stored, options.campaign, "faults", "Raise most_points, or take fewer faults, instants or policies.")
     rows, _ = run_stored(options, stored, options.campaign)
     found, tolerance = CampaignResult(stored.grid, rows), tolerance_ms(loaded.described)
+    require_runs(found, options.campaign)
     if options.json:
         sys.stdout.write(json.dumps(document(loaded.campaign, found, tolerance), indent=2, allow_nan=False) + "\n")
     else:

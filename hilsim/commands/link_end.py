@@ -6,7 +6,7 @@ import argparse
 import threading
 from functools import partial
 
-from hilsim.commands.arguments import Commands, add_token_file, place
+from hilsim.commands.arguments import Commands, place
 from hilsim.errors import Fault, InputError
 
 EXAMPLES = """examples, on two machines with a secret in the file `token`:
@@ -34,7 +34,12 @@ def add_arguments(commands: Commands) -> None:
     peer.add_argument("--peer-listen", metavar="HOST:PORT", help="address at which this end waits for the other one")
     peer.add_argument("--peer", metavar="HOST:PORT", help="address at which the other end waits (its --peer-listen)")
     needed = "required if other machines can connect"
-    add_token_file(parser, f"file with a secret that simulator and other end must send; {needed}", place)
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=place,
+        help=f"file with a secret that simulator and other end must send; {needed}",
+    )
     parser.add_argument(
         "--inject",
         action="store_true",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hilsim.commands.arguments import campaign, folder, place, require_sources, scenario, source, study
+from hilsim.commands.arguments import Parser, campaign, folder, place, require_sources, scenario, source, study
 from hilsim.trust import code_allowed, leave_strangers_folder
 
 BAD_INPUT = 2
@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str], prog: str = MODULE) -> argparse.Namespace:
 
 def parser_of(names: Sequence[str] | dict[str, str], prog: str) -> argparse.ArgumentParser:
     """The parser with some commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description="Simulate speculative decoding over two chips of a car: its time, memory, compilation and text.",
     )
@@ -150,7 +150,7 @@ def guarded(command: Callable[[], int]) -> int:
         except SystemExit as stop:
             if not isinstance(stop.__context__, BrokenPipeError):
                 raise
-            return without_reader("a closed pipe")  # Rich ends the process so, without a word
+            return not_printed("a closed pipe")  # Rich ends the process so, without a word
         except (MemoryError, RuntimeError, ImportError) as error:
             if ending.first is not None:  # a library made another error of it
                 complain(f"{ending.word}; nothing half-written was left behind")
@@ -163,14 +163,16 @@ def guarded(command: Callable[[], int]) -> int:
             if error.filename is not None:
                 raise  # a file of ours: files.py names those
             closed = isinstance(error, BrokenPipeError)
-            return without_reader("a closed pipe" if closed else (error.strerror or str(error)).lower())
+            return not_printed("a closed pipe" if closed else (error.strerror or str(error)).lower(), closed=closed)
     return status
 
 
-def without_reader(found: str) -> int:
-    """Report that standard output does not take what is printed; the exit status."""
+def not_printed(found: str, *, closed: bool = True) -> int:
+    """Report that standard output, `closed` or full, does not take what is printed; the exit status."""
     give_up_output()
-    complain(f"standard output: found {found}; expected a reader until the end. Or write files with --out DIR.")
+    expected = "a reader until the end" if closed else "room for all that is printed"
+    remedy = "Or write files with --out DIR." if closed else "Free some, or print elsewhere."
+    complain(f"standard output: found {found}; expected {expected}. {remedy}")
     return BAD_INPUT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hilsim.commands.arguments import Commands, add_token_file, place, source, whole, wholes
+from hilsim.commands.arguments import Commands, place, source, whole, wholes
 from hilsim.commands.outputs import require_place
 
 MOST_ROWS = 2**20  # positions in one step, or cached
@@ -50,7 +50,9 @@ def add_arguments(commands: Commands) -> None:
     parser.add_argument(
         "--warm-up", metavar="N", type=whole(0, 1000), default=3, help="untimed runs of each shape before those (3)"
     )
-    add_token_file(parser, "file with the secret that the agent requires", source)
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=source, help="file with the secret that the agent requires"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

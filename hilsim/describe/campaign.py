@@ -64,7 +64,7 @@ class Instants(Record):
                 label = f"{phase} {number + 1}" if self.each > 1 else phase
                 yield label, {"on": {"phase": phase, "request": number, **rounds}, "at_ms": None}
         for at_ms in self.at_ms:
-            yield f"at {at_ms:g} ms", {"on": None, "at_ms": at_ms}
+            yield f"at {exact_number(at_ms)} ms", {"on": None, "at_ms": at_ms}
 
 
 class Campaign(Record):
@@ -96,6 +96,11 @@ class Campaign(Record):
     """Seeds for each fault, instant and policy."""
     most_points: int = Field(default=20_000, ge=1, le=10**7)
     """More runs than this are refused."""
+
+
+def exact_number(value: float) -> str:
+    """A number with all of its digits, so that two numbers never look alike."""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def single_faults(given: Mapping[str, Any]) -> list[dict[str, Any]]:

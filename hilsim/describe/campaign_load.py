@@ -94,7 +94,7 @@ def load_campaign(file: Path, given: Sequence[str] = ()) -> DescribedCampaign:
     lines = {path: line for path, line in document.lines.items() if path and path[0] in ALIKE}
     described = None
     try:
-        described = load_described(Document(study, lines), file, given, ())
+        described = load_described(Document(study, lines), file, given, (), what="campaign")
         faults += refused_everywhere(described, parts, document, name)
     except InputError as error:
         known = {(bare(fault), fault.found) for fault in faults}

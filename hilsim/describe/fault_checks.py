@@ -34,10 +34,11 @@ def injection_faults(
     `crosses` says whether a link joins two chips of the run.
     """
     faults = scenario.faults
-    if faults is None or not faults.inject:
+    if faults is None or not (faults.inject or faults.reaction.compare_rows):
         return
+    what = "injected faults" if faults.inject else "faults.reaction.compare_rows"
     if keys := scenario.company_keys:
-        found = f"{', '.join(keys)} beside injected faults"
+        found = f"{', '.join(keys)} beside {what}"
         remedy = "Inject faults into a scenario of conversations alone; workload.talkers may be above 1."
         yield Fault(file, "faults", found, "one session after another, or several beside each other", remedy)
     chips = {placed.chip.name for placed in roles.values()}
@@ -54,9 +55,9 @@ def injection_faults(
         else:
             yield from beside_faults(fault, roles, networks, f"faults.inject[{number}]", file)
     for name, backend in scenario.units.items():
-        if backend.backend != SIMULATED and backend.address is None:
-            expected = f"{SIMULATED}, or an agent that has faults really happen (docs/boards.md)"
-            yield Fault(file, f"units.{name}.backend", f"{backend.backend}, with injected faults", expected)
+        if backend.backend != SIMULATED and (backend.address is None or not faults.inject):
+            really = ", or an agent that has faults really happen (docs/boards.md)" if faults.inject else ""
+            yield Fault(file, f"units.{name}.backend", f"{backend.backend}, with {what}", f"{SIMULATED}{really}")
 
 
 def beside_faults(

@@ -65,8 +65,8 @@ class Injected(Record):
     """What fails: link, up or down (from draft to target, and back), target, draft, or a chip by name."""
     at_ms: Instants = ()
     """One instant or several at which it begins, in milliseconds since the start of the run."""
-    per_hour: float | None = Field(default=None, gt=0, le=1e7)
-    """How often it begins in an hour on average, at random."""
+    per_hour: float | None = Field(default=None, gt=0, le=360_000)
+    """How often it begins in an hour on average, at random; at most a hundred times a second."""
     on: Trigger | None = None
     """The event with which it begins."""
     for_ms: Positive | None = None
@@ -163,7 +163,10 @@ class BitErrors(Injected):
 
 
 class PartialOutage(Injected):
-    """The link has a `share` of its rate while it lasts: a message sent then holds the wire 1/share times as long."""
+    """The link has a `share` of its rate while it lasts: a message sent then holds the wire 1/share times as long.
+
+    Where its time-out is over before, its sender takes it off the wire and sends it again.
+    """
 
     scope = "link"
     lasting = "needed"
@@ -245,11 +248,11 @@ class MemoryPressure(Reloading):
 
 
 class Lost(Injected):
-    """The draft's chip is gone for good."""
+    """A chip is gone for good. Without the draft's the target goes on alone; without the target the run ends."""
 
     kind: Literal["lost"]
     where: Where = "draft"
-    """The chip that is gone: the draft's."""
+    """The chip that is gone; the draft's where not given."""
 
 
 class ClockJump(Reloading):
@@ -312,7 +315,7 @@ class Reaction(Record):
     backoff_factor: float = Field(default=2.0, ge=1, le=100)
     """What that wait is multiplied by with each further try."""
     watchdog_ms: Positive = 100.0
-    """Milliseconds after a step should be over at which its chip is reset."""
+    """Milliseconds without progress on a step after which its chip is reset."""
     fallback: Literal["target", "none"] = "target"
     """What follows when nothing answers any more: the target goes on alone, or all waits."""
     resume: bool = True

@@ -60,11 +60,17 @@ def load_study(file: Path, given: Sequence[str], metrics: Collection[str]) -> De
 
 
 def load_described(
-    document: Document, file: Path, given: Sequence[str], metrics: Collection[str], *, written: bool = False
+    document: Document,
+    file: Path,
+    given: Sequence[str],
+    metrics: Collection[str],
+    *,
+    written: bool = False,
+    what: str = "study",
 ) -> Described:
     """The same from what a study file would hold; `file` names it in messages, and its paths are relative to that.
 
-    `written`: there is such a file, and what it names is its author's choice.
+    `written`: there is such a file, and what it names is its author's choice. `what` the file is in messages.
     """
     name = str(file)
     if isinstance(document.data, dict) and {"target", "workload"} <= document.data.keys():
@@ -89,7 +95,9 @@ def load_described(
     if not exists(path):
         near = sorted(found.name for found in path.parent.glob("*.yaml"))[:8] if exists(path.parent) else []
         remedy = f"{path.parent} holds: {', '.join(near)}." if near else "Check the path."
-        missing = Fault(name, at(document, "scenario"), repr(scenario), "a file beside the study or in hilsim", remedy)
+        missing = Fault(
+            name, at(document, "scenario"), repr(scenario), f"a file beside the {what} or in hilsim", remedy
+        )
         raise ScenarioError([*faults, missing])
     try:
         setup = load_setup(path, base)

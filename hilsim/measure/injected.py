@@ -11,8 +11,9 @@ from hilsim.sim.trace import FaultRecord, Trace
 from hilsim.units import NS_PER_MS, ms
 
 TABLE = (
-    Measure("hit", "share", "", "1 where the fault began, 0 where its instant never came", False),
-    *(Measure(f"hit.{phase}", "share", "", f"1 where it began in this phase: {phase}", False) for phase in PHASES),
+    Measure("began", "share", "", "1 where the fault began, 0 where its instant never came", False),
+    *(Measure(f"began.{phase}", "share", "", f"1 where it began in this phase: {phase}", False) for phase in PHASES),
+    Measure("hit", "share", "", "1 where the fault changed anything, 0 where it changed nothing or never began", False),
     Measure("began_ms", "ms", "", "fault began - start of the run", False),
     Measure("detection_ms", "ms", "lower", "first noticed - first change that the fault made", False),
     Measure("reaction_ms", "ms", "lower", "reaction began - first noticed", False),
@@ -50,8 +51,9 @@ def injected_numbers(
     survived = latency.keys() == without.keys() and (record is None or record.survived)
     wrong = wrong_tokens(alone, ours) if exact else corrupted(record)
     found: dict[str, float | None] = {
-        "hit": float(record is not None),
-        **{f"hit.{phase}": float(record is not None and record.phase == phase) for phase in PHASES},
+        "began": float(record is not None),
+        **{f"began.{phase}": float(record is not None and record.phase == phase) for phase in PHASES},
+        "hit": float(record is not None and record.hits > 0),
         "added_ms": max((latency[number] - without[number] for number in both), default=None),
         "request_latency_ms": mean([latency[number] for number in both]),
         "request_latency_without_ms": mean([without[number] for number in both]),

@@ -133,18 +133,13 @@ def run_with_fault(setup: Setup) -> tuple[Trace, Trace, Trace]:
 
 def three(setup: Setup) -> tuple[Trace, Trace, Trace]:
     """The three runs by event simulation; those without faults are made once."""
-    clean = without_faults(setup)
+    clean = setup.without_faults
     key = digest(clean)
     sources = sources_of(setup)
     baseline, undisturbed = UNDISTURBED.take(key) or UNDISTURBED.put(key, both(clean))
     ours = simulate(setup, sources.fresh("policy"))
     sources.made.clear()
     return baseline, undisturbed, ours
-
-
-def without_faults(setup: Setup) -> Setup:
-    """The set-up with hardware that never fails."""
-    return replace(setup, scenario=setup.scenario.model_copy(update={"faults": None}))
 
 
 def sources_of(setup: Setup) -> Sources:

@@ -66,8 +66,10 @@ def refusal(setup: Setup, policy: Policy) -> str:
     scenario = setup.scenario
     if scenario.company:
         return f"{', '.join(scenario.company_keys)}: what runs at once shares units, memory and heat"
-    if scenario.faults is not None and scenario.faults.inject:
+    if setup.fails:
         return "injected faults, to which the runtime reacts in time"
+    if setup.compares_rows:
+        return "faults.reaction.compare_rows: the target computes each pass twice"
     if scenario.workload.talkers > 1:
         return f"{scenario.workload.talkers} concurrent sessions, which wait for each other"
     crossing = policy.needs_draft or setup.application != setup.target.chip.name

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOST, SILENT, NEVER = "✗", "≠", "·"
-LEGEND = f"{LOST} in some runs not survived, {SILENT} text wrong and nothing noticed it, {NEVER} never hit."
+LEGEND = f"{LOST} in some runs not survived, {SILENT} text wrong and nothing noticed it, {NEVER} it changed nothing."
+RANKED = (
+    "Each policy, ranked by the shares of all its runs that are lost (not survived), wrong (another text) and late "
+    "(not in time), then by the mean added latency."
+)
 MOST_NAMES = 4
 BROAD = 132  # columns of text that hold times and effects
 LABEL, GAP = 26, 2  # columns of text: of a fault's name, between numbers
@@ -31,14 +35,19 @@ MOST_MISSES = 12
 
 def verdict(found: CampaignResult) -> str:
     """What was survived, what was not, what it cost and which policy stands it best, in a few sentences."""
-    whole, short = found.whole, shortened_policies(found)
-    hit = len(whole.hit)
+    whole = found.whole
+    hit, unchanged = len(whole.hit), len(whole.began) - len(whole.hit)
     if not hit:
-        return "No fault hit anything: every instant lies beyond the runs, or every point was refused."
+        return (
+            f"No fault hit anything: in {unchanged} of {counted(len(whole.rows), 'run')} it began and changed nothing, "
+            f"in the others it never began."
+        )
+    text = f"The fault hit {hit} of {counted(len(whole.rows), 'run')}"
+    text += f"; in {unchanged} more it began and changed nothing. " if unchanged else ". "
     if whole.good == hit:
-        text = f"In every one of {counted(hit, 'run')} the fault was survived, with the target's own text."
+        text += "Wherever it hit it was survived, with the target's own text."
     else:
-        text = f"In {whole.good} of {counted(hit, 'run')} the fault was survived with the target's own text."
+        text += f"In {whole.good} of the {hit} it was survived with the target's own text."
     if whole.lost:
         text += f" In {whole.lost} it was not survived ({blamed(found, lambda group: group.lost)})."
     if whole.wrong:
@@ -48,15 +57,39 @@ def verdict(found: CampaignResult) -> str:
     costly = max(found.faults, key=lambda group: group.percentile("added_ms", "p99") or 0.0)
     if (most := costly.percentile("added_ms", "p99")) is not None and most > 0:
         text += f" The costliest is {costly.fault}: an answer takes {duration(most)} longer (p99)."
-    if len(found.policies) > 1:
-        best = found.policies[0]
-        soonest = min(found.policies, key=lambda group: group.over_all("request_latency_ms", "mean") or math.inf)
-        added, answer = best.over_all("added_ms", "mean"), soonest.over_all("request_latency_ms", "mean")
-        text += f" {short[best.policy]} survives best"
-        text += "." if added is None else f": over all runs an answer takes {duration(added)} longer on average."
-        if soonest is not best and answer is not None:
-            text += f" {short[soonest.policy]} answers soonest with faults: in {duration(answer)} on average."
-    return text
+    return text + ranking(found)
+
+
+def ranking(found: CampaignResult) -> str:
+    """Which policy stands the faults best, and which of those that speculate, with what that gains."""
+    ranked, short = [group for group in found.policies if group.done], shortened_policies(found)
+    if len(ranked) < 2:
+        return ""
+    best = ranked[0]
+    text = f" {short[best.policy]} stands them best: {standing(best)}."
+    named = [best]
+    fastest = next((group for group in ranked if group.policy in found.speculating), None)
+    if fastest is not None and fastest is not best:
+        text += f" Of the policies that speculate {short[fastest.policy]} does: {standing(fastest)}."
+        named.append(fastest)
+    soonest = min(ranked, key=mean_answer)
+    if soonest not in named:
+        named.append(soonest)
+    answers = [f"{duration(mean_answer(one))} with {short[one.policy]}" for one in named if mean_answer(one) < math.inf]
+    return f"{text} With faults an answer takes {', '.join(answers)} on average." if answers else text
+
+
+def standing(group: Group) -> str:
+    """How often faults hit a policy, and what they add to an answer of it."""
+    text = f"they hit {len(group.hit)} of its {counted(len(group.done), 'run')}"
+    added = group.over_all("added_ms", "mean")
+    return text if added is None else f"{text} and add {duration(added)} to an answer, on average over all"
+
+
+def mean_answer(group: Group) -> float:
+    """The mean request latency over all runs that are done, in ms; infinite without any."""
+    answer = group.over_all("request_latency_ms", "mean")
+    return math.inf if answer is None else answer
 
 
 def blamed(found: CampaignResult, how_many: Callable[[Group], int]) -> str:
@@ -139,7 +172,7 @@ def effects_of(group: Group) -> list[Any]:
     hit = len(group.hit)
     return [
         f"{hit}/{len(group.rows)}",
-        str(group.values("changed").count(0.0)),
+        str(len(group.began) - hit),
         None if (again := group.most("recomputed_tokens")) is None else f"{again:.0f}",
         None if resent is None else byte_count(resent),
         None if in_time is None else percent(in_time),
@@ -164,20 +197,20 @@ def group_tables(found: CampaignResult, groups: Sequence[Group], width: int) -> 
 
 
 def policies_table(found: CampaignResult) -> Table:
-    """Policies, the one that survives best first: shares of the runs hit, then the passenger's times."""
+    """Policies in their order, with the shares that make it, of all runs, and then the passenger's times."""
     short = shortened_policies(found)
-    columns = ("policy", "hit", "survived", "own text", "in time", "added", "p99", "answer", "no faults")
+    columns = ("policy", "hit", "lost", "wrong", "late", "added", "p99", "answer", "no faults")
     rows = []
     for group in found.policies:
-        effects = dict(zip(EFFECTS, effects_of(group), strict=True))
+        shares = [None] * 3 if group.bad_shares is None else [percent(share) for share in group.bad_shares]
         times = [group.over_all("added_ms", which) for which in ("mean", "p99")]
         means = [group.over_all(f"request_latency{which}_ms", "mean") for which in ("", "_without")]
-        rows.append([short[group.policy], *(effects[name] for name in columns[1:5]), *times, *means])
+        rows.append([short[group.policy], f"{len(group.hit)}/{len(group.rows)}", *shares, *times, *means])
     return Table(columns, rows, caption="times in ms, over all runs: added mean and p99, then the mean answer")
 
 
 def coverage_table(found: CampaignResult) -> Table:
-    """Faults by phases: runs in which the fault hit that phase, of those that were to."""
+    """Faults by phases: runs in which the fault began in that phase and hit, of those that were to."""
     rows = [
         [fault, *(None if not aimed else f"{hits}/{aimed}" for hits, aimed in phases.values())]
         for fault, phases in found.coverage.items()
@@ -188,7 +221,8 @@ def coverage_table(found: CampaignResult) -> Table:
 def miss_text(miss: Miss, short: Mapping[str, str]) -> str:
     """Why runs were not hit, and which."""
     policies = named([short[policy] for policy in miss.policies], "policy")
-    which = f"{named(miss.faults, 'fault')} at {named(miss.aims, 'instant')} under {policies}"
+    aims = named(miss.aims, "instant")
+    which = f"{named(miss.faults, 'fault')} {aims if aims.startswith('at ') else f'at {aims}'} under {policies}"
     return f"{counted(miss.runs, 'run')}: {clean(shortened(miss.reason, 300))} ({which})"
 
 
@@ -224,7 +258,7 @@ def render(campaign: Campaign, found: CampaignResult, tolerance_ms: float, conso
     write(f"\nEach fault, over all policies; in time: detected and reacted to within {duration(tolerance_ms)}.")
     for table in group_tables(found, found.faults, console.width):
         table.print(console)
-    write("\nEach policy, the one that survives best first; shares are of the runs that were hit.")
+    write(f"\n{RANKED}")
     policies_table(found).print(console)
     if details:
         write("\nEach fault under each policy.")
@@ -255,8 +289,9 @@ def numbers_in(group: Group) -> dict[str, Any]:
         if measure.unit != "share"
     }
     return {
-        "runs": len(group.rows), "hit": len(group.hit), "survived": group.count("survived"),
-        "exact": group.count("exact"), "silent": group.count("silent"), "in_time": group.share("in_time"), **spread,
+        "runs": len(group.rows), "done": len(group.done), "began": len(group.began), "hit": len(group.hit),
+        "survived": group.count("survived"), "exact": group.count("exact"), "silent": group.count("silent"),
+        "late": group.late, "in_time": group.share("in_time"), **spread,
     }  # fmt: skip
 
 

@@ -73,4 +73,4 @@ def cost_in_words(group: Group) -> str:
     """How many runs of a group were survived with the target's own text, and what an answer took longer."""
     added = group.percentile("added_ms", "p99")
     late = "" if added is None else f", an answer {duration(added)} later at p99"
-    return f"{group.good} of {len(group.hit)} survived with the target's own text{late}"
+    return f"{group.good} of {counted(len(group.hit), 'hit')} survived with the target's own text{late}"

@@ -159,7 +159,7 @@ def verdict(block: Block) -> tuple[str, bool]:
         return "No fault began in this run.", True
     late = [record for record in records if record["within_tolerance"] is False]
     wrong, silent = block["corrupted_tokens"], sum(record["silent"] for record in records)
-    parts = [f"{counted(len(records), 'fault')}, all survived"]
+    parts = [f"{counted(len(records), 'fault')}, {'survived' if len(records) == 1 else 'all survived'}"]
     parts.append(f"{len(late)} not reacted to in time" if late else "none reacted to too late")
     if silent:
         parts.append(f"{silent} changed something unnoticed")
@@ -192,10 +192,10 @@ def fate(record: Block) -> str:
     parts += [lost_token(Corrupted(**one)) for one in record["corrupted"][:TOKENS_SHOWN]]
     if len(record["corrupted"]) > TOKENS_SHOWN:
         parts.append(f"{len(record['corrupted']) - TOKENS_SHOWN} more tokens wrong")
-    if record["within_tolerance"] is False:
-        parts.append("NOT within the tolerance")
     if not record["survived"]:
         parts.append("NOT survived")
+    elif record["within_tolerance"] is False:
+        parts.append("NOT within the tolerance")
     return f"{head}: {'; '.join(parts)}"
 
 

@@ -75,7 +75,7 @@ def simulate(
     trace = Trace(policy.name, (), (), (), observer=observer, keep=keep)
     if boards is not None:
         board = boards(setup, trace, policy.needs_draft)
-    elif setup.scenario.faults is not None and setup.scenario.faults.inject:
+    elif setup.fails or setup.compares_rows:
         board = faulty_board(setup, trace, realtime, timers, with_draft=policy.needs_draft)
     else:
         clock = simpy.Environment() if realtime is None else Paced(realtime)

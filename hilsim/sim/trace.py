@@ -242,7 +242,10 @@ class FaultRecord:
         return self.recovered_ns - self.hit_ns if self.recovered_ns >= 0 else None
 
     def within(self, tolerance_ns: int) -> bool | None:
-        """Whether it was detected and reacted to within an interval; None where there was nothing to react to."""
+        """Whether it was detected and reacted to within an interval; None where there was nothing to react to.
+
+        What was not survived is not, however soon it was reacted to.
+        """
         if not self.survived:
             return False
         if self.reacted_ns < 0:

@@ -1,7 +1,7 @@
 """What became of the runs of a campaign: by fault, by policy, by both; which phases were hit; and a verdict.
 
-Runs in which the fault began are counted; those in which it never did, or that were refused, are listed with the reason
-(`misses`).
+Runs that the fault hit, which is that it changed something, are counted; those in which it never began, began and
+changed nothing, or that were refused, are listed with the reason (`misses`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +19,12 @@ from hilsim.describe.campaign_load import FAULT, INSTANT, POLICY
 from hilsim.describe.faults import PHASES, Faults
 from hilsim.describe.load import load_setup
 from hilsim.describe.study_load import Described
+from hilsim.errors import Fault, InputError
 from hilsim.measure.metrics import summary
 from hilsim.study.execution import Row
 from hilsim.study.points import Grid, label_text
+
+ALONE = "target_only"  # the policy that does not speculate
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,19 @@ class Group:
     rows: tuple[Row, ...]
 
     @cached_property
+    def began(self) -> tuple[Row, ...]:
+        """The runs in which the fault began, whether or not it changed anything."""
+        return tuple(row for row in self.rows if row.outcome.metrics.get("began"))
+
+    @cached_property
     def hit(self) -> tuple[Row, ...]:
-        """The runs in which the fault began."""
+        """The runs in which the fault changed something."""
         return tuple(row for row in self.rows if row.outcome.metrics.get("hit"))
+
+    @cached_property
+    def done(self) -> tuple[Row, ...]:
+        """The runs that were made; the others were refused or failed."""
+        return tuple(row for row in self.rows if row.outcome.state == "done")
 
     def values(self, measure: str) -> list[float]:
         """A measure of the runs that were hit, where they have it."""
@@ -71,8 +86,8 @@ class Group:
         return len(self.hit) - self.count("survived")
 
     def over_all(self, measure: str, which: str) -> float | None:
-        """A statistic over all runs that are done: where a fault never began, the run is the one without it."""
-        done = [row.outcome.metrics.get(measure) for row in self.rows if row.outcome.state == "done"]
+        """A statistic over all runs that are done: where a fault hit nothing, the run is the one without it."""
+        done = [row.outcome.metrics.get(measure) for row in self.done]
         return statistic([value for value in done if value is not None], which)
 
     @property
@@ -90,13 +105,30 @@ class Group:
         """Runs that were hit and not detected and reacted to in time, where that was needed."""
         return self.values("in_time").count(0.0)
 
-    def badness(self, which: str) -> tuple[float, float, float, float]:
+    @property
+    def bad_shares(self) -> tuple[float, float, float] | None:
+        """Shares of all runs that are done: not survived, wrong, and late; None where none is done."""
+        runs = len(self.done)
+        return (self.lost / runs, self.wrong / runs, self.late / runs) if runs else None
+
+    def badness(self, which: str) -> tuple[float, ...]:
         """What groups are ranked by, the best first: shares not survived, wrong and late, then the added latency.
 
-        Shares are of all runs that are done; `which` is a statistic of the added latency over them.
+        Shares are of all runs that are done; `which` is a statistic of the added latency over them. A group of which
+        no run is done shows nothing.
         """
-        runs = max(1, sum(row.outcome.state == "done" for row in self.rows))
-        return self.lost / runs, self.wrong / runs, self.late / runs, self.over_all("added_ms", which) or 0.0
+        shares = self.bad_shares
+        return () if shares is None else (*shares, self.over_all("added_ms", which) or 0.0)
+
+
+def began_in(row: Row) -> str:
+    """The phase in which a run's fault began; "" where it never did."""
+    return next((phase for phase in PHASES if row.outcome.metrics.get(f"began.{phase}")), "")
+
+
+def policy_name(policy: Any) -> str:
+    """What kind of policy a choice of the axis is."""
+    return str(policy.get("name", "")) if isinstance(policy, dict) else str(policy)
 
 
 def statistic(values: list[float], which: str) -> float | None:
@@ -141,9 +173,16 @@ class CampaignResult:
 
     @cached_property
     def policies(self) -> list[Group]:
-        """The runs by policy, the one that survives best first, by the mean of the added latency."""
+        """The runs by policy, the one that stands the faults best first; at the end those of which no run is done."""
         groups = [self.group("", policy) for policy in self.names(POLICY)]
-        return sorted(groups, key=lambda group: group.badness("mean"))
+        return sorted(groups, key=lambda group: (not group.done, group.badness("mean")))
+
+    @cached_property
+    def speculating(self) -> frozenset[str]:
+        """The policies that speculate: all but the target alone, which most faults of the link and the draft miss."""
+        column = self.grid.columns[POLICY]
+        named = zip(column.labels, column.rows, strict=True)
+        return frozenset(label_text(label) for label, (policy,) in named if policy_name(policy) != ALONE)
 
     def names(self, axis: int) -> list[str]:
         """What the choices of an axis are called."""
@@ -165,19 +204,16 @@ class CampaignResult:
 
     @cached_property
     def coverage(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """By fault and phase: runs in which it began in that phase, and runs that were to have it begin there.
+        """By fault and phase: runs in which it began in that phase and changed something, and runs that were to.
 
         Runs with an instant of their own count where they hit.
         """
         found: dict[str, dict[str, tuple[int, int]]] = {}
         for fault in self.names(FAULT):
             group = self.group(fault, "")
-            hits = Counter(phase for row in group.hit for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}"))
+            hits = Counter(map(began_in, group.hit))
             aimed = Counter(self.aim(row) for row in group.rows)
-            aimed += Counter(
-                phase for row in group.hit if not self.aim(row)
-                for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}")
-            )  # fmt: skip
+            aimed += Counter(began_in(row) for row in group.hit if not self.aim(row))
             found[fault] = {phase: (hits[phase], aimed[phase]) for phase in PHASES}
         return found
 
@@ -186,12 +222,13 @@ class CampaignResult:
         """Why faults did not hit what they were aimed at, the most common reasons first."""
         missed: dict[str, list[tuple[str, str, str]]] = {}
         for row in self.rows:
-            aim = self.aim(row)
-            if not row.outcome.metrics.get("hit"):
+            aim, began = self.aim(row), began_in(row)
+            if not began:
                 reason = row.outcome.reason
-            elif aim and not row.outcome.metrics.get(f"hit.{aim}"):
-                began = next(phase for phase in PHASES if row.outcome.metrics.get(f"hit.{phase}"))
-                reason = f"what it hit was at {began} then"
+            elif aim and began != aim:
+                reason = f"it began at {began}"
+            elif not row.outcome.metrics.get("hit"):
+                reason = "it began and changed nothing"
             else:
                 continue
             policy, fault, instant = map(label_text, row.labels)
@@ -205,6 +242,18 @@ class CampaignResult:
     def count(self, holds: Callable[[Row], object]) -> int:
         """How many runs a condition holds for."""
         return sum(bool(holds(row)) for row in self.rows)
+
+
+def require_runs(found: CampaignResult, file: Path) -> None:
+    """Raises `InputError` with every reason where all runs of the campaign in `file` were refused."""
+    if all(row.outcome.state == "refused" for row in found.rows):
+        expected = "a run that a fault can come to"
+        raise InputError(
+            [
+                Fault(str(file), "", f"{miss.runs} of {len(found.rows)} points refused: {miss.reason}", expected)
+                for miss in found.misses
+            ]
+        )
 
 
 def tolerance_ms(described: Described) -> float:

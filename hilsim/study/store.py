@@ -110,12 +110,12 @@ class Store:
             raise self.damaged("metrics that cannot be read") from None
 
     def check(self, ground: Mapping[str, str]) -> None:
-        """Raises `InputError` for a database of something else, a damaged one, and one of another study."""
+        """Raises `InputError` for a database of something else, a damaged one, and one of other runs."""
         (application,) = self.base.execute("pragma application_id").fetchone()
         (version,) = self.base.execute("pragma user_version").fetchone()
         if (application, version) != (APPLICATION, FORMAT):
-            found = "a database that holds no study of this hilsim"
-            raise InputError([Fault(str(self.file), "", found, "a store that hilsim study wrote", ANOTHER)])
+            found = "a database that holds no runs of this hilsim"
+            raise InputError([Fault(str(self.file), "", found, "a store that hilsim study or campaign wrote", ANOTHER)])
         (health,) = self.base.execute("pragma quick_check(1)").fetchone()
         if health != "ok":
             raise self.damaged(health)
@@ -128,7 +128,7 @@ class Store:
             raise InputError(
                 [
                     Fault(str(self.file), "", f"points with {name} {stored.get(name, 'unknown')}",
-                          f"{name} {ground.get(name, 'unknown')}", f"It holds another study. {ANOTHER}")
+                          f"{name} {ground.get(name, 'unknown')}", f"It holds other runs. {ANOTHER}")
                     for name in differs
                 ]
             )  # fmt: skip
@@ -187,7 +187,7 @@ class Store:
         """SQLite's error as an `InputError`."""
         text = str(error)
         if "locked" in text:
-            found, expected = "a store that another process has open", "one process on a study at a time"
+            found, expected = "a store that another process has open", "one process on it at a time"
             return InputError([Fault(str(self.file), "", found, expected, f"Wait for it. {ANOTHER}")])
         if "not a database" in text or "malformed" in text:
             return self.damaged(text)
@@ -196,7 +196,7 @@ class Store:
 
     def damaged(self, found: str) -> InputError:
         """The file can no longer be trusted."""
-        expected = "the store of a study, whole"
+        expected = "a whole store"
         return InputError([Fault(str(self.file), "", found, expected, "Restore or remove it, or use another --out.")])
 
     def __enter__(self) -> Store:

@@ -49,8 +49,8 @@ def bytes_digest(file: Path) -> str:
 
 
 def require_bytes(file: Path, digest: str) -> None:
-    """Raises `InputError` where a file is not the one that the study began with."""
+    """Raises `InputError` where a file is not the one that the runs began with."""
     if bytes_digest(file) != digest:
-        found = "another text than when the study began"
-        remedy = "Points so far stay stored. A changed scenario is another study: start it with another --out."
+        found = "another text than when the runs began"
+        remedy = "Points so far stay stored. A changed scenario has runs of its own: start them with another --out."
         raise InputError([Fault(str(file), "", found, "a scenario that stays as it is", remedy)])

@@ -1,6 +1,7 @@
 """A command line that works for every command that the parser knows, small enough for a test, and writing what it can.
 
-A command that is not listed gets what its parser requires, so that a new one takes part by itself.
+A command that is not listed gets what its parser requires, so that a new one takes part by itself; where that is no
+line that works, tests fail until it has one here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 from pathlib import Path
 
 from hilsim.places import CODE as PROJECT
+from tests.campaigns import DROP, write_campaign
 from tests.fuzz.command_lines import parsers, words_of
 from tests.scenes import LINK, TABLE
 from tests.studies import write_study
@@ -24,6 +26,10 @@ LINES: dict[tuple[str, ...], str] = {
     ("record",): "orin_8295_greedy --out transcript.npz",
     ("explore",): "orin_8295_greedy --workers 2 --out out --csv all.csv",
     ("study",): "small/small.yaml --allow-code --workers 2 --out out --csv points.csv --plot points.png",
+    ("campaign",): "met/small.yaml --workers 2 --out out --csv runs.csv --plot runs.png",
+    ("quality",): "orin_8295 --conversations 2 --dialogues 1 --csv quality.csv --plot quality.svg",
+    ("new",): "scenario mine --like orin_8295 --out mine.yaml",
+    ("explain",): "draft_tokens",
     ("agent",): f"--model toy={PROJECT}/LICENSE --engine {ENGINE} --allow-code --listen 127.0.0.1:0",
     ("link-end",): "--listen 127.0.0.1:0 --peer-listen 127.0.0.1:0",
     ("profile",): "tcp://127.0.0.1:9 --out board.jsonl",
@@ -42,8 +48,9 @@ LINES: dict[tuple[str, ...], str] = {
     ("modes",): f"eagle_8775 --acceptance {PAIR} --csv modes.csv --plot modes.svg",
 }
 # What takes long however small: it is ended by signals, and not waited for.
-LONG = (("train",), ("card",), ("validate",), ("explore",), ("acceptance", "transfer"))
+LONG = (("train",), ("card",), ("validate",), ("explore",), ("acceptance", "transfer"), ("quality",))
 ENDLESS = (("agent",), ("link-end",))  # they serve until a signal comes
+UNANSWERED = (("profile",),)  # no agent listens where they look for one: they say so, having read all of their line
 
 
 def furnished(folder: Path) -> Path:
@@ -52,6 +59,7 @@ def furnished(folder: Path) -> Path:
     (folder / "link.yaml").write_text(LINK)
     (folder / "table.yaml").write_text(TABLE.replace("LINK", "link.yaml"))
     write_study(folder / "small")
+    write_campaign(folder / "met", faults=[DROP])
     return folder
 
 
@@ -60,7 +68,13 @@ def line_of(command: tuple[str, ...]) -> list[str]:
     if command in LINES:
         return [*command, *LINES[command].split()]
     words = words_of(command, random.Random(1), share=0)
-    names = {"SCENARIO": "table.yaml", "STUDY": "small/small.yaml", "FIGURES": EXAMPLE, "OUT": "out"}
+    names = {
+        "SCENARIO": "table.yaml",
+        "STUDY": "small/small.yaml",
+        "CAMPAIGN": "met/small.yaml",
+        "FIGURES": EXAMPLE,
+        "OUT": "out",
+    }
     for name, place in names.items():
         words = [word.replace(name, place) for word in words]
     return words

@@ -16,7 +16,7 @@ import pytest
 
 from hilsim.commands.ending import Ended, ending_by_signals
 from hilsim.places import CODE as PROJECT
-from tests.commands.lines import COMMANDS, ENDLESS, LONG, furnished, line_of
+from tests.commands.lines import COMMANDS, ENDLESS, LONG, UNANSWERED, furnished, line_of
 from tests.scenes import table_setup
 from tests.warm import Done, Running, Warm
 
@@ -79,6 +79,7 @@ def test_every_command_ends_by_every_signal(command: tuple[str, ...], warm: Warm
             assert done.errors.strip(), "ended without a message"
         else:
             assert command not in (*ENDLESS, *LONG), f"{number.name} was not heard: {done}"
+            assert done.status != 2 or command in UNANSWERED, f"it refuses its own line: {done.errors}"
 
 
 def wait_for_words(running: Running, words: str) -> None:

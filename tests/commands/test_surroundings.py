@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.lines import COMMANDS, ENDLESS, LONG, furnished, line_of
+from hilsim.commands.arguments import require_sources
+from hilsim.commands.main import parse
+from hilsim.errors import InputError
+from tests.commands.lines import COMMANDS, ENDLESS, LONG, UNANSWERED, furnished, line_of
 from tests.commands.test_ending import require_clean
 from tests.warm import Done, Surroundings, Warm
 
@@ -48,6 +51,23 @@ def new_files(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
+def accepts(words: list[str]) -> bool:
+    """Whether a command line is one that a command begins to work on."""
+    try:
+        require_sources(parse(words))
+    except (SystemExit, InputError):
+        return False
+    return True
+
+
+def test_every_command_has_a_line_that_it_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would end at once, and no signal and no surroundings would ever meet it."""
+    monkeypatch.chdir(furnished(tmp_path / "usual"))
+    assert [command for command in COMMANDS if not accepts(line_of(command))] == []
+    assert not accepts(["campaign", "x"])  # the control
+    assert not accepts(["quality", "--no-such-option"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TRIED, ids=" ".join)
 def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: Warm, place: Path) -> None:
@@ -55,6 +75,8 @@ def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: War
     usual = furnished(place / "usual")
     before = new_files(usual)
     plain = ended(command, warm, usual, Surroundings())
+    assert plain.status in ((2,) if command in UNANSWERED else (0, 1)), f"it refuses its own line: {plain.errors}"
+    assert command not in UNANSWERED or "expected an agent that answers" in plain.errors
     written = new_files(usual) - before
 
     for name, output in (("a closed pipe", "closed"), ("a full device", "/dev/full")):
@@ -82,6 +104,14 @@ def test_every_command_in_every_surroundings(command: tuple[str, ...], warm: War
     for number, around in enumerate(homes):
         done = ended(command, warm, furnished(place / f"home {number}"), around)
         assert done.status == plain.status, done.errors
+
+
+def test_a_full_disk_and_a_closed_pipe_have_words_of_their_own(warm: Warm, place: Path) -> None:
+    expected = {"/dev/full": "no space left on device; expected room for all that is printed",
+                "closed": "a closed pipe; expected a reader until the end"}  # fmt: skip
+    for number, (output, words) in enumerate(expected.items()):
+        done = ended(("explain",), warm, furnished(place / str(number)), Surroundings(output=output))
+        assert f"standard output: found {words}" in done.errors
 
 
 def test_a_user_that_the_system_does_not_know_has_no_home(warm: Warm, place: Path) -> None:

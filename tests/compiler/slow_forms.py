@@ -20,6 +20,7 @@ class Product(nn.Module):
         self.function = function
         self.register_buffer("in_turn", torch.tensor([0, 0, 1, 1]))
         self.register_buffer("over_again", torch.tensor([0, 1, 0, 1]))
+        self.register_buffer("selects", torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
 
     def forward(self, q: Tensor, k: Tensor) -> Tensor:
         return self.function(self, q, k)
@@ -62,9 +63,23 @@ REPEATED: dict[str, Form] = {
     "stacked twice": scores(lambda self, k: torch.stack((k, k), 2).flatten(1, 2)),
     "each head expanded": scores(lambda self, k: torch.cat([h.expand(-1, 2, -1, -1) for h in k.split(1, 1)], 1)),
     "multiplied by ones": scores(lambda self, k: (k[:, :, None] * torch.ones(1, 1, 2, 1, 1)).flatten(1, 2)),
+    "einsum with ones": scores(lambda self, k: torch.einsum("bhld,n->bhnld", k, torch.ones(2)).flatten(1, 2)),
+    "einsum with ones, over again": scores(
+        lambda self, k: torch.einsum("n,bhld->bnhld", torch.ones(2), k).flatten(1, 2)
+    ),
+    "a matrix that selects": scores(lambda self, k: torch.einsum("bhld,gh->bgld", k, self.selects)),
+    "a matrix that selects, heads last": scores(
+        lambda self, k: torch.einsum("hg,bhld->bldg", self.selects.t(), k).permute(0, 3, 1, 2)
+    ),
     "repeated before rotation": scores(lambda self, k: rotated(k.repeat_interleave(2, 1))),
     "cache and new rows repeated": scores(lambda self, k: torch.cat((repeat_kv(k), repeat_kv(k * 2)), 2)),
-    "broadcast product": lambda self, q, k: q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].transpose(-1, -2),
+    "stretched by hand before a bmm": lambda self, q, k: torch.bmm(
+        q.flatten(0, 1), k[:, :, None].expand(-1, -1, 2, -1, -1).flatten(0, 2).transpose(1, 2)
+    ),
+    "stretched by hand before a product of five axes": lambda self, q, k: (
+        q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].expand(-1, -1, 2, -1, -1).transpose(-1, -2)
+    ),
+    "one batch for all, repeated": lambda self, q, k: q @ repeat_kv(k[:1]).transpose(2, 3),
     "einsum": lambda self, q, k: torch.einsum("bhqd,bhkd->bhqk", q, k.repeat_interleave(2, 1)),
     "einsum, rows before heads": lambda self, q, k: torch.einsum(
         "bhqd,bkhd->bqhk", q, k.transpose(1, 2).repeat_interleave(2, 2)
@@ -86,6 +101,14 @@ GROUPED: dict[str, Form] = {
     "enable_gqa": lambda self, q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
     "groups as rows": lambda self, q, k: q.reshape(len(q), 2, 6, 8) @ k.transpose(2, 3),
     "einsum of groups": lambda self, q, k: torch.einsum("bhgqd,bhkd->bhgqk", q.reshape(len(q), 2, 2, 3, 8), k),
+    "broadcast product": lambda self, q, k: q.view(len(q), 2, 2, 3, 8) @ k[:, :, None].transpose(-1, -2),
+    "broadcast product, keys first": lambda self, q, k: k[:, :, None] @ q.view(len(q), 2, 2, 3, 8).transpose(-1, -2),
+    "one key head for all": lambda self, q, k: q @ k[:, :1].transpose(2, 3),
+    "a matrix that mixes": scores(lambda self, k: torch.einsum("bhld,gh->bgld", k, self.selects + 0.5)),
+    "a matrix that weights": scores(lambda self, k: torch.einsum("bhld,gh->bgld", k, self.selects * 2)),
+    "einsum with other numbers than ones": scores(
+        lambda self, k: torch.einsum("bhld,n->bhnld", k, torch.tensor([1.0, 2.0])).flatten(1, 2)
+    ),
     "as many key heads": lambda self, q, k: (
         q[:, :2] @ k[:, :, None].expand(-1, 2, 1, -1, 8).reshape(k.shape).transpose(2, 3)
     ),

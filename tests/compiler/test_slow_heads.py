@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from hilsim.compiler.choose import CompileSite
 from hilsim.compiler.language import carried, products_in
-from hilsim.compiler.nodes import operator_of
+from hilsim.compiler.nodes import operator_of, place_of
 from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.planner import plan_module
 from hilsim.compiler.program import Subject, copied, exported
@@ -100,6 +100,19 @@ def test_what_repeats_nothing_is_left_alone(name: str) -> None:
     assert names_of(program_of(GROUPED[name], 2)) == []
 
 
+def test_a_batch_that_is_copied_is_called_one() -> None:
+    """Four beams over one memory of as many heads; left to the product, nothing is copied."""
+    program = program_of(lambda self, q, k: q[:, :KV] @ k[:1].expand(4, -1, -1, -1).transpose(2, 3), 4)
+    assert [(place.pattern.name, place.detail) for place in slow_places(program)] == [
+        ("repeat_batch", "each entry 4 times")
+    ]
+    mended = copied(program)
+    assert mend(mended) == {"repeat_batch": 1}
+    assert torch.equal(program.module()(*inputs(4)), mended.module()(*inputs(4)))
+    assert names_of(program_of(lambda self, q, k: q @ k[:1].repeat(1, 2, 1, 1).transpose(2, 3), 4)) == ["repeat_kv"]
+    assert names_of(program_of(lambda self, q, k: q[:, :KV] @ k[:1].transpose(2, 3), 4)) == []
+
+
 def test_the_product_reads_each_key_once() -> None:
     program = program_of(REPEATED["repeat_kv"])
     assert most_numbers(program, ["aten.bmm.default"]) == [4 * 5 * 8]
@@ -111,7 +124,7 @@ def test_the_product_reads_each_key_once() -> None:
 def test_keys_are_counted_before_they_are_repeated_however_that_is_spelled(name: str) -> None:
     program = program_of(REPEATED[name])
     facts = Facts(program)
-    (product,) = products_in(program, facts.constants)
+    (product,) = (one for one in products_in(program, facts.constants) if not one.weights)
     heads = {"one key head": 1, "cache and new rows repeated": 2 * KV}.get(name, KV)
     assert carried(product.operands[1], facts.constants, facts.copies) == heads * 5 * WIDTH
 
@@ -206,6 +219,8 @@ def test_a_file_of_onnx_is_read_for_the_same_pattern(tmp_path: Path) -> None:
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(file))
         subject, *_ = onnx_subject(file)
         program = exported(subject)
+        (found,) = slow_places(program)
+        assert place_of(found.nodes[0]).module.lower().startswith(name)
         mended = copied(program)
         assert mend(mended) == {"repeat_kv": 1}, name
         (ours,), (theirs,) = (one.module()(*inputs()) for one in (program, mended))

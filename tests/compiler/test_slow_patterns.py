@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -188,14 +189,76 @@ def language(ending: Callable[[Wrapped, Tensor], Any]) -> Callable[..., Any]:
 PARTS = {"table": nn.Embedding(TOKENS, HIDDEN), "head": nn.Linear(HIDDEN, TOKENS, bias=False)}
 
 
-def test_a_prompt_whose_rows_all_get_logits_is_found() -> None:
-    tokens = torch.arange(80)[None]
-    every = program_of(language(lambda self, h: self.head(h)), tokens, **PARTS)
-    last = program_of(language(lambda self, h: self.head(h[:, -1:])), tokens, **PARTS)
-    assert names_of(every) == {"head_of_every_row"}
-    assert names_of(last) == set()
-    assert torch.allclose(every.module()(tokens)[:, -1:], last.module()(tokens), rtol=1e-4, atol=1e-5)
+ROWS = 80
+EARLIER = torch.ones(ROWS, ROWS).tril().bool()
+APART = (torch.arange(ROWS)[:, None] - torch.arange(ROWS)).abs()
+
+
+def compared(self: Wrapped, h: Tensor, positions: Tensor) -> Tensor:
+    return attended(h, h, h, torch.where(positions[None] <= positions[:, None], 0.0, -1e4))
+
+
+def window(self: Wrapped, h: Tensor, positions: Tensor) -> Tensor:
+    near = (positions[None] - positions[:, None]).abs() <= 9
+    return F.scaled_dot_product_attention(h, h, h, near[None])
+
+
+Mixed = Callable[[Wrapped, Tensor, Tensor], Tensor]
+CAUSAL: dict[str, Mixed] = {
+    "called causal": lambda self, h, positions: F.scaled_dot_product_attention(h, h, h, is_causal=True),
+    "a constant mask": lambda self, h, positions: F.scaled_dot_product_attention(h, h, h, EARLIER[None]),
+    "a constant added": lambda self, h, positions: attended(h, h, h, torch.full((ROWS, ROWS), -1e4).triu(1)),
+    "a table sliced": lambda self, h, positions: attended(h, h, h, self.table_of_masks[:ROWS, :ROWS]),
+    "a narrow window before": lambda self, h, positions: F.scaled_dot_product_attention(
+        h, h, h, (EARLIER & (APART < 9))[None]
+    ),
+    "positions compared": compared,
+}
+BOTH_SIDES: dict[str, Mixed] = {
+    "no mask": lambda self, h, positions: F.scaled_dot_product_attention(h, h, h),
+    "a constant window": lambda self, h, positions: F.scaled_dot_product_attention(h, h, h, (APART < 9)[None]),
+    "a window of positions": window,
+    "padding": lambda self, h, positions: attended(h, h, h, torch.where(positions < 70, 0.0, -1e4)[None, None]),
+    "a bias of distances": lambda self, h, positions: attended(h, h, h, APART * -0.5),
+    "no attention": lambda self, h, positions: h,
+}
+
+
+def prompt_of(mixed: Mixed, every: bool = True) -> ExportedProgram:
+    def whole(self: Wrapped, tokens: Tensor, positions: Tensor) -> Tensor:
+        h = mixed(self, self.table(tokens) * 2, positions)
+        made: Tensor = self.head(h if every else h[:, -1:])
+        return made
+
+    triangle = torch.full((300, 300), -1e4).triu(1)
+    return program_of(whole, torch.arange(ROWS)[None], torch.arange(ROWS), table_of_masks=triangle, **PARTS)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_prompt_whose_rows_all_get_logits_is_found(name: str) -> None:
+    every, last = prompt_of(CAUSAL[name]), prompt_of(CAUSAL[name], every=False)
+    assert "head_of_every_row" in names_of(every)
+    assert "head_of_every_row" not in names_of(last)
+    inputs = (torch.arange(ROWS)[None], torch.arange(ROWS))
+    assert torch.allclose(every.module()(*inputs)[:, -1:], last.module()(*inputs), rtol=1e-4, atol=1e-5)
     assert gains_of(every)["head_of_every_row"] > 0
+
+
+@pytest.mark.parametrize("name", BOTH_SIDES)
+def test_a_network_that_reads_to_both_sides_wants_logits_of_every_row(name: str) -> None:
+    assert "head_of_every_row" not in names_of(prompt_of(BOTH_SIDES[name]))
+
+
+def test_a_mask_that_comes_in_with_a_row_for_each_query_is_taken_to_be_causal() -> None:
+    def whole(self: Wrapped, tokens: Tensor, mask: Tensor) -> Tensor:
+        h = self.table(tokens)
+        made: Tensor = self.head(attended(h, h, h, mask))
+        return made
+
+    tokens = torch.arange(ROWS)[None]
+    rows, padding = (program_of(whole, tokens, torch.zeros(1, count, ROWS), **PARTS) for count in (ROWS, 1))
+    assert names_of(rows) == {"head_of_every_row"}
+    assert names_of(padding) == set()
 
 
 def test_rows_behind_a_cache_may_verify_a_draft_and_want_logits_each() -> None:

@@ -52,7 +52,10 @@ def faults(folder: Path, *given: str, **changes: Any) -> list[str]:
         ({"tolerance_ms": 0}, ["tolerance_ms (line 1): found 0"]),
         ({"reaction": {"retries": -1}}, ["reaction.retries (line 1): found -1"]),
         ({"reaction": {"fallbak": "none"}}, ["reaction.fallbak (line 1): found an unknown key"]),
-        ({"scenario": "nowhere.yaml"}, ["scenario (line 1): found 'nowhere.yaml'"]),
+        (
+            {"scenario": "nowhere.yaml"},
+            ["scenario (line 1): found 'nowhere.yaml'; expected a file beside the campaign or in hilsim"],
+        ),
         ({"set": {"link": "nothing"}}, ["set.link (line 1): found 'nothing'"]),
         ({"repeats": 0}, ["repeats (line 1): found 0"]),
         ({"colour": "red"}, ["colour (line 1): found an unknown key"]),
@@ -121,6 +124,8 @@ def test_too_many_runs_are_refused_before_the_first(tmp_path: Path, capsys: pyte
     [
         ({}, list(PHASES)),
         ({"at_ms": (1.5, 20.0)}, ["at 1.5 ms", "at 20 ms"]),
+        ({"at_ms": (9999998.0, 9999999.0, 1e9)}, ["at 9999998 ms", "at 9999999 ms", "at 1000000000 ms"]),
+        ({"at_ms": (1234567.25, 1234567.5)}, ["at 1234567.25 ms", "at 1234567.5 ms"]),
         ({"phases": ("up",), "each": 2, "at_ms": (7.0,)}, ["up 1", "up 2", "at 7 ms"]),
         (
             {"each": 2},
@@ -130,6 +135,11 @@ def test_too_many_runs_are_refused_before_the_first(tmp_path: Path, capsys: pyte
 )
 def test_instants_are_all_phases_unless_named(given: dict[str, Any], labels: list[str]) -> None:
     assert [label for label, _ in Instants(**given).choices()] == labels
+
+
+def test_instants_that_differ_late_in_their_digits_are_two(tmp_path: Path) -> None:
+    described = load_campaign(write_campaign(tmp_path, instants={"at_ms": [9999998, 9999999]})).described
+    assert len(described.study.axes[2].rows) == 2
 
 
 def test_rounds_count_from_the_first_after_the_question_was_read() -> None:

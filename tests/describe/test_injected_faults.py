@@ -113,3 +113,16 @@ def test_kinds_are_listed_and_defaults_are_assumed() -> None:
     assert len(set(KINDS)) == 14
     assert Reaction().source == "assumed"
     assert Faults().inject == ()
+
+
+def test_comparing_rows_without_a_fault_is_refused_beside_passengers() -> None:
+    with pytest.raises(ScenarioError) as raised:
+        shipped("trip", inject(reaction="{compare_rows: true}"))
+    assert any("beside faults.reaction.compare_rows" in str(fault) for fault in raised.value.faults)
+    assert shipped("trip", inject()).without_faults.scenario.faults is None
+
+
+def test_more_than_a_hundred_faults_a_second_are_refused(tmp_path: Path) -> None:
+    (found,) = complaints(tmp_path, inject("{kind: reset, where: target, per_hour: 10000000, reload_ms: 5}"))
+    assert "per_hour" in found
+    assert "360000" in found

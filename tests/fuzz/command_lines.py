@@ -17,11 +17,23 @@ from pathlib import Path
 from hilsim.commands.main import COMMANDS, parser_of
 from hilsim.places import CODE as PROJECT
 from tests.fuzz import commands
-from tests.fuzz.descriptions import SCENARIO, STUDY
+from tests.fuzz.descriptions import CAMPAIGN, SCENARIO, STUDY
 from tests.fuzz.kind import Input, Kind
 from tests.fuzz.mutate import changed_words
 
-QUICK = {"check", "chip", "acceptance", "modes", "simulate", "study", "import", "calibrate"}
+QUICK = {
+    "check",
+    "chip",
+    "acceptance",
+    "modes",
+    "simulate",
+    "study",
+    "campaign",
+    "import",
+    "calibrate",
+    "explain",
+    "new",
+}
 REFUSED = "--no-such-option"
 STRANGE = (
     "", "~", "$HOME", "$NOT_SET_ANYWHERE", "\0", "x" * 300, "a/" * 3000, "**", "/dev/zero", "/dev/random", "/dev/stdin",
@@ -31,7 +43,9 @@ STRANGE = (
 )  # fmt: skip
 # What a value may be, by how the help names it; anything else is one of VALUES.
 BY_NAME: dict[str, tuple[str, ...]] = {
-    "SCENARIO": ("SCENARIO", "paper_table"), "STUDY": ("STUDY",), "FILE": ("FIGURES", "OUT/x.csv", "OUT/x.png"),
+    "SCENARIO": ("SCENARIO", "paper_table"), "STUDY": ("STUDY",), "CAMPAIGN": ("CAMPAIGN",),
+    "KEY": ("draft_tokens", "scenario", "chip:memory"),
+    "KIND": ("scenario", "chip", "link"), "FILE": ("FIGURES", "OUT/x.csv", "OUT/x.png"),
     "DIR": ("OUT", "."), "N": ("1", "2", "3"), "PATH=VALUE": ("seed=2", "policy.draft_tokens=3"),
     "NAME": ("sa8295p", "llama-3.2-1b", "npu", "w4"), "NAME|FILE": ("eagle-llama-3.1-8b/sharegpt", "FIGURES"),
     "NAME=N": ("batch=1",), "NAMES": ("memory,energy", "sa8295p"), "MS": ("10",), "MIB": ("100",), "N,N": ("1,2",),
@@ -73,7 +87,9 @@ def words_of(command: tuple[str, ...], chance: random.Random, share: float = 0.2
     words = list(command)
     for action in parser._actions:
         if action.option_strings:
-            if not action.required and (action.dest == "help" or chance.random() >= share):
+            if not action.required and (
+                action.help == argparse.SUPPRESS or action.dest == "help" or chance.random() >= share
+            ):
                 continue
             words.append(action.option_strings[0])
         if action.nargs != 0:
@@ -92,10 +108,16 @@ def command_line(chance: random.Random) -> Input:
 def run_words(path: Path) -> None:
     """A command line, given as JSON, with its placeholders filled in by files that it may overwrite."""
     with tempfile.TemporaryDirectory(prefix="hilsim-fuzz-") as folder:
-        files = {"SCENARIO": "scenario.yaml", "STUDY": "study.yaml", "FIGURES": "figures.csv"}
+        files = {
+            "SCENARIO": "scenario.yaml",
+            "STUDY": "study.yaml",
+            "CAMPAIGN": "campaign.yaml",
+            "FIGURES": "figures.csv",
+        }
         places = {name: Path(folder) / file for name, file in files.items()}
         places["SCENARIO"].write_text(SCENARIO)
         places["STUDY"].write_text(STUDY.replace("scenarios/paper_table.yaml", "scenario.yaml"))
+        places["CAMPAIGN"].write_text(CAMPAIGN.replace("scenarios/paper_table.yaml", "scenario.yaml"))
         places["FIGURES"].write_bytes(FIGURES.read_bytes())
         words = []
         for word in json.loads(path.read_bytes()):
@@ -104,7 +126,7 @@ def run_words(path: Path) -> None:
             words.append(word)
         if not words or words[0] not in QUICK:
             words.append(REFUSED)
-        elif words[0] == "study":
+        elif words[0] in ("study", "campaign"):
             words += ["--workers", "1"]  # in this process, which has the limits
         commands.run(words, path)
 

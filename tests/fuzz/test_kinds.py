@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hilsim.describe.faults import KINDS as FAULT_KINDS
+from hilsim.describe.load import load_setup
 from hilsim.places import CODE as PROJECT
+from hilsim.runs.replay import both
 from tests.fidelity.test_importers import EXAMPLES, IMPORTS
 from tests.fuzz import descriptions, tables, transcripts
 from tests.fuzz.kinds import KINDS
@@ -47,7 +50,7 @@ def test_a_few_of_every_kind(worker: Worker, tmp_path: Path) -> None:
         survive(kind.reader, kind.inputs(SEED, few), tmp_path / str(place), worker=worker)
 
 
-def test_what_is_not_broken_is_read() -> None:
+def test_what_is_not_broken_is_read(tmp_path: Path) -> None:
     """The control: readers take what is right."""
     tables.measure(PROJECT / "chips/measurements/example.csv")
     tables.replay_log(PROJECT / "chips/measurements/traces/amusd_humaneval.json")
@@ -55,3 +58,16 @@ def test_what_is_not_broken_is_read() -> None:
         tables.import_log(IMPORTS / name)
     transcripts.read(transcripts.SHIPPED)
     descriptions.read_chip(PROJECT / "chips/sa8295p.yaml")
+    described = tmp_path / "described.yaml"
+    described.write_text(descriptions.CAMPAIGN)
+    descriptions.read_campaign(described)
+
+
+def test_each_fault_to_be_changed_begins_in_the_scenario(tmp_path: Path) -> None:
+    """Else the engine of faults would never be met by what is made of them."""
+    kinds = []
+    for given in descriptions.INJECTED:
+        file = tmp_path / "faults.yaml"
+        file.write_text(f"{descriptions.SCENARIO}{descriptions.FAULTS}    - {given}\n")
+        kinds += sorted({record.kind for record in both(load_setup(file))[1].faults})
+    assert kinds == list(FAULT_KINDS)

@@ -23,6 +23,8 @@ from hilsim.hardware.wire.client import Agent
 from hilsim.hardware.wire.exchange import AgentFault
 from hilsim.hardware.wire.frames import Frame, encoded
 from hilsim.places import CODE as PROJECT
+from tests.commands.lines import line_of
+from tests.fuzz.command_lines import parsers
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 ENGINE = f"{PROJECT}/tests/fake_engines.py:Chain"
@@ -136,18 +138,20 @@ def test_a_run_on_boards_writes_no_secret(tmp_path: Path, capsys: Capture) -> No
 
 @pytest.mark.parametrize("option", ["--token", "--toke", "--tok", "--to"])
 @pytest.mark.parametrize("joined", [True, False])
-@pytest.mark.parametrize(
-    "command", [["agent", "--model", "toy=LICENSE"], ["link-end", "--peer", "127.0.0.1:1"], ["profile", "x", "--out=x"]]
-)
+@pytest.mark.parametrize("command", [(), ("acceptance",), *sorted(parsers())], ids=" ".join)
 def test_a_secret_among_the_arguments_is_refused_and_not_repeated(
-    command: list[str], option: str, joined: bool, capsys: Capture
+    command: tuple[str, ...], option: str, joined: bool, capsys: Capture
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([*command, *([f"{option}={SECRET}"] if joined else [option, SECRET])])
-    assert ended.value.code == 2
-    message = capsys.readouterr().err
-    assert "expected --token-file FILE" in message
-    assert SECRET not in message
+    """In every command that the parser knows, before and behind what the command needs."""
+    given = [f"{option}={SECRET}"] if joined else [option, SECRET]
+    needed = line_of(command)[len(command) :] if command in parsers() else []
+    for words in ([*command, *given, *needed], [*command, *needed, *given]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        shown = "".join(capsys.readouterr())
+        assert "expected --token-file FILE" in shown
+        assert SECRET not in shown
 
 
 def test_a_secret_in_an_address_or_a_scenario_is_refused_and_not_repeated(capsys: Capture) -> None:

@@ -89,6 +89,14 @@ def test_a_run_that_is_not_survived_says_so() -> None:
     text = text_of(found)
     assert "Not survived" in text
     assert "lost of target" in text
+    assert "NOT survived" in text
+    assert "NOT within the tolerance" not in text  # it was reacted to in time, and that was of no use
+    assert found.report["faults"]["records"][0]["within_tolerance"] is False
+
+
+def test_one_fault_is_not_all() -> None:
+    text = text_of(run(injected("{kind: duplicate, on: {phase: up, request: 1}}")))
+    assert "1 fault, survived;" in text
 
 
 def test_the_target_alone_can_fail_as_well() -> None:

@@ -1,81 +1,18 @@
-"""Faults of the simulated car: timelines by hand, laws of chance, and what must hold whatever fails when."""
+"""Faults of the simulated car: timelines by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hilsim.cost.memory import ledgers
 from hilsim.cost.start_up import flash_bytes
-from hilsim.describe.faults import KINDS
-from hilsim.describe.policy import TargetOnly
-from hilsim.describe.setup import Setup
-from hilsim.measure.metrics import compare_texts
-from hilsim.measure.parts import requests_in_parts
-from hilsim.runs.run import Sources
-from hilsim.sim.faults.supervisor import Supervisor
-from hilsim.sim.request import Request
-from hilsim.sim.run import simulate
-from hilsim.sim.trace import FaultRecord, Trace
 from hilsim.sources.synthetic import RIGHT
-from tests.scenes import MS, shipped, synthetic, table_setup
-from tests.sim.test_policies import CHAINS, LOOKUPS, TREES, check_tracks
-
-# Of every kind one that hits, with what it needs; instants and durations are the tests' own.
-FAULTS = {
-    "link_drop": "{kind: link_drop, for_ms: FOR, WHEN}",
-    "link_delay": "{kind: link_delay, delay_ms: 33, for_ms: FOR, WHEN}",
-    "loss": "{kind: loss, rate: 0.5, burst: 3, for_ms: FOR, WHEN}",
-    "bit_errors": "{kind: bit_errors, rate: 0.01, for_ms: FOR, WHEN}",
-    "partial_outage": "{kind: partial_outage, share: 0.1, for_ms: FOR, WHEN}",
-    "duplicate": "{kind: duplicate, WHEN}",
-    "late": "{kind: late, delay_ms: 30, WHEN}",
-    "reset": "{kind: reset, where: CHIP, reload_ms: 70, WHEN}",
-    "hang": "{kind: hang, where: CHIP, reload_ms: 70, WHEN}",
-    "slow": "{kind: slow, where: CHIP, factor: 3, for_ms: FOR, WHEN}",
-    "memory": "{kind: memory, where: CHIP, megabytes: 1, reload_ms: 70, for_ms: FOR, WHEN}",
-    "lost": "{kind: lost, where: draft, WHEN}",
-    "clock_jump": "{kind: clock_jump, where: CHIP, jump_ms: 300, reload_ms: 70, WHEN}",
-    "wrong_row": "{kind: wrong_row, where: draft, WHEN}",
-}
-WHENS = [
-    "at_ms: 0", "at_ms: [137, 733]", "per_hour: 20000", "on: {phase: prefill}", "on: {phase: draft, round: 1}",
-    "on: {phase: up, request: 0}", "on: {phase: verify, request: 1}", "on: {phase: down, round: 2}",
-    "on: {phase: idle, request: 1}",
-]  # fmt: skip
-
-
-def test_every_kind_is_tested() -> None:
-    assert set(FAULTS) == set(KINDS)
-
-
-def fault(kind: str, when: str, *, for_ms: float = 80, chip: str = "draft") -> str:
-    """A fault as a scenario writes it."""
-    return FAULTS[kind].replace("WHEN", when).replace("FOR", str(for_ms)).replace("CHIP", chip)
-
-
-def with_faults(folder: Path, faults: str, *overrides: str, reaction: str = "{}") -> Setup:
-    """The table scenario with faults."""
-    return table_setup(folder, f"faults={{inject: [{faults}], reaction: {reaction}}}", *overrides)
-
-
-def run(setup: Setup) -> Trace:
-    return simulate(setup, synthetic(setup))
-
-
-def calm(setup: Setup) -> Trace:
-    return run(setup.without_faults)
-
-
-def only(trace: Trace) -> FaultRecord:
-    (record,) = trace.faults
-    return record
-
+from tests.scenes import MS
+from tests.sim.faulty import calm, fault, only, run, text_is_right, with_faults
+from tests.sim.test_policies import check_tracks
 
 # The table scenario, in ms: the question takes 103 (read 100, the first token is sent to the draft in 3). A round is
 # 4 drafts of 5, 3 up, 60 to verify, 3 down: round 1 drafts from 103 to 123, is up from 123 to 126, verified until 186,
@@ -193,6 +130,23 @@ def test_a_reset_is_noticed_by_the_restart_where_that_is_sooner(tmp_path: Path) 
     assert record.recovered_ns == record.detected_ns + 100 * MS
 
 
+@pytest.mark.parametrize("instants", ["[5, 10]", "[10, 10]", "[5, 7, 10]"])
+def test_a_chip_that_is_reset_while_it_loads_starts_over(tmp_path: Path, instants: str) -> None:
+    """What loads at 10 ms is back at 80, however often it began before; then the question is read in its 103 ms."""
+    setup = with_faults(tmp_path, fault("reset", f"at_ms: {instants}", chip="target"))
+    trace = run(setup)
+    first, *others = trace.faults
+    assert [record.hit_ns for record in trace.faults] == [record.began_ns for record in trace.faults]
+    assert others[-1].detected_ns == others[-1].ended_ns == (10 + 70) * MS
+    assert others[-1].recovered_ns == first.recovered_ns == (80 + 100) * MS
+    assert first.ended_ns == others[0].began_ns
+    assert trace.end_ns == (80 + 103 + 2 * ROUND_MS) * MS
+    loads = [(span.start_ns, span.end_ns) for span in trace.spans if span.kind == "load"]
+    assert loads[-1] == (10 * MS, 80 * MS)
+    assert [end for _, end in loads[:-1]] == [start for start, _ in loads[1:]]
+    check_tracks(trace)
+
+
 def test_a_draft_that_is_lost_leaves_the_target_alone(tmp_path: Path) -> None:
     """It is lost as it begins round 2, at 189 ms; the watchdog waits 40 ms, and five tokens are left."""
     setup = with_faults(tmp_path, fault("lost", "on: {phase: draft, round: 2}"), reaction="{watchdog_ms: 40}")
@@ -211,6 +165,26 @@ def test_part_of_the_rate_stretches_what_holds_the_wire(tmp_path: Path) -> None:
     """A tenth of the rate: 2 ms on the wire become 20, which a time-out of 20 beyond 3 does not notice."""
     setup = with_faults(tmp_path, fault("partial_outage", "on: {phase: up, round: 1}", for_ms=1))
     assert run(setup).end_ns == calm(setup).end_ns + 18 * MS
+
+
+def test_a_message_that_a_slow_wire_holds_beyond_its_time_out_is_taken_off_and_sent_again(tmp_path: Path) -> None:
+    """A share of 1e-5 makes 200 s of its 2 ms; the outage is over before the copy, 28 ms later, is sent."""
+    up = fault("partial_outage", "on: {phase: up, round: 1}", for_ms=27).replace("0.1", "1.0e-5")
+    setup = with_faults(tmp_path, up)
+    trace = run(setup)
+    record = only(trace)
+    assert (record.by, record.resent_messages) == ("time-out", 1)
+    assert record.detected_ns == (UP_MS + 3 + 20) * MS
+    assert record.recovered_ns == (UP_MS + 23 + 5 + 3) * MS
+    assert trace.end_ns == calm(setup).end_ns + (3 + 20 + 5) * MS
+    check_tracks(trace)
+
+
+def test_a_wire_that_stays_slow_leaves_the_target_alone(tmp_path: Path) -> None:
+    up = fault("partial_outage", "on: {phase: up, round: 1}", for_ms=3000).replace("0.1", "1.0e-5")
+    trace = run(with_faults(tmp_path, up, reaction="{retries: 1}"))
+    assert trace.end_ns == (UP_MS + 23 + 5 + 23 + 10 * 50) * MS
+    assert only(trace).dropped_tokens == 4
 
 
 def test_a_late_message_costs_what_it_is_late(tmp_path: Path) -> None:
@@ -282,7 +256,9 @@ def test_comparing_rows_catches_it_and_costs_every_pass_twice(tmp_path: Path) ->
     trace = run(setup)
     assert text_is_right(trace)
     assert (only(trace).by, only(trace).corrupted) == ("comparison", [])
-    assert trace.end_ns == calm(setup).end_ns + (100 + 60 + 60 + 60) * MS
+    assert trace.end_ns == calm(setup).end_ns + 60 * MS
+    plain = calm(with_faults(tmp_path, row))
+    assert calm(setup).end_ns == plain.end_ns + (100 + 60 + 60) * MS
     assert only(trace).recovered_ns - only(trace).detected_ns == 60 * MS
 
 
@@ -347,186 +323,30 @@ def test_a_target_that_is_gone_is_not_survived_and_the_run_ends(tmp_path: Path) 
     assert not only(trace).survived
 
 
-def text_is_right(trace: Trace) -> bool:
-    """The synthetic source's target emits one token always."""
-    return all(token == RIGHT for closed in trace.rounds for token in closed.tokens)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.1, 0.4])
-def test_the_mean_number_of_repetitions_follows_from_the_loss(tmp_path: Path, rate: float) -> None:
-    """p / (1 - p) a message (the tries are geometric); a standard error of sqrt(p / n) / (1 - p) of the mean."""
-    setup = with_faults(
-        tmp_path, f"{{kind: loss, rate: {rate}, at_ms: 0, for_ms: null}}", "workload.output_tokens=4000",
-        "context_tokens=100000", "target.timer.prefill={\"512\": 1}", "draft.timer.prefill={\"512\": 1}",
-        reaction="{retries: 1000, timeout_ms: 1, backoff_ms: 0, backoff_factor: 1}",
-    )  # fmt: skip
-    trace = run(setup)
-    messages = sum(span.kind in ("drafts", "verdict", "prompt") for span in trace.spans)
-    error = (rate / messages) ** 0.5 / (1 - rate)
-    assert messages > 1500
-    assert only(trace).resent_messages / messages == pytest.approx(rate / (1 - rate), abs=4 * error)
-
-
-@pytest.mark.slow
-def test_bursts_are_as_long_as_stated(tmp_path: Path) -> None:
-    """The share of copies lost is the rate, and the mean run of losses the burst's length."""
-    rate, burst = 0.3, 4.0
-    setup = with_faults(
-        tmp_path, f"{{kind: loss, where: up, rate: {rate}, burst: {burst}, at_ms: 0, for_ms: null}}",
-        "workload.output_tokens=20000", "context_tokens=100000",
-        "target.timer.prefill={\"512\": 1}", "draft.timer.prefill={\"512\": 1}",
-        reaction="{retries: 1000, timeout_ms: 1, backoff_ms: 0, backoff_factor: 1}",
-    )  # fmt: skip
-    copies = [span.kind == "fault" for span in run(setup).spans if span.track.endswith(".up")]
-    ends = sum(before and not after for before, after in pairwise(copies))
-    lost = sum(copies)
-    assert len(copies) > 5000
-    # Neighbours depend on each other: the effective number of copies is smaller by 2 x burst or so.
-    error = (rate * (1 - rate) * 2 * burst / len(copies)) ** 0.5
-    assert lost / len(copies) == pytest.approx(rate, abs=4 * error)
-    assert lost / ends == pytest.approx(burst, abs=4 * burst / ends**0.5)
-
-
-CHECKED = [*CHAINS, *TREES]
-
-
-@pytest.mark.parametrize("policy", CHECKED)
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    kinds=st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=3),
-    whens=st.lists(st.sampled_from(WHENS), min_size=3, max_size=3),
-    for_ms=st.sampled_from([1, 40, 300, 2500]),
-    chip=st.sampled_from(["target", "draft", "paper-target"]),
-    acceptance=st.sampled_from([0.0, 0.7, 1.0]),
-    elsewhere=st.booleans(),
-    reaction=st.sampled_from(["{}", "{retries: 0}", "{fallback: none}", "{resume: false}", "{timeout_factor: 1.5}"]),
-    sessions=st.sampled_from([1, 2]),
+@pytest.mark.parametrize("fallback", ["target", "none"])
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "{kind: slow, where: target, factor: 1000, at_ms: 150, for_ms: null}",
+        "{kind: hang, where: target, reload_ms: 100000, at_ms: 150}",
+        "{kind: lost, where: target, at_ms: 150}",
+        "{kind: link_delay, delay_ms: 5000, at_ms: 120, for_ms: null}",
+    ],
 )
-def test_whatever_fails_answers_are_whole_and_right(
-    tmp_path: Path,
-    policy: str,
-    kinds: list[str],
-    whens: list[str],
-    for_ms: float,
-    chip: str,
-    acceptance: float,
-    elsewhere: bool,
-    reaction: str,
-    sessions: int,
-) -> None:
-    """Every run ends; its text is the target's; records are in order; tracks hold one thing at a time."""
-    faults = ", ".join(fault(kind, when, for_ms=for_ms, chip=chip) for kind, when in zip(kinds, whens, strict=False))
-    setup = with_faults(
-        tmp_path, faults, f"policy={policy}", f"logits.acceptance={acceptance}", "workload.requests=3",
-        'target.timer={prefill: {"512": 60}, decode: 50, verify: {"512": 60}, source: round numbers}',
-        'draft.timer={prefill: {"512": 20}, decode: 5, verify: {"512": 5}, source: round numbers}',
-        f"application={'paper-draft' if elsewhere else 'paper-target'}", "context_tokens=100000",
-        f"workload.talkers={sessions}", reaction=reaction.replace("{", "{give_up_ms: 20000, ").replace(", }", "}"),
-    )  # fmt: skip
-    trace = run(setup)
-    check_records(trace)
-    check_tracks(trace)
-    assert text_is_right(trace)
-    if trace.lost is not None:
-        # What is not survived here: a chip that is gone with the application, or without a fallback; endless faults.
-        assert "lost" in kinds or "per_hour: 20000" in whens
-        assert any(not record.survived for record in trace.faults)
-        return
-    assert [request.output_tokens for request in sorted(trace.requests)] == [11] * 3
-    for record, rounds in requests_in_parts(trace):
-        assert sum(parts.total for _, parts in rounds) == record.finished_ns - record.arrived_ns
-    levels = {level.chip: level.used_bytes for level in trace.levels}
-    undisturbed = {level.chip: level.used_bytes for level in calm(setup).levels}
-    if not {"memory"} & set(kinds):
-        assert levels == undisturbed
-    if not trace.faults:
-        assert trace.spans == calm(setup).spans
+def test_a_run_without_progress_ends_when_it_is_given_up(tmp_path: Path, failing: str, fallback: str) -> None:
+    """The question takes 103 ms; no further token comes, for whatever reason, and 1000 ms later the run is over."""
+    reaction = f"{{give_up_ms: 1000, timeout_ms: 9000, fallback: {fallback}}}"
+    trace = run(with_faults(tmp_path, failing, reaction=reaction))
+    assert trace.lost is not None
+    assert trace.end_ns == (103 + 1000) * MS
+    assert not only(trace).survived
+    patient = with_faults(tmp_path, failing, "workload.output_tokens=2", reaction=reaction.replace("1000", "200000"))
+    assert (run(patient).lost is None) is ("lost" not in failing)
 
 
-def check_records(trace: Trace) -> None:
-    """Instants in their order, and nothing after the end."""
-    for record in trace.faults:
-        reached = [record.began_ns, record.hit_ns, record.detected_ns, record.reacted_ns, record.recovered_ns]
-        known = [instant for instant in reached if instant >= 0]
-        assert known == sorted(known), record
-        assert reached[2] < 0 or record.hits
-        assert reached[3] < 0 or reached[2] >= 0
-        assert reached[4] < 0 or reached[3] >= 0
-
-
-@pytest.mark.parametrize("policy", CHECKED)
-def test_faults_that_never_begin_change_nothing(tmp_path: Path, policy: str) -> None:
-    faults = ", ".join(
-        fault(kind, when) for kind in FAULTS for when in ("at_ms: 1000000", "on: {phase: verify, request: 77}")
-    )
-    setup = with_faults(
-        tmp_path, faults, f"policy={policy}", "workload.requests=3", "logits.acceptance=0.7", "workload.talkers=2",
-        'target.timer.verify={"512": 60}', 'draft.timer.verify={"512": 5}',
-    )  # fmt: skip
-    assert run(setup) == calm(setup)
-
-
-TRANSCRIPT = "logits={source: transcript, file: transcripts/shift-draft-0.8m-greedy.npz}"
-
-
-@pytest.mark.parametrize("policy", [*LOOKUPS, "{name: pearl, draft_tokens: 3}", "{name: target_only}"])
-def test_real_text_stays_the_targets_own_whatever_fails(policy: str) -> None:
-    """What lookups propose depends on the text: recorded answers, with a target, a draft and a link that fail."""
-    faults = ", ".join(
-        [
-            "{kind: reset, where: target, reload_ms: 300, on: {phase: verify, request: 1, round: 2}}",
-            "{kind: hang, where: draft, reload_ms: 300, on: {phase: draft, request: 0}}",
-            "{kind: loss, rate: 0.3, at_ms: 0, for_ms: null}",
-            "{kind: bit_errors, rate: 0.001, at_ms: 0, for_ms: null}",
-        ]
-    )
-    setup = shipped(
-        "orin_8295_greedy", TRANSCRIPT, "networks=[]", f"policy={policy}", f"faults={{inject: [{faults}]}}",
-        "workload.count=2",
-    )  # fmt: skip
-    sources = Sources(setup)
-    alone = simulate(setup.without_faults, sources.fresh(), TargetOnly(name="target_only"))
-    ours = simulate(setup, sources.fresh())
-    assert [one.answer for one in ours.requests] == [one.answer for one in alone.requests]
-    assert compare_texts(alone, ours)["divergences"] == []
-    assert next(record for record in ours.faults if record.kind == "reset").recovered_ns > 0
-    check_records(ours)
-    check_tracks(ours)
-
-
-def test_in_real_time_the_trace_is_the_same_and_waits_for_nothing(tmp_path: Path) -> None:
-    """What nothing waits for any more, such as the patience of 60 s with the target, is not slept through."""
-    setup = with_faults(tmp_path, fault("hang", "on: {phase: verify, round: 1}", chip="target"))
-    paced = simulate(setup, synthetic(setup), realtime=0.05)
-    assert paced == run(setup)
-    assert paced.pace is not None
-    assert paced.pace.simulated_s < 1
-
-
-def test_the_same_seed_gives_the_same_trace(tmp_path: Path) -> None:
-    faults = ", ".join(fault(kind, "per_hour: 30000") for kind in ("loss", "bit_errors", "hang", "late"))
-    setup = with_faults(tmp_path, faults, "workload.output_tokens=200", "workload.requests=3")
-    first = run(setup)
-    assert len(first.faults) > 3
-    assert first == run(setup)
-    other = run(with_faults(tmp_path, faults, "workload.output_tokens=200", "workload.requests=3", "seed=2"))
-    assert [record.began_ns for record in other.faults] != [record.began_ns for record in first.faults]
-
-
-def test_keeping_what_is_uncommitted_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: a supervisor that takes the drafts of a round that was given up for part of the answer."""
-    setup = with_faults(
-        tmp_path, fault("link_drop", "on: {phase: up, round: 1}"), "logits.acceptance=0", reaction="{retries: 0}"
-    )
-    assert text_is_right(run(setup))
-    give_up: Callable[..., None] = Supervisor.give_up
-    source = synthetic(setup)
-
-    def keeping(self: Supervisor, one: object, failure: object) -> None:
-        give_up(self, one, failure)
-        request: Request = one.request  # type: ignore[attr-defined]
-        self.context.commit(request, 0, source.draft(request, 4).tokens, (0.0,) * 4)
-
-    monkeypatch.setattr(Supervisor, "give_up", keeping)
-    assert not text_is_right(run(setup))
+def test_progress_starts_the_time_until_giving_up_anew(tmp_path: Path) -> None:
+    """Each step is three times as long, 300 ms to read and rounds of 206: the whole answer takes longer than 400."""
+    slow = "{kind: slow, where: target, factor: 3, at_ms: 0, for_ms: null}"
+    trace = run(with_faults(tmp_path, slow, reaction="{give_up_ms: 400}"))
+    assert trace.lost is None
+    assert trace.end_ns > 700 * MS

@@ -14,7 +14,7 @@ from rich.console import Console
 from hilsim.describe.campaign import fault_label, single_faults
 from hilsim.describe.campaign_load import load_campaign
 from hilsim.describe.faults import PHASES
-from hilsim.show.campaign import NEVER, cost_text, document, render, verdict
+from hilsim.show.campaign import NEVER, cost_text, document, miss_text, policies_table, render, verdict
 from hilsim.show.plots.campaign import draw_campaign
 from hilsim.study.points import Label, grid_of
 from hilsim.study.store import PointResult
@@ -85,7 +85,7 @@ def test_coverage_is_what_an_enumeration_counts(tmp_path: Path) -> None:
         assert found.coverage[fault][phase] == (hits, aimed)
     missed = [(aim, hit) for _, aim, hit in runs if not hit or aim not in ("", hit)]
     assert sum(one.runs for one in found.misses) == len(missed)
-    reasons = {f"what it hit was at {hit} then" if hit else f"no {aim}" for aim, hit in missed}
+    reasons = {f"it began at {hit}" if hit else f"no {aim}" for aim, hit in missed}
     assert {one.reason for one in found.misses} == reasons
     assert len(found.whole.hit) == sum(bool(hit) for *_, hit in runs)
 
@@ -132,7 +132,9 @@ def test_a_fault_that_no_policy_survives_is_named_first(tmp_path: Path) -> None:
         return outcome(str(labels[2]), survived=float(labels[1] != "hang target, reload 200 ms"), added_ms=5.0)
 
     text = verdict(result(write_campaign(tmp_path), became))
-    assert text.startswith("In 24 of 36 runs the fault was survived with the target's own text. In 12 it was not")
+    assert text.startswith(
+        "The fault hit 36 of 36 runs. In 24 of the 36 it was survived with the target's own text. In 12 "
+    )
     assert "In 12 it was not survived (hang target, reload 200 ms)." in text
 
 
@@ -149,8 +151,72 @@ def test_a_fault_that_one_policy_does_not_survive_is_named_with_it(tmp_path: Pat
 
 def test_a_campaign_that_hits_nothing_says_so(tmp_path: Path) -> None:
     found = result(write_campaign(tmp_path), lambda labels: outcome("", "never"))
-    assert verdict(found).startswith("No fault hit anything")
+    assert verdict(found).startswith("No fault hit anything: in 0 of 36 runs it began and changed nothing")
     assert {cost_text(one) for one in found.cells} == {NEVER}
+
+
+def test_a_fault_that_begins_and_changes_nothing_has_hit_nothing(tmp_path: Path) -> None:
+    """Its run is neither survived nor in a mean of those that were: it is listed with the reason."""
+
+    def became(labels: Sequence[Label]) -> PointResult:
+        if labels[0] == "target_only" and str(labels[1]).startswith("link_drop"):
+            return outcome(str(labels[2]), hit=0.0, added_ms=0.0)
+        return outcome(str(labels[2]), added_ms=8.0)
+
+    found = result(write_campaign(tmp_path), became)
+    assert (len(found.whole.began), len(found.whole.hit), found.whole.good) == (36, 24, 24)
+    assert verdict(found).startswith(
+        "The fault hit 24 of 36 runs; in 12 more it began and changed nothing. Wherever it"
+    )
+    assert found.group(FAULTS[0], "").mean("added_ms") == 8
+    assert found.coverage[FAULTS[0]]["up"] == (1, 2)
+    assert [(one.reason, one.runs) for one in found.misses] == [("it began and changed nothing", 12)]
+    assert {(one.fault, one.policy) for one in found.cells if cost_text(one) == NEVER} == {
+        (fault, "target_only") for fault in FAULTS[:2]
+    }
+
+
+def test_the_best_policy_that_speculates_is_named_beside_the_target_alone(tmp_path: Path) -> None:
+    """Most faults cannot touch the target alone: what it is hit by, and what the other gains, stand beside it."""
+
+    def became(labels: Sequence[Label]) -> PointResult:
+        alone = labels[0] == "target_only"
+        missed = alone and str(labels[1]).startswith("link_drop")
+        latency, added = (3000.0, 300.0) if alone else (1000.0, 600.0)
+        return outcome(str(labels[2]), hit=float(not missed), added_ms=added, request_latency_ms=latency)
+
+    found = result(write_campaign(tmp_path, policies=[ALONE, {**SYNC, "draft_tokens": 2}]), became)
+    assert verdict(found).endswith(
+        " target_only stands them best: they hit 6 of its 18 runs and add 300 ms to an answer, on average over all. "
+        "Of the policies that speculate sync does: they hit 18 of its 18 runs and add 600 ms to an answer, on average "
+        "over all. With faults an answer takes 3.00 s with target_only, 1.00 s with sync on average."
+    )
+
+
+def test_the_table_of_policies_has_the_shares_that_they_are_ranked_by(tmp_path: Path) -> None:
+    """A policy that is hit in few runs and late in half of those ranks before one that is hit and late more often."""
+
+    def became(labels: Sequence[Label]) -> PointResult:
+        if labels[0] == "target_only":
+            return outcome(str(labels[2]), hit=float(labels[2] == "up"), in_time=float(labels[1] != FAULTS[0]))
+        return outcome(str(labels[2]), in_time=float(labels[2] != "idle"))
+
+    found = result(write_campaign(tmp_path), became)
+    # Of those hit 1 of 3 and 3 of 18 are late, of all 1 of 18 and 3 of 18.
+    assert [row[:5] for row in policies_table(found).rows] == [
+        ["target_only", "3/18", "0 %", "0 %", "6 %"], ["sync", "18/18", "0 %", "0 %", "17 %"],
+    ]  # fmt: skip
+
+
+def test_a_policy_that_never_runs_ranks_last_and_is_not_praised(tmp_path: Path) -> None:
+    refused = PointResult("", "refused", {}, "no such unit", 0.0)
+
+    def became(labels: Sequence[Label]) -> PointResult:
+        return refused if labels[0] == "target_only" else outcome(str(labels[2]), survived=0.0)
+
+    found = result(write_campaign(tmp_path), became)
+    assert [one.policy for one in found.policies] == ["sync, draft_tokens 4", "target_only"]
+    assert "stands them best" not in verdict(found)
 
 
 @pytest.mark.parametrize("width", [80, 120, 140])
@@ -167,9 +233,7 @@ def test_the_report_fits_its_terminal_and_cuts_no_number(width: int, tmp_path: P
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert text.splitlines()[0] == "What is survived?"
-    assert text.splitlines()[1].startswith(
-        "In every one of 144 runs the fault was survived, with the target's own text."
-    )
+    assert text.splitlines()[1].startswith("The fault hit 144 of 144 runs. Wherever it hit it was survived")
     assert sum(line.count("12.35 s") for line in text.splitlines()) >= 3 * 8  # every field of faults by policies
 
 
@@ -205,6 +269,15 @@ def test_runs_that_were_refused_are_listed_with_their_reason(tmp_path: Path) -> 
     assert (miss.reason, miss.runs, miss.policies) == ("no such unit", 18, ("target_only",))
     assert (miss.aims, miss.faults) == (PHASES, FAULTS)
     assert found.coverage["hang target, reload 200 ms"]["up"] == (1, 2)
+
+
+def test_a_miss_says_at_once_where(tmp_path: Path) -> None:
+    instants = {"phases": ["up"], "at_ms": [9999999]}
+    found = result(write_campaign(tmp_path, instants=instants), lambda labels: outcome("", f"not {labels[2]}"))
+    texts = [miss_text(one, {}.fromkeys(found.names(0), "any")) for one in found.misses]
+    assert [text.partition("(")[2] for text in texts] == [
+        "3 faults at up under any and any)", "3 faults at 9999999 ms under any and any)",
+    ]  # fmt: skip
 
 
 def test_the_small_campaign_is_what_these_tests_take_it_for(tmp_path: Path) -> None:

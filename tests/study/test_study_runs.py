@@ -127,7 +127,7 @@ def test_two_processes_do_not_share_a_store(tmp_path: Path, capsys: pytest.Captu
     process = start(file, "--out", out, "--workers", "1")
     until(lambda: ran(tmp_path) > 0, process)
     assert main(["study", str(file), "--out", str(out)]) == 2
-    assert "found a store that another process has open; expected one process on a study" in capsys.readouterr().err
+    assert "found a store that another process has open; expected one process on it" in capsys.readouterr().err
     stop(process, signal.SIGKILL)
     process.communicate()
 
@@ -146,7 +146,7 @@ def test_a_process_that_sees_something_else_takes_no_part(tmp_path: Path) -> Non
         worked(task(tmp_path, facts={**facts, "hilsim": "0.0"}))
     workers = Processes(worked, 1, failed)
     try:
-        with pytest.raises(InputError, match="another text than when the study began"):
+        with pytest.raises(InputError, match="another text than when the runs began"):
             list(workers.run([task(tmp_path, scenario="0")]))
     finally:
         workers.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from math import prod
@@ -29,6 +30,14 @@ REPEATED = Pattern(
     "rounding",
     "vinc-lin/llm-deploy docs/REFERENCE.md at 6757672: 146.3 ms a token with copied heads, 22.37 ms in groups",
 )
+BATCH = Pattern(
+    "repeat_batch",
+    "keys and values copied for every entry of a batch before they are multiplied",
+    "leave the copies out: of a batch axis of length 1 a product takes the one entry for all of them; or make the "
+    "entries rows of one product, as beams over one memory can be",
+    "rounding",
+    "the same copy as repeat_kv makes, along the batch",
+)
 
 
 def repeated_heads(facts: Facts) -> Iterator[SlowPlace]:
@@ -37,7 +46,18 @@ def repeated_heads(facts: Facts) -> Iterator[SlowPlace]:
         if node.op == "call_function" and node not in facts.constants and operator_of(node) in FINDERS:
             found = FINDERS[operator_of(node)](facts.copies, node)
             if found is not None:
-                yield found
+                yield (
+                    found
+                    if not is_of_batch(facts.copies, found)
+                    else replace(found, pattern=BATCH, detail=found.detail.replace("head", "entry"))
+                )
+
+
+def is_of_batch(copies: CopyMap, found: SlowPlace) -> bool:
+    """Whether what is copied first is a batch: the first of four axes or more, and no axis behind it."""
+    first = next((copies.found[node].axes for node in found.nodes if node in copies.found), ())
+    along = [any_copies(axis) for axis in first]
+    return len(along) > 3 and along[0] and all_copies(first[0]) and not any(along[1:])
 
 
 def copied_of(copies: CopyMap, node: object) -> Copied | None:

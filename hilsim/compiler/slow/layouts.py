@@ -28,7 +28,7 @@ PAIR = Pattern(
 def exchanged_and_back(facts: Facts) -> Iterator[SlowPlace]:
     """Permutations that undo an earlier one, through copies and operators on single numbers."""
     for node in facts.nodes:
-        # What a rewrite lays out in memory as it was is no exchange that anybody wrote.
+        # What a rewrite lays out in memory as it was is no exchange of the network's own.
         if operator_of(node) not in PERMUTATIONS or node in facts.constants or "rewritten" in node.meta:
             continue
         chain = chain_to(node, facts)

@@ -14,7 +14,7 @@ from hilsim.compiler.program import copied
 from hilsim.compiler.slow.caches import CAT, PERMUTED, caches_by_cat, caches_permuted
 from hilsim.compiler.slow.casts import ISLAND, wide_islands
 from hilsim.compiler.slow.facts import Facts
-from hilsim.compiler.slow.heads import REPEATED, repeated_heads
+from hilsim.compiler.slow.heads import BATCH, REPEATED, repeated_heads
 from hilsim.compiler.slow.layouts import PAIR, exchanged_and_back
 from hilsim.compiler.slow.loops import UNROLLED, unrolled_loops
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace
@@ -37,7 +37,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     wide_islands,
     unrolled_loops,
 )
-PATTERNS = (REPEATED, PAIR, PERMUTED, CAT, AGAIN, MASK, EVERY_ROW, SOFTMAX, ARGMAX, ISLAND, UNROLLED)
+PATTERNS = (REPEATED, BATCH, PAIR, PERMUTED, CAT, AGAIN, MASK, EVERY_ROW, SOFTMAX, ARGMAX, ISLAND, UNROLLED)
 
 
 def slow_places(program: ExportedProgram) -> list[SlowPlace]:

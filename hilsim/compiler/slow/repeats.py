@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from hilsim.compiler.nodes import fixed, numel, operator_of, value_of
+from hilsim.compiler.slow.einsums import repeated_by_einsum
 from hilsim.compiler.slow.factors import (
     ALIASES,
     EXPANSIONS,
@@ -70,6 +71,8 @@ class CopyMap:
         operator = operator_of(node)
         if operator == "aten.cat.default":
             return self.joined(node)
+        if operator == "aten.einsum.default":
+            return self.by_einsum(node)
         if operator not in ALIASES and is_pointwise(node):
             return self.pointwise(node)
         source = node.args[0] if node.args else None
@@ -77,7 +80,7 @@ class CopyMap:
             return None
         before = self.of(source)
         if operator in EXPANSIONS:
-            return expanded(node, before)
+            return None if is_of_matmul(node) and not before.path else expanded(node, before)
         if operator == "aten.repeat.default":
             return tiled(node, before)
         if operator in SELECTIONS:
@@ -91,6 +94,17 @@ class CopyMap:
         if operator in PERMUTATIONS:
             return permuted(node, before)
         return sliced(node, before) if operator in ("aten.slice.Tensor", "aten.select.int") else None
+
+    def by_einsum(self, node: fx.Node) -> Copied | None:
+        """An einsum of a tensor and a known constant that repeats it."""
+        args: Any = node.args
+        operands = list(args[1])
+        known = [self.value(operand) for operand in operands]
+        for side, other in ((0, 1), (1, 0)):
+            held = known[other] if len(operands) == 2 else None
+            if held is not None and operands[side] not in self.constants:
+                return repeated_by_einsum(node, side, self.of(operands[side]), held)
+        return None
 
     def selected(self, node: fx.Node, before: Copied) -> Copied | None:
         """Numbers by known places: copies where each place is there as often as any other."""
@@ -243,6 +257,19 @@ def expanded(node: fx.Node, before: Copied) -> Copied:
         for axis, size in zip(old, shape, strict=True)
     ]
     return after(node, before, axes, lambda values: leading(before.make(values), more))
+
+
+def is_of_matmul(node: fx.Node) -> bool:
+    """Whether an expansion is how PyTorch takes a matmul apart: between an operand and the bmm of the same call.
+
+    Toolchains know a MatMul whose batch axes broadcast, and put it together again (ExecuTorch: ConvertBmmToMatmul).
+    """
+    call, open_ = node.meta.get("torch_fn"), list(node.users)
+    while call is not None and len(open_) == 1 and open_[0].meta.get("torch_fn") == call:
+        if operator_of(open_[0]) == "aten.bmm.default":
+            return True
+        open_ = list(open_[0].users) if operator_of(open_[0]) in ALIASES | RESHAPES else []
+    return False
 
 
 def tiled(node: fx.Node, before: Copied) -> Copied | None:

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from hilsim.compiler.nodes import numel, operator_of, sources_of, value_of
 from hilsim.compiler.pass_time import WEIGHTED, PassTime
+from hilsim.compiler.slow.causal import is_causal
 from hilsim.compiler.slow.facts import Facts, last_length, seen_through
 from hilsim.compiler.slow.heads import put_instead
 from hilsim.compiler.slow.pattern import Pattern, SlowPlace, put_call
@@ -48,9 +49,12 @@ SORTS = ("aten.sort.default", "aten.sort.stable", "aten.argsort.default")
 
 
 def heads_of_every_row(facts: Facts) -> Iterator[SlowPlace]:
-    """Output heads over the rows of a prompt whose logits come out, as they are or chosen from."""
+    """Output heads over the rows of a prompt whose logits come out, as they are or chosen from.
+
+    Where no row sees later ones: what reads to both sides fills in tokens of any row, and wants logits of each.
+    """
     for node in facts.nodes:
-        if not is_head(node, facts):
+        if not is_head(node, facts) or not is_causal(facts):
             continue
         rows = numel(value_of(node)) // last_length(node)
         behind = [other for other in after(node) if numel_of(other) >= rows]

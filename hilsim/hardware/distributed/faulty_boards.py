@@ -15,7 +15,7 @@ import simpy
 from hilsim.cost.between import Between
 from hilsim.cost.step import Phase
 from hilsim.cost.timer import StepTimer, timer_for
-from hilsim.describe.faults import InjectedFault, Reset
+from hilsim.describe.faults import InjectedFault
 from hilsim.describe.link import Link
 from hilsim.describe.setup import Placed, Setup
 from hilsim.errors import ChipLost
@@ -214,8 +214,7 @@ class RealInjector(Injector):
             if health.down is record:
                 health.come_back()
             self.have_fault(health)
-        if isinstance(self.faults[record.number], Reset) and record.ended_ns < 0:
-            record.ended_ns = now
+        self.end_reset(record)
 
     def await_return(self, roles: Iterable[str]) -> None:
         """Wait until the agent of these roles is back with its models; in a thread beside the run."""

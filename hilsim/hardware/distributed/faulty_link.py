@@ -103,7 +103,8 @@ class FaultyRealDirection(FaultyDirection):
             self.state.enter(self.track, "prefill" if kind == "prompt" or not cause.round else self.way, cause)
         number, whole = None, False
         try:
-            busy_ns = self.held_ns(nbytes, start) - self.wire_ns(nbytes)
+            held_ns, slowed = self.held_ns(nbytes, start)
+            busy_ns = held_ns - self.wire_ns(nbytes)
             lost = self.lost_by(start, start + busy_ns + self.wire_ns(nbytes))
             delayed, hold_ns = ((), 0) if lost else self.delayed_by(start, start + busy_ns + self.transfer_ns(nbytes))
             damaged = () if lost else self.damaged_by(kind, nbytes, cause, start)
@@ -111,10 +112,11 @@ class FaultyRealDirection(FaultyDirection):
             late = tuple(record for record in delayed if record.kind == "late")
             flips = tuple(self.wrong_bit(record, nbytes) for record in damaged)
             fate = Fate(bool(lost), busy_ns, hold_ns, bool(late), 1 + len(doubled), flips)
+            records = lost or (*slowed, *delayed, *damaged)
             number, sent, arrived = self.wire.inject(self.env, nbytes, fate)
             for record in doubled:
                 self.await_second(number, record)
-            copy = Copy(number, asked, start, arrived, not lost, (*lost, *delayed, *damaged), late)
+            copy = Copy(number, asked, start, arrived, not lost, records, late)
             assert arrived.callbacks is not None, "an arrival before the message was sent"
             arrived.callbacks.append(lambda _: self.note_arrival(kind, copy, nbytes, cause))
             yield sent

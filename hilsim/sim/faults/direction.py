@@ -104,7 +104,7 @@ class FaultyDirection(Direction):
     def transmit(
         self, kind: str, nbytes: int, cause: RequestTag, left: simpy.Event | None = None, *, again: bool = False
     ) -> Process:
-        """One copy of a message over the wire; returns its `Passage` as its last byte has left.
+        """One copy of a message over the wire; returns its `Passage` as its last byte has left, or it is taken off.
 
         One that is sent `again` does not wait for copies of itself.
         """
@@ -115,9 +115,9 @@ class FaultyDirection(Direction):
         read_ns, whole = self.clock.reads_ns, False
         if cause.request != NO_REQUEST:
             self.state.enter(self.track, "prefill" if kind == "prompt" or not cause.round else self.way, cause)
+        held_ns, slowed = self.held_ns(nbytes, start)
         try:
-            yield self.env.timeout(self.held_ns(nbytes, start))
-            whole = True
+            whole = yield from self.hold(held_ns, start, read_ns + self.timeout_ns(nbytes) if slowed else None)
         finally:
             self.state.leave(self.track)
             if not whole:
@@ -126,6 +126,8 @@ class FaultyDirection(Direction):
         end = now_ns(self.env)
         if left is not None:
             left.succeed()
+        if not whole:
+            return Passage(start, read_ns, -1, slowed)
         delay = self.propagation_ns
         if self.jitter_ns:
             request = (self.messages << 1) | self.track.endswith("down")
@@ -146,17 +148,29 @@ class FaultyDirection(Direction):
             Span(self.track, kind, start, end, cause.request, cause.round, asked, end + delay, 0, 0, nbytes)
         )
         self.double(kind, nbytes, cause, start)
-        return Passage(start, read_ns, end + delay, (*delayed, *damaged), bool(damaged))
+        return Passage(start, read_ns, end + delay, (*slowed, *delayed, *damaged), bool(damaged))
 
-    def held_ns(self, nbytes: int, start: int) -> int:
-        """How long a message holds the wire that it enters now."""
-        shares = {}  # by fault: one that begins again before it ends takes no more
+    def held_ns(self, nbytes: int, start: int) -> tuple[int, tuple[FaultRecord, ...]]:
+        """How long a message holds the wire that it enters now, and the faults by which that is longer."""
+        shares, found = {}, []  # shares by fault: one that begins again before it ends takes no more
         for fault, record in self.at(start):
             if isinstance(fault, PartialOutage):
                 record.strike(start)
                 shares[record.number] = fault.share
+                found.append(record)
         held = self.wire_ns(nbytes)
-        return ceil(held / prod(shares.values())) if shares else held
+        return (ceil(held / prod(shares.values())) if shares else held), tuple(found)
+
+    def hold(self, held_ns: int, start: int, due_reads_ns: int | None) -> Process:
+        """Hold the wire for so long; returns whether all of a message has left it.
+
+        One on a slow wire is taken off as its time-out is over, when the sender's clock shows `due_reads_ns`: what is
+        sent again would wait for it.
+        """
+        if due_reads_ns is not None and (yield from self.clock.until(due_reads_ns, start + held_ns)):
+            return False
+        yield self.env.timeout(start + held_ns - now_ns(self.env))
+        return True
 
     def at(self, start: int) -> list[Active]:
         """The faults that last as a message enters the wire; those that are over are forgotten."""

@@ -139,7 +139,13 @@ class Sleepers:
 
     def sleep(self, for_ns: int) -> Process:
         """Wait for so long, or until woken."""
-        event = self.env.timeout(for_ns)
+        yield from self.until_woken(self.env.timeout(for_ns))
+
+    def until_woken(self, event: simpy.Event | None = None) -> Process:
+        """Wait until woken, or until an event."""
+        if event is None:
+            event = self.env.event()
+            event._ok, event._value = True, None  # `resume` passes it on as one that has happened
         self.waiting.append(event)
         try:
             yield event

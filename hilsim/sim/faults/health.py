@@ -105,9 +105,11 @@ class Health:
             self.sleepers.wake()
 
     def go_down(self, record: FaultRecord, *, for_good: bool = False) -> None:
-        """Lose everything: the step under way and the caches."""
+        """Lose everything: the step under way and the caches. What waits for it already waits longer from now on."""
         if self.gone:
             return
+        if self.down is not None and self.down.hits:
+            record.strike(now_ns(self.env))
         self.gone = for_good
         self.hung, self.down, self.emptied_by = None, record, (record,)
         self.epoch += 1
@@ -170,7 +172,7 @@ class Health:
             yield from self.sleepers.sleep(due - self.clock.reads_ns)
         return RESTART if self.down is None else WATCHDOG
 
-    def wait(self, until_ns: int) -> Process:
-        """Wait until its models are loaded, at most until an instant."""
-        while self.down is not None and now_ns(self.env) < until_ns:
-            yield from self.sleepers.sleep(until_ns - now_ns(self.env))
+    def wait(self) -> Process:
+        """Wait until its models are loaded, for ever where it is gone."""
+        while self.down is not None:
+            yield from self.sleepers.until_woken()

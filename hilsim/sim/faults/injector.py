@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 
 import simpy
@@ -39,6 +40,16 @@ FIRST = 0  # priority of loading: before all that waits for the unit
 OTHER_SOFTWARE = "other software"
 
 
+@dataclass(eq=False)
+class Loading:
+    """Models of a unit that are being loaded, by which process; `holds` says whether it has the unit."""
+
+    process: simpy.Process
+    record: FaultRecord
+    healths: list[Health]
+    holds: bool = False
+
+
 class Injector:
     """The faults of a scenario: those to come, and those that have begun.
 
@@ -62,6 +73,7 @@ class Injector:
         self.evicted: set[str] = set()  # roles whose model had to go
         self.taken: dict[int, int] = {}  # bytes that other software has, by the identity of the fault's record
         self.processes: list[simpy.Process] = []
+        self.loading: list[Loading] = []
         state.on_phase, state.on_reset = self.enter_phase, self.reset
 
     def start(self) -> None:
@@ -223,22 +235,41 @@ class Injector:
             self.begin_process(self.load(track, took_ns, record, together))
 
     def load(self, track: str, took_ns: int, record: FaultRecord, healths: list[Health]) -> Process:
-        """Hold a unit while its models are loaded."""
-        turn, asked = self.turns[track], now_ns(self.env)
-        if not turn.take():
-            yield from turn.wait(FIRST)
-        start = now_ns(self.env)
+        """Hold a unit while its models are loaded. A load of theirs that is under way is dropped: this starts over."""
+        process = self.env.active_process
+        assert process is not None, "loading is a process"
+        turn, asked, mine = self.turns[track], now_ns(self.env), Loading(process, record, healths)
+        for older in [one for one in self.loading if all(health in healths for health in one.healths)]:
+            self.drop(older, mine)
+        self.loading.append(mine)
         try:
-            yield self.env.timeout(took_ns)
+            if not mine.holds and not turn.take():
+                yield from turn.wait(FIRST)
+            mine.holds, start = True, now_ns(self.env)
+            try:
+                yield self.env.timeout(took_ns)
+            finally:
+                now = turn.idle_since_ns = now_ns(self.env)
+                self.state.trace.add_span(Span(track, LOAD, start, now, NO_REQUEST, 0, asked, now))
+                if mine.holds:
+                    turn.leave()
         finally:
-            now = turn.idle_since_ns = now_ns(self.env)
-            self.state.trace.add_span(Span(track, LOAD, start, now, NO_REQUEST, 0, asked, now))
-            turn.leave()
+            self.loading.remove(mine)
         for health in healths:
             if health.down is record:
                 health.come_back()
+        self.end_reset(record)
+
+    def drop(self, older: Loading, newer: Loading) -> None:
+        """End a load; one that starts over keeps the unit, which nobody else gets in between."""
+        newer.holds, older.holds = newer.holds or older.holds, False
+        end(older.process)
+        self.end_reset(older.record)
+
+    def end_reset(self, record: FaultRecord) -> None:
+        """A reset is over with the load that follows it."""
         if isinstance(self.faults[record.number], Reset) and record.ended_ns < 0:
-            record.ended_ns = now
+            record.ended_ns = self.state.now
 
     def take_memory(self, fault: MemoryPressure, record: FaultRecord) -> None:
         """Other software takes memory; a model that is in its way goes. What is not to be had it does not get."""

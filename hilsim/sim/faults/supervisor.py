@@ -91,7 +91,7 @@ class Supervisor:
         self.state.enter("", "idle", request.cause)
         self.state.leave("")
         self.compare_epochs(one)
-        over = False
+        over, patience = False, self.env.apart(self.require_progress(one))
         while not over:
             try:
                 yield from self.proceed(one, opening, policy)
@@ -100,6 +100,7 @@ class Supervisor:
                 if not isinstance(interrupt.cause, Failure):
                     raise
                 self.give_up(one, interrupt.cause)
+        end(patience)
         self.env.leave(group)
         del self.answering[request.index], self.state.groups[request.index], self.state.answering[request.index]
         self.state.drafted.pop(request.index, None)
@@ -170,8 +171,7 @@ class Supervisor:
                 yield from self.restore_draft(one)
                 yield from policy(context, request)
             elif self.reaction.fallback == "none":
-                yield self.news | self.env.timeout(max(0, self.patience_ns(one)))
-                self.require_progress(one, self.suspects)
+                yield self.news
             else:
                 yield from decode(context, request)
         yield from await_acknowledgement(request)
@@ -179,10 +179,8 @@ class Supervisor:
     def restore(self, one: Answering) -> Process:
         """Wait for the target, have it read again what it has lost, and deliver what is committed."""
         context, request, target = self.context, one.request, self.target
-        self.require_progress(one, one.struck or self.suspects)
         if target.down is not None:
-            yield from target.wait(self.now + max(0, self.patience_ns(one)))
-            self.require_progress(one, target.causes)
+            yield from target.wait()
         if one.epochs["target"] != target.epoch:
             self.forget_cache(one, "target")
         if request.rounds:
@@ -294,14 +292,14 @@ class Supervisor:
             return False
         return not isinstance(up, FaultyDirection) or (yield from up.reaches(PROBE, HEADER_BYTES))
 
-    def patience_ns(self, one: Answering) -> int:
-        """How long a request may still go without a delivery."""
-        return one.progress_ns + ns(self.reaction.give_up_ms / 1000) - self.now
-
-    def require_progress(self, one: Answering, records: list[FaultRecord] | tuple[FaultRecord, ...]) -> None:
-        """End the run where nothing was delivered for too long. Raises `ChipLost`."""
-        if self.patience_ns(one) > 0:
-            return
+    def require_progress(self, one: Answering) -> Process:
+        """Watch a request, and end the run where nothing of its answer is delivered for too long. Raises `ChipLost`."""
+        patience_ns = ns(self.reaction.give_up_ms / 1000)
+        while (left := one.progress_ns + patience_ns - self.now) > 0 or not self.state.trace.faults:
+            timer = self.env.timeout(left if left > 0 else patience_ns)  # what is slow by itself is waited for
+            self.env.injected.add(timer)  # no run is kept up by it
+            yield timer
+        records = self.to_blame(one)
         for record in records:
             record.survived = False
         what = records[0] if records else None
@@ -311,6 +309,16 @@ class Supervisor:
             f"no token for {self.reaction.give_up_ms:g} ms",
             "See the faults of the run; faults.reaction.give_up_ms says how long to wait.",
         )
+
+    def to_blame(self, one: Answering) -> list[FaultRecord]:
+        """The faults that a request waits for: those it has given rounds up for; else all that last or are noticed."""
+        if waiting := [*one.struck, *self.suspects, *self.target.causes]:
+            return waiting
+        return [
+            record
+            for record in self.state.trace.faults
+            if record.hits and (record.ended_ns < 0 or record.detected_ns >= 0 > record.recovered_ns)
+        ]
 
     def note_committed(self, request: Request, opened: Round, position: int, answered: int) -> None:
         """Tokens have become part of the answer; their round is open until they are delivered."""
