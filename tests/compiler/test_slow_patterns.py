@@ -291,6 +291,18 @@ def test_a_softmax_before_an_argmax_is_left_out() -> None:
     assert proven(program, (tokens,))
 
 
+def test_a_softmax_that_more_than_an_argmax_reads_stays() -> None:
+    def both(self: Wrapped, h: Tensor) -> Any:
+        chances = self.head(h).softmax(-1)
+        return chances.argmax(-1), chances
+
+    rows = language(lambda self, h: self.head(h).softmax(-1).argmax(-2))
+    for function in (language(both), rows):
+        program = program_of(function, torch.arange(4)[None], **PARTS)
+        assert names_of(program) == {"softmax_of_vocabulary"}
+        assert not mend(copied(program))
+
+
 def test_a_softmax_of_few_classes_or_of_the_best_is_none() -> None:
     few = program_of(lambda self, h: self.one(h).softmax(-1), x(4, HIDDEN), one=nn.Linear(HIDDEN, 5))
     best = program_of(language(lambda self, h: self.head(h).topk(8, -1)[0].softmax(-1)), torch.arange(4)[None], **PARTS)
@@ -317,7 +329,15 @@ def test_axes_exchanged_around_what_cares_are_none() -> None:
     def needed(self: Wrapped, h: Tensor) -> Tensor:
         return torch.softmax(h.transpose(1, 2), -2).transpose(1, 2)
 
-    assert names_of(program_of(needed, x(1, 4, 6, 8))) == set()
+    def not_back(self: Wrapped, h: Tensor) -> Tensor:
+        return torch.relu(h.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)
+
+    def read_between(self: Wrapped, h: Tensor) -> Any:
+        turned = torch.relu(h.transpose(1, 2))
+        return turned.transpose(1, 2), turned.sum(2)
+
+    for function in (needed, not_back, read_between):
+        assert names_of(program_of(function, x(1, 4, 6, 8))) == set()
 
 
 def test_products_in_float32_between_halves_are_found_and_norms_are_not() -> None:
