@@ -8,6 +8,8 @@ from torch.export import ExportedProgram
 from hilsim.compiler.language import Product, carried, most_rows, products_in, stored_operands
 from hilsim.compiler.nodes import fixed, numel, operands, operator_of, tensors_of
 from hilsim.compiler.pass_time import PassTime
+from hilsim.compiler.slow.repeats import CopyMap
+from hilsim.compiler.values import held_in
 
 
 def settled_doubts(program: ExportedProgram, clock: PassTime) -> tuple[str, ...]:
@@ -15,7 +17,9 @@ def settled_doubts(program: ExportedProgram, clock: PassTime) -> tuple[str, ...]
     constants = clock.constants
     products = list(products_in(program, constants))
     rows = most_rows(found) if (found := [one for one in products if one.weights]) else 1
-    grouped = any(is_grouped(product, rows, constants) for product in products if not product.weights)
+    attention = [product for product in products if not product.weights]
+    copies = CopyMap(program.graph, constants, held_in(program) if attention else {})
+    grouped = any(is_grouped(product, rows, constants, copies) for product in attention)
     repeats = [node for node in program.graph.nodes if repeats_numbers(node) and node not in constants]
     settled = []
     if grouped:
@@ -26,15 +30,14 @@ def settled_doubts(program: ExportedProgram, clock: PassTime) -> tuple[str, ...]
     return tuple(settled)
 
 
-def is_grouped(product: Product, rows: int, constants: set[fx.Node]) -> bool:
+def is_grouped(product: Product, rows: int, constants: set[fx.Node], copies: CopyMap) -> bool:
     """Whether an attention's product has fewer heads of keys or values than of queries, and none of them are copies."""
     queries = tensors_of(product.operands[0])[0]
     heads = numel(queries) // max(1, fixed(queries.shape[-1])) // rows
     for stored in stored_operands(product):
         tensor = tensors_of(stored)[0]
-        _, least = carried(stored, constants)
         own = numel(tensor) // max(1, fixed(tensor.shape[-1]) * fixed(tensor.shape[-2]))
-        if least < numel(tensor) or own >= heads:
+        if carried(stored, constants, copies) < numel(tensor) or own >= heads:
             return False
     return True
 

@@ -17,6 +17,8 @@ from torch.export.graph_signature import InputKind
 
 from hilsim.compiler.nodes import constants_of, fixed, numel, operator_of, tensors_of
 from hilsim.compiler.operator_costs import PRODUCTS, operations_of
+from hilsim.compiler.slow.repeats import CopyMap
+from hilsim.compiler.values import held_in
 from hilsim.cost.counts import matmul_operations
 from hilsim.cost.step import PassCounts, graphs_of, in_tiles
 from hilsim.describe.chip import Precision, Unit
@@ -69,16 +71,22 @@ def products_in(program: ExportedProgram, constants: set[fx.Node]) -> Iterator[P
         yield Product(node, operands, weights, numel(made[0]) // max(1, columns), columns)
 
 
-def carried(node: fx.Node, constants: set[fx.Node]) -> tuple[fx.Node, int]:
-    """Where keys or values come from, and their numbers before anything repeats them."""
-    least = numel(tensors_of(node)[0])
+def carried(node: fx.Node, constants: set[fx.Node], copies: CopyMap) -> int:
+    """Numbers of keys or values before anything repeats them."""
+    least = own_numbers(node, copies)
     while node.op == "call_function" and operator_of(node) in CARRIERS:
         sources = [one for one in node.all_input_nodes if one not in constants and tensors_of(one)]
         if not sources:
             break
         node = max(sources, key=lambda one: numel(tensors_of(one)[0]))
-        least = min(least, numel(tensors_of(node)[0]))
-    return node, least
+        least = min(least, own_numbers(node, copies))
+    return least
+
+
+def own_numbers(node: fx.Node, copies: CopyMap) -> int:
+    """Numbers of a node that are no copies of others of it."""
+    copied = copies.found.get(node)
+    return numel(tensors_of(node)[0]) // (1 if copied is None else copied.times)
 
 
 def caches_of(program: ExportedProgram) -> set[fx.Node]:
@@ -140,7 +148,8 @@ def language_counts(program: ExportedProgram, unit: Unit, precision: Precision) 
     head, all_body = sum(one.weights for one in heads), sum(one.weights for one in body)
     positions = max((positions_of(one) for one in attention), default=1)
     seen = 1.0 if unit.widths is not None else max(0.0, 1 - (rows - 1) / 2 / max(1, positions))
-    kv_numbers = sum(carried(one, constants)[1] for one in stored)
+    copies = CopyMap(program.graph, constants, held_in(program))
+    kv_numbers = sum(carried(one, constants, copies) for one in stored)
     return PassCounts(
         rows=rows,
         all_rows=rows,

@@ -4,6 +4,8 @@
     a view      = nothing
     a copy      = numbers read and written x activation bits / memory rate
     a multiply  = numbers written / the unit's rate of copying multiplies (`describe.movement.multiply_rate`)
+    a gather    = a copy; where numbers are repeated, at most what a multiply takes
+    a sort      = numbers x log2 of how many are kept / that rate; at most that of a bitonic network
     any other   = the longer of its bytes / memory rate and its operations / operation rate
     and a launch each where the unit has an `operator_overhead`
 
@@ -15,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import ceil, log2
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from hilsim.compiler.findings import SlowFinding
-from hilsim.compiler.nodes import numel, operands, operator_of, place_of, sources_of, tensors_of
+from hilsim.compiler.nodes import fixed, numel, operands, operator_of, place_of, sources_of, tensors_of
 from hilsim.compiler.operator_costs import PRODUCTS, RECURRENT, is_free, operations_of, work_of
 from hilsim.cost.extra import ACTIVATION_BITS, work_seconds
 from hilsim.cost.step import operation_rate, read_seconds, si
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 HEAD = "sampler"  # the module of a decoder that comes after its logits
 # What PyTorch puts before a batched product: the same numbers under another shape.
 BETWEEN = ("aten.expand.default", "aten.view.default", "aten.clone.default", "aten.unsqueeze.default")
+ARITHMETIC = ("multiply", "gather", "sort")  # lowerings that are, or may be, vector arithmetic
 WEIGHTED = frozenset((*PRODUCTS, *RECURRENT))  # operators that multiply matrices
 
 
@@ -100,21 +104,21 @@ class PassTime:
         return lowerings().get((operator_of(node), self.column))
 
     def rate_of(self, node: fx.Node) -> Figure | None:
-        """The rate of vector arithmetic that a movement is lowered to; None where it is none."""
+        """The rate of vector arithmetic that a movement is, or may be, lowered to; None where it is none."""
         entry = self.lowering(node)
-        return self.multiply if entry is not None and entry.lowering == "multiply" else None
+        if self.multiply is None or entry is None or entry.lowering not in ARITHMETIC:
+            return None
+        if entry.lowering == "gather" and not repeats(node):
+            return None
+        return self.multiply if entry.lowering == "multiply" else self.multiply.model_copy(update={"kind": "assumed"})
 
     def span(self, node: fx.Node) -> Seconds:
         """One execution of one node, with its range."""
         if node in self.constants or node.op != "call_function":
             return Seconds()
-        made, taken = sum(map(numel, tensors_of(node))), sum(map(numel, operands(node)))
         entry = self.lowering(node)
-        if entry is not None and entry.lowering == "multiply" and self.multiply is not None:
-            if made <= taken:  # nothing is repeated
-                return Seconds()
-            low, high = self.multiply.ends
-            return Seconds(made / self.multiply.si, made / high, made / low)
+        if entry is not None and entry.lowering in ARITHMETIC and self.multiply is not None:
+            return self.arithmetic_span(node, entry, self.multiply)
         if (entry is not None and entry.lowering == "view") or turns_operand(node):
             return Seconds()
         if entry is None and is_free(node):
@@ -124,6 +128,19 @@ class PassTime:
         else:
             seconds = work_seconds(work_of(node, self.constants), self.unit, self.precision)
         return Seconds(seconds, seconds, seconds)
+
+    def arithmetic_span(self, node: fx.Node, entry: Lowering, rate: Figure) -> Seconds:
+        """A movement that is, or may be, vector arithmetic at a rate."""
+        made, taken = sum(map(numel, tensors_of(node))), sum(map(numel, operands(node)))
+        low, high = rate.ends
+        if entry.lowering == "multiply":
+            return Seconds(made / rate.si, made / high, made / low) if made > taken else Seconds()
+        copied_s = work_seconds(work_of(node, self.constants), self.unit, self.precision)
+        if entry.lowering == "gather":
+            return Seconds(copied_s, copied_s, max(copied_s, made / low if repeats(node) else 0.0))
+        levels = ceil(log2(max(2, kept_by(node))))
+        merged, network = taken * levels, taken * levels * (levels + 1) / 2
+        return Seconds(*(max(copied_s, one) for one in (merged / rate.si, merged / high, network / low)))
 
     def product_seconds(self, node: fx.Node) -> float:
         """One product: weights at their own bits, activations at theirs."""
@@ -162,6 +179,19 @@ class PassTime:
         return total
 
 
+def repeats(node: fx.Node) -> bool:
+    """Whether a node yields more numbers than it takes, places to gather them from left out."""
+    given = sum(numel(one) for one in operands(node) if one.is_floating_point())
+    return sum(map(numel, tensors_of(node))) > given
+
+
+def kept_by(node: fx.Node) -> int:
+    """How many numbers of each row a sort or a top-k puts in order."""
+    shape, place = tensors_of(node)[0].shape, 2 if operator_of(node) == "aten.topk.default" else 1
+    axis: Any = node.args[place] if len(node.args) > place else node.kwargs.get("dim", -1)
+    return fixed(shape[axis]) if shape else 1
+
+
 def turns_operand(node: fx.Node) -> bool:
     """Whether a node exchanges the last two axes for products alone, which take an operand either way round.
 
@@ -169,7 +199,8 @@ def turns_operand(node: fx.Node) -> bool:
     """
     if operator_of(node) != "aten.permute.default":
         return False
-    order = [int(axis) % len(node.args[1]) for axis in node.args[1]]  # type: ignore[arg-type,union-attr]
+    given: Any = node.args[1]
+    order = [axis % len(given) for axis in given]
     if order != [*range(len(order) - 2), len(order) - 1, len(order) - 2]:
         return False
     readers = list(node.users)

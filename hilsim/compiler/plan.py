@@ -98,15 +98,26 @@ WORTH = 0.01  # of a pass: what gains less is not slow
 def timed(graph: GraphPlan, clock_s: float) -> GraphPlan:
     """A graph's plan with the time of one pass; `clock_s` is the clock's, without what is slow beyond it.
 
-    Findings that gain less than `WORTH` of the pass are dropped, their times with them.
+    Findings that gain less than `WORTH` of the pass are no longer slow but fine, their times dropped.
     """
     pass_s = clock_s + sum(found.beyond_s for found in graph.slow)
     slow = tuple(found for found in graph.slow if found.gain_s >= WORTH * pass_s)
+    small = tuple(little(found) for found in graph.slow if found not in slow)
     pass_s = clock_s + sum(found.beyond_s for found in slow)
     could_s = max(0.0, pass_s - sum(found.gain_s for found in slow))
     low_s, high_s = could_s + sum(found.low_s for found in slow), could_s + sum(found.high_s for found in slow)
     slow = tuple(with_factor(found, pass_s) for found in slow)
-    return replace(graph, slow=slow, pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s, could_s=could_s)
+    return replace(
+        graph, slow=slow, fine=(*graph.fine, *small), pass_s=pass_s, pass_low_s=low_s, pass_high_s=high_s,
+        could_s=could_s,
+    )  # fmt: skip
+
+
+def little(found: SlowFinding) -> str:
+    """A pattern that gains too little to be slow, in words."""
+    gain_ms = 1000 * found.gain_s
+    text = f"{gain_ms:.2f} ms" if gain_ms >= 0.01 else "below 0.01 ms"
+    return f"{found.title}: {text}, under {100 * WORTH:g} % of a pass"
 
 
 def with_factor(found: SlowFinding, pass_s: float) -> SlowFinding:

@@ -196,9 +196,11 @@ def fault_of(error: BaseException, name: str) -> Fault:
     for mark, found, remedy in REASONS:
         if mark in text:
             return Fault(name, place_in(error), found, "a module that torch.export can take", f"Use {remedy}.")
-    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    if len(first) > 300:
-        first = first[:300] + " ..."
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Of violated constraints the first line says whose they are, the first point of the list below it what they are.
+    points = [line.removeprefix("- ") for line in lines[1:] if line.startswith("- ")]
+    parts = (lines[0] if lines else type(error).__name__, *points[:1])
+    first = " ".join(part if len(part) <= 300 else part[:300] + " ..." for part in parts)
     return Fault(name, place_in(error), f"an export that failed ({first})", "a module that torch.export can take")
 
 

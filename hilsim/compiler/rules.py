@@ -14,6 +14,7 @@ from hilsim.compiler.findings import Finding, module_text
 from hilsim.compiler.nodes import (
     constants_of,
     first_line,
+    fixed,
     folded_inside,
     is_wide,
     operands,
@@ -254,21 +255,21 @@ class RuleBook:
         """One finding a dynamic dimension of the inputs, where the compiler wants fixed shapes."""
         if self.profile.dynamic_shapes.value:
             return
-        seen: set[str] = set()
+        varying: dict[str, list[tuple[fx.Node, int, object]]] = {}
         for node in program.graph.nodes:
-            if node.op != "placeholder":
-                continue
-            for tensor in tensors_of(node):
-                for size in tensor.shape:
-                    if isinstance(size, torch.SymInt) and str(size) not in seen:
-                        seen.add(str(size))
-                        switch = self.profile.dynamic_shapes
-                        yield Finding(
-                            graph, "dynamic-shape", "error", self.profile.name,
-                            f"input {node.name} has a dimension that varies ({size})", switch.source, switch.evidence,
-                            "export one graph for each of a few fixed lengths, pad up to the next",
-                            ("fixed_widths",), node.name, "placeholder", line=first_line(node),
-                        )  # fmt: skip
+            for tensor in tensors_of(node) if node.op == "placeholder" else ():
+                for axis, size in enumerate(tensor.shape):
+                    if isinstance(size, torch.SymInt):
+                        varying.setdefault(str(size), []).append((node, axis, size))
+        switch = self.profile.dynamic_shapes
+        for symbol, ((node, axis, length), *others) in varying.items():
+            further = f", with {len(others)} further ax{'es' if len(others) > 1 else 'is'} of inputs" if others else ""
+            yield Finding(
+                graph, "dynamic-shape", "error", self.profile.name,
+                f"axis {axis} of input {node.name} varies ({symbol}, {fixed(length)} in the example){further}",
+                switch.source, switch.evidence, "export one graph for each of a few fixed lengths, pad up to the next",
+                ("fixed_widths",), node.name, "placeholder", line=first_line(node),
+            )  # fmt: skip
 
     def about_integers(self, program: ExportedProgram, constants: set[fx.Node], graph: str) -> Iterator[Finding]:
         """One note a graph for its 64-bit integers; refused ones are reported node by node, here only inputs."""

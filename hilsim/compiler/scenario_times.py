@@ -10,15 +10,12 @@ from dataclasses import replace
 
 from hilsim.compiler.findings import SlowFinding
 from hilsim.compiler.plan import GraphPlan, Plan, timed
+from hilsim.compiler.slow.repeated_heads import NAME, REMEDY, TITLE
 from hilsim.cost.counts import expanded_numbers
 from hilsim.cost.extra import expanded_range
 from hilsim.cost.step import Phase, Step
 from hilsim.cost.timer import timer_for
 from hilsim.describe.setup import Placed
-
-REPEAT_KV = "repeat_kv"
-TITLE = "each key/value head is copied for all query heads that share it"
-REMEDY = "fold the query heads of a group into the rows of the product, so that keys and values are read as they are"
 
 
 def with_pass_times(plan: Plan, placed: Placed, context: int) -> Plan:
@@ -53,7 +50,7 @@ def copied_heads(placed: Placed, context: int, graph: GraphPlan) -> SlowFinding:
     numbers = expanded_numbers(placed.model.architecture, context)
     return SlowFinding(
         graph=graph.name,
-        name=REPEAT_KV,
+        name=NAME,
         title=f"{TITLE}: {numbers / 1e6:,.1f} million numbers a pass",
         operators=("aten.expand.default",),
         count=2 * placed.model.architecture.layers,

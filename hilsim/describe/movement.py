@@ -16,20 +16,21 @@ from hilsim.describe.figure import Count, Figure, Names, Record, as_tuple
 from hilsim.describe.profile import Column, Evidence
 from hilsim.places import DATA
 
-Way = Literal["view", "copy", "multiply"]
+Way = Literal["view", "copy", "multiply", "gather", "sort"]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(as_tuple)]
 MOVEMENT = DATA / "chips/operators/movement.yaml"
 
 
 class Lowering(Record):
-    """What toolchains make of operators: nothing, a copy of their numbers, or vector arithmetic that writes them."""
+    """What toolchains make of operators: nothing, a copy of their numbers, or vector arithmetic over them."""
 
     operators: Names = Field(min_length=1)
-    """Operators that only move numbers, as ATen overloads."""
+    """Operators that move numbers, as ATen overloads."""
     toolchains: Columns = Field(min_length=1)
     """Toolchains of which it is known."""
     lowering: Way
-    """What they become: nothing (view), a copy, or a multiply that writes every number."""
+    """What they become: nothing (view), a copy, a multiply that writes every number, a gather that is between those two
+    where it repeats numbers, or a sort."""
     evidence: Evidence
     """Whether a vendor documents it, a user reports it, or it is assumed."""
     why: str = Field(min_length=3)

@@ -30,6 +30,7 @@ class Refused:
     rule: str
     places: int
     then: str
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,15 @@ def refused_in(plan: Plan) -> list[Refused]:
             if one.severity == "error":
                 found.setdefault((one.operator or one.module or "the whole graph", one.rule), []).append(one)
     return [
-        Refused(plan.subject, what, rule, len({(one.graph, one.node) for one in same}), outcome(plan, same))
+        Refused(
+            plan.subject,
+            what,
+            rule,
+            len({(one.graph, one.node) for one in same}),
+            outcome(plan, same),
+            # An operator is found by its places above; an input is known by its name.
+            tuple(dict.fromkeys(one.reason for one in same)) if rule == "dynamic-shape" else (),
+        )
         for (what, rule), same in found.items()
     ]
 
@@ -120,9 +129,10 @@ def lists_as_json(plans: Iterable[Plan]) -> dict[str, Any]:
                 "as_it_is_range_ms": [1000 * graph.pass_low_s, 1000 * graph.pass_high_s],
                 "as_it_could_be_ms": 1000 * graph.could_s,
                 "factor": graph.factor,
+                "compiles": plan.outcome != "refused",
             }
             for plan in plans
-            if plan.outcome != "refused"
+            if plan.outcome != "refused" or example_times(plan)
             for graph in plan.graphs
         ],
     }
@@ -162,6 +172,8 @@ def render_lists(plans: Sequence[Plan], console: Console) -> None:
     for one in refused:
         places = f" at {counted(one.places, 'place')}" if one.places > 1 else ""
         page.paragraph(Text.assemble((one.what, f"bold {BAD}"), f", {one.rule}{places}: {one.then}"), 2)
+        for detail in one.details:
+            page.paragraph(detail, 4)
         page.paragraph(Text(one.subject, FRAME), 4)
     if not refused:
         page.line("  nothing")
@@ -202,6 +214,13 @@ def slow_entry(page: Page, entry: Slow) -> None:
     page.paragraph(Text(f"[{first.kind}] {'; '.join(sources)}", FRAME), 4)
 
 
+def example_times(plan: Plan) -> bool:
+    """Whether a refused plan is refused for lengths that vary alone, so that its times are those of its example."""
+    return all(
+        one.rule == "dynamic-shape" for graph in plan.graphs for one in graph.findings if one.severity == "error"
+    ) and all(graph.pass_s for graph in plan.graphs)
+
+
 def passes(page: Page, plans: Sequence[Plan]) -> None:
     """A line a graph: one pass as it is, as it could be, and how many times as long."""
     page.title("One pass")
@@ -210,7 +229,9 @@ def passes(page: Page, plans: Sequence[Plan]) -> None:
         page.line(f"  {plan.subject}")
         if plan.outcome == "refused":
             page.line(("    does not compile", BAD))
-            continue
+            if not example_times(plan):
+                continue
+            page.line("    at the lengths of the example inputs it would take")
         for graph in plan.graphs:
             times = factor_text(graph) if graph.slow else ""
             could = duration(1000 * graph.could_s)

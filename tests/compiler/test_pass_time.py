@@ -20,6 +20,7 @@ from hilsim.compiler.pass_time import PassTime
 from hilsim.compiler.plan import GraphPlan, Plan, timed
 from hilsim.compiler.program import Subject, exported
 from hilsim.compiler.scenario_times import with_pass_times
+from hilsim.compiler.slow.heads import REPEATED
 from hilsim.compiler.whole_graph import cut_finding, launch_finding, parts_finding
 from hilsim.cost.extra import work_seconds
 from hilsim.cost.step import Phase, Step, cost_of, si, step_costs
@@ -92,6 +93,36 @@ def test_another_hexagon_has_an_assumed_rate_with_a_range() -> None:
     assert span.low < span.value < span.high
     assert clock.multiply is not None
     assert clock.multiply.kind == "assumed"
+
+
+class Sorted(nn.Module):
+    """All numbers of a row in order, its largest 40, its heads by index."""
+
+    def forward(self, x: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`x` (1, 1 << 16), `heads` (2, 1 << 10)."""
+        again = torch.tensor([0, 0, 1, 1])
+        return x.sort(-1)[0], x.topk(40, -1)[0], heads[again], heads[torch.tensor([1, 0])]
+
+
+def test_a_sort_is_its_levels_of_comparisons_and_repeating_by_index_is_between_a_copy_and_a_multiply() -> None:
+    """16 levels of 65,536 numbers, 6 where 40 are kept; a bitonic network has 1 + 2 + ... of them."""
+    of = site()
+    program = exported(Subject("sorted", Sorted(), (torch.randn(1, 1 << 16), torch.randn(2, 1 << 10))))
+    clock = PassTime(of, constants_of(program))
+    nodes = {node.name: node for node in program.graph.nodes}
+    rate, numbers = 1.066e9, 1 << 16
+    for name, levels in (("sort", 16), ("topk", 6)):
+        span = clock.span(nodes[name])
+        assert span.value == pytest.approx(numbers * levels / rate)
+        assert (span.low, span.high) == pytest.approx(
+            (numbers * levels / 1.21e9, numbers * levels * (levels + 1) / 2 / 1.0e9)
+        )
+    again, turned = (clock.span(node) for name, node in nodes.items() if name.startswith("index"))
+    assert again.high == pytest.approx(4 * (1 << 10) / 1.0e9)
+    assert again.low == again.value < again.high
+    assert turned.low == turned.value == turned.high, "nothing is repeated"
+    other = PassTime(site("agx-orin-64gb", "fp16", "gpu"), constants_of(program)).span(nodes["sort"])
+    assert other.low == other.value == other.high
 
 
 class PlainAttention(nn.Module):
@@ -232,6 +263,15 @@ def test_what_gains_less_than_a_hundredth_is_not_slow() -> None:
     graph = timed(GraphPlan(name="g", rows=1, nodes=1, slow=(finding("a", 0.0004),)), 0.05)
     assert graph.slow == ()
     assert graph.pass_s == graph.could_s == 0.05
+    assert graph.fine == ("a: 0.40 ms, under 1 % of a pass",)
+
+
+@pytest.mark.parametrize("copied_s", [0.0, 0.03])
+def test_what_gains_little_beside_what_gains_much_is_named_once(copied_s: float) -> None:
+    more = (finding("a", copied_s),) if copied_s else ()
+    graph = timed(GraphPlan(name="g", rows=1, nodes=1, slow=(*more, finding("b", 0.0004)), fine=("c",)), 0.05)
+    assert graph.fine == ("c", "b: 0.40 ms, under 1 % of a pass")
+    assert timed(graph, 0.05).fine == graph.fine
 
 
 class Loop(nn.Module):
@@ -304,6 +344,8 @@ def test_a_scenario_that_says_its_heads_are_copied_gets_the_finding() -> None:
     (graph,) = with_pass_times(plain, setup.target, CONTEXT).graphs
     assert graph.pass_s == pytest.approx(0.1463, rel=0.01)
     assert graph.could_s == pytest.approx(0.02237, rel=0.02)
-    assert [one.name for one in graph.slow] == ["repeat_kv"]
+    (slow,) = graph.slow
+    assert (slow.name, slow.remedy) == (REPEATED.name, REPEATED.remedy), "one text for a graph and a scenario"
+    assert slow.title.startswith(REPEATED.title)
     as_simulated = timer_for(setup.target, CONTEXT).duration_ns(Step(Phase.DECODE, 1, 0))
     assert graph.pass_s == pytest.approx(as_simulated / 1e9, abs=2e-9), "the check says what the simulator takes"

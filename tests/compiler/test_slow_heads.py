@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from hilsim.compiler.choose import CompileSite
+from hilsim.compiler.language import carried, products_in
 from hilsim.compiler.nodes import operator_of, place_of
 from hilsim.compiler.onnx_files import onnx_subject
 from hilsim.compiler.planner import plan_module
@@ -117,6 +118,15 @@ def test_the_product_reads_each_key_once() -> None:
     assert most_numbers(program, ["aten.bmm.default"]) == [4 * 5 * 8]
     mend(program)
     assert most_numbers(program, ["aten.bmm.default"]) == [2 * 5 * 8]
+
+
+@pytest.mark.parametrize("name", [name for name in REPEATED if name != "keys first"])
+def test_keys_are_counted_before_they_are_repeated_however_that_is_spelled(name: str) -> None:
+    program = program_of(REPEATED[name])
+    facts = Facts(program)
+    (product,) = (one for one in products_in(program, facts.constants) if not one.weights)
+    heads = {"one key head": 1, "cache and new rows repeated": 2 * KV}.get(name, KV)
+    assert carried(product.operands[1], facts.constants, facts.copies) == heads * 5 * WIDTH
 
 
 def test_groups_in_a_wrong_order_are_found_out() -> None:
