@@ -180,7 +180,7 @@ class BargeIn(Record):
     turns: Annotated[tuple[int, ...], BeforeValidator(as_tuple)] = ()
     """Turns that are interrupted, by their numbers in the report."""
     after_s: float = Field(default=1.0, ge=0, le=3600)
-    """Seconds of hearing an answer after which it is interrupted."""
+    """Seconds of an answer's playback after which it is interrupted."""
     notice_ms: Milliseconds = 200.0
     """Milliseconds until the assistant knows."""
     cache: Literal["rewound", "lost"] = "rewound"
@@ -216,7 +216,7 @@ class Speech(Record):
     """The spoken turn: end of speech, recognition, prompt, language model, clause by clause to speech, playback."""
 
     wake_word: Demand | None = None
-    """What hears the wake word, where speech is recognised; none where not given."""
+    """What detects the wake word, where speech is recognised; none where not given."""
     end_of_speech: EndOfSpeech = EndOfSpeech()
     """How the end of a question is noticed."""
     recognition: Recognition = Recognition()
