@@ -57,7 +57,7 @@ def scratch_folder() -> Path:
 
 
 def is_private_file(file: Path) -> bool:
-    """Whether a file of a `private_folder` may be read: a regular one of this user's that nobody else can change."""
+    """Whether a file of a `private_folder` may be read: a regular one of this user's that no other user can change."""
     try:
         why = unsafe(file.lstat(), stat.S_ISREG, "no plain file")
     except (OSError, ValueError):
