@@ -385,9 +385,12 @@ class Network(nn.Module):
         kind = self.norm.dtype
         stretch = np.empty(sum(numbers) * kind.itemsize + LINE, np.uint8)
         stretch = stretch[-stretch.ctypes.data % LINE :][: sum(numbers) * kind.itemsize]
-        for linear, piece in zip(linears, torch.from_numpy(stretch).view(kind).split(numbers), strict=True):
-            weight = piece[: linear.weight.numel()].view(linear.in_features, linear.out_features).t()
+        memory, begin = torch.from_numpy(stretch).view(kind), 0
+        for linear, taken in zip(linears, numbers, strict=True):
+            piece = memory[begin : begin + linear.weight.numel()]
+            weight = piece.view(linear.in_features, linear.out_features).t()
             linear.weight.data = weight.copy_(linear.weight.detach())
+            begin += taken
         return self
 
     @property

@@ -28,6 +28,9 @@ Ints = npt.NDArray[np.int64]
 # layer, its window, queries (rows, heads, head_dim), over the root of head_dim, and keys above values (rows, 2 x
 # kv_heads, head_dim), and returns (rows, heads x head_dim).
 Mix = Callable[[int, int | None, Array, Array], Array]
+# Few rows are sooner multiplied one by one, where the processor's caches keep the matrix (bytes) from one to the next:
+# for a product of matrices OpenBLAS would lay the weights out anew.
+APART, NEAR = 4, 4 * 2**20
 TOGETHER = 128  # rows of a sequence whose scores are in memory at once
 
 
@@ -40,7 +43,13 @@ class Matrix:
 
     def __call__(self, x: Array) -> Array:
         """`x`: (rows, in)."""
-        y: Array = x.dot(self.columns)
+        y: Array
+        if 1 < len(x) <= APART and self.columns.nbytes <= NEAR:
+            y = np.empty((len(x), self.columns.shape[1]), x.dtype)
+            for row, out in zip(x, y, strict=True):
+                row.dot(self.columns, out=out)
+        else:
+            y = x.dot(self.columns)
         if self.bias is not None:
             y += self.bias
         return y
@@ -193,8 +202,8 @@ def softmax(scores: Array) -> Array:
 def attended(q: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
     """What rows of one sequence mix, (rows, heads x head_dim).
 
-    `q`, scaled: (rows, heads, head_dim); `keys` and `values`: (kv_heads, seen, head_dim). `mask` is added to the scores of the
-    last keys: (rows, as many), or None where every row sees all.
+    `q`, scaled: (rows, heads, head_dim); `keys` and `values`: (kv_heads, seen, head_dim). `mask` is added to the scores
+    of the last keys: (rows, as many), or None where every row sees all.
     """
     rows, heads, dim = q.shape
     kv_heads, seen, _ = keys.shape
