@@ -21,6 +21,7 @@ from hilsim.units import NS_PER_S
 
 TEXT, LINE = "#7c8794", "#b4bcc6"
 LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
+LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
 MEMORY = {
@@ -53,11 +54,16 @@ def styled(plot: figure) -> figure:
 
 
 def with_legend(plot: figure) -> figure:
-    """A chart with its legend above it, whose entries hide what they name when clicked."""
+    """A chart with its legend above it, in as many columns as a telephone has room for; an entry that is clicked hides
+    what it names.
+    """
     if plot.legend:
+        names = [entry.label.value for entry in plot.legend[0].items]
+        columns = max(1, LEGEND_WIDTH // (max(map(len, names)) + 4))
         plot.legend.click_policy, plot.legend.location = "hide", "top_left"
-        plot.legend.orientation, plot.legend.ncols = "horizontal", 3
+        plot.legend.orientation, plot.legend.ncols = "horizontal", columns
         plot.add_layout(plot.legend[0], "above")
+        plot.height += LEGEND_ROW * -(-len(names) // columns)
     return styled(plot)
 
 
@@ -133,7 +139,7 @@ def stacked(
 ) -> figure:
     """Horizontal bars of several parts, the first bar on top."""
     plot = figure(
-        height=100 + 44 * len(columns[name]),
+        height=80 + 44 * len(columns[name]),
         sizing_mode="stretch_width",
         y_range=FactorRange(factors=columns[name][::-1]),
         x_range=DataRange1d(start=0.0),
