@@ -53,17 +53,18 @@ def styled(plot: figure) -> figure:
     return plot
 
 
-def with_legend(plot: figure) -> figure:
-    """A chart with its legend above it, in as many columns as a telephone has room for; an entry that is clicked hides
-    what it names.
+def with_legend(plot: figure, names: Sequence[str]) -> figure:
+    """A chart with the legend of several names above it, in as many columns as a telephone has room for; an entry that
+    is clicked hides what it names.
     """
-    if plot.legend:
-        names = [entry.label.value for entry in plot.legend[0].items]
+    if len(names) > 1:
         columns = max(1, LEGEND_WIDTH // (max(map(len, names)) + 4))
         plot.legend.click_policy, plot.legend.location = "hide", "top_left"
         plot.legend.orientation, plot.legend.ncols = "horizontal", columns
         plot.add_layout(plot.legend[0], "above")
-        plot.height += LEGEND_ROW * -(-len(names) // columns)
+        plot.height = (plot.height or 0) + LEGEND_ROW * -(-len(names) // columns)
+    else:
+        plot.legend.visible = False
     return styled(plot)
 
 
@@ -153,7 +154,7 @@ def stacked(
     for part, bar in zip(parts, bars, strict=True):
         plot.add_tools(HoverTool(renderers=[bar], tooltips=[(part, f"@{{{part}}}{{0.000}}")]))
     plot.ygrid.grid_line_color = None
-    return with_legend(plot)
+    return with_legend(plot, parts)
 
 
 def memory(chips: dict[str, dict[str, Any]]) -> figure:

@@ -12,7 +12,7 @@ from hilsim.show.document import assumptions as assumed
 from hilsim.show.modes import batches_of, compile_note, modes_table, reasons, speedup_of, verdict
 from hilsim.show.numbers import clean, counted, duration, gibibytes
 from hilsim.show.page import many
-from hilsim.show.page.frame import Page, Section, about, assumptions, reproduce
+from hilsim.show.page.frame import Page, Section, about, assumptions, measure_first, reproduce
 from hilsim.show.sentences import EVEN, outside_sentence
 from hilsim.show.table import Table
 from hilsim.study.modes import ModeResult
@@ -89,8 +89,11 @@ def together(ran: Sequence[ModeResult]) -> Section:
         if pairs:
             marks = [(gain, gain) for gain in gains]
             series.append(many.Series(one.mode.choice.name, [size for size, _ in pairs], gains, marks, about_them))
-    axes = ("sequences computed together, and as many by the target alone", "speed-up")
-    sentence = "Of steady rounds; modes whose rounds differ in length, or cross a link, have none."
+    axes = ("sequences together", "speed-up")
+    sentence = (
+        "Over as many sequences together of the target alone, of steady rounds; modes whose rounds differ in length, "
+        "or cross a link, have none."
+    )
     plots = (many.lines(series, axes, {size: str(size) for size in sizes}, joined=True),) if series else ()
     return Section("together", (sentence,), plots)
 
@@ -105,10 +108,9 @@ def not_here(results: Sequence[ModeResult]) -> Section:
 
 def confidence(setup: Setup) -> Section:
     """What the ranking rests on, and what would narrow it."""
-    file = f"{setup.file} {typed(setup.overrides)}".strip()
     sentences = (
         "Modes are compared at the nominal figures below; no error bars are drawn here. hilsim simulate with a mode's "
         "settings and --uncertainty 200 draws them.",
-        f"Measure first: hilsim measure-first {file} ranks the measurements on boards that would narrow the answer.",
+        f"Measure first: {measure_first(setup)}",
     )
     return Section("how sure", sentences)

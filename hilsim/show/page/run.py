@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.compiler.plan import Plan
-from hilsim.describe.write import scenario_text, typed
+from hilsim.describe.write import scenario_text
 from hilsim.show.break_even import break_even_sentence
 from hilsim.show.compile import SEVERITIES, Group, grouped
 from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
 from hilsim.show.page import charts
-from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, reproduce
+from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, measure_first, reproduce
 from hilsim.show.report import TIMES, answer_good
 from hilsim.show.sentences import (
     faster_export_sentence,
@@ -69,7 +69,7 @@ def sections_of(run: Run, command: str) -> Iterator[Section]:
         yield acceptance(document["speculative"])
     yield memory(document)
     yield compilation(document, run.plans)
-    yield confidence(document, f"{run.setup.file} {typed(run.setup.overrides)}".strip())
+    yield confidence(document, measure_first(run.setup))
     yield assumptions(document["assumptions"])
     if document["notes"] or document["chip_notes"]:
         notes = [clean(note) for note in document["notes"]]
@@ -216,10 +216,9 @@ def finding_row(plan: Plan, group: Group) -> tuple[str, ...]:
     return SEVERITIES[one.severity][0], where, clean(one.reason), remedy, clean(f"{one.evidence}: {one.source}")
 
 
-def confidence(document: dict[str, Any], scenario: str) -> Section:
-    """Error bars where they were asked for, and what would narrow them; `scenario` is how it is typed."""
+def confidence(document: dict[str, Any], narrow: str) -> Section:
+    """Error bars where they were asked for, and what would narrow them; `narrow` is how to find that out."""
     found = document.get("uncertainty")
-    narrow = f"hilsim measure-first {scenario} ranks the measurements on boards that would narrow this answer."
     if found is None:
         drawn = "No error bars were drawn: --uncertainty 200 draws them, and names the figures that move the answer."
         return Section("how sure", (drawn, narrow))
