@@ -38,7 +38,7 @@ def styled(plot: figure) -> figure:
     """A chart without a ground of its own."""
     plot.background_fill_color = plot.border_fill_color = None
     plot.outline_line_color = None
-    plot.toolbar.logo = None
+    plot.toolbar.logo, plot.toolbar.autohide = None, True
     plot.grid.grid_line_color, plot.grid.grid_line_alpha = LINE, 0.35
     plot.axis.axis_line_color = plot.axis.major_tick_line_color = LINE
     plot.axis.minor_tick_line_color = None

@@ -32,10 +32,10 @@ def page_of(answer: StudyAnswer, text: str, command: str) -> Page:
     described = answer.described
     study, setup = described.study, load_setup(described.scenario, described.base)
     roles = outside_roles(described, answer.grid)
-    facts = {"study": study.name, "scenario": setup.scenario.name, "digest": setup.digest, "seed": described.seed}
+    facts = {"scenario": setup.scenario.name, "digest": setup.digest, "seed": described.seed}
     return Page(
         name=study.name,
-        about=about("study", facts),
+        about=about(f"study {study.name}", facts),
         question=clean(study.question),
         headline=headline(answer),
         good=bool(answer.best or answer.front),
@@ -130,7 +130,9 @@ def names_of(lines: Sequence[Sequence[Cell]], grid: Grid, across: int) -> list[s
     """What tells lines apart: their choices on the other axes, as far as these differ."""
     others = [place for place in range(len(grid.columns)) if place != across]
     differ = [place for place in others if len({line[0].places[place] for line in lines}) > 1]
-    shown = [labels_of(grid.columns[place]) for place in differ]
+    shown = [
+        [f"{clean(grid.columns[place].head)} {name}" for name in labels_of(grid.columns[place])] for place in differ
+    ]
     return [
         ", ".join(names[line[0].places[place]] for place, names in zip(differ, shown, strict=True)) for line in lines
     ]

@@ -22,7 +22,7 @@ from hilsim.show.page.frame import Page, Section, about, assumptions, reproduce
 from hilsim.show.plots.scatter import COLOURS
 from hilsim.show.table import Table
 
-MOST_MISSES = 40  # rows of the first table; --errors and --json have all
+MOST_MISSES = 30  # rows of the first table; --errors and --json have all
 NEAR = 0.25  # a miss is more than this
 
 
@@ -77,13 +77,12 @@ def sections_of(found: Validation, command: str) -> Iterator[Section]:
 def misses(rows: Sequence[ComparedCase]) -> Section:
     """The rows that are predicted worst, by the strictest column that a row has."""
     worst = sorted(rows, key=lambda row: -max(abs(error) for error in row.errors if error is not None))
-    heads = ("row", "class", "device", "model", "what", "measured, ms", "predicted, ms", *COLUMNS_HEAD)
+    heads = ("device", "class", "model", "what", "measured, ms", "predicted, ms", *COLUMNS_HEAD)
     cells = [
         (
-            row.case.measurement.case_id,
-            row.case.label,
             row.case.device,
-            row.case.model_group,
+            row.case.label,
+            row.case.model_group.split(" / ")[-1],
             what(row),
             three_digits(row.measured * 1000),
             three_digits(row.predicted[0] * 1000),
@@ -96,7 +95,7 @@ def misses(rows: Sequence[ComparedCase]) -> Section:
         f"{beyond} of {counted(len(rows), 'row')} are missed by more than {percent(NEAR)} in some column; the "
         f"{len(cells)} with the largest error are listed. --errors and --json have every row."
     )
-    return Section("misses first", (sentence,), tables=(Table(heads, cells, left=5),))
+    return Section("misses first", (sentence,), tables=(Table(heads, cells, left=4),))
 
 
 def pictures(rows: Sequence[ComparedCase]) -> Section:
