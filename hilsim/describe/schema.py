@@ -82,6 +82,12 @@ class DescribedSchema(GenerateJsonSchema):
             with_earlier_word(made, earlier_word(record))
         return made
 
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        made = super().tagged_union_schema(schema)
+        if "discriminator" in made:
+            made["discriminator"]["propertyName"] = KIND  # not the earlier word, which blocks have too
+        return made
+
 
 def with_earlier_word(made: JsonSchemaValue, word: str) -> None:
     """Lets a block's schema take the earlier word for its kind too, marked as deprecated."""
