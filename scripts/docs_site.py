@@ -155,7 +155,7 @@ def fidelity_page() -> str:
     found, printed = validate(), io.StringIO()
     print_validation(Console(file=printed, width=100), found, "chips/measurements/measured.csv", summary_alone=True)
     lines = [
-        "# Every published row, misses first", "",
+        "---", "hide: [toc]", "---", "", "# Every published row, misses first", "",
         "Made from `python -m hilsim validate` with this site. Errors are predicted over measured time, less 1: as shipped",
         "(in-sample), fitted without the row's model, and without its device; sorted by the largest of the three.", "",
         "| device | model | measured of | measured, ms | predicted, ms | error | without model | without device |",
@@ -165,7 +165,9 @@ def fidelity_page() -> str:
         case = row.case
         errors = ("" if error is None else f"{error:+.0%}" for error in row.errors)
         of, times = f"{case.label}: {what(row)}", (f"{row.measured * 1e3:.4g}", f"{row.predicted[0] * 1e3:.4g}")
-        lines.append(f"| {' | '.join(map(cell, (case.device, case.model_group, of, *times, *errors)))} |")
+        lines.append(
+            f"| {' | '.join(map(cell, (case.device, case.model_group.split(' / ')[-1], of, *times, *errors)))} |"
+        )
     return "\n".join([*lines, "", "## By class", "", f"```text\n{printed.getvalue()}```", ""])
 
 
