@@ -156,8 +156,9 @@ def fidelity_page() -> str:
     print_validation(Console(file=printed, width=100), found, "chips/measurements/measured.csv", summary_alone=True)
     lines = [
         "---", "hide: [toc]", "---", "", "# Every published row, misses first", "",
-        "Made from `python -m hilsim validate` with this site. Errors are predicted over measured time, less 1: as shipped",
-        "(in-sample), fitted without the row's model, and without its device; sorted by the largest of the three.", "",
+        "Made from `python -m hilsim validate` with this site. Errors are predicted over measured time, less 1: as",
+        "shipped (in-sample), fitted without the row's model, and without its device; sorted by the largest of",
+        "the three.", "",
         "| device | model | measured of | measured, ms | predicted, ms | error | without model | without device |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip

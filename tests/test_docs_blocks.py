@@ -1,4 +1,7 @@
-"""The blocks of YAML and JSON in docs/ are what hilsim reads; blocks of commands and Python have tests of their own."""
+"""Blocks of YAML and JSON in docs/ are what hilsim reads, and its table of errors is what `validate` finds.
+
+Blocks of commands and Python have tests of their own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from hilsim.describe.campaign_load import load_campaign
 from hilsim.describe.conversation import read_conversations
 from hilsim.describe.load import load_setup
 from hilsim.describe.model import Model
+from hilsim.fidelity.from_file import validate
 from hilsim.places import CODE as PROJECT
+from hilsim.show.fidelity import as_json
 
 DOCS, SCENARIOS = PROJECT / "docs", PROJECT / "scenarios"
 # A page's block of a scenario is read on top of a shipped one.
@@ -71,3 +76,27 @@ def test_a_models_quality_is_one() -> None:
     [block] = blocks("quantisation.md", "yaml")
     shipped = yaml.safe_load((PROJECT / "models" / "llama-3.1-8b.yaml").read_text(encoding="utf-8"))
     assert Model.model_validate(shipped | yaml.safe_load(block)).quality
+
+
+CLASSES = {"Orin": "NVIDIA Orin", "Thor": "NVIDIA Thor", "Qualcomm phone and laptop": "Qualcomm phone or laptop"}
+KINDS = {"decode": "decode", "prompts": "prefill"}
+
+
+def test_the_errors_in_docs_accuracy_are_those_of_validate() -> None:
+    """Mean absolute errors in whole percent, and of networks the medians."""
+    summaries = as_json(validate())["summaries"]
+    text = (DOCS / "accuracy.md").read_text(encoding="utf-8")
+    table = text.partition("| class | rows |")[2].partition("\n\n")[0].splitlines()[2:]
+    seen = set()
+    for line in table:
+        name, rows, *errors = (cell.strip() for cell in line.strip("|").split("|"))
+        device, _, kind = name.partition(", ")
+        label = f"{CLASSES.get(device, device)} {KINDS[kind]}" if kind else "networks"
+        found = summaries[label]["all"]
+        assert int(rows) == found[0]["rows"]
+        for written, of in zip(errors[:3], found, strict=True):
+            mean, *median = map(int, re.findall(r"\d+", written))
+            assert mean == round(100 * of["mean"]), (name, written)
+            assert not median or median == [round(100 * of["median"])]
+        seen.add(label)
+    assert seen == set(summaries)
