@@ -1,4 +1,4 @@
-"""Pages of explorations, studies, modes and validations: whole, small, true to their results, and safe."""
+"""Pages of studies, modes and validations: whole, small, true to their results, and safe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from hilsim.commands.main import main
 from hilsim.show.page.many import scaled, thinned, wide
 from tests.pages import assert_self_contained
 
-NARROW = (
-    "--workers=1", "--conversations=1", "--finalists=1", "--drafts=draft-68m-llama3:models/draft-0.8m",
-    "--only=draft.precision=w4", "--only=target.precision=w4", "--only=target.widths=1-8-128", "--only=target.unit=npu",
-    "--only=policy.name=sync", "--only=draft.unit=gpu", "--only=rules=greedy, token_ids",
-)  # fmt: skip
 STUDY = """
 name: lengths
 question: How many tokens?
@@ -80,18 +75,6 @@ def test_the_page_of_a_validation_begins_with_the_largest_misses(tmp_path: Path)
     worst = max(max(abs(error) for error in row.errors if error is not None) for row in found.found.rows)
     first = next(row for row in tags.rows if row)
     assert f"{worst:.0%}" in {cell.lstrip("+-") for cell in first}
-
-
-@pytest.mark.slow
-def test_the_page_of_an_exploration_has_its_best_placement(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    assert main(["explore", "orin_8295_greedy", *NARROW, "--out", str(tmp_path), "--html", str(page)]) == 0
-    text = page.read_text(encoding="utf-8")
-    tags = assert_self_contained(text)
-    assert {"configurations", "finalists", "best", "how-sure", "assumptions", "reproduce"} <= set(tags.sections)
-    report = json.loads((tmp_path / "explore.json").read_text(encoding="utf-8"))
-    assert report["finalists"][0]["overrides"]
-    assert "policy=" in text
 
 
 @pytest.mark.parametrize(
