@@ -171,7 +171,12 @@ def test_weights_of_every_sort_are_weights() -> None:
     assert found == dict.fromkeys(PARTS, 0) | {"weights": 1, "buffers": 6, "runtime": 8}
     vision = load_setup(
         PROJECT / "scenarios/paper_table.yaml",
-        ["target={model: qwen3-vl-4b, chip: agx-orin-64gb, unit: gpu, precision: w4}"],
+        [
+            "draft=null",
+            "link=null",
+            "policy={kind: target_only}",
+            "target={model: qwen3-vl-4b, chip: agx-orin-64gb, unit: gpu, precision: w4}",
+        ],
     )
     (tower,) = [one for one in ledgers(vision)["agx-orin-64gb"].items if "vision tower" in one.what]
     assert tower.part == "weights"

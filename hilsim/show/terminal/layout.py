@@ -220,9 +220,10 @@ class Layout:
                 line = Text(f"{name:<{column}}").append_text(self.stack(ledger, max(4, width - column - 6)))
                 lines.append(line.append(f"{percent(ledger.ratio):>6}"))
         if full and self.colour:
-            gap = " " if len("".join(PARTS)) + 2 * len(PARTS) - 1 <= width else ""
-            marks = (bit for part, style in PARTS.items() for bit in (("█", style), (f"{part}{gap}", FRAME)))
-            lines.append(Text.assemble(*marks))
+            legend = Text(" " if len("".join(PARTS)) + 2 * len(PARTS) - 1 <= width else "").join(
+                Text.assemble(("█", style), (part, FRAME)) for part, style in PARTS.items()
+            )
+            lines.append(legend)
         return lines
 
     @staticmethod
