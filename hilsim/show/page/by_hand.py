@@ -1,0 +1,185 @@
+"""A scenario tried by hand on a live page of Bokeh's server: controls, the answer, and the figures of its run.
+
+The browser sends places in lists and nothing else that is looked at; what it gets is text that is escaped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files
+
+from bokeh.document import Document
+from bokeh.layouts import column
+from bokeh.models import Button, Column, CustomJS, Div, InlineStyleSheet, PreText, Select
+
+from hilsim.measure.measures import measured
+from hilsim.runs.replay import text_function
+from hilsim.runs.run import RunPair
+from hilsim.show import by_hand as written
+from hilsim.show.document import document
+from hilsim.show.numbers import clean, counted
+from hilsim.show.page import page
+from hilsim.show.page.page import Section
+from hilsim.show.run import Run
+from hilsim.study.by_hand import ByHand, Control, HandAnswer, traces_of
+from hilsim.versions import versions
+
+FIGURES_AFTER_MS = 60  # the answer is sent first; where more changes come within this time, the last one is drawn
+COMPUTING = 'status.text = "<p>computing ...</p>";'
+COPY = """
+const done = () => { button.label = "copied"; setTimeout(() => { button.label = label; }, 1500); };
+if (navigator.clipboard) { navigator.clipboard.writeText(source.text).then(done); }
+else {
+  const area = document.createElement("textarea");
+  area.value = source.text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  done();
+}
+"""
+
+
+class HandPage:
+    """One open page: its controls, the answer to what they are set to, and the figures of its run."""
+
+    def __init__(self, tried: ByHand, shell: Document):
+        self.tried, self.shell, self.answer = tried, shell, tried.own
+        self.waiting: object = None  # the callback that will draw the figures
+        style = InlineStyleSheet(css=page.style_text())
+
+        def text(name: str) -> Div:
+            return Div(name=name, disable_math=True, stylesheets=[style], sizing_mode="stretch_width")
+
+        self.style, self.status, self.shown = style, text("status"), text("shown")
+        self.line = PreText(name="line", stylesheets=[style], sizing_mode="stretch_width")
+        self.yaml = PreText(name="yaml", stylesheets=[style], sizing_mode="stretch_width", visible=False)
+        self.figures = Column(name="figures", sizing_mode="stretch_width")
+        self.controls = {control.key: self.select(control) for control in tried.controls}
+        self.lay_out()
+        self.show(tried.own)
+
+    def lay_out(self) -> None:
+        """Put everything on the page."""
+        notes = [f"{control.title}: {control.note}" for control in self.tried.controls if control.note]
+        self.notes = Div(text=page.section_html(Section("", tuple(notes))), disable_math=True, stylesheets=[self.style])
+        reveal = Button(label="show or hide the YAML", name="reveal", button_type="light")
+        reveal.js_on_click(CustomJS(args={"yaml": self.yaml}, code="yaml.visible = !yaml.visible;"))
+        copies = [self.copy("copy the command", self.line), self.copy("copy the YAML", self.yaml)]
+        wide = {"sizing_mode": "stretch_width"}
+        self.shell.add_root(column(*self.controls.values(), self.status, self.notes, name="controls", **wide))
+        self.shell.add_root(column(self.shown, self.line, *copies, reveal, self.yaml, name="answer", **wide))
+        self.shell.add_root(self.figures)
+        scenario = self.tried.setup.scenario
+        self.shell.title = f"{clean(scenario.name)}, by hand"
+        self.shell.template = files("hilsim.show.page").joinpath("by_hand.html").read_text(encoding="utf-8")
+        self.shell.template_variables = {
+            "style": page.style_text(),
+            "about": f"hilsim {versions()['hilsim']}, scenario {clean(scenario.name)}, tried by hand",
+            "question": clean(scenario.question or scenario.name),
+        }
+
+    def select(self, control: Control) -> Select:
+        """A list to choose from; its values are places."""
+        options = [(str(place), clean(choice.name)) for place, choice in enumerate(control.choices)]
+        made = Select(title=control.title, value="0", options=options, name=control.key, sizing_mode="stretch_width")
+        made.js_on_change("value", CustomJS(args={"status": self.status}, code=COMPUTING))
+        made.on_change("value", self.changed)
+        return made
+
+    def copy(self, label: str, source: PreText) -> Button:
+        """A button that copies a text."""
+        button = Button(label=label, button_type="primary", name=label)
+        button.js_on_click(CustomJS(args={"button": button, "source": source, "label": label}, code=COPY))
+        return button
+
+    def changed(self, attribute: str, old: object, new: object) -> None:
+        """A control was changed: show the answer, and draw the figures once nothing changes any more."""
+        try:
+            places = {key: int(select.value) for key, select in self.controls.items()}
+            counts = self.tried.counts_drafts(places)
+            if (drafted := self.controls.get("drafted")) is not None:
+                drafted.disabled = not counts
+                if places["drafted"] and not counts:
+                    drafted.value = "0"  # which is a change, and comes here again
+                    return
+            answer = self.tried.answer(places)
+        except (ValueError, TypeError, LookupError):
+            self.status.text = "<p>That is none of the choices; the answer is as it was.</p>"
+            return
+        self.show(answer)
+
+    def show(self, answer: HandAnswer) -> None:
+        """Show an answer, and have its figures drawn once it was sent."""
+        self.answer = answer
+        table = written.table(answer, self.tried.own)
+        self.shown.text = page.section_html(
+            Section("", tables=(table,)), "answer.html", headline=written.headline(answer),
+            good=written.is_good(answer), reasons=written.reasons(answer), source=written.source(answer),
+        )  # fmt: skip
+        self.line.text = written.set_line(self.tried, answer)
+        self.yaml.text = written.yaml_text(self.tried, answer)
+        self.status.text = ""
+        if self.waiting is not None:
+            self.shell.remove_timeout_callback(self.waiting)
+        self.waiting = self.shell.add_timeout_callback(self.draw, FIGURES_AFTER_MS)
+
+    def draw(self) -> None:
+        """Draw the run of the answer that is shown, or say what would help where there is none."""
+        self.waiting = None
+        sections = refused(self.tried, self.answer) if self.answer.refused is not None else run(self.answer)
+        shown = []
+        for section in sections:
+            shown += [
+                Div(
+                    text=page.section_html(section),
+                    disable_math=True,
+                    stylesheets=[self.style],
+                    sizing_mode="stretch_width",
+                )
+            ]
+            shown += section.plots
+        self.figures.children = shown
+
+
+def refused(tried: ByHand, answer: HandAnswer) -> Iterator[Section]:
+    """What would help where a choice cannot run."""
+    changes = tried.remedies(answer)
+    sentences = [f"{clean(str(change))}" for change in changes]
+    check = written.set_line(tried, answer).replace("hilsim simulate", "hilsim check", 1)
+    sentences.append("This command has all findings, and looks for ways out:")
+    yield Section("what would help", tuple(sentences), listings=(check,))
+
+
+def run(answer: HandAnswer) -> Iterator[Section]:
+    """The event simulation of an answer: where its time goes, its timeline, conversation, acceptance and memory."""
+    setup, held = answer.setup, answer.held
+    assert setup is not None, "what is refused does not run"
+    assert held is not None
+    baseline, ours = traces_of(answer)
+    speculative = None if setup.scenario.policy.name == "target_only" else ours
+    found = document(setup, held, baseline, speculative, answer.plans)
+    ran = Run(setup, RunPair(baseline, speculative, 0.0, 0.0), found, text_function(setup))
+    block = found["speculative"] or found["baseline"]
+    spent = page.where_time_goes(found)
+    sentences = (confirmed(answer, measured(setup, dict(held), baseline, ours)), written.shares(block["lost_ms"]))
+    yield replace(spent, sentences=(*sentences, *spent.sentences))
+    yield page.time_line(ran)
+    if found["speculative"] is not None and found["speculative"]["num_accepted_tokens_per_pos"]:
+        yield page.acceptance(found["speculative"])
+    yield page.memory(found)
+    yield page.conversation(ran)
+    yield page.assumptions(found)
+
+
+def confirmed(answer: HandAnswer, by_events: dict[str, float | None]) -> str:
+    """Whether the event simulation has the numbers that screening gave."""
+    assert answer.ours is not None
+    if answer.why_events:
+        return "From the event simulation, as the answer above."
+    differ = [name for name, value in answer.ours.items() if by_events[name] != value]
+    if differ:
+        return f"THE EVENT SIMULATION DIFFERS in {', '.join(differ)}: please report this scenario as a bug."
+    return f"Run event by event: all {counted(len(answer.ours), 'number')} that screening gave are equal."
