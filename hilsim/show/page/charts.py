@@ -20,6 +20,7 @@ from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
 
 TEXT, LINE = "#7c8794", "#b4bcc6"
+LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each other have one axis
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
 MEMORY = {
@@ -51,6 +52,15 @@ def styled(plot: figure) -> figure:
     return plot
 
 
+def with_legend(plot: figure) -> figure:
+    """A chart with its legend above it, whose entries hide what they name when clicked."""
+    if plot.legend:
+        plot.legend.click_policy, plot.legend.location = "hide", "top_left"
+        plot.legend.orientation, plot.legend.ncols = "horizontal", 3
+        plot.add_layout(plot.legend[0], "above")
+    return styled(plot)
+
+
 def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
     """Every span of a run on its track, at first from 0 to `until_s` seconds; and how many are left out."""
     tracks = lane_order(setup, trace.tracks)
@@ -74,7 +84,8 @@ def timeline(trace: Trace, setup: Setup, until_s: float) -> tuple[figure, int]:
         x_range=Range1d(start=0.0, end=min(until_s, last) or 1.0, bounds=(0.0, max(last, 1e-6))),
         x_axis_label="seconds",
         title=trace.policy,
-        tools="xpan,reset",
+        min_border_left=LANE_WIDTH,
+        tools="xpan,box_zoom,reset",
         toolbar_location="above",
     )
     bars = plot.hbar(
@@ -136,9 +147,7 @@ def stacked(
     for part, bar in zip(parts, bars, strict=True):
         plot.add_tools(HoverTool(renderers=[bar], tooltips=[(part, f"@{{{part}}}{{0.000}}")]))
     plot.ygrid.grid_line_color = None
-    plot.legend.orientation, plot.legend.location = "horizontal", "top_left"
-    plot.add_layout(plot.legend[0], "above")
-    return styled(plot)
+    return with_legend(plot)
 
 
 def memory(chips: dict[str, dict[str, Any]]) -> figure:
