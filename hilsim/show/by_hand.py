@@ -122,7 +122,10 @@ def difference(now: float | None, was: float | None) -> str | None:
         return None
     if now == was:
         return "none"
-    return f"{100 * (now / was - 1):+.1f} %" if was else "new"
+    if not was:
+        return "new"
+    share = now / was - 1
+    return f"{100 * share:+.1f} %" if abs(share) >= 0.0005 else "below 0.1 %"
 
 
 def set_line(tried: ByHand, answer: HandAnswer) -> str:

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.resources import files
 
 from bokeh.document import Document
-from bokeh.layouts import column
-from bokeh.models import Button, Column, CustomJS, Div, InlineStyleSheet, PreText, Select
+from bokeh.models import Column, CustomJS, InlineStyleSheet
+from bokeh.models.ui.ui_element import UIElement
+from bokeh.models.widgets.buttons import Button
+from bokeh.models.widgets.inputs import Select
+from bokeh.models.widgets.markups import Div, PreText
+from bokeh.server.callbacks import TimeoutCallback
 
+from hilsim.errors import HilsimError
 from hilsim.measure.measures import measured
 from hilsim.runs.replay import text_function
 from hilsim.runs.run import RunPair
 from hilsim.show import by_hand as written
 from hilsim.show.document import document
 from hilsim.show.numbers import clean, counted
-from hilsim.show.page import page
-from hilsim.show.page.page import Section
+from hilsim.show.page import frame
+from hilsim.show.page import run as of_run
+from hilsim.show.page.frame import Section
 from hilsim.show.run import Run
 from hilsim.study.by_hand import ByHand, Control, HandAnswer, traces_of
 from hilsim.versions import versions
@@ -47,8 +52,10 @@ class HandPage:
 
     def __init__(self, tried: ByHand, shell: Document):
         self.tried, self.shell, self.answer = tried, shell, tried.own
-        self.waiting: object = None  # the callback that will draw the figures
-        style = InlineStyleSheet(css=page.style_text())
+        self.waiting: TimeoutCallback | None = None  # what will draw the figures, or go on with it
+        self.steps: Iterator[Section] = iter(())
+        self.drawn: list[UIElement] = []
+        style = InlineStyleSheet(css=frame.template("style.css").render())
 
         def text(name: str) -> Div:
             return Div(name=name, disable_math=True, stylesheets=[style], sizing_mode="stretch_width")
@@ -56,7 +63,7 @@ class HandPage:
         self.style, self.status, self.shown = style, text("status"), text("shown")
         self.line = PreText(name="line", stylesheets=[style], sizing_mode="stretch_width")
         self.yaml = PreText(name="yaml", stylesheets=[style], sizing_mode="stretch_width", visible=False)
-        self.figures = Column(name="figures", sizing_mode="stretch_width")
+        self.figures = Column(children=[text("none yet")], name="figures", sizing_mode="stretch_width")
         self.controls = {control.key: self.select(control) for control in tried.controls}
         self.lay_out()
         self.show(tried.own)
@@ -64,26 +71,32 @@ class HandPage:
     def lay_out(self) -> None:
         """Put everything on the page."""
         notes = [f"{control.title}: {control.note}" for control in self.tried.controls if control.note]
-        self.notes = Div(text=page.section_html(Section("", tuple(notes))), disable_math=True, stylesheets=[self.style])
+        self.notes = Div(
+            text=frame.section_html(Section("", tuple(notes))), disable_math=True, stylesheets=[self.style]
+        )
         reveal = Button(label="show or hide the YAML", name="reveal", button_type="light")
         reveal.js_on_click(CustomJS(args={"yaml": self.yaml}, code="yaml.visible = !yaml.visible;"))
         copies = [self.copy("copy the command", self.line), self.copy("copy the YAML", self.yaml)]
-        wide = {"sizing_mode": "stretch_width"}
-        self.shell.add_root(column(*self.controls.values(), self.status, self.notes, name="controls", **wide))
-        self.shell.add_root(column(self.shown, self.line, *copies, reveal, self.yaml, name="answer", **wide))
+        controls: list[UIElement] = [*self.controls.values(), self.status, self.notes]
+        answer: list[UIElement] = [self.shown, self.line, *copies, reveal, self.yaml]
+        self.shell.add_root(Column(children=controls, name="controls", sizing_mode="stretch_width"))
+        self.shell.add_root(Column(children=answer, name="answer", sizing_mode="stretch_width"))
         self.shell.add_root(self.figures)
         scenario = self.tried.setup.scenario
         self.shell.title = f"{clean(scenario.name)}, by hand"
-        self.shell.template = files("hilsim.show.page").joinpath("by_hand.html").read_text(encoding="utf-8")
-        self.shell.template_variables = {
-            "style": page.style_text(),
-            "about": f"hilsim {versions()['hilsim']}, scenario {clean(scenario.name)}, tried by hand",
-            "question": clean(scenario.question or scenario.name),
-        }
+        self.shell.template = frame.template("by_hand.html")
+        self.shell.template_variables.update(
+            {
+                "about": f"hilsim {versions()['hilsim']}, scenario {clean(scenario.name)}, tried by hand",
+                "question": clean(scenario.question or scenario.name),
+            }
+        )
 
     def select(self, control: Control) -> Select:
         """A list to choose from; its values are places."""
-        options = [(str(place), clean(choice.name)) for place, choice in enumerate(control.choices)]
+        options: list[str | tuple[str, str]] = [
+            (str(place), clean(choice.name)) for place, choice in enumerate(control.choices)
+        ]
         made = Select(title=control.title, value="0", options=options, name=control.key, sizing_mode="stretch_width")
         made.js_on_change("value", CustomJS(args={"status": self.status}, code=COMPUTING))
         made.on_change("value", self.changed)
@@ -115,7 +128,7 @@ class HandPage:
         """Show an answer, and have its figures drawn once it was sent."""
         self.answer = answer
         table = written.table(answer, self.tried.own)
-        self.shown.text = page.section_html(
+        self.shown.text = frame.section_html(
             Section("", tables=(table,)), "answer.html", headline=written.headline(answer),
             good=written.is_good(answer), reasons=written.reasons(answer), source=written.source(answer),
         )  # fmt: skip
@@ -127,21 +140,26 @@ class HandPage:
         self.waiting = self.shell.add_timeout_callback(self.draw, FIGURES_AFTER_MS)
 
     def draw(self) -> None:
-        """Draw the run of the answer that is shown, or say what would help where there is none."""
+        """Begin to draw the run of the answer that is shown, or what would help where there is none."""
+        answer = self.answer
+        self.steps = sections_of(answer) if answer.refused is None else refused(self.tried, answer)
+        self.drawn = []
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Make one more section; the browser gets all at once. Changes of a control are answered between sections."""
         self.waiting = None
-        sections = refused(self.tried, self.answer) if self.answer.refused is not None else run(self.answer)
-        shown = []
-        for section in sections:
-            shown += [
-                Div(
-                    text=page.section_html(section),
-                    disable_math=True,
-                    stylesheets=[self.style],
-                    sizing_mode="stretch_width",
-                )
-            ]
-            shown += section.plots
-        self.figures.children = shown
+        try:
+            section = next(self.steps, None)
+        except HilsimError as error:
+            section, self.steps = Section("", (clean(str(error)),)), iter(())
+        if section is None:
+            self.figures.children = self.drawn
+            return
+        text = frame.section_html(section)
+        self.drawn.append(Div(text=text, disable_math=True, stylesheets=[self.style], sizing_mode="stretch_width"))
+        self.drawn += [plot for plot in section.plots if isinstance(plot, UIElement)]
+        self.waiting = self.shell.add_timeout_callback(self.go_on, 1)
 
 
 def refused(tried: ByHand, answer: HandAnswer) -> Iterator[Section]:
@@ -153,7 +171,7 @@ def refused(tried: ByHand, answer: HandAnswer) -> Iterator[Section]:
     yield Section("what would help", tuple(sentences), listings=(check,))
 
 
-def run(answer: HandAnswer) -> Iterator[Section]:
+def sections_of(answer: HandAnswer) -> Iterator[Section]:
     """The event simulation of an answer: where its time goes, its timeline, conversation, acceptance and memory."""
     setup, held = answer.setup, answer.held
     assert setup is not None, "what is refused does not run"
@@ -162,24 +180,26 @@ def run(answer: HandAnswer) -> Iterator[Section]:
     speculative = None if setup.scenario.policy.name == "target_only" else ours
     found = document(setup, held, baseline, speculative, answer.plans)
     ran = Run(setup, RunPair(baseline, speculative, 0.0, 0.0), found, text_function(setup))
+    yield confirmation(answer, measured(setup, dict(held), baseline, ours))
     block = found["speculative"] or found["baseline"]
-    spent = page.where_time_goes(found)
-    sentences = (confirmed(answer, measured(setup, dict(held), baseline, ours)), written.shares(block["lost_ms"]))
-    yield replace(spent, sentences=(*sentences, *spent.sentences))
-    yield page.time_line(ran)
+    spent = of_run.where_time_goes(found)
+    yield replace(spent, sentences=(f"{written.shares(block['lost_ms'])}.", *spent.sentences))
+    yield of_run.time_line(ran)
     if found["speculative"] is not None and found["speculative"]["num_accepted_tokens_per_pos"]:
-        yield page.acceptance(found["speculative"])
-    yield page.memory(found)
-    yield page.conversation(ran)
-    yield page.assumptions(found)
+        yield of_run.acceptance(found["speculative"])
+    yield of_run.memory(found)
+    yield of_run.conversation(ran)
+    yield frame.assumptions(found["assumptions"])
 
 
-def confirmed(answer: HandAnswer, by_events: dict[str, float | None]) -> str:
+def confirmation(answer: HandAnswer, by_events: dict[str, float | None]) -> Section:
     """Whether the event simulation has the numbers that screening gave."""
     assert answer.ours is not None
-    if answer.why_events:
-        return "From the event simulation, as the answer above."
     differ = [name for name, value in answer.ours.items() if by_events[name] != value]
-    if differ:
-        return f"THE EVENT SIMULATION DIFFERS in {', '.join(differ)}: please report this scenario as a bug."
-    return f"Run event by event: all {counted(len(answer.ours), 'number')} that screening gave are equal."
+    if answer.why_events:
+        sentence = "What follows is from the same run, event by event."
+    elif differ:
+        sentence = f"THE EVENT SIMULATION DIFFERS in {', '.join(differ)}: this is a bug of hilsim."
+    else:
+        sentence = f"Run again event by event: all {counted(len(answer.ours), 'number')} of the screening are equal."
+    return Section("run", (sentence,))

@@ -6,12 +6,13 @@ this address later reaches nothing), and a connection whose Origin is another pa
 
 from __future__ import annotations
 
+import logging
 import re
 import webbrowser
 from collections.abc import Sequence
 
 from bokeh.document import Document
-from bokeh.models import Div
+from bokeh.models.widgets.markups import Div
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
 from bokeh.server.util import bind_sockets
@@ -52,6 +53,7 @@ def started(tried: ByHand, host: str, port: int, names: Sequence[str]) -> tuple[
         found = reason(error) if isinstance(error, OSError) else str(error)
         remedy = "Choose another port, or 0 for any that is free; is `hilsim serve` running already?"
         raise InputError([Fault("--port", f"{host}:{port}", found, "an address to listen on", remedy)]) from None
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.CRITICAL)  # it names options of another command
     pages = Pages(tried)
     application = BokehTornado(
         {"/": pages.opened},
