@@ -24,6 +24,8 @@ HOMES = {
     "safetensors": ("networks", "training"),
     "scipy": ("fidelity", "study"),
     "matplotlib": ("show",),
+    "bokeh": ("show/page",),
+    "tornado": ("show/page",),
     "argparse": ("commands", "training"),
     "distributed": ("study/cluster.py",),
     "optuna": ("study/search.py",),

@@ -130,7 +130,10 @@ def difference(now: float | None, was: float | None) -> str | None:
 
 def set_line(tried: ByHand, answer: HandAnswer) -> str:
     """The command that gives this answer."""
-    return f"hilsim simulate {shlex.quote(str(tried.file))} {typed(answer.overrides)}".strip()
+    here = Path.cwd()
+    file = tried.file.resolve()
+    shown = file.relative_to(here) if file.is_relative_to(here) else file
+    return f"hilsim simulate {shlex.quote(str(shown))} {typed(answer.overrides)}".strip()
 
 
 def yaml_text(tried: ByHand, answer: HandAnswer) -> str:

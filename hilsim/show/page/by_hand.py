@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bokeh.document import Document
-from bokeh.models import Column, CustomJS, InlineStyleSheet
+from bokeh.models import Column, CustomJS, InlineStyleSheet, Row
 from bokeh.models.ui.ui_element import UIElement
 from bokeh.models.widgets.buttons import Button
 from bokeh.models.widgets.inputs import Select
@@ -22,7 +22,7 @@ from hilsim.runs.replay import text_function
 from hilsim.runs.run import RunPair
 from hilsim.show import by_hand as written
 from hilsim.show.document import document
-from hilsim.show.numbers import clean, counted
+from hilsim.show.numbers import clean, counted, duration
 from hilsim.show.page import frame
 from hilsim.show.page import run as of_run
 from hilsim.show.page.frame import Section
@@ -31,6 +31,14 @@ from hilsim.study.by_hand import ByHand, Control, HandAnswer, traces_of
 from hilsim.versions import versions
 
 FIGURES_AFTER_MS = 60  # the answer is sent first; where more changes come within this time, the last one is drawn
+# Each widget is a document of its own in the browser, which has the variables of the page's style and nothing else.
+INSIDE = """
+:host { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); min-width: 0; max-width: 100%; }
+:host .bk-clearfix { display: block; width: 100%; }
+p { margin: .4rem 0; }
+.bk-input { background-color: var(--card); color: var(--ink); border-color: var(--line); font-size: 1rem; }
+.bk-input option { background-color: var(--card); color: var(--ink); }
+"""
 COMPUTING = 'status.text = "<p>computing ...</p>";'
 COPY = """
 const done = () => { button.label = "copied"; setTimeout(() => { button.label = label; }, 1500); };
@@ -55,12 +63,14 @@ class HandPage:
         self.waiting: TimeoutCallback | None = None  # what will draw the figures, or go on with it
         self.steps: Iterator[Section] = iter(())
         self.drawn: list[UIElement] = []
-        style = InlineStyleSheet(css=frame.template("style.css").render())
+        style = InlineStyleSheet(css=frame.template("style.css").render() + INSIDE)
 
         def text(name: str) -> Div:
             return Div(name=name, disable_math=True, stylesheets=[style], sizing_mode="stretch_width")
 
         self.style, self.status, self.shown = style, text("status"), text("shown")
+        self.status.syncable = False  # what the browser writes into it meanwhile stays there
+        self.answers = 0
         self.line = PreText(name="line", stylesheets=[style], sizing_mode="stretch_width")
         self.yaml = PreText(name="yaml", stylesheets=[style], sizing_mode="stretch_width", visible=False)
         self.figures = Column(children=[text("none yet")], name="figures", sizing_mode="stretch_width")
@@ -76,9 +86,14 @@ class HandPage:
         )
         reveal = Button(label="show or hide the YAML", name="reveal", button_type="light")
         reveal.js_on_click(CustomJS(args={"yaml": self.yaml}, code="yaml.visible = !yaml.visible;"))
-        copies = [self.copy("copy the command", self.line), self.copy("copy the YAML", self.yaml)]
+        copies: list[UIElement] = [self.copy("copy the command", self.line), self.copy("copy the YAML", self.yaml)]
         controls: list[UIElement] = [*self.controls.values(), self.status, self.notes]
-        answer: list[UIElement] = [self.shown, self.line, *copies, reveal, self.yaml]
+        answer: list[UIElement] = [
+            self.shown,
+            self.line,
+            Row(children=[*copies, reveal], styles={"flex-wrap": "wrap"}),
+            self.yaml,
+        ]
         self.shell.add_root(Column(children=controls, name="controls", sizing_mode="stretch_width"))
         self.shell.add_root(Column(children=answer, name="answer", sizing_mode="stretch_width"))
         self.shell.add_root(self.figures)
@@ -97,7 +112,10 @@ class HandPage:
         options: list[str | tuple[str, str]] = [
             (str(place), clean(choice.name)) for place, choice in enumerate(control.choices)
         ]
-        made = Select(title=control.title, value="0", options=options, name=control.key, sizing_mode="stretch_width")
+        made = Select(
+            title=control.title, value="0", options=options, name=control.key, stylesheets=[self.style],
+            sizing_mode="stretch_width",
+        )  # fmt: skip
         made.js_on_change("value", CustomJS(args={"status": self.status}, code=COMPUTING))
         made.on_change("value", self.changed)
         return made
@@ -134,7 +152,8 @@ class HandPage:
         )  # fmt: skip
         self.line.text = written.set_line(self.tried, answer)
         self.yaml.text = written.yaml_text(self.tried, answer)
-        self.status.text = ""
+        self.answers += 1  # so that it always changes
+        self.status.text = f'<p class="soft">Answer {self.answers}: {duration(answer.cpu_ms)} of processor time.</p>'
         if self.waiting is not None:
             self.shell.remove_timeout_callback(self.waiting)
         self.waiting = self.shell.add_timeout_callback(self.draw, FIGURES_AFTER_MS)
@@ -189,7 +208,6 @@ def sections_of(answer: HandAnswer) -> Iterator[Section]:
         yield of_run.acceptance(found["speculative"])
     yield of_run.memory(found)
     yield of_run.conversation(ran)
-    yield frame.assumptions(found["assumptions"])
 
 
 def confirmation(answer: HandAnswer, by_events: dict[str, float | None]) -> Section:

@@ -79,9 +79,9 @@ class Pages:
         if self.open >= MOST_PAGES:
             shell.add_root(Div(text=FULL))
             return
-        self.open += 1
-        shell.on_session_destroyed(self.closed)
         HandPage(self.tried, shell)
+        shell.on_session_destroyed(self.closed)
+        self.open += 1
 
     def closed(self, context: object) -> None:
         """A browser has gone."""
