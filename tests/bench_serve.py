@@ -1,7 +1,7 @@
 """How soon is a change of `hilsim serve` answered? `python -m tests.bench_serve`. The last line is JSON.
 
 Processor time on the server from a change of a control to the new text of the page, of choices that were tried before;
-`figures` is what drawing the run takes afterwards, event by event, in pieces; further changes are answered between them.
+`figures` is what drawing the run takes afterwards, event by event, in pieces: further changes are answered between.
 """
 
 from __future__ import annotations

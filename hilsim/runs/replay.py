@@ -89,11 +89,11 @@ class WorkloadSize:
     def by_chance(self, acceptance: float) -> tuple[str, ...]:
         """Values of `--set` for a workload of this size whose drafted tokens are accepted by chance."""
         lengths = f"requests: {self.requests}, prompt_tokens: {self.prompt}, output_tokens: {self.answer}"
-        return f"workload={{{lengths}}}", f"logits={{source: synthetic, acceptance: {acceptance}}}"
+        return f"workload={{{lengths}}}", f"logits={{kind: synthetic, acceptance: {acceptance}}}"
 
     def overrides(self) -> tuple[str, ...]:
         """The same with a policy that such a workload can have."""
-        return (*self.by_chance(0.5), "policy={name: sync, draft_tokens: 1}")
+        return (*self.by_chance(0.5), "policy={kind: sync, draft_tokens: 1}")
 
 
 @dataclass(frozen=True)

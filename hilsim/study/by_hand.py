@@ -238,12 +238,12 @@ def acceptances(setup: Setup) -> Control:
     choices = [own(name if setup.profile is None else setup.profile.name)]
     note = ""
     if isinstance(scenario.workload, Lengths):
-        choices += [Choice(f"{a} stated", (f"logits={{source: synthetic, acceptance: {a}}}",)) for a in STATED]
+        choices += [Choice(f"{a} stated", (f"logits={{kind: synthetic, acceptance: {a}}}",)) for a in STATED]
     elif not scenario.company:
         size = workload_size(setup, len(run_of(setup)[0].requests))
         choices += [Choice(f"{a} stated", size.by_chance(a)) for a in STATED]
         lengths = f"{size.requests} questions of {size.prompt} tokens, answers of {size.answer}"
         note = f"stated acceptance has no text, but the mean lengths: {lengths}"
     pairs = [one.name for one in library() if setup.profile is None or one.name != setup.profile.name]
-    choices += [Choice(name, (f"logits={{source: acceptance, file: {name}}}",)) for name in pairs]
+    choices += [Choice(name, (f"logits={{kind: acceptance, file: {name}}}",)) for name in pairs]
     return Control("acceptance", "acceptance", tuple(choices), note)
