@@ -25,6 +25,7 @@ HOMES = {
     "scipy": ("fidelity", "study"),
     "matplotlib": ("show",),
     "bokeh": ("show/page",),
+    "prometheus_client": ("show/exporter.py",),
     "tornado": ("show/page",),
     "argparse": ("commands", "training"),
     "distributed": ("study/cluster.py",),
