@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hilsim.describe.outside import outside_car
-from hilsim.describe.write import scenario_text, typed
+from hilsim.describe.write import scenario_text, typed_scenario
 from hilsim.show.explore import (
     RANKING,
     RESTS,
@@ -25,7 +25,7 @@ from hilsim.show.kinds import DRAFT, TARGET
 from hilsim.show.numbers import clean, counted
 from hilsim.show.page import many
 from hilsim.show.page.charts import LINE, TEXT
-from hilsim.show.page.frame import Page, Section, about, assumptions, reproduce
+from hilsim.show.page.frame import Page, Section, about, assumptions, measure_first, reproduce
 from hilsim.show.sentences import outside_sentence
 from hilsim.show.table import Table
 from hilsim.study.answer import Answer
@@ -113,10 +113,9 @@ def configurations(exploration: Exploration) -> Section:
             kinds.append(many.Dots(dots, x[shown], y[shown], texts(answer, shown), colour, 4))
     pareto = [int(place) for place in answer.pareto]
     kinds.append(many.Dots(f"Pareto set: {len(pareto)}", x[pareto], y[pareto], texts(answer, pareto), TARGET, 8))
-    places = [one.place for one in exploration.finalists]
-    if places:
-        about_them = [f"finalist {rank}: {text}" for rank, text in enumerate(texts(answer, places), 1)]
-        kinds.append(many.Dots("finalists", x[places], y[places], about_them, DRAFT, 15, hollow=True))
+    if chosen := [one.place for one in exploration.finalists]:
+        about_them = [f"finalist {rank}: {text}" for rank, text in enumerate(texts(answer, chosen), 1)]
+        kinds.append(many.Dots("finalists", x[chosen], y[chosen], about_them, DRAFT, 15, hollow=True))
     axes = (f"{first.name}, {first.unit}", f"{second.name}, {second.unit}")
     across, up = many.RASTER
     sentences = (
@@ -155,8 +154,11 @@ def finalists(exploration: Exploration) -> Section:
         for rank, each in enumerate(exploration.finalists, 1)
     ]
     head = ("", "choices", "by event simulation", f"{one.name}, {one.unit}", "times its own target alone")
-    file, own = str(exploration.question.file), exploration.question.overrides
-    commands = tuple(f"hilsim simulate {file} {typed([*own, *each.overrides])}" for each in exploration.finalists)
+    question = exploration.question
+    commands = tuple(
+        f"hilsim simulate {typed_scenario(question.file, [*question.overrides, *each.overrides])}"
+        for each in exploration.finalists
+    )
     return Section("finalists", tables=(Table(head, rows, left=3),), listings=commands)
 
 
@@ -196,7 +198,7 @@ def confidence(exploration: Exploration) -> Section:
     """The figures that move the finalists most, and what would settle the ranking."""
     one = exploration.answer.objective
     first = exploration.finalists[0]
-    sentences = [RESTS, *measure_first(first, one.name)]
+    sentences = [RESTS, *worth_measuring(first, one.name)]
     plots = []
     if first.rests.movers:
         movers = [(each.figure, each.at_low / one.scale, each.at_high / one.scale) for each in first.rests.movers]
@@ -222,11 +224,10 @@ def confidence(exploration: Exploration) -> Section:
     )
 
 
-def measure_first(finalist: Finalist, objective: str) -> list[str]:
+def worth_measuring(finalist: Finalist, objective: str) -> list[str]:
     """Which figure of the best to measure before all others, and how to rank measurements."""
     movers = finalist.rests.movers
-    file = f"{finalist.setup.file} {typed(finalist.setup.overrides)}".strip()
-    ranked = f"hilsim measure-first {file} ranks the measurements on boards that would narrow it."
+    ranked = measure_first(finalist.setup)
     if not movers:
         return [f"No figure alone moves the {objective} of finalist 1 over its range. {ranked}"]
     several = counted(len(movers), "figure")

@@ -13,6 +13,8 @@ from bokeh.models import Model
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from hilsim.describe.setup import Setup
+from hilsim.describe.write import typed_scenario
 from hilsim.errors import InputError
 from hilsim.files import place_faults, written
 from hilsim.show.numbers import clean, counted
@@ -116,6 +118,12 @@ def reproduce(command: str, texts: Sequence[str]) -> Section:
     """The command that gives the answer again, and the exact files that it reads."""
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
     return Section("reproduce", (f"Made with {made}.",), listings=tuple(filter(None, (command, *texts))))
+
+
+def measure_first(setup: Setup) -> str:
+    """The command that ranks measurements for a scenario."""
+    command = f"hilsim measure-first {typed_scenario(Path(setup.file), setup.overrides)}"
+    return f"{command} ranks the measurements on boards that would narrow this answer."
 
 
 def write_page(file: str | Path, page: Page) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, FactorRange, HoverTool, LinearColorMapper, Range1d
-from bokeh.models import Span as Line
+import numpy as np
+import numpy.typing as npt
+from bokeh.models import BasicTicker, ColumnDataSource, FactorRange, HoverTool, LinearColorMapper, Range1d
+from bokeh.models.annotations import ColorBar
+from bokeh.models.annotations import Span as Line
+from bokeh.models.text import BaseText
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
@@ -17,7 +20,8 @@ from hilsim.show.numbers import three_digits
 from hilsim.show.page.charts import LINE, TEXT, styled, with_legend
 from hilsim.show.plots.scatter import COLOURS
 
-MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "star")
+Numbers = npt.NDArray[np.float64]
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star", "square_pin")
 RASTER = (160, 100)  # places across and up of which one cloud shows one dot each
 ZOOMED = "pan,wheel_zoom,box_zoom,reset"
 
@@ -27,8 +31,8 @@ class Dots:
     """A kind of dot in a cloud: its name, its numbers, what is read where one is pointed at."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | Numbers
+    y: Sequence[float] | Numbers
     about: Sequence[str]
     colour: str
     size: int = 5
@@ -36,33 +40,32 @@ class Dots:
     hollow: bool = False
 
 
-def thinned(x: Sequence[float], y: Sequence[float], log: tuple[bool, bool], raster: tuple[int, int]) -> list[int]:
+def thinned(x: Numbers, y: Numbers, log: tuple[bool, bool], raster: tuple[int, int]) -> list[int]:
     """The first of all dots that fall on the same place of a raster over their range; those that are no numbers fall
     nowhere. So a cloud keeps its shape and its ends, however many lie on each other.
     """
-    kept: dict[tuple[int, int], int] = {}
-    axes = [scaled(values, logarithmic, count) for values, logarithmic, count in zip((x, y), log, raster, strict=True)]
-    for place, (across, up) in enumerate(zip(*axes, strict=True)):
-        if across is not None and up is not None:
-            kept.setdefault((across, up), place)
-    return list(kept.values())
+    across, up = (scaled(*one) for one in zip((x, y), log, raster, strict=True))
+    inside = np.flatnonzero(np.isfinite(across) & np.isfinite(up))
+    _, first = np.unique(across[inside] * raster[1] + up[inside], return_index=True)
+    return [int(place) for place in inside[np.sort(first)]]
 
 
-def scaled(values: Sequence[float], log: bool, count: int) -> list[int | None]:
-    """The place of each value among `count` equal parts of their range; None for what is no number."""
-    usable = [math.isfinite(value) and (value > 0 or not log) for value in values]
-    numbers = [
-        (math.log(value) if log else value) if good else math.nan for value, good in zip(values, usable, strict=True)
-    ]
-    inside = [number for number in numbers if not math.isnan(number)]
-    low, width = (min(inside), max(inside) - min(inside) or 1.0) if inside else (0.0, 1.0)
-    return [None if math.isnan(number) else min(count - 1, int((number - low) / width * count)) for number in numbers]
+def scaled(values: Numbers, log: bool, count: int) -> Numbers:
+    """The place of each value among `count` equal parts of their range; NaN for what is no number on the axis."""
+    usable = np.isfinite(values) & ((values > 0) | (not log))
+    numbers = np.where(usable, values, np.nan)
+    numbers = np.log(numbers) if log else numbers
+    if not usable.any():
+        return numbers
+    low, high = np.nanmin(numbers), np.nanmax(numbers)
+    found: Numbers = np.minimum(count - 1, np.floor((numbers - low) / ((high - low) or 1.0) * count))
+    return found
 
 
-def wide(values: Sequence[float]) -> bool:
+def wide(values: Numbers) -> bool:
     """Whether numbers spread so far that a logarithmic axis shows them better."""
-    inside = [value for value in values if math.isfinite(value)]
-    return bool(inside) and 0 < 4 * min(inside) < max(inside)
+    inside = values[np.isfinite(values)]
+    return bool(len(inside)) and bool(0 < 4 * inside.min() < inside.max())
 
 
 def cloud(kinds: Sequence[Dots], axes: tuple[str, str], log: tuple[bool, bool], *, square: bool = False) -> figure:
@@ -83,7 +86,7 @@ def cloud(kinds: Sequence[Dots], axes: tuple[str, str], log: tuple[bool, bool], 
     if square:
         ends = [value for dots in kinds for value in (*dots.x, *dots.y)]
         low, high = min(ends) / 1.4, max(ends) * 1.4
-        plot.x_range, plot.y_range = Range1d(low, high), Range1d(low, high)
+        plot.x_range, plot.y_range = Range1d(start=low, end=high), Range1d(start=low, end=high)
         plot.varea([low, high], [low * 0.75, high * 0.75], [low * 1.25, high * 1.25], color=LINE, alpha=0.3)
         plot.line([low, high], [low, high], color=TEXT)
     for dots in kinds:
@@ -94,7 +97,7 @@ def cloud(kinds: Sequence[Dots], axes: tuple[str, str], log: tuple[bool, bool], 
         )  # fmt: skip
         names = [(axes[0], "@x{0,0.[000]}"), (axes[1], "@y{0,0.[000]}"), (dots.name, "@about")]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=names))
-    return with_legend(plot)
+    return with_legend(plot, [dots.name for dots in kinds])
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Series:
 
 
 def lines(
-    series: Sequence[Series], axes: tuple[str, str], ticks: Mapping[float, str], *, joined: bool, log: bool = False
+    series: Sequence[Series], axes: tuple[str, str], ticks: Mapping[int, str], *, joined: bool, log: bool = False
 ) -> figure:
     """Lines over one axis with the intervals of their points; `ticks` names its places, where they are no numbers.
 
@@ -131,20 +134,28 @@ def lines(
         }  # fmt: skip
         source, colour = ColumnDataSource(columns), COLOURS[number % len(COLOURS)]
         colour = TEXT if colour == "#000000" else colour
-        named = {"legend_label": one.name} if len(series) > 1 else {}
         if joined:
-            plot.line(x="x", y="y", line_width=2, color=colour, source=source, **named)
-        plot.segment(x0="x", x1="x", y0="low", y1="high", color=colour, line_width=1.5, source=source, **named)
+            plot.line(x="x", y="y", line_width=2, color=colour, source=source, legend_label=one.name)
+        plot.segment(
+            x0="x", x1="x", y0="low", y1="high", color=colour, line_width=1.5, source=source, legend_label=one.name
+        )
         marks = plot.scatter(
-            x="x", y="y", size=8, marker=MARKERS[number % len(MARKERS)], color=colour, source=source, **named
+            x="x",
+            y="y",
+            size=8,
+            marker=MARKERS[number % len(MARKERS)],
+            color=colour,
+            source=source,
+            legend_label=one.name,
         )
         plot.add_tools(HoverTool(renderers=[marks], tooltips=[(axes[1], "@y{0,0.[000]}"), ("at", "@about")]))
     if ticks:
+        names: dict[float | str, str | BaseText] = {float(place): name for place, name in ticks.items()}
         plot.xaxis.ticker = list(ticks)
-        plot.xaxis.major_label_overrides = dict(ticks)
+        plot.xaxis.major_label_overrides = names
         if max(map(len, ticks.values())) > 10:
             plot.xaxis.major_label_orientation = 0.6
-    return with_legend(plot)
+    return with_legend(plot, [one.name for one in series])
 
 
 def fields(
@@ -181,14 +192,14 @@ def fields(
 
 def gains(rows: Sequence[tuple[str, float, str]]) -> figure:
     """Speed-ups as bars, the first on top, each with what is read there; a dashed line where nothing is won."""
-    names = [name for name, _, _ in rows]
+    names, gained = [name for name, _, _ in rows], [gain for _, gain, _ in rows]
     columns = {
         "name": names, "gain": [gain for _, gain, _ in rows], "about": [text for _, _, text in rows],
         "colour": [GOOD if gain > 1 else DRAFT if gain == 1 else BAD for _, gain, _ in rows],
     }  # fmt: skip
     plot = figure(
         height=80 + 30 * len(names), sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
-        x_range=Range1d(0.0, 1.08 * max(columns["gain"], default=1.0)), x_axis_label="speed-up over the target alone",
+        x_range=Range1d(start=0.0, end=1.08 * max(gained, default=1.0)), x_axis_label="speed-up over the target alone",
         tools="", toolbar_location=None,
     )  # fmt: skip
     bars = plot.hbar(y="name", right="gain", height=0.65, color="colour", source=ColumnDataSource(columns))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilsim.compiler.plan import Plan
-from hilsim.describe.write import scenario_text, typed
+from hilsim.describe.write import scenario_text
 from hilsim.show.break_even import break_even_sentence
 from hilsim.show.compile import SEVERITIES, Group, grouped
 from hilsim.show.numbers import clean, counted, duration, duration_of_ns, gibibytes, milliseconds, percent
 from hilsim.show.page import charts
-from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, reproduce
+from hilsim.show.page.frame import Page, Section, Turn, about, assumptions, measure_first, reproduce
 from hilsim.show.report import TIMES, answer_good
 from hilsim.show.sentences import (
     faster_export_sentence,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hilsim.show.run import Run
 
 MOST_TURNS = 60
+MOST_TOKENS = 8000  # of the answers that are shown; further answers are left out, which is said
 STATISTICS = ("mean", "p50", "p90", "p99")
 
 
@@ -68,8 +70,9 @@ def sections_of(run: Run, command: str) -> Iterator[Section]:
     if document["speculative"] is not None and document["speculative"]["num_accepted_tokens_per_pos"]:
         yield acceptance(document["speculative"])
     yield memory(document)
-    yield compilation(document, run.plans)
-    yield confidence(document, f"{run.setup.file} {typed(run.setup.overrides)}".strip())
+    if run.plans:
+        yield compilation(document, run.plans)
+    yield confidence(document, measure_first(run.setup))
     yield assumptions(document["assumptions"])
     if document["notes"] or document["chip_notes"]:
         notes = [clean(note) for note in document["notes"]]
@@ -85,6 +88,10 @@ def conversation(run: Run) -> Section:
     rounds: dict[int, list[Any]] = {}
     for closed in trace.rounds:
         rounds.setdefault(closed.request, []).append(closed)
+    before = accumulate((record.output_tokens for record in trace.requests), initial=0)
+    shown = [
+        record for record, tokens in zip(trace.requests[:MOST_TURNS], before, strict=False) if tokens < MOST_TOKENS
+    ]
     turns = tuple(
         Turn(
             clean(record.user),
@@ -96,11 +103,11 @@ def conversation(run: Run) -> Section:
             ),
             f"{duration_of_ns(record.finished_ns - record.arrived_ns)}, {counted(record.output_tokens, 'token')}",
         )
-        for record in trace.requests[:MOST_TURNS]
+        for record in shown
     )
     sentences = ["Drafted and accepted tokens are orange, the target's own are blue and underlined."]
-    if len(trace.requests) > MOST_TURNS:
-        sentences.append(f"The first {MOST_TURNS} of {counted(len(trace.requests), 'answer')} are shown.")
+    if len(trace.requests) > len(shown):
+        sentences.append(f"The first {len(shown)} of {counted(len(trace.requests), 'answer')} are shown.")
     return Section("conversation", tuple(sentences), turns=turns)
 
 
@@ -216,10 +223,9 @@ def finding_row(plan: Plan, group: Group) -> tuple[str, ...]:
     return SEVERITIES[one.severity][0], where, clean(one.reason), remedy, clean(f"{one.evidence}: {one.source}")
 
 
-def confidence(document: dict[str, Any], scenario: str) -> Section:
-    """Error bars where they were asked for, and what would narrow them; `scenario` is how it is typed."""
+def confidence(document: dict[str, Any], narrow: str) -> Section:
+    """Error bars where they were asked for, and what would narrow them; `narrow` is how to find that out."""
     found = document.get("uncertainty")
-    narrow = f"hilsim measure-first {scenario} ranks the measurements on boards that would narrow this answer."
     if found is None:
         drawn = "No error bars were drawn: --uncertainty 200 draws them, and names the figures that move the answer."
         return Section("how sure", (drawn, narrow))
@@ -238,6 +244,7 @@ def confidence(document: dict[str, Any], scenario: str) -> Section:
         for one in first
     ]
     movers = tuple((one["figure"], f"{one['at_low']:.2f}", f"{one['at_high']:.2f}") for one in speed["moved_most_by"])
-    table = Table(("figure that moves the speed-up most", "at its low end", "at its high end"), movers)
+    head = ("figure that moves the speed-up most", "at its low end", "at its high end")
+    tables = (Table(head, movers),) if movers else ()
     interval = f"Intervals hold {found['interval']}, {found['draws']} of them."
-    return Section("how sure", (interval, *measure, narrow), (charts.intervals(rows, "speed-up"),), tables=(table,))
+    return Section("how sure", (interval, *measure, narrow), (charts.intervals(rows, "speed-up"),), tables=tables)
