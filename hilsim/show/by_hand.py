@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilsim.describe.write import scenario_text, typed
+from hilsim.describe.write import scenario_text, typed_scenario
 from hilsim.errors import InputError
 from hilsim.runs.evaluate import Numbers
 from hilsim.show.numbers import byte_count, clean, duration, gibibytes, percent, three_digits
@@ -130,10 +129,7 @@ def difference(now: float | None, was: float | None) -> str | None:
 
 def set_line(tried: ByHand, answer: HandAnswer) -> str:
     """The command that gives this answer."""
-    here = Path.cwd()
-    file = tried.file.resolve()
-    shown = file.relative_to(here) if file.is_relative_to(here) else file
-    return f"hilsim simulate {shlex.quote(str(shown))} {typed(answer.overrides)}".strip()
+    return f"hilsim simulate {typed_scenario(tried.file.resolve(), answer.overrides)}"
 
 
 def yaml_text(tried: ByHand, answer: HandAnswer) -> str:
