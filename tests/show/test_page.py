@@ -9,7 +9,7 @@ import pytest
 
 import hilsim
 from hilsim.commands.main import main
-from hilsim.show.page.charts import part_of, why
+from hilsim.show.page.charts import why
 from hilsim.sim.trace import Round, Span
 from tests.pages import assert_self_contained
 
@@ -78,18 +78,3 @@ def test_why_a_span_is_there_is_said_in_its_numbers() -> None:
     assert (
         why(span, closed) == "6 rows run at width 8 after 40 cached; waited 1.00 ms; 3 of 5 drafts accepted, 4 tokens"
     )
-
-
-@pytest.mark.parametrize(
-    ("what", "part"),
-    [
-        ("system reserve", "system"),
-        ("npu runtime x 3 contexts", "runtime"),
-        ("target m: KV cache of 8 tokens", "KV cache"),
-        ("target m: layers w4", "weights"),
-        ("target m: output head 8-bit", "weights"),
-        ("network n: activations", "activations"),
-    ],
-)
-def test_lines_of_a_ledger_by_part(what: str, part: str) -> None:
-    assert part_of(what) == part

@@ -14,7 +14,7 @@ from bokeh.plotting import figure
 
 from hilsim.describe.setup import Setup
 from hilsim.measure.parts import LOSSES
-from hilsim.show.kinds import BAD, DRAFT, GOOD, TARGET, kind_of, lane_order, role_of
+from hilsim.show.kinds import BAD, DRAFT, GOOD, PARTS, TARGET, kind_of, lane_order, role_of
 from hilsim.show.numbers import counted, duration_of_ns, gibibytes
 from hilsim.sim.trace import Round, Span, Trace
 from hilsim.units import NS_PER_S
@@ -24,14 +24,6 @@ LANE_WIDTH = 150  # pixels of the names of tracks, so that timelines below each 
 LEGEND_WIDTH, LEGEND_ROW = 46, 22  # characters across, and pixels of a row
 MOST_SPANS = 4000  # of a run; later ones are left out, which is said
 CAUSES = {"verify": TARGET, "draft": DRAFT, "waste": BAD, "transfer": "#9a86d8", "wait": "#8a8a8a"}
-MEMORY = {
-    "weights": TARGET,
-    "KV cache": DRAFT,
-    "activations": "#56b4a9",
-    "runtime": "#8a8a8a",
-    "system": "#5c6670",
-    "rest": "#b8a9ec",
-}
 
 
 def styled(plot: figure) -> figure:
@@ -160,16 +152,13 @@ def stacked(
 def memory(chips: dict[str, dict[str, Any]]) -> figure:
     """GiB of each chip by what holds them, and its cap as a mark."""
     names = list(chips)
-    parts = [
-        part for part in MEMORY if any(part_of(item["what"]) == part for one in chips.values() for item in one["items"])
-    ]
+    parts = [part for part in PARTS if any(item["part"] == part for one in chips.values() for item in one["items"])]
     columns: dict[str, list[Any]] = {"chip": names}
     for part in parts:
         columns[part] = [
-            sum(item["bytes"] for item in chips[name]["items"] if part_of(item["what"]) == part) / 2**30
-            for name in names
+            sum(item["bytes"] for item in chips[name]["items"] if item["part"] == part) / 2**30 for name in names
         ]
-    plot = stacked(columns, "chip", parts, [MEMORY[part] for part in parts], "GiB; the mark is the cap")
+    plot = stacked(columns, "chip", parts, [PARTS[part] for part in parts], "GiB; the mark is the cap")
     caps = ColumnDataSource(
         {
             "chip": names,
@@ -180,21 +169,6 @@ def memory(chips: dict[str, dict[str, Any]]) -> figure:
     mark = plot.scatter(x="cap", y="chip", marker="dash", angle=1.5708, size=30, line_width=3, color=BAD, source=caps)
     plot.add_tools(HoverTool(renderers=[mark], tooltips=[("cap", "@words")]))
     return plot
-
-
-def part_of(what: str) -> str:
-    """What a line of a memory ledger is, in a word."""
-    if what == "system reserve":
-        return "system"
-    if "runtime" in what:
-        return "runtime"
-    if "KV cache" in what:
-        return "KV cache"
-    if "activations" in what:
-        return "activations"
-    return (
-        "weights" if any(word in what for word in ("layers", "head", "embedding", "parameters", "weights")) else "rest"
-    )
 
 
 def acceptance(standing: Sequence[int], offered: Sequence[int]) -> figure:
