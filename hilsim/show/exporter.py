@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hilsim.cost.memory import Ledger
 from hilsim.describe.setup import Setup
@@ -196,7 +196,6 @@ def exporting(setup: Setup, ledgers: Mapping[str, Ledger], host: str, port: int)
 
     Raises `InputError` where it cannot listen there.
     """
-    disable_created_metrics()  # when each was first counted, by the wall's clock, tells nothing of a run
     exporter = Exporter(setup, ledgers)
     try:
         server, thread = start_http_server(port, host, exporter.registry)
