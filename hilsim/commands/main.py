@@ -27,7 +27,7 @@ COMMANDS = {
     "agent": "agent", "link-end": "link_end", "profile": "profile", "train": "train", "card": "card",
     "import": "import_logs", "validate": "validate", "calibrate": "calibrate", "chip": "chip",
     "measure-first": "measure_first", "acceptance": "acceptance", "modes": "modes", "quality": "quality",
-    "new": "new", "explain": "explain", "campaign": "campaign",
+    "new": "new", "explain": "explain", "campaign": "campaign", "serve": "serve",
 }  # fmt: skip
 MODULE, SCRIPT = "python -m hilsim", "simulate.py"
 SHELLS = ("bash", "zsh", "fish")
