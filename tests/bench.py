@@ -135,10 +135,16 @@ def show(found: Run, before: Run | None) -> None:
         print(f"  {change}")
 
 
+def page_of(found: Run, page: str) -> str:
+    """The page with the table of a run."""
+    missing = [name for name in SECTIONS if name not in found.sections]
+    return with_block(page, docs_block(found, rows_in(found), missing))
+
+
 def write_docs(found: Run) -> None:
     """Put the table into docs/speed.md, and the run beside it."""
     found.write(DOCS_JSON)
-    page = with_block(DOCS.read_text(encoding="utf-8"), docs_block(found, rows_in(found)))
+    page = page_of(found, DOCS.read_text(encoding="utf-8"))
     with written(DOCS) as path:
         path.write_text(page, encoding="utf-8")
 

@@ -87,15 +87,15 @@ def last_of(folder: Path, found: Run) -> Run | None:
     return next((run for run in runs if run.about["machine"] == found.about["machine"]), None)
 
 
-def docs_block(run: Run, rows: Sequence[Row]) -> str:
-    """What docs/speed.md says of a run."""
+def docs_block(run: Run, rows: Sequence[Row], missing: Sequence[str] = ()) -> str:
+    """What docs/speed.md says of a run; `missing` are sections that were not measured in it."""
     about = run.about
     at = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch", "numpy", "simpy"))
     busy = f"; load average at its start {about['load_average'][0]:g}" if about["load_average"] else ""
     sentence = (
         f"Measured on {about['date'][:10]} at commit {about['commit']}: {about['machine']['processor']}, "
         f"{about['machine']['cores']} cores, {at}{busy}."
-    )
+    ) + (f" Not measured: {', '.join(missing)}." if missing else "")
     return f"{sentence}\n\n{as_markdown(rows)}\n"
 
 
